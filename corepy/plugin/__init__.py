@@ -1,0 +1,26 @@
+"""What a plugin author imports.
+
+A plugin is an importable object named by an entry point in the group `corepy.plugins` (the entry's name is the
+directive), usually a package with
+
+    api_version = 1
+
+    def setup(controller: Controller) -> None: ...
+
+and, for a third party, optionally `before` and `after`: tuples of directives it wants to stand above or below.
+"""
+
+from corepy.plugin.controller import BlockConfig as BlockConfig
+from corepy.plugin.controller import Controller as Controller
+from corepy.plugin.errors import OrderError as OrderError
+from corepy.plugin.errors import PluginError as PluginError
+from corepy.plugin.errors import StartupError as StartupError
+from corepy.plugin.handler import EndOfChain as EndOfChain
+from corepy.plugin.handler import Handler as Handler
+from corepy.plugin.handler import Purity as Purity
+from corepy.plugin.hooks import HookSpecs as HookSpecs
+from corepy.plugin.hooks import LifecycleContext as LifecycleContext
+from corepy.plugin.hooks import hookimpl as hookimpl
+from corepy.plugin.hooks import hookspec as hookspec
+from corepy.plugin.log import plugin_logger as plugin_logger
+from corepy.plugin.registry import API_VERSION as API_VERSION

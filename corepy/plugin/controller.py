@@ -1,0 +1,131 @@
+"""What a plugin's `setup` is given: its tokens, its server block, and the means to report mistakes.
+
+`setup(controller)` runs once per server block that names the directive. It reads the tokens, refuses what is wrong by
+raising `controller.error(...)` (a diagnostic that points at the token), and adds handlers or registers hooks. It opens
+no socket and changes nothing on the host: `corepy -check` and every reload rely on that. What touches the world belongs
+into the hooks `before_listen` and `serving`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from corepy.corefile import CorefileError, Diagnostic, Dispenser, suggest, zones_from_args
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from corepy.corefile import ServerBlock, Token, ZoneAddress
+    from corepy.plugin.handler import Handler
+
+
+@dataclass(slots=True)
+class BlockConfig:
+    """What the server knows and plugins may change of one server block (CoreDNS: dnsserver.Config)."""
+
+    keys: Sequence[ZoneAddress]
+    """The zones the block serves, each with its transport and port; the first stands for the block."""
+
+    listen_hosts: list[str] = field(default_factory=lambda: [""])
+    """Addresses to listen on; "" is the wildcard. Set by *bind*."""
+
+    debug: bool = False
+    """Let a plugin's exception show its traceback in the log."""
+
+    read_timeout: float = 3.0
+    """Seconds a TCP client has for its first query (core/dnsserver/server.go)."""
+
+    idle_timeout: float = 10.0
+    """Seconds a TCP connection may be idle between queries."""
+
+    write_timeout: float = 5.0
+    """Seconds a TCP client may take to accept a reply."""
+
+    @property
+    def zones(self) -> list[str]:
+        """The zones of the block, fully qualified and in lower case."""
+        return [key.zone for key in self.keys]
+
+    @property
+    def port(self) -> int:
+        """The port of the block's first key."""
+        return self.keys[0].port
+
+    @property
+    def transport(self) -> str:
+        """The transport of the block's first key, such as "dns" or "tls"."""
+        return self.keys[0].transport
+
+
+class Controller(Dispenser):
+    """One directive of one server block, being set up. See `Dispenser` for walking the tokens."""
+
+    def __init__(self, directive: str, block: ServerBlock, config: BlockConfig) -> None:
+        super().__init__(block.directives[directive])
+        self.directive = directive
+        self.config = config
+        self.handlers: list[Handler] = []
+        self.hooks: list[object] = []
+        self.files: list[Path] = []
+        self.warnings: list[Diagnostic] = []
+        self._block = block
+
+    def add_handler(self, handler: Handler) -> None:
+        """Put `handler` into the block's chain, below those added before it; its hooks are registered as well."""
+        self.handlers.append(handler)
+
+    def register(self, plugin: object) -> None:
+        """Let the hook implementations of `plugin` take part in the life of this generation."""
+        self.hooks.append(plugin)
+
+    def watch_file(self, path: Path) -> None:
+        """Say that the configuration depends on this file, so that a reload notices when it changes."""
+        self.files.append(path)
+
+    def warn(self, message: str, token: Token | None = None, hint: str | None = None) -> None:
+        """Report something that is allowed but probably not meant; printed with its place, never fatal."""
+        self.warnings.append(Diagnostic(message, token or self.token, hint, "warning"))
+
+    def sibling(self, directive: str) -> Sequence[Token]:
+        """Return the tokens of another directive of the same block, empty if it is not there."""
+        return self._block.directives.get(directive, ())
+
+    def zones_from(self, args: Sequence[Token]) -> list[str]:
+        """Return the zones that `args` name, or those of the block when there are none, normalised.
+
+        CoreDNS: plugin.OriginsFromArgsOrServerBlock; a CIDR becomes its reverse zones.
+        """
+        return zones_from_args([arg.text for arg in args], self.config.zones)
+
+    def once(self) -> None:
+        """Step to the directive and refuse a second one in the block (CoreDNS: plugin.ErrOnce)."""
+        first = not self._started
+        self._started = True
+        if not self.next():
+            raise self.error("directive is missing")
+        if not first:
+            raise self.error("this plugin can only be used once per Server Block")
+
+    _started = False
+
+    def unknown_option(self, known: Sequence[str] | Mapping[str, object], token: Token | None = None) -> CorefileError:
+        """Return the error for an option that the directive does not have."""
+        token = token or self.token
+        text = token.text if token else ""
+        near = suggest(text, list(known))
+        hint = f"did you mean {near!r}?" if near else f"known options: {', '.join(sorted(known))}"
+        return self.error(f"unknown option {text!r}", token, hint)
+
+    def options(self, table: Mapping[str, Callable[[], None]]) -> None:
+        """Walk the block behind the current directive, calling `table[option]` at each option line.
+
+        The callable finds its option at `token` and takes the arguments with `remaining_args`. An option that is not
+        in the table is an error.
+        """
+        while self.next_block():
+            action = table.get(self.val)
+            if action is None:
+                raise self.unknown_option(table)
+            action()

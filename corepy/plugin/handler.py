@@ -1,0 +1,82 @@
+"""The middleware contract: what a plugin puts into a server block's chain.
+
+A query enters at the first handler of the block that serves it and comes back up as a reply. A handler either answers
+(`request.reply(...)`, `request.error(...)`) or asks the next one and hands back, perhaps changed, what that returned:
+
+    class Stamp(Handler):
+        name = "stamp"
+
+        async def serve_dns(self, request: Request) -> Reply:
+            reply = await self.next.serve_dns(request)
+            ...
+            return reply
+
+Rules for a handler:
+
+* It always returns a `Reply`. An exception becomes a SERVFAIL for that one query, logged with the plugin's name.
+* It may await anything, but must not block: one event loop serves the whole node.
+* It is shared by all zones and listeners of its block and by all queries in flight; what belongs to a query lives in
+  local variables or in `request.metadata`.
+* `purity` says what the packet cache may do with the replies that passed through it. The default is the safe one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+
+SERVFAIL = 2
+REFUSED = 5
+
+
+class Purity(Enum):
+    """What a handler's effect on a reply depends on, which decides whether the packet cache may stand in for it."""
+
+    IMPURE = "impure"
+    """May look at the client, the clock or the dice: its block keeps no packet cache. The default."""
+
+    PURE = "pure"
+    """The reply is a function of the query's bytes for as long as `Reply.deadline` says."""
+
+    OBSERVER = "observer"
+    """Changes nothing; wants to be told about answered queries (metrics, log), in bulk if need be."""
+
+
+class Handler:
+    """One link of a server block's chain; plugins subclass it and override `serve_dns`."""
+
+    name: ClassVar[str]
+    """The directive, as in the Corefile: it names the handler in logs, errors and metrics."""
+
+    purity: Purity = Purity.IMPURE
+    """See `Purity`. Set it on the class, or on the object where it depends on the configuration."""
+
+    any_class: ClassVar[bool] = False
+    """True lets queries of a class other than IN reach this server (core/dnsserver/server.go: EnableChaos)."""
+
+    next: Handler
+    """The handler below; set when the chain is built. Below the last one stands `EndOfChain`, so it is never None."""
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the reply to `request`, from this handler or from the ones below."""
+        raise NotImplementedError(f"{type(self).__name__} has no serve_dns")
+
+
+class EndOfChain(Handler):
+    """Stands below the last handler of a block and answers what none of them did.
+
+    As CoreDNS's `plugin.NextOrFailure`: SERVFAIL, with an error that names the handler above.
+    """
+
+    name: ClassVar[str] = "end"
+    purity = Purity.PURE
+
+    def __init__(self, above: str) -> None:
+        self._reason = f"plugin/{above}: no next plugin found"
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return SERVFAIL."""
+        return request.error(SERVFAIL, self._reason)

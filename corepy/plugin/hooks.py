@@ -1,0 +1,75 @@
+"""The hooks of a server generation: what plugins may implement beside the chain (pluggy).
+
+A *generation* is everything built from one Corefile. Its plugin manager knows the objects that plugins gave to
+`Controller.register` and all handlers of its chains. Hooks are broadcast to every one of them that implements the hook
+with `@hookimpl`. Parsing and `setup` never call a hook: only these touch the world.
+
+The life of a generation, in order; the first four may be coroutine functions:
+
+    before_listen -> (sockets bound, swapped, answering) -> serving -> ... -> stopping -> (drained) -> shutdown
+
+On a reload the new generation goes through the first two while the old one still stands, so a plugin that owns
+something of the host sees the new wish before the old one is withdrawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from corepy.dns import Request
+
+PROJECT = "corepy"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(slots=True)
+class LifecycleContext:
+    """What a lifecycle hook is told."""
+
+    replaces: bool = False
+    """Start: True when this generation takes over from one that runs (a reload)."""
+
+    final: bool = True
+    """Stop: False when a successor has taken over, True when the process ends."""
+
+    addresses: Sequence[str] = field(default_factory=tuple)
+    """What this generation listens on, as "dns://127.0.0.1:53"; ports are the real ones once sockets are bound."""
+
+
+class HookSpecs:
+    """The signatures that implementations may use (any subset of the parameters, by name)."""
+
+    @hookspec
+    def before_listen(self, context: LifecycleContext) -> Awaitable[None] | None:
+        """Prepare the host and the plugin, before any new socket is bound (CoreDNS: OnStartup).
+
+        Raise `StartupError` to refuse: no socket is opened, and `shutdown` is called on everything of this generation.
+        """
+
+    @hookspec
+    def serving(self, context: LifecycleContext) -> Awaitable[None] | None:
+        """All sockets are bound and queries are answered by this generation."""
+
+    @hookspec
+    def stopping(self, context: LifecycleContext) -> Awaitable[None] | None:
+        """About to drain: still answering. The place to turn traffic away (rules, lame duck)."""
+
+    @hookspec
+    def shutdown(self, context: LifecycleContext) -> Awaitable[None] | None:
+        """Drained, or never started: give back what was taken. Must cope with being called after a failed start."""
+
+    @hookspec
+    def ready(self) -> bool:
+        """Return whether this plugin can do its work (CoreDNS: ready.Readiness)."""
+        return True
+
+    @hookspec
+    def metadata(self, request: Request) -> Mapping[str, str] | None:
+        """Return labels for this query, such as {"forward/upstream": "..."} (CoreDNS: metadata.Provider)."""

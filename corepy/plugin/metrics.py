@@ -1,0 +1,121 @@
+"""Counters, gauges and histograms for plugins: plain numbers in memory, read when somebody scrapes.
+
+There is one registry per process and it outlives reloads, so counters never go backwards. Declaring a metric again with
+the same name returns the one that exists. Nothing here knows how metrics are exported; the prometheus plugin walks
+`registered()`. On the query path keep the child that `labels` returns: `child.value += 1` is all that counting costs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_registry: dict[str, Metric[Value] | Metric[Distribution]] = {}
+
+
+class Value:
+    """One time series of a counter or gauge."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+    def inc(self, amount: float = 1) -> None:
+        """Add `amount`."""
+        self.value += amount
+
+    def set(self, value: float) -> None:
+        """Make it `value` (gauges)."""
+        self.value = value
+
+
+class Distribution:
+    """One time series of a histogram; `counts` has one entry per upper bound and one for +Inf, not cumulative."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count `value`, `times` times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+
+Child = TypeVar("Child", Value, Distribution)
+
+
+class Metric(Generic[Child]):
+    """A named family of time series, one child per combination of label values."""
+
+    def __init__(
+        self, kind: str, name: str, help_text: str, labels: Sequence[str], make: type[Child], bounds: Sequence[float]
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.help = help_text
+        self.label_names = tuple(labels)
+        self.bounds = tuple(bounds)
+        self._make = make
+        self._children: dict[tuple[str, ...], Child] = {}
+
+    def labels(self, *values: str) -> Child:
+        """Return the child for these label values, in the order of the label names; made on first use at zero."""
+        child = self._children.get(values)
+        if child is None:
+            if len(values) != len(self.label_names):
+                raise ValueError(f"{self.name} takes {len(self.label_names)} label values, not {len(values)}")
+            child = self._new()
+            self._children[values] = child
+        return child
+
+    def _new(self) -> Child:
+        return self._make(self.bounds) if self._make is Distribution else self._make()
+
+    def remove(self, *values: str) -> None:
+        """Forget the child of these label values (a gauge whose subject is gone)."""
+        self._children.pop(values, None)
+
+    def children(self) -> list[tuple[tuple[str, ...], Child]]:
+        """Return all (label values, child) pairs known now."""
+        return list(self._children.items())
+
+
+def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
+    """Declare a counter; `name` ends in _total as Prometheus wants."""
+    return _declare("counter", name, help_text, labels, Value, ())
+
+
+def gauge(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
+    """Declare a gauge."""
+    return _declare("gauge", name, help_text, labels, Value, ())
+
+
+def histogram(
+    name: str, help_text: str, labels: Sequence[str] = (), *, bounds: Sequence[float]
+) -> Metric[Distribution]:
+    """Declare a histogram with these upper bounds, ascending, without +Inf."""
+    return _declare("histogram", name, help_text, labels, Distribution, bounds)
+
+
+def _declare(
+    kind: str, name: str, help_text: str, labels: Sequence[str], make: type[Child], bounds: Sequence[float]
+) -> Metric[Child]:
+    known = _registry.get(name)
+    if known is None:
+        known = _registry[name] = Metric(kind, name, help_text, labels, make, bounds)  # type: ignore[assignment]  # one dict for both kinds; checked below
+    if known.kind != kind or known.label_names != tuple(labels):
+        raise ValueError(f"metric {name} is declared twice, as {known.kind} and as {kind}, or with other labels")
+    return known  # type: ignore[return-value]  # the kind was compared above
+
+
+def registered() -> Iterator[Metric[Value] | Metric[Distribution]]:
+    """Yield every metric declared so far."""
+    yield from list(_registry.values())
