@@ -1,0 +1,89 @@
+"""Which messages become requests, and what the others get: miekg/dns's accept rules.
+
+The rules are those of miekg/dns 1.1.72 (acceptfunc.go, server.go) and CoreDNS's plugin/pkg/edns.
+Where this is stricter (a question that is cut off or compressed, two OPT records), what would be
+let in there is FORMERR here. A refusal never holds anything of the query but its header and
+question, so it cannot amplify.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from corepy.dns.constants import (
+    BADVERS,
+    CLASS_IN,
+    FORMERR,
+    HEADER_SIZE,
+    NOTIMP,
+    OPCODE_NOTIFY,
+    OPCODE_QUERY,
+    TYPE_AXFR,
+    TYPE_IXFR,
+)
+from corepy.dns.errors import FormError
+from corepy.dns.message import Request, finish
+from corepy.dns.wire import skip_name
+
+_USUAL: Final = frozenset((b"\0\1\0\0\0\0\0\0", b"\0\1\0\0\0\0\0\1"))
+_NO_RECORDS: Final = bytes(8)
+_ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
+_unpack_counts = Struct("!HHHH").unpack_from
+
+
+def accept(data: bytes) -> Request | bytes | None:
+    """Return the request in a received message, or the bytes to answer, or None to stay silent."""
+    if len(data) < HEADER_SIZE or data[2] & 0x80:
+        return None  # an answer to such things could only be used against somebody
+    if data[2] & 0x78 or data[4:12] not in _USUAL:
+        refusal = _refuse_header(data)
+        if refusal is not None:
+            return refusal
+    try:
+        request = Request.from_wire(data)
+    except FormError:
+        return form_error(data)
+    edns = request.edns
+    if edns is not None and edns.version:
+        return finish(request, request.error(BADVERS))
+    return request
+
+
+def _refuse_header(data: bytes) -> bytes | None:
+    opcode = data[2] >> 3 & 15
+    if opcode not in (OPCODE_QUERY, OPCODE_NOTIFY):
+        return _refusal(data, opcode, NOTIMP)
+    qd, an, ns, ar = _unpack_counts(data, 4)
+    if qd != 1 or an > 1 or ns > 1 or ar > 2:
+        return _refusal(data, OPCODE_QUERY, FORMERR)
+    return None
+
+
+def form_error(data: bytes) -> bytes:
+    """Return FORMERR for a message that has a header, with its question if that can be read."""
+    question = b""
+    if data[4:6] == b"\0\1":
+        try:
+            end = skip_name(data, HEADER_SIZE) + 4
+        except FormError:
+            end = len(data) + 1
+        # A pointer would point at something else in the reply.
+        if end <= len(data) and not data[end - 5]:
+            question = data[HEADER_SIZE:end]
+    return _refusal(data, OPCODE_QUERY, FORMERR, question)
+
+
+def _refusal(data: bytes, opcode: int, rcode: int, question: bytes = b"") -> bytes:
+    flags = bytes((0x80 | opcode << 3 | data[2] & 1, data[3] & 0x10 | rcode))
+    return data[:2] + flags + (_ONE_QUESTION if question else _NO_RECORDS) + question
+
+
+def is_foreign_class(request: Request) -> bool:
+    """Tell whether CoreDNS refuses the class unless chaos or forward is there (server.go)."""
+    return request.qclass != CLASS_IN
+
+
+def is_transfer(request: Request) -> bool:
+    """Tell whether a zone transfer is asked for, which only the transfer plugin answers."""
+    return request.qtype == TYPE_AXFR or request.qtype == TYPE_IXFR

@@ -1,0 +1,55 @@
+"""Socket addresses as text, from whatever shape the socket code hands over."""
+
+from __future__ import annotations
+
+import sys
+from socket import AF_INET, AF_INET6, if_indextoname, inet_ntop
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_MAPPED_TEXT = "::ffff:"
+
+
+def host_port(address: object) -> tuple[str, int]:
+    """Return (IP address, port) of a (host, port, ...) tuple or of a raw IPv4 or IPv6 sockaddr.
+
+    A zone stays (`fe80::1%eth0`), an IPv4-mapped IPv6 address is shown as IPv4. Anything else gives
+    ("", 0).
+    """
+    if isinstance(address, tuple):
+        return _from_tuple(address)
+    if isinstance(address, bytes | bytearray | memoryview):
+        return _from_sockaddr(bytes(address))
+    return "", 0
+
+
+def _from_tuple(address: tuple[object, ...]) -> tuple[str, int]:
+    if len(address) < 2 or not isinstance(address[0], str) or not isinstance(address[1], int):
+        return "", 0
+    host, port = address[0], address[1]
+    if host.startswith(_MAPPED_TEXT) and "." in host:
+        return host.removeprefix(_MAPPED_TEXT), port
+    scope = address[3] if len(address) == 4 else 0
+    if isinstance(scope, int) and scope and "%" not in host:
+        host += "%" + _zone(scope)
+    return host, port
+
+
+def _from_sockaddr(raw: bytes) -> tuple[str, int]:
+    family = int.from_bytes(raw[:2], sys.byteorder)
+    port = int.from_bytes(raw[2:4], "big")
+    if family == AF_INET and len(raw) >= 8:
+        return "{}.{}.{}.{}".format(*raw[4:8]), port
+    if family != AF_INET6 or len(raw) < 28:
+        return "", 0
+    if raw.startswith(_MAPPED, 8):
+        return "{}.{}.{}.{}".format(*raw[20:24]), port
+    host = inet_ntop(AF_INET6, raw[8:24])
+    scope = int.from_bytes(raw[24:28], sys.byteorder)
+    return (f"{host}%{_zone(scope)}" if scope else host), port
+
+
+def _zone(scope: int) -> str:
+    try:
+        return if_indextoname(scope)
+    except OSError:  # the interface is gone; its number still tells something
+        return str(scope)

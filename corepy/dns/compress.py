@@ -1,0 +1,102 @@
+"""Writing a message anew, record by record, with names compressed: for what is odd or too large.
+
+A message comes here if it does not fit its client (many servers, CoreDNS among them, send small
+messages without compression, so writing it anew often is all it takes), or if a record in its
+middle has to go. Not on the usual way of a query; still linear in the message's length.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MAX_SIZE
+from corepy.dns.rdata import split
+from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, Buffer, counts, read_name, walk
+
+_HEADER = Struct("!HHHHHH")
+_pack_length = Struct("!H").pack_into
+_POINTER_REACH: Final = 0x4000
+_POINTER_BITS: Final = 0xC000
+
+
+class Writer:
+    """A growing message; names written with `name` can be pointed to by later ones."""
+
+    __slots__ = ("_known", "buf")
+
+    def __init__(self, head: bytes) -> None:
+        self.buf = bytearray(head)
+        # Case counts here, so that every name keeps the case it came with.
+        self._known: dict[bytes, int] = {}
+
+    def name(self, name: bytes, compress: bool = True) -> None:
+        """Append a wire name; with compress, what was written before becomes a pointer."""
+        known = self._known
+        buf = self.buf
+        at = 0
+        while n := name[at]:
+            suffix = name[at:]
+            offset = known.get(suffix)
+            if offset is not None and compress:
+                buf += (_POINTER_BITS | offset).to_bytes(2, "big")
+                return
+            if offset is None and len(buf) < _POINTER_REACH:
+                known[suffix] = len(buf)
+            buf += name[at : at + n + 1]
+            at += n + 1
+        buf.append(0)
+
+    def record(
+        self, msg: Buffer, rtype: int, fixed: int, rdata: int, rdlength: int, owner: bytes
+    ) -> None:
+        """Append a record of msg; its type lies at offset fixed, its rdata at offset rdata."""
+        self.name(owner)
+        buf = self.buf
+        buf += msg[fixed:rdata]
+        start = len(buf)
+        prefix, names, tail, compress = split(msg, rtype, rdata, rdlength)
+        buf += prefix
+        for name in names:
+            self.name(name, compress)
+        buf += tail
+        _pack_length(buf, start - 2, len(buf) - start)
+
+
+def rebuild(msg: Buffer, limit: int = MAX_SIZE, skip: int | None = None) -> bytes:
+    """Return the message compressed, in at most limit bytes, without records of type skip.
+
+    Records stay from the first on as long as they fit; from the first that does not, the rest is
+    left out and TC is set, in whatever section that is (miekg/dns, msg_truncate.go). The question
+    is kept even above the limit. Raises FormError.
+    """
+    questions = counts(msg)[0]
+    ident, flags, *_ = _HEADER.unpack_from(msg)
+    writer = Writer(bytes(HEADER_SIZE))
+    buf = writer.buf
+    offset = HEADER_SIZE
+    for _ in range(questions):
+        name, offset = read_name(msg, offset)
+        writer.name(name)
+        buf += msg[offset : offset + 4]
+        offset += 4
+    kept = {ANSWER: 0, AUTHORITY: 0, ADDITIONAL: 0}
+    owners: dict[bytes, bytes] = {}
+    for section, rtype, _, ttl, rdata, rdlength, at, _ in walk(msg):
+        if rtype == skip:
+            continue
+        # Owners are mostly one and the same pointer; remembering them keeps long pointer chains
+        # linear.
+        raw = bytes(msg[at : ttl - 4])
+        owner = owners.get(raw)
+        if owner is None:
+            owner = owners[raw] = read_name(msg, at)[0]
+        mark = len(buf)
+        writer.record(msg, rtype, ttl - 4, rdata, rdlength, owner)
+        if len(buf) > limit:
+            del buf[mark:]
+            flags |= FLAG_TC
+            break
+        kept[section] += 1
+    _HEADER.pack_into(buf, 0, ident, flags, questions, *kept.values())
+    return bytes(buf)

@@ -1,0 +1,176 @@
+"""Numbers and names of types, classes, opcodes and rcodes, spelled as miekg/dns spells them.
+
+The tables are miekg/dns 1.1.72's (types.go, ztypes.go, msg.go): log lines, metrics labels and
+Corefile arguments must read the same there and here, so a new name enters when it enters there.
+Unknown numbers print as RFC 3597 says.
+"""
+
+from __future__ import annotations
+
+OPCODE_QUERY = 0
+OPCODE_IQUERY = 1
+OPCODE_STATUS = 2
+OPCODE_NOTIFY = 4
+OPCODE_UPDATE = 5
+
+CLASS_IN = 1
+CLASS_CS = 2
+CLASS_CH = 3
+CLASS_HS = 4
+CLASS_NONE = 254
+CLASS_ANY = 255
+
+TYPE_A = 1
+TYPE_NS = 2
+TYPE_MD = 3
+TYPE_MF = 4
+TYPE_CNAME = 5
+TYPE_SOA = 6
+TYPE_MB = 7
+TYPE_MG = 8
+TYPE_MR = 9
+TYPE_PTR = 12
+TYPE_HINFO = 13
+TYPE_MINFO = 14
+TYPE_MX = 15
+TYPE_TXT = 16
+TYPE_RP = 17
+TYPE_AFSDB = 18
+TYPE_RT = 21
+TYPE_SIG = 24
+TYPE_PX = 26
+TYPE_AAAA = 28
+TYPE_NXT = 30
+TYPE_SRV = 33
+TYPE_NAPTR = 35
+TYPE_KX = 36
+TYPE_DNAME = 39
+TYPE_OPT = 41
+TYPE_DS = 43
+TYPE_RRSIG = 46
+TYPE_NSEC = 47
+TYPE_DNSKEY = 48
+TYPE_NSEC3 = 50
+TYPE_SVCB = 64
+TYPE_HTTPS = 65
+TYPE_TSIG = 250
+TYPE_IXFR = 251
+TYPE_AXFR = 252
+TYPE_ANY = 255
+TYPE_CAA = 257
+
+NOERROR = 0
+FORMERR = 1
+SERVFAIL = 2
+NXDOMAIN = 3
+NOTIMP = 4
+REFUSED = 5
+YXDOMAIN = 6
+YXRRSET = 7
+NXRRSET = 8
+NOTAUTH = 9
+NOTZONE = 10
+BADVERS = 16
+BADCOOKIE = 23
+
+# Bits of the header's second word (RFC 1035 section 4.1.1, RFC 4035 section 3).
+FLAG_QR = 0x8000
+FLAG_AA = 0x0400
+FLAG_TC = 0x0200
+FLAG_RD = 0x0100
+FLAG_RA = 0x0080
+FLAG_AD = 0x0020
+FLAG_CD = 0x0010
+
+HEADER_SIZE = 12
+"""Bytes of a message's header (RFC 1035 section 4.1.1)."""
+
+MIN_SIZE = 512
+"""Bytes that every UDP client takes (RFC 1035 section 4.2.1)."""
+
+MAX_SIZE = 65535
+"""Bytes of the largest message (the length prefix of RFC 1035 section 4.2.2)."""
+
+TYPES = {
+    "None": 0, "A": 1, "NS": 2, "MD": 3, "MF": 4, "CNAME": 5, "SOA": 6, "MB": 7, "MG": 8, "MR":
+    9, "NULL": 10, "PTR": 12, "HINFO": 13, "MINFO": 14, "MX": 15, "TXT": 16, "RP": 17, "AFSDB":
+    18, "X25": 19, "ISDN": 20, "RT": 21, "NSAP-PTR": 23, "SIG": 24, "KEY": 25, "PX": 26, "GPOS":
+    27, "AAAA": 28, "LOC": 29, "NXT": 30, "EID": 31, "NIMLOC": 32, "SRV": 33, "ATMA": 34,
+    "NAPTR": 35, "KX": 36, "CERT": 37, "DNAME": 39, "OPT": 41, "APL": 42, "DS": 43, "SSHFP": 44,
+    "IPSECKEY": 45, "RRSIG": 46, "NSEC": 47, "DNSKEY": 48, "DHCID": 49, "NSEC3": 50,
+    "NSEC3PARAM": 51, "TLSA": 52, "SMIMEA": 53, "HIP": 55, "NINFO": 56, "RKEY": 57, "TALINK":
+    58, "CDS": 59, "CDNSKEY": 60, "OPENPGPKEY": 61, "CSYNC": 62, "ZONEMD": 63, "SVCB": 64,
+    "HTTPS": 65, "SPF": 99, "UINFO": 100, "UID": 101, "GID": 102, "UNSPEC": 103, "NID": 104,
+    "L32": 105, "L64": 106, "LP": 107, "EUI48": 108, "EUI64": 109, "NXNAME": 128, "TKEY": 249,
+    "TSIG": 250, "IXFR": 251, "AXFR": 252, "MAILB": 253, "MAILA": 254, "ANY": 255, "URI": 256,
+    "CAA": 257, "AVC": 258, "AMTRELAY": 260, "RESINFO": 261, "TA": 32768, "DLV": 32769,
+    "Reserved": 65535,
+}  # fmt: skip
+
+CLASSES = {"IN": 1, "CS": 2, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
+
+OPCODES = {"QUERY": 0, "IQUERY": 1, "STATUS": 2, "NOTIFY": 4, "UPDATE": 5}
+
+# 16 is BADSIG (TSIG) and BADVERS (EDNS) in one; miekg/dns prints the first, and so CoreDNS's logs
+# do.
+RCODES = {
+    "NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5,
+    "YXDOMAIN": 6, "YXRRSET": 7, "NXRRSET": 8, "NOTAUTH": 9, "NOTZONE": 10, "DSOTYPENI": 11,
+    "BADSIG": 16, "BADKEY": 17, "BADTIME": 18, "BADMODE": 19, "BADNAME": 20, "BADALG": 21,
+    "BADTRUNC": 22, "BADCOOKIE": 23,
+}  # fmt: skip
+
+_TYPE_NAMES = {number: name for name, number in TYPES.items()}
+_CLASS_NAMES = {number: name for name, number in CLASSES.items()}
+_OPCODE_NAMES = {number: name for name, number in OPCODES.items()}
+_RCODE_NAMES = {number: name for name, number in RCODES.items()}
+
+
+def type_name(number: int) -> str:
+    """Return a record type's mnemonic, `TYPE` and the number for others (RFC 3597 section 5)."""
+    return _TYPE_NAMES.get(number) or f"TYPE{number}"
+
+
+def class_name(number: int) -> str:
+    """Return a class's mnemonic, `CLASS` and the number for others (RFC 3597 section 5)."""
+    return _CLASS_NAMES.get(number) or f"CLASS{number}"
+
+
+def opcode_name(number: int) -> str:
+    """Return an opcode's mnemonic, `OPCODE` and the number for others."""
+    return _OPCODE_NAMES.get(number) or f"OPCODE{number}"
+
+
+def rcode_name(number: int) -> str:
+    """Return an rcode's mnemonic, `RCODE` and the number for others (plugin/pkg/rcode)."""
+    return _RCODE_NAMES.get(number) or f"RCODE{number}"
+
+
+def type_number(name: str) -> int:
+    """Return a record type's number; any case, `TYPE123` included. Raises ValueError."""
+    return _number(name, TYPES, "TYPE", 0xFFFF)
+
+
+def class_number(name: str) -> int:
+    """Return a class's number; any case, `CLASS123` included. Raises ValueError."""
+    return _number(name, CLASSES, "CLASS", 0xFFFF)
+
+
+def rcode_number(name: str) -> int:
+    """Return an rcode's number; any case, `BADVERS` and `RCODE12` included. Raises ValueError."""
+    if name.upper() == "BADVERS":
+        return BADVERS
+    return _number(name, RCODES, "RCODE", 0xFFF)
+
+
+def _number(name: str, table: dict[str, int], prefix: str, top: int) -> int:
+    upper = name.upper()
+    number = table.get(upper)
+    if number is not None:
+        return number
+    digits = upper.removeprefix(prefix)
+    if digits != upper and digits.isascii() and digits.isdigit() and len(digits) <= 5:
+        number = int(digits)
+        if number <= top:
+            return number
+    raise ValueError(f"unknown DNS {prefix.lower()}: {name!r}")

@@ -1,0 +1,193 @@
+"""EDNS: the OPT record, its options, extended DNS errors (RFC 6891, RFC 8914).
+
+An `Edns` is never changed after it was made, since the usual ones are shared between requests; use
+`replace`. Options are kept as the bytes they are on the wire: most are only passed on or dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct, error
+from typing import Final
+
+from corepy.dns.errors import FormError
+
+OPTION_LLQ: Final = 1
+OPTION_UL: Final = 2
+OPTION_NSID: Final = 3
+OPTION_SUBNET: Final = 8
+OPTION_EXPIRE: Final = 9
+OPTION_COOKIE: Final = 10
+OPTION_TCP_KEEPALIVE: Final = 11
+OPTION_PADDING: Final = 12
+OPTION_EDE: Final = 15
+
+# Info codes of extended DNS errors, RFC 8914 section 4.
+EDE_OTHER: Final = 0
+EDE_UNSUPPORTED_DNSKEY_ALGORITHM: Final = 1
+EDE_UNSUPPORTED_DS_DIGEST_TYPE: Final = 2
+EDE_STALE_ANSWER: Final = 3
+EDE_FORGED_ANSWER: Final = 4
+EDE_DNSSEC_INDETERMINATE: Final = 5
+EDE_DNSSEC_BOGUS: Final = 6
+EDE_SIGNATURE_EXPIRED: Final = 7
+EDE_SIGNATURE_NOT_YET_VALID: Final = 8
+EDE_DNSKEY_MISSING: Final = 9
+EDE_RRSIGS_MISSING: Final = 10
+EDE_NO_ZONE_KEY_BIT_SET: Final = 11
+EDE_NSEC_MISSING: Final = 12
+EDE_CACHED_ERROR: Final = 13
+EDE_NOT_READY: Final = 14
+EDE_BLOCKED: Final = 15
+EDE_CENSORED: Final = 16
+EDE_FILTERED: Final = 17
+EDE_PROHIBITED: Final = 18
+EDE_STALE_NXDOMAIN_ANSWER: Final = 19
+EDE_NOT_AUTHORITATIVE: Final = 20
+EDE_NOT_SUPPORTED: Final = 21
+EDE_NO_REACHABLE_AUTHORITY: Final = 22
+EDE_NETWORK_ERROR: Final = 23
+EDE_INVALID_DATA: Final = 24
+
+UDP_SIZE: Final = 1232
+"""Bytes to advertise by default: what fits any path unfragmented (DNS flag day 2020)."""
+
+OPT_SIZE: Final = 11
+"""Bytes of an OPT record without options."""
+
+_DO: Final = 0x8000
+_OPT = Struct("!BHHBBHH")  # owner (root), type, class, then the three parts of the TTL, rdlength
+_pack_opt = _OPT.pack
+_unpack_opt = _OPT.unpack_from
+_unpack_option = Struct("!HH").unpack_from
+_pack_option = Struct("!HH").pack
+
+
+class Edns:
+    """What one OPT record says; `options` is its rdata, `reply_opt` the record of a plain reply."""
+
+    __slots__ = ("do", "extended_rcode", "options", "reply_opt", "udp_size", "version")
+
+    def __init__(
+        self,
+        udp_size: int = UDP_SIZE,
+        do: bool = False,
+        options: bytes = b"",
+        version: int = 0,
+        extended_rcode: int = 0,
+    ) -> None:
+        self.udp_size = udp_size
+        self.do = do
+        self.options = options
+        self.version = version
+        self.extended_rcode = extended_rcode
+        # CoreDNS echoes the client's size, not its own (request/request.go, SizeAndDo).
+        self.reply_opt = _pack_opt(0, 41, udp_size, 0, 0, _DO if do else 0, 0)
+
+    def replace(
+        self, *, udp_size: int | None = None, do: bool | None = None, options: bytes | None = None
+    ) -> Edns:
+        """Return a copy of version 0 with the given fields changed."""
+        return Edns(
+            self.udp_size if udp_size is None else udp_size,
+            self.do if do is None else do,
+            self.options if options is None else options,
+        )
+
+    def record(self) -> bytes:
+        """Return the OPT record as it goes onto the wire."""
+        return opt_record(self.udp_size, self.do, self.extended_rcode, self.options, self.version)
+
+
+def opt_record(
+    udp_size: int = UDP_SIZE,
+    do: bool = False,
+    extended_rcode: int = 0,
+    options: bytes = b"",
+    version: int = 0,
+) -> bytes:
+    """Return an OPT record; extended_rcode is the rcode's upper 8 bits (RFC 6891 section 6.1.2)."""
+    flags = _DO if do else 0
+    return _pack_opt(0, 41, udp_size, extended_rcode, version, flags, len(options)) + options
+
+
+def read_opt(msg: bytes, offset: int) -> Edns:
+    """Return what the OPT record at offset says; raises FormError.
+
+    Its options are looked at only in version 0: another version may have changed what they look
+    like, and gets BADVERS whatever is in it (RFC 6891 section 6.1.3).
+    """
+    try:
+        owner, rtype, udp_size, extended, version, flags, length = _unpack_opt(msg, offset)
+    except error:
+        raise FormError("OPT record is cut off") from None
+    if owner or rtype != 41:
+        raise FormError("owner of the OPT record is not the root")
+    start = offset + OPT_SIZE
+    options = bytes(msg[start : start + length])
+    if len(options) != length:
+        raise FormError("OPT record is cut off")
+    if options and not version:
+        check_options(options)
+    return Edns(udp_size, flags >= _DO, options, version, extended)
+
+
+def parse_options(rdata: bytes) -> list[tuple[int, bytes]]:
+    """Return the options in an OPT record's rdata as (code, data); raises FormError."""
+    options = []
+    offset, end = 0, len(rdata)
+    while offset < end:
+        try:
+            code, length = _unpack_option(rdata, offset)
+        except error:
+            raise FormError("EDNS option is cut off") from None
+        offset += 4
+        data = rdata[offset : offset + length]
+        if len(data) != length:
+            raise FormError("EDNS option is cut off")
+        options.append((code, data))
+        offset += length
+    return options
+
+
+def check_options(rdata: bytes) -> None:
+    """Raise FormError for options that miekg/dns would not unpack (edns.go)."""
+    for code, data in parse_options(rdata):
+        check = _CHECKS.get(code)
+        if check is not None and not check(data):
+            raise FormError(f"malformed EDNS option {code}")
+
+
+def _subnet_is_sane(data: bytes) -> bool:
+    """Client subnet (RFC 7871 section 6); dig sends family 0 without a prefix to ask for none."""
+    if len(data) < 4:
+        return False
+    family = data[0] << 8 | data[1]
+    bits = {0: 0, 1: 32, 2: 128}.get(family)
+    return bits is not None and data[2] <= bits and (not family or data[3] <= bits)
+
+
+_CHECKS: dict[int, Callable[[bytes], bool]] = {
+    OPTION_LLQ: lambda data: len(data) >= 18,
+    OPTION_UL: lambda data: len(data) in (4, 8),
+    OPTION_SUBNET: _subnet_is_sane,
+    OPTION_EXPIRE: lambda data: not data or len(data) >= 4,
+    OPTION_TCP_KEEPALIVE: lambda data: len(data) in (0, 2),
+    OPTION_EDE: lambda data: len(data) >= 2,
+}
+
+
+def option(code: int, data: bytes = b"") -> bytes:
+    """Return one option as it lies in an OPT record's rdata."""
+    return _pack_option(code, len(data)) + data
+
+
+def ede(info_code: int, text: str = "") -> bytes:
+    """Return an extended DNS error option: an `EDE_` code and a text (RFC 8914 section 2)."""
+    return option(OPTION_EDE, info_code.to_bytes(2, "big") + text.encode())
+
+
+def without_option(options: bytes, code: int) -> bytes:
+    """Return an OPT record's rdata without the options of that code; raises FormError."""
+    kept = [option(other, data) for other, data in parse_options(options) if other != code]
+    return b"".join(kept)

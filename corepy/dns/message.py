@@ -1,0 +1,344 @@
+"""A query on its way down the chain; `Reply` and `finish` are here too, for one import.
+
+A request is made for every query that no cache answers, so it holds the bytes and as little else as
+possible. Slots that nobody filled are filled at their first reading (`_FILL`): who never asks for
+the name as text never pays for it. Add a slot rather than a property when a value costs more than
+an arithmetic operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from struct import Struct, error
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns import constants as c
+from corepy.dns.edns import OPT_SIZE, Edns, read_opt
+from corepy.dns.edns import ede as ede_option
+from corepy.dns.errors import FormError
+from corepy.dns.names import MAX_LABEL, MAX_NAME, to_text
+from corepy.dns.reply import Reply as Reply
+from corepy.dns.reply import finish as finish
+from corepy.dns.wire import scan
+
+if TYPE_CHECKING:
+    from dnslib import RR, DNSRecord
+
+_PLAIN: Final = b"\0\1\0\0\0\0\0\0"  # counts of a query without EDNS
+_WITH_OPT: Final = b"\0\1\0\0\0\0\0\1"
+_LAST_NAME_END: Final = c.HEADER_SIZE + MAX_NAME - 1
+_NAME_TOO_LONG: Final = "name is longer than 255 bytes"
+
+_unpack_question = Struct("!HH").unpack_from
+_pack_question = Struct("!HH").pack
+_pack_header = Struct("!HHHHHH").pack
+_new = object.__new__
+
+# Filled by the server, carried over by `Request.derive`.
+_SERVER_SLOTS: Final = (
+    "proto", "peer", "local", "received", "server", "zone", "view", "metadata",
+)  # fmt: skip
+
+
+class Request:
+    """One query, made with `from_wire`; a plugin that wants it changed asks `derive`."""
+
+    __slots__ = (
+        "class_",
+        "edns",
+        "family",
+        "flags",
+        "id",
+        "local",
+        "local_address",
+        "metadata",
+        "name",
+        "name_wire",
+        "peer",
+        "proto",
+        "qclass",
+        "qname",
+        "qtype",
+        "question",
+        "question_end",
+        "received",
+        "record",
+        "remote",
+        "server",
+        "type",
+        "view",
+        "wire",
+        "zone",
+    )
+
+    # Read from the message at once.
+    wire: bytes  # the message, without bytes behind its end
+    flags: int  # the header's second word
+    name_wire: bytes  # the wire name asked for, in lower case
+    qtype: int
+    qclass: int
+    question_end: int  # offset behind the question section
+    edns: Edns | None
+
+    # Read from the message when first asked for.
+    id: int
+    name: str  # presentation form in lower case, with the trailing dot
+    qname: str  # presentation form as asked
+    type: str  # such as "A" or "TYPE65280"
+    class_: str  # such as "IN"
+    question: bytes  # the question section as asked
+    record: DNSRecord  # raises FormError where dnslib cannot hold the message
+
+    # Set by the server.
+    proto: str  # "udp", "tcp", "tls", ...
+    peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
+    local: object  # address that was asked, likewise
+    received: float  # monotonic seconds
+    server: str  # such as "dns://:53"
+    zone: str  # of the server block that answers
+    view: str
+    metadata: dict[str, Any]
+    remote: tuple[str, int]  # (IP address, port) of the client
+    local_address: tuple[str, int]  # (IP address, port) that was asked
+    family: int  # of the client's address: 1 is IPv4, 2 is IPv6
+
+    @classmethod
+    def from_wire(cls, wire: bytes) -> Request:
+        """Return the query in a message with one question; raises FormError.
+
+        Header flags are not judged here but in `corepy.dns.accept`. The question's name must not be
+        compressed: nothing stands in front of it that it could point to (NSD and unbound refuse it
+        too).
+        """
+        at = c.HEADER_SIZE
+        try:
+            while n := wire[at]:
+                if n > MAX_LABEL:
+                    raise FormError("bad label in the question")
+                at += n + 1
+            qtype, qclass = _unpack_question(wire, at + 1)
+        except (IndexError, error):
+            raise FormError("question is cut off") from None
+        if at > _LAST_NAME_END:
+            raise FormError(_NAME_TOO_LONG)
+        end = at + 5
+        counts = wire[4:12]
+        self: Request = _new(cls)
+        if counts == _PLAIN and len(wire) == end:
+            self.edns = None
+        elif counts == _WITH_OPT and len(wire) == end + OPT_SIZE:
+            self.edns = _lone_record(wire[end:])
+        else:
+            wire, self.edns = _read_rest(wire)
+        self.wire = wire
+        self.flags = wire[2] << 8 | wire[3]
+        self.name_wire = wire[12 : at + 1].lower()
+        self.qtype = qtype
+        self.qclass = qclass
+        self.question_end = end
+        return self
+
+    if not TYPE_CHECKING:  # a checker would take every misspelt attribute for a filled one
+
+        def __getattr__(self, name: str) -> object:
+            fill = _FILL.get(name)
+            if fill is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value = fill(self)
+            setattr(self, name, value)
+            return value
+
+    @property
+    def opcode(self) -> int:
+        """The header's opcode, 0 for QUERY."""
+        return self.flags >> 11 & 15
+
+    @property
+    def rd(self) -> bool:
+        """Recursion desired (RFC 1035 section 4.1.1)."""
+        return self.flags & c.FLAG_RD != 0
+
+    @property
+    def ad(self) -> bool:
+        """The AD bit: in a query, "tell me whether it is authentic" (RFC 6840 section 5.7)."""
+        return self.flags & c.FLAG_AD != 0
+
+    @property
+    def cd(self) -> bool:
+        """Checking disabled (RFC 4035 section 3.2.2)."""
+        return self.flags & c.FLAG_CD != 0
+
+    @property
+    def tc(self) -> bool:
+        """Truncated."""
+        return self.flags & c.FLAG_TC != 0
+
+    @property
+    def do(self) -> bool:
+        """DNSSEC OK, false without EDNS (RFC 3225)."""
+        edns = self.edns
+        return edns is not None and edns.do
+
+    @property
+    def size(self) -> int:
+        """Bytes of the largest reply that the client takes (plugin/pkg/edns, Size)."""
+        if self.proto != "udp":
+            return c.MAX_SIZE
+        edns = self.edns
+        if edns is None or edns.udp_size < c.MIN_SIZE:
+            return c.MIN_SIZE
+        return edns.udp_size
+
+    def reply(
+        self,
+        rcode: int = c.NOERROR,
+        answer: Iterable[RR | bytes] = (),
+        authority: Iterable[RR | bytes] = (),
+        additional: Iterable[RR | bytes] = (),
+        authoritative: bool = False,
+    ) -> Reply:
+        """Return a reply with these records: dnslib's, or bytes from `corepy.dns.records.rr`."""
+        from corepy.dns.records import pack_records
+
+        question = self.question
+        qname = question[:-4]
+        sections = [pack_records(each, qname) for each in (answer, authority, additional)]
+        flags = c.FLAG_QR | self.flags & 0x7910 | rcode & 15 | (c.FLAG_AA if authoritative else 0)
+        header = _pack_header(self.id, flags, 1, *map(len, sections))
+        wire = b"".join((header, question, *sections[0], *sections[1], *sections[2]))
+        return Reply(wire, rcode >> 4)
+
+    def error(
+        self, rcode: int, reason: str | None = None, ede: tuple[int, str] | None = None
+    ) -> Reply:
+        """Return a reply without records; reason is logged by errors, ede is (info code, text).
+
+        As miekg/dns's SetRcode does, opcode, RD and CD are the query's.
+        """
+        wire = self.wire
+        flags = bytes((0x80 | wire[2] & 0x79, wire[3] & 0x10 | rcode & 15))
+        reply = Reply(wire[:2] + flags + _PLAIN + wire[12 : self.question_end], rcode >> 4)
+        reply.error = reason
+        if ede is not None:
+            reply.options = ede_option(*ede)
+        return reply
+
+    def derive(
+        self,
+        *,
+        name_wire: bytes | None = None,
+        qtype: int | None = None,
+        qclass: int | None = None,
+        flags_set: int = 0,
+        flags_clear: int = 0,
+        do: bool | None = None,
+        udp_size: int | None = None,
+        options: bytes | None = None,
+    ) -> Request:
+        """Return a changed copy that keeps what the server filled in; metadata is shared.
+
+        do, udp_size (bytes) and options (the OPT record's rdata) add EDNS to a query without.
+        Records other than OPT are not carried over.
+        """
+        name = self.question[:-4] if name_wire is None else name_wire
+        edns = self.edns
+        if not (do is None and udp_size is None and options is None):
+            edns = (edns or Edns()).replace(do=do, udp_size=udp_size, options=options)
+        wire = query(
+            name,
+            self.qtype if qtype is None else qtype,
+            self.qclass if qclass is None else qclass,
+            ident=self.id,
+            flags=self.flags & ~flags_clear | flags_set,
+            edns=edns,
+        )
+        changed = Request.from_wire(wire)
+        for slot in _SERVER_SLOTS:
+            setattr(changed, slot, getattr(self, slot))
+        return changed
+
+    def set_udp_size(self, udp_size: int) -> None:
+        """Change in place how many bytes the client takes over UDP; no effect without EDNS.
+
+        For bufsize, which as in CoreDNS must work on the query that the server fits the reply to.
+        """
+        if self.edns is not None:
+            self.edns = self.edns.replace(udp_size=udp_size)
+
+
+def _remote(request: Request) -> tuple[str, int]:
+    from corepy.dns.address import host_port
+
+    return host_port(request.peer)
+
+
+def _local_address(request: Request) -> tuple[str, int]:
+    from corepy.dns.address import host_port
+
+    return host_port(request.local)
+
+
+def _record(request: Request) -> DNSRecord:
+    from corepy.dns.records import parse
+
+    return parse(request.wire)
+
+
+_FILL: Final[dict[str, Callable[[Request], object]]] = {
+    "id": lambda r: r.wire[0] << 8 | r.wire[1],
+    "name": lambda r: to_text(r.name_wire),
+    "qname": lambda r: to_text(r.question),
+    "type": lambda r: c.type_name(r.qtype),
+    "class_": lambda r: c.class_name(r.qclass),
+    "question": lambda r: r.wire[c.HEADER_SIZE : r.question_end],
+    "record": _record,
+    "remote": _remote,
+    "local_address": _local_address,
+    "family": lambda r: 2 if ":" in r.remote[0] else 1,
+    "proto": lambda r: "udp",
+    "peer": lambda r: None,
+    "local": lambda r: None,
+    "received": lambda r: 0.0,
+    "server": lambda r: "",
+    "zone": lambda r: "",
+    "view": lambda r: "",
+    "metadata": lambda r: {},
+}
+
+
+@lru_cache(maxsize=256)
+def _lone_record(wire: bytes) -> Edns | None:
+    """Read eleven bytes behind a question: OPT without options, or an empty record at the root.
+
+    Clients send a handful of different ones, so the result is shared. Raises FormError.
+    """
+    if wire[0] or wire[9] or wire[10]:
+        raise FormError("additional record is cut off")
+    return read_opt(wire, 0) if wire[1:3] == b"\0\x29" else None
+
+
+def _read_rest(wire: bytes) -> tuple[bytes, Edns | None]:
+    """Check all of an unusual query; return it cut at its end, and its EDNS. Raises FormError."""
+    from corepy.dns.rdata import check_records
+
+    if wire[4:6] != b"\0\1":
+        raise FormError("not exactly one question")
+    _, opt, end = scan(wire)
+    check_records(wire)
+    return wire[:end], (read_opt(wire, opt) if opt else None)
+
+
+def query(
+    name: bytes,
+    qtype: int,
+    qclass: int = c.CLASS_IN,
+    *,
+    ident: int = 0,
+    flags: int = c.FLAG_RD,
+    edns: Edns | None = None,
+) -> bytes:
+    """Return a query's wire bytes from a wire name; nothing is checked."""
+    header = _pack_header(ident, flags, 1, 0, 0, 0 if edns is None else 1)
+    opt = b"" if edns is None else edns.record()
+    return b"".join((header, name, _pack_question(qtype, qclass), opt))

@@ -1,0 +1,99 @@
+"""Where names lie inside rdata: all that is needed to copy a record out of a compressed message.
+
+The table holds the types whose names may be compressed by somebody: those of RFC 1035, which we may
+compress too, and those that RFC 3597 section 4 and later practice ask a receiver to expand. Every
+other type is copied as it lies.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from corepy.dns import constants as c
+from corepy.dns.errors import FormError
+from corepy.dns.wire import Buffer, read_name, walk
+
+
+class Layout(NamedTuple):
+    """Rdata is `prefix` bytes, then `names` names, then `tail` bytes (None: any number)."""
+
+    prefix: int
+    names: int
+    tail: int | None = 0
+    compress: bool = False
+
+
+_ONE: Final = Layout(0, 1, compress=True)
+_TWO: Final = Layout(0, 2)
+
+LAYOUTS: Final[dict[int, Layout]] = {
+    c.TYPE_A: Layout(4, 0),
+    c.TYPE_AAAA: Layout(16, 0),
+    c.TYPE_NS: _ONE,
+    c.TYPE_MD: _ONE,
+    c.TYPE_MF: _ONE,
+    c.TYPE_CNAME: _ONE,
+    c.TYPE_MB: _ONE,
+    c.TYPE_MG: _ONE,
+    c.TYPE_MR: _ONE,
+    c.TYPE_PTR: _ONE,
+    c.TYPE_SOA: Layout(0, 2, 20, compress=True),
+    c.TYPE_MINFO: Layout(0, 2, compress=True),
+    c.TYPE_MX: Layout(2, 1, compress=True),
+    c.TYPE_RP: _TWO,
+    c.TYPE_AFSDB: Layout(2, 1),
+    c.TYPE_RT: Layout(2, 1),
+    c.TYPE_SIG: Layout(18, 1, None),
+    c.TYPE_PX: Layout(2, 2),
+    c.TYPE_NXT: Layout(0, 1, None),
+    c.TYPE_SRV: Layout(6, 1),
+    c.TYPE_NAPTR: Layout(4, 1),  # and three strings in front of the name, see _prefix_end
+    c.TYPE_KX: Layout(2, 1),
+    c.TYPE_DNAME: Layout(0, 1),
+    c.TYPE_RRSIG: Layout(18, 1, None),
+    c.TYPE_NSEC: Layout(0, 1, None),
+    c.TYPE_SVCB: Layout(2, 1, None),
+    c.TYPE_HTTPS: Layout(2, 1, None),
+    c.TYPE_TSIG: Layout(0, 1, None),
+}
+
+
+def split(
+    msg: Buffer, rtype: int, start: int, length: int
+) -> tuple[bytes, list[bytes], bytes, bool]:
+    """Return rdata's prefix, its names in full, its tail, and whether its names may be compressed.
+
+    Raises FormError if rdata of that type cannot look like this. Empty rdata is right for every
+    type: updates and their like use it (RFC 2136 section 2.4), and miekg/dns takes it.
+    """
+    layout = LAYOUTS.get(rtype)
+    if layout is None or not length:
+        return bytes(msg[start : start + length]), [], b"", False
+    end = start + length
+    here = _prefix_end(msg, rtype, start + layout.prefix, end)
+    prefix = bytes(msg[start:here])
+    names = []
+    for _ in range(layout.names):
+        name, here = read_name(msg, here)
+        names.append(name)
+    if here > end or (layout.tail is not None and here + layout.tail != end):
+        raise FormError(f"rdata of type {rtype} has the wrong length")
+    return prefix, names, bytes(msg[here:end]), layout.compress
+
+
+def _prefix_end(msg: Buffer, rtype: int, here: int, end: int) -> int:
+    if rtype == c.TYPE_NAPTR:
+        for _ in range(3):
+            if here >= end:
+                break
+            here += msg[here] + 1
+    if here > end:
+        raise FormError(f"rdata of type {rtype} is too short")
+    return here
+
+
+def check_records(msg: Buffer) -> None:
+    """Raise FormError unless every record's names and rdata can be read."""
+    for _, rtype, _, _, rdata, rdlength, owner, _ in walk(msg):
+        read_name(msg, owner)
+        split(msg, rtype, rdata, rdlength)

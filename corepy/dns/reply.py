@@ -1,0 +1,219 @@
+"""The reply on its way back up the chain, and how it becomes the bytes that are sent.
+
+`finish` runs for every query that the packet cache does not answer: the usual reply must stay one
+comparison and one join away from being sent. What is rare (too large, odd rcode) belongs into
+`_finish_odd`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
+from corepy.dns.edns import OPTION_EDE, opt_record, without_option
+from corepy.dns.errors import FormError
+from corepy.dns.wire import cut_opt, scan, ttl_offsets
+
+if TYPE_CHECKING:
+    from dnslib import DNSRecord
+
+    from corepy.dns.message import Request
+
+_BYTES: Final = tuple(bytes((i,)) for i in range(256))
+_TC_BYTE: Final = FLAG_TC >> 8
+
+# Largest UDP payloads that are not worth compressing to save a fragment, by family
+# (request/request.go, Scrub).
+_UNFRAGMENTED: Final = {1: 1480, 2: 1220}
+_SMALL: Final = 1220
+
+
+class Reply:
+    """One reply: `wire` is a whole message with any ID, without OPT, which `finish` adds.
+
+    `options` are the EDNS options to send along (rdata of OPT), `extended_rcode` the upper bits of
+    the rcode, `error` what the errors plugin logs, `deadline` the monotonic time in seconds until
+    which the packet cache may keep the reply (None: not at all).
+    """
+
+    __slots__ = ("_offsets", "_record", "deadline", "error", "extended_rcode", "options", "wire")
+
+    def __init__(
+        self,
+        wire: bytes,
+        extended_rcode: int = 0,
+        options: bytes = b"",
+        error: str | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.wire = wire
+        self.extended_rcode = extended_rcode
+        self.options = options
+        self.error = error
+        self.deadline = deadline
+        # What was read from the message, with the message it was read from: assigning `wire`
+        # outdates both.
+        self._record: tuple[bytes, DNSRecord] | None = None
+        self._offsets: tuple[bytes, list[int]] | None = None
+
+    @classmethod
+    def from_wire(cls, wire: bytes) -> Reply:
+        """Return a received message as a reply, its OPT record taken off; raises FormError."""
+        offsets, opt, end = scan(wire)
+        stripped, edns = cut_opt(wire, opt, end)
+        reply = cls(stripped)
+        if edns is not None:
+            reply.extended_rcode = edns.extended_rcode
+            reply.options = edns.options
+        if len(stripped) == opt or not opt:
+            reply._offsets = (stripped, offsets)
+        return reply
+
+    @classmethod
+    def from_record(cls, record: DNSRecord) -> Reply:
+        """Return a reply made of a dnslib message, its OPT record taken off."""
+        reply = cls(b"")
+        reply.set_record(record)
+        return reply
+
+    @property
+    def record(self) -> DNSRecord:
+        """Dnslib's view, the same object each time; raises FormError. To change, `set_record`."""
+        if self._record is None or self._record[0] is not self.wire:
+            from corepy.dns.records import parse
+
+            self._record = (self.wire, parse(self.wire))
+        return self._record[1]
+
+    def set_record(self, record: DNSRecord) -> None:
+        """Make a dnslib message what this reply says; EDNS options it has none of are kept."""
+        from corepy.dns.records import pack_message
+
+        self.wire, extended, options = pack_message(record)
+        self.extended_rcode = extended or self.extended_rcode
+        self.options = options or self.options
+        self._record = (self.wire, record)
+
+    @property
+    def ttl_offsets(self) -> list[int]:
+        """Where the TTLs lie in `wire`; raises FormError. Not to be changed by the caller."""
+        if self._offsets is None or self._offsets[0] is not self.wire:
+            self._offsets = (self.wire, ttl_offsets(self.wire))
+        return self._offsets[1]
+
+    @property
+    def rcode(self) -> int:
+        """The whole rcode, upper bits included."""
+        return self.extended_rcode << 4 | self.wire[3] & 15
+
+    @property
+    def tc(self) -> bool:
+        """Truncated."""
+        return self.wire[2] & 0x02 != 0
+
+    @property
+    def aa(self) -> bool:
+        """Authoritative answer."""
+        return self.wire[2] & 0x04 != 0
+
+    @property
+    def ancount(self) -> int:
+        """Number of records in the answer section."""
+        return self.wire[6] << 8 | self.wire[7]
+
+    def copy(self) -> Reply:
+        """Return a reply with the same content that can be changed by itself."""
+        return Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
+
+
+def finish(request: Request, reply: Reply) -> bytes:
+    """Return what is sent: the query's ID, OPT if the client sent one, no larger than it takes.
+
+    The OPT record is the one of CoreDNS's SizeAndDo (request/request.go): the client's size and DO,
+    version 0, but only the reply's own options (CoreDNS echoes some of the client's, which tells it
+    that we understood them). A reply that is too large loses records from the end and gets TC, as
+    in miekg/dns (msg_truncate.go).
+    """
+    wire = reply.wire
+    edns = request.edns
+    if edns is None:
+        if len(wire) <= MIN_SIZE and not reply.extended_rcode:
+            return request.wire[:2] + wire[2:]
+        return _finish_odd(request, reply)
+    if reply.options or reply.extended_rcode:
+        opt = _opt(request, reply, reply.options)
+    else:
+        opt = edns.reply_opt
+    total = len(wire) + len(opt)
+    if (total <= MIN_SIZE or (total <= _SMALL and total <= request.size)) and wire[11] != 255:
+        return b"".join((request.wire[:2], wire[2:11], _BYTES[wire[11] + 1], wire[12:], opt))
+    return _finish_odd(request, reply)
+
+
+def _finish_odd(request: Request, reply: Reply) -> bytes:
+    try:
+        return _fit(request, reply)
+    except FormError:
+        # Something below made a message that cannot be read; nothing of it can be trusted to be
+        # sent.
+        error = request.error(SERVFAIL)
+        return _assemble(request, error.wire, _opt(request, error, b""))
+
+
+def _fit(request: Request, reply: Reply) -> bytes:
+    wire = reply.wire
+    if request.edns is None and reply.extended_rcode:
+        # No OPT, no room for the upper bits; the lower ones alone would say something else.
+        wire = b"".join((wire[:3], _BYTES[wire[3] & 0xF0 | SERVFAIL], wire[4:]))
+    opt = _opt(request, reply, reply.options)
+    limit = request.size
+    if len(wire) + len(opt) <= limit and not _gains_from_compression(request, wire):
+        return _assemble(request, wire, opt)
+    small = _rebuild(wire)
+    if len(small) + len(opt) <= limit:
+        return _assemble(request, small, opt)
+    if reply.options:
+        # RFC 8914 section 3: extended errors go before data goes, and TC tells it.
+        options = without_option(reply.options, OPTION_EDE)
+        opt = _opt(request, reply, options)
+        if len(options) < len(reply.options) and len(small) + len(opt) <= limit:
+            return _assemble(request, _set_tc(small), opt)
+    small = _rebuild(wire, limit - len(opt))
+    if len(small) + len(opt) > limit:
+        # Not even the question fits beside the options.
+        opt = _opt(request, reply, b"")
+        small = _set_tc(_rebuild(wire, limit - len(opt)))
+    return _assemble(request, small, opt)
+
+
+def _gains_from_compression(request: Request, wire: bytes) -> bool:
+    """Tell whether a datagram would be fragmented that compressing might save from it."""
+    if len(wire) <= _SMALL or request.proto != "udp":
+        return False
+    # A pointer to the question shows that the message is compressed already.
+    return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire
+
+
+def _rebuild(wire: bytes, limit: int | None = None) -> bytes:
+    from corepy.dns.compress import rebuild
+
+    return rebuild(wire) if limit is None else rebuild(wire, limit)
+
+
+def _set_tc(wire: bytes) -> bytes:
+    return b"".join((wire[:2], _BYTES[wire[2] | _TC_BYTE], wire[3:]))
+
+
+def _opt(request: Request, reply: Reply, options: bytes) -> bytes:
+    edns = request.edns
+    if edns is None:
+        return b""
+    return opt_record(edns.udp_size, edns.do, reply.extended_rcode, options)
+
+
+def _assemble(request: Request, wire: bytes, opt: bytes) -> bytes:
+    if not opt:
+        return request.wire[:2] + wire[2:]
+    additional = (wire[10] << 8 | wire[11]) + 1
+    head = wire[2:10] + additional.to_bytes(2, "big")
+    return b"".join((request.wire[:2], head, wire[HEADER_SIZE:], opt))

@@ -1,0 +1,248 @@
+"""Reading and patching messages as they lie on the wire, without taking them apart.
+
+Rules for changing this file. Every function takes hostile bytes and raises nothing but `FormError`.
+Time and memory are linear in the message's length: header counts are believed only after they were
+held against the length, and a compression pointer must point before the name it ends (RFC 1035
+section 4.1.4: "a prior occurrence"), which also rules out loops (RFC 9267 section 2). These
+functions run once or more for every query: measure before adding a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from struct import Struct, error
+from typing import Final
+
+from corepy.dns.constants import HEADER_SIZE, TYPE_OPT, TYPE_SOA
+from corepy.dns.edns import Edns, read_opt
+from corepy.dns.errors import FormError as FormError
+from corepy.dns.names import MAX_LABEL, MAX_NAME
+
+QUESTION: Final = 0
+ANSWER: Final = 1
+AUTHORITY: Final = 2
+ADDITIONAL: Final = 3
+
+Record = tuple[int, int, int, int, int, int, int, int]
+"""(section, type, class, TTL offset, rdata offset, rdlength, owner offset, end)."""
+
+MAX_POINTERS: Final = 126
+"""Pointers followed for one name, as in miekg/dns (msg.go): no name has more labels."""
+
+_MIN_QUESTION: Final = 5
+_MIN_RECORD: Final = 11
+_POINTER: Final = 0xC0
+_TTL_SIGN: Final = 0x80000000
+
+_unpack_counts = Struct("!HHHH").unpack_from
+_unpack_type_length = Struct("!H6xH").unpack_from
+_unpack_record = Struct("!HHIH").unpack_from
+_ttl = Struct("!I")
+_unpack_ttl = _ttl.unpack_from
+_pack_ttl = _ttl.pack_into
+
+Buffer = bytes | bytearray
+
+
+def counts(msg: Buffer) -> tuple[int, int, int, int]:
+    """Return QD-, AN-, NS- and ARCOUNT; raises FormError if the message cannot hold as many."""
+    try:
+        qd, an, ns, ar = _unpack_counts(msg, 4)
+    except error:
+        raise FormError("message is shorter than a header") from None
+    if HEADER_SIZE + qd * _MIN_QUESTION + (an + ns + ar) * _MIN_RECORD > len(msg):
+        raise FormError("header counts more records than the message can hold")
+    return qd, an, ns, ar
+
+
+def read_name(msg: Buffer, offset: int) -> tuple[bytes, int]:
+    """Return the name at offset in full, case kept, and the offset behind it; raises FormError."""
+    name = b""
+    end = hops = 0
+    start = here = offset
+    try:
+        while n := msg[here]:
+            if n <= MAX_LABEL:
+                here += n + 1
+                if here - start >= MAX_NAME:
+                    raise FormError("name is longer than 255 bytes")
+                continue
+            if n < _POINTER:
+                raise FormError("unknown label type")
+            target = (n & MAX_LABEL) << 8 | msg[here + 1]
+            name += msg[start:here]
+            end = end or here + 2
+            hops += 1
+            if target >= start or target < HEADER_SIZE or hops > MAX_POINTERS:
+                raise FormError("bad compression pointer")
+            start = here = target
+    except IndexError:
+        raise FormError("name is cut off") from None
+    name += msg[start : here + 1]
+    if len(name) > MAX_NAME:
+        raise FormError("name is longer than 255 bytes")
+    return name, end or here + 1
+
+
+def skip_name(msg: Buffer, offset: int) -> int:
+    """Return the offset behind a name; where a pointer leads is not seen. Raises FormError."""
+    last = offset + MAX_NAME
+    try:
+        while n := msg[offset]:
+            if n <= MAX_LABEL:
+                offset += n + 1
+                if offset >= last:
+                    raise FormError("name is longer than 255 bytes")
+            elif n >= _POINTER:
+                return offset + 2
+            else:
+                raise FormError("unknown label type")
+    except IndexError:
+        raise FormError("name is cut off") from None
+    return offset + 1
+
+
+def skip_questions(msg: Buffer, number: int) -> int:
+    """Return the offset behind the question section; raises FormError."""
+    offset = HEADER_SIZE
+    for _ in range(number):
+        offset = skip_name(msg, offset) + 4
+    if offset > len(msg):
+        raise FormError("question is cut off")
+    return offset
+
+
+def walk(msg: Buffer) -> Iterator[Record]:
+    """Yield every record, OPT included; raises FormError where the bytes go wrong."""
+    numbers = counts(msg)
+    offset = skip_questions(msg, numbers[0])
+    length = len(msg)
+    for section in (ANSWER, AUTHORITY, ADDITIONAL):
+        for _ in range(numbers[section]):
+            owner = offset
+            offset = skip_name(msg, offset)
+            try:
+                rtype, rclass, _, rdlength = _unpack_record(msg, offset)
+            except error:
+                raise FormError("record is cut off") from None
+            rdata = offset + 10
+            end = rdata + rdlength
+            if end > length:
+                raise FormError("rdata is cut off")
+            yield section, rtype, rclass, offset + 4, rdata, rdlength, owner, end
+            offset = end
+
+
+def scan(msg: Buffer) -> tuple[list[int], int, int]:
+    """Return the TTL offsets, the OPT record's offset (0 if none), and the message's end.
+
+    The TTL of OPT is none and not among them. Bytes behind the end are no part of the message.
+    Raises FormError, also for a second OPT record and for one outside the additional section (RFC
+    6891 section 6.1.1).
+    """
+    qd, an, ns, ar = counts(msg)
+    offset = skip_questions(msg, qd)
+    ttls = []
+    opt = 0
+    first_additional = an + ns
+    try:
+        for i in range(first_additional + ar):
+            owner = offset
+            n = msg[offset]
+            # Most owners are one pointer or the root; the call is worth sparing.
+            offset = offset + 2 if n >= _POINTER else skip_name(msg, offset) if n else offset + 1
+            rtype, rdlength = _unpack_type_length(msg, offset)
+            if rtype != TYPE_OPT:
+                ttls.append(offset + 4)
+            elif opt or i < first_additional:
+                raise FormError("OPT record is misplaced")
+            else:
+                opt = owner
+            offset += 10 + rdlength
+    except (IndexError, error):
+        raise FormError("record is cut off") from None
+    if offset > len(msg):
+        raise FormError("rdata is cut off")
+    return ttls, opt, offset
+
+
+def ttl_offsets(msg: Buffer) -> list[int]:
+    """Return where the TTLs of all records but OPT lie; raises FormError."""
+    return scan(msg)[0]
+
+
+def min_ttl(msg: Buffer, offsets: Iterable[int] | None = None) -> int | None:
+    """Return the lowest TTL in seconds, None without records. Raises FormError."""
+    ttls = [_unpack_ttl(msg, at)[0] for at in (ttl_offsets(msg) if offsets is None else offsets)]
+    lowest = None
+    for ttl in ttls:
+        if ttl >= _TTL_SIGN:
+            return 0  # RFC 2181 section 8: the top bit means the whole value counts as zero
+        if lowest is None or ttl < lowest:
+            lowest = ttl
+    return lowest
+
+
+def read_ttl(msg: Buffer, offset: int) -> int:
+    """Return the TTL in seconds at a TTL offset, 0 if its top bit is set (RFC 2181 section 8)."""
+    ttl: int = _unpack_ttl(msg, offset)[0]
+    return ttl if ttl < _TTL_SIGN else 0
+
+
+def age(buf: bytearray, offsets: Iterable[int], seconds: int, floor: int = 0) -> None:
+    """Lower TTLs in place by seconds, not below floor; one that is below already stays."""
+    for at in offsets:
+        ttl = _unpack_ttl(buf, at)[0]
+        if ttl >= _TTL_SIGN:
+            ttl = 0
+        left = ttl - seconds
+        _pack_ttl(buf, at, left if left > floor else min(ttl, floor))
+
+
+def set_ttls(buf: bytearray, offsets: Iterable[int], seconds: int) -> None:
+    """Set every TTL in place."""
+    for at in offsets:
+        _pack_ttl(buf, at, seconds)
+
+
+def clamp_ttls(buf: bytearray, offsets: Iterable[int], low: int, high: int) -> None:
+    """Bring every TTL in place into low..high seconds, both included."""
+    for at in offsets:
+        _pack_ttl(buf, at, min(max(read_ttl(buf, at), low), high))
+
+
+def strip_opt(msg: bytes) -> tuple[bytes, Edns | None]:
+    """Return the message cut at its end and without its OPT record, and what that said.
+
+    Raises FormError, as `scan` does.
+    """
+    _, opt, end = scan(msg)
+    return cut_opt(msg, opt, end)
+
+
+def cut_opt(msg: bytes, opt: int, end: int) -> tuple[bytes, Edns | None]:
+    """Do what `strip_opt` does with what `scan` found."""
+    if not opt:
+        return (msg if end == len(msg) else msg[:end]), None
+    edns = read_opt(msg, opt)
+    if opt + 11 + len(edns.options) == end:
+        additional = (msg[10] << 8 | msg[11]) - 1
+        return b"".join((msg[:10], additional.to_bytes(2, "big"), msg[12:opt])), edns
+    # What follows may point into what moves (TSIG and SIG(0) stand behind OPT), so names are
+    # written anew.
+    from corepy.dns.compress import rebuild
+
+    return rebuild(msg, skip=TYPE_OPT), edns
+
+
+def soa_negative_ttl(msg: Buffer) -> int | None:
+    """Return min(TTL, MINIMUM) in seconds of the authority section's SOA, None without one.
+
+    RFC 2308 section 5. Raises FormError.
+    """
+    for section, rtype, _, ttl, rdata, rdlength, _, _ in walk(msg):
+        if section == AUTHORITY and rtype == TYPE_SOA:
+            if rdlength < 22:
+                raise FormError("SOA record is cut off")
+            return min(read_ttl(msg, ttl), read_ttl(msg, rdata + rdlength - 4))
+    return None
