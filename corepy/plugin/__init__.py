@@ -1,13 +1,14 @@
 """What a plugin author imports.
 
-A plugin is an importable object named by an entry point in the group `corepy.plugins` (the entry's name is the
-directive), usually a package with
+A plugin is an importable object named by an entry point in the group `corepy.plugins` (the entry's
+name is the directive), usually a package with
 
     api_version = 1
 
     def setup(controller: Controller) -> None: ...
 
-and, for a third party, optionally `before` and `after`: tuples of directives it wants to stand above or below.
+and, for a third party, optionally `before` and `after`: tuples of directives it wants to stand
+above or below.
 """
 
 from corepy.plugin.controller import BlockConfig as BlockConfig

@@ -1,20 +1,22 @@
 """What a plugin's `setup` is given: its tokens, its server block, and the means to report mistakes.
 
-`setup(controller)` runs once per server block that names the directive. It reads the tokens, refuses what is wrong by
-raising `controller.error(...)` (a diagnostic that points at the token), and adds handlers or registers hooks. It opens
-no socket and changes nothing on the host: `corepy -check` and every reload rely on that. What touches the world belongs
-into the hooks `before_listen` and `serving`.
+`setup(controller)` runs once per server block that names the directive. It reads the tokens,
+refuses what is wrong by raising `controller.error(...)` (a diagnostic that points at the token),
+and adds handlers or registers hooks. It opens no socket and changes nothing on the host: `corepy
+-check` and every reload rely on that. What touches the world belongs into the hooks `before_listen`
+and `serving`.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, Dispenser, suggest, zones_from_args
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from corepy.corefile import ServerBlock, Token, ZoneAddress
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class BlockConfig:
-    """What the server knows and plugins may change of one server block (CoreDNS: dnsserver.Config)."""
+    """What the server knows and plugins may change of one server block (CoreDNS:
+    dnsserver.Config).
+    """
 
     keys: Sequence[ZoneAddress]
-    """The zones the block serves, each with its transport and port; the first stands for the block."""
+    """The zones the block serves, each with its transport and port; the first stands for the
+    block.
+    """
 
     listen_hosts: list[str] = field(default_factory=lambda: [""])
     """Addresses to listen on; "" is the wildcard. Set by *bind*."""
@@ -73,7 +79,9 @@ class Controller(Dispenser):
         self._block = block
 
     def add_handler(self, handler: Handler) -> None:
-        """Put `handler` into the block's chain, below those added before it; its hooks are registered as well."""
+        """Put `handler` into the block's chain, below those added before it; its hooks are
+        registered as well.
+        """
         self.handlers.append(handler)
 
     def register(self, plugin: object) -> None:
@@ -81,11 +89,15 @@ class Controller(Dispenser):
         self.hooks.append(plugin)
 
     def watch_file(self, path: Path) -> None:
-        """Say that the configuration depends on this file, so that a reload notices when it changes."""
+        """Say that the configuration depends on this file, so that a reload notices when it
+        changes.
+        """
         self.files.append(path)
 
     def warn(self, message: str, token: Token | None = None, hint: str | None = None) -> None:
-        """Report something that is allowed but probably not meant; printed with its place, never fatal."""
+        """Report something that is allowed but probably not meant; printed with its place, never
+        fatal.
+        """
         self.warnings.append(Diagnostic(message, token or self.token, hint, "warning"))
 
     def sibling(self, directive: str) -> Sequence[Token]:
@@ -99,18 +111,20 @@ class Controller(Dispenser):
         """
         return zones_from_args([arg.text for arg in args], self.config.zones)
 
-    def once(self) -> None:
-        """Step to the directive and refuse a second one in the block (CoreDNS: plugin.ErrOnce)."""
-        first = not self._started
-        self._started = True
-        if not self.next():
-            raise self.error("directive is missing")
-        if not first:
+    def occurrences(self) -> Iterator[None]:
+        """Stop at each occurrence of the directive in the block; the arguments come next."""
+        while self.next():
+            yield
+
+    def single(self) -> Iterator[None]:
+        """Stop at the directive, and refuse a second one in the block (CoreDNS: plugin.ErrOnce)."""
+        yield from itertools.islice(self.occurrences(), 1)
+        if self.next():
             raise self.error("this plugin can only be used once per Server Block")
 
-    _started = False
-
-    def unknown_option(self, known: Sequence[str] | Mapping[str, object], token: Token | None = None) -> CorefileError:
+    def unknown_option(
+        self, known: Sequence[str] | Mapping[str, object], token: Token | None = None
+    ) -> CorefileError:
         """Return the error for an option that the directive does not have."""
         token = token or self.token
         text = token.text if token else ""
@@ -121,8 +135,8 @@ class Controller(Dispenser):
     def options(self, table: Mapping[str, Callable[[], None]]) -> None:
         """Walk the block behind the current directive, calling `table[option]` at each option line.
 
-        The callable finds its option at `token` and takes the arguments with `remaining_args`. An option that is not
-        in the table is an error.
+        The callable finds its option at `token` and takes the arguments with `remaining_args`. An
+        option that is not in the table is an error.
         """
         while self.next_block():
             action = table.get(self.val)

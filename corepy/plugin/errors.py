@@ -1,14 +1,16 @@
 """What goes wrong around plugins, split by whose fault it is.
 
-Mistakes in a Corefile are `corepy.corefile.CorefileError`; mistakes of a distribution are `PluginError`; a host that
-does not allow what the configuration asks for is a `StartupError`.
+Mistakes in a Corefile are `corepy.corefile.CorefileError`; mistakes of a distribution are
+`PluginError`; a host that does not allow what the configuration asks for is a `StartupError`.
 """
 
 from __future__ import annotations
 
 
 class PluginError(Exception):
-    """An installed plugin cannot be used: it is named, with its distribution, and costs its own directive only."""
+    """An installed plugin cannot be used: it is named, with its distribution, and costs its own
+    directive only.
+    """
 
     def __init__(self, directive: str, distribution: str, problem: str) -> None:
         super().__init__(f"plugin/{directive} (from {distribution}): {problem}")
@@ -22,8 +24,9 @@ class OrderError(PluginError):
 
 
 class StartupError(Exception):
-    """The configuration is valid but this host cannot run it now (a port in use, a missing privilege).
+    """The configuration is valid but this host cannot run it now (a port in use, a missing
+    privilege).
 
-    Plugins raise it from `before_listen` and `serving`; what the generation had done by then is undone and the
-    message is what the operator reads, so it says what to change.
+    Plugins raise it from `before_listen` and `serving`; what the generation had done by then is
+    undone and the message is what the operator reads, so it says what to change.
     """

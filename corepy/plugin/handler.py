@@ -1,7 +1,8 @@
 """The middleware contract: what a plugin puts into a server block's chain.
 
-A query enters at the first handler of the block that serves it and comes back up as a reply. A handler either answers
-(`request.reply(...)`, `request.error(...)`) or asks the next one and hands back, perhaps changed, what that returned:
+A query enters at the first handler of the block that serves it and comes back up as a reply. A
+handler either answers (`request.reply(...)`, `request.error(...)`) or asks the next one and hands
+back, perhaps changed, what that returned:
 
     class Stamp(Handler):
         name = "stamp"
@@ -13,11 +14,13 @@ A query enters at the first handler of the block that serves it and comes back u
 
 Rules for a handler:
 
-* It always returns a `Reply`. An exception becomes a SERVFAIL for that one query, logged with the plugin's name.
+* It always returns a `Reply`. An exception becomes a SERVFAIL for that one query, logged with the
+  plugin's name.
 * It may await anything, but must not block: one event loop serves the whole node.
-* It is shared by all zones and listeners of its block and by all queries in flight; what belongs to a query lives in
-  local variables or in `request.metadata`.
-* `purity` says what the packet cache may do with the replies that passed through it. The default is the safe one.
+* It is shared by all zones and listeners of its block and by all queries in flight; what belongs to
+  a query lives in local variables or in `request.metadata`.
+* `purity` says what the packet cache may do with the replies that passed through it. The default is
+  the safe one.
 """
 
 from __future__ import annotations
@@ -33,16 +36,22 @@ REFUSED = 5
 
 
 class Purity(Enum):
-    """What a handler's effect on a reply depends on, which decides whether the packet cache may stand in for it."""
+    """What a handler's effect on a reply depends on, which decides whether the packet cache may
+    stand in for it.
+    """
 
     IMPURE = "impure"
-    """May look at the client, the clock or the dice: its block keeps no packet cache. The default."""
+    """May look at the client, the clock or the dice: its block keeps no packet cache. The
+    default.
+    """
 
     PURE = "pure"
     """The reply is a function of the query's bytes for as long as `Reply.deadline` says."""
 
     OBSERVER = "observer"
-    """Changes nothing; wants to be told about answered queries (metrics, log), in bulk if need be."""
+    """Changes nothing; wants to be told about answered queries (metrics, log), in bulk if need
+    be.
+    """
 
 
 class Handler:
@@ -55,10 +64,14 @@ class Handler:
     """See `Purity`. Set it on the class, or on the object where it depends on the configuration."""
 
     any_class: ClassVar[bool] = False
-    """True lets queries of a class other than IN reach this server (core/dnsserver/server.go: EnableChaos)."""
+    """True lets queries of a class other than IN reach this server (core/dnsserver/server.go:
+    EnableChaos).
+    """
 
     next: Handler
-    """The handler below; set when the chain is built. Below the last one stands `EndOfChain`, so it is never None."""
+    """The handler below; set when the chain is built. Below the last one stands `EndOfChain`, so it
+    is never None.
+    """
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply to `request`, from this handler or from the ones below."""

@@ -1,15 +1,17 @@
 """The hooks of a server generation: what plugins may implement beside the chain (pluggy).
 
-A *generation* is everything built from one Corefile. Its plugin manager knows the objects that plugins gave to
-`Controller.register` and all handlers of its chains. Hooks are broadcast to every one of them that implements the hook
-with `@hookimpl`. Parsing and `setup` never call a hook: only these touch the world.
+A *generation* is everything built from one Corefile. Its plugin manager knows the objects that
+plugins gave to `Controller.register` and all handlers of its chains. Hooks are broadcast to every
+one of them that implements the hook with `@hookimpl`. Parsing and `setup` never call a hook: only
+these touch the world.
 
 The life of a generation, in order; the first four may be coroutine functions:
 
-    before_listen -> (sockets bound, swapped, answering) -> serving -> ... -> stopping -> (drained) -> shutdown
+    before_listen -> (sockets bound, swapped, answering) -> serving -> ... -> stopping -> (drained)
+    -> shutdown
 
-On a reload the new generation goes through the first two while the old one still stands, so a plugin that owns
-something of the host sees the new wish before the old one is withdrawn.
+On a reload the new generation goes through the first two while the old one still stands, so a
+plugin that owns something of the host sees the new wish before the old one is withdrawn.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class LifecycleContext:
     """Stop: False when a successor has taken over, True when the process ends."""
 
     addresses: Sequence[str] = field(default_factory=tuple)
-    """What this generation listens on, as "dns://127.0.0.1:53"; ports are the real ones once sockets are bound."""
+    """What this generation listens on, as "dns://127.0.0.1:53"; ports are the real ones once
+    sockets are bound.
+    """
 
 
 class HookSpecs:
@@ -50,7 +54,8 @@ class HookSpecs:
     def before_listen(self, context: LifecycleContext) -> Awaitable[None] | None:
         """Prepare the host and the plugin, before any new socket is bound (CoreDNS: OnStartup).
 
-        Raise `StartupError` to refuse: no socket is opened, and `shutdown` is called on everything of this generation.
+        Raise `StartupError` to refuse: no socket is opened, and `shutdown` is called on everything
+        of this generation.
         """
 
     @hookspec
@@ -63,7 +68,9 @@ class HookSpecs:
 
     @hookspec
     def shutdown(self, context: LifecycleContext) -> Awaitable[None] | None:
-        """Drained, or never started: give back what was taken. Must cope with being called after a failed start."""
+        """Drained, or never started: give back what was taken. Must cope with being called after a
+        failed start.
+        """
 
     @hookspec
     def ready(self) -> bool:
@@ -72,4 +79,6 @@ class HookSpecs:
 
     @hookspec
     def metadata(self, request: Request) -> Mapping[str, str] | None:
-        """Return labels for this query, such as {"forward/upstream": "..."} (CoreDNS: metadata.Provider)."""
+        """Return labels for this query, such as {"forward/upstream": "..."} (CoreDNS:
+        metadata.Provider).
+        """

@@ -1,7 +1,7 @@
 """Loggers for plugins, in CoreDNS's format: `[LEVEL] plugin/name: message`.
 
-A line goes to standard output without a time stamp, as CoreDNS's does (the container runtime adds one). `configure` is
-called once, by the command.
+A line goes to standard output without a time stamp, as CoreDNS's does (the container runtime adds
+one). `configure` is called once, by the command.
 """
 
 from __future__ import annotations
@@ -25,12 +25,18 @@ def server_logger() -> logging.Logger:
 
 
 class CoreDNSFormatter(logging.Formatter):
-    """`[WARNING] plugin/forward: message`; the server's own lines have no prefix after the level."""
+    """`[WARNING] plugin/forward: message`; the server's own lines have no prefix after the
+    level.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line for `record`, with the traceback below when there is one."""
         level = "FATAL" if record.levelno >= logging.CRITICAL else record.levelname
-        prefix = f"plugin/{record.name[len(_PLUGIN_ROOT) :]}: " if record.name.startswith(_PLUGIN_ROOT) else ""
+        prefix = (
+            f"plugin/{record.name[len(_PLUGIN_ROOT) :]}: "
+            if record.name.startswith(_PLUGIN_ROOT)
+            else ""
+        )
         line = f"[{level}] {prefix}{record.getMessage()}"
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
@@ -38,7 +44,9 @@ class CoreDNSFormatter(logging.Formatter):
 
 
 def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send the project's log to `stream` (standard output unless given), from `level` up. May be called again."""
+    """Send the project's log to `stream` (standard output unless given), from `level` up. May be
+    called again.
+    """
     handler = logging.StreamHandler(stream if stream is not None else sys.stdout)
     handler.setFormatter(CoreDNSFormatter())
     root = logging.getLogger(ROOT)

@@ -1,8 +1,9 @@
 """Counters, gauges and histograms for plugins: plain numbers in memory, read when somebody scrapes.
 
-There is one registry per process and it outlives reloads, so counters never go backwards. Declaring a metric again with
-the same name returns the one that exists. Nothing here knows how metrics are exported; the prometheus plugin walks
-`registered()`. On the query path keep the child that `labels` returns: `child.value += 1` is all that counting costs.
+There is one registry per process and it outlives reloads, so counters never go backwards. Declaring
+a metric again with the same name returns the one that exists. Nothing here knows how metrics are
+exported; the prometheus plugin walks `registered()`. On the query path keep the child that `labels`
+returns: `child.value += 1` is all that counting costs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Value:
 
 
 class Distribution:
-    """One time series of a histogram; `counts` has one entry per upper bound and one for +Inf, not cumulative."""
+    """One time series of a histogram; `counts` has one entry per upper bound and one for +Inf, not
+    cumulative.
+    """
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -56,7 +59,13 @@ class Metric(Generic[Child]):
     """A named family of time series, one child per combination of label values."""
 
     def __init__(
-        self, kind: str, name: str, help_text: str, labels: Sequence[str], make: type[Child], bounds: Sequence[float]
+        self,
+        kind: str,
+        name: str,
+        help_text: str,
+        labels: Sequence[str],
+        make: type[Child],
+        bounds: Sequence[float],
     ) -> None:
         self.kind = kind
         self.name = name
@@ -67,11 +76,15 @@ class Metric(Generic[Child]):
         self._children: dict[tuple[str, ...], Child] = {}
 
     def labels(self, *values: str) -> Child:
-        """Return the child for these label values, in the order of the label names; made on first use at zero."""
+        """Return the child for these label values, in the order of the label names; made on first
+        use at zero.
+        """
         child = self._children.get(values)
         if child is None:
             if len(values) != len(self.label_names):
-                raise ValueError(f"{self.name} takes {len(self.label_names)} label values, not {len(values)}")
+                raise ValueError(
+                    f"{self.name} takes {len(self.label_names)} label values, not {len(values)}"
+                )
             child = self._new()
             self._children[values] = child
         return child
@@ -106,13 +119,20 @@ def histogram(
 
 
 def _declare(
-    kind: str, name: str, help_text: str, labels: Sequence[str], make: type[Child], bounds: Sequence[float]
+    kind: str,
+    name: str,
+    help_text: str,
+    labels: Sequence[str],
+    make: type[Child],
+    bounds: Sequence[float],
 ) -> Metric[Child]:
     known = _registry.get(name)
     if known is None:
         known = _registry[name] = Metric(kind, name, help_text, labels, make, bounds)  # type: ignore[assignment]  # one dict for both kinds; checked below
     if known.kind != kind or known.label_names != tuple(labels):
-        raise ValueError(f"metric {name} is declared twice, as {known.kind} and as {kind}, or with other labels")
+        raise ValueError(
+            f"metric {name} is declared twice, as {known.kind} and as {kind}, or with other labels"
+        )
     return known  # type: ignore[return-value]  # the kind was compared above
 
 

@@ -1,15 +1,16 @@
 """Where a plugin stands in the chain.
 
-The order of the directives in a Corefile means nothing; the order of this list means everything, as in CoreDNS, whose
-`plugin.cfg` it repeats: a plugin sees what those above it let through, and its reply passes through them on the way up.
-Third parties say `before` and `after` which directives they want to stand; without a wish they stand right above
-*cache*, so they see every query. `nodecache` sits at the end: it handles no query, and its setup wants what
-*bind* has set.
+The order of the directives in a Corefile means nothing; the order of this list means everything, as
+in CoreDNS, whose `plugin.cfg` it repeats: a plugin sees what those above it let through, and its
+reply passes through them on the way up. Third parties say `before` and `after` which directives
+they want to stand; without a wish they stand right above *cache*, so they see every query.
+`nodecache` sits at the end: it handles no query, and its setup wants what *bind* has set.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 
 DIRECTIVES: tuple[str, ...] = tuple(
     """
-    root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket reload nsid bufsize bind
-    debug trace ready health pprof shed prometheus errors log dnstap local dns64 any chaos loadbalance tsig rewrite
-    autopath acl cache header dnssec tls minimal template transfer hosts route53 azure clouddns k8s_external kubernetes
-    file auto secondary etcd loop forward grpc erratic whoami on sign view nomad
-    nodecache
-    """.split()
+    root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket reload
+    nsid bufsize bind debug trace ready health pprof shed prometheus errors log dnstap local dns64
+    any chaos loadbalance tsig rewrite autopath acl cache header dnssec tls minimal template
+    transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary etcd loop
+    forward grpc erratic whoami on sign view nomad nodecache """.split()
 )
-"""Directives whose place is fixed. Names that corepy does not ship keep their place for those who do."""
+"""Directives whose place is fixed. Names that corepy does not ship keep their place for those who
+do.
+"""
 
 _PLACE = {name: place for place, name in enumerate(DIRECTIVES)}
 _DEFAULT_ABOVE = "cache"
@@ -46,8 +48,9 @@ class Wish:
 def resolve(wishes: Iterable[Wish], installed: Iterable[str]) -> list[str]:
     """Return all directives, fixed ones and those of `wishes`, in chain order.
 
-    `installed` are the names that may be referred to beside the fixed ones. Raises `OrderError` for a wish that names
-    a directive nobody has, and for wishes that contradict each other or the fixed order.
+    `installed` are the names that may be referred to beside the fixed ones. Raises `OrderError` for
+    a wish that names a directive nobody has, and for wishes that contradict each other or the fixed
+    order.
     """
     asked = {wish.directive: wish for wish in wishes if wish.directive not in _PLACE}
     known = {*_PLACE, *installed, *asked}
@@ -60,17 +63,21 @@ def resolve(wishes: Iterable[Wish], installed: Iterable[str]) -> list[str]:
 def _fixed_edges() -> dict[str, set[str]]:
     """Map each fixed directive to the one that must directly follow it in the order."""
     edges: dict[str, set[str]] = {name: set() for name in DIRECTIVES}
-    for upper, lower in zip(DIRECTIVES, DIRECTIVES[1:], strict=False):
+    for upper, lower in itertools.pairwise(DIRECTIVES):
         edges[upper].add(lower)
     return edges
 
 
-def _add_edges(edges: dict[str, set[str]], wish: Wish, known: set[str], asked: Mapping[str, Wish]) -> None:
+def _add_edges(
+    edges: dict[str, set[str]], wish: Wish, known: set[str], asked: Mapping[str, Wish]
+) -> None:
     own = edges.setdefault(wish.directive, set())
     for other in (*wish.before, *wish.after):
         if other not in known:
             raise OrderError(
-                wish.directive, wish.distribution, f"wants to stand before or after {other!r}, which nobody has"
+                wish.directive,
+                wish.distribution,
+                f"wants to stand before or after {other!r}, which nobody has",
             )
     own.update(name for name in wish.before if name in _PLACE or name in asked)
     for name in wish.after:
@@ -79,7 +86,9 @@ def _add_edges(edges: dict[str, set[str]], wish: Wish, known: set[str], asked: M
 
 
 def _preferred_place(wish: Wish) -> float:
-    """Return a number between the places of the fixed directives around which this plugin wants to stand."""
+    """Return a number between the places of the fixed directives around which this plugin wants to
+    stand.
+    """
     befores = [_PLACE[name] for name in wish.before if name in _PLACE]
     if befores:
         return min(befores) - 0.5
@@ -89,8 +98,12 @@ def _preferred_place(wish: Wish) -> float:
     return _PLACE[_DEFAULT_ABOVE] - 0.5
 
 
-def _sort(edges: dict[str, set[str]], preferred: Mapping[str, float], asked: Mapping[str, Wish]) -> list[str]:
-    """Sort topologically; among directives that are free to go, the one with the smallest place goes first."""
+def _sort(
+    edges: dict[str, set[str]], preferred: Mapping[str, float], asked: Mapping[str, Wish]
+) -> list[str]:
+    """Sort topologically; among directives that are free to go, the one with the smallest place
+    goes first.
+    """
     place: dict[str, float] = {**_PLACE, **preferred}
     waiting_for = dict.fromkeys(edges, 0)
     for followers in edges.values():
@@ -112,7 +125,7 @@ def _sort(edges: dict[str, set[str]], preferred: Mapping[str, float], asked: Map
         raise OrderError(
             wish.directive,
             wish.distribution,
-            f"cannot be placed: before {', '.join(wish.before) or 'anything'}, after {', '.join(wish.after) or 'anything'}"
-            f" contradicts the order of the others (in the knot: {', '.join(stuck)})",
+            f"cannot be placed: before ({', '.join(wish.before)}) and after ({', '.join(wish.after)})"
+            f" contradict the order of the others (in the knot: {', '.join(stuck)})",
         )
     return order

@@ -1,8 +1,9 @@
 """Which plugins are installed, and how one is loaded: find -> load.
 
-Finding reads the metadata of installed distributions and imports nothing. Loading imports the one plugin that a Corefile
-asks for. A broken distribution, or two that claim one directive, cost that directive a named error and nothing else;
-that is why pluggy's own loader, which imports a whole group and stops at the first failure, is not used.
+Finding reads the metadata of installed distributions and imports nothing. Loading imports the one
+plugin that a Corefile asks for. A broken distribution, or two that claim one directive, cost that
+directive a named error and nothing else; that is why pluggy's own loader, which imports a whole
+group and stops at the first failure, is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 GROUP = "corepy.plugins"
 API_VERSION = 1
-"""The version of `corepy.plugin` that a plugin is written for; a plugin states it as `api_version`."""
+"""The version of `corepy.plugin` that a plugin is written for; a plugin states it as
+`api_version`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,17 @@ class LoadedPlugin:
     after: tuple[str, ...]
 
 
-def find(distributions: Iterable[importlib.metadata.Distribution] | None = None) -> dict[str, FoundPlugin]:
+def find(
+    distributions: Iterable[importlib.metadata.Distribution] | None = None,
+) -> dict[str, FoundPlugin]:
     """Return what is installed by directive, in alphabetical order.
 
     `distributions` are searched instead of the environment's, for tests.
     """
     claims: dict[str, dict[str, FoundPlugin]] = {}
-    for distribution in importlib.metadata.distributions() if distributions is None else distributions:
+    for distribution in (
+        importlib.metadata.distributions() if distributions is None else distributions
+    ):
         entry_points = distribution.entry_points
         for entry in entry_points.select(group=GROUP) if entry_points else ():
             name = distribution.metadata["Name"]
@@ -66,7 +73,9 @@ def _settle(claims: dict[str, FoundPlugin]) -> FoundPlugin:
     if not others:
         return first
     rivals = tuple(other.distribution for other in others)
-    return FoundPlugin(first.directive, first.distribution, first.version, first.entry_point, rivals)
+    return FoundPlugin(
+        first.directive, first.distribution, first.version, first.entry_point, rivals
+    )
 
 
 def load(found: FoundPlugin) -> LoadedPlugin:
@@ -74,11 +83,17 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     directive, distribution = found.directive, found.distribution
     if found.rivals:
         claimants = ", ".join((distribution, *found.rivals))
-        raise PluginError(directive, claimants, "several installed distributions claim this directive; remove all but one")
+        raise PluginError(
+            directive,
+            claimants,
+            "several installed distributions claim this directive; remove all but one",
+        )
     try:
         plugin = found.entry_point.load()
     except Exception as error:
-        raise PluginError(directive, distribution, f"cannot be imported: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            directive, distribution, f"cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     version = getattr(plugin, "api_version", None)
     if version != API_VERSION:
         problem = f"is written for plugin API version {version}, this corepy speaks {API_VERSION}"
@@ -92,5 +107,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
 def _names(plugin: object, attribute: str, found: FoundPlugin) -> tuple[str, ...]:
     names = getattr(plugin, attribute, ())
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise PluginError(found.directive, found.distribution, f"`{attribute}` must be a tuple of directive names")
+        raise PluginError(
+            found.directive, found.distribution, f"`{attribute}` must be a tuple of directive names"
+        )
     return tuple(names)

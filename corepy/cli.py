@@ -1,0 +1,154 @@
+"""The command `corepy`: flags, what they print, exit codes. Nothing else knows of argv.
+
+Flags are those of coremain/run.go, read as Go's flag package reads them: one dash or two, `-flag value` or `-flag=value`.
+`corepy NAME ...`, with a name from the entry-point group `corepy.commands`, is a command of a plugin's own.
+
+Exit codes: 0 done or stopped gracefully, 1 the configuration is wrong or cannot run here, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = "corepy.commands"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (the process's own without it) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and not arguments[0].startswith("-"):
+        return _plugin_command(arguments[0], arguments[1:])
+    flags = _parser().parse_args(arguments)
+    if flags.version:
+        _print(version_text())
+        return EXIT_OK
+    if flags.plugins:
+        return _list_plugins()
+    options = Options(
+        conf=flags.conf, port=flags.port, quiet=flags.quiet, pidfile=flags.pidfile
+    )
+    return _check(options, as_json=flags.json) if flags.check else _serve(options)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, as every other error of the command."""
+        self.exit(EXIT_USAGE, f"corepy: {message}; see corepy -help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="corepy",
+        usage="corepy [-conf FILE] [-dns.port PORT] [OPTION]...",
+        description="A DNS server that chains plugins.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    flag = _Flags(parser)
+    flag("conf", metavar="FILE", help='Corefile to load, or "stdin" (default "Corefile")')
+    flag(
+        "dns.port",
+        "p",
+        dest="port",
+        type=_port,
+        default=DEFAULT_PORT,
+        metavar="PORT",
+        help="port for zones that name none (default 53)",
+    )
+    flag("plugins", action="store_true", help="list the installed plugins and quit")
+    flag("version", action="store_true", help="show the version and quit")
+    flag("quiet", action="store_true", help="print no banner on start")
+    flag("pidfile", metavar="FILE", help="keep the process ID in FILE while running")
+    flag("check", action="store_true", help="check the Corefile, open no socket, and quit")
+    flag("json", action="store_true", help="with -check: print the result as JSON")
+    flag("h", "help", action="help", help="show this text and quit")
+    return parser
+
+
+class _Flags:
+    """Adds flags in Go's spelling: every name with one dash or with two."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def __call__(self, *names: str, **settings: object) -> None:
+        spellings = [f"{dashes}{name}" for name in names for dashes in ("-", "--")]
+        settings.setdefault("dest", names[-1] if names[0] == "h" else names[0])
+        self._parser.add_argument(*spellings, **settings)  # type: ignore[arg-type]  # argparse's own names
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def version_text() -> str:
+    """Return what -version prints: name and version, then platform and interpreter."""
+    import platform
+    from importlib.metadata import version
+
+    system = f"{platform.system().lower()}/{platform.machine()}"
+    return f"corepy-{version('corepy')}\n{system}, {platform.python_implementation()} {platform.python_version()}\n"
+
+
+def _list_plugins() -> int:
+    """Print the installed plugins as CoreDNS does, importing none."""
+    from corepy.plugin.registry import find
+
+    _print("".join(f"dns.{directive}\n" for directive in find()))
+    return EXIT_OK
+
+
+def _serve(options: Options) -> int:
+    from corepy.server.process import run
+
+    return run(options, version_text())
+
+
+def _check(options: Options, *, as_json: bool) -> int:
+    """Parse and set up without touching the world; print what is wrong, or that nothing is."""
+    from corepy import corefile
+    from corepy.server.process import Loader, unreadable
+
+    loader = Loader(options)
+    try:
+        problems = loader.load().warnings
+        valid = True
+    except corefile.CorefileError as error:
+        problems, valid = error.diagnostics, False
+    except OSError as error:
+        problems, valid = [corefile.Diagnostic(unreadable(error))], False
+    if as_json:
+        _print(corefile.to_json(problems, valid=valid) + "\n")
+        return EXIT_OK if valid else EXIT_FAILURE
+    text = corefile.render(problems)
+    (sys.stdout if valid else sys.stderr).write(f"{text}\n" if text else "")
+    if valid:
+        _print(f"{loader.name} is valid\n")
+    return EXIT_OK if valid else EXIT_FAILURE
+
+
+def _plugin_command(name: str, arguments: list[str]) -> int:
+    """Run a command that a plugin offers, such as `corepy nodecache status`."""
+    from importlib.metadata import entry_points
+
+    offered = {entry.name: entry for entry in entry_points(group=COMMANDS)}
+    if name not in offered:
+        known = f"; commands: {', '.join(sorted(offered))}" if offered else ""
+        sys.stderr.write(f"corepy: extra command line arguments: {name!r}{known}; see corepy -help\n")
+        return EXIT_USAGE
+    code: int = offered[name].load()(arguments)
+    return code
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,256 @@
+"""Datagrams received and sent many at a time, with recvmmsg(2) and sendmmsg(2) through ctypes.
+
+One system call moves up to `SLOTS` datagrams. Buffers, iovecs, addresses and control messages are
+allocated once; on the way of a packet, lengths and pointers are read and written as words of a
+memoryview over the kernel's structures, never as ctypes attributes. A reply to a datagram of the
+current batch reuses that datagram's address and packet information where they lie; a reply that
+comes later carries its own copies (`queue`).
+
+Only for 64-bit little-endian Linux, whose structure layouts are written down here;
+`corepy.net.plain` has the same interface over ordinary socket calls for everything else, and
+`corepy.net.datagrams` chooses.
+
+Rules: one event loop's thread only; `receive` invalidates what the batch before it held, so whoever
+needs a datagram's address later takes a copy first (`address`, `control`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
+
+SLOTS = 64
+RECEIVE_SIZE = 4096
+"""Bytes of a received datagram that are kept; a longer one is cut and will be found malformed."""
+
+SEND_SIZE = 4096
+NAME_SIZE = 128
+CONTROL_SIZE = 64
+MSG_DONTWAIT = 0x40
+
+# struct mmsghdr in 64-bit words: name, namelen, iov, iovlen, control, controllen, flags, received
+# length
+_WORDS = 8
+_NAME, _NAMELEN, _IOV, _IOVLEN, _CONTROL, _CONTROLLEN, _FLAGS, _LENGTH = range(_WORDS)
+
+_IP_PKTINFO = (0, 8)
+_IPV6_PKTINFO = (41, 50)
+# struct cmsghdr, then: in_pktinfo (ifindex, spec_dst, addr) or in6_pktinfo (addr, ifindex)
+_IFINDEX_OFFSET = {_IP_PKTINFO: 16, _IPV6_PKTINFO: 16 + 16}
+
+
+def supported() -> bool:
+    """Return whether this platform has the layouts and system calls that `Batch` needs."""
+    if sys.platform != "linux" or sys.byteorder != "little" or struct.calcsize("P") != 8:
+        return False
+    libc = ctypes.CDLL(None)
+    return hasattr(libc, "recvmmsg") and hasattr(libc, "sendmmsg")
+
+
+class _Buffer:
+    """Memory with a fixed address."""
+
+    __slots__ = ("_hold", "address", "view")
+
+    def __init__(self, size: int) -> None:
+        memory = bytearray(size)
+        self._hold = (ctypes.c_char * size).from_buffer(memory)
+        self.address = ctypes.addressof(self._hold)
+        self.view = memoryview(memory)
+
+    def words(self) -> memoryview[int]:
+        """Return the memory as 64-bit words."""
+        return self.view.cast("Q")
+
+
+class _Ring:
+    """The memory of `SLOTS` datagrams in one direction."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.data = _Buffer(SLOTS * size)
+        self.names = _Buffer(SLOTS * NAME_SIZE)
+        self.controls = _Buffer(SLOTS * CONTROL_SIZE)
+        self.headers = _Buffer(SLOTS * _WORDS * 8)
+        self.iovs = _Buffer(SLOTS * 16)
+
+    def point(self, slot: int) -> None:
+        """Point the header of `slot` at its buffers, all at their full size."""
+        iov, words, base = self.iovs.words(), self.headers.words(), slot * _WORDS
+        iov[slot * 2] = self.data.address + slot * self.size
+        iov[slot * 2 + 1] = self.size
+        words[base + _NAME] = self.names.address + slot * NAME_SIZE
+        words[base + _NAMELEN] = NAME_SIZE
+        words[base + _IOV] = self.iovs.address + slot * 16
+        words[base + _IOVLEN] = 1
+        words[base + _CONTROL] = self.controls.address + slot * CONTROL_SIZE
+        words[base + _CONTROLLEN] = CONTROL_SIZE
+
+
+class Batch:
+    """The datagrams of one batch and the replies that wait to be sent. Shared by all UDP sockets of
+    an event loop.
+    """
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._recvmmsg = libc.recvmmsg
+        self._sendmmsg = libc.sendmmsg
+        pointer, number = ctypes.c_void_p, ctypes.c_int
+        self._recvmmsg.argtypes = (number, pointer, ctypes.c_uint, number, pointer)
+        self._sendmmsg.argtypes = (number, pointer, ctypes.c_uint, number)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        self._in = _Ring(RECEIVE_SIZE)
+        self._out = _Ring(SEND_SIZE)
+        for slot in range(SLOTS):
+            self._in.point(slot)
+            self._out.point(slot)
+        self._in_headers, self._out_headers = self._in.headers.address, self._out.headers.address
+        self._in_words, self._out_words = self._in.headers.words(), self._out.headers.words()
+        self._out_iovs = self._out.iovs.words()
+        self._payloads, self._names, self._controls = (
+            self._in.data.view,
+            self._in.names.view,
+            self._in.controls.view,
+        )
+        self._waiting = 0
+        self._large: list[_Buffer] = []
+
+    def receive(self, sock: socket) -> int:
+        """Receive what waits in `sock`, up to `SLOTS` datagrams, and return how many.
+
+        0 also for an error that the socket reports about an earlier datagram (ICMP): it has been
+        taken off by then.
+        """
+        count: int = self._recvmmsg(sock.fileno(), self._in_headers, SLOTS, MSG_DONTWAIT, None)
+        return count if count > 0 else 0
+
+    def release(self, count: int) -> None:
+        """Make the first `count` slots fit to receive again: the kernel has shortened their
+        lengths.
+        """
+        words = self._in_words
+        for base in range(0, count * _WORDS, _WORDS):
+            words[base + _NAMELEN] = NAME_SIZE
+            words[base + _CONTROLLEN] = CONTROL_SIZE
+
+    def payload(self, slot: int) -> bytes:
+        """Return a copy of the datagram in `slot`."""
+        start = slot * RECEIVE_SIZE
+        return self._payloads[
+            start : start + (self._in_words[slot * _WORDS + _LENGTH] & 0xFFFFFFFF)
+        ].tobytes()
+
+    def address(self, slot: int) -> bytes:
+        """Return a copy of the sender's socket address in `slot`."""
+        start = slot * NAME_SIZE
+        return self._names[
+            start : start + (self._in_words[slot * _WORDS + _NAMELEN] & 0xFFFFFFFF)
+        ].tobytes()
+
+    def control(self, slot: int) -> bytes:
+        """Return a copy of the control messages in `slot`: the packet information, fit to be sent
+        back, or b"".
+        """
+        length = self._in_words[slot * _WORDS + _CONTROLLEN]
+        if not length:
+            return b""
+        start = slot * CONTROL_SIZE
+        return without_interface(self._controls[start : start + length].tobytes())
+
+    def reply(self, slot: int, data: bytes, sock: socket) -> None:
+        """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from
+        `sock`.
+        """
+        out = self._put(data, sock)
+        words, source = self._out_words, slot * _WORDS
+        words[out + _NAME] = self._in_words[source + _NAME]
+        words[out + _NAMELEN] = self._in_words[source + _NAMELEN] & 0xFFFFFFFF
+        if self._in_words[source + _CONTROLLEN]:
+            self._put_control(out, self.control(slot))
+        else:
+            words[out + _CONTROLLEN] = 0
+
+    def queue(self, data: bytes, address: bytes, control: bytes, sock: socket) -> None:
+        """Queue a datagram to `address`; `control` is what `control()` gave. A full queue is sent
+        at once.
+        """
+        out = self._put(data, sock)
+        start = out // _WORDS * NAME_SIZE
+        self._out.names.view[start : start + len(address)] = address
+        self._out_words[out + _NAME] = self._out.names.address + start
+        self._out_words[out + _NAMELEN] = len(address)
+        self._put_control(out, control)
+
+    def _put(self, data: bytes, sock: socket) -> int:
+        """Take a slot for `data` and return the index of its header's first word."""
+        if self._waiting == SLOTS:
+            self.flush(sock)
+        slot, size = self._waiting, len(data)
+        if size <= SEND_SIZE:
+            start = slot * SEND_SIZE
+            self._out.data.view[start : start + size] = data
+            self._out_iovs[slot * 2] = self._out.data.address + start
+        else:
+            self._out_iovs[slot * 2] = self._keep(data)
+        self._out_iovs[slot * 2 + 1] = size
+        self._waiting = slot + 1
+        return slot * _WORDS
+
+    def _put_control(self, out: int, control: bytes) -> None:
+        start = out // _WORDS * CONTROL_SIZE
+        self._out.controls.view[start : start + len(control)] = control
+        self._out_words[out + _CONTROLLEN] = len(control)
+
+    def _keep(self, data: bytes) -> int:
+        """Hold a datagram too large for a slot until it is sent; return its memory address."""
+        buffer = _Buffer(len(data))
+        buffer.view[:] = data
+        self._large.append(buffer)
+        return buffer.address
+
+    def flush(self, sock: socket) -> int:
+        """Send all queued datagrams through `sock`; return how many could not be sent.
+
+        A datagram that its receiver or the route refuses is skipped; when the socket's buffer is
+        full the rest is dropped, as the network would: DNS clients ask again.
+        """
+        done, waiting, lost, fd = 0, self._waiting, 0, sock.fileno()
+        while done < waiting:
+            sent: int = self._sendmmsg(
+                fd, self._out_headers + done * _WORDS * 8, waiting - done, MSG_DONTWAIT
+            )
+            if sent > 0:
+                done += sent
+            elif ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
+                lost += waiting - done
+                break
+            elif ctypes.get_errno() != errno.EINTR:
+                lost += 1
+                done += 1
+        self._waiting = 0
+        if self._large:
+            self._large.clear()
+        return lost
+
+
+def without_interface(control: bytes) -> bytes:
+    """Return packet information with the interface index cleared: the reply takes the route to the
+    client, from the address that was asked, but not necessarily through the interface that the
+    query came in by.
+    """
+    if len(control) < 16:
+        return b""
+    kind = struct.unpack_from("=ii", control, 8)
+    offset = _IFINDEX_OFFSET.get(kind)
+    if offset is None:
+        return b""
+    return control[:offset] + b"\0\0\0\0" + control[offset + 4 :]

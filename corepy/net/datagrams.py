@@ -1,0 +1,49 @@
+"""Choosing how datagrams travel: in batches where the platform can, one by one elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from corepy.net import batch
+
+if TYPE_CHECKING:
+    from socket import socket
+
+
+class Datagrams(Protocol):
+    """What `Batch` and `PlainBatch` share. Addresses and control values are opaque: give back what
+    you were given.
+    """
+
+    def receive(self, sock: socket) -> int:
+        """Receive a batch; return its size."""
+
+    def release(self, count: int) -> None:
+        """Give the slots of the batch back."""
+
+    def payload(self, slot: int) -> bytes:
+        """Return a received datagram."""
+
+    def address(self, slot: int) -> Any:
+        """Return where it came from."""
+
+    def control(self, slot: int) -> Any:
+        """Return the local address it came to, as packet information."""
+
+    def reply(self, slot: int, data: bytes, sock: socket) -> None:
+        """Queue a reply to a datagram of the current batch."""
+
+    def queue(self, data: bytes, address: Any, control: Any, sock: socket) -> None:
+        """Queue a datagram."""
+
+    def flush(self, sock: socket) -> int:
+        """Send what is queued; return how many were lost."""
+
+
+def open_batch() -> Datagrams:
+    """Return the fastest way this platform has."""
+    if batch.supported():
+        return batch.Batch()
+    from corepy.net.plain import PlainBatch
+
+    return PlainBatch()

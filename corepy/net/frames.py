@@ -1,0 +1,38 @@
+"""Messages over a byte stream: two bytes of length, then the message (RFC 1035 section 4.2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def frame(message: bytes) -> bytes:
+    """Return `message`, at most 65535 bytes, with its length before it."""
+    return len(message).to_bytes(2, "big") + message
+
+
+class FrameReader:
+    """Cuts a stream into messages, however the network has cut it into pieces.
+
+    A stream that drips in byte by byte costs no more than one that comes at once.
+    """
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the messages completed by `data`."""
+        buffer = self._buffer
+        buffer += data
+        start, size = 0, len(buffer)
+        while size - start >= 2:
+            end = start + 2 + (buffer[start] << 8 | buffer[start + 1])
+            if end > size:
+                break
+            yield bytes(buffer[start + 2 : end])
+            start = end
+        del buffer[:start]

@@ -1,0 +1,147 @@
+"""Opening listening sockets: one place for the options that every listener shares.
+
+Sockets are opened with SO_REUSEPORT, as CoreDNS does, so a second process can serve the same
+address. A wildcard host becomes one dual-stack IPv6 socket, or an IPv4 one where the kernel has no
+IPv6.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+
+UDP_BUFFER = 4 * 1024 * 1024
+"""Bytes asked for in the UDP socket's buffers: a burst must wait in the kernel rather than be lost.
+The kernel grants at most net.core.rmem_max.
+"""
+
+TCP_BACKLOG = 1024
+IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+
+
+class BindError(OSError):
+    """A listening socket could not be opened; the message says where, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. `host` is an IP address, possibly with %zone, or "" for all of this
+    machine's.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return host:port, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
+    """Open the UDP socket and the listening TCP socket of `address`, non-blocking.
+
+    With port 0 the system picks one port for both. Raises `BindError`.
+    """
+    attempts = 1 if address.port else 20
+    while True:
+        attempts -= 1
+        udp = open_udp(address)
+        port = udp.getsockname()[1]
+        try:
+            return udp, open_tcp(Address(address.host, port))
+        except BindError as error:
+            udp.close()
+            if not attempts or error.errno != errno.EADDRINUSE:
+                raise
+        except BaseException:
+            udp.close()
+            raise
+
+
+def open_udp(address: Address) -> socket.socket:
+    """Open and bind a UDP socket. Raises `BindError`."""
+    sock = _open(address, socket.SOCK_DGRAM)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, UDP_BUFFER)
+    if not address.host:
+        ask_packet_info(sock)
+    return sock
+
+
+def open_tcp(address: Address) -> socket.socket:
+    """Open, bind and listen on a TCP socket. Raises `BindError`."""
+    sock = _open(address, socket.SOCK_STREAM)
+    try:
+        sock.listen(TCP_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _explained(error, address, "tcp") from error
+    return sock
+
+
+def ask_packet_info(sock: socket.socket) -> None:
+    """Let the kernel say, with every datagram, which local address it was sent to."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def _open(address: Address, kind: socket.SocketKind) -> socket.socket:
+    protocol = "udp" if kind == socket.SOCK_DGRAM else "tcp"
+    try:
+        family, sockaddr = _resolve(address)
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise _explained(error, address, protocol) from error
+    try:
+        _set_options(sock, wildcard=not address.host)
+        sock.bind(sockaddr)
+    except OSError as error:
+        sock.close()
+        raise _explained(error, address, protocol) from error
+    return sock
+
+
+def _resolve(address: Address) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
+    if not address.host:
+        if _has_ipv6():
+            return socket.AF_INET6, ("::", address.port, 0, 0)
+        return socket.AF_INET, ("0.0.0.0", address.port)
+    info = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+    )
+    family, _, _, _, sockaddr = info[0]
+    return family, sockaddr  # type: ignore[return-value]  # numeric hosts give the two forms declared
+
+
+def _has_ipv6() -> bool:
+    if not socket.has_ipv6:
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _set_options(sock: socket.socket, *, wildcard: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if wildcard else 1)
+
+
+def _explained(error: OSError, address: Address, protocol: str) -> BindError:
+    advice = {
+        errno.EADDRINUSE: "another program listens there; stop it, or choose another address"
+        " (bind) or port",
+        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; use another port, such as"
+        " -dns.port 1053",
+        errno.EADDRNOTAVAIL: "no interface of this machine has that address",
+        errno.EAFNOSUPPORT: "this kernel does not have that address family",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return BindError(error.errno, f"cannot listen on {protocol} {address}: {advice}")

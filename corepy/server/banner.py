@@ -1,0 +1,40 @@
+"""What is printed when the server is up: one line per zone and address (core/dnsserver/onstartup.go)."""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corepy.server.generation import Generation
+    from corepy.server.server import Server
+
+_LETTERS = frozenset(string.ascii_letters)
+_INSIDE = _LETTERS | frozenset(string.digits) | {"-"}
+
+
+def banner(generation: Generation, server: Server) -> str:
+    """Return the lines for all zones of `generation`, by address."""
+    lines: list[str] = []
+    for listen, router in generation.routers.items():
+        endpoint = server.endpoints[listen]
+        where = f" on {listen.host}" if listen.host else ""
+        for zone in sorted(site.zone for site in router.sites):
+            if not follows_preferred_syntax(zone):
+                lines.append(f'Warning: Domain "{zone}" does not follow RFC1035 preferred syntax')
+            lines.append(f"{zone}:{endpoint.port}{where}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def follows_preferred_syntax(zone: str) -> bool:
+    """Return whether `zone` is a host name as RFC 1035 section 2.3.1 prefers; the root and reverse zones always are."""
+    if zone == "." or zone.endswith(("in-addr.arpa.", "ip6.arpa.")):
+        return True
+    return all(
+        label
+        and label[0] in _LETTERS
+        and label[-1] in _INSIDE
+        and label[-1] != "-"
+        and _INSIDE.issuperset(label)
+        for label in zone.removesuffix(".").split(".")
+    )

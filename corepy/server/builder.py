@@ -1,0 +1,178 @@
+"""From a parsed Corefile to a `Generation`: plugins found and set up, chains built, zones checked.
+
+Opens no socket and changes nothing on the host. Independent mistakes are collected and reported together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
+from corepy.dns import names
+from corepy.plugin import BlockConfig, Controller, EndOfChain, Handler, PluginError
+from corepy.plugin.order import DIRECTIVES, Wish, resolve
+from corepy.plugin.registry import LoadedPlugin, find, load
+from corepy.server.endpoint import Listen
+from corepy.server.generation import Generation
+from corepy.server.router import Router, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corepy.corefile import Corefile, ServerBlock
+    from corepy.plugin.registry import FoundPlugin
+
+DEFAULT_PORT = 53
+
+
+@dataclass(slots=True)
+class _Block:
+    """A server block on its way to become chains."""
+
+    parsed: ServerBlock
+    config: BlockConfig
+    handlers: list[Handler]
+
+
+def build(
+    corefile: Corefile, default_port: int = DEFAULT_PORT, found: Mapping[str, FoundPlugin] | None = None
+) -> Generation:
+    """Return what `corefile` describes.
+
+    `default_port` is for zones without a port; `found` are the installed plugins unless given. Raises
+    `corepy.corefile.CorefileError` with every mistake that could be found.
+    """
+    return _Builder(corefile, default_port, find() if found is None else found).build()
+
+
+class _Builder:
+    def __init__(self, corefile: Corefile, default_port: int, found: Mapping[str, FoundPlugin]) -> None:
+        self._corefile = corefile
+        self._default_port = default_port
+        self._found = found
+        self._mistakes: list[Diagnostic] = []
+        self._generation = Generation(files=list(corefile.files), warnings=list(corefile.warnings))
+
+    def build(self) -> Generation:
+        blocks = [block for parsed in self._corefile.blocks if (block := self._open(parsed))]
+        loaded = self._load_all()
+        for directive in self._order(loaded):
+            for block in blocks:
+                if directive in block.parsed.directives:
+                    self._set_up(loaded[directive], block)
+        if not self._mistakes:
+            self._listen(blocks)
+        if self._mistakes:
+            raise CorefileError(*self._mistakes)
+        return self._generation
+
+    def _open(self, parsed: ServerBlock) -> _Block | None:
+        try:
+            keys = server_keys(parsed, self._default_port)
+        except CorefileError as error:
+            self._mistakes.extend(error.diagnostics)
+            return None
+        for key in keys:
+            if key.transport != "dns":
+                self._mistakes.append(
+                    Diagnostic(f"corepy does not serve {key.transport}:// (only dns://)", key.token)
+                )
+        return _Block(parsed, BlockConfig(keys), [])
+
+    def _load_all(self) -> dict[str, LoadedPlugin]:
+        """Import the plugins that the Corefile uses; each that cannot be is reported where it is used."""
+        loaded: dict[str, LoadedPlugin] = {}
+        failed: dict[str, str] = {}
+        for block in self._corefile.blocks:
+            for directive, tokens in block.directives.items():
+                if directive in loaded:
+                    continue
+                if directive not in self._found:
+                    message, hint = f"unknown directive {directive!r}", self._hint(directive)
+                    self._mistakes.append(Diagnostic(message, tokens[0], hint))
+                    continue
+                if directive not in failed:
+                    try:
+                        loaded[directive] = load(self._found[directive])
+                        continue
+                    except PluginError as error:
+                        failed[directive] = str(error)
+                self._mistakes.append(Diagnostic(failed[directive], tokens[0]))
+        return loaded
+
+    def _hint(self, directive: str) -> str:
+        near = suggest(directive, list(self._found))
+        if near:
+            return f"did you mean {near!r}?"
+        if directive in DIRECTIVES:
+            return "a CoreDNS plugin that is not installed here; `corepy -plugins` lists what is"
+        return "`corepy -plugins` lists the directives that are installed"
+
+    def _order(self, loaded: Mapping[str, LoadedPlugin]) -> list[str]:
+        wishes = [Wish(p.directive, p.distribution, p.before, p.after) for p in loaded.values()]
+        try:
+            order = resolve(wishes, self._found)
+        except PluginError as error:
+            used = self._corefile.blocks
+            token = next(block.directives[error.directive][0] for block in used if error.directive in block.directives)
+            self._mistakes.append(Diagnostic(str(error), token))
+            return []
+        return [directive for directive in order if directive in loaded]
+
+    def _set_up(self, plugin: LoadedPlugin, block: _Block) -> None:
+        controller = Controller(plugin.directive, block.parsed, block.config)
+        try:
+            plugin.setup(controller)
+        except CorefileError as error:
+            self._mistakes.extend(error.diagnostics)
+            return
+        except Exception as error:  # noqa: BLE001 - a plugin's bug costs its directive, not the server
+            problem = f"plugin/{plugin.directive} (from {plugin.distribution}) failed in setup"
+            token = block.parsed.directives[plugin.directive][0]
+            self._mistakes.append(Diagnostic(f"{problem}: {type(error).__name__}: {error}", token))
+            return
+        block.handlers.extend(controller.handlers)
+        self._generation.files.extend(controller.files)
+        self._generation.warnings.extend(controller.warnings)
+        for hooks in (*controller.handlers, *controller.hooks):
+            self._generation.register(hooks, plugin.directive)
+
+    def _listen(self, blocks: list[_Block]) -> None:
+        """Fill in the routers: each zone of each block, at each address that the block listens on."""
+        checker = OverlapChecker()
+        zones: dict[Listen, dict[bytes, Site]] = {}
+        any_class: set[Listen] = set()
+        for block in blocks:
+            top = link(block.handlers)
+            for key in block.config.keys:
+                for host in block.config.listen_hosts:
+                    mistake = checker.check(key, host)
+                    if mistake is not None:
+                        self._mistakes.append(mistake)
+                        continue
+                    listen = Listen(key.transport, _normal_host(host), key.port)
+                    zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(key.zone, top)
+                    self._generation.settings[listen] = block.config
+                    if any(handler.any_class for handler in block.handlers):
+                        any_class.add(listen)
+        for listen, sites in zones.items():
+            self._generation.routers[listen] = Router(sites, any_class=listen in any_class)
+
+
+def link(handlers: list[Handler]) -> Handler | None:
+    """Chain `handlers`, the first on top, and return the top; None without any."""
+    if not handlers:
+        return None
+    below: Handler = EndOfChain(handlers[-1].name)
+    for handler in reversed(handlers):
+        handler.next = below
+        below = handler
+    return below
+
+
+def _normal_host(host: str) -> str:
+    """Return an address in its usual spelling, so that two spellings mean one socket."""
+    address, percent, zone = host.partition("%")
+    return f"{ipaddress.ip_address(address)}{percent}{zone}" if host else ""

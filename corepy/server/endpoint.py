@@ -1,0 +1,84 @@
+"""One address that is listened on: its UDP and TCP sockets, and who answers.
+
+Endpoints outlive generations. A reload puts another router into those that stay, between two turns of the event loop,
+so no query meets a closed socket or half of a configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from corepy.net.sockets import Address, open_pair
+from corepy.server.tcp import TCPListener
+from corepy.server.udp import UDPListener
+
+if TYPE_CHECKING:
+    from corepy.net.datagrams import Datagrams
+    from corepy.plugin import BlockConfig
+    from corepy.server.query import Query
+    from corepy.server.router import Router
+
+
+class Listen(NamedTuple):
+    """What a generation wants to listen on."""
+
+    transport: str
+    host: str
+    port: int
+
+    def label(self, port: int | None = None) -> str:
+        """Return CoreDNS's name for the server, "dns://127.0.0.1:53"; `port` replaces port 0."""
+        return f"{self.transport}://{Address(self.host, self.port if port is None else port)}"
+
+
+class Endpoint:
+    """The open sockets of one `Listen`."""
+
+    def __init__(self, listen: Listen, batch: Datagrams) -> None:
+        """Open the sockets; raises `corepy.net.sockets.BindError`."""
+        udp, tcp = open_pair(Address(listen.host, listen.port))
+        self.listen = listen
+        self.port: int = udp.getsockname()[1]
+        self.label = listen.label(self.port)
+        self.udp = UDPListener(udp, batch, self.label, wildcard=not listen.host)
+        self.tcp = TCPListener(tcp, self.label)
+        self._started = False
+
+    def swap(self, router: Router, settings: BlockConfig) -> None:
+        """Answer by `router` from the next query on."""
+        self.udp.router = self.tcp.router = router
+        self.tcp.settings = settings
+
+    async def start(self) -> None:
+        """Begin to answer; nothing happens if it has begun already."""
+        if not self._started:
+            self._started = True
+            self.udp.start()
+            await self.tcp.start()
+
+    def waiting(self) -> set[Query]:
+        """Return the queries that have no answer yet."""
+        return self.udp.runner.waiting | self.tcp.waiting()
+
+    def stop(self) -> None:
+        """Take no new work; what was accepted goes on."""
+        self.udp.stop()
+        self.tcp.stop()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self.udp.runner.cancel()
+        self.udp.close()
+        self.tcp.close()
+
+
+async def drained(queries: set[Query], endpoints: list[Endpoint], timeout: float) -> int:
+    """Wait until none of `queries` waits any more, at most `timeout` seconds; return how many still do."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        left = {query for endpoint in endpoints for query in endpoint.waiting()} & queries
+        if not left or loop.time() >= deadline:
+            return len(left)
+        await asyncio.sleep(0.005)

@@ -1,0 +1,85 @@
+"""Everything that is built from one Corefile: who answers where, and the plugins behind it.
+
+Building one (see `builder`) touches nothing of the world. Its life is driven by `Server` through `start_hooks` and
+`stop_hooks`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from corepy.net.sockets import BindError
+from corepy.plugin import HookSpecs, StartupError, plugin_logger
+from corepy.plugin.hooks import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from corepy.corefile import Diagnostic
+    from corepy.plugin import BlockConfig, LifecycleContext
+    from corepy.server.endpoint import Listen
+    from corepy.server.router import Router
+
+
+@dataclass(slots=True)
+class Generation:
+    """See the module."""
+
+    routers: dict[Listen, Router] = field(default_factory=dict)
+    settings: dict[Listen, BlockConfig] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    """The Corefile, what it imports, and what plugins read."""
+
+    warnings: list[Diagnostic] = field(default_factory=list)
+    plugins: pluggy.PluginManager = field(default_factory=lambda: _new_manager())
+    _directives: dict[object, str] = field(default_factory=dict)
+
+    def register(self, plugin: object, directive: str) -> None:
+        """Let the hooks of `plugin` take part; `directive` names it in errors."""
+        if not self.plugins.is_registered(plugin):
+            self.plugins.register(plugin)
+            self._directives[plugin] = directive
+
+    async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
+        """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first that fails."""
+        for implementation in self._implementations(hook):
+            try:
+                await _call(implementation, context)
+            except (StartupError, BindError) as error:
+                raise StartupError(f"plugin/{self._name(implementation)}: {error}") from error
+            except Exception as error:
+                name = self._name(implementation)
+                raise StartupError(f"plugin/{name}: {type(error).__name__}: {error}") from error
+
+    async def stop_hooks(self, hook: str, context: LifecycleContext) -> None:
+        """Call a stopping hook of all plugins, in reverse chain order; failures are logged and the rest go on."""
+        for implementation in reversed(self._implementations(hook)):
+            try:
+                await _call(implementation, context)
+            except Exception:
+                plugin_logger(self._name(implementation)).exception("%s failed", hook)
+
+    def _implementations(self, hook: str) -> Sequence[pluggy.HookImpl]:
+        caller: pluggy.HookCaller = getattr(self.plugins.hook, hook)
+        return caller.get_hookimpls()
+
+    def _name(self, implementation: pluggy.HookImpl) -> str:
+        return self._directives.get(implementation.plugin, implementation.plugin_name)
+
+
+def _new_manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(HookSpecs)
+    return manager
+
+
+async def _call(implementation: pluggy.HookImpl, context: LifecycleContext) -> None:
+    given = {"context": context}
+    result = implementation.function(*(given[name] for name in implementation.argnames))
+    if inspect.isawaitable(result):
+        await result

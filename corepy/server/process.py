@@ -1,0 +1,161 @@
+"""The life of the process: load, start, signals, reload, stop.
+
+Exit codes: 0 after a graceful stop, 1 when the configuration is wrong or the host does not allow it. As in CoreDNS,
+SIGINT and SIGTERM stop gracefully (a second one at once), SIGUSR1 reloads, SIGQUIT quits at once, SIGHUP does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corepy import corefile
+from corepy.plugin import StartupError
+from corepy.plugin.log import configure, server_logger
+from corepy.server.banner import banner
+from corepy.server.builder import build
+from corepy.server.options import EXIT_FAILURE, EXIT_OK
+from corepy.server.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corepy.server.generation import Generation
+    from corepy.server.options import Options
+
+DEFAULT_FILE = "Corefile"
+STDIN = "stdin"
+
+
+class Loader:
+    """Where the Corefile comes from, at the start and at each reload."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._stdin: bytes | None = None
+        self.name = options.conf or DEFAULT_FILE
+
+    def load(self) -> Generation:
+        """Read, parse and build. Raises `CorefileError`, or `OSError` for a file that cannot be read."""
+        return build(self.parse(), self._options.port)
+
+    def parse(self) -> corefile.Corefile:
+        """Read and parse (coremain/run.go: confLoader, defaultLoader). Raises as `load`."""
+        conf, port = self._options.conf, self._options.port
+        if conf == STDIN:
+            if self._stdin is None:
+                self._stdin = sys.stdin.buffer.read()
+            return corefile.parse(self._stdin, STDIN)
+        if conf is None and not Path(DEFAULT_FILE).exists():
+            return corefile.parse(f".:{port} {{\n    whoami\n    log\n}}\n", DEFAULT_FILE)
+        return corefile.load(conf if conf is not None else DEFAULT_FILE)
+
+
+def run(options: Options, announce: str) -> int:
+    """Load the configuration and serve it until a signal says stop; return the exit code.
+
+    `announce` is printed below the banner.
+    """
+    configure()
+    loader = Loader(options)
+    try:
+        generation = loader.load()
+    except corefile.CorefileError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(unreadable(error))
+    log_warnings(generation)
+    return asyncio.run(_serve(options, loader, generation, announce))
+
+
+async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
+    server = Server()
+    try:
+        await server.run(generation)
+    except StartupError as error:
+        return _refuse(f"corepy: {error}")
+    if not options.quiet:
+        sys.stdout.write(banner(generation, server) + announce)
+        sys.stdout.flush()
+    with _pidfile(options.pidfile):
+        await _until_stopped(server, loader)
+    return EXIT_OK
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return EXIT_FAILURE
+
+
+def unreadable(error: OSError) -> str:
+    """Return the line for a Corefile that cannot be read."""
+    return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}"
+
+
+async def _until_stopped(server: Server, loader: Loader) -> None:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def stop(name: str) -> None:
+        if stopping.is_set():
+            server_logger().info("%s: quitting at once", name)
+            os._exit(EXIT_FAILURE)
+        server_logger().info("%s: Shutting down servers then terminating", name)
+        stopping.set()
+
+    def restart() -> None:
+        task = loop.create_task(reload(server, loader, "SIGUSR1"))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGTERM, stop, "SIGTERM")
+    loop.add_signal_handler(signal.SIGINT, stop, "SIGINT")
+    loop.add_signal_handler(signal.SIGUSR1, restart)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
+    await stopping.wait()
+    await server.stop()
+
+
+async def reload(server: Server, loader: Loader, reason: str) -> None:
+    """Load the Corefile anew and let it take over; on any failure say why and keep what runs."""
+    log = server_logger()
+    log.info("%s: Reloading", reason)
+    try:
+        generation = loader.load()
+        await server.run(generation)
+    except corefile.CorefileError as error:
+        log.error("%s: the new Corefile is not valid, the old one goes on:\n%s", reason, error)
+    except (OSError, StartupError) as error:
+        log.error("%s: reload failed, the old configuration goes on: %s", reason, error)
+    else:
+        log_warnings(generation)
+        log.info("Reloading complete")
+
+
+def log_warnings(generation: Generation) -> None:
+    """Log what is allowed in a configuration but probably not meant."""
+    for warning in generation.warnings:
+        server_logger().warning("%s", warning)
+
+
+@contextlib.contextmanager
+def _pidfile(path: str | None) -> Iterator[None]:
+    """Keep the process ID in the file `path` while the server runs."""
+    if path is None:
+        yield
+        return
+    try:
+        Path(path).write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        server_logger().error("cannot write the pid file %s: %s", path, error.strerror)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()

@@ -1,0 +1,201 @@
+"""Running a chain for one query, without a task for those that need not wait.
+
+A chain is a coroutine. Most replies come from memory, so it is stepped at once, right where the query was read; only
+when it waits for something does a `Query` keep it going from the event loop. A `Query` is what asyncio calls a task,
+cut down to what a chain needs: `asyncio.timeout`, `asyncio.wait_for` and cancellation work in it, and
+`asyncio.current_task()` returns it, from the first step on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.tasks
+from typing import TYPE_CHECKING, Any
+
+from corepy.dns import Reply
+from corepy.plugin import metrics
+from corepy.plugin.handler import SERVFAIL, Handler
+from corepy.plugin.log import plugin_logger, server_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+    from corepy.dns import Request
+
+PANICS = metrics.counter("coredns_panics_total", "Count of exceptions that plugins let through.")
+
+_enter, _leave = asyncio.tasks._enter_task, asyncio.tasks._leave_task
+
+
+class Query:
+    """A chain that waits; see the module."""
+
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_chain",
+        "_deliver",
+        "_interrupt",
+        "_loop",
+        "_waits_for",
+        "request",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._chain: Coroutine[Any, None, Reply]
+        self._deliver: Callable[[Query, Reply], None]
+        self._waits_for: asyncio.Future[Any] | None = None
+        self._cancelled = 0
+        self._interrupt: BaseException | None = None
+        self.request: Request
+
+    def step(self, interrupt: BaseException | None = None) -> Reply | None:
+        """Run the chain until it waits (None) or has a reply. An exception in it becomes SERVFAIL."""
+        loop, chain = self._loop, self._chain
+        self._waits_for = None
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+        _enter(loop, self)  # type: ignore[arg-type]  # a task in all that asyncio asks of it
+        try:
+            waits_for = chain.send(None) if interrupt is None else chain.throw(interrupt)
+        except StopIteration as stop:
+            return self._checked(stop.value)
+        except Exception as error:
+            return report_failure(self.request, error)
+        except asyncio.CancelledError as error:
+            return report_failure(self.request, error)
+        finally:
+            _leave(loop, self)  # type: ignore[arg-type]  # as above
+        self._wait_for(waits_for)
+        return None
+
+    def _checked(self, reply: object) -> Reply:
+        if type(reply) is Reply:
+            return reply
+        problem = TypeError(f"the chain returned {type(reply).__name__} instead of a Reply")
+        return report_failure(self.request, problem)
+
+    def _wait_for(self, awaited: Any) -> None:
+        if awaited is None:  # a bare yield: asyncio.sleep(0)
+            self._loop.call_soon(self._resume, None)
+            return
+        if getattr(awaited, "_asyncio_future_blocking", None) is not True:
+            problem = RuntimeError(f"the chain awaits {awaited!r}, which is not an asyncio future")
+            self._loop.call_soon(self._resume, None, problem)
+            return
+        awaited._asyncio_future_blocking = False
+        awaited.add_done_callback(self._resume)
+        self._waits_for = awaited
+        if self._interrupt is not None and awaited.cancel():
+            self._interrupt = None
+
+    def _resume(self, done: asyncio.Future[Any] | None, error: BaseException | None = None) -> None:
+        if error is None and done is not None:
+            try:
+                done.result()
+            except BaseException as raised:  # noqa: BLE001 - it is thrown into the chain, which owns it
+                error = raised
+        reply = self.step(error)
+        if reply is not None:
+            self._deliver(self, reply)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Interrupt the chain with CancelledError, at what it waits for or at its next wait."""
+        self._cancelled += 1
+        if self._waits_for is None or not self._waits_for.cancel(msg):
+            self._interrupt = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        return True
+
+    def cancelling(self) -> int:
+        """Return how many cancellations are asked for and not taken back."""
+        return self._cancelled
+
+    def uncancel(self) -> int:
+        """Take one cancellation back."""
+        self._cancelled = max(0, self._cancelled - 1)
+        return self._cancelled
+
+
+class Runner:
+    """Starts the queries of one listener and knows those that still wait."""
+
+    __slots__ = ("_deliver", "_loop", "_spare", "waiting")
+
+    def __init__(self, deliver: Callable[[Query, Reply], None]) -> None:
+        """`deliver` is called with the query and the reply of each chain that had to wait."""
+        self._loop = asyncio.get_running_loop()
+        self._deliver = deliver
+        self._spare = Query(self._loop)
+        self.waiting: set[Query] = set()
+
+    def start(self, chain: Handler, request: Request) -> Reply | None:
+        """Return the reply of `chain` if it has one at once; None if it will be delivered later."""
+        query = self._spare
+        if query._cancelled:
+            query = self._spare = Query(self._loop)
+        query._chain = chain.serve_dns(request)
+        query._deliver = self._done
+        query.request = request
+        reply = query.step()
+        if reply is None:
+            self.waiting.add(query)
+            self._spare = Query(self._loop)
+        return reply
+
+    def _done(self, query: Query, reply: Reply) -> None:
+        self.waiting.discard(query)
+        self._deliver(query, reply)
+
+    def cancel(self) -> None:
+        """Interrupt all that still wait; each gets SERVFAIL."""
+        for query in list(self.waiting):
+            query.cancel()
+
+
+def report_failure(request: Request, error: BaseException) -> Reply:
+    """Log what a plugin raised, under its name, and return the SERVFAIL for the client.
+
+    The traceback is shown the first time that an exception comes from a place in the code.
+    """
+    name = culprit(error.__traceback__)
+    log = plugin_logger(name) if name else server_logger()
+    PANICS.labels().inc()
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    log.error(
+        "%s %s from %s: %s; answered SERVFAIL",
+        request.name,
+        request.type,
+        request.remote[0],
+        what,
+        exc_info=error if _is_news(error) else None,
+    )
+    return request.error(SERVFAIL, f"plugin/{name or 'server'}: {what}")
+
+
+_places_seen: set[tuple[str, int]] = set()
+
+
+def _is_news(error: BaseException) -> bool:
+    traceback = error.__traceback__
+    if traceback is None or isinstance(error, asyncio.CancelledError):
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    place = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+    if place in _places_seen:
+        return False
+    _places_seen.add(place)
+    return True
+
+
+def culprit(traceback: TracebackType | None) -> str | None:
+    """Return the directive of the innermost handler in `traceback`."""
+    name = None
+    while traceback is not None:
+        owner = traceback.tb_frame.f_locals.get("self")
+        if isinstance(owner, Handler):
+            name = owner.name
+        traceback = traceback.tb_next
+    return name

@@ -1,0 +1,75 @@
+"""Which server block answers a query: the longest zone that the name lies in.
+
+As core/dnsserver/server.go: ServeDNS. A query of type DS for a zone's apex belongs to the parent, so
+the search goes on towards the root and the shortest zone found (the root excepted) gets it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corepy.dns import Request
+    from corepy.plugin import Handler
+
+ROOT = b"\0"
+TYPE_DS = 43
+CLASS_IN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One zone of one server block."""
+
+    zone: str
+    """Fully qualified, in lower case."""
+
+    chain: Handler | None
+    """The top of the block's chain; None when the block has no handler (its queries are REFUSED)."""
+
+
+class Router:
+    """The zones served at one address. Immutable: a reload puts another one in its place."""
+
+    __slots__ = ("_only_root", "_zones", "any_class", "sites")
+
+    def __init__(self, zones: Mapping[bytes, Site], *, any_class: bool) -> None:
+        """Take zones by their wire name in lower case."""
+        self._zones = dict(zones)
+        self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
+        self.any_class = any_class
+        self.sites = list(self._zones.values())
+
+    def route(self, request: Request) -> Site | None:
+        """Return the site for `request`; None means REFUSED, as does a site without a chain."""
+        if request.qclass != CLASS_IN and not self.any_class:
+            return None
+        if self._only_root is not None:
+            return self._only_root
+        if request.qtype == TYPE_DS:
+            return self._route_ds(request.name_wire)
+        name, zones, offset = request.name_wire, self._zones, 0
+        while True:
+            site = zones.get(name[offset:])
+            if site is not None:
+                return site
+            length = name[offset]
+            if not length:
+                return None
+            offset += length + 1
+
+    def _route_ds(self, name: bytes) -> Site | None:
+        found, offset = None, 0
+        while offset == 0 or name[offset]:
+            site = self._zones.get(name[offset:])
+            if site is not None:
+                if site.chain is None:
+                    return site
+                found = site
+            if not name[offset]:
+                break
+            offset += name[offset] + 1
+        return found or self._zones.get(ROOT)

@@ -1,0 +1,108 @@
+"""The server of a process: the endpoints it holds open and the generation that answers at them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from corepy.net.datagrams import open_batch
+from corepy.net.sockets import BindError
+from corepy.plugin import LifecycleContext, StartupError
+from corepy.plugin.log import server_logger
+from corepy.server.endpoint import Endpoint, drained
+
+if TYPE_CHECKING:
+    from corepy.server.endpoint import Listen
+    from corepy.server.generation import Generation
+    from corepy.server.query import Query
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds that queries in flight get when a generation stops (core/dnsserver/server.go: graceTimeout)."""
+
+
+class Server:
+    """Runs one generation at a time; lives in one event loop."""
+
+    def __init__(self) -> None:
+        self.generation: Generation | None = None
+        self.endpoints: dict[Listen, Endpoint] = {}
+        self._batch = open_batch()
+        self._changing = asyncio.Lock()
+
+    async def run(self, generation: Generation) -> None:
+        """Start `generation`, or let it take over from the one that runs.
+
+        All or nothing: raises `StartupError` and leaves everything as it was when a hook refuses or a socket cannot be
+        opened. On a takeover the queries in flight are answered by the old generation, later ones by the new.
+        """
+        async with self._changing:
+            old, before = self.generation, dict(self.endpoints)
+            context = LifecycleContext(replaces=old is not None)
+            try:
+                await generation.start_hooks("before_listen", context)
+                self._open(generation)
+                in_flight = self._waiting()
+                await self._route(generation)
+                context.addresses = [self.endpoints[listen].label for listen in generation.routers]
+                await generation.start_hooks("serving", context)
+            except (StartupError, BindError) as error:
+                await self._undo(generation, old, before)
+                raise StartupError(str(error)) from error
+            self.generation = generation
+            if old is not None:
+                await self._retire(old, in_flight, final=False)
+
+    async def stop(self) -> None:
+        """Drain and stop; the server can be used again."""
+        async with self._changing:
+            if self.generation is not None:
+                await self._retire(self.generation, set(), final=True)
+                self.generation = None
+
+    def _open(self, generation: Generation) -> None:
+        for listen in generation.routers:
+            if listen not in self.endpoints:
+                self.endpoints[listen] = Endpoint(listen, self._batch)
+
+    async def _route(self, generation: Generation) -> None:
+        """Let `generation` answer: first, at once, where sockets are in use already, then at the new ones."""
+        mine = [listen for listen in generation.routers if listen in self.endpoints]
+        for listen in mine:
+            self.endpoints[listen].swap(generation.routers[listen], generation.settings[listen])
+        for listen in mine:
+            await self.endpoints[listen].start()
+
+    async def _undo(
+        self, generation: Generation, old: Generation | None, before: dict[Listen, Endpoint]
+    ) -> None:
+        """Put everything back as it was before `generation` tried to start."""
+        if old is not None:
+            await self._route(old)
+        for listen, endpoint in self.endpoints.items():
+            if listen not in before:
+                endpoint.close()
+        self.endpoints = before
+        await generation.stop_hooks("shutdown", LifecycleContext(final=old is None))
+
+    async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
+        """End `generation`: the endpoints that nobody wants any more, its queries in flight, its plugins."""
+        context = LifecycleContext(final=final)
+        await generation.stop_hooks("stopping", context)
+        wanted = {} if final or self.generation is None else self.generation.routers
+        leaving = [endpoint for listen, endpoint in self.endpoints.items() if listen not in wanted]
+        for endpoint in leaving:
+            endpoint.stop()
+            in_flight |= endpoint.waiting()
+        left = await drained(in_flight, list(self.endpoints.values()), DRAIN_TIMEOUT)
+        if left:
+            server_logger().warning("%d queries had no answer after %g s of draining", left, DRAIN_TIMEOUT)
+            for query in in_flight:
+                query.cancel()
+            await asyncio.sleep(0)
+        for endpoint in leaving:
+            endpoint.close()
+            del self.endpoints[endpoint.listen]
+        await generation.stop_hooks("shutdown", context)
+
+    def _waiting(self) -> set[Query]:
+        return {query for endpoint in self.endpoints.values() for query in endpoint.waiting()}

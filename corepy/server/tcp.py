@@ -1,0 +1,221 @@
+"""Answering queries that come over TCP (RFC 7766).
+
+Queries are pipelined and answered as they are ready, in any order (section 6.2.1.1). Against slow and idle clients there
+are CoreDNS's timeouts (core/dnsserver/server.go) and a cap on connections: when it is reached the connection that has
+been idle longest makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from corepy.dns import Request, accept, finish
+from corepy.net.frames import FrameReader, frame
+from corepy.plugin.handler import REFUSED
+from corepy.plugin.log import server_logger
+from corepy.server.query import Runner
+from corepy.server.udp import finished
+
+if TYPE_CHECKING:
+    import socket
+
+    from corepy.dns import Reply
+    from corepy.plugin import BlockConfig
+    from corepy.server.query import Query
+    from corepy.server.router import Router
+
+MAX_CONNECTIONS = 1000
+"""Open connections per listener."""
+
+MAX_PENDING = 100
+"""Queries of one connection that may wait for an answer; beyond that it is not read from (back-pressure)."""
+
+
+class TCPListener:
+    """One listening TCP socket of an endpoint and its connections."""
+
+    def __init__(self, sock: socket.socket, label: str) -> None:
+        """`label` names the server in requests and metrics."""
+        self.router: Router
+        self.settings: BlockConfig
+        self.sock = sock
+        self.label = label
+        self.connections: dict[Connection, None] = {}
+        self.draining = False
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept and answer from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=self.sock, backlog=1024)
+
+    def make_room(self) -> bool:
+        """Return whether one more connection may stay, closing the one that has been idle longest if need be."""
+        if len(self.connections) < MAX_CONNECTIONS:
+            return True
+        idle = [connection for connection in self.connections if connection.is_idle]
+        if not idle:
+            return False
+        min(idle, key=lambda connection: connection.last_activity).close()
+        return True
+
+    def waiting(self) -> set[Query]:
+        """Return the queries that have no answer yet."""
+        return {query for connection in self.connections for query in connection.runner.waiting}
+
+    def stop(self) -> None:
+        """Accept no more; close each connection as soon as it has nothing in flight."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.close_when_done()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.stop()
+        self.sock.close()
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, listener: TCPListener) -> None:
+        self.runner = Runner(self._deliver)
+        self.last_activity = time.monotonic()
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader()
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._asked = False
+        self._closing = False
+        self._paused = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no query of this connection waits for an answer."""
+        return not self.runner.waiting and not self._out
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless the listener has too many connections already."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if not self._listener.make_room():
+            transport.abort()
+            return
+        self._listener.connections[self] = None
+        self._peer = transport.get_extra_info("peername")
+        self._local = transport.get_extra_info("sockname")
+        self._timer = self._loop.call_later(self._listener.settings.read_timeout, self._check_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; what its queries still wait for is not delivered."""
+        self._closing = True
+        self._listener.connections.pop(self, None)
+        for timer in (self._timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        self.runner.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the queries in `data`."""
+        now = time.monotonic()
+        for message in self._reader.feed(data):
+            self.last_activity, self._asked = now, True
+            try:
+                self._answer(message, now)
+            except Exception:
+                server_logger().exception("a query over TCP to %s was dropped", self._listener.label)
+        self._flush()
+        self._throttle()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked before the client's end of the stream, then close."""
+        self.close_when_done()
+        return not self._transport.is_closing()
+
+    def _answer(self, message: bytes, now: float) -> None:
+        request = accept(message)
+        if type(request) is not Request:
+            if request is not None:
+                self._out.append(frame(request))  # type: ignore[arg-type]  # only bytes are left
+            return
+        request.received, request.proto = now, "tcp"
+        request.server, request.peer, request.local = self._listener.label, self._peer, self._local
+        site = self._listener.router.route(request)
+        if site is None or site.chain is None:
+            self._out.append(frame(finish(request, request.error(REFUSED))))
+            return
+        request.zone = site.zone
+        reply = self.runner.start(site.chain, request)
+        if reply is not None:
+            self._out.append(frame(finished(request, reply)))
+
+    def _deliver(self, query: Query, reply: Reply) -> None:
+        if self._closing and self._transport.is_closing():
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(frame(finished(query.request, reply)))
+
+    def _flush(self) -> None:
+        if self._out and not self._transport.is_closing():
+            self.last_activity = time.monotonic()
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+        if self._closing:
+            self.close_when_done()
+        elif self._paused:
+            self._throttle()
+
+    def _throttle(self) -> None:
+        """Read from the client only while it is not too far ahead of its answers."""
+        wants_pause = len(self.runner.waiting) >= MAX_PENDING or self._write_timer is not None
+        if wants_pause != self._paused and not self._transport.is_closing():
+            self._paused = wants_pause
+            (self._transport.pause_reading if wants_pause else self._transport.resume_reading)()
+
+    def pause_writing(self) -> None:
+        """Give the client `write_timeout` seconds to take its answers."""
+        self._write_timer = self._loop.call_later(self._listener.settings.write_timeout, self.abort)
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        self._throttle()
+
+    def _check_idle(self) -> None:
+        """Close the connection if nothing has happened for its timeout; look again when it may be over."""
+        settings = self._listener.settings
+        limit = settings.idle_timeout if self._asked else settings.read_timeout
+        left = self.last_activity + limit - time.monotonic()
+        if left <= 0 and self.is_idle:
+            self.close()
+        else:
+            self._timer = self._loop.call_later(max(left, 0.1), self._check_idle)
+
+    def close_when_done(self) -> None:
+        """Close once every query that was read is answered."""
+        self._closing = True
+        if self.is_idle:
+            self.close()
+
+    def close(self) -> None:
+        """Close after what is written has been sent."""
+        self._closing = True
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        self._transport.abort()

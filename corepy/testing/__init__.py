@@ -1,0 +1,26 @@
+"""Helpers for tests, of this project and of third-party plugins.
+
+    with serve(". { whoami }") as server:          # a real server in this process, on a free port
+        reply = server.ask("example.org", "A")     # a dnslib.DNSRecord
+
+* `serve`: a server from Corefile text, in a thread of its own; zones without a port get a free one.
+* `run_command`: the real `corepy` command as a process.
+* `ask`, `exchange`: a client, over UDP or TCP.
+* `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies.
+* `controller_for`, `set_up`: a directive's `setup` on Corefile text, without a server.
+* `Recorder`, `run_chain`, `make_request`: one handler at a time, without sockets.
+"""
+
+from corepy.testing.chain import Recorder as Recorder
+from corepy.testing.chain import controller_for as controller_for
+from corepy.testing.chain import make_request as make_request
+from corepy.testing.chain import run_chain as run_chain
+from corepy.testing.chain import set_up as set_up
+from corepy.testing.client import ask as ask
+from corepy.testing.client import exchange as exchange
+from corepy.testing.client import query as query
+from corepy.testing.command import Command as Command
+from corepy.testing.command import run_command as run_command
+from corepy.testing.server import TestServer as TestServer
+from corepy.testing.server import serve as serve
+from corepy.testing.upstream import Upstream as Upstream

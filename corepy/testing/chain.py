@@ -1,0 +1,66 @@
+"""One plugin at a time: its setup on Corefile text, its handler without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from corepy import corefile
+from corepy.dns import Reply, Request
+from corepy.plugin import BlockConfig, Controller, Handler, Purity
+from corepy.plugin.registry import find, load
+from corepy.server.builder import link
+from corepy.testing.client import query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:
+    """Return a controller for the directive that `text` starts with, in a block for `zone` that listens on `hosts`."""
+    block = corefile.parse(f"{zone} {{\n{text}\n}}\n").blocks[0]
+    config = BlockConfig(corefile.server_keys(block, 53), list(hosts))
+    directive = next(iter(block.directives))
+    return Controller(directive, block, config)
+
+
+def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:
+    """Run the installed plugin's `setup` on `text` and return the controller; raises `CorefileError`."""
+    controller = controller_for(text, zone, hosts)
+    load(find()[controller.directive]).setup(controller)
+    return controller
+
+
+def make_request(name: str, qtype: str = "A", *, peer: tuple[str, int] = ("127.0.0.1", 40000), **question: Any) -> Request:
+    """Return a request as a listener makes it; see `corepy.testing.query` for `question`."""
+    request = Request.from_wire(query(name, qtype, **question))
+    request.peer, request.local, request.server = peer, ("127.0.0.1", 53), "dns://:53"
+    return request
+
+
+class Recorder(Handler):
+    """A next handler that notes the requests it gets, and answers as told."""
+
+    name: ClassVar[str] = "recorder"
+    purity = Purity.PURE
+
+    def __init__(self, answer: Callable[[Request], Reply] | None = None) -> None:
+        """Without `answer` every reply is an empty NOERROR."""
+        self.requests: list[Request] = []
+        self._answer = answer or (lambda request: request.error(0))
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Note and answer."""
+        self.requests.append(request)
+        return self._answer(request)
+
+
+def run_chain(request: Request, *handlers: Handler) -> Reply:
+    """Return the reply of `handlers`, chained in this order, in an event loop of its own."""
+    top = link(list(handlers))
+    assert top is not None
+
+    async def run() -> Reply:
+        return await top.serve_dns(request)
+
+    return asyncio.run(run())

@@ -1,0 +1,71 @@
+"""A DNS client for tests: one question, one answer, plain blocking sockets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import dnslib
+
+Address = tuple[str, int]
+
+
+def query(name: str, qtype: str = "A", *, do: bool = False, edns: int = 0, **flags: Any) -> bytes:
+    """Return a query's bytes. `edns` is the UDP size in bytes to announce (0: no EDNS, unless `do`).
+
+    `flags` are header fields of dnslib (rd, cd, ad, opcode, ...).
+    """
+    record = dnslib.DNSRecord.question(name, qtype)
+    for field, value in flags.items():
+        setattr(record.header, field, value)
+    if edns or do:
+        record.add_ar(dnslib.EDNS0(flags="do" if do else "", udp_len=edns or 1232))
+    return bytes(record.pack())
+
+
+def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 5.0) -> bytes:
+    """Send a message and return the first one that comes back; raises TimeoutError or ConnectionError."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
+    with socket.socket(family, kind) as sock:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        if not tcp:
+            sock.send(wire)
+            return sock.recv(65535)
+        sock.sendall(struct.pack("!H", len(wire)) + wire)
+        return read_frame(sock)
+
+
+def read_frame(sock: socket.socket) -> bytes:
+    """Read one message with its length before it; raises ConnectionError when the stream ends."""
+    (length,) = struct.unpack("!H", _read(sock, 2))
+    return _read(sock, length)
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = sock.recv(size - len(data))
+        if not piece:
+            raise ConnectionError("the server closed the connection")
+        data += piece
+    return data
+
+
+def ask(
+    address: Address,
+    name: str,
+    qtype: str = "A",
+    *,
+    tcp: bool = False,
+    timeout: float = 5.0,
+    **question: Any,
+) -> dnslib.DNSRecord:
+    """Ask one question (see `query`) and return the answer, whose ID has been checked."""
+    wire = query(name, qtype, **question)
+    answer = exchange(address, wire, tcp=tcp, timeout=timeout)
+    if answer[:2] != wire[:2]:
+        raise ValueError("the answer has another ID than the question")
+    return dnslib.DNSRecord.parse(answer)

@@ -1,0 +1,134 @@
+"""The real command, as a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corepy.testing.client import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_LISTENING = re.compile(r"^\S+:(\d+)(?: on (\S+))?$")
+START_TIMEOUT = 20.0
+
+
+class Command:
+    """A running `corepy`; made by `run_command`. What it prints is collected in `lines`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    @property
+    def output(self) -> str:
+        """All that was printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_for(self, text: str, timeout: float = START_TIMEOUT, times: int = 1) -> None:
+        """Wait until a line with `text` was printed (`times` of them); raises TimeoutError with the output if not."""
+        with self._news:
+            seen = self._news.wait_for(
+                lambda: self._count(text) >= times or self.process.poll() is not None, timeout
+            )
+        if not seen or self._count(text) < times:
+            raise TimeoutError(f"no {text!r} in:\n{self.output}")
+
+    def _count(self, text: str) -> int:
+        return sum(text in line for line in self.lines)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens, read from the banner."""
+        found = (_LISTENING.match(line) for line in self.lines)
+        return [(match[2] or "127.0.0.1", int(match[1])) for match in found if match]
+
+    @property
+    def address(self) -> Address:
+        """The first address."""
+        return self.addresses[0]
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = START_TIMEOUT) -> int:
+        """Send a signal and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            self._reader.join(timeout)
+
+
+@contextmanager
+def run_command(
+    text: str | None,
+    *flags: str,
+    prefix: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    wait: bool = True,
+) -> Iterator[Command]:
+    """Run `corepy -conf FILE FLAGS` with `text` in the file, until the `with` block ends; it is killed if need be.
+
+    `prefix` goes before the command (`ip netns exec NAME`). With `wait`, returns once the banner is there. Zones
+    without a port get the port 0, which the system replaces.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        conf = Path(folder, "Corefile")
+        if text is not None:
+            conf.write_text(text)
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "corepy", "-conf", str(conf), "-p", "0", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        )
+        command = Command(process)
+        try:
+            if wait:
+                command.wait_for("corepy-")
+            yield command
+        finally:
+            if process.poll() is None:
+                command.stop()
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            command._reader.join(START_TIMEOUT)
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def wait_until(condition: object, timeout: float = 5.0) -> None:
+    """Wait until `condition()` is true; raises TimeoutError."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the condition did not come true")
+        time.sleep(0.005)

@@ -1,0 +1,112 @@
+"""A server inside the test's process, in a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from corepy import corefile
+from corepy.server.builder import build
+from corepy.server.server import Server
+from corepy.testing.client import Address, ask, exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import dnslib
+
+    from corepy.server.generation import Generation
+
+STOP_TIMEOUT = 20.0
+
+
+class TestServer:
+    """A running server; made by `serve`."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(self, text: str, filename: str, plugins: Any = None) -> None:
+        self._filename = filename
+        self._plugins = plugins
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self.server: Server
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(text)), daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join(STOP_TIMEOUT)
+            raise self._failure
+
+    async def _main(self, text: str) -> None:
+        try:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            self.server = Server()
+            await self.server.run(self._build(text))
+        except BaseException as failure:  # noqa: BLE001 - raised in the test's thread
+            self._failure = failure
+            return
+        finally:
+            self._started.set()
+        await self._stop.wait()
+        await self.server.stop()
+
+    def _build(self, text: str) -> Generation:
+        return build(corefile.parse(text, self._filename), 0, self._plugins)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where the server listens, as one asks it from this machine."""
+        endpoints = self.server.endpoints.values()
+        return [(endpoint.listen.host or "127.0.0.1", endpoint.port) for endpoint in endpoints]
+
+    @property
+    def address(self) -> Address:
+        """The first address."""
+        return self.addresses[0]
+
+    def ask(self, name: str, qtype: str = "A", **options: Any) -> dnslib.DNSRecord:
+        """Ask the server at its first address; see `corepy.testing.ask`."""
+        return ask(self.address, name, qtype, **options)
+
+    def exchange(self, wire: bytes, **options: Any) -> bytes:
+        """Send bytes to its first address; see `corepy.testing.exchange`."""
+        return exchange(self.address, wire, **options)
+
+    def reload(self, text: str) -> None:
+        """Let another Corefile take over; raises what the reload raises."""
+        generation = self._build(text)
+        asyncio.run_coroutine_threadsafe(self.server.run(generation), self._loop).result(STOP_TIMEOUT)
+
+    def call(self, function: Any, *args: Any) -> Any:
+        """Run `function` in the server's event loop and return its result."""
+
+        async def run() -> Any:
+            return function(*args)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(STOP_TIMEOUT)
+
+    def close(self) -> None:
+        """Stop gracefully."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(STOP_TIMEOUT)
+        if self._thread.is_alive():
+            raise TimeoutError("the server did not stop")
+
+
+@contextmanager
+def serve(text: str, filename: str = "Corefile", plugins: Any = None) -> Iterator[TestServer]:
+    """Run a server from Corefile text while the `with` block lasts.
+
+    Zones without a port get a free one. `plugins` replaces the installed plugins (`registry.find`'s result). Raises
+    `CorefileError` or `StartupError` as the server would.
+    """
+    server = TestServer(text, filename, plugins)
+    try:
+        yield server
+    finally:
+        server.close()
