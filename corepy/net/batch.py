@@ -11,7 +11,7 @@ Only for 64-bit little-endian Linux, whose structure layouts are written down he
 `corepy.net.datagrams` chooses.
 
 Rules: one event loop's thread only; `receive` invalidates what the batch before it held, so whoever
-needs a datagram's address later takes a copy first (`address`, `control`).
+needs a datagram's address later takes a copy first (`address`, `local`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import errno
 import struct
 import sys
 from typing import TYPE_CHECKING
+
+from corepy.net.packetinfo import IFINDEX, LEVEL, control_for, local_address
 
 if TYPE_CHECKING:
     from socket import socket
@@ -38,11 +40,6 @@ MSG_DONTWAIT = 0x40
 # length
 _WORDS = 8
 _NAME, _NAMELEN, _IOV, _IOVLEN, _CONTROL, _CONTROLLEN, _FLAGS, _LENGTH = range(_WORDS)
-
-_IP_PKTINFO = (0, 8)
-_IPV6_PKTINFO = (41, 50)
-# struct cmsghdr, then: in_pktinfo (ifindex, spec_dst, addr) or in6_pktinfo (addr, ifindex)
-_IFINDEX_OFFSET = {_IP_PKTINFO: 16, _IPV6_PKTINFO: 16 + 16}
 
 
 def supported() -> bool:
@@ -156,39 +153,43 @@ class Batch:
             start : start + (self._in_words[slot * _WORDS + _NAMELEN] & 0xFFFFFFFF)
         ].tobytes()
 
-    def control(self, slot: int) -> bytes:
-        """Return a copy of the control messages in `slot`: the packet information, fit to be sent
-        back, or b"".
+    def local(self, slot: int, port: bytes) -> bytes | None:
+        """Return the local address that the datagram in `slot` came to, None unless the socket asks for it.
+
+        `port` is the socket's own, as two bytes.
         """
         length = self._in_words[slot * _WORDS + _CONTROLLEN]
-        if not length:
-            return b""
         start = slot * CONTROL_SIZE
-        return without_interface(self._controls[start : start + length].tobytes())
+        return local_address(self._controls[start : start + length].tobytes(), port)
 
     def reply(self, slot: int, data: bytes, sock: socket) -> None:
-        """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from
-        `sock`.
-        """
+        """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from `sock`."""
         out = self._put(data, sock)
         words, source = self._out_words, slot * _WORDS
         words[out + _NAME] = self._in_words[source + _NAME]
         words[out + _NAMELEN] = self._in_words[source + _NAMELEN] & 0xFFFFFFFF
-        if self._in_words[source + _CONTROLLEN]:
-            self._put_control(out, self.control(slot))
-        else:
-            words[out + _CONTROLLEN] = 0
+        length = words[out + _CONTROLLEN] = self._in_words[source + _CONTROLLEN]
+        if length:
+            start = slot * CONTROL_SIZE
+            control = self._controls[start : start + CONTROL_SIZE]
+            control[IFINDEX[control[LEVEL]]] = b"\0\0\0\0"
+            words[out + _CONTROL] = self._in_words[source + _CONTROL]
 
-    def queue(self, data: bytes, address: bytes, control: bytes, sock: socket) -> None:
-        """Queue a datagram to `address`; `control` is what `control()` gave. A full queue is sent
-        at once.
-        """
+    def queue(self, data: bytes, address: bytes, local: bytes | None, sock: socket) -> None:
+        """Queue a datagram to `address`, from `local` if given. A full queue is sent at once."""
         out = self._put(data, sock)
-        start = out // _WORDS * NAME_SIZE
+        slot, words = out // _WORDS, self._out_words
+        start = slot * NAME_SIZE
         self._out.names.view[start : start + len(address)] = address
-        self._out_words[out + _NAME] = self._out.names.address + start
-        self._out_words[out + _NAMELEN] = len(address)
-        self._put_control(out, control)
+        words[out + _NAME] = self._out.names.address + start
+        words[out + _NAMELEN] = len(address)
+        if local is None:
+            words[out + _CONTROLLEN] = 0
+            return
+        control, start = control_for(local), slot * CONTROL_SIZE
+        self._out.controls.view[start : start + len(control)] = control
+        words[out + _CONTROL] = self._out.controls.address + start
+        words[out + _CONTROLLEN] = len(control)
 
     def _put(self, data: bytes, sock: socket) -> int:
         """Take a slot for `data` and return the index of its header's first word."""
@@ -204,11 +205,6 @@ class Batch:
         self._out_iovs[slot * 2 + 1] = size
         self._waiting = slot + 1
         return slot * _WORDS
-
-    def _put_control(self, out: int, control: bytes) -> None:
-        start = out // _WORDS * CONTROL_SIZE
-        self._out.controls.view[start : start + len(control)] = control
-        self._out_words[out + _CONTROLLEN] = len(control)
 
     def _keep(self, data: bytes) -> int:
         """Hold a datagram too large for a slot until it is sent; return its memory address."""
@@ -240,17 +236,3 @@ class Batch:
         if self._large:
             self._large.clear()
         return lost
-
-
-def without_interface(control: bytes) -> bytes:
-    """Return packet information with the interface index cleared: the reply takes the route to the
-    client, from the address that was asked, but not necessarily through the interface that the
-    query came in by.
-    """
-    if len(control) < 16:
-        return b""
-    kind = struct.unpack_from("=ii", control, 8)
-    offset = _IFINDEX_OFFSET.get(kind)
-    if offset is None:
-        return b""
-    return control[:offset] + b"\0\0\0\0" + control[offset + 4 :]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Datagrams(Protocol):
-    """What `Batch` and `PlainBatch` share. Addresses and control values are opaque: give back what
+    """What `Batch` and `PlainBatch` share. Addresses are opaque: give back what
     you were given.
     """
 
@@ -27,14 +27,14 @@ class Datagrams(Protocol):
     def address(self, slot: int) -> Any:
         """Return where it came from."""
 
-    def control(self, slot: int) -> Any:
-        """Return the local address it came to, as packet information."""
+    def local(self, slot: int, port: bytes) -> Any:
+        """Return the local address it came to, None unless the socket asks for packet information."""
 
     def reply(self, slot: int, data: bytes, sock: socket) -> None:
         """Queue a reply to a datagram of the current batch."""
 
-    def queue(self, data: bytes, address: Any, control: Any, sock: socket) -> None:
-        """Queue a datagram."""
+    def queue(self, data: bytes, address: Any, local: Any, sock: socket) -> None:
+        """Queue a datagram to `address`, from `local` if it is not None."""
 
     def flush(self, sock: socket) -> int:
         """Send what is queued; return how many were lost."""

@@ -5,10 +5,13 @@ recvmmsg and sendmmsg.
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 
-from corepy.net.batch import CONTROL_SIZE, RECEIVE_SIZE, SLOTS, without_interface
+from corepy.net.batch import CONTROL_SIZE, RECEIVE_SIZE, SLOTS
+from corepy.net.packetinfo import control_for, local_address
 
+_HEADER = struct.Struct("=Qii")
 PeerAddress = tuple[Any, ...]
 Control = list[tuple[int, int, bytes]]
 
@@ -43,22 +46,21 @@ class PlainBatch:
         """Return the sender's address in `slot`."""
         return self._received[slot][2]
 
-    def control(self, slot: int) -> Control:
-        """Return the packet information in `slot`, fit to be sent back."""
-        return [
-            (level, kind, _clear_interface(level, kind, data))
-            for level, kind, data in self._received[slot][1]
-        ]
+    def local(self, slot: int, port: bytes) -> bytes | None:
+        """Return the local address that the datagram in `slot` came to."""
+        for level, kind, data in self._received[slot][1]:
+            return local_address(_HEADER.pack(16 + len(data), level, kind) + data, port)
+        return None
 
     def reply(self, slot: int, data: bytes, sock: socket.socket) -> None:
         """Queue `data` as the reply to the datagram in `slot`."""
-        self.queue(data, self.address(slot), self.control(slot), sock)
+        self.queue(data, self.address(slot), self.local(slot, b"\0\0"), sock)
 
     def queue(
-        self, data: bytes, address: PeerAddress, control: Control, sock: socket.socket
+        self, data: bytes, address: PeerAddress, local: bytes | None, sock: socket.socket
     ) -> None:
-        """Queue a datagram to `address`."""
-        self._waiting.append((data, control, address))
+        """Queue a datagram to `address`, from `local` if given."""
+        self._waiting.append((data, _unpacked(local), address))
 
     def flush(self, sock: socket.socket) -> int:
         """Send all queued datagrams; return how many could not be sent."""
@@ -72,10 +74,9 @@ class PlainBatch:
         return lost
 
 
-def _clear_interface(level: int, kind: int, data: bytes) -> bytes:
-    header = (
-        (16 + len(data)).to_bytes(8, "little")
-        + level.to_bytes(4, "little")
-        + kind.to_bytes(4, "little")
-    )
-    return without_interface(header + data)[16:]
+def _unpacked(local: bytes | None) -> Control:
+    if local is None:
+        return []
+    control = control_for(local)
+    length, level, kind = _HEADER.unpack_from(control)
+    return [(level, kind, control[_HEADER.size : length])]

@@ -42,6 +42,7 @@ class UDPListener:
         self._label = label
         self._wildcard = wildcard
         self._local = sock.getsockname()
+        self._port = self._local[1].to_bytes(2, "big")
         self._late: list[tuple[bytes, Any, Any]] = []
         self._loop = asyncio.get_running_loop()
         self._unsent = UNSENT.labels(label)
@@ -84,9 +85,7 @@ class UDPListener:
         request.received = now
         request.server = self._label
         request.peer = batch.address(slot)
-        request.local = self._local
-        if self._wildcard:
-            request.reply_path = batch.control(slot)
+        request.local = batch.local(slot, self._port) if self._wildcard else self._local
         site = self.router.route(request)
         if site is None or site.chain is None:
             return finish(request, request.error(REFUSED))
@@ -98,15 +97,16 @@ class UDPListener:
         request = query.request
         if not self._late:
             self._loop.call_soon(self._flush_late)
-        self._late.append((finished(request, reply), request.peer, request.reply_path))
+        local = request.local if self._wildcard else None
+        self._late.append((finished(request, reply), request.peer, local))
 
     def _flush_late(self) -> None:
         late, self._late = self._late, []
         batch, sock = self._batch, self.sock
         if sock.fileno() < 0:
             return
-        for wire, peer, control in late:
-            batch.queue(wire, peer, control, sock)
+        for wire, peer, local in late:
+            batch.queue(wire, peer, local, sock)
         lost = batch.flush(sock)
         if lost:
             self._unsent.inc(lost)

@@ -1,0 +1,59 @@
+# Every target sets up what it needs, on a fresh machine with Python >= 3.11 and apt (root for the packages).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+PACKAGES_RUN := iptables bind9-dnsutils
+PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 conntrack strace knot knot-dnsutils unbound dnsperf \
+	user-mode-linux
+PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
+
+.PHONY: help run test lint format bench docs clean
+help:
+	@echo 'make run     serve examples/Corefile'
+	@echo 'make test    run every test'
+	@echo 'make lint    ruff and mypy --strict'
+	@echo 'make format  put the code into its form'
+	@echo 'make bench   measure side by side with other servers'
+	@echo 'make docs    build the documentation into site/'
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "corepy needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+run: $(READY)
+	@./tools/debian-packages $(PACKAGES_RUN)
+	@echo 'Ask it from another terminal:'
+	@echo '    dig @127.0.0.1 -p 1053 whoami.example.org A'
+	@exec $(BIN)/corepy -conf examples/Corefile
+
+test: $(READY)
+	@./tools/debian-packages $(PACKAGES_TEST)
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial'
+	$(BIN)/pytest -m serial
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY)
+	@./tools/debian-packages $(PACKAGES_BENCH)
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
