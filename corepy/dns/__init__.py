@@ -4,3 +4,11 @@ Pure values and functions: no sockets, no clock, nothing of the rest of the proj
 `edns` < `wire` < `rdata` < `compress` < `reply` < `message` < `accept`, each knowing only what
 stands left of it; dnslib is imported by `records` alone, when somebody asks for its objects.
 """
+
+from corepy.dns.accept import accept as accept
+from corepy.dns.edns import Edns as Edns
+from corepy.dns.errors import FormError as FormError
+from corepy.dns.message import Request as Request
+from corepy.dns.message import query as query
+from corepy.dns.reply import Reply as Reply
+from corepy.dns.reply import finish as finish

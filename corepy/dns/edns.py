@@ -7,6 +7,7 @@ An `Edns` is never changed after it was made, since the usual ones are shared be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from struct import Struct, error
 from typing import Final
 
@@ -130,6 +131,18 @@ def read_opt(msg: bytes, offset: int) -> Edns:
     if options and not version:
         check_options(options)
     return Edns(udp_size, flags >= _DO, options, version, extended)
+
+
+@lru_cache(maxsize=256)
+def read_short(wire: bytes) -> Edns | None:
+    """Read eleven bytes that are an OPT record without options, or an empty record at the root.
+
+    The second gives None. There are few different ones, so that results are shared. Raises
+    FormError.
+    """
+    if wire[0] or wire[9] or wire[10]:
+        raise FormError("record is cut off")
+    return read_opt(wire, 0) if wire[1:3] == b"\0\x29" else None
 
 
 def parse_options(rdata: bytes) -> list[tuple[int, bytes]]:

@@ -9,27 +9,30 @@ an arithmetic operation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import constants as c
-from corepy.dns.edns import OPT_SIZE, Edns, read_opt
+from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
 from corepy.dns.errors import FormError
-from corepy.dns.names import MAX_LABEL, MAX_NAME, to_text
+from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.reply import finish as finish
+from corepy.dns.wire import counts as count_records
 from corepy.dns.wire import scan
 
 if TYPE_CHECKING:
     from dnslib import RR, DNSRecord
 
-_PLAIN: Final = b"\0\1\0\0\0\0\0\0"  # counts of a query without EDNS
-_WITH_OPT: Final = b"\0\1\0\0\0\0\0\1"
+# The four counts of the header as one number.
+_PLAIN: Final = 0x0001_0000_0000_0000  # a query without EDNS
+_WITH_OPT: Final = 0x0001_0000_0000_0001
+_ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 _LAST_NAME_END: Final = c.HEADER_SIZE + MAX_NAME - 1
 _NAME_TOO_LONG: Final = "name is longer than 255 bytes"
 
+_unpack_header = Struct("!HHQ").unpack_from
 _unpack_question = Struct("!HH").unpack_from
 _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
@@ -37,7 +40,7 @@ _new = object.__new__
 
 # Filled by the server, carried over by `Request.derive`.
 _SERVER_SLOTS: Final = (
-    "proto", "peer", "local", "received", "server", "zone", "view", "metadata",
+    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "reply_path",
 )  # fmt: skip
 
 
@@ -65,6 +68,7 @@ class Request:
         "received",
         "record",
         "remote",
+        "reply_path",
         "server",
         "type",
         "view",
@@ -74,6 +78,7 @@ class Request:
 
     # Read from the message at once.
     wire: bytes  # the message, without bytes behind its end
+    id: int
     flags: int  # the header's second word
     name_wire: bytes  # the wire name asked for, in lower case
     qtype: int
@@ -82,7 +87,6 @@ class Request:
     edns: Edns | None
 
     # Read from the message when first asked for.
-    id: int
     name: str  # presentation form in lower case, with the trailing dot
     qname: str  # presentation form as asked
     type: str  # such as "A" or "TYPE65280"
@@ -94,6 +98,7 @@ class Request:
     proto: str  # "udp", "tcp", "tls", ...
     peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
     local: object  # address that was asked, likewise
+    reply_path: object  # for the listener alone: how the reply gets back (ancillary data)
     received: float  # monotonic seconds
     server: str  # such as "dns://:53"
     zone: str  # of the server block that answers
@@ -105,16 +110,19 @@ class Request:
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Request:
-        """Return the query in a message with one question; raises FormError.
+        """Return the query in a message; raises FormError.
 
+        One question, at most one record in the answer and authority sections and two in the
+        additional section, as in miekg/dns (acceptfunc.go): NOTIFY, IXFR and TSIG need no more.
         Header flags are not judged here but in `corepy.dns.accept`. The question's name must not be
         compressed: nothing stands in front of it that it could point to (NSD and unbound refuse it
         too).
         """
-        at = c.HEADER_SIZE
+        at = 12
         try:
+            ident, flags, counts = _unpack_header(wire)
             while n := wire[at]:
-                if n > MAX_LABEL:
+                if n > 63:
                     raise FormError("bad label in the question")
                 at += n + 1
             qtype, qclass = _unpack_question(wire, at + 1)
@@ -123,16 +131,16 @@ class Request:
         if at > _LAST_NAME_END:
             raise FormError(_NAME_TOO_LONG)
         end = at + 5
-        counts = wire[4:12]
         self: Request = _new(cls)
         if counts == _PLAIN and len(wire) == end:
             self.edns = None
         elif counts == _WITH_OPT and len(wire) == end + OPT_SIZE:
-            self.edns = _lone_record(wire[end:])
+            self.edns = read_short(wire[end:])
         else:
-            wire, self.edns = _read_rest(wire)
+            wire, self.edns = _read_rest(wire, end)
         self.wire = wire
-        self.flags = wire[2] << 8 | wire[3]
+        self.id = ident
+        self.flags = flags
         self.name_wire = wire[12 : at + 1].lower()
         self.qtype = qtype
         self.qclass = qclass
@@ -218,7 +226,7 @@ class Request:
         """
         wire = self.wire
         flags = bytes((0x80 | wire[2] & 0x79, wire[3] & 0x10 | rcode & 15))
-        reply = Reply(wire[:2] + flags + _PLAIN + wire[12 : self.question_end], rcode >> 4)
+        reply = Reply(wire[:2] + flags + _ONE_QUESTION + wire[12 : self.question_end], rcode >> 4)
         reply.error = reason
         if ede is not None:
             reply.options = ede_option(*ede)
@@ -286,7 +294,6 @@ def _record(request: Request) -> DNSRecord:
 
 
 _FILL: Final[dict[str, Callable[[Request], object]]] = {
-    "id": lambda r: r.wire[0] << 8 | r.wire[1],
     "name": lambda r: to_text(r.name_wire),
     "qname": lambda r: to_text(r.question),
     "type": lambda r: c.type_name(r.qtype),
@@ -299,6 +306,7 @@ _FILL: Final[dict[str, Callable[[Request], object]]] = {
     "proto": lambda r: "udp",
     "peer": lambda r: None,
     "local": lambda r: None,
+    "reply_path": lambda r: None,
     "received": lambda r: 0.0,
     "server": lambda r: "",
     "zone": lambda r: "",
@@ -307,23 +315,16 @@ _FILL: Final[dict[str, Callable[[Request], object]]] = {
 }
 
 
-@lru_cache(maxsize=256)
-def _lone_record(wire: bytes) -> Edns | None:
-    """Read eleven bytes behind a question: OPT without options, or an empty record at the root.
-
-    Clients send a handful of different ones, so the result is shared. Raises FormError.
-    """
-    if wire[0] or wire[9] or wire[10]:
-        raise FormError("additional record is cut off")
-    return read_opt(wire, 0) if wire[1:3] == b"\0\x29" else None
-
-
-def _read_rest(wire: bytes) -> tuple[bytes, Edns | None]:
+def _read_rest(wire: bytes, end: int) -> tuple[bytes, Edns | None]:
     """Check all of an unusual query; return it cut at its end, and its EDNS. Raises FormError."""
+    qd, an, ns, ar = count_records(wire)
+    if qd != 1 or an > 1 or ns > 1 or ar > 2:
+        raise FormError("sections hold more or less than a query may have")
+    if ar == 1 and not (an or ns) and wire[end : end + 3] == b"\0\0\x29":
+        edns = read_opt(wire, end)  # OPT with options, such as a cookie
+        return wire[: end + OPT_SIZE + len(edns.options)], edns
     from corepy.dns.rdata import check_records
 
-    if wire[4:6] != b"\0\1":
-        raise FormError("not exactly one question")
     _, opt, end = scan(wire)
     check_records(wire)
     return wire[:end], (read_opt(wire, opt) if opt else None)

@@ -86,14 +86,19 @@ def _unescape(raw: bytes, i: int, text: str) -> tuple[int, int]:
 
 def to_text(wire: bytes) -> str:
     """Return presentation form with the trailing dot, escaped as in miekg/dns (msg.go)."""
-    labels = labels_of(wire)
-    if not labels:
+    text = bytearray(wire)
+    i = dots = 0
+    while n := wire[i]:
+        text[i] = 0x2E
+        i += n + 1
+        dots += 1
+    if not i:
         return "."
-    joined = b".".join(labels)
-    # One pass in C tells the usual name; the only dots it may hold are the ones just put in.
-    if joined.translate(None, _PLAIN) == b"." * (len(labels) - 1):
-        return joined.decode("ascii") + "."
-    return "".join(_escape(label) + "." for label in labels)
+    text[i] = 0x2E
+    # One pass in C tells the usual name: nothing needs an escape but the dots just put in.
+    if len(text.translate(None, _PLAIN)) == dots + 1:
+        return text[1:].decode("ascii")
+    return "".join(_escape(label) + "." for label in labels_of(wire))
 
 
 def _escape(label: bytes) -> str:

@@ -14,9 +14,9 @@ from struct import Struct, error
 from typing import Final
 
 from corepy.dns.constants import HEADER_SIZE, TYPE_OPT, TYPE_SOA
-from corepy.dns.edns import Edns, read_opt
+from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.errors import FormError as FormError
-from corepy.dns.names import MAX_LABEL, MAX_NAME
+from corepy.dns.names import MAX_NAME
 
 QUESTION: Final = 0
 ANSWER: Final = 1
@@ -60,22 +60,24 @@ def read_name(msg: Buffer, offset: int) -> tuple[bytes, int]:
     name = b""
     end = hops = 0
     start = here = offset
+    last = here + MAX_NAME
     try:
         while n := msg[here]:
-            if n <= MAX_LABEL:
+            if n < 64:
                 here += n + 1
-                if here - start >= MAX_NAME:
+                if here >= last:
                     raise FormError("name is longer than 255 bytes")
                 continue
             if n < _POINTER:
                 raise FormError("unknown label type")
-            target = (n & MAX_LABEL) << 8 | msg[here + 1]
+            target = (n & 63) << 8 | msg[here + 1]
             name += msg[start:here]
             end = end or here + 2
             hops += 1
             if target >= start or target < HEADER_SIZE or hops > MAX_POINTERS:
                 raise FormError("bad compression pointer")
             start = here = target
+            last = here + MAX_NAME
     except IndexError:
         raise FormError("name is cut off") from None
     name += msg[start : here + 1]
@@ -89,7 +91,7 @@ def skip_name(msg: Buffer, offset: int) -> int:
     last = offset + MAX_NAME
     try:
         while n := msg[offset]:
-            if n <= MAX_LABEL:
+            if n < 64:
                 offset += n + 1
                 if offset >= last:
                     raise FormError("name is longer than 255 bytes")
@@ -145,14 +147,14 @@ def scan(msg: Buffer) -> tuple[list[int], int, int]:
     ttls = []
     opt = 0
     first_additional = an + ns
+    unpack = _unpack_type_length
     try:
         for i in range(first_additional + ar):
             owner = offset
-            n = msg[offset]
-            # Most owners are one pointer or the root; the call is worth sparing.
-            offset = offset + 2 if n >= _POINTER else skip_name(msg, offset) if n else offset + 1
-            rtype, rdlength = _unpack_type_length(msg, offset)
-            if rtype != TYPE_OPT:
+            # Most owners are one pointer; the call is worth sparing.
+            offset = offset + 2 if msg[offset] >= 192 else skip_name(msg, offset)
+            rtype, rdlength = unpack(msg, offset)
+            if rtype != 41:
                 ttls.append(offset + 4)
             elif opt or i < first_additional:
                 raise FormError("OPT record is misplaced")
@@ -224,8 +226,8 @@ def cut_opt(msg: bytes, opt: int, end: int) -> tuple[bytes, Edns | None]:
     """Do what `strip_opt` does with what `scan` found."""
     if not opt:
         return (msg if end == len(msg) else msg[:end]), None
-    edns = read_opt(msg, opt)
-    if opt + 11 + len(edns.options) == end:
+    edns = (read_short(msg[opt:end]) if opt + OPT_SIZE == end else None) or read_opt(msg, opt)
+    if opt + OPT_SIZE + len(edns.options) == end:
         additional = (msg[10] << 8 | msg[11]) - 1
         return b"".join((msg[:10], additional.to_bytes(2, "big"), msg[12:opt])), edns
     # What follows may point into what moves (TSIG and SIG(0) stand behind OPT), so names are
