@@ -1,0 +1,184 @@
+"""Rules in the legacy tables (x_tables), through python-iptables' binding of libiptc.
+
+Reading takes no lock (the kernel hands out a consistent table); a change holds the xtables lock
+from reading to commit, and each table is committed in one go. Only our marked entries are looked
+at, as bytes: a kube-proxy table of thousands of rules costs a walk over memory. Opening a legacy
+table creates it in this network namespace, so a table that nothing is wanted in is opened only when
+/proc says that it is there.
+
+iptc is not imported before it is needed: on a node with nftables it never is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING, Final
+
+from corepy_nodecache.lock import DEFAULT_WAIT, xtables_lock
+from corepy_nodecache.model import TABLES, HostError, Rule, difference
+from corepy_nodecache.tables import FAMILIES, each_family
+from corepy_nodecache.xtentry import decode, encode, named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+
+    from iptc import Entry, Table
+
+    from corepy_nodecache.model import Difference, Family
+
+_NAMES_FILES: Final[dict[Family, str]] = {
+    4: "/proc/thread-self/net/ip_tables_names",
+    6: "/proc/thread-self/net/ip6_tables_names",
+}
+
+
+def existing_tables(family: Family) -> set[str]:
+    """Return the legacy tables that this network namespace has; asking creates none."""
+    try:
+        with open(_NAMES_FILES[family], encoding="ascii") as file:
+            return set(file.read().split())
+    except OSError:
+        return set()
+
+
+def load_iptc() -> ModuleType:
+    """Import python-iptables; raises `HostError` naming the package its libraries are in."""
+    # Under setuptools' replacement of distutils, iptc's import would pull in all of setuptools (15
+    # MB).
+    os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it leaves pipes of ldconfig open
+            import iptc
+    except Exception as error:
+        message = (
+            f"python-iptables cannot be used ({error}); it needs libip4tc, libip6tc and libxtables:"
+            " install Debian's package iptables (libip4tc2, libip6tc2, libxtables12)"
+        )
+        raise HostError("iptables", message) from error
+    return iptc
+
+
+def survey(family: Family, name: str) -> tuple[list[str], int]:
+    """Return the chains of an existing table and their number of rules; raises `HostError`."""
+    table = _open(family, name)
+    try:
+        chains = [chain.name for chain in table.chains]
+        return chains, sum(1 for chain in chains for _ in _entries(table, chain))
+    finally:
+        table.close()
+
+
+class LegacyTables:
+    """The raw and filter tables of both families, for one thread (libiptc has globals)."""
+
+    name = "legacy"
+
+    def __init__(self, lock_wait: float = DEFAULT_WAIT) -> None:
+        self._lock_wait = lock_wait
+
+    def read(self) -> list[Rule]:
+        """Return all marked rules, repeated ones as often as they are there."""
+        return [rule for family in FAMILIES for table in TABLES for rule in _marked(family, table)]
+
+    def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
+        """Make the marked rules those `wanted`, table by table; see `RuleTables`."""
+        return each_family(lambda family: self._family(family, wanted, removable))
+
+    def _family(
+        self, family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
+    ) -> tuple[int, int]:
+        if not any(_changes(family, wanted, removable)):
+            return (0, 0)
+        with xtables_lock(self._lock_wait):
+            done = [_apply(family, *change) for change in _changes(family, wanted, removable)]
+        return (sum(len(change.add) for change in done), sum(len(change.remove) for change in done))
+
+    def check(self, families: Iterable[Family]) -> None:
+        """Open every table that rules of `families` need, creating it; raises `HostError`."""
+        for family in families:
+            for table in TABLES:
+                _open(family, table).close()
+
+
+def _changes(
+    family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
+) -> Iterator[tuple[str, Difference]]:
+    for table in TABLES:
+        mine = {rule for rule in wanted if rule.family == family and rule.table == table}
+        actual = _marked(family, table, create=bool(mine))
+        change = difference(actual, mine, removable)
+        if change.add or change.remove:
+            yield table, change
+
+
+def _open(family: Family, name: str) -> Table:
+    iptc = load_iptc()
+    try:
+        table: Table = (iptc.Table6 if family == 6 else iptc.Table)(name, autocommit=False)
+        table.refresh()  # the object is kept by iptc, its view of the kernel is not
+    except iptc.IPTCError as error:
+        hint = f"the kernel needs {_module(family, name)} (modprobe it), or set: iptables nft"
+        raise HostError(
+            "iptables", f"no legacy table {name} for IPv{family}: {error}; {hint}"
+        ) from error
+    return table
+
+
+def _module(family: Family, name: str) -> str:
+    return f"{'ip6table' if family == 6 else 'iptable'}_{name}"
+
+
+def _marked(family: Family, name: str, create: bool = False) -> list[Rule]:
+    if not create and name not in existing_tables(family):
+        return []
+    table = _open(family, name)
+    try:
+        return [rule for rule, _, _ in _walk(table, family)]
+    finally:
+        table.close()
+
+
+def _walk(table: Table, family: Family) -> Iterator[tuple[Rule, bytes, str]]:
+    """Yield rule, entry and libiptc's name of the target for each marked rule, in order."""
+    for chain in ("PREROUTING", "INPUT", "OUTPUT"):
+        for entry in _entries(table, chain) if table.is_chain(chain) else ():
+            raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
+            target = (table.get_target(entry) or b"").decode()
+            rule = decode(family, table.name, chain, raw, target)
+            if rule:
+                yield rule, raw, target
+
+
+def _entries(table: Table, chain: str) -> Iterator[Entry]:
+    entry = table.first_rule(chain)
+    while entry:
+        yield entry
+        entry = table.next_rule(entry)
+
+
+def _apply(family: Family, name: str, change: Difference) -> Difference:
+    iptc = load_iptc()
+    table = _open(family, name)
+    try:
+        present = list(_walk(table, family))
+        for rule, raw, target in (present[place] for place in change.remove):
+            entry = _buffer(named(raw, family, target))
+            table.delete_entry(rule.chain, entry, _buffer(b"\xff" * len(raw)))
+        for rule in change.add:
+            # At the head: a rule that drops must not stand before ours.
+            table.insert_entry(rule.chain, _buffer(encode(rule)), 0)
+        table.commit()
+    except iptc.IPTCError as error:
+        raise HostError("iptables", f"legacy table {name}, IPv{family}: {error}") from error
+    finally:
+        table.close()
+    return change
+
+
+def _buffer(raw: bytes) -> ctypes.Array[ctypes.c_ubyte]:
+    return (ctypes.c_ubyte * len(raw)).from_buffer_copy(raw)

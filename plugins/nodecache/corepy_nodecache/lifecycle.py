@@ -1,0 +1,133 @@
+"""The plugin in the life of a server generation: when what is asked of the host.
+
+Addresses come before the sockets that bind to them; rules come when queries are answered, so a
+configuration that cannot serve never captures traffic (kubernetes/dns 377); rules go before the
+sockets drain, and addresses last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from corepy.plugin import LifecycleContext, StartupError, hookimpl, plugin_logger
+from corepy_nodecache import detect, preflight
+from corepy_nodecache.model import HostError, Want
+from corepy_nodecache.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from corepy_nodecache.host import Report
+    from corepy_nodecache.model import Mode
+    from corepy_nodecache.settings import Settings
+
+log = plugin_logger("nodecache")
+
+
+class _Process:
+    """What all server blocks and generations of this process share."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.reconciler: Reconciler | None = None
+        self.starting: set[Nodecache] = set()
+        """Owners that have joined but do not serve yet."""
+        self.may_sweep = True
+        """Whether what an earlier process left behind may go; no, if processes leave on purpose."""
+
+    async def join(self, owner: Nodecache, settings: Settings) -> Reconciler:
+        """Return the reconciler, made for the first owner, after the checks; raises `HostError`."""
+        async with self.lock:
+            reconciler = self.reconciler = self.reconciler or Reconciler()
+            if settings.iptables != "off":
+                await self._choose_tables(reconciler, settings.iptables)
+            tables = reconciler.tables
+            warnings = await reconciler.worker.run(lambda: preflight.check(settings, tables))
+        for line in warnings:
+            log.warning("%s", line)
+        self.starting.add(owner)
+        self.may_sweep &= not settings.skip_teardown
+        return reconciler
+
+    async def _choose_tables(self, reconciler: Reconciler, mode: Mode) -> None:
+        if reconciler.tables is None:
+            tables = await reconciler.worker.run(lambda: detect.choose(mode))
+            log.info("rules go to %s iptables", tables.name)
+            reconciler.use(tables)
+        elif mode not in ("auto", reconciler.tables.name):
+            message = (
+                f"iptables {mode} contradicts {reconciler.tables.name}, which is in use:"
+                " all server blocks need the same kind, and a change needs a restart"
+            )
+            raise HostError("iptables", message)
+
+    async def leave(self, owner: Nodecache, keep: bool) -> None:
+        """Let `owner` go; the last one ends the reconciler."""
+        self.starting.discard(owner)
+        reconciler = self.reconciler
+        if reconciler:
+            await reconciler.leave(owner, keep)
+            if not reconciler.owners:
+                self.reconciler, self.may_sweep = None, True
+                await reconciler.close()
+
+
+class Nodecache:
+    """One `nodecache` directive of one generation; an owner of wishes about the host."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._added = False
+        self._served = False
+
+    @hookimpl
+    async def before_listen(self, context: LifecycleContext) -> None:
+        """Check the host, and put the addresses on the interface."""
+        settings = self._settings
+        try:
+            reconciler = await _process.join(self, settings)
+        except HostError as error:
+            raise StartupError(f"nodecache: {error}") from error
+        report = await reconciler.set_wish(self, Want(settings.addresses()), settings.interval)
+        self._added = report.added
+        failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
+        if failures:
+            raise StartupError(f"nodecache: {'; '.join(failures)}")
+        for line in report.done:
+            log.info("%s", line)
+
+    @hookimpl
+    async def serving(self, context: LifecycleContext) -> None:
+        """Install the rules; a host that refuses them now is tried again in the background."""
+        self._served = True
+        _process.starting.discard(self)
+        sweep = _process.may_sweep and not _process.starting
+        report = await self._wish(self._settings.want(), sweep)
+        if sweep and report and not report.errors:
+            _process.may_sweep = False
+
+    @hookimpl
+    async def stopping(self, context: LifecycleContext) -> None:
+        """Take the rules away, unless a successor or another process wants them."""
+        if not self._keeps(context):
+            await self._wish(Want(self._settings.addresses()))
+
+    @hookimpl
+    async def shutdown(self, context: LifecycleContext) -> None:
+        """Take the addresses and the interface away; the last owner ends the reconciler."""
+        await _process.leave(self, keep=self._keeps(context))
+
+    async def _wish(self, want: Want, sweep: bool = False) -> Report | None:
+        if _process.reconciler is None:
+            return None
+        interval = self._settings.interval
+        report = await _process.reconciler.set_wish(self, want, interval, sweep)
+        for line in report.done:
+            log.info("%s", line)
+        return report
+
+    def _keeps(self, context: LifecycleContext) -> bool:
+        # What a failed start added itself is taken back in any case.
+        return context.final and self._settings.skip_teardown and (self._served or not self._added)
+
+
+_process = _Process()

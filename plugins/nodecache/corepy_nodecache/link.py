@@ -1,0 +1,247 @@
+"""The interface and its addresses, read and written through pyroute2.
+
+The kernel itself holds the marks of what corepy made, so no state file can disagree with it and a
+crash loses nothing: a link has `MARK` as its alias (`ip link` shows it), an address has the
+protocol number `PROTOCOL` (`ip addr` shows "proto 0xc0"; Linux 5.18). Older kernels drop that
+number; there, host addresses on a link of ours count as ours. Everything without a mark was there
+before: it is used as it stands and never removed.
+
+pyroute2 is imported when first needed, in the thread that does the host's work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corepy_nodecache.model import MARK, Address, HostError, family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyroute2 import IPRoute, Message
+
+    from corepy_nodecache.model import Family
+
+PROTOCOL: Final = 0xC0
+"""IFA_PROTO of our addresses: neither the kernel (1 to 3) nor a known daemon uses it."""
+
+_IFA_F_NODAD: Final = 0x02
+_IFF_UP: Final = 0x01
+_HOST_PREFIX: Final = {4: 32, 6: 128}
+_NO_DUMMY: Final = (
+    "this kernel has no dummy driver: load the module (modprobe dummy), or make an interface"
+    " {device} of another type, or write `device off` and add the addresses yourself"
+)
+
+
+class Link(NamedTuple):
+    """A network interface as the kernel has it now."""
+
+    number: int
+    name: str
+    kind: str
+    is_up: bool
+    is_ours: bool
+
+
+class Placed(NamedTuple):
+    """An address as the kernel has it now."""
+
+    device: str
+    ip: str
+    is_ours: bool
+
+    @property
+    def family(self) -> Family:
+        """4 or 6."""
+        return family_of(self.ip)
+
+
+class Snapshot(NamedTuple):
+    """All links by name and all addresses, read at one time."""
+
+    links: dict[str, Link]
+    addresses: tuple[Placed, ...]
+
+    def on(self, device: str) -> list[Placed]:
+        """Return the addresses of one device."""
+        return [address for address in self.addresses if address.device == device]
+
+    def elsewhere(self, address: Address) -> str:
+        """Return another device that has this address already, empty if none has."""
+        others = (it.device for it in self.addresses if it.ip == address.ip)
+        return next((device for device in others if device != address.device), "")
+
+    def ours(self) -> list[Address]:
+        """Return the addresses that corepy added."""
+        return [Address(it.device, it.ip) for it in self.addresses if it.is_ours]
+
+
+class Links:
+    """Links and addresses of this network namespace, for one thread at a time."""
+
+    def read(self) -> Snapshot:
+        """Return what is there; raises `HostError`."""
+        with _route("interface_check") as route:
+            return _snapshot(route)
+
+    def ensure(self, wanted: Iterable[Address]) -> list[str]:
+        """Make sure that every address is on its device, creating a dummy link if need be.
+
+        Returns what was done, in words. An address that another device has is left there. Raises
+        `HostError`.
+        """
+        done: list[str] = []
+        with _route("interface_add") as route:
+            for device in sorted({address.device for address in wanted}):
+                done += _ensure_link(route, device)
+            now = _snapshot(route)
+            for address in sorted(wanted):
+                if not _is_there(now, address):
+                    _add(route, now.links[address.device].number, address)
+                    done.append(f"added {address.ip} to {address.device}")
+        return done
+
+    def remove(self, addresses: Iterable[Address]) -> list[str]:
+        """Take away those of `addresses` that corepy added, and its links that are empty then."""
+        done: list[str] = []
+        with _route("interface_check") as route:
+            now = _snapshot(route)
+            for address in sorted(set(addresses).intersection(now.ours())):
+                _delete(route, now.links[address.device].number, address)
+                done.append(f"removed {address.ip} from {address.device}")
+            done += _remove_empty(route, {address.device for address in addresses})
+        return done
+
+    def remove_all(self) -> list[str]:
+        """Take away every address and link with our mark."""
+        now = self.read()
+        devices = [link.name for link in now.links.values() if link.is_ours]
+        return self.remove([*now.ours(), *(Address(device, "") for device in devices)])
+
+
+@contextlib.contextmanager
+def _route(kind: str) -> Iterator[IPRoute]:
+    """Open rtnetlink, and turn what goes wrong in the body into `HostError`."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as route:
+            yield route
+    except NetlinkError as error:
+        raise HostError(kind, f"rtnetlink: {os.strerror(error.code)}") from error
+    except OSError as error:
+        raise HostError(kind, f"rtnetlink: {error}") from error
+
+
+def _snapshot(route: IPRoute) -> Snapshot:
+    links = {link.name: link for link in map(_link, route.get_links())}
+    by_index = {link.number: link for link in links.values()}
+    addresses = (_placed(message, by_index) for message in route.get_addr())
+    return Snapshot(links, tuple(address for address in addresses if address))
+
+
+def _link(message: Message) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    return Link(
+        number=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
+        is_up=bool(message["flags"] & _IFF_UP),
+        is_ours=message.get_attr("IFLA_IFALIAS") == MARK,
+    )
+
+
+def _placed(message: Message, links: dict[int, Link]) -> Placed | None:
+    link = links.get(message["index"])
+    # A point-to-point IPv4 address has the peer in IFA_ADDRESS and itself in IFA_LOCAL.
+    ip = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    if link is None or ip is None:
+        return None
+    is_host = message["prefixlen"] == _HOST_PREFIX[family_of(ip)]
+    return Placed(link.name, ip, is_marked(message.get_attr("IFA_PROTO"), link.is_ours and is_host))
+
+
+def is_marked(protocol: int | None, is_host_on_our_link: bool, kernel: str | None = None) -> bool:
+    """Return whether corepy added an address, from its IFA_PROTO and where it stands."""
+    if protocol is None and is_host_on_our_link:
+        return not kernel_keeps_protocol(kernel or os.uname().release)
+    return protocol == PROTOCOL
+
+
+def kernel_keeps_protocol(release: str) -> bool:
+    """Return whether a kernel release, such as "6.1.0-13-amd64", stores IFA_PROTO (Linux 5.18)."""
+    major, _, rest = release.partition(".")
+    minor = rest.partition(".")[0].partition("-")[0]
+    return (int(major), int(minor)) >= (5, 18)
+
+
+def _is_there(now: Snapshot, address: Address) -> bool:
+    return any(it.ip == address.ip for it in now.addresses)
+
+
+def _ensure_link(route: IPRoute, device: str) -> list[str]:
+    link = _snapshot(route).links.get(device)
+    if link and link.is_up:
+        return []
+    if link:
+        route.link("set", index=link.number, state="up")
+        return [f"set {device} up"]
+    _create(route, device)
+    return [f"added interface {device}"]
+
+
+def _create(route: IPRoute, device: str) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        route.link("add", ifname=device, kind="dummy")
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:  # another process of ours was faster
+            return
+        if error.code == errno.EOPNOTSUPP:
+            raise HostError("interface_add", _NO_DUMMY.format(device=device)) from error
+        raise
+    (index,) = route.link_lookup(ifname=device)
+    # The alias first: a crash right here must leave a link that the next start knows as ours.
+    route.link("set", index=index, ifalias=MARK)
+    route.link("set", index=index, state="up")
+
+
+def _add(route: IPRoute, index: int, address: Address) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    options: dict[str, object] = {"flags": _IFA_F_NODAD} if address.family == 6 else {}
+    prefix = _HOST_PREFIX[address.family]
+    try:
+        route.addr(
+            "add", index=index, address=address.ip, prefixlen=prefix, proto=PROTOCOL, **options
+        )
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
+def _delete(route: IPRoute, index: int, address: Address) -> None:
+    prefix = _HOST_PREFIX[address.family]
+    route.addr("del", index=index, address=address.ip, prefixlen=prefix)
+
+
+def _remove_empty(route: IPRoute, devices: set[str]) -> list[str]:
+    now = _snapshot(route)
+    done = []
+    for name in sorted(devices):
+        link = now.links.get(name)
+        if link and link.is_ours and all(_is_kernels_own(it) for it in now.on(name)):
+            route.link("del", index=link.number)
+            done.append(f"removed interface {name}")
+    return done
+
+
+def _is_kernels_own(address: Placed) -> bool:
+    return ipaddress.ip_address(address.ip).is_link_local and address.family == 6

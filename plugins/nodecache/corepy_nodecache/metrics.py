@@ -1,0 +1,24 @@
+"""What the plugin counts; names and labels of the first as node-cache has them (app/metrics.go)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from corepy.plugin import metrics
+
+setup_errors: Final = metrics.counter(
+    "coredns_nodecache_setup_errors_total",
+    "The number of errors during periodic network setup for node-cache",
+    ("errortype",),
+)
+rules: Final = metrics.gauge("coredns_nodecache_rules", "Packet filter rules in place.").labels()
+addresses: Final = metrics.gauge("coredns_nodecache_addresses", "Addresses in place.").labels()
+repairs: Final = metrics.counter(
+    "coredns_nodecache_repairs_total", "Times that something removed by others was put back."
+).labels()
+degraded: Final = metrics.gauge(
+    "coredns_nodecache_degraded", "1 while the host is not as the configuration wants it, else 0."
+).labels()
+
+for _kind in ("interface_add", "interface_check", "iptables", "iptables_lock"):
+    setup_errors.labels(_kind)

@@ -1,0 +1,182 @@
+"""Rules on a host whose iptables is the nf_tables kind, through the nft-backed iptables programs.
+
+Why not native nftables through pyroute2. An ACCEPT counts only in the chain that would otherwise
+drop: a verdict in a table of our own does not stop `ip filter INPUT`, where kube-proxy, CNI and
+firewalls put their rules, from dropping later on the same hook. So rules have to stand in the
+tables iptables owns ("managed by iptables-nft, do not touch!"), written in the very expressions
+that the node's version of iptables reads back; a form it does not know makes the whole table
+"incompatible" for every iptables program of the node. Only those programs know that form. One
+`iptables-nft-restore --noflush` a family is one netlink transaction, takes 5 ms, needs no lock (the
+kernel's generation number orders the writers) and runs only when something has to change.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+from corepy_nodecache.model import MARK, TABLES, HostError, Rule, difference
+from corepy_nodecache.tables import FAMILIES, each_family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from corepy_nodecache.model import Family
+
+_STEMS: Final[dict[Family, str]] = {4: "iptables", 6: "ip6tables"}
+_TIMEOUT: Final = 10.0  # seconds; a program that hangs must not stop the reconciler for good
+_ATTEMPTS: Final = 3  # a writer between our reading and writing fails the transaction
+
+
+@functools.cache
+def program(family: Family, task: str) -> str | None:
+    """Return the path of the nft-backed `save` or `restore` program, None if there is none."""
+    stem = _STEMS[family]
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    named = shutil.which(f"{stem}-nft-{task}", path=path)
+    if named:
+        return named
+    plain = shutil.which(f"{stem}-{task}", path=path)
+    if plain and b"nf_tables" in _run([plain, "--version"]).stdout:
+        return plain
+    return None
+
+
+def save(family: Family, table: str) -> str | None:
+    """Return what `save` prints for `table`, None when it cannot run here; creates nothing."""
+    command = program(family, "save")
+    if command is None:
+        return None
+    result = _run([command, "-t", table])
+    return result.stdout.decode(errors="replace") if result.returncode == 0 else None
+
+
+class NftTables:
+    """The raw and filter tables of both families, as iptables-nft keeps them."""
+
+    name = "nft"
+
+    def read(self) -> list[Rule]:
+        """Return all marked rules, repeated ones as often as they are there; raises `HostError`."""
+        return [rule for family in FAMILIES for rule in _marked(family)]
+
+    def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
+        """Make the marked rules those `wanted`, family by family; see `RuleTables`."""
+        return each_family(lambda family: _reconcile_family(family, wanted, removable))
+
+    def check(self, families: Iterable[Family]) -> None:
+        """Make sure that the programs for `families` are there and work; raises `HostError`."""
+        for family in families:
+            for task in ("save", "restore"):
+                if program(family, task) is None:
+                    message = f"no {_STEMS[family]}-nft-{task} found: install the package iptables"
+                    raise HostError("iptables", message)
+            _marked(family, must=True)
+
+
+def _reconcile_family(
+    family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
+) -> tuple[int, int]:
+    mine = {rule for rule in wanted if rule.family == family}
+    for attempt in range(1, _ATTEMPTS + 1):
+        actual = _marked(family, must=bool(mine))
+        change = difference(actual, mine, removable)
+        removed = [actual[place] for place in change.remove]
+        if not change.add and not removed:
+            break
+        problem = _restore(family, transaction(change.add, removed))
+        if not problem:
+            return len(change.add), len(removed)
+        if attempt == _ATTEMPTS:
+            raise HostError("iptables", problem)
+    return (0, 0)
+
+
+def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
+    """Return the input of the `restore` program that adds at the head, and removes."""
+    lines = []
+    for table in TABLES:
+        edits = [f"-D {_text(rule)}" for rule in remove if rule.table == table]
+        edits += [f"-I {_text(rule)}" for rule in add if rule.table == table]
+        lines += [f"*{table}", *edits, "COMMIT"] if edits else []
+    return "\n".join([*lines, ""])
+
+
+def _text(rule: Rule) -> str:
+    width = 128 if rule.family == 6 else 32
+    parts = [
+        rule.chain,
+        f"-s {rule.source}/{width}" if rule.source else "",
+        f"-d {rule.destination}/{width}" if rule.destination else "",
+        f"-p {rule.protocol} -m {rule.protocol}",
+        f"--sport {rule.source_port}" if rule.source_port else "",
+        f"--dport {rule.destination_port}" if rule.destination_port else "",
+        f'-m comment --comment "{MARK}" -j {rule.target}',
+    ]
+    return " ".join(filter(None, parts))
+
+
+def parse(family: Family, table: str, text: str) -> list[Rule]:
+    """Return the rules with our mark in the output of the `save` program."""
+    lines = (line for line in text.splitlines() if line.startswith("-A ") and MARK in line)
+    rules = (_parse_rule(family, table, shlex.split(line)) for line in lines)
+    return [rule for rule in rules if rule]
+
+
+def _parse_rule(family: Family, table: str, words: list[str]) -> Rule | None:
+    """Read one rule of ours; None for a rule that bears our words but is built differently."""
+    words = ["-j CT" if word == "CT" else word for word in words if word != "--notrack"]
+    pairs = zip(words[::2], words[1::2], strict=False)
+    options = {option: value for option, value in pairs if option != "-m"}
+    if options.get("--comment") != MARK or not options.keys() <= _KNOWN_OPTIONS:
+        return None
+    return Rule(
+        family,
+        table,
+        options["-A"],
+        options.get("-p", ""),
+        options.get("-s", "").partition("/")[0],
+        options.get("-d", "").partition("/")[0],
+        int(options.get("--sport", "0")),
+        int(options.get("--dport", "0")),
+        "NOTRACK" if options.get("-j") == "-j CT" else options.get("-j", ""),
+    )
+
+
+_KNOWN_OPTIONS: Final = {"-A", "-p", "-s", "-d", "--sport", "--dport", "--comment", "-j"}
+
+
+def _marked(family: Family, must: bool = False) -> list[Rule]:
+    """Return the marked rules; a host without that family has none, unless it `must`."""
+    rules = []
+    for table in TABLES:
+        text = save(family, table)
+        if text is None and must:
+            raise HostError("iptables", f"{_STEMS[family]}-nft-save cannot read the table {table}")
+        rules += parse(family, table, text or "")
+    return rules
+
+
+def _restore(family: Family, text: str) -> str:
+    """Apply a transaction; returns what went wrong, empty if nothing did."""
+    command = program(family, "restore")
+    if command is None:
+        return f"no {_STEMS[family]}-nft-restore found: install the package iptables"
+    result = _run([command, "--noflush"], text.encode())
+    if result.returncode == 0:
+        return ""
+    error = " ".join(result.stderr.decode(errors="replace").split())
+    return f"{os.path.basename(command)}: {error or f'exit code {result.returncode}'}"
+
+
+def _run(command: list[str], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(  # noqa: S603  # a fixed program; addresses are parsed, never a shell
+            command, input=text, capture_output=True, timeout=_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, b"", str(error).encode())

@@ -1,0 +1,73 @@
+"""What has to be true of the host before anything is changed; each failure is one clear line.
+
+Called in the worker's thread. Returns warnings for what is odd but works.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy_nodecache.link import Links
+from corepy_nodecache.model import Address, HostError, family_of
+
+if TYPE_CHECKING:
+    from corepy_nodecache.link import Snapshot
+    from corepy_nodecache.settings import Settings
+    from corepy_nodecache.tables import RuleTables
+
+_CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
+_IPVS_DEVICE: Final = "kube-ipvs0"
+
+
+def check(settings: Settings, tables: RuleTables | None) -> list[str]:
+    """Raise `HostError` if the host cannot be what `settings` want; returns warnings."""
+    rules = tables if settings.endpoints() else None
+    _check_capabilities(settings, rules)
+    if rules:
+        rules.check({family_of(endpoint.ip) for endpoint in settings.endpoints()})
+    return _check_addresses(settings, Links().read()) if settings.device else []
+
+
+def _check_capabilities(settings: Settings, tables: RuleTables | None) -> None:
+    needed = ["CAP_NET_ADMIN"] if settings.device or tables else []
+    if tables and tables.name == "legacy":
+        needed.append("CAP_NET_RAW")  # libiptc speaks through a raw socket
+    missing = [name for name in needed if not _effective() >> _CAPABILITIES[name] & 1]
+    if missing:
+        names = " and ".join(missing)
+        message = (
+            f"no {names}: run as root, or add it to the container's capabilities"
+            " (or turn the work off: device off, iptables off)"
+        )
+        raise HostError("interface_check", message)
+
+
+def _effective() -> int:
+    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
+        line = next(line for line in file if line.startswith("CapEff:"))
+    return int(line.split()[1], 16)
+
+
+def _check_addresses(settings: Settings, now: Snapshot) -> list[str]:
+    warnings = []
+    for address in sorted(settings.addresses()):
+        device = now.elsewhere(address)
+        if device == _IPVS_DEVICE:
+            raise HostError("interface_check", _ipvs_message(address))
+        if device:
+            warnings.append(f"{address.ip} is already on {device}: left there, not added again")
+    link = now.links.get(settings.interface)
+    foreign = [it.ip for it in now.on(settings.interface) if not it.is_ours]
+    if link and link.kind != "dummy" and foreign:
+        warnings.append(
+            f"{settings.interface} is a {link.kind or 'physical'} interface with other addresses"
+            f" ({', '.join(foreign)}): used as it is, never deleted"
+        )
+    return warnings
+
+
+def _ipvs_message(address: Address) -> str:
+    return (
+        f"{address.ip} is a service address on {_IPVS_DEVICE} (kube-proxy runs in IPVS mode):"
+        " bind a link-local address such as 169.254.20.10 and point kubelet's clusterDNS at it"
+    )

@@ -1,0 +1,182 @@
+"""Keeping the host as the configuration wants it, for the life of the process.
+
+One reconciler per process holds the wishes of all owners (an owner is one server block of one
+generation). Their union is what the host has to be, so a reload whose new generation joins before
+the old one leaves changes nothing that both want. Every change of a wish is one pass over the host;
+between them a background task looks again when the kernel tells of a change, when the poll is due,
+and after a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from corepy.plugin import plugin_logger
+from corepy_nodecache import metrics
+from corepy_nodecache.host import Host
+from corepy_nodecache.model import Want
+from corepy_nodecache.settings import union
+from corepy_nodecache.watch import LegacyFingerprint, Watch
+from corepy_nodecache.worker import Worker
+
+if TYPE_CHECKING:
+    from corepy_nodecache.host import Report
+    from corepy_nodecache.tables import RuleTables
+
+_SETTLE: Final = 0.05  # seconds; a flush and its refill by one program are one event
+_MIN_GAP: Final = 0.25  # seconds between looks that the kernel's messages ask for
+_LEGACY_TICK: Final = 0.5  # seconds between looks at the sizes of legacy tables
+_FIRST_RETRY: Final = 0.5
+_LAST_RETRY: Final = 10.0
+
+log = plugin_logger("nodecache")
+
+
+class Reconciler:
+    """See the module; every method is for the event loop it was started in."""
+
+    def __init__(self) -> None:
+        self.worker = Worker()
+        self._host = Host()
+        self._wishes: dict[object, Want] = {}
+        self._kept: list[Want] = []
+        self._intervals: dict[object, float] = {}
+        self._fingerprint: LegacyFingerprint | None = None
+        self._sizes: tuple[bytes, ...] = ()
+        self._changed = asyncio.Event()
+        self._watch = Watch(asyncio.get_running_loop(), self._changed.set)
+        self._problem = ""
+        self._retry_delay = _FIRST_RETRY
+        self._last_pass = self._due = time.monotonic()
+        self._task = asyncio.create_task(self._maintain())
+
+    @property
+    def tables(self) -> RuleTables | None:
+        """Where rules go; None as long as no owner has rules."""
+        return self._host.tables
+
+    def use(self, tables: RuleTables) -> None:
+        """Let rules go to `tables`, and notice when others change them; at most once."""
+        self._host.tables = tables
+        if tables.name == "legacy":
+            self._fingerprint = LegacyFingerprint()
+        else:
+            self._watch.add_nftables()
+
+    @property
+    def owners(self) -> int:
+        """How many owners have a wish."""
+        return len(self._wishes)
+
+    async def set_wish(
+        self, owner: object, want: Want, interval: float, sweep: bool = False
+    ) -> Report:
+        """Make `want` the wish of `owner`, and the host what all owners wish.
+
+        `interval` is the owner's slow poll in seconds, 0 for none; for `sweep` see `Host.sync`.
+        """
+        self._wishes[owner] = want
+        self._intervals[owner] = interval
+        return await self._sync(sweep)
+
+    async def leave(self, owner: object, keep: bool = False) -> None:
+        """Forget `owner`; what only it wished goes, unless it is to be kept beyond the process."""
+        wish = self._wishes.pop(owner, None)
+        self._intervals.pop(owner, None)
+        if wish and keep:
+            self._kept.append(wish)
+        elif wish:
+            await self._sync()
+
+    async def close(self) -> None:
+        """Stop watching; the host stays as it is."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._watch.close()
+        await self.worker.run(self._close_host)
+        self.worker.close()
+
+    def _close_host(self) -> None:
+        self._host.close()
+        if self._fingerprint:
+            self._fingerprint.close()
+
+    def _want(self) -> Want:
+        return union([*self._wishes.values(), *self._kept])
+
+    async def _sync(self, sweep: bool = False) -> Report:
+        want = self._want()
+        report = await self.worker.run(lambda: self._pass(want, sweep))
+        self._publish(report)
+        return report
+
+    def _pass(self, want: Want, sweep: bool) -> Report:
+        report = self._host.sync(want, sweep)
+        if self._fingerprint:
+            self._sizes = self._fingerprint.read()
+        return report
+
+    def _publish(self, report: Report) -> None:
+        """Count and log the outcome, and decide when to look again."""
+        for error in report.errors:
+            metrics.setup_errors.labels(error.kind).inc()
+        metrics.rules.set(report.rules)
+        metrics.addresses.set(report.addresses)
+        metrics.degraded.set(1 if report.errors else 0)
+        self._log_state("; ".join(str(error) for error in report.errors))
+        self._last_pass = time.monotonic()
+        self._due = self._last_pass + self._next_delay(failed=bool(report.errors))
+
+    def _log_state(self, problem: str) -> None:
+        """Log a line when things begin to fail, fail differently, or work again."""
+        if problem and problem != self._problem:
+            log.error("%s (trying again)", problem)
+        elif self._problem and not problem:
+            log.info("the host is as wanted again")
+        self._problem = problem
+
+    def _next_delay(self, failed: bool) -> float:
+        if failed:
+            delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, _LAST_RETRY)
+            return delay
+        self._retry_delay = _FIRST_RETRY
+        return min((it for it in self._intervals.values() if it > 0), default=float("inf"))
+
+    async def _maintain(self) -> None:
+        while True:
+            await self._wait()
+            if await self._must_look():
+                await self._repair()
+
+    async def _wait(self) -> None:
+        """Sleep until the kernel tells of a change, at most until something else is due."""
+        delay = self._due - time.monotonic()
+        if self._fingerprint:
+            delay = min(delay, _LEGACY_TICK)
+        timeout = None if delay == float("inf") else max(delay, 0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+
+    async def _must_look(self) -> bool:
+        now = time.monotonic()
+        if self._changed.is_set():
+            await asyncio.sleep(max(_SETTLE, self._last_pass + _MIN_GAP - now))
+            self._changed.clear()
+            return True
+        if now >= self._due:
+            return True
+        if self._fingerprint is None:
+            return False
+        return await self.worker.run(self._fingerprint.read) != self._sizes
+
+    async def _repair(self) -> None:
+        was_failing = bool(self._problem)
+        report = await self._sync()
+        if report.added and not was_failing:
+            metrics.repairs.inc()
+            log.warning("repaired what others had changed: %s", ", ".join(report.done))

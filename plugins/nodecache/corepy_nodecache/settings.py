@@ -1,0 +1,47 @@
+"""The settings of one `nodecache` directive; what they mean is in the README."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from corepy_nodecache.model import Address, Endpoint, Mode, Want
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_IP = "192.168.10.100"
+"""Where upstream listens without *bind* (contentful-labs/coredns-nodecache, setup.go)."""
+
+
+class Settings(NamedTuple):
+    """What one server block asks of the host."""
+
+    ips: tuple[str, ...] = (DEFAULT_IP,)
+    ports: tuple[int, ...] = (53,)
+    health: tuple[tuple[str, int], ...] = ()
+    interface: str = "nodecache"
+    iptables: Mode = "auto"
+    interval: float = 60.0
+    device: bool = True
+    skip_teardown: bool = False
+
+    def addresses(self) -> frozenset[Address]:
+        """Return the addresses that the interface has to carry."""
+        return frozenset(Address(self.interface, ip) for ip in self.ips if self.device)
+
+    def endpoints(self) -> frozenset[Endpoint]:
+        """Return the sockets whose traffic must not be tracked."""
+        if self.iptables == "off":
+            return frozenset()
+        dns = {Endpoint("dns", ip, port) for ip in self.ips for port in self.ports}
+        return frozenset(dns | {Endpoint("health", ip, port) for ip, port in self.health})
+
+    def want(self) -> Want:
+        """Return both."""
+        return Want(self.addresses(), self.endpoints())
+
+
+def union(wants: Sequence[Want]) -> Want:
+    """Return everything that any of `wants` contains."""
+    addresses = frozenset[Address]().union(*(want.addresses for want in wants))
+    return Want(addresses, frozenset[Endpoint]().union(*(want.endpoints for want in wants)))

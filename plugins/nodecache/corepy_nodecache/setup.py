@@ -1,0 +1,141 @@
+"""Reading the directive. The host is not touched before `Nodecache.before_listen`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from corepy_nodecache.model import canonical_ip
+from corepy_nodecache.settings import DEFAULT_IP, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.corefile import Token
+    from corepy.plugin import Controller
+    from corepy_nodecache.model import Mode
+
+MODES: Final = ("auto", "legacy", "nft", "off")
+SKIP_TEARDOWN: Final = "skipteardown"
+_INTERFACE_BYTES: Final = 15  # IFNAMSIZ without the final NUL
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def setup(controller: Controller) -> None:
+    """Parse `nodecache` and register its part in the life of the server; raises `CorefileError`."""
+    from corepy_nodecache.lifecycle import Nodecache
+
+    controller.register(Nodecache(parse(controller)))
+
+
+def parse(controller: Controller) -> Settings:
+    """Return the settings of this server block; raises `CorefileError`."""
+    reader = _Reader(controller)
+    for _ in controller.occurrences():
+        for token in controller.remaining_tokens():
+            reader.argument(token)
+        controller.options(
+            {
+                "interface": reader.interface,
+                "iptables": reader.iptables,
+                "interval": reader.interval,
+                "device": reader.device,
+            }
+        )
+    return reader.finish()
+
+
+class _Reader:
+    """Collects the settings, option by option."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._settings = Settings()
+
+    def argument(self, token: Token) -> None:
+        # Upstream ignores every other argument; a typing error there tears the node down.
+        if token.text.lower() != SKIP_TEARDOWN:
+            raise self._controller.unknown_option([SKIP_TEARDOWN], token)
+        self._settings = self._settings._replace(skip_teardown=True)
+
+    def interface(self) -> None:
+        token = self._one_argument()
+        name = token.text
+        is_bad = name in ("", ".", "..") or any(it in "/:" or it.isspace() for it in name)
+        if is_bad or len(name.encode()) > _INTERFACE_BYTES:
+            hint = "1 to 15 bytes without spaces, '/' and ':'"
+            raise self._controller.error(f"{name!r} is not the name of an interface", token, hint)
+        self._settings = self._settings._replace(interface=name)
+
+    def iptables(self) -> None:
+        mode = cast("Mode", self._choice(MODES))
+        self._settings = self._settings._replace(iptables=mode)
+
+    def device(self) -> None:
+        self._settings = self._settings._replace(device=self._choice(("on", "off")) == "on")
+
+    def interval(self) -> None:
+        token = self._one_argument()
+        seconds = seconds_of(token.text)
+        if seconds is None or 0 < seconds < 1:
+            hint = "such as 60s or 1m30s, at least 1s; 0 turns the slow poll off"
+            raise self._controller.error(f"{token.text!r} is not an interval", token, hint)
+        self._settings = self._settings._replace(interval=seconds)
+
+    def finish(self) -> Settings:
+        """Add what the rest of the server block says."""
+        config = self._controller.config
+        ports = tuple(sorted({key.port for key in config.keys}))
+        settings = self._settings._replace(ips=self._ips(config.listen_hosts), ports=ports)
+        health = _health(self._controller.sibling("health"))
+        return settings._replace(health=(health,) if health and health[0] in settings.ips else ())
+
+    def _ips(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        if not any(hosts):
+            message = f"no bind in this server block: using {DEFAULT_IP}, as upstream does"
+            self._controller.warn(message, hint="write: bind ADDRESS")
+            return (DEFAULT_IP,)
+        try:
+            return tuple(dict.fromkeys(canonical_ip(host) for host in hosts))
+        except ValueError as error:
+            hint = "bind the addresses that pods use for DNS, such as 169.254.20.10"
+            message = f"nodecache cannot take what bind says: {error}"
+            raise self._controller.error(message, hint=hint) from error
+
+    def _one_argument(self) -> Token:
+        tokens = self._controller.remaining_tokens()
+        if len(tokens) != 1:
+            raise self._controller.arg_error()
+        return tokens[0]
+
+    def _choice(self, choices: Sequence[str]) -> str:
+        token = self._one_argument()
+        if token.text not in choices:
+            raise self._controller.unknown_option(choices, token)
+        return token.text
+
+
+def _health(tokens: Sequence[Token]) -> tuple[str, int] | None:
+    """Return where *health* listens, if it names an address (its default is every one)."""
+    if len(tokens) < 2 or tokens[1].line != tokens[0].line:
+        return None
+    host, _, port = tokens[1].text.rpartition(":")
+    try:
+        return canonical_ip(host.strip("[]")), int(port)
+    except ValueError:  # *health* itself says what is wrong with it
+        return None
+
+
+def seconds_of(text: str) -> float | None:
+    """Return a duration in Go's notation, such as "1m30s" or "0", in seconds, None for others."""
+    if text == "0":
+        return 0.0
+    total, rest = 0.0, text
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        rest = rest[len(number) :]
+        unit = rest[: len(rest) - len(rest.lstrip("nuµmsh"))]
+        rest = rest[len(unit) :]
+        if unit not in _UNITS or number.count(".") > 1 or not number.strip("."):
+            return None
+        total += float(number) * _UNITS[unit]
+    return total if text else None

@@ -1,0 +1,3 @@
+# Only what corepy uses.
+class NetlinkError(Exception):
+    code: int
