@@ -1,0 +1,104 @@
+"""Read the *bind* directives of a block into its listen hosts (CoreDNS: plugin/bind/setup.go).
+
+*bind* has no handler: what it does is done when `setup` returns. Interfaces are looked at only if a
+Corefile names one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from corepy_bind.interfaces import Interfaces, read_interfaces
+
+if TYPE_CHECKING:
+    from corepy.corefile import Token
+    from corepy.plugin import Controller
+
+
+def setup(controller: Controller) -> None:
+    """Set `listen_hosts` to the addresses of all *bind* directives of the block, in their order."""
+    directives = _Directives(controller)
+    for _ in controller.occurrences():
+        directives.read()
+    hosts = list(directives.hosts)
+    if not hosts:
+        controller.warn("bind leaves no address to listen on, so this server block answers nothing")
+    controller.config.listen_hosts = hosts
+
+
+class _Directives:
+    """The directives of one block, being read."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._interfaces: Interfaces | None = None
+        self.hosts: dict[str, Token] = {}
+
+    def read(self) -> None:
+        """Add what the directive at the controller's place binds to."""
+        controller = self._controller
+        wanted = self._arguments()
+        excluded: list[Token] = []
+        controller.options({"except": lambda: excluded.extend(self._arguments())})
+        without = {host for token in excluded for host in self._resolve(token)}
+        for token in wanted:
+            for host in self._resolve(token):
+                # Nobody can write `fe80::1%eth0` as an address, so `fe80::1` excludes it as well.
+                if host not in without and host.partition("%")[0] not in without:
+                    self._add(host, token)
+
+    def _arguments(self) -> list[Token]:
+        tokens = list(self._controller.remaining_tokens())
+        if not tokens:
+            raise self._controller.error("at least one address or interface name is expected")
+        return tokens
+
+    def _add(self, host: str, token: Token) -> None:
+        if host in self.hosts:
+            first = self.hosts[host]
+            raise self._controller.error(
+                f"{host} is bound twice in this server block",
+                token,
+                f"it is there already because of {first.text!r} in line {first.line}",
+            )
+        self.hosts[host] = token
+
+    def _resolve(self, token: Token) -> list[str]:
+        """Return the addresses that an argument stands for, in their usual spelling."""
+        address = parse_ip(token.text)
+        if address is not None:
+            return [address]
+        if self._interfaces is None:
+            self._interfaces = read_interfaces()
+        found = self._interfaces.hosts(token.text)
+        if found is None:
+            raise self._controller.error(
+                f"not a valid IP address or interface name: {token.text!r}",
+                token,
+                f"interfaces of this host: {', '.join(self._interfaces.names) or 'none'}",
+            )
+        if not self._interfaces.exact:
+            self._controller.warn(
+                f"the IPv4 addresses of {token.text} were guessed from the routing table",
+                token,
+                "this process may not ask the kernel (netlink); name the addresses instead",
+            )
+        return found
+
+
+def parse_ip(text: str) -> str | None:
+    """Return an IP address in its usual spelling, None if `text` is none.
+
+    What is one is what Go's net.ParseIP takes: no zone, no leading zeros in IPv4. An IPv4-mapped
+    IPv6 address means the IPv4 address, as it does there.
+    """
+    if "%" in text:
+        return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return str(address)
