@@ -86,12 +86,12 @@ class Nodecache:
         try:
             reconciler = await _process.join(self, settings)
         except HostError as error:
-            raise StartupError(f"nodecache: {error}") from error
+            raise StartupError(str(error)) from error
         report = await reconciler.set_wish(self, Want(settings.addresses()), settings.interval)
         self._added = report.added
         failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
         if failures:
-            raise StartupError(f"nodecache: {'; '.join(failures)}")
+            raise StartupError("; ".join(failures))
         for line in report.done:
             log.info("%s", line)
 

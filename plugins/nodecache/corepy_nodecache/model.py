@@ -100,6 +100,21 @@ def canonical_ip(text: str) -> str:
     return str(ip)
 
 
+def spec(rule: Rule) -> str:
+    """Return a rule in iptables' notation, from the chain on."""
+    width = 128 if rule.family == 6 else 32
+    parts = [
+        rule.chain,
+        f"-s {rule.source}/{width}" if rule.source else "",
+        f"-d {rule.destination}/{width}" if rule.destination else "",
+        f"-p {rule.protocol} -m {rule.protocol}",
+        f"--sport {rule.source_port}" if rule.source_port else "",
+        f"--dport {rule.destination_port}" if rule.destination_port else "",
+        f'-m comment --comment "{MARK}" -j {rule.target}',
+    ]
+    return " ".join(filter(None, parts))
+
+
 def rules_for(endpoint: Endpoint) -> tuple[Rule, ...]:
     """Return the rules of an endpoint: ten for DNS, two for the health check."""
     if endpoint.kind == "health":

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from corepy_nodecache.model import MARK, TABLES, HostError, Rule, difference
+from corepy_nodecache.model import MARK, TABLES, HostError, Rule, difference, spec
 from corepy_nodecache.tables import FAMILIES, each_family
 
 if TYPE_CHECKING:
@@ -100,24 +100,10 @@ def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
     """Return the input of the `restore` program that adds at the head, and removes."""
     lines = []
     for table in TABLES:
-        edits = [f"-D {_text(rule)}" for rule in remove if rule.table == table]
-        edits += [f"-I {_text(rule)}" for rule in add if rule.table == table]
+        edits = [f"-D {spec(rule)}" for rule in remove if rule.table == table]
+        edits += [f"-I {spec(rule)}" for rule in add if rule.table == table]
         lines += [f"*{table}", *edits, "COMMIT"] if edits else []
     return "\n".join([*lines, ""])
-
-
-def _text(rule: Rule) -> str:
-    width = 128 if rule.family == 6 else 32
-    parts = [
-        rule.chain,
-        f"-s {rule.source}/{width}" if rule.source else "",
-        f"-d {rule.destination}/{width}" if rule.destination else "",
-        f"-p {rule.protocol} -m {rule.protocol}",
-        f"--sport {rule.source_port}" if rule.source_port else "",
-        f"--dport {rule.destination_port}" if rule.destination_port else "",
-        f'-m comment --comment "{MARK}" -j {rule.target}',
-    ]
-    return " ".join(filter(None, parts))
 
 
 def parse(family: Family, table: str, text: str) -> list[Rule]:

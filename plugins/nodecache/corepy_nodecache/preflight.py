@@ -23,9 +23,10 @@ def check(settings: Settings, tables: RuleTables | None) -> list[str]:
     """Raise `HostError` if the host cannot be what `settings` want; returns warnings."""
     rules = tables if settings.endpoints() else None
     _check_capabilities(settings, rules)
+    warnings = _check_addresses(settings, Links().read()) if settings.device else []
     if rules:
         rules.check({family_of(endpoint.ip) for endpoint in settings.endpoints()})
-    return _check_addresses(settings, Links().read()) if settings.device else []
+    return warnings
 
 
 def _check_capabilities(settings: Settings, tables: RuleTables | None) -> None:

@@ -1,0 +1,97 @@
+"""`corepy nodecache status | plan | teardown`: one-shot commands that need no running server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Final
+
+from corepy_nodecache import survey
+from corepy_nodecache.claims import Claims
+from corepy_nodecache.link import Links
+from corepy_nodecache.model import HostError, Want
+from corepy_nodecache.settings import union
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy_nodecache.model import Mode
+    from corepy_nodecache.settings import Settings
+
+OK: Final = 0
+FAILED: Final = 1
+
+_HEADERS: Final = {
+    "status": ("KIND", "WHERE", "WHAT", "STATE"),
+    "plan": ("ACTION", "WHAT"),
+    "teardown": ("DONE",),
+}
+_NOTHING: Final = {
+    "status": "Nothing of corepy is on this host.",
+    "plan": "Nothing to change.",
+    "teardown": "Nothing of corepy was on this host.",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command and return its exit code: 0, or 1 with a line on standard error."""
+    options = _parser().parse_args(argv)
+    try:
+        rows = _rows(options)
+    except HostError as error:
+        sys.stderr.write(f"corepy nodecache: {error}\n")
+        return FAILED
+    headers = _HEADERS[options.command]
+    if options.json:
+        names = [header.lower() for header in headers]
+        objects = [dict(zip(names, row, strict=True)) for row in rows]
+        sys.stdout.write(json.dumps(objects, indent=2) + "\n")
+    else:
+        sys.stdout.write(_table(headers, rows) if rows else _NOTHING[options.command] + "\n")
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="corepy nodecache", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    status = commands.add_parser("status", help="show what of corepy is on this host")
+    plan = commands.add_parser("plan", help="show what a Corefile would change")
+    plan.add_argument("-conf", default="Corefile", help="the Corefile (default: %(default)s)")
+    teardown = commands.add_parser("teardown", help="take everything of corepy's away")
+    teardown.add_argument(
+        "-force", action="store_true", help="even while corepy runs, which will put it back"
+    )
+    for command in (status, plan, teardown):
+        command.add_argument("-json", action="store_true", help="print JSON")
+    return parser
+
+
+def _rows(options: argparse.Namespace) -> Sequence[Sequence[str]]:
+    links = Links()
+    if options.command == "status":
+        return survey.findings(links)
+    if options.command == "plan":
+        from corepy_nodecache.blocks import load_settings
+
+        return _plan(load_settings(options.conf), links)
+    if Claims().others() != Want() and not options.force:
+        message = "corepy is running on this host and would put everything back: stop it first"
+        raise HostError("interface_check", message)
+    return [(line,) for line in survey.remove_everything(links)]
+
+
+def _plan(blocks: Sequence[Settings], links: Links) -> Sequence[survey.Step]:
+    modes = [block.iptables for block in blocks if block.iptables != "off"]
+    mode: Mode = modes[0] if modes else "off"
+    return survey.steps(union([block.want() for block in blocks]), mode, links)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    table = [headers, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    )
+    return "\n".join(lines) + "\n"
