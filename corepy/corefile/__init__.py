@@ -1,0 +1,51 @@
+"""The Corefile language: text in, server blocks with positions out.
+
+The way of a text: lexer.py (words, by grammar.lark) -> expansion.py (imports, from files.py) ->
+parser.py (blocks, variables from environment.py) -> model.py. keys.py and zones.py say what the
+keys of a block mean, dispenser.py walks a directive's tokens, diagnostics.py says what is wrong.
+
+Nothing here knows a plugin, a socket or a DNS message, and nothing else of the project is imported.
+"""
+
+from corepy.corefile.diagnostics import CorefileError, Diagnostic, render, to_json
+from corepy.corefile.dispenser import Dispenser
+from corepy.corefile.keys import OverlapChecker, ZoneAddress, server_keys
+from corepy.corefile.model import Corefile, Directive, Import, ServerBlock, Source, Token
+from corepy.corefile.parser import load, parse
+from corepy.corefile.suggest import suggest
+from corepy.corefile.zones import (
+    HostPort,
+    is_domain_name,
+    normalize_zone,
+    reverse_zones,
+    split_host_port,
+    split_transport,
+    zones_from_args,
+)
+
+__all__ = [
+    "Corefile",
+    "CorefileError",
+    "Diagnostic",
+    "Directive",
+    "Dispenser",
+    "HostPort",
+    "Import",
+    "OverlapChecker",
+    "ServerBlock",
+    "Source",
+    "Token",
+    "ZoneAddress",
+    "is_domain_name",
+    "load",
+    "normalize_zone",
+    "parse",
+    "render",
+    "reverse_zones",
+    "server_keys",
+    "split_host_port",
+    "split_transport",
+    "suggest",
+    "to_json",
+    "zones_from_args",
+]

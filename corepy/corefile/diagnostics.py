@@ -1,0 +1,164 @@
+"""What is wrong with a Corefile, said so that the place is found and the cure is clear.
+
+`Diagnostic` is one mistake or doubt, `CorefileError` carries one or many, `render` shows them to
+people with the line they are in, `to_json` to machines. Text of a Corefile is never printed as it
+is: control characters are replaced, long lines cut.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.corefile.model import Token
+
+Severity = Literal["error", "warning"]
+
+_WIDTH = 120  # columns of a source line that are shown
+_SHOWN_IMPORTS = 8  # of a chain, at its inner and outer end together
+_SHOWN_TEXT = 60  # characters of a token that a message quotes
+
+
+class Diagnostic(NamedTuple):
+    """One thing that is wrong, or in doubt."""
+
+    message: str
+    """What is wrong, in lower case, without a place and without a full stop."""
+
+    token: Token | None = None
+    """Where; None for a mistake that has no place."""
+
+    hint: str | None = None
+    """What to do about it."""
+
+    severity: Severity = "error"
+    related: tuple[tuple[str, Token], ...] = ()
+    """Other places that have to do with it, each with what is there."""
+
+    def __str__(self) -> str:
+        place = f"{_printable(self.token.place)}: " if self.token else ""
+        warning = "warning: " if self.severity == "warning" else ""
+        hint = f" ({_printable(self.hint)})" if self.hint else ""
+        return f"{place}{warning}{_printable(self.message)}{hint}"
+
+
+class CorefileError(Exception):
+    """A Corefile that cannot be used. Show `str()` of it, or its `diagnostics`, to the user."""
+
+    def __init__(self, *diagnostics: Diagnostic) -> None:
+        """At least one diagnostic, in the order to show them."""
+        super().__init__(*diagnostics)
+        self.diagnostics = diagnostics
+
+    def __str__(self) -> str:
+        return render(self.diagnostics)
+
+
+def quote(text: str) -> str:
+    """Return `text` in quotes for a message, shortened if it is very long."""
+    return repr(text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 3] + "...")
+
+
+def render(diagnostics: Sequence[Diagnostic]) -> str:
+    """Return the diagnostics for people: place and message, the line, a caret, imports, hint."""
+    return "\n".join(line for diagnostic in diagnostics for line in _lines(diagnostic))
+
+
+def to_json(diagnostics: Sequence[Diagnostic], *, valid: bool | None = None) -> str:
+    """Return the diagnostics as a JSON object with `valid` and `diagnostics`.
+
+    `valid` is whether none of them is an error, unless given.
+    """
+    import json
+
+    if valid is None:
+        valid = all(diagnostic.severity != "error" for diagnostic in diagnostics)
+    return json.dumps({"valid": valid, "diagnostics": [_as_dict(each) for each in diagnostics]})
+
+
+def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+    token = diagnostic.token
+    return {
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
+        **(_place(token) if token else {"file": None, "line": None, "column": None}),
+        "imports": [_place(site) for site in token.imports] if token else [],
+        "related": [{"message": text, **_place(site)} for text, site in diagnostic.related],
+    }
+
+
+def _place(token: Token) -> dict[str, object]:
+    return {
+        "file": token.file,
+        "line": token.line,
+        "column": token.column,
+        "length": token.length,
+    }
+
+
+def _lines(diagnostic: Diagnostic) -> list[str]:
+    token = diagnostic.token
+    shown = [str(diagnostic._replace(hint=None))]
+    if token is not None:
+        shown += _excerpt(token)
+        shown += _chain(token.imports)
+    for text, site in diagnostic.related:
+        shown.append(f"  {_printable(text)}: {_printable(site.place)}")
+        shown += _excerpt(site)
+        shown += _chain(site.imports)
+    if diagnostic.hint:
+        shown.append(f"  hint: {_printable(diagnostic.hint)}")
+    return shown
+
+
+def _chain(imports: Sequence[Token]) -> list[str]:
+    """Show the imports that led here, innermost first; of a long chain only the ends."""
+    lines = [f"  imported at {_printable(site.place)}" for site in reversed(imports)]
+    left_out = len(lines) - _SHOWN_IMPORTS
+    if left_out > 0:
+        half = _SHOWN_IMPORTS // 2
+        lines[half:-half] = [f"  ... {left_out} more imports"]
+    return lines
+
+
+def _excerpt(token: Token) -> list[str]:
+    """Show the source line, and a line that marks the token in it."""
+    line, start = _printable(token.source.line(token.line).rstrip("\r")), token.column - 1
+    if start > len(line):  # the token was made by hand, without its text
+        return []
+    length = max(1, min(token.length, len(line) - start))
+    line, start, length = _crop(line, start, length)
+    number = str(token.line)
+    pad = "".join("\t" if char == "\t" else " " * _columns(char) for char in line[:start])
+    mark = "^" + "~" * (sum(map(_columns, line[start : start + length])) - 1)
+    return [f"  {number} | {line}", f"  {' ' * len(number)} | {pad}{mark}"]
+
+
+def _crop(line: str, start: int, length: int) -> tuple[str, int, int]:
+    """Cut a long line to what surrounds the token."""
+    if len(line) <= _WIDTH:
+        return line, start, length
+    first = max(0, min(start - _WIDTH // 3, len(line) - _WIDTH))
+    cropped = line[first : first + _WIDTH]
+    return cropped, start - first, min(length, len(cropped) - (start - first))
+
+
+def _columns(char: str) -> int:
+    """How many columns of a terminal `char` takes up."""
+    if " " <= char <= "~":
+        return 1
+    import unicodedata
+
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _printable(text: str) -> str:
+    """Return `text` with what a terminal might take as a command, or cannot show, replaced."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)

@@ -1,0 +1,128 @@
+"""Walking the tokens of a directive (Caddy: dispenser.go). Plugins read their settings with it.
+
+The walk is Caddy's to the letter, oddities included, since plugins carried over from there rely on
+it. The methods that make an error return it: `raise dispenser.error(...)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.corefile.model import Token
+
+
+class Dispenser:
+    """A cursor over tokens, before the first to begin with."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        """Walk `tokens`, usually all those of one directive in one server block."""
+        self._tokens = tokens
+        self._cursor = -1
+        self._nesting = 0
+
+    @property
+    def token(self) -> Token | None:
+        """The current token; None before the first `next`."""
+        return self._tokens[self._cursor] if 0 <= self._cursor < len(self._tokens) else None
+
+    @property
+    def val(self) -> str:
+        """The current token's text; empty before the first `next`."""
+        token = self.token
+        return token.text if token else ""
+
+    def next(self) -> bool:
+        """Go to the next token; at the end stay where it is, and return False."""
+        if self._cursor < len(self._tokens) - 1:
+            self._cursor += 1
+            return True
+        return False
+
+    def next_arg(self) -> bool:
+        """Go to the next token if it is on the same line."""
+        return self._next_if(same_line=True)
+
+    def next_line(self) -> bool:
+        """Go to the next token if it begins a new line."""
+        return self._next_if(same_line=False)
+
+    def next_block(self) -> bool:
+        """Go to the next token inside the braces that open on this line: `while d.next_block():`.
+
+        Return False at the closing brace, or where none opens. The tokens of a block within the
+        block come one by one like all others, and its closing brace ends the outer one.
+        """
+        if self._nesting > 0:
+            if not self.next():
+                return False
+            if self.val == "}":
+                self._nesting -= 1
+                return False
+            return True
+        if not self.next_arg():
+            return False
+        if self.val != "{":
+            self._cursor -= 1
+            return False
+        if not self.next() or self.val == "}":
+            return False
+        self._nesting += 1
+        return True
+
+    def args(self, count: int) -> list[str]:
+        """Return the texts of the next `count` tokens on the line; fewer if there are fewer."""
+        found: list[str] = []
+        while len(found) < count and self.next_arg():
+            found.append(self.val)
+        return found
+
+    def remaining_args(self) -> list[str]:
+        """Return the texts of what is left on the line, up to an opening brace."""
+        return [token.text for token in self.remaining_tokens()]
+
+    def remaining_tokens(self) -> list[Token]:
+        """Return what is left on the line, up to an opening brace."""
+        found: list[Token] = []
+        while self.next_arg():
+            if self.val == "{":
+                self._cursor -= 1
+                break
+            if (token := self.token) is not None:
+                found.append(token)
+        return found
+
+    def error(
+        self, message: str, token: Token | None = None, hint: str | None = None
+    ) -> CorefileError:
+        """Return the error `message` about `token`, the current one unless given."""
+        return CorefileError(Diagnostic(message, token or self.token, hint))
+
+    def arg_error(self) -> CorefileError:
+        """Return the error that an argument is missing here, or is one too many."""
+        if self.val == "{":
+            return self.error("unexpected token '{', expecting an argument")
+        return self.error(f"wrong argument count or unexpected line ending after {quote(self.val)}")
+
+    def syntax_error(self, expected: str) -> CorefileError:
+        """Return the error that `expected` should stand here."""
+        return self.error(f"syntax error: unexpected {quote(self.val)}, expecting {expected!r}")
+
+    def eof_error(self) -> CorefileError:
+        """Return the error that the file ends too early."""
+        return self.error("unexpected end of file")
+
+    def _next_if(self, *, same_line: bool) -> bool:
+        if self._cursor < 0:
+            self._cursor = 0
+            return True
+        if self._cursor >= len(self._tokens) - 1:
+            return False
+        current, following = self._tokens[self._cursor : self._cursor + 2]
+        go = current.same_line(following) if same_line else current.before_line(following)
+        self._cursor += go
+        return go

@@ -1,0 +1,248 @@
+"""The tokens of a Corefile in the order in which Caddy meets them, imports expanded on the way.
+
+`TokenStream` is Caddy's token list with its cursor, cut down to the three places that the parser
+looks at. What is to come lies on a stack, so that an import costs what it brings and no more
+(Caddy copies the whole list). `Importer` turns an import's argument into tokens.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from corepy.corefile import files
+from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
+from corepy.corefile.lexer import source_of, tokenize
+from corepy.corefile.model import Import
+from corepy.corefile.suggest import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from corepy.corefile.model import Source, Token
+
+MAX_SNIPPET_IMPORTS = 10_000
+"""Imports of snippets in one Corefile (Caddy: maxSnippetExpansions)."""
+
+MAX_FILE_IMPORTS = 100_000
+"""Imports of files in one Corefile (Caddy: maxFileExpansions)."""
+
+MAX_TOKENS = 1_000_000
+"""Tokens of a Corefile with all imports. Caddy has no such limit and runs out of memory."""
+
+# A Corefile may import itself a few times and still come to an end, if the import means something
+# else each time (inside a snippet's definition it is not followed). None does so this often.
+_CYCLE_DEPTH = 16
+_CYCLE_REPEATS = 8
+
+
+class FatalError(CorefileError):
+    """A mistake after which nothing that follows can be trusted."""
+
+
+class NotFoundError(CorefileError):
+    """An import of what is neither a snippet nor a file."""
+
+
+class TokenStream:
+    """A cursor over tokens: `previous`, `current`, and what is to come."""
+
+    def __init__(self, tokens: Iterable[Token]) -> None:
+        """Start before the first of `tokens`."""
+        self.previous: Token | None = None
+        self.current: Token | None = None
+        self._coming = list(islice(tokens, MAX_TOKENS + 1))
+        self._taken = len(self._coming)
+        if self._taken > MAX_TOKENS:
+            raise FatalError(_too_many(self._coming[-1]))
+        self._coming.reverse()
+
+    @property
+    def next(self) -> Token | None:
+        """The token after the current one."""
+        return self._coming[-1] if self._coming else None
+
+    def advance(self) -> bool:
+        """Go to the next token; at the end stay where it is, and return False."""
+        if not self._coming:
+            return False
+        self.previous, self.current = self.current, self._coming.pop()
+        return True
+
+    def back(self) -> None:
+        """Undo `advance`. Only `advance` may follow."""
+        assert self.current is not None
+        self._coming.append(self.current)
+        self.current, self.previous = self.previous, None
+
+    def replace_text(self, text: str) -> Token:
+        """Let the current token say `text`, and return it."""
+        assert self.current is not None
+        if text != self.current.text:
+            self.current = self.current.with_text(text)
+        return self.current
+
+    def rewind_to(self, before: Token | None) -> None:
+        """Make `before` the current token again, what lies between being dropped."""
+        self.current, self.previous = before, None
+
+    def insert(self, tokens: Sequence[Token]) -> None:
+        """Let `tokens` come next. Raises `FatalError` when that makes too many."""
+        self._taken += len(tokens)
+        if self._taken > MAX_TOKENS:
+            raise FatalError(_too_many(tokens[-1]))
+        self._coming.extend(reversed(tokens))
+
+    def starts_line(self) -> bool:
+        """Whether the current token begins a line (Caddy: Dispenser.isNewLine)."""
+        if self.current is None or self.previous is None:
+            return True
+        return self.previous.before_line(self.current)
+
+    def next_is_argument(self) -> bool:
+        """Whether the next token stands on the current one's line (Caddy: Dispenser.NextArg)."""
+        return bool(self.current and self.next and self.current.same_line(self.next))
+
+
+class Importer:
+    """The snippets and files of one Corefile."""
+
+    def __init__(self, main: Source, path: str | None) -> None:
+        """Start with the Corefile's text `main`, and its absolute path if it was read from a file."""
+        self.snippets: dict[str, list[Token]] = {}
+        self.warnings: list[Diagnostic] = []
+        self.sources = [main]
+        self.files = [path] if path is not None else []
+        self._main = main
+        self._snippet_imports = 0
+        self._file_imports = 0
+        self._lexed: dict[str, list[Token]] = {}
+        self._found: dict[str, list[str]] = {}
+
+    def tokens(self, name: str, token: Token) -> list[Token]:
+        """Return what importing `name` brings; `token` is the argument that says so.
+
+        Raises `CorefileError` for an import that cannot be done, and `FatalError` for one that
+        never ends.
+        """
+        if name in self.snippets:
+            self._snippet_imports = self._count(self._snippet_imports, MAX_SNIPPET_IMPORTS, token)
+            return self._brought(f"({name})", token, self.snippets[name])
+        self._file_imports = self._count(self._file_imports, MAX_FILE_IMPORTS, token)
+        brought: list[Token] = []
+        for path in self._paths(name, token):
+            brought += self._brought(path, token, self._file(path, token))
+        return brought
+
+    def _count(self, done: int, most: int, token: Token) -> int:
+        if done >= most:
+            raise FatalError(Diagnostic(f"more than {most} imports, do they end?", token))
+        return done + 1
+
+    def _brought(self, name: str, token: Token, body: list[Token]) -> list[Token]:
+        origin = Import(name, token)
+        _refuse_cycle(origin)
+        return [each.brought_by(origin) for each in body]
+
+    def _paths(self, name: str, token: Token) -> list[str]:
+        """Return the paths that an import of files means."""
+        beside = token.source.name
+        pattern = files.absolute(name, beside)
+        if pattern not in self._found:
+            self._found[pattern] = self._search(name, pattern, token)
+        return self._found[pattern]
+
+    def _search(self, name: str, pattern: str, token: Token) -> list[str]:
+        if files.has_too_many_wildcards(pattern):
+            message = f"too many wildcards in {quote(pattern)}"
+            raise _mistake(message, token, "one '*' and one '?' are allowed, and no [...]")
+        try:
+            found = files.matches(pattern)
+        except files.BadPatternError:
+            raise _mistake(f"bad import pattern {quote(name)}", token) from None
+        if found:
+            return found
+        if not files.is_pattern(pattern):
+            what = (
+                f"no file {quote(pattern)}" if "/" in name else f"no snippet or file {quote(name)}"
+            )
+            message = f"nothing to import: there is {what}"
+            raise NotFoundError(Diagnostic(message, token, self._near(name, pattern)))
+        message = f"no file matches the import pattern {quote(name)}"
+        self.warnings.append(Diagnostic(message, token, severity="warning"))
+        return []
+
+    def _near(self, name: str, pattern: str) -> str | None:
+        """Return the hint for an import of which there is no snippet and no file."""
+        definition = f"({name})"
+        for source in self.sources:
+            for token in self._lexed.get(source.name) or tokenize(source):
+                if token.text == definition:
+                    return f"the snippet is defined at {token.place}; it must be defined before"
+        near = suggest(name, self.snippets)
+        if near is None:
+            folder, _, file = pattern.rpartition("/")
+            near = suggest(file, files.neighbours(pattern))
+            if near is not None and "/" in name:
+                near = f"{name.rpartition('/')[0]}/{near}"
+            if near is None and not files.is_folder(folder or "/"):
+                return f"there is no folder {quote(folder)}"
+        return near and f"did you mean {quote(near)}?"
+
+    def _file(self, path: str, token: Token) -> list[Token]:
+        """Return the tokens of a file, which is read once however often it is imported."""
+        path = files.clean(path)
+        if path not in self._lexed:
+            try:
+                content = files.read_import(path)
+            except OSError as error:
+                reason = (error.strerror or type(error).__name__).lower()
+                raise _mistake(f"cannot import {quote(path)}: {reason}", token) from None
+            source = source_of(path, content)
+            self._lexed[path] = list(islice(tokenize(source), MAX_TOKENS + 1))
+            self.sources.append(source)
+            self.files.append(path)
+        return self._lexed[path]
+
+
+def _mistake(message: str, token: Token, hint: str | None = None) -> CorefileError:
+    return CorefileError(Diagnostic(message, token, hint))
+
+
+def _too_many(token: Token) -> Diagnostic:
+    return Diagnostic(f"more than {MAX_TOKENS} words with all imports", token)
+
+
+def _refuse_cycle(origin: Import) -> None:
+    """Raise `FatalError` if an import keeps bringing itself.
+
+    Looked for only at depths that are powers of two, so that a long chain costs no square.
+    """
+    depth = origin.depth
+    if depth < _CYCLE_DEPTH or depth & (depth - 1):
+        return
+    site = _site(origin)
+    names, repeats = [origin.name], 0
+    above = origin.token.origin
+    while above is not None and repeats < _CYCLE_REPEATS:
+        if repeats == 0:
+            names.append(above.name)
+        repeats += _site(above) == site
+        above = above.token.origin
+    if repeats == _CYCLE_REPEATS:
+        message = f"import cycle: {' imports '.join(reversed(names))}"
+        raise FatalError(Diagnostic(message, _outermost(origin, site)))
+
+
+def _site(origin: Import) -> tuple[Source, int, int]:
+    return origin.token.source, origin.token.line, origin.token.column
+
+
+def _outermost(origin: Import, site: tuple[Source, int, int]) -> Token:
+    """Return the first pass of a cycle's import, so that the chain shown is not the whole cycle."""
+    first, above = origin.token, origin.token.origin
+    while above is not None:
+        if _site(above) == site:
+            first = above.token
+        above = above.token.origin
+    return first

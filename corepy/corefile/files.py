@@ -1,0 +1,151 @@
+"""Finding and reading the files of an import (Caddy: parse.go doImport; Go: path/filepath Glob).
+
+Patterns are Go's, not the shell's: `*` and `?` match a leading dot too, and a backslash quotes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+MAX_FILE_SIZE = 16 * 1024 * 1024
+"""Bytes of a Corefile or an imported file; beyond that it is no Corefile."""
+
+_MAGIC = frozenset("*?[\\")
+
+
+class BadPatternError(ValueError):
+    """A pattern that ends in a backslash, or has a bracket."""
+
+
+class _Wild:
+    """What stands for other characters in a pattern."""
+
+
+_STAR, _ANY = _Wild(), _Wild()
+
+_Atoms = Sequence[str | _Wild]
+
+
+def is_pattern(path: str) -> bool:
+    """Whether nothing being found is no mistake, as Caddy sees it."""
+    return any(char in path for char in "*?[]")
+
+
+def has_too_many_wildcards(path: str) -> bool:
+    """Whether Caddy refuses the pattern: more than one of a kind, or a range (caddy#2096)."""
+    return path.count("*") > 1 or path.count("?") > 1 or ("[" in path and "]" in path)
+
+
+def absolute(path: str, beside: str) -> str:
+    """Return `path`, made absolute by the folder of the file `beside` if it is relative."""
+    if path.startswith("/"):
+        return path
+    return clean(os.path.join(os.path.dirname(os.path.abspath(beside)), path))
+
+
+def clean(path: str) -> str:
+    """Return an absolute path without `.`, `..` and doubled slashes (Go: filepath.Clean)."""
+    path = os.path.normpath(path)
+    return path[1:] if path.startswith("//") else path
+
+
+def matches(pattern: str) -> list[str]:
+    """Return the paths that an absolute `pattern` stands for, sorted. Raises `BadPatternError`.
+
+    What cannot be looked into is passed over.
+    """
+    if "\0" in pattern:
+        return []
+    if _MAGIC.isdisjoint(pattern):
+        return [pattern] if os.path.lexists(pattern) else []
+    parts = pattern.split("/")
+    atoms = [_atoms(part) for part in parts]  # all of them, so that a bad one is always refused
+    first = next(index for index, part in enumerate(parts) if not _MAGIC.isdisjoint(part))
+    found = ["/".join(parts[:first]) or "/"]
+    for part in atoms[first:]:
+        found = [clean(f"{folder}/{name}") for folder in found for name in _names(folder, part)]
+    return found
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder, or might be one."""
+    try:
+        return os.path.isdir(path)
+    except ValueError:
+        return True
+
+
+def neighbours(path: str) -> list[str]:
+    """Return the names of the files in the folder that `path` would be in."""
+    try:
+        return [entry.name for entry in os.scandir(os.path.dirname(path)) if entry.is_file()]
+    except (OSError, ValueError):
+        return []
+
+
+def read_import(path: str) -> bytes:
+    """Return the content of an imported file. Raises `OSError`; waits for nothing.
+
+    A pipe without a writer would otherwise stop the server for good.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(21, "is a directory", path)
+        return _limited(file.read(MAX_FILE_SIZE + 1) or b"", path)
+
+
+def read_corefile(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a Corefile, which may be a pipe. Raises `OSError`."""
+    with Path(path).open("rb") as file:
+        return _limited(file.read(MAX_FILE_SIZE + 1), os.fspath(path))
+
+
+def _limited(content: bytes, path: str) -> bytes:
+    if len(content) > MAX_FILE_SIZE:
+        raise OSError(27, f"is larger than {MAX_FILE_SIZE >> 20} MiB", path)
+    return content
+
+
+def _names(folder: str, pattern: _Atoms) -> list[str]:
+    try:
+        return sorted(
+            (name for name in os.listdir(folder) if _fits(name, pattern)), key=os.fsencode
+        )
+    except (OSError, ValueError):
+        return []
+
+
+def _atoms(part: str) -> _Atoms:
+    """Split one part of a path into its characters and wildcards."""
+    atoms: list[str | _Wild] = []
+    chars = iter(part)
+    for char in chars:
+        if char == "[":
+            raise BadPatternError
+        if char == "\\":
+            quoted = next(chars, None)
+            if quoted is None:
+                raise BadPatternError
+            atoms.append(quoted)
+        else:
+            atoms.append(_STAR if char == "*" else _ANY if char == "?" else char)
+    return atoms
+
+
+def _fits(name: str, pattern: _Atoms) -> bool:
+    """Whether `name` matches `pattern`, which has one star at most: linear, no backtracking."""
+    if _STAR not in pattern:
+        return len(name) == len(pattern) and _fits_exactly(name, pattern)
+    star = pattern.index(_STAR)
+    head, tail = pattern[:star], pattern[star + 1 :]
+    if len(name) < len(head) + len(tail):
+        return False
+    return _fits_exactly(name, head) and _fits_exactly(name[len(name) - len(tail) :], tail)
+
+
+def _fits_exactly(name: str, pattern: _Atoms) -> bool:
+    return all(atom is _ANY or atom == char for char, atom in zip(name, pattern, strict=False))

@@ -1,0 +1,164 @@
+"""Server block keys: which zones a block serves, on which port, over which transport.
+
+CoreDNS: core/dnsserver/register.go (InspectServerBlocks) and address.go. What is accepted is what
+CoreDNS accepts; what was probably not meant gets a warning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from corepy.corefile import zones
+from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from corepy.corefile.model import ServerBlock, Token
+
+DEFAULT_PORTS = {"tls": 853, "quic": 853, "grpc": 443, "https": 443, "https3": 443, "unix": 0}
+"""Ports of the transports but plain DNS, whose port an option of the command sets."""
+
+_MAX_PORT = 65535
+
+
+class ZoneAddress(NamedTuple):
+    """A zone, and how it is asked for."""
+
+    zone: str
+    """Fully qualified and in lower case."""
+
+    port: int
+    """0 lets the system choose."""
+
+    transport: str
+    """One of `zones.TRANSPORTS`."""
+
+    token: Token
+    """The key that names it."""
+
+    def __str__(self) -> str:
+        return f"{self.transport}://{self.zone}:{self.port}"
+
+
+def server_keys(block: ServerBlock, default_port: int) -> list[ZoneAddress]:
+    """Return what the keys of `block` stand for, in order; a network stands for several zones.
+
+    `default_port` is for plain DNS keys without a port. Raises `CorefileError` with every key that
+    is wrong.
+    """
+    found: list[ZoneAddress] = []
+    mistakes: list[Diagnostic] = []
+    for token in block.keys:
+        try:
+            found += _addresses(token, default_port)
+        except ValueError as error:
+            mistakes.append(Diagnostic(str(error), token, _hint(token.text)))
+    if mistakes:
+        raise CorefileError(*mistakes)
+    return found
+
+
+def key_warnings(keys: Iterable[Token]) -> Iterator[Diagnostic]:
+    """Yield a warning for each key that CoreDNS takes as a zone, but that was meant otherwise."""
+    for token in keys:
+        for what, hint in _doubts(token.text):
+            message = f"{quote(token.text)} is taken as a zone, {what}"
+            yield Diagnostic(message, token, hint, "warning")
+            break
+
+
+class OverlapChecker:
+    """Finds zones that are served twice at one address (core/dnsserver/address.go: zoneOverlap).
+
+    A block that listens everywhere overlaps with one that listens at an address of its own, for
+    the same zone, port and transport.
+    """
+
+    def __init__(self) -> None:
+        """Know of no zone yet."""
+        self._everywhere: dict[tuple[str, int, str], ZoneAddress] = {}
+        self._bound: dict[tuple[str, int, str], dict[str, ZoneAddress]] = {}
+
+    def check(self, key: ZoneAddress, host: str, *, filtered: bool = False) -> Diagnostic | None:
+        """Return what is wrong with serving `key` at the address `host` ("" is everywhere), if any.
+
+        What is right is remembered. A `filtered` block (one with a view) may share a zone and an
+        address with others, so it only must not overlap, and is not remembered.
+        """
+        place = key[:3]
+        bound = self._bound.get(place, {})
+        same = bound.get(host) if host else self._everywhere.get(place)
+        if same is not None:
+            return None if filtered else _clash(key, host, "it is already defined", same, host)
+        other = self._everywhere.get(place) if host else next(reversed(bound.values()), None)
+        if other is not None:
+            at = "" if host else next(reversed(bound))
+            return _clash(key, host, "it overlaps with another listen address", other, at)
+        if filtered:
+            return None
+        if host:
+            self._bound.setdefault(place, {})[host] = key
+        else:
+            self._everywhere[place] = key
+        return None
+
+
+def _addresses(token: Token, default_port: int) -> list[ZoneAddress]:
+    """Return what one key stands for. Raises `ValueError` for a key that is wrong."""
+    transport, rest = zones.split_transport(token.text)
+    names, port = zones.split_host_port(rest)
+    for name in names:
+        # With the dot at its end, a name that was just short enough is too long.
+        zones.split_host_port(zones.fqdn(name))
+    if port is None:
+        port = DEFAULT_PORTS.get(transport, default_port)
+    if not 0 <= port <= _MAX_PORT:
+        raise ValueError(f"port {port} is not in 0 to {_MAX_PORT}")
+    return [ZoneAddress(zones.normalize_zone(name), port, transport, token) for name in names]
+
+
+def _hint(text: str) -> str | None:
+    """Return the cure for a key that is refused, if it is known."""
+    rest = zones.split_transport(text)[1]
+    if rest.startswith(":") and rest[1:].isdigit():
+        return f"write '.{rest}' for the root zone at that port"
+    if rest.endswith(":"):
+        return "write the port behind the colon, or leave the colon out"
+    return None
+
+
+def _doubts(text: str) -> Iterator[tuple[str, str]]:
+    transport, rest = zones.split_transport(text)
+    before, _, port = rest.rpartition(":")
+    host = before if port.isdigit() else rest
+    if text == "}":
+        yield "since no block is open here", "remove the brace, or open a block with '{'"
+    if text.endswith("{"):
+        yield "with the brace as its last character", "put a space before the '{'"
+    if text.isdigit():
+        yield "not as a port", f"write '.:{text}' for the root zone at that port"
+    if zones.is_address(host):
+        length = 128 if ":" in host else 32
+        hint = f"the bind plugin says where to listen; write {host}/{length} for the reverse zone"
+        yield "not as an address", hint
+    if "," in host:
+        yield "comma included", "put a space after the comma to have several zones"
+    if transport == "dns" and "://" in rest:
+        yield "scheme included", f"known schemes: {', '.join(sorted(zones.TRANSPORTS))}"
+    if transport == "unix":
+        yield (
+            "but nothing is served there",
+            "the forward plugin knows unix sockets, a server block does not",
+        )
+
+
+def _clash(key: ZoneAddress, host: str, why: str, other: ZoneAddress, at: str) -> Diagnostic:
+    message = f"cannot serve {_spot(key, host)}: {why}"
+    return Diagnostic(
+        message, key.token, related=((f"{_spot(other, at)} is defined", other.token),)
+    )
+
+
+def _spot(key: ZoneAddress, host: str) -> str:
+    return f"{key} on {host}" if host else str(key)

@@ -1,0 +1,88 @@
+"""From text to tokens (Caddy: caddyfile/lexer.go; the words themselves are in grammar.lark)."""
+
+from __future__ import annotations
+
+import codecs
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corepy.corefile.model import Source, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import lark
+
+_BOM = "\ufeff"
+
+
+def decode(data: bytes) -> str:
+    """Return UTF-8 `data` as text, each byte that is not UTF-8 as one U+FFFD, as Go reads it."""
+    return data.decode("utf-8", "corepy-replace-each-byte")
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Go replaces byte by byte; Python's "replace" takes a cut-off sequence as one character."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error("corepy-replace-each-byte", _replace_each_byte)
+
+
+def source_of(name: str, content: str | bytes) -> Source:
+    """Return `content` as a source: decoded, without byte order mark or lone surrogates."""
+    if isinstance(content, str) and not content.isascii():
+        content = content.encode("utf-8", "surrogatepass")
+    text = decode(content) if isinstance(content, bytes) else content
+    return Source(name, text.removeprefix(_BOM))
+
+
+def tokenize(source: Source) -> Iterator[Token]:
+    """Yield the tokens of `source`. Every text has some; no text is refused."""
+    for word in _words()(source.text):
+        token = _TOKENS[word.type](word.value, source, word.line or 1, word.column or 1)
+        if token is not None:
+            yield token
+
+
+@functools.cache
+def _words() -> Callable[[str], Iterator[lark.Token]]:
+    """Return the lexer. Importing lark takes longer than reading most Corefiles, so not before."""
+    import lark
+
+    grammar = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
+    return lark.Lark(grammar, start="corefile", parser="lalr", lexer="basic").lex
+
+
+def _word(value: str, source: Source, line: int, column: int) -> Token:
+    if "#" in value:
+        value = value[: value.index("#")]
+    length = len(value)
+    if "\r" in value:
+        length = len(value.rstrip("\r"))
+        value = value.replace("\r", "")
+    return Token(value, value, source, line, column, length)
+
+
+def _quoted(value: str, source: Source, line: int, column: int) -> Token:
+    text = value[1:-1].replace('\\"', '"')
+    return Token(text, text, source, line, column, len(value), quoted=True)
+
+
+def _unclosed(value: str, source: Source, line: int, column: int) -> Token | None:
+    """Let the end of the file end the quote; with nothing in it there is no token."""
+    text = value[1:]
+    if (len(text) - len(text.rstrip("\\"))) % 2:
+        text = text[:-1]
+    text = text.replace('\\"', '"')
+    source.open_quote = Token(text, text, source, line, column, len(value), quoted=True)
+    return source.open_quote if text else None
+
+
+_TOKENS: dict[str, Callable[[str, Source, int, int], Token | None]] = {
+    "WORD": _word,
+    "QUOTED": _quoted,
+    "UNCLOSED": _unclosed,
+}

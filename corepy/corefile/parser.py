@@ -1,0 +1,320 @@
+"""From tokens to server blocks (Caddy: caddyfile/parse.go).
+
+What is accepted, and what it means, is Caddy's to the letter. What is refused is said better: with
+its place, and the parser goes on after a mistake if what follows does not depend on it. It never
+reports what only follows from an earlier mistake; when in doubt it says less.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+
+from corepy.corefile import files
+from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
+from corepy.corefile.environment import EndlessReplacementError, Environment
+from corepy.corefile.expansion import FatalError, Importer, NotFoundError, TokenStream
+from corepy.corefile.keys import key_warnings
+from corepy.corefile.lexer import source_of, tokenize
+from corepy.corefile.model import Corefile, Directive, ServerBlock, Source, Token
+
+
+def parse(
+    text: str | bytes, filename: str = "Corefile", env: Mapping[str, str] | None = None
+) -> Corefile:
+    """Return what `text` says. Raises `CorefileError` with every mistake that could be found.
+
+    Imports are relative to the folder of `filename`; variables come from `env`, by default the
+    process's environment. Whether the directives exist is not looked at.
+    """
+    return _Parser(source_of(filename, text), None, env).parse()
+
+
+def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Corefile:
+    """Read and parse a Corefile. Raises `OSError` if it cannot be read, else as `parse`."""
+    name, content = os.fspath(path), files.read_corefile(path)
+    return _Parser(source_of(name, content), os.path.abspath(name), env).parse()
+
+
+_COMMA = "a comma at the end of a zone says that another one follows"
+_OPEN_QUOTE = Diagnostic("the quote is never closed", severity="warning")
+
+
+class _StopError(Exception):
+    """What follows cannot be made sense of; the mistake was noted."""
+
+
+class _Parser:
+    """One run over a Corefile: `_stream` is where it is, the rest what it found."""
+
+    def __init__(self, main: Source, path: str | None, env: Mapping[str, str] | None) -> None:
+        self._main = main
+        self._environment = Environment(os.environ if env is None else env)
+        self._importer = Importer(main, path)
+        self._blocks: list[ServerBlock] = []
+        self._definitions: dict[str, Token] = {}
+        self._mistakes: list[Diagnostic] = []
+        self._warnings = self._importer.warnings
+        self._structure_in_doubt = False
+        """Braces do not match because of a mistake that was reported already."""
+        self._definitions_missing = False
+        """An import at the top failed, which may have defined snippets."""
+
+    def parse(self) -> Corefile:
+        try:
+            self._stream = TokenStream(tokenize(self._main))
+            while self._stream.advance():
+                self._server_block()
+        except FatalError as error:
+            self._mistakes += error.diagnostics
+        except _StopError:
+            pass
+        sources = self._importer.sources
+        doubts = [
+            _OPEN_QUOTE._replace(token=source.open_quote) for source in sources if source.open_quote
+        ]
+        if self._mistakes:
+            raise CorefileError(*doubts, *self._mistakes)
+        return Corefile(self._blocks, self._importer.files, sources, self._warnings + doubts)
+
+    # -- a server block or a snippet
+
+    def _server_block(self) -> None:
+        keys, at_end = self._keys()
+        self._warnings += key_warnings(keys)
+        statements: list[Directive] = []
+        if not at_end:
+            name = _snippet_name(keys)
+            if name is not None:
+                self._snippet(name, keys[0])
+                return
+            self._block_contents(keys, statements)
+        if keys:
+            self._blocks.append(ServerBlock(tuple(keys), statements))
+
+    def _keys(self) -> tuple[list[Token], bool]:
+        """Read the keys up to a brace or the end of the line; say whether the file ends there.
+
+        A comma at the end of a key lets the next line go on with keys.
+        """
+        keys: list[Token] = []
+        expecting_another = False
+        while True:
+            token = self._current()
+            text = self._replace(token)
+            if text == "import" and self._stream.starts_line():
+                self._import(at_top=True)
+                if self._stream.advance():
+                    continue
+                if expecting_another:
+                    raise self._stop(
+                        "the file ends where another zone is expected", keys[-1], _COMMA
+                    )
+                return keys, True
+            if text == "{":
+                if expecting_another:
+                    self._report("expecting another zone, but the block begins", token, _COMMA)
+                return keys, False
+            if text:
+                expecting_another = text.endswith(",")
+                keys.append(token.with_text(text[:-1] if expecting_another else text))
+            if not self._stream.advance():
+                if expecting_another:
+                    raise self._stop("the file ends where another zone is expected", token, _COMMA)
+                return keys, True
+            if not expecting_another and self._stream.starts_line():
+                return keys, False
+
+    def _snippet(self, name: str, key: Token) -> None:
+        """Keep a snippet's tokens for the imports that follow."""
+        opening = self._current()
+        if opening.text != "{":
+            hint = f"put a '{{' behind ({name})"
+            raise self._stop(f"unexpected {quote(opening.text)}, expecting '{{'", opening, hint)
+        body = self._snippet_body(opening)
+        if name in self._definitions:
+            first = ("it is defined", self._definitions[name])
+            self._report(f"snippet {quote(name)} is defined twice", key, related=(first,))
+            return
+        self._definitions[name] = key
+        itself = self._self_import(name, body)
+        if itself is not None:
+            self._report(f"import cycle: snippet {quote(name)} imports itself", itself)
+            body = []
+        self._importer.snippets[name] = body
+
+    def _snippet_body(self, opening: Token) -> list[Token]:
+        body: list[Token] = []
+        open_braces = [opening]
+        while self._stream.advance():
+            token = self._current()
+            if token.text == "{":
+                open_braces.append(token)
+            elif token.text == "}":
+                open_braces.pop()
+                if not open_braces:
+                    return body
+            body.append(token)
+        raise self._unclosed(open_braces[-1])
+
+    def _self_import(self, name: str, body: list[Token]) -> Token | None:
+        """Return the argument of an import of the snippet in itself (Caddy: parse.go, begin)."""
+        previous: Token | None = None
+        for token, argument in itertools.pairwise(body):
+            starts_line = previous is None or not _beside(previous, token)
+            if token.text == "import" and starts_line and self._replace(argument) == name:
+                return argument
+            previous = token
+        return None
+
+    # -- directives
+
+    def _block_contents(self, keys: list[Token], statements: list[Directive]) -> None:
+        """Read directives up to a closing brace; without an opening one the file may end first."""
+        opening = self._current()
+        in_braces = opening.text == "{"
+        if not in_braces:
+            self._stream.back()
+        while self._stream.advance():
+            token = self._current()
+            if token.text == "}":
+                if not in_braces and not any(key.text.endswith("{") for key in keys):
+                    self._warn("this brace ends a block that no brace began", token)
+                return
+            if token.text == "import":
+                self._import()
+            elif not self._directive(statements):
+                return
+        if in_braces:
+            # Caddy looks at the last token only, which may be the brace of a directive.
+            if self._current().text != "}":
+                raise self._unclosed(opening)
+            self._warn("the block is never closed, its last brace being a directive's", opening)
+
+    def _directive(self, statements: list[Directive]) -> bool:
+        """Read a directive to the end of its line or block; say whether its block goes on."""
+        stream = self._stream
+        name = self._replace(self._current())
+        tokens, open_braces = [self._current()], []
+        goes_on = True
+        while goes_on and stream.advance():
+            token = self._current()
+            if token.text == "{":
+                open_braces.append(token)
+            elif not open_braces and stream.starts_line():
+                stream.back()
+                break
+            elif token.text == "}":
+                if not open_braces:
+                    goes_on = self._stray_brace(token)
+                    continue
+                open_braces.pop()
+            elif token.text == "import" and stream.starts_line():
+                self._import()
+                continue
+            tokens.append(stream.replace_text(self._replace(token)))
+        if open_braces:
+            raise self._unclosed(open_braces[-1])
+        statements.append(Directive(name, tuple(tokens)))
+        return goes_on
+
+    def _stray_brace(self, token: Token) -> bool:
+        """Report a closing brace behind a directive; say whether the block goes on behind it.
+
+        Mostly it was meant to end the server block. If another one follows, that one does.
+        """
+        hint = "a closing brace stands on a line of its own"
+        self._report("unexpected '}' because no matching opening brace", token, hint)
+        self._structure_in_doubt = True
+        following = self._stream.next
+        return following is not None and following.text == "}"
+
+    # -- imports and variables
+
+    def _import(self, *, at_top: bool = False) -> None:
+        """Put what the current `import` brings in its place: the next token is the first of it."""
+        before = self._stream.previous
+        try:
+            argument = self._import_argument()
+            tokens = self._imported(self._replace(argument), argument)
+        except FatalError:
+            raise
+        except CorefileError as error:
+            if not (self._definitions_missing and isinstance(error, NotFoundError)):
+                self._mistakes += error.diagnostics
+            self._definitions_missing |= at_top
+            self._skip_arguments()
+            tokens = []
+        self._stream.rewind_to(before)
+        self._stream.insert(tokens)
+
+    def _import_argument(self) -> Token:
+        if not self._stream.next_is_argument():
+            message = "import of what? A file, a pattern or a snippet must follow"
+            raise CorefileError(Diagnostic(message, self._current()))
+        self._stream.advance()
+        return self._current()
+
+    def _imported(self, name: str, argument: Token) -> list[Token]:
+        if not name:
+            message = f"import requires a non-empty path, and {quote(argument.text)} is empty"
+            raise CorefileError(Diagnostic(message, argument))
+        following = self._stream.next
+        if following is not None and self._stream.next_is_argument():
+            message = "import takes only one argument (a file, a pattern or a snippet)"
+            raise CorefileError(Diagnostic(message, following))
+        return self._importer.tokens(name, argument)
+
+    def _skip_arguments(self) -> None:
+        """Pass over the rest of a wrong import, but not over a brace, which others depend on."""
+        while self._stream.next_is_argument():
+            if self._stream.next is not None and self._stream.next.text in ("{", "}"):
+                break
+            self._stream.advance()
+
+    def _replace(self, token: Token) -> str:
+        try:
+            return self._environment.replace(token.text)
+        except EndlessReplacementError:
+            message = "a variable's value mentions itself, replacing it never ends"
+            raise FatalError(Diagnostic(message, token)) from None
+
+    # -- small help
+
+    def _current(self) -> Token:
+        token = self._stream.current
+        assert token is not None
+        return token
+
+    def _warn(self, message: str, token: Token) -> None:
+        self._warnings.append(Diagnostic(message, token, severity="warning"))
+
+    def _report(
+        self,
+        message: str,
+        token: Token,
+        hint: str | None = None,
+        related: tuple[tuple[str, Token], ...] = (),
+    ) -> None:
+        self._mistakes.append(Diagnostic(message, token, hint, related=related))
+
+    def _stop(self, message: str, token: Token, hint: str | None = None) -> _StopError:
+        """Report a mistake after which nothing can be read, and return what is to be raised."""
+        if not self._structure_in_doubt:
+            self._report(message, token, hint)
+        return _StopError()
+
+    def _unclosed(self, opening: Token) -> _StopError:
+        return self._stop("unexpected end of file: this brace is never closed", opening)
+
+
+def _snippet_name(keys: list[Token]) -> str | None:
+    """Return the name of the snippet that the keys define: one key, in parentheses."""
+    if len(keys) == 1 and keys[0].text.startswith("(") and keys[0].text.endswith(")"):
+        return keys[0].text[1:-1]
+    return None
+
+
+def _beside(left: Token, right: Token) -> bool:
+    return left.source is right.source and left.line == right.line

@@ -1,0 +1,53 @@
+"""The nearest of several words, for "did you mean"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LONGEST = 64
+
+
+def suggest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that `word` is most likely a mistyping of, or None if none is near.
+
+    One mistake is forgiven for every three letters, a swap of two neighbours being one; words of
+    one or two letters must differ in case only, or in one letter that is missing.
+    """
+    if not word or len(word) > _LONGEST:
+        return None
+    folded, best, best_distance = word.casefold(), None, len(word) // 3 + 1
+    for choice in choices:
+        if choice == word or abs(len(choice) - len(word)) >= best_distance:
+            continue
+        found = _distance(folded, choice.casefold())
+        if found < best_distance:
+            best, best_distance = choice, found
+    if best is None:
+        best = next((choice for choice in choices if _is_beginning(folded, choice)), None)
+    return best
+
+
+def _is_beginning(folded: str, choice: str) -> bool:
+    """Whether the word was cut short, such as "prom" for "prometheus"."""
+    return len(folded) > 1 and len(choice) > len(folded) and choice.casefold().startswith(folded)
+
+
+def _distance(left: str, right: str) -> int:
+    """Return how many letters must be added, dropped, changed or swapped with their neighbour.
+
+    Damerau-Levenshtein, optimal string alignment.
+    """
+    before: list[int] = []
+    above = list(range(len(right) + 1))
+    for row, letter in enumerate(left, 1):
+        current = [row]
+        for column, other in enumerate(right, 1):
+            cost = min(above[column] + 1, current[-1] + 1, above[column - 1] + (letter != other))
+            if row > 1 and column > 1 and letter == right[column - 2] and left[row - 2] == other:
+                cost = min(cost, before[column - 2] + 1)
+            current.append(cost)
+        before, above = above, current
+    return above[-1]
