@@ -1,0 +1,123 @@
+"""What *bind* accepts and what it sets; the table holds the cases of CoreDNS's setup test."""
+
+import subprocess
+import sys
+
+import pytest
+
+from corepy.corefile import CorefileError
+from corepy.testing import set_up
+from corepy_bind.setup import parse_ip
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("bind 1.2.3.4", ["1.2.3.4"]),
+        ("bind 1.2.3.4 ::5", ["1.2.3.4", "::5"]),
+        ("bind ::1 1.2.3.4 ::5 127.9.9.0", ["::1", "1.2.3.4", "::5", "127.9.9.0"]),
+        ("bind 1.2.3.4\nbind ::5", ["1.2.3.4", "::5"]),
+        ("bind 0.0.0.0 ::", ["0.0.0.0", "::"]),
+        ("bind 2001:DB8:0::1", ["2001:db8::1"]),
+        ("bind ::ffff:1.2.3.4", ["1.2.3.4"]),
+        ("bind 1.2.3.4 ::5 {\nexcept ::5\n}", ["1.2.3.4"]),
+        ("bind 1.2.3.4 ::5 {\nexcept 0:0::5\n}", ["1.2.3.4"]),
+        ("bind 1.1.1.1 2.2.2.2 3.3.3.3 {\nexcept 1.1.1.1\nexcept 3.3.3.3\n}", ["2.2.2.2"]),
+        ("bind 1.1.1.1 {\nexcept 1.1.1.1\n}\nbind 1.1.1.1 2.2.2.2", ["1.1.1.1", "2.2.2.2"]),
+    ],
+)
+def test_listens_on(text, hosts):
+    controller = set_up(text)
+    assert controller.config.listen_hosts == hosts
+    assert not controller.warnings
+    assert not controller.handlers
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bind", "at least one address or interface"),
+        ("bind {\nexcept ::1\n}", "at least one address or interface"),
+        ("bind 1.2.3.invalid", "not a valid IP address or interface name: '1.2.3.invalid'"),
+        ("bind ::1 1.2.3.4 ::5 127.9.9.0 noone", "'noone'"),
+        ("bind 1.2.3.04", "'1.2.3.04'"),
+        ("bind fe80::1%lo", "'fe80::1%lo'"),
+        ("bind ::1 {\nexcept\n}", "at least one address or interface"),
+        ("bind ::1 {\nexcept noone\n}", "'noone'"),
+        ("bind ::1 {\nonly ::1\n}", "unknown option 'only'"),
+        ("bind 1.2.3.4 1.2.3.4", "1.2.3.4 is bound twice"),
+        ("bind lo\nbind 127.0.0.1", "127.0.0.1 is bound twice"),
+    ],
+)
+def test_refuses(text, message):
+    with pytest.raises(CorefileError) as caught:
+        set_up(text)
+    assert message in caught.value.diagnostics[0].message
+
+
+def test_points_at_the_argument():
+    with pytest.raises(CorefileError) as caught:
+        set_up("bind 127.0.0.1 noone")
+    token = caught.value.diagnostics[0].token
+    assert token is not None
+    assert (token.text, token.line) == ("noone", 2)
+    assert "lo" in (caught.value.diagnostics[0].hint or "")
+
+
+def test_an_interface_stands_for_its_addresses():
+    hosts = set_up("bind 1.2.3.4 lo").config.listen_hosts
+    assert hosts[:2] == ["1.2.3.4", "127.0.0.1"]
+    rest = set_up("bind lo {\nexcept 127.0.0.1\n}").config.listen_hosts
+    assert rest == hosts[2:]
+    assert set_up("bind 1.2.3.4 lo {\nexcept lo\n}").config.listen_hosts == ["1.2.3.4"]
+
+
+def test_warns_of_a_block_that_listens_nowhere():
+    controller = set_up("bind 1.2.3.4 {\nexcept 1.2.3.4\n}")
+    assert controller.config.listen_hosts == []
+    assert "answers nothing" in controller.warnings[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        # What Go's net.ParseIP says to the same texts.
+        ("1.2.3.4", "1.2.3.4"),
+        ("01.2.3.4", None),
+        ("1.2.3", None),
+        ("1.2.3.256", None),
+        ("1.2.3.4 ", None),
+        ("0x1.2.3.4", None),
+        ("::", "::"),
+        ("::1.2.3.4", "::102:304"),
+        ("::FFFF:1.2.3.4", "1.2.3.4"),
+        ("::ffff:01.2.3.4", None),
+        ("1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:0"),
+        ("1:2:3:4:5:6:7:8::", None),
+        ("1::2::3", None),
+        ("fe80::1%eth0", None),
+        ("00001::", None),
+        ("[::1]", None),
+        ("", None),
+        ("\u0661.2.3.4", None),
+        ("167772161", None),
+    ],
+)
+def test_what_an_address_is(text, address):
+    assert parse_ip(text) == address
+
+
+def test_setup_makes_no_python_socket():
+    program = """if True:
+        import sys
+        from corepy.testing import set_up
+
+        def forbid(event, args):
+            if event.startswith("socket."):
+                raise AssertionError(event)
+
+        sys.addaudithook(forbid)
+        print(set_up("bind lo").config.listen_hosts[0])
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("127.0.0.1\n", "")
