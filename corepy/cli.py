@@ -31,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     if flags.plugins:
         return _list_plugins()
-    options = Options(
-        conf=flags.conf, port=flags.port, quiet=flags.quiet, pidfile=flags.pidfile
-    )
+    options = Options(conf=flags.conf, port=flags.port, quiet=flags.quiet, pidfile=flags.pidfile)
     return _check(options, as_json=flags.json) if flags.check else _serve(options)
 
 
@@ -143,7 +141,9 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
     offered = {entry.name: entry for entry in entry_points(group=COMMANDS)}
     if name not in offered:
         known = f"; commands: {', '.join(sorted(offered))}" if offered else ""
-        sys.stderr.write(f"corepy: extra command line arguments: {name!r}{known}; see corepy -help\n")
+        sys.stderr.write(
+            f"corepy: extra command line arguments: {name!r}{known}; see corepy -help\n"
+        )
         return EXIT_USAGE
     code: int = offered[name].load()(arguments)
     return code

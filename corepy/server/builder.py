@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
@@ -34,10 +35,14 @@ class _Block:
     parsed: ServerBlock
     config: BlockConfig
     handlers: list[Handler]
+    sound: bool = True
+    """False once something in it was wrong: what else it seems to say is not to be judged."""
 
 
 def build(
-    corefile: Corefile, default_port: int = DEFAULT_PORT, found: Mapping[str, FoundPlugin] | None = None
+    corefile: Corefile,
+    default_port: int = DEFAULT_PORT,
+    found: Mapping[str, FoundPlugin] | None = None,
 ) -> Generation:
     """Return what `corefile` describes.
 
@@ -48,25 +53,35 @@ def build(
 
 
 class _Builder:
-    def __init__(self, corefile: Corefile, default_port: int, found: Mapping[str, FoundPlugin]) -> None:
+    def __init__(
+        self, corefile: Corefile, default_port: int, found: Mapping[str, FoundPlugin]
+    ) -> None:
         self._corefile = corefile
         self._default_port = default_port
         self._found = found
         self._mistakes: list[Diagnostic] = []
-        self._generation = Generation(files=list(corefile.files), warnings=list(corefile.warnings))
+        self._generation = Generation(files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings))
 
     def build(self) -> Generation:
         blocks = [block for parsed in self._corefile.blocks if (block := self._open(parsed))]
         loaded = self._load_all()
+        for block in blocks:
+            block.sound &= block.parsed.directives.keys() <= loaded.keys()
         for directive in self._order(loaded):
             for block in blocks:
                 if directive in block.parsed.directives:
                     self._set_up(loaded[directive], block)
-        if not self._mistakes:
-            self._listen(blocks)
+        self._listen([block for block in blocks if block.sound])
         if self._mistakes:
-            raise CorefileError(*self._mistakes)
+            raise CorefileError(*sorted(self._mistakes, key=self._place))
         return self._generation
+
+    def _place(self, mistake: Diagnostic) -> tuple[int, int, int]:
+        """Return where in the reading order of all files a mistake stands."""
+        token = mistake.token
+        if token is None:
+            return (-1, 0, 0)
+        return (self._corefile.sources.index(token.source), token.line, token.column)
 
     def _open(self, parsed: ServerBlock) -> _Block | None:
         try:
@@ -116,7 +131,11 @@ class _Builder:
             order = resolve(wishes, self._found)
         except PluginError as error:
             used = self._corefile.blocks
-            token = next(block.directives[error.directive][0] for block in used if error.directive in block.directives)
+            token = next(
+                block.directives[error.directive][0]
+                for block in used
+                if error.directive in block.directives
+            )
             self._mistakes.append(Diagnostic(str(error), token))
             return []
         return [directive for directive in order if directive in loaded]
@@ -127,11 +146,13 @@ class _Builder:
             plugin.setup(controller)
         except CorefileError as error:
             self._mistakes.extend(error.diagnostics)
+            block.sound = False
             return
         except Exception as error:  # noqa: BLE001 - a plugin's bug costs its directive, not the server
             problem = f"plugin/{plugin.directive} (from {plugin.distribution}) failed in setup"
             token = block.parsed.directives[plugin.directive][0]
             self._mistakes.append(Diagnostic(f"{problem}: {type(error).__name__}: {error}", token))
+            block.sound = False
             return
         block.handlers.extend(controller.handlers)
         self._generation.files.extend(controller.files)

@@ -105,7 +105,9 @@ class Query:
         """Interrupt the chain with CancelledError, at what it waits for or at its next wait."""
         self._cancelled += 1
         if self._waits_for is None or not self._waits_for.cancel(msg):
-            self._interrupt = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+            self._interrupt = (
+                asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+            )
         return True
 
     def cancelling(self) -> int:

@@ -95,7 +95,9 @@ class Server:
             in_flight |= endpoint.waiting()
         left = await drained(in_flight, list(self.endpoints.values()), DRAIN_TIMEOUT)
         if left:
-            server_logger().warning("%d queries had no answer after %g s of draining", left, DRAIN_TIMEOUT)
+            server_logger().warning(
+                "%d queries had no answer after %g s of draining", left, DRAIN_TIMEOUT
+            )
             for query in in_flight:
                 query.cancel()
             await asyncio.sleep(0)

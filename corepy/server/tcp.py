@@ -49,7 +49,9 @@ class TCPListener:
     async def start(self) -> None:
         """Accept and answer from now on."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=self.sock, backlog=1024)
+        self._server = await loop.create_server(
+            lambda: Connection(self), sock=self.sock, backlog=1024
+        )
 
     def make_room(self) -> bool:
         """Return whether one more connection may stay, closing the one that has been idle longest if need be."""
@@ -132,7 +134,9 @@ class Connection(asyncio.Protocol):
             try:
                 self._answer(message, now)
             except Exception:
-                server_logger().exception("a query over TCP to %s was dropped", self._listener.label)
+                server_logger().exception(
+                    "a query over TCP to %s was dropped", self._listener.label
+                )
         self._flush()
         self._throttle()
 

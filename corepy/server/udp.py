@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 ROUNDS = 4
 """Batches taken from one socket before the event loop may do other work."""
 
-UNSENT = metrics.counter("corepy_udp_unsent_total", "Replies that the socket did not take.", ("server",))
+UNSENT = metrics.counter(
+    "corepy_udp_unsent_total", "Replies that the socket did not take.", ("server",)
+)
 
 
 class UDPListener:
     """One UDP socket of an endpoint."""
 
-    def __init__(self, sock: socket.socket, batch: Datagrams, label: str, *, wildcard: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, batch: Datagrams, label: str, *, wildcard: bool
+    ) -> None:
         """`batch` is shared by all listeners of the loop; `label` names the server in requests and metrics."""
         self.router: Router
         self.sock = sock

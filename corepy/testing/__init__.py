@@ -8,6 +8,7 @@
 * `ask`, `exchange`: a client, over UDP or TCP.
 * `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies.
 * `controller_for`, `set_up`: a directive's `setup` on Corefile text, without a server.
+* `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`.
 * `Recorder`, `run_chain`, `make_request`: one handler at a time, without sockets.
 """
 
@@ -21,6 +22,8 @@ from corepy.testing.client import exchange as exchange
 from corepy.testing.client import query as query
 from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
+from corepy.testing.inline import inline as inline
+from corepy.testing.inline import with_handlers as with_handlers
 from corepy.testing.server import TestServer as TestServer
 from corepy.testing.server import serve as serve
 from corepy.testing.upstream import Upstream as Upstream

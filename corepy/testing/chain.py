@@ -31,7 +31,9 @@ def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controll
     return controller
 
 
-def make_request(name: str, qtype: str = "A", *, peer: tuple[str, int] = ("127.0.0.1", 40000), **question: Any) -> Request:
+def make_request(
+    name: str, qtype: str = "A", *, peer: tuple[str, int] = ("127.0.0.1", 40000), **question: Any
+) -> Request:
     """Return a request as a listener makes it; see `corepy.testing.query` for `question`."""
     request = Request.from_wire(query(name, qtype, **question))
     request.peer, request.local, request.server = peer, ("127.0.0.1", 53), "dns://:53"

@@ -70,7 +70,7 @@ class Command:
         """The first address."""
         return self.addresses[0]
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         """Send a signal."""
         self.process.send_signal(number)
 

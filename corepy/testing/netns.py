@@ -1,100 +1,86 @@
-"""Network namespaces for tests: entered by the programs a test starts, gone with `close`.
+"""A network namespace for a test, which runs in it with all it starts, and takes it along.
 
-A namespace is a process that holds it (`unshare -n sleep`), so nothing is left in /run/netns
-whatever happens to a test. Programs run in it through nsenter; Python code of a test runs in it as
-a script of its own.
+    @isolated
+    def test_something():
+        run("ip", "link", "add", "eth9", "type", "bridge")
+        assert rules("legacy") == []
+
+The namespace belongs to a thread, and threads and processes inherit it from the thread that starts
+them. Nothing is left in /run/netns, whatever happens to the test. Needs root, and fails without.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
-import shutil
 import subprocess
-import sys
-from typing import TYPE_CHECKING, Any, Self
+import threading
+from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable
 
-_TOOLS = ("unshare", "nsenter", "ip", "iptables-legacy", "iptables-nft")
-
-
-def unavailable() -> str:
-    """Return why no namespace can be made here, empty if one can."""
-    if os.geteuid() != 0:
-        return "needs root"
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    return f"needs {', '.join(missing)}" if missing else ""
+_CLONE_NEWNET = 0x40000000
+_Parameters = ParamSpec("_Parameters")
 
 
-class NetNS:
-    """A fresh network namespace with its loopback up; `close` it or use it in a with statement."""
+def isolated(test: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
+    """Let a test function run in a network namespace of its own, whose loopback is up."""
 
-    def __init__(self) -> None:
-        self._holder = subprocess.Popen(  # noqa: S603  # a fixed command line
-            [
-                shutil.which("unshare") or "unshare",
-                "-n",
-                "sh",
-                "-c",
-                "ip link set lo up && echo ready && exec sleep 600",
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != "ready\n":
-            self.close()
-            raise OSError("no network namespace could be made")
+    @functools.wraps(test)
+    def wrapper(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+        failures: list[BaseException] = []
 
-    def __enter__(self) -> Self:
-        return self
+        def work() -> None:
+            try:
+                enter_new_netns()
+                test(*args, **kwargs)
+            except BaseException as error:  # raised again in the caller's thread
+                failures.append(error)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        thread = threading.Thread(target=work, name=test.__name__)
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures.pop()
 
-    def close(self) -> None:
-        """End the process that holds the namespace."""
-        self._holder.kill()
-        self._holder.wait()
-        if self._holder.stdout:
-            self._holder.stdout.close()
+    return wrapper
 
-    def command(self, *words: str) -> list[str]:
-        """Return the command line that runs `words` inside."""
-        return ["nsenter", "-t", str(self._holder.pid), "-n", *words]
 
-    def run(self, *words: str, check: bool = True) -> str:
-        """Run a program inside and return its output; raises OSError if it fails and `check`."""
-        result = subprocess.run(  # noqa: S603  # what the test says
-            self.command(*words), capture_output=True, text=True, check=False
-        )
-        if check and result.returncode:
-            raise OSError(f"{' '.join(words)}: {result.stderr.strip()}")
-        return result.stdout
+def enter_new_netns() -> None:
+    """Put the calling thread, and what it starts then, into a new namespace; raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"no network namespace (root is needed): {os.strerror(number)}")
+    run("ip", "link", "set", "lo", "up")
 
-    def python(self, code: str, *arguments: str) -> str:
-        """Run Python code inside, with this interpreter, and return what it printed."""
-        return self.run(sys.executable, "-W", "error", "-c", code, *arguments)
 
-    def start(self, *words: str, **options: object) -> subprocess.Popen[bytes]:
-        """Start a program inside; `options` go to Popen. The caller ends it."""
-        command: Any = subprocess.Popen
-        process: subprocess.Popen[bytes] = command(self.command(*words), **options)
-        return process
+def run(*words: str, text: str | None = None, check: bool = True) -> str:
+    """Run a program on `text`, return its output; raises OSError if it fails and `check`."""
+    result = subprocess.run(  # noqa: S603  # the words are the test's own
+        words, input=text, capture_output=True, text=True, check=False
+    )
+    if check and result.returncode:
+        raise OSError(f"{' '.join(words)}: {result.stderr.strip()}")
+    return result.stdout
 
-    def rules(self, kind: str) -> list[str]:
-        """Return all "-A" lines of both families' iptables-save; `kind` is legacy or nft."""
-        saved = (self.run(f"{program}-{kind}-save") for program in ("iptables", "ip6tables"))
-        return [line for text in saved for line in text.splitlines() if line.startswith("-A")]
 
-    def addresses(self, device: str) -> list[str]:
-        """Return the addresses of a device as ADDRESS/PREFIX, without IPv6 link-local ones."""
-        lines = self.run("ip", "-o", "addr", "show", "dev", device, check=False).splitlines()
-        found = (line.split()[3] for line in lines)
-        return sorted(it for it in found if not it.startswith("fe80:"))
+def saved(kind: str) -> str:
+    """Return both families' iptables-save without its comments; `kind` is legacy or nft."""
+    texts = (run(f"{program}-{kind}-save") for program in ("iptables", "ip6tables"))
+    lines = (line for text in texts for line in text.splitlines())
+    return "\n".join(line for line in lines if not line.startswith("#"))
+
+
+def rules(kind: str) -> list[str]:
+    """Return the "-A" lines of `saved`."""
+    return [line for line in saved(kind).splitlines() if line.startswith("-A")]
+
+
+def addresses(device: str) -> list[str]:
+    """Return the addresses of a device as ADDRESS/PREFIX, without IPv6 link-local ones."""
+    lines = run("ip", "-o", "addr", "show", "dev", device, check=False).splitlines()
+    found = (line.split()[3] for line in lines)
+    return sorted(it for it in found if not it.startswith("fe80:"))

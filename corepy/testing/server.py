@@ -80,7 +80,9 @@ class TestServer:
     def reload(self, text: str) -> None:
         """Let another Corefile take over; raises what the reload raises."""
         generation = self._build(text)
-        asyncio.run_coroutine_threadsafe(self.server.run(generation), self._loop).result(STOP_TIMEOUT)
+        asyncio.run_coroutine_threadsafe(self.server.run(generation), self._loop).result(
+            STOP_TIMEOUT
+        )
 
     def call(self, function: Any, *args: Any) -> Any:
         """Run `function` in the server's event loop and return its result."""

@@ -30,7 +30,11 @@ class Upstream:
     """
 
     def __init__(
-        self, behaviour: Behaviour | dict[str, list[str]], *, host: str = "127.0.0.1", delay: float = 0
+        self,
+        behaviour: Behaviour | dict[str, list[str]],
+        *,
+        host: str = "127.0.0.1",
+        delay: float = 0,
     ) -> None:
         self._behave = zone(behaviour) if isinstance(behaviour, dict) else behaviour
         self._delay = delay
@@ -40,7 +44,10 @@ class Upstream:
         self._streams: set[socket.socket] = set()
         self._udp, self._tcp = _sockets(host)
         self.address: Address = self._udp.getsockname()[:2]
-        self._threads = [threading.Thread(target=loop, daemon=True) for loop in (self._serve_udp, self._serve_tcp)]
+        self._threads = [
+            threading.Thread(target=loop, daemon=True)
+            for loop in (self._serve_udp, self._serve_tcp)
+        ]
         for thread in self._threads:
             thread.start()
 

@@ -1,0 +1,46 @@
+"""Plugins written down in a test, used without being installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from corepy.plugin.registry import API_VERSION, GROUP, FoundPlugin, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corepy.plugin import Controller, Handler
+
+
+class _InlineEntryPoint(importlib.metadata.EntryPoint):
+    """An entry point whose object is at hand."""
+
+    def __init__(self, directive: str, plugin: object) -> None:
+        super().__init__(directive, "inline", GROUP)
+        vars(self)["plugin"] = plugin
+
+    def load(self) -> Any:
+        """Return the object."""
+        return vars(self)["plugin"]
+
+
+def inline(directive: str, setup: Callable[[Controller], None], **attributes: Any) -> FoundPlugin:
+    """Return a plugin with this `setup`; `attributes` may be api_version, before and after."""
+    plugin = SimpleNamespace(**{"api_version": API_VERSION, "setup": setup, **attributes})
+    return FoundPlugin(directive, f"corepy-{directive}", "0", _InlineEntryPoint(directive, plugin))
+
+
+def with_handlers(**handlers: Callable[[], Handler]) -> dict[str, FoundPlugin]:
+    """Return the installed plugins and, for each keyword, a directive that adds a handler made by its value."""
+
+    def adder(make: Callable[[], Handler]) -> Callable[[Controller], None]:
+        def setup(controller: Controller) -> None:
+            for _ in controller.single():
+                controller.add_handler(make())
+
+        return setup
+
+    extra = {name: inline(name, adder(make)) for name, make in handlers.items()}
+    return {**find(), **extra}

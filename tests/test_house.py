@@ -1,0 +1,75 @@
+"""House rules that would rot without a test: imports point one way, documents name files that exist."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "corefile": {"corefile"},
+    "dns": {"dns"},
+    "net": {"net"},
+    "plugin": {"plugin", "corefile", "dns"},
+    "server": {"server", "plugin", "corefile", "dns", "net"},
+    "testing": {"testing", "server", "plugin", "corefile", "dns", "net"},
+}
+SOURCES = sorted((ROOT / "corepy").rglob("*.py"))
+PLUGIN_SOURCES = sorted((ROOT / "plugins").glob("*/corepy_*/**/*.py"))
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "plugins").glob("*/README.md")),
+]
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def of_project(path):
+    return {name for name in imported_modules(path) if re.match(r"corepy(_\w+)?(\.|$)", name)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_layers_import_downwards(path):
+    layer = path.relative_to(ROOT / "corepy").parts[0]
+    if layer not in ALLOWED:
+        return  # the command may import everything
+    layers = {name.split(".")[1] for name in of_project(path) if "." in name}
+    assert layers <= ALLOWED[layer]
+    assert not {name for name in of_project(path) if name.startswith("corepy_")}
+
+
+@pytest.mark.parametrize("path", PLUGIN_SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_plugins_import_only_the_plugin_api(path):
+    own = path.relative_to(ROOT / "plugins").parts[1]
+    allowed = re.compile(rf"corepy$|corepy\.(plugin|dns|net)(\.|$)|{own}(\.|$)")
+    assert not {name for name in of_project(path) if not allowed.match(name)}
+
+
+@pytest.mark.parametrize(
+    "path", [*SOURCES, *PLUGIN_SOURCES], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_predictable_randomness(path):
+    assert "random" not in set(imported_modules(path))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_documents_exist(path):
+    text = path.read_text()
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)
+    missing = [link for link in links if not (path.parent / link).exists()]
+    named = re.findall(
+        r"`((?:corepy|plugins|tests|docs|examples|deploy|benchmarks|tools)/[\w./-]+)`", text
+    )
+    missing += [name for name in named if not (ROOT / name).exists()]
+    assert not missing

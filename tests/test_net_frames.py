@@ -1,0 +1,25 @@
+"""Cutting a stream into messages."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corepy.net.frames import FrameReader, frame
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20), st.lists(st.integers(1, 50), min_size=1))
+def test_any_cut_of_the_stream_gives_the_same_messages(messages, cuts):
+    stream, reader, got, position = b"".join(map(frame, messages)), FrameReader(), [], 0
+    turn = 0
+    while position < len(stream):
+        size = cuts[turn % len(cuts)]
+        got += reader.feed(stream[position : position + size])
+        position += size
+        turn += 1
+    assert got == messages
+
+
+def test_an_unfinished_message_waits():
+    reader = FrameReader()
+    assert list(reader.feed(b"\0")) == []
+    assert list(reader.feed(b"\3ab")) == []
+    assert list(reader.feed(b"c\0\0")) == [b"abc", b""]

@@ -1,0 +1,93 @@
+"""Finding and loading plugins, with distributions laid out on disk as pip does it."""
+
+import importlib.metadata
+import sys
+
+import pytest
+
+from corepy.plugin import PluginError
+from corepy.plugin.registry import find, load
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder of installed distributions; `site(dist, directive, code)` adds one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def install(distribution, directive, code, module=None):
+        module = module or f"{distribution.replace('-', '_')}_module"
+        (tmp_path / f"{module}.py").write_text(code)
+        info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+        )
+        (info / "entry_points.txt").write_text(f"[corepy.plugins]\n{directive} = {module}\n")
+
+    install.find = lambda: find(importlib.metadata.distributions(path=[str(tmp_path)]))
+    yield install
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+GOOD = "api_version = 1\ndef setup(controller): pass\n"
+
+
+def test_listing_imports_nothing(site):
+    site("dist-a", "alpha", "raise RuntimeError('imported')")
+    found = site.find()
+    assert [(f.directive, f.distribution, f.version) for f in found.values()] == [
+        ("alpha", "dist-a", "1.2")
+    ]
+
+
+def test_listing_is_sorted(site):
+    for name in ("zeta", "alpha", "mid"):
+        site(f"dist-{name}", name, GOOD)
+    assert list(site.find()) == ["alpha", "mid", "zeta"]
+
+
+def test_load(site):
+    site("dist-a", "alpha", GOOD + "before = ('cache',)\n")
+    plugin = load(site.find()["alpha"])
+    assert (plugin.directive, plugin.before, plugin.after) == ("alpha", ("cache",), ())
+    assert callable(plugin.setup)
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import nothing_of_this_name", "cannot be imported: ModuleNotFoundError"),
+        ("raise ValueError('boom')", "cannot be imported: ValueError: boom"),
+        ("syntax error here", "cannot be imported: SyntaxError"),
+        ("def setup(controller): pass\n", "plugin API version None"),
+        (
+            "api_version = 99\ndef setup(controller): pass\n",
+            "plugin API version 99, this corepy speaks 1",
+        ),
+        ("api_version = 1\n", "has no function setup"),
+        (GOOD + "before = 'cache'\n", "`before` must be a tuple"),
+        (GOOD + "after = (1,)\n", "`after` must be a tuple"),
+    ],
+)
+def test_a_broken_plugin_is_named(site, code, problem):
+    site("dist-a", "alpha", code)
+    with pytest.raises(PluginError) as caught:
+        load(site.find()["alpha"])
+    assert str(caught.value).startswith("plugin/alpha (from dist-a): ")
+    assert problem in str(caught.value)
+
+
+def test_two_distributions_with_one_directive(site):
+    site("dist-b", "alpha", GOOD)
+    site("dist-a", "alpha", GOOD)
+    site("dist-c", "other", GOOD)
+    found = site.find()
+    with pytest.raises(PluginError, match=r"from dist-a, dist-b.*several installed distributions"):
+        load(found["alpha"])
+    assert load(found["other"]).directive == "other"
+
+
+def test_our_own_plugins_are_found_as_any_other():
+    assert {"bind", "cache", "errors", "forward", "log", "whoami"} <= set(find())

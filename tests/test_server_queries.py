@@ -1,0 +1,327 @@
+"""Queries through real sockets: routing, refusals, chains that wait, chains that fail."""
+
+import asyncio
+import socket
+import struct
+import threading
+import time
+
+import dnslib
+import pytest
+
+from corepy.dns import names
+from corepy.plugin import Handler
+from corepy.testing import ask, query, serve, with_handlers
+from corepy.testing.client import read_frame
+
+RCODE = dnslib.RCODE
+
+
+class Text(Handler):
+    """Answers with a TXT record that says `text`."""
+
+    name = "text"
+
+    def __init__(self, text="hello"):
+        self.text = text
+
+    async def serve_dns(self, request):
+        return request.reply(answer=dnslib.RR.fromZone(f'{request.name} 60 TXT "{self.text}"'))
+
+
+class Slow(Text):
+    """Answers after a tenth of a second if the name says so."""
+
+    name = "slow"
+
+    async def serve_dns(self, request):
+        if request.name.startswith("slow."):
+            await asyncio.sleep(0.1)
+        return await super().serve_dns(request)
+
+
+class Broken(Handler):
+    name = "broken"
+
+    def __init__(self, result=None):
+        self.result = result
+
+    async def serve_dns(self, request):
+        if request.name.startswith("late."):
+            await asyncio.sleep(0)
+        if self.result is None:
+            raise ValueError("something in here broke")
+        return self.result
+
+
+PLUGINS = with_handlers(
+    text=Text,
+    other=lambda: Text("other"),
+    third=lambda: Text("third"),
+    slow=Slow,
+    broken=Broken,
+    nonsense=lambda: Broken("not a reply"),
+)
+
+
+def text_of(reply):
+    return [str(rr.rdata).strip('"') for rr in reply.rr]
+
+
+def both(server, name, qtype="A", **options):
+    """The same over UDP and TCP."""
+    udp, tcp = (server.ask(name, qtype, tcp=tcp, **options) for tcp in (False, True))
+    udp.header.id = tcp.header.id = 0
+    assert udp == tcp
+    return udp
+
+
+@pytest.fixture(scope="module")
+def zones():
+    corefile = """
+    . {\ntext\n}
+    example.org {\nother\n}
+    sub.example.org {\nthird\n}
+    empty.test { }
+    """
+    with serve(corefile, plugins=PLUGINS) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("example.com.", "hello"),
+        (".", "hello"),
+        ("example.org.", "other"),
+        ("a.b.example.org.", "other"),
+        ("sub.example.org.", "third"),
+        ("x.SUB.Example.ORG.", "third"),
+        ("notexample.org.", "hello"),
+    ],
+)
+def test_longest_zone_answers(zones, name, answer):
+    assert text_of(both(zones, name)) == [answer]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("sub.example.org.", "other"),
+        ("x.sub.example.org.", "other"),
+        ("example.org.", "other"),
+        ("test.", "hello"),
+    ],
+)
+def test_ds_goes_to_the_parent(zones, name, answer):
+    """The shortest zone below the root that matches, as CoreDNS decides it."""
+    assert text_of(both(zones, name, "DS")) == [answer]
+
+
+def test_a_block_without_plugins_refuses(zones):
+    assert both(zones, "x.empty.test.").header.rcode == RCODE.REFUSED
+
+
+def test_an_unknown_zone_is_refused():
+    with serve("example.org {\ntext\n}", plugins=PLUGINS) as server:
+        reply = both(server, "example.com.", edns=1232)
+        assert reply.header.rcode == RCODE.REFUSED
+        assert reply.q.qname == "example.com."
+        assert both(server, "org.", "DS").header.rcode == RCODE.REFUSED
+
+
+@pytest.mark.parametrize("qclass", [3, 255])
+def test_other_classes_are_refused(zones, qclass):
+    wire = bytearray(query("example.org."))
+    wire[-1] = qclass
+    assert zones.exchange(bytes(wire))[3] & 15 == RCODE.REFUSED
+
+
+def test_other_classes_pass_where_a_handler_wants_them():
+    class Any(Text):
+        any_class = True
+
+    with serve(". {\ntext\n}", plugins=with_handlers(text=Any)) as server:
+        wire = bytearray(query("example.org."))
+        wire[-1] = 3
+        assert server.exchange(bytes(wire))[3] & 15 == RCODE.NOERROR
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize(
+    ("change", "rcode"),
+    [
+        ({2: 0x28}, RCODE.NOTIMP),  # UPDATE
+        ({5: 2}, RCODE.FORMERR),  # two questions
+        ({5: 0}, RCODE.FORMERR),
+        ({7: 1}, RCODE.FORMERR),  # an answer that is not there
+    ],
+)
+def test_malformed_queries_are_refused(zones, change, rcode, tcp):
+    wire = bytearray(query("example.org."))
+    for offset, value in change.items():
+        wire[offset] = value
+    reply = zones.exchange(bytes(wire), tcp=tcp)
+    assert reply[3] & 15 == rcode
+    assert reply[:2] == wire[:2]
+
+
+def test_unknown_edns_version():
+    with serve(". {\ntext\n}", plugins=PLUGINS) as server:
+        record = dnslib.DNSRecord.question("example.org.")
+        record.add_ar(dnslib.EDNS0(version=1))
+        reply = dnslib.DNSRecord.parse(server.exchange(bytes(record.pack())))
+        assert reply.ar[0].edns_ver == 0
+        assert reply.ar[0].edns_rcode == 1  # BADVERS is 16: the upper bits are 1
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"\0", b"\0" * 11, query("example.org.")[:20], bytes(range(256)) * 8]
+)
+def test_junk_does_not_stop_the_server(zones, junk):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(zones.address)
+        for _ in range(100):
+            client.send(junk)
+    assert text_of(zones.ask("example.org.")) == ["other"]
+
+
+def test_replies_are_never_answered(zones):
+    wire = bytearray(query("example.org."))
+    wire[2] |= 0x80
+    with pytest.raises(TimeoutError):
+        zones.exchange(bytes(wire), timeout=0.2)
+
+
+def test_chains_that_wait():
+    with serve(". {\nslow\n}", plugins=PLUGINS) as server:
+        began = time.monotonic()
+        answers = []
+        threads = [
+            threading.Thread(
+                target=lambda i=i: answers.append(server.ask(f"slow.{i}.test.", tcp=i % 2))
+            )
+            for i in range(20)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 20
+        assert time.monotonic() - began < 1.5, "they must wait at the same time"
+
+
+def test_tcp_replies_come_as_they_are_ready():
+    with (
+        serve(". {\nslow\n}", plugins=PLUGINS) as server,
+        socket.create_connection(server.address) as client,
+    ):
+        client.settimeout(5)
+        slow, fast = query("slow.test."), query("fast.test.")
+        client.sendall(b"".join(struct.pack("!H", len(wire)) + wire for wire in (slow, fast)))
+        assert [read_frame(client)[:2], read_frame(client)[:2]] == [fast[:2], slow[:2]]
+
+
+def test_tcp_answers_what_was_asked_before_the_end_of_the_stream():
+    with (
+        serve(". {\nslow\n}", plugins=PLUGINS) as server,
+        socket.create_connection(server.address) as client,
+    ):
+        client.settimeout(5)
+        wire = query("slow.test.")
+        client.sendall(struct.pack("!H", len(wire)) + wire)
+        client.shutdown(socket.SHUT_WR)
+        assert read_frame(client)[:2] == wire[:2]
+        assert client.recv(1) == b""
+
+
+def test_tcp_queries_in_pieces_and_in_bulk(zones):
+    wire = query("example.org.")
+    framed = struct.pack("!H", len(wire)) + wire
+    with socket.create_connection(zones.address) as client:
+        client.settimeout(5)
+        for piece in (framed[:1], framed[1:7], framed[7:] + framed * 299):
+            client.sendall(piece)
+        assert {read_frame(client)[:2] for _ in range(300)} == {wire[:2]}
+
+
+@pytest.mark.parametrize("name", ["now.test.", "late.test."])
+@pytest.mark.parametrize(
+    ("directive", "words"),
+    [
+        ("broken", "ValueError: something in here broke"),
+        ("nonsense", "the chain returned str instead of a Reply"),
+    ],
+)
+def test_a_failing_plugin_costs_its_query(name, directive, words, caplog):
+    with serve(f". {{\n{directive}\n}}\ngood.test {{\ntext\n}}", plugins=PLUGINS) as server:
+        server_log = __import__("logging").getLogger("corepy")
+        server_log.addHandler(caplog.handler)
+        try:
+            assert both(server, name).header.rcode == RCODE.SERVFAIL
+            assert text_of(server.ask("good.test.")) == ["hello"]
+        finally:
+            server_log.removeHandler(caplog.handler)
+    assert words in caplog.text
+    if directive == "broken":
+        assert "corepy.plugin.broken" in {record.name for record in caplog.records}
+
+
+def test_big_answers_are_cut_for_udp_and_whole_over_tcp():
+    class Big(Handler):
+        name = "big"
+
+        async def serve_dns(self, request):
+            lines = "\n".join(f'{request.name} 60 TXT "{i:03} {"x" * 100}"' for i in range(40))
+            return request.reply(answer=dnslib.RR.fromZone(lines))
+
+    with serve(". {\nbig\n}", plugins=with_handlers(big=Big)) as server:
+        small, medium = server.ask("example.org."), server.ask("example.org.", edns=1232)
+        assert small.header.tc
+        assert medium.header.tc
+        assert len(small.rr) < len(medium.rr) < 40
+        whole = server.ask("example.org.", tcp=True)
+        assert not whole.header.tc
+        assert len(whole.rr) == 40
+        assert len(server.ask("example.org.", edns=65000).rr) == 40
+
+
+def test_asyncio_primitives_work_in_a_chain():
+    class Timers(Text):
+        name = "timers"
+
+        async def serve_dns(self, request):
+            try:
+                async with asyncio.timeout(0.01):
+                    await asyncio.sleep(10)
+            except TimeoutError:
+                self.text = "timeout"
+            try:
+                await asyncio.wait_for(asyncio.sleep(10), 0.01)
+            except TimeoutError:
+                self.text += " wait_for"
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(0))
+            assert asyncio.current_task() is not None
+            return await super().serve_dns(request)
+
+    with serve(". {\ntimers\n}", plugins=with_handlers(timers=Timers)) as server:
+        assert text_of(server.ask("example.org.")) == ["timeout wait_for"]
+
+
+def test_handlers_know_who_asked():
+    class Who(Text):
+        name = "who"
+
+        async def serve_dns(self, request):
+            assert names.from_text(request.name) == request.name_wire
+            self.text = f"{request.remote[0]} {request.local_address[0]} {request.proto} {request.zone} {request.server}"
+            return await super().serve_dns(request)
+
+    with serve("example.org {\nwho\n}", plugins=with_handlers(who=Who)) as server:
+        port = server.address[1]
+        assert text_of(server.ask("a.example.org.")) == [
+            f"127.0.0.1 127.0.0.1 udp example.org. dns://:{port}"
+        ]
+        reply = ask(("::1", port), "a.example.org.", tcp=True)
+        assert text_of(reply) == [f"::1 ::1 tcp example.org. dns://:{port}"]
