@@ -121,6 +121,21 @@ class Reply:
         """Number of records in the answer section."""
         return self.wire[6] << 8 | self.wire[7]
 
+    def set_question(self, question: bytes) -> None:
+        """Put in the question as asked, which may differ in case from the one that is there.
+
+        Clients that mix case at random check it. Raises ValueError for another question.
+        """
+        wire = self.wire
+        end = HEADER_SIZE + len(question)
+        if wire[HEADER_SIZE:end] == question:
+            return
+        if wire[HEADER_SIZE:end].lower() != question.lower():
+            raise ValueError("the question differs in more than case")
+        self.wire = b"".join((wire[:HEADER_SIZE], question, wire[end:]))
+        if self._offsets is not None and self._offsets[0] is wire:
+            self._offsets = (self.wire, self._offsets[1])
+
     def copy(self) -> Reply:
         """Return a reply with the same content that can be changed by itself."""
         return Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
@@ -169,20 +184,16 @@ def _fit(request: Request, reply: Reply) -> bytes:
     limit = request.size
     if len(wire) + len(opt) <= limit and not _gains_from_compression(request, wire):
         return _assemble(request, wire, opt)
-    small = _rebuild(wire)
-    if len(small) + len(opt) <= limit:
-        return _assemble(request, small, opt)
-    if reply.options:
+    small, whole = _rebuild(wire, limit - len(opt))
+    if not whole and reply.options:
         # RFC 8914 section 3: extended errors go before data goes, and TC tells it.
-        options = without_option(reply.options, OPTION_EDE)
-        opt = _opt(request, reply, options)
-        if len(options) < len(reply.options) and len(small) + len(opt) <= limit:
-            return _assemble(request, _set_tc(small), opt)
-    small = _rebuild(wire, limit - len(opt))
+        opt = _opt(request, reply, without_option(reply.options, OPTION_EDE))
+        small, _ = _rebuild(wire, limit - len(opt))
+        small = _set_tc(small)
     if len(small) + len(opt) > limit:
         # Not even the question fits beside the options.
         opt = _opt(request, reply, b"")
-        small = _set_tc(_rebuild(wire, limit - len(opt)))
+        small = _set_tc(_rebuild(wire, limit - len(opt))[0])
     return _assemble(request, small, opt)
 
 
@@ -194,10 +205,12 @@ def _gains_from_compression(request: Request, wire: bytes) -> bool:
     return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire
 
 
-def _rebuild(wire: bytes, limit: int | None = None) -> bytes:
+def _rebuild(wire: bytes, limit: int) -> tuple[bytes, bool]:
+    """Return the message compressed, in at most limit bytes, and whether all records are in it."""
     from corepy.dns.compress import rebuild
 
-    return rebuild(wire) if limit is None else rebuild(wire, limit)
+    small = rebuild(wire, limit)
+    return small, small[4:12] == wire[4:12]
 
 
 def _set_tc(wire: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """What kind of reply a message is: the question that cache and log ask first.
 
-After CoreDNS's plugin/pkg/response (typify.go, classify.go) and plugin/pkg/dnsutil/ttl.go.
+After CoreDNS's plugin/pkg/response (typify.go, classify.go) and plugin/pkg/dnsutil/ttl.go, with
+RFC 2308 taken at its word where they differ.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 from corepy.dns import constants as c
 from corepy.dns.reply import Reply
 from corepy.dns.wire import (
+    ANSWER,
     AUTHORITY,
     Buffer,
     counts,
@@ -23,6 +25,7 @@ from corepy.dns.wire import (
 SHORT_TTL: Final = 5
 """Seconds for a reply whose records tell no time (ttl.go, MinimalDefaultTTL)."""
 
+_ALIASES: Final = frozenset((c.TYPE_CNAME, c.TYPE_DNAME, c.TYPE_RRSIG))
 _TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
 
 
@@ -47,6 +50,8 @@ class ReplyClass(Enum):
     DENIAL = "denial"
     ERROR = "error"
 
+
+_TIMED: Final = frozenset((Kind.NO_ERROR, Kind.NAME_ERROR, Kind.NO_DATA))
 
 _CLASSES: Final = {
     Kind.NO_ERROR: ReplyClass.SUCCESS,
@@ -82,13 +87,26 @@ def typify(reply: Reply | bytes, now: float | None = None) -> Kind:
     if an and rcode == c.NOERROR:
         return Kind.NO_ERROR
     if an and rcode == c.NXDOMAIN:
-        return Kind.OTHER_ERROR
+        return Kind.NAME_ERROR if _is_denied_alias(wire) else Kind.OTHER_ERROR
     return _typify_empty(wire, rcode)
 
 
 def _first_qtype(wire: Buffer) -> int:
     end = skip_questions(wire, 1)
     return wire[end - 4] << 8 | wire[end - 3]
+
+
+def _is_denied_alias(wire: bytes) -> bool:
+    """Tell whether NXDOMAIN is about the end of an alias chain, with the SOA to prove it.
+
+    RFC 2308 section 2.1. CoreDNS calls such a reply an other error and never caches it.
+    """
+    proven = False
+    for section, rtype, *_ in walk(wire):
+        if section == ANSWER and rtype not in _ALIASES:
+            return False
+        proven = proven or (section == AUTHORITY and rtype == c.TYPE_SOA)
+    return proven
 
 
 def _typify_empty(wire: bytes, rcode: int) -> Kind:
@@ -122,18 +140,18 @@ def _serial_gap(earlier: int, later: int) -> int:
 
 
 def minimal_ttl(reply: Reply, kind: Kind) -> int:
-    """Return how many seconds a reply holds: its lowest TTL, in a denial also SOA's MINIMUM.
+    """Return how many seconds a reply holds: its lowest TTL, with a SOA also its MINIMUM.
 
-    RFC 2308 section 5. SHORT_TTL where there are no records, or where the kind is none to be kept
-    by TTL (plugin/pkg/dnsutil/ttl.go). Raises FormError.
+    RFC 2308 section 5; a SOA in the authority section of a success denies what an alias leads to.
+    SHORT_TTL where there are no records, or where the kind is none to be kept by TTL
+    (plugin/pkg/dnsutil/ttl.go). Raises FormError.
     """
-    if kind not in (Kind.NO_ERROR, Kind.NAME_ERROR, Kind.NO_DATA):
+    if kind not in _TIMED:
         return SHORT_TTL
     lowest = min_ttl(reply.wire, reply.ttl_offsets)
     if lowest is None:
         return SHORT_TTL
-    if kind is not Kind.NO_ERROR:
-        negative = soa_negative_ttl(reply.wire)
-        if negative is not None:
-            return min(lowest, negative)
-    return lowest
+    if reply.wire[8:10] == b"\0\0":
+        return lowest
+    negative = soa_negative_ttl(reply.wire)
+    return lowest if negative is None else min(lowest, negative)
