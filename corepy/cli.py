@@ -1,9 +1,11 @@
 """The command `corepy`: flags, what they print, exit codes. Nothing else knows of argv.
 
-Flags are those of coremain/run.go, read as Go's flag package reads them: one dash or two, `-flag value` or `-flag=value`.
-`corepy NAME ...`, with a name from the entry-point group `corepy.commands`, is a command of a plugin's own.
+Flags are those of coremain/run.go, read as Go's flag package reads them: one dash or two, `-flag
+value` or `-flag=value`. `corepy NAME ...`, with a name from the entry-point group
+`corepy.commands`, is a command of a plugin's own.
 
-Exit codes: 0 done or stopped gracefully, 1 the configuration is wrong or cannot run here, 2 wrong usage.
+Exit codes: 0 done or stopped gracefully, 1 the configuration is wrong or cannot run here, 2 wrong
+usage.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ def version_text() -> str:
     from importlib.metadata import version
 
     system = f"{platform.system().lower()}/{platform.machine()}"
-    return f"corepy-{version('corepy')}\n{system}, {platform.python_implementation()} {platform.python_version()}\n"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"corepy-{version('corepy')}\n{system}, {python}\n"
 
 
 def _list_plugins() -> int:
@@ -116,10 +119,10 @@ def _check(options: Options, *, as_json: bool) -> int:
     from corepy import corefile
     from corepy.server.process import Loader, unreadable
 
-    loader = Loader(options)
+    loader, valid = Loader(options), True
+    problems: Sequence[corefile.Diagnostic]
     try:
         problems = loader.load().warnings
-        valid = True
     except corefile.CorefileError as error:
         problems, valid = error.diagnostics, False
     except OSError as error:

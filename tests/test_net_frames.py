@@ -8,8 +8,9 @@ from corepy.net.frames import FrameReader, frame
 
 @given(st.lists(st.binary(max_size=300), max_size=20), st.lists(st.integers(1, 50), min_size=1))
 def test_any_cut_of_the_stream_gives_the_same_messages(messages, cuts):
-    stream, reader, got, position = b"".join(map(frame, messages)), FrameReader(), [], 0
-    turn = 0
+    stream, reader = b"".join(map(frame, messages)), FrameReader()
+    got: list[bytes] = []
+    position = turn = 0
     while position < len(stream):
         size = cuts[turn % len(cuts)]
         got += reader.feed(stream[position : position + size])

@@ -11,22 +11,25 @@ from corepy.plugin.registry import find, load
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder of installed distributions; `site(dist, directive, code)` adds one."""
+    """A folder of installed distributions."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 
-    def install(distribution, directive, code, module=None):
-        module = module or f"{distribution.replace('-', '_')}_module"
-        (tmp_path / f"{module}.py").write_text(code)
-        info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
-        )
-        (info / "entry_points.txt").write_text(f"[corepy.plugins]\n{directive} = {module}\n")
+    class Site:
+        def install(self, distribution, directive, code):
+            module = f"{distribution.replace('-', '_')}_module"
+            (tmp_path / f"{module}.py").write_text(code)
+            info = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+            )
+            (info / "entry_points.txt").write_text(f"[corepy.plugins]\n{directive} = {module}\n")
 
-    install.find = lambda: find(importlib.metadata.distributions(path=[str(tmp_path)]))
-    yield install
+        def find(self):
+            return find(importlib.metadata.distributions(path=[str(tmp_path)]))
+
+    yield Site()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -35,7 +38,7 @@ GOOD = "api_version = 1\ndef setup(controller): pass\n"
 
 
 def test_listing_imports_nothing(site):
-    site("dist-a", "alpha", "raise RuntimeError('imported')")
+    site.install("dist-a", "alpha", "raise RuntimeError('imported')")
     found = site.find()
     assert [(f.directive, f.distribution, f.version) for f in found.values()] == [
         ("alpha", "dist-a", "1.2")
@@ -44,12 +47,12 @@ def test_listing_imports_nothing(site):
 
 def test_listing_is_sorted(site):
     for name in ("zeta", "alpha", "mid"):
-        site(f"dist-{name}", name, GOOD)
+        site.install(f"dist-{name}", name, GOOD)
     assert list(site.find()) == ["alpha", "mid", "zeta"]
 
 
 def test_load(site):
-    site("dist-a", "alpha", GOOD + "before = ('cache',)\n")
+    site.install("dist-a", "alpha", GOOD + "before = ('cache',)\n")
     plugin = load(site.find()["alpha"])
     assert (plugin.directive, plugin.before, plugin.after) == ("alpha", ("cache",), ())
     assert callable(plugin.setup)
@@ -72,7 +75,7 @@ def test_load(site):
     ],
 )
 def test_a_broken_plugin_is_named(site, code, problem):
-    site("dist-a", "alpha", code)
+    site.install("dist-a", "alpha", code)
     with pytest.raises(PluginError) as caught:
         load(site.find()["alpha"])
     assert str(caught.value).startswith("plugin/alpha (from dist-a): ")
@@ -80,9 +83,9 @@ def test_a_broken_plugin_is_named(site, code, problem):
 
 
 def test_two_distributions_with_one_directive(site):
-    site("dist-b", "alpha", GOOD)
-    site("dist-a", "alpha", GOOD)
-    site("dist-c", "other", GOOD)
+    site.install("dist-b", "alpha", GOOD)
+    site.install("dist-a", "alpha", GOOD)
+    site.install("dist-c", "other", GOOD)
     found = site.find()
     with pytest.raises(PluginError, match=r"from dist-a, dist-b.*several installed distributions"):
         load(found["alpha"])

@@ -116,7 +116,7 @@ def test_reload_opens_and_closes_addresses(plugins):
         assert text_of(ask(("127.0.0.1", port), "example.org.", tcp=True)) == "c"
         server.reload(f".:{port} {{\nlife d\n}}")
         assert text_of(server.ask("example.org.")) == "d"
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             ask(first, "example.org.", tcp=True)
 
 

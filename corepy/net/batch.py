@@ -154,7 +154,8 @@ class Batch:
         ].tobytes()
 
     def local(self, slot: int, port: bytes) -> bytes | None:
-        """Return the local address that the datagram in `slot` came to, None unless the socket asks for it.
+        """Return the local address that the datagram in `slot` came to, None unless the socket asks
+        for it.
 
         `port` is the socket's own, as two bytes.
         """
@@ -163,7 +164,9 @@ class Batch:
         return local_address(self._controls[start : start + length].tobytes(), port)
 
     def reply(self, slot: int, data: bytes, sock: socket) -> None:
-        """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from `sock`."""
+        """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from
+        `sock`.
+        """
         out = self._put(data, sock)
         words, source = self._out_words, slot * _WORDS
         words[out + _NAME] = self._in_words[source + _NAME]

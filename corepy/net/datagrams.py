@@ -28,7 +28,9 @@ class Datagrams(Protocol):
         """Return where it came from."""
 
     def local(self, slot: int, port: bytes) -> Any:
-        """Return the local address it came to, None unless the socket asks for packet information."""
+        """Return the local address it came to, None unless the socket asks for packet
+        information.
+        """
 
     def reply(self, slot: int, data: bytes, sock: socket) -> None:
         """Queue a reply to a datagram of the current batch."""

@@ -1,11 +1,11 @@
 """Packet information: which local address a datagram came to, and how to send one from there.
 
-A wildcard socket asks the kernel for it with every datagram (`sockets.ask_packet_info`). The layouts are those of
-64-bit little-endian Linux: struct cmsghdr, then in_pktinfo (interface, local address, address in the header) or
-in6_pktinfo (address, interface).
+A wildcard socket asks the kernel for it with every datagram (`sockets.ask_packet_info`). The
+layouts are those of 64-bit little-endian Linux: struct cmsghdr, then in_pktinfo (interface, local
+address, address in the header) or in6_pktinfo (address, interface).
 
-The interface is never sent back: the reply takes the route to the client, from the address that was asked, but not
-necessarily through the interface that the query came in by.
+The interface is never sent back: the reply takes the route to the client, from the address that was
+asked, but not necessarily through the interface that the query came in by.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _LINK_LOCAL: Final = b"\xfe\x80"
 
 
 def local_address(control: bytes, port: bytes) -> bytes | None:
-    """Return the local address in received packet information as a raw socket address; `port` is two bytes.
+    """Return the local address in received packet information as a raw socket address; `port` is
+    two bytes.
 
     None where there is no packet information.
     """
@@ -41,7 +42,9 @@ def local_address(control: bytes, port: bytes) -> bytes | None:
 
 
 def control_for(local: bytes) -> bytes:
-    """Return the control message that makes a datagram leave from the raw socket address `local`."""
+    """Return the control message that makes a datagram leave from the raw socket address
+    `local`.
+    """
     if local[0] == AF_INET:
         return _V4_HEADER + local[4:8] + bytes(8)
     return _V6_HEADER + local[8:24] + bytes(8)

@@ -139,8 +139,8 @@ def _explained(error: OSError, address: Address, protocol: str) -> BindError:
     advice = {
         errno.EADDRINUSE: "another program listens there; stop it, or choose another address"
         " (bind) or port",
-        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; use another port, such as"
-        " -dns.port 1053",
+        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; use another port,"
+        " such as -dns.port 1053",
         errno.EADDRNOTAVAIL: "no interface of this machine has that address",
         errno.EAFNOSUPPORT: "this kernel does not have that address family",
     }.get(error.errno or 0, error.strerror or str(error))

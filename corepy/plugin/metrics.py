@@ -9,12 +9,12 @@ returns: `child.value += 1` is all that counting costs.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-_registry: dict[str, Metric[Value] | Metric[Distribution]] = {}
+_registry: dict[str, Metric[Any]] = {}
 
 
 class Value:
@@ -64,15 +64,14 @@ class Metric(Generic[Child]):
         name: str,
         help_text: str,
         labels: Sequence[str],
-        make: type[Child],
-        bounds: Sequence[float],
+        new: Callable[[], Child],
     ) -> None:
+        """Take `new` to make children with, at zero."""
         self.kind = kind
         self.name = name
         self.help = help_text
         self.label_names = tuple(labels)
-        self.bounds = tuple(bounds)
-        self._make = make
+        self._new: Callable[[], Child] = new
         self._children: dict[tuple[str, ...], Child] = {}
 
     def labels(self, *values: str) -> Child:
@@ -89,9 +88,6 @@ class Metric(Generic[Child]):
             self._children[values] = child
         return child
 
-    def _new(self) -> Child:
-        return self._make(self.bounds) if self._make is Distribution else self._make()
-
     def remove(self, *values: str) -> None:
         """Forget the child of these label values (a gauge whose subject is gone)."""
         self._children.pop(values, None)
@@ -103,39 +99,29 @@ class Metric(Generic[Child]):
 
 def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
     """Declare a counter; `name` ends in _total as Prometheus wants."""
-    return _declare("counter", name, help_text, labels, Value, ())
+    return _declare(Metric("counter", name, help_text, labels, Value))
 
 
 def gauge(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
     """Declare a gauge."""
-    return _declare("gauge", name, help_text, labels, Value, ())
+    return _declare(Metric("gauge", name, help_text, labels, Value))
 
 
 def histogram(
     name: str, help_text: str, labels: Sequence[str] = (), *, bounds: Sequence[float]
 ) -> Metric[Distribution]:
     """Declare a histogram with these upper bounds, ascending, without +Inf."""
-    return _declare("histogram", name, help_text, labels, Distribution, bounds)
+    upper = tuple(bounds)
+    return _declare(Metric("histogram", name, help_text, labels, lambda: Distribution(upper)))
 
 
-def _declare(
-    kind: str,
-    name: str,
-    help_text: str,
-    labels: Sequence[str],
-    make: type[Child],
-    bounds: Sequence[float],
-) -> Metric[Child]:
-    known = _registry.get(name)
-    if known is None:
-        known = _registry[name] = Metric(kind, name, help_text, labels, make, bounds)  # type: ignore[assignment]  # one dict for both kinds; checked below
-    if known.kind != kind or known.label_names != tuple(labels):
-        raise ValueError(
-            f"metric {name} is declared twice, as {known.kind} and as {kind}, or with other labels"
-        )
-    return known  # type: ignore[return-value]  # the kind was compared above
+def _declare(metric: Metric[Child]) -> Metric[Child]:
+    known = _registry.setdefault(metric.name, metric)
+    if known.kind != metric.kind or known.label_names != metric.label_names:
+        raise ValueError(f"metric {metric.name} is declared twice, with another type or labels")
+    return known
 
 
-def registered() -> Iterator[Metric[Value] | Metric[Distribution]]:
+def registered() -> Iterator[Metric[Any]]:
     """Yield every metric declared so far."""
     yield from list(_registry.values())

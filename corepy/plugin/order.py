@@ -19,14 +19,17 @@ from corepy.plugin.errors import OrderError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-DIRECTIVES: tuple[str, ...] = tuple(
-    """
-    root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket reload
-    nsid bufsize bind debug trace ready health pprof shed prometheus errors log dnstap local dns64
-    any chaos loadbalance tsig rewrite autopath acl cache header dnssec tls minimal template
-    transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary etcd loop
-    forward grpc erratic whoami on sign view nomad nodecache """.split()
-)
+_CHAIN = """
+    root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket
+    reload nsid bufsize bind debug trace ready health pprof shed prometheus errors log dnstap
+    local dns64 any chaos loadbalance tsig rewrite autopath acl
+    cache header dnssec tls minimal
+    template transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary
+    etcd loop forward grpc erratic whoami
+    on sign view nomad nodecache
+"""
+
+DIRECTIVES: tuple[str, ...] = tuple(_CHAIN.split())
 """Directives whose place is fixed. Names that corepy does not ship keep their place for those who
 do.
 """
@@ -125,7 +128,7 @@ def _sort(
         raise OrderError(
             wish.directive,
             wish.distribution,
-            f"cannot be placed: before ({', '.join(wish.before)}) and after ({', '.join(wish.after)})"
-            f" contradict the order of the others (in the knot: {', '.join(stuck)})",
+            f"cannot be placed: before ({', '.join(wish.before)}) and"
+            f" after ({', '.join(wish.after)}) contradict the order of the others (in the knot: {', '.join(stuck)})",
         )
     return order

@@ -1,4 +1,6 @@
-"""What is printed when the server is up: one line per zone and address (core/dnsserver/onstartup.go)."""
+"""What is printed when the server is up: one line per zone and address
+(core/dnsserver/onstartup.go).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def banner(generation: Generation, server: Server) -> str:
 
 
 def follows_preferred_syntax(zone: str) -> bool:
-    """Return whether `zone` is a host name as RFC 1035 section 2.3.1 prefers; the root and reverse zones always are."""
+    """Return whether `zone` is a host name as RFC 1035 section 2.3.1 prefers; the root and reverse
+    zones always are.
+    """
     if zone == "." or zone.endswith(("in-addr.arpa.", "ip6.arpa.")):
         return True
     return all(

@@ -1,6 +1,7 @@
 """From a parsed Corefile to a `Generation`: plugins found and set up, chains built, zones checked.
 
-Opens no socket and changes nothing on the host. Independent mistakes are collected and reported together.
+Opens no socket and changes nothing on the host. Independent mistakes are collected and reported
+together.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def build(
 ) -> Generation:
     """Return what `corefile` describes.
 
-    `default_port` is for zones without a port; `found` are the installed plugins unless given. Raises
-    `corepy.corefile.CorefileError` with every mistake that could be found.
+    `default_port` is for zones without a port; `found` are the installed plugins unless given.
+    Raises `corepy.corefile.CorefileError` with every mistake that could be found.
     """
     return _Builder(corefile, default_port, find() if found is None else found).build()
 
@@ -60,7 +61,9 @@ class _Builder:
         self._default_port = default_port
         self._found = found
         self._mistakes: list[Diagnostic] = []
-        self._generation = Generation(files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings))
+        self._generation = Generation(
+            files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings)
+        )
 
     def build(self) -> Generation:
         blocks = [block for parsed in self._corefile.blocks if (block := self._open(parsed))]
@@ -97,7 +100,9 @@ class _Builder:
         return _Block(parsed, BlockConfig(keys), [])
 
     def _load_all(self) -> dict[str, LoadedPlugin]:
-        """Import the plugins that the Corefile uses; each that cannot be is reported where it is used."""
+        """Import the plugins that the Corefile uses; each that cannot be is reported where it is
+        used.
+        """
         loaded: dict[str, LoadedPlugin] = {}
         failed: dict[str, str] = {}
         for block in self._corefile.blocks:
@@ -148,7 +153,7 @@ class _Builder:
             self._mistakes.extend(error.diagnostics)
             block.sound = False
             return
-        except Exception as error:  # noqa: BLE001 - a plugin's bug costs its directive, not the server
+        except Exception as error:
             problem = f"plugin/{plugin.directive} (from {plugin.distribution}) failed in setup"
             token = block.parsed.directives[plugin.directive][0]
             self._mistakes.append(Diagnostic(f"{problem}: {type(error).__name__}: {error}", token))
@@ -161,7 +166,9 @@ class _Builder:
             self._generation.register(hooks, plugin.directive)
 
     def _listen(self, blocks: list[_Block]) -> None:
-        """Fill in the routers: each zone of each block, at each address that the block listens on."""
+        """Fill in the routers: each zone of each block, at each address that the block listens
+        on.
+        """
         checker = OverlapChecker()
         zones: dict[Listen, dict[bytes, Site]] = {}
         any_class: set[Listen] = set()

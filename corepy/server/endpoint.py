@@ -1,7 +1,7 @@
 """One address that is listened on: its UDP and TCP sockets, and who answers.
 
-Endpoints outlive generations. A reload puts another router into those that stay, between two turns of the event loop,
-so no query meets a closed socket or half of a configuration.
+Endpoints outlive generations. A reload puts another router into those that stay, between two turns
+of the event loop, so no query meets a closed socket or half of a configuration.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Endpoint:
 
 
 async def drained(queries: set[Query], endpoints: list[Endpoint], timeout: float) -> int:
-    """Wait until none of `queries` waits any more, at most `timeout` seconds; return how many still do."""
+    """Wait until none of `queries` waits any more, at most `timeout` seconds; return how many still
+    do.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:

@@ -1,7 +1,7 @@
 """Everything that is built from one Corefile: who answers where, and the plugins behind it.
 
-Building one (see `builder`) touches nothing of the world. Its life is driven by `Server` through `start_hooks` and
-`stop_hooks`.
+Building one (see `builder`) touches nothing of the world. Its life is driven by `Server` through
+`start_hooks` and `stop_hooks`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Generation:
             self._directives[plugin] = directive
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
-        """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first that fails."""
+        """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first
+        that fails.
+        """
         for implementation in self._implementations(hook):
             try:
                 await _call(implementation, context)
@@ -57,7 +59,9 @@ class Generation:
                 raise StartupError(f"plugin/{name}: {type(error).__name__}: {error}") from error
 
     async def stop_hooks(self, hook: str, context: LifecycleContext) -> None:
-        """Call a stopping hook of all plugins, in reverse chain order; failures are logged and the rest go on."""
+        """Call a stopping hook of all plugins, in reverse chain order; failures are logged and the
+        rest go on.
+        """
         for implementation in reversed(self._implementations(hook)):
             try:
                 await _call(implementation, context)

@@ -1,7 +1,8 @@
 """The life of the process: load, start, signals, reload, stop.
 
-Exit codes: 0 after a graceful stop, 1 when the configuration is wrong or the host does not allow it. As in CoreDNS,
-SIGINT and SIGTERM stop gracefully (a second one at once), SIGUSR1 reloads, SIGQUIT quits at once, SIGHUP does nothing.
+Exit codes: 0 after a graceful stop, 1 when the configuration is wrong or the host does not allow
+it. As in CoreDNS, SIGINT and SIGTERM stop gracefully (a second one at once), SIGUSR1 reloads,
+SIGQUIT quits at once, SIGHUP does nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Loader:
         self.name = options.conf or DEFAULT_FILE
 
     def load(self) -> Generation:
-        """Read, parse and build. Raises `CorefileError`, or `OSError` for a file that cannot be read."""
+        """Read, parse and build. Raises `CorefileError`, or `OSError` for a file that cannot be
+        read.
+        """
         return build(self.parse(), self._options.port)
 
     def parse(self) -> corefile.Corefile:

@@ -1,9 +1,10 @@
 """Running a chain for one query, without a task for those that need not wait.
 
-A chain is a coroutine. Most replies come from memory, so it is stepped at once, right where the query was read; only
-when it waits for something does a `Query` keep it going from the event loop. A `Query` is what asyncio calls a task,
-cut down to what a chain needs: `asyncio.timeout`, `asyncio.wait_for` and cancellation work in it, and
-`asyncio.current_task()` returns it, from the first step on.
+A chain is a coroutine. Most replies come from memory, so it is stepped at once, right where the
+query was read; only when it waits for something does a `Query` keep it going from the event loop. A
+`Query` is what asyncio calls a task, cut down to what a chain needs: `asyncio.timeout`,
+`asyncio.wait_for` and cancellation work in it, and `asyncio.current_task()` returns it, from the
+first step on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Query:
         self.request: Request
 
     def step(self, interrupt: BaseException | None = None) -> Reply | None:
-        """Run the chain until it waits (None) or has a reply. An exception in it becomes SERVFAIL."""
+        """Run the chain until it waits (None) or has a reply. An exception in it becomes
+        SERVFAIL.
+        """
         loop, chain = self._loop, self._chain
         self._waits_for = None
         if self._interrupt is not None:
@@ -95,7 +98,7 @@ class Query:
         if error is None and done is not None:
             try:
                 done.result()
-            except BaseException as raised:  # noqa: BLE001 - it is thrown into the chain, which owns it
+            except BaseException as raised:
                 error = raised
         reply = self.step(error)
         if reply is not None:

@@ -1,7 +1,7 @@
 """Which server block answers a query: the longest zone that the name lies in.
 
-As core/dnsserver/server.go: ServeDNS. A query of type DS for a zone's apex belongs to the parent, so
-the search goes on towards the root and the shortest zone found (the root excepted) gets it.
+As core/dnsserver/server.go: ServeDNS. A query of type DS for a zone's apex belongs to the parent,
+so the search goes on towards the root and the shortest zone found (the root excepted) gets it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class Site:
     """Fully qualified, in lower case."""
 
     chain: Handler | None
-    """The top of the block's chain; None when the block has no handler (its queries are REFUSED)."""
+    """The top of the block's chain; None when the block has no handler (its queries are
+    REFUSED).
+    """
 
 
 class Router:

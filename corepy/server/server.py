@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from corepy.server.query import Query
 
 DRAIN_TIMEOUT = 5.0
-"""Seconds that queries in flight get when a generation stops (core/dnsserver/server.go: graceTimeout)."""
+"""Seconds that queries in flight get when a generation stops (core/dnsserver/server.go:
+graceTimeout).
+"""
 
 
 class Server:
@@ -32,8 +34,9 @@ class Server:
     async def run(self, generation: Generation) -> None:
         """Start `generation`, or let it take over from the one that runs.
 
-        All or nothing: raises `StartupError` and leaves everything as it was when a hook refuses or a socket cannot be
-        opened. On a takeover the queries in flight are answered by the old generation, later ones by the new.
+        All or nothing: raises `StartupError` and leaves everything as it was when a hook refuses or
+        a socket cannot be opened. On a takeover the queries in flight are answered by the old
+        generation, later ones by the new.
         """
         async with self._changing:
             old, before = self.generation, dict(self.endpoints)
@@ -65,7 +68,9 @@ class Server:
                 self.endpoints[listen] = Endpoint(listen, self._batch)
 
     async def _route(self, generation: Generation) -> None:
-        """Let `generation` answer: first, at once, where sockets are in use already, then at the new ones."""
+        """Let `generation` answer: first, at once, where sockets are in use already, then at the
+        new ones.
+        """
         mine = [listen for listen in generation.routers if listen in self.endpoints]
         for listen in mine:
             self.endpoints[listen].swap(generation.routers[listen], generation.settings[listen])
@@ -85,7 +90,9 @@ class Server:
         await generation.stop_hooks("shutdown", LifecycleContext(final=old is None))
 
     async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
-        """End `generation`: the endpoints that nobody wants any more, its queries in flight, its plugins."""
+        """End `generation`: the endpoints that nobody wants any more, its queries in flight, its
+        plugins.
+        """
         context = LifecycleContext(final=final)
         await generation.stop_hooks("stopping", context)
         wanted = {} if final or self.generation is None else self.generation.routers

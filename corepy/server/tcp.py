@@ -1,8 +1,8 @@
 """Answering queries that come over TCP (RFC 7766).
 
-Queries are pipelined and answered as they are ready, in any order (section 6.2.1.1). Against slow and idle clients there
-are CoreDNS's timeouts (core/dnsserver/server.go) and a cap on connections: when it is reached the connection that has
-been idle longest makes room.
+Queries are pipelined and answered as they are ready, in any order (section 6.2.1.1). Against slow
+and idle clients there are CoreDNS's timeouts (core/dnsserver/server.go) and a cap on connections:
+when it is reached the connection that has been idle longest makes room.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ MAX_CONNECTIONS = 1000
 """Open connections per listener."""
 
 MAX_PENDING = 100
-"""Queries of one connection that may wait for an answer; beyond that it is not read from (back-pressure)."""
+"""Queries of one connection that may wait for an answer; beyond that it is not read from
+(back-pressure).
+"""
 
 
 class TCPListener:
@@ -54,7 +56,9 @@ class TCPListener:
         )
 
     def make_room(self) -> bool:
-        """Return whether one more connection may stay, closing the one that has been idle longest if need be."""
+        """Return whether one more connection may stay, closing the one that has been idle longest
+        if need be.
+        """
         if len(self.connections) < MAX_CONNECTIONS:
             return True
         idle = [connection for connection in self.connections if connection.is_idle]
@@ -199,7 +203,9 @@ class Connection(asyncio.Protocol):
         self._throttle()
 
     def _check_idle(self) -> None:
-        """Close the connection if nothing has happened for its timeout; look again when it may be over."""
+        """Close the connection if nothing has happened for its timeout; look again when it may be
+        over.
+        """
         settings = self._listener.settings
         limit = settings.idle_timeout if self._asked else settings.read_timeout
         left = self.last_activity + limit - time.monotonic()

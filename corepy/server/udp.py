@@ -1,7 +1,7 @@
 """Answering queries that come as datagrams.
 
-One readable event takes a batch from the socket; replies that are ready at once go out as one batch, those of chains
-that had to wait are collected and sent once per turn of the event loop.
+One readable event takes a batch from the socket; replies that are ready at once go out as one
+batch, those of chains that had to wait are collected and sent once per turn of the event loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class UDPListener:
     def __init__(
         self, sock: socket.socket, batch: Datagrams, label: str, *, wildcard: bool
     ) -> None:
-        """`batch` is shared by all listeners of the loop; `label` names the server in requests and metrics."""
+        """`batch` is shared by all listeners of the loop; `label` names the server in requests and
+        metrics.
+        """
         self.router: Router
         self.sock = sock
         self.runner = Runner(self._deliver)
@@ -81,7 +83,9 @@ class UDPListener:
         return count
 
     def _answer(self, slot: int, now: float) -> bytes | None:
-        """Return what to send for the datagram in `slot`; None when there is nothing to send now."""
+        """Return what to send for the datagram in `slot`; None when there is nothing to send
+        now.
+        """
         batch = self._batch
         request = accept(batch.payload(slot))
         if type(request) is not Request:
@@ -131,6 +135,6 @@ def finished(request: Request, reply: Reply) -> bytes:
     """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""
     try:
         return finish(request, reply)
-    except Exception as error:  # noqa: BLE001 - whatever a plugin put into the reply
+    except Exception as error:
         report_failure(request, error)
         return finish(request, request.error(SERVFAIL))

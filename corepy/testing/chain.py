@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:
-    """Return a controller for the directive that `text` starts with, in a block for `zone` that listens on `hosts`."""
+    """Return a controller for the directive that `text` starts with, in a block for `zone` that
+    listens on `hosts`.
+    """
     block = corefile.parse(f"{zone} {{\n{text}\n}}\n").blocks[0]
     config = BlockConfig(corefile.server_keys(block, 53), list(hosts))
     directive = next(iter(block.directives))
@@ -25,7 +27,9 @@ def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> 
 
 
 def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:
-    """Run the installed plugin's `setup` on `text` and return the controller; raises `CorefileError`."""
+    """Run the installed plugin's `setup` on `text` and return the controller; raises
+    `CorefileError`.
+    """
     controller = controller_for(text, zone, hosts)
     load(find()[controller.directive]).setup(controller)
     return controller

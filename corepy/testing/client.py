@@ -12,7 +12,8 @@ Address = tuple[str, int]
 
 
 def query(name: str, qtype: str = "A", *, do: bool = False, edns: int = 0, **flags: Any) -> bytes:
-    """Return a query's bytes. `edns` is the UDP size in bytes to announce (0: no EDNS, unless `do`).
+    """Return a query's bytes. `edns` is the UDP size in bytes to announce (0: no EDNS, unless
+    `do`).
 
     `flags` are header fields of dnslib (rd, cd, ad, opcode, ...).
     """
@@ -25,7 +26,9 @@ def query(name: str, qtype: str = "A", *, do: bool = False, edns: int = 0, **fla
 
 
 def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 5.0) -> bytes:
-    """Send a message and return the first one that comes back; raises TimeoutError or ConnectionError."""
+    """Send a message and return the first one that comes back; raises TimeoutError or
+    ConnectionError.
+    """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
     with socket.socket(family, kind) as sock:

@@ -48,7 +48,9 @@ class Command:
         return "\n".join(self.lines)
 
     def wait_for(self, text: str, timeout: float = START_TIMEOUT, times: int = 1) -> None:
-        """Wait until a line with `text` was printed (`times` of them); raises TimeoutError with the output if not."""
+        """Wait until a line with `text` was printed (`times` of them); raises TimeoutError with the
+        output if not.
+        """
         with self._news:
             seen = self._news.wait_for(
                 lambda: self._count(text) >= times or self.process.poll() is not None, timeout
@@ -92,10 +94,11 @@ def run_command(
     env: Mapping[str, str] | None = None,
     wait: bool = True,
 ) -> Iterator[Command]:
-    """Run `corepy -conf FILE FLAGS` with `text` in the file, until the `with` block ends; it is killed if need be.
+    """Run `corepy -conf FILE FLAGS` with `text` in the file, until the `with` block ends; it is
+    killed if need be.
 
-    `prefix` goes before the command (`ip netns exec NAME`). With `wait`, returns once the banner is there. Zones
-    without a port get the port 0, which the system replaces.
+    `prefix` goes before the command (`ip netns exec NAME`). With `wait`, returns once the banner is
+    there. Zones without a port get the port 0, which the system replaces.
     """
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder, "Corefile")

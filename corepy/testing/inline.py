@@ -33,7 +33,9 @@ def inline(directive: str, setup: Callable[[Controller], None], **attributes: An
 
 
 def with_handlers(**handlers: Callable[[], Handler]) -> dict[str, FoundPlugin]:
-    """Return the installed plugins and, for each keyword, a directive that adds a handler made by its value."""
+    """Return the installed plugins and, for each keyword, a directive that adds a handler made by
+    its value.
+    """
 
     def adder(make: Callable[[], Handler]) -> Callable[[Controller], None]:
         def setup(controller: Controller) -> None:

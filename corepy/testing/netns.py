@@ -59,7 +59,7 @@ def enter_new_netns() -> None:
 
 def run(*words: str, text: str | None = None, check: bool = True) -> str:
     """Run a program on `text`, return its output; raises OSError if it fails and `check`."""
-    result = subprocess.run(  # noqa: S603  # the words are the test's own
+    result = subprocess.run(  # the words are the test's own
         words, input=text, capture_output=True, text=True, check=False
     )
     if check and result.returncode:

@@ -47,7 +47,7 @@ class TestServer:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             self.server = Server()
             await self.server.run(self._build(text))
-        except BaseException as failure:  # noqa: BLE001 - raised in the test's thread
+        except BaseException as failure:
             self._failure = failure
             return
         finally:
@@ -104,8 +104,8 @@ class TestServer:
 def serve(text: str, filename: str = "Corefile", plugins: Any = None) -> Iterator[TestServer]:
     """Run a server from Corefile text while the `with` block lasts.
 
-    Zones without a port get a free one. `plugins` replaces the installed plugins (`registry.find`'s result). Raises
-    `CorefileError` or `StartupError` as the server would.
+    Zones without a port get a free one. `plugins` replaces the installed plugins (`registry.find`'s
+    result). Raises `CorefileError` or `StartupError` as the server would.
     """
     server = TestServer(text, filename, plugins)
     try:

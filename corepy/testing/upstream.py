@@ -122,8 +122,9 @@ class Upstream:
 
 
 def zone(records: dict[str, list[str]]) -> Behaviour:
-    """Return a behaviour that answers from `records`, {"name. TYPE": [lines of a zone file]}; NXDOMAIN for the rest."""
-
+    """Return a behaviour that answers from `records`, {"name. TYPE": [lines of a zone file]};
+    NXDOMAIN for the rest.
+    """
     table = {key.lower(): lines for key, lines in records.items()}
 
     def behave(query: dnslib.DNSRecord, _proto: str) -> dnslib.DNSRecord:
