@@ -107,6 +107,12 @@ def test_options_are_checked_as_miekg_does(code: int, good: list[bytes], bad: li
             edns.check_options(edns.option(code, data))
 
 
+def test_options_without_end_are_refused() -> None:
+    assert len(edns.parse_options(edns.option(3) * edns.MAX_OPTIONS)) == edns.MAX_OPTIONS
+    with pytest.raises(FormError, match="too many"):
+        edns.parse_options(edns.option(3) * 16000)
+
+
 def test_ede() -> None:
     assert edns.ede(edns.EDE_STALE_ANSWER, "stäle") == b"\0\x0f\0\x08\0\3st\xc3\xa4le"
     assert edns.ede(edns.EDE_NOT_READY) == b"\0\x0f\0\2\0\x0e"

@@ -56,6 +56,9 @@ UDP_SIZE: Final = 1232
 OPT_SIZE: Final = 11
 """Bytes of an OPT record without options."""
 
+MAX_OPTIONS: Final = 64
+"""Options taken in one OPT record; a TCP message could hold 16 000 empty ones to keep us busy."""
+
 _DO: Final = 0x8000
 _OPT = Struct("!BHHBBHH")  # owner (root), type, class, then the three parts of the TTL, rdlength
 _pack_opt = _OPT.pack
@@ -160,6 +163,8 @@ def parse_options(rdata: bytes) -> list[tuple[int, bytes]]:
             raise FormError("EDNS option is cut off")
         options.append((code, data))
         offset += length
+        if len(options) > MAX_OPTIONS:
+            raise FormError("too many EDNS options")
     return options
 
 

@@ -20,7 +20,7 @@ from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.reply import finish as finish
 from corepy.dns.wire import counts as count_records
-from corepy.dns.wire import scan
+from corepy.dns.wire import scan, skip_name
 
 if TYPE_CHECKING:
     from dnslib import RR, DNSRecord
@@ -119,6 +119,8 @@ class Request:
         too).
         """
         at = 12
+        if len(wire) > c.MIN_SIZE:
+            skip_name(wire, at)  # stops at 255 bytes, which the faster loop below does not
         try:
             ident, flags, counts = _unpack_header(wire)
             while n := wire[at]:
