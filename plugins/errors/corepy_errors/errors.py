@@ -1,0 +1,60 @@
+"""The handler: logs the error that a reply carries (CoreDNS: plugin/errors/errors.go)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+from corepy.plugin import Handler, Purity, hookimpl
+from corepy_errors.consolidation import LOG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.dns import Reply, Request
+    from corepy_errors.consolidation import Consolidation
+
+
+class Errors(Handler):
+    """Looks only at replies with an error. Those are never kept by the packet cache, so a reply
+    that comes from there has nothing to tell: an observer that need not be told of it.
+    """
+
+    name: ClassVar[str] = "errors"
+    purity = Purity.OBSERVER
+
+    def __init__(self, consolidations: Sequence[Consolidation] = ()) -> None:
+        """Give each error to the first of `consolidations` that matches it."""
+        self._consolidations = consolidations
+        self._stopped = False
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the next handler's reply as it is."""
+        reply = await self.next.serve_dns(request)
+        if reply.error is not None:
+            self._log(request, reply, printable(reply.error))
+        return reply
+
+    def _log(self, request: Request, reply: Reply, error: str) -> None:
+        level = logging.ERROR
+        for consolidation in self._consolidations:
+            if consolidation.matches(error):
+                if not self._stopped and consolidation.swallow():
+                    return
+                level = consolidation.level
+                break
+        LOG.log(level, "%d %s %s: %s", reply.rcode, request.name, request.type, error)
+
+    @hookimpl
+    def shutdown(self) -> None:
+        """Log what was counted; errors of queries that still drain are logged one by one."""
+        self._stopped = True
+        for consolidation in self._consolidations:
+            consolidation.summarise()
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, control characters and lone surrogates escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,0 +1,107 @@
+"""Read the *errors* directive (CoreDNS: plugin/errors/setup.go)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from corepy_errors import duration
+from corepy_errors.consolidation import Consolidation
+from corepy_errors.errors import Errors
+
+if TYPE_CHECKING:
+    import re2
+
+    from corepy.corefile import Token
+    from corepy.plugin import Controller
+
+LONGEST_PATTERN = 10_000
+"""Bytes of the longest regular expression (setup.go, maxRegexpLen)."""
+
+SHOW_FIRST = "show_first"
+LEVELS = {
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+
+
+def setup(controller: Controller) -> None:
+    """Add the handler."""
+    consolidations: list[Consolidation] = []
+    options = {
+        "stacktrace": lambda: _show_tracebacks(controller),
+        "consolidate": lambda: consolidations.append(_consolidate(controller)),
+    }
+    for _ in controller.single():
+        _check_destination(controller)
+        controller.options(options)
+    controller.add_handler(Errors(consolidations))
+
+
+def _check_destination(controller: Controller) -> None:
+    arguments = controller.remaining_tokens()
+    if len(arguments) > 1:
+        raise controller.arg_error()
+    if arguments and arguments[0].text != "stdout":
+        raise controller.error(
+            f"invalid log file: {arguments[0].text}",
+            arguments[0],
+            "errors go to standard output; only `stdout` may be given",
+        )
+
+
+def _show_tracebacks(controller: Controller) -> None:
+    controller.config.debug = True
+
+
+def _consolidate(controller: Controller) -> Consolidation:
+    arguments = controller.remaining_tokens()
+    if not 2 <= len(arguments) <= 4:
+        raise controller.arg_error()
+    period, pattern, *options = arguments
+    try:
+        nanoseconds = duration.parse(period.text)
+    except ValueError as error:
+        hint = "a number with a unit, such as 30s or 5m"
+        raise controller.error(str(error), period, hint) from None
+    level, show_first = _options(controller, options)
+    return Consolidation(nanoseconds, _compile(controller, pattern), level, show_first)
+
+
+def _compile(controller: Controller, pattern: Token) -> re2._Regexp:
+    import re2
+
+    length = len(pattern.text.encode("utf-8", "surrogatepass"))
+    if length > LONGEST_PATTERN:
+        message = f"regex pattern too long: {length} > {LONGEST_PATTERN}"
+        raise controller.error(message, pattern)
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern.text, options)
+    except (re2.error, UnicodeEncodeError) as error:
+        reason = error.args[0]
+        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
+        hint = "RE2 syntax, as in Go: no back references and no look-around"
+        raise controller.error(f"invalid regular expression: {reason}", pattern, hint) from None
+
+
+def _options(controller: Controller, arguments: list[Token]) -> tuple[int, bool]:
+    """Read `[LEVEL] [show_first]`; return the level and whether to show the first error."""
+    level: int | None = None
+    show_first = False
+    for argument in arguments:
+        if argument.text == SHOW_FIRST:
+            show_first = True
+        elif argument.text not in LEVELS:
+            raise controller.unknown_option([*LEVELS, SHOW_FIRST], argument)
+        elif level is not None:
+            raise controller.error("multiple log levels specified in consolidate", argument)
+        elif show_first:
+            message = "log level must come before show_first in consolidate"
+            raise controller.error(message, argument)
+        else:
+            level = LEVELS[argument.text]
+    return (logging.ERROR if level is None else level), show_first
