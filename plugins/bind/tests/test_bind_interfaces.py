@@ -72,7 +72,7 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_proc(proc):
+def test_proc(proc: Path) -> None:
     assert interfaces._from_proc(proc) == {
         "lo": ["127.0.0.1", "::1"],
         "eth0": ["192.0.2.2", "fd00::2", "fe80::fc:ff:fe00:1"],
@@ -81,11 +81,11 @@ def test_proc(proc):
     }
 
 
-def test_proc_without_files(tmp_path):
+def test_proc_without_files(tmp_path: Path) -> None:
     assert interfaces._from_proc(tmp_path) == {}
 
 
-def test_netlink_agrees_with_proc():
+def test_netlink_agrees_with_proc() -> None:
     found = read_interfaces()
     assert found.exact
     by_proc = interfaces._from_proc(Path("/proc/net"))
@@ -97,7 +97,7 @@ def test_netlink_agrees_with_proc():
     assert {str(address) for address in interfaces._local_ipv4(Path("/proc/net"))} <= everywhere
 
 
-def test_hosts():
+def test_hosts() -> None:
     found = Interfaces(
         {"eth0": ["192.0.2.1", "169.254.1.1", "fe80::1", "ff02::5", "ff05::5", "fd00::1"], "a": []},
         exact=True,
@@ -146,7 +146,7 @@ def no_sockets() -> bytes:
     )
 
 
-def test_where_no_socket_can_be_opened():
+def test_where_no_socket_can_be_opened() -> None:
     code = no_sockets()
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SECCOMP), str(len(code) // 8), code.hex()],
@@ -157,7 +157,7 @@ def test_where_no_socket_can_be_opened():
     assert done.stdout == "127.0.0.1 the IPv4 addresses of lo were guessed from the routing table\n"
 
 
-def test_reads_sockaddrs():
+def test_reads_sockaddrs() -> None:
     raw = ctypes.create_string_buffer(struct.pack("=H", 2) + b"\0\0" + bytes((192, 0, 2, 1)), 16)
     assert interfaces._read_sockaddr(ctypes.addressof(raw)) == "192.0.2.1"
     packet = ctypes.create_string_buffer(struct.pack("=H", 17), 20)

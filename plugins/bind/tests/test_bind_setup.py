@@ -26,7 +26,7 @@ from corepy_bind.setup import parse_ip
         ("bind 1.1.1.1 {\nexcept 1.1.1.1\n}\nbind 1.1.1.1 2.2.2.2", ["1.1.1.1", "2.2.2.2"]),
     ],
 )
-def test_listens_on(text, hosts):
+def test_listens_on(text: str, hosts: list[str]) -> None:
     controller = set_up(text)
     assert controller.config.listen_hosts == hosts
     assert not controller.warnings
@@ -49,13 +49,13 @@ def test_listens_on(text, hosts):
         ("bind lo\nbind 127.0.0.1", "127.0.0.1 is bound twice"),
     ],
 )
-def test_refuses(text, message):
+def test_refuses(text: str, message: str) -> None:
     with pytest.raises(CorefileError) as caught:
         set_up(text)
     assert message in caught.value.diagnostics[0].message
 
 
-def test_points_at_the_argument():
+def test_points_at_the_argument() -> None:
     with pytest.raises(CorefileError) as caught:
         set_up("bind 127.0.0.1 noone")
     token = caught.value.diagnostics[0].token
@@ -64,7 +64,7 @@ def test_points_at_the_argument():
     assert "lo" in (caught.value.diagnostics[0].hint or "")
 
 
-def test_an_interface_stands_for_its_addresses():
+def test_an_interface_stands_for_its_addresses() -> None:
     hosts = set_up("bind 1.2.3.4 lo").config.listen_hosts
     assert hosts[:2] == ["1.2.3.4", "127.0.0.1"]
     rest = set_up("bind lo {\nexcept 127.0.0.1\n}").config.listen_hosts
@@ -72,7 +72,7 @@ def test_an_interface_stands_for_its_addresses():
     assert set_up("bind 1.2.3.4 lo {\nexcept lo\n}").config.listen_hosts == ["1.2.3.4"]
 
 
-def test_warns_of_a_block_that_listens_nowhere():
+def test_warns_of_a_block_that_listens_nowhere() -> None:
     controller = set_up("bind 1.2.3.4 {\nexcept 1.2.3.4\n}")
     assert controller.config.listen_hosts == []
     assert "answers nothing" in controller.warnings[0].message
@@ -103,11 +103,11 @@ def test_warns_of_a_block_that_listens_nowhere():
         ("167772161", None),
     ],
 )
-def test_what_an_address_is(text, address):
+def test_what_an_address_is(text: str, address: str | None) -> None:
     assert parse_ip(text) == address
 
 
-def test_setup_makes_no_python_socket():
+def test_setup_makes_no_python_socket() -> None:
     program = """if True:
         import sys
         from corepy.testing import set_up

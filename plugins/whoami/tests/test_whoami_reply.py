@@ -51,22 +51,22 @@ def additional(request: Request) -> list[str]:
         (".", ("192.0.2.1", 53), [". 0 A 192.0.2.1", "_udp. 0 SRV 0 0 53 ."]),
     ],
 )
-def test_reply(name, peer, expected):
+def test_reply(name: str, peer: tuple[str, int], expected: list[str]) -> None:
     assert additional(make_request(name, peer=peer)) == expected
 
 
 @pytest.mark.parametrize("qtype", ["A", "AAAA", "TXT", "ANY"])
-def test_answers_every_type(qtype):
+def test_answers_every_type(qtype: str) -> None:
     assert len(additional(make_request("example.org", qtype))) == 2
 
 
-def test_tcp():
+def test_tcp() -> None:
     request = make_request("example.org")
     request.proto = "tcp"
     assert additional(request)[1].startswith("_tcp.example.org. ")
 
 
-def test_class_of_the_query():
+def test_class_of_the_query() -> None:
     wire = bytearray(query("version.bind", "TXT"))
     wire[-2:] = struct.pack("!H", 3)
     request = Request.from_wire(bytes(wire))
@@ -75,36 +75,36 @@ def test_class_of_the_query():
     assert [rr.rclass for rr in reply.ar] == [3, 3]
 
 
-def test_name_without_room_for_the_transport():
+def test_name_without_room_for_the_transport() -> None:
     longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
     assert len(additional(make_request(longest))) == 1
     assert len(additional(make_request(longest[5:]))) == 2
 
 
-def test_client_without_an_address():
+def test_client_without_an_address() -> None:
     request = make_request("example.org")
     request.peer = None
     assert additional(request) == ["_udp.example.org. 0 SRV 0 0 0 ."]
 
 
-def test_no_packet_cache():
+def test_no_packet_cache() -> None:
     assert Whoami().purity is Purity.IMPURE
 
 
-def test_directive():
+def test_directive() -> None:
     (handler,) = set_up("whoami").handlers
     assert isinstance(handler, Whoami)
     assert handler.name == "whoami"
 
 
 @pytest.mark.parametrize("text", ["whoami example.org", "whoami {\n}", "whoami {\ntcp\n}"])
-def test_directive_takes_nothing(text):
+def test_directive_takes_nothing(text: str) -> None:
     with pytest.raises(CorefileError):
         set_up(text)
 
 
 @pytest.mark.parametrize("tcp", [False, True])
-def test_served(tcp):
+def test_served(tcp: bool) -> None:
     with serve(". {\nbind 127.0.0.1\nwhoami\n}") as server:
         record = server.ask("example.org", tcp=tcp)
     address, port = record.ar
