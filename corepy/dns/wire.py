@@ -193,12 +193,15 @@ def read_ttl(msg: Buffer, offset: int) -> int:
 
 def age(buf: bytearray, offsets: Iterable[int], seconds: int, floor: int = 0) -> None:
     """Lower TTLs in place by seconds, not below floor; one that is below already stays."""
+    before = left = -1
     for at in offsets:
         ttl = _unpack_ttl(buf, at)[0]
-        if ttl >= _TTL_SIGN:
-            ttl = 0
-        left = ttl - seconds
-        _pack_ttl(buf, at, left if left > floor else min(ttl, floor))
+        if ttl != before:  # mostly one RRset, and so one TTL
+            before = ttl
+            if ttl >= _TTL_SIGN:
+                ttl = 0
+            left = max(ttl - seconds, min(ttl, floor))
+        _pack_ttl(buf, at, left)
 
 
 def set_ttls(buf: bytearray, offsets: Iterable[int], seconds: int) -> None:
