@@ -1,0 +1,165 @@
+"""The cache in the chain: a query is answered from what is kept, or its reply is kept.
+
+After CoreDNS's plugin/cache/handler.go. The way of a fresh hit is `serve_dns`, `Keeper.find`,
+`Entry.reply` and nothing else: it reads no clock, awaits nothing and makes one object. Time is
+`request.received`; the clock is read only where a reply came from below, which may have taken long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from corepy.dns import constants as c
+from corepy.dns.edns import EDE_OTHER, EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN_ANSWER, ede
+from corepy.dns.names import from_text, is_subdomain
+from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl, plugin_logger
+from corepy_cache.keeper import WILDCARD, Keeper, key_of
+from corepy_cache.memory import Budget, process_budget
+from corepy_cache.meters import Meters
+from corepy_cache.refresh import Refresher
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy_cache.entry import Entry
+    from corepy_cache.settings import Settings
+
+_OPCODE: Final = 0x78
+_ROOT: Final = b"\0"
+_STALE_ANSWER: Final = ede(EDE_STALE_ANSWER)
+_STALE_NXDOMAIN: Final = ede(EDE_STALE_NXDOMAIN_ANSWER)
+_SECONDS_BETWEEN_WARNINGS: Final = 10.0
+_log = plugin_logger("cache")
+
+
+class Cache(Handler):
+    """One *cache* directive, shared by all zones and listeners of its block."""
+
+    name: ClassVar[str] = "cache"
+    purity = Purity.PURE
+
+    def __init__(
+        self,
+        settings: Settings,
+        budget: Budget | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` tells monotonic seconds, on the same scale as `request.received`."""
+        self.settings = settings
+        self.budget = budget or process_budget()
+        self.keeper = Keeper(settings, self.budget, clock)
+        self.refresher = Refresher(self.keeper, lambda request: self.next.serve_dns(request))
+        self._zones = tuple(from_text(zone).lower() for zone in settings.zones)
+        self._all_names = _ROOT in self._zones
+        self._meters: dict[str, Meters] = {}
+        self._quiet_until = 0.0
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Answer from the cache, or from below."""
+        if request.wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
+            return await self.next.serve_dns(request)
+        meters = self._meters.get(request.server) or self.meters(request.server, request.view)
+        meters.requests.value += 1
+        now = request.received
+        entry = self.keeper.find(key_of(request), now, meters)
+        if entry is None:
+            return await self._miss(request, meters)
+        entry.used = True
+        left = entry.left(now)
+        if left <= 0:
+            return await self._stale(request, entry, meters)
+        settings = self.settings
+        reply = entry.reply(request, entry.ttl if settings.keep_ttl else left)
+        if entry.options or entry.wildcard:
+            _restore(request, reply, entry)
+        if settings.prefetch.amount > 0:
+            self._fresh_with_prefetch(request, reply, entry, left, meters)
+        elif not settings.keep_ttl:
+            # Who repeats this reply lowers its TTLs and must stop when it expires.
+            reply.deadline = entry.stored + entry.ttl
+        return reply
+
+    def _covers(self, name: bytes) -> bool:
+        return any(is_subdomain(name, zone) for zone in self._zones)
+
+    def meters(self, server: str, view: str = "") -> Meters:
+        """Return what counts for this server label."""
+        meters = self._meters.get(server)
+        if meters is None:
+            meters = self._meters[server] = Meters(server, ",".join(self.settings.zones), view)
+        return meters
+
+    def _fresh_with_prefetch(
+        self, request: Request, reply: Reply, entry: Entry, left: int, meters: Meters
+    ) -> None:
+        prefetch = self.settings.prefetch
+        entry.count(1, request.received, prefetch.duration)
+        threshold = prefetch.threshold(entry.ttl)
+        if left > threshold:
+            if not self.settings.keep_ttl:
+                reply.deadline = entry.stored + entry.ttl - threshold
+        elif entry.hits >= prefetch.amount:
+            self.refresher.start(request, entry, meters)
+
+    async def _stale(self, request: Request, entry: Entry, meters: Meters) -> Reply:
+        stale = self.settings.stale
+        if stale.verify:
+            verified = await self.refresher.verify(request, entry, meters)
+            if verified is not None:
+                return verified
+        else:
+            self.refresher.start(request, entry, meters)
+        meters.stale.value += 1
+        reply = entry.reply(request, stale.response_ttl)
+        if entry.wildcard:
+            request.metadata[WILDCARD] = entry.wildcard
+        denied = entry.rcode == c.NXDOMAIN
+        reply.options = _STALE_NXDOMAIN if denied else _STALE_ANSWER  # RFC 8914 section 4.4, 4.20
+        return reply
+
+    async def _miss(self, request: Request, meters: Meters) -> Reply:
+        budget = self.budget
+        if budget.waiting >= budget.most_waiting:
+            return self._refuse(request, meters)
+        # AD tells whether upstream found the reply authentic; who asks next may want to know.
+        below = request if request.ad else request.derive(flags_set=c.FLAG_AD)
+        budget.waiting += 1
+        try:
+            reply = await self.next.serve_dns(below)
+        finally:
+            budget.waiting -= 1
+        self.keeper.keep(request, reply, meters)
+        return reply
+
+    def _refuse(self, request: Request, meters: Meters) -> Reply:
+        meters.rejects.value += 1
+        if request.received >= self._quiet_until:
+            self._quiet_until = request.received + _SECONDS_BETWEEN_WARNINGS
+            _log.warning(
+                "%d queries wait for an upstream, as many as %d bytes of memory allow: others are"
+                " refused",
+                self.budget.waiting,
+                self.budget.limit,
+            )
+        return request.error(c.REFUSED, ede=(EDE_OTHER, "too many queries wait for an upstream"))
+
+    @hookimpl
+    def before_listen(self, context: LifecycleContext) -> None:
+        """Begin to count against the memory budget."""
+        if self.settings.memory:
+            self.budget.wish(self, self.settings.memory)
+
+    @hookimpl
+    async def shutdown(self, context: LifecycleContext) -> None:
+        """Stop what runs in the background and give the memory back."""
+        await self.refresher.stop()
+        self.keeper.clear()
+        self.budget.withdraw(self)
+
+
+def _restore(request: Request, reply: Reply, entry: Entry) -> None:
+    """Give back what was kept beside the message."""
+    reply.options = entry.options
+    if entry.wildcard:
+        request.metadata[WILDCARD] = entry.wildcard

@@ -1,0 +1,198 @@
+"""What one cache keeps: two stores, who is looked up first, and who replaces whom.
+
+After CoreDNS's plugin/cache/handler.go (getIfNotStale) and cache.go (WriteMsg, set). The newest
+truth wins: a positive reply removes a kept denial and the other way round, except under
+`prefer_positive`. CoreDNS leaves the loser in place, so that a name that was deleted can come back
+from its cache once the denial has expired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
+from corepy.dns.names import is_subdomain
+from corepy.dns.response import Kind
+from corepy.dns.wire import FormError, set_ttls
+from corepy_cache.entry import Entry
+from corepy_cache.meters import MEMORY, MEMORY_LIMIT, Meters
+from corepy_cache.store import Store
+from corepy_cache.verdict import Verdict, judge, matches
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy_cache.memory import Budget
+    from corepy_cache.settings import Settings
+
+WILDCARD: Final = "zone/wildcard"
+"""Metadata that says which wildcard record a reply came from; it is kept with the reply."""
+
+LONGEST_STEP: Final = 5
+"""Seconds after which an upstream that did not answer is asked again at the latest."""
+
+_MOST_OPTIONS: Final = 512
+_FORGET_FAILURES: Final = 60.0
+_DENIALS: Final = frozenset((Kind.NAME_ERROR, Kind.NO_DATA))
+_UNUSUAL: Final = (b"", b"\1", b"\2", b"\3")
+_DO: Final = (b"\4", b"\5", b"\6", b"\7")
+
+
+def key_of(request: Request) -> bytes:
+    """Return what a reply is kept under: name, type, class and, where unusual, CD, RD and DO.
+
+    All bytes are compared, not a hash of them. A name tells its own length, so no two keys are
+    spelled alike. RD counts (CoreDNS leaves it out), or one client could have what an upstream says
+    to a query without RD given to all others.
+    """
+    wire, end, edns = request.wire, request.question_end, request.edns
+    unusual = wire[3] >> 4 & 1 | ~wire[2] << 1 & 2
+    if edns is not None and edns.do:
+        return request.name_wire + wire[end - 4 : end] + _DO[unusual]
+    if unusual:
+        return request.name_wire + wire[end - 4 : end] + _UNUSUAL[unusual]
+    return request.name_wire + wire[end - 4 : end]
+
+
+def back_off(failures: int) -> int:
+    """Return for how many seconds the `failures`-th failure in a row holds (RFC 9520 section 3.2:
+    at least one, growing).
+    """
+    return int(min(1 << min(failures - 1, 8), LONGEST_STEP))
+
+
+class Keeper:
+    """The entries of one *cache* directive."""
+
+    def __init__(self, settings: Settings, budget: Budget, clock: Callable[[], float]) -> None:
+        self.success = Store(settings.success.capacity, budget)
+        self.denial = Store(settings.denial.capacity, budget)
+        self.budget = budget
+        self.settings = settings
+        self.clock = clock
+        # An entry can be used while more seconds than this are left; stale ones have less than 1.
+        self._least = -settings.stale.up_to
+        self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
+
+    def find(self, key: bytes, now: float, meters: Meters) -> Entry | None:
+        """Return the entry to answer from, fresh or stale."""
+        least = self._least
+        good = self.success.get(key)
+        if self._prefers_positive and good is not None:
+            preferred = good if good.answers else good.last_good
+            if preferred is not None and preferred.left(now) > least:
+                meters.success_hits.value += 1
+                good.used = True
+                return preferred
+        if good is not None and good.left(now) <= least:
+            good = None
+        bad = self.denial.get(key)
+        # A SERVFAIL passes; it never stands before an answer.
+        if bad is None or bad.left(now) <= least or (good is not None and bad.rcode == c.SERVFAIL):
+            if good is not None:
+                meters.success_hits.value += 1
+            else:
+                meters.misses.value += 1
+            return good
+        meters.denial_hits.value += 1
+        return bad
+
+    def keep(
+        self, request: Request, reply: Reply, meters: Meters, *, refresh: bool = False
+    ) -> tuple[Verdict | None, Entry | None]:
+        """Keep `reply` if it may be kept, and make it what the client gets.
+
+        Returns what the reply is (None if it answers another question or cannot be read) and what
+        was kept. A failed `refresh` is not kept: it must not take the place of what is there.
+        """
+        if not matches(reply, request):
+            meters.drops.value += 1
+            return None, None
+        try:
+            verdict = judge(reply, request, time.time() if request.do else None)
+            offsets = reply.ttl_offsets
+        except FormError:
+            return None, None
+        failures = self._failures(request, reply, verdict)
+        ttl = self._lifetime(verdict, failures)
+        wire = bytearray(reply.wire)
+        set_ttls(wire, offsets, ttl)
+        reply.wire = bytes(wire)
+        entry = None
+        if verdict.keep and ttl > 0 and not (refresh and verdict.kind is Kind.SERVER_ERROR):
+            entry = Entry(key_of(request), request, reply.wire, offsets, ttl, self.clock())
+            entry.failures = failures
+            entry = self._put(entry, verdict, request, reply, meters)
+        if wire[3] & c.FLAG_AD and not (request.do or request.ad):
+            wire[3] &= ~c.FLAG_AD
+            reply.wire = bytes(wire)
+        return verdict, entry
+
+    def _failures(self, request: Request, reply: Reply, verdict: Verdict) -> int:
+        """Return how many times in a row there was no reply from any upstream, 0 if there is one.
+
+        Whoever asks the upstreams says so in `Reply.error`.
+        """
+        if verdict.kind is not Kind.SERVER_ERROR or reply.error is None:
+            return 0
+        before = self.denial.get(key_of(request))
+        if before is None or self.clock() - before.stored > _FORGET_FAILURES:
+            return 1
+        return before.failures + 1
+
+    def _lifetime(self, verdict: Verdict, failures: int) -> int:
+        if verdict.kind is Kind.SERVER_ERROR:
+            longest = self.settings.servfail
+            return min(longest, back_off(failures)) if failures else longest
+        bounds = self.settings.denial if verdict.kind in _DENIALS else self.settings.success
+        return bounds.clamp(verdict.ttl)
+
+    def _put(
+        self, entry: Entry, verdict: Verdict, request: Request, reply: Reply, meters: Meters
+    ) -> Entry | None:
+        denial = verdict.kind in _DENIALS or verdict.kind is Kind.SERVER_ERROR
+        bounds = self.settings.denial if denial else self.settings.success
+        if any(is_subdomain(request.name_wire, zone) for zone in bounds.except_zones):
+            return None
+        entry.answers = verdict.answers
+        entry.wildcard = request.metadata.get(WILDCARD, "")
+        if verdict.kind is Kind.SERVER_ERROR:
+            entry.options = _failure_options(reply)
+        self._replace(entry, verdict)
+        evicted = self.denial if denial else self.success
+        before = evicted.evicted
+        evicted.put(entry)
+        counter = meters.denial_evictions if denial else meters.success_evictions
+        counter.value += evicted.evicted - before
+        meters.success_entries.value = len(self.success)
+        meters.denial_entries.value = len(self.denial)
+        MEMORY.value = self.budget.used
+        MEMORY_LIMIT.value = self.budget.limit
+        return entry
+
+    def _replace(self, entry: Entry, verdict: Verdict) -> None:
+        """Remove what `entry` outdates from the other store, and let it remember what is good."""
+        if not self._prefers_positive:
+            if verdict.kind in _DENIALS:
+                self.success.remove(entry.key)
+            elif verdict.kind is not Kind.SERVER_ERROR:
+                self.denial.remove(entry.key)
+        elif entry.answers:
+            self.denial.remove(entry.key)
+        elif verdict.kind not in _DENIALS and verdict.kind is not Kind.SERVER_ERROR:
+            before = self.success.get(entry.key)
+            if before is not None:
+                entry.last_good = before if before.answers else before.last_good
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.success.clear()
+        self.denial.clear()
+
+
+def _failure_options(reply: Reply) -> bytes:
+    """Return the extended errors to repeat with a kept failure (RFC 8914 section 4.14: 13)."""
+    kept = [option(code, data) for code, data in parse_options(reply.options) if code == OPTION_EDE]
+    return b"".join((*kept, ede(EDE_CACHED_ERROR)))

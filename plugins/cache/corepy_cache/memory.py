@@ -1,0 +1,144 @@
+"""One byte budget for all caches of the process: kept replies and queries that wait for one.
+
+CoreDNS bounds each cache by a number of entries and nothing else, so what a configuration may need
+is the product of its blocks, and a slow upstream lets waiting queries grow without end. Here both
+are counted in bytes against one limit. Kept replies make way for waiting queries, up to half of it;
+beyond that new misses are refused while hits go on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from corepy_cache.store import Store
+
+WAITING_SIZE: Final = 8192
+"""Bytes that a query costs while it waits for its reply: its chain, the exchange with the upstream
+and its share of the sockets' buffers.
+"""
+
+SMALLEST: Final = 4 << 20
+"""Bytes that the budget has at least when nobody says otherwise."""
+
+_LARGEST_DEFAULT: Final = 1 << 30
+_NO_LIMIT: Final = 1 << 62
+
+
+class Budget:
+    """What is used and what may be; one per process, see `process_budget`."""
+
+    def __init__(self, limit: int) -> None:
+        self.entry_bytes = 0
+        self.waiting = 0
+        """Queries that wait for a reply from below a cache."""
+        self.stores: WeakSet[Store] = WeakSet()
+        self._default = limit
+        self._wishes: dict[object, int] = {}
+        self._set(limit)
+
+    def _set(self, limit: int) -> None:
+        self.limit = limit
+        self.most_waiting = limit // 2 // WAITING_SIZE
+
+    def wish(self, owner: object, limit: int) -> None:
+        """Let `owner` ask for a limit in bytes; of several the lowest counts."""
+        self._wishes[owner] = limit
+        self._set(min(self._wishes.values()))
+        self.make_room()
+
+    def withdraw(self, owner: object) -> None:
+        """Forget what `owner` wished, if anything."""
+        self._wishes.pop(owner, None)
+        self._set(min(self._wishes.values(), default=self._default))
+
+    @property
+    def used(self) -> int:
+        """Bytes in use, waiting queries included."""
+        return self.entry_bytes + self.waiting * WAITING_SIZE
+
+    def make_room(self) -> None:
+        """Evict, from the store that holds most, until the limit is kept."""
+        while self.used > self.limit:
+            fullest = max(self.stores, key=lambda store: store.bytes, default=None)
+            if fullest is None or not fullest.evict():
+                return
+
+
+_process: Budget | None = None
+
+
+def process_budget() -> Budget:
+    """Return the budget that all caches of this process share."""
+    global _process
+    if _process is None:
+        _process = Budget(default_limit())
+    return _process
+
+
+def default_limit(root: Path = Path("/")) -> int:
+    """Return the budget in bytes for this machine: half of what is left under the cgroup's limit.
+
+    The rest is for what Python's allocator and the kernel's buffers take beside what is counted.
+    Without such a limit it is a quarter of the machine's memory, a gibibyte at most.
+    """
+    limit = cgroup_limit(root)
+    if limit is None:
+        return min(max(_memory_total(root) // 4, SMALLEST), _LARGEST_DEFAULT)
+    return max((limit - _resident(root)) // 2, SMALLEST)
+
+
+def cgroup_limit(root: Path = Path("/")) -> int | None:
+    """Return the lowest memory limit in bytes of the process's cgroup and those above it."""
+    limits = [_read_limit(file) for file in _limit_files(root)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit_files(root: Path) -> Iterable[Path]:
+    """Yield where a limit may stand, in both versions of cgroups (cgroup(7))."""
+    mount = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, name = mount, "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = mount / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        # In a container the path is the host's, and the mount is the container's own group.
+        yield base / name
+        while folder != base:
+            yield folder / name
+            folder = folder.parent
+
+
+def _read_limit(file: Path) -> int | None:
+    text = _text(file).strip()
+    if not text.isdigit() or int(text) >= _NO_LIMIT:
+        return None
+    return int(text)
+
+
+def _resident(root: Path) -> int:
+    fields = _text(root / "proc/self/statm").split()
+    return int(fields[1]) * 4096 if len(fields) > 1 else 0
+
+
+def _memory_total(root: Path) -> int:
+    for line in _text(root / "proc/meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemTotal":
+            return int(rest.split()[0]) * 1024
+    return 0
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

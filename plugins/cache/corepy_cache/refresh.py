@@ -1,0 +1,139 @@
+"""Asking again for what is kept: before it expires (prefetch), or after (serve stale, RFC 8767).
+
+Each entry has at most one attempt going on, as a task that outlives the query that began it, and
+the number of tasks is bounded. A failed attempt leaves the entry as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns import Reply
+from corepy.dns import constants as c
+from corepy.dns.response import Kind
+from corepy.plugin import plugin_logger
+from corepy_cache.keeper import back_off, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from corepy.dns import Request
+    from corepy_cache.entry import Entry
+    from corepy_cache.keeper import Keeper
+    from corepy_cache.meters import Meters
+
+MOST: Final = 1000
+"""Attempts at once for each cache; above that stale entries are served without."""
+
+_FAILED: Final = frozenset((Kind.SERVER_ERROR, Kind.OTHER_ERROR, Kind.META, Kind.UPDATE))
+_log = plugin_logger("cache")
+
+
+class Refresher:
+    """The attempts of one cache."""
+
+    def __init__(
+        self, keeper: Keeper, ask: Callable[[Request], Coroutine[Any, Any, Reply]]
+    ) -> None:
+        """`ask` runs the chain below the cache."""
+        self._ask = ask
+        self._keeper = keeper
+        self._settings = keeper.settings
+        self._tasks: set[asyncio.Task[Reply | None]] = set()
+
+    def start(self, request: Request, entry: Entry, meters: Meters) -> None:
+        """Begin to replace `entry` in the background, unless that is going on or has to wait."""
+        if entry.task is None and self._begin(request, entry, meters) is not None:
+            meters.prefetches.value += 1
+
+    async def verify(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
+        """Return a reply from below if there is one in time; None says: serve the stale one."""
+        stale = self._settings.stale
+        task = entry.task
+        if task is None:
+            task = self._begin(request, entry, meters)
+        elif stale.recheck:
+            return None
+        if task is None:
+            return None
+        await asyncio.wait((task,), timeout=stale.verify_timeout or None)
+        if not task.done() or task.cancelled():
+            return None
+        reply = task.result()
+        return None if reply is None else self._present(request, reply, meters)
+
+    def _begin(
+        self, request: Request, entry: Entry, meters: Meters
+    ) -> asyncio.Task[Reply | None] | None:
+        if request.received < entry.retry_at or len(self._tasks) >= MOST:
+            return None
+        below = request.derive(flags_set=c.FLAG_AD)
+        below.metadata = {}
+        task = entry.task = asyncio.create_task(self._attempt(below, entry, meters))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _attempt(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
+        """Ask below; return the reply if it replaces `entry`."""
+        error: str | None = None
+        try:
+            reply = await self._ask(request)
+            if self._replaces(request, reply, entry, meters):
+                return reply
+            error = reply.error
+        except Exception as problem:
+            error = str(problem)
+            _log.exception("refreshing %s %s failed", request.name, request.type)
+        finally:
+            entry.task = None
+        self._wait(entry, error)
+        return None
+
+    def _replaces(self, request: Request, reply: Reply, entry: Entry, meters: Meters) -> bool:
+        """Keep `reply` and tell whether it is news (cache.go: verifyStaleResponseWriter).
+
+        RFC 8767 section 4: only a reply that is authoritative about the name is; all others count
+        as a failure to refresh. Under prefer_positive only a positive one is.
+        """
+        if reply.tc:
+            return False
+        verdict, kept = self._keeper.keep(request, reply, meters, refresh=True)
+        if verdict is None or verdict.kind in _FAILED:
+            return False
+        if self._settings.stale.prefer_positive and not verdict.answers:
+            return False
+        if kept is not None:
+            kept.hits, kept.last_hit = entry.hits, entry.last_hit
+        return True
+
+    def _wait(self, entry: Entry, error: str | None) -> None:
+        """Let the next attempt wait: FAILURE_RECHECK, or while no upstream answers a little."""
+        seconds = self._settings.stale.recheck
+        if error is not None and self._settings.servfail:
+            entry.failures += 1
+            seconds = max(seconds, min(self._settings.servfail, back_off(entry.failures)))
+        if seconds:
+            entry.retry_at = self._keeper.clock() + seconds
+
+    def _present(self, request: Request, reply: Reply, meters: Meters) -> Reply:
+        """Return the news for this client: one attempt may have many that wait for it."""
+        key = key_of(request)
+        now = self._keeper.clock()
+        for store in (self._keeper.denial, self._keeper.success):
+            entry = store.get(key)
+            if entry is not None and entry.left(now) > 0:
+                return entry.reply(request, entry.left(now))
+        wire, end = reply.wire, request.question_end
+        wire = b"".join((wire[:12], request.wire[12:end], wire[end:]))
+        if wire[3] & c.FLAG_AD and not (request.do or request.ad):
+            wire = b"".join((wire[:3], bytes((wire[3] & ~c.FLAG_AD,)), wire[4:]))
+        return Reply(wire, options=reply.options)
+
+    async def stop(self) -> None:
+        """Give up all attempts."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,109 @@
+"""Many entries, by key, up to a capacity; the least useful one goes first.
+
+Who is evicted is decided by CLOCK (second chance): entries stand in a queue in the order they came;
+the front one goes if nobody asked for it since it stood there last, else it goes to the back once
+more. It costs one assignment on a hit and no lock, keeps popular names through a flood of names
+that are asked for once, and needs a queue slot for each entry. CoreDNS evicts at random from one of
+256 shards, and so may evict long before it is full.
+
+Invariant: every key of the table is in the queue. The queue may hold keys that were removed since;
+they are dropped when they come to the front, or all at once when they are too many.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corepy_cache.entry import Entry
+    from corepy_cache.memory import Budget
+
+_SLACK: Final = 64
+
+
+class Store:
+    """Entries of one kind of one cache. `get` is the table's own method, for speed."""
+
+    __slots__ = (
+        "__weakref__",
+        "_budget",
+        "_entries",
+        "_queue",
+        "bytes",
+        "capacity",
+        "evicted",
+        "get",
+    )
+
+    def __init__(self, capacity: int, budget: Budget) -> None:
+        self.capacity = capacity
+        self.bytes = 0
+        self.evicted = 0
+        """How many had to go, since the store was made."""
+        self._budget = budget
+        self._entries: dict[bytes, Entry] = {}
+        self._queue: deque[bytes] = deque()
+        self.get = self._entries.get
+        budget.stores.add(self)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def put(self, entry: Entry) -> None:
+        """Keep `entry`, in place of one with the same key; others may be evicted for it."""
+        old = self._entries.get(entry.key)
+        if old is not None:
+            self._account(entry.size - old.size)
+            entry.used = old.used
+            entry.key = old.key  # the queue has this one: hold it once
+        else:
+            if len(self._entries) >= self.capacity:
+                self.evict()
+            self._account(entry.size)
+            self._queue.append(entry.key)
+        self._entries[entry.key] = entry
+        self._budget.make_room()
+
+    def remove(self, key: bytes) -> bool:
+        """Forget an entry; tell whether it was there."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return False
+        self._account(-entry.size)
+        if len(self._queue) > 2 * len(self._entries) + _SLACK:
+            self._queue = deque(key for key in self._queue if key in self._entries)
+        return True
+
+    def evict(self) -> bool:
+        """Make the least useful entry go; False if there is none."""
+        queue, entries = self._queue, self._entries
+        while queue:
+            key = queue.popleft()
+            entry = entries.get(key)
+            if entry is None:
+                continue
+            if entry.used:
+                entry.used = False
+                queue.append(key)
+                continue
+            del entries[key]
+            self._account(-entry.size)
+            self.evicted += 1
+            return True
+        return False
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._account(-self.bytes)
+        self._entries.clear()
+        self._queue.clear()
+
+    def _account(self, difference: int) -> None:
+        self.bytes += difference
+        self._budget.entry_bytes += difference

@@ -1,0 +1,169 @@
+"""What a reply is worth: whether it may be kept, as what, and for how long.
+
+After CoreDNS's plugin/cache/cache.go (cacheResponseType, key, answersQuestion); where we differ is
+said at the place. Pure functions over wire bytes that raise `FormError` for what cannot be read.
+The usual reply, whose records all answer the question themselves, takes one short loop.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.response import Kind, minimal_ttl, typify
+from corepy.dns.wire import ANSWER, read_name, soa_negative_ttl, walk
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+
+_unpack_record = Struct("!HHIH").unpack_from
+_QNAME_POINTER: Final = b"\xc0\x0c"
+_TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
+_CHASED: Final = frozenset((c.TYPE_CNAME, c.TYPE_ANY))
+
+Record = tuple[bytes, int, int, int]
+"""(owner in lower case, type, class, rdata offset)."""
+
+
+class Verdict:
+    """What `judge` found; `ttl` is what the records say in seconds, before any bounds."""
+
+    __slots__ = ("answers", "keep", "kind", "ttl")
+
+    def __init__(self, kind: Kind, ttl: int, answers: bool, keep: bool) -> None:
+        self.kind = kind
+        self.ttl = ttl
+        self.answers = answers
+        """It holds what was asked for (a usable positive reply)."""
+        self.keep = keep
+
+
+def matches(reply: Reply, request: Request) -> bool:
+    """Tell whether the message is a reply to this question and no other.
+
+    RFC 5452 section 9.1; CoreDNS: request.Request.Match.
+    """
+    wire, end = reply.wire, request.question_end
+    if len(wire) < end or not wire[2] & 0x80 or wire[4:6] != b"\0\1":
+        return False
+    if wire[12:end] == request.wire[12:end]:
+        return True
+    name_end = end - 4
+    return (
+        wire[12:name_end].lower() == request.name_wire
+        and wire[name_end:end] == request.wire[name_end:end]
+    )
+
+
+def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
+    """Return what may be done with a reply that `matches`; raises FormError.
+
+    `wall_clock` is given when the client set DO: a reply with a signature that is not valid then is
+    not kept (plugin/pkg/response/typify.go).
+    """
+    wire = reply.wire
+    if wire[3] & 15 == c.NOERROR and reply.ancount and wall_clock is None:
+        kind = _kind_of_answer(reply, request)
+    else:
+        kind = typify(reply, wall_clock)
+    answers = False
+    if kind is Kind.NO_ERROR and reply.ancount:
+        answers = _answers(wire, request)
+        if not answers:
+            kind, keep = _without_answer(wire)
+            return Verdict(kind, minimal_ttl(reply, kind), False, keep and not reply.tc)
+    keep = not reply.tc and kind not in (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
+    if keep and kind is Kind.NAME_ERROR:
+        # RFC 2308 section 5: without SOA nothing says for how long the name is missing.
+        keep = soa_negative_ttl(wire) is not None
+    return Verdict(kind, minimal_ttl(reply, kind), answers, keep)
+
+
+def _kind_of_answer(reply: Reply, request: Request) -> Kind:
+    """Do what typify does with an answer section that came with NOERROR and is taken as it is."""
+    if reply.extended_rcode or reply.wire[2] & 0x78 or request.qtype in _TRANSFERS:
+        return typify(reply)
+    return Kind.NO_ERROR
+
+
+def _without_answer(wire: bytes) -> tuple[Kind, bool]:
+    """Return the kind of a NOERROR reply whose answer section does not reach what was asked for.
+
+    With SOA it is a NODATA behind an alias (RFC 2308 section 2.2). Without, it is a chain that an
+    upstream did not finish, which must not be repeated to others.
+    """
+    if soa_negative_ttl(wire) is not None:
+        return Kind.NO_DATA, True
+    return Kind.NO_ERROR, False
+
+
+def _answers(wire: bytes, request: Request) -> bool:
+    """Tell whether the type asked for is there, at the end of the alias chain from the name.
+
+    RFC 1034 section 3.6.2. A chain that forks (RFC 2181 section 10.1) or loops has no end.
+    """
+    qtype, qclass = request.qtype, request.qclass
+    if qtype not in _CHASED and _all_at_the_name(wire, request):
+        return True
+    records = _answer_records(wire)
+    if qtype == c.TYPE_ANY:
+        return any(r[0] == request.name_wire and _in_class(r, qclass) for r in records)
+    aliases = _aliases(wire, records, qclass)
+    if aliases is None:
+        return False
+    if qtype == c.TYPE_CNAME:
+        return request.name_wire in aliases
+    end = _end_of_chain(request.name_wire, aliases)
+    return any(r[1] == qtype and r[0] == end and _in_class(r, qclass) for r in records)
+
+
+def _all_at_the_name(wire: bytes, request: Request) -> bool:
+    """Tell whether each answer record is of the name, type and class asked for, by its first bytes
+    alone: compressed the usual way, as everybody compresses it.
+    """
+    at = request.question_end
+    qtype, qclass = request.qtype, request.qclass
+    end = len(wire) - 12
+    for _ in range(wire[6] << 8 | wire[7]):
+        if at > end or wire[at : at + 2] != _QNAME_POINTER:
+            return False
+        rtype, rclass, _, rdlength = _unpack_record(wire, at + 2)
+        if rtype != qtype or rclass != qclass:
+            return False
+        at += 12 + rdlength
+    return True
+
+
+def _answer_records(wire: bytes) -> list[Record]:
+    records = []
+    for section, rtype, rclass, _, rdata, _, owner, _ in walk(wire):
+        if section != ANSWER:
+            break
+        records.append((read_name(wire, owner)[0].lower(), rtype, rclass, rdata))
+    return records
+
+
+def _in_class(record: Record, qclass: int) -> bool:
+    return qclass in (record[2], c.CLASS_ANY)
+
+
+def _aliases(wire: bytes, records: list[Record], qclass: int) -> dict[bytes, bytes] | None:
+    """Return where each CNAME leads; None if one owner has two different ones."""
+    aliases: dict[bytes, bytes] = {}
+    for record in records:
+        if record[1] == c.TYPE_CNAME and _in_class(record, qclass):
+            target = read_name(wire, record[3])[0].lower()
+            if aliases.setdefault(record[0], target) != target:
+                return None
+    return aliases
+
+
+def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:
+    """Return the name that aliases lead to, None if they go round in a circle."""
+    for _ in range(len(aliases) + 1):
+        target = aliases.get(name)
+        if target is None:
+            return name
+        name = target
+    return None
