@@ -1,0 +1,101 @@
+"""The command `python -m benchmarks`: measure, print the tables, and write them into the documentation if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks.ask import AnswerError
+from benchmarks.cases import CASES
+from benchmarks.load import LoadError
+from benchmarks.machine import describe
+from benchmarks.report import tables, write_docs
+from benchmarks.results import Results
+from benchmarks.runner import Plan, Runner
+from benchmarks.running import StartError
+from benchmarks.servers import NODE_CACHE, all_servers
+
+SHORT = Plan(rounds=3, seconds=0.5, latency_rounds=1, starts=3)
+FULL = Plan(rounds=9, seconds=3, latency_rounds=3, starts=7)
+FOOTPRINT = "footprint"
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark and return the exit code: 1 if a server did not start or answered wrongly."""
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so ends the servers
+    plan = _plan(arguments)
+    servers = [one for one in all_servers() if one.name in arguments.servers]
+    results = Results()
+    try:
+        with Runner(servers, plan, _say) as runner:
+            if FOOTPRINT in arguments.cases:
+                results.footprints = runner.footprints()
+            results.cases = [runner.case(case) for case in CASES if case.key in arguments.cases]
+    except (AnswerError, LoadError, StartError) as error:
+        _say(f"benchmarks: {error}")
+        return 1
+    machine = describe(servers, plan)
+    print(machine + "\n\n" + tables(results))
+    if arguments.write_docs:
+        write_docs(DOCS, machine, results)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    cases = [FOOTPRINT, *(case.key for case in CASES)]
+    servers = [server.name for server in all_servers()]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure corepy side by side with other DNS servers on loopback.",
+        epilog=f"The environment variable {NODE_CACHE} names a node-cache binary to include.",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--short", action="store_true", help="two minutes, rough figures (the default)"
+    )
+    form.add_argument(
+        "--full", action="store_true", help="a quarter of an hour or more, figures to publish"
+    )
+    parser.add_argument("--rounds", type=int, help="rounds for every server and case")
+    parser.add_argument("--seconds", type=float, help="seconds of a round")
+    for flag, known in (("--cases", cases), ("--servers", servers)):
+        parser.add_argument(
+            flag,
+            type=lambda text, known=known: _chosen(text, known),
+            default=known,
+            metavar="A,B",
+            help=f"only these of {', '.join(known)}",
+        )
+    parser.add_argument(
+        "--write-docs", action="store_true", help="put tables and plots into docs/benchmarks.md"
+    )
+    return parser
+
+
+def _chosen(text: str, known: list[str]) -> list[str]:
+    chosen = text.split(",")
+    if unknown := set(chosen).difference(known):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {known}")
+    return chosen
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    form = FULL if arguments.full else SHORT
+    return Plan(
+        rounds=arguments.rounds or form.rounds,
+        seconds=arguments.seconds or form.seconds,
+        latency_rounds=form.latency_rounds,
+        starts=form.starts,
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The cases: what is asked, how the servers are set for it, and the ratios that corepy wants to reach.
+
+Goals are ratios of CPU per query, corepy's divided by the peer's; they are shown beside the measured ones, never asserted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from benchmarks.servers import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TEN_LISTENERS = tuple(f"127.0.0.{number}" for number in range(1, 11))
+MANY = 100_000
+LARGE_CACHE = (
+    200_000  # CoreDNS splits its capacity among 256 shards: leave room, or unlucky ones evict
+)
+
+
+class Names(Enum):
+    """Which names are asked."""
+
+    HOT = "hot"
+    MANY = "many"
+    NEW = "new"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the comparison."""
+
+    key: str
+    title: str
+    names: Names = Names.HOT
+    tcp: bool = False
+    addresses: tuple[str, ...] = Setting.addresses
+    cache_size: int = Setting.cache_size
+    log: bool = False
+    upstream_tcp: bool = False
+    packet_cache: bool = True
+    goals: Mapping[str, float] = field(default_factory=dict)
+
+    def setting(self, port: int, upstream: int) -> Setting:
+        """Return the configuration that the case needs."""
+        return Setting(
+            port=port,
+            upstream=upstream,
+            addresses=self.addresses,
+            cache_size=self.cache_size,
+            log=self.log,
+            upstream_tcp=self.upstream_tcp,
+            packet_cache=self.packet_cache,
+        )
+
+
+CASES = (
+    Case("hot", "hot names", goals={"unbound": 1.05, "node-cache": 0.18}),
+    Case("ordinary", "ordinary-way hits", packet_cache=False, goals={"node-cache": 0.6}),
+    Case("miss-udp", "misses over UDP", Names.NEW, goals={"unbound": 1.0, "node-cache": 0.5}),
+    Case(
+        "miss-tcp",
+        "misses over TCP",
+        Names.NEW,
+        upstream_tcp=True,
+        goals={"unbound": 1.2, "node-cache": 0.45},
+    ),
+    Case("log", "log on, hot names", log=True, goals={"node-cache": 0.45}),
+    Case("listeners", "10 listeners, hot names", addresses=TEN_LISTENERS),
+    Case(
+        "many",
+        "100k cached names, uniform",
+        Names.MANY,
+        cache_size=LARGE_CACHE,
+        goals={"unbound": 1.5, "node-cache": 0.5},
+    ),
+    Case("tcp", "TCP clients, hot names", tcp=True),
+)

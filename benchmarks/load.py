@@ -1,0 +1,141 @@
+"""Load by dnsperf: files of questions, runs, and what dnsperf says of them.
+
+One dnsperf per server address, all on one core. Rounds go as fast as dnsperf can; latencies are taken in runs of their own at a fixed
+rate, where dnsperf prints every answer (-v): printing costs the load generator too much at its highest rate.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+CLIENTS = 10
+OUTSTANDING = 100
+TIMEOUT = 2  # seconds until dnsperf counts a query as lost
+
+_COUNTS = re.compile(r"Queries (sent|completed|lost): +(\d+)")
+_CODES = re.compile(r"(\w+) (\d+) \(")
+_RUN_TIME = re.compile(r"Run time \(s\): +([\d.]+)")
+_LATENCY = re.compile(r"Average Latency \(s\): +([\d.]+)")
+
+
+class LoadError(Exception):
+    """dnsperf did not run to its end."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What dnsperf saw: counts of queries, seconds, and each answer's latency if it printed them."""
+
+    sent: int
+    completed: int
+    lost: int
+    failed: int
+    seconds: float
+    mean_latency: float
+    latencies: Sequence[float] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run: who is asked what, how (`rate` in queries a second, None for as fast as it goes)."""
+
+    addresses: Sequence[str]
+    port: int
+    questions: Path
+    core: int
+    seconds: float | None = None
+    tcp: bool = False
+    once: bool = False
+    rate: int | None = None
+
+
+def pinned(command: Sequence[str], core: int) -> list[str]:
+    """Return `command` bound to one core."""
+    return ["taskset", "-c", str(core), *command]
+
+
+def write_questions(path: Path, names: Iterable[str]) -> Path:
+    """Write an input file for dnsperf that asks each name for its IPv4 address."""
+    with path.open("w") as file:
+        file.writelines(f"{name} A\n" for name in names)
+    return path
+
+
+def run(load: Load) -> Outcome:
+    """Run the load to its end; raises `LoadError`."""
+    processes = [
+        subprocess.Popen(
+            _command(load, address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for address in load.addresses
+    ]
+    outcomes = []
+    for process in processes:
+        output, errors = process.communicate()
+        if process.returncode:
+            raise LoadError(f"dnsperf: {errors.strip() or output.strip()}")
+        outcomes.append(parse(output))
+    return combine(outcomes)
+
+
+def _command(load: Load, address: str) -> list[str]:
+    count = len(load.addresses)
+    command = ["dnsperf", "-s", address, "-p", str(load.port), "-d", str(load.questions)]
+    command += ["-m", "tcp" if load.tcp else "udp", "-t", str(TIMEOUT), "-T", "1"]
+    command += ["-c", str(max(1, CLIENTS // count)), "-q", str(max(1, OUTSTANDING // count))]
+    if load.seconds is not None:
+        command += ["-l", str(load.seconds)]
+    if load.once:
+        command += ["-n", "1"]
+    if load.rate is not None:
+        command += ["-v", "-Q", str(max(1, load.rate // count))]
+    return pinned(command, load.core)
+
+
+def parse(output: str) -> Outcome:
+    """Read dnsperf's report; raises `LoadError` if it is not one."""
+    answers, _, report = output.partition(
+        "\nStatistics:\n"
+    )  # TCP has "Connection Statistics:" below
+    counts = {key: int(value) for key, value in _COUNTS.findall(report)}
+    run_time = _RUN_TIME.search(report)
+    if run_time is None or counts.keys() != {"sent", "completed", "lost"}:
+        raise LoadError(f"dnsperf printed no statistics: {output[-500:]}")
+    codes = report.partition("Response codes:")[2].partition("\n")[0]
+    right = sum(int(count) for code, count in _CODES.findall(codes) if code == "NOERROR")
+    latency = _LATENCY.search(report)
+    return Outcome(
+        **counts,
+        failed=counts["completed"] - right,
+        seconds=float(run_time[1]),
+        mean_latency=float(latency[1]) if latency else 0.0,
+        latencies=parse_answers(answers),
+    )
+
+
+def parse_answers(text: str) -> list[float]:
+    """Return the latencies in seconds from the lines of `dnsperf -v`: "> RCODE NAME TYPE SECONDS", timeouts have none."""
+    lines = (line.split() for line in text.splitlines() if line.startswith("> "))
+    return [float(fields[4]) for fields in lines if len(fields) == 5]
+
+
+def combine(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return runs that went on side by side as one."""
+    completed = sum(outcome.completed for outcome in outcomes)
+    weighted = sum(outcome.mean_latency * outcome.completed for outcome in outcomes)
+    return Outcome(
+        sent=sum(outcome.sent for outcome in outcomes),
+        completed=completed,
+        lost=sum(outcome.lost for outcome in outcomes),
+        failed=sum(outcome.failed for outcome in outcomes),
+        seconds=max(outcome.seconds for outcome in outcomes),
+        mean_latency=weighted / completed if completed else 0.0,
+        latencies=[latency for outcome in outcomes for latency in outcome.latencies],
+    )

@@ -1,0 +1,40 @@
+"""What the figures were taken on: processor, kernel, interpreter and versions. No names of hosts or people."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.runner import Plan
+    from benchmarks.servers import Server
+
+
+def describe(servers: Sequence[Server], plan: Plan) -> str:
+    """Return a Markdown list of everything that the figures depend on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{server.name} {server.version()}" for server in servers)
+    lines = [
+        f"processor: {cpu_model(Path('/proc/cpuinfo').read_text())},"
+        f" {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB memory",
+        f"system: {platform.system()} {platform.release().partition('-')[0]}, {platform.machine()}",
+        f"interpreter: {platform.python_implementation()} {platform.python_version()}",
+        f"servers: {versions}",
+        f"measured: {time.strftime('%Y-%m-%d', time.gmtime())}, {plan}",
+        f"load average of the minute at the end: {os.getloadavg()[0]:.1f}",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """Return the processor's name from /proc/cpuinfo, or the architecture where it has none."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.machine()

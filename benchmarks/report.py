@@ -1,0 +1,172 @@
+"""Results as Markdown: tables for the terminal, and the same between markers of `docs/benchmarks.md`.
+
+The page is written by hand around the markers; nothing outside of them is touched.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from benchmarks.results import CaseResult, Results, Track
+
+SUBJECT = "corepy"
+NOTHING = "–"
+_MARK = "<!-- {} of {}: written by python -m benchmarks -->"
+
+
+class MarkerError(Exception):
+    """The page lacks a marker that the tool writes between."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, figures to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def tables(results: Results) -> str:
+    """Return all tables of a run, each below its heading."""
+    parts: list[str] = []
+    if results.cases:
+        parts += ["### CPU time per query (microseconds)", cpu_table(results.cases)]
+        parts += ["### Answers per second", rate_table(results.cases)]
+        if any(SUBJECT in result.tracks for result in results.cases):
+            parts += ["### CPU time per query, corepy's divided by the other's"]
+            parts += [ratio_table(results.cases)]
+        for result in results.cases:
+            parts += [f"### {result.case.title.capitalize()}", case_table(result)]
+            parts += [f"{name}: {reason}." for name, reason in result.unfit.items()]
+    if results.footprints:
+        parts += ["### Start and memory", footprint_table(results)]
+    return "\n\n".join(parts)
+
+
+def server_names(cases: Iterable[CaseResult]) -> list[str]:
+    """Return the names of all servers of these cases, in their order."""
+    return list(dict.fromkeys(name for result in cases for name in result.tracks))
+
+
+def cpu_table(cases: Sequence[CaseResult]) -> str:
+    """Return medians with the lowest and highest round, a row a case and a column a server."""
+
+    def cell(track: Track) -> str:
+        low, middle, high = track.cpu_us()
+        return f"{middle:.1f} ({low:.1f}–{high:.1f})"
+
+    return _by_server(cases, cell)
+
+
+def rate_table(cases: Sequence[CaseResult]) -> str:
+    """Return the medians of the answers per second in thousands."""
+    return _by_server(cases, lambda track: f"{track.rate() / 1000:.1f} k")
+
+
+def _by_server(cases: Sequence[CaseResult], cell) -> str:
+    names = server_names(cases)
+    rows = [
+        [
+            result.case.title,
+            *(cell(result.tracks[name]) if name in result.tracks else NOTHING for name in names),
+        ]
+        for result in cases
+    ]
+    return table(["case", *names], rows)
+
+
+def ratio_table(cases: Sequence[CaseResult]) -> str:
+    """Return the ratios of the subject to every other server, with the goal where there is one."""
+    peers = [name for name in server_names(cases) if name != SUBJECT]
+    rows = [[result.case.title, *(_ratio(result, peer) for peer in peers)] for result in cases]
+    return table(["case", *peers], rows)
+
+
+def _ratio(result: CaseResult, peer: str) -> str:
+    ratio = result.ratio(SUBJECT, peer)
+    if ratio is None:
+        return NOTHING
+    text = f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
+    goal = result.case.goals.get(peer)
+    if goal is None:
+        return text
+    return f"{text}, goal {goal:g} {'reached' if ratio.median <= goal else '**missed**'}"
+
+
+def case_table(result: CaseResult) -> str:
+    """Return everything that was measured in one case."""
+    head = ["server", "CPU us", "answers/s", "lost", "failed", "mean at full rate"]
+    head += ["at rate", "mean", "p99", "p99.9", "lost", "PSS"]
+    rows = [[name, *_track_cells(track)] for name, track in result.tracks.items()]
+    return table(head, rows)
+
+
+def _track_cells(track: Track) -> list[str]:
+    cells = [
+        f"{track.cpu_us().median:.1f}",
+        f"{track.rate():,.0f}",
+        f"{track.lost_share():.3%}",
+        f"{track.failed_share():.3%}",
+        _time(track.mean_latency()),
+    ]
+    if track.latencies:
+        cells += [
+            f"{track.latencies[0].rate:,}",
+            _time(median(one.mean for one in track.latencies)),
+            _time(median(one.p99 for one in track.latencies)),
+            _time(median(one.p999 for one in track.latencies)),
+            str(sum(one.lost for one in track.latencies)),
+        ]
+    else:
+        cells += [NOTHING] * 5
+    return [*cells, _memory(track.pss_kib)]
+
+
+def footprint_table(results: Results) -> str:
+    """Return what the servers cost at start and in memory."""
+    rows = [
+        [
+            name,
+            _time(median(one.first_answers)),
+            _memory(one.empty_kib),
+            _memory(one.filled_kib),
+        ]
+        for name, one in results.footprints.items()
+    ]
+    return table(["server", "first answer after", "PSS, empty", "PSS, 10,000 names"], rows)
+
+
+def _time(seconds: float) -> str:
+    micro = seconds * 1e6
+    return f"{micro:.0f} us" if micro < 1000 else f"{micro / 1000:.1f} ms"
+
+
+def _memory(kib: int) -> str:
+    return f"{kib / 1024:.1f} MiB"
+
+
+def write_docs(folder: Path, machine: str, results: Results) -> None:
+    """Write tables and plots into the documentation in `folder`; raises `MarkerError`."""
+    from benchmarks.plots import draw  # matplotlib takes a second
+
+    page = folder / "benchmarks.md"
+    text = between_markers(page.read_text(), "machine", machine)
+    text = between_markers(text, "tables", tables(results))
+    images = folder / "img"
+    images.mkdir(exist_ok=True)
+    plots = draw(results, images)
+    shown = "\n\n".join(f"![{title}](img/{name})" for name, title in plots.items())
+    page.write_text(between_markers(text, "plots", shown))
+
+
+def between_markers(text: str, name: str, content: str) -> str:
+    """Return `text` with what is between the markers of `name` replaced; raises `MarkerError`."""
+    begin, end = _MARK.format("begin", name), _MARK.format("end", name)
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise MarkerError(f"the page has no {begin} ... {end}")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

@@ -1,0 +1,225 @@
+"""The measurement: all servers of a case run at once, and take turns under load (ABCDE ABCDE ...).
+
+Servers share one core, load generator and upstream the other. An idle server costs next to nothing, so the one under
+load has its core alone; the machine's slow moments hit all servers alike, as rounds are short and interleaved.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.ask import free_port
+from benchmarks.cases import MANY, Case, Names
+from benchmarks.load import Load, run, write_questions
+from benchmarks.results import CaseResult, Footprint, Round, Track, latency
+from benchmarks.running import StartError, running
+from benchmarks.servers import Setting
+from benchmarks.upstream import HOT, cached_name, hot_name, new_name, upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from benchmarks.load import Outcome
+    from benchmarks.running import Running
+    from benchmarks.servers import Server
+
+REFERENCE = "unbound"  # half of its highest rate is what latency is taken at
+HEADROOM = 1.25  # a server that cannot do this much more than that gets half of its own highest
+NEW_RATE = 100_000  # new names prepared for each second: more than any server resolves
+UNIFORM = 400_000  # questions drawn from the big set, repeated when used up
+FOOTPRINT_NAMES = 10_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure; `latency_rounds` may be 0, `seconds` are those of a round."""
+
+    rounds: int
+    seconds: float
+    latency_rounds: int
+    starts: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rounds} rounds of {self.seconds:g} s a server and case,"
+            f" {self.latency_rounds} more for latency, {self.starts} starts"
+        )
+
+
+class Runner:
+    """One run: an upstream, a temporary folder, the cores. Use as a context manager."""
+
+    def __init__(self, servers: Sequence[Server], plan: Plan, say: Callable[[str], None]) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        self.server_core, self.load_core = cores[0], cores[1 % len(cores)]
+        self._servers = servers
+        self._plan = plan
+        self._say = say
+        self._stack = ExitStack()
+        self._generation = 0
+
+    def __enter__(self) -> Runner:
+        with ExitStack() as stack:
+            folder = tempfile.TemporaryDirectory(prefix="corepy-bench-")
+            self._folder = Path(stack.enter_context(folder))
+            self._upstream = stack.enter_context(
+                upstream(self._folder / "upstream", self.load_core)
+            )
+            self._stack = stack.pop_all()
+        self._hot = self._questions("hot", map(hot_name, range(HOT)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def footprints(self) -> dict[str, Footprint]:
+        """Start every server a few times, and see what it costs empty and with many names cached."""
+        self._say("footprint: starts and memory")
+        names = self._questions("footprint", map(cached_name, range(FOOTPRINT_NAMES)))
+        seen: dict[str, list[tuple[float, int, int]]] = {one.name: [] for one in self._servers}
+        for start in range(self._plan.starts):
+            for server in self._servers:
+                setting = Setting(free_port(), self._upstream, cache_size=2 * FOOTPRINT_NAMES)
+                with self._start(server, setting, f"start-{start}") as one:
+                    empty = one.pss_kib()
+                    self._load(one, names, once=True)
+                    seen[server.name].append((one.first_answer, empty, one.pss_kib()))
+        return {name: _footprint(values) for name, values in seen.items()}
+
+    def case(self, case: Case) -> CaseResult:
+        """Measure one case."""
+        self._say(f"{case.key}: {case.title}")
+        result = CaseResult(case)
+        with ExitStack() as stack:
+            group = []
+            for server in self._servers:
+                setting = case.setting(free_port(), self._upstream)
+                if reason := server.unfit(setting):
+                    result.unfit[server.name] = reason
+                    continue
+                group.append(stack.enter_context(self._start(server, setting, case.key)))
+                result.tracks[server.name] = Track()
+            self._warm(case, group)
+            self._rounds(case, group, result)
+            self._latencies(case, group, result)
+            for one in group:
+                result.tracks[one.server.name].pss_kib = one.pss_kib()
+        return result
+
+    def _start(
+        self, server: Server, setting: Setting, label: str
+    ) -> AbstractContextManager[Running]:
+        folder = self._folder / f"{label}-{server.name}"
+        return running(server, setting, folder, self.server_core)
+
+    def _questions(self, name: str, names: Iterable[str]) -> Path:
+        return write_questions(self._folder / f"{name}.questions", names)
+
+    def _warm(self, case: Case, group: Sequence[Running]) -> None:
+        """Have every server see every name that it is to have in its cache."""
+        if case.names is Names.NEW:
+            return
+        names = self._hot
+        if case.names is Names.MANY:
+            names = self._questions("many", map(cached_name, range(MANY)))
+        for one in group:
+            self._load(one, names, once=True)
+
+    def _round_questions(self, case: Case) -> Path:
+        if case.names is Names.NEW:
+            self._generation += 1
+            count = int(NEW_RATE * self._plan.seconds)
+            new = (new_name(self._generation, number) for number in range(count))
+            return self._questions("new", new)
+        if case.names is Names.MANY:
+            drawn = random.Random(self._generation).choices(range(MANY), k=UNIFORM)
+            return self._questions("drawn", map(cached_name, drawn))
+        return self._hot
+
+    def _rounds(self, case: Case, group: Sequence[Running], result: CaseResult) -> None:
+        for _ in range(self._plan.rounds):
+            questions = self._round_questions(case)
+            for one in group:
+                result.tracks[one.server.name].rounds.append(self._round(case, one, questions))
+
+    def _round(self, case: Case, one: Running, questions: Path) -> Round:
+        before = one.cpu_seconds()
+        outcome = self._load(
+            one, questions, seconds=self._plan.seconds, tcp=case.tcp, once=case.names is Names.NEW
+        )
+        used = one.cpu_seconds() - before
+        if not outcome.completed:
+            raise StartError(f"{one.server.name}: no answer in a round of {case.key}")
+        one.forget_log()
+        return Round(
+            sent=outcome.sent,
+            completed=outcome.completed,
+            lost=outcome.lost,
+            failed=outcome.failed,
+            seconds=outcome.seconds,
+            cpu_seconds=used,
+            mean_latency=outcome.mean_latency,
+        )
+
+    def _latencies(self, case: Case, group: Sequence[Running], result: CaseResult) -> None:
+        rates = latency_rates({name: track.rate() for name, track in result.tracks.items()})
+        for _ in range(self._plan.latency_rounds):
+            questions = self._round_questions(case)
+            for one in group:
+                rate = rates[one.server.name]
+                outcome = self._load(
+                    one,
+                    questions,
+                    seconds=self._plan.seconds,
+                    tcp=case.tcp,
+                    once=case.names is Names.NEW,
+                    rate=rate,
+                )
+                one.forget_log()
+                result.tracks[one.server.name].latencies.append(
+                    latency(rate, outcome.latencies, outcome.lost)
+                )
+
+    def _load(
+        self,
+        one: Running,
+        questions: Path,
+        *,
+        seconds: float | None = None,
+        tcp: bool = False,
+        once: bool = False,
+        rate: int | None = None,
+    ) -> Outcome:
+        return run(
+            Load(
+                addresses=one.setting.addresses,
+                port=one.setting.port,
+                questions=questions,
+                core=self.load_core,
+                seconds=seconds,
+                tcp=tcp,
+                once=once,
+                rate=rate,
+            )
+        )
+
+
+def latency_rates(highest: dict[str, float]) -> dict[str, int]:
+    """Return the rate to take each server's latency at: half of the reference's highest, or of its own if it is too slow."""
+    common = highest.get(REFERENCE, max(highest.values(), default=0.0)) / 2
+    return {
+        name: int(common if own >= common * HEADROOM else own / 2) for name, own in highest.items()
+    }
+
+
+def _footprint(values: Sequence[tuple[float, int, int]]) -> Footprint:
+    first_answers, empty, filled = zip(*values, strict=True)
+    return Footprint(first_answers, int(median(empty)), int(median(filled)))

@@ -1,0 +1,101 @@
+"""A server as a process: started on its core, verified, measured under load, and gone at the end with all its children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks import procfs
+from benchmarks.ask import AnswerError, verify, wait_for_answer
+from benchmarks.load import pinned
+from benchmarks.upstream import expected_address, hot_name, new_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.servers import Server, Setting
+
+STOP_LIMIT = 5.0  # seconds from SIGTERM to SIGKILL
+LOG_SHOWN = 2000  # characters of a failed server's output
+
+
+class StartError(Exception):
+    """A server did not start, or answered wrongly."""
+
+
+@dataclass
+class Running:
+    """A server that answers. `first_answer`: seconds from its start until then."""
+
+    server: Server
+    setting: Setting
+    pid: int
+    log: Path
+    first_answer: float
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU seconds used so far."""
+        return procfs.cpu_seconds(self.pid)
+
+    def pss_kib(self) -> int:
+        """Return the memory in KiB."""
+        return procfs.pss_kib(self.pid)
+
+    def forget_log(self) -> None:
+        """Empty the file that takes the server's output, which is opened for appending."""
+        os.truncate(self.log, 0)
+
+
+@contextmanager
+def running(server: Server, setting: Setting, folder: Path, core: int) -> Iterator[Running]:
+    """Run `server` on `core` while the context lasts; `folder` is made for it. Raises `StartError`."""
+    folder.mkdir(parents=True)
+    launch = server.configure(setting, folder)
+    log = folder / "log"
+    started = time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            pinned(launch.command, core),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | launch.environment,
+            start_new_session=True,
+        )
+    try:
+        try:
+            name = hot_name(0)
+            wait_for_answer(
+                setting.addresses[0], setting.port, name, expected_address(name), process
+            )
+            first_answer = time.monotonic() - started
+            _verify(setting)
+        except AnswerError as error:
+            shown = log.read_text(errors="replace")[-LOG_SHOWN:]
+            raise StartError(f"{server.name}: {error}\n{shown}") from error
+        yield Running(server, setting, process.pid, log, first_answer)
+    finally:
+        _stop(process)
+
+
+def _verify(setting: Setting) -> None:
+    """Ask every listener for something known and something that a wildcard answers."""
+    for number, address in enumerate(setting.addresses):
+        for name in (hot_name(number + 1), new_name(0, number)):
+            verify(address, setting.port, name, expected_address(name))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process gracefully if it wants, and its whole session in any case."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_LIMIT)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

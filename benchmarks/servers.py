@@ -1,0 +1,263 @@
+"""The servers that are compared: for each, its configuration for a `Setting` and its command.
+
+A new peer is one class here and its name in `PEERS`. Every server gets one thread where it can be told so, the same cache size,
+no validation, and nothing to do besides answering; what cannot be had alike is said in `docs/benchmarks.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from benchmarks.ask import free_port
+from benchmarks.upstream import ADDRESS
+
+NODE_CACHE = "COREPY_BENCH_NODE_CACHE"
+PACKET_CACHE = "COREPY_PACKET_CACHE"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a case asks of a server's configuration."""
+
+    port: int
+    upstream: int
+    addresses: tuple[str, ...] = (ADDRESS,)
+    cache_size: int = 10_000
+    log: bool = False
+    upstream_tcp: bool = False
+    packet_cache: bool = True
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a configured server."""
+
+    command: list[str]
+    environment: dict[str, str]
+
+
+class Server(ABC):
+    """One of the servers; subclasses say how it is configured and started."""
+
+    name: str
+    program: str
+    version_flag = "--version"
+
+    def version(self) -> str:
+        """Return the version that the program itself names."""
+        done = subprocess.run(
+            [self.program, self.version_flag], capture_output=True, text=True, check=False
+        )
+        return parse_version(done.stdout + done.stderr)
+
+    def unfit(self, setting: Setting) -> str | None:
+        """Return why the server has no such case, or None if it has."""
+        return None
+
+    @abstractmethod
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write the configuration into `folder` and return how to start it."""
+
+
+def parse_version(text: str) -> str:
+    """Return the first thing in `text` that looks like a version, "?" if there is none."""
+    found = re.search(r"\d+\.\d+[\w.+-]*", text)
+    return found[0] if found else "?"
+
+
+def corefile(setting: Setting, *, metrics: bool) -> str:
+    """Return the Corefile for CoreDNS's kind of server."""
+    lines = [
+        f".:{setting.port} {{",
+        f"    bind {' '.join(setting.addresses)}",
+        "    errors",
+        *(["    log"] if setting.log else []),
+        *([f"    prometheus {ADDRESS}:{free_port()}"] if metrics else []),
+        "    cache {",
+        f"        success {setting.cache_size}",
+        "    }",
+        f"    forward . {ADDRESS}:{setting.upstream}" + (" {" if setting.upstream_tcp else ""),
+        *(["        force_tcp", "    }"] if setting.upstream_tcp else []),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class Corepy(Server):
+    """This project, from the checkout, with the interpreter that runs the benchmark."""
+
+    name = "corepy"
+    program = sys.executable
+
+    def version(self) -> str:
+        """Return the version of the installed distribution."""
+        return parse_version(_corepy("-version"))
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write a Corefile; counters as `prometheus` keeps them are part of it where that plugin is installed."""
+        metrics = "dns.prometheus" in _corepy("-plugins").split()
+        file = folder / "Corefile"
+        file.write_text(corefile(setting, metrics=metrics))
+        environment = {} if setting.packet_cache else {PACKET_CACHE: "off"}
+        return Launch([self.program, "-m", "corepy", "-conf", str(file)], environment)
+
+
+@cache
+def _corepy(flag: str) -> str:
+    command = [sys.executable, "-m", "corepy", flag]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+class NodeCache(Server):
+    """node-cache, or any server that takes its flags: CoreDNS with the plugins of NodeLocal DNSCache."""
+
+    name = "node-cache"
+    version_flag = "-version"
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+
+    def version(self) -> str:
+        """Return CoreDNS's version, which the usage names; -version alone wants the other flags too."""
+        done = subprocess.run([self.program, "-h"], capture_output=True, text=True, check=False)
+        found = re.search(r"CoreDNS v(\S+)", done.stdout + done.stderr)
+        return f"CoreDNS {found[1]}" if found else "?"
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write the base file, from which node-cache makes its Corefile; interfaces and rules stay alone."""
+        base = folder / "base" / "Corefile.base"
+        base.parent.mkdir()
+        base.write_text(corefile(setting, metrics=True))
+        flags = {
+            "localip": ",".join(setting.addresses),
+            "setupinterface": "false",
+            "setupiptables": "false",
+            "skipteardown": "true",
+            "metrics-listen-address": f"{ADDRESS}:{free_port()}",
+            "dns.port": str(setting.port),
+            "basecorefile": str(base),
+            "conf": str(folder / "Corefile"),
+        }
+        return Launch([self.program, *(f"-{key}={value}" for key, value in flags.items())], {})
+
+
+class Unbound(Server):
+    """unbound as a caching forwarder, one thread, no validation."""
+
+    name = "unbound"
+    program = "unbound"
+    version_flag = "-V"
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write unbound.conf. Its caches are bounded in bytes: room for every name of any case."""
+        interfaces = "".join(
+            f"    interface: {address}@{setting.port}\n" for address in setting.addresses
+        )
+        file = folder / "unbound.conf"
+        file.write_text(f"""\
+server:
+{interfaces}    username: ""
+    chroot: ""
+    directory: "{folder}"
+    pidfile: ""
+    use-syslog: no
+    logfile: ""
+    log-queries: {"yes" if setting.log else "no"}
+    num-threads: 1
+    module-config: "iterator"
+    do-not-query-localhost: no
+    do-ip6: no
+    tcp-upstream: {"yes" if setting.upstream_tcp else "no"}
+    incoming-num-tcp: 100
+    outgoing-range: 4096
+    num-queries-per-thread: 4096
+    msg-cache-size: 128m
+    rrset-cache-size: 128m
+remote-control:
+    control-enable: no
+forward-zone:
+    name: "."
+    forward-addr: {ADDRESS}@{setting.upstream}
+""")
+        return Launch([self.program, "-d", "-c", str(file)], {})
+
+
+class Dnsmasq(Server):
+    """dnsmasq; everything is said by flags."""
+
+    name = "dnsmasq"
+    program = "dnsmasq"
+
+    def unfit(self, setting: Setting) -> str | None:
+        """Return a reason for what dnsmasq lacks."""
+        return "cannot forward UDP queries over TCP" if setting.upstream_tcp else None
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Return the flags; `folder` stays empty."""
+        flags = [
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+            "--user=" + ("root" if os.geteuid() == 0 else ""),
+            "--log-facility=-",
+            "--no-resolv",
+            "--no-hosts",
+            "--bind-interfaces",
+            f"--port={setting.port}",
+            f"--cache-size={setting.cache_size}",
+            "--dns-forward-max=10000",
+            f"--server={ADDRESS}#{setting.upstream}",
+            *(f"--listen-address={address}" for address in setting.addresses),
+            *(["--log-queries"] if setting.log else []),
+        ]
+        return Launch([self.program, *flags], {})
+
+
+class Dnsdist(Server):
+    """dnsdist with a packet cache; the only one of the peers that, like corepy's hot way, answers without reading records."""
+
+    name = "dnsdist"
+    program = "dnsdist"
+
+    def unfit(self, setting: Setting) -> str | None:
+        """Return a reason for what dnsdist lacks."""
+        return None if setting.packet_cache else "has no cache but its packet cache"
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write the Lua configuration; no security polling, which would leave the host."""
+        first, *rest = (f'"{address}:{setting.port}"' for address in setting.addresses)
+        tcp = "true" if setting.upstream_tcp else "false"
+        lines = [
+            'setSecurityPollSuffix("")',
+            f"setLocal({first})",
+            *(f"addLocal({address})" for address in rest),
+            f'upstream = newServer({{address="{ADDRESS}:{setting.upstream}", tcpOnly={tcp}}})',
+            "upstream:setUp()",
+            f'getPool(""):setCache(newPacketCache({setting.cache_size}, {{maxTTL=86400}}))',
+            *(
+                ['addAction(AllRule(), LogAction("", false, true, false, false, true))']
+                if setting.log
+                else []
+            ),
+        ]
+        file = folder / "dnsdist.conf"
+        file.write_text("\n".join(lines) + "\n")
+        return Launch([self.program, "--supervised", "--disable-syslog", "-C", str(file)], {})
+
+
+PEERS: tuple[type[Server], ...] = (Unbound, Dnsmasq, Dnsdist)
+
+
+def all_servers() -> list[Server]:
+    """Return the servers to compare; node-cache only if the environment names its binary."""
+    servers: list[Server] = [Corepy(), *(peer() for peer in PEERS)]
+    if binary := os.environ.get(NODE_CACHE):
+        servers.append(NodeCache(str(Path(binary).resolve())))
+    return servers

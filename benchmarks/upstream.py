@@ -1,0 +1,107 @@
+"""The authoritative server behind every measured one: knot with one zone, and the names that are asked for.
+
+Every name below the zone exists (wildcard), so a new name is a miss and never a negative answer. The hot names have
+addresses of their own: an answer to the wrong question is noticed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks.ask import ask, free_port, wait_for_answer
+from benchmarks.load import pinned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ZONE = "bench.example"
+ADDRESS = "127.0.0.1"
+HOT = 100
+WILDCARD = "192.0.2.53"
+TTL = 3600  # seconds; longer than any run, so nothing expires meanwhile
+
+_CONFIG = """\
+server:
+    rundir: {folder}
+    listen: {address}@{port}
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+    tcp-max-clients: 1000
+database:
+    storage: {folder}
+log:
+  - target: stderr
+    any: warning
+zone:
+  - domain: {zone}
+    file: {folder}/zone
+    zonefile-load: whole
+    journal-content: none
+"""
+
+
+def hot_name(number: int) -> str:
+    """Return one of the `HOT` names that are asked over and over."""
+    return f"service-{number}.{ZONE}"
+
+
+def hot_address(number: int) -> str:
+    """Return the address of `hot_name(number)`."""
+    return f"10.53.{number // 250}.{number % 250 + 1}"
+
+
+def cached_name(number: int) -> str:
+    """Return a name of the big set that fits into every server's cache."""
+    return f"cached-{number}.{ZONE}"
+
+
+def new_name(generation: int, number: int) -> str:
+    """Return a name that nobody asked before; `generation` counts the rounds of a run."""
+    return f"new-{generation}-{number}.{ZONE}"
+
+
+def expected_address(name: str) -> str:
+    """Return the address that the zone has for `name`."""
+    label = name.partition(".")[0]
+    if label.startswith("service-"):
+        return hot_address(int(label.removeprefix("service-")))
+    return WILDCARD
+
+
+def zone_text() -> str:
+    """Return the zone in presentation format (RFC 1035 section 5)."""
+    lines = [
+        f"$ORIGIN {ZONE}.",
+        f"$TTL {TTL}",
+        "@ SOA ns hostmaster 1 3600 600 86400 300",
+        "@ NS ns",
+        "ns A 192.0.2.1",
+        f"* A {WILDCARD}",
+        *(f"{hot_name(number)}. A {hot_address(number)}" for number in range(HOT)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def upstream(folder: Path, core: int) -> Iterator[int]:
+    """Run knot on `core` while the context lasts; yields its port. Raises `ask.AnswerError` if it does not answer."""
+    folder.mkdir()
+    port = free_port()
+    (folder / "zone").write_text(zone_text())
+    config = folder / "knot.conf"
+    config.write_text(_CONFIG.format(folder=folder, address=ADDRESS, port=port, zone=ZONE))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            pinned(["knotd", "-c", str(config)], core), stdout=log, stderr=log
+        )
+    try:
+        wait_for_answer(ADDRESS, port, hot_name(0), hot_address(0), process)
+        assert ask(ADDRESS, port, new_name(0, 0), timeout=5) == WILDCARD
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
