@@ -1,6 +1,6 @@
 """The nodecache settings in a Corefile, for the one-shot commands, which run without a server.
 
-A server sets up all plugins; here only *bind* is asked for the addresses, then our own directive is read.
+A server sets up all plugins; here only *bind* is asked for its addresses, then ours is read.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from corepy_nodecache.lock import DEFAULT_WAIT, xtables_lock
-from corepy_nodecache.model import TABLES, HostError, Rule, difference
+from corepy_nodecache.model import TABLES, HostError, Rule, difference, table_order
 from corepy_nodecache.tables import FAMILIES, each_family
 from corepy_nodecache.xtentry import decode, encode, named
 
@@ -108,7 +108,7 @@ class LegacyTables:
 def _changes(
     family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
 ) -> Iterator[tuple[str, Difference]]:
-    for table in TABLES:
+    for table in table_order(wanted):
         mine = {rule for rule in wanted if rule.family == family and rule.table == table}
         actual = _marked(family, table, create=bool(mine))
         change = difference(actual, mine, removable)

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 MARK: Final = "corepy nodecache"
 """The comment of every rule, and the alias of every link, that corepy made."""
@@ -22,7 +22,9 @@ Family = Literal[4, 6]
 Kind = Literal["dns", "health"]
 Mode = Literal["auto", "legacy", "nft", "off"]
 
-TABLES: Final = ("raw", "filter")
+TABLES: Final = ("filter", "raw")
+"""In the order of writing: untracked packets that nothing accepts may be dropped, so the rules that
+accept come first. When rules only go, the order is the reverse (`table_order`)."""
 
 
 class HostError(Exception):
@@ -98,6 +100,11 @@ def canonical_ip(text: str) -> str:
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{text} is not the address of a host")
     return str(ip)
+
+
+def table_order(wanted: Collection[Rule]) -> Sequence[str]:
+    """Return the tables in the order to change them when `wanted` is what has to be there."""
+    return TABLES if wanted else TABLES[::-1]
 
 
 def spec(rule: Rule) -> str:

@@ -6,8 +6,8 @@ firewalls put their rules, from dropping later on the same hook. So rules have t
 tables iptables owns ("managed by iptables-nft, do not touch!"), written in the very expressions
 that the node's version of iptables reads back; a form it does not know makes the whole table
 "incompatible" for every iptables program of the node. Only those programs know that form. One
-`iptables-nft-restore --noflush` a family is one netlink transaction, takes 5 ms, needs no lock (the
-kernel's generation number orders the writers) and runs only when something has to change.
+`iptables-nft-restore --noflush` a family, one netlink transaction a table, takes 5 ms, needs no
+lock (the kernel's generation number orders the writers) and runs only when something has to change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from corepy_nodecache.model import MARK, TABLES, HostError, Rule, difference, spec
+from corepy_nodecache.model import MARK, TABLES, HostError, Rule, difference, spec, table_order
 from corepy_nodecache.tables import FAMILIES, each_family
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _reconcile_family(
 def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
     """Return the input of the `restore` program that adds at the head, and removes."""
     lines = []
-    for table in TABLES:
+    for table in table_order(add):
         edits = [f"-D {spec(rule)}" for rule in remove if rule.table == table]
         edits += [f"-I {spec(rule)}" for rule in add if rule.table == table]
         lines += [f"*{table}", *edits, "COMMIT"] if edits else []

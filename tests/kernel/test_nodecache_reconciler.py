@@ -1,0 +1,414 @@
+"""The reconciler on a real host: repairs, reloads, crashes and neighbours, in namespaces.
+
+This kernel may lack the dummy driver, so the interface is a bridge made beforehand; the dummy has its
+own test (test_nodecache_uml.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from corepy.testing.netns import addresses, isolated, rules, run, saved
+from corepy_nodecache import claims, detect, metrics, preflight
+from corepy_nodecache.link import Links
+from corepy_nodecache.model import MARK, HostError, Mode, Want
+from corepy_nodecache.reconciler import Reconciler
+from corepy_nodecache.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+KINDS: tuple[Mode, ...] = ("legacy", "nft")
+BOTH = Settings(ips=("169.254.20.10", "fd00::10"))
+ONE = Settings(ips=("169.254.20.10",))
+PREFIXED = ["169.254.20.10/32", "fd00::10/128"]
+FAST = 1.0  # seconds in which a repair has to be done
+SLOW = 10.0  # seconds after which a test has failed for good
+
+
+@contextlib.asynccontextmanager
+async def reconciler(kind: Mode) -> AsyncIterator[Reconciler]:
+    made = Reconciler()
+    made.use(await made.worker.run(lambda: detect.choose(kind)))
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def make_bridge() -> None:
+    run("ip", "link", "add", "nodecache", "type", "bridge")
+
+
+async def seconds_until(done: Callable[[], bool]) -> float:
+    """Wait in small steps; the time is for comparing, not for the clock's sake."""
+    start = time.monotonic()
+    while not done():
+        assert time.monotonic() - start < SLOW
+        await asyncio.sleep(0.02)
+    return time.monotonic() - start
+
+
+def count(kind: str) -> int:
+    return sum(MARK in line for line in rules(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_addresses_and_rules_come_and_go_in_order(kind: Mode) -> None:
+    make_bridge()
+    before = run("ip", "-o", "addr"), saved(kind)
+
+    async def work() -> None:
+        async with reconciler(kind) as it:
+            await it.set_wish("owner", Want(BOTH.addresses()), 60)
+            assert (addresses("nodecache"), count(kind)) == (PREFIXED, 0)
+            await it.set_wish("owner", BOTH.want(), 60)
+            assert count(kind) == 20
+            assert (metrics.rules.value, metrics.addresses.value) == (20, 2)
+            await it.set_wish("owner", Want(BOTH.addresses()), 60)
+            assert (addresses("nodecache"), count(kind)) == (PREFIXED, 0)
+            await it.leave("owner")
+            assert addresses("nodecache") == []
+
+    asyncio.run(work())
+    assert "169.254" not in run("ip", "-o", "addr") + saved(kind)
+    assert before[0].splitlines()[0] in run("ip", "-o", "addr")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_what_others_remove_is_put_back(kind: Mode) -> None:
+    make_bridge()
+    damages = (
+        f"iptables-{kind} -t raw -F",
+        f"ip6tables-{kind} -F",
+        "ip addr del 169.254.20.10/32 dev nodecache",
+        "ip addr flush dev nodecache",
+        "ip link del nodecache",
+    )
+
+    def whole() -> bool:
+        return count(kind) == 20 and addresses("nodecache") == PREFIXED
+
+    def repaired_since(count_before: float) -> bool:
+        return metrics.repairs.value > count_before
+
+    async def work() -> None:
+        async with reconciler(kind) as it:
+            await it.set_wish("owner", BOTH.want(), 60)
+            for damage in damages:
+                repairs = metrics.repairs.value
+                run(*damage.split())
+                if "link" in damage:
+                    make_bridge()
+                assert await seconds_until(whole) < FAST
+                await seconds_until(functools.partial(repaired_since, repairs))
+            await it.leave("owner")
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_the_slow_poll_sees_what_nobody_tells(kind: Mode) -> None:
+    """A legacy rule exchanged for another of the same size: only looking at the rules shows it."""
+    make_bridge()
+
+    async def work() -> None:
+        async with reconciler(kind) as it:
+            await it.set_wish("owner", ONE.want(), 1)
+            script = saved(kind).replace("169.254.20.10", "169.254.20.11").partition("\n*")[0]
+            run(f"iptables-{kind}-restore", text=script + "\n")
+            await seconds_until(lambda: sum("20.10/32" in line for line in rules(kind)) == 10)
+            await it.leave("owner")
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_a_hundred_reloads_never_miss_a_wanted_rule(kind: Mode) -> None:
+    """Generations come and go at random; the rule that all of them want is there at every look."""
+    make_bridge()
+    dice = random.Random(20)
+    seen: list[int] = []
+
+    def common() -> int:
+        text = run(f"iptables-{kind}-save", check=False)
+        return sum("-d 169.254.20.10/32" in line for line in text.splitlines())
+
+    async def poll() -> None:
+        while True:
+            seen.append(await asyncio.to_thread(common))
+            await asyncio.sleep(0.02)
+
+    async def work() -> None:
+        async with reconciler(kind) as it:
+            await it.set_wish(0, ONE.want(), 60)
+            poller = asyncio.create_task(poll())
+            for generation in range(1, 101):
+                extra = tuple(f"10.0.0.{number}" for number in dice.sample(range(1, 9), 2))
+                wish = ONE._replace(ips=("169.254.20.10", *extra))
+                await it.set_wish(generation, Want(wish.addresses()), 60)
+                await it.set_wish(generation, wish.want(), 60)
+                await it.leave(generation - 1)
+                assert count(kind) == 30
+            poller.cancel()
+            await asyncio.wait([poller])
+            await it.leave(100)
+
+    asyncio.run(work())
+    assert set(seen) == {6}
+    assert (count(kind), addresses("nodecache")) == (0, [])
+
+
+@isolated
+def test_a_held_lock_delays_rules_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "xtables.lock"
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(path))
+    make_bridge()
+    beats = 0
+
+    async def heart() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0.01)
+            beats += 1
+
+    async def work() -> None:
+        pulse = asyncio.create_task(heart())
+        async with reconciler("legacy") as it:
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                failures = metrics.setup_errors.labels("iptables_lock").value
+                await it.set_wish("owner", BOTH.want(), 60)
+                assert metrics.setup_errors.labels("iptables_lock").value == failures + 1
+                assert (addresses("nodecache"), count("legacy")) == (PREFIXED, 0)
+                assert metrics.degraded.value == 1
+                assert beats > 50  # two seconds of waiting did not stop the event loop
+            await seconds_until(lambda: count("legacy") == 20)
+            await seconds_until(lambda: metrics.degraded.value == 0)
+            await it.leave("owner")
+        pulse.cancel()
+        await asyncio.wait([pulse])
+
+    asyncio.run(work())
+    assert sum("another program has held" in line for line in caplog.messages) == 1
+
+
+NEIGHBOUR = """
+import asyncio, sys
+from corepy_nodecache import detect
+from corepy_nodecache.reconciler import Reconciler
+from corepy_nodecache.settings import Settings
+
+async def main():
+    kind, *ips = sys.argv[1:]
+    reconciler = Reconciler()
+    reconciler.use(await reconciler.worker.run(lambda: detect.choose(kind)))
+    await reconciler.set_wish("owner", Settings(ips=tuple(ips)).want(), 60, sweep=True)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await reconciler.leave("owner")
+    await reconciler.close()
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def neighbour(kind: str, *ips: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process on this node that wants `ips` until its input ends."""
+    command = [sys.executable, "-c", NEIGHBOUR, kind, *ips]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.communicate(timeout=SLOW)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_the_last_of_two_processes_tears_down(kind: Mode) -> None:
+    make_bridge()
+    with (
+        neighbour(kind, "169.254.20.10", "10.0.0.1") as first,
+        neighbour(kind, "169.254.20.10", "fd00::10") as second,
+    ):
+        assert count(kind) == 30
+        stop(first)
+        assert (count(kind), addresses("nodecache")) == (20, PREFIXED)
+        stop(second)
+        assert (count(kind), addresses("nodecache")) == (0, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_what_a_killed_process_left_is_taken_over(kind: Mode) -> None:
+    make_bridge()
+    with neighbour(kind, "169.254.20.10", "10.0.0.1") as killed:
+        killed.send_signal(signal.SIGKILL)
+    assert count(kind) == 20
+    with neighbour(kind, "169.254.20.10", "fd00::10") as successor:
+        assert (count(kind), addresses("nodecache")) == (20, PREFIXED)
+        stop(successor)
+    assert (count(kind), addresses("nodecache")) == (0, [])
+
+
+@isolated
+def test_what_was_there_before_stays() -> None:
+    make_bridge()
+    run("ip", "addr", "add", "169.254.20.10/32", "dev", "nodecache")
+    run("ip", "addr", "add", "10.9.9.9/24", "dev", "nodecache")
+    run("ip", "link", "set", "nodecache", "up")
+    before = run("ip", "-4", "addr", "show", "dev", "nodecache")
+    with neighbour("nft", "169.254.20.10", "10.0.0.1") as process:
+        assert len(addresses("nodecache")) == 3
+        stop(process)
+    assert run("ip", "-4", "addr", "show", "dev", "nodecache") == before
+
+
+@isolated
+def test_a_link_with_our_mark_goes_when_it_is_empty() -> None:
+    make_bridge()
+    run("ip", "link", "set", "nodecache", "alias", MARK)
+    links = Links()
+    links.ensure(BOTH.addresses())
+    assert links.remove(ONE.addresses()) == ["removed 169.254.20.10 from nodecache"]
+    run("ip", "addr", "add", "10.9.9.9/24", "dev", "nodecache")
+    assert links.remove_all() == ["removed fd00::10 from nodecache"]
+    run("ip", "addr", "del", "10.9.9.9/24", "dev", "nodecache")
+    assert links.remove_all() == ["removed interface nodecache"]
+
+
+@isolated
+def test_no_dummy_driver_is_said_and_nothing_is_left() -> None:
+    try:
+        run("ip", "link", "add", "probe", "type", "dummy")
+    except OSError:
+        with pytest.raises(HostError, match="no dummy driver: load the module"):
+            Links().ensure(ONE.addresses())
+        assert "nodecache" not in run("ip", "link")
+    else:
+        assert Links().ensure(ONE.addresses())[0] == "added interface nodecache"
+
+
+def check(settings: Settings, kind: Mode = "nft") -> list[str]:
+    return preflight.check(settings, detect.choose(kind))
+
+
+@isolated
+def test_a_service_address_of_ipvs_is_refused() -> None:
+    run("ip", "link", "add", "kube-ipvs0", "type", "bridge")
+    run("ip", "addr", "add", "169.254.20.10/32", "dev", "kube-ipvs0")
+    with pytest.raises(HostError, match=r"169.254.20.10 is a service address on kube-ipvs0"):
+        check(ONE)
+    assert check(ONE._replace(device=False)) == []
+
+
+@isolated
+def test_an_address_on_another_interface_is_named_and_left_there() -> None:
+    make_bridge()
+    run("ip", "link", "add", "other", "type", "bridge")
+    run("ip", "addr", "add", "169.254.20.10/32", "dev", "other")
+    assert check(ONE) == ["169.254.20.10 is already on other: left there, not added again"]
+    assert Links().ensure(ONE.addresses()) == ["set nodecache up"]
+    assert (addresses("nodecache"), addresses("other")) == ([], ["169.254.20.10/32"])
+
+
+@isolated
+def test_a_foreign_interface_is_warned_of() -> None:
+    make_bridge()
+    run("ip", "addr", "add", "10.9.9.9/24", "dev", "nodecache")
+    (warning,) = check(ONE)
+    assert warning == (
+        "nodecache is a bridge interface with other addresses (10.9.9.9): used as it is, never deleted"
+    )
+
+
+PREFLIGHT = """
+import sys
+from corepy_nodecache import detect, preflight
+from corepy_nodecache.model import HostError
+from corepy_nodecache.settings import Settings
+try:
+    preflight.check(Settings(), detect.choose(sys.argv[1]))
+except HostError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "dropped", "names"),
+    [
+        ("nft", "net_admin", "CAP_NET_ADMIN"),
+        ("legacy", "net_admin,-net_raw", "CAP_NET_ADMIN and CAP_NET_RAW"),
+        ("legacy", "net_raw", "CAP_NET_RAW"),
+    ],
+)
+@isolated
+def test_missing_capabilities_are_named(kind: str, dropped: str, names: str) -> None:
+    said = run(
+        *("setpriv", f"--bounding-set=-{dropped}", f"--inh-caps=-{dropped}"),
+        *(sys.executable, "-c", PREFLIGHT, kind),
+    )
+    assert said.startswith(f"no {names}: run as root")
+
+
+@isolated
+def test_missing_libraries_name_the_package(tmp_path: Path) -> None:
+    (tmp_path / "iptc.py").write_text("raise OSError('libip4tc.so: cannot open')\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PREFLIGHT}"
+    said = run(sys.executable, "-c", code, "legacy")
+    assert "install Debian's package iptables (libip4tc2, libip6tc2, libxtables12)" in said
+
+
+@isolated
+def test_missing_programs_name_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corepy_nodecache.nft.program", lambda family, task: None)
+    with pytest.raises(HostError, match="install the package iptables"):
+        check(ONE)
+
+
+@isolated
+def test_claims_are_seen_and_end_with_the_process() -> None:
+    mine, others = claims.Claims(), claims.Claims()
+    mine.hold(BOTH.want())
+    assert others.others() == BOTH.want()
+    assert mine.others() == Want()
+    mine.hold(ONE.want())
+    assert others.others() == ONE.want()
+    mine.close()
+    assert others.others() == Want()
+
+
+@isolated
+def test_one_process_works_on_the_node_at_a_time() -> None:
+    with claims.node_lock() as held:
+        assert held
+        with claims.node_lock(wait=0.05) as second:
+            assert not second
+    with claims.node_lock() as again:
+        assert again

@@ -1,0 +1,244 @@
+"""nodecache's rules in real legacy and nft tables, each test in a network namespace of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from corepy.testing.netns import isolated, rules, run, saved
+from corepy_nodecache import detect
+from corepy_nodecache.legacy import LegacyTables, existing_tables
+from corepy_nodecache.model import MARK, Endpoint, HostError, Want
+from corepy_nodecache.nft import NftTables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from corepy_nodecache.tables import RuleTables
+
+KINDS = ("legacy", "nft")
+TABLES: dict[str, type[LegacyTables] | type[NftTables]] = {"legacy": LegacyTables, "nft": NftTables}
+V4 = Endpoint("dns", "169.254.20.10", 53)
+V6 = Endpoint("dns", "fd00::10", 53)
+HEALTH = Endpoint("health", "169.254.20.10", 8080)
+
+GOLDEN = """\
+-A PREROUTING -d {ip} -p tcp -m tcp --dport 53 {mark} -j NOTRACK
+-A PREROUTING -d {ip} -p udp -m udp --dport 53 {mark} -j NOTRACK
+-A OUTPUT -d {ip} -p tcp -m tcp --dport 53 {mark} -j NOTRACK
+-A OUTPUT -d {ip} -p udp -m udp --dport 53 {mark} -j NOTRACK
+-A OUTPUT -s {ip} -p tcp -m tcp --sport 53 {mark} -j NOTRACK
+-A OUTPUT -s {ip} -p udp -m udp --sport 53 {mark} -j NOTRACK
+-A INPUT -d {ip} -p tcp -m tcp --dport 53 {mark} -j ACCEPT
+-A INPUT -d {ip} -p udp -m udp --dport 53 {mark} -j ACCEPT
+-A OUTPUT -s {ip} -p tcp -m tcp --sport 53 {mark} -j ACCEPT
+-A OUTPUT -s {ip} -p udp -m udp --sport 53 {mark} -j ACCEPT
+"""
+GOLDEN_HEALTH = """\
+-A OUTPUT -d 169.254.20.10/32 -p tcp -m tcp --dport 8080 {mark} -j NOTRACK
+-A OUTPUT -s 169.254.20.10/32 -p tcp -m tcp --sport 8080 {mark} -j NOTRACK
+"""
+
+
+def golden(text: str, ip: str = "") -> list[str]:
+    return text.format(ip=ip, mark=f'-m comment --comment "{MARK}"').splitlines()
+
+
+def wanted(*endpoints: Endpoint) -> set[object]:
+    return set(Want(endpoints=frozenset(endpoints)).rules())
+
+
+def reconcile(tables: RuleTables, *endpoints: Endpoint) -> tuple[int, int]:
+    return tables.reconcile(Want(endpoints=frozenset(endpoints)).rules(), lambda _: True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_iptables_shows_exactly_the_rules(kind: str) -> None:
+    tables = TABLES[kind]()
+    assert reconcile(tables, V4, V6, HEALTH) == (22, 0)
+    expected = golden(GOLDEN, "169.254.20.10/32") + golden(GOLDEN, "fd00::10/128")
+    assert sorted(rules(kind)) == sorted(expected + golden(GOLDEN_HEALTH))
+    assert set(tables.read()) == wanted(V4, V6, HEALTH)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_foreign_rules_stay_byte_for_byte(kind: str) -> None:
+    """Built-in and own chains, policies, ipsets' neighbours: all that iptables-save prints."""
+    for program in (f"iptables-{kind}", f"ip6tables-{kind}"):
+        for words in (
+            "-N KUBE-SERVICES",
+            "-A INPUT -j KUBE-SERVICES",
+            "-A KUBE-SERVICES -p udp --dport 53 -m comment --comment other -j DROP",
+            "-P FORWARD DROP",
+            "-t raw -A PREROUTING -p tcp --dport 53 -j NOTRACK",
+            "-t raw -A OUTPUT -j RETURN",
+        ):
+            run(program, *words.split())
+    before, tables = saved(kind), TABLES[kind]()
+    reconcile(tables, V4, V6, HEALTH)
+    assert rules(kind) != [line for line in before.splitlines() if line.startswith("-A")]
+    reconcile(tables, V6)
+    assert reconcile(tables) == (0, 10)
+    assert saved(kind) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_rules_stand_above_an_earlier_drop(kind: str) -> None:
+    run(f"iptables-{kind}", "-A", "INPUT", "-j", "DROP")
+    reconcile(TABLES[kind](), V4)
+    chain = [line for line in rules(kind) if line.startswith("-A INPUT")]
+    assert [line.rpartition(" ")[2] for line in chain] == ["ACCEPT", "ACCEPT", "DROP"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_repeated_rules_are_thinned_out(kind: str) -> None:
+    tables = TABLES[kind]()
+    reconcile(tables, V4)
+    once = sorted(rules(kind))
+    mark = ("-m", "comment", "--comment", MARK)
+    for _ in range(3):
+        run(
+            *(f"iptables-{kind} -t raw -A OUTPUT -s 169.254.20.10 -p udp --sport 53").split(),
+            *(*mark, "-j", "NOTRACK"),
+        )
+    assert reconcile(tables, V4) == (0, 3)
+    assert sorted(rules(kind)) == once
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_a_thousand_syncs_change_nothing(kind: str) -> None:
+    tables = TABLES[kind]()
+    reconcile(tables, V4)
+    once = saved(kind)
+    for _ in range(1000 if kind == "legacy" else 100):
+        assert reconcile(tables, V4) == (0, 0)
+    assert saved(kind) == once
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_a_family_without_wishes_gets_no_tables(kind: str) -> None:
+    reconcile(TABLES[kind](), V4)
+    assert run(f"ip6tables-{kind}-save") == ""
+
+
+@isolated
+def test_only_what_is_removable_goes() -> None:
+    tables = LegacyTables()
+    reconcile(tables, V4, V6)
+    kept = Want(endpoints=frozenset({V6})).rules()
+    assert tables.reconcile(set(), lambda rule: rule not in kept) == (0, 10)
+    assert set(tables.read()) == kept
+
+
+@isolated
+def test_the_lock_of_iptables_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "xtables.lock"
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(path))
+    tables = LegacyTables(lock_wait=0.2)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(HostError, match=f"another program has held {path} for 0.2 s") as caught:
+            reconcile(tables, V4, V6)
+        assert caught.value.kind == "iptables_lock"
+        assert rules("legacy") == []
+    assert reconcile(tables, V4, V6) == (20, 0)
+
+
+@isolated
+def test_our_lock_keeps_iptables_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same file and the same kind of lock: iptables waits in vain while we hold it."""
+    from corepy_nodecache.lock import xtables_lock
+
+    path = tmp_path / "xtables.lock"
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(path))
+    with xtables_lock(), pytest.raises(OSError, match="xtables lock"):
+        run("iptables-legacy", "-w", "1", "-A", "INPUT", "-j", "ACCEPT")
+    run("iptables-legacy", "-w", "1", "-A", "INPUT", "-j", "ACCEPT")
+
+
+@isolated
+def test_nothing_is_untracked_that_cannot_be_accepted() -> None:
+    """nft, with a filter table that iptables cannot use: IPv6 gets its rules all the same."""
+    native = "table ip filter {\n chain INPUT {\n type filter hook input priority 1;\n }\n }\n"
+    run("nft", "-f", "-", text=native)
+    tables = NftTables()
+    with pytest.raises(HostError, match="iptables-nft"):
+        reconcile(tables, V4, V6)
+    assert [line for line in rules("nft") if "169.254" in line] == []
+    assert len([line for line in rules("nft") if "fd00::10" in line]) == 10
+
+
+@isolated
+def test_auto_without_any_rules_is_nft_and_makes_no_legacy_table() -> None:
+    assert detect.detect() == "nft"
+    assert existing_tables(4) == existing_tables(6) == set()
+
+
+@pytest.mark.parametrize("program", ["iptables", "ip6tables"])
+@pytest.mark.parametrize("chain", ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"])
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_auto_follows_kubelets_hint(kind: str, chain: str, program: str) -> None:
+    other = "nft" if kind == "legacy" else "legacy"
+    run(f"{program}-{kind}", "-t", "mangle", "-N", chain)
+    for _ in range(3):
+        run(f"iptables-{other}", "-A", "INPUT", "-j", "ACCEPT")
+    assert detect.detect() == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_auto_follows_the_greater_number_of_rules(kind: str) -> None:
+    for _ in range(2):
+        run(f"iptables-{kind}", "-A", "INPUT", "-j", "ACCEPT")
+    other = "nft" if kind == "legacy" else "legacy"
+    run(f"ip6tables-{other}", "-A", "INPUT", "-j", "ACCEPT")
+    assert detect.detect() == kind
+    assert detect.choose("auto").name == kind
+
+
+@isolated
+def test_untracked_is_proven_with_a_tracked_control() -> None:
+    """Traffic to the wanted socket leaves no flow behind; traffic to the port beside it does."""
+    reconcile(LegacyTables(), Endpoint("dns", "127.0.0.1", 5353))
+    # A rule that asks for a state switches connection tracking on in this namespace.
+    run(
+        "iptables-legacy",
+        "-A",
+        "INPUT",
+        "-m",
+        "conntrack",
+        "--ctstate",
+        "ESTABLISHED",
+        "-j",
+        "ACCEPT",
+    )
+    for port in (5353, 5354):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+            socket.create_server(("127.0.0.1", port)) as listener,
+            socket.create_connection(("127.0.0.1", port)),
+        ):
+            server.bind(("127.0.0.1", port))
+            server.settimeout(5)
+            client.settimeout(5)
+            client.sendto(b"question", ("127.0.0.1", port))
+            _, address = server.recvfrom(64)
+            server.sendto(b"answer", address)
+            assert client.recv(64) == b"answer"
+            listener.accept()[0].close()
+    flows = run("conntrack", "-L", check=False)
+    assert "dport=5354" in flows
+    assert "port=5353" not in flows
