@@ -62,9 +62,10 @@ class Cache(Handler):
         meters = self._meters.get(request.server) or self.meters(request.server, request.view)
         meters.requests.value += 1
         now = request.received
-        entry = self.keeper.find(key_of(request), now, meters)
+        key = key_of(request)
+        entry = self.keeper.find(key, now, meters)
         if entry is None:
-            return await self._miss(request, meters)
+            return await self._miss(key, request, meters)
         entry.used = True
         left = entry.left(now)
         if left <= 0:
@@ -118,18 +119,16 @@ class Cache(Handler):
         reply.options = _STALE_NXDOMAIN if denied else _STALE_ANSWER  # RFC 8914 section 4.4, 4.20
         return reply
 
-    async def _miss(self, request: Request, meters: Meters) -> Reply:
-        budget = self.budget
-        if budget.waiting >= budget.most_waiting:
+    async def _miss(self, key: bytes, request: Request, meters: Meters) -> Reply:
+        if not self.budget.wait():
             return self._refuse(request, meters)
-        # AD tells whether upstream found the reply authentic; who asks next may want to know.
-        below = request if request.ad else request.derive(flags_set=c.FLAG_AD)
-        budget.waiting += 1
         try:
+            # AD tells whether upstream found the reply authentic; who asks next may want to know.
+            below = request if request.ad else request.derive(flags_set=c.FLAG_AD)
             reply = await self.next.serve_dns(below)
         finally:
-            budget.waiting -= 1
-        self.keeper.keep(request, reply, meters)
+            self.budget.waited()
+        self.keeper.keep(key, request, reply, meters)
         return reply
 
     def _refuse(self, request: Request, meters: Meters) -> Reply:

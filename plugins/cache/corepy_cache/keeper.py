@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
-from corepy.dns.response import Kind
 from corepy.dns.wire import FormError, set_ttls
 from corepy_cache.entry import Entry
-from corepy_cache.meters import MEMORY, MEMORY_LIMIT, Meters
+from corepy_cache.meters import MEMORY, Meters
 from corepy_cache.store import Store
 from corepy_cache.verdict import Verdict, judge, matches
 
@@ -35,7 +34,6 @@ LONGEST_STEP: Final = 5
 
 _MOST_OPTIONS: Final = 512
 _FORGET_FAILURES: Final = 60.0
-_DENIALS: Final = frozenset((Kind.NAME_ERROR, Kind.NO_DATA))
 _UNUSUAL: Final = (b"", b"\1", b"\2", b"\3")
 _DO: Final = (b"\4", b"\5", b"\6", b"\7")
 
@@ -100,9 +98,15 @@ class Keeper:
         return bad
 
     def keep(
-        self, request: Request, reply: Reply, meters: Meters, *, refresh: bool = False
+        self,
+        key: bytes,
+        request: Request,
+        reply: Reply,
+        meters: Meters,
+        *,
+        refresh: bool = False,
     ) -> tuple[Verdict | None, Entry | None]:
-        """Keep `reply` if it may be kept, and make it what the client gets.
+        """Keep `reply` under `key` if it may be kept, and make it what the client gets.
 
         Returns what the reply is (None if it answers another question or cannot be read) and what
         was kept. A failed `refresh` is not kept: it must not take the place of what is there.
@@ -115,14 +119,14 @@ class Keeper:
             offsets = reply.ttl_offsets
         except FormError:
             return None, None
-        failures = self._failures(request, reply, verdict)
+        failures = self._failures(key, reply) if verdict.failure else 0
         ttl = self._lifetime(verdict, failures)
         wire = bytearray(reply.wire)
         set_ttls(wire, offsets, ttl)
         reply.wire = bytes(wire)
         entry = None
-        if verdict.keep and ttl > 0 and not (refresh and verdict.kind is Kind.SERVER_ERROR):
-            entry = Entry(key_of(request), request, reply.wire, offsets, ttl, self.clock())
+        if verdict.keep and ttl > 0 and not (refresh and verdict.failure):
+            entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
             entry.failures = failures
             entry = self._put(entry, verdict, request, reply, meters)
         if wire[3] & c.FLAG_AD and not (request.do or request.ad):
@@ -130,58 +134,56 @@ class Keeper:
             reply.wire = bytes(wire)
         return verdict, entry
 
-    def _failures(self, request: Request, reply: Reply, verdict: Verdict) -> int:
+    def _failures(self, key: bytes, reply: Reply) -> int:
         """Return how many times in a row there was no reply from any upstream, 0 if there is one.
 
         Whoever asks the upstreams says so in `Reply.error`.
         """
-        if verdict.kind is not Kind.SERVER_ERROR or reply.error is None:
+        if reply.error is None:
             return 0
-        before = self.denial.get(key_of(request))
+        before = self.denial.get(key)
         if before is None or self.clock() - before.stored > _FORGET_FAILURES:
             return 1
         return before.failures + 1
 
     def _lifetime(self, verdict: Verdict, failures: int) -> int:
-        if verdict.kind is Kind.SERVER_ERROR:
+        if verdict.failure:
             longest = self.settings.servfail
             return min(longest, back_off(failures)) if failures else longest
-        bounds = self.settings.denial if verdict.kind in _DENIALS else self.settings.success
+        bounds = self.settings.denial if verdict.denial else self.settings.success
         return bounds.clamp(verdict.ttl)
 
     def _put(
         self, entry: Entry, verdict: Verdict, request: Request, reply: Reply, meters: Meters
     ) -> Entry | None:
-        denial = verdict.kind in _DENIALS or verdict.kind is Kind.SERVER_ERROR
+        denial = verdict.denial or verdict.failure
         bounds = self.settings.denial if denial else self.settings.success
-        if any(is_subdomain(request.name_wire, zone) for zone in bounds.except_zones):
-            return None
+        for zone in bounds.except_zones:
+            if is_subdomain(request.name_wire, zone):
+                return None
         entry.answers = verdict.answers
         entry.wildcard = request.metadata.get(WILDCARD, "")
-        if verdict.kind is Kind.SERVER_ERROR:
+        if verdict.failure:
             entry.options = _failure_options(reply)
         self._replace(entry, verdict)
-        evicted = self.denial if denial else self.success
-        before = evicted.evicted
-        evicted.put(entry)
+        store = self.denial if denial else self.success
+        evicted = store.put(entry)
         counter = meters.denial_evictions if denial else meters.success_evictions
-        counter.value += evicted.evicted - before
-        meters.success_entries.value = len(self.success)
-        meters.denial_entries.value = len(self.denial)
+        counter.value += evicted
+        meters.success_entries.value = len(self.success.entries)
+        meters.denial_entries.value = len(self.denial.entries)
         MEMORY.value = self.budget.used
-        MEMORY_LIMIT.value = self.budget.limit
         return entry
 
     def _replace(self, entry: Entry, verdict: Verdict) -> None:
         """Remove what `entry` outdates from the other store, and let it remember what is good."""
+        if verdict.failure:
+            return
         if not self._prefers_positive:
-            if verdict.kind in _DENIALS:
-                self.success.remove(entry.key)
-            elif verdict.kind is not Kind.SERVER_ERROR:
-                self.denial.remove(entry.key)
+            (self.success if verdict.denial else self.denial).remove(entry.key)
         elif entry.answers:
             self.denial.remove(entry.key)
-        elif verdict.kind not in _DENIALS and verdict.kind is not Kind.SERVER_ERROR:
+        elif not verdict.denial:
             before = self.success.get(entry.key)
             if before is not None:
                 entry.last_good = before if before.answers else before.last_good

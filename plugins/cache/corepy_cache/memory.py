@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
+from corepy_cache.meters import MEMORY_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,9 +35,10 @@ class Budget:
     """What is used and what may be; one per process, see `process_budget`."""
 
     def __init__(self, limit: int) -> None:
-        self.entry_bytes = 0
+        self.used = 0
+        """Bytes in use by entries and waiting queries."""
         self.waiting = 0
-        """Queries that wait for a reply from below a cache."""
+        """Queries that wait for a reply from below a cache; see `wait` and `waited`."""
         self.stores: WeakSet[Store] = WeakSet()
         self._default = limit
         self._wishes: dict[object, int] = {}
@@ -43,6 +46,7 @@ class Budget:
 
     def _set(self, limit: int) -> None:
         self.limit = limit
+        MEMORY_LIMIT.value = limit
         self.most_waiting = limit // 2 // WAITING_SIZE
 
     def wish(self, owner: object, limit: int) -> None:
@@ -56,10 +60,20 @@ class Budget:
         self._wishes.pop(owner, None)
         self._set(min(self._wishes.values(), default=self._default))
 
-    @property
-    def used(self) -> int:
-        """Bytes in use, waiting queries included."""
-        return self.entry_bytes + self.waiting * WAITING_SIZE
+    def wait(self) -> bool:
+        """Count one more waiting query, if there is room for it."""
+        if self.waiting >= self.most_waiting:
+            return False
+        self.waiting += 1
+        self.used += WAITING_SIZE
+        if self.used > self.limit:
+            self.make_room()
+        return True
+
+    def waited(self) -> None:
+        """Count one waiting query less."""
+        self.waiting -= 1
+        self.used -= WAITING_SIZE
 
     def make_room(self) -> None:
         """Evict, from the store that holds most, until the limit is kept."""

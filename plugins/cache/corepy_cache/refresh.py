@@ -13,7 +13,7 @@ from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.response import Kind
 from corepy.plugin import plugin_logger
-from corepy_cache.keeper import back_off, key_of
+from corepy_cache.keeper import back_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST: Final = 1000
 """Attempts at once for each cache; above that stale entries are served without."""
 
-_FAILED: Final = frozenset((Kind.SERVER_ERROR, Kind.OTHER_ERROR, Kind.META, Kind.UPDATE))
+_FAILED: Final = (Kind.SERVER_ERROR, Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
 _log = plugin_logger("cache")
 
 
@@ -44,7 +44,10 @@ class Refresher:
 
     def start(self, request: Request, entry: Entry, meters: Meters) -> None:
         """Begin to replace `entry` in the background, unless that is going on or has to wait."""
-        if entry.task is None and self._begin(request, entry, meters) is not None:
+        if entry.task is None and self._may_begin(request, entry):
+            below = request.derive(flags_set=c.FLAG_AD)
+            below.metadata = {}  # the query's own may be read while this is still written
+            self._begin(below, entry, meters)
             meters.prefetches.value += 1
 
     async def verify(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
@@ -52,24 +55,21 @@ class Refresher:
         stale = self._settings.stale
         task = entry.task
         if task is None:
-            task = self._begin(request, entry, meters)
+            if not self._may_begin(request, entry):
+                return None
+            task = self._begin(request.derive(flags_set=c.FLAG_AD), entry, meters)
         elif stale.recheck:
-            return None
-        if task is None:
             return None
         await asyncio.wait((task,), timeout=stale.verify_timeout or None)
         if not task.done() or task.cancelled():
             return None
         reply = task.result()
-        return None if reply is None else self._present(request, reply, meters)
+        return None if reply is None else self._present(request, entry, reply)
 
-    def _begin(
-        self, request: Request, entry: Entry, meters: Meters
-    ) -> asyncio.Task[Reply | None] | None:
-        if request.received < entry.retry_at or len(self._tasks) >= MOST:
-            return None
-        below = request.derive(flags_set=c.FLAG_AD)
-        below.metadata = {}
+    def _may_begin(self, request: Request, entry: Entry) -> bool:
+        return request.received >= entry.retry_at and len(self._tasks) < MOST
+
+    def _begin(self, below: Request, entry: Entry, meters: Meters) -> asyncio.Task[Reply | None]:
         task = entry.task = asyncio.create_task(self._attempt(below, entry, meters))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -99,7 +99,7 @@ class Refresher:
         """
         if reply.tc:
             return False
-        verdict, kept = self._keeper.keep(request, reply, meters, refresh=True)
+        verdict, kept = self._keeper.keep(entry.key, request, reply, meters, refresh=True)
         if verdict is None or verdict.kind in _FAILED:
             return False
         if self._settings.stale.prefer_positive and not verdict.answers:
@@ -117,14 +117,13 @@ class Refresher:
         if seconds:
             entry.retry_at = self._keeper.clock() + seconds
 
-    def _present(self, request: Request, reply: Reply, meters: Meters) -> Reply:
+    def _present(self, request: Request, entry: Entry, reply: Reply) -> Reply:
         """Return the news for this client: one attempt may have many that wait for it."""
-        key = key_of(request)
         now = self._keeper.clock()
         for store in (self._keeper.denial, self._keeper.success):
-            entry = store.get(key)
-            if entry is not None and entry.left(now) > 0:
-                return entry.reply(request, entry.left(now))
+            fresh = store.get(entry.key)
+            if fresh is not None and fresh.left(now) > 0:
+                return fresh.reply(request, fresh.left(now))
         wire, end = reply.wire, request.question_end
         wire = b"".join((wire[:12], request.wire[12:end], wire[end:]))
         if wire[3] & c.FLAG_AD and not (request.do or request.ad):

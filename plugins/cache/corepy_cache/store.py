@@ -25,15 +25,18 @@ _SLACK: Final = 64
 
 
 class Store:
-    """Entries of one kind of one cache. `get` is the table's own method, for speed."""
+    """Entries of one kind of one cache.
+
+    `entries` is the table, for reading; `get` is its own method. Both are open for speed.
+    """
 
     __slots__ = (
         "__weakref__",
         "_budget",
-        "_entries",
         "_queue",
         "bytes",
         "capacity",
+        "entries",
         "evicted",
         "get",
     )
@@ -44,45 +47,51 @@ class Store:
         self.evicted = 0
         """How many had to go, since the store was made."""
         self._budget = budget
-        self._entries: dict[bytes, Entry] = {}
+        self.entries: dict[bytes, Entry] = {}
         self._queue: deque[bytes] = deque()
-        self.get = self._entries.get
+        self.get = self.entries.get
         budget.stores.add(self)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(list(self._entries.values()))
+        return iter(list(self.entries.values()))
 
-    def put(self, entry: Entry) -> None:
-        """Keep `entry`, in place of one with the same key; others may be evicted for it."""
-        old = self._entries.get(entry.key)
+    def put(self, entry: Entry) -> int:
+        """Keep `entry`, in place of one with the same key; return how many were evicted for it."""
+        entries, budget = self.entries, self._budget
+        evicted = self.evicted
+        size = entry.size
+        old = entries.get(entry.key)
         if old is not None:
-            self._account(entry.size - old.size)
+            size -= old.size
             entry.used = old.used
             entry.key = old.key  # the queue has this one: hold it once
         else:
-            if len(self._entries) >= self.capacity:
+            if len(entries) >= self.capacity:
                 self.evict()
-            self._account(entry.size)
             self._queue.append(entry.key)
-        self._entries[entry.key] = entry
-        self._budget.make_room()
+        entries[entry.key] = entry
+        self.bytes += size
+        budget.used += size
+        if budget.used > budget.limit:
+            budget.make_room()
+        return self.evicted - evicted
 
     def remove(self, key: bytes) -> bool:
         """Forget an entry; tell whether it was there."""
-        entry = self._entries.pop(key, None)
-        if entry is None:
+        if key not in self.entries:
             return False
+        entry = self.entries.pop(key)
         self._account(-entry.size)
-        if len(self._queue) > 2 * len(self._entries) + _SLACK:
-            self._queue = deque(key for key in self._queue if key in self._entries)
+        if len(self._queue) > 2 * len(self.entries) + _SLACK:
+            self._queue = deque(key for key in self._queue if key in self.entries)
         return True
 
     def evict(self) -> bool:
         """Make the least useful entry go; False if there is none."""
-        queue, entries = self._queue, self._entries
+        queue, entries = self._queue, self.entries
         while queue:
             key = queue.popleft()
             entry = entries.get(key)
@@ -101,9 +110,9 @@ class Store:
     def clear(self) -> None:
         """Forget all of them."""
         self._account(-self.bytes)
-        self._entries.clear()
+        self.entries.clear()
         self._queue.clear()
 
     def _account(self, difference: int) -> None:
         self.bytes += difference
-        self._budget.entry_bytes += difference
+        self._budget.used += difference

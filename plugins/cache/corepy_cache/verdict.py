@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 _unpack_record = Struct("!HHIH").unpack_from
 _QNAME_POINTER: Final = b"\xc0\x0c"
-_TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
-_CHASED: Final = frozenset((c.TYPE_CNAME, c.TYPE_ANY))
+_OPCODE_TC: Final = 0x7A
+_SPECIAL: Final = frozenset((c.TYPE_CNAME, c.TYPE_ANY, c.TYPE_AXFR, c.TYPE_IXFR))
+_NEVER: Final = (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
+MAX_TTL: Final = 0x7FFFFFFF
 
 Record = tuple[bytes, int, int, int]
 """(owner in lower case, type, class, rdata offset)."""
@@ -29,7 +31,7 @@ Record = tuple[bytes, int, int, int]
 class Verdict:
     """What `judge` found; `ttl` is what the records say in seconds, before any bounds."""
 
-    __slots__ = ("answers", "keep", "kind", "ttl")
+    __slots__ = ("answers", "denial", "failure", "keep", "kind", "ttl")
 
     def __init__(self, kind: Kind, ttl: int, answers: bool, keep: bool) -> None:
         self.kind = kind
@@ -37,6 +39,8 @@ class Verdict:
         self.answers = answers
         """It holds what was asked for (a usable positive reply)."""
         self.keep = keep
+        self.failure = kind is Kind.SERVER_ERROR
+        self.denial = kind is Kind.NAME_ERROR or kind is Kind.NO_DATA
 
 
 def matches(reply: Reply, request: Request) -> bool:
@@ -63,28 +67,47 @@ def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
     not kept (plugin/pkg/response/typify.go).
     """
     wire = reply.wire
-    if wire[3] & 15 == c.NOERROR and reply.ancount and wall_clock is None:
-        kind = _kind_of_answer(reply, request)
-    else:
-        kind = typify(reply, wall_clock)
+    if wall_clock is None and not (wire[2] & _OPCODE_TC or wire[3] & 15 or reply.extended_rcode):
+        ttl = _plain_ttl(wire, request)
+        if ttl is not None:
+            return Verdict(Kind.NO_ERROR, ttl, True, True)
+    kind = typify(reply, wall_clock)
     answers = False
     if kind is Kind.NO_ERROR and reply.ancount:
         answers = _answers(wire, request)
         if not answers:
             kind, keep = _without_answer(wire)
             return Verdict(kind, minimal_ttl(reply, kind), False, keep and not reply.tc)
-    keep = not reply.tc and kind not in (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
+    keep = not reply.tc and kind not in _NEVER
     if keep and kind is Kind.NAME_ERROR:
         # RFC 2308 section 5: without SOA nothing says for how long the name is missing.
         keep = soa_negative_ttl(wire) is not None
     return Verdict(kind, minimal_ttl(reply, kind), answers, keep)
 
 
-def _kind_of_answer(reply: Reply, request: Request) -> Kind:
-    """Do what typify does with an answer section that came with NOERROR and is taken as it is."""
-    if reply.extended_rcode or reply.wire[2] & 0x78 or request.qtype in _TRANSFERS:
-        return typify(reply)
-    return Kind.NO_ERROR
+def _plain_ttl(wire: bytes, request: Request) -> int | None:
+    """Return the lowest TTL of a reply that is nothing but the records asked for; else None.
+
+    They are known by their first bytes, compressed the way everybody does it.
+    """
+    qtype, qclass = request.qtype, request.qclass
+    if wire[6:8] == b"\0\0" or wire[8:12] != b"\0\0\0\0" or qtype in _SPECIAL:
+        return None
+    at = request.question_end
+    last = len(wire) - 12
+    lowest = MAX_TTL
+    for _ in range(wire[6] << 8 | wire[7]):
+        if at > last or wire[at : at + 2] != _QNAME_POINTER:
+            return None
+        rtype, rclass, ttl, rdlength = _unpack_record(wire, at + 2)
+        if rtype != qtype or rclass != qclass:
+            return None
+        if ttl < lowest:
+            lowest = ttl
+        elif ttl > MAX_TTL:
+            return 0  # RFC 2181 section 8
+        at += 12 + rdlength
+    return lowest
 
 
 def _without_answer(wire: bytes) -> tuple[Kind, bool]:
@@ -104,8 +127,6 @@ def _answers(wire: bytes, request: Request) -> bool:
     RFC 1034 section 3.6.2. A chain that forks (RFC 2181 section 10.1) or loops has no end.
     """
     qtype, qclass = request.qtype, request.qclass
-    if qtype not in _CHASED and _all_at_the_name(wire, request):
-        return True
     records = _answer_records(wire)
     if qtype == c.TYPE_ANY:
         return any(r[0] == request.name_wire and _in_class(r, qclass) for r in records)
@@ -116,23 +137,6 @@ def _answers(wire: bytes, request: Request) -> bool:
         return request.name_wire in aliases
     end = _end_of_chain(request.name_wire, aliases)
     return any(r[1] == qtype and r[0] == end and _in_class(r, qclass) for r in records)
-
-
-def _all_at_the_name(wire: bytes, request: Request) -> bool:
-    """Tell whether each answer record is of the name, type and class asked for, by its first bytes
-    alone: compressed the usual way, as everybody compresses it.
-    """
-    at = request.question_end
-    qtype, qclass = request.qtype, request.qclass
-    end = len(wire) - 12
-    for _ in range(wire[6] << 8 | wire[7]):
-        if at > end or wire[at : at + 2] != _QNAME_POINTER:
-            return False
-        rtype, rclass, _, rdlength = _unpack_record(wire, at + 2)
-        if rtype != qtype or rclass != qclass:
-            return False
-        at += 12 + rdlength
-    return True
 
 
 def _answer_records(wire: bytes) -> list[Record]:
