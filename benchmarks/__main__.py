@@ -1,11 +1,14 @@
-"""The command `python -m benchmarks`: measure, print the tables, and write them into the documentation if asked to."""
+"""The command `python -m benchmarks`: measure, print the tables, update the documentation."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.ask import AnswerError
 from benchmarks.cases import CASES
@@ -17,6 +20,9 @@ from benchmarks.runner import Plan, Runner
 from benchmarks.running import StartError
 from benchmarks.servers import NODE_CACHE, all_servers
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SHORT = Plan(rounds=3, seconds=0.5, latency_rounds=1, starts=3)
 FULL = Plan(rounds=9, seconds=3, latency_rounds=3, starts=7)
 FOOTPRINT = "footprint"
@@ -24,25 +30,36 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark and return the exit code: 1 if a server did not start or answered wrongly."""
+    """Run the benchmark; the exit code is 1 if a server did not start or answered wrongly."""
     arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so ends the servers
     plan = _plan(arguments)
     servers = [one for one in all_servers() if one.name in arguments.servers]
     results = Results()
-    try:
-        with Runner(servers, plan, _say) as runner:
-            if FOOTPRINT in arguments.cases:
+    problems: list[Exception] = []
+    with Runner(servers, plan, _say) as runner:
+        if FOOTPRINT in arguments.cases:
+            with _noting(problems):
                 results.footprints = runner.footprints()
-            results.cases = [runner.case(case) for case in CASES if case.key in arguments.cases]
-    except (AnswerError, LoadError, StartError) as error:
-        _say(f"benchmarks: {error}")
-        return 1
+        for case in CASES:
+            if case.key in arguments.cases:
+                with _noting(problems):
+                    results.cases.append(runner.case(case))
     machine = describe(servers, plan)
     print(machine + "\n\n" + tables(results))
-    if arguments.write_docs:
+    if arguments.write_docs and not problems:
         write_docs(DOCS, machine, results)
-    return 0
+    return 1 if problems else 0
+
+
+@contextmanager
+def _noting(problems: list[Exception]) -> Iterator[None]:
+    """Let a failed case cost no other case its figures: say it, and note it in `problems`."""
+    try:
+        yield
+    except (AnswerError, LoadError, StartError) as error:
+        _say(f"benchmarks: {error}")
+        problems.append(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     for flag, known in (("--cases", cases), ("--servers", servers)):
         parser.add_argument(
             flag,
-            type=lambda text, known=known: _chosen(text, known),
+            type=partial(_chosen, known),
             default=known,
             metavar="A,B",
             help=f"only these of {', '.join(known)}",
@@ -76,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(text: str, known: list[str]) -> list[str]:
+def _chosen(known: list[str], text: str) -> list[str]:
     chosen = text.split(",")
     if unknown := set(chosen).difference(known):
         raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: not one of {known}")

@@ -38,10 +38,10 @@ def free_port() -> int:
 
 
 def ask(address: str, port: int, name: str, *, tcp: bool = False, timeout: float = RETRY) -> str:
-    """Return the IPv4 address that the server gives for `name`; raises `AnswerError` or `OSError`."""
+    """Return the address that the server gives for `name`; raises `AnswerError` or `OSError`."""
     question = dnslib.DNSRecord.question(name)
     question.header.id = secrets.randbelow(65536)
-    wire = question.pack()
+    wire = bytes(question.pack())
     reply = (_over_tcp if tcp else _over_udp)(address, port, wire, timeout)
     return _address(dnslib.DNSRecord.parse(reply), question)
 
@@ -49,7 +49,10 @@ def ask(address: str, port: int, name: str, *, tcp: bool = False, timeout: float
 def wait_for_answer(
     address: str, port: int, name: str, expected: str, process: subprocess.Popen[bytes]
 ) -> None:
-    """Ask until the answer is right. Raises `AnswerError` after `START_LIMIT` seconds, or if `process` ends."""
+    """Ask until the answer is right.
+
+    Raises `AnswerError` after `START_LIMIT` seconds, or if `process` ends.
+    """
     deadline = time.monotonic() + START_LIMIT
     problem: Exception = AnswerError("no answer")
     while time.monotonic() < deadline and process.poll() is None:

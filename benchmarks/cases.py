@@ -1,6 +1,7 @@
-"""The cases: what is asked, how the servers are set for it, and the ratios that corepy wants to reach.
+"""The cases: what is asked, how the servers are set for it, the ratios corepy wants to reach.
 
-Goals are ratios of CPU per query, corepy's divided by the peer's; they are shown beside the measured ones, never asserted.
+Goals are ratios of CPU per query, corepy's divided by the peer's; they are shown beside the
+measured ones, never asserted.
 """
 
 from __future__ import annotations

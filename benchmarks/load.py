@@ -1,7 +1,8 @@
 """Load by dnsperf: files of questions, runs, and what dnsperf says of them.
 
-One dnsperf per server address, all on one core. Rounds go as fast as dnsperf can; latencies are taken in runs of their own at a fixed
-rate, where dnsperf prints every answer (-v): printing costs the load generator too much at its highest rate.
+One dnsperf per server address, all on one core. Rounds go as fast as dnsperf can; latencies are
+taken in runs of their own at a fixed rate, where dnsperf prints every answer (-v): at its highest
+rate, printing costs the load generator too much.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What dnsperf saw: counts of queries, seconds, and each answer's latency if it printed them."""
+    """What dnsperf saw: counts of queries, seconds, each answer's latency if it printed them."""
 
     sent: int
     completed: int
@@ -121,7 +122,10 @@ def parse(output: str) -> Outcome:
 
 
 def parse_answers(text: str) -> list[float]:
-    """Return the latencies in seconds from the lines of `dnsperf -v`: "> RCODE NAME TYPE SECONDS", timeouts have none."""
+    """Return the latencies in seconds from the lines of `dnsperf -v`.
+
+    An answer's line is "> RCODE NAME TYPE SECONDS"; that of a timeout has no seconds.
+    """
     lines = (line.split() for line in text.splitlines() if line.startswith("> "))
     return [float(fields[4]) for fields in lines if len(fields) == 5]
 

@@ -1,4 +1,4 @@
-"""What the figures were taken on: processor, kernel, interpreter and versions. No names of hosts or people."""
+"""What the figures were taken on: processor, kernel, interpreter, versions. No host names."""
 
 from __future__ import annotations
 

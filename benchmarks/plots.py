@@ -27,7 +27,7 @@ COLOURS = {
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
-    """Write the plots that the results allow into `folder`; returns their file names, each with its title."""
+    """Write the plots that the results allow; returns their file names, each with its title."""
     mpl.rcParams["svg.hashsalt"] = "corepy"
     drawn = {}
     if results.cases:

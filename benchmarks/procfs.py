@@ -1,8 +1,9 @@
-"""What a server uses, as the kernel counts it: CPU time and memory of a process and all its children.
+"""What a server uses, as the kernel counts it: CPU time and memory of a process tree.
 
-CPU time is utime + stime. It is read from the process's CPU clock (clock_getcpuclockid(3): the same count in
-nanoseconds, threads that ended included), as /proc/PID/stat has it in hundredths of a second only, too coarse for a round of half
-a second. Children that ended (dnsmasq forks for each TCP connection) come from cutime + cstime.
+CPU time is utime + stime. It is read from the process's CPU clock (clock_getcpuclockid(3): the
+same count in nanoseconds, threads that ended included), as /proc/PID/stat has it in hundredths of
+a second only, too coarse for a round of half a second. Children that ended (dnsmasq forks for each
+TCP connection) come from cutime + cstime.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _CPUCLOCK_SCHED = 2  # linux/posix-timers_types.h: the process's clock is (~pid 
 
 
 def parse_stat(text: str) -> tuple[int, float]:
-    """Return the parent's ID and the CPU seconds of reaped children from a /proc/PID/stat (proc(5))."""
+    """Return the parent's ID and the reaped children's CPU seconds from /proc/PID/stat."""
     fields = text.rpartition(")")[2].split()  # the name, in brackets, may hold anything
     return int(fields[1]), (int(fields[13]) + int(fields[14])) / _TICKS
 

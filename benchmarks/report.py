@@ -1,4 +1,4 @@
-"""Results as Markdown: tables for the terminal, and the same between markers of `docs/benchmarks.md`.
+"""Results as Markdown tables: for the terminal, and between markers of `docs/benchmarks.md`.
 
 The page is written by hand around the markers; nothing outside of them is touched.
 """
@@ -9,13 +9,13 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from benchmarks.results import CaseResult, Results, Track
 
 SUBJECT = "corepy"
-NOTHING = "–"
+NOTHING = "-"
 _MARK = "<!-- {} of {}: written by python -m benchmarks -->"
 
 
@@ -56,7 +56,7 @@ def cpu_table(cases: Sequence[CaseResult]) -> str:
 
     def cell(track: Track) -> str:
         low, middle, high = track.cpu_us()
-        return f"{middle:.1f} ({low:.1f}–{high:.1f})"
+        return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
     return _by_server(cases, cell)
 
@@ -66,7 +66,7 @@ def rate_table(cases: Sequence[CaseResult]) -> str:
     return _by_server(cases, lambda track: f"{track.rate() / 1000:.1f} k")
 
 
-def _by_server(cases: Sequence[CaseResult], cell) -> str:
+def _by_server(cases: Sequence[CaseResult], cell: Callable[[Track], str]) -> str:
     names = server_names(cases)
     rows = [
         [
@@ -89,7 +89,7 @@ def _ratio(result: CaseResult, peer: str) -> str:
     ratio = result.ratio(SUBJECT, peer)
     if ratio is None:
         return NOTHING
-    text = f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
+    text = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     goal = result.case.goals.get(peer)
     if goal is None:
         return text

@@ -1,6 +1,6 @@
 """What a run yields, and the statistics of it. Pure values; no server, no clock.
 
-Medians, and ratios taken round by round before their median: a slow second of the machine hits both sides of a ratio.
+Ratios are taken round by round before their median: a slow second of the machine hits both sides.
 """
 
 from __future__ import annotations
@@ -104,7 +104,11 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a server costs before any load: seconds to the first answer, KiB then and with many names cached."""
+    """What a server costs before any load.
+
+    `first_answers`: seconds from each start to the first answer. Memory in KiB: `empty_kib` then,
+    `filled_kib` with many names cached.
+    """
 
     first_answers: Sequence[float]
     empty_kib: int

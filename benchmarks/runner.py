@@ -1,7 +1,8 @@
 """The measurement: all servers of a case run at once, and take turns under load (ABCDE ABCDE ...).
 
-Servers share one core, load generator and upstream the other. An idle server costs next to nothing, so the one under
-load has its core alone; the machine's slow moments hit all servers alike, as rounds are short and interleaved.
+Servers share one core, load generator and upstream the other. An idle server costs next to nothing,
+so the one under load has its core alone; the machine's slow moments hit all servers alike, as
+rounds are short and interleaved.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Runner:
         self._stack.close()
 
     def footprints(self) -> dict[str, Footprint]:
-        """Start every server a few times, and see what it costs empty and with many names cached."""
+        """Start every server a few times; see what it costs empty and with many names cached."""
         self._say("footprint: starts and memory")
         names = self._questions("footprint", map(cached_name, range(FOOTPRINT_NAMES)))
         seen: dict[str, list[tuple[float, int, int]]] = {one.name: [] for one in self._servers}
@@ -213,7 +214,10 @@ class Runner:
 
 
 def latency_rates(highest: dict[str, float]) -> dict[str, int]:
-    """Return the rate to take each server's latency at: half of the reference's highest, or of its own if it is too slow."""
+    """Return the rate to take each server's latency at.
+
+    Half of the highest that the reference reached, or of the server's own if that is too slow.
+    """
     common = highest.get(REFERENCE, max(highest.values(), default=0.0)) / 2
     return {
         name: int(common if own >= common * HEADROOM else own / 2) for name, own in highest.items()

@@ -1,4 +1,4 @@
-"""A server as a process: started on its core, verified, measured under load, and gone at the end with all its children."""
+"""A server as a process: started on its core, verified, gone at the end with all its children."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Running:
 
 @contextmanager
 def running(server: Server, setting: Setting, folder: Path, core: int) -> Iterator[Running]:
-    """Run `server` on `core` while the context lasts; `folder` is made for it. Raises `StartError`."""
+    """Run `server` on `core` while the context lasts, in the new `folder`. Raises `StartError`."""
     folder.mkdir(parents=True)
     launch = server.configure(setting, folder)
     log = folder / "log"

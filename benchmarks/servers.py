@@ -1,7 +1,8 @@
 """The servers that are compared: for each, its configuration for a `Setting` and its command.
 
-A new peer is one class here and its name in `PEERS`. Every server gets one thread where it can be told so, the same cache size,
-no validation, and nothing to do besides answering; what cannot be had alike is said in `docs/benchmarks.md`.
+A new peer is one class here and its name in `PEERS`. Every server gets one thread where it can be
+told so, the same cache size, no validation, and nothing to do besides answering; what cannot be had
+alike is said in `docs/benchmarks.md`.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def corefile(setting: Setting, *, metrics: bool) -> str:
 
 
 class Corepy(Server):
-    """This project, from the checkout, with the interpreter that runs the benchmark."""
+    """The server of this project, run by the interpreter that runs the benchmark."""
 
     name = "corepy"
     program = sys.executable
@@ -101,7 +102,7 @@ class Corepy(Server):
         return parse_version(_corepy("-version"))
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write a Corefile; counters as `prometheus` keeps them are part of it where that plugin is installed."""
+        """Write a Corefile; `prometheus` is part of it where that plugin is installed."""
         metrics = "dns.prometheus" in _corepy("-plugins").split()
         file = folder / "Corefile"
         file.write_text(corefile(setting, metrics=metrics))
@@ -116,7 +117,7 @@ def _corepy(flag: str) -> str:
 
 
 class NodeCache(Server):
-    """node-cache, or any server that takes its flags: CoreDNS with the plugins of NodeLocal DNSCache."""
+    """CoreDNS as NodeLocal DNSCache ships it, or any server that takes the same flags."""
 
     name = "node-cache"
     version_flag = "-version"
@@ -125,13 +126,13 @@ class NodeCache(Server):
         self.program = program
 
     def version(self) -> str:
-        """Return CoreDNS's version, which the usage names; -version alone wants the other flags too."""
+        """Return CoreDNS's version from the usage: -version alone wants the other flags too."""
         done = subprocess.run([self.program, "-h"], capture_output=True, text=True, check=False)
         found = re.search(r"CoreDNS v(\S+)", done.stdout + done.stderr)
         return f"CoreDNS {found[1]}" if found else "?"
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write the base file, from which node-cache makes its Corefile; interfaces and rules stay alone."""
+        """Write the base file, from which it makes its Corefile; leave the host alone."""
         base = folder / "base" / "Corefile.base"
         base.parent.mkdir()
         base.write_text(corefile(setting, metrics=True))
@@ -221,7 +222,7 @@ class Dnsmasq(Server):
 
 
 class Dnsdist(Server):
-    """dnsdist with a packet cache; the only one of the peers that, like corepy's hot way, answers without reading records."""
+    """dnsdist with a packet cache: like corepy's hot way, it answers without reading records."""
 
     name = "dnsdist"
     program = "dnsdist"

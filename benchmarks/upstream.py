@@ -1,7 +1,7 @@
-"""The authoritative server behind every measured one: knot with one zone, and the names that are asked for.
+"""The authoritative server behind every measured one: knot with one zone; the names asked for.
 
-Every name below the zone exists (wildcard), so a new name is a miss and never a negative answer. The hot names have
-addresses of their own: an answer to the wrong question is noticed.
+Every name below the zone exists (wildcard), so a new name is a miss and never a negative answer.
+The hot names have addresses of their own: an answer to the wrong question is noticed.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def zone_text() -> str:
 
 @contextmanager
 def upstream(folder: Path, core: int) -> Iterator[int]:
-    """Run knot on `core` while the context lasts; yields its port. Raises `ask.AnswerError` if it does not answer."""
+    """Run knot on `core` while the context lasts; yields its port.
+
+    Raises `benchmarks.ask.AnswerError` if it does not answer.
+    """
     folder.mkdir()
     port = free_port()
     (folder / "zone").write_text(zone_text())
