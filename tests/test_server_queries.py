@@ -171,9 +171,7 @@ def test_unknown_edns_version():
         record = dnslib.DNSRecord.question("example.org.")
         record.add_ar(dnslib.EDNS0(version=1))
         opt = server.exchange(bytes(record.pack()))[-11:]
-        assert opt == bytes.fromhex("00 0029 1000 01 00 0000 0000"), (
-            "BADVERS is 16, its upper bits 1"
-        )
+        assert opt[:3] + opt[5:] == bytes.fromhex("00 0029 01 00 0000 0000"), "16: upper bits 1"
 
 
 @pytest.mark.parametrize(

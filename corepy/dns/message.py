@@ -40,7 +40,7 @@ _new = object.__new__
 
 # Filled by the server, carried over by `Request.derive`.
 _SERVER_SLOTS: Final = (
-    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "reply_path",
+    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "kept_by",
 )  # fmt: skip
 
 
@@ -53,6 +53,7 @@ class Request:
         "family",
         "flags",
         "id",
+        "kept_by",
         "local",
         "local_address",
         "metadata",
@@ -68,7 +69,6 @@ class Request:
         "received",
         "record",
         "remote",
-        "reply_path",
         "server",
         "type",
         "view",
@@ -98,7 +98,7 @@ class Request:
     proto: str  # "udp", "tcp", "tls", ...
     peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
     local: object  # address that was asked, likewise
-    reply_path: object  # for the listener alone: how the reply gets back (ancillary data)
+    kept_by: object  # for the listener alone: the router whose packet cache may keep the reply
     received: float  # monotonic seconds
     server: str  # such as "dns://:53"
     zone: str  # of the server block that answers
@@ -308,7 +308,7 @@ _FILL: Final[dict[str, Callable[[Request], object]]] = {
     "proto": lambda r: "udp",
     "peer": lambda r: None,
     "local": lambda r: None,
-    "reply_path": lambda r: None,
+    "kept_by": lambda r: None,
     "received": lambda r: 0.0,
     "server": lambda r: "",
     "zone": lambda r: "",

@@ -7,7 +7,7 @@ comparison and one join away from being sent. What is rare (too large, odd rcode
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
 from corepy.dns.edns import OPTION_EDE, opt_record, without_option
@@ -32,11 +32,25 @@ class Reply:
     """One reply: `wire` is a whole message with any ID, without OPT, which `finish` adds.
 
     `options` are the EDNS options to send along (rdata of OPT), `extended_rcode` the upper bits of
-    the rcode, `error` what the errors plugin logs, `deadline` the monotonic time in seconds until
-    which the packet cache may keep the reply (None: not at all).
+    the rcode, `error` what the errors plugin logs.
+
+    For the packet cache: `deadline` is the monotonic time in seconds until which the reply may be
+    repeated without asking the chain again (None: not at all), `since` the time from which its TTLs
+    have run for whole seconds, `observers` who wants to be told of the repetitions (see
+    `corepy.plugin.Observer`).
     """
 
-    __slots__ = ("_offsets", "_record", "deadline", "error", "extended_rcode", "options", "wire")
+    __slots__ = (
+        "_offsets",
+        "_record",
+        "deadline",
+        "error",
+        "extended_rcode",
+        "observers",
+        "options",
+        "since",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -51,6 +65,8 @@ class Reply:
         self.options = options
         self.error = error
         self.deadline = deadline
+        self.since = 0.0
+        self.observers: tuple[Any, ...] = ()
         # What was read from the message, with the message it was read from: assigning `wire`
         # outdates both.
         self._record: tuple[bytes, DNSRecord] | None = None

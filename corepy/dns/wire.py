@@ -191,7 +191,7 @@ def read_ttl(msg: Buffer, offset: int) -> int:
     return ttl if ttl < _TTL_SIGN else 0
 
 
-def age(buf: bytearray, offsets: Iterable[int], seconds: int, floor: int = 0) -> None:
+def age(buf: bytearray | memoryview, offsets: Iterable[int], seconds: int, floor: int = 0) -> None:
     """Lower TTLs in place by seconds, not below floor; one that is below already stays."""
     before = left = -1
     for at in offsets:

@@ -20,8 +20,10 @@ import ctypes
 import errno
 import struct
 import sys
+from array import array
 from typing import TYPE_CHECKING
 
+from corepy.net.memory import Buffer
 from corepy.net.packetinfo import IFINDEX, LEVEL, control_for, local_address
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ MSG_DONTWAIT = 0x40
 # struct mmsghdr in 64-bit words: name, namelen, iov, iovlen, control, controllen, flags, received
 # length
 _WORDS = 8
+_STARTS = range(0, SLOTS * RECEIVE_SIZE, RECEIVE_SIZE)
 _NAME, _NAMELEN, _IOV, _IOVLEN, _CONTROL, _CONTROLLEN, _FLAGS, _LENGTH = range(_WORDS)
 
 
@@ -50,32 +53,16 @@ def supported() -> bool:
     return hasattr(libc, "recvmmsg") and hasattr(libc, "sendmmsg")
 
 
-class _Buffer:
-    """Memory with a fixed address."""
-
-    __slots__ = ("_hold", "address", "view")
-
-    def __init__(self, size: int) -> None:
-        memory = bytearray(size)
-        self._hold = (ctypes.c_char * size).from_buffer(memory)
-        self.address = ctypes.addressof(self._hold)
-        self.view = memoryview(memory)
-
-    def words(self) -> memoryview[int]:
-        """Return the memory as 64-bit words."""
-        return self.view.cast("Q")
-
-
 class _Ring:
     """The memory of `SLOTS` datagrams in one direction."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.data = _Buffer(SLOTS * size)
-        self.names = _Buffer(SLOTS * NAME_SIZE)
-        self.controls = _Buffer(SLOTS * CONTROL_SIZE)
-        self.headers = _Buffer(SLOTS * _WORDS * 8)
-        self.iovs = _Buffer(SLOTS * 16)
+        self.data = Buffer(SLOTS * size)
+        self.names = Buffer(SLOTS * NAME_SIZE)
+        self.controls = Buffer(SLOTS * CONTROL_SIZE)
+        self.headers = Buffer(SLOTS * _WORDS * 8)
+        self.iovs = Buffer(SLOTS * 16)
 
     def point(self, slot: int) -> None:
         """Point the header of `slot` at its buffers, all at their full size."""
@@ -119,7 +106,26 @@ class Batch:
             self._in.controls.view,
         )
         self._waiting = 0
-        self._large: list[_Buffer] = []
+        self._large: list[Buffer] = []
+        self._full_lengths = memoryview(array("Q", [NAME_SIZE] * SLOTS)).toreadonly()
+        self._full_controls = memoryview(array("Q", [CONTROL_SIZE] * SLOTS)).toreadonly()
+        self._zeros = memoryview(array("I", [0] * SLOTS)).toreadonly()
+        self._prepare_answers()
+
+    def _prepare_answers(self) -> None:
+        """Make the headers for `answer_all`: to the sender of a slot, its ID and then a reply's
+        body.
+        """
+        headers, self._pairs = Buffer(SLOTS * _WORDS * 8), Buffer(SLOTS * 32)
+        self._answer_headers, self._answer_words = headers.address, headers.words()
+        self._idents: list[bytes] = []
+        for slot in range(SLOTS):
+            base, words = slot * _WORDS, self._answer_words
+            words[base + _NAME] = self._in.names.address + slot * NAME_SIZE
+            words[base + _IOV] = self._pairs.address + slot * 32
+            words[base + _IOVLEN] = 2
+            words[base + _CONTROL] = self._in.controls.address + slot * CONTROL_SIZE
+            self._idents += struct.pack("=QQ", self._in.data.address + slot * RECEIVE_SIZE, 2), b""
 
     def receive(self, sock: socket) -> int:
         """Receive what waits in `sock`, up to `SLOTS` datagrams, and return how many.
@@ -131,13 +137,38 @@ class Batch:
         return count if count > 0 else 0
 
     def release(self, count: int) -> None:
-        """Make the first `count` slots fit to receive again: the kernel has shortened their
-        lengths.
+        """Make the first `count` slots fit to receive again: the kernel has shortened lengths."""
+        words, end = self._in_words, count * _WORDS
+        words[_NAMELEN:end:_WORDS] = self._full_lengths[:count]
+        words[_CONTROLLEN:end:_WORDS] = self._full_controls[:count]
+
+    def keys(self, count: int) -> list[bytes]:
+        """Return the first `count` datagrams without their first two bytes, the ID of a query."""
+        view = self._payloads
+        lengths = self._in_words[_LENGTH : count * _WORDS : _WORDS].tolist()
+        return [
+            view[start + 2 : start + length].tobytes()
+            for start, length in zip(_STARTS, lengths, strict=False)
+        ]
+
+    def answer_all(self, bodies: list[bytes], sock: socket) -> int:
+        """Answer the first datagrams of the batch, each with its own first two bytes and a body.
+
+        `bodies` are iovecs: address and size of what follows the ID, as two 64-bit words. Sends at
+        once and returns how many could not be sent.
         """
-        words = self._in_words
-        for base in range(0, count * _WORDS, _WORDS):
-            words[base + _NAMELEN] = NAME_SIZE
-            words[base + _CONTROLLEN] = CONTROL_SIZE
+        count = len(bodies)
+        parts = self._idents[: count * 2]
+        parts[1::2] = bodies
+        self._pairs.view[: count * 32] = b"".join(parts)
+        answers, received, end = self._answer_words, self._in_words, count * _WORDS
+        answers[_NAMELEN:end:_WORDS] = received[_NAMELEN:end:_WORDS]
+        answers[_CONTROLLEN:end:_WORDS] = received[_CONTROLLEN:end:_WORDS]
+        if received[_CONTROLLEN]:
+            field = IFINDEX[self._controls[LEVEL]].start // 4
+            step = CONTROL_SIZE // 4
+            self._controls.cast("I")[field : count * step : step] = self._zeros[:count]
+        return self._send(self._answer_headers, count, sock.fileno())
 
     def payload(self, slot: int) -> bytes:
         """Return a copy of the datagram in `slot`."""
@@ -211,7 +242,7 @@ class Batch:
 
     def _keep(self, data: bytes) -> int:
         """Hold a datagram too large for a slot until it is sent; return its memory address."""
-        buffer = _Buffer(len(data))
+        buffer = Buffer(len(data))
         buffer.view[:] = data
         self._large.append(buffer)
         return buffer.address
@@ -222,20 +253,21 @@ class Batch:
         A datagram that its receiver or the route refuses is skipped; when the socket's buffer is
         full the rest is dropped, as the network would: DNS clients ask again.
         """
-        done, waiting, lost, fd = 0, self._waiting, 0, sock.fileno()
-        while done < waiting:
-            sent: int = self._sendmmsg(
-                fd, self._out_headers + done * _WORDS * 8, waiting - done, MSG_DONTWAIT
-            )
-            if sent > 0:
-                done += sent
-            elif ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
-                lost += waiting - done
-                break
-            elif ctypes.get_errno() != errno.EINTR:
-                lost += 1
-                done += 1
+        lost = self._send(self._out_headers, self._waiting, sock.fileno())
         self._waiting = 0
         if self._large:
             self._large.clear()
+        return lost
+
+    def _send(self, headers: int, count: int, fd: int) -> int:
+        done = lost = 0
+        while done < count:
+            sent: int = self._sendmmsg(fd, headers + done * _WORDS * 8, count - done, MSG_DONTWAIT)
+            if sent > 0:
+                done += sent
+            elif ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
+                return lost + count - done
+            elif ctypes.get_errno() != errno.EINTR:
+                lost += 1
+                done += 1
         return lost

@@ -21,6 +21,12 @@ class Datagrams(Protocol):
     def release(self, count: int) -> None:
         """Give the slots of the batch back."""
 
+    def keys(self, count: int) -> list[bytes]:
+        """Return the datagrams of the batch without their first two bytes."""
+
+    def answer_all(self, bodies: list[bytes], sock: socket) -> int:
+        """Answer the first datagrams of the batch with bodies that lie in memory, and send."""
+
     def payload(self, slot: int) -> bytes:
         """Return a received datagram."""
 

@@ -4,6 +4,7 @@ recvmmsg and sendmmsg.
 
 from __future__ import annotations
 
+import ctypes
 import socket
 import struct
 from typing import Any
@@ -12,6 +13,7 @@ from corepy.net.batch import CONTROL_SIZE, RECEIVE_SIZE, SLOTS
 from corepy.net.packetinfo import control_for, local_address
 
 _HEADER = struct.Struct("=Qii")
+_IOVEC = struct.Struct("=QQ")
 PeerAddress = tuple[Any, ...]
 Control = list[tuple[int, int, bytes]]
 
@@ -38,6 +40,10 @@ class PlainBatch:
         """Forget the batch."""
         del self._received[:count]
 
+    def keys(self, count: int) -> list[bytes]:
+        """Return the first `count` datagrams without their first two bytes."""
+        return [data[2:] for data, _, _ in self._received[:count]]
+
     def payload(self, slot: int) -> bytes:
         """Return the datagram in `slot`."""
         return self._received[slot][0]
@@ -55,6 +61,13 @@ class PlainBatch:
     def reply(self, slot: int, data: bytes, sock: socket.socket) -> None:
         """Queue `data` as the reply to the datagram in `slot`."""
         self.queue(data, self.address(slot), self.local(slot, b"\0\0"), sock)
+
+    def answer_all(self, bodies: list[bytes], sock: socket.socket) -> int:
+        """Answer the first datagrams, each with its own first two bytes and a body."""
+        for slot, iovec in enumerate(bodies):
+            ident = self._received[slot][0][:2]
+            self.reply(slot, ident + ctypes.string_at(*_IOVEC.unpack(iovec)), sock)
+        return self.flush(sock)
 
     def queue(
         self, data: bytes, address: PeerAddress, local: bytes | None, sock: socket.socket

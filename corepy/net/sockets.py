@@ -23,6 +23,9 @@ IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 class BindError(OSError):
     """A listening socket could not be opened; the message says where, why and what to do."""
 
+    def __str__(self) -> str:
+        return self.strerror or ""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

@@ -18,7 +18,9 @@ from corepy.plugin.errors import PluginError as PluginError
 from corepy.plugin.errors import StartupError as StartupError
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
+from corepy.plugin.handler import Observer as Observer
 from corepy.plugin.handler import Purity as Purity
+from corepy.plugin.handler import Witness as Witness
 from corepy.plugin.hooks import HookSpecs as HookSpecs
 from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl

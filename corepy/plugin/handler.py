@@ -26,7 +26,7 @@ Rules for a handler:
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -49,9 +49,33 @@ class Purity(Enum):
     """The reply is a function of the query's bytes for as long as `Reply.deadline` says."""
 
     OBSERVER = "observer"
-    """Changes nothing; wants to be told about answered queries (metrics, log), in bulk if need
-    be.
+    """Changes nothing, but wants to know of every answer: it adds an `Observer` to replies."""
+
+    KEEPER = "keeper"
+    """Says with `Reply.deadline` until when its reply may be repeated, whatever stands below it.
+
+    Sets the deadline of every reply that it passes on, to None where it cannot tell.
     """
+
+
+class Observer(Protocol):
+    """Told how often a reply was repeated from the packet cache, without the chain being asked.
+
+    A handler of purity OBSERVER, or a keeper, adds one to `Reply.observers` on the way up when
+    `Reply.deadline` is set.
+    """
+
+    def repeated(self, times: int) -> None:
+        """Count `times` more answers with this reply; called at least once a second if there are
+        any.
+        """
+
+
+class Witness(Observer, Protocol):
+    """An observer that wants to see each repetition, at a price for every query."""
+
+    def seen(self, ident: bytes, peer: object, received: float) -> None:
+        """Take note of one query: its two ID bytes, `Request.peer`, and `Request.received`."""
 
 
 class Handler:
@@ -62,6 +86,9 @@ class Handler:
 
     purity: Purity = Purity.IMPURE
     """See `Purity`. Set it on the class, or on the object where it depends on the configuration."""
+
+    witnesses: bool = False
+    """True if the observers that it adds to replies are `Witness`es."""
 
     any_class: ClassVar[bool] = False
     """True lets queries of a class other than IN reach this server (core/dnsserver/server.go:

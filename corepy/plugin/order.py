@@ -129,6 +129,7 @@ def _sort(
             wish.directive,
             wish.distribution,
             f"cannot be placed: before ({', '.join(wish.before)}) and"
-            f" after ({', '.join(wish.after)}) contradict the order of the others (in the knot: {', '.join(stuck)})",
+            f" after ({', '.join(wish.after)}) contradict the order of the others"
+            f" (in the knot: {', '.join(stuck)})",
         )
     return order

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.dns import names
-from corepy.plugin import BlockConfig, Controller, EndOfChain, Handler, PluginError
+from corepy.plugin import BlockConfig, Controller, EndOfChain, Handler, PluginError, Purity
 from corepy.plugin.order import DIRECTIVES, Wish, resolve
 from corepy.plugin.registry import LoadedPlugin, find, load
 from corepy.server.endpoint import Listen
@@ -174,6 +174,8 @@ class _Builder:
         any_class: set[Listen] = set()
         for block in blocks:
             top = link(block.handlers)
+            repeats = obstacle(block.handlers) is None
+            witnessed = any(handler.witnesses for handler in block.handlers)
             for key in block.config.keys:
                 for host in block.config.listen_hosts:
                     mistake = checker.check(key, host)
@@ -181,7 +183,9 @@ class _Builder:
                         self._mistakes.append(mistake)
                         continue
                     listen = Listen(key.transport, _normal_host(host), key.port)
-                    zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(key.zone, top)
+                    zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(
+                        key.zone, top, repeats, witnessed
+                    )
                     self._generation.settings[listen] = block.config
                     if any(handler.any_class for handler in block.handlers):
                         any_class.add(listen)
@@ -198,6 +202,23 @@ def link(handlers: list[Handler]) -> Handler | None:
         handler.next = below
         below = handler
     return below
+
+
+def obstacle(handlers: list[Handler]) -> str | None:
+    """Return what keeps the packet cache from repeating the replies of a chain, None if nothing.
+
+    That is the directive of an impure handler above a keeper, or the want of a keeper: "".
+    """
+    impure: str | None = None
+    reason: str | None = ""
+    for handler in handlers:
+        if handler.purity is Purity.IMPURE:
+            impure = impure or handler.name
+        elif handler.purity is Purity.KEEPER:
+            if impure is not None:
+                return impure
+            reason = None
+    return reason
 
 
 def _normal_host(host: str) -> str:

@@ -15,6 +15,7 @@ from corepy.server.udp import UDPListener
 
 if TYPE_CHECKING:
     from corepy.net.datagrams import Datagrams
+    from corepy.net.memory import Arena
     from corepy.plugin import BlockConfig
     from corepy.server.query import Query
     from corepy.server.router import Router
@@ -35,19 +36,20 @@ class Listen(NamedTuple):
 class Endpoint:
     """The open sockets of one `Listen`."""
 
-    def __init__(self, listen: Listen, batch: Datagrams) -> None:
+    def __init__(self, listen: Listen, batch: Datagrams, arena: Arena) -> None:
         """Open the sockets; raises `corepy.net.sockets.BindError`."""
         udp, tcp = open_pair(Address(listen.host, listen.port))
         self.listen = listen
         self.port: int = udp.getsockname()[1]
         self.label = listen.label(self.port)
-        self.udp = UDPListener(udp, batch, self.label, wildcard=not listen.host)
-        self.tcp = TCPListener(tcp, self.label)
+        self.udp = UDPListener(udp, batch, arena, self.label, wildcard=not listen.host)
+        self.tcp = TCPListener(tcp, arena, self.label)
         self._started = False
 
     def swap(self, router: Router, settings: BlockConfig) -> None:
         """Answer by `router` from the next query on."""
-        self.udp.router = self.tcp.router = router
+        self.udp.answers.swap(router)
+        self.tcp.answers.swap(router)
         self.tcp.settings = settings
 
     async def start(self) -> None:

@@ -78,15 +78,17 @@ def run(options: Options, announce: str) -> int:
 
 async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
     server = Server()
+    stopping = _obey_signals(server, loader)
     try:
         await server.run(generation)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
-    if not options.quiet:
-        sys.stdout.write(banner(generation, server) + announce)
-        sys.stdout.flush()
     with _pidfile(options.pidfile):
-        await _until_stopped(server, loader)
+        if not options.quiet:
+            sys.stdout.write(banner(generation, server) + announce)
+            sys.stdout.flush()
+        await stopping.wait()
+        await server.stop()
     return EXIT_OK
 
 
@@ -100,7 +102,8 @@ def unreadable(error: OSError) -> str:
     return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}"
 
 
-async def _until_stopped(server: Server, loader: Loader) -> None:
+def _obey_signals(server: Server, loader: Loader) -> asyncio.Event:
+    """Install the signal handlers; the event is set when one says stop."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -121,8 +124,7 @@ async def _until_stopped(server: Server, loader: Loader) -> None:
     loop.add_signal_handler(signal.SIGUSR1, restart)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
-    await stopping.wait()
-    await server.stop()
+    return stopping
 
 
 async def reload(server: Server, loader: Loader, reason: str) -> None:
@@ -134,7 +136,9 @@ async def reload(server: Server, loader: Loader, reason: str) -> None:
         await server.run(generation)
     except corefile.CorefileError as error:
         log.error("%s: the new Corefile is not valid, the old one goes on:\n%s", reason, error)
-    except (OSError, StartupError) as error:
+    except OSError as error:
+        log.error("%s: the old configuration goes on: %s", reason, unreadable(error))
+    except StartupError as error:
         log.error("%s: reload failed, the old configuration goes on: %s", reason, error)
     else:
         log_warnings(generation)

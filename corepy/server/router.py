@@ -28,15 +28,19 @@ class Site:
     """Fully qualified, in lower case."""
 
     chain: Handler | None
-    """The top of the block's chain; None when the block has no handler (its queries are
-    REFUSED).
-    """
+    """The top of the block's chain; None without a handler, which means REFUSED."""
+
+    repeats: bool = False
+    """Whether the packet cache may repeat its replies for as long as they say."""
+
+    witnessed: bool = False
+    """Whether a handler of the chain wants to see each query that the packet cache answers."""
 
 
 class Router:
     """The zones served at one address. Immutable: a reload puts another one in its place."""
 
-    __slots__ = ("_only_root", "_zones", "any_class", "sites")
+    __slots__ = ("_only_root", "_zones", "any_class", "sites", "witnessed")
 
     def __init__(self, zones: Mapping[bytes, Site], *, any_class: bool) -> None:
         """Take zones by their wire name in lower case."""
@@ -44,6 +48,7 @@ class Router:
         self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
         self.any_class = any_class
         self.sites = list(self._zones.values())
+        self.witnessed = any(site.witnessed for site in self.sites)
 
     def route(self, request: Request) -> Site | None:
         """Return the site for `request`; None means REFUSED, as does a site without a chain."""

@@ -6,10 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from corepy.net.datagrams import open_batch
+from corepy.net.memory import Arena
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.endpoint import Endpoint, drained
+from corepy.server.packet_cache import MEMORY
 
 if TYPE_CHECKING:
     from corepy.server.endpoint import Listen
@@ -29,6 +31,7 @@ class Server:
         self.generation: Generation | None = None
         self.endpoints: dict[Listen, Endpoint] = {}
         self._batch = open_batch()
+        self._arena = Arena(MEMORY)
         self._changing = asyncio.Lock()
 
     async def run(self, generation: Generation) -> None:
@@ -65,7 +68,7 @@ class Server:
     def _open(self, generation: Generation) -> None:
         for listen in generation.routers:
             if listen not in self.endpoints:
-                self.endpoints[listen] = Endpoint(listen, self._batch)
+                self.endpoints[listen] = Endpoint(listen, self._batch, self._arena)
 
     async def _route(self, generation: Generation) -> None:
         """Let `generation` answer: first, at once, where sockets are in use already, then at the

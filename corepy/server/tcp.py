@@ -11,20 +11,18 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from corepy.dns import Request, accept, finish
 from corepy.net.frames import FrameReader, frame
-from corepy.plugin.handler import REFUSED
 from corepy.plugin.log import server_logger
+from corepy.server.answer import Answerer
 from corepy.server.query import Runner
-from corepy.server.udp import finished
 
 if TYPE_CHECKING:
     import socket
 
     from corepy.dns import Reply
+    from corepy.net.memory import Arena
     from corepy.plugin import BlockConfig
     from corepy.server.query import Query
-    from corepy.server.router import Router
 
 MAX_CONNECTIONS = 1000
 """Open connections per listener."""
@@ -38,12 +36,11 @@ MAX_PENDING = 100
 class TCPListener:
     """One listening TCP socket of an endpoint and its connections."""
 
-    def __init__(self, sock: socket.socket, label: str) -> None:
-        """`label` names the server in requests and metrics."""
-        self.router: Router
+    def __init__(self, sock: socket.socket, arena: Arena, label: str) -> None:
+        """Listen at `sock`; `arena` is shared by all listeners of the loop."""
         self.settings: BlockConfig
         self.sock = sock
-        self.label = label
+        self.answers = Answerer(label, "tcp", arena)
         self.connections: dict[Connection, None] = {}
         self.draining = False
         self._server: asyncio.Server | None = None
@@ -82,6 +79,7 @@ class TCPListener:
     def close(self) -> None:
         """Close everything."""
         self.stop()
+        self.answers.packets.clear()
         self.sock.close()
         for connection in list(self.connections):
             connection.abort()
@@ -136,11 +134,12 @@ class Connection(asyncio.Protocol):
         for message in self._reader.feed(data):
             self.last_activity, self._asked = now, True
             try:
-                self._answer(message, now)
+                reply = self._answer(message, now)
+                if reply is not None:
+                    self._out.append(frame(reply))
             except Exception:
-                server_logger().exception(
-                    "a query over TCP to %s was dropped", self._listener.label
-                )
+                label = self._listener.answers.label
+                server_logger().exception("a query over TCP to %s was dropped", label)
         self._flush()
         self._throttle()
 
@@ -149,29 +148,21 @@ class Connection(asyncio.Protocol):
         self.close_when_done()
         return not self._transport.is_closing()
 
-    def _answer(self, message: bytes, now: float) -> None:
-        request = accept(message)
-        if type(request) is not Request:
-            if request is not None:
-                self._out.append(frame(request))  # type: ignore[arg-type]  # only bytes are left
-            return
-        request.received, request.proto = now, "tcp"
-        request.server, request.peer, request.local = self._listener.label, self._peer, self._local
-        site = self._listener.router.route(request)
-        if site is None or site.chain is None:
-            self._out.append(frame(finish(request, request.error(REFUSED))))
-            return
-        request.zone = site.zone
-        reply = self.runner.start(site.chain, request)
-        if reply is not None:
-            self._out.append(frame(finished(request, reply)))
+    def _answer(self, message: bytes, now: float) -> bytes | None:
+        answers = self._listener.answers
+        entry = answers.packets.find(message[2:], now)
+        if entry is None:
+            return answers.begin(message, now, self._peer, self._local, self.runner)
+        for witness in entry.witnesses:
+            witness.seen(message[:2], self._peer, now)
+        return message[:2] + entry.body
 
     def _deliver(self, query: Query, reply: Reply) -> None:
         if self._closing and self._transport.is_closing():
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(frame(finished(query.request, reply)))
+        self._out.append(frame(self._listener.answers.complete(query.request, reply)))
 
     def _flush(self) -> None:
         if self._out and not self._transport.is_closing():

@@ -1,28 +1,32 @@
 """Answering queries that come as datagrams.
 
 One readable event takes a batch from the socket; replies that are ready at once go out as one
-batch, those of chains that had to wait are collected and sent once per turn of the event loop.
+batch, those of chains that had to wait are collected and sent once per turn of the event loop. A
+batch whose every query is in the packet cache is answered without a look at its queries; this is
+what a node-local cache does all day.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from corepy.dns import Request, accept, finish
 from corepy.net.batch import SLOTS
 from corepy.plugin import metrics
-from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.plugin.log import server_logger
-from corepy.server.query import Runner, report_failure
+from corepy.server.answer import Answerer
+from corepy.server.query import Runner
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
     from corepy.dns import Reply
     from corepy.net.datagrams import Datagrams
+    from corepy.net.memory import Arena
+    from corepy.server.packet_cache import Entry
     from corepy.server.query import Query
-    from corepy.server.router import Router
 
 ROUNDS = 4
 """Batches taken from one socket before the event loop may do other work."""
@@ -36,16 +40,14 @@ class UDPListener:
     """One UDP socket of an endpoint."""
 
     def __init__(
-        self, sock: socket.socket, batch: Datagrams, label: str, *, wildcard: bool
+        self, sock: socket.socket, batch: Datagrams, arena: Arena, label: str, *, wildcard: bool
     ) -> None:
-        """`batch` is shared by all listeners of the loop; `label` names the server in requests and
-        metrics.
-        """
-        self.router: Router
+        """Answer at `sock`; `batch` and `arena` are shared by all listeners of the loop."""
         self.sock = sock
+        self.answers = Answerer(label, "udp", arena)
         self.runner = Runner(self._deliver)
         self._batch = batch
-        self._label = label
+        self._arena = arena
         self._wildcard = wildcard
         self._local = sock.getsockname()
         self._port = self._local[1].to_bytes(2, "big")
@@ -64,49 +66,74 @@ class UDPListener:
 
     def _serve_batch(self) -> int:
         """Receive and answer one batch; return its size."""
-        batch, sock = self._batch, self.sock
-        count = batch.receive(sock)
+        batch, packets = self._batch, self.answers.packets
+        count = batch.receive(self.sock)
         if not count:
             return 0
         now = time.monotonic()
-        for slot in range(count):
-            try:
-                wire = self._answer(slot, now)
-                if wire is not None:
-                    batch.reply(slot, wire, sock)
-            except Exception:
-                server_logger().exception("a datagram to %s was dropped", self._label)
+        keys: list[bytes] = []
+        entries: list[Entry | None] = []
+        if packets.entries:
+            keys = batch.keys(count)
+            entries = list(map(packets.entries.get, keys))
+        if entries and packets.are_usable(entries, keys, now):
+            lost = self._repeat(entries, now)
+        else:
+            lost = self._answer_each(count, keys, now)
         batch.release(count)
-        lost = batch.flush(sock)
+        self._arena.settle()
         if lost:
             self._unsent.inc(lost)
         return count
 
-    def _answer(self, slot: int, now: float) -> bytes | None:
-        """Return what to send for the datagram in `slot`; None when there is nothing to send
-        now.
-        """
+    def _repeat(self, entries: Sequence[Entry], now: float) -> int:
+        """Answer the whole batch from the packet cache; return how many replies were lost."""
+        bodies = []
+        for entry in entries:
+            entry.hits += 1
+            bodies.append(entry.iov)
+        if self.answers.router.witnessed:
+            for slot, entry in enumerate(entries):
+                self._show(slot, entry, now)
+        return self._batch.answer_all(bodies, self.sock)
+
+    def _answer_each(self, count: int, keys: Sequence[bytes], now: float) -> int:
+        """Answer the batch one by one; return how many replies were lost."""
+        batch, sock = self._batch, self.sock
+        for slot in range(count):
+            try:
+                wire = self._from_cache(slot, keys[slot], now) if keys else None
+                if wire is None:
+                    wire = self._begin(slot, now)
+                if wire is not None:
+                    batch.reply(slot, wire, sock)
+            except Exception:
+                server_logger().exception("a datagram to %s was dropped", self.answers.label)
+        return batch.flush(sock)
+
+    def _from_cache(self, slot: int, key: bytes, now: float) -> bytes | None:
+        entry = self.answers.packets.find(key, now)
+        if entry is None:
+            return None
+        self._show(slot, entry, now)
+        return self._batch.payload(slot)[:2] + entry.body
+
+    def _show(self, slot: int, entry: Entry, now: float) -> None:
+        """Show a query that is answered from the packet cache to those who asked for it."""
+        for witness in entry.witnesses:
+            witness.seen(self._batch.payload(slot)[:2], self._batch.address(slot), now)
+
+    def _begin(self, slot: int, now: float) -> bytes | None:
         batch = self._batch
-        request = accept(batch.payload(slot))
-        if type(request) is not Request:
-            return request  # type: ignore[return-value]  # bytes or None are all that is left
-        request.received = now
-        request.server = self._label
-        request.peer = batch.address(slot)
-        request.local = batch.local(slot, self._port) if self._wildcard else self._local
-        site = self.router.route(request)
-        if site is None or site.chain is None:
-            return finish(request, request.error(REFUSED))
-        request.zone = site.zone
-        reply = self.runner.start(site.chain, request)
-        return None if reply is None else finished(request, reply)
+        local = batch.local(slot, self._port) if self._wildcard else self._local
+        return self.answers.begin(batch.payload(slot), now, batch.address(slot), local, self.runner)
 
     def _deliver(self, query: Query, reply: Reply) -> None:
         request = query.request
         if not self._late:
             self._loop.call_soon(self._flush_late)
         local = request.local if self._wildcard else None
-        self._late.append((finished(request, reply), request.peer, local))
+        self._late.append((self.answers.complete(request, reply), request.peer, local))
 
     def _flush_late(self) -> None:
         late, self._late = self._late, []
@@ -128,13 +155,5 @@ class UDPListener:
     def close(self) -> None:
         """Send what is ready and close the socket."""
         self._flush_late()
+        self.answers.packets.clear()
         self.sock.close()
-
-
-def finished(request: Request, reply: Reply) -> bytes:
-    """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""
-    try:
-        return finish(request, reply)
-    except Exception as error:
-        report_failure(request, error)
-        return finish(request, request.error(SERVFAIL))

@@ -12,12 +12,14 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from corepy.testing.client import Address
+from corepy.testing.client import Address, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import dnslib
 
 _LISTENING = re.compile(r"^\S+:(\d+)(?: on (\S+))?$")
 START_TIMEOUT = 20.0
@@ -26,8 +28,9 @@ START_TIMEOUT = 20.0
 class Command:
     """A running `corepy`; made by `run_command`. What it prints is collected in `lines`."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], conf: Path) -> None:
         self.process = process
+        self.conf = conf
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -72,6 +75,10 @@ class Command:
         """The first address."""
         return self.addresses[0]
 
+    def ask(self, name: str, qtype: str = "A", **options: Any) -> dnslib.DNSRecord:
+        """Ask at the first address; see `corepy.testing.ask`."""
+        return ask(self.address, name, qtype, **options)
+
     def send_signal(self, number: int) -> None:
         """Send a signal."""
         self.process.send_signal(number)
@@ -80,10 +87,22 @@ class Command:
         """Send a signal and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def end(self) -> None:
+        """Stop it if it runs, kill it if it does not stop."""
         try:
-            return self.process.wait(timeout)
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
         finally:
-            self._reader.join(timeout)
+            self._reader.join(START_TIMEOUT)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
 
 
 @contextmanager
@@ -92,39 +111,40 @@ def run_command(
     *flags: str,
     prefix: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
     wait: bool = True,
 ) -> Iterator[Command]:
-    """Run `corepy -conf FILE FLAGS` with `text` in the file, until the `with` block ends; it is
-    killed if need be.
+    """Run `corepy -conf FILE FLAGS` until the `with` block ends; it is killed if need be.
 
-    `prefix` goes before the command (`ip netns exec NAME`). With `wait`, returns once the banner is
-    there. Zones without a port get the port 0, which the system replaces.
+    `text` is written to the file; without it there is no -conf flag. `prefix` goes before the
+    command (`ip netns exec NAME`), `stdin` is what it reads from standard input. With `wait`,
+    returns once the banner is there. Zones without a port get port 0, which the system replaces.
     """
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder, "Corefile")
         if text is not None:
             conf.write_text(text)
+            flags = ("-conf", str(conf), *flags)
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "corepy", "-conf", str(conf), "-p", "0", *flags],
+            [*prefix, sys.executable, "-m", "corepy", "-p", "0", *flags],
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            cwd=cwd or folder,
         )
-        command = Command(process)
+        command = Command(process, conf)
+        if process.stdin is not None:
+            process.stdin.write(stdin or "")
+            process.stdin.close()
         try:
             if wait:
                 command.wait_for("corepy-")
             yield command
         finally:
-            if process.poll() is None:
-                command.stop()
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            command._reader.join(START_TIMEOUT)
-            assert process.stdout is not None
-            process.stdout.close()
+            command.end()
 
 
 def wait_until(condition: object, timeout: float = 5.0) -> None:

@@ -1,0 +1,81 @@
+"""Memory with a fixed address, which the kernel can be pointed at."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+GRAIN = 64
+"""Bytes: sizes of an arena's chunks are multiples of it."""
+
+SEGMENT = 256 * 1024
+
+
+class Buffer:
+    """A block of memory."""
+
+    __slots__ = ("_hold", "address", "view")
+
+    def __init__(self, size: int) -> None:
+        memory = bytearray(size)
+        self._hold = (ctypes.c_char * size).from_buffer(memory)
+        self.address = ctypes.addressof(self._hold)
+        self.view = memoryview(memory)
+
+    def words(self) -> memoryview[int]:
+        """Return the memory as 64-bit words."""
+        return self.view.cast("Q")
+
+
+class Chunk(NamedTuple):
+    """A piece of an arena: `view[start : start + size]`, which lies at `address`."""
+
+    view: memoryview[int]
+    start: int
+    size: int
+    address: int
+
+
+class Arena:
+    """A bounded heap of small chunks, taken in segments as it grows and never given back.
+
+    A chunk that is given back may still be what a queued datagram points at, so it is not handed
+    out again before `settle`, which whoever sends calls when nothing is queued.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Grow to at most `limit` bytes."""
+        self._segments_left = max(1, limit // SEGMENT)
+        self._rest: Buffer | None = None
+        self._used = SEGMENT
+        self._free: dict[int, list[Chunk]] = {}
+        self._given_back: list[Chunk] = []
+
+    def take(self, size: int) -> Chunk | None:
+        """Return a chunk of at least `size` bytes, or None when the arena is full."""
+        size = -(-size // GRAIN) * GRAIN
+        free = self._free.get(size)
+        if free:
+            return free.pop()
+        if self._used + size > SEGMENT and not self._grow():
+            return None
+        assert self._rest is not None
+        start, self._used = self._used, self._used + size
+        return Chunk(self._rest.view, start, size, self._rest.address + start)
+
+    def _grow(self) -> bool:
+        if not self._segments_left:
+            return False
+        self._segments_left -= 1
+        self._rest, self._used = Buffer(SEGMENT), 0
+        return True
+
+    def give_back(self, chunk: Chunk) -> None:
+        """Take a chunk back."""
+        self._given_back.append(chunk)
+
+    def settle(self) -> None:
+        """Let chunks that were given back be taken again: no queued datagram points at them now."""
+        for chunk in self._given_back:
+            self._free.setdefault(chunk.size, []).append(chunk)
+        self._given_back.clear()

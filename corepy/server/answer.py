@@ -1,0 +1,64 @@
+"""From the bytes of a query to the bytes of its reply: what all listeners of an endpoint share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.dns import Request, accept, finish
+from corepy.plugin.handler import REFUSED, SERVFAIL
+from corepy.server.packet_cache import PacketCache, is_enabled
+from corepy.server.query import report_failure
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply
+    from corepy.net.memory import Arena
+    from corepy.server.query import Runner
+    from corepy.server.router import Router
+
+
+class Answerer:
+    """Answers the queries that come to one socket, by the router of the moment."""
+
+    def __init__(self, label: str, proto: str, arena: Arena) -> None:
+        """`label` names the server and `proto` the transport in requests."""
+        self.label = label
+        self.packets = PacketCache(arena)
+        self._proto = proto
+        self._keeps = is_enabled()
+        self.router: Router
+
+    def swap(self, router: Router) -> None:
+        """Answer by `router` from the next query on."""
+        self.router = router
+        self.packets.clear()
+
+    def begin(
+        self, message: bytes, received: float, peer: object, local: object, runner: Runner
+    ) -> bytes | None:
+        """Return the reply to `message`; None if there is none, or `runner` will deliver it."""
+        request = accept(message)
+        if type(request) is not Request:
+            return request  # type: ignore[return-value]  # bytes or None are all that is left
+        request.received = received
+        request.peer = peer
+        request.local = local
+        request.proto = self._proto
+        request.server = self.label
+        site = self.router.route(request)
+        if site is None or site.chain is None:
+            return finish(request, request.error(REFUSED))
+        request.zone = site.zone
+        request.kept_by = self.router if site.repeats and self._keeps else None
+        reply = runner.start(site.chain, request)
+        return None if reply is None else self.complete(request, reply)
+
+    def complete(self, request: Request, reply: Reply) -> bytes:
+        """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""
+        try:
+            sent = finish(request, reply)
+        except Exception as error:
+            report_failure(request, error)
+            return finish(request, request.error(SERVFAIL))
+        if reply.deadline is not None and request.kept_by is self.router:
+            self.packets.admit(request, reply, sent)
+        return sent

@@ -1,0 +1,204 @@
+"""Replies by the bytes of the query, in front of the chain.
+
+A query is answered from here when the very same bytes, its ID aside, came to the same socket before
+and the chain would answer it the same way again. That is known for a reply that
+
+* comes from a site whose chain has a keeper (the cache plugin) and above it only handlers that are
+  pure or observers (`Site.repeats`), and has a `Reply.deadline`, which is the keeper's word that it
+  holds until then;
+* answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no capitals in the
+  name. Others could be kept as well but come in too many variants to be worth their memory;
+* belongs to the generation that answers now: a swap empties the cache.
+
+Address, port and transport need no key, since each socket has a cache of its own; everything else
+that a reply can depend on (flags, name, type, class, EDNS size, DO) is in the bytes.
+
+TTLs are lowered where the reply lies, once a second at most. Hits are counted on the entry and
+credited in bulk to the reply's observers when the entry ages or goes, and within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from corepy.dns import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.dns import Reply, Request
+    from corepy.net.memory import Arena, Chunk
+
+MEMORY: Final = 8 * 1024 * 1024
+"""Bytes of replies that all sockets of the process together keep."""
+
+MAX_SIZE: Final = 1232
+"""Bytes of the largest reply kept: a larger one is not what a cache is asked all day."""
+
+MAX_ENTRIES: Final = 100_000
+"""Of one socket: bounds what keys and entries take beside the replies."""
+
+CREDIT_INTERVAL: Final = 1.0
+SWITCH: Final = "COREPY_PACKET_CACHE"
+"""Environment variable; "off" sends every query down the chain."""
+
+_OPCODE_BITS: Final = 0x78
+_pack_iov = struct.Struct("=QQ").pack
+
+
+def is_enabled() -> bool:
+    """Return whether this process wants packet caches at all."""
+    return os.environ.get(SWITCH, "on").lower() != "off"
+
+
+class Entry:
+    """One reply. The listener reads `due`, `iov` and `witnesses`, and counts `hits`."""
+
+    __slots__ = (
+        "_aged",
+        "_offsets",
+        "_since",
+        "chunk",
+        "deadline",
+        "due",
+        "hits",
+        "iov",
+        "observers",
+        "size",
+        "witnesses",
+    )
+
+    def __init__(self, reply: Reply, body: bytes, chunk: Chunk, now: float) -> None:
+        """Put `body`, a reply without its ID, into `chunk`."""
+        chunk.view[chunk.start : chunk.start + len(body)] = body
+        self.chunk = chunk
+        self.size = len(body)
+        self.iov = _pack_iov(chunk.address, len(body))
+        self.hits = 0
+        self.due = now
+        """When the entry must be looked at before it is used again."""
+        self.deadline = reply.deadline or 0.0
+        self.observers = reply.observers
+        self.witnesses = tuple(
+            observer for observer in reply.observers if hasattr(observer, "seen")
+        )
+        self._since = reply.since
+        self._aged = int(now - reply.since)
+        self._offsets: list[int] | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The reply as it is now, without its ID."""
+        start = self.chunk.start
+        return self.chunk.view[start : start + self.size].tobytes()
+
+    def age(self, now: float) -> None:
+        """Lower the TTLs to what they are at `now`, and be due when they change again."""
+        seconds = int(now - self._since)
+        if seconds > self._aged:
+            if self._offsets is None:
+                self._offsets = [offset - 2 for offset in wire.ttl_offsets(b"\0\0" + self.body)]
+            start = self.chunk.start
+            wire.age(
+                self.chunk.view[start : start + self.size], self._offsets, seconds - self._aged
+            )
+            self._aged = seconds
+        self.due = min(self.deadline, self._since + seconds + 1)
+
+    def credit(self) -> None:
+        """Tell the observers of the hits since the last time."""
+        hits, self.hits = self.hits, 0
+        if hits:
+            for observer in self.observers:
+                observer.repeated(hits)
+
+
+class PacketCache:
+    """The replies of one socket."""
+
+    def __init__(self, arena: Arena) -> None:
+        """Keep replies in `arena`, which is shared."""
+        self.entries: dict[bytes, Entry] = {}
+        self._arena = arena
+        self._touched: list[Entry] = []
+        self._loop = asyncio.get_running_loop()
+
+    def admit(self, request: Request, reply: Reply, sent: bytes) -> None:
+        """Keep `sent`, what was answered to `request`, if it can be said again to the same
+        bytes.
+        """
+        if reply.deadline is None or reply.deadline <= request.received or len(sent) > MAX_SIZE:
+            return
+        query = request.wire
+        if query[2] & _OPCODE_BITS or (request.edns is not None and request.edns.options):
+            return
+        name = request.name_wire
+        if query[12 : 12 + len(name)] != name:
+            return
+        key = query[2:]
+        self._forget(key)
+        if len(self.entries) >= MAX_ENTRIES:
+            self._forget(next(iter(self.entries)))
+        chunk = self._room(len(sent) - 2)
+        if chunk is not None:
+            self.entries[key] = Entry(reply, sent[2:], chunk, request.received)
+
+    def _room(self, size: int) -> Chunk | None:
+        """Return memory, at the cost of the oldest entry if there is none left."""
+        chunk = self._arena.take(size)
+        if chunk is None and self.entries:
+            self._forget(next(iter(self.entries)))
+        return chunk
+
+    def are_usable(
+        self, entries: Sequence[Entry | None], keys: Sequence[bytes], now: float
+    ) -> TypeGuard[Sequence[Entry]]:
+        """Return whether what was found for `keys` answers all of them at `now`."""
+        if None in entries:
+            return False
+        for index, entry in enumerate(entries):
+            assert entry is not None
+            if entry.due <= now and not self._look_at(keys[index], entry, now):
+                return False
+        return True
+
+    def find(self, key: bytes, now: float) -> Entry | None:
+        """Return the entry that answers `key` at `now`, with the hit counted."""
+        entry = self.entries.get(key)
+        if entry is None or (entry.due <= now and not self._look_at(key, entry, now)):
+            return None
+        entry.hits += 1
+        return entry
+
+    def _look_at(self, key: bytes, entry: Entry, now: float) -> bool:
+        """Age an entry that is due and return whether it may be used; it is forgotten if not."""
+        entry.credit()
+        if entry.deadline <= now:
+            self._forget(key)
+            return False
+        entry.age(now)
+        if not self._touched:
+            self._loop.call_later(CREDIT_INTERVAL, self.credit)
+        self._touched.append(entry)
+        return True
+
+    def credit(self) -> None:
+        """Tell all observers of the hits up to now."""
+        touched, self._touched = self._touched, []
+        for entry in touched:
+            entry.credit()
+
+    def _forget(self, key: bytes) -> None:
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            entry.credit()
+            self._arena.give_back(entry.chunk)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for key in list(self.entries):
+            self._forget(key)
+        self._touched.clear()

@@ -1,0 +1,269 @@
+"""The command as a user meets it: flags, output, exit codes, signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from corepy.testing import run_command
+from corepy.testing.command import wait_until
+
+WHOAMI = ".:0 {\n    bind 127.0.0.1\n    whoami\n}\n"
+COREPY = [sys.executable, "-m", "corepy"]
+
+
+def corepy(*flags, conf=None, tmp_path=None, **options):
+    if conf is not None:
+        (tmp_path / "Corefile").write_text(conf)
+        options.setdefault("cwd", tmp_path)
+    return subprocess.run(
+        [*COREPY, *flags], capture_output=True, text=True, timeout=30, check=False, **options
+    )
+
+
+@pytest.mark.parametrize("flag", ["-version", "--version"])
+def test_version(flag):
+    done = corepy(flag)
+    name, system = done.stdout.splitlines()
+    assert name.startswith("corepy-")
+    assert system.startswith("linux/")
+    assert done.returncode == 0
+
+
+def test_plugins_are_listed_without_importing_them():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "corepy", "-plugins"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    names = done.stdout.splitlines()
+    assert {"dns.bind", "dns.cache", "dns.forward", "dns.whoami"} <= set(names)
+    assert names == sorted(names)
+    imported = [line.split("|")[-1].strip() for line in done.stderr.splitlines()]
+    assert not [
+        name for name in imported if name.startswith(("corepy_", "lark", "dnslib", "asyncio"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-nonsense"], "unrecognized arguments: -nonsense"),
+        (["extra"], "extra command line arguments: 'extra'"),
+        (["-conf"], "expected one argument"),
+        (["-p", "70000"], "'70000' is not a port"),
+        (["-dns.port", "x"], "'x' is not a port"),
+    ],
+)
+def test_wrong_usage(flags, words):
+    done = corepy(*flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_names_every_flag():
+    text = corepy("-help").stdout
+    for flag in (
+        "-conf",
+        "-dns.port",
+        "-p",
+        "-plugins",
+        "-version",
+        "-quiet",
+        "-pidfile",
+        "-check",
+        "-json",
+    ):
+        assert f" {flag}" in text
+
+
+@pytest.mark.parametrize("flags", [[], ["-check"]])
+def test_a_missing_file(flags):
+    done = corepy("-conf", "/nonexistent/Corefile", *flags)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "corepy: cannot read the Corefile /nonexistent/Corefile: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize(
+    "spelling", [["-conf", "Corefile"], ["--conf=Corefile"], ["-conf=Corefile"], []]
+)
+def test_check_of_a_valid_file(tmp_path, spelling):
+    done = corepy("-check", *spelling, conf=WHOAMI, tmp_path=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Corefile is valid\n", "")
+
+
+def test_check_of_mistakes(tmp_path):
+    done = corepy("-check", conf=". {\n    whoam\n}\n", tmp_path=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Corefile:2:5: unknown directive 'whoam'\n" in done.stderr
+    assert "did you mean 'whoami'?" in done.stderr
+
+
+def test_check_as_json(tmp_path):
+    done = corepy("-check", "-json", conf=". {\n    whoam\n}\n", tmp_path=tmp_path)
+    result = json.loads(done.stdout)
+    assert result["valid"] is False
+    assert [(d["line"], d["column"]) for d in result["diagnostics"]] == [(2, 5)]
+    done = corepy("-check", "-json", conf=WHOAMI, tmp_path=tmp_path)
+    assert json.loads(done.stdout) == {"valid": True, "diagnostics": []}
+
+
+def test_check_shows_warnings_and_passes(tmp_path):
+    done = corepy("-check", conf="1053 {\n    whoami\n}\n", tmp_path=tmp_path)
+    assert done.returncode == 0
+    assert "warning: '1053' is taken as a zone" in done.stdout
+
+
+def test_check_reads_standard_input():
+    assert corepy("-check", "-conf", "stdin", input=WHOAMI).stdout == "stdin is valid\n"
+
+
+EVERY_PLUGIN = """
+example.org:53 {
+    bind lo {
+        except ::1
+    }
+    errors
+    log
+    cache 30
+    forward . 192.0.2.1 192.0.2.2:5353
+}
+. {
+    bind 127.0.0.1
+    whoami
+}
+"""
+
+
+def test_check_opens_no_socket_and_needs_no_root(tmp_path):
+    """Port 53 as nobody, under strace: not one socket of any family."""
+    trace = tmp_path / "trace"
+    (tmp_path / "Corefile").write_text(EVERY_PLUGIN)
+    calls = "socket,bind,connect,socketpair,mount,unshare,setns,kill"
+    command = ["strace", "-f", "-o", str(trace), "-e", f"trace={calls}", *COREPY, "-check"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [
+        line for line in trace.read_text().splitlines() if "(" in line and "= -1 ENO" not in line
+    ]
+
+
+def test_serving_prints_one_line_a_zone_and_stops_gracefully():
+    text = "example.org:0 example.net:0 {\n bind 127.0.0.1\n whoami\n}\n"
+    with run_command(text) as command:
+        port = command.address[1]
+        assert command.lines[:2] == [
+            f"example.net.:{port} on 127.0.0.1",
+            f"example.org.:{port} on 127.0.0.1",
+        ]
+        assert command.lines[2].startswith("corepy-")
+        assert command.stop() == 0
+    assert "Shutting down servers then terminating" in command.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_signals_end_the_server(number):
+    with run_command(WHOAMI) as command:
+        assert command.stop(number) == 0
+
+
+def test_sighup_does_nothing():
+    with run_command(WHOAMI) as command:
+        command.send_signal(signal.SIGHUP)
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("Reloading complete")
+
+
+def test_quiet(tmp_path):
+    pidfile = tmp_path / "pid"
+    with run_command(WHOAMI, "-quiet", "-pidfile", str(pidfile), wait=False) as command:
+        wait_until(lambda: pidfile.exists() and pidfile.read_text().endswith("\n"))
+        assert int(pidfile.read_text()) == command.process.pid
+        assert command.stop() == 0
+        assert [line for line in command.lines if "INFO" not in line] == []
+    assert not pidfile.exists()
+
+
+def test_reload_by_signal():
+    with run_command(WHOAMI) as command:
+        conf = command.conf
+        conf.write_text(". {\n    whoam\n}\n")
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("the new Corefile is not valid")
+        command.wait_for("did you mean 'whoami'?")
+        assert command.ask("example.org.").header.rcode == 0
+        conf.unlink()
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("cannot read the Corefile")
+        conf.write_text(WHOAMI)
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("Reloading complete")
+        assert command.ask("example.org.").header.rcode == 0
+
+
+def test_a_busy_port_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = corepy(conf=WHOAMI.replace(":0", f":{port}"), tmp_path=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"corepy: cannot listen on tcp 127.0.0.1:{port}: another program listens there;"
+        " stop it, or choose another address (bind) or port"
+    ]
+
+
+def test_a_missing_privilege_is_one_line(tmp_path):
+    (tmp_path / "Corefile").write_text(WHOAMI.replace(":0", ":53"))
+    tmp_path.chmod(0o755)
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ]
+    folder = os.path.dirname(sys.executable)
+    if subprocess.run([*command, "test", "-x", f"{folder}/python"], check=False).returncode:
+        # The virtual environment lies below a folder that only root may enter; keep root, drop the capability.
+        command = ["setpriv", "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
+    done = subprocess.run(
+        [*command, *COREPY, "-conf", str(tmp_path / "Corefile")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "HOME": "/"},
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "corepy: cannot listen on udp 127.0.0.1:53: ports below 1024 need root or CAP_NET_BIND_SERVICE;"
+        " use another port, such as -dns.port 1053"
+    ]
+
+
+def test_without_a_corefile_whoami_answers(tmp_path):
+    with run_command(None, cwd=tmp_path) as command:
+        reply = command.ask("example.org.")
+        assert reply.header.rcode == 0
+        assert len(reply.ar) == 2
+
+
+def test_corefile_from_standard_input():
+    with run_command(None, "-conf", "stdin", stdin=WHOAMI) as command:
+        assert command.ask("example.org.").header.rcode == 0
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("Reloading complete")
