@@ -8,6 +8,7 @@ beyond that new misses are refused while hits go on.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
@@ -140,7 +141,7 @@ def _read_limit(file: Path) -> int | None:
 
 def _resident(root: Path) -> int:
     fields = _text(root / "proc/self/statm").split()
-    return int(fields[1]) * 4096 if len(fields) > 1 else 0
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def _memory_total(root: Path) -> int:

@@ -1,0 +1,271 @@
+"""The parts by themselves: store, entry, verdict, budget."""
+
+import gc
+import os
+import tracemalloc
+
+import dnslib
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corepy.dns import Reply, Request
+from corepy.dns.message import query
+from corepy.dns.wire import FormError
+from corepy_cache.entry import Entry
+from corepy_cache.keeper import back_off
+from corepy_cache.memory import SMALLEST, WAITING_SIZE, Budget, cgroup_limit, default_limit
+from corepy_cache.store import Store
+from corepy_cache.verdict import judge, matches
+
+
+def question(number=0, **options):
+    name = b"\x08n%07d\7example\3org\0" % number
+    return Request.from_wire(query(name, 1, **options))
+
+
+def make(number=0, ttl=60, records=1, stored=0.0):
+    request = question(number)
+    record = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
+    for last in range(records):
+        record.add_answer(dnslib.RR(record.q.qname, 1, 1, ttl, dnslib.A(f"192.0.2.{last}")))
+    reply = Reply.from_wire(bytes(record.pack()))
+    key = request.name_wire + b"\0\1\0\1"
+    return Entry(key, request, reply.wire, reply.ttl_offsets, ttl, stored)
+
+
+def test_store_replaces_in_place():
+    budget = Budget(1 << 20)
+    store = Store(10, budget)
+    store.put(make(1))
+    newer = make(1, records=5)
+    assert store.put(newer) == 0
+    assert list(store) == [newer]
+    assert store.bytes == budget.used == newer.size
+    assert store.remove(newer.key)
+    assert not store.remove(newer.key)
+    assert (len(store), store.bytes, budget.used) == (0, 0, 0)
+
+
+def test_store_keeps_what_is_asked_for():
+    store = Store(100, Budget(1 << 20))
+    popular = [make(number) for number in range(20)]
+    for entry in popular:
+        store.put(entry)
+    evicted = 0
+    for number in range(1000, 2000):
+        for entry in popular:
+            entry.used = True
+        evicted += store.put(make(number))
+    assert len(store) == 100
+    assert all(store.get(entry.key) is entry for entry in popular)
+    assert evicted == store.evicted == 920
+
+
+def test_store_evicts_even_when_all_are_used():
+    store = Store(5, Budget(1 << 20))
+    for number in range(50):
+        for entry in store:
+            entry.used = True
+        store.put(make(number))
+    assert len(store) == 5
+
+
+@given(st.lists(st.tuples(st.sampled_from("pru"), st.integers(0, 30)), max_size=300))
+@settings(deadline=None, max_examples=60)
+def test_store_agrees_with_itself(steps):
+    budget = Budget(12 * make().size)
+    store = Store(16, budget)
+    for action, number in steps:
+        entry = make(number)
+        if action == "p":
+            store.put(entry)
+            assert store.get(entry.key) is entry
+        elif action == "r":
+            store.remove(entry.key)
+        elif (known := store.get(entry.key)) is not None:
+            known.used = True
+        assert len(store) <= 12
+        assert store.bytes == budget.used == sum(each.size for each in store)
+        assert set(store.entries) <= set(store._queue)
+        assert len(store._queue) <= 2 * len(store) + 65
+
+
+def test_removing_and_adding_does_not_grow_the_queue():
+    store = Store(10, Budget(1 << 20))
+    for _ in range(1000):
+        store.put(make(1))
+        store.remove(make(1).key)
+    assert len(store._queue) < 100
+
+
+def test_size_is_true():
+    """What the budget counts is what entries take, or a little more."""
+    count = 4000
+    make(0)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        budget = Budget(1 << 30)
+        store = Store(count, budget)
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(count):
+            # As on the way: the key is cut from the query, the tail from the reply.
+            store.put(make(number, ttl=300, stored=1000.0 + number))
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.8 * budget.used < taken < 1.05 * budget.used, (taken / count, budget.used / count)
+
+
+@given(
+    ttl=st.integers(1, 0x7FFFFFFF),
+    records=st.integers(1, 4),
+    stored=st.floats(0, 1e6),
+    waits=st.lists(st.floats(0, 1e5), min_size=1, max_size=8),
+    upper=st.booleans(),
+)
+@settings(deadline=None, max_examples=100)
+def test_ageing(ttl, records, stored, waits, upper):
+    """Every TTL is what is left, never more than before nor than there was; nothing else changes."""
+    entry = make(7, ttl, records, stored)
+    name = b"\x08N0000007\7EXAMPLE\3ORG\0" if upper else b"\x08n0000007\7example\3org\0"
+    request = Request.from_wire(query(name, 1, ident=77))
+    now, last = stored, ttl
+    for wait in waits:
+        now += wait
+        left = entry.left(now)
+        assert left <= last
+        assert abs(left - (stored + ttl - now)) <= 1
+        if left <= 0:
+            break
+        last = left
+        record = entry.reply(request, left).record
+        assert [rr.ttl for rr in record.rr] == [left] * records
+        assert [str(rr.rdata) for rr in record.rr] == [f"192.0.2.{n}" for n in range(records)]
+        assert entry.reply(request, left).wire[12:38] == request.question
+
+
+@given(st.binary(max_size=80), st.integers(0, 0xFFFF), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_judging_hostile_bytes(junk, count, do):
+    request = question()
+    counts = b"\0\1" + count.to_bytes(2, "big") + b"\0\0\0\0"
+    reply = Reply(b"\0\0\x81\x80" + counts + request.question + junk)
+    assert matches(reply, request)
+    try:
+        verdict = judge(reply, request, 1.8e9 if do else None)
+    except FormError:
+        return
+    assert verdict.ttl >= 0
+
+
+@given(st.binary(max_size=60))
+def test_matching_hostile_bytes(junk):
+    assert not matches(Reply(junk), question())
+
+
+@given(
+    flip=st.integers(12 * 8, 42 * 8 - 1),
+)
+def test_a_reply_to_another_question_never_matches(flip):
+    """Any bit of name, type and class counts, but for the case of letters."""
+    request = question()
+    wire = bytearray(request.error(0).wire)
+    at, bit = divmod(flip, 8)
+    if at >= len(wire):
+        return
+    wire[at] ^= 1 << bit
+    same = bytes(wire[12:-4]).lower() == request.name_wire and wire[-4:] == request.wire[-4:]
+    assert matches(Reply(bytes(wire)), request) is same
+
+
+def test_back_off():
+    assert [back_off(n) for n in (1, 2, 3, 4, 100, 10**6)] == [1, 2, 4, 5, 5, 5]
+
+
+def test_budget_bounds_entries_and_waiting_together():
+    budget = Budget(100 * WAITING_SIZE)
+    small, large = Store(10000, budget), Store(10000, budget)
+    for number in range(100):
+        small.put(make(number))
+    for number in range(5000):
+        large.put(make(number))
+    assert budget.used <= budget.limit
+    assert len(small) == 100
+    room = 0
+    while budget.wait():
+        room += 1
+    assert room == 50
+    assert budget.used <= budget.limit
+    assert len(large) > 0
+    for _ in range(room):
+        budget.waited()
+    assert budget.waiting == 0
+    assert budget.used == small.bytes + large.bytes
+
+
+def test_the_lowest_wish_counts():
+    budget = Budget(64 << 20)
+    budget.wish("a", 32 << 20)
+    budget.wish("b", 16 << 20)
+    assert budget.limit == 16 << 20
+    budget.withdraw("b")
+    assert budget.limit == 32 << 20
+    budget.withdraw("a")
+    budget.withdraw("a")
+    assert budget.limit == 64 << 20
+
+
+def test_a_store_that_is_gone_counts_no_more():
+    budget = Budget(1 << 20)
+    store = Store(10, budget)
+    store.put(make())
+    store.clear()
+    del store
+    gc.collect()
+    assert budget.used == 0
+    assert len(budget.stores) == 0
+
+
+V2 = "0::/kubepods/pod1/c1\n"
+V1 = "7:cpu,memory:/docker/abc\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "limit"),
+    [
+        (V2, {}, None),
+        (V2, {"memory.max": "max"}, None),
+        (V2, {"memory.max": "67108864\n"}, 64 << 20),
+        (V2, {"kubepods/pod1/memory.max": "1000000", "kubepods/memory.max": "max"}, 1000000),
+        (V2, {"kubepods/pod1/c1/memory.max": "5", "kubepods/pod1/memory.max": "4"}, 4),
+        (V1, {"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+        (V1, {"memory/docker/abc/memory.limit_in_bytes": "52428800"}, 50 << 20),
+        ("", {"memory.max": "5"}, None),
+    ],
+)
+def test_cgroup_limit(tmp_path, cgroup, files, limit):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(cgroup)
+    for name, text in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert cgroup_limit(tmp_path) == limit
+
+
+def test_default_limit(tmp_path):
+    assert default_limit(tmp_path) == SMALLEST
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  1000000 kB\nMemFree: 5 kB\n")
+    assert default_limit(tmp_path) == 256_000_000
+    (tmp_path / "proc/self/statm").write_text(
+        f"50000 {(24 << 20) // os.sysconf('SC_PAGE_SIZE')} 0 0 0 0 0\n"
+    )
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text(str(64 << 20))
+    assert default_limit(tmp_path) == 20 << 20
+    assert default_limit() >= SMALLEST
