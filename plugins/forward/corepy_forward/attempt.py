@@ -1,0 +1,107 @@
+"""One message on its way to one upstream, and who wants to hear how it went."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from corepy.dns.constants import FORMERR, NOTIMP
+
+if TYPE_CHECKING:
+    from corepy_forward.upstream import Upstream
+
+_BLOCK = 512
+_NO_COUNTS = bytes(8)
+
+_idents: list[bytes] = []
+
+
+def draw_ident() -> bytes:
+    """Return a message ID, two bytes of the system's random generator (RFC 5452 section 9.2)."""
+    if not _idents:
+        block = os.urandom(2 * _BLOCK)
+        _idents.extend(block[i : i + 2] for i in range(0, 2 * _BLOCK, 2))
+    return _idents.pop()
+
+
+class Owner(Protocol):
+    """Who asks: an exchange for clients, or a health check."""
+
+    body: bytes
+    """The query without its ID."""
+
+    question: bytes
+    """Its question section, the name in lower case."""
+
+    def replied(self, attempt: Attempt, wire: bytes, rtt: float) -> None:
+        """Take the upstream's message, which answers the question; `rtt` in seconds."""
+
+    def failed(self, attempt: Attempt, reason: str) -> None:
+        """Learn that nothing will come of this attempt."""
+
+    def late(self, attempt: Attempt) -> None:
+        """Learn that the reply takes longer than this upstream's usually do."""
+
+
+class Link(Protocol):
+    """The socket or connection that an attempt waits at."""
+
+    def forget(self, attempt: Attempt) -> None:
+        """Stop waiting for the reply to `attempt`."""
+
+
+class Attempt:
+    """See the module."""
+
+    __slots__ = (
+        "body",
+        "ident",
+        "is_late",
+        "link",
+        "owner",
+        "proto",
+        "redials",
+        "sent",
+        "upstream",
+    )
+
+    def __init__(
+        self, owner: Owner, upstream: Upstream, body: bytes, proto: str, sent: float
+    ) -> None:
+        """`sent` is the monotonic time in seconds."""
+        self.owner = owner
+        self.upstream = upstream
+        self.body = body
+        self.proto = proto
+        self.sent = sent
+        self.is_late = False
+        self.redials = 0
+        self.ident: bytes
+        self.link: Link | None = None
+
+
+def answers(wire: bytes, attempt: Attempt) -> bool:
+    """Whether `wire`, whose ID is right, is a response to the question that was asked.
+
+    RFC 5452 section 9.1. The name is compared without regard to case, type and class exactly.
+    """
+    question = attempt.owner.question
+    if len(wire) < 12 or wire[2] & 0xF8 != 0x80 | attempt.body[0] & 0x78 or wire[4:6] != b"\0\1":
+        return False
+    if wire.startswith(question, 12):
+        return True
+    end = 12 + len(question)
+    return wire[12 : end - 4].lower() == question[:-4] and wire[end - 4 : end] == question[-4:]
+
+
+def is_bare_refusal(wire: bytes, attempt: Attempt) -> bool:
+    """Whether this is a FORMERR or NOTIMP that is nothing but a header, as some servers answer a
+    query with EDNS if they do not know it (RFC 6891 section 7).
+    """
+    return (
+        len(wire) == 12
+        and attempt.body[9] != 0
+        and wire[2] & 0x80 != 0
+        and wire[3] & 15 in (FORMERR, NOTIMP)
+        and wire[4:] == _NO_COUNTS
+    )

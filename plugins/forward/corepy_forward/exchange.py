@@ -1,0 +1,226 @@
+"""One question on its way to the upstreams, for all clients that ask it meanwhile.
+
+The first attempt goes to the upstream that the policy chooses. When it is late, fails, or brings a
+reply that does not count, the next one starts, on another upstream where there is one; an attempt
+that was late is still listened to. The first good reply ends the exchange. Without one it ends when
+all attempts have failed, or when the budget is used up: that is before a stub resolver would give
+up, so that the client learns why.
+
+Everything happens in callbacks; the clients' chains wait for one future each.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from corepy.dns import Reply
+from corepy.dns.constants import FORMERR, NOERROR, NOTIMP, NXDOMAIN, rcode_name
+from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
+from corepy.dns.errors import FormError
+from corepy_forward import metrics
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from corepy_forward.attempt import Attempt
+    from corepy_forward.pool import Pool
+    from corepy_forward.upstream import Upstream
+
+BUDGET = 4.0
+"""Seconds for one question, whatever happens: glibc and others give up after 5."""
+
+BUDGET_DOWN = 1.9
+"""The same while health checks find no upstream well."""
+
+_TC = 0x02
+_MAX_NOTES = 8
+
+
+class Exchange:
+    """See the module. `reply` is the result; None if there is none, then `reason` says why."""
+
+    __slots__ = (
+        "_failovers",
+        "_notes",
+        "_open",
+        "_over_tcp",
+        "_pool",
+        "_timer",
+        "_tried",
+        "body",
+        "done",
+        "ede",
+        "question",
+        "reason",
+        "reply",
+        "started",
+        "upstream",
+        "waiters",
+    )
+
+    def __init__(
+        self, pool: Pool, question: bytes, body: bytes, over_tcp: bool, now: float
+    ) -> None:
+        """`body` is the query without its ID, `question` its question section in lower case."""
+        self._pool = pool
+        self.question = question
+        self.body = body
+        self._over_tcp = over_tcp
+        self.started = now
+        self.waiters: list[asyncio.Future[None]] = []
+        self.done = False
+        self.reply: Reply | None = None
+        self.upstream: Upstream | None = None
+        self.reason = ""
+        self.ede = EDE_NO_REACHABLE_AUTHORITY
+        self._tried: list[Upstream] = []
+        self._open = 0
+        self._failovers = 0
+        self._notes: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def ask(self, upstream: Upstream, now: float) -> None:
+        """Start an attempt."""
+        self._tried.append(upstream)
+        self._open += 1
+        body = self.plain_body() if upstream.wants_plain(now) else self.body
+        # A second loss in a row at one upstream: perhaps it is UDP that does not get through.
+        over_tcp = self._over_tcp or self._tried.count(upstream) > 2
+        upstream.ask(self, body, over_tcp, now)
+
+    def plain_body(self) -> bytes:
+        """Return the query without EDNS."""
+        return self.body[:8] + b"\0\0" + self.body[10 : 10 + len(self.question)]
+
+    def replied(self, attempt: Attempt, wire: bytes, rtt: float) -> None:
+        """End with this reply if it counts."""
+        self._open -= 1
+        if self.done:
+            return
+        rcode = wire[3] & 15
+        if (wire[2] & _TC or rcode not in (NOERROR, NXDOMAIN)) and self._is_odd(
+            attempt, wire, rcode
+        ):
+            return
+        try:
+            reply = Reply.from_wire(wire)
+        except FormError:
+            self._malformed(attempt)
+            return
+        self.upstream = attempt.upstream
+        self.reply = reply
+        self._end()
+
+    def _is_odd(self, attempt: Attempt, wire: bytes, rcode: int) -> bool:
+        """Deal with a reply that is not the end of the matter; False if it is after all."""
+        if wire[2] & _TC and attempt.proto == "udp":
+            self._keep(attempt, wire)
+            self._open += 1
+            attempt.upstream.over_tcp(attempt)
+            return True
+        if rcode in (FORMERR, NOTIMP) and self._refuses_edns(attempt, wire):
+            return True
+        if rcode in self._pool.settings.failover_rcodes:
+            self._failovers += 1
+            if self._failovers < len(self._pool.upstreams):
+                self._keep(attempt, wire)
+                self._note(attempt, f"answered {rcode_name(rcode)}")
+                return self._retry(time.monotonic(), new_only=True) or self._open > 0
+        return False
+
+    def _keep(self, attempt: Attempt, wire: bytes) -> None:
+        """Remember a reply that is better than none."""
+        try:
+            self.reply, self.upstream = Reply.from_wire(wire), attempt.upstream
+        except FormError:
+            pass
+
+    def _refuses_edns(self, attempt: Attempt, wire: bytes) -> bool:
+        """Ask again without EDNS what an upstream that does not know it has refused (RFC 6891
+        section 7).
+        """
+        if attempt.body[9] == 0 or (len(wire) > 12 and wire[10:12] != b"\0\0"):
+            return False  # it was asked without, or has sent OPT and means the question
+        attempt.upstream.refuses_edns()
+        self._open += 1
+        over_tcp = attempt.proto != "udp"
+        attempt.upstream.ask(self, self.plain_body(), over_tcp, time.monotonic())
+        return True
+
+    def _malformed(self, attempt: Attempt) -> None:
+        """Ask again for a reply that cannot be read, over TCP if it was UDP that cut it."""
+        attempt.upstream.dropped("malformed")
+        if attempt.proto == "udp":
+            self._open += 1
+            attempt.upstream.over_tcp(attempt)
+        else:
+            self._open += 1
+            self.failed(attempt, "malformed reply")
+
+    def failed(self, attempt: Attempt, reason: str) -> None:
+        """Go on without this attempt."""
+        self._open -= 1
+        if self.done:
+            return
+        if reason != "no reply":
+            self.ede = EDE_NETWORK_ERROR
+        self._note(attempt, reason)
+        self._retry(time.monotonic())
+        if self._open == 0:
+            self._end()
+
+    def late(self, attempt: Attempt) -> None:
+        """Ask a second upstream as well."""
+        if not self.done and self._pool.may_hedge():
+            now = time.monotonic()
+            if self._retry(now):
+                metrics.HEDGED.labels(attempt.upstream.address).inc()
+
+    def _retry(self, now: float, *, new_only: bool = False) -> bool:
+        """Start another attempt, unless there were enough."""
+        pool = self._pool
+        if self._timer is None:
+            self._timer = pool.loop.call_at(self.started + pool.least_budget, self._out_of_time)
+        if self.done or len(self._tried) >= pool.max_attempts:
+            return False
+        upstream = pool.another(self._tried, new_only=new_only)
+        if upstream is None:
+            return False
+        self.ask(upstream, now)
+        return True
+
+    def _out_of_time(self) -> None:
+        pool = self._pool
+        now = time.monotonic()
+        left = self.started + pool.budget - now
+        if left > 0.01 and pool.is_any_well():
+            self._timer = pool.loop.call_later(left, self._out_of_time)
+        elif not self.done:
+            self._notes.append(f"gave up after {now - self.started:.2f}s")
+            self._end()
+
+    def _note(self, attempt: Attempt, reason: str) -> None:
+        if len(self._notes) < _MAX_NOTES:
+            number, most = len(self._notes) + 1, self._pool.max_attempts
+            elapsed = time.monotonic() - attempt.sent
+            self._notes.append(
+                f"{attempt.upstream.address} over {attempt.proto}: {reason}"
+                f" (attempt {number} of {most}, {elapsed:.3f}s)"
+            )
+
+    def fail(self, reason: str) -> None:
+        """End without having asked anybody."""
+        self._notes.append(reason)
+        self._end()
+
+    def _end(self) -> None:
+        self.done = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.reply is None:
+            self.reason = "; ".join(self._notes)
+        self._pool.ended(self)
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,213 @@
+"""The handler: which queries are forwarded, and the clients' side of an exchange.
+
+`serve_dns` runs for every query that the cache does not answer; measure before adding a line.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, ClassVar
+
+from corepy.dns import Reply, names
+from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
+from corepy.dns.edns import (
+    OPTION_COOKIE,
+    OPTION_PADDING,
+    OPTION_TCP_KEEPALIVE,
+    UDP_SIZE,
+    opt_record,
+    without_option,
+)
+from corepy.plugin import Handler, Purity, StartupError, hookimpl
+from corepy_forward import metrics
+from corepy_forward.limit import LIMIT, memory_limit
+from corepy_forward.ownaddress import own_among
+from corepy_forward.pool import Pool
+from corepy_forward.targets import without_repeats
+
+if TYPE_CHECKING:
+    from corepy.dns import Request
+    from corepy.plugin import LifecycleContext
+    from corepy_forward.exchange import Exchange
+    from corepy_forward.settings import Settings
+    from corepy_forward.targets import Target
+    from corepy_forward.watch import Watch
+
+_HOP_BY_HOP = (OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING)
+"""EDNS options that mean the client's connection with us, not the question (RFC 7873, 7828)."""
+
+# What is kept of the client's flags: opcode, RD, AD, CD.
+_FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
+_COUNTS = b"\0\1\0\0\0\0\0\1"
+_HEADERS: dict[int, bytes] = {}
+_OPT = opt_record(UDP_SIZE)
+_OPT_DO = opt_record(UDP_SIZE, do=True)
+
+
+class Forward(Handler):
+    """One `forward` line of a Corefile."""
+
+    name: ClassVar[str] = "forward"
+    purity = Purity.PURE
+    any_class: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings, with_metadata: bool = False) -> None:
+        """`with_metadata`: tell each query which upstream answered it, as `forward/upstream`."""
+        self.settings = settings
+        self.pool: Pool | None = None
+        self._watch: Watch | None = None
+        self._with_metadata = with_metadata
+        self._zone = names.from_text(settings.zone)
+        self._ignored = [names.from_text(zone) for zone in settings.ignored]
+        self._takes_all = settings.zone == "." and not settings.ignored
+        self._looks_further = bool(settings.next_rcodes) or settings.next_on_nodata
+        self._tcp_as_client = not settings.prefer_udp
+        self._force_tcp = settings.force_tcp
+        self._most = settings.max_concurrent or sys.maxsize
+        self._shared = metrics.SHARED.labels()
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return an upstream's reply; SERVFAIL if none can be had, REFUSED if too many wait."""
+        if not self._takes_all and not self.matches(request.name_wire):
+            return await self.next.serve_dns(request)
+        pool = self.pool or self._open(self.static_targets())
+        if LIMIT.waiting >= LIMIT.most or pool.waiting >= self._most:
+            return self._reject(request)
+        exchange = self._join(pool, request)
+        if not exchange.done:
+            waiter = pool.loop.create_future()
+            exchange.waiters.append(waiter)
+            pool.waiting += 1
+            LIMIT.waiting += 1
+            try:
+                await waiter
+            finally:
+                pool.waiting -= 1
+                LIMIT.waiting -= 1
+        reply = self._reply(request, exchange)
+        if self._looks_further and self._wants_next(reply):
+            return await self.next.serve_dns(request)
+        return reply
+
+    def matches(self, name: bytes) -> bool:
+        """Whether a wire name in lower case is to be forwarded (forward.go, match)."""
+        if not names.is_subdomain(name, self._zone):
+            return False
+        return name == self._zone or not any(
+            names.is_subdomain(name, ignored) for ignored in self._ignored
+        )
+
+    def _join(self, pool: Pool, request: Request) -> Exchange:
+        """Return the exchange for this question: the one in flight, or a new one.
+
+        What goes upstream is the client's question in lower case, with its opcode, RD, AD, CD and
+        DO, in our own EDNS; two queries that agree in all of that are the same question.
+        """
+        wire, end, edns = request.wire, request.question_end, request.edns
+        question = request.name_wire + wire[end - 4 : end]
+        flags = request.flags & _FLAGS
+        header = _HEADERS.get(flags) or _header(flags)
+        if edns is None:
+            body = header + question + _OPT
+        elif edns.options:
+            body = header + question + _own_opt(edns.do, edns.options)
+        else:
+            body = header + question + (_OPT_DO if edns.do else _OPT)
+        exchange = pool.flights.get(body)
+        if exchange is None:
+            over_tcp = self._force_tcp or (self._tcp_as_client and request.proto != "udp")
+            return pool.begin(question, body, over_tcp)
+        self._shared.value += 1
+        return exchange
+
+    def _reply(self, request: Request, exchange: Exchange) -> Reply:
+        reply = exchange.reply
+        if reply is None:
+            return request.error(SERVFAIL, exchange.reason, (exchange.ede, "no upstream answered"))
+        if len(exchange.waiters) > 1:
+            reply = reply.copy()
+        if self._with_metadata and exchange.upstream is not None:
+            request.metadata["forward/upstream"] = exchange.upstream.address
+        wire, end = request.wire, request.question_end
+        asked = wire[12:end]
+        if not reply.wire.startswith(asked, 12):
+            reply.wire = reply.wire[:12] + asked + reply.wire[end:]
+        return reply
+
+    def _wants_next(self, reply: Reply) -> bool:
+        """Whether the next `forward` shall answer instead; only ever another one of this block."""
+        if not isinstance(self.next, Forward):
+            return False
+        if reply.rcode in self.settings.next_rcodes:
+            return True
+        return self.settings.next_on_nodata and reply.rcode == NOERROR and not reply.ancount
+
+    def _reject(self, request: Request) -> Reply:
+        metrics.MAX_CONCURRENT_REJECTS.labels().inc()
+        most = min(self._most, LIMIT.most)
+        return request.error(REFUSED, f"concurrent queries exceeded maximum {most}")
+
+    def static_targets(self) -> list[Target]:
+        """Return the upstreams that are known without looking up a name."""
+        return without_repeats(t for entry in self.settings.entries for t in entry.targets)
+
+    def _open(self, targets: list[Target]) -> Pool:
+        self.pool = Pool(self.settings, targets)
+        return self.pool
+
+    @hookimpl
+    async def before_listen(self, context: LifecycleContext) -> None:
+        """Look host names up and refuse to forward to ourselves; raises StartupError."""
+        LIMIT.configure(memory_limit())
+        if any(entry.hostname for entry in self.settings.entries):
+            from corepy_forward.resolve import look_up
+
+            await look_up(self.settings)
+        targets = self.static_targets()
+        if not targets:
+            raise StartupError("no valid upstream addresses found")
+        self._refuse_own(targets, context)
+        self._open(targets)
+
+    def _refuse_own(self, targets: list[Target], context: LifecycleContext) -> None:
+        own = own_among(targets, context.addresses)
+        if own is not None:
+            raise StartupError(
+                f"upstream {own.address} is an address that this server listens on;"
+                " queries would go round in a circle"
+            )
+
+    @hookimpl
+    def serving(self, context: LifecycleContext) -> None:
+        """Begin to probe the upstreams and to watch the files they come from; raises StartupError
+        if a port that the system chose makes us our own upstream.
+        """
+        self._refuse_own(self.static_targets(), context)
+        pool = self.pool
+        assert pool is not None
+        pool.start_checks()
+        if any(entry.file for entry in self.settings.entries):
+            from corepy_forward.watch import Watch
+
+            self._watch = Watch(self.settings, pool, context.addresses)
+
+    @hookimpl
+    def shutdown(self) -> None:
+        """Give all sockets back."""
+        if self._watch is not None:
+            self._watch.stop()
+        if self.pool is not None:
+            self.pool.close()
+
+
+def _header(flags: int) -> bytes:
+    """Return the header of a query without its ID: flags and counts."""
+    header = _HEADERS[flags] = flags.to_bytes(2, "big") + _COUNTS
+    return header
+
+
+def _own_opt(do: bool, options: bytes) -> bytes:
+    """Return our OPT record with those of a client's options that are meant to go further."""
+    for code in _HOP_BY_HOP:
+        options = without_option(options, code)
+    return opt_record(UDP_SIZE, do, options=options)

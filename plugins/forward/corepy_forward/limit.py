@@ -1,0 +1,52 @@
+"""How many clients of this process may wait for upstreams at once.
+
+Each costs memory while it waits, and a node's cache lives in a small container: when upstreams are
+slow and questions many, refusing some is better than being killed. `max_concurrent` limits one
+`forward` line; this limits them all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BYTES_EACH = 4096
+"""Memory that a waiting query takes with all that belongs to it."""
+
+SHARE = 8
+"""The part of the memory limit that waiting queries may take: one in so many."""
+
+LEAST, MOST = 1000, 20000
+
+_CGROUP_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
+class Limit:
+    """Number of clients that wait, and of those that may."""
+
+    __slots__ = ("most", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.most = MOST
+
+    def configure(self, memory: int | None) -> None:
+        """Set the limit for `memory` bytes; None is unlimited memory."""
+        fitting = MOST if memory is None else memory // SHARE // BYTES_EACH
+        self.most = min(max(fitting, LEAST), MOST)
+
+
+LIMIT = Limit()
+
+
+def memory_limit() -> int | None:
+    """Return the bytes of memory that the control group allows, None without a limit."""
+    for name in _CGROUP_LIMITS:
+        try:
+            text = Path(name).read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() and int(text) < 2**60 else None
+    return None

@@ -1,0 +1,64 @@
+"""The metrics of forward, under CoreDNS's names (plugin/forward/metrics.go, pkg/proxy/metrics.go),
+and those of what CoreDNS does not do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from corepy.plugin import metrics
+
+PROXY: Final = "forward"
+"""Value of the label `proxy_name`."""
+
+TIME_BUCKETS: Final = tuple(0.00025 * 2**i for i in range(16))
+"""Seconds: 0.25 ms to 8.192 s (plugin/plugin.go, TimeBuckets)."""
+
+REQUEST_DURATION = metrics.histogram(
+    "coredns_proxy_request_duration_seconds",
+    "Time from a query to its upstream's reply.",
+    ("proxy_name", "to", "rcode"),
+    bounds=TIME_BUCKETS,
+)
+HEALTHCHECK_FAILURES = metrics.counter(
+    "coredns_proxy_healthcheck_failures_total",
+    "Failed health checks per upstream.",
+    ("proxy_name", "to"),
+)
+CONN_CACHE_HITS = metrics.counter(
+    "coredns_proxy_conn_cache_hits_total",
+    "Queries that went over a socket which was open already.",
+    ("proxy_name", "to", "proto"),
+)
+CONN_CACHE_MISSES = metrics.counter(
+    "coredns_proxy_conn_cache_misses_total",
+    "Queries that a new socket was opened for.",
+    ("proxy_name", "to", "proto"),
+)
+HEALTHCHECK_BROKEN = metrics.counter(
+    "coredns_forward_healthcheck_broken_total",
+    "Queries for which every upstream was unhealthy.",
+)
+MAX_CONCURRENT_REJECTS = metrics.counter(
+    "coredns_forward_max_concurrent_rejects_total",
+    "Queries refused because as many as allowed were in flight.",
+)
+DROPPED = metrics.counter(
+    "corepy_forward_dropped_replies_total",
+    "Messages from upstreams that answer no query in flight, by what is wrong with them.",
+    ("to", "reason"),
+)
+SHARED = metrics.counter(
+    "corepy_forward_shared_queries_total",
+    "Queries answered by the exchange of an identical one in flight.",
+)
+HEDGED = metrics.counter(
+    "corepy_forward_hedged_queries_total",
+    "Second queries sent because an upstream was late.",
+    ("to",),
+)
+UP = metrics.gauge(
+    "corepy_forward_upstream_up",
+    "1 while an upstream is thought to answer.",
+    ("to",),
+)

@@ -1,0 +1,66 @@
+"""Refusing an upstream that is this server: every query to it would come back for ever.
+
+At load the addresses named with `bind` are known; the wildcard means any address of this machine,
+which is looked at before listening (users meet it when the address of a node-local cache turns up
+in the resolv.conf that the cache reads).
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from corepy_forward.targets import as_ip, split_host_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from corepy.corefile import Token
+    from corepy.plugin import Controller
+    from corepy_forward.targets import Entry, Target
+
+_WILDCARDS = ("", "0.0.0.0", "::")
+
+
+def refuse_own_addresses(controller: Controller, entry: Entry, token: Token) -> None:
+    """Raise the error for a TO that is an address the block listens on."""
+    config = controller.config
+    hosts = {as_ip(host.partition("%")[0]) for host in config.listen_hosts}
+    ports = {key.port for key in config.keys if key.transport == "dns"}
+    for target in entry.targets:
+        if target.transport == "dns" and target.host in hosts and target.port in ports:
+            where = f" (from {entry.file})" if entry.file is not None else ""
+            raise controller.error(
+                f"upstream {target.address}{where} is an address that this server listens on",
+                token,
+                "queries would go round in a circle",
+            )
+
+
+def own_among(targets: Iterable[Target], listening: Sequence[str]) -> Target | None:
+    """Return the first of `targets` that this server listens on; `listening` as "dns://host:port"."""
+    own = [split_host_port(address.partition("://")[2]) for address in listening]
+    places = [(host, int(port)) for host, port in filter(None, own) if port.isdigit()]
+    for target in targets:
+        if target.transport == "dns" and any(_is(target, host, port) for host, port in places):
+            return target
+    return None
+
+
+def _is(target: Target, host: str, port: int) -> bool:
+    if target.port != port:
+        return False
+    if host in _WILDCARDS:
+        return is_local(target.host)
+    return as_ip(host.partition("%")[0]) == target.host
+
+
+def is_local(host: str) -> bool:
+    """Whether an address belongs to this machine: only those can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,171 @@
+"""The upstreams of one `forward` line and the exchanges in flight to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from corepy_forward import metrics
+from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
+from corepy_forward.health import HealthCheck
+from corepy_forward.policy import Random, make_policy
+from corepy_forward.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy_forward.settings import Settings
+    from corepy_forward.targets import Target
+
+TIDY_INTERVAL = 5.0
+"""Seconds between two looks for idle and aged connections, less if `expire` is shorter."""
+
+HEDGE_BURST = 1000
+HEDGE_SHARE = 0.1
+"""Second queries allowed in any second: a burst, and a share of the queries in that second. When
+everything is slow, asking twice would only make it slower.
+"""
+
+_LEAST_ATTEMPTS = 4
+_UNLIMITED = 64
+
+
+class Pool:
+    """See the module. Made and used inside the event loop; give it back with `close`."""
+
+    def __init__(self, settings: Settings, targets: Sequence[Target]) -> None:
+        """`targets` are those of `settings` after host names were looked up."""
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.flights: dict[bytes, Exchange] = {}
+        self.waiting = 0
+        """Clients that wait for a reply."""
+
+        self.upstreams: list[Upstream] = []
+        self.max_attempts = 0
+        self._checks: dict[Upstream, HealthCheck] = {}
+        self._probing = False
+        self._preferred: list[Upstream] = []
+        self._policy = make_policy(settings.policy)
+        self._random = Random()
+        self._window = 0.0
+        self._begun = self._hedges = 0
+        self.budget = max(BUDGET, settings.read_timeout)
+        self.least_budget = settings.read_timeout if settings.read_timeout > 2 else BUDGET_DOWN
+        self._shared = metrics.SHARED.labels()
+        self.retarget(targets)
+        self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)
+
+    def retarget(self, targets: Sequence[Target]) -> None:
+        """Use these upstreams from now on; those that stay keep their state and sockets."""
+        known = {upstream.target: upstream for upstream in self.upstreams}
+        self.upstreams = [
+            known.pop(target) if target in known else self._open(target) for target in targets
+        ]
+        for gone in known.values():
+            self._checks.pop(gone).stop()
+            self.loop.call_later(self.budget, gone.close)
+        configured = self.settings.max_connect_attempts
+        by_default = max(_LEAST_ATTEMPTS, 2 * len(self.upstreams))
+        self.max_attempts = by_default if configured is None else configured or _UNLIMITED
+        self._rate()
+
+    def _open(self, target: Target) -> Upstream:
+        context = self.settings.tls_context if target.transport == "tls" else None
+        upstream = Upstream(target, self.settings, self._rate, context)
+        check = self._checks[upstream] = HealthCheck(upstream, self._is_all_down)
+        upstream.check = check.start
+        if self._probing:
+            check.start()
+        return upstream
+
+    def start_checks(self) -> None:
+        """Probe every upstream now, before the first client has to find out."""
+        self._probing = True
+        for check in self._checks.values():
+            check.start()
+
+    def _rate(self) -> None:
+        """Find the upstreams fit to be asked first."""
+        alive = [upstream for upstream in self.upstreams if not upstream.is_down()]
+        self._preferred = [upstream for upstream in alive if not upstream.is_suspect] or alive
+
+    def _is_all_down(self) -> bool:
+        return all(upstream.fails for upstream in self.upstreams)
+
+    def is_any_well(self) -> bool:
+        """Whether some upstream has passed its last health check."""
+        return not self._is_all_down()
+
+    def begin(self, question: bytes, body: bytes, over_tcp: bool) -> Exchange:
+        """Start the exchange for a question that is not in flight; it may be over at once."""
+        now = time.monotonic()
+        exchange = self.flights[body] = Exchange(self, question, body, over_tcp, now)
+        self._begun += 1
+        preferred = self._preferred
+        if preferred:
+            exchange.ask(preferred[0] if len(preferred) == 1 else self._policy(preferred), now)
+            return exchange
+        metrics.HEALTHCHECK_BROKEN.labels().inc()
+        if self.settings.failfast:
+            exchange.fail("no healthy upstream, and failfast_all_unhealthy_upstreams is set")
+        else:
+            exchange.ask(self._random(self.upstreams), now)
+        return exchange
+
+    def ended(self, exchange: Exchange) -> None:
+        """Forget an exchange."""
+        self.flights.pop(exchange.body, None)
+
+    def another(self, tried: Sequence[Upstream], *, new_only: bool) -> Upstream | None:
+        """Return the upstream to ask after those `tried`: one that is well, tried least, and next
+        in the order of the Corefile. With `new_only` None when all have been tried.
+        """
+        upstreams = self.upstreams
+        untried = [upstream for upstream in upstreams if upstream not in tried]
+        if new_only and not untried:
+            return None
+        if self.settings.failfast and not self._preferred:
+            return None
+        count = len(upstreams)
+        first = upstreams.index(tried[0]) if tried[0] in upstreams else 0
+
+        def rank(index: int) -> tuple[bool, int, int]:
+            upstream = upstreams[index]
+            unfit = upstream.is_down() or upstream.is_suspect
+            return unfit, tried.count(upstream), (index - first) % count
+
+        indexes = range(count)
+        if new_only:
+            indexes = [i for i in indexes if upstreams[i] in untried]  # type: ignore[assignment]  # only iterated
+        return upstreams[min(indexes, key=rank)]
+
+    def may_hedge(self) -> bool:
+        """Whether one more query may be sent on the mere suspicion that another one is lost."""
+        now = time.monotonic()
+        if now - self._window > 1:
+            self._window = now
+            self._hedges = int(-HEDGE_BURST - HEDGE_SHARE * self._begun)
+            self._begun = 0
+        self._hedges += 1
+        return self._hedges <= 0
+
+    def _tidy_interval(self) -> float:
+        return min(TIDY_INTERVAL, max(self.settings.expire / 2, 0.25))
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        for upstream in self.upstreams:
+            upstream.tidy(now)
+        self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)
+
+    def close(self) -> None:
+        """End what is in flight and close all sockets."""
+        self._tidy_timer.cancel()
+        for exchange in list(self.flights.values()):
+            exchange.fail("the server is stopping")
+        for check in self._checks.values():
+            check.stop()
+        for upstream in self.upstreams:
+            upstream.close()

@@ -1,0 +1,112 @@
+"""Upstreams given by host name, looked up once at start (CoreDNS: plugin/forward/resolve.go).
+
+With `resolver` by asking those servers, one after the other; otherwise as every program on this
+host looks names up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from corepy.dns import Reply, names
+from corepy.dns.constants import CLASS_IN, TYPE_A, TYPE_AAAA
+from corepy.dns.errors import FormError
+from corepy.dns.message import query
+from corepy.dns.wire import ANSWER, walk
+from corepy.plugin import StartupError
+from corepy_forward.attempt import draw_ident
+from corepy_forward.targets import Target, as_ip, split_host_port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy_forward.settings import Settings
+    from corepy_forward.targets import Hostname
+
+TIMEOUT = 2.0
+"""Seconds for each question to each resolver."""
+
+_LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
+
+
+async def look_up(settings: Settings) -> None:
+    """Fill in the targets of all entries that are host names; raises StartupError."""
+    for entry in settings.entries:
+        host = entry.hostname
+        if host is not None:
+            addresses = await _addresses(host, settings.resolvers)
+            entry.targets = [
+                Target(address, host.port, host.transport, host.server_name or _verified(host))
+                for address in addresses
+            ]
+
+
+def _verified(host: Hostname) -> str:
+    """Return the name to verify in TLS: the one that was configured."""
+    return host.name.rstrip(".") if host.transport != "dns" else ""
+
+
+async def _addresses(host: Hostname, resolvers: Sequence[str]) -> list[str]:
+    problem = ""
+    try:
+        if not resolvers:
+            addresses = await _ask_system(host.name)
+        else:
+            addresses, problem = await _ask_resolvers(host.name, resolvers)
+    except OSError as error:
+        addresses, problem = [], str(error)
+    if not addresses:
+        raise StartupError(f'failed to resolve "{host.name}": {problem or "no addresses found"}')
+    return addresses
+
+
+async def _ask_system(name: str) -> list[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+async def _ask_resolvers(name: str, resolvers: Sequence[str]) -> tuple[list[str], str]:
+    """Return the addresses from the first resolver that has some, else what went wrong last."""
+    problem = ""
+    wire = names.from_text(name)
+    for resolver in resolvers:
+        host, port = split_host_port(resolver) or (resolver.strip("[]"), "53")
+        found: list[str] = []
+        for qtype in (TYPE_A, TYPE_AAAA):
+            try:
+                found += await _ask(wire, qtype, host, int(port))
+            except (OSError, FormError) as error:
+                problem = f"{resolver}: {error or 'no reply'}"
+                if not found:
+                    break
+        if found:
+            return found, ""
+    return [], problem
+
+
+async def _ask(name: bytes, qtype: int, host: str, port: int) -> list[str]:
+    """Return the addresses in one resolver's answer; raises OSError and FormError."""
+    loop = asyncio.get_running_loop()
+    address = as_ip(host) or host
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    asked = draw_ident() + query(name, qtype)[2:]
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.connect((address, port))
+        async with asyncio.timeout(TIMEOUT):
+            await loop.sock_sendall(sock, asked)
+            while True:
+                wire = await loop.sock_recv(sock, 4096)
+                if wire[:2] == asked[:2] and wire[12 : len(asked)].lower() == asked[12:].lower():
+                    return _read(Reply.from_wire(wire), qtype)
+
+
+def _read(reply: Reply, qtype: int) -> list[str]:
+    family = socket.AF_INET if qtype == TYPE_A else socket.AF_INET6
+    return [
+        socket.inet_ntop(family, reply.wire[rdata : rdata + length])
+        for section, rtype, rclass, _, rdata, length, _, _ in walk(reply.wire)
+        if section == ANSWER and rtype == qtype and rclass == CLASS_IN and length == _LENGTHS[qtype]
+    ]

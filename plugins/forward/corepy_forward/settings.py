@@ -1,0 +1,79 @@
+"""What one `forward` line of a Corefile says, with the defaults of CoreDNS (forward.go, New)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+
+    from corepy_forward.targets import Entry
+
+MAX_TARGETS = 15
+"""TOs of one line (setup.go)."""
+
+
+@dataclass(slots=True)
+class HealthCheck:
+    """The option `health_check`."""
+
+    interval: float = 0.5
+    """Seconds between two probes of an upstream that does not answer."""
+
+    recursion_desired: bool = True
+    domain: str = "."
+    """The name whose NS records a probe asks for."""
+
+
+@dataclass(slots=True)
+class TLSFiles:
+    """The option `tls`: PEM files. Without them no client certificate, and the system's CAs."""
+
+    cert: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+
+@dataclass(slots=True)
+class Settings:
+    """All options of one line; durations are in seconds."""
+
+    zone: str = "."
+    """FROM, normalised."""
+
+    entries: list[Entry] = field(default_factory=list)
+    """TO, in the order of the line."""
+
+    ignored: list[str] = field(default_factory=list)
+    """`except`, normalised."""
+
+    force_tcp: bool = False
+    prefer_udp: bool = False
+    max_fails: int = 2
+    max_connect_attempts: int | None = None
+    """None is the default, which depends on the number of upstreams; 0 is no limit."""
+
+    expire: float = 10.0
+    max_age: float | None = None
+    """None is the default of corepy (see `stream`), 0 is no limit."""
+
+    max_idle_conns: int = 0
+    read_timeout: float = 2.0
+    policy: str = "random"
+    health: HealthCheck = field(default_factory=HealthCheck)
+    max_concurrent: int = 0
+    next_rcodes: frozenset[int] = frozenset()
+    next_on_nodata: bool = False
+    failfast: bool = False
+    failover_rcodes: frozenset[int] = frozenset()
+    source_address: str = ""
+    resolvers: list[str] = field(default_factory=list)
+    """IP[:PORT] each, for hostnames in TO; empty means the system's resolver."""
+
+    doh_method: str = "POST"
+    tls: TLSFiles = field(default_factory=TLSFiles)
+    tls_servername: str = ""
+    tls_context: ssl.SSLContext | None = None
+    """Made from `tls` in setup, so that a bad file is found there; None if no TO needs one."""

@@ -1,0 +1,122 @@
+"""Reading `forward` lines (CoreDNS: plugin/forward/setup.go); their options are in `options`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy_forward.handler import Forward
+from corepy_forward.options import Options
+from corepy_forward.ownaddress import refuse_own_addresses
+from corepy_forward.settings import MAX_TARGETS, Settings
+from corepy_forward.targets import parse_target, without_repeats
+
+if TYPE_CHECKING:
+    from corepy.corefile import Token
+    from corepy.plugin import Controller
+
+
+def setup(controller: Controller) -> None:
+    """Add one handler per `forward` line, in their order."""
+    for _ in controller.occurrences():
+        controller.add_handler(Forward(_Line(controller).read(), _metadata(controller)))
+
+
+def _metadata(controller: Controller) -> bool:
+    """Whether somebody in this block can ask for `forward/upstream`."""
+    return bool(controller.sibling("metadata"))
+
+
+class _Line:
+    """One `forward` line on its way to become `Settings`."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._c = controller
+        self._settings = Settings()
+
+    def read(self) -> Settings:
+        c, settings = self._c, self._settings
+        self._from()
+        targets = c.remaining_tokens()
+        if not targets:
+            raise c.arg_error()
+        c.options(Options(c, settings).table())
+        if settings.max_age and settings.max_age < settings.expire:
+            raise c.error(
+                f"max_age ({settings.max_age:g}s) must not be less than expire"
+                f" ({settings.expire:g}s)",
+                targets[0],
+            )
+        self._to(targets)
+        self._check_tls(targets)
+        return settings
+
+    def _from(self) -> None:
+        c = self._c
+        if not c.next_arg():
+            raise c.arg_error()
+        token = c.token
+        assert token is not None
+        zones = c.zones_from([token])
+        if not zones:
+            raise c.error(f"unable to normalize '{token.text}'", token)
+        if len(zones) > 1:
+            c.warn(
+                f"'{token.text}' expands to {len(zones)} zones; only '{zones[0]}' is forwarded",
+                token,
+            )
+        self._settings.zone = zones[0]
+
+    def _to(self, tokens: list[Token]) -> None:
+        c, settings = self._c, self._settings
+        for token in tokens:
+            try:
+                entry = parse_target(token.text)
+            except ValueError as error:
+                raise c.error(str(error), token) from None
+            if entry.file is not None:
+                c.watch_file(entry.file)
+                if not entry.targets:
+                    continue
+            refuse_own_addresses(c, entry, token)
+            settings.entries.append(entry)
+        if not settings.entries:
+            raise c.error("no valid upstream addresses found", tokens[0])
+        if len(settings.entries) > MAX_TARGETS:
+            raise c.error(
+                f"more than {MAX_TARGETS} TOs configured: {len(settings.entries)}",
+                tokens[MAX_TARGETS],
+            )
+
+    def _check_tls(self, tokens: list[Token]) -> None:
+        settings = self._settings
+        targets = without_repeats(t for entry in settings.entries for t in entry.targets)
+        for target in targets:
+            if target.transport == "tls" and target.server_name and settings.tls_servername:
+                raise self._c.error(
+                    f"both forward ('{settings.tls_servername}') and proxy level"
+                    f" ('{target.server_name}') TLS servernames are set for upstream proxy"
+                    f" 'tls://{target.address}'",
+                    tokens[0],
+                )
+        names_tls = any(e.hostname and e.hostname.transport != "dns" for e in settings.entries)
+        files = settings.tls
+        if (
+            names_tls
+            or any(target.transport != "dns" for target in targets)
+            or files.ca
+            or files.cert
+        ):
+            self._make_context(tokens[0])
+
+    def _make_context(self, token: Token) -> None:
+        """Load certificates now, so that a bad file is a mistake in the Corefile."""
+        from corepy_forward.tls import make_context
+
+        files = self._settings.tls
+        for path in (files.cert, files.key, files.ca):
+            if path is not None:
+                self._c.watch_file(path)
+        try:
+            self._settings.tls_context = make_context(files)
+        except (OSError, ValueError) as error:
+            raise self._c.error(f"tls: {error}", token) from None

@@ -1,0 +1,245 @@
+"""TCP and TLS to one upstream: a few long-lived connections, many queries in flight on each.
+
+Replies come in any order (RFC 7766 section 6.2.1.1). When a connection ends, what was in flight on
+it is asked again over another one: the server has closed it while it was idle, or was restarted,
+which says nothing about the queries. A connection is not used beyond `max_age`, which differs from
+connection to connection so that they do not all end at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, cast
+
+from corepy.net.frames import FrameReader
+from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare_refusal
+from corepy_forward.udp import explain
+
+if TYPE_CHECKING:
+    from corepy_forward.upstream import Upstream
+
+MAX_CONNECTIONS = 4
+"""To one upstream. Many servers limit connections, most of all those per client."""
+
+SHARE = 16
+"""Queries in flight on each connection before another is opened: some servers answer one after the
+other.
+"""
+
+MAX_AGE = 300.0
+"""Seconds, where `max_age` is not given: a connection that never ends would stay with one backend
+behind a virtual address for ever.
+"""
+
+DIAL_TIMEOUT = 4.0
+"""Seconds to connect, handshake included."""
+
+REDIALS = 2
+"""How often one query is moved to another connection."""
+
+
+class Stream(asyncio.Protocol):
+    """One connection, from its dialling on."""
+
+    def __init__(self, pool: StreamPool, max_age: float) -> None:
+        """`max_age` in seconds."""
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader()
+        self._out: list[bytes] = []
+        self._flushing = False
+        self.pending: dict[bytes, Attempt] = {}
+        self.last_used = self._opened = self._heard = time.monotonic()
+        self._max_age = max_age
+        self.dialling: asyncio.Task[None] | None = None
+
+    def is_aged(self, now: float) -> bool:
+        """Whether it should take no more queries."""
+        return now - self._opened >= self._max_age
+
+    def send(self, attempt: Attempt) -> None:
+        """Send a query, as soon as the connection stands."""
+        pending = self.pending
+        ident = draw_ident()
+        while ident in pending:
+            ident = draw_ident()
+        attempt.ident = ident
+        attempt.link = self
+        pending[ident] = attempt
+        body = attempt.body
+        self._out.append(b"".join(((len(body) + 2).to_bytes(2, "big"), ident, body)))
+        self.last_used = attempt.sent
+        if not self._flushing and self._transport is not None:
+            self._flushing = True
+            self._pool.upstream.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport is not None and self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send what has been waiting."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the replies that `data` completes."""
+        pending, upstream = self.pending, self._pool.upstream
+        now = self._heard = time.monotonic()
+        for wire in self._reader.feed(data):
+            attempt = pending.get(wire[:2])
+            if attempt is None:
+                upstream.dropped("id")
+            elif answers(wire, attempt) or is_bare_refusal(wire, attempt):
+                del pending[attempt.ident]
+                upstream.arrived(attempt, wire, now)
+            else:
+                upstream.dropped("question")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ask again over another connection what has no reply yet."""
+        self._transport = None
+        self._pool.remove(self)
+        reason = "connection closed" if exc is None else explain_any(exc)
+        waiting = list(self.pending.values())
+        self.pending.clear()
+        for attempt in waiting:
+            attempt.redials += 1
+            if attempt.redials > REDIALS:
+                attempt.upstream.broke(attempt, reason)
+            else:
+                self._pool.send(attempt)
+
+    def refused(self, reason: str) -> None:
+        """End all that wait: there is no connection to be had."""
+        self._pool.remove(self)
+        waiting = list(self.pending.values())
+        self.pending.clear()
+        for attempt in waiting:
+            attempt.upstream.broke(attempt, reason)
+
+    def forget(self, attempt: Attempt) -> None:
+        """Stop waiting for the reply to `attempt`; a silent connection is given up."""
+        self.pending.pop(attempt.ident, None)
+        if self._heard < attempt.sent and self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection; nothing that waits is told."""
+        self.pending.clear()
+        if self.dialling is not None:
+            self.dialling.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class StreamPool:
+    """The connections to one upstream."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        settings = upstream.settings
+        idle = settings.max_idle_conns
+        self._limit = min(MAX_CONNECTIONS, idle) if idle else MAX_CONNECTIONS
+        self._expire = settings.expire
+        self._streams: list[Stream] = []
+        proto = "tcp" if upstream.context is None else "tcp-tls"
+        self._hits, self._misses = upstream.connection_counters(proto)
+
+    def send(self, attempt: Attempt) -> None:
+        """Send a query over the connection with the least to do."""
+        best = self._best()
+        if best is None or (len(best.pending) >= SHARE and len(self._streams) < self._limit):
+            best = self._dial()
+            self._misses.value += 1
+        else:
+            self._hits.value += 1
+        best.send(attempt)
+
+    def _best(self) -> Stream | None:
+        streams = self._streams
+        if not streams:
+            return None
+        now = time.monotonic()
+        fresh = [stream for stream in streams if not stream.is_aged(now)]
+        if not fresh:
+            if len(streams) < self._limit:
+                return None
+            fresh = streams
+        return min(fresh, key=_load)
+
+    def _dial(self) -> Stream:
+        stream = Stream(self, self._max_age())
+        self._streams.append(stream)
+        stream.dialling = self.upstream.loop.create_task(self._connect(stream))
+        return stream
+
+    def _max_age(self) -> float:
+        configured = self.upstream.settings.max_age
+        if configured == 0:
+            return float("inf")
+        jitter = 0.8 + 0.2 * os.urandom(1)[0] / 255
+        return (MAX_AGE if configured is None else configured) * jitter
+
+    async def _connect(self, stream: Stream) -> None:
+        upstream = self.upstream
+        target, source = upstream.target, upstream.settings.source_address
+        name = upstream.settings.tls_servername or target.server_name or target.host
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                await upstream.loop.create_connection(
+                    lambda: stream,
+                    target.connect_host,
+                    target.port,
+                    ssl=upstream.context,
+                    server_hostname=None if upstream.context is None else name,
+                    local_addr=(source, 0) if source else None,
+                )
+        except TimeoutError:
+            stream.refused("cannot connect: no answer")
+        except OSError as error:
+            stream.refused(f"cannot connect: {explain_any(error)}")
+        finally:
+            stream.dialling = None
+
+    def remove(self, stream: Stream) -> None:
+        """Forget a connection that has ended."""
+        if stream in self._streams:
+            self._streams.remove(stream)
+
+    def tidy(self, now: float) -> None:
+        """Close connections that have nothing in flight and are idle, or too old."""
+        for stream in list(self._streams):
+            idle = now - stream.last_used >= self._expire
+            if not stream.pending and stream.dialling is None and (idle or stream.is_aged(now)):
+                self.remove(stream)
+                stream.close()
+
+    def close(self) -> None:
+        """Close all, without a word to those who wait."""
+        for stream in list(self._streams):
+            self.remove(stream)
+            stream.close()
+
+    @property
+    def connections(self) -> int:
+        """Number of connections, those being dialled included."""
+        return len(self._streams)
+
+
+def _load(stream: Stream) -> int:
+    return len(stream.pending)
+
+
+def explain_any(error: Exception) -> str:
+    """Return what went wrong; certificate errors in full."""
+    message = getattr(error, "verify_message", None)
+    if message:
+        return f"certificate verify failed: {message}"
+    if isinstance(error, OSError) and not str(error).startswith("Multiple"):
+        return explain(error)
+    return str(error).lower()

@@ -1,0 +1,34 @@
+"""TLS towards upstreams. Imported only when a Corefile uses it: the ssl module is large.
+
+CoreDNS: plugin/pkg/tls/tls.go.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corepy_forward.settings import TLSFiles
+
+
+def make_context(files: TLSFiles) -> ssl.SSLContext:
+    """Return a client's context, TLS 1.2 or later, that verifies names and certificates.
+
+    Raises OSError or ValueError naming the file that is missing or wrong.
+    """
+    context = ssl.create_default_context(cafile=None if files.ca is None else _readable(files.ca))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if files.cert is not None and files.key is not None:
+        cert, key = _readable(files.cert), _readable(files.key)
+        try:
+            context.load_cert_chain(cert, key)
+        except ssl.SSLError as error:
+            raise ValueError(f"could not load TLS cert {cert} with key {key}: {error}") from None
+    return context
+
+
+def _readable(path: object) -> str:
+    """Return the path as text if the file can be read; raises OSError."""
+    with open(str(path), "rb"):
+        return str(path)

@@ -1,0 +1,272 @@
+"""One upstream: what is in flight to it, how fast it answers, whether it can be trusted to.
+
+An attempt is `young` until its reply is late by this upstream's own measure (smoothed round-trip
+time and its variation, as TCP's retransmission timer, RFC 6298); its owner may then ask elsewhere
+while the attempt stays `old` until the read timeout. Both are kept in the order of sending, so one
+timer per upstream serves all and a query that is answered costs one insertion and one removal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from corepy.dns.constants import rcode_name
+from corepy_forward import metrics
+from corepy_forward.attempt import Attempt
+from corepy_forward.udp import UDPPool, explain
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from corepy.plugin.metrics import Distribution, Value
+    from corepy_forward.attempt import Owner
+    from corepy_forward.settings import Settings
+    from corepy_forward.stream import StreamPool
+    from corepy_forward.targets import Target
+
+FIRST_PATIENCE = 0.15
+"""Seconds after which a reply is late while nothing is known about the upstream."""
+
+LEAST_PATIENCE = 0.03
+MOST_PATIENCE = 0.4
+SUSPICION = 3
+"""Late replies in a row, without any that came, which make an upstream the last to be asked."""
+
+_PLAIN_SECONDS = 900.0
+"""How long an upstream that refused EDNS is asked without."""
+
+
+class Upstream:
+    """See the module. `fails` counts failed health checks in a row."""
+
+    def __init__(
+        self,
+        target: Target,
+        settings: Settings,
+        on_change: Callable[[], None],
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`on_change` is called when the upstream becomes, or no longer is, fit to be asked."""
+        self.target = target
+        self.address = target.address
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.context = context
+        self.fails = 0
+        self.is_suspect = False
+        self.check: Callable[[], None] = lambda: None
+        self._on_change = on_change
+        self._plain_until = 0.0
+        self._srtt = self._variation = -1.0
+        self.patience = FIRST_PATIENCE
+        self._silent = 0
+        self._young: dict[Attempt, None] = {}
+        self._old: dict[Attempt, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._durations: list[Distribution | None] = [None] * 16
+        self._up = metrics.UP.labels(self.address)
+        self._up.value = 1
+        self._streams: StreamPool | None = None
+        self._open_udp()
+
+    def _open_udp(self) -> None:
+        target = self.target
+        family, _, _, _, sockaddr = socket.getaddrinfo(
+            target.connect_host, target.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )[0]
+        source = self.settings.source_address
+        self._udp = UDPPool(self, sockaddr, family, source, self.settings.expire)
+
+    def connection_counters(self, proto: str) -> tuple[Value, Value]:
+        """Return the counters of queries over open and over new sockets."""
+        labels = metrics.PROXY, self.address, proto
+        return metrics.CONN_CACHE_HITS.labels(*labels), metrics.CONN_CACHE_MISSES.labels(*labels)
+
+    @property
+    def streams(self) -> StreamPool:
+        """The connections to this upstream."""
+        if self._streams is None:
+            from corepy_forward.stream import StreamPool
+
+            self._streams = StreamPool(self)
+        return self._streams
+
+    def is_down(self) -> bool:
+        """Whether more health checks failed than are allowed (proxy.go, Down)."""
+        return self.fails > self.settings.max_fails > 0
+
+    def wants_plain(self, now: float) -> bool:
+        """Whether it has refused EDNS lately."""
+        return now < self._plain_until
+
+    def refuses_edns(self) -> None:
+        """Ask without EDNS for a while."""
+        self._plain_until = time.monotonic() + _PLAIN_SECONDS
+
+    def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
+        """Send a query and watch over it; the owner hears of the outcome later, never within."""
+        if over_tcp or self.context is not None:
+            attempt = Attempt(owner, self, body, "tcp" if self.context is None else "tcp-tls", now)
+            send = self.streams.send
+        else:
+            attempt = Attempt(owner, self, body, "udp", now)
+            send = self._udp.send
+        self._young[attempt] = None
+        if self._timer is None:
+            self._timer = self.loop.call_at(now + self.patience, self._tick)
+        try:
+            send(attempt)
+        except OSError as error:
+            self.loop.call_soon(self.broke, attempt, explain(error))
+        return attempt
+
+    def probe(self, owner: Owner, over_tcp: bool) -> Attempt:
+        """Send a query without watching over it; raises OSError."""
+        attempt = Attempt(owner, self, owner.body, "udp", time.monotonic())
+        if over_tcp or self.context is not None:
+            attempt.proto = "tcp" if self.context is None else "tcp-tls"
+            self.streams.send(attempt)
+        else:
+            self._udp.send(attempt)
+        return attempt
+
+    def over_tcp(self, attempt: Attempt) -> None:
+        """Ask once more what came back truncated, over TCP; its deadline stays."""
+        attempt.proto = "tcp"
+        (self._old if attempt.is_late else self._young)[attempt] = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.patience, self._tick)
+        self.streams.send(attempt)
+
+    def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
+        """Take a reply that answers `attempt`."""
+        (self._old if attempt.is_late else self._young).pop(attempt, None)
+        rtt = now - attempt.sent
+        if self._srtt < 0:
+            self._srtt, self._variation = rtt, rtt / 2
+        else:
+            error = rtt - self._srtt
+            self._srtt += error / 8
+            self._variation += (abs(error) - self._variation) / 4
+        patience = self._srtt + 4 * self._variation
+        self.patience = (
+            LEAST_PATIENCE
+            if patience < LEAST_PATIENCE
+            else patience
+            if patience < MOST_PATIENCE
+            else MOST_PATIENCE
+        )
+        self._silent = 0
+        if self.is_suspect:
+            self._trust()
+        rcode = wire[3] & 15
+        duration = self._durations[rcode]
+        if duration is None:
+            duration = self._duration(rcode)
+        duration.observe(rtt)
+        attempt.owner.replied(attempt, wire, rtt)
+
+    def _duration(self, rcode: int) -> Distribution:
+        labels = metrics.PROXY, self.address, rcode_name(rcode)
+        duration = self._durations[rcode] = metrics.REQUEST_DURATION.labels(*labels)
+        return duration
+
+    def dropped(self, reason: str) -> None:
+        """Count a message that answers nothing ("id", "question", "malformed")."""
+        metrics.DROPPED.labels(self.address, reason).inc()
+
+    def broke(self, attempt: Attempt, reason: str) -> None:
+        """Give an attempt up, and see whether the upstream is still well."""
+        (self._old if attempt.is_late else self._young).pop(attempt, None)
+        self.check()
+        attempt.owner.failed(attempt, reason)
+
+    def _tick(self) -> None:
+        """Tell owners of late replies, give up those past the read timeout, set the timer anew."""
+        now = time.monotonic()
+        self._expire_old(now)
+        self._find_late(now)
+        due = []
+        for attempt in self._young:
+            due.append(attempt.sent + self.patience)
+            break
+        for attempt in self._old:
+            due.append(attempt.sent + self.settings.read_timeout)
+            break
+        self._timer = self.loop.call_at(max(min(due), now + 0.001), self._tick) if due else None
+
+    def _find_late(self, now: float) -> None:
+        limit = now - self.patience
+        late = []
+        for attempt in self._young:
+            if attempt.sent > limit:
+                break
+            late.append(attempt)
+        for attempt in late:
+            del self._young[attempt]
+            attempt.is_late = True
+            self._old[attempt] = None
+        if late:
+            self._silent += len(late)
+            if self._silent >= SUSPICION and not self.is_suspect and self.settings.max_fails:
+                self._suspect()
+            for attempt in late:
+                attempt.owner.late(attempt)
+
+    def _expire_old(self, now: float) -> None:
+        limit = now - self.settings.read_timeout
+        expired = []
+        for attempt in self._old:
+            if attempt.sent > limit:
+                break
+            expired.append(attempt)
+        for attempt in expired:
+            if attempt.link is not None:
+                attempt.link.forget(attempt)
+            self.broke(attempt, "no reply")
+
+    def _suspect(self) -> None:
+        self.is_suspect = True
+        self._on_change()
+        self.check()
+
+    def _trust(self) -> None:
+        self.is_suspect = False
+        self._on_change()
+
+    def healthy(self) -> None:
+        """Take a successful health check."""
+        self._silent = self.fails = 0
+        self.is_suspect = False
+        self._up.value = 1
+        self._on_change()
+
+    def unhealthy(self) -> None:
+        """Take a failed health check."""
+        self.fails += 1
+        if self.is_down():
+            self._up.value = 0
+        self._on_change()
+
+    @property
+    def in_flight(self) -> int:
+        """Number of attempts that wait for a reply."""
+        return len(self._young) + len(self._old)
+
+    def tidy(self, now: float) -> None:
+        """Close what has been idle or open for too long."""
+        self._udp.tidy(now)
+        if self._streams is not None:
+            self._streams.tidy(now)
+
+    def close(self) -> None:
+        """Close all sockets, without a word to those who wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._udp.close()
+        if self._streams is not None:
+            self._streams.close()

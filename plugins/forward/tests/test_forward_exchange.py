@@ -1,0 +1,262 @@
+"""Queries through a real server to upstreams that behave and misbehave."""
+
+import concurrent.futures
+import struct
+import time
+
+import dnslib
+import pytest
+
+from corepy.testing import Upstream, serve
+
+RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
+
+
+def answer(query, _proto=""):
+    reply = query.reply(ra=1, aa=0)
+    reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 IN A 192.0.2.7"))
+    return reply
+
+
+def silent(_query, _proto):
+    return None
+
+
+def rcode(number):
+    def behave(query, _proto):
+        reply = query.reply()
+        reply.header.rcode = number
+        return reply
+
+    return behave
+
+
+def corefile(*upstreams, options=""):
+    return f".:0 {{\nforward . {' '.join(up.to for up in upstreams)} {{\n{options}\n}}\n}}"
+
+
+def client_queries(upstream):
+    """What clients asked: health checks left out."""
+    return [(text, proto) for text, proto in upstream.queries if text != ". NS"]
+
+
+def test_answers_over_udp_and_tcp_as_the_client_asks():
+    with Upstream(RECORDS) as upstream, serve(corefile(upstream)) as server:
+        assert server.ask("example.org").rr[0].rdata.data == (192, 0, 2, 1)
+        assert server.ask("example.org", tcp=True).rr
+        assert server.ask("nothing.example.org").header.rcode == 3
+        protos = [proto for _, proto in client_queries(upstream)]
+        assert protos == ["udp", "tcp", "udp"]
+
+
+@pytest.mark.parametrize(
+    ("options", "tcp", "proto"),
+    [
+        ("force_tcp", False, "tcp"),
+        ("force_tcp", True, "tcp"),
+        ("prefer_udp", False, "udp"),
+        ("prefer_udp", True, "udp"),
+        ("force_tcp\nprefer_udp", True, "tcp"),
+    ],
+)
+def test_transport(options, tcp, proto):
+    with Upstream(RECORDS) as upstream, serve(corefile(upstream, options=options)) as server:
+        assert server.ask("example.org", tcp=tcp).rr
+        assert client_queries(upstream) == [("example.org. A", proto)]
+
+
+def test_question_keeps_the_clients_case_and_edns_is_ours():
+    seen = []
+
+    def behave(query, proto):
+        seen.append(query)
+        return answer(query)
+
+    with Upstream(behave) as upstream, serve(corefile(upstream)) as server:
+        reply = server.ask("eXaMple.ORG", do=True, cd=1, ad=1, rd=0, edns=4096)
+        assert str(reply.q.qname) == "eXaMple.ORG."
+        query = next(q for q in seen if q.q.qtype == 1)
+        assert str(query.q.qname) == "example.org."
+        assert (query.header.rd, query.header.cd, query.header.ad) == (0, 1, 1)
+        opt = query.ar[0]
+        assert (opt.edns_len, opt.edns_do) == (1232, 1)
+
+
+def lies(query, _proto):
+    """Send everything that is not the answer first."""
+    good = bytes(answer(query).pack())
+    ident = struct.unpack("!H", good[:2])[0]
+    wrong_id = struct.pack("!H", ident ^ 1) + good[2:]
+    other = dnslib.DNSRecord.question("other.example")
+    other.header.id = ident
+    wrong_question = bytes(answer(other).pack())
+    return [b"", b"\0", wrong_id, wrong_question, bytes(query.pack()), good[:2] + b"\x81", good]
+
+
+def test_what_is_no_answer_is_dropped_and_the_wait_goes_on():
+    with Upstream(lies) as upstream, serve(corefile(upstream)) as server:
+        assert server.ask("example.org").rr[0].rdata.data == (192, 0, 2, 7)
+        assert client_queries(upstream) == [("example.org. A", "udp")]
+
+
+def test_truncated_reply_is_asked_again_over_tcp():
+    def behave(query, proto):
+        reply = answer(query)
+        if proto == "udp":
+            reply.header.tc = 1
+            reply.rr.clear()
+        return reply
+
+    with Upstream(behave) as upstream, serve(corefile(upstream)) as server:
+        reply = server.ask("example.org")
+        assert reply.rr
+        assert not reply.header.tc
+        assert [proto for _, proto in client_queries(upstream)] == ["udp", "tcp"]
+
+
+def test_reply_cut_without_tc_is_asked_again_over_tcp():
+    def behave(query, proto):
+        wire = bytes(answer(query).pack())
+        return wire[:-3] if proto == "udp" else wire
+
+    with Upstream(behave) as upstream, serve(corefile(upstream)) as server:
+        assert server.ask("example.org").rr
+
+
+def test_truncated_reply_is_passed_on_if_tcp_fails():
+    def behave(query, proto):
+        reply = query.reply()
+        reply.header.tc = 1
+        return reply if proto == "udp" else b""
+
+    with Upstream(behave) as upstream:
+        options = "read_timeout 300ms\nmax_connect_attempts 1"
+        with serve(corefile(upstream, options=options)) as server:
+            reply = server.ask("example.org")
+            assert (reply.header.rcode, reply.header.tc) == (0, 1)
+
+
+def test_edns_is_left_out_for_an_upstream_that_refuses_it():
+    def behave(query, _proto):
+        if query.ar:
+            refusal = query.reply()
+            refusal.header.rcode = 1
+            return bytes(refusal.pack())[:4] + bytes(8)
+        return answer(query)
+
+    with Upstream(behave) as upstream, serve(corefile(upstream)) as server:
+        assert server.ask("example.org", do=True).rr
+        assert server.ask("www.example.org", do=True).rr
+        assert len(client_queries(upstream)) == 3  # the second one without trying
+
+
+def test_a_formerr_about_the_question_reaches_the_client():
+    with Upstream(rcode(1)) as upstream, serve(corefile(upstream)) as server:
+        assert server.ask("example.org").header.rcode == 1
+
+
+@pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
+def test_next_upstream_is_asked_when_one_is_silent(policy):
+    with Upstream(silent) as dead, Upstream(RECORDS) as alive:
+        with serve(corefile(dead, alive, options=f"policy {policy}")) as server:
+            started = time.monotonic()
+            for _ in range(6):
+                assert server.ask("example.org").rr
+            assert time.monotonic() - started < 2
+
+
+def test_refused_port_is_left_at_once():
+    with Upstream(RECORDS) as alive:
+        with Upstream(silent) as closed:
+            pass
+        with serve(corefile(closed, alive, options="policy sequential")) as server:
+            for tcp in (False, True):
+                assert server.ask("example.org", tcp=tcp).rr
+
+
+def test_failover():
+    with Upstream(rcode(2)) as servfail, Upstream(rcode(5)) as refused, Upstream(RECORDS) as good:
+        ups = (servfail, refused, good)
+        with serve(
+            corefile(*ups, options="policy sequential\nfailover ServFail Refused")
+        ) as server:
+            assert server.ask("example.org").rr
+        with serve(corefile(*ups, options="policy sequential")) as server:
+            assert server.ask("example.org").header.rcode == 2
+        both = "policy sequential\nfailover SERVFAIL REFUSED"
+        with serve(corefile(servfail, refused, options=both)) as server:
+            assert server.ask("example.org").header.rcode == 5  # the last one's
+
+
+@pytest.mark.parametrize(
+    ("option", "first", "answered"),
+    [
+        ("next NXDOMAIN", rcode(3), True),
+        ("next SERVFAIL", rcode(3), False),
+        ("next_on_nodata", rcode(0), True),
+        ("", rcode(0), False),
+    ],
+)
+def test_next_forward_of_the_block(option, first, answered):
+    with Upstream(first) as one, Upstream(RECORDS) as two:
+        text = f".:0 {{\nforward . {one.to} {{\n{option}\n}}\nforward . {two.to}\n}}"
+        with serve(text) as server:
+            assert bool(server.ask("example.org").rr) is answered
+
+
+def test_zones_and_exceptions():
+    with Upstream(RECORDS) as upstream:
+        text = (
+            f".:0 {{\nforward example.org {upstream.to} {{\nexcept sub.example.org\n}}\nwhoami\n}}"
+        )
+        with serve(text) as server:
+            assert server.ask("example.org").rr
+            for name in ("a.sub.example.org", "sub.example.org", "notexample.org"):
+                assert not server.ask(name).rr
+            assert client_queries(upstream) == [("example.org. A", "udp")]
+
+
+def test_identical_questions_in_flight_share_one_exchange():
+    with Upstream(answer, delay=0.3) as upstream, serve(corefile(upstream)) as server:
+        names = ["example.org", "EXAMPLE.org"] * 20
+        with concurrent.futures.ThreadPoolExecutor(40) as pool:
+            replies = list(pool.map(server.ask, names))
+        assert [str(reply.q.qname) for reply in replies] == [name + "." for name in names]
+        assert all(reply.rr for reply in replies)
+        # One, and the ones that a late reply is worth.
+        assert len(client_queries(upstream)) <= 4
+
+
+def test_max_concurrent():
+    with Upstream(answer, delay=0.3) as upstream:
+        with serve(corefile(upstream, options="max_concurrent 2")) as server:
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                replies = list(pool.map(server.ask, ["a.org", "b.org", "c.org", "d.org"]))
+            assert sorted(reply.header.rcode for reply in replies) == [0, 0, 5, 5]
+
+
+def test_all_silent_is_servfail_before_a_stub_gives_up():
+    with Upstream(silent) as dead, serve(corefile(dead)) as server:
+        started = time.monotonic()
+        reply = server.ask("example.org", edns=1232)
+        assert time.monotonic() - started < 2.5
+        assert reply.header.rcode == 2
+        assert reply.ar[0].rdata[0].code == 15
+        assert reply.ar[0].rdata[0].data[:2] == b"\0\x16"  # no reachable authority
+
+
+def test_dying_connection_loses_nothing():
+    def behave(query, _proto):
+        return answer(query)
+
+    with Upstream(behave, delay=0.2) as upstream:
+        with serve(corefile(upstream, options="force_tcp")) as server:
+            assert server.ask("first.org").rr
+            names = [f"name{i}.org" for i in range(40)]
+            with concurrent.futures.ThreadPoolExecutor(40) as pool:
+                replies = [pool.submit(server.ask, name) for name in names]
+                time.sleep(0.1)
+                for stream in list(upstream._streams):
+                    stream.shutdown(2)
+                assert all(reply.result().rr for reply in replies)
+            assert server.call(lambda: None) is None
