@@ -29,6 +29,7 @@ class _Process:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.reconciler: Reconciler | None = None
+        self.warned: set[str] = set()
         self.starting: set[Nodecache] = set()
         """Owners that have joined but do not serve yet."""
         self.may_sweep = True
@@ -42,8 +43,9 @@ class _Process:
                 await self._choose_tables(reconciler, settings.iptables)
             tables = reconciler.tables
             warnings = await reconciler.worker.run(lambda: preflight.check(settings, tables))
-        for line in warnings:
+        for line in set(warnings) - self.warned:
             log.warning("%s", line)
+        self.warned.update(warnings)
         self.starting.add(owner)
         self.may_sweep &= not settings.skip_teardown
         return reconciler
@@ -65,10 +67,15 @@ class _Process:
         self.starting.discard(owner)
         reconciler = self.reconciler
         if reconciler:
-            await reconciler.leave(owner, keep)
+            _tell(await reconciler.leave(owner, keep))
             if not reconciler.owners:
                 self.reconciler, self.may_sweep = None, True
                 await reconciler.close()
+
+
+def _tell(report: Report | None) -> None:
+    for line in report.done if report else ():
+        log.info("%s", line)
 
 
 class Nodecache:
@@ -92,8 +99,7 @@ class Nodecache:
         failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
         if failures:
             raise StartupError("; ".join(failures))
-        for line in report.done:
-            log.info("%s", line)
+        _tell(report)
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
@@ -121,8 +127,7 @@ class Nodecache:
             return None
         interval = self._settings.interval
         report = await _process.reconciler.set_wish(self, want, interval, sweep)
-        for line in report.done:
-            log.info("%s", line)
+        _tell(report)
         return report
 
     def _keeps(self, context: LifecycleContext) -> bool:

@@ -11,20 +11,17 @@ pyroute2 is imported when first needed, in the thread that does the host's work.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import ipaddress
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy_nodecache.model import MARK, Address, HostError, family_of
+from corepy_nodecache.rtnetlink import open_route, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from pyroute2 import IPRoute, Message
-
-    from corepy_nodecache.model import Family
 
 PROTOCOL: Final = 0xC0
 """IFA_PROTO of our addresses: neither the kernel (1 to 3) nor a known daemon uses it."""
@@ -56,9 +53,9 @@ class Placed(NamedTuple):
     is_ours: bool
 
     @property
-    def family(self) -> Family:
-        """4 or 6."""
-        return family_of(self.ip)
+    def is_link_local(self) -> bool:
+        """Whether this is an IPv6 link-local address."""
+        return self.ip.startswith("fe80:")
 
 
 class Snapshot(NamedTuple):
@@ -68,8 +65,8 @@ class Snapshot(NamedTuple):
     addresses: tuple[Placed, ...]
 
     def on(self, device: str) -> list[Placed]:
-        """Return the addresses of one device."""
-        return [address for address in self.addresses if address.device == device]
+        """Return the addresses of one device, without the link-local one that the kernel makes."""
+        return [it for it in self.addresses if it.device == device and not it.is_link_local]
 
     def elsewhere(self, address: Address) -> str:
         """Return another device that has this address already, empty if none has."""
@@ -86,7 +83,7 @@ class Links:
 
     def read(self) -> Snapshot:
         """Return what is there; raises `HostError`."""
-        with _route("interface_check") as route:
+        with open_route("interface_check") as route:
             return _snapshot(route)
 
     def ensure(self, wanted: Iterable[Address]) -> list[str]:
@@ -96,7 +93,7 @@ class Links:
         `HostError`.
         """
         done: list[str] = []
-        with _route("interface_add") as route:
+        with open_route("interface_add") as route:
             for device in sorted({address.device for address in wanted}):
                 done += _ensure_link(route, device)
             now = _snapshot(route)
@@ -109,7 +106,7 @@ class Links:
     def remove(self, addresses: Iterable[Address]) -> list[str]:
         """Take away those of `addresses` that corepy added, and its links that are empty then."""
         done: list[str] = []
-        with _route("interface_check") as route:
+        with open_route("interface_check") as route:
             now = _snapshot(route)
             for address in sorted(set(addresses).intersection(now.ours())):
                 _delete(route, now.links[address.device].number, address)
@@ -122,21 +119,6 @@ class Links:
         now = self.read()
         devices = [link.name for link in now.links.values() if link.is_ours]
         return self.remove([*now.ours(), *(Address(device, "") for device in devices)])
-
-
-@contextlib.contextmanager
-def _route(kind: str) -> Iterator[IPRoute]:
-    """Open rtnetlink, and turn what goes wrong in the body into `HostError`."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as route:
-            yield route
-    except NetlinkError as error:
-        raise HostError(kind, f"rtnetlink: {os.strerror(error.code)}") from error
-    except OSError as error:
-        raise HostError(kind, f"rtnetlink: {error}") from error
 
 
 def _snapshot(route: IPRoute) -> Snapshot:
@@ -197,11 +179,9 @@ def _ensure_link(route: IPRoute, device: str) -> list[str]:
 
 
 def _create(route: IPRoute, device: str) -> None:
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
         route.link("add", ifname=device, kind="dummy")
-    except NetlinkError as error:
+    except parts().error as error:
         if error.code == errno.EEXIST:  # another process of ours was faster
             return
         if error.code == errno.EOPNOTSUPP:
@@ -214,15 +194,13 @@ def _create(route: IPRoute, device: str) -> None:
 
 
 def _add(route: IPRoute, index: int, address: Address) -> None:
-    from pyroute2.netlink.exceptions import NetlinkError
-
     options: dict[str, object] = {"flags": _IFA_F_NODAD} if address.family == 6 else {}
     prefix = _HOST_PREFIX[address.family]
     try:
         route.addr(
             "add", index=index, address=address.ip, prefixlen=prefix, proto=PROTOCOL, **options
         )
-    except NetlinkError as error:
+    except parts().error as error:
         if error.code != errno.EEXIST:
             raise
 
@@ -237,11 +215,7 @@ def _remove_empty(route: IPRoute, devices: set[str]) -> list[str]:
     done = []
     for name in sorted(devices):
         link = now.links.get(name)
-        if link and link.is_ours and all(_is_kernels_own(it) for it in now.on(name)):
+        if link and link.is_ours and not now.on(name):
             route.link("del", index=link.number)
             done.append(f"removed interface {name}")
     return done
-
-
-def _is_kernels_own(address: Placed) -> bool:
-    return ipaddress.ip_address(address.ip).is_link_local and address.family == 6

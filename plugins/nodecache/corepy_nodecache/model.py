@@ -9,6 +9,7 @@ initIptables); change it only together with the README.
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -95,11 +96,12 @@ def family_of(ip: str) -> Family:
 def canonical_ip(text: str) -> str:
     """Return an address as the kernel prints it; raises ValueError for what no host can have."""
     ip = ipaddress.ip_address(text)
-    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id:
-        raise ValueError(f"{text} has a zone, which a rule cannot match")
+    if isinstance(ip, ipaddress.IPv6Address) and (ip.scope_id or ip.ipv4_mapped):
+        raise ValueError(f"{text} cannot stand in a rule, being mapped or with a zone")
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{text} is not the address of a host")
-    return str(ip)
+    # As C spells it, and so iptables and the kernel's tools; Python differs for some IPv6 addresses.
+    return socket.inet_ntop(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, ip.packed)
 
 
 def table_order(wanted: Collection[Rule]) -> Sequence[str]:

@@ -82,14 +82,13 @@ class Reconciler:
         self._intervals[owner] = interval
         return await self._sync(sweep)
 
-    async def leave(self, owner: object, keep: bool = False) -> None:
+    async def leave(self, owner: object, keep: bool = False) -> Report | None:
         """Forget `owner`; what only it wished goes, unless it is to be kept beyond the process."""
         wish = self._wishes.pop(owner, None)
         self._intervals.pop(owner, None)
         if wish and keep:
             self._kept.append(wish)
-        elif wish:
-            await self._sync()
+        return await self._sync() if wish and not keep else None
 
     async def close(self) -> None:
         """Stop watching; the host stays as it is."""

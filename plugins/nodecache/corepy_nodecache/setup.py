@@ -110,7 +110,8 @@ class _Reader:
     def _choice(self, choices: Sequence[str]) -> str:
         token = self._one_argument()
         if token.text not in choices:
-            raise self._controller.unknown_option(choices, token)
+            message = f"{token.text!r} is none of {', '.join(choices)}"
+            raise self._controller.error(message, token)
         return token.text
 
 

@@ -62,7 +62,7 @@ def _addresses(now: Snapshot) -> list[Finding]:
     return [
         Finding("address", it.device, it.ip, "corepy's" if it.is_ours else "not corepy's")
         for it in now.addresses
-        if it.device in devices
+        if it.device in devices and not it.is_link_local
     ]
 
 

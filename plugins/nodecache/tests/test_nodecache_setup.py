@@ -1,0 +1,92 @@
+"""The directive: what it accepts, what it refuses, and what it makes of the server block."""
+
+import sys
+
+import pytest
+
+from corepy.corefile import CorefileError
+from corepy.testing import controller_for
+from corepy_nodecache.settings import Settings
+from corepy_nodecache.setup import parse, setup
+
+HOSTS = ("169.254.20.10", "FD00::10")
+IPS = ("169.254.20.10", "fd00::10")
+
+
+def settings_of(text: str, zone: str = ".", hosts: tuple[str, ...] = HOSTS) -> Settings:
+    controller = controller_for(f"nodecache {text}", zone, hosts)
+    return parse(controller)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", Settings(IPS)),
+        ("skipteardown", Settings(IPS, skip_teardown=True)),
+        ("SkipTearDown", Settings(IPS, skip_teardown=True)),
+        ("skipteardown skipteardown", Settings(IPS, skip_teardown=True)),
+        ("{\n}", Settings(IPS)),
+        ("{\ninterface nodelocaldns\n}", Settings(IPS, interface="nodelocaldns")),
+        ("{\niptables legacy\n}", Settings(IPS, iptables="legacy")),
+        ("{\niptables off\ndevice off\n}", Settings(IPS, iptables="off", device=False)),
+        ("{\ninterval 1m30s\n}", Settings(IPS, interval=90.0)),
+        ("{\ninterval 0\n}", Settings(IPS, interval=0.0)),
+        ("skipteardown {\ndevice on\n}", Settings(IPS, skip_teardown=True)),
+        ("\nnodecache skipteardown", Settings(IPS, skip_teardown=True)),
+        ("\nhealth 169.254.20.10:8080", Settings(IPS, health=(("169.254.20.10", 8080),))),
+        ("\nhealth [fd00::10]:8080", Settings(IPS, health=(("fd00::10", 8080),))),
+        ("\nhealth :8080", Settings(IPS)),
+        ("\nhealth", Settings(IPS)),
+        ("\nhealth 127.0.0.1:8080", Settings(IPS)),
+    ],
+)
+def test_accepted(text: str, expected: Settings) -> None:
+    assert settings_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("skipteardwn", "did you mean 'skipteardown'"),
+        ("{\ninterfaces x\n}", "did you mean 'interface'"),
+        ("{\ninterface\n}", "wrong argument count"),
+        ("{\ninterface a b\n}", "wrong argument count"),
+        ("{\ninterface sixteen-letters-\n}", "is not the name of an interface"),
+        ("{\ninterface a/b\n}", "is not the name of an interface"),
+        ('{\ninterface "a b"\n}', "is not the name of an interface"),
+        ("{\niptables nftables\n}", "'nftables' is none of auto, legacy, nft, off"),
+        ("{\ndevice yes\n}", "'yes' is none of on, off"),
+        ("{\ninterval 10\n}", "is not an interval"),
+        ("{\ninterval 500ms\n}", "is not an interval"),
+        ("{\ninterval -10s\n}", "is not an interval"),
+    ],
+)
+def test_refused(text: str, message: str) -> None:
+    with pytest.raises(CorefileError, match=message):
+        settings_of(text)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0"])
+def test_addresses_that_cannot_be_taken_are_refused(host: str) -> None:
+    with pytest.raises(CorefileError, match="nodecache cannot take what bind says"):
+        settings_of("", hosts=(host,))
+
+
+def test_every_port_of_the_block_counts() -> None:
+    assert settings_of("", "a.example:5300 b.example:5301 c.example:5300").ports == (5300, 5301)
+
+
+def test_without_bind_upstreams_address_is_used_and_warned_of() -> None:
+    controller = controller_for("nodecache")
+    assert parse(controller).ips == ("192.168.10.100",)
+    (warning,) = controller.warnings
+    assert "no bind" in warning.message
+
+
+def test_setup_registers_and_loads_nothing_heavy() -> None:
+    """`corepy -check` needs neither pyroute2 nor python-iptables nor privileges."""
+    before = set(sys.modules)
+    controller = controller_for("nodecache", hosts=HOSTS)
+    setup(controller)
+    assert len(controller.hooks) == 1
+    assert not {"pyroute2", "iptc"} & (set(sys.modules) - before)

@@ -1,0 +1,1 @@
+from pyroute2 import IPRoute as IPRoute
