@@ -14,7 +14,7 @@ from benchmarks.ask import AnswerError
 from benchmarks.cases import CASES
 from benchmarks.load import LoadError
 from benchmarks.machine import describe
-from benchmarks.report import tables, write_docs
+from benchmarks.report import tables, write_page
 from benchmarks.results import Results
 from benchmarks.runner import Plan, Runner
 from benchmarks.running import StartError
@@ -48,8 +48,19 @@ def main(argv: list[str] | None = None) -> int:
     machine = describe(servers, plan)
     print(machine + "\n\n" + tables(results))
     if arguments.write_docs and not problems:
-        write_docs(DOCS, machine, results)
+        _write_docs(machine, results)
     return 1 if problems else 0
+
+
+def _write_docs(machine: str, results: Results) -> None:
+    from benchmarks.plots import draw  # matplotlib is needed for this only
+
+    images = DOCS / "img"
+    images.mkdir(exist_ok=True)
+    plots = draw(results, images)
+    shown = "\n\n".join(f"![{title}](img/{name})" for name, title in plots.items())
+    parts = {"machine": machine, "tables": tables(results), "plots": shown}
+    write_page(DOCS / "benchmarks.md", parts)
 
 
 @contextmanager

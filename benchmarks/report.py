@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.results import CaseResult, Results, Track
@@ -148,18 +148,12 @@ def _memory(kib: int) -> str:
     return f"{kib / 1024:.1f} MiB"
 
 
-def write_docs(folder: Path, machine: str, results: Results) -> None:
-    """Write tables and plots into the documentation in `folder`; raises `MarkerError`."""
-    from benchmarks.plots import draw  # matplotlib takes a second
-
-    page = folder / "benchmarks.md"
-    text = between_markers(page.read_text(), "machine", machine)
-    text = between_markers(text, "tables", tables(results))
-    images = folder / "img"
-    images.mkdir(exist_ok=True)
-    plots = draw(results, images)
-    shown = "\n\n".join(f"![{title}](img/{name})" for name, title in plots.items())
-    page.write_text(between_markers(text, "plots", shown))
+def write_page(page: Path, parts: Mapping[str, str]) -> None:
+    """Put each of `parts` between its markers in the file `page`; raises `MarkerError`."""
+    text = page.read_text()
+    for name, content in parts.items():
+        text = between_markers(text, name, content)
+    page.write_text(text)
 
 
 def between_markers(text: str, name: str, content: str) -> str:

@@ -1,0 +1,232 @@
+"""What the benchmark reads, computes and prints; no server is started, nothing is timed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import load, procfs, report
+from benchmarks.cases import CASES, Case
+from benchmarks.machine import cpu_model
+from benchmarks.results import (
+    CaseResult,
+    Footprint,
+    Latency,
+    Results,
+    Round,
+    Track,
+    latency,
+    percentile,
+    spread,
+)
+from benchmarks.runner import latency_rates
+from benchmarks.servers import (
+    Dnsdist,
+    Dnsmasq,
+    NodeCache,
+    Setting,
+    Unbound,
+    corefile,
+    parse_version,
+)
+from benchmarks.upstream import WILDCARD, expected_address, hot_address, hot_name, new_name
+
+DNSPERF = """\
+DNS Performance Testing Tool
+> NOERROR service-1.bench.example A 0.000160
+> T service-2.bench.example A
+> SERVFAIL service-3.bench.example A 0.000040
+[Status] Testing complete (time limit)
+
+Statistics:
+
+  Queries sent:         1000
+  Queries completed:    990 (99.00%)
+  Queries lost:         10 (1.00%)
+
+  Response codes:       NOERROR 980 (98.99%), SERVFAIL 10 (1.01%)
+  Average packet size:  request 34, response 50
+  Run time (s):         2.000000
+  Queries per second:   495.000000
+
+  Average Latency (s):  0.001449 (min 0.000012, max 0.010462)
+  Latency StdDev (s):   0.002109
+"""
+CONNECTIONS = """
+Connection Statistics:
+
+  Reconnections:        0
+
+  Average Latency (s):  0.500000 (min 0.000614, max 0.001778)
+"""
+
+
+def one_round(cpu_seconds, completed=1000, **changes):
+    counts = {"sent": completed, "completed": completed, "lost": 0, "failed": 0} | changes
+    return Round(**counts, seconds=0.5, cpu_seconds=cpu_seconds, mean_latency=0.001)
+
+
+def case_result(case, **cpu_us):
+    tracks = {
+        name.replace("_", "-"): Track([one_round(value / 1000) for value in values], pss_kib=2048)
+        for name, values in cpu_us.items()
+    }
+    return CaseResult(case, tracks)
+
+
+@pytest.mark.parametrize("text", [DNSPERF, DNSPERF + CONNECTIONS])
+def test_dnsperf_report(text):
+    outcome = load.parse(text)
+    assert (outcome.sent, outcome.completed, outcome.lost, outcome.failed) == (1000, 990, 10, 10)
+    assert (outcome.seconds, outcome.mean_latency) == (2.0, 0.001449)
+    assert outcome.latencies == [0.000160, 0.000040]
+
+
+@pytest.mark.parametrize("text", ["", "no such file", DNSPERF.replace("Queries lost", "gone")])
+def test_dnsperf_without_report(text):
+    with pytest.raises(load.LoadError):
+        load.parse(text)
+
+
+def test_runs_side_by_side_add_up():
+    one = load.Outcome(10, 10, 0, 1, 1.0, 0.1, [0.1])
+    other = load.Outcome(40, 30, 10, 0, 2.0, 0.2, [0.2])
+    both = load.combine([one, other])
+    assert (both.sent, both.completed, both.lost, both.failed) == (50, 40, 10, 1)
+    assert (both.seconds, both.latencies) == (2.0, [0.1, 0.2])
+    assert both.mean_latency == pytest.approx(0.175)
+
+
+def test_stat_of_a_process_with_an_odd_name():
+    reaped = [str(ticks) for ticks in (150, 50)]
+    fields = ["S", "41", *["0"] * 11, *reaped, "20"]
+    assert procfs.parse_stat(f"42 (a) b (c)) {' '.join(fields)}") == (41, pytest.approx(2.0))
+
+
+def test_pss():
+    assert procfs.parse_pss("0-1 ---p 0 0:0 0 [rollup]\nRss: 9 kB\nPss:   1234 kB\n") == 1234
+    assert procfs.parse_pss("") == 0
+
+
+def test_cpu_time_and_memory_of_a_tree():
+    work = "sum(range(3_000_000))"
+    inner = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
+    code = f"{inner}; print('done', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"done\n"
+        reaped = procfs.tree(process.pid)[process.pid]
+        assert procfs.cpu_seconds(process.pid) > reaped > 0
+        assert procfs.pss_kib(process.pid) > 1000
+        process.stdin.close()
+    assert procfs.tree(process.pid) == {}
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(50, 50), (99, 99), (99.9, 100), (100, 100), (0, 1)]
+)
+def test_percentile(percent, expected):
+    assert percentile(range(1, 101), percent) == expected
+
+
+def test_no_values_are_refused():
+    for function in (lambda: percentile([], 99), lambda: spread([]), lambda: latency(1, [], 3)):
+        with pytest.raises(ValueError, match="no values"):
+            function()
+
+
+def test_latency_sorts():
+    assert latency(10, [0.3, 0.1, 0.2], 4) == Latency(10, pytest.approx(0.2), 0.3, 0.3, 4)
+
+
+def test_ratios_are_taken_round_by_round():
+    result = case_result(CASES[0], corepy=[5, 50, 6], unbound=[5, 40, 4])
+    assert result.ratio("corepy", "unbound") == pytest.approx((1.0, 1.25, 1.5))
+    assert result.ratio("corepy", "dnsmasq") is None
+
+
+def test_shares_count_all_rounds():
+    track = Track([one_round(1, sent=200, lost=1), one_round(1, sent=200, lost=3, failed=2)])
+    assert (track.lost_share(), track.failed_share()) == (0.01, 0.005)
+
+
+def test_latency_rates_follow_the_reference():
+    highest = {"unbound": 100_000.0, "corepy": 90_000.0, "node-cache": 40_000.0}
+    expected = {"unbound": 50_000, "corepy": 50_000, "node-cache": 20_000}
+    assert latency_rates(highest) == expected
+
+
+def test_goals_are_shown_with_their_outcome():
+    case = Case("x", "a case", goals={"unbound": 1.05, "node-cache": 0.18})
+    table = report.ratio_table([case_result(case, corepy=[5], unbound=[5], node_cache=[20])])
+    assert "goal 1.05 reached" in table
+    assert "goal 0.18 **missed**" in table
+
+
+def test_tables_leave_a_gap_for_what_a_server_lacks():
+    full = case_result(Case("x", "one"), corepy=[5], dnsmasq=[6])
+    part = case_result(Case("y", "two"), corepy=[7])
+    part.unfit["dnsmasq"] = "cannot"
+    footprints = {"corepy": Footprint((0.3, 0.1, 0.2), 1024, 2048)}
+    text = report.tables(Results([full, part], footprints))
+    assert "| two | 7.0 (7.0 to 7.0) | - |" in text
+    assert "dnsmasq: cannot." in text
+    assert "| corepy | 200.0 ms | 1.0 MiB | 2.0 MiB |" in text
+    widths = {line.count("|") for line in report.cpu_table([full, part]).splitlines()}
+    assert widths == {4}
+
+
+def test_page_is_changed_between_markers_only(tmp_path):
+    page = tmp_path / "page.md"
+    begin = "<!-- begin of tables: written by python -m benchmarks -->"
+    end = "<!-- end of tables: written by python -m benchmarks -->"
+    page.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
+    for _ in range(2):  # writing again changes nothing
+        report.write_page(page, {"tables": "new"})
+        assert page.read_text() == f"above\n{begin}\n\nnew\n\n{end}\nbelow\n"
+    with pytest.raises(report.MarkerError):
+        report.write_page(page, {"plots": "new"})
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Dnsmasq version 2.90  Copyright", "2.90"),
+        ("corepy-0.1.0\nlinux/x86_64, CPython 3.11.7", "0.1.0"),
+        ("Version 1.17.1\n\nConfigure line: --build", "1.17.1"),
+        ("nothing", "?"),
+    ],
+)
+def test_version(text, version):
+    assert parse_version(text) == version
+
+
+def test_processor():
+    assert cpu_model("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\n") == "A CPU @ 2 GHz"
+
+
+def test_corefile_has_what_the_case_asks_for():
+    setting = Setting(1053, 2053, ("127.0.0.1", "127.0.0.2"), log=True, upstream_tcp=True)
+    lines = [line.strip() for line in corefile(setting, metrics=False).splitlines()]
+    assert lines[:4] == [".:1053 {", "bind 127.0.0.1 127.0.0.2", "errors", "log"]
+    assert "force_tcp" in lines
+    assert lines.count("}") == sum(line.endswith("{") for line in lines)
+
+
+@pytest.mark.parametrize("server", [Unbound(), Dnsmasq(), Dnsdist(), NodeCache("/bin/node-cache")])
+def test_configurations_name_every_address_and_the_upstream(server, tmp_path):
+    launch = server.configure(Setting(1053, 2053, ("127.0.0.1", "127.0.0.2")), tmp_path)
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    text = " ".join([*launch.command, *files])
+    assert all(word in text for word in ("127.0.0.1", "127.0.0.2", "1053", "2053"))
+
+
+def test_what_servers_lack():
+    assert Dnsmasq().unfit(Setting(1, 2, upstream_tcp=True))
+    assert Dnsdist().unfit(Setting(1, 2, packet_cache=False))
+    assert Unbound().unfit(Setting(1, 2, upstream_tcp=True, packet_cache=False)) is None
+
+
+def test_names_and_the_addresses_they_have():
+    assert expected_address(hot_name(99)) == hot_address(99) != hot_address(98)
+    assert expected_address(new_name(1, 2)) == WILDCARD
