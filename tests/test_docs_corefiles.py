@@ -1,0 +1,93 @@
+"""Every Corefile in a document is valid, and every mistake in the golden file says what it says there."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from corepy import corefile
+from corepy.server.builder import build
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("plugins/*/README.md")]
+FENCED = re.compile(r"^(```|~~~) *corefile\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+EXAMPLES = [
+    pytest.param(block, id=f"{document.relative_to(ROOT)}:{number}")
+    for document in sorted(DOCUMENTS)
+    for number, (_, block) in enumerate(FENCED.findall(document.read_text()), 1)
+]
+GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_corefiles_in_documents_are_valid(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build(corefile.parse(text))
+
+
+def test_the_example_is_valid():
+    build(corefile.load(ROOT / "examples" / "Corefile"))
+
+
+def golden():
+    """The cases of the golden file: (title, Corefile, what is printed)."""
+    titles_and_bodies = re.split(r"^=== (.*)\n", GOLDEN.read_text(), flags=re.MULTILINE)[1:]
+    for title, body in zip(titles_and_bodies[::2], titles_and_bodies[1::2], strict=True):
+        text, _, printed = re.split(r"^(---)\n", body, maxsplit=1, flags=re.MULTILINE)
+        yield title, text, printed
+
+
+def prepare(folder):
+    """Write what the cases import."""
+    (folder / "loop-a").write_text("import loop-b\n")
+    (folder / "loop-b").write_text("import loop-a\n")
+    (folder / "inner.conf").write_text("    whoami extra\n")
+    (folder / "outer.conf").write_text("import inner.conf\n")
+    (folder / "folder").mkdir()
+    (folder / "empty.conf").write_text("# no name servers\n")
+    return folder
+
+
+def printed_for(text, folder):
+    """What the command prints for a Corefile in `folder`, whose name is taken out."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        build(corefile.parse(text.encode().decode("unicode_escape").encode("latin-1")))
+        return "valid\n"
+    except corefile.CorefileError as error:
+        printed = str(error).replace(f"{folder}/", "") + "\n"
+        return re.sub("interfaces of this host: .*", "interfaces of this host: ...", printed)
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("mistakes"))
+
+
+CASES = list(golden())
+
+
+def test_there_are_enough_mistakes():
+    assert len([printed for *_, printed in CASES if printed != "valid\n"]) >= 60
+
+
+@pytest.mark.parametrize(("title", "text", "printed"), CASES, ids=[title for title, *_ in CASES])
+def test_mistakes_are_explained(title, text, printed, folder):
+    assert printed_for(text, folder) == printed
+
+
+def update():
+    """Write the golden file anew: `python tests/test_docs_corefiles.py`; then read the difference."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = prepare(Path(name))
+        parts = [f"=== {title}\n{text}---\n{printed_for(text, folder)}" for title, text, _ in CASES]
+    GOLDEN.write_text("".join(parts))
+
+
+if __name__ == "__main__":
+    update()
