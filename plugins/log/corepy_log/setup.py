@@ -1,0 +1,79 @@
+"""Read the *log* directives of a block (CoreDNS: plugin/log/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.dns.names import InvalidName, from_text
+from corepy.dns.response import ReplyClass
+from corepy_log.format import COMMON, PLACEHOLDERS, expand, unknown_placeholders
+from corepy_log.log import ALL, Log, Rule
+
+if TYPE_CHECKING:
+    from corepy.corefile import Token
+    from corepy.plugin import Controller
+
+
+def setup(controller: Controller) -> None:
+    """Add one handler for all *log* directives of the block."""
+    rules: list[Rule] = []
+    for _ in controller.occurrences():
+        scopes, text = _arguments(controller)
+        classes = _options(controller)
+        rules.extend(Rule(scope, text, classes) for scope in scopes)
+    controller.add_handler(Log(rules))
+
+
+def _arguments(controller: Controller) -> tuple[list[str], str]:
+    """Read `[NAMES...] [FORMAT]`; return the names, fully qualified, and the format.
+
+    The last of several arguments is the format if it has a brace in it; an only one is a name.
+    """
+    arguments = controller.remaining_tokens()
+    text = COMMON
+    if len(arguments) > 1 and "{" in arguments[-1].text:
+        token = arguments.pop()
+        text = expand(token.text)
+        for name in unknown_placeholders(text):
+            controller.warn(
+                f"unknown placeholder {{{name}}}, printed as it stands",
+                token,
+                f"placeholders: {', '.join(PLACEHOLDERS)}, and /LABEL for metadata",
+            )
+    return [_scope(controller, token) for token in arguments] or ["."], text
+
+
+def _scope(controller: Controller, token: Token) -> str:
+    text = token.text
+    name = text if text.endswith(".") else text + "."
+    if "{" in text:
+        hint = f"a format comes after at least one name: log . {text}"
+        controller.warn(f"{text!r} is taken for a name, so nothing is logged", token, hint)
+        return name
+    try:
+        from_text(name)
+    except InvalidName as error:
+        controller.warn(f"nothing can be asked for below {text!r}: {error}", token)
+    return name
+
+
+def _options(controller: Controller) -> frozenset[ReplyClass]:
+    classes: set[ReplyClass] = set()
+    controller.options({"class": lambda: classes.update(_classes(controller))})
+    return frozenset(classes) or ALL
+
+
+def _classes(controller: Controller) -> list[ReplyClass]:
+    arguments = controller.remaining_tokens()
+    if not arguments:
+        raise controller.arg_error()
+    return [_class(controller, token) for token in arguments]
+
+
+def _class(controller: Controller, token: Token) -> ReplyClass:
+    try:
+        return ReplyClass(token.text)
+    except ValueError:
+        known = ", ".join(each.value for each in ReplyClass)
+        message = f"unknown class of replies: {token.text!r}"
+        raise controller.error(message, token, f"classes: {known}") from None

@@ -1,0 +1,160 @@
+"""Which queries are logged, and what the lines look like in the end."""
+
+import re
+
+import pytest
+
+from corepy.dns import Reply, Request
+from corepy.dns import constants as c
+from corepy.dns.names import from_text
+from corepy.dns.records import rr
+from corepy.dns.response import ReplyClass
+from corepy.plugin import EndOfChain, Handler, Purity
+from corepy.testing import Recorder, make_request, run_chain, serve
+from corepy_log.log import Log, Rule
+
+
+def ask(
+    handler: Log, name: str = "example.org", below: Handler | None = None, **query: object
+) -> Reply:
+    return run_chain(make_request(name, **query), handler, below or EndOfChain("log"))  # type: ignore[arg-type]  # question and peer
+
+
+def test_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reply = ask(Log([Rule()]), id=7, peer=("10.240.0.1", 40212))
+    assert reply.rcode == c.SERVFAIL
+    assert re.fullmatch(
+        r'\[INFO\] 10\.240\.0\.1:40212 - 7 "A IN example\.org\. udp 29 false 512" '
+        r"SERVFAIL qr,rd 29 0\.\d{1,9}s\n",
+        capsys.readouterr().out,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "expected"),
+    [
+        ([Rule("example.org.", "{name}")], "example.org", "example.org."),
+        ([Rule("example.org.", "{name}")], "Example.ORG", "example.org."),
+        ([Rule("Example.ORG.", "{name}")], "a.example.org", "a.example.org."),
+        ([Rule("example.org.", "{name}")], "anexample.org", None),
+        ([Rule("example.org.", "{name}")], "example.net", None),
+        ([Rule("example.org.", "1"), Rule("example.net.", "2")], "example.net", "2"),
+        ([Rule("example.org.", "1"), Rule(".", "2")], "example.org", "1"),
+        ([Rule("a..b.", "1"), Rule("org.", "2")], "example.org", "2"),
+        ([Rule(".", "{type} {class}")], "example.org", "A IN"),
+        ([Rule(".", "{name}")], "foo.%s.example.org", "foo.%s.example.org."),
+        ([Rule(".", "{name}")], ".", "."),
+        ([], "example.org", None),
+    ],
+)
+def test_scope(
+    capsys: pytest.CaptureFixture[str], rules: list[Rule], name: str, expected: str | None
+) -> None:
+    ask(Log(rules), name)
+    assert capsys.readouterr().out == ("" if expected is None else f"[INFO] {expected}\n")
+
+
+def reply_of(kind: str) -> Recorder:
+    owner = from_text("example.org")
+    soa = rr(owner, c.TYPE_SOA, 60, b"\0\0" + bytes(20))
+    answers = {
+        "answer": lambda q: q.reply(answer=[rr(owner, c.TYPE_A, 60, bytes(4))]),
+        "delegation": lambda q: q.reply(authority=[rr(owner, c.TYPE_NS, 60, b"\0")]),
+        "nodata": lambda q: q.reply(authority=[soa]),
+        "nxdomain": lambda q: q.reply(c.NXDOMAIN, authority=[soa]),
+        "nxdomain without soa": lambda q: q.error(c.NXDOMAIN),
+        "servfail": lambda q: q.error(c.SERVFAIL),
+        "refused": lambda q: q.error(c.REFUSED),
+        "unreadable": lambda q: Reply(q.error(0).wire[:6] + b"\0\0\0\5" + b"\0\0"),
+    }
+    return Recorder(answers[kind])
+
+
+KINDS = [
+    ("answer", "success", "NOERROR"),
+    ("delegation", "success", "DELEGATION"),
+    ("nodata", "denial", "NODATA"),
+    ("nxdomain", "denial", "NXDOMAIN"),
+    ("nxdomain without soa", "denial", "NXDOMAIN"),
+    ("servfail", "error", "SERVERERROR"),
+    ("refused", "error", "OTHERERROR"),
+    ("unreadable", "error", "OTHERERROR"),
+]
+
+
+@pytest.mark.parametrize("wanted", ["success", "denial", "error", "all"])
+@pytest.mark.parametrize(("kind", "of_class", "name"), KINDS)
+def test_class(
+    capsys: pytest.CaptureFixture[str], wanted: str, kind: str, of_class: str, name: str
+) -> None:
+    rule = Rule(".", "x", frozenset({ReplyClass(wanted)}))
+    ask(Log([rule]), below=reply_of(kind))
+    assert capsys.readouterr().out == ("[INFO] x\n" if wanted in (of_class, "all") else "")
+
+
+@pytest.mark.parametrize(("kind", "of_class", "name"), KINDS)
+def test_kind_in_the_line(
+    capsys: pytest.CaptureFixture[str], kind: str, of_class: str, name: str
+) -> None:
+    ask(Log([Rule(".", "{/log/class} {/log/type}")]), below=reply_of(kind))
+    assert capsys.readouterr().out == f"[INFO] {of_class} {name}\n"
+
+
+def test_all_beside_others_is_all(capsys: pytest.CaptureFixture[str]) -> None:
+    classes = frozenset({ReplyClass.ALL, ReplyClass.DENIAL})
+    ask(Log([Rule(".", "x", classes)]), below=reply_of("servfail"))
+    assert capsys.readouterr().out == "[INFO] x\n"
+
+
+def test_the_first_rule_decides_even_if_its_class_does_not_match(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rules = [Rule("org.", "1", frozenset({ReplyClass.DENIAL})), Rule(".", "2")]
+    ask(Log(rules), below=reply_of("servfail"))
+    assert capsys.readouterr().out == ""
+
+
+def test_expired_signature_is_an_error_for_who_asks_with_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    owner = from_text("example.org")
+    rdata = bytes(8) + (1).to_bytes(4, "big") * 2 + bytes(2) + b"\0"
+    below = Recorder(lambda q: q.reply(answer=[rr(owner, c.TYPE_RRSIG, 60, rdata)]))
+    handler = Log([Rule(".", "{/log/type}")])
+    ask(handler, below=below)
+    ask(handler, below=below, do=True)
+    assert capsys.readouterr().out == "[INFO] NOERROR\n[INFO] OTHERERROR\n"
+
+
+class Broken(Handler):
+    name = "broken"
+
+    async def serve_dns(self, request: Request) -> Reply:
+        raise RuntimeError("broken")
+
+
+def test_a_plugin_that_breaks(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError):
+        ask(Log([Rule(".", "{rcode}")]), below=Broken())
+    assert capsys.readouterr().out == "[INFO] SERVFAIL\n"
+
+
+def test_only_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    request = make_request("example.org")
+    kept = request.error(0)
+    below = Recorder(lambda asked: kept)
+    assert run_chain(request, Log([Rule()]), below) is kept
+    assert below.requests == [request]
+    assert Log([]).purity is Purity.OBSERVER
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_served(capsys: pytest.CaptureFixture[str], tcp: bool) -> None:
+    text = '. {\nbind 127.0.0.1\nlog . "{remote} {local} {proto} {name} {rcode} {>id}"\nwhoami\n}'
+    with serve(text) as server:
+        ids = [server.ask(f"{n}.example.org", tcp=tcp).header.id for n in range(3)]
+    proto = "tcp" if tcp else "udp"
+    lines = [line for line in capsys.readouterr().out.splitlines() if "example.org" in line]
+    assert lines == [
+        f"[INFO] 127.0.0.1 127.0.0.1 {proto} {n}.example.org. NOERROR {ids[n]}" for n in range(3)
+    ]

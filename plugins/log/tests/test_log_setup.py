@@ -1,0 +1,114 @@
+"""What *log* accepts and makes of it; the table holds the cases of CoreDNS's setup test."""
+
+import pytest
+
+from corepy.corefile import CorefileError
+from corepy.dns.response import ReplyClass
+from corepy.testing import set_up
+from corepy_log.format import COMBINED, COMMON
+from corepy_log.log import ALL, Log, Rule
+
+DENIAL, ERROR = ReplyClass.DENIAL, ReplyClass.ERROR
+
+
+def rules(text: str) -> list[Rule]:
+    (handler,) = set_up(text).handlers
+    assert isinstance(handler, Log)
+    return list(handler.rules)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("log", [Rule(".", COMMON, ALL)]),
+        ("log example.org", [Rule("example.org.")]),
+        ("log example.org. {common}", [Rule("example.org.")]),
+        ("log example.org {combined}", [Rule("example.org.", COMBINED)]),
+        (
+            "log example.org.\nlog example.net {combined}",
+            [Rule("example.org."), Rule("example.net.", COMBINED)],
+        ),
+        (
+            "log example.org {host}\nlog example.org {when}",
+            [Rule("example.org.", "{host}"), Rule("example.org.", "{when}")],
+        ),
+        ("log example.org example.net", [Rule("example.org."), Rule("example.net.")]),
+        (
+            "log example.org example.net {host}",
+            [Rule("example.org.", "{host}"), Rule("example.net.", "{host}")],
+        ),
+        (
+            "log example.org example.net {when} {\nclass denial\n}",
+            [
+                Rule("example.org.", "{when}", frozenset({DENIAL})),
+                Rule("example.net.", "{when}", frozenset({DENIAL})),
+            ],
+        ),
+        ("log example.org {\nclass all\n}", [Rule("example.org.")]),
+        ("log example.org {\nclass denial\n}", [Rule("example.org.", COMMON, frozenset({DENIAL}))]),
+        ("log {\nclass denial\n}", [Rule(".", COMMON, frozenset({DENIAL}))]),
+        ("log {\nclass denial error\n}", [Rule(".", COMMON, frozenset({DENIAL, ERROR}))]),
+        ("log {\nclass denial\nclass error\n}", [Rule(".", COMMON, frozenset({DENIAL, ERROR}))]),
+        ("log {\n}", [Rule()]),
+        (
+            'log example.org "{combined} {/forward/upstream}"',
+            [Rule("example.org.", COMBINED + " {/forward/upstream}")],
+        ),
+        (
+            'log example.org "{common} {/forward/upstream}"',
+            [Rule("example.org.", COMMON + " {/forward/upstream}")],
+        ),
+        (
+            'log example.org "{when} {combined} {/forward/upstream}"',
+            [Rule("example.org.", "{when} " + COMBINED + " {/forward/upstream}")],
+        ),
+        (
+            "log a b {\nclass denial\n}\nlog c",
+            [
+                Rule("a.", COMMON, frozenset({DENIAL})),
+                Rule("b.", COMMON, frozenset({DENIAL})),
+                Rule("c."),
+            ],
+        ),
+        ('log ""', [Rule(".")]),
+    ],
+)
+def test_rules(text: str, expected: list[Rule]) -> None:
+    assert rules(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("log {\nclass abracadabra\n}", "unknown class of replies: 'abracadabra'"),
+        ("log {\nclass\n}", "wrong argument count"),
+        ("log {\nunknown\n}", "unknown option 'unknown'"),
+        ("log { unknown }", "unknown option 'unknown'"),
+        ("log {\nclass all\n}\nlog {\nclass none\n}", "unknown class of replies: 'none'"),
+    ],
+)
+def test_refuses(text: str, message: str) -> None:
+    with pytest.raises(CorefileError) as caught:
+        set_up(text)
+    assert message in caught.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("log {combined}", "'{combined}' is taken for a name"),
+        ("log . {when}", "unknown placeholder {when}, printed as it stands"),
+        ("log . {>when}", "unknown placeholder {>when}"),
+        ("log . {common} {name}", "'{common}' is taken for a name"),
+        ("log a..b", "nothing can be asked for below 'a..b'"),
+        ("log " + "a" * 64, "nothing can be asked for"),
+    ],
+)
+def test_warns(text: str, message: str) -> None:
+    (warning,) = set_up(text).warnings
+    assert message in warning.message
+
+
+def test_does_not_warn_of_other_braces() -> None:
+    assert set_up('log . "{\\"name\\": \\"{name}\\", \\"id\\": {>id}}"').warnings == []
+    assert set_up("log . {/a/b}").warnings == []
