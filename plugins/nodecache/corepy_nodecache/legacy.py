@@ -12,9 +12,9 @@ iptc is not imported before it is needed: on a node with nftables it never is.
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import TYPE_CHECKING, Final
 
+from corepy_nodecache.libiptc import load_iptc
 from corepy_nodecache.lock import DEFAULT_WAIT, xtables_lock
 from corepy_nodecache.model import TABLES, HostError, Rule, difference, table_order
 from corepy_nodecache.tables import FAMILIES, each_family
@@ -22,7 +22,6 @@ from corepy_nodecache.xtentry import decode, encode, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import ModuleType
 
     from iptc import Entry, Table
 
@@ -41,26 +40,6 @@ def existing_tables(family: Family) -> set[str]:
             return set(file.read().split())
     except OSError:
         return set()
-
-
-def load_iptc() -> ModuleType:
-    """Import python-iptables; raises `HostError` naming the package its libraries are in."""
-    # Under setuptools' replacement of distutils, iptc's import would pull in all of setuptools (15
-    # MB).
-    os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it leaves pipes of ldconfig open
-            import iptc
-    except Exception as error:
-        message = (
-            f"python-iptables cannot be used ({error}); it needs libip4tc, libip6tc and libxtables:"
-            " install Debian's package iptables (libip4tc2, libip6tc2, libxtables12)"
-        )
-        raise HostError("iptables", message) from error
-    return iptc
 
 
 def survey(family: Family, name: str) -> tuple[list[str], int]:

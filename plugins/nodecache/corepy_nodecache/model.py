@@ -100,7 +100,7 @@ def canonical_ip(text: str) -> str:
         raise ValueError(f"{text} cannot stand in a rule, being mapped or with a zone")
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{text} is not the address of a host")
-    # As C spells it, and so iptables and the kernel's tools; Python differs for some IPv6 addresses.
+    # As C spells it, and so iptables and ip; Python differs for some IPv6 addresses.
     return socket.inet_ntop(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, ip.packed)
 
 

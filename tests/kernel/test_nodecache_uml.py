@@ -1,0 +1,102 @@
+"""The whole server on a real dummy interface with real legacy tables, in a kernel of its own.
+
+Debian's user-mode-linux runs as an ordinary program; its root is this machine's file system. It boots
+in a few seconds. See uml_init.sh and uml_guest.py for what happens inside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+TIMEOUT = 240.0  # seconds
+SEED = """\
+.:5300 {
+    bind 168.255.10.20
+    nodecache
+    forward . 1.1.1.1:53 {
+        force_tcp
+    }
+}
+
+.:5301 {
+    bind 168.255.10.25
+    nodecache
+    forward . 1.1.1.1:53 {
+        force_tcp
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Boot, run the guest's script, and return what it found."""
+    folder = tmp_path_factory.mktemp("uml")
+    (folder / "Corefile").write_text(SEED)
+    shutil.copy(HERE / "uml_guest.py", folder / "guest.py")
+    command = [
+        *("linux.uml", "mem=512M", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"),
+        *("con=null", "con0=null,fd:1", "ssl=null", f"init={HERE / 'uml_init.sh'}"),
+        *(
+            f"WORK_DIR={folder}",
+            f"PYTHON={sys.executable}",
+            f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}",
+        ),
+    ]
+    console = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+    )
+    found = folder / "result.json"
+    if not found.exists():
+        logs = [f"{log.name}:\n{log.read_text()}" for log in folder.glob("*.log")]
+        raise AssertionError("\n".join([console.stdout.decode(errors="replace"), *logs]))
+    loaded: dict[str, Any] = json.loads(found.read_text())
+    return loaded
+
+
+def test_the_seed_corefile_answers_on_both_addresses(result: dict[str, Any]) -> None:
+    assert result["answers"] == [True] * 7
+
+
+def test_the_interface_is_a_dummy_of_ours_with_both_addresses(result: dict[str, Any]) -> None:
+    assert "dummy" in result["serving"]["link"]
+    assert "alias corepy nodecache" in result["serving"]["link"]
+    assert "168.255.10.20/32" in result["serving"]["addresses"]
+    assert "168.255.10.25/32" in result["serving"]["addresses"]
+
+
+def test_the_rules_are_in_the_legacy_tables(result: dict[str, Any]) -> None:
+    rules = result["serving"]["rules"]
+    assert len(rules) == 20
+    assert sum("168.255.10.20/32" in rule and "port 5300" in rule for rule in rules) == 10
+    assert sum("168.255.10.25/32" in rule and "port 5301" in rule for rule in rules) == 10
+
+
+def test_a_deleted_interface_comes_back(result: dict[str, Any]) -> None:
+    assert result["repaired"]["rules"] == result["serving"]["rules"]
+    assert "alias corepy nodecache" in result["repaired"]["link"]
+
+
+def test_nothing_is_left_after_sigterm(result: dict[str, Any]) -> None:
+    assert result["exit"] == 0
+    assert result["stopped"] == {"link": "", "addresses": "", "rules": []}
+
+
+def test_skipteardown_leaves_everything(result: dict[str, Any]) -> None:
+    assert result["exit_kept"] == 0
+    assert result["kept_same"]
+    assert len(result["kept"]["rules"]) == 20
+    assert "fd00::10/128" in result["kept"]["addresses"]
+
+
+def test_teardown_takes_away_what_was_kept(result: dict[str, Any]) -> None:
+    assert result["torn_down"] == {"link": "", "addresses": "", "rules": []}
