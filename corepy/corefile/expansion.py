@@ -27,7 +27,7 @@ MAX_SNIPPET_IMPORTS = 10_000
 MAX_FILE_IMPORTS = 100_000
 """Imports of files in one Corefile (Caddy: maxFileExpansions)."""
 
-MAX_TOKENS = 1_000_000
+MAX_TOKENS = 500_000
 """Tokens of a Corefile with all imports. Caddy has no such limit and runs out of memory."""
 
 # A Corefile may import itself a few times and still come to an end, if the import means something
@@ -108,12 +108,12 @@ class Importer:
     """The snippets and files of one Corefile."""
 
     def __init__(self, main: Source, path: str | None) -> None:
-        """Start with the Corefile's text `main`, and its absolute path if it was read from a file."""
+        """Start with the Corefile's text `main`, and its absolute path if it is a file."""
         self.snippets: dict[str, list[Token]] = {}
         self.warnings: list[Diagnostic] = []
         self.sources = [main]
         self.files = [path] if path is not None else []
-        self._main = main
+        self._definitions: dict[str, Token] | None = None
         self._snippet_imports = 0
         self._file_imports = 0
         self._lexed: dict[str, list[Token]] = {}
@@ -174,11 +174,13 @@ class Importer:
 
     def _near(self, name: str, pattern: str) -> str | None:
         """Return the hint for an import of which there is no snippet and no file."""
-        definition = f"({name})"
-        for source in self.sources:
-            for token in self._lexed.get(source.name) or tokenize(source):
-                if token.text == definition:
-                    return f"the snippet is defined at {token.place}; it must be defined before"
+        if self._definitions is None:
+            self._definitions = {
+                token.text: token for token in tokenize(self.sources[0]) if token.text[:1] == "("
+            }
+        definition = self._definitions.get(f"({name})")
+        if definition is not None:
+            return f"the snippet is defined at {definition.place}; it must be defined before"
         near = suggest(name, self.snippets)
         if near is None:
             folder, _, file = pattern.rpartition("/")

@@ -132,12 +132,16 @@ def _doubts(text: str) -> Iterator[tuple[str, str]]:
     transport, rest = zones.split_transport(text)
     before, _, port = rest.rpartition(":")
     host = before if port.isdigit() else rest
+    if text == "import":
+        hint = "a snippet that begins with an import can be imported inside of a block only"
+        yield "not as an import", hint
     if text == "}":
         yield "since no block is open here", "remove the brace, or open a block with '{'"
     if text.endswith("{"):
         yield "with the brace as its last character", "put a space before the '{'"
     if text.isdigit():
         yield "not as a port", f"write '.:{text}' for the root zone at that port"
+    host = rest if zones.is_address(rest) else host.strip("[]")
     if zones.is_address(host):
         length = 128 if ":" in host else 32
         hint = f"the bind plugin says where to listen; write {host}/{length} for the reverse zone"

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 _BOM = "\ufeff"
 
+_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""The white space of grammar.lark."""
+
 
 def decode(data: bytes) -> str:
     """Return UTF-8 `data` as text, each byte that is not UTF-8 as one U+FFFD, as Go reads it."""
@@ -59,14 +65,13 @@ def _words() -> Callable[[str], Iterator[lark.Token]]:
 def _word(value: str, source: Source, line: int, column: int) -> Token:
     if "#" in value:
         value = value[: value.index("#")]
-    length = len(value)
-    if "\r" in value:
-        length = len(value.rstrip("\r"))
-        value = value.replace("\r", "")
-    return Token(value, value, source, line, column, length)
+    value = value.rstrip(_SPACE)
+    text = value.replace("\r", "")
+    return Token(text, text, source, line, column, len(value))
 
 
 def _quoted(value: str, source: Source, line: int, column: int) -> Token:
+    value = value.rstrip(_SPACE)
     text = value[1:-1].replace('\\"', '"')
     return Token(text, text, source, line, column, len(value), quoted=True)
 

@@ -38,6 +38,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
 
 
 _COMMA = "a comma at the end of a zone says that another one follows"
+_MOST = 50  # mistakes or warnings; who has more will not read on
 _OPEN_QUOTE = Diagnostic("the quote is never closed", severity="warning")
 
 
@@ -76,13 +77,16 @@ class _Parser:
         ]
         if self._mistakes:
             raise CorefileError(*doubts, *self._mistakes)
-        return Corefile(self._blocks, self._importer.files, sources, self._warnings + doubts)
+        return Corefile(
+            self._blocks, self._importer.files, sources, (self._warnings + doubts)[:_MOST]
+        )
 
     # -- a server block or a snippet
 
     def _server_block(self) -> None:
         keys, at_end = self._keys()
-        self._warnings += key_warnings(keys)
+        if len(self._warnings) < _MOST:
+            self._warnings += key_warnings(keys)
         statements: list[Directive] = []
         if not at_end:
             name = _snippet_name(keys)
@@ -200,20 +204,21 @@ class _Parser:
         goes_on = True
         while goes_on and stream.advance():
             token = self._current()
-            if token.text == "{":
+            text = token.text
+            if text == "{":
                 open_braces.append(token)
             elif not open_braces and stream.starts_line():
                 stream.back()
                 break
-            elif token.text == "}":
+            elif text == "}":
                 if not open_braces:
                     goes_on = self._stray_brace(token)
                     continue
                 open_braces.pop()
-            elif token.text == "import" and stream.starts_line():
+            elif text == "import" and stream.starts_line():
                 self._import()
                 continue
-            tokens.append(stream.replace_text(self._replace(token)))
+            tokens.append(stream.replace_text(self._replace(token)) if "{" in text else token)
         if open_braces:
             raise self._unclosed(open_braces[-1])
         statements.append(Directive(name, tuple(tokens)))
@@ -242,7 +247,7 @@ class _Parser:
             raise
         except CorefileError as error:
             if not (self._definitions_missing and isinstance(error, NotFoundError)):
-                self._mistakes += error.diagnostics
+                self._note(*error.diagnostics)
             self._definitions_missing |= at_top
             self._skip_arguments()
             tokens = []
@@ -290,6 +295,11 @@ class _Parser:
     def _warn(self, message: str, token: Token) -> None:
         self._warnings.append(Diagnostic(message, token, severity="warning"))
 
+    def _note(self, *mistakes: Diagnostic) -> None:
+        self._mistakes += mistakes
+        if len(self._mistakes) >= _MOST:
+            raise _StopError
+
     def _report(
         self,
         message: str,
@@ -297,7 +307,7 @@ class _Parser:
         hint: str | None = None,
         related: tuple[tuple[str, Token], ...] = (),
     ) -> None:
-        self._mistakes.append(Diagnostic(message, token, hint, related=related))
+        self._note(Diagnostic(message, token, hint, related=related))
 
     def _stop(self, message: str, token: Token, hint: str | None = None) -> _StopError:
         """Report a mistake after which nothing can be read, and return what is to be raised."""

@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 _LONGEST = 64
 
 
-def suggest(word: str, choices: Iterable[str]) -> str | None:
+def suggest(word: str, choices: Collection[str]) -> str | None:
     """Return the choice that `word` is most likely a mistyping of, or None if none is near.
 
-    One mistake is forgiven for every three letters, a swap of two neighbours being one; words of
-    one or two letters must differ in case only, or in one letter that is missing.
+    One mistake is forgiven for every three letters, a swap of two neighbours being one, and any
+    number of letters missing at the end. Case does not matter.
     """
     if not word or len(word) > _LONGEST:
         return None
-    folded, best, best_distance = word.casefold(), None, len(word) // 3 + 1
+    folded, most = word.casefold(), len(word) // 3
+    best, best_score = None, (most + 1, 0)
     for choice in choices:
-        if choice == word or abs(len(choice) - len(word)) >= best_distance:
+        difference = abs(len(choice) - len(word))
+        if choice == word or difference > most:
             continue
-        found = _distance(folded, choice.casefold())
-        if found < best_distance:
-            best, best_distance = choice, found
+        score = (_distance(folded, choice.casefold()), difference)
+        if score < best_score:
+            best, best_score = choice, score
     if best is None:
         best = next((choice for choice in choices if _is_beginning(folded, choice)), None)
     return best
