@@ -48,6 +48,7 @@ class Entry:
     __slots__ = (
         "answers",
         "authentic",
+        "denial",
         "failures",
         "head",
         "hits",
@@ -87,6 +88,8 @@ class Entry:
         """The TTL that stands in `tail` now."""
         self.used = False
         """Asked for since the store last looked."""
+        self.denial = False
+        """It is kept among the denials."""
         self.answers = False
         """It holds what was asked for; `last_good` is the one before it that did, if it does not
         and `prefer_positive` wants it kept."""

@@ -15,6 +15,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_OTHER, EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN_ANSWER, ede
 from corepy.dns.names import from_text, is_subdomain
 from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl, plugin_logger
+from corepy_cache import purge
 from corepy_cache.keeper import WILDCARD, Keeper, key_of
 from corepy_cache.memory import Budget, process_budget
 from corepy_cache.meters import Meters
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from corepy_cache.entry import Entry
     from corepy_cache.settings import Settings
 
+LONGEST_REPEAT: Final = 10.0
+"""Seconds after which the packet cache asks whether an entry is still there: it cannot be told
+of a purge.
+"""
+
 _OPCODE: Final = 0x78
 _ROOT: Final = b"\0"
 _STALE_ANSWER: Final = ede(EDE_STALE_ANSWER)
@@ -33,11 +39,32 @@ _SECONDS_BETWEEN_WARNINGS: Final = 10.0
 _log = plugin_logger("cache")
 
 
+class Repetitions:
+    """Takes account of the hits that the packet cache answered for one entry."""
+
+    __slots__ = ("_cache", "_entry", "_meters")
+
+    def __init__(self, cache: Cache, entry: Entry, meters: Meters) -> None:
+        self._cache = cache
+        self._entry = entry
+        self._meters = meters
+
+    def repeated(self, times: int) -> None:
+        """Count them as if they had come here."""
+        cache, entry, meters = self._cache, self._entry, self._meters
+        meters.requests.value += times
+        hits = meters.denial_hits if entry.denial else meters.success_hits
+        hits.value += times
+        entry.used = True
+        if cache.settings.prefetch.amount > 0:
+            entry.count(times, cache.keeper.clock(), cache.settings.prefetch.duration)
+
+
 class Cache(Handler):
     """One *cache* directive, shared by all zones and listeners of its block."""
 
     name: ClassVar[str] = "cache"
-    purity = Purity.PURE
+    purity = Purity.KEEPER
 
     def __init__(
         self,
@@ -58,7 +85,7 @@ class Cache(Handler):
     async def serve_dns(self, request: Request) -> Reply:
         """Answer from the cache, or from below."""
         if request.wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
-            return await self.next.serve_dns(request)
+            return await self._pass_by(request)
         meters = self._meters.get(request.server) or self.meters(request.server, request.view)
         meters.requests.value += 1
         now = request.received
@@ -77,9 +104,21 @@ class Cache(Handler):
         if settings.prefetch.amount > 0:
             self._fresh_with_prefetch(request, reply, entry, left, meters)
         elif not settings.keep_ttl:
-            # Who repeats this reply lowers its TTLs and must stop when it expires.
-            reply.deadline = entry.stored + entry.ttl
+            self._let_repeat(reply, entry, now, entry.stored + entry.ttl, meters)
         return reply
+
+    async def _pass_by(self, request: Request) -> Reply:
+        reply = await self.next.serve_dns(request)
+        reply.deadline = None
+        return reply
+
+    def _let_repeat(
+        self, reply: Reply, entry: Entry, now: float, until: float, meters: Meters
+    ) -> None:
+        """Allow the packet cache to say `reply` again, with TTLs lowered."""
+        reply.deadline = min(until, now + LONGEST_REPEAT)
+        reply.since = entry.stored
+        reply.observers = (*reply.observers, Repetitions(self, entry, meters))
 
     def _covers(self, name: bytes) -> bool:
         return any(is_subdomain(name, zone) for zone in self._zones)
@@ -99,7 +138,8 @@ class Cache(Handler):
         threshold = prefetch.threshold(entry.ttl)
         if left > threshold:
             if not self.settings.keep_ttl:
-                reply.deadline = entry.stored + entry.ttl - threshold
+                until = entry.stored + entry.ttl - threshold
+                self._let_repeat(reply, entry, request.received, until, meters)
         elif entry.hits >= prefetch.amount:
             self.refresher.start(request, entry, meters)
 
@@ -129,6 +169,8 @@ class Cache(Handler):
         finally:
             self.budget.waited()
         self.keeper.keep(key, request, reply, meters)
+        # Only what is asked for again is worth a place in the packet cache.
+        reply.deadline = None
         return reply
 
     def _refuse(self, request: Request, meters: Meters) -> Reply:
@@ -150,8 +192,14 @@ class Cache(Handler):
             self.budget.wish(self, self.settings.memory)
 
     @hookimpl
+    async def serving(self, context: LifecycleContext) -> None:
+        """Be there for `corepy cache purge`."""
+        await purge.join(self.keeper)
+
+    @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop what runs in the background and give the memory back."""
+        await purge.leave(self.keeper)
         await self.refresher.stop()
         self.keeper.clear()
         self.budget.withdraw(self)

@@ -161,6 +161,7 @@ class Keeper:
         for zone in bounds.except_zones:
             if is_subdomain(request.name_wire, zone):
                 return None
+        entry.denial = denial
         entry.answers = verdict.answers
         entry.wildcard = request.metadata.get(WILDCARD, "")
         if verdict.failure:

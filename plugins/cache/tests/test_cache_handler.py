@@ -355,16 +355,53 @@ def test_keepttl():
     assert bench.asked == 2
 
 
-def test_deadline():
+def test_what_the_packet_cache_may_repeat():
     bench = Bench()
     assert bench.ask().deadline is None
     bench.now += 10
+    assert (bench.ask().deadline, bench.ask().since) == (1020, 1000)
+    bench.now += 45
     assert bench.ask().deadline == 1060
     bench = Bench("cache {\nprefetch 2 1m 25%\n}")
     bench.ask()
+    bench.now += 40
     assert bench.ask().deadline == 1045
-    bench.now += 46
+    bench.now += 6
     assert bench.ask().deadline is None
+
+
+def test_pass_by_and_stale_are_not_repeated():
+    bench = Bench("cache example.org {\nserve_stale\n}")
+
+    def careless(request):
+        reply = answer(60)(request)
+        reply.deadline = 9e9
+        return reply
+
+    bench.reply = careless
+    assert bench.ask("other.org").deadline is None
+    assert bench.ask().deadline is None
+    bench.now += 100
+    assert bench.ask().deadline is None
+
+
+@pytest.mark.parametrize(("behaviour", "kind"), [(answer(80), "success"), (nxdomain(80), "denial")])
+def test_repetitions_count(behaviour, kind):
+    bench = Bench(f"cache {kind}.org {{\nprefetch 50\n}}")
+    bench.reply = behaviour
+    name = f"www.{kind}.org"
+    bench.ask(name)
+    bench.now += 20
+    (observer,) = bench.ask(name).observers
+    meters = bench.cache.meters("dns://:53")
+    observer.repeated(49)
+    assert meters.requests.value == 51
+    assert (meters.success_hits.value, meters.denial_hits.value) == (
+        (50, 0) if kind == "success" else (0, 50)
+    )
+    bench.now += 53
+    bench.ask(name)
+    assert bench.asked == 2
 
 
 def test_wildcard_metadata_is_kept():

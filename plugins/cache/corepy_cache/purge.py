@@ -1,0 +1,181 @@
+"""Forgetting names on command, while the server runs: the socket that `corepy cache` talks to.
+
+One socket for each process (for each event loop, to be exact) serves all of its caches, from the
+first that starts to the last that stops, so a reload keeps it. It is local, of mode 0600, and takes
+one line, "name NAME" or "zone ZONE", and answers with one, "ok COUNT" or "error REASON".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.plugin import plugin_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from corepy_cache.keeper import Keeper
+    from corepy_cache.store import Store
+
+PATTERN: Final = "cache-*.sock"
+LONGEST_LINE: Final = 2048
+_PATIENCE: Final = 5.0  # seconds that a client has for its line
+_SLICE: Final = 1000  # entries looked at before queries get their turn
+_ONLY_OWNER: Final = 0o177
+_log = plugin_logger("cache")
+_open: dict[asyncio.AbstractEventLoop, PurgeSocket] = {}
+
+
+def folders() -> list[Path]:
+    """Return where a socket may lie, in the order in which they are tried."""
+    # systemd gives a list where a unit has several.
+    named = [os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0], "/run/corepy"]
+    if user := os.environ.get("XDG_RUNTIME_DIR"):
+        named.append(f"{user}/corepy")
+    return [Path(name) for name in named if name]
+
+
+def sockets() -> Iterator[Path]:
+    """Yield the sockets of running servers; those of servers that died are removed."""
+    for folder in folders():
+        for path in sorted(folder.glob(PATTERN)):
+            if is_dead(path):
+                path.unlink(missing_ok=True)
+            else:
+                yield path
+
+
+def is_dead(path: Path) -> bool:
+    """Tell whether nobody listens at `path` any more."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+async def purge(stores: Sequence[Store], doomed: Callable[[bytes], bool]) -> int:
+    """Remove the entries whose name (wire form) is `doomed`; return how many there were."""
+    removed = 0
+    for store in stores:
+        keys = list(store.entries)
+        for start in range(0, len(keys), _SLICE):
+            for key in keys[start : start + _SLICE]:
+                if doomed(name_of(key)):
+                    removed += store.remove(key)
+            await asyncio.sleep(0)
+    return removed
+
+
+def name_of(key: bytes) -> bytes:
+    """Return the name that a store's key begins with."""
+    at = 0
+    while n := key[at]:
+        at += n + 1
+    return key[: at + 1]
+
+
+class PurgeSocket:
+    """The socket of one event loop and the caches behind it."""
+
+    def __init__(self) -> None:
+        self.keepers: list[Keeper] = []
+        self.path: Path | None = None
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Listen in the first folder that allows it."""
+        refusals = []
+        for folder in folders():
+            try:
+                sock, self.path = _bind(folder)
+            except OSError as error:
+                refusals.append(f"{folder}: {error.strerror or error}")
+                continue
+            self._server = await asyncio.start_unix_server(
+                self._answer, sock=sock, limit=LONGEST_LINE
+            )
+            return
+        _log.warning("corepy cache purge will not find this server: %s", "; ".join(refusals))
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), _PATIENCE)
+            writer.write(await self.obey(line.decode()))
+            await writer.drain()
+        except (OSError, ValueError, TimeoutError):
+            pass  # gone, too slow, or a line without an end: nobody to tell
+        finally:
+            writer.close()
+
+    async def obey(self, line: str) -> bytes:
+        """Carry out one line and return the one to answer with."""
+        what, _, text = line.rstrip("\n").partition(" ")
+        try:
+            name = from_text(text).lower()
+        except InvalidName as error:
+            return f"error {error}\n".encode()
+        if what not in ("name", "zone"):
+            return b"error unknown command\n"
+        stores = [store for each in self.keepers for store in (each.success, each.denial)]
+        if what == "name":
+            count = await purge(stores, lambda known: known == name)
+        else:
+            count = await purge(stores, lambda known: is_subdomain(known, name))
+        _log.info("purged %d entries of %s %s", count, what, text)
+        return f"ok {count}\n".encode()
+
+
+def _bind(folder: Path) -> tuple[socket.socket, Path]:
+    folder.mkdir(mode=0o755, exist_ok=True)
+    # Containers that share the folder may share the process ID as well.
+    path = folder / PATTERN.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(_ONLY_OWNER)
+    try:
+        sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock, path
+
+
+async def join(keeper: Keeper) -> None:
+    """Let this cache be purged; the first of a process opens the socket."""
+    loop = asyncio.get_running_loop()
+    if loop not in _open:
+        _open[loop] = PurgeSocket()
+        await _open[loop].open()
+    _open[loop].keepers.append(keeper)
+
+
+async def leave(keeper: Keeper) -> None:
+    """Undo `join`, if it was called; the last closes the socket."""
+    loop = asyncio.get_running_loop()
+    purge_socket = _open.get(loop)
+    if purge_socket is None or keeper not in purge_socket.keepers:
+        return
+    purge_socket.keepers.remove(keeper)
+    if not purge_socket.keepers:
+        del _open[loop]
+        await purge_socket.close()
