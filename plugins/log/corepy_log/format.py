@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply, Request
 
-    Value = Callable[[Request, Reply, float], object]
-    """What a placeholder stands for: (request, reply, seconds that the reply took)."""
+    Constant = Callable[[Request, Reply], object]
+    """What a placeholder says of the question and its reply: the same whenever it is repeated."""
 
-    Render = Callable[[Request, Reply, float], str]
+    Varying = Callable[[bytes, object, float], object]
+    """What it says of one query: (ID, the client's socket address, seconds that the reply took)."""
 
 EMPTY: Final = "-"
 """Stands for metadata that nobody has set."""
 
-COMMON: Final = (
-    '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}" '
-    "{rcode} {>rflags} {rsize} {duration}"
+_EXCHANGE: Final = (
+    '{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize}'
 )
+COMMON: Final = f'{{remote}}:{{port}} - {{>id}} "{_EXCHANGE} {{duration}}'
 COMBINED: Final = COMMON + ' "{>opcode}"'
 
 _OPT_SIZE: Final = 11
@@ -69,74 +70,76 @@ def _host_of(sockaddr: bytes) -> str:
     return _bracketed(host_port(sockaddr)[0])
 
 
-def _client(request: Request) -> tuple[str, int]:
-    """Return what `request.remote` holds, the host in brackets if it is IPv6, remembering hosts.
+def _host(ident: bytes, peer: object, seconds: float) -> str:
+    """Return the client's address; hosts are remembered, while ports change with each query.
 
-    Ports change with each query of a client. In a sockaddr the port is the third and fourth byte
-    in both families (ip(7), ipv6(7)).
+    In a sockaddr the port is the third and fourth byte in both families (ip(7), ipv6(7)).
     """
-    peer = request.peer
     if type(peer) is bytes and len(peer) > 4:
-        return _host_of(peer[:2] + b"\0\0" + peer[4:]), peer[2] << 8 | peer[3]
-    host, port = request.remote
-    return _bracketed(host), port
+        return _host_of(peer[:2] + b"\0\0" + peer[4:])
+    return _bracketed(host_port(peer)[0])
 
 
-def _rcode(request: Request, reply: Reply, seconds: float) -> object:
+def _port(ident: bytes, peer: object, seconds: float) -> int:
+    if type(peer) is bytes and len(peer) > 4:
+        return peer[2] << 8 | peer[3]
+    return host_port(peer)[1]
+
+
+def _duration(ident: bytes, peer: object, seconds: float) -> str:
+    return ("%.9f" % seconds).rstrip("0").rstrip(".") + "s"  # noqa: UP031 - faster than an f-string
+
+
+def _rcode(request: Request, reply: Reply) -> object:
     rcode = reply.extended_rcode << 4 | reply.wire[3] & 15
     return _RCODES.get(rcode, rcode)
 
 
-def _reply_size(request: Request, reply: Reply, seconds: float) -> int:
+def _reply_size(request: Request, reply: Reply) -> int:
     if request.edns is None:
         return len(reply.wire)
     return len(reply.wire) + _OPT_SIZE + len(reply.options)
 
 
-def _duration(request: Request, reply: Reply, seconds: float) -> str:
-    return ("%.9f" % seconds).rstrip("0").rstrip(".") + "s"  # noqa: UP031 - faster than an f-string
-
-
-PLACEHOLDERS: Final[dict[str, Value]] = {
-    "type": lambda q, r, s: c.type_name(q.qtype),
-    "name": lambda q, r, s: _name(q.name_wire),
-    "class": lambda q, r, s: c.class_name(q.qclass),
-    "proto": lambda q, r, s: q.proto,
-    "size": lambda q, r, s: len(q.wire),
-    "remote": lambda q, r, s: _client(q)[0],
-    "port": lambda q, r, s: _client(q)[1],
-    "local": lambda q, r, s: _bracketed(q.local_address[0]),
-    ">id": lambda q, r, s: q.wire[0] << 8 | q.wire[1],
-    ">opcode": lambda q, r, s: q.wire[2] >> 3 & 15,
-    ">do": lambda q, r, s: "true" if q.do else "false",
-    ">bufsize": lambda q, r, s: q.size,
+CONSTANT: Final[dict[str, Constant]] = {
+    "type": lambda q, r: c.type_name(q.qtype),
+    "name": lambda q, r: _name(q.name_wire),
+    "class": lambda q, r: c.class_name(q.qclass),
+    "proto": lambda q, r: q.proto,
+    "size": lambda q, r: len(q.wire),
+    "local": lambda q, r: _bracketed(q.local_address[0]),
+    ">opcode": lambda q, r: q.wire[2] >> 3 & 15,
+    ">do": lambda q, r: "true" if q.do else "false",
+    ">bufsize": lambda q, r: q.size,
     "rcode": _rcode,
     "rsize": _reply_size,
+    ">rflags": lambda q, r: _flags(r.wire[2:4]),
+}
+VARYING: Final[dict[str, Varying]] = {
+    "remote": _host,
+    "port": _port,
+    ">id": lambda ident, peer, seconds: ident[0] << 8 | ident[1],
     "duration": _duration,
-    ">rflags": lambda q, r, s: _flags(r.wire[2:4]),
 }
 
 
-def _common(request: Request, reply: Reply, seconds: float) -> str:
-    """Return what `COMMON` says, in one go: most formats are made of it, and 12 calls are a lot."""
-    query, answer = request.wire, reply.wire
-    host, port = _client(request)
-    edns = request.edns
+def _exchange(request: Request, reply: Reply) -> str:
+    """Return what `_EXCHANGE` says, in one go: most lines have it, and ten calls are a lot."""
+    answer, edns = reply.wire, request.edns
     rcode = reply.extended_rcode << 4 | answer[3] & 15
     size = len(answer)
     if edns is not None:
         size += _OPT_SIZE + len(reply.options)
     return (
-        f"{host}:{port} - {query[0] << 8 | query[1]} "
-        f'"{c.type_name(request.qtype)} {c.class_name(request.qclass)} {_name(request.name_wire)} '
-        f"{request.proto} {len(query)} {'true' if edns is not None and edns.do else 'false'} "
-        f'{request.size}" {_RCODES.get(rcode, rcode)} {_flags(answer[2:4])} {size} '
-        f"{('%.9f' % seconds).rstrip('0').rstrip('.')}s"  # noqa: UP031 - as in _duration
+        f"{c.type_name(request.qtype)} {c.class_name(request.qclass)} {_name(request.name_wire)} "
+        f"{request.proto} {len(request.wire)} "
+        f'{"true" if edns is not None and edns.do else "false"} {request.size}" '
+        f"{_RCODES.get(rcode, rcode)} {_flags(answer[2:4])} {size}"
     )
 
 
-def _metadata(label: str) -> Value:
-    def value(request: Request, reply: Reply, seconds: float) -> object:
+def _metadata(label: str) -> Constant:
+    def value(request: Request, reply: Reply) -> object:
         text = str(request.metadata.get(label, EMPTY))
         return text if text.isprintable() else _escape(text)
 
@@ -152,42 +155,60 @@ def expand(text: str) -> str:
     return text.replace("{common}", COMMON).replace("{combined}", COMBINED)
 
 
-def metadata_labels(text: str) -> set[str]:
-    """Return the labels of the metadata that a format shows."""
-    return {name[1:] for name in _IN_BRACES.findall(text) if name.startswith("/")}
-
-
 def unknown_placeholders(text: str) -> list[str]:
     """Return what looks like a placeholder and is none; it is printed as it stands."""
     names = _IN_BRACES.findall(text)
-    return [n for n in names if n not in PLACEHOLDERS and _LIKE_A_PLACEHOLDER.fullmatch(n)]
+    known = {*CONSTANT, *VARYING}
+    return [n for n in names if n not in known and _LIKE_A_PLACEHOLDER.fullmatch(n)]
 
 
-def compile_format(text: str) -> Render:
-    """Return the function that makes a line of a query and its reply."""
-    values: list[Value] = []
-    template = ""
-    for place, part in enumerate(text.split(COMMON)):
-        if place:
-            template += "%s"
-            values.append(_common)
-        template += _take_apart(part, values)
-    if len(values) == 1:
-        only = values[0]
-        return lambda request, reply, seconds: template % (only(request, reply, seconds),)
-    return lambda request, reply, seconds: (
-        template % tuple([value(request, reply, seconds) for value in values])
-    )
+class Format:
+    """A format, taken apart. A line is made in two steps, so that a reply from the packet cache
+    costs the second only: `constants` is what to keep of the first.
+    """
 
+    def __init__(self, text: str) -> None:
+        self.names = frozenset(_IN_BRACES.findall(text))
+        """What stands in braces."""
+        self._template = ""
+        self._slots: list[Varying | None] = []  # None: the next of the constants
+        self._constants: list[Constant] = []
+        for place, part in enumerate(text.split(_EXCHANGE)):
+            if place:
+                self._add_constant(_exchange)
+            self._take_apart(part)
 
-def _take_apart(text: str, values: list[Value]) -> str:
-    """Return the template of a format, and add what goes into it to `values`."""
-    template, end = "", 0
-    for match in _IN_BRACES.finditer(text):
-        name = match[1]
-        value = _metadata(name[1:]) if name.startswith("/") else PLACEHOLDERS.get(name)
-        if value is not None:
-            template += text[end : match.start()].replace("%", "%%") + "%s"
-            values.append(value)
+    def _take_apart(self, text: str) -> None:
+        end = 0
+        for match in _IN_BRACES.finditer(text):
+            name = match[1]
+            constant = _metadata(name[1:]) if name.startswith("/") else CONSTANT.get(name)
+            varying = VARYING.get(name)
+            if constant is None and varying is None:
+                continue
+            self._template += text[end : match.start()].replace("%", "%%")
             end = match.end()
-    return template + text[end:].replace("%", "%%")
+            if constant is not None:
+                self._add_constant(constant)
+            else:
+                self._template += "%s"
+                self._slots.append(varying)
+        self._template += text[end:].replace("%", "%%")
+
+    def _add_constant(self, constant: Constant) -> None:
+        self._template += "%s"
+        self._slots.append(None)
+        self._constants.append(constant)
+
+    def constants(self, request: Request, reply: Reply) -> tuple[object, ...]:
+        """Return what this reply to this question puts into a line, whoever asked."""
+        return tuple([constant(request, reply) for constant in self._constants])
+
+    def line(
+        self, constants: tuple[object, ...], ident: bytes, peer: object, seconds: float
+    ) -> str:
+        """Return the line for a query with the ID `ident` from `peer`."""
+        left = iter(constants)
+        return self._template % tuple(
+            [next(left) if slot is None else slot(ident, peer, seconds) for slot in self._slots]
+        )

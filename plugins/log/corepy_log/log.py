@@ -12,7 +12,7 @@ from corepy.dns.errors import FormError
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 from corepy.dns.response import Kind, ReplyClass, classify, typify
 from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
-from corepy_log.format import COMMON, compile_format, metadata_labels
+from corepy_log.format import COMMON, Format
 from corepy_log.writer import WRITER
 
 if TYPE_CHECKING:
@@ -42,43 +42,63 @@ class Logger:
 
     def __init__(self, rule: Rule) -> None:
         try:
-            self.scope: bytes | None = lower(from_text(rule.scope))
+            self._scope: bytes | None = lower(from_text(rule.scope))
         except InvalidName:
-            self.scope = None
-        self._render = compile_format("[INFO] " + rule.format)
+            self._scope = None
+        self.format = Format("[INFO] " + rule.format)
         self._classes = None if ReplyClass.ALL in rule.classes else rule.classes
-        labels = {TYPE_LABEL, CLASS_LABEL} & metadata_labels(rule.format)
-        self._asks_kind = self._classes is not None or bool(labels)
+        own = self.format.names & {"/" + TYPE_LABEL, "/" + CLASS_LABEL}
+        self._asks_kind = self._classes is not None or bool(own)
+        metadata = {name for name in self.format.names if name.startswith("/")}
+        self.is_repeatable = "local" not in self.format.names and metadata == own
+        """Whether the line says nothing that can differ when the packet cache repeats the reply."""
 
     def covers(self, name_wire: bytes) -> bool:
         """Tell whether queries for this name, in lower case, are the rule's."""
-        scope = self.scope
+        scope = self._scope
         return scope == ROOT or (scope is not None and is_subdomain(name_wire, scope))
 
-    def log(self, request: Request, reply: Reply, seconds: float) -> None:
-        """Write the line for a reply that took `seconds`, if it is of a class to be logged."""
-        if self._asks_kind:
-            kind = _kind(request, reply)
-            of_class = classify(kind)
-            request.metadata[TYPE_LABEL] = kind.value
-            request.metadata[CLASS_LABEL] = of_class.value
-            if self._classes is not None and of_class not in self._classes:
-                return
-        WRITER.write(self._render(request, reply, seconds))
+    def wants(self, request: Request, reply: Reply) -> bool:
+        """Tell whether a reply is of a class to be logged."""
+        if not self._asks_kind:
+            return True
+        kind = _kind(request, reply)
+        of_class = classify(kind)
+        request.metadata[TYPE_LABEL] = kind.value
+        request.metadata[CLASS_LABEL] = of_class.value
+        return self._classes is None or of_class in self._classes
+
+
+class Repetitions:
+    """Logs the queries that the packet cache answers with a reply (`corepy.plugin.Witness`)."""
+
+    __slots__ = ("_constants", "_format")
+
+    def __init__(self, line_format: Format, constants: tuple[object, ...]) -> None:
+        self._format = line_format
+        self._constants = constants
+
+    def seen(self, ident: bytes, peer: object, received: float) -> None:
+        """Log one query."""
+        seconds = time.monotonic() - received
+        WRITER.write(self._format.line(self._constants, ident, peer, seconds))
+
+    def repeated(self, times: int) -> None:
+        """Do nothing: each of them was seen."""
 
 
 class Log(Handler):
-    """Logs the queries that pass. An observer: the packet cache may answer in place of the chain if
-    it tells `observe` of each reply.
-    """
+    """Logs the queries that pass, and those that the packet cache answers in place of the chain."""
 
     name: ClassVar[str] = "log"
-    purity = Purity.OBSERVER
+    witnesses = True
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Log each query by the first of `rules` that covers its name."""
         self.rules = rules
         self._loggers = [Logger(rule) for rule in rules]
+        repeatable = all(logger.is_repeatable for logger in self._loggers)
+        self.purity = Purity.OBSERVER if repeatable else Purity.IMPURE
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply as it is."""
@@ -87,17 +107,21 @@ class Log(Handler):
             reply = await self.next.serve_dns(request)
         except (Exception, asyncio.CancelledError):
             # The server answers SERVFAIL in place of the plugin that broke.
-            self.observe(request, request.error(SERVFAIL), time.monotonic() - start)
+            self._log(request, request.error(SERVFAIL), time.monotonic() - start)
             raise
-        self.observe(request, reply, time.monotonic() - start)
+        self._log(request, reply, time.monotonic() - start)
         return reply
 
-    def observe(self, request: Request, reply: Reply, seconds: float) -> None:
-        """Log a query whose reply took `seconds`."""
+    def _log(self, request: Request, reply: Reply, seconds: float) -> None:
         name_wire = request.name_wire
         for logger in self._loggers:
             if logger.covers(name_wire):
-                logger.log(request, reply, seconds)
+                if logger.wants(request, reply):
+                    constants = logger.format.constants(request, reply)
+                    ident, peer = request.wire[:2], request.peer
+                    WRITER.write(logger.format.line(constants, ident, peer, seconds))
+                    if reply.deadline is not None:
+                        reply.observers += (Repetitions(logger.format, constants),)
                 return
 
     @hookimpl

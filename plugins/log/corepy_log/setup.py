@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from corepy.dns.names import InvalidName, from_text
 from corepy.dns.response import ReplyClass
-from corepy_log.format import COMMON, PLACEHOLDERS, expand, unknown_placeholders
+from corepy_log.format import COMMON, CONSTANT, VARYING, expand, unknown_placeholders
 from corepy_log.log import ALL, Log, Rule
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _arguments(controller: Controller) -> tuple[list[str], str]:
             controller.warn(
                 f"unknown placeholder {{{name}}}, printed as it stands",
                 token,
-                f"placeholders: {', '.join(PLACEHOLDERS)}, and /LABEL for metadata",
+                f"placeholders: {', '.join((*CONSTANT, *VARYING))}, and /LABEL for metadata",
             )
     return [_scope(controller, token) for token in arguments] or ["."], text
 

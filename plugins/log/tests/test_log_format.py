@@ -11,7 +11,7 @@ from corepy.dns import Reply, Request
 from corepy.dns.edns import ede
 from corepy.testing import make_request
 from corepy_log import format as fmt
-from corepy_log.format import COMBINED, COMMON, PLACEHOLDERS, compile_format, expand
+from corepy_log.format import COMBINED, COMMON, CONSTANT, VARYING, Format, expand
 
 V6 = b"\x0a\x00\x9d\x14\0\0\0\0" + bytes.fromhex("20030000000000000000000000000001") + bytes(4)
 
@@ -21,7 +21,9 @@ def request(**question: object) -> Request:
 
 
 def show(text: str, query: Request, reply: Reply | None = None, seconds: float = 0.5) -> str:
-    return compile_format(text)(query, reply or query.error(0), seconds)
+    shape = Format(text)
+    constants = shape.constants(query, reply or query.error(0))
+    return shape.line(constants, query.wire[:2], query.peer, seconds)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,7 @@ def test_placeholder(placeholder: str, value: str) -> None:
 
 
 def test_every_placeholder_is_tried_above() -> None:
-    assert len(PLACEHOLDERS) == 16
+    assert len(CONSTANT | VARYING) == 16
 
 
 @pytest.mark.parametrize(
@@ -98,9 +100,7 @@ def test_common_and_combined() -> None:
 
 def one_by_one(query: Request, reply: Reply, seconds: float) -> str:
     """COMMON, made of its placeholders."""
-    return re.sub(
-        r"\{(.*?)\}", lambda match: str(PLACEHOLDERS[match[1]](query, reply, seconds)), COMMON
-    )
+    return re.sub(r"\{.*?\}", lambda match: show(match[0], query, reply, seconds), COMMON)
 
 
 @given(

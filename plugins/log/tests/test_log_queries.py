@@ -148,6 +148,57 @@ def test_only_looks(capsys: pytest.CaptureFixture[str]) -> None:
     assert Log([]).purity is Purity.OBSERVER
 
 
+@pytest.mark.parametrize(
+    ("line_format", "purity"),
+    [
+        ("{remote} {type} {/log/type} {/log/class}", Purity.OBSERVER),
+        ("{remote} {local}", Purity.IMPURE),
+        ("{/forward/upstream}", Purity.IMPURE),
+        ("{/log/type} {/log/other}", Purity.IMPURE),
+    ],
+)
+def test_purity(line_format: str, purity: Purity) -> None:
+    assert Log([Rule(), Rule(".", line_format)]).purity is purity
+
+
+def test_what_the_packet_cache_repeats(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = Log([Rule("org.", "{remote}:{port} {>id} {name} {rcode} {/log/type}")])
+
+    class Kept(Recorder):
+        async def serve_dns(self, request: Request) -> Reply:
+            reply = request.error(c.NXDOMAIN)
+            reply.deadline = 5.0
+            return reply
+
+    class Repeat(Handler):
+        name = "repeat"
+
+        async def serve_dns(self, request: Request) -> Reply:
+            reply = await self.next.serve_dns(request)
+            (witness,) = reply.observers
+            witness.seen(b"\1\2", ("::1", 53), 0.0)
+            witness.seen(b"\0\3", request.peer, 0.0)
+            witness.repeated(2)
+            return reply
+
+    run_chain(make_request("a.org", id=1), Repeat(), handler, Kept())
+    assert capsys.readouterr().out.splitlines() == [
+        "[INFO] 127.0.0.1:40000 1 a.org. NXDOMAIN NXDOMAIN",
+        "[INFO] [::1]:53 258 a.org. NXDOMAIN NXDOMAIN",
+        "[INFO] 127.0.0.1:40000 3 a.org. NXDOMAIN NXDOMAIN",
+    ]
+
+
+def test_no_witness_of_what_is_not_logged() -> None:
+    def kept(request: Request) -> Reply:
+        return Reply(request.error(0).wire, deadline=5.0)
+
+    handler = Log([Rule("org.", "x", frozenset({ReplyClass.ERROR}))])
+    assert ask(handler, "a.org", Recorder(kept)).observers == ()
+    assert ask(handler, "a.net", Recorder(kept)).observers == ()
+    assert ask(Log([Rule(".", "x")]), "a.org", reply_of("servfail")).observers == ()
+
+
 @pytest.mark.parametrize("tcp", [False, True])
 def test_served(capsys: pytest.CaptureFixture[str], tcp: bool) -> None:
     text = '. {\nbind 127.0.0.1\nlog . "{remote} {local} {proto} {name} {rcode} {>id}"\nwhoami\n}'
