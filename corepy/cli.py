@@ -122,7 +122,7 @@ def _check(options: Options, *, as_json: bool) -> int:
     loader, valid = Loader(options), True
     problems: Sequence[corefile.Diagnostic]
     try:
-        problems = loader.load().warnings
+        problems = loader.load(checking=True).warnings
     except corefile.CorefileError as error:
         problems, valid = error.diagnostics, False
     except OSError as error:

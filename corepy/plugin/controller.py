@@ -68,9 +68,13 @@ class BlockConfig:
 class Controller(Dispenser):
     """One directive of one server block, being set up. See `Dispenser` for walking the tokens."""
 
-    def __init__(self, directive: str, block: ServerBlock, config: BlockConfig) -> None:
+    def __init__(
+        self, directive: str, block: ServerBlock, config: BlockConfig, *, checking: bool = False
+    ) -> None:
+        """Set up `directive`; with `checking` the configuration will not be started."""
         super().__init__(block.directives[directive])
         self.directive = directive
+        self.checking = checking
         self.config = config
         self.handlers: list[Handler] = []
         self.hooks: list[object] = []

@@ -16,13 +16,14 @@ plugin that owns something of the host sees the new wish before the old one is w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from corepy.dns import Request
 
@@ -35,15 +36,30 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class LifecycleContext:
     """What a lifecycle hook is told."""
 
+    plugins: pluggy.PluginManager
+    """This generation's plugins, to broadcast to: `context.plugins.hook.ready()`. Each is
+    registered as its directive, a dot and a number, such as "forward.1".
+    """
+
+    reload: Callable[[str], Awaitable[bool]]
+    """Load the Corefile anew and let it take over. Takes the reason, for the log; returns whether
+    it did. The task that calls it must survive the `shutdown` of its own generation.
+    """
+
+    files: Sequence[Path] = ()
+    """What this generation was read from: the Corefile, its imports, and files that plugins
+    read.
+    """
+
     replaces: bool = False
     """Start: True when this generation takes over from one that runs (a reload)."""
 
     final: bool = True
     """Stop: False when a successor has taken over, True when the process ends."""
 
-    addresses: Sequence[str] = field(default_factory=tuple)
-    """What this generation listens on, as "dns://127.0.0.1:53"; ports are the real ones once
-    sockets are bound.
+    addresses: Sequence[str] = ()
+    """What this generation listens on, as "dns://127.0.0.1:53". Known once sockets are bound: not
+    in `before_listen`.
     """
 
 

@@ -44,19 +44,28 @@ def build(
     corefile: Corefile,
     default_port: int = DEFAULT_PORT,
     found: Mapping[str, FoundPlugin] | None = None,
+    *,
+    checking: bool = False,
 ) -> Generation:
     """Return what `corefile` describes.
 
-    `default_port` is for zones without a port; `found` are the installed plugins unless given.
-    Raises `corepy.corefile.CorefileError` with every mistake that could be found.
+    `default_port` is for zones without a port; `found` are the installed plugins unless given;
+    with `checking` the result is not meant to be started. Raises `corepy.corefile.CorefileError` with every mistake that could be found.
     """
-    return _Builder(corefile, default_port, find() if found is None else found).build()
+    installed = find() if found is None else found
+    return _Builder(corefile, default_port, installed, checking=checking).build()
 
 
 class _Builder:
     def __init__(
-        self, corefile: Corefile, default_port: int, found: Mapping[str, FoundPlugin]
+        self,
+        corefile: Corefile,
+        default_port: int,
+        found: Mapping[str, FoundPlugin],
+        *,
+        checking: bool,
     ) -> None:
+        self._checking = checking
         self._corefile = corefile
         self._default_port = default_port
         self._found = found
@@ -146,7 +155,8 @@ class _Builder:
         return [directive for directive in order if directive in loaded]
 
     def _set_up(self, plugin: LoadedPlugin, block: _Block) -> None:
-        controller = Controller(plugin.directive, block.parsed, block.config)
+        directive = plugin.directive
+        controller = Controller(directive, block.parsed, block.config, checking=self._checking)
         try:
             plugin.setup(controller)
         except CorefileError as error:

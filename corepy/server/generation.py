@@ -37,13 +37,13 @@ class Generation:
 
     warnings: list[Diagnostic] = field(default_factory=list)
     plugins: pluggy.PluginManager = field(default_factory=lambda: _new_manager())
-    _directives: dict[object, str] = field(default_factory=dict)
+    _registered: int = 0
 
     def register(self, plugin: object, directive: str) -> None:
         """Let the hooks of `plugin` take part; `directive` names it in errors."""
         if not self.plugins.is_registered(plugin):
-            self.plugins.register(plugin)
-            self._directives[plugin] = directive
+            self._registered += 1
+            self.plugins.register(plugin, f"{directive}.{self._registered}")
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
         """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first
@@ -53,9 +53,9 @@ class Generation:
             try:
                 await _call(implementation, context)
             except (StartupError, BindError) as error:
-                raise StartupError(f"plugin/{self._name(implementation)}: {error}") from error
+                raise StartupError(f"plugin/{_directive(implementation)}: {error}") from error
             except Exception as error:
-                name = self._name(implementation)
+                name = _directive(implementation)
                 raise StartupError(f"plugin/{name}: {type(error).__name__}: {error}") from error
 
     async def stop_hooks(self, hook: str, context: LifecycleContext) -> None:
@@ -66,14 +66,15 @@ class Generation:
             try:
                 await _call(implementation, context)
             except Exception:
-                plugin_logger(self._name(implementation)).exception("%s failed", hook)
+                plugin_logger(_directive(implementation)).exception("%s failed", hook)
 
     def _implementations(self, hook: str) -> Sequence[pluggy.HookImpl]:
         caller: pluggy.HookCaller = getattr(self.plugins.hook, hook)
         return caller.get_hookimpls()
 
-    def _name(self, implementation: pluggy.HookImpl) -> str:
-        return self._directives.get(implementation.plugin, implementation.plugin_name)
+
+def _directive(implementation: pluggy.HookImpl) -> str:
+    return implementation.plugin_name.rpartition(".")[0]
 
 
 def _new_manager() -> pluggy.PluginManager:

@@ -41,11 +41,12 @@ class Loader:
         self._stdin: bytes | None = None
         self.name = options.conf or DEFAULT_FILE
 
-    def load(self) -> Generation:
-        """Read, parse and build. Raises `CorefileError`, or `OSError` for a file that cannot be
-        read.
+    def load(self, *, checking: bool = False) -> Generation:
+        """Read, parse and build; with `checking` the result is not meant to be started.
+
+        Raises `CorefileError`, or `OSError` for a file that cannot be read.
         """
-        return build(self.parse(), self._options.port)
+        return build(self.parse(), self._options.port, checking=checking)
 
     def parse(self) -> corefile.Corefile:
         """Read and parse (coremain/run.go: confLoader, defaultLoader). Raises as `load`."""
@@ -77,7 +78,7 @@ def run(options: Options, announce: str) -> int:
 
 
 async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
-    server = Server()
+    server = Server(lambda reason: reload(server, loader, reason))
     stopping = _obey_signals(server, loader)
     try:
         await server.run(generation)
@@ -105,7 +106,7 @@ def unreadable(error: OSError) -> str:
 def _obey_signals(server: Server, loader: Loader) -> asyncio.Event:
     """Install the signal handlers; the event is set when one says stop."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[bool]] = set()
 
     def stop(name: str) -> None:
         if stopping.is_set():
@@ -127,8 +128,11 @@ def _obey_signals(server: Server, loader: Loader) -> asyncio.Event:
     return stopping
 
 
-async def reload(server: Server, loader: Loader, reason: str) -> None:
-    """Load the Corefile anew and let it take over; on any failure say why and keep what runs."""
+async def reload(server: Server, loader: Loader, reason: str) -> bool:
+    """Load the Corefile anew and let it take over; on any failure say why and keep what runs.
+
+    Returns whether it took over.
+    """
     log = server_logger()
     log.info("%s: Reloading", reason)
     try:
@@ -143,6 +147,8 @@ async def reload(server: Server, loader: Loader, reason: str) -> None:
     else:
         log_warnings(generation)
         log.info("Reloading complete")
+        return True
+    return False
 
 
 def log_warnings(generation: Generation) -> None:

@@ -14,6 +14,8 @@ from corepy.server.endpoint import Endpoint, drained
 from corepy.server.packet_cache import MEMORY
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from corepy.server.endpoint import Listen
     from corepy.server.generation import Generation
     from corepy.server.query import Query
@@ -27,7 +29,9 @@ graceTimeout).
 class Server:
     """Runs one generation at a time; lives in one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, reload: Callable[[str], Awaitable[bool]] | None = None) -> None:
+        """`reload` is what plugins call to have the Corefile loaded anew."""
+        self._reload = reload or _no_reload
         self.generation: Generation | None = None
         self.endpoints: dict[Listen, Endpoint] = {}
         self._batch = open_batch()
@@ -43,7 +47,8 @@ class Server:
         """
         async with self._changing:
             old, before = self.generation, dict(self.endpoints)
-            context = LifecycleContext(replaces=old is not None)
+            context = self._context(generation)
+            context.replaces = old is not None
             try:
                 await generation.start_hooks("before_listen", context)
                 self._open(generation)
@@ -90,13 +95,16 @@ class Server:
             if listen not in before:
                 endpoint.close()
         self.endpoints = before
-        await generation.stop_hooks("shutdown", LifecycleContext(final=old is None))
+        context = self._context(generation)
+        context.final = old is None
+        await generation.stop_hooks("shutdown", context)
 
     async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
         """End `generation`: the endpoints that nobody wants any more, its queries in flight, its
         plugins.
         """
-        context = LifecycleContext(final=final)
+        context = self._context(generation)
+        context.final = final
         await generation.stop_hooks("stopping", context)
         wanted = {} if final or self.generation is None else self.generation.routers
         leaving = [endpoint for listen, endpoint in self.endpoints.items() if listen not in wanted]
@@ -116,5 +124,12 @@ class Server:
             del self.endpoints[endpoint.listen]
         await generation.stop_hooks("shutdown", context)
 
+    def _context(self, generation: Generation) -> LifecycleContext:
+        return LifecycleContext(generation.plugins, self._reload, generation.files)
+
     def _waiting(self) -> set[Query]:
         return {query for endpoint in self.endpoints.values() for query in endpoint.waiting()}
+
+
+async def _no_reload(_reason: str) -> bool:
+    return False

@@ -77,12 +77,12 @@ class TCPListener:
             connection.close_when_done()
 
     def close(self) -> None:
-        """Close everything."""
+        """Close everything, after what is ready has been sent."""
         self.stop()
         self.answers.packets.clear()
         self.sock.close()
         for connection in list(self.connections):
-            connection.abort()
+            connection.finish()
 
 
 class Connection(asyncio.Protocol):
@@ -204,6 +204,11 @@ class Connection(asyncio.Protocol):
             self.close()
         else:
             self._timer = self._loop.call_later(max(left, 0.1), self._check_idle)
+
+    def finish(self) -> None:
+        """Send what is ready and close."""
+        self._flush()
+        self.close()
 
     def close_when_done(self) -> None:
         """Close once every query that was read is answered."""

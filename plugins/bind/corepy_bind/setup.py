@@ -70,7 +70,7 @@ class _Directives:
         if address is not None:
             return [address]
         if self._interfaces is None:
-            self._interfaces = read_interfaces()
+            self._interfaces = read_interfaces(may_ask=not self._controller.checking)
         found = self._interfaces.hosts(token.text)
         if found is None:
             raise self._controller.error(
