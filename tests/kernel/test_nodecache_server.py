@@ -182,6 +182,21 @@ def test_dns_answers_while_the_lock_is_held(
     assert ours("legacy") == 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_the_last_of_two_servers_tears_down(kind: str) -> None:
+    """The two DaemonSets of a highly available node: one Corefile, one address, two processes."""
+    make_bridge()
+    text = block(kind, V4[0], V6[0])
+    with run_command(text) as first, run_command(text) as second:
+        assert ours(kind) == 20
+        assert first.stop() == 0
+        assert (ours(kind), len(addresses("nodecache"))) == (20, 2)
+        assert all(answers(it) for it in (V4, V6))
+        assert second.stop() == 0
+    assert (ours(kind), addresses("nodecache")) == (0, [])
+
+
 @isolated
 def test_the_one_shot_commands(tmp_path: Path) -> None:
     make_bridge()

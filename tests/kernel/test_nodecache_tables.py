@@ -208,37 +208,32 @@ def test_auto_follows_the_greater_number_of_rules(kind: str) -> None:
     assert detect.choose("auto").name == kind
 
 
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("kind", KINDS)
 @isolated
-def test_untracked_is_proven_with_a_tracked_control() -> None:
+def test_untracked_is_proven_with_a_tracked_control(kind: str, ip: str) -> None:
     """Traffic to the wanted socket leaves no flow behind; traffic to the port beside it does."""
-    reconcile(LegacyTables(), Endpoint("dns", "127.0.0.1", 5353))
+    six = ":" in ip
+    reconcile(TABLES[kind](), Endpoint("dns", ip, 5353))
     # A rule that asks for a state switches connection tracking on in this namespace.
-    run(
-        "iptables-legacy",
-        "-A",
-        "INPUT",
-        "-m",
-        "conntrack",
-        "--ctstate",
-        "ESTABLISHED",
-        "-j",
-        "ACCEPT",
-    )
+    program = f"{'ip6tables' if six else 'iptables'}-{kind}"
+    run(program, *["-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"])
+    family = socket.AF_INET6 if six else socket.AF_INET
     for port in (5353, 5354):
         with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
-            socket.create_server(("127.0.0.1", port)) as listener,
-            socket.create_connection(("127.0.0.1", port)),
+            socket.socket(family, socket.SOCK_DGRAM) as server,
+            socket.socket(family, socket.SOCK_DGRAM) as client,
+            socket.create_server((ip, port), family=family) as listener,
+            socket.create_connection((ip, port)),
         ):
-            server.bind(("127.0.0.1", port))
+            server.bind((ip, port))
             server.settimeout(5)
             client.settimeout(5)
-            client.sendto(b"question", ("127.0.0.1", port))
+            client.sendto(b"question", (ip, port))
             _, address = server.recvfrom(64)
             server.sendto(b"answer", address)
             assert client.recv(64) == b"answer"
             listener.accept()[0].close()
-    flows = run("conntrack", "-L", check=False)
+    flows = run("conntrack", "-L", "-f", "ipv6" if six else "ipv4", check=False)
     assert "dport=5354" in flows
     assert "port=5353" not in flows

@@ -1,8 +1,8 @@
 """Loading python-iptables, quickly and in little memory.
 
 Left to itself its import takes a quarter of a second and 15 MB: it asks a C compiler and ldconfig
-where its libraries are, and under setuptools' replacement of distutils it loads all of setuptools.
-It can be told both through environment variables, which stand only while it is imported.
+where its libraries are, which environment variables can tell it, and where setuptools stands in for
+distutils it loads all of setuptools.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib.util
 import os
+import sys
 import sysconfig
 import warnings
 from pathlib import Path
@@ -29,7 +30,7 @@ _LIBRARY_FOLDERS: Final = ("/usr/lib/{arch}", "/lib/{arch}", "/usr/lib64", "/usr
 def load_iptc() -> ModuleType:
     """Import python-iptables; raises `HostError` naming the package its libraries are in."""
     try:
-        with _environment(_hints()), warnings.catch_warnings():
+        with _environment(_hints()), _without_setuptools(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it leaves pipes open, and has invalid escapes
             import iptc
     except Exception as error:
@@ -42,7 +43,7 @@ def load_iptc() -> ModuleType:
 
 
 def _hints() -> dict[str, str]:
-    hints = {"SETUPTOOLS_USE_DISTUTILS": "stdlib"}
+    hints = {}
     spec = importlib.util.find_spec("iptc")
     if spec and spec.origin:
         hints["IPTABLES_LIBDIR"] = str(Path(spec.origin).parent.parent)
@@ -52,6 +53,20 @@ def _hints() -> dict[str, str]:
     if extensions:
         hints["XTABLES_LIBDIR"] = str(extensions)
     return hints
+
+
+@contextlib.contextmanager
+def _without_setuptools() -> Iterator[None]:
+    """Keep setuptools from answering `import distutils`, where it has installed itself for that."""
+    shim = sys.modules.get("_distutils_hack")
+    if shim is None:
+        yield
+        return
+    shim.remove_shim()
+    try:
+        yield
+    finally:
+        shim.add_shim()
 
 
 @contextlib.contextmanager
