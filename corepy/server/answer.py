@@ -48,7 +48,7 @@ class Answerer:
         if site is None or site.chain is None:
             return finish(request, request.error(REFUSED))
         request.zone = site.zone
-        request.kept_by = self.router if site.repeats and self._keeps else None
+        request.kept_by = self.router if site.obstacle is None and self._keeps else None
         reply = runner.start(site.chain, request)
         return None if reply is None else self.complete(request, reply)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
+from corepy.server.packet_cache import SWITCH, is_enabled
+
 if TYPE_CHECKING:
     from corepy.server.generation import Generation
     from corepy.server.server import Server
@@ -26,6 +28,22 @@ def banner(generation: Generation, server: Server) -> str:
                 lines.append(f'Warning: Domain "{zone}" does not follow RFC1035 preferred syntax')
             lines.append(f"{zone}:{endpoint.port}{where}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def packet_cache_lines(generation: Generation, server: Server) -> list[str]:
+    """Return a line per server that says where the packet cache is on, and what turns it off."""
+    lines = []
+    for listen, router in generation.routers.items():
+        off = [(site.zone, site.obstacle) for site in router.sites if site.obstacle is not None]
+        reasons = ", ".join(
+            f"{zone} ({f'because of {why}' if why else 'nothing is cached'})" for zone, why in off
+        )
+        state = "on" if not off else "off" if len(off) == len(router.sites) else "on, but off"
+        state += f" for {reasons}" if off else ""
+        if not is_enabled():
+            state = f"off (environment variable {SWITCH})"
+        lines.append(f"{server.endpoints[listen].label}: packet cache {state}")
+    return lines
 
 
 def follows_preferred_syntax(zone: str) -> bool:

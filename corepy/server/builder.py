@@ -49,8 +49,9 @@ def build(
 ) -> Generation:
     """Return what `corefile` describes.
 
-    `default_port` is for zones without a port; `found` are the installed plugins unless given;
-    with `checking` the result is not meant to be started. Raises `corepy.corefile.CorefileError` with every mistake that could be found.
+    `default_port` is for zones without a port; `found` are the installed plugins unless given; with
+    `checking` the result is not meant to be started. Raises `corepy.corefile.CorefileError` with
+    every mistake that could be found.
     """
     installed = find() if found is None else found
     return _Builder(corefile, default_port, installed, checking=checking).build()
@@ -184,7 +185,7 @@ class _Builder:
         any_class: set[Listen] = set()
         for block in blocks:
             top = link(block.handlers)
-            repeats = obstacle(block.handlers) is None
+            obstacle = packet_cache_obstacle(block.handlers)
             witnessed = any(handler.witnesses for handler in block.handlers)
             for key in block.config.keys:
                 for host in block.config.listen_hosts:
@@ -194,7 +195,7 @@ class _Builder:
                         continue
                     listen = Listen(key.transport, _normal_host(host), key.port)
                     zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(
-                        key.zone, top, repeats, witnessed
+                        key.zone, top, obstacle, witnessed
                     )
                     self._generation.settings[listen] = block.config
                     if any(handler.any_class for handler in block.handlers):
@@ -214,7 +215,7 @@ def link(handlers: list[Handler]) -> Handler | None:
     return below
 
 
-def obstacle(handlers: list[Handler]) -> str | None:
+def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
     """Return what keeps the packet cache from repeating the replies of a chain, None if nothing.
 
     That is the directive of an impure handler above a keeper, or the want of a keeper: "".

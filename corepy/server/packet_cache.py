@@ -4,8 +4,8 @@ A query is answered from here when the very same bytes, its ID aside, came to th
 and the chain would answer it the same way again. That is known for a reply that
 
 * comes from a site whose chain has a keeper (the cache plugin) and above it only handlers that are
-  pure or observers (`Site.repeats`), and has a `Reply.deadline`, which is the keeper's word that it
-  holds until then;
+  pure or observers (`Site.obstacle`), and has a `Reply.deadline`, which is the keeper's word that
+  it holds until then;
 * answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no capitals in the
   name. Others could be kept as well but come in too many variants to be worth their memory;
 * belongs to the generation that answers now: a swap empties the cache.

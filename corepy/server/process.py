@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from corepy import corefile
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
-from corepy.server.banner import banner
+from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.server import Server
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from corepy.server.options import Options
 
 DEFAULT_FILE = "Corefile"
+GC_THRESHOLDS = (20_000, 20, 1_000)
 STDIN = "stdin"
 
 
@@ -88,6 +90,8 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
         if not options.quiet:
             sys.stdout.write(banner(generation, server) + announce)
             sys.stdout.flush()
+            log_packet_cache(generation, server)
+        tame_garbage_collector()
         await stopping.wait()
         await server.stop()
     return EXIT_OK
@@ -146,6 +150,8 @@ async def reload(server: Server, loader: Loader, reason: str) -> bool:
         log.error("%s: reload failed, the old configuration goes on: %s", reason, error)
     else:
         log_warnings(generation)
+        log_packet_cache(generation, server)
+        tame_garbage_collector()
         log.info("Reloading complete")
         return True
     return False
@@ -155,6 +161,25 @@ def log_warnings(generation: Generation) -> None:
     """Log what is allowed in a configuration but probably not meant."""
     for warning in generation.warnings:
         server_logger().warning("%s", warning)
+
+
+def log_packet_cache(generation: Generation, server: Server) -> None:
+    """Log where the packet cache is on."""
+    for line in packet_cache_lines(generation, server):
+        server_logger().info("%s", line)
+
+
+def tame_garbage_collector() -> None:
+    """Free what the start or a reload left over, then keep collections out of the way of queries.
+
+    What is alive now stays, so it is not looked at again until the next reload. Replies in a cache
+    hold no cycles: collecting the oldest generation over and over would find nothing and cost a
+    pause that grows with the cache.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 @contextlib.contextmanager

@@ -30,8 +30,10 @@ class Site:
     chain: Handler | None
     """The top of the block's chain; None without a handler, which means REFUSED."""
 
-    repeats: bool = False
-    """Whether the packet cache may repeat its replies for as long as they say."""
+    obstacle: str | None = ""
+    """What keeps the packet cache from repeating its replies: the directive of a handler, "" for
+    the want of one that says how long they hold; None if nothing does.
+    """
 
     witnessed: bool = False
     """Whether a handler of the chain wants to see each query that the packet cache answers."""

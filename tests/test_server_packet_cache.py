@@ -1,0 +1,363 @@
+"""The packet cache: what it keeps, what it must not, and that nobody can tell its answers from the chain's."""
+
+import os
+import socket
+import struct
+import time
+
+import dnslib
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from corepy.dns import names
+from corepy.plugin import Handler, Purity
+from corepy.server.packet_cache import SWITCH
+from corepy.testing import Upstream, query, serve, with_handlers
+from corepy.testing.client import read_frame
+
+
+class Keeper(Handler):
+    """Answers with a counter and says that the answer holds for a while; counts what is repeated."""
+
+    name = "keeper"
+    purity = Purity.KEEPER
+
+    def __init__(self, seconds=60.0, ttl=60):
+        self.seconds, self.ttl = seconds, ttl
+        self.calls = self.credited = 0
+
+    def repeated(self, times):
+        self.credited += times
+
+    async def serve_dns(self, request):
+        self.calls += 1
+        records = dnslib.RR.fromZone(f'{request.qname} {self.ttl} TXT "{self.calls}"')
+        reply = request.reply(answer=records)
+        reply.since = request.received
+        reply.deadline = request.received + self.seconds
+        reply.observers = (self,)
+        return reply
+
+
+class Above(Handler):
+    """Stands above the keeper; what it is is set in the test."""
+
+    name = "above"
+
+    async def serve_dns(self, request):
+        return await self.next.serve_dns(request)
+
+
+class Seen(Keeper):
+    name = "seen"
+    witnesses = True
+
+    def __init__(self):
+        super().__init__()
+        self.seen_queries = []
+
+    def seen(self, ident, peer, received):
+        self.seen_queries.append((ident, peer))
+
+
+@pytest.fixture
+def keeper():
+    return Keeper()
+
+
+@pytest.fixture
+def server(keeper):
+    with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=lambda: keeper)) as running:
+        yield running
+
+
+def ask_twice(server, tcp=False, change=None, **question):
+    wire = query("example.org.", **question)
+    if change:
+        wire = change(wire)
+    return [server.exchange(os.urandom(2) + wire[2:], tcp=tcp) for _ in range(2)]
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_the_same_bytes_are_answered_without_the_chain(server, keeper, tcp):
+    first, second = ask_twice(server, tcp)
+    assert keeper.calls == 1
+    assert first[2:] == second[2:]
+    assert first[:2] != second[:2]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"edns": 1232},
+        {"do": True},
+        {"cd": 1},
+        {"ad": 1},
+        {"rd": 0},
+        {"qtype": "AAAA"},
+        {"edns": 512},
+    ],
+)
+def test_another_question_is_another_entry(server, keeper, question):
+    ask_twice(server)
+    ask_twice(server, **question)
+    assert keeper.calls == 2
+
+
+def test_udp_and_tcp_are_apart(server, keeper):
+    ask_twice(server)
+    ask_twice(server, tcp=True)
+    assert keeper.calls == 2
+
+
+def with_capitals(wire):
+    return wire.replace(b"example", b"eXample")
+
+
+def with_cookie(wire):
+    return (
+        wire[:11]
+        + b"\1"
+        + wire[12:]
+        + bytes.fromhex("00 0029 04d0 00000000 000c 000a 0008 0102030405060708")
+    )
+
+
+def notify(wire):
+    return wire[:2] + b"\x20" + wire[3:]
+
+
+@pytest.mark.parametrize("change", [with_capitals, with_cookie, notify])
+def test_unusual_queries_always_go_down_the_chain(server, keeper, change):
+    ask_twice(server, change=change)
+    assert keeper.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("purity", "calls"),
+    [(Purity.PURE, 1), (Purity.OBSERVER, 1), (Purity.KEEPER, 1), (Purity.IMPURE, 2)],
+)
+def test_what_stands_above_decides(keeper, purity, calls):
+    above = Above()
+    above.purity = purity
+    order = {"above": lambda: above, "keeper": lambda: keeper}
+    plugins = with_handlers(**order)
+    vars(plugins["above"].entry_point.load())["before"] = ("keeper",)
+    with serve(". {\nabove\nkeeper\n}", plugins=plugins) as server:
+        ask_twice(server)
+    assert keeper.calls == calls
+
+
+def test_what_stands_below_does_not_matter(keeper):
+    plugins = with_handlers(above=Above, keeper=lambda: keeper)
+    vars(plugins["above"].entry_point.load())["after"] = ("keeper",)
+    with serve(". {\nabove\nkeeper\n}", plugins=plugins) as server:
+        ask_twice(server)
+    assert keeper.calls == 1
+
+
+def test_a_deadline_ends_it():
+    keeper = Keeper(seconds=0.05)
+    with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=lambda: keeper)) as server:
+        ask_twice(server)
+        assert keeper.calls == 1
+        time.sleep(0.06)
+        ask_twice(server)
+        assert keeper.calls == 2
+
+
+def test_ttls_count_down(server, keeper):
+    def ttl(answer):
+        return dnslib.DNSRecord.parse(answer).rr[0].ttl
+
+    began = time.monotonic()
+    assert ttl(ask_twice(server)[1]) == 60
+    time.sleep(1.1)
+    lowered = ttl(ask_twice(server)[0])
+    assert 60 - (time.monotonic() - began) - 1 < lowered < 60
+    assert keeper.calls == 1
+
+
+def test_hits_are_credited(server, keeper):
+    ask_twice(server)
+    ask_twice(server)
+    ask_twice(server, tcp=True)
+    deadline = time.monotonic() + 5
+    while keeper.credited < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert keeper.credited == 4
+
+
+def test_hits_are_credited_when_the_server_stops(keeper):
+    with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=lambda: keeper)) as server:
+        ask_twice(server)
+    assert keeper.credited == 1
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_witnesses_see_each_query(tcp):
+    seen = Seen()
+    with serve(". {\nseen\n}", plugins=with_handlers(seen=lambda: seen)) as server:
+        answers = ask_twice(server, tcp)
+    assert [ident for ident, _ in seen.seen_queries] == [answers[1][:2]]
+
+
+def test_a_reload_empties_it():
+    keepers = []
+
+    def make():
+        keepers.append(Keeper())
+        return keepers[-1]
+
+    with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=make)) as server:
+        ask_twice(server)
+        server.reload(". {\nkeeper\n}")
+        ask_twice(server)
+    assert [keeper.calls for keeper in keepers] == [1, 1]
+
+
+def test_zones_and_addresses_are_apart():
+    text = "example.org:0 {\nbind 127.0.0.1 127.0.0.2\nkeeper\n}\nexample.org:0 {\nbind 127.0.0.3\nkeeper\n}"
+    keepers = []
+
+    def make():
+        keepers.append(Keeper())
+        return keepers[-1]
+
+    with serve(text, plugins=with_handlers(keeper=make)) as server:
+        wire = query("example.org.")
+        for address in server.addresses * 2:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(5)
+                client.connect(address)
+                client.send(wire)
+                client.recv(999)
+    assert sorted(keeper.calls for keeper in keepers) == [1, 2]
+
+
+def test_mixed_batches_answer_each_its_own(server, keeper):
+    """Known and unknown questions in one burst, from one socket."""
+    names_asked = [f"n{i % 7}.example.org." for i in range(300)]
+    server.exchange(query("n0.example.org.", "TXT"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        client.settimeout(5)
+        client.connect(server.address)
+        wires = [
+            struct.pack("!H", i) + query(name, "TXT")[2:] for i, name in enumerate(names_asked)
+        ]
+        for wire in wires:
+            client.send(wire)
+        got = {}
+        for _ in wires:
+            answer = client.recv(999)
+            got[struct.unpack("!H", answer[:2])[0]] = answer
+    for i, name in enumerate(names_asked):
+        assert names.from_text(name) in got[i]
+    assert keeper.calls == 7
+
+
+def test_pipelined_tcp_queries_come_from_it(server, keeper):
+    wire = query("example.org.")
+    with socket.create_connection(server.address) as client:
+        client.settimeout(5)
+        client.sendall((struct.pack("!H", len(wire)) + wire) * 50)
+        assert {read_frame(client)[:2] for _ in range(50)} == {wire[:2]}
+    assert keeper.calls == 1
+
+
+# With the packet cache and without it: the same answers.
+
+LABELS = st.sampled_from(["www", "a", "big", "nx", "cname", "empty", "fail"])
+QUESTIONS = st.fixed_dictionaries(
+    {"label": LABELS, "qtype": st.sampled_from(["A", "AAAA", "TXT", "DS"])},
+    optional={
+        "edns": st.sampled_from([400, 512, 1232, 4096]),
+        "do": st.booleans(),
+        "cd": st.sampled_from([0, 1]),
+        "ad": st.sampled_from([0, 1]),
+        "rd": st.sampled_from([0, 1]),
+        "capitals": st.booleans(),
+        "tcp": st.booleans(),
+    },
+)
+DIRECTIVES = st.lists(
+    st.sampled_from(
+        ["errors", "log", "cache 30", "cache 30 example.org", "cache {\nprefetch 1 1m 90%\n}"]
+    ),
+    max_size=3,
+    unique_by=lambda line: line.split()[0],
+)
+
+
+def behave(asked, proto):
+    name = str(asked.q.qname)
+    reply = asked.reply(ra=1, aa=0)
+    label = name.lower().partition(".")[0]
+    if label == "nx":
+        reply.header.rcode = dnslib.RCODE.NXDOMAIN
+        reply.add_auth(*dnslib.RR.fromZone("example.org. 300 IN SOA ns. admin. 1 2 3 4 60"))
+    elif label == "empty":
+        reply.add_auth(*dnslib.RR.fromZone("example.org. 300 IN SOA ns. admin. 1 2 3 4 60"))
+    elif label == "fail":
+        reply.header.rcode = dnslib.RCODE.SERVFAIL
+    elif label == "cname":
+        reply.add_answer(*dnslib.RR.fromZone(f"{name} 50 CNAME www.example.org."))
+    else:
+        count = 30 if label == "big" else 1
+        for i in range(count):
+            reply.add_answer(
+                dnslib.RR(name, dnslib.QTYPE.TXT, ttl=60, rdata=dnslib.TXT(f"{i} of {label}"))
+            )
+    return reply
+
+
+def normal(answer):
+    """An answer without its ID, and its TTLs by themselves."""
+    record = dnslib.DNSRecord.parse(answer)
+    record.header.id = 0
+    ttls = []
+    for section in (record.rr, record.auth, record.ar):
+        for rr in section:
+            if rr.rtype != dnslib.QTYPE.OPT:
+                ttls.append(rr.ttl)
+                rr.ttl = 0
+    return str(record), ttls
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["example.org", "."]), DIRECTIVES),
+        min_size=1,
+        max_size=2,
+        unique_by=lambda b: b[0],
+    ),
+    st.lists(QUESTIONS, min_size=20, max_size=40),
+)
+def test_nobody_can_tell(blocks, questions):
+    with Upstream(behave) as upstream:
+        text = "\n".join(
+            f"{zone} {{\n" + "\n".join([*lines, f"forward . {upstream.to}"]) + "\n}"
+            for zone, lines in blocks
+        )
+        os.environ[SWITCH] = "off"
+        with serve(text) as without:
+            del os.environ[SWITCH]
+            with serve(text) as server:
+                for question in questions + questions:
+                    question = dict(question)
+                    name = f"{question.pop('label')}.example.org."
+                    if question.pop("capitals", False):
+                        name = name.replace("e", "E")
+                    tcp = question.pop("tcp", False)
+                    wire = query(name, question.pop("qtype"), **question)
+                    for _ in range(2):
+                        plain, plain_ttls = normal(without.exchange(wire, tcp=tcp))
+                        cached, cached_ttls = normal(server.exchange(wire, tcp=tcp))
+                        assert cached == plain
+                        assert len(cached_ttls) == len(plain_ttls)
+                        assert all(
+                            abs(a - b) <= 2 for a, b in zip(cached_ttls, plain_ttls, strict=True)
+                        )
