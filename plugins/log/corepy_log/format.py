@@ -33,11 +33,14 @@ EMPTY: Final = "-"
 _EXCHANGE: Final = (
     '{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize}'
 )
-COMMON: Final = f'{{remote}}:{{port}} - {{>id}} "{_EXCHANGE} {{duration}}'
+_CLIENT: Final = "{remote}:{port}"
+COMMON: Final = f'{_CLIENT} - {{>id}} "{_EXCHANGE} {{duration}}'
 COMBINED: Final = COMMON + ' "{>opcode}"'
 
 _OPT_SIZE: Final = 11
+_NO_PORT: Final = bytes(2)
 _IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_UNIT: Final = re.compile("|".join((re.escape(_EXCHANGE), re.escape(_CLIENT), _IN_BRACES.pattern)))
 _LIKE_A_PLACEHOLDER: Final = re.compile(r">?[A-Za-z_]+")
 _RCODES: Final = {number: name for name, number in c.RCODES.items()}
 _FLAGS: Final = (
@@ -76,7 +79,7 @@ def _host(ident: bytes, peer: object, seconds: float) -> str:
     In a sockaddr the port is the third and fourth byte in both families (ip(7), ipv6(7)).
     """
     if type(peer) is bytes and len(peer) > 4:
-        return _host_of(peer[:2] + b"\0\0" + peer[4:])
+        return _host_of(peer[:2] + _NO_PORT + peer[4:])
     return _bracketed(host_port(peer)[0])
 
 
@@ -84,6 +87,14 @@ def _port(ident: bytes, peer: object, seconds: float) -> int:
     if type(peer) is bytes and len(peer) > 4:
         return peer[2] << 8 | peer[3]
     return host_port(peer)[1]
+
+
+def _client(ident: bytes, peer: object, seconds: float) -> str:
+    """Return what `_CLIENT` says, in one go."""
+    if type(peer) is bytes and len(peer) > 4:
+        return f"{_host_of(peer[:2] + _NO_PORT + peer[4:])}:{peer[2] << 8 | peer[3]}"
+    host, port = host_port(peer)
+    return f"{_bracketed(host)}:{port}"
 
 
 def _duration(ident: bytes, peer: object, seconds: float) -> str:
@@ -138,6 +149,12 @@ def _exchange(request: Request, reply: Reply) -> str:
     )
 
 
+_CONSTANT_UNITS: Final = {f"{{{name}}}": value for name, value in CONSTANT.items()}
+_CONSTANT_UNITS[_EXCHANGE] = _exchange
+_VARYING_UNITS: Final = {f"{{{name}}}": value for name, value in VARYING.items()}
+_VARYING_UNITS[_CLIENT] = _client
+
+
 def _metadata(label: str) -> Constant:
     def value(request: Request, reply: Reply) -> object:
         text = str(request.metadata.get(label, EMPTY))
@@ -164,51 +181,52 @@ def unknown_placeholders(text: str) -> list[str]:
 
 class Format:
     """A format, taken apart. A line is made in two steps, so that a reply from the packet cache
-    costs the second only: `constants` is what to keep of the first.
+    costs the second only: `fix` returns what to keep of the first.
     """
 
     def __init__(self, text: str) -> None:
         self.names = frozenset(_IN_BRACES.findall(text))
         """What stands in braces."""
-        self._template = ""
-        self._slots: list[Varying | None] = []  # None: the next of the constants
+        self._varying: list[Varying] = []
         self._constants: list[Constant] = []
-        for place, part in enumerate(text.split(_EXCHANGE)):
+        template, end = "", 0
+        for match in _UNIT.finditer(text):
+            place = self._place(match[0])
             if place:
-                self._add_constant(_exchange)
-            self._take_apart(part)
+                template += _escape_percent(text[end : match.start()]) + place
+                end = match.end()
+        template += _escape_percent(text[end:])
+        self._template = template
 
-    def _take_apart(self, text: str) -> None:
-        end = 0
-        for match in _IN_BRACES.finditer(text):
-            name = match[1]
-            constant = _metadata(name[1:]) if name.startswith("/") else CONSTANT.get(name)
-            varying = VARYING.get(name)
-            if constant is None and varying is None:
-                continue
-            self._template += text[end : match.start()].replace("%", "%%")
-            end = match.end()
-            if constant is not None:
-                self._add_constant(constant)
-            else:
-                self._template += "%s"
-                self._slots.append(varying)
-        self._template += text[end:].replace("%", "%%")
-
-    def _add_constant(self, constant: Constant) -> None:
-        self._template += "%s"
-        self._slots.append(None)
+    def _place(self, unit: str) -> str:
+        """Take in a placeholder, or several at once; return its place in the template, if any."""
+        varying = _VARYING_UNITS.get(unit)
+        if varying is not None:
+            self._varying.append(varying)
+            return "%%s"  # for the second step
+        is_metadata = unit.startswith("{/")
+        constant = _metadata(unit[2:-1]) if is_metadata else _CONSTANT_UNITS.get(unit)
+        if constant is None:
+            return ""
         self._constants.append(constant)
+        return "%s"
 
-    def constants(self, request: Request, reply: Reply) -> tuple[object, ...]:
-        """Return what this reply to this question puts into a line, whoever asked."""
-        return tuple([constant(request, reply) for constant in self._constants])
+    def fix(self, request: Request, reply: Reply) -> str:
+        """Return the line of this reply to this question, with what varies left open."""
+        values = []
+        for constant in self._constants:
+            text = str(constant(request, reply))
+            values.append(text.replace("%", "%%") if "%" in text else text)
+        return self._template % tuple(values)
 
-    def line(
-        self, constants: tuple[object, ...], ident: bytes, peer: object, seconds: float
-    ) -> str:
+    def line(self, fixed: str, ident: bytes, peer: object, seconds: float) -> str:
         """Return the line for a query with the ID `ident` from `peer`."""
-        left = iter(constants)
-        return self._template % tuple(
-            [next(left) if slot is None else slot(ident, peer, seconds) for slot in self._slots]
-        )
+        values = []
+        for varying in self._varying:
+            values.append(varying(ident, peer, seconds))  # noqa: PERF401 - is a call in 3.11
+        return fixed % tuple(values)
+
+
+def _escape_percent(text: str) -> str:
+    """Return what is `text` after both steps of formatting."""
+    return text.replace("%", "%%%%")

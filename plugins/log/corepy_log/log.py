@@ -72,16 +72,16 @@ class Logger:
 class Repetitions:
     """Logs the queries that the packet cache answers with a reply (`corepy.plugin.Witness`)."""
 
-    __slots__ = ("_constants", "_format")
+    __slots__ = ("_fixed", "_format")
 
-    def __init__(self, line_format: Format, constants: tuple[object, ...]) -> None:
+    def __init__(self, line_format: Format, fixed: str) -> None:
         self._format = line_format
-        self._constants = constants
+        self._fixed = fixed
 
     def seen(self, ident: bytes, peer: object, received: float) -> None:
         """Log one query."""
         seconds = time.monotonic() - received
-        WRITER.write(self._format.line(self._constants, ident, peer, seconds))
+        WRITER.write(self._format.line(self._fixed, ident, peer, seconds))
 
     def repeated(self, times: int) -> None:
         """Do nothing: each of them was seen."""
@@ -117,11 +117,11 @@ class Log(Handler):
         for logger in self._loggers:
             if logger.covers(name_wire):
                 if logger.wants(request, reply):
-                    constants = logger.format.constants(request, reply)
+                    fixed = logger.format.fix(request, reply)
                     ident, peer = request.wire[:2], request.peer
-                    WRITER.write(logger.format.line(constants, ident, peer, seconds))
+                    WRITER.write(logger.format.line(fixed, ident, peer, seconds))
                     if reply.deadline is not None:
-                        reply.observers += (Repetitions(logger.format, constants),)
+                        reply.observers += (Repetitions(logger.format, fixed),)
                 return
 
     @hookimpl

@@ -22,8 +22,8 @@ def request(**question: object) -> Request:
 
 def show(text: str, query: Request, reply: Reply | None = None, seconds: float = 0.5) -> str:
     shape = Format(text)
-    constants = shape.constants(query, reply or query.error(0))
-    return shape.line(constants, query.wire[:2], query.peer, seconds)
+    fixed = shape.fix(query, reply or query.error(0))
+    return shape.line(fixed, query.wire[:2], query.peer, seconds)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,12 @@ def test_every_placeholder_is_tried_above() -> None:
         ("{/test/one", "{/test/one"),
         ("{test/one} {/test/two}", "{test/one} -"),
         ("{type}{class}", "HINFOIN"),
+        ("%{>id}%% {/percent}%s", "%1053%% 5%s %%s"),
     ],
 )
 def test_format(format_text: str, shown: str) -> None:
     query = request()
-    query.metadata = {"test/one": "1"}
+    query.metadata = {"test/one": "1", "percent": "5%s %"}
     assert show(format_text, query) == shown
 
 
