@@ -19,6 +19,7 @@ from corepy.dns.constants import FORMERR, NOERROR, NOTIMP, NXDOMAIN, rcode_name
 from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
+from corepy_forward.upstream import NO_REPLY
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,7 +85,7 @@ class Exchange:
         """Start an attempt."""
         self._tried.append(upstream)
         self._open += 1
-        body = self.plain_body() if upstream.wants_plain(now) else self.body
+        body = self.plain_body() if upstream.plain_until > now else self.body
         # A second loss in a row at one upstream: perhaps it is UDP that does not get through.
         over_tcp = self._over_tcp or self._tried.count(upstream) > 2
         upstream.ask(self, body, over_tcp, now)
@@ -163,7 +164,7 @@ class Exchange:
         self._open -= 1
         if self.done:
             return
-        if reason != "no reply":
+        if reason != NO_REPLY:
             self.ede = EDE_NETWORK_ERROR
         self._note(attempt, reason)
         self._retry(time.monotonic())

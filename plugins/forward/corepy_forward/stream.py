@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 4
 """To one upstream. Many servers limit connections, most of all those per client."""
 
-SHARE = 16
-"""Queries in flight on each connection before another is opened: some servers answer one after the
-other.
+SHARE = 32
+"""Queries in flight on a connection before another one takes the next: some servers answer one
+after the other.
 """
 
 MAX_AGE = 300.0
@@ -40,7 +40,10 @@ REDIALS = 2
 """How often one query is moved to another connection."""
 
 
-class Stream(asyncio.Protocol):
+_BUFFER_SIZE = 65536
+
+
+class Stream(asyncio.BufferedProtocol):
     """One connection, from its dialling on."""
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
@@ -86,11 +89,15 @@ class Stream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
-        """Take the replies that `data` completes."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the memory to receive into: all connections to an upstream use the same."""
+        return self._pool.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the replies that `nbytes` more complete."""
         pending, upstream = self.pending, self._pool.upstream
         now = self._heard = time.monotonic()
-        for wire in self._reader.feed(data):
+        for wire in self._reader.feed(self._pool.buffer[:nbytes].tobytes()):
             attempt = pending.get(wire[:2])
             if attempt is None:
                 upstream.dropped("id")
@@ -147,30 +154,31 @@ class StreamPool:
         self._limit = min(MAX_CONNECTIONS, idle) if idle else MAX_CONNECTIONS
         self._expire = settings.expire
         self._streams: list[Stream] = []
+        self._current: Stream | None = None
+        self.buffer = memoryview(bytearray(_BUFFER_SIZE))
         proto = "tcp" if upstream.context is None else "tcp-tls"
         self._hits, self._misses = upstream.connection_counters(proto)
 
     def send(self, attempt: Attempt) -> None:
-        """Send a query over the connection with the least to do."""
-        best = self._best()
-        if best is None or (len(best.pending) >= SHARE and len(self._streams) < self._limit):
-            best = self._dial()
-            self._misses.value += 1
+        """Send a query over the connection that is in use, while it has not too much to do."""
+        current = self._current
+        if current is None or len(current.pending) >= SHARE:
+            current = self._current = self._choose()
         else:
             self._hits.value += 1
-        best.send(attempt)
+        current.send(attempt)
 
-    def _best(self) -> Stream | None:
-        streams = self._streams
-        if not streams:
-            return None
+    def _choose(self) -> Stream:
+        """Return the connection with the least to do, a new one if all have much."""
         now = time.monotonic()
-        fresh = [stream for stream in streams if not stream.is_aged(now)]
-        if not fresh:
-            if len(streams) < self._limit:
-                return None
-            fresh = streams
-        return min(fresh, key=_load)
+        streams, may_dial = self._streams, len(self._streams) < self._limit
+        usable = [stream for stream in streams if not stream.is_aged(now)]
+        best = min(usable or streams, key=_load, default=None)
+        if best is None or (may_dial and (not usable or len(best.pending) >= SHARE)):
+            self._misses.value += 1
+            return self._dial()
+        self._hits.value += 1
+        return best
 
     def _dial(self) -> Stream:
         stream = Stream(self, self._max_age())
@@ -208,11 +216,14 @@ class StreamPool:
 
     def remove(self, stream: Stream) -> None:
         """Forget a connection that has ended."""
+        if stream is self._current:
+            self._current = None
         if stream in self._streams:
             self._streams.remove(stream)
 
     def tidy(self, now: float) -> None:
         """Close connections that have nothing in flight and are idle, or too old."""
+        self._current = None  # so that a younger one is chosen where there is one
         for stream in list(self._streams):
             idle = now - stream.last_used >= self._expire
             if not stream.pending and stream.dialling is None and (idle or stream.is_aged(now)):

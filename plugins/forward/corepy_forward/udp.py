@@ -145,7 +145,7 @@ class UDPPool:
             sock.close()
             raise
         opened = UDPSocket(self, sock)
-        self.upstream.loop.add_reader(sock, opened.on_readable)
+        self.upstream.loop.add_reader(sock.fileno(), opened.on_readable)
         self._open.add(opened)
         self._active = opened
         return opened
@@ -157,7 +157,7 @@ class UDPPool:
 
     def _close(self, old: UDPSocket) -> None:
         self._open.discard(old)
-        self.upstream.loop.remove_reader(old.sock)
+        self.upstream.loop.remove_reader(old.sock.fileno())
         old.sock.close()
 
     def tidy(self, now: float) -> None:

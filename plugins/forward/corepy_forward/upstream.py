@@ -1,9 +1,7 @@
 """One upstream: what is in flight to it, how fast it answers, whether it can be trusted to.
 
-An attempt is `young` until its reply is late by this upstream's own measure (smoothed round-trip
-time and its variation, as TCP's retransmission timer, RFC 6298); its owner may then ask elsewhere
-while the attempt stays `old` until the read timeout. Both are kept in the order of sending, so one
-timer per upstream serves all and a query that is answered costs one insertion and one removal.
+How late a reply is is measured against the upstream itself: smoothed round-trip time and its
+variation, as for TCP's retransmission timer (RFC 6298).
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from corepy.dns.constants import rcode_name
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
 from corepy_forward.udp import UDPPool, explain
+from corepy_forward.watchlist import Watchlist
 
 if TYPE_CHECKING:
     import ssl
@@ -35,6 +34,8 @@ LEAST_PATIENCE = 0.03
 MOST_PATIENCE = 0.4
 SUSPICION = 3
 """Late replies in a row, without any that came, which make an upstream the last to be asked."""
+
+NO_REPLY = "no reply"
 
 _PLAIN_SECONDS = 900.0
 """How long an upstream that refused EDNS is asked without."""
@@ -60,13 +61,14 @@ class Upstream:
         self.is_suspect = False
         self.check: Callable[[], None] = lambda: None
         self._on_change = on_change
-        self._plain_until = 0.0
+        self.plain_until = 0.0
+        """Monotonic seconds until when it is asked without EDNS, which it has refused."""
+
         self._srtt = self._variation = -1.0
-        self.patience = FIRST_PATIENCE
         self._silent = 0
-        self._young: dict[Attempt, None] = {}
-        self._old: dict[Attempt, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._watched = Watchlist(
+            self.loop, FIRST_PATIENCE, settings.read_timeout, self._late, self._expired
+        )
         self._durations: list[Distribution | None] = [None] * 16
         self._up = metrics.UP.labels(self.address)
         self._up.value = 1
@@ -99,13 +101,9 @@ class Upstream:
         """Whether more health checks failed than are allowed (proxy.go, Down)."""
         return self.fails > self.settings.max_fails > 0
 
-    def wants_plain(self, now: float) -> bool:
-        """Whether it has refused EDNS lately."""
-        return now < self._plain_until
-
     def refuses_edns(self) -> None:
         """Ask without EDNS for a while."""
-        self._plain_until = time.monotonic() + _PLAIN_SECONDS
+        self.plain_until = time.monotonic() + _PLAIN_SECONDS
 
     def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
         """Send a query and watch over it; the owner hears of the outcome later, never within."""
@@ -115,9 +113,7 @@ class Upstream:
         else:
             attempt = Attempt(owner, self, body, "udp", now)
             send = self._udp.send
-        self._young[attempt] = None
-        if self._timer is None:
-            self._timer = self.loop.call_at(now + self.patience, self._tick)
+        self._watched.add(attempt)
         try:
             send(attempt)
         except OSError as error:
@@ -137,14 +133,12 @@ class Upstream:
     def over_tcp(self, attempt: Attempt) -> None:
         """Ask once more what came back truncated, over TCP; its deadline stays."""
         attempt.proto = "tcp"
-        (self._old if attempt.is_late else self._young)[attempt] = None
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.patience, self._tick)
+        self._watched.add(attempt)
         self.streams.send(attempt)
 
     def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
         """Take a reply that answers `attempt`."""
-        (self._old if attempt.is_late else self._young).pop(attempt, None)
+        self._watched.remove(attempt)
         rtt = now - attempt.sent
         if self._srtt < 0:
             self._srtt, self._variation = rtt, rtt / 2
@@ -153,13 +147,7 @@ class Upstream:
             self._srtt += error / 8
             self._variation += (abs(error) - self._variation) / 4
         patience = self._srtt + 4 * self._variation
-        self.patience = (
-            LEAST_PATIENCE
-            if patience < LEAST_PATIENCE
-            else patience
-            if patience < MOST_PATIENCE
-            else MOST_PATIENCE
-        )
+        self._watched.patience = max(LEAST_PATIENCE, min(patience, MOST_PATIENCE))
         self._silent = 0
         if self.is_suspect:
             self._trust()
@@ -181,53 +169,21 @@ class Upstream:
 
     def broke(self, attempt: Attempt, reason: str) -> None:
         """Give an attempt up, and see whether the upstream is still well."""
-        (self._old if attempt.is_late else self._young).pop(attempt, None)
+        self._watched.remove(attempt)
         self.check()
         attempt.owner.failed(attempt, reason)
 
-    def _tick(self) -> None:
-        """Tell owners of late replies, give up those past the read timeout, set the timer anew."""
-        now = time.monotonic()
-        self._expire_old(now)
-        self._find_late(now)
-        due = []
-        for attempt in self._young:
-            due.append(attempt.sent + self.patience)
-            break
-        for attempt in self._old:
-            due.append(attempt.sent + self.settings.read_timeout)
-            break
-        self._timer = self.loop.call_at(max(min(due), now + 0.001), self._tick) if due else None
-
-    def _find_late(self, now: float) -> None:
-        limit = now - self.patience
-        late = []
-        for attempt in self._young:
-            if attempt.sent > limit:
-                break
-            late.append(attempt)
+    def _late(self, late: list[Attempt]) -> None:
+        self._silent += len(late)
+        if self._silent >= SUSPICION and not self.is_suspect and self.settings.max_fails:
+            self._suspect()
         for attempt in late:
-            del self._young[attempt]
-            attempt.is_late = True
-            self._old[attempt] = None
-        if late:
-            self._silent += len(late)
-            if self._silent >= SUSPICION and not self.is_suspect and self.settings.max_fails:
-                self._suspect()
-            for attempt in late:
-                attempt.owner.late(attempt)
+            attempt.owner.late(attempt)
 
-    def _expire_old(self, now: float) -> None:
-        limit = now - self.settings.read_timeout
-        expired = []
-        for attempt in self._old:
-            if attempt.sent > limit:
-                break
-            expired.append(attempt)
-        for attempt in expired:
-            if attempt.link is not None:
-                attempt.link.forget(attempt)
-            self.broke(attempt, "no reply")
+    def _expired(self, attempt: Attempt) -> None:
+        if attempt.link is not None:
+            attempt.link.forget(attempt)
+        self.broke(attempt, NO_REPLY)
 
     def _suspect(self) -> None:
         self.is_suspect = True
@@ -255,7 +211,7 @@ class Upstream:
     @property
     def in_flight(self) -> int:
         """Number of attempts that wait for a reply."""
-        return len(self._young) + len(self._old)
+        return len(self._watched.young) + len(self._watched.old)
 
     def tidy(self, now: float) -> None:
         """Close what has been idle or open for too long."""
@@ -265,8 +221,7 @@ class Upstream:
 
     def close(self) -> None:
         """Close all sockets, without a word to those who wait."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watched.close()
         self._udp.close()
         if self._streams is not None:
             self._streams.close()

@@ -1,6 +1,7 @@
 """Queries through a real server to upstreams that behave and misbehave."""
 
 import concurrent.futures
+import socket
 import struct
 import time
 
@@ -157,12 +158,15 @@ def test_a_formerr_about_the_question_reaches_the_client():
 
 @pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
 def test_next_upstream_is_asked_when_one_is_silent(policy):
-    with Upstream(silent) as dead, Upstream(RECORDS) as alive:
-        with serve(corefile(dead, alive, options=f"policy {policy}")) as server:
-            started = time.monotonic()
-            for _ in range(6):
-                assert server.ask("example.org").rr
-            assert time.monotonic() - started < 2
+    with (
+        Upstream(silent) as dead,
+        Upstream(RECORDS) as alive,
+        serve(corefile(dead, alive, options=f"policy {policy}")) as server,
+    ):
+        started = time.monotonic()
+        for _ in range(6):
+            assert server.ask("example.org").rr
+        assert time.monotonic() - started < 2
 
 
 def test_refused_port_is_left_at_once():
@@ -228,11 +232,13 @@ def test_identical_questions_in_flight_share_one_exchange():
 
 
 def test_max_concurrent():
-    with Upstream(answer, delay=0.3) as upstream:
-        with serve(corefile(upstream, options="max_concurrent 2")) as server:
-            with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                replies = list(pool.map(server.ask, ["a.org", "b.org", "c.org", "d.org"]))
-            assert sorted(reply.header.rcode for reply in replies) == [0, 0, 5, 5]
+    with (
+        Upstream(answer, delay=0.3) as upstream,
+        serve(corefile(upstream, options="max_concurrent 2")) as server,
+    ):
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            replies = list(pool.map(server.ask, ["a.org", "b.org", "c.org", "d.org"]))
+        assert sorted(reply.header.rcode for reply in replies) == [0, 0, 5, 5]
 
 
 def test_all_silent_is_servfail_before_a_stub_gives_up():
@@ -245,18 +251,18 @@ def test_all_silent_is_servfail_before_a_stub_gives_up():
         assert reply.ar[0].rdata[0].data[:2] == b"\0\x16"  # no reachable authority
 
 
-def test_dying_connection_loses_nothing():
-    def behave(query, _proto):
-        return answer(query)
-
-    with Upstream(behave, delay=0.2) as upstream:
-        with serve(corefile(upstream, options="force_tcp")) as server:
-            assert server.ask("first.org").rr
-            names = [f"name{i}.org" for i in range(40)]
-            with concurrent.futures.ThreadPoolExecutor(40) as pool:
-                replies = [pool.submit(server.ask, name) for name in names]
-                time.sleep(0.1)
-                for stream in list(upstream._streams):
-                    stream.shutdown(2)
-                assert all(reply.result().rr for reply in replies)
-            assert server.call(lambda: None) is None
+def test_dying_connections_lose_nothing():
+    with (
+        Upstream(answer, delay=0.02) as upstream,
+        serve(corefile(upstream, options="force_tcp")) as server,
+    ):
+        names = [f"name{i}.org" for i in range(100)]
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            replies = [pool.submit(server.ask, name) for name in names]
+            while len(client_queries(upstream)) < 10:
+                time.sleep(0.01)
+            for stream in list(upstream._streams):
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                stream.shutdown(socket.SHUT_RDWR)
+            assert all(reply.result().rr for reply in replies)
+        assert upstream.connections <= 8
