@@ -68,10 +68,13 @@ def run(*words: str, text: str | None = None, check: bool = True) -> str:
 
 
 def saved(kind: str) -> str:
-    """Return both families' iptables-save without its comments; `kind` is legacy or nft."""
+    """Return both families' iptables-save without comments and packet counts.
+
+    `kind` is legacy or nft.
+    """
     texts = (run(f"{program}-{kind}-save") for program in ("iptables", "ip6tables"))
     lines = (line for text in texts for line in text.splitlines())
-    return "\n".join(line for line in lines if not line.startswith("#"))
+    return "\n".join(line.partition(" [")[0] for line in lines if not line.startswith("#"))
 
 
 def rules(kind: str) -> list[str]:

@@ -100,3 +100,11 @@ def test_skipteardown_leaves_everything(result: dict[str, Any]) -> None:
 
 def test_teardown_takes_away_what_was_kept(result: dict[str, Any]) -> None:
     assert result["torn_down"] == {"link": "", "addresses": "", "rules": []}
+
+
+def test_a_kernel_without_the_modules_is_named(result: dict[str, Any]) -> None:
+    dummy, table = result["refusals"]["dummy"], result["refusals"]["table"]
+    assert dummy.startswith("1: ")
+    assert "this kernel has no dummy driver: load the module (modprobe dummy)" in dummy
+    assert table.startswith("1: ")
+    assert "the kernel needs iptable_filter (modprobe it)" in table

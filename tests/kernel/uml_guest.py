@@ -88,12 +88,23 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     return process.wait(WAIT)
 
 
+def refusal(folder: Path, name: str, options: str) -> str:
+    """Return what a server prints that this kernel cannot serve, and its exit code."""
+    text = f".:5303 {{\n bind 169.254.20.10\n nodecache {{\n {options}\n }}\n whoami\n}}\n"
+    code = start(folder, name, text).wait(WAIT)
+    return f"{code}: {(folder / f'{name}.log').read_text()}"
+
+
 def main(folder: Path) -> None:
+    refusals = {
+        "dummy": refusal(folder, "no-dummy", "iptables off"),
+        "table": refusal(folder, "no-table", "iptables legacy"),
+    }
     load_modules(MODULES.split(), next(Path("/usr/lib/uml/modules").iterdir()))
     out("ip", "addr", "add", "1.1.1.1/32", "dev", "lo")
     upstream = start(folder, "upstream", UPSTREAM)
     seed = (folder / "Corefile").read_text()
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"refusals": refusals}
     server = start(folder, "seed", seed)
     result["serving"] = state()
     result["answers"] = [

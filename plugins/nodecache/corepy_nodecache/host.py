@@ -50,6 +50,12 @@ class Host:
         Removed is what an earlier call wanted; with `sweep` also what an earlier process left
         behind. What another living process claims stays.
         """
+        try:
+            return self._sync(want, sweep)
+        except OSError as error:  # no more descriptors, say
+            return Report([], False, [HostError("interface_check", str(error))], 0, 0)
+
+    def _sync(self, want: Want, sweep: bool) -> Report:
         with node_lock():
             known = Want(
                 self._known.addresses | want.addresses, self._known.endpoints | want.endpoints

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from corepy_nodecache.tables import RuleTables
 
 _SETTLE: Final = 0.05  # seconds; a flush and its refill by one program are one event
-_MIN_GAP: Final = 0.25  # seconds between looks that the kernel's messages ask for
+_MIN_GAP: Final = 0.5  # seconds between looks that the kernel's messages ask for
 _LEGACY_TICK: Final = 0.5  # seconds between looks at the sizes of legacy tables
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 10.0
@@ -96,6 +96,8 @@ class Reconciler:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._watch.close()
+        if self._problem:
+            log.error("not all could be taken away; the next start does it, or nodecache teardown")
         await self.worker.run(self._close_host)
         self.worker.close()
 
@@ -148,8 +150,13 @@ class Reconciler:
     async def _maintain(self) -> None:
         while True:
             await self._wait()
-            if await self._must_look():
-                await self._repair()
+            try:
+                if await self._must_look():
+                    await self._repair()
+            except Exception:  # a bug here must not end the looking after the node
+                log.exception("looking at the host failed")
+                self._due = time.monotonic() + _LAST_RETRY
+                await asyncio.sleep(_MIN_GAP)
 
     async def _wait(self) -> None:
         """Sleep until the kernel tells of a change, at most until something else is due."""
