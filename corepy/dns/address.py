@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, if_indextoname, inet_ntop
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -38,14 +39,24 @@ def _from_sockaddr(raw: bytes) -> tuple[str, int]:
     family = int.from_bytes(raw[:2], sys.byteorder)
     port = int.from_bytes(raw[2:4], "big")
     if family == AF_INET and len(raw) >= 8:
-        return "{}.{}.{}.{}".format(*raw[4:8]), port
+        return _ipv4(raw[4:8]), port
     if family != AF_INET6 or len(raw) < 28:
         return "", 0
     if raw.startswith(_MAPPED, 8):
-        return "{}.{}.{}.{}".format(*raw[20:24]), port
-    host = inet_ntop(AF_INET6, raw[8:24])
+        return _ipv4(raw[20:24]), port
+    host = _ipv6(raw[8:24])
     scope = int.from_bytes(raw[24:28], sys.byteorder)
     return (f"{host}%{_zone(scope)}" if scope else host), port
+
+
+@lru_cache(maxsize=1024)
+def _ipv4(raw: bytes) -> str:
+    return "{}.{}.{}.{}".format(*raw)
+
+
+@lru_cache(maxsize=1024)
+def _ipv6(raw: bytes) -> str:
+    return inet_ntop(AF_INET6, raw)
 
 
 def _zone(scope: int) -> str:

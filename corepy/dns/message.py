@@ -13,6 +13,7 @@ from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import constants as c
+from corepy.dns.address import host_port
 from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
 from corepy.dns.errors import FormError
@@ -211,10 +212,12 @@ class Request:
         """Return a reply with these records: dnslib's, or bytes from `corepy.dns.records.rr`."""
         from corepy.dns.records import pack_records
 
+        # miekg/dns copies RD and CD for opcode QUERY only (SetReply).
+        copied = 0x7800 if self.flags & 0x7800 else 0x0110
         question = self.question
         qname = question[:-4]
         sections = [pack_records(each, qname) for each in (answer, authority, additional)]
-        flags = c.FLAG_QR | self.flags & 0x7910 | rcode & 15 | (c.FLAG_AA if authoritative else 0)
+        flags = c.FLAG_QR | self.flags & copied | rcode & 15 | (c.FLAG_AA if authoritative else 0)
         header = _pack_header(self.id, flags, 1, *map(len, sections))
         wire = b"".join((header, question, *sections[0], *sections[1], *sections[2]))
         return Reply(wire, rcode >> 4)
@@ -277,18 +280,6 @@ class Request:
             self.edns = self.edns.replace(udp_size=udp_size)
 
 
-def _remote(request: Request) -> tuple[str, int]:
-    from corepy.dns.address import host_port
-
-    return host_port(request.peer)
-
-
-def _local_address(request: Request) -> tuple[str, int]:
-    from corepy.dns.address import host_port
-
-    return host_port(request.local)
-
-
 def _record(request: Request) -> DNSRecord:
     from corepy.dns.records import parse
 
@@ -302,8 +293,8 @@ _FILL: Final[dict[str, Callable[[Request], object]]] = {
     "class_": lambda r: c.class_name(r.qclass),
     "question": lambda r: r.wire[c.HEADER_SIZE : r.question_end],
     "record": _record,
-    "remote": _remote,
-    "local_address": _local_address,
+    "remote": lambda r: host_port(r.peer),
+    "local_address": lambda r: host_port(r.local),
     "family": lambda r: 2 if ":" in r.remote[0] else 1,
     "proto": lambda r: "udp",
     "peer": lambda r: None,

@@ -17,6 +17,7 @@ The kernel grants at most net.core.rmem_max.
 """
 
 TCP_BACKLOG = 1024
+DISCARD = 9
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 
 
@@ -89,6 +90,24 @@ def ask_packet_info(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def leave_group(sock: socket.socket) -> bool:
+    """Let a UDP socket be chosen no more for new datagrams, without losing those in its queue.
+
+    A connected socket gets datagrams from its peer only, and is passed over when the kernel picks a
+    member of a SO_REUSEPORT group; nobody sends from the discard port. Replies to others can still
+    be sent. Returns whether it worked; it does not on kernels that know no route to loopback.
+    """
+    own = sock.getsockname()[0]
+    loopback = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
+    for host in (loopback, own):
+        try:
+            sock.connect((host, DISCARD))
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _open(address: Address, kind: socket.SocketKind) -> socket.socket:

@@ -11,6 +11,10 @@ and, for a third party, optionally `before` and `after`: tuples of directives it
 above or below.
 """
 
+from corepy.corefile import CorefileError as CorefileError
+from corepy.corefile import Diagnostic as Diagnostic
+from corepy.corefile import Token as Token
+from corepy.corefile import suggest as suggest
 from corepy.plugin.controller import BlockConfig as BlockConfig
 from corepy.plugin.controller import Controller as Controller
 from corepy.plugin.errors import OrderError as OrderError

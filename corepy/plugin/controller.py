@@ -133,7 +133,8 @@ class Controller(Dispenser):
         token = token or self.token
         text = token.text if token else ""
         near = suggest(text, list(known))
-        hint = f"did you mean {near!r}?" if near else f"known options: {', '.join(sorted(known))}"
+        options = f"known options: {', '.join(sorted(known))}" if known else "it has no options"
+        hint = f"did you mean {near!r}?" if near else options
         return self.error(f"unknown option {text!r}", token, hint)
 
     def options(self, table: Mapping[str, Callable[[], None]]) -> None:

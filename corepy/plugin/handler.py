@@ -95,6 +95,9 @@ class Handler:
     EnableChaos).
     """
 
+    debug: bool = False
+    """Show the traceback of each of its exceptions; set when the chain is built (`BlockConfig`)."""
+
     next: Handler
     """The handler below; set when the chain is built. Below the last one stands `EndOfChain`, so it
     is never None.

@@ -184,6 +184,8 @@ class _Builder:
         zones: dict[Listen, dict[bytes, Site]] = {}
         any_class: set[Listen] = set()
         for block in blocks:
+            for handler in block.handlers:
+                handler.debug = block.config.debug
             top = link(block.handlers)
             obstacle = packet_cache_obstacle(block.handlers)
             witnessed = any(handler.witnesses for handler in block.handlers)

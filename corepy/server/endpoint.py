@@ -52,12 +52,12 @@ class Endpoint:
         self.tcp.answers.swap(router)
         self.tcp.settings = settings
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to answer; nothing happens if it has begun already."""
         if not self._started:
             self._started = True
             self.udp.start()
-            await self.tcp.start()
+            self.tcp.start()
 
     def waiting(self) -> set[Query]:
         """Return the queries that have no answer yet."""
@@ -75,14 +75,16 @@ class Endpoint:
         self.tcp.close()
 
 
-async def drained(queries: set[Query], endpoints: list[Endpoint], timeout: float) -> int:
-    """Wait until none of `queries` waits any more, at most `timeout` seconds; return how many still
-    do.
+async def drained(queries: set[Query], leaving: list[Endpoint], timeout: float) -> int:
+    """Wait until none of `queries` waits, nor any connection of `leaving` is open.
+
+    At most `timeout` seconds; returns how many queries still wait then.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    while True:
-        left = {query for endpoint in endpoints for query in endpoint.waiting()} & queries
-        if not left or loop.time() >= deadline:
-            return len(left)
+    while loop.time() < deadline:
+        queries = {query for query in queries if not query.is_done}
+        if not queries and all(endpoint.tcp.is_drained for endpoint in leaving):
+            return 0
         await asyncio.sleep(0.005)
+    return len(queries)

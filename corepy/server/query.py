@@ -40,6 +40,7 @@ class Query:
         "_interrupt",
         "_loop",
         "_waits_for",
+        "is_done",
         "request",
     )
 
@@ -50,6 +51,7 @@ class Query:
         self._waits_for: asyncio.Future[Any] | None = None
         self._cancelled = 0
         self._interrupt: BaseException | None = None
+        self.is_done = False
         self.request: Request
 
     def step(self, interrupt: BaseException | None = None) -> Reply | None:
@@ -150,6 +152,7 @@ class Runner:
         return reply
 
     def _done(self, query: Query, reply: Reply) -> None:
+        query.is_done = True
         self.waiting.discard(query)
         self._deliver(query, reply)
 
@@ -162,9 +165,11 @@ class Runner:
 def report_failure(request: Request, error: BaseException) -> Reply:
     """Log what a plugin raised, under its name, and return the SERVFAIL for the client.
 
-    The traceback is shown the first time that an exception comes from a place in the code.
+    The traceback is shown the first time that an exception comes from a place in the code, and
+    each time where *debug* or *errors* with `stacktrace` wants it.
     """
-    name = culprit(error.__traceback__)
+    handler = culprit(error.__traceback__)
+    name = handler.name if handler else ""
     log = plugin_logger(name) if name else server_logger()
     PANICS.labels().inc()
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -174,7 +179,7 @@ def report_failure(request: Request, error: BaseException) -> Reply:
         request.type,
         request.remote[0],
         what,
-        exc_info=error if _is_news(error) else None,
+        exc_info=error if _is_news(error) or (handler and handler.debug) else None,
     )
     return request.error(SERVFAIL, f"plugin/{name or 'server'}: {what}")
 
@@ -195,12 +200,12 @@ def _is_news(error: BaseException) -> bool:
     return True
 
 
-def culprit(traceback: TracebackType | None) -> str | None:
-    """Return the directive of the innermost handler in `traceback`."""
-    name = None
+def culprit(traceback: TracebackType | None) -> Handler | None:
+    """Return the innermost handler in `traceback`."""
+    found = None
     while traceback is not None:
         owner = traceback.tb_frame.f_locals.get("self")
         if isinstance(owner, Handler):
-            name = owner.name
+            found = owner
         traceback = traceback.tb_next
-    return name
+    return found

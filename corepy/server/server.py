@@ -53,7 +53,7 @@ class Server:
                 await generation.start_hooks("before_listen", context)
                 self._open(generation)
                 in_flight = self._waiting()
-                await self._route(generation)
+                self._route(generation)
                 context.addresses = [self.endpoints[listen].label for listen in generation.routers]
                 await generation.start_hooks("serving", context)
             except (StartupError, BindError) as error:
@@ -75,7 +75,7 @@ class Server:
             if listen not in self.endpoints:
                 self.endpoints[listen] = Endpoint(listen, self._batch, self._arena)
 
-    async def _route(self, generation: Generation) -> None:
+    def _route(self, generation: Generation) -> None:
         """Let `generation` answer: first, at once, where sockets are in use already, then at the
         new ones.
         """
@@ -83,14 +83,14 @@ class Server:
         for listen in mine:
             self.endpoints[listen].swap(generation.routers[listen], generation.settings[listen])
         for listen in mine:
-            await self.endpoints[listen].start()
+            self.endpoints[listen].start()
 
     async def _undo(
         self, generation: Generation, old: Generation | None, before: dict[Listen, Endpoint]
     ) -> None:
         """Put everything back as it was before `generation` tried to start."""
         if old is not None:
-            await self._route(old)
+            self._route(old)
         for listen, endpoint in self.endpoints.items():
             if listen not in before:
                 endpoint.close()
@@ -111,17 +111,17 @@ class Server:
         for endpoint in leaving:
             endpoint.stop()
             in_flight |= endpoint.waiting()
-        left = await drained(in_flight, list(self.endpoints.values()), DRAIN_TIMEOUT)
+        left = await drained(in_flight, leaving, DRAIN_TIMEOUT)
         if left:
-            server_logger().warning(
-                "%d queries had no answer after %g s of draining", left, DRAIN_TIMEOUT
-            )
+            log = server_logger()
+            log.warning("%d queries have no answer after %g s of draining", left, DRAIN_TIMEOUT)
             for query in in_flight:
                 query.cancel()
             await asyncio.sleep(0)
         for endpoint in leaving:
             endpoint.close()
             del self.endpoints[endpoint.listen]
+        await asyncio.sleep(0)  # transports that were closed say so in the next turn
         await generation.stop_hooks("shutdown", context)
 
     def _context(self, generation: Generation) -> LifecycleContext:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.net.frames import FrameReader, frame
 from corepy.plugin.log import server_logger
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 1000
 """Open connections per listener."""
 
+ACCEPT_BATCH = 64
+ACCEPT_PAUSE = 0.5
+"""Seconds without accepting when the system has no descriptors or memory left."""
+
+DRAIN_IDLE = 0.2
+"""Seconds without a query after which a connection of a stopping server is closed: what the client
+had sent before it could know is answered.
+"""
+
 MAX_PENDING = 100
 """Queries of one connection that may wait for an answer; beyond that it is not read from
 (back-pressure).
@@ -43,14 +52,44 @@ class TCPListener:
         self.answers = Answerer(label, "tcp", arena)
         self.connections: dict[Connection, None] = {}
         self.draining = False
-        self._server: asyncio.Server | None = None
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Accept and answer from now on."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self), sock=self.sock, backlog=1024
-        )
+        self._loop.add_reader(self.sock, self._accept)
+
+    def _accept(self) -> int:
+        """Accept what waits, up to a batch; return how many there were."""
+        for count in range(ACCEPT_BATCH):
+            try:
+                stream, _ = self.sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return count
+            except OSError as error:
+                self._rest(error)
+                return count
+            stream.setblocking(False)
+            opening = self._loop.connect_accepted_socket(lambda: Connection(self), stream)
+            task = self._loop.create_task(opening)
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
+        return ACCEPT_BATCH
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            server_logger().warning("a connection to %s failed: %s", self.label, task.exception())
+
+    def _rest(self, error: OSError) -> None:
+        """Stop accepting for a moment: out of descriptors or memory."""
+        server_logger().error("%s: cannot accept connections: %s", self.label, error.strerror)
+        self._loop.remove_reader(self.sock)
+        self._loop.call_later(ACCEPT_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        if not self.draining:
+            self.start()
 
     def make_room(self) -> bool:
         """Return whether one more connection may stay, closing the one that has been idle longest
@@ -68,19 +107,32 @@ class TCPListener:
         """Return the queries that have no answer yet."""
         return {query for connection in self.connections for query in connection.runner.waiting}
 
+    @property
+    def label(self) -> str:
+        """The server's name in logs and metrics."""
+        return self.answers.label
+
     def stop(self) -> None:
-        """Accept no more; close each connection as soon as it has nothing in flight."""
+        """Accept what waits and no more; end connections that have nothing in flight."""
+        if self.draining:
+            return
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        self._loop.remove_reader(self.sock)
+        while self._accept() == ACCEPT_BATCH:
+            pass
+        self.sock.close()
         for connection in list(self.connections):
-            connection.close_when_done()
+            connection.drain()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no connection is left, or being opened."""
+        return not self.connections and not self._opening
 
     def close(self) -> None:
         """Close everything, after what is ready has been sent."""
         self.stop()
         self.answers.packets.clear()
-        self.sock.close()
         for connection in list(self.connections):
             connection.finish()
 
@@ -117,6 +169,9 @@ class Connection(asyncio.Protocol):
         self._listener.connections[self] = None
         self._peer = transport.get_extra_info("peername")
         self._local = transport.get_extra_info("sockname")
+        if self._listener.draining:
+            self.drain()
+            return
         self._timer = self._loop.call_later(self._listener.settings.read_timeout, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,7 +193,7 @@ class Connection(asyncio.Protocol):
                 if reply is not None:
                     self._out.append(frame(reply))
             except Exception:
-                label = self._listener.answers.label
+                label = self._listener.label
                 server_logger().exception("a query over TCP to %s was dropped", label)
         self._flush()
         self._throttle()
@@ -204,6 +259,19 @@ class Connection(asyncio.Protocol):
             self.close()
         else:
             self._timer = self._loop.call_later(max(left, 0.1), self._check_idle)
+
+    def drain(self) -> None:
+        """Answer what the client has sent, then close."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(DRAIN_IDLE, self._check_drained)
+
+    def _check_drained(self) -> None:
+        left = self.last_activity + DRAIN_IDLE - time.monotonic()
+        if left <= 0 and self.is_idle:
+            self.close()
+        else:
+            self._timer = self._loop.call_later(max(left, 0.02), self._check_drained)
 
     def finish(self) -> None:
         """Send what is ready and close."""

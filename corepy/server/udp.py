@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from corepy.net.batch import SLOTS
+from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
 from corepy.server.answer import Answerer
@@ -147,7 +148,8 @@ class UDPListener:
             self._unsent.inc(lost)
 
     def stop(self) -> None:
-        """Answer what still lies in the socket's queue, then read no more."""
+        """Take no new queries, and answer those that lie in the socket's queue."""
+        leave_group(self.sock)
         self._loop.remove_reader(self.sock)
         while self._serve_batch():
             pass

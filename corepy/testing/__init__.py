@@ -7,6 +7,7 @@
 * `run_command`: the real `corepy` command as a process.
 * `ask`, `exchange`: a client, over UDP or TCP.
 * `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies.
+* `knot`: a real authoritative name server.
 * `controller_for`, `set_up`: a directive's `setup` on Corefile text, without a server.
 * `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`.
 * `Recorder`, `run_chain`, `make_request`: one handler at a time, without sockets.
@@ -24,6 +25,7 @@ from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
+from corepy.testing.knot import knot as knot
 from corepy.testing.server import TestServer as TestServer
 from corepy.testing.server import serve as serve
 from corepy.testing.upstream import Upstream as Upstream

@@ -42,7 +42,7 @@ class Upstream:
         self.connections = 0
         self._closing = False
         self._streams: set[socket.socket] = set()
-        self._udp, self._tcp = _sockets(host)
+        self._udp, self._tcp = free_sockets(host)
         self.address: Address = self._udp.getsockname()[:2]
         self._threads = [
             threading.Thread(target=loop, daemon=True)
@@ -140,7 +140,8 @@ def zone(records: dict[str, list[str]]) -> Behaviour:
     return behave
 
 
-def _sockets(host: str) -> tuple[socket.socket, socket.socket]:
+def free_sockets(host: str) -> tuple[socket.socket, socket.socket]:
+    """Return a UDP socket and a listening TCP socket at one free port of `host`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         udp = socket.socket(family, socket.SOCK_DGRAM)
