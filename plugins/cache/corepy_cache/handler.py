@@ -116,9 +116,10 @@ class Cache(Handler):
         self, reply: Reply, entry: Entry, now: float, until: float, meters: Meters
     ) -> None:
         """Allow the packet cache to say `reply` again, with TTLs lowered."""
-        reply.deadline = min(until, now + LONGEST_REPEAT)
+        latest = now + LONGEST_REPEAT
+        reply.deadline = until if until < latest else latest
         reply.since = entry.stored
-        reply.observers = (*reply.observers, Repetitions(self, entry, meters))
+        reply.observers = (Repetitions(self, entry, meters),)
 
     def _covers(self, name: bytes) -> bool:
         return any(is_subdomain(name, zone) for zone in self._zones)

@@ -34,8 +34,8 @@ LONGEST_STEP: Final = 5
 
 _MOST_OPTIONS: Final = 512
 _FORGET_FAILURES: Final = 60.0
-_UNUSUAL: Final = (b"", b"\1", b"\2", b"\3")
-_DO: Final = (b"\4", b"\5", b"\6", b"\7")
+_UNUSUAL: Final = tuple(bytes((bits,)) for bits in range(8))
+"""By CD (1), missing RD (2) and DO (4)."""
 
 
 def key_of(request: Request) -> bytes:
@@ -46,12 +46,11 @@ def key_of(request: Request) -> bytes:
     to a query without RD given to all others.
     """
     wire, end, edns = request.wire, request.question_end, request.edns
-    unusual = wire[3] >> 4 & 1 | ~wire[2] << 1 & 2
-    if edns is not None and edns.do:
-        return request.name_wire + wire[end - 4 : end] + _DO[unusual]
-    if unusual:
-        return request.name_wire + wire[end - 4 : end] + _UNUSUAL[unusual]
-    return request.name_wire + wire[end - 4 : end]
+    key = request.name_wire + wire[end - 4 : end]
+    with_do = edns is not None and edns.do
+    if wire[2] & 1 and not wire[3] & c.FLAG_CD and not with_do:
+        return key
+    return key + _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | with_do << 2]
 
 
 def back_off(failures: int) -> int:

@@ -14,7 +14,7 @@ from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache.handler import Cache
 from corepy_cache.keeper import key_of
-from corepy_cache.memory import Budget
+from corepy_cache.memory import WAITING_SIZE, Budget
 from corepy_cache.setup import setup
 
 SOA = "example.org. {} IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 {}"
@@ -570,7 +570,7 @@ def test_a_servfail_never_stands_before_an_answer():
 
 def test_too_many_waiting_queries_are_refused(caplog):
     bench = Bench()
-    bench.cache.budget._set(3 * 2 * 8192)
+    bench.cache.budget._set(3 * 2 * WAITING_SIZE)
     bench.ask("hit.example.org")
 
     async def run():
