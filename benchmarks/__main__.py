@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks.ask import AnswerError
 from benchmarks.cases import CASES
 from benchmarks.load import LoadError
-from benchmarks.machine import describe
+from benchmarks.machine import describe, sources_digest
 from benchmarks.report import tables, write_page
 from benchmarks.results import Results
 from benchmarks.runner import Plan, Runner
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     servers = [one for one in all_servers() if one.name in arguments.servers]
     results = Results()
     problems: list[Exception] = []
+    sources = sources_digest()
     with Runner(servers, plan, _say) as runner:
         if FOOTPRINT in arguments.cases:
             with _noting(problems):
@@ -45,6 +46,11 @@ def main(argv: list[str] | None = None) -> int:
             if case.key in arguments.cases:
                 with _noting(problems):
                     results.cases.append(runner.case(case))
+    if sources_digest() != sources:
+        problems.append(
+            StartError("corepy's source changed during the run: figures of two servers")
+        )
+        _say(f"benchmarks: {problems[-1]}")
     machine = describe(servers, plan)
     print(machine + "\n\n" + tables(results))
     if arguments.write_docs and not problems:

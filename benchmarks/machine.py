@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +28,26 @@ def describe(servers: Sequence[Server], plan: Plan) -> str:
         f"system: {platform.system()} {platform.release().partition('-')[0]}, {platform.machine()}",
         f"interpreter: {platform.python_implementation()} {platform.python_version()}",
         f"servers: {versions}",
+        f"corepy's source: {sources_digest()[:12]}",
         f"measured: {time.strftime('%Y-%m-%d', time.gmtime())}, {plan}",
         f"load average of the minute at the end: {os.getloadavg()[0]:.1f}",
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def sources_digest() -> str:
+    """Return a digest of the source of corepy and its plugins, where a server started now finds it.
+
+    A checkout that changes during a run gives figures of two servers as if they were one.
+    """
+    packages = {entry.module for entry in entry_points(group="corepy.plugins")}
+    digest = hashlib.sha256()
+    for package in ["corepy", *sorted(packages)]:
+        spec = find_spec(package.partition(".")[0])
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            for file in sorted(Path(folder).rglob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def cpu_model(cpuinfo: str) -> str:

@@ -40,7 +40,8 @@ def tables(results: Results) -> str:
             parts += [ratio_table(results.cases)]
         for result in results.cases:
             parts += [f"### {result.case.title.capitalize()}", case_table(result)]
-            parts += [f"{name}: {reason}." for name, reason in result.unfit.items()]
+            notes = result.remarks | result.unfit
+            parts += [f"{name}: {note}." for name, note in notes.items()]
     if results.footprints:
         parts += ["### Start and memory", footprint_table(results)]
     return "\n\n".join(parts)

@@ -88,11 +88,12 @@ class Track:
 
 @dataclass
 class CaseResult:
-    """A case, its servers by name in their order, and why others are missing."""
+    """A case, its servers by name in their order, remarks on them, and why others are missing."""
 
     case: Case
     tracks: dict[str, Track] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, subject: str, peer: str) -> Spread | None:
         """Return the CPU per query of `subject` divided by that of `peer`, round by round."""

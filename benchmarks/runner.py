@@ -109,6 +109,9 @@ class Runner:
                 group.append(stack.enter_context(self._start(server, setting, case.key)))
                 result.tracks[server.name] = Track()
             self._warm(case, group)
+            for one in group:
+                if remark := one.remark():
+                    result.remarks[one.server.name] = remark
             self._rounds(case, group, result)
             self._latencies(case, group, result)
             for one in group:

@@ -47,6 +47,10 @@ class Running:
         """Return the memory in KiB."""
         return procfs.pss_kib(self.pid)
 
+    def remark(self) -> str:
+        """Return what the server's output so far says that a reader of its figures has to know."""
+        return self.server.remark(self.log.read_text(errors="replace"))
+
     def forget_log(self) -> None:
         """Empty the file that takes the server's output, which is opened for appending."""
         os.truncate(self.log, 0)

@@ -62,6 +62,10 @@ class Server(ABC):
         """Return why the server has no such case, or None if it has."""
         return None
 
+    def remark(self, log: str) -> str:
+        """Return what a reader of the figures has to know, from what the server said at start."""
+        return ""
+
     @abstractmethod
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write the configuration into `folder` and return how to start it."""
@@ -100,6 +104,11 @@ class Corepy(Server):
     def version(self) -> str:
         """Return the version of the installed distribution."""
         return parse_version(_corepy("-version"))
+
+    def remark(self, log: str) -> str:
+        """Return whether the packet cache is on: the log has a line for each address."""
+        states = {line.partition(": packet cache ")[2] for line in log.splitlines()} - {""}
+        return f"packet cache {' and '.join(sorted(states))}" if states else "packet cache unknown"
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write a Corefile; `prometheus` is part of it where that plugin is installed."""

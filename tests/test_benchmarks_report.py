@@ -21,6 +21,7 @@ from benchmarks.results import (
 )
 from benchmarks.runner import latency_rates
 from benchmarks.servers import (
+    Corepy,
     Dnsdist,
     Dnsmasq,
     NodeCache,
@@ -219,6 +220,21 @@ def test_configurations_name_every_address_and_the_upstream(server, tmp_path):
     files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     text = " ".join([*launch.command, *files])
     assert all(word in text for word in ("127.0.0.1", "127.0.0.2", "1053", "2053"))
+
+
+@pytest.mark.parametrize(
+    ("log", "remark"),
+    [
+        ("[INFO] dns://127.0.0.1:53: packet cache on\n" * 2, "packet cache on"),
+        ("[INFO] dns://:53: packet cache off: acl\n", "packet cache off: acl"),
+        ("nothing of it\n", "packet cache unknown"),
+    ],
+)
+def test_packet_cache_is_told(log, remark):
+    assert Corepy().remark(log) == remark
+    result = case_result(CASES[0], corepy=[5])
+    result.remarks["corepy"] = remark
+    assert f"corepy: {remark}." in report.tables(Results([result]))
 
 
 def test_what_servers_lack():
