@@ -519,6 +519,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert parse(f"import {tmp_path}/pipe\n").blocks == []
 
 
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "no current folder" in messages("import x")[0]
+
+
 def test_a_file_without_end_is_refused() -> None:
     assert "larger than" in messages("import /dev/zero")[0]
     assert parse("import /dev/null").blocks == []

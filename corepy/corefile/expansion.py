@@ -146,8 +146,10 @@ class Importer:
 
     def _paths(self, name: str, token: Token) -> list[str]:
         """Return the paths that an import of files means."""
-        beside = token.source.name
-        pattern = files.absolute(name, beside)
+        try:
+            pattern = files.absolute(name, token.source.name)
+        except OSError as error:
+            raise _mistake(f"there is no current folder: {error.strerror}", token) from None
         if pattern not in self._found:
             self._found[pattern] = self._search(name, pattern, token)
         return self._found[pattern]

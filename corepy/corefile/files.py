@@ -40,7 +40,10 @@ def has_too_many_wildcards(path: str) -> bool:
 
 
 def absolute(path: str, beside: str) -> str:
-    """Return `path`, made absolute by the folder of the file `beside` if it is relative."""
+    """Return `path`, made absolute by the folder of the file `beside` if it is relative.
+
+    Raises `OSError` if the current folder does not exist any more.
+    """
     if path.startswith("/"):
         return path
     return clean(os.path.join(os.path.dirname(os.path.abspath(beside)), path))
