@@ -35,6 +35,7 @@ _OPCODE: Final = 0x78
 _ROOT: Final = b"\0"
 _STALE_ANSWER: Final = ede(EDE_STALE_ANSWER)
 _STALE_NXDOMAIN: Final = ede(EDE_STALE_NXDOMAIN_ANSWER)
+_OVERLOADED: Final = ede(EDE_OTHER, "too many queries wait for an upstream")
 _SECONDS_BETWEEN_WARNINGS: Final = 10.0
 _log = plugin_logger("cache")
 
@@ -184,7 +185,9 @@ class Cache(Handler):
                 self.budget.waiting,
                 self.budget.limit,
             )
-        return request.error(c.REFUSED, ede=(EDE_OTHER, "too many queries wait for an upstream"))
+        reply = request.error(c.REFUSED)
+        reply.options = _OVERLOADED
+        return reply
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
