@@ -64,7 +64,6 @@ class Forward(Handler):
         self._tcp_as_client = not settings.prefer_udp
         self._force_tcp = settings.force_tcp
         self._most = settings.max_concurrent or sys.maxsize
-        self._shared = metrics.SHARED.labels()
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return an upstream's reply; SERVFAIL if none can be had, REFUSED if too many wait."""
@@ -117,7 +116,7 @@ class Forward(Handler):
         if exchange is None:
             over_tcp = self._force_tcp or (self._tcp_as_client and request.proto != "udp")
             return pool.begin(question, body, over_tcp)
-        self._shared.value += 1
+        metrics.SHARED.value += 1
         return exchange
 
     def _reply(self, request: Request, exchange: Exchange) -> Reply:
@@ -143,7 +142,7 @@ class Forward(Handler):
         return self.settings.next_on_nodata and reply.rcode == NOERROR and not reply.ancount
 
     def _reject(self, request: Request) -> Reply:
-        metrics.MAX_CONCURRENT_REJECTS.labels().inc()
+        metrics.MAX_CONCURRENT_REJECTS.value += 1
         most = min(self._most, LIMIT.most)
         return request.error(REFUSED, f"concurrent queries exceeded maximum {most}")
 

@@ -38,11 +38,11 @@ CONN_CACHE_MISSES = metrics.counter(
 HEALTHCHECK_BROKEN = metrics.counter(
     "coredns_forward_healthcheck_broken_total",
     "Queries for which every upstream was unhealthy.",
-)
+).labels()
 MAX_CONCURRENT_REJECTS = metrics.counter(
     "coredns_forward_max_concurrent_rejects_total",
     "Queries refused because as many as allowed were in flight.",
-)
+).labels()
 DROPPED = metrics.counter(
     "corepy_forward_dropped_replies_total",
     "Messages from upstreams that answer no query in flight, by what is wrong with them.",
@@ -51,7 +51,7 @@ DROPPED = metrics.counter(
 SHARED = metrics.counter(
     "corepy_forward_shared_queries_total",
     "Queries answered by the exchange of an identical one in flight.",
-)
+).labels()
 HEDGED = metrics.counter(
     "corepy_forward_hedged_queries_total",
     "Second queries sent because an upstream was late.",

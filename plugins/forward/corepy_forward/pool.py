@@ -45,6 +45,7 @@ class Pool:
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0
         self._checks: dict[Upstream, HealthCheck] = {}
+        self._leaving: list[Upstream] = []
         self._probing = False
         self._preferred: list[Upstream] = []
         self._policy = make_policy(settings.policy)
@@ -53,7 +54,6 @@ class Pool:
         self._begun = self._hedges = 0
         self.budget = max(BUDGET, settings.read_timeout)
         self.least_budget = settings.read_timeout if settings.read_timeout > 2 else BUDGET_DOWN
-        self._shared = metrics.SHARED.labels()
         self.retarget(targets)
         self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)
 
@@ -65,11 +65,18 @@ class Pool:
         ]
         for gone in known.values():
             self._checks.pop(gone).stop()
-            self.loop.call_later(self.budget, gone.close)
+            self._leaving.append(gone)
+            self.loop.call_later(self.budget, self._let_go, gone)
         configured = self.settings.max_connect_attempts
         by_default = max(_LEAST_ATTEMPTS, 2 * len(self.upstreams))
         self.max_attempts = by_default if configured is None else configured or _UNLIMITED
         self._rate()
+
+    def _let_go(self, gone: Upstream) -> None:
+        """Close an upstream that is no longer used, now that nothing waits for it."""
+        if gone in self._leaving:
+            self._leaving.remove(gone)
+            gone.close()
 
     def _open(self, target: Target) -> Upstream:
         context = self.settings.tls_context if target.transport == "tls" else None
@@ -107,7 +114,7 @@ class Pool:
         if preferred:
             exchange.ask(preferred[0] if len(preferred) == 1 else self._policy(preferred), now)
             return exchange
-        metrics.HEALTHCHECK_BROKEN.labels().inc()
+        metrics.HEALTHCHECK_BROKEN.value += 1
         if self.settings.failfast:
             exchange.fail("no healthy upstream, and failfast_all_unhealthy_upstreams is set")
         else:
@@ -167,5 +174,5 @@ class Pool:
             exchange.fail("the server is stopping")
         for check in self._checks.values():
             check.stop()
-        for upstream in self.upstreams:
+        for upstream in (*self.upstreams, *self._leaving):
             upstream.close()

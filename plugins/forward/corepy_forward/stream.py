@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare_refusal
-from corepy_forward.udp import explain
+from corepy_forward.problems import explain
 
 if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
@@ -111,7 +111,7 @@ class Stream(asyncio.BufferedProtocol):
         """Ask again over another connection what has no reply yet."""
         self._transport = None
         self._pool.remove(self)
-        reason = "connection closed" if exc is None else explain_any(exc)
+        reason = "connection closed" if exc is None else explain(exc)
         waiting = list(self.pending.values())
         self.pending.clear()
         for attempt in waiting:
@@ -209,8 +209,8 @@ class StreamPool:
                 )
         except TimeoutError:
             stream.refused("cannot connect: no answer")
-        except OSError as error:
-            stream.refused(f"cannot connect: {explain_any(error)}")
+        except (OSError, ValueError) as error:
+            stream.refused(f"cannot connect: {explain(error)}")
         finally:
             stream.dialling = None
 
@@ -244,13 +244,3 @@ class StreamPool:
 
 def _load(stream: Stream) -> int:
     return len(stream.pending)
-
-
-def explain_any(error: Exception) -> str:
-    """Return what went wrong; certificate errors in full."""
-    message = getattr(error, "verify_message", None)
-    if message:
-        return f"certificate verify failed: {message}"
-    if isinstance(error, OSError) and not str(error).startswith("Multiple"):
-        return explain(error)
-    return str(error).lower()

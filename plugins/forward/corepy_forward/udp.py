@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare_refusal
+from corepy_forward.problems import explain
 
 if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
@@ -172,8 +173,3 @@ class UDPPool:
         self._active = None
         for each in list(self._open):
             self._close(each)
-
-
-def explain(error: OSError) -> str:
-    """Return what went wrong, in lower case without numbers."""
-    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from corepy.dns.constants import rcode_name
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
-from corepy_forward.udp import UDPPool, explain
+from corepy_forward.problems import explain
+from corepy_forward.udp import UDPPool
 from corepy_forward.watchlist import Watchlist
 
 if TYPE_CHECKING:

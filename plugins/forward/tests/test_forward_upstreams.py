@@ -1,0 +1,119 @@
+"""Where upstreams come from: files that change, host names, and not ourselves."""
+
+import os
+import socket
+import time
+
+import dnslib
+import pytest
+
+from corepy.plugin import StartupError
+from corepy.testing import Upstream, serve
+from corepy_forward import ownaddress, watch
+from corepy_forward.targets import Target
+
+
+def fixed(address):
+    def behave(query, _proto):
+        reply = query.reply()
+        if query.q.qtype == 1:
+            reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 IN A {address}"))
+        return reply
+
+    return behave
+
+
+def answer(server, name="example.org"):
+    return ".".join(str(byte) for byte in server.ask(name).rr[0].rdata.data)
+
+
+def wait_for(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def test_file_is_watched(tmp_path, monkeypatch):
+    """resolv.conf knows no ports, so the targets of the file are given the upstreams' here."""
+    monkeypatch.setattr(watch, "INTERVAL", 0.02)
+    ports = {}
+    path = tmp_path / "resolv.conf"
+
+    def read(file):
+        words = file.read_text().split()
+        return [Target("127.0.0.1", ports[name]) for name in words[1::2] if name in ports]
+
+    monkeypatch.setattr("corepy_forward.targets.read_resolv_conf", read)
+    monkeypatch.setattr(watch, "read_resolv_conf", read)
+    with Upstream(fixed("192.0.2.1")) as one, Upstream(fixed("192.0.2.2")) as two:
+        ports.update(one=one.address[1], two=two.address[1])
+        path.write_text("nameserver one")
+        with serve(f".:0 {{\nforward . {path}\n}}") as server:
+            assert answer(server) == "192.0.2.1"
+            replacement = tmp_path / "new"
+            replacement.write_text("nameserver two")
+            os.replace(replacement, path)
+            wait_for(lambda: answer(server) == "192.0.2.2")
+            path.write_text("# being written")
+            time.sleep(0.2)
+            assert answer(server) == "192.0.2.2"
+            path.unlink()
+            time.sleep(0.2)
+            assert answer(server) == "192.0.2.2"
+            path.write_text("nameserver one")
+            wait_for(lambda: answer(server) == "192.0.2.1")
+
+
+def test_host_names_are_looked_up_at_start():
+    with Upstream(fixed("192.0.2.1")) as upstream, Upstream(fixed("127.0.0.1")) as resolver:
+        target = f"dns.example:{upstream.address[1]}"
+        text = f".:0 {{\nforward . {target} {{\nresolver {resolver.to}\n}}\n}}"
+        with serve(text) as server:
+            assert answer(server) == "192.0.2.1"
+        assert [name for name, _ in resolver.queries] == ["dns.example. A", "dns.example. AAAA"]
+
+
+def test_host_name_nobody_knows():
+    with Upstream(lambda query, _: query.reply()) as resolver:
+        text = f".:0 {{\nforward . dns.example {{\nresolver {resolver.to}\n}}\n}}"
+        with pytest.raises(StartupError, match=r'failed to resolve "dns\.example"'), serve(text):
+            pass
+
+
+def test_source_address():
+    seen = []
+    with Upstream(fixed("192.0.2.1")) as upstream:
+        text = f".:0 {{\nforward . {upstream.to} {{\nsource_address 127.0.0.9\n}}\n}}"
+        with serve(text) as server:
+            assert answer(server) == "192.0.2.1"
+            handlers = server.server.generation.plugins.get_plugins()
+            pool = next(p for p in handlers if getattr(p, "name", "") == "forward").pool
+            (udp,) = pool.upstreams[0]._udp._open
+            seen.append(udp.sock.getsockname()[0])
+    assert seen == ["127.0.0.9"]
+
+
+@pytest.mark.parametrize("to", ["127.0.0.1", "127.0.0.5"])
+def test_own_address_is_refused(to):
+    port = free_port()
+    with (
+        pytest.raises(StartupError, match=f"{to}:{port} is an address that this server listens on"),
+        serve(f".:{port} {{\nforward . {to}:{port}\n}}"),
+    ):
+        pass
+
+
+def test_foreign_addresses_are_not_own():
+    listening = ["dns://:53", "dns://[::1]:54", "dns://127.0.0.1:55"]
+    for host, port in (("192.0.2.1", 53), ("127.0.0.1", 54), ("127.0.0.2", 55), ("::1", 55)):
+        assert ownaddress.own_among([Target(host, port)], listening) is None
+    for host, port in (("127.0.0.1", 53), ("::1", 54), ("127.0.0.1", 55)):
+        assert ownaddress.own_among([Target(host, port)], listening) is not None
+    assert ownaddress.own_among([Target("127.0.0.1", 53, "tls")], listening) is None
