@@ -15,8 +15,7 @@ from corepy_cache.settings import MIN_CAPACITY, Bounds, Settings, Stale
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy.corefile import CorefileError, Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, CorefileError, Token
 
 _HOUR = 3600
 _LONGEST_FAILURE = 5 * 60 * values.NANOSECONDS  # RFC 2308 section 7.1
