@@ -66,11 +66,16 @@ def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
 def open_udp(address: Address) -> socket.socket:
     """Open and bind a UDP socket. Raises `BindError`."""
     sock = _open(address, socket.SOCK_DGRAM)
+    prepare_udp(sock, wildcard=not address.host)
+    return sock
+
+
+def prepare_udp(sock: socket.socket, *, wildcard: bool) -> None:
+    """Give a UDP socket, ours or inherited, the options that listening takes."""
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, UDP_BUFFER)
-    if not address.host:
+    if wildcard:
         ask_packet_info(sock)
-    return sock
 
 
 def open_tcp(address: Address) -> socket.socket:

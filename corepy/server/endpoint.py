@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy.net.sockets import Address, open_pair
+from corepy.net.sockets import Address, open_pair, open_tcp, open_udp, prepare_udp
 from corepy.server.tcp import TCPListener
 from corepy.server.udp import UDPListener
 
 if TYPE_CHECKING:
+    import socket
+
     from corepy.net.datagrams import Datagrams
+    from corepy.net.inherited import Sockets
     from corepy.net.memory import Arena
     from corepy.plugin import BlockConfig
     from corepy.server.query import Query
@@ -36,10 +39,19 @@ class Listen(NamedTuple):
 class Endpoint:
     """The open sockets of one `Listen`."""
 
-    def __init__(self, listen: Listen, batch: Datagrams, arena: Arena) -> None:
-        """Open the sockets; raises `corepy.net.sockets.BindError`."""
-        udp, tcp = open_pair(Address(listen.host, listen.port))
+    def __init__(
+        self, listen: Listen, batch: Datagrams, arena: Arena, inherited: Sockets | None = None
+    ) -> None:
+        """Take the sockets from `inherited`, or open them; raises
+        `corepy.net.sockets.BindError`.
+        """
+        udp, tcp = _sockets(Address(listen.host, listen.port), inherited or {})
         self.listen = listen
+        self.sockets = (udp, tcp)
+        self.kept = False
+        """Whether somebody else keeps the sockets open, for a process that goes on after this
+        one.
+        """
         self.port: int = udp.getsockname()[1]
         self.label = listen.label(self.port)
         self.udp = UDPListener(udp, batch, arena, self.label, wildcard=not listen.host)
@@ -65,14 +77,25 @@ class Endpoint:
 
     def stop(self) -> None:
         """Take no new work; what was accepted goes on."""
-        self.udp.stop()
-        self.tcp.stop()
+        self.udp.stop(leave_queue=self.kept)
+        self.tcp.stop(leave_queue=self.kept)
 
     def close(self) -> None:
         """Close the sockets."""
         self.udp.runner.cancel()
         self.udp.close()
         self.tcp.close()
+
+
+def _sockets(address: Address, inherited: Sockets) -> tuple[socket.socket, socket.socket]:
+    """Return the UDP and the TCP socket; what is taken from `inherited` is removed there."""
+    udp = inherited.pop(("udp", address), None)
+    tcp = inherited.pop(("tcp", address), None)
+    if udp is None and tcp is None:
+        return open_pair(address)
+    if udp is not None:
+        prepare_udp(udp, wildcard=not address.host)
+    return udp or open_udp(address), tcp or open_tcp(address)
 
 
 async def drained(queries: set[Query], leaving: list[Endpoint], timeout: float) -> int:

@@ -13,15 +13,18 @@ import gc
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy import corefile
+from corepy.net.inherited import Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
+from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
 
 if TYPE_CHECKING:
@@ -80,8 +83,9 @@ def run(options: Options, announce: str) -> int:
 
 
 async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
-    server = Server(lambda reason: reload(server, loader, reason))
-    stopping = _obey_signals(server, loader)
+    manager = Manager()
+    server = Server(lambda reason: reload(server, loader, reason, manager), take(), manager)
+    stopping = _obey_signals(server, loader, manager)
     try:
         await server.run(generation)
     except StartupError as error:
@@ -92,9 +96,21 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
             sys.stdout.flush()
             log_packet_cache(generation, server)
         tame_garbage_collector()
+        manager.tell("READY=1")
+        watchdog = asyncio.create_task(_watchdog(server, manager))
         await stopping.wait()
+        manager.tell("STOPPING=1")
+        watchdog.cancel()
         await server.stop()
     return EXIT_OK
+
+
+async def _watchdog(server: Server, manager: Manager) -> None:
+    """Tell the manager that we answer, as often as it wants to hear it."""
+    while manager.watchdog:
+        if not await unanswered(server.endpoints.values(), manager.watchdog / 4):
+            manager.tell("WATCHDOG=1")
+        await asyncio.sleep(manager.watchdog / 4)
 
 
 def _refuse(message: str) -> int:
@@ -107,7 +123,7 @@ def unreadable(error: OSError) -> str:
     return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}"
 
 
-def _obey_signals(server: Server, loader: Loader) -> asyncio.Event:
+def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.Event:
     """Install the signal handlers; the event is set when one says stop."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     tasks: set[asyncio.Task[bool]] = set()
@@ -120,7 +136,7 @@ def _obey_signals(server: Server, loader: Loader) -> asyncio.Event:
         stopping.set()
 
     def restart() -> None:
-        task = loop.create_task(reload(server, loader, "SIGUSR1"))
+        task = loop.create_task(reload(server, loader, "SIGUSR1", manager))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -132,13 +148,14 @@ def _obey_signals(server: Server, loader: Loader) -> asyncio.Event:
     return stopping
 
 
-async def reload(server: Server, loader: Loader, reason: str) -> bool:
+async def reload(server: Server, loader: Loader, reason: str, manager: Manager) -> bool:
     """Load the Corefile anew and let it take over; on any failure say why and keep what runs.
 
     Returns whether it took over.
     """
     log = server_logger()
     log.info("%s: Reloading", reason)
+    manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     try:
         generation = loader.load()
         await server.run(generation)
@@ -154,6 +171,8 @@ async def reload(server: Server, loader: Loader, reason: str) -> bool:
         tame_garbage_collector()
         log.info("Reloading complete")
         return True
+    finally:
+        manager.tell("READY=1")
     return False
 
 

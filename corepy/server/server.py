@@ -6,16 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from corepy.net.datagrams import open_batch
+from corepy.net.inherited import Manager
 from corepy.net.memory import Arena
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.endpoint import Endpoint, drained
 from corepy.server.packet_cache import MEMORY
+from corepy.server.selfcheck import unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from corepy.net.inherited import Sockets
     from corepy.server.endpoint import Listen
     from corepy.server.generation import Generation
     from corepy.server.query import Query
@@ -25,12 +28,26 @@ DRAIN_TIMEOUT = 5.0
 graceTimeout).
 """
 
+SELF_CHECK_TIMEOUT = 10.0
+"""Seconds within which a new generation must have answered its own questions."""
+
 
 class Server:
     """Runs one generation at a time; lives in one event loop."""
 
-    def __init__(self, reload: Callable[[str], Awaitable[bool]] | None = None) -> None:
-        """`reload` is what plugins call to have the Corefile loaded anew."""
+    def __init__(
+        self,
+        reload: Callable[[str], Awaitable[bool]] | None = None,
+        inherited: Sockets | None = None,
+        manager: Manager | None = None,
+    ) -> None:
+        """`reload` is what plugins call to have the Corefile loaded anew.
+
+        Sockets that were `inherited` are used where they fit; `manager` keeps those in use for the
+        next process.
+        """
+        self._inherited = inherited if inherited is not None else {}
+        self._manager = manager or Manager({})
         self._reload = reload or _no_reload
         self.generation: Generation | None = None
         self.endpoints: dict[Listen, Endpoint] = {}
@@ -54,12 +71,15 @@ class Server:
                 self._open(generation)
                 in_flight = self._waiting()
                 self._route(generation)
-                context.addresses = [self.endpoints[listen].label for listen in generation.routers]
+                mine = [self.endpoints[listen] for listen in generation.routers]
+                context.addresses = [endpoint.label for endpoint in mine]
+                await self._prove(mine)
                 await generation.start_hooks("serving", context)
             except (StartupError, BindError) as error:
                 await self._undo(generation, old, before)
                 raise StartupError(str(error)) from error
             self.generation = generation
+            self._hand_over()
             if old is not None:
                 await self._retire(old, in_flight, final=False)
 
@@ -70,10 +90,21 @@ class Server:
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
 
+    def _hand_over(self) -> None:
+        """Let the manager keep the sockets in use, and close inherited ones that nobody wanted."""
+        for sock in self._inherited.values():
+            self._manager.release([sock])
+            sock.close()
+        self._inherited.clear()
+        for endpoint in self.endpoints.values():
+            if not endpoint.kept and self._manager.keeps_sockets:
+                self._manager.keep(endpoint.sockets)
+                endpoint.kept = True
+
     def _open(self, generation: Generation) -> None:
         for listen in generation.routers:
             if listen not in self.endpoints:
-                self.endpoints[listen] = Endpoint(listen, self._batch, self._arena)
+                self.endpoints[listen] = Endpoint(listen, self._batch, self._arena, self._inherited)
 
     def _route(self, generation: Generation) -> None:
         """Let `generation` answer: first, at once, where sockets are in use already, then at the
@@ -84,6 +115,15 @@ class Server:
             self.endpoints[listen].swap(generation.routers[listen], generation.settings[listen])
         for listen in mine:
             self.endpoints[listen].start()
+
+    async def _prove(self, endpoints: list[Endpoint]) -> None:
+        """Go on only if queries are answered: plugins may now send the node's traffic here."""
+        silent = await unanswered(endpoints, SELF_CHECK_TIMEOUT)
+        if silent:
+            raise StartupError(
+                f"no answer from ourselves at {', '.join(silent)}: something (a firewall, another"
+                f" program) keeps queries away"
+            )
 
     async def _undo(
         self, generation: Generation, old: Generation | None, before: dict[Listen, Endpoint]
@@ -109,6 +149,9 @@ class Server:
         wanted = {} if final or self.generation is None else self.generation.routers
         leaving = [endpoint for listen, endpoint in self.endpoints.items() if listen not in wanted]
         for endpoint in leaving:
+            if endpoint.kept and not final:
+                self._manager.release(endpoint.sockets)
+                endpoint.kept = False
             endpoint.stop()
             in_flight |= endpoint.waiting()
         left = await drained(in_flight, leaving, DRAIN_TIMEOUT)

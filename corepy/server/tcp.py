@@ -112,13 +112,16 @@ class TCPListener:
         """The server's name in logs and metrics."""
         return self.answers.label
 
-    def stop(self) -> None:
-        """Accept what waits and no more; end connections that have nothing in flight."""
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Accept what waits and no more; end connections that have nothing in flight.
+
+        With `leave_queue` what waits is left to the process that goes on with the socket.
+        """
         if self.draining:
             return
         self.draining = True
         self._loop.remove_reader(self.sock)
-        while self._accept() == ACCEPT_BATCH:
+        while not leave_queue and self._accept() == ACCEPT_BATCH:
             pass
         self.sock.close()
         for connection in list(self.connections):

@@ -147,10 +147,15 @@ class UDPListener:
         if lost:
             self._unsent.inc(lost)
 
-    def stop(self) -> None:
-        """Take no new queries, and answer those that lie in the socket's queue."""
-        leave_group(self.sock)
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Take no new queries, and answer those that lie in the socket's queue.
+
+        With `leave_queue` they stay there, for the process that goes on with the socket.
+        """
         self._loop.remove_reader(self.sock)
+        if leave_queue:
+            return
+        leave_group(self.sock)
         while self._serve_batch():
             pass
 

@@ -1,0 +1,123 @@
+"""Listening sockets that this process was started with, and a manager that keeps them for the next
+one.
+
+The protocols are systemd's (sd_listen_fds(3), sd_notify(3), and its file descriptor store), so the
+same process runs under systemd and under `corepy -supervise`: LISTEN_FDS, LISTEN_PID and
+LISTEN_FDNAMES say what is inherited, NOTIFY_SOCKET where to tell how we are and to hand new sockets
+over, WATCHDOG_USEC how often to say that we are alive.
+
+A socket that the manager keeps must not be shut down when this process stops: the next one goes on
+with its queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+from corepy.net.sockets import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+
+FIRST_FD: Final = 3
+_NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
+
+Sockets = dict[tuple[str, Address], socket.socket]
+"""Listening sockets by protocol ("udp" or "tcp") and address; the wildcard address is ""."""
+
+
+def take(environment: MutableMapping[str, str] | None = None) -> Sockets:
+    """Return the listening IP sockets that were inherited, and forget that there were any.
+
+    Others are closed. Empty when nothing was passed, or not to this process (LISTEN_PID).
+    """
+    env = os.environ if environment is None else environment
+    count, pid = env.pop("LISTEN_FDS", ""), env.pop("LISTEN_PID", "")
+    env.pop("LISTEN_FDNAMES", None)
+    if not count.isdigit() or pid != str(os.getpid()):
+        return {}
+    found: Sockets = {}
+    for fd in range(FIRST_FD, FIRST_FD + int(count)):
+        with contextlib.suppress(OSError):
+            os.set_inheritable(fd, False)
+            _adopt(socket.socket(fileno=fd), found)
+    return found
+
+
+def _adopt(sock: socket.socket, found: Sockets) -> None:
+    protocol = _NAMES.get(sock.type)
+    if protocol is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        sock.close()
+        return
+    sock.setblocking(False)
+    key = protocol, address_of(sock)
+    if key in found:
+        sock.close()
+    else:
+        found[key] = sock
+
+
+def address_of(sock: socket.socket) -> Address:
+    """Return where a socket listens; all of a machine's addresses are "" as in `Address`."""
+    host, port, *scope = sock.getsockname()
+    if scope and scope[1] and "%" not in host:
+        host = f"{host}%{socket.if_indextoname(scope[1])}"
+    return Address("" if host in ("::", "0.0.0.0") else host, port)
+
+
+class Manager:
+    """Whoever started this process and wants to hear from it; says nothing if nobody does."""
+
+    def __init__(self, environment: MutableMapping[str, str] | None = None) -> None:
+        """Take NOTIFY_SOCKET and WATCHDOG_USEC out of the environment, so that children do not see
+        them.
+        """
+        env = os.environ if environment is None else environment
+        self._path = env.pop("NOTIFY_SOCKET", "")
+        interval, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
+        mine = not pid or pid == str(os.getpid())
+        self.watchdog = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
+        """Seconds within which the manager wants to hear that we are alive; 0 if it does not."""
+
+    @property
+    def keeps_sockets(self) -> bool:
+        """Whether sockets can be handed over."""
+        return bool(self._path)
+
+    def tell(self, *states: str) -> None:
+        """Send states such as "READY=1" or "WATCHDOG=1"."""
+        self._send("\n".join(states), [])
+
+    def keep(self, socks: Iterable[socket.socket]) -> None:
+        """Hand sockets over, to be passed to the next process."""
+        for sock in socks:
+            self._send(f"FDSTORE=1\nFDNAME={name_of(sock)}", [sock.fileno()])
+
+    def release(self, socks: Iterable[socket.socket]) -> None:
+        """Say that sockets need not be kept any longer."""
+        for sock in socks:
+            self._send(f"FDSTOREREMOVE=1\nFDNAME={name_of(sock)}", [])
+
+    def _send(self, message: str, fds: list[int]) -> None:
+        if not self._path:
+            return
+        path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+        ):
+            sender.connect(path)
+            if fds:
+                socket.send_fds(sender, [message.encode()], fds)
+            else:
+                sender.send(message.encode())
+
+
+def name_of(sock: socket.socket) -> str:
+    """Return the name under which a manager keeps a socket; colons are not allowed in it."""
+    address = address_of(sock)
+    host = address.host.replace(":", "_") or "any"
+    return f"{_NAMES[sock.type]}-{host}-{address.port}"
