@@ -34,6 +34,11 @@ BUDGET = 4.0
 BUDGET_DOWN = 1.9
 """The same while health checks find no upstream well."""
 
+RESEND = 0.8
+"""Seconds after which a query is sent once more to an upstream that has it already: a datagram may
+be lost, but more likely the answer takes its time, and asking twice costs the upstream twice.
+"""
+
 _TC = 0x02
 _MAX_NOTES = 8
 
@@ -172,11 +177,18 @@ class Exchange:
             self._end()
 
     def late(self, attempt: Attempt) -> None:
-        """Ask a second upstream as well."""
-        if not self.done and self._pool.may_hedge():
-            now = time.monotonic()
-            if self._retry(now):
-                metrics.HEDGED.labels(attempt.upstream.address).inc()
+        """Ask another upstream as well; without one, the same again, if queries can be lost."""
+        if self.done:
+            return
+        pool = self._pool
+        if any(upstream not in self._tried for upstream in pool.upstreams):
+            self._hedge(attempt)
+        elif attempt.proto == "udp":
+            pool.loop.call_at(attempt.sent + RESEND, self._hedge, attempt)
+
+    def _hedge(self, attempt: Attempt) -> None:
+        if not self.done and self._pool.may_hedge() and self._retry(time.monotonic()):
+            metrics.HEDGED.labels(attempt.upstream.address).inc()
 
     def _retry(self, now: float, *, new_only: bool = False) -> bool:
         """Start another attempt, unless there were enough."""

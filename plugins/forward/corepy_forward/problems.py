@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 def explain(error: Exception) -> str:
     """Return the problem in lower case without numbers; of a certificate, what is wrong with it."""
     message = getattr(error, "verify_message", None)
     if message:
         return f"certificate verify failed: {message}"
-    strerror = getattr(error, "strerror", None)
-    return (strerror or str(error) or type(error).__name__).lower()
+    number = getattr(error, "errno", None)
+    if number in errno.errorcode and not hasattr(error, "reason"):  # errors of TLS have a reason
+        return os.strerror(number).lower()  # asyncio has words of its own
+    return (str(error) or type(error).__name__).lower()

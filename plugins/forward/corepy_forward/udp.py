@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 USES = 32
 """Queries that one socket takes."""
 
+CROWDED = 128
+"""Open sockets above which each takes `CROWDED_USES`: while an upstream is silent they all wait."""
+
+CROWDED_USES = 1024
+
 RECEIVE_SIZE = 4096
 """Bytes of a reply that are read; a longer one is cut, found malformed and asked again over TCP."""
 
@@ -101,7 +106,9 @@ class UDPPool:
     def send(self, attempt: Attempt) -> None:
         """Send the attempt's query; raises OSError."""
         current = self._active
-        if current is None or current.uses >= USES:
+        if current is None or (
+            current.uses >= USES and (len(self._open) < CROWDED or current.uses >= CROWDED_USES)
+        ):
             current = self._replace()
             self._misses.value += 1
         else:
