@@ -89,7 +89,7 @@ class Cache(Handler):
             return await self._pass_by(request)
         meters = self._meters.get(request.server) or self.meters(request.server, request.view)
         meters.requests.value += 1
-        now = request.received
+        now = request.received or self.keeper.clock()
         key = key_of(request)
         entry = self.keeper.find(key, now, meters)
         if entry is None:

@@ -167,9 +167,11 @@ class Keeper:
             entry.options = _failure_options(reply)
         self._replace(entry, verdict)
         store = self.denial if denial else self.success
-        evicted = store.put(entry)
-        counter = meters.denial_evictions if denial else meters.success_evictions
-        counter.value += evicted
+        store.put(entry)
+        if store.evicted:
+            counter = meters.denial_evictions if denial else meters.success_evictions
+            counter.value += store.evicted
+            store.evicted = 0
         meters.success_entries.value = len(self.success.entries)
         meters.denial_entries.value = len(self.denial.entries)
         MEMORY.value = self.budget.used

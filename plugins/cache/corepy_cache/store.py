@@ -45,7 +45,7 @@ class Store:
         self.capacity = capacity
         self.bytes = 0
         self.evicted = 0
-        """How many had to go, since the store was made."""
+        """How many had to go, whoever needed the room; who counts them sets it to 0."""
         self._budget = budget
         self.entries: dict[bytes, Entry] = {}
         self._queue: deque[bytes] = deque()
@@ -58,10 +58,9 @@ class Store:
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self.entries.values()))
 
-    def put(self, entry: Entry) -> int:
-        """Keep `entry`, in place of one with the same key; return how many were evicted for it."""
+    def put(self, entry: Entry) -> None:
+        """Keep `entry`, in place of one with the same key; others may be evicted for it."""
         entries, budget = self.entries, self._budget
-        evicted = self.evicted
         size = entry.size
         old = entries.get(entry.key)
         if old is not None:
@@ -77,7 +76,6 @@ class Store:
         budget.used += size
         if budget.used > budget.limit:
             budget.make_room()
-        return self.evicted - evicted
 
     def remove(self, key: bytes) -> bool:
         """Forget an entry; tell whether it was there."""

@@ -619,6 +619,24 @@ def test_metrics():
     assert value("evictions_total", "success") == 0
 
 
+def test_evictions_are_counted():
+    bench = Bench("cache evict.org {\nsuccess 1024\n}")
+    for number in range(1100):
+        bench.ask(f"n{number}.evict.org")
+    assert bench.kept == (1024, 0)
+    assert bench.cache.meters("dns://:53").success_evictions.value == 76
+
+
+def test_a_request_that_knows_no_time_is_of_now():
+    bench = Bench()
+    bench.ask()
+    bench.now += 100
+    request = make_request("www.example.org")
+    assert request.received == 0
+    assert ttls(asyncio.run(bench.top.serve_dns(request))) == [60]
+    assert bench.asked == 2
+
+
 def test_hooks_give_everything_back():
     bench = Bench("cache {\nmemory 2MiB\nserve_stale\n}")
     bench.cache.before_listen(None)

@@ -13,6 +13,7 @@ import pytest
 from corepy.dns import Reply
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
+from corepy_cache import refresh
 from corepy_cache.handler import Cache
 from corepy_cache.memory import Budget
 from corepy_cache.setup import setup
@@ -331,3 +332,42 @@ def test_prefer_positive_keeps_the_last_good_answer():
         return seen(await bench.ask()), len(bench.cache.keeper.success)
 
     assert asyncio.run(run()) == (("new", 50), 1)
+
+
+@pytest.mark.parametrize("mode", ["immediate", "verify 0"])
+def test_the_number_of_attempts_is_bounded(mode, monkeypatch):
+    async def run():
+        bench = Bench(f"serve_stale 1h {mode} 30s")
+        await bench.ask()
+        await bench.ask(do=True)
+        bench.now += 100
+        monkeypatch.setattr(refresh, "MOST", 1)
+        bench.gate.clear()
+        first = asyncio.create_task(bench.ask())
+        await asyncio.sleep(0.01)
+        second = await bench.ask(do=True)
+        bench.gate.set()
+        await first
+        await bench.settle()
+        return seen(second), len(bench.below.requests)
+
+    assert asyncio.run(run()) == (("old", 30), 3)
+
+
+def test_who_verifies_learns_what_was_found_out_on_the_way():
+    async def run():
+        bench = Bench("serve_stale 1h verify")
+        await bench.ask()
+        bench.now += 100
+
+        def tell(request):
+            request.metadata["forward/upstream"] = "192.0.2.53:53"
+            return UPSTREAM["NOERROR"](request)
+
+        bench.upstream = tell
+        request = make_request("www.example.org")
+        request.received = bench.now
+        await bench.top.serve_dns(request)
+        return request.metadata
+
+    assert asyncio.run(run()) == {"forward/upstream": "192.0.2.53:53"}
