@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.plugins:
         return _list_plugins()
     options = Options(conf=flags.conf, port=flags.port, quiet=flags.quiet, pidfile=flags.pidfile)
-    return _check(options, as_json=flags.json) if flags.check else _serve(options)
+    if flags.check:
+        return _check(options, as_json=flags.json)
+    return _supervise(flags) if flags.supervise else _serve(options)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,6 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     flag("version", action="store_true", help="show the version and quit")
     flag("quiet", action="store_true", help="print no banner on start")
     flag("pidfile", metavar="FILE", help="keep the process ID in FILE while running")
+    flag(
+        "supervise", action="store_true", help="keep a worker serving: restart, upgrade, fall back"
+    )
+    flag(
+        "fallback",
+        type=_fallback,
+        metavar="ADDRESS",
+        help="with -supervise: relay to this name server while no worker can be started",
+    )
     flag("check", action="store_true", help="check the Corefile, open no socket, and quit")
     flag("json", action="store_true", help="with -check: print the result as JSON")
     flag("h", "help", action="help", help="show this text and quit")
@@ -90,6 +101,15 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _fallback(text: str) -> tuple[str, int]:
+    from corepy.supervise.relay import parse_address
+
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS or ADDRESS:PORT") from error
+
+
 def version_text() -> str:
     """Return what -version prints: name and version, then platform and interpreter."""
     import platform
@@ -112,6 +132,19 @@ def _serve(options: Options) -> int:
     from corepy.server.process import run
 
     return run(options, version_text())
+
+
+def _supervise(flags: argparse.Namespace) -> int:
+    from corepy.supervise.supervisor import Supervisor
+
+    if flags.conf == "stdin":
+        sys.stderr.write("corepy: -supervise needs a file, since each worker reads it: not stdin\n")
+        return EXIT_USAGE
+    worker = ["-p", str(flags.port)]
+    worker += ["-conf", flags.conf] if flags.conf is not None else []
+    worker += ["-pidfile", flags.pidfile] if flags.pidfile is not None else []
+    worker += ["-quiet"] if flags.quiet else []
+    return Supervisor(worker, flags.fallback).run()
 
 
 def _check(options: Options, *, as_json: bool) -> int:

@@ -1,0 +1,114 @@
+"""Asking the worker, as a client would, whether it still answers.
+
+The question is a message of opcode STATUS, which the listener itself answers (see
+`corepy.server.selfcheck`). A flood can crowd out one transport's probes, and killing a busy worker
+would make it worse: so a worker is given up quickly only when neither UDP nor TCP is answered
+anywhere, and slowly when one of them stays silent.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+INTERVAL = 0.5
+"""Seconds between two rounds of questions."""
+
+SILENT_AFTER = 1.5
+"""Seconds without any answer after which the worker is taken for dead."""
+
+PARTLY_SILENT_AFTER = 10.0
+"""Seconds without an answer over one of the transports, likewise."""
+
+_STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
+
+
+class Probe:
+    """Questions to the listening sockets, and when each was answered last."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._open: dict[socket.socket, tuple[str, bytes]] = {}
+        self._answered: dict[str, float] = {}
+
+    def reset(self, names: Iterable[str]) -> None:
+        """Begin anew, with a worker that is known to answer at the sockets `names`."""
+        now = time.monotonic()
+        self._forget_open()
+        self._answered = dict.fromkeys(names, now)
+
+    def stop(self) -> None:
+        """Expect no answers any more."""
+        self._forget_open()
+        self._answered.clear()
+
+    def ask(self, sockets: dict[str, socket.socket]) -> None:
+        """Send one question to each listening socket; those of the last round are given up."""
+        self._forget_open()
+        for name, listening in sockets.items():
+            if name not in self._answered:
+                self._answered[name] = time.monotonic()
+            self._ask_one(name, listening)
+
+    def _ask_one(self, name: str, listening: socket.socket) -> None:
+        kind = listening.type
+        sock = socket.socket(listening.family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._open[sock] = (name, os.urandom(2) + _STATUS)
+        try:
+            sock.connect(reachable(listening))
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close(sock)
+            return
+        self._selector.register(sock, selectors.EVENT_WRITE, self._on_event)
+
+    def _on_event(self, sock: socket.socket, events: int) -> None:
+        name, question = self._open[sock]
+        try:
+            if events & selectors.EVENT_WRITE:
+                framed = sock.type == socket.SOCK_STREAM
+                sock.send(len(question).to_bytes(2, "big") + question if framed else question)
+                self._selector.modify(sock, selectors.EVENT_READ, self._on_event)
+            elif question[:2] in sock.recv(512)[:4]:
+                self._answered[name] = time.monotonic()
+                self._close(sock)
+            else:
+                self._close(sock)
+        except OSError:
+            self._close(sock)
+
+    def verdict(self) -> str | None:
+        """Return what is wrong with the worker, None if it answers."""
+        if not self._answered:
+            return None
+        now = time.monotonic()
+        if now - max(self._answered.values()) > SILENT_AFTER:
+            return f"no answer at all for {SILENT_AFTER:g} s"
+        for name, when in self._answered.items():
+            if now - when > PARTLY_SILENT_AFTER:
+                return f"no answer at {name} for {PARTLY_SILENT_AFTER:g} s"
+        return None
+
+    def _forget_open(self) -> None:
+        for sock in list(self._open):
+            self._close(sock)
+
+    def _close(self, sock: socket.socket) -> None:
+        if self._open.pop(sock, None) is not None:
+            if sock in self._selector.get_map():
+                self._selector.unregister(sock)
+            sock.close()
+
+
+def reachable(listening: socket.socket) -> tuple[str | int, ...]:
+    """Return where to reach a listening socket from this machine."""
+    name: tuple[str | int, ...] = listening.getsockname()
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(name[0]))
+    return (loopback, *name[1:]) if loopback else name

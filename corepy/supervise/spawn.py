@@ -1,0 +1,74 @@
+"""Starting a worker: its environment, the sockets it inherits, the privileges it keeps.
+
+Of root's capabilities a worker keeps those that serving DNS on a node takes:
+
+* CAP_NET_BIND_SERVICE: a reload may want a new port below 1024;
+* CAP_NET_ADMIN and CAP_NET_RAW: *nodecache* sets up the interface and the rules (iptables' legacy
+  interface is a raw socket).
+
+The others leave the bounding set before the worker starts, so neither it nor anything it starts can
+have them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+KEPT_CAPABILITIES = {10: "CAP_NET_BIND_SERVICE", 12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
+WATCHDOG_USEC = 1_000_000
+_PR_CAPBSET_DROP = 24
+_LAST_CAPABILITY = 63
+_FIRST_FD = 3
+_SPARE_FD = 512
+
+
+def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str) -> int:
+    """Start `corepy` with `flags`, `sockets` to inherit and `notify` to report to; return its
+    ID.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        _become_worker(flags, sockets, notify)
+    finally:
+        os._exit(127)
+
+
+def _become_worker(
+    flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str
+) -> NoReturn:
+    environment = {
+        **os.environ,
+        "NOTIFY_SOCKET": notify,
+        "WATCHDOG_USEC": str(WATCHDOG_USEC),
+        "LISTEN_FDS": str(len(sockets)),
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDNAMES": ":".join(sockets),
+    }
+    # First out of the way of each other's final places, then into them.
+    spare = [
+        fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, _SPARE_FD) for sock in sockets.values()
+    ]
+    for place, fd in enumerate(spare, _FIRST_FD):
+        os.dup2(fd, place, inheritable=True)
+    _restrict()
+    command = [sys.executable, "-m", "corepy", *flags]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - ourselves, without a shell
+
+
+def _restrict() -> None:
+    libc = ctypes.CDLL(None)
+    for capability in range(_LAST_CAPABILITY + 1):
+        if capability not in KEPT_CAPABILITIES:
+            with contextlib.suppress(OSError):
+                libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)

@@ -1,0 +1,81 @@
+"""The sockets that are kept, and the worker's notifications that bring them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FDS = 64
+_CREDENTIALS = struct.Struct("=iii")
+
+
+class Notification(NamedTuple):
+    """What a process has told: its ID, and fields such as {"READY": "1"}."""
+
+    pid: int
+    fields: dict[str, str]
+
+
+class Store:
+    """Listening sockets by name, in the order they came."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[str, socket.socket] = {}
+        self.inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self.inbox.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.inbox.setblocking(False)
+        self.path = f"@corepy-{os.getpid()}-{os.urandom(8).hex()}"
+        """NOTIFY_SOCKET for the worker: an abstract socket."""
+        self.inbox.bind("\0" + self.path[1:])
+
+    def receive(self) -> Iterator[Notification]:
+        """Take what has been told; sockets that came along are stored."""
+        while True:
+            try:
+                data, control, _, _ = self.inbox.recvmsg(
+                    4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(MAX_FDS * 4)
+                )
+            except (BlockingIOError, InterruptedError):
+                return
+            pid, fds = _read_control(control)
+            lines = data.decode("utf-8", "replace").split("\n")
+            fields = dict(line.split("=", 1) for line in lines if "=" in line)
+            yield Notification(pid, self._stored(fields, fds))
+
+    def _stored(self, fields: dict[str, str], fds: list[int]) -> dict[str, str]:
+        name = fields.get("FDNAME", "")
+        if fields.get("FDSTOREREMOVE") == "1":
+            self.remove(name)
+        elif fields.get("FDSTORE") == "1" and fds and len(self.sockets) < MAX_FDS:
+            self.remove(name)
+            self.sockets[name] = socket.socket(fileno=fds.pop(0))
+        for fd in fds:
+            os.close(fd)
+        return fields
+
+    def remove(self, name: str) -> None:
+        """Close a socket that is kept no longer."""
+        old = self.sockets.pop(name, None)
+        if old is not None:
+            old.close()
+
+
+def _read_control(control: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
+    pid, fds = 0, list[int]()
+    for level, kind, data in control:
+        if level != socket.SOL_SOCKET:
+            continue
+        if kind == socket.SCM_CREDENTIALS:
+            pid = _CREDENTIALS.unpack(data[:12])[0]
+        elif kind == socket.SCM_RIGHTS:
+            fds += struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4])
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.set_inheritable(fd, False)
+    return pid, fds

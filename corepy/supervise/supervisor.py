@@ -1,0 +1,261 @@
+"""The supervisor's loop: workers come and go, the sockets stay."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from corepy.supervise.probe import INTERVAL, Probe
+from corepy.supervise.relay import Relay
+from corepy.supervise.spawn import spawn
+from corepy.supervise.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a worker is started again, by how many have failed in a row; the last one
+repeats.
+"""
+
+STABLE_AFTER = 10.0
+"""Seconds of service after which a failure is the first one again."""
+
+RELAY_AFTER = 3
+"""Failures in a row after which the fallback answers."""
+
+READY_TIMEOUT = 30.0
+STOP_TIMEOUT = 15.0
+EXIT_FAILURE = 1
+
+
+class Worker:
+    """A child process."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.started = time.monotonic()
+        """When it was started, began to serve, or was told to go: what it does now."""
+        self.ready = False
+        self.stopping = False
+
+
+class Supervisor:
+    """See the package. `run` returns the exit code of the command."""
+
+    def __init__(self, flags: Sequence[str], fallback: tuple[str, int] | None) -> None:
+        """Run workers with the command line `flags`; relay to `fallback` when none can be
+        started.
+        """
+        self._flags = list(flags)
+        self._selector = selectors.DefaultSelector()
+        self._store = Store()
+        self._probe = Probe(self._selector)
+        self._relay = Relay(self._selector, fallback) if fallback else None
+        self._current: Worker | None = None
+        self._next: Worker | None = None
+        self._leaving: dict[int, Worker] = {}
+        self._failures = 0
+        self._start_at: float | None = 0.0
+        self._was_ready = False
+        self._stop_deadline = 0.0
+        self._exit_code: int | None = None
+
+    def run(self) -> int:
+        """Keep workers running until told to stop."""
+        self._listen_to_signals()
+        self._selector.register(
+            self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
+        )
+        asked_at = 0.0
+        while self._exit_code is None:
+            self._start_worker_if_due()
+            for key, events in self._selector.select(0.1):
+                # An earlier event of this turn may have closed it.
+                if key.fileobj in self._selector.get_map():
+                    key.data(key.fileobj, events)
+            self._reap()
+            if time.monotonic() - asked_at >= INTERVAL:
+                asked_at = time.monotonic()
+                self._look_after()
+        return self._exit_code
+
+    def _listen_to_signals(self) -> None:
+        reader, writer = socket.socketpair()
+        for end in (reader, writer):
+            end.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._wakeup = reader, writer
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._stop,
+            signal.SIGINT: self._stop,
+            signal.SIGUSR1: lambda: self._signal_current(signal.SIGUSR1),
+            signal.SIGUSR2: self._upgrade,
+            signal.SIGHUP: self._upgrade,
+        }
+        for number in (*actions, signal.SIGCHLD):
+            signal.signal(number, _ignore)
+
+        def on_signal(sock: socket.socket, _events: int) -> None:
+            for number in sock.recv(64):
+                if number in actions:
+                    actions[number]()
+
+        self._selector.register(reader, selectors.EVENT_READ, on_signal)
+
+    # Starting and stopping
+
+    def _start_worker_if_due(self) -> None:
+        if self._start_at is not None and time.monotonic() >= self._start_at:
+            self._start_at = None
+            self._next = Worker(spawn(self._flags, self._store.sockets, self._store.path))
+
+    def _upgrade(self) -> None:
+        """Start a worker from the code that is on disk now; it takes over once it answers."""
+        if self._next is None and self._start_at is None and not self._stop_deadline:
+            self._log("INFO", "starting a new worker to take over")
+            self._start_at = 0.0
+
+    def _stop(self) -> None:
+        if not self._stop_deadline:
+            self._stop_deadline = time.monotonic() + STOP_TIMEOUT
+            self._start_at = None
+            if self._relay:
+                self._relay.stop()
+            self._probe.stop()
+        for worker in self._workers():
+            self._end(worker, signal.SIGTERM)
+        if not self._workers():
+            self._exit_code = 0
+
+    def _workers(self) -> list[Worker]:
+        return [w for w in (self._current, self._next, *self._leaving.values()) if w is not None]
+
+    def _signal_current(self, number: int) -> None:
+        if self._current is not None:
+            self._end(self._current, number)
+
+    def _end(self, worker: Worker, number: int) -> None:
+        worker.stopping = worker.stopping or number in (signal.SIGTERM, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, number)
+
+    # What is heard of workers
+
+    def _read_notifications(self) -> None:
+        for told in self._store.receive():
+            worker = self._next
+            if worker is not None and told.pid == worker.pid and told.fields.get("READY") == "1":
+                self._take_over(worker)
+
+    def _take_over(self, worker: Worker) -> None:
+        """Make `worker`, which answers now, the current one, and let the old one finish."""
+        worker.ready = self._was_ready = True
+        worker.started = time.monotonic()
+        if self._relay and self._relay.is_on:
+            self._relay.stop()
+            self._log("INFO", "a worker answers again, the fallback is off")
+        old, self._current, self._next = self._current, worker, None
+        if old is not None:
+            self._log("INFO", f"worker {worker.pid} takes over from {old.pid}")
+            self._leaving[old.pid] = old
+            old.started = worker.started
+            self._end(old, signal.SIGTERM)
+        self._probe.reset(self._store.sockets)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            self._on_exit(pid, os.waitstatus_to_exitcode(status))
+
+    def _on_exit(self, pid: int, code: int) -> None:
+        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+        if self._leaving.pop(pid, None) is None:
+            self._on_loss(pid, code, how)
+        if self._stop_deadline and not self._workers():
+            self._exit_code = 0
+
+    def _on_loss(self, pid: int, code: int, how: str) -> None:
+        """Replace a worker that was not asked to go."""
+        current, following = self._current, self._next
+        if current is not None and pid == current.pid:
+            self._current = None
+            self._probe.stop()
+            lost = current
+        elif following is not None and pid == following.pid:
+            self._next = None
+            lost = following
+        else:
+            return
+        if self._stop_deadline:
+            return
+        if not self._was_ready:
+            # Never served: the configuration or the host is to blame, and whoever started us must
+            # see it.
+            self._exit_code = code if code > 0 else EXIT_FAILURE
+            return
+        if lost.ready and time.monotonic() - lost.started > STABLE_AFTER:
+            self._failures = 0
+        if lost is following and self._current is not None:
+            self._log("ERROR", f"the new worker ended {how}; the old one goes on")
+            return
+        delay = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
+        self._failures += 1
+        self._log("ERROR", f"worker {pid} ended {how}; starting another in {delay:g} s")
+        if self._next is None:
+            self._start_at = time.monotonic() + delay
+        self._relay_if_needed()
+
+    def _relay_if_needed(self) -> None:
+        relay = self._relay
+        if relay and not relay.is_on and self._failures >= RELAY_AFTER and self._current is None:
+            self._log("ERROR", "no worker can be started: the fallback answers")
+            relay.start(self._store.sockets.values())
+
+    def _look_after(self) -> None:
+        """Ask the worker, and end what does not answer, start or stop in time."""
+        now = time.monotonic()
+        if self._relay:
+            self._relay.expire()
+        if self._stop_deadline and now > self._stop_deadline:
+            for worker in self._workers():
+                self._end(worker, signal.SIGKILL)
+        following = self._next
+        if following is not None and now - following.started > READY_TIMEOUT:
+            self._log("ERROR", f"worker {following.pid} does not get ready: killing it")
+            self._end(following, signal.SIGKILL)
+            following.started = now
+        for worker in self._leaving.values():
+            if now - worker.started > STOP_TIMEOUT and worker.stopping:
+                self._end(worker, signal.SIGKILL)
+        if self._current is not None and not self._stop_deadline:
+            self._ask_current(self._current)
+
+    def _ask_current(self, worker: Worker) -> None:
+        problem = self._probe.verdict()
+        if problem is None:
+            self._probe.ask(self._store.sockets)
+            return
+        self._log("ERROR", f"worker {worker.pid}: {problem}; killing it")
+        self._probe.stop()
+        self._end(worker, signal.SIGKILL)
+
+    def _log(self, level: str, message: str) -> None:
+        sys.stdout.write(f"[{level}] supervisor: {message}\n")
+        sys.stdout.flush()
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Let the signal wake the loop, which acts on it."""
