@@ -114,6 +114,32 @@ def test_two_blocks_keep_apart_what_their_upstreams_say():
     assert replies <= {"192.0.2.3", "198.51.100.1"}
 
 
+def test_a_flood_of_new_names_is_bounded_and_hits_go_on():
+    """With 1 MiB of budget no more than 128 queries may wait; the others are refused at once."""
+
+    def only_one(query, proto):
+        if query.q.qname != "www.example.org.":
+            return None
+        reply = query.reply(ra=1)
+        reply.add_answer(dnslib.RR(query.q.qname, 1, 1, 300, dnslib.A("192.0.2.1")))
+        return reply
+
+    with Upstream(only_one) as upstream, serve(corefile(upstream, "memory 1MiB")) as server:
+        server.ask("www.example.org")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(5)
+            sock.connect(server.address)
+            for number in range(128):
+                sock.send(query(f"n{number}.example.org"))
+            for number in range(128, 200):
+                sock.send(query(f"n{number}.example.org", edns=1232))
+                reply = sock.recv(4096)
+                assert reply[3] & 15 == 5
+                assert b"too many queries wait for an upstream" in reply
+            assert server.ask("www.example.org").rr
+    assert asked(upstream) == 1
+
+
 def test_purge(capsys, runtime_folder, monkeypatch):
     monkeypatch.setenv("COREPY_PACKET_CACHE", "off")  # which follows within LONGEST_REPEAT
     with Upstream(ZONE) as upstream, serve(corefile(upstream)) as server:
