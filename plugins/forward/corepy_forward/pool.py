@@ -27,6 +27,7 @@ HEDGE_SHARE = 0.1
 everything is slow, asking twice would only make it slower.
 """
 
+_STOPPING = "the server is stopping"
 _LEAST_ATTEMPTS = 4
 _UNLIMITED = 64
 
@@ -47,6 +48,7 @@ class Pool:
         self._checks: dict[Upstream, HealthCheck] = {}
         self._leaving: list[Upstream] = []
         self._probing = False
+        self._closed = False
         self._preferred: list[Upstream] = []
         self._policy = make_policy(settings.policy)
         self._random = Random()
@@ -114,6 +116,9 @@ class Pool:
         if preferred:
             exchange.ask(preferred[0] if len(preferred) == 1 else self._policy(preferred), now)
             return exchange
+        if self._closed:
+            exchange.fail(_STOPPING)
+            return exchange
         metrics.HEALTHCHECK_BROKEN.value += 1
         if self.settings.failfast:
             exchange.fail("no healthy upstream, and failfast_all_unhealthy_upstreams is set")
@@ -170,8 +175,9 @@ class Pool:
     def close(self) -> None:
         """End what is in flight and close all sockets."""
         self._tidy_timer.cancel()
+        self._closed, self._preferred = True, []
         for exchange in list(self.flights.values()):
-            exchange.fail("the server is stopping")
+            exchange.fail(_STOPPING)
         for check in self._checks.values():
             check.stop()
         for upstream in (*self.upstreams, *self._leaving):

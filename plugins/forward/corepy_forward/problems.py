@@ -11,7 +11,7 @@ def explain(error: Exception) -> str:
     message = getattr(error, "verify_message", None)
     if message:
         return f"certificate verify failed: {message}"
-    number = getattr(error, "errno", None)
+    number: int = getattr(error, "errno", None) or 0
     if number in errno.errorcode and not hasattr(error, "reason"):  # errors of TLS have a reason
         return os.strerror(number).lower()  # asyncio has words of its own
     return (str(error) or type(error).__name__).lower()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -35,6 +36,11 @@ behind a virtual address for ever.
 
 DIAL_TIMEOUT = 4.0
 """Seconds to connect, handshake included."""
+
+USER_TIMEOUT = 1.0
+"""Seconds that sent data may stay unacknowledged before the connection counts as dead: the path has
+forgotten it, or the server is gone without a word (RFC 5482).
+"""
 
 REDIALS = 2
 """How often one query is moved to another connection."""
@@ -87,6 +93,8 @@ class Stream(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send what has been waiting."""
         self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT * 1000))
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -148,7 +148,9 @@ class Upstream:
             self._srtt += error / 8
             self._variation += (abs(error) - self._variation) / 4
         patience = self._srtt + 4 * self._variation
-        self._watched.patience = max(LEAST_PATIENCE, min(patience, MOST_PATIENCE))
+        if patience < LEAST_PATIENCE:
+            patience = LEAST_PATIENCE
+        self._watched.patience = patience if patience < MOST_PATIENCE else MOST_PATIENCE
         self._silent = 0
         if self.is_suspect:
             self._trust()

@@ -42,7 +42,9 @@ def capture():
                 question = b"\4%04d\0\0\1\0\1" % number
                 header = b"\1\0\0\1\0\0\0\0\0\0"
                 pool.begin(question, header + question, over_tcp=False)
-                wire, (_, port) = sink.recvfrom(512)
+                wire, (host, port) = sink.recvfrom(512)
+                sink.sendto(wire[:2] + b"\x81\x80" + wire[4:], (host, port))
+                await asyncio.sleep(0)
                 idents.append(wire[0] << 8 | wire[1])
                 if not ports or ports[-1] != port:
                     ports.append(port)
