@@ -1,0 +1,61 @@
+"""Where to listen: "host:port" as a Corefile has it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_address
+from typing import Final
+
+from corepy.net.sockets import Address, BindError
+
+RESOLVE_TIMEOUT: Final = 5.0
+"""Seconds for finding the address of a name."""
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """Return the host ("" for all addresses) and the port of "host:port" (Go: net.SplitHostPort).
+
+    Raises ValueError that says what is wrong. The port may be a service's name.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        raise ValueError(f"address {text}: missing port in address")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"address {text}: too many colons in address")
+    if "[" in host or "]" in host:
+        raise ValueError(f"address {text}: unexpected bracket in address")
+    return host, port
+
+
+async def resolve(text: str) -> Address:
+    """Return where "host:port" is; of a name's addresses IPv4 is preferred, as Go does."""
+    host, service = split_address(text)
+    try:
+        port = int(service) if service.isdecimal() else _port_of(service)
+        if not 0 <= port <= 65535:
+            raise OSError(f"{port} is not a port")
+        if not host:
+            return Address("", port)
+        try:
+            return Address(str(ip_address(host)), port)
+        except ValueError:
+            pass
+        async with asyncio.timeout(RESOLVE_TIMEOUT):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+    except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+        reason = getattr(error, "strerror", None) or str(error) or "the name has no answer"
+        raise BindError(getattr(error, "errno", None), f"cannot listen on {text}: {reason}") from (
+            error
+        )
+    families = {family: sockaddr[0] for family, _, _, _, sockaddr in reversed(found)}
+    name = families.get(socket.AF_INET) or next(iter(families.values()))
+    return Address(str(name), port)
+
+
+def _port_of(service: str) -> int:
+    return socket.getservbyname(service, "tcp") if service else 0

@@ -1,0 +1,171 @@
+"""Who listens where: claims, and the sockets that they share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from corepy.http.address import resolve
+from corepy.http.connection import LOG, Connection
+from corepy.net.sockets import Address, open_tcp
+
+if TYPE_CHECKING:
+    import socket
+
+    from corepy.http.messages import Answer
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that answers in the making get when a listener closes."""
+
+MAX_CONNECTIONS: Final = 100
+"""Open connections per listener; beyond that the one that has been idle longest makes room."""
+
+ACCEPT_BATCH: Final = 16
+ACCEPT_PAUSE: Final = 0.5
+"""Seconds without accepting when the system has no descriptors or memory left."""
+
+_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
+    WeakKeyDictionary()
+)
+
+
+class Claim:
+    """The right to serve paths at an address, from `claim` until `close`."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.routes: dict[str, Answer] = {}
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound; the wildcard's host is ""."""
+        return self._listener.bound
+
+    def serve(self, path: str, answer: Answer) -> None:
+        """Let `answer` answer requests for `path` from now on."""
+        self.routes[path] = answer
+        self._listener.start()
+
+    async def close(self) -> None:
+        """Serve no more. The last claim closes the socket, after what is being answered."""
+        await self._listener.release(self)
+
+
+async def claim(address: str) -> Claim:
+    """Open "host:port", or share it with those who have it; nothing is answered before `serve`.
+
+    The host is an IP address, a name of this machine, or nothing for all addresses. Raises
+    `BindError`.
+    """
+    wanted = await resolve(address)
+    listeners = _listeners.setdefault(asyncio.get_running_loop(), {})
+    listener = listeners.get(wanted)
+    if listener is None:
+        listener = listeners[wanted] = Listener(open_tcp(wanted), wanted, listeners)
+    return listener.add()
+
+
+class Listener:
+    """One listening socket and its connections."""
+
+    def __init__(
+        self, sock: socket.socket, wanted: Address, listeners: dict[Address, Listener]
+    ) -> None:
+        self.bound = Address(wanted.host, sock.getsockname()[1])
+        self.connections: dict[Connection, None] = {}
+        self.draining = False
+        self._sock = sock
+        self._wanted = wanted
+        self._listeners = listeners
+        self._claims: list[Claim] = []
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._started = False
+
+    def add(self) -> Claim:
+        """Return one more claim."""
+        claim = Claim(self)
+        self._claims.append(claim)
+        return claim
+
+    def answer(self, path: str) -> Answer | None:
+        """Return who answers requests for `path`, if anybody does."""
+        for claim in reversed(self._claims):
+            if path in claim.routes:
+                return claim.routes[path]
+        return None
+
+    def start(self) -> None:
+        """Accept connections from now on."""
+        if not self._started:
+            self._started = True
+            self._loop.add_reader(self._sock, self._accept)
+
+    def _accept(self) -> int:
+        """Accept what waits, up to a batch; return how many there were."""
+        for count in range(ACCEPT_BATCH):
+            try:
+                stream, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return count
+            except OSError as error:
+                self._rest(error)
+                return count
+            stream.setblocking(False)
+            opening = self._loop.connect_accepted_socket(lambda: Connection(self), stream)
+            task = self._loop.create_task(opening)
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
+        return ACCEPT_BATCH
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            LOG.warning("a connection to %s failed: %s", self.bound, task.exception())
+
+    def _rest(self, error: OSError) -> None:
+        """Stop accepting for a moment: out of descriptors or memory."""
+        LOG.error("%s: cannot accept connections: %s", self.bound, error.strerror)
+        self._loop.remove_reader(self._sock)
+        self._started = False
+        self._loop.call_later(ACCEPT_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        if not self.draining:
+            self.start()
+
+    def make_room(self) -> bool:
+        """Return whether one more connection may stay."""
+        if len(self.connections) < MAX_CONNECTIONS:
+            return True
+        idle = next((each for each in self.connections if each.is_idle), None)
+        if idle is not None:
+            idle.close()  # the oldest: connections move to the end when they are used
+        return idle is not None
+
+    async def release(self, claim: Claim) -> None:
+        """Forget `claim`, and close after the last."""
+        if claim in self._claims:
+            self._claims.remove(claim)
+            if not self._claims:
+                await self._close()
+
+    async def _close(self) -> None:
+        self.draining = True
+        del self._listeners[self._wanted]
+        if self._started:
+            while self._accept() == ACCEPT_BATCH:
+                pass
+            self._loop.remove_reader(self._sock)
+        self._sock.close()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        deadline = self._loop.time() + CLOSE_TIMEOUT
+        while self._loop.time() < deadline:
+            if not self._opening and not self.connections:
+                return
+            await asyncio.sleep(0.005)
+        for connection in list(self.connections):
+            connection.abort()
+        await asyncio.sleep(0)

@@ -1,0 +1,76 @@
+"""The endpoint /health (CoreDNS: plugin/health/health.go), which says no when this server does not
+answer DNS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from corepy.http import Request, Response, claim
+from corepy.plugin import LifecycleContext, hookimpl
+from corepy_health import overload, probe
+from corepy_health.overload import LOG
+
+if TYPE_CHECKING:
+    from corepy.http import Claim
+
+PATH = "/health"
+
+
+class Health:
+    """See the module."""
+
+    def __init__(self, address: str, lameduck: float = 0.0) -> None:
+        """Answer at `address`, host:port; go on for `lameduck` seconds when told to stop."""
+        self.address = address
+        self.lameduck = lameduck
+        self._claim: Claim | None = None
+        self._targets: list[probe.Target] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @hookimpl
+    async def before_listen(self, context: LifecycleContext) -> None:
+        """Open the address, or refuse to start."""
+        self._claim = await claim(self.address)
+
+    @hookimpl
+    def serving(self, context: LifecycleContext) -> None:
+        """Answer, and watch what this server listens on."""
+        assert self._claim is not None
+        self._targets = probe.targets(list(context.addresses))
+        watches = [target.watch() for target in self._targets]
+        watches.append(overload.watch(self._claim.address))
+        self._tasks = [asyncio.create_task(watch) for watch in watches]
+        self._claim.serve(PATH, self.answer)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a request for /health."""
+        late = [target for target in self._targets if target.is_late]
+        if late:
+            found = await asyncio.gather(*(target.problem() for target in late))
+            problems = [problem for problem in found if problem is not None]
+            if problems:
+                body = "".join(f"{problem}\n" for problem in problems)
+                return Response(body.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        return Response(b"OK")
+
+    @hookimpl
+    async def stopping(self, context: LifecycleContext) -> None:
+        """Go on for a while as if nothing were, for those who have not heard of the end yet."""
+        if context.final and self.lameduck > 0:
+            LOG.info("Going into lameduck mode for %gs", self.lameduck)
+            await asyncio.sleep(self.lameduck)
+        for task in self._tasks:
+            task.cancel()  # before sockets close, which is no failure
+
+    @hookimpl
+    async def shutdown(self, context: LifecycleContext) -> None:
+        """Give the address back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._targets.clear()
+        if self._claim is not None:
+            await self._claim.close()

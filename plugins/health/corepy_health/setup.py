@@ -1,0 +1,43 @@
+"""Read the *health* directive (CoreDNS: plugin/health/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.http import split_address
+from corepy_health.duration import parse_duration
+from corepy_health.health import Health
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
+
+DEFAULT_ADDRESS: Final = ":8080"
+
+
+def setup(controller: Controller) -> None:
+    """Register the endpoint; of several directives in a block, what the last ones say counts."""
+    health = Health(DEFAULT_ADDRESS)
+    options = {"lameduck": lambda: _read_lameduck(controller, health)}
+    for _ in controller.occurrences():
+        arguments = controller.remaining_tokens()
+        if len(arguments) > 1:
+            raise controller.arg_error()
+        for argument in arguments:
+            health.address = argument.text
+            try:
+                split_address(argument.text)
+            except ValueError as error:
+                raise controller.error(str(error), argument, "such as localhost:8080") from None
+        controller.options(options)
+    controller.register(health)
+
+
+def _read_lameduck(controller: Controller, health: Health) -> None:
+    arguments = controller.remaining_tokens()
+    if len(arguments) != 1:
+        raise controller.arg_error()
+    try:
+        health.lameduck = parse_duration(arguments[0].text)
+    except ValueError as error:
+        message = f"unable to parse lameduck duration value: {error}"
+        raise controller.error(message, arguments[0], "such as 5s") from None

@@ -1,0 +1,65 @@
+"""Where metrics are exported: /metrics at an address, which may be taken for now.
+
+Metrics are no reason to serve no DNS: an address that cannot be bound is said and tried again. (In
+CoreDNS the start fails.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from corepy.http import claim
+from corepy.net.sockets import BindError
+from corepy.plugin import plugin_logger
+from corepy_prometheus.exposition import scrape
+
+if TYPE_CHECKING:
+    from corepy.http import Claim
+
+PATH: Final = "/metrics"
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds between two tries, doubled after each."""
+
+LOG = plugin_logger("prometheus")
+
+
+class Endpoint:
+    """See the module."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._claim: Claim | None = None
+        self._retrying: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Export from now on, or as soon as the address can be bound."""
+        error = await self._try()
+        if error is not None:
+            LOG.error("%s; no metrics until then, trying again", error)
+            self._retrying = asyncio.create_task(self._retry())
+
+    async def _try(self) -> BindError | None:
+        try:
+            self._claim = await claim(self._address)
+        except BindError as error:
+            return error
+        self._claim.serve(PATH, scrape)
+        return None
+
+    async def _retry(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            if await self._try() is None:
+                LOG.info("metrics are exported at %s now", self._address)
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def close(self) -> None:
+        """Export no more."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+            await asyncio.wait([self._retrying])
+        if self._claim is not None:
+            await self._claim.close()

@@ -1,0 +1,141 @@
+"""From the process's numbers to the text of a scrape, with prometheus_client's families and
+encoders.
+
+Encoding takes microseconds for each sample, and a scrape has thousands: it is done in slices, and
+between two of them the event loop serves DNS. (In a thread it would take the interpreter away from
+the loop for 5 ms at a time.) prometheus_client is big, so it is imported by the first scrape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import platform
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.http import Response
+from corepy.plugin import metrics
+from corepy.plugin.metrics import Distribution
+from corepy_prometheus import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
+
+    from corepy.http import Request
+
+SLICE: Final = 60
+"""Samples that are encoded at a time, if they are of one family: half a millisecond."""
+
+CLIENT: Final = "prometheus_client"
+OPENMETRICS: Final = "application/openmetrics-text"
+END: Final = b"# EOF\n"
+
+
+async def scrape(request: Request) -> Response:
+    """Answer with all metrics, in the format that the Accept header asks for."""
+    # The import takes a while: in a thread, where the loop gets its turns.
+    await asyncio.get_running_loop().run_in_executor(None, import_module, CLIENT)
+    from prometheus_client.exposition import choose_encoder
+
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    is_open = content_type.startswith(OPENMETRICS)
+    return Response(_pieces(encode, is_open=is_open), content_type=content_type)
+
+
+async def _pieces(encode: Callable[[Collector], bytes], *, is_open: bool) -> AsyncIterator[bytes]:
+    name = ""
+    for part in parts():
+        text = encode(_Only(part)).removesuffix(END)
+        yield _without_head(text) if part.name == name else text
+        name = part.name
+        await asyncio.sleep(0)
+    if is_open:
+        yield END
+
+
+class _Only:
+    """A collector of one family, for the encoders."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._family,)
+
+
+def _without_head(text: bytes) -> bytes:
+    """Return the samples of a family that another part has introduced."""
+    while text.startswith(b"# "):
+        text = text.partition(b"\n")[2]
+    return text
+
+
+def parts() -> Iterator[Metric]:
+    """Yield all metrics, each read when its turn comes; large families in several parts."""
+    from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+
+    for metric in metrics.registered():
+        yield from _parts_of(metric)
+    yield _build_info()
+    yield from PROCESS_COLLECTOR.collect()
+    yield from PLATFORM_COLLECTOR.collect()
+    if runtime.is_enabled():
+        yield from GC_COLLECTOR.collect()
+
+
+def _parts_of(metric: metrics.Metric[Any]) -> Iterator[Metric]:
+    if not metric.label_names:
+        metric.labels()  # is there from the start, at zero
+    part = _empty(metric)
+    for values, child in metric.children():
+        labels = dict(zip(metric.label_names, values, strict=True))
+        if type(child) is Distribution:
+            _add_histogram(part, labels, child)
+        else:
+            suffix = "_total" if metric.kind == "counter" else ""
+            part.add_sample(part.name + suffix, labels, child.value)
+        if len(part.samples) >= SLICE:
+            yield part
+            part = _empty(metric)
+    if part.samples:
+        yield part
+
+
+def _empty(metric: metrics.Metric[Any]) -> Metric:
+    from prometheus_client.metrics_core import Metric
+
+    name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+    return Metric(name, metric.help, metric.kind)
+
+
+def _add_histogram(family: Metric, labels: dict[str, str], child: Distribution) -> None:
+    from prometheus_client.utils import floatToGoString
+
+    count, bucket = 0, family.name + "_bucket"
+    for bound, below in zip((*child.bounds, math.inf), child.counts, strict=True):
+        count += below
+        le = floatToGoString(bound)  # type: ignore[no-untyped-call]  # not annotated there
+        family.add_sample(bucket, {**labels, "le": le}, count)
+    family.add_sample(family.name + "_count", labels, count)
+    family.add_sample(family.name + "_sum", labels, child.total)
+
+
+def _build_info() -> Metric:
+    from prometheus_client.metrics_core import GaugeMetricFamily
+
+    names = ("version", "revision", "goversion")
+    help_text = "A constant 1, labeled by corepy's version, revision, and Python's version."
+    family = GaugeMetricFamily("coredns_build_info", help_text, labels=names)
+    family.add_metric((_version(), "", f"python{platform.python_version()}"), 1)
+    return family
+
+
+@cache
+def _version() -> str:
+    return version("corepy")

@@ -1,0 +1,88 @@
+"""The handler: counts every query that passes, and those that the packet cache answers in its place
+(CoreDNS: plugin/metrics/handler.go, metrics.go).
+
+Counts live in the process's registry (`corepy.plugin.metrics`), so they survive reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from corepy.dns.constants import SERVFAIL
+from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
+from corepy_prometheus import runtime
+from corepy_prometheus.enabled import Enabled
+from corepy_prometheus.endpoint import Endpoint
+from corepy_prometheus.series import Repetitions, Series, labels_of
+from corepy_prometheus.tracker import ANSWERED_BY, keeper_below, put_marks
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy.plugin import BlockConfig
+    from corepy_prometheus.series import Labels
+
+SERVER: Final = ""
+"""Stands for the server itself where a plugin is named."""
+
+
+class Prometheus(Handler):
+    """See the module."""
+
+    name: ClassVar[str] = "prometheus"
+    purity = Purity.OBSERVER
+
+    def __init__(self, config: BlockConfig, address: str, *, runtime: bool = False) -> None:
+        """Export at `address`, host:port; with `runtime`, measure the interpreter too."""
+        self.address = address
+        self.runtime = runtime
+        self._enabled = Enabled(config)
+        self._endpoint: Endpoint | None = None
+        self._keeper = SERVER
+        self._series: dict[Labels, Series] = {}
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the next handler's reply as it is."""
+        try:
+            reply = await self.next.serve_dns(request)
+        except (Exception, asyncio.CancelledError):
+            # The server answers SERVFAIL in place of the plugin that broke.
+            self._count(request, request.error(SERVFAIL), SERVER)
+            raise
+        # As in CoreDNS, where the server writes the reply to an error.
+        plugin = SERVER if reply.error is not None else request.metadata.get(ANSWERED_BY, SERVER)
+        series = self._count(request, reply, plugin)
+        if reply.deadline is not None:
+            reply.observers += (Repetitions(series, request, reply, self._keeper),)
+        return reply
+
+    def _count(self, request: Request, reply: Reply, plugin: str) -> Series:
+        labels = labels_of(request)
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Series(labels)
+        series.count(request, reply, plugin, time.monotonic() - request.received)
+        return series
+
+    @hookimpl
+    def before_listen(self, context: LifecycleContext) -> None:
+        """Get to know the chain, which is whole now."""
+        self._keeper = keeper_below(self)
+        put_marks(self)
+
+    @hookimpl
+    async def serving(self, context: LifecycleContext) -> None:
+        """Export."""
+        self._enabled.show(self, context)
+        if self.runtime:
+            runtime.enable()
+        self._endpoint = Endpoint(self.address)
+        await self._endpoint.open()
+
+    @hookimpl
+    async def shutdown(self, context: LifecycleContext) -> None:
+        """Export no more, unless a successor does."""
+        self._enabled.hide()
+        if self._endpoint is not None:
+            await self._endpoint.close()

@@ -1,0 +1,79 @@
+"""What `runtime_metrics` adds: how the interpreter gets along.
+
+A latch, as in CoreDNS: once a server block has asked for it, it stays on in the process until its
+end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import Final
+from weakref import WeakSet
+
+from corepy.plugin import metrics
+
+INTERVAL: Final = 0.5
+"""Seconds between two looks at the event loop."""
+
+_BOUNDS: Final = tuple(0.0001 * 4**n for n in range(8))
+_watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+_collector: list[_CollectorWatch] = []
+
+
+def is_enabled() -> bool:
+    """Return whether somebody has asked for it."""
+    return bool(_collector)
+
+
+def enable() -> None:
+    """Measure from now on, in the running loop."""
+    if not _collector:
+        _collector.append(_CollectorWatch())
+    loop = asyncio.get_running_loop()
+    if loop not in _watched:
+        _watched.add(loop)
+        _LoopWatch(loop)
+
+
+class _CollectorWatch:
+    """Measures how long the garbage collector stops everything."""
+
+    def __init__(self) -> None:
+        pauses = metrics.histogram(
+            "python_gc_pause_seconds",
+            "Time that a collection of the garbage collector took.",
+            ("generation",),
+            bounds=_BOUNDS,
+        )
+        self._pauses = [pauses.labels(str(generation)) for generation in range(3)]
+        self._began = 0.0
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+        else:
+            self._pauses[info["generation"]].observe(time.perf_counter() - self._began)
+
+
+class _LoopWatch:
+    """Measures how late the event loop runs what is due."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._lag = metrics.histogram(
+            "python_event_loop_lag_seconds",
+            "How late the event loop ran a timer: what a query that comes meanwhile has to wait.",
+            bounds=_BOUNDS,
+        ).labels()
+        self._loop = loop
+        self._sleep()
+
+    def _sleep(self) -> None:
+        self._due = self._loop.time() + INTERVAL
+        self._loop.call_at(self._due, self._wake)
+
+    def _wake(self) -> None:
+        self._lag.observe(max(0.0, self._loop.time() - self._due))
+        self._sleep()

@@ -1,0 +1,171 @@
+"""The metrics of queries: CoreDNS's names, labels and buckets (plugin/metrics/vars).
+
+Labels are looked up once for each combination that occurs; a `Series` holds what they led to, so
+that counting a query is a handful of additions.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.address import host_port
+from corepy.plugin import metrics
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy.plugin.metrics import Value
+
+    Labels = tuple[str, str, str, str, str, str]
+    """Server, zone, view, proto, family, type."""
+
+DURATIONS: Final = tuple(0.00025 * 2**n for n in range(16))
+SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16e3, 32e3, 48e3, 64e3)
+
+REPEATED_SECONDS: Final = 0.00001
+"""What the packet cache takes for an answer, which is not measured for each: well inside the lowest
+bucket.
+"""
+
+MONITORED: Final = (
+    "A", "AAAA", "ANY", "AXFR", "CNAME", "DNSKEY", "DS", "HTTPS", "IXFR", "MX", "NS", "NSEC",
+    "NSEC3", "PTR", "RRSIG", "SOA", "SRV", "SVCB", "TXT",
+)  # fmt: skip
+TYPES: Final = {c.type_number(name): name for name in MONITORED}
+OTHER: Final = "other"
+
+REQUESTS = metrics.counter(
+    "coredns_dns_requests_total",
+    "Counter of DNS requests made per zone, protocol and family.",
+    ("server", "zone", "view", "proto", "family", "type"),
+)
+REQUEST_DURATION = metrics.histogram(
+    "coredns_dns_request_duration_seconds",
+    "Histogram of the time (in seconds) each request took per zone.",
+    ("server", "zone", "view"),
+    bounds=DURATIONS,
+)
+REQUEST_SIZE = metrics.histogram(
+    "coredns_dns_request_size_bytes",
+    "Size of the request in bytes per zone and protocol.",
+    ("server", "zone", "view", "proto"),
+    bounds=SIZES,
+)
+DO_REQUESTS = metrics.counter(
+    "coredns_dns_do_requests_total",
+    "Counter of DNS requests with DO bit set per zone.",
+    ("server", "zone", "view"),
+)
+RESPONSE_SIZE = metrics.histogram(
+    "coredns_dns_response_size_bytes",
+    "Size of the returned response in bytes.",
+    ("server", "zone", "view", "proto"),
+    bounds=SIZES,
+)
+RESPONSES = metrics.counter(
+    "coredns_dns_responses_total",
+    "Counter of response status codes.",
+    ("server", "zone", "view", "rcode", "plugin"),
+)
+
+_OPT_SIZE: Final = 11
+_RCODES: Final = {number: name for name, number in c.RCODES.items()}
+_IPV4: Final = AF_INET.to_bytes(2, "little"), AF_INET.to_bytes(2, "big")
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+
+class Series:
+    """The children that one combination of labels leads to."""
+
+    __slots__ = (
+        "_block",
+        "_responses",
+        "do_requests",
+        "duration",
+        "request_size",
+        "requests",
+        "response_size",
+    )
+
+    def __init__(self, labels: Labels) -> None:
+        self._block = block = labels[:3]
+        by_proto = labels[:4]
+        self.requests = REQUESTS.labels(*labels)
+        self.duration = REQUEST_DURATION.labels(*block)
+        self.request_size = REQUEST_SIZE.labels(*by_proto)
+        self.do_requests = DO_REQUESTS.labels(*block)
+        self.response_size = RESPONSE_SIZE.labels(*by_proto)
+        self._responses: dict[tuple[int, str], Value] = {}
+
+    def responses(self, rcode: int, plugin: str) -> Value:
+        """Return the counter of replies with `rcode` that `plugin` made."""
+        child = self._responses.get((rcode, plugin))
+        if child is None:
+            name = _RCODES.get(rcode) or f"RCODE{rcode}"
+            child = self._responses[rcode, plugin] = RESPONSES.labels(*self._block, name, plugin)
+        return child
+
+    def count(self, request: Request, reply: Reply, plugin: str, seconds: float) -> None:
+        """Count one query, answered by `plugin` after `seconds`."""
+        wire, edns = reply.wire, request.edns
+        size = len(wire)
+        if edns is not None:
+            size += _OPT_SIZE + len(reply.options)
+            if edns.do:
+                self.do_requests.value += 1
+        self.requests.value += 1
+        self.duration.observe(seconds)
+        self.request_size.observe(len(request.wire))
+        self.response_size.observe(size)
+        self.responses(reply.extended_rcode << 4 | wire[3] & 15, plugin).value += 1
+
+
+class Repetitions:
+    """Counts the queries that the packet cache answers with a reply (`corepy.plugin.Observer`)."""
+
+    __slots__ = ("_do", "_request_size", "_response_size", "_responses", "_series")
+
+    def __init__(self, series: Series, request: Request, reply: Reply, plugin: str) -> None:
+        """`plugin` is the one that the packet cache stands in for."""
+        edns = request.edns
+        opt = 0 if edns is None else _OPT_SIZE + len(reply.options)
+        self._series = series
+        self._do = request.do
+        self._request_size = len(request.wire)
+        self._response_size = len(reply.wire) + opt
+        self._responses = series.responses(reply.rcode, plugin)
+
+    def repeated(self, times: int) -> None:
+        """Count `times` queries."""
+        series = self._series
+        series.requests.value += times
+        self._responses.value += times
+        series.duration.observe(REPEATED_SECONDS, times)
+        series.request_size.observe(self._request_size, times)
+        series.response_size.observe(self._response_size, times)
+        if self._do:
+            series.do_requests.value += times
+
+
+def labels_of(request: Request) -> Labels:
+    """Return the label values of a query."""
+    return (
+        request.server,
+        request.zone,
+        request.view,
+        request.proto,
+        family(request.peer),
+        TYPES.get(request.qtype, OTHER),
+    )
+
+
+def family(peer: object) -> str:
+    """Return "1" for a client with an IPv4 address and "2" for one with IPv6, without a look at the
+    address as text where there is none.
+    """
+    if type(peer) is bytes:
+        is_v4 = peer[:2] in _IPV4 or peer.startswith(_MAPPED, 8)
+    else:
+        is_v4 = ":" not in host_port(peer)[0]
+    return "1" if is_v4 else "2"

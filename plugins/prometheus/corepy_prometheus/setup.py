@@ -1,0 +1,49 @@
+"""Read the *prometheus* directive (CoreDNS: plugin/metrics/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.http import split_address
+from corepy_prometheus.handler import Prometheus
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
+
+DEFAULT_ADDRESS: Final = "localhost:9153"
+
+
+def setup(controller: Controller) -> None:
+    """Add the handler."""
+    handler = Prometheus(controller.config, DEFAULT_ADDRESS)
+    options = {
+        "runtime_metrics": lambda: _read_runtime(controller, handler),
+        "tls": lambda: _refuse_tls(controller),
+    }
+    for _ in controller.single():
+        arguments = controller.remaining_tokens()
+        if len(arguments) > 1:
+            raise controller.arg_error()
+        for argument in arguments:
+            handler.address = argument.text
+            try:
+                split_address(argument.text)
+            except ValueError as error:
+                raise controller.error(str(error), argument, "such as localhost:9153") from None
+        controller.options(options)
+    controller.add_handler(handler)
+
+
+def _read_runtime(controller: Controller, handler: Prometheus) -> None:
+    if controller.remaining_args():
+        raise controller.arg_error()
+    handler.runtime = True
+
+
+def _refuse_tls(controller: Controller) -> None:
+    token = controller.token
+    if len(controller.remaining_args()) != 1:
+        raise controller.arg_error()
+    raise controller.error(
+        "corepy does not export metrics over TLS", token, "put a proxy with TLS in front of it"
+    )

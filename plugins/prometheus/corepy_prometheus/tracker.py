@@ -1,0 +1,59 @@
+"""Which plugin answered: the label `plugin` of `coredns_dns_responses_total`.
+
+A reply comes from the last handler on its way down. So a mark is put above each handler below this
+one, and the last mark that a query passed names who answered. It stands in the query's metadata,
+which follows the query when a plugin changes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from corepy.plugin import EndOfChain, Handler, Purity
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from corepy.dns import Reply, Request
+
+ANSWERED_BY: Final = "prometheus/plugin"
+
+
+class Mark(Handler):
+    """Notes that a query reached the handler below."""
+
+    name: ClassVar[str] = "prometheus"
+    purity = Purity.PURE
+
+    def __init__(self, below: Handler) -> None:
+        self.next = below
+        self._plugin = "" if isinstance(below, EndOfChain) else below.name
+        self._serve = below.serve_dns
+
+    def serve_dns(self, request: Request) -> Coroutine[Any, Any, Reply]:
+        """Return the coroutine of the handler below, with no other around it."""
+        request.metadata[ANSWERED_BY] = self._plugin
+        return self._serve(request)
+
+
+def handlers_below(top: Handler) -> Iterator[Handler]:
+    """Yield the handlers of the chain below `top`, without marks and its end."""
+    while not isinstance(top, EndOfChain):
+        top = top.next
+        if not isinstance(top, Mark | EndOfChain):
+            yield top
+
+
+def put_marks(top: Handler) -> None:
+    """Put a mark above each handler below `top`, and above the end of the chain."""
+    while not isinstance(top, EndOfChain):
+        below = top.next
+        if not isinstance(below, Mark):
+            top.next = Mark(below)
+        top = below
+
+
+def keeper_below(top: Handler) -> str:
+    """Return the plugin that the packet cache stands in for."""
+    keepers = (h.name for h in handlers_below(top) if h.purity is Purity.KEEPER)
+    return next(keepers, "")

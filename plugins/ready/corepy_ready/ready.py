@@ -1,0 +1,94 @@
+"""The endpoint /ready (CoreDNS: plugin/ready/ready.go, list.go).
+
+Asks the hook `ready` of all plugins of the generation. Once a plugin has said yes it is not asked
+again, unless told to do so continuously; a reload asks anew.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from corepy.http import Request, Response, claim
+from corepy.plugin import LifecycleContext, hookimpl, plugin_logger
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from corepy.http import Claim
+
+PATH = "/ready"
+LOG = plugin_logger("ready")
+
+
+class Ready:
+    """See the module."""
+
+    def __init__(self, address: str, *, continuously: bool = False) -> None:
+        """Answer at `address`, host:port."""
+        self.address = address
+        self.continuously = continuously
+        self._claim: Claim | None = None
+        self._plugins: pluggy.PluginManager
+        self._ready: set[str] = set()
+        self._stopping = False
+
+    @hookimpl
+    async def before_listen(self, context: LifecycleContext) -> None:
+        """Open the address, or refuse to start."""
+        self._claim = await claim(self.address)
+
+    @hookimpl(tryfirst=True)  # which is last in the order of starting
+    def serving(self, context: LifecycleContext) -> None:
+        """Answer, now that all plugins have started."""
+        assert self._claim is not None
+        self._plugins = context.plugins
+        self._claim.serve(PATH, self.answer)
+
+    @hookimpl(tryfirst=True)  # and first in the order of stopping: before a lame duck
+    def stopping(self, context: LifecycleContext) -> None:
+        """Say no when the process ends."""
+        self._stopping = context.final
+
+    @hookimpl
+    async def shutdown(self, context: LifecycleContext) -> None:
+        """Give the address back."""
+        if self._claim is not None:
+            await self._claim.close()
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request for /ready."""
+        if self._stopping:
+            return Response(b"Shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
+        waiting = self.not_ready()
+        if not waiting:
+            return Response(b"OK")
+        names = ",".join(waiting)
+        LOG.info("Plugins not ready: %r", names)
+        return Response(names.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def not_ready(self) -> list[str]:
+        """Return the names of the plugins that are not ready, sorted."""
+        names = set()
+        for implementation in self._plugins.hook.ready.get_hookimpls():
+            identity = implementation.plugin_name
+            if identity in self._ready:
+                continue
+            if _is_ready(implementation):
+                if not self.continuously:
+                    self._ready.add(identity)
+            else:
+                names.add(_directive(implementation))
+        return sorted(names)
+
+
+def _is_ready(implementation: pluggy.HookImpl) -> bool:
+    try:
+        return bool(implementation.function())
+    except Exception:
+        LOG.exception("plugin/%s cannot say whether it is ready", _directive(implementation))
+        return False
+
+
+def _directive(implementation: pluggy.HookImpl) -> str:
+    return implementation.plugin_name.rpartition(".")[0]

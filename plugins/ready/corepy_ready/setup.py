@@ -1,0 +1,43 @@
+"""Read the *ready* directive (CoreDNS: plugin/ready/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.http import split_address
+from corepy_ready.ready import Ready
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
+
+DEFAULT_ADDRESS: Final = ":8181"
+MONITORS: Final = {"until-ready": False, "continuously": True}
+
+
+def setup(controller: Controller) -> None:
+    """Register the endpoint."""
+    ready = Ready(DEFAULT_ADDRESS)
+    options = {"monitor": lambda: _read_monitor(controller, ready)}
+    for _ in controller.single():
+        arguments = controller.remaining_tokens()
+        if len(arguments) > 1:
+            raise controller.arg_error()
+        for argument in arguments:
+            ready.address = argument.text
+            try:
+                split_address(argument.text)
+            except ValueError as error:
+                raise controller.error(str(error), argument, "such as localhost:8181") from None
+        controller.options(options)
+    controller.register(ready)
+
+
+def _read_monitor(controller: Controller, ready: Ready) -> None:
+    arguments = controller.remaining_tokens()
+    if len(arguments) != 1:
+        raise controller.arg_error()
+    monitor = arguments[0].text
+    if monitor not in MONITORS:
+        hint = f"one of {', '.join(MONITORS)}"
+        raise controller.error(f"monitor type {monitor!r} not supported", arguments[0], hint)
+    ready.continuously = MONITORS[monitor]
