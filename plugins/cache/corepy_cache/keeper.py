@@ -19,7 +19,7 @@ from corepy.dns.wire import FormError, set_ttls
 from corepy_cache.entry import Entry
 from corepy_cache.meters import MEMORY, Meters
 from corepy_cache.store import Store
-from corepy_cache.verdict import Verdict, judge, matches
+from corepy_cache.verdict import NEVER, Verdict, judge, matches
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -121,8 +121,9 @@ class Keeper:
         failures = self._failures(key, reply) if verdict.failure else 0
         ttl = self._lifetime(verdict, failures)
         wire = bytearray(reply.wire)
-        set_ttls(wire, offsets, ttl)
-        reply.wire = bytes(wire)
+        if verdict.kind not in NEVER:  # a transfer's TTLs are its content
+            set_ttls(wire, offsets, ttl)
+            reply.wire = bytes(wire)
         entry = None
         if verdict.keep and ttl > 0 and not (refresh and verdict.failure):
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())

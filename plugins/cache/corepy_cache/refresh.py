@@ -14,6 +14,7 @@ from corepy.dns import constants as c
 from corepy.dns.response import Kind
 from corepy.plugin import plugin_logger
 from corepy_cache.keeper import back_off
+from corepy_cache.verdict import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MOST: Final = 1000
 """Attempts at once for each cache; above that stale entries are served without."""
 
-_FAILED: Final = (Kind.SERVER_ERROR, Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
+_FAILED: Final = (Kind.SERVER_ERROR, *NEVER)
 _log = plugin_logger("cache")
 
 

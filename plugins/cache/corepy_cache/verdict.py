@@ -21,7 +21,9 @@ _unpack_record = Struct("!HHIH").unpack_from
 _QNAME_POINTER: Final = b"\xc0\x0c"
 _OPCODE_TC: Final = 0x7A
 _SPECIAL: Final = frozenset((c.TYPE_CNAME, c.TYPE_ANY, c.TYPE_AXFR, c.TYPE_IXFR))
-_NEVER: Final = (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
+NEVER: Final = (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
+"""Kinds that are none of the cache's business."""
+
 MAX_TTL: Final = 0x7FFFFFFF
 
 Record = tuple[bytes, int, int, int]
@@ -78,7 +80,7 @@ def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
         if not answers:
             kind, keep = _without_answer(wire)
             return Verdict(kind, minimal_ttl(reply, kind), False, keep and not reply.tc)
-    keep = not reply.tc and kind not in _NEVER
+    keep = not reply.tc and kind not in NEVER
     if keep and kind is Kind.NAME_ERROR:
         # RFC 2308 section 5: without SOA nothing says for how long the name is missing.
         keep = soa_negative_ttl(wire) is not None

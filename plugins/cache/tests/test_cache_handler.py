@@ -245,6 +245,13 @@ def test_what_is_kept_as_success(behaviour, qtype):
     assert second.wire[6:] == first.wire[6:]
 
 
+@pytest.mark.parametrize("qtype", ["AXFR", "IXFR"])
+def test_transfers_are_left_alone(qtype):
+    bench = Bench()
+    bench.reply = message("{name} 7200 IN A 1.2.3.4", "{name} 300 IN A 1.2.3.5")
+    assert ttls(bench.ask(qtype=qtype)) == [7200, 300]
+
+
 def test_without_a_least_ttl_zero_is_not_kept():
     bench = Bench("cache {\nsuccess 1024 60 0\ndenial 1024 60 0\nservfail 0\n}")
     for behaviour in (answer(0), nxdomain(0), message(rcode=2), failure("timeout")):
