@@ -211,6 +211,7 @@ ALIAS = "{name} 60 IN CNAME a.org."
             lambda request: Reply(request.error(0).wire[:6] + b"\0\7" + request.error(0).wire[8:]),
             "A",
         ),
+        (message("{name} 60 CH A 1.2.3.4"), "A"),
         (answer(60), "AXFR"),
         (lambda request: request.error(16), "A"),
         (lambda request: request.error(23), "A"),
@@ -632,6 +633,15 @@ def test_evictions_are_counted():
         bench.ask(f"n{number}.evict.org")
     assert bench.kept == (1024, 0)
     assert bench.cache.meters("dns://:53").success_evictions.value == 76
+
+
+def test_what_is_asked_for_survives_a_flood():
+    bench = Bench("cache {\nsuccess 1024\n}")
+    popular = [f"p{number}.org" for number in range(5)]
+    for number in range(2200):
+        bench.ask(f"n{number}.org")
+        bench.ask(popular[number % 5])
+    assert bench.asked == 2200 + 5
 
 
 def test_a_request_that_knows_no_time_is_of_now():
