@@ -81,7 +81,7 @@ class Pool:
             gone.close()
 
     def _open(self, target: Target) -> Upstream:
-        context = self.settings.tls_context if target.transport == "tls" else None
+        context = self.settings.tls_contexts.get(target.transport)
         upstream = Upstream(target, self.settings, self._rate, context)
         check = self._checks[upstream] = HealthCheck(upstream, self._is_all_down)
         upstream.check = check.start

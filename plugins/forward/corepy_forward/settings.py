@@ -75,5 +75,5 @@ class Settings:
     doh_method: str = "POST"
     tls: TLSFiles = field(default_factory=TLSFiles)
     tls_servername: str = ""
-    tls_context: ssl.SSLContext | None = None
-    """Made from `tls` in setup, so that a bad file is found there; None if no TO needs one."""
+    tls_contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
+    """By transport in TO. Made in setup, so that a bad file is found there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from corepy_forward.handler import Forward
@@ -98,17 +99,13 @@ class _Line:
                     f" 'tls://{target.address}'",
                     tokens[0],
                 )
-        names_tls = any(e.hostname and e.hostname.transport != "dns" for e in settings.entries)
-        files = settings.tls
-        if (
-            names_tls
-            or any(target.transport != "dns" for target in targets)
-            or files.ca
-            or files.cert
-        ):
-            self._make_context(tokens[0])
+        transports = {target.transport for target in targets}
+        transports |= {e.hostname.transport for e in settings.entries if e.hostname}
+        secure = sorted(transports - {"dns"})
+        if secure or settings.tls.ca or settings.tls.cert:
+            self._make_contexts(secure, tokens[0])
 
-    def _make_context(self, token: Token) -> None:
+    def _make_contexts(self, transports: list[str], token: Token) -> None:
         """Load certificates now, so that a bad file is a mistake in the Corefile."""
         from corepy_forward.tls import make_context
 
@@ -116,7 +113,11 @@ class _Line:
         for path in (files.cert, files.key, files.ca):
             if path is not None:
                 self._c.watch_file(path)
+        if "https" in transports and importlib.util.find_spec("h2") is None:
+            hint = "pip install 'corepy[doh]'"
+            raise self._c.error("https:// upstreams need the package h2", token, hint)
         try:
-            self._settings.tls_context = make_context(files)
+            for transport in transports or ["tls"]:
+                self._settings.tls_contexts[transport] = make_context(files, transport)
         except (OSError, ValueError) as error:
             raise self._c.error(f"tls: {error}", token) from None

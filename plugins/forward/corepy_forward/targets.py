@@ -15,10 +15,10 @@ from corepy.dns import names
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PORTS = {"dns": 53, "tls": 853}
+PORTS = {"dns": 53, "tls": 853, "https": 443}
 """The protocols that an upstream may speak, with their default ports."""
 
-_OTHER_SCHEMES = ("quic", "grpc", "https", "https3", "unix")
+_OTHER_SCHEMES = ("quic", "grpc", "https3", "unix")
 
 
 class Target(NamedTuple):
@@ -85,6 +85,11 @@ def parse_target(text: str) -> Entry:
         raise ValueError(f'invalid address: "{text}"')
     if transport not in PORTS:
         raise ValueError(f"'{transport}' is not supported as a destination protocol in forward")
+    if transport == "https" and "/" in rest:
+        raise ValueError(
+            "paths are not allowed in HTTPS upstream addresses (/dns-query is what is asked for):"
+            f" {text}"
+        )
     host, zone, port = _host_zone_port(rest)
     address = as_ip(host)
     if address is not None:

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from corepy_forward.settings import TLSFiles
 
 
-def make_context(files: TLSFiles) -> ssl.SSLContext:
+_PROTOCOLS = {"tls": ["dot"], "https": ["h2"]}
+"""What is offered in the handshake (RFC 7858 with its ALPN registration, RFC 8484 section 5.2)."""
+
+
+def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
     """Return a client's context, TLS 1.2 or later, that verifies names and certificates.
 
     Raises OSError or ValueError naming the file that is missing or wrong.
     """
     context = ssl.create_default_context(cafile=None if files.ca is None else _readable(files.ca))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(_PROTOCOLS[transport])
     if files.cert is not None and files.key is not None:
         cert, key = _readable(files.cert), _readable(files.key)
         try:

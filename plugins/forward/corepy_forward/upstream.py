@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from corepy.plugin.metrics import Distribution, Value
     from corepy_forward.attempt import Owner
     from corepy_forward.settings import Settings
-    from corepy_forward.stream import StreamPool
+    from corepy_forward.streams import StreamPool
     from corepy_forward.targets import Target
 
 FIRST_PATIENCE = 0.15
@@ -37,6 +37,9 @@ SUSPICION = 3
 """Late replies in a row, without any that came, which make an upstream the last to be asked."""
 
 NO_REPLY = "no reply"
+
+_STREAM_PROTOS = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
+"""What a connection to an upstream is called in logs and metrics, by the transport in TO."""
 
 _PLAIN_SECONDS = 900.0
 """How long an upstream that refused EDNS is asked without."""
@@ -58,6 +61,7 @@ class Upstream:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.context = context
+        self.stream_proto = _STREAM_PROTOS[target.transport]
         self.fails = 0
         self.is_suspect = False
         self.check: Callable[[], None] = lambda: None
@@ -93,10 +97,19 @@ class Upstream:
     def streams(self) -> StreamPool:
         """The connections to this upstream."""
         if self._streams is None:
-            from corepy_forward.stream import StreamPool
-
-            self._streams = StreamPool(self)
+            self._streams = self._open_streams()
         return self._streams
+
+    def _open_streams(self) -> StreamPool:
+        from corepy_forward.streams import StreamPool
+
+        if self.target.transport == "https":
+            from corepy_forward.doh import HTTPStream
+
+            return StreamPool(self, HTTPStream)
+        from corepy_forward.stream import Stream
+
+        return StreamPool(self, Stream)
 
     def is_down(self) -> bool:
         """Whether more health checks failed than are allowed (proxy.go, Down)."""
@@ -109,7 +122,7 @@ class Upstream:
     def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
         """Send a query and watch over it; the owner hears of the outcome later, never within."""
         if over_tcp or self.context is not None:
-            attempt = Attempt(owner, self, body, "tcp" if self.context is None else "tcp-tls", now)
+            attempt = Attempt(owner, self, body, self.stream_proto, now)
             send = self.streams.send
         else:
             attempt = Attempt(owner, self, body, "udp", now)
@@ -125,7 +138,7 @@ class Upstream:
         """Send a query without watching over it; raises OSError."""
         attempt = Attempt(owner, self, owner.body, "udp", time.monotonic())
         if over_tcp or self.context is not None:
-            attempt.proto = "tcp" if self.context is None else "tcp-tls"
+            attempt.proto = self.stream_proto
             self.streams.send(attempt)
         else:
             self._udp.send(attempt)
@@ -133,7 +146,7 @@ class Upstream:
 
     def over_tcp(self, attempt: Attempt) -> None:
         """Ask once more what came back truncated, over TCP; its deadline stays."""
-        attempt.proto = "tcp"
+        attempt.proto = self.stream_proto
         self._watched.add(attempt)
         self.streams.send(attempt)
 

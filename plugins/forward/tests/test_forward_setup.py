@@ -66,8 +66,8 @@ def option(line: str) -> str:
         ),
         (option("resolver 10.0.0.1 [::1]:53 ::1"), {"resolvers": ["10.0.0.1", "[::1]:53", "::1"]}),
         (option("doh_method GET"), {"doh_method": "GET"}),
-        (option("tls"), {"tls_context": None}),
-        (option("tls_servername dns"), {"tls_servername": "dns", "tls_context": None}),
+        (option("tls"), {"tls_contexts": {}}),
+        (option("tls_servername dns"), {"tls_servername": "dns", "tls_contexts": {}}),
     ],
 )
 def test_accepted(text: str, expected: dict[str, object]):
@@ -98,6 +98,7 @@ def test_health_check(line: str, interval: float, recursion: bool, domain: str):
         ("dns://127.0.0.1", [("127.0.0.1:53", "dns", "")]),
         ("[::1]:53 [2003::1]:53", [("[::1]:53", "dns", ""), ("[2003::1]:53", "dns", "")]),
         ("::1 127.0.0.1:53 ::1", [("[::1]:53", "dns", ""), ("127.0.0.1:53", "dns", "")]),
+        ("https://127.0.0.1", [("127.0.0.1:443", "https", "")]),
         ("tls://127.0.0.1", [("127.0.0.1:853", "tls", "")]),
         ("tls://127.0.0.1%example.net", [("127.0.0.1:853", "tls", "example.net")]),
         ("tls://127.0.0.1%example.net:854", [("127.0.0.1:854", "tls", "example.net")]),
@@ -120,7 +121,7 @@ def test_targets(text: str, targets: list[tuple[str, str, str]]):
         ("forward", "wrong argument count"),
         ("forward .", "wrong argument count"),
         ("forward . {\nforce_tcp\n}", "wrong argument count"),
-        ("forward . https://1.1.1.1", "'https' is not supported as a destination protocol"),
+        ("forward . https://1.1.1.1/", "paths are not allowed in HTTPS upstream addresses"),
         ("forward . quic://1.1.1.1", "'quic' is not supported as a destination protocol"),
         ("forward . tls://", "invalid address"),
         ("forward . 127.0.0.1:99999", "not a port number"),

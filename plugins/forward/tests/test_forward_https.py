@@ -1,0 +1,163 @@
+"""Upstreams that are asked over HTTPS, by a server made with the same HTTP/2 package."""
+
+import base64
+import concurrent.futures
+import socket
+import ssl
+import threading
+
+import dnslib
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from corepy.testing import serve
+
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUKZv6jop9R8ptG3cQwizL5KZvpjQwCgYIKoZIzj0EAwIw
+FjEUMBIGA1UEAwwLZG5zLmV4YW1wbGUwIBcNMjYxMTIzMDQxODA5WhgPMjEyNjEw
+MzAwNDE4MDlaMBYxFDASBgNVBAMMC2Rucy5leGFtcGxlMFkwEwYHKoZIzj0CAQYI
+KoZIzj0DAQcDQgAE7oTEw943kcBe0y2JJdkxkcl2H/3kmKYfJUdEC1U/BJtAOEOA
+zoDel+jxj3Lp6Cv1MN1lkV7XuqwoUDaBV485TaNrMGkwHQYDVR0OBBYEFGXWmGMd
+ntekPadq64xRH+i0ZlSSMB8GA1UdIwQYMBaAFGXWmGMdntekPadq64xRH+i0ZlSS
+MA8GA1UdEwEB/wQFMAMBAf8wFgYDVR0RBA8wDYILZG5zLmV4YW1wbGUwCgYIKoZI
+zj0EAwIDSAAwRQIgErNqaYK6deJO2blQxIztCp8U7cxZnVbwmRjtla6u9H0CIQC4
+80TtH/quNUD5D7eQrKP3VDGu5Ttpy/o7UmzOfrUzbg==
+-----END CERTIFICATE-----
+"""
+
+KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgro1+1pMSuvDNK4yx
+Qe+/7VGBT5QoD3mTFHpkS3Ta9uChRANCAATuhMTD3jeRwF7TLYkl2TGRyXYf/eSY
+ph8lR0QLVT8Em0A4Q4DOgN6X6PGPcunoK/Uw3WWRXte6rChQNoFXjzlN
+-----END PRIVATE KEY-----
+"""
+
+
+class HTTPSUpstream:
+    """Answers every question; `status` and `protocols` are what a faulty server has wrong."""
+
+    def __init__(self, tmp_path, status="200", protocols=("h2",)):
+        pem = tmp_path / "server.pem"
+        pem.write_text(CERTIFICATE + KEY)
+        self.ca = tmp_path / "ca.pem"
+        self.ca.write_text(CERTIFICATE)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pem)
+        self._context.set_alpn_protocols(list(protocols))
+        self._status = status
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.requests = []
+        self.connections = 0
+        self._streams = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(5)
+
+    def cut(self):
+        """End all connections."""
+        for stream in self._streams:
+            try:
+                stream.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def corefile(self, *options):
+        lines = "\n".join([f"tls {self.ca}", "tls_servername dns.example", *options])
+        return f".:0 {{\nforward . https://127.0.0.1:{self.port} {{\n{lines}\n}}\n}}"
+
+    def _accept(self):
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(plain,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, plain):
+        try:
+            with plain, self._context.wrap_socket(plain, server_side=True) as stream:
+                self._streams.append(stream)
+                self.connections += 1
+                self._talk(stream)
+        except OSError:
+            pass
+
+    def _talk(self, stream):
+        config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        http = h2.connection.H2Connection(config)
+        http.initiate_connection()
+        stream.sendall(http.data_to_send())
+        headers, bodies = {}, {}
+        while data := stream.recv(65536):
+            for event in http.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    headers[event.stream_id] = dict(event.headers)
+                elif isinstance(event, h2.events.DataReceived):
+                    bodies[event.stream_id] = event.data
+                elif isinstance(event, h2.events.StreamEnded):
+                    head = headers[event.stream_id]
+                    self._answer(http, event.stream_id, head, bodies.get(event.stream_id))
+            stream.sendall(http.data_to_send())
+
+    def _answer(self, http, number, headers, body):
+        self.requests.append((headers[":method"], headers[":authority"]))
+        if body is None:
+            encoded = headers[":path"].removeprefix("/dns-query?dns=")
+            body = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        assert body[:2] == b"\0\0"
+        query = dnslib.DNSRecord.parse(body)
+        reply = query.reply()
+        reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 A 192.0.2.9"))
+        headers = [(":status", self._status), ("content-type", "application/dns-message")]
+        http.send_headers(number, headers)
+        http.send_data(number, bytes(reply.pack()), end_stream=True)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_queries_share_a_connection(tmp_path, method):
+    with HTTPSUpstream(tmp_path) as upstream:
+        text = upstream.corefile(f"doh_method {method}", "max_fails 0")
+        with serve(text) as server, concurrent.futures.ThreadPoolExecutor(10) as pool:
+            names = [f"n{i}.example" for i in range(30)]
+            assert all(reply.rr for reply in pool.map(server.ask, names))
+        assert upstream.connections == 1
+        assert set(upstream.requests) == {(method, f"dns.example:{upstream.port}")}
+
+
+def test_connection_that_ends_is_replaced(tmp_path):
+    with HTTPSUpstream(tmp_path) as upstream, serve(upstream.corefile()) as server:
+        assert server.ask("one.example").rr
+        upstream.cut()
+        assert server.ask("two.example").rr
+        assert upstream.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"status": "503"}, "over https: HTTP status 503"),
+        ({"protocols": ["http/1.1"]}, "the server does not speak HTTP/2"),
+    ],
+)
+def test_faults(tmp_path, fault, message, caplog):
+    with HTTPSUpstream(tmp_path, **fault) as upstream:
+        text = upstream.corefile("max_connect_attempts 1").replace("forward", "errors\nforward", 1)
+        with serve(text) as server:
+            assert server.ask("one.example").header.rcode == 2
+    assert message in "".join(record.getMessage() for record in caplog.records)
