@@ -11,15 +11,17 @@ them. Nothing is left in /run/netns, whatever happens to the test. Needs root, a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING, ParamSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _CLONE_NEWNET = 0x40000000
 _Parameters = ParamSpec("_Parameters")
@@ -80,6 +82,64 @@ def saved(kind: str) -> str:
 def rules(kind: str) -> list[str]:
     """Return the "-A" lines of `saved`."""
     return [line for line in saved(kind).splitlines() if line.startswith("-A")]
+
+
+def placed_rules(kind: str) -> list[str]:
+    """Return the "-A" lines with family and table before them: "4 raw -A OUTPUT ...".
+
+    A repeated rule stands in the list as often as in the table. Raises OSError if a table changed
+    while it was read.
+    """
+    found = []
+    for family, program in ((4, "iptables"), (6, "ip6tables")):
+        table = ""
+        for line in run(f"{program}-{kind}-save").splitlines():
+            if line.startswith("*"):
+                table = line[1:]
+            elif line.startswith("-A"):
+                found.append(f"{family} {table} {line}")
+    return found
+
+
+def bystanders(kind: str) -> None:
+    """Put rules, chains and policies of other programs into every table that DNS rules go to."""
+    for program in ("iptables", "ip6tables"):
+        for words in (
+            "-N KUBE-SERVICES",
+            "-A INPUT -j KUBE-SERVICES",
+            "-A KUBE-SERVICES -p udp --dport 53 -m comment --comment other -j ACCEPT",
+            "-P FORWARD DROP",
+            "-A OUTPUT -p tcp --sport 4444 -j DROP",
+            "-t raw -A PREROUTING -p tcp --dport 53 -j NOTRACK",
+            "-t raw -A OUTPUT -p udp --dport 4444 -j RETURN",
+        ):
+            run(f"{program}-{kind}", *words.split())
+
+
+@contextlib.contextmanager
+def pod(ip: str, gateway: str, *, device: str = "pod0") -> Iterator[tuple[str, ...]]:
+    """Make a client in a namespace of its own behind a pair of interfaces, as a pod is.
+
+    `ip` and `gateway` are its address and ours, with prefix lengths. Yields the words to put before
+    a command that is to run there.
+    """
+    process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+    inside = ("nsenter", f"--net=/proc/{process.pid}/ns/net")
+    try:
+        ours = os.stat("/proc/thread-self/ns/net").st_ino
+        while os.stat(f"/proc/{process.pid}/ns/net").st_ino == ours:
+            time.sleep(0.005)
+        words = f"link add {device} type veth peer name eth0 netns {process.pid}"
+        run("ip", *words.split())
+        run("ip", "addr", "add", gateway, "dev", device, "nodad")
+        run("ip", "link", "set", device, "up")
+        run(*inside, "ip", "addr", "add", ip, "dev", "eth0", "nodad")
+        run(*inside, "ip", "link", "set", "eth0", "up")
+        run(*inside, "ip", "route", "add", "default", "via", gateway.partition("/")[0])
+        yield inside
+    finally:
+        process.kill()
+        process.wait()
 
 
 def addresses(device: str) -> list[str]:

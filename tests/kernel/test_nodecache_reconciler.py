@@ -208,7 +208,7 @@ def test_a_held_lock_delays_rules_and_nothing_else(
         await asyncio.wait([pulse])
 
     asyncio.run(work())
-    assert sum("another program has held" in line for line in caplog.messages) == 1
+    assert sum("another program holds" in line for line in caplog.messages) == 1
 
 
 NEIGHBOUR = """

@@ -170,14 +170,14 @@ def test_dns_answers_while_the_lock_is_held(
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with run_command(block("legacy", V4[0])) as server:
-            server.wait_for("another program has held")
+            server.wait_for("another program holds")
             for _ in range(300):
                 assert answers(V4)
             assert ours("legacy") == 0
             fcntl.flock(file, fcntl.LOCK_UN)
             wait_until(lambda: ours("legacy") == 10)
             server.wait_for("the host is as wanted again")
-            assert server.output.count("another program has held") == 1
+            assert server.output.count("another program holds") == 1
             assert server.stop() == 0
     assert ours("legacy") == 0
 

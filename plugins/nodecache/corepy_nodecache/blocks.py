@@ -1,39 +1,39 @@
-"""The nodecache settings in a Corefile, for the one-shot commands, which run without a server.
-
-A server sets up all plugins; here only *bind* is asked for its addresses, then ours is read.
-"""
+"""The nodecache settings in a Corefile, for the one-shot commands, which run without a server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from corepy import corefile
-from corepy.plugin import BlockConfig, Controller, PluginError
-from corepy.plugin.registry import find, load
-from corepy_nodecache.model import HostError
+from corepy.plugin import CorefileError
+from corepy.plugin.commands import blocks_of
+from corepy_nodecache.model import HostError, Want
+from corepy_nodecache.settings import union
 from corepy_nodecache.setup import parse
 
 if TYPE_CHECKING:
-    from corepy.corefile import ServerBlock
-    from corepy_nodecache.settings import Settings
-
-_DEFAULT_PORT = 53
+    from corepy_nodecache.model import Mode
 
 
-def load_settings(path: str) -> list[Settings]:
-    """Return the settings of every server block that has the directive; raises `HostError`."""
+class Plan(NamedTuple):
+    """What a Corefile asks of the host."""
+
+    want: Want
+    mode: Mode
+    """Where its rules go; off if no block has rules."""
+
+    warnings: tuple[str, ...]
+
+
+def load_plan(path: str, default_port: int) -> Plan:
+    """Read a Corefile; `default_port` is for zones without a port. Raises `HostError`."""
     try:
-        blocks = corefile.load(path).blocks
-        return [_settings(block) for block in blocks if "nodecache" in block.directives]
+        controllers = blocks_of(path, "nodecache", default_port)
+        blocks = [parse(controller) for controller in controllers]
     except OSError as error:
         message = f"cannot read the Corefile {path}: {error.strerror}"
         raise HostError("configuration", message) from error
-    except (corefile.CorefileError, PluginError) as error:
+    except CorefileError as error:
         raise HostError("configuration", str(error)) from error
-
-
-def _settings(block: ServerBlock) -> Settings:
-    config = BlockConfig(corefile.server_keys(block, _DEFAULT_PORT))
-    if "bind" in block.directives:
-        load(find()["bind"]).setup(Controller("bind", block, config))
-    return parse(Controller("nodecache", block, config))
+    modes: list[Mode] = [block.iptables for block in blocks if block.iptables != "off"]
+    warnings = tuple(str(it) for controller in controllers for it in controller.warnings)
+    return Plan(union([it.want() for it in blocks]), modes[0] if modes else "off", warnings)

@@ -11,13 +11,11 @@ from corepy_nodecache import survey
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.link import Links
 from corepy_nodecache.model import HostError, Want
-from corepy_nodecache.settings import union
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corepy_nodecache.model import Mode
-    from corepy_nodecache.settings import Settings
+    from corepy_nodecache.blocks import Plan
 
 OK: Final = 0
 FAILED: Final = 1
@@ -56,8 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="corepy nodecache", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="show what of corepy is on this host")
-    plan = commands.add_parser("plan", help="show what a Corefile would change")
-    plan.add_argument("-conf", default="Corefile", help="the Corefile (default: %(default)s)")
+    plan = commands.add_parser("plan", help="show what a start with a Corefile would change")
+    status.add_argument("-conf", metavar="FILE", help="show what this Corefile lacks, too")
+    plan.add_argument(
+        "-conf", metavar="FILE", default="Corefile", help="the Corefile (default: %(default)s)"
+    )
+    for command in (status, plan):
+        command.add_argument(
+            "-dns.port",
+            "-p",
+            dest="port",
+            type=int,
+            default=53,
+            metavar="PORT",
+            help="port for zones that name none (default: %(default)s)",
+        )
     teardown = commands.add_parser("teardown", help="take everything of corepy's away")
     teardown.add_argument(
         "-force", action="store_true", help="even while corepy runs, which will put it back"
@@ -70,21 +81,21 @@ def _parser() -> argparse.ArgumentParser:
 def _rows(options: argparse.Namespace) -> Sequence[Sequence[str]]:
     links = Links()
     if options.command == "status":
-        return survey.findings(links)
+        return survey.findings(links, _load(options) if options.conf else None)
     if options.command == "plan":
-        from corepy_nodecache.blocks import load_settings
-
-        return _plan(load_settings(options.conf), links)
+        return survey.steps(_load(options), links)
     if Claims().others() != Want() and not options.force:
         message = "corepy is running on this host and would put everything back: stop it first"
         raise HostError("interface_check", message)
     return [(line,) for line in survey.remove_everything(links)]
 
 
-def _plan(blocks: Sequence[Settings], links: Links) -> Sequence[survey.Step]:
-    modes = [block.iptables for block in blocks if block.iptables != "off"]
-    mode: Mode = modes[0] if modes else "off"
-    return survey.steps(union([block.want() for block in blocks]), mode, links)
+def _load(options: argparse.Namespace) -> Plan:
+    from corepy_nodecache.blocks import load_plan
+
+    plan = load_plan(options.conf, options.port)
+    sys.stderr.writelines(f"{warning}\n" for warning in plan.warnings)
+    return plan
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -33,6 +33,11 @@ class Report(NamedTuple):
     addresses: int
     """Wanted addresses that are there after the pass."""
 
+    @classmethod
+    def nothing(cls, want: Want) -> Report:
+        """Return the report of a host that is as wanted."""
+        return cls([], False, [], len(want.rules()), len(want.addresses))
+
 
 class Host:
     """The network namespace of this process, as far as corepy cares for it."""

@@ -53,7 +53,7 @@ def _acquire(descriptor: int, path: str, wait: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                message = f"another program has held {path} for {wait:g} s"
+                message = f"another program holds {path}, so rules cannot be changed"
                 raise HostError("iptables_lock", message) from None
             time.sleep(_STEP)
         else:

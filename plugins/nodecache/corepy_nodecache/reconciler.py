@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import plugin_logger
 from corepy_nodecache import metrics
-from corepy_nodecache.host import Host
+from corepy_nodecache.host import Host, Report
 from corepy_nodecache.model import Want
 from corepy_nodecache.settings import union
 from corepy_nodecache.watch import LegacyFingerprint, Watch
 from corepy_nodecache.worker import Worker
 
 if TYPE_CHECKING:
-    from corepy_nodecache.host import Report
     from corepy_nodecache.tables import RuleTables
 
 _SETTLE: Final = 0.05  # seconds; a flush and its refill by one program are one event
 _MIN_GAP: Final = 0.5  # seconds between looks that the kernel's messages ask for
+_FRESH: Final = 0.5  # seconds in which an equal wish needs no pass of its own
 _LEGACY_TICK: Final = 0.5  # seconds between looks at the sizes of legacy tables
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 10.0
@@ -48,6 +48,8 @@ class Reconciler:
         self._sizes: tuple[bytes, ...] = ()
         self._changed = asyncio.Event()
         self._watch = Watch(asyncio.get_running_loop(), self._changed.set)
+        self._asked = Want()
+        self._running = 0
         self._problem = ""
         self._retry_delay = _FIRST_RETRY
         self._last_pass = self._due = time.monotonic()
@@ -80,7 +82,7 @@ class Reconciler:
         """
         self._wishes[owner] = want
         self._intervals[owner] = interval
-        return await self._sync(sweep)
+        return Report.nothing(self._want()) if self._is_fresh(sweep) else await self._sync(sweep)
 
     async def leave(self, owner: object, keep: bool = False) -> Report | None:
         """Forget `owner`; what only it wished goes, unless it is to be kept beyond the process."""
@@ -88,7 +90,7 @@ class Reconciler:
         self._intervals.pop(owner, None)
         if wish and keep:
             self._kept.append(wish)
-        return await self._sync() if wish and not keep else None
+        return await self._sync() if wish and not keep and not self._is_fresh() else None
 
     async def close(self) -> None:
         """Stop watching; the host stays as it is."""
@@ -109,9 +111,22 @@ class Reconciler:
     def _want(self) -> Want:
         return union([*self._wishes.values(), *self._kept])
 
+    def _is_fresh(self, sweep: bool = False) -> bool:
+        """Whether a pass a moment ago has done all that there is to do.
+
+        Of a reload with ten blocks, most passes would find nothing to change.
+        """
+        is_recent = time.monotonic() - self._last_pass < _FRESH
+        is_settled = not (sweep or self._running or self._problem)
+        return is_recent and is_settled and self._asked == self._want()
+
     async def _sync(self, sweep: bool = False) -> Report:
-        want = self._want()
-        report = await self.worker.run(lambda: self._pass(want, sweep))
+        self._asked = want = self._want()
+        self._running += 1
+        try:
+            report = await self.worker.run(lambda: self._pass(want, sweep))
+        finally:
+            self._running -= 1
         self._publish(report)
         return report
 

@@ -10,8 +10,7 @@ from corepy_nodecache.settings import DEFAULT_IP, Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
     from corepy_nodecache.model import Mode
 
 MODES: Final = ("auto", "legacy", "nft", "off")

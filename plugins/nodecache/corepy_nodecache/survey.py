@@ -5,22 +5,26 @@ Works without a running server, reads both kinds of iptables, and creates nothin
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.detect import choose
 from corepy_nodecache.legacy import LegacyTables
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import Rule, Want, spec
+from corepy_nodecache.model import Address, spec
 from corepy_nodecache.nft import NftTables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Sequence
 
-    from corepy_nodecache.link import Snapshot
-    from corepy_nodecache.model import Mode
+    from corepy_nodecache.blocks import Plan
+    from corepy_nodecache.link import Placed, Snapshot
+    from corepy_nodecache.model import Rule, Want
     from corepy_nodecache.tables import RuleTables
+
+
+MISSING: Final = "missing"
+UNWANTED: Final = "not wanted"
 
 
 class Finding(NamedTuple):
@@ -44,45 +48,85 @@ def all_tables() -> tuple[RuleTables, ...]:
     return LegacyTables(), NftTables()
 
 
-def findings(links: Links) -> list[Finding]:
-    """Return every link, address and rule of corepy, and who claims what; raises `HostError`."""
+def findings(links: Links, plan: Plan | None = None) -> list[Finding]:
+    """Return every link, address and rule of corepy, and who claims what; raises `HostError`.
+
+    With a `plan`, also what it wants and is not there, and what is there and it does not want.
+    """
     now = links.read()
-    rules = [it for tables in all_tables() for it in _rules(tables.name, tables.read())]
-    return [*_links(now), *_addresses(now), *rules, *_claimed()]
+    want = plan.want if plan else None
+    return [*_links(now, want), *_addresses(now, want), *_all_rules(plan), *_claimed()]
 
 
-def _links(now: Snapshot) -> list[Finding]:
+def _links(now: Snapshot, want: Want | None) -> list[Finding]:
     ours = (link for link in now.links.values() if link.is_ours)
-    return [Finding("link", link.name, link.kind, "up" if link.is_up else "down") for link in ours]
+    found = [Finding("link", it.name, it.kind, "up" if it.is_up else "down") for it in ours]
+    devices = {address.device for address in want.addresses} if want else set()
+    missing = sorted(devices - now.links.keys())
+    return [*found, *(Finding("link", device, "dummy", MISSING) for device in missing)]
 
 
-def _addresses(now: Snapshot) -> list[Finding]:
+def _addresses(now: Snapshot, want: Want | None) -> list[Finding]:
+    wanted = want.addresses if want else frozenset()
     devices = {address.device for address in now.addresses if address.is_ours}
     devices |= {link.name for link in now.links.values() if link.is_ours}
-    return [
-        Finding("address", it.device, it.ip, "corepy's" if it.is_ours else "not corepy's")
+    placed, wanted_ips = {it.ip for it in now.addresses}, {it.ip for it in wanted}
+    found = [
+        Finding("address", it.device, it.ip, _owner(it, want))
         for it in now.addresses
-        if it.device in devices and not it.is_link_local
+        if (it.device in devices and not it.is_link_local) or it.ip in wanted_ips
     ]
+    missing = (it for it in sorted(wanted) if it.ip not in placed)
+    return [*found, *(Finding("address", it.device, it.ip, MISSING) for it in missing)]
 
 
-def _rules(kind: str, rules: Iterable[Rule]) -> list[Finding]:
+def _owner(placed: Placed, want: Want | None) -> str:
+    if not placed.is_ours:
+        return "not corepy's"
+    is_surplus = want and Address(placed.device, placed.ip) not in want.addresses
+    return f"corepy's, {UNWANTED}" if is_surplus else "corepy's"
+
+
+def _all_rules(plan: Plan | None) -> Iterator[Finding]:
+    """Yield the rules in both kinds of iptables; those of a `plan` belong into one of them."""
+    chosen = choose(plan.mode).name if plan and plan.mode != "off" else ""
+    for tables in all_tables():
+        wanted = plan.want.rules() if plan and tables.name == chosen else set()
+        yield from _rules(tables.name, tables.read(), wanted if plan else None)
+
+
+def _rules(kind: str, rules: Sequence[Rule], wanted: set[Rule] | None) -> list[Finding]:
     """Return one line for each address and port."""
-    counts: Counter[tuple[str, int]] = Counter()
-    repeated: Counter[tuple[str, int]] = Counter()
-    for rule, times in Counter(rules).items():
-        socket = rule.source or rule.destination, rule.source_port or rule.destination_port
-        counts[socket] += 1
-        repeated[socket] += times - 1
+    actual = set(rules)
+    sockets = {_socket(rule) for rule in actual | (wanted or set())}
     return [
         Finding(
             "rules",
             kind,
             f"{ip} port {port}",
-            f"{count}, {repeated[ip, port]} repeated" if repeated[ip, port] else str(count),
+            _count(
+                [rule for rule in rules if _socket(rule) == (ip, port)],
+                None if wanted is None else {it for it in wanted if _socket(it) == (ip, port)},
+            ),
         )
-        for (ip, port), count in sorted(counts.items())
+        for ip, port in sorted(sockets)
     ]
+
+
+def _socket(rule: Rule) -> tuple[str, int]:
+    return rule.source or rule.destination, rule.source_port or rule.destination_port
+
+
+def _count(rules: Sequence[Rule], wanted: set[Rule] | None) -> str:
+    """Say how many of an endpoint's rules there are, and what is wrong with that."""
+    actual = set(rules)
+    parts = [str(len(actual))]
+    if len(rules) > len(actual):
+        parts.append(f"{len(rules) - len(actual)} repeated")
+    if wanted is not None:
+        parts += [f"{len(wanted - actual)} {MISSING}"] if wanted - actual else []
+        parts += [f"{len(actual - wanted)} {UNWANTED}"] if actual - wanted else []
+    return ", ".join(parts)
 
 
 def _claimed() -> list[Finding]:
@@ -95,18 +139,18 @@ def _claimed() -> list[Finding]:
     return [*addresses, *endpoints]
 
 
-def steps(want: Want, mode: Mode, links: Links) -> list[Step]:
-    """Return what a server that wants `want` would change now; raises `HostError`.
+def steps(plan: Plan, links: Links) -> list[Step]:
+    """Return what a server with this `plan` would change now; raises `HostError`.
 
     What other processes claim stays.
     """
-    others = Claims().others()
+    want, others = plan.want, Claims().others()
     now = links.read()
     placed = {it.ip for it in now.addresses}
     missing = [it for it in sorted(want.addresses) if it.ip not in placed]
     devices = sorted({it.device for it in missing} - now.links.keys())
     stale = sorted(set(now.ours()) - want.addresses - others.addresses)
-    added, removed = _rule_steps(want, mode, others)
+    added, removed = _rule_steps(plan, others)
     return [
         *(Step("add", f"interface {device}") for device in devices),
         *(Step("add", f"address {it.ip} on {it.device}") for it in missing),
@@ -116,11 +160,11 @@ def steps(want: Want, mode: Mode, links: Links) -> list[Step]:
     ]
 
 
-def _rule_steps(want: Want, mode: Mode, others: Want) -> tuple[list[str], list[str]]:
-    if mode == "off":
+def _rule_steps(plan: Plan, others: Want) -> tuple[list[str], list[str]]:
+    if plan.mode == "off":
         return [], []
-    tables = choose(mode)
-    actual, wanted = set(tables.read()), want.rules()
+    tables = choose(plan.mode)
+    actual, wanted = set(tables.read()), plan.want.rules()
     return (
         [_text(tables, rule) for rule in sorted(wanted - actual)],
         [_text(tables, rule) for rule in sorted(actual - wanted - others.rules())],

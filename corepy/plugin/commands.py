@@ -1,0 +1,49 @@
+"""What a plugin's one-shot command may know of a Corefile without a running server.
+
+A server sets up every plugin of every block. A command needs its own directive and where its blocks
+listen, so only *bind*, which decides that, is set up beside it; nothing else is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy import corefile
+from corepy.corefile import CorefileError, Diagnostic
+from corepy.plugin.controller import BlockConfig, Controller
+from corepy.plugin.errors import PluginError
+from corepy.plugin.registry import find, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corepy.corefile import ServerBlock
+
+_PLACE = "bind"
+
+
+def blocks_of(path: str, directive: str, default_port: int = 53) -> list[Controller]:
+    """Return a controller of `directive` for each server block of a Corefile that has it.
+
+    `default_port` is for zones without a port. Raises `CorefileError` for what is wrong with the
+    Corefile or with the *bind* of such a block, and `OSError` when it cannot be read.
+    """
+    blocks = [it for it in corefile.load(path).blocks if directive in it.directives]
+    opened = [(it, BlockConfig(corefile.server_keys(it, default_port))) for it in blocks]
+    bound = [(block, config) for block, config in opened if _PLACE in block.directives]
+    if bound:
+        bind = _setup_of_bind(bound[0][0])
+        for block, config in bound:
+            bind(Controller(_PLACE, block, config))
+    return [Controller(directive, block, config) for block, config in opened]
+
+
+def _setup_of_bind(block: ServerBlock) -> Callable[[Controller], None]:
+    token = block.directives[_PLACE][0]
+    found = find()
+    if _PLACE not in found:
+        raise CorefileError(Diagnostic(f"{_PLACE} is not installed", token))
+    try:
+        return load(found[_PLACE]).setup
+    except PluginError as error:
+        raise CorefileError(Diagnostic(str(error), token)) from error
