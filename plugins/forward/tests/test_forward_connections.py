@@ -1,0 +1,160 @@
+"""Connections and sockets: how many, how old, how idle; what metrics and metadata say."""
+
+import concurrent.futures
+import time
+
+import dnslib
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corepy.dns import Reply
+from corepy.plugin import metrics
+from corepy.testing import Upstream, make_request, serve
+from corepy_forward import pool as pool_module
+from corepy_forward.attempt import Attempt, answers, is_bare_refusal
+from corepy_forward.limit import LEAST, MOST, Limit
+from corepy_forward.metrics import PROXY
+
+
+def answer(query, _proto=""):
+    reply = query.reply(ra=1, aa=0)
+    reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 IN A 192.0.2.7"))
+    return reply
+
+
+def handler_of(server):
+    plugins = server.server.generation.plugins.get_plugins()
+    return next(p for p in plugins if getattr(p, "name", "") == "forward")
+
+
+def corefile(upstream, *options):
+    lines = "\n".join(options)
+    return f".:0 {{\nforward . {upstream.to} {{\n{lines}\n}}\n}}"
+
+
+def value(name, *labels):
+    metric = next(m for m in metrics.registered() if m.name == name)
+    return metric.labels(*labels).value
+
+
+def wait_for(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_at_most_four_connections():
+    with Upstream(answer) as upstream, serve(corefile(upstream, "force_tcp")) as server:
+        names = [f"n{i}.example" for i in range(600)]
+        with concurrent.futures.ThreadPoolExecutor(200) as pool:
+            assert all(reply.rr for reply in pool.map(server.ask, names))
+        assert 1 <= upstream.connections <= 4
+
+
+def test_max_idle_conns_is_a_lower_limit():
+    text = ("force_tcp", "max_idle_conns 1")
+    with Upstream(answer, delay=0.01) as upstream, serve(corefile(upstream, *text)) as server:
+        names = [f"n{i}.example" for i in range(100)]
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            assert all(reply.rr for reply in pool.map(server.ask, names))
+        assert upstream.connections == 1
+
+
+def test_idle_sockets_are_closed(monkeypatch):
+    monkeypatch.setattr(pool_module, "TIDY_INTERVAL", 0.05)
+    with Upstream(answer) as upstream, serve(corefile(upstream, "expire 100ms")) as server:
+        assert server.ask("a.example").rr
+        assert server.ask("a.example", tcp=True).rr
+        (only,) = handler_of(server).pool.upstreams
+        assert only.streams.connections == 1
+        wait_for(lambda: not only.streams.connections and not only._udp._open)
+        assert server.ask("a.example").rr
+        assert server.ask("a.example", tcp=True).rr
+        assert upstream.connections == 2
+
+
+def test_old_connections_are_left_though_busy(monkeypatch):
+    monkeypatch.setattr(pool_module, "TIDY_INTERVAL", 0.05)
+    options = ("force_tcp", "expire 50ms", "max_age 200ms")
+    with Upstream(answer) as upstream, serve(corefile(upstream, *options)) as server:
+        deadline = time.monotonic() + 1
+        number = 0
+        while time.monotonic() < deadline:
+            number += 1
+            assert server.ask(f"n{number}.example").rr
+        assert upstream.connections >= 3
+
+
+def test_metrics():
+    with Upstream(answer) as upstream, serve(corefile(upstream, "max_fails 0")) as server:
+        for _ in range(3):
+            assert server.ask("a.example").rr
+        assert server.ask("a.example", tcp=True).rr
+        labels = (PROXY, upstream.to)
+        assert value("coredns_proxy_conn_cache_misses_total", *labels, "udp") == 1
+        assert value("coredns_proxy_conn_cache_hits_total", *labels, "udp") == 2
+        assert value("coredns_proxy_conn_cache_misses_total", *labels, "tcp") == 1
+        durations = next(
+            m for m in metrics.registered() if m.name == "coredns_proxy_request_duration_seconds"
+        )
+        assert sum(durations.labels(*labels, "NOERROR").counts) == 4
+
+
+def test_lies_are_counted():
+    def lie(query, _proto):
+        good = bytes(answer(query).pack())
+        return [bytes((good[0] ^ 1,)) + good[1:], good[:12] + b"\1x\0" + good[-20:], good]
+
+    with Upstream(lie) as upstream, serve(corefile(upstream, "max_fails 0")) as server:
+        assert server.ask("a.example").rr
+        assert value("corepy_forward_dropped_replies_total", upstream.to, "id") == 1
+        assert value("corepy_forward_dropped_replies_total", upstream.to, "question") == 1
+
+
+def test_metadata_only_where_somebody_asks():
+    with Upstream(answer) as upstream, serve(corefile(upstream)) as server:
+        handler = handler_of(server)
+        server.ask("a.example")
+        request, exchange = make_request("a.example"), type("Done", (), {})()
+        exchange.reply = Reply(bytes(answer(dnslib.DNSRecord.question("a.example")).pack()))
+        exchange.waiters, exchange.upstream = [], handler.pool.upstreams[0]
+        handler._reply(request, exchange)
+        assert request.metadata == {}
+        handler._with_metadata = True
+        handler._reply(request, exchange)
+        assert request.metadata == {"forward/upstream": upstream.to}
+
+
+def test_limit_follows_the_memory():
+    limit = Limit()
+    for memory, most in ((None, MOST), (64 << 20, 2048), (1 << 20, LEAST), (1 << 40, MOST)):
+        limit.configure(memory)
+        assert limit.most == most
+
+
+class Asker:
+    question = b"\1A\1b\0\0\x41\0\1".lower()[:-4] + b"\0\x41\0\1"
+    body = b"\1\0\0\1\0\0\0\0\0\1" + question + b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+
+
+def attempt():
+    return Attempt(Asker(), None, Asker.body, "udp", 0.0)
+
+
+@given(st.binary(max_size=64))
+def test_arbitrary_bytes_are_no_answer_or_one(wire):
+    asked = attempt()
+    if answers(wire, asked):
+        assert wire[12 : 12 + len(Asker.question)].lower() == Asker.question.lower()
+    is_bare_refusal(wire, asked)
+
+
+def test_type_is_not_compared_as_letters():
+    """Type 65 and 97 differ by what tells "A" from "a"."""
+    header = b"\0\0\x81\x80\0\1\0\0\0\0\0\0"
+    assert answers(header + Asker.question, attempt())
+    assert answers(header + b"\1A\1B\0\0\x41\0\1", attempt())
+    assert not answers(header + b"\1A\1B\0\0\x61\0\1", attempt())
+    assert not answers(b"\0\0\1\0" + header[4:] + Asker.question, attempt())
+    assert not answers(header[:5] + b"\2" + header[6:] + Asker.question, attempt())
