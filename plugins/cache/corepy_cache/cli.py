@@ -53,7 +53,7 @@ def _purge(what: str, name: str) -> int:
         line = f"{what} {to_text(from_text(name))}\n"
     except InvalidName as error:
         raise PurgeError(str(error)) from None
-    found = list(sockets())
+    found = sockets()
     if not found:
         raise PurgeError("no server with a cache runs here, or none that this user may command")
     return sum(_ask(path, line) for path in found)

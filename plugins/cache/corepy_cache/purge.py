@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ from corepy.dns.names import InvalidName, from_text, is_subdomain
 from corepy.plugin import plugin_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from corepy_cache.keeper import Keeper
     from corepy_cache.store import Store
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PATTERN: Final = "cache-*.sock"
 LONGEST_LINE: Final = 2048
 _PATIENCE: Final = 5.0  # seconds that a client has for its line
+_STARTING: Final = 10.0  # seconds from a socket's making within which its owner listens
 _SLICE: Final = 1000  # entries looked at before queries get their turn
 _ONLY_OWNER: Final = 0o177
 _log = plugin_logger("cache")
@@ -41,27 +43,33 @@ def folders() -> list[Path]:
     return [Path(name) for name in named if name]
 
 
-def sockets() -> Iterator[Path]:
-    """Yield the sockets of running servers; those of servers that died are removed."""
-    for folder in folders():
-        for path in sorted(folder.glob(PATTERN)):
-            if is_dead(path):
-                path.unlink(missing_ok=True)
-            else:
-                yield path
+def sockets() -> list[Path]:
+    """Return the sockets of running servers; those of servers that died are removed."""
+    return [path for folder in folders() for path in sorted(folder.glob(PATTERN)) if _lives(path)]
 
 
-def is_dead(path: Path) -> bool:
-    """Tell whether nobody listens at `path` any more."""
+def _lives(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.setblocking(False)
         try:
             sock.connect(str(path))
+        except BlockingIOError:
+            return True  # many others ask at this moment
         except ConnectionRefusedError:
-            return True
-        except OSError:
+            _remove_if_old(path)
             return False
-    return False
+        except OSError:
+            return False  # another user's
+    return True
+
+
+def _remove_if_old(path: Path) -> None:
+    """Remove a socket that nobody listens to any more; not one whose owner does not listen yet."""
+    try:
+        if time.time() - path.stat().st_mtime > _STARTING:
+            path.unlink()
+    except OSError:
+        pass  # somebody else was faster, or may
 
 
 async def purge(stores: Sequence[Store], doomed: Callable[[bytes], bool]) -> int:
@@ -95,6 +103,7 @@ class PurgeSocket:
 
     async def open(self) -> None:
         """Listen in the first folder that allows it."""
+        sockets()  # of their own accord the killed ones' would stay
         refusals = []
         for folder in folders():
             try:
@@ -152,6 +161,7 @@ def _bind(folder: Path) -> tuple[socket.socket, Path]:
     before = os.umask(_ONLY_OWNER)
     try:
         sock.bind(str(path))
+        sock.listen()
     except OSError:
         sock.close()
         raise

@@ -219,11 +219,16 @@ def test_the_socket_takes_no_nonsense(line, runtime_folder):
 
 
 def test_leftover_sockets_are_removed(runtime_folder):
-    path = runtime_folder / "cache-1-dead.sock"
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(path))
-    assert list(purge.sockets()) == []
-    assert not path.exists()
+    old, young = runtime_folder / "cache-1-old.sock", runtime_folder / "cache-1-young.sock"
+    for path in (old, young):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+    os.utime(old, (0, 0))
+    with Upstream(ZONE) as upstream, serve(corefile(upstream)):
+        assert not old.exists()
+        assert young.exists()
+        (alive,) = purge.sockets()
+        assert alive not in (old, young)
 
 
 def test_without_a_folder_it_serves_all_the_same(monkeypatch, tmp_path, caplog):
