@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from corepy.http import Request
 
-SLICE: Final = 60
-"""Samples that are encoded at a time, if they are of one family: half a millisecond."""
+SLICE: Final = 30
+"""Samples that are encoded at a time, if they are of one family: up to half a millisecond."""
 
 CLIENT: Final = "prometheus_client"
 OPENMETRICS: Final = "application/openmetrics-text"

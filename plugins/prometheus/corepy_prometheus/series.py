@@ -6,6 +6,8 @@ that counting a query is a handful of additions.
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_left
 from socket import AF_INET
 from typing import TYPE_CHECKING, Final
 
@@ -71,7 +73,7 @@ RESPONSES = metrics.counter(
 
 _OPT_SIZE: Final = 11
 _RCODES: Final = {number: name for name, number in c.RCODES.items()}
-_IPV4: Final = AF_INET.to_bytes(2, "little"), AF_INET.to_bytes(2, "big")
+_IPV4: Final = AF_INET.to_bytes(2, sys.byteorder)
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -80,6 +82,7 @@ class Series:
 
     __slots__ = (
         "_block",
+        "_distributions",
         "_responses",
         "do_requests",
         "duration",
@@ -96,6 +99,7 @@ class Series:
         self.request_size = REQUEST_SIZE.labels(*by_proto)
         self.do_requests = DO_REQUESTS.labels(*block)
         self.response_size = RESPONSE_SIZE.labels(*by_proto)
+        self._distributions = self.duration, self.request_size, self.response_size
         self._responses: dict[tuple[int, str], Value] = {}
 
     def responses(self, rcode: int, plugin: str) -> Value:
@@ -107,18 +111,28 @@ class Series:
         return child
 
     def count(self, request: Request, reply: Reply, plugin: str, seconds: float) -> None:
-        """Count one query, answered by `plugin` after `seconds`."""
+        """Count one query, answered by `plugin` after `seconds`.
+
+        Runs for every query that the packet cache does not answer. What `Distribution.observe` does
+        is written out: three calls would be a third of the cost.
+        """
         wire, edns = reply.wire, request.edns
-        size = len(wire)
+        size, asked = len(wire), len(request.wire)
         if edns is not None:
             size += _OPT_SIZE + len(reply.options)
             if edns.do:
                 self.do_requests.value += 1
         self.requests.value += 1
-        self.duration.observe(seconds)
-        self.request_size.observe(len(request.wire))
-        self.response_size.observe(size)
-        self.responses(reply.extended_rcode << 4 | wire[3] & 15, plugin).value += 1
+        duration, request_size, response_size = self._distributions
+        duration.counts[bisect_left(DURATIONS, seconds)] += 1
+        duration.total += seconds
+        request_size.counts[bisect_left(SIZES, asked)] += 1
+        request_size.total += asked
+        response_size.counts[bisect_left(SIZES, size)] += 1
+        response_size.total += size
+        rcode = reply.extended_rcode << 4 | wire[3] & 15
+        known = self._responses.get((rcode, plugin))
+        (known or self.responses(rcode, plugin)).value += 1
 
 
 class Repetitions:
@@ -150,22 +164,21 @@ class Repetitions:
 
 def labels_of(request: Request) -> Labels:
     """Return the label values of a query."""
+    peer = request.peer
     return (
         request.server,
         request.zone,
         request.view,
         request.proto,
-        family(request.peer),
+        "1" if type(peer) is bytes and peer[:2] == _IPV4 else family(peer),
         TYPES.get(request.qtype, OTHER),
     )
 
 
 def family(peer: object) -> str:
-    """Return "1" for a client with an IPv4 address and "2" for one with IPv6, without a look at the
-    address as text where there is none.
-    """
+    """Return "1" for a client with an IPv4 address and "2" for one with IPv6."""
     if type(peer) is bytes:
-        is_v4 = peer[:2] in _IPV4 or peer.startswith(_MAPPED, 8)
+        is_v4 = peer[:2] == _IPV4 or peer.startswith(_MAPPED, 8)
     else:
         is_v4 = ":" not in host_port(peer)[0]
     return "1" if is_v4 else "2"

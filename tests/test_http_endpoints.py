@@ -1,0 +1,402 @@
+"""The HTTP endpoints: what they answer, who shares an address, and what strangers can do to them."""
+
+import asyncio
+import gc
+import socket
+import struct
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corepy.http import Response, claim, split_address
+from corepy.net.sockets import BindError
+
+LOCAL = "127.0.0.1:0"
+
+
+def ok(request):
+    return Response(b"OK")
+
+
+@asynccontextmanager
+async def serving(answer=ok, path="/x", address=LOCAL):
+    held = await claim(address)
+    held.serve(path, answer)
+    try:
+        yield held.address.port
+    finally:
+        await held.close()
+
+
+async def send(port, data, *, eof=False):
+    """Send bytes and return all that comes back until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        if eof:
+            writer.write_eof()
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+
+
+def request(path="/x", method="GET", *headers, close=True):
+    lines = [f"{method} {path} HTTP/1.1", "Host: h", *headers]
+    lines += ["Connection: close"] if close else []
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def status(answer):
+    return int(answer.split(b" ", 2)[1])
+
+
+def body(answer):
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("localhost:8080", ("localhost", "8080")),
+        (":8080", ("", "8080")),
+        ("[::1]:80", ("::1", "80")),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", "80")),
+        ("bla:a", ("bla", "a")),
+        ("bla:", ("bla", "")),
+        (":", ("", "")),
+        ("bla", "missing port"),
+        ("", "missing port"),
+        ("/foo", "missing port"),
+        ("[::1]", "missing port"),
+        ("::1", "too many colons"),
+        ("a:b:c", "too many colons"),
+        ("[a:1", "bracket"),
+        ("a]:1", "bracket"),
+    ],
+)
+def test_split_address(text, parts):
+    if isinstance(parts, tuple):
+        assert split_address(text) == parts
+    else:
+        with pytest.raises(ValueError, match=parts):
+            split_address(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "content"),
+    [
+        (request(), 200, b"OK"),
+        (request("/x?verbose=1"), 200, b"OK"),
+        (request(method="HEAD"), 200, b""),
+        (b"GET /x HTTP/1.0\r\n\r\n", 200, b"OK"),
+        (request("/y"), 404, b"404 page not found\n"),
+        (request("http://h/x"), 404, b"404 page not found\n"),
+        (request(method="POST"), 405, b"only GET and HEAD\n"),
+        (request("/x", "POST", "Content-Length: 3") + b"abc", 405, b"only GET and HEAD\n"),
+        (request("/x", "GET", "Content-Length: 3") + b"abc", 200, b"OK"),
+        (b"GET /x HTTP/1.1\r\n\r\n", 400, None),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, None),
+        (b"nonsense\r\n\r\n", 400, None),
+        (b"G" * 20_000, 431, None),
+    ],
+)
+def test_answers(data, code, content):
+    async def run():
+        async with serving() as port:
+            answer = await send(port, data)
+            assert status(answer) == code
+            assert content is None or body(answer) == content
+            assert body(await send(port, request())) == b"OK"
+
+    asyncio.run(run())
+
+
+def test_head_has_the_length_of_get():
+    async def run():
+        async with serving() as port:
+            assert b"Content-Length: 2\r\n" in await send(port, request(method="HEAD"))
+
+    asyncio.run(run())
+
+
+def test_a_connection_is_used_again():
+    async def run():
+        async with serving() as port:
+            three = request(close=False) * 2 + request()
+            assert (await send(port, three)).count(b"\r\n\r\nOK") == 3
+            assert b"\r\n\r\nOK" in await send(port, request(close=False), eof=True)
+
+    asyncio.run(run())
+
+
+def test_coroutines_and_headers():
+    async def slow(request):
+        await asyncio.sleep(0)
+        return Response(request.headers["accept"].encode(), 503, "text/x")
+
+    async def run():
+        async with serving(slow) as port:
+            answer = await send(port, request("/x", "GET", "Accept: a/b"))
+            assert (status(answer), body(answer)) == (503, b"a/b")
+            assert b"Content-Type: text/x\r\n" in answer
+
+    asyncio.run(run())
+
+
+def test_a_large_answer_waits_for_a_slow_reader():
+    made = 0
+
+    async def pieces():
+        nonlocal made
+        for _ in range(500):
+            made += 1
+            yield b"#" * 65536
+
+    async def run():
+        async with serving(lambda request: Response(pieces())) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65536)
+            writer.write(request())
+            await reader.readline()
+            await asyncio.sleep(0.1)
+            assert made < 500
+            assert (await reader.read()).count(b"#") == 500 * 65536
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_a_broken_answer(caplog):
+    def broken(request):
+        raise RuntimeError("oh")
+
+    async def half():
+        yield b"half"
+        raise RuntimeError("oh")
+
+    async def run():
+        async with serving(broken) as port:
+            assert status(await send(port, request())) == 500
+        async with serving(lambda request: Response(half())) as port:
+            try:
+                assert not (await send(port, request())).endswith(b"0\r\n\r\n")
+            except ConnectionResetError:
+                pass
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert "no answer for /x" in caplog.text
+    assert "broke off" in caplog.text
+
+
+def test_claims_share_an_address():
+    async def run():
+        old = await claim(LOCAL)
+        old.serve("/a", lambda request: Response(b"old"))
+        address = f"127.0.0.1:{old.address.port}"
+        same = await claim(LOCAL)
+        assert same.address == old.address
+        await same.close()
+        new = await claim(LOCAL)
+        port = old.address.port
+        assert body(await send(port, request("/a"))) == b"old"
+        new.serve("/a", lambda request: Response(b"new"))
+        new.serve("/b", ok)
+        assert body(await send(port, request("/a"))) == b"new"
+        assert body(await send(port, request("/b"))) == b"OK"
+        await new.close()
+        assert body(await send(port, request("/a"))) == b"old"
+        assert status(await send(port, request("/b"))) == 404
+        await old.close()
+        await old.close()
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT apart
+            taken.bind(("127.0.0.1", port))
+        async with serving(address=address) as again:
+            assert again == port
+
+    asyncio.run(run())
+
+
+def test_an_answer_in_the_making_is_finished():
+    began = asyncio.Event()
+
+    async def slow(request):
+        began.set()
+        await asyncio.sleep(0.1)
+        return Response(b"done")
+
+    async def run():
+        held = await claim(LOCAL)
+        held.serve("/x", slow)
+        idle = asyncio.create_task(send(held.address.port, b""))
+        asking = asyncio.create_task(send(held.address.port, request(close=False)))
+        await began.wait()
+        await held.close()
+        assert body(await asking) == b"done"
+        assert await idle == b""
+
+    asyncio.run(run())
+
+
+def test_one_that_never_ends_is_cut_off(monkeypatch):
+    monkeypatch.setattr("corepy.http.listener.CLOSE_TIMEOUT", 0.05)
+    began = asyncio.Event()
+
+    async def endless(request):
+        began.set()
+        await asyncio.sleep(1000)
+        return Response()
+
+    async def run():
+        held = await claim(LOCAL)
+        held.serve("/x", endless)
+        asking = asyncio.create_task(send(held.address.port, request()))
+        await began.wait()
+        await held.close()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("data", [b"", b"GET /x HT", request(close=False)])
+def test_slow_clients_are_cut_off(monkeypatch, data):
+    monkeypatch.setattr("corepy.http.connection.TIMEOUT", 0.1)
+
+    async def run():
+        async with serving() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            try:
+                await asyncio.wait_for(reader.read(), 5)
+            except ConnectionResetError:
+                pass
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_the_oldest_idle_connection_makes_room(monkeypatch):
+    monkeypatch.setattr("corepy.http.listener.MAX_CONNECTIONS", 5)
+
+    async def run():
+        async with serving() as port:
+            streams = []
+            for _ in range(20):
+                streams.append(await asyncio.open_connection("127.0.0.1", port))
+                await asyncio.sleep(0.01)
+            assert await asyncio.wait_for(streams[0][0].read(), 5) == b""
+            assert body(await send(port, request())) == b"OK"
+            for _, writer in streams:
+                writer.close()
+
+    asyncio.run(run())
+
+
+def test_busy_connections_make_no_room(monkeypatch):
+    monkeypatch.setattr("corepy.http.listener.MAX_CONNECTIONS", 2)
+    go_on = asyncio.Event()
+
+    async def waits(request):
+        await go_on.wait()
+        return Response(b"OK")
+
+    async def run():
+        async with serving(waits) as port:
+            busy = [asyncio.create_task(send(port, request())) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            try:
+                assert await send(port, request()) == b""
+            except ConnectionResetError:
+                pass
+            go_on.set()
+            assert [body(answer) for answer in await asyncio.gather(*busy)] == [b"OK"] * 2
+
+    asyncio.run(run())
+
+
+def test_another_process_can_share_the_address():
+    async def run():
+        async with serving() as port:
+            with socket.socket() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                other.bind(("127.0.0.1", port))
+
+    asyncio.run(run())
+
+
+def test_names_and_the_wildcard():
+    async def run():
+        async with serving(address="localhost:0") as port:
+            assert body(await send(port, request())) == b"OK"
+        async with serving(address=":0") as port:
+            assert body(await send(port, request())) == b"OK"
+        async with serving(address="127.0.0.1:") as port:
+            assert body(await send(port, request())) == b"OK"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("127.0.0.1:{busy}", "another program listens there"),
+        ("192.0.2.1:80", "no interface of this machine has that address"),
+        ("127.0.0.1:no-such-service", "cannot listen on 127.0.0.1:no-such-service"),
+        ("127.0.0.1:65536", "65536 is not a port"),
+        (f"{'a' * 70}.invalid:80", "cannot listen on a"),
+    ],
+)
+def test_addresses_that_cannot_be_bound(address, problem):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        with pytest.raises(BindError, match=problem):
+            asyncio.run(claim(address.format(busy=busy.getsockname()[1])))
+
+
+def test_out_of_descriptors(monkeypatch, caplog):
+    monkeypatch.setattr("corepy.http.listener.ACCEPT_PAUSE", 0.05)
+
+    class Exhausted:
+        def __init__(self, sock):
+            self.sock, self.failures = sock, 1
+
+        def __getattr__(self, name):
+            return getattr(self.sock, name)
+
+        def accept(self):
+            if self.failures:
+                self.failures -= 1
+                raise OSError(24, "Too many open files")
+            return self.sock.accept()
+
+    async def run():
+        held = await claim(LOCAL)
+        held._listener._sock = Exhausted(held._listener._sock)
+        held.serve("/x", ok)
+        assert body(await send(held.address.port, request())) == b"OK"
+        await held.close()
+
+    asyncio.run(run())
+    assert "Too many open files" in caplog.text
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=200), max_size=5), st.booleans())
+def test_no_bytes_hurt(pieces, reset):
+    async def run():
+        async with serving() as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            for piece in (b"GET /x HTTP/1.1\r\n", *pieces):
+                writer.write(piece)
+                await asyncio.sleep(0)
+            if reset:
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.close()
+            assert body(await send(port, request())) == b"OK"
+
+    asyncio.run(run())
+    gc.collect()
