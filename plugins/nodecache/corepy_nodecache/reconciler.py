@@ -31,6 +31,8 @@ _FRESH: Final = 0.5  # seconds in which an equal wish needs no pass of its own
 _LEGACY_TICK: Final = 0.5  # seconds between looks at the sizes of legacy tables
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 10.0
+_LOCK_RETRY: Final = 1.0  # a lock that is held becomes free without a message
+_LAST_TRIES: Final = 8.0  # seconds for a process that ends to get the lock
 
 log = plugin_logger("nodecache")
 
@@ -49,6 +51,9 @@ class Reconciler:
         self._changed = asyncio.Event()
         self._watch = Watch(asyncio.get_running_loop(), self._changed.set)
         self._asked = Want()
+        self._whole = Want()
+        """What the last pass without an error brought about."""
+        self._is_locked_out = False
         self._running = 0
         self._problem = ""
         self._retry_delay = _FIRST_RETRY
@@ -98,10 +103,18 @@ class Reconciler:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._watch.close()
+        await self._try_to_the_last()
         if self._problem:
             log.error("not all could be taken away; the next start does it, or nodecache teardown")
         await self.worker.run(self._close_host)
         self.worker.close()
+
+    async def _try_to_the_last(self) -> None:
+        """Wait for the lock longer than usual: rules that stay capture traffic for nobody."""
+        deadline = time.monotonic() + _LAST_TRIES
+        while self._is_locked_out and time.monotonic() < deadline:
+            await asyncio.sleep(_FIRST_RETRY)
+            await self._sync()
 
     def _close_host(self) -> None:
         self._host.close()
@@ -128,6 +141,8 @@ class Reconciler:
         finally:
             self._running -= 1
         self._publish(report)
+        if not report.errors:
+            self._whole = want
         return report
 
     def _pass(self, want: Want, sweep: bool) -> Report:
@@ -144,8 +159,9 @@ class Reconciler:
         metrics.addresses.set(report.addresses)
         metrics.degraded.set(1 if report.errors else 0)
         self._log_state("; ".join(str(error) for error in report.errors))
+        self._is_locked_out = any(error.kind == "iptables_lock" for error in report.errors)
         self._last_pass = time.monotonic()
-        self._due = self._last_pass + self._next_delay(failed=bool(report.errors))
+        self._due = self._last_pass + self._next_delay()
 
     def _log_state(self, problem: str) -> None:
         """Log a line when things begin to fail, fail differently, or work again."""
@@ -155,10 +171,10 @@ class Reconciler:
             log.info("the host is as wanted again")
         self._problem = problem
 
-    def _next_delay(self, failed: bool) -> float:
-        if failed:
+    def _next_delay(self) -> float:
+        if self._problem:
             delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, _LAST_RETRY)
-            return delay
+            return min(delay, _LOCK_RETRY) if self._is_locked_out else delay
         self._retry_delay = _FIRST_RETRY
         return min((it for it in self._intervals.values() if it > 0), default=float("inf"))
 
@@ -196,8 +212,8 @@ class Reconciler:
         return await self.worker.run(self._fingerprint.read) != self._sizes
 
     async def _repair(self) -> None:
-        was_failing = bool(self._problem)
+        was_whole = self._whole == self._want()  # else it is the first time, tried again
         report = await self._sync()
-        if report.added and not was_failing:
+        if report.added and was_whole:
             metrics.repairs.inc()
             log.warning("repaired what others had changed: %s", ", ".join(report.done))
