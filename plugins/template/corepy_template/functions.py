@@ -1,0 +1,259 @@
+"""The functions that templates can call: text/template's own, and CoreDNS's `parseInt`.
+
+A function takes the values of its arguments and returns one; `TemplateError` says what is wrong
+with them. `and` and `or` are not here: they do not evaluate all of their arguments (compiler.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from corepy_template.formatting import sprintf
+from corepy_template.values import (
+    NO_VALUE,
+    TemplateError,
+    from_bytes,
+    is_true,
+    kind,
+    show,
+    to_bytes,
+    to_text,
+    type_name,
+)
+
+MANY: Final = 1 << 30
+
+
+class Function(NamedTuple):
+    """A function and the number of arguments that it takes."""
+
+    call: Callable[[Sequence[object]], object]
+    fewest: int
+    most: int = MANY
+
+    def complaint(self, name: str, given: int) -> str | None:
+        """Return what is wrong with a call with `given` arguments, None if nothing is."""
+        if self.fewest <= given <= self.most:
+            return None
+        want = f"at least {self.fewest}" if self.most == MANY else str(self.fewest)
+        return f"wrong number of args for {name}: want {want} got {given}"
+
+
+def sprint(values: Sequence[object]) -> str:
+    """Return the values' texts, with a space between two that are no strings (Go: fmt.Sprint)."""
+    pieces: list[str] = []
+    previous: object = ""
+    for value in values:
+        if pieces and not (isinstance(previous, str) or isinstance(value, str)):
+            pieces.append(" ")
+        pieces.append(to_text(value))
+        previous = value
+    return "".join(pieces)
+
+
+def _println(values: Sequence[object]) -> str:
+    return " ".join(map(to_text, values)) + "\n"
+
+
+def _printf(values: Sequence[object]) -> str:
+    text, *arguments = values
+    return sprintf(_string(text), arguments)
+
+
+def _string(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or value is NO_VALUE:
+        raise TemplateError("invalid value; expected string")
+    raise TemplateError(f"wrong type for value; expected string; got {type_name(value)}")
+
+
+def _integer(value: object) -> int:
+    if type(value) is int:
+        return value
+    if value is None or value is NO_VALUE:
+        raise TemplateError("invalid value; expected int")
+    raise TemplateError(f"wrong type for value; expected int; got {type_name(value)}")
+
+
+_DIGITS: Final = re.compile(r"[0-9a-zA-Z]++(?:_[0-9a-zA-Z]++)*+\Z", re.ASCII)
+_PREFIX: Final = re.compile(r"0(?:([bB])_?|([oO])_?|([xX])_?|_?(?=[0-9]))")
+
+
+def _parse_int(values: Sequence[object]) -> int:
+    """Go's strconv.ParseUint: text, base (0: as its prefix says) and bits."""
+    text, base, bits = _string(values[0]), _integer(values[1]), _integer(values[2])
+    digits = text
+    if base == 0:
+        match = _PREFIX.match(text)
+        base = 10 if match is None else {1: 2, 2: 8, 3: 16, None: 8}[match.lastindex]
+        digits = text if match is None else text[match.end() :]
+        digits = digits.replace("_", "") if _DIGITS.match(digits) else "_"
+    if not 2 <= base <= 36:
+        raise TemplateError(f"parsing {to_text(text)!r}: invalid base {base}")
+    if not 0 <= bits <= 64:
+        raise TemplateError(f"parsing {to_text(text)!r}: invalid bit size {bits}")
+    if len(digits) > 255 or not _DIGITS.match(digits) or "_" in digits:
+        raise TemplateError(f"parsing {text!r}: invalid syntax")
+    try:
+        number = int(digits, base)
+    except ValueError:
+        raise TemplateError(f"parsing {text!r}: invalid syntax") from None
+    if number >> (bits or 64):
+        raise TemplateError(f"parsing {text!r}: value out of range")
+    return number
+
+
+def _comparable(value: object) -> type:
+    of_kind = kind(value)
+    if of_kind is None:
+        raise TemplateError("invalid type for comparison")
+    return of_kind
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or value is NO_VALUE
+
+
+def _eq(values: Sequence[object]) -> bool:
+    """Tell whether the first value is one of the others; none of them is missing."""
+    first, *others = values
+    if not others:
+        raise TemplateError("missing argument for comparison")
+    return any(_are_equal(first, other) for other in others)
+
+
+def _are_equal(one: object, other: object) -> bool:
+    if _is_nothing(one) or _is_nothing(other):
+        return _is_nothing(one) and _is_nothing(other)
+    if kind(one) is None and one is other:
+        raise TemplateError(f"non-comparable type {type_name(one)}")
+    if _comparable(one) is not _comparable(other):
+        raise TemplateError("incompatible types for comparison")
+    return one == other
+
+
+def _lt(values: Sequence[object]) -> bool:
+    one, other = values
+    of_kind = _comparable(one)
+    if of_kind is not _comparable(other):
+        raise TemplateError("incompatible types for comparison")
+    if of_kind is bool:
+        raise TemplateError("invalid type for comparison")
+    if isinstance(one, str):
+        return to_bytes(one) < to_bytes(str(other))
+    return bool(one < other)  # type: ignore[operator]  # both are int or both float
+
+
+def _le(values: Sequence[object]) -> bool:
+    return _lt(values) or _eq(values)
+
+
+def _length(value: object) -> int:
+    if isinstance(value, str):
+        return len(to_bytes(value))
+    if isinstance(value, (list, tuple, dict)):
+        return len(value)
+    if _is_nothing(value):
+        raise TemplateError("len of nil pointer")
+    raise TemplateError(f"len of type {type_name(value)}")
+
+
+def _index(values: Sequence[object]) -> object:
+    item, *indexes = values
+    if _is_nothing(item):
+        raise TemplateError("index of untyped nil")
+    for index in indexes:
+        item = _item(item, index)
+    return item
+
+
+def _item(container: object, index: object) -> object:
+    if isinstance(container, dict):
+        return container.get(_string(index), "")
+    if not isinstance(container, (str, list, tuple)):
+        raise TemplateError(f"can't index item of type {type_name(container)}")
+    sequence = to_bytes(container) if isinstance(container, str) else container
+    return sequence[_position(index, len(sequence) - 1)]
+
+
+def _position(index: object, last: int) -> int:
+    if _is_nothing(index):
+        raise TemplateError("cannot index slice/array with nil")
+    if type(index) is not int:
+        raise TemplateError(f"cannot index slice/array with type {type_name(index)}")
+    if not 0 <= index <= last:
+        raise TemplateError(f"index out of range: {index}")
+    return index
+
+
+def _slice(values: Sequence[object]) -> object:
+    item, *indexes = values
+    if _is_nothing(item):
+        raise TemplateError("slice of untyped nil")
+    if len(indexes) > 3:
+        raise TemplateError(f"too many slice indexes: {len(indexes)}")
+    if not isinstance(item, (str, list, tuple)):
+        raise TemplateError(f"can't slice item of type {type_name(item)}")
+    if isinstance(item, str) and len(indexes) == 3:
+        raise TemplateError("cannot 3-index slice a string")
+    sequence = to_bytes(item) if isinstance(item, str) else item
+    bounds = [_position(index, len(sequence)) for index in indexes]
+    if bounds != sorted(bounds):
+        raise TemplateError(f"invalid slice index: {bounds[0]} > {bounds[1]}")
+    cut = sequence[bounds[0] if bounds else 0 : bounds[1] if len(bounds) > 1 else None]
+    return from_bytes(cut) if isinstance(cut, bytes) else cut
+
+
+def _call(values: Sequence[object]) -> object:
+    if _is_nothing(values[0]):
+        raise TemplateError("call of nil")
+    raise TemplateError(f"non-function of type {type_name(values[0])}")
+
+
+def _joined(values: Sequence[object]) -> str:
+    if len(values) == 1 and isinstance(values[0], str):
+        return values[0]
+    return sprint([show(value) if _is_nothing(value) else value for value in values])
+
+
+_HTML: Final = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;", "\0": "\ufffd"}
+)
+_JS: Final = {"\\": r"\\", "'": r"\'", '"': r"\""} | {c: f"\\u{ord(c):04X}" for c in "<>&="}
+
+
+def _js(values: Sequence[object]) -> str:
+    return "".join(
+        _JS.get(c) or (c if c.isprintable() else f"\\u{ord(c):04X}") for c in _joined(values)
+    )
+
+
+def _urlquery(values: Sequence[object]) -> str:
+    from urllib.parse import quote_plus
+
+    return quote_plus(to_bytes(_joined(values)))
+
+
+FUNCTIONS: Final[dict[str, Function]] = {
+    "call": Function(_call, 1),
+    "eq": Function(_eq, 1),
+    "ge": Function(lambda values: not _lt(values), 2, 2),
+    "gt": Function(lambda values: not _le(values), 2, 2),
+    "html": Function(lambda values: _joined(values).translate(_HTML), 0),
+    "index": Function(_index, 1),
+    "js": Function(_js, 0),
+    "le": Function(_le, 2, 2),
+    "len": Function(lambda values: _length(values[0]), 1, 1),
+    "lt": Function(_lt, 2, 2),
+    "ne": Function(lambda values: not _eq(values), 2, 2),
+    "not": Function(lambda values: not is_true(values[0]), 1, 1),
+    "parseInt": Function(_parse_int, 3, 3),
+    "print": Function(sprint, 0),
+    "printf": Function(_printf, 1),
+    "println": Function(_println, 0),
+    "slice": Function(_slice, 1),
+    "urlquery": Function(_urlquery, 0),
+}

@@ -1,0 +1,129 @@
+"""The handler: answers what its rules match (CoreDNS: plugin/template/template.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from corepy.dns import FormError, Reply
+from corepy.dns import constants as c
+from corepy.dns.edns import ede
+from corepy.plugin import Handler, Purity
+from corepy_template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
+from corepy_template.rdata import RecordError
+from corepy_template.values import TemplateError
+from corepy_template.zonefile import Record, read_record
+
+if TYPE_CHECKING:
+    from dnslib import RR
+
+    from corepy.dns import Request
+    from corepy_template.data import Data
+    from corepy_template.rendering import Template
+    from corepy_template.rule import Rule
+
+DEEPEST: Final = 8
+"""Aliases of this handler's own making that are followed, one leading to the next."""
+
+_ADDRESSES: Final = (c.TYPE_A, c.TYPE_AAAA)
+_ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
+
+
+class _Failure(Exception):
+    """A record of a reply cannot be made; the text is for the log."""
+
+
+class Templates(Handler):
+    """Answers from the first rule that matches; what none matches goes on to the next handler."""
+
+    name: ClassVar[str] = "template"
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = rules
+        per_client = any(rule.is_per_client for rule in rules)
+        self.purity = Purity.IMPURE if per_client else Purity.PURE
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the reply of a template, or that of the next handler."""
+        return await self._serve(request, 0)
+
+    async def _serve(self, request: Request, depth: int) -> Reply:
+        for rule in self.rules:
+            zone = rule.zone_for(request)
+            if zone is None:
+                continue
+            if not (rule.patterns or rule.answer or rule.authority or rule.additional):
+                _count(rule, request, zone)
+                return _bare(request, rule)
+            data = rule.match(request, zone)
+            if data is not None:
+                _count(rule, request, zone)
+                return await self._reply(rule, data, depth)
+            if rule.passes_on.find(request.name_wire) is None:
+                return request.error(c.SERVFAIL)
+        return await self.next.serve_dns(request)
+
+    async def _reply(self, rule: Rule, data: Data, depth: int) -> Reply:
+        request = data.request
+        if rule.rcode == c.SERVFAIL:
+            return _bare(request, rule)
+        truncated = False
+        answer: list[bytes | RR] = []
+        try:
+            for record in _records("answer", rule.answer, data):
+                answer.append(record.wire)
+                if record.rtype == c.TYPE_CNAME and request.qtype in _ADDRESSES:
+                    found, truncated = await self._resolve(request, record.rdata, depth)
+                    answer += found
+            additional = [each.wire for each in _records("additional", rule.additional, data)]
+            authority = [each.wire for each in _records("authority", rule.authority, data)]
+        except _Failure as failure:
+            return request.error(c.SERVFAIL, f"plugin/template: {failure}")
+        reply = request.reply(rule.rcode, answer, authority, additional, authoritative=True)
+        if truncated:
+            reply.wire = reply.wire[:2] + bytes((reply.wire[2] | 2,)) + reply.wire[3:]
+        if rule.ede is not None:
+            reply.options = ede(*rule.ede)
+        return reply
+
+    async def _resolve(self, request: Request, target: bytes, depth: int) -> tuple[list[RR], bool]:
+        """Return what this handler and those below answer for an alias's target, and whether it is
+        cut off; nothing if they cannot tell.
+        """
+        if depth >= DEEPEST:
+            return [], False
+        reply = await self._serve(request.derive(name_wire=target), depth + 1)
+        try:
+            return reply.record.rr, reply.tc
+        except FormError:
+            return [], False
+
+
+def _count(rule: Rule, request: Request, zone: str) -> None:
+    qtype, qclass = rule.names_of(request)
+    MATCHES.labels(request.server, zone, request.view, qclass, qtype).value += 1
+
+
+def _bare(request: Request, rule: Rule) -> Reply:
+    """Return a reply without records, put together from the query's own bytes."""
+    rcode, wire = rule.rcode, request.wire
+    if rcode == c.SERVFAIL:
+        return request.error(rcode, ede=rule.ede)
+    flags = bytes((0x84 | wire[2] & 0x79, wire[3] & 0x10 | rcode & 15))
+    question = wire[c.HEADER_SIZE : request.question_end]
+    options = b"" if rule.ede is None else ede(*rule.ede)
+    return Reply(b"".join((wire[:2], flags, _ONE_QUESTION, question)), rcode >> 4, options)
+
+
+def _records(section: str, templates: Sequence[Template], data: Data) -> Iterator[Record]:
+    for template in templates:
+        failures = TEMPLATE_FAILURES
+        try:
+            text = template.render(data)
+            failures = RR_FAILURES
+            yield read_record(text)
+        except (TemplateError, RecordError) as error:
+            request = data.request
+            labels = (request.server, data.zone, request.view, data.class_, data.type)
+            failures.labels(*labels, section, template.source).inc()
+            raise _Failure(f"{section} {template.source!r}: {error}") from None

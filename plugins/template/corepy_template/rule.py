@@ -1,0 +1,106 @@
+"""One *template* directive: which queries are its, and what it says to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
+from corepy_template.data import PER_CLIENT, Data
+from corepy_template.rendering import Template
+
+if TYPE_CHECKING:
+    import re2
+
+    from corepy.dns import Request
+
+_NAMES_OF_TYPES: Final = {number: name for name, number in c.TYPES.items()}
+_NAMES_OF_CLASSES: Final = {number: name for name, number in c.CLASSES.items()}
+EVERYTHING: Final = ".*"
+
+
+class Zones:
+    """Names to be asked for the longest one that another name lies in (plugin/plugin.go: Zones)."""
+
+    __slots__ = ("_everything", "_zones")
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Names that cannot be on the wire match nothing."""
+        self._zones: list[tuple[bytes, str]] = []
+        for name in sorted(names, key=len, reverse=True):
+            try:
+                self._zones.append((lower(from_text(name)), name))
+            except InvalidName:
+                continue
+        alone = len(self._zones) == 1 and self._zones[0][0] == ROOT
+        self._everything = self._zones[0][1] if alone else None
+
+    def find(self, name_wire: bytes) -> str | None:
+        """Return the longest zone that a name in lower case lies in."""
+        if self._everything is not None:
+            return self._everything
+        for wire, name in self._zones:
+            if is_subdomain(name_wire, wire):
+                return name
+        return None
+
+
+@dataclass(slots=True)
+class Rule:
+    """See the module; the fields are what the directive says."""
+
+    qclass: int
+    qtype: int
+    zones: Zones
+    patterns: list[re2._Regexp] = field(default_factory=list)
+    answer: list[Template] = field(default_factory=list)
+    additional: list[Template] = field(default_factory=list)
+    authority: list[Template] = field(default_factory=list)
+    rcode: int = c.NOERROR
+    ede: tuple[int, str] | None = None
+    passes_on: Zones = field(default_factory=lambda: Zones(()))
+    """Zones with fallthrough."""
+
+    @property
+    def templates(self) -> list[Template]:
+        """All templates."""
+        return [*self.answer, *self.authority, *self.additional]
+
+    @property
+    def is_per_client(self) -> bool:
+        """Whether two clients may get different replies to the same bytes."""
+        return any(template.fields & PER_CLIENT for template in self.templates)
+
+    def zone_for(self, request: Request) -> str | None:
+        """Return the zone by which a query is this rule's, as far as zone, class and type say."""
+        qtype, qclass = request.qtype, request.qclass
+        if qtype != self.qtype and self.qtype != c.TYPE_ANY and qtype != c.TYPE_ANY:
+            return None
+        if qclass != self.qclass and self.qclass != c.CLASS_ANY and qclass != c.CLASS_ANY:
+            return None
+        return self.zones.find(request.name_wire)
+
+    def names_of(self, request: Request) -> tuple[str, str]:
+        """Return type and class as templates and metrics see them: "" for those without a name.
+
+        Where the query says ANY, it is what the directive says.
+        """
+        qtype, qclass = request.qtype, request.qclass
+        return (
+            _NAMES_OF_TYPES.get(self.qtype if qtype == c.TYPE_ANY else qtype, ""),
+            _NAMES_OF_CLASSES.get(self.qclass if qclass == c.CLASS_ANY else qclass, ""),
+        )
+
+    def match(self, request: Request, zone: str) -> Data | None:
+        """Return what the templates get to see, None if no pattern matches the name."""
+        names = self.names_of(request)
+        if not self.patterns:
+            return Data(request, zone, names, EVERYTHING, (request.name,), {})
+        for pattern in self.patterns:
+            found = pattern.search(request.name)
+            if found is not None:
+                groups = [text or "" for text in (found[0], *found.groups())]
+                return Data(request, zone, names, pattern.pattern, groups, pattern.groupindex)
+        return None

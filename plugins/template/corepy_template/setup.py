@@ -1,0 +1,156 @@
+"""Read the *template* directives of a block (CoreDNS: plugin/template/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.plugin import suggest
+from corepy_template.data import FIELDS
+from corepy_template.handler import Templates
+from corepy_template.language import SyntaxProblem, compile_template
+from corepy_template.rdata import RecordError
+from corepy_template.rule import Rule, Zones
+from corepy_template.zonefile import read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import re2
+
+    from corepy.plugin import Controller, Token
+    from corepy_template.rendering import Template
+
+LONGEST_PATTERN: Final = 10_000
+"""Bytes of the longest regular expression (setup.go, maxRegexpLen)."""
+
+_RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miekg/dns
+_MOST_CODE: Final = 0xFFFF
+_MOST_DIGITS: Final = 20  # leading zeros are allowed
+
+
+def setup(controller: Controller) -> None:
+    """Add one handler for all *template* directives of the block."""
+    rules = [_rule(controller) for _ in controller.occurrences()]
+    controller.add_handler(Templates(rules))
+
+
+def _rule(controller: Controller) -> Rule:
+    qclass = _number(controller, c.CLASSES, "query class")
+    qtype = _number(controller, c.TYPES, "query type")
+    zones = controller.zones_from(controller.remaining_tokens())
+    rule = Rule(qclass, qtype, Zones(zones))
+    controller.options(_options(controller, rule))
+    return rule
+
+
+def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], None]]:
+    def add(templates: list[Template]) -> Callable[[], None]:
+        return lambda: templates.extend(_template(controller, text) for text in _some(controller))
+
+    return {
+        "match": lambda: rule.patterns.extend(_pattern(controller, t) for t in _some(controller)),
+        "answer": add(rule.answer),
+        "additional": add(rule.additional),
+        "authority": add(rule.authority),
+        "rcode": lambda: setattr(rule, "rcode", _number(controller, _RCODES, "rcode")),
+        "ederror": lambda: setattr(rule, "ede", _ederror(controller)),
+        "fallthrough": lambda: setattr(rule, "passes_on", _fallthrough(controller)),
+        "upstream": lambda: _ignore(controller),
+        "var": lambda: _refuse_expression(controller),
+        "expr": lambda: _refuse_expression(controller),
+    }
+
+
+def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
+    """Read a mnemonic; as there it must be in upper case."""
+    if not controller.next_arg():
+        raise controller.arg_error()
+    number = table.get(controller.val)
+    if number is None:
+        near = suggest(controller.val, list(table)) or suggest(controller.val.upper(), list(table))
+        hint = f"did you mean {near!r}?" if near else None
+        raise controller.error(f"unknown {what} {controller.val!r}", hint=hint)
+    return number
+
+
+def _some(controller: Controller) -> list[Token]:
+    arguments = controller.remaining_tokens()
+    if not arguments:
+        raise controller.arg_error()
+    return arguments
+
+
+def _pattern(controller: Controller, token: Token) -> re2._Regexp:
+    import re2
+
+    length = len(token.text.encode("utf-8", "surrogatepass"))
+    if length > LONGEST_PATTERN:
+        raise controller.error(f"regex pattern too long: {length} > {LONGEST_PATTERN}", token)
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(token.text, options)
+    except (re2.error, UnicodeEncodeError) as error:
+        reason = error.args[0]
+        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
+        hint = "RE2 syntax, as in Go: no back references and no look-around"
+        raise controller.error(f"invalid regular expression: {reason}", token, hint) from None
+
+
+def _template(controller: Controller, token: Token) -> Template:
+    try:
+        template, doubts = compile_template(token.text, FIELDS)
+    except SyntaxProblem as problem:
+        message = f"could not compile template: {problem}"
+        raise controller.error(message, _at(token, problem.offset), problem.hint) from None
+    for doubt in doubts:
+        message = f"this template fails for every query: {doubt}"
+        controller.warn(message, _at(token, doubt.offset), doubt.hint)
+    if template.is_constant:
+        _check_record(controller, token)
+    return template
+
+
+def _check_record(controller: Controller, token: Token) -> None:
+    """Warn of a text that is no record: CoreDNS loads it, and answers SERVFAIL."""
+    try:
+        read_record(token.text)
+    except RecordError as error:
+        controller.warn(f"this is no record, so every query gets SERVFAIL: {error}", token)
+
+
+def _at(token: Token, offset: int) -> Token:
+    """Return the place of a character of a token's text, or the token if that cannot be told."""
+    before = token.text[:offset]
+    if token.text != token.raw or '"' in before or "\n" in before:
+        return token
+    return token._replace(column=token.column + token.quoted + offset, length=1)
+
+
+def _ederror(controller: Controller) -> tuple[int, str]:
+    arguments = controller.remaining_tokens()
+    if not 1 <= len(arguments) <= 2:
+        raise controller.arg_error()
+    code, *reason = arguments
+    digits = code.text
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
+    if not is_number or int(digits) > _MOST_CODE:
+        hint = f"a number from 0 to {_MOST_CODE}, see RFC 8914"
+        raise controller.error(f"invalid extended DNS error code {digits!r}", code, hint)
+    return int(digits), reason[0].text if reason else ""
+
+
+def _fallthrough(controller: Controller) -> Zones:
+    arguments = controller.remaining_tokens()
+    return Zones(controller.zones_from(arguments) if arguments else ["."])
+
+
+def _ignore(controller: Controller) -> None:
+    """Take an option that once meant something; CoreDNS reads over it."""
+    controller.remaining_args()
+
+
+def _refuse_expression(controller: Controller) -> None:
+    hint = "use match, and if or printf in the templates, as far as they go"
+    raise controller.error(f"{controller.val} is not supported by this version", hint=hint)
