@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import Reply, names
@@ -63,7 +62,7 @@ class Forward(Handler):
         self._looks_further = bool(settings.next_rcodes) or settings.next_on_nodata
         self._tcp_as_client = not settings.prefer_udp
         self._force_tcp = settings.force_tcp
-        self._most = settings.max_concurrent or sys.maxsize
+        self._most = settings.max_concurrent or LIMIT.most_of_one
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return an upstream's reply; SERVFAIL if none can be had, REFUSED if too many wait."""
@@ -158,6 +157,7 @@ class Forward(Handler):
     async def before_listen(self, context: LifecycleContext) -> None:
         """Look host names up and refuse to forward to ourselves; raises StartupError."""
         LIMIT.configure(memory_limit())
+        self._most = self.settings.max_concurrent or LIMIT.most_of_one
         if any(entry.hostname for entry in self.settings.entries):
             from corepy_forward.resolve import look_up
 

@@ -37,6 +37,13 @@ class Limit:
         fitting = MOST if memory is None else memory // SHARE // BYTES_EACH
         self.most = min(max(fitting, LEAST), MOST)
 
+    @property
+    def most_of_one(self) -> int:
+        """How many may wait for the upstreams of one line, so that another's still get their turn
+        while these are silent.
+        """
+        return self.most * 3 // 4
+
 
 LIMIT = Limit()
 

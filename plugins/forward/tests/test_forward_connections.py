@@ -12,7 +12,7 @@ from corepy.plugin import metrics
 from corepy.testing import Upstream, make_request, serve
 from corepy_forward import pool as pool_module
 from corepy_forward.attempt import Attempt, answers, is_bare_refusal
-from corepy_forward.limit import LEAST, MOST, Limit
+from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
 from corepy_forward.metrics import PROXY
 
 
@@ -158,3 +158,19 @@ def test_type_is_not_compared_as_letters():
     assert not answers(header + b"\1A\1B\0\0\x61\0\1", attempt())
     assert not answers(b"\0\0\1\0" + header[4:] + Asker.question, attempt())
     assert not answers(header[:5] + b"\2" + header[6:] + Asker.question, attempt())
+
+
+def test_silent_upstreams_of_one_line_leave_room_for_another(monkeypatch):
+    monkeypatch.setattr("corepy_forward.limit.LEAST", 8)
+    monkeypatch.setattr("corepy_forward.limit.BYTES_EACH", 1 << 60)
+    monkeypatch.setattr("corepy_forward.handler.memory_limit", lambda: 1)
+    with Upstream(lambda *_: None) as dead, Upstream(answer) as alive:
+        text = f".:0 {{\nforward example.org {dead.to}\nforward . {alive.to}\n}}"
+        with serve(text) as server, concurrent.futures.ThreadPoolExecutor(20) as pool:
+            waiting = [pool.submit(server.ask, f"n{i}.example.org") for i in range(20)]
+            wait_for(lambda: sum(future.done() for future in waiting) >= 14)
+            assert server.ask("a.example").rr
+            rcodes = [future.result().header.rcode for future in waiting]
+    assert (rcodes.count(5), rcodes.count(2)) == (14, 6)
+    monkeypatch.undo()
+    LIMIT.configure(None)
