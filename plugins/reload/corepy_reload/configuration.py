@@ -1,0 +1,90 @@
+"""What the configuration says: at the start, and in the files now.
+
+Everything here reads files and parses, so it belongs into a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from corepy.plugin import CorefileError
+from corepy.plugin.content import read_content
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Snapshot(NamedTuple):
+    """The configuration at one moment."""
+
+    digest: str
+    """SHA512 in hexadecimal of all that matters; of what is wrong, if something is."""
+
+    files: frozenset[Path]
+    """What to keep an eye on."""
+
+    problem: str = ""
+    """Why this cannot be loaded, if that can be told already."""
+
+    is_empty: bool = False
+    """Whether the problem is that there is no server block."""
+
+
+class Configuration:
+    """A Corefile with its imports, and the files that plugins read."""
+
+    def __init__(self, name: str, text: str, files: Sequence[Path]) -> None:
+        """`name` and `text` are the Corefile's; `files` the generation's (`LifecycleContext`)."""
+        path = os.path.abspath(name)
+        self._name = path
+        self._text = text
+        # Standard input has a name too, but is no file.
+        self._is_file = bool(files) and files[0] == Path(path)
+        self._files = frozenset(files)
+
+    def started(self) -> Snapshot:
+        """Return what was started, however the Corefile has changed since it was parsed."""
+        return self._read(self._text)
+
+    def now(self) -> Snapshot:
+        """Return what would be started now."""
+        return self._read(None if self._is_file else self._text)
+
+    def _read(self, text: str | None) -> Snapshot:
+        try:
+            content = read_content(self._name, text)
+        except CorefileError as error:
+            return self._broken(str(error))
+        except OSError as error:
+            return self._broken(f"{error.filename}: {error.strerror}")
+        if content.is_empty:
+            return self._broken("there is no server block in it", is_empty=True)
+        digest = hashlib.sha512(content.statement)
+        files = self._files.union(content.files)
+        for path in sorted(files.difference(content.files, (Path(self._name),))):
+            digest.update(b"\0" + os.fsencode(path) + b"\0" + _digest(path))
+        return Snapshot(digest.hexdigest(), files)
+
+    def _broken(self, problem: str, *, is_empty: bool = False) -> Snapshot:
+        """Return what stands for a configuration that cannot be loaded.
+
+        Another mistake in it, or the same at another place, is another digest.
+        """
+        digest = hashlib.sha512(b"broken\0" + problem.encode("utf-8", "surrogateescape"))
+        for path in sorted(self._files):
+            digest.update(_digest(path))
+        return Snapshot(digest.hexdigest(), self._files, problem, is_empty)
+
+
+def _digest(path: Path) -> bytes:
+    """Return a hash of a file's content; of why there is none, otherwise."""
+    try:
+        if not path.is_file():
+            return b"no file"
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha512").digest()
+    except OSError as error:
+        return str(error.errno).encode()

@@ -1,0 +1,244 @@
+"""Looking whether the configuration has changed, and having it loaded: one watcher per server.
+
+It outlives generations: the task that asks for a reload must not end with the generation that it
+replaces. Rules:
+
+* What is compared is what runs with what the files say, never one look with the one before.
+* A reload that failed leaves everything as it is; the same content is tried again later and later,
+  since its cause may have gone (a port in use), unless the mistake is in the content itself.
+* Nothing is said about a file that may be half written: it is looked at twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from corepy.plugin import plugin_logger
+from corepy_reload import metrics
+from corepy_reload.folders import folders_of
+from corepy_reload.inotify import Inotify
+
+if TYPE_CHECKING:
+    from corepy.plugin import LifecycleContext
+    from corepy_reload.configuration import Configuration, Snapshot
+    from corepy_reload.reload import Reload
+
+SETTLE = 0.2
+"""Seconds from the first sign of a change to the look at it."""
+
+PAUSE = 1.0
+"""Seconds between two looks, however often something changes; also until the second look at what
+is broken.
+"""
+
+FIRST_RETRY = 5.0
+LAST_RETRY = 300.0
+"""Seconds until a failed reload is tried again: from the first, doubling up to the last."""
+
+REASON = "Corefile changed"
+
+log = plugin_logger("reload")
+
+
+@dataclass(slots=True)
+class Entry:
+    """A generation that has *reload* in it."""
+
+    context: LifecycleContext
+    configuration: Configuration
+    started: Snapshot
+    owners: set[Reload] = field(default_factory=set)
+    serves: bool = False
+    since: float = field(default_factory=time.time)
+
+    @property
+    def period(self) -> float:
+        """Seconds between looks: the shortest that a block asks for."""
+        return min(owner.period for owner in self.owners)
+
+
+class Watcher:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self._entries: dict[object, Entry] = {}  # by plugin manager, the newest last
+        self._shown: Entry | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+        self._inotify = Inotify(self._news.set)
+        self._is_blind = False
+        self._looked = 0.0
+        self._doubtful = ""  # digest of what was broken at the last look
+        self._tried = ""  # digest of the last attempt, if it failed
+        self._failures = 0
+        self._retry_at = 0.0
+
+    # -- generations come and go
+
+    async def prepare(self, owner: Reload, context: LifecycleContext, conf: Configuration) -> None:
+        """Note a generation that is about to start."""
+        entry = self._entries.get(context.plugins)
+        if entry is None:
+            entry = Entry(context, conf, await asyncio.to_thread(conf.started))
+            self._entries[context.plugins] = entry
+        entry.owners.add(owner)
+
+    async def serve(self, owner: Reload, context: LifecycleContext) -> None:
+        """Take a prepared generation for the one that runs."""
+        entry = self._entries[context.plugins]
+        if not entry.serves:
+            entry.serves = True
+            await self._watch(entry.started)
+            self._show()
+        if self._task is None or self._task.done():
+            self._news.set()  # what has changed since the start began
+            self._task = asyncio.create_task(self._run(), name="corepy-reload")
+
+    def leave(self, owner: Reload, context: LifecycleContext) -> None:
+        """Forget a generation; the one before it runs on if it was not replaced."""
+        entry = self._entries.get(context.plugins)
+        if entry is None:
+            return
+        entry.owners.discard(owner)
+        if not entry.owners:
+            del self._entries[context.plugins]
+            self._show()
+        if not self._entries:
+            self.rest()
+            _watchers.pop(asyncio.get_running_loop(), None)
+
+    def rest(self) -> None:
+        """Look no more."""
+        self._inotify.close()
+        # In a reload that we asked for ourselves, the task ends when that is done.
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    @property
+    def _running(self) -> Entry | None:
+        serving = [entry for entry in self._entries.values() if entry.serves]
+        return serving[-1] if serving else None
+
+    def _show(self) -> None:
+        """Say in log and metrics what runs."""
+        before, entry = self._shown, self._running
+        if entry is before:
+            return
+        self._shown = entry
+        if before is not None:
+            metrics.VERSION.remove("sha512", before.started.digest)
+        if entry is None:
+            return
+        digest = entry.started.digest
+        metrics.VERSION.labels("sha512", digest).set(1)
+        metrics.CONFIG_HASH.set(int(digest[:12], 16))
+        metrics.SUCCESS_TIME.set(entry.since)
+        metrics.SUCCESSFUL.set(digest != self._tried)
+        log.info("Running configuration SHA512 = %s", digest)
+
+    # -- looking
+
+    async def _run(self) -> None:
+        while self._entries:
+            await self._wait()
+            try:
+                await self._look()
+            except Exception:
+                log.exception("looking for changes failed")
+
+    async def _wait(self) -> None:
+        """Wait for a sign of a change, or until it is time to look anyway."""
+        entry = self._running
+        delay = entry.period if entry else PAUSE
+        if self._doubtful:
+            delay = PAUSE
+        elif self._failures:
+            delay = min(delay, max(PAUSE, self._retry_at - time.monotonic()))
+        try:
+            async with asyncio.timeout(delay):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(max(SETTLE, self._looked + PAUSE - time.monotonic()))
+        self._news.clear()
+
+    async def _look(self) -> None:
+        entry = self._running
+        if entry is None:
+            return
+        self._looked = time.monotonic()
+        found = await asyncio.to_thread(entry.configuration.now)
+        if entry is not self._running:
+            return
+        if await self._watch(found):
+            self._news.set()  # it may have changed before it was watched
+            if found.problem:
+                return
+        await self._judge(entry, found)
+
+    async def _watch(self, found: Snapshot) -> bool:
+        """Watch the folders of what was found; return whether others were watched before."""
+        folders = await asyncio.to_thread(folders_of, found.files)
+        try:
+            changed = self._inotify.watch(folders)
+        except OSError as error:
+            if not self._is_blind:
+                log.warning("inotify: %s; changes are noticed at the interval", error.strerror)
+            self._is_blind = True
+            return False
+        self._is_blind = False
+        return changed
+
+    async def _judge(self, entry: Entry, found: Snapshot) -> None:
+        """Load what was found if it is news."""
+        doubtful, self._doubtful = self._doubtful, ""
+        if found.digest == entry.started.digest:
+            if self._failures:
+                log.info("The files say again what runs")
+                self._succeeded()
+        elif found.digest == self._tried:
+            if not found.problem and time.monotonic() >= self._retry_at:
+                await self._load(entry, found)
+        elif found.problem and found.digest != doubtful:
+            self._doubtful = found.digest
+        else:
+            self._failures = 0
+            await self._load(entry, found)
+
+    async def _load(self, entry: Entry, found: Snapshot) -> None:
+        # An empty file would be loaded, and nothing would be served.
+        if found.is_empty:
+            log.error("%s: %s", REASON, found.problem)
+        elif await entry.context.reload(REASON):
+            self._succeeded()
+            return
+        self._failed(found)
+
+    def _succeeded(self) -> None:
+        self._tried, self._failures = "", 0
+        metrics.SUCCESSFUL.set(1)
+
+    def _failed(self, found: Snapshot) -> None:
+        metrics.FAILED.inc()
+        metrics.SUCCESSFUL.set(0)
+        self._tried = found.digest
+        delay = min(FIRST_RETRY * 2 ** min(self._failures, 16), LAST_RETRY)
+        self._retry_at = time.monotonic() + delay
+        self._failures += 1
+        when = "when the files change" if found.problem else f"in {delay:g}s, or when they change"
+        log.error("Corefile changed but reload failed; the next attempt is %s", when)
+
+
+_watchers: dict[asyncio.AbstractEventLoop, Watcher] = {}
+
+
+def watcher() -> Watcher:
+    """Return the watcher of the running event loop, which is that of one server."""
+    loop = asyncio.get_running_loop()
+    found = _watchers.get(loop)
+    if found is None:
+        found = _watchers[loop] = Watcher()
+    return found
