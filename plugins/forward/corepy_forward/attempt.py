@@ -33,8 +33,8 @@ class Owner(Protocol):
     question: bytes
     """Its question section, the name in lower case."""
 
-    def replied(self, attempt: Attempt, wire: bytes, rtt: float) -> None:
-        """Take the upstream's message, which answers the question; `rtt` in seconds."""
+    def replied(self, attempt: Attempt, wire: bytes) -> None:
+        """Take the upstream's message, which answers the question."""
 
     def failed(self, attempt: Attempt, reason: str) -> None:
         """Learn that nothing will come of this attempt."""

@@ -99,7 +99,7 @@ class Exchange:
         """Return the query without EDNS."""
         return self.body[:8] + b"\0\0" + self.body[10 : 10 + len(self.question)]
 
-    def replied(self, attempt: Attempt, wire: bytes, rtt: float) -> None:
+    def replied(self, attempt: Attempt, wire: bytes) -> None:
         """End with this reply if it counts."""
         self._open -= 1
         if self.done:
@@ -116,6 +116,8 @@ class Exchange:
             return
         self.upstream = attempt.upstream
         self.reply = reply
+        if attempt.body is not self.body and rcode not in (FORMERR, NOTIMP):
+            attempt.upstream.refuses_edns()
         self._end()
 
     def _is_odd(self, attempt: Attempt, wire: bytes, rcode: int) -> bool:
@@ -148,7 +150,6 @@ class Exchange:
         """
         if attempt.body[9] == 0 or (len(wire) > 12 and wire[10:12] != b"\0\0"):
             return False  # it was asked without, or has sent OPT and means the question
-        attempt.upstream.refuses_edns()
         self._open += 1
         over_tcp = attempt.proto != "udp"
         attempt.upstream.ask(self, self.plain_body(), over_tcp, time.monotonic())

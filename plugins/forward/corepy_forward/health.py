@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corepy.dns import names
+from corepy.dns.constants import FLAG_RD, TYPE_NS
 from corepy.dns.message import query
 from corepy_forward import metrics
 
@@ -27,20 +28,17 @@ LEAST_PAUSE = 0.01
 MOST_BACKOFF = 4
 """How much longer than `health_check` a pause may become."""
 
-_TYPE_NS = 2
-_FLAG_RD = 0x0100
-
 
 class HealthCheck:
     """See the module. The owner of its probes."""
 
     def __init__(self, upstream: Upstream, is_all_down: Callable[[], bool]) -> None:
         settings = upstream.settings
-        flags = _FLAG_RD if settings.health.recursion_desired else 0
+        flags = FLAG_RD if settings.health.recursion_desired else 0
         self._upstream = upstream
         self._is_all_down = is_all_down
         name = names.from_text(settings.health.domain)
-        self.body = query(name, _TYPE_NS, flags=flags)[2:]
+        self.body = query(name, TYPE_NS, flags=flags)[2:]
         self.question = self.body[10:].lower()
         self._over_tcp = settings.force_tcp
         self._interval = max(settings.health.interval, LEAST_PAUSE)
@@ -82,7 +80,7 @@ class HealthCheck:
             self._backoff = 1.0
         self._timer = self._upstream.loop.call_later(pause, self._probe)
 
-    def replied(self, attempt: Attempt, wire: bytes, rtt: float) -> None:
+    def replied(self, attempt: Attempt, wire: bytes) -> None:
         """Any reply will do."""
         if attempt is self._attempt:
             self._attempt = None

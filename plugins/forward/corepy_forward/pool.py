@@ -135,10 +135,8 @@ class Pool:
         in the order of the Corefile. With `new_only` None when all have been tried.
         """
         upstreams = self.upstreams
-        untried = [upstream for upstream in upstreams if upstream not in tried]
-        if new_only and not untried:
-            return None
-        if self.settings.failfast and not self._preferred:
+        indexes = [i for i, each in enumerate(upstreams) if not new_only or each not in tried]
+        if not indexes or (self.settings.failfast and not self._preferred):
             return None
         count = len(upstreams)
         first = upstreams.index(tried[0]) if tried[0] in upstreams else 0
@@ -148,18 +146,15 @@ class Pool:
             unfit = upstream.is_down() or upstream.is_suspect
             return unfit, tried.count(upstream), (index - first) % count
 
-        indexes = range(count)
-        if new_only:
-            indexes = [i for i in indexes if upstreams[i] in untried]  # type: ignore[assignment]  # only iterated
         return upstreams[min(indexes, key=rank)]
 
     def may_hedge(self) -> bool:
         """Whether one more query may be sent on the mere suspicion that another one is lost."""
         now = time.monotonic()
-        if now - self._window > 1:
-            self._window = now
-            self._hedges = int(-HEDGE_BURST - HEDGE_SHARE * self._begun)
-            self._begun = 0
+        elapsed = now - self._window
+        if elapsed > 1:
+            self._hedges = int(-HEDGE_BURST - HEDGE_SHARE * self._begun / elapsed)
+            self._window, self._begun = now, 0
         self._hedges += 1
         return self._hedges <= 0
 

@@ -116,8 +116,10 @@ class Upstream:
         return self.fails > self.settings.max_fails > 0
 
     def refuses_edns(self) -> None:
-        """Ask without EDNS for a while."""
-        self.plain_until = time.monotonic() + _PLAIN_SECONDS
+        """Ask without EDNS for a while: that way it answers, and with EDNS it did not."""
+        now = time.monotonic()
+        if now >= self.plain_until:
+            self.plain_until = now + _PLAIN_SECONDS
 
     def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
         """Send a query and watch over it; the owner hears of the outcome later, never within."""
@@ -172,7 +174,7 @@ class Upstream:
         if duration is None:
             duration = self._duration(rcode)
         duration.observe(rtt)
-        attempt.owner.replied(attempt, wire, rtt)
+        attempt.owner.replied(attempt, wire)
 
     def _duration(self, rcode: int) -> Distribution:
         labels = metrics.PROXY, self.address, rcode_name(rcode)
@@ -223,11 +225,6 @@ class Upstream:
         if self.is_down():
             self._up.value = 0
         self._on_change()
-
-    @property
-    def in_flight(self) -> int:
-        """Number of attempts that wait for a reply."""
-        return len(self._watched.young) + len(self._watched.old)
 
     def tidy(self, now: float) -> None:
         """Close what has been idle or open for too long."""

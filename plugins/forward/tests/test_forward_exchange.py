@@ -151,6 +151,22 @@ def test_edns_is_left_out_for_an_upstream_that_refuses_it():
         assert len(client_queries(upstream)) == 3  # the second one without trying
 
 
+def test_formerr_for_some_questions_does_not_end_edns():
+    """Else one client's odd question would take DNSSEC from all."""
+
+    def behave(query, _proto):
+        return rcode(1)(query, _proto) if "odd" in str(query.q.qname) else answer(query)
+
+    seen = []
+    with (
+        Upstream(lambda q, p: seen.append(bool(q.ar)) or behave(q, p)) as upstream,
+        serve(corefile(upstream, options="max_fails 0")) as server,
+    ):
+        assert server.ask("odd.example.org").header.rcode == 1
+        assert server.ask("example.org").rr
+    assert seen == [True, False, True]
+
+
 def test_a_formerr_about_the_question_reaches_the_client():
     with Upstream(rcode(1)) as upstream, serve(corefile(upstream)) as server:
         assert server.ask("example.org").header.rcode == 1
