@@ -374,7 +374,7 @@ def test_out_of_descriptors(monkeypatch, caplog):
 
     async def run():
         held = await claim(LOCAL)
-        held._listener._sock = Exhausted(held._listener._sock)
+        monkeypatch.setattr(held._listener, "_sock", Exhausted(held._listener._sock))
         held.serve("/x", ok)
         assert body(await send(held.address.port, request())) == b"OK"
         await held.close()

@@ -64,7 +64,7 @@ class Target:
         except TimeoutError:
             self._reason = "no answer"
         except OSError as error:
-            self._reason = error.strerror or str(error)
+            self._reason = os.strerror(error.errno) if error.errno else str(error)
         else:
             self._answered = time.monotonic()
             return True
@@ -118,7 +118,7 @@ async def ask_tcp(host: str, port: int) -> None:
         while not _answers(answer[2:], query):
             piece = await loop.sock_recv(sock, 512)
             if not piece:
-                raise ConnectionResetError(None, "connection closed without an answer")
+                raise ConnectionResetError("connection closed without an answer")
             answer += piece
 
 

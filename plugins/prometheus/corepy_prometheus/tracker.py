@@ -46,11 +46,8 @@ def handlers_below(top: Handler) -> Iterator[Handler]:
 
 def put_marks(top: Handler) -> None:
     """Put a mark above each handler below `top`, and above the end of the chain."""
-    while not isinstance(top, EndOfChain):
-        below = top.next
-        if not isinstance(below, Mark):
-            top.next = Mark(below)
-        top = below
+    for handler in (top, *handlers_below(top)):
+        handler.next = Mark(handler.next)
 
 
 def keeper_below(top: Handler) -> str:

@@ -1,0 +1,214 @@
+"""/health of a running server, and what makes it say no."""
+
+import asyncio
+import http.client
+import socket
+import threading
+import time
+
+import pytest
+
+from corepy.http import Request
+from corepy.plugin import Handler, StartupError
+from corepy.testing import TestServer, serve
+from corepy.testing.command import wait_until
+from corepy.testing.inline import with_handlers
+from corepy_health import overload, probe
+from corepy_health.health import Health
+
+TEXT = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0\nwhoami\n}\n"
+
+
+def get(port: int) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def health_of(server: TestServer) -> Health:
+    assert server.server.generation is not None
+    plugins = server.server.generation.plugins.get_plugins()
+    return next(plugin for plugin in plugins if isinstance(plugin, Health))
+
+
+def port_of(server: TestServer) -> int:
+    claim = health_of(server)._claim
+    assert claim is not None
+    return claim.address.port
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    for name in ("INTERVAL", "PAUSE", "PATIENCE", "LAST_CHANCE"):
+        monkeypatch.setattr(probe, name, 0.1)
+    monkeypatch.setattr(probe, "DEAD_AFTER", 0.4)
+    monkeypatch.setattr(overload, "INTERVAL", 0.05)
+
+
+class Deaf:
+    """Lets one of the sockets of a server go unread."""
+
+    def __init__(self, server: TestServer, protocol: str) -> None:
+        (endpoint,) = server.server.endpoints.values()
+        self.listener = getattr(endpoint, protocol)
+        self.server = server
+
+    def __enter__(self) -> None:
+        self.server.call(self.server._loop.remove_reader, self.listener.sock)
+
+    def __exit__(self, *error: object) -> None:
+        self.server.call(self.listener.start)
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_says_no_when_one_protocol_is_dead(impatient, protocol: str) -> None:
+    with serve(TEXT) as server:
+        port = port_of(server)
+        assert get(port) == (200, "OK")
+        with Deaf(server, protocol):
+            wait_until(lambda: get(port)[0] == 503)
+            (line,) = get(port)[1].splitlines()
+            label = f"{protocol} 127.0.0.1:{server.address[1]}"
+            assert line.startswith(f"{label}: no answer for ")
+            failures = overload.FAILURES.labels().value
+            wait_until(lambda: overload.FAILURES.labels().value > failures)
+        wait_until(lambda: get(port) == (200, "OK"))
+
+
+def test_notices_with_the_real_times() -> None:
+    with serve(TEXT) as server:
+        with Deaf(server, "udp"):
+            wait_until(lambda: get(port_of(server))[0] == 503, timeout=10)
+        wait_until(lambda: get(port_of(server))[0] == 200)
+
+
+def test_a_closed_socket_is_named(impatient) -> None:
+    with serve(TEXT) as server:
+        target = probe.Target("udp", "127.0.0.1", server.address[1], probe.ask_udp)
+        tcp = probe.Target("tcp", "127.0.0.1", server.address[1], probe.ask_tcp)
+    health = Health("")
+    health._targets = [target, tcp]
+
+    time.sleep(0.5)
+    response = asyncio.run(health.answer(Request("GET", "/health", {})))
+    assert response.status == 503
+    assert isinstance(response.body, bytes)
+    lines = response.body.decode().splitlines()
+    assert [" Connection refused for " in line for line in lines] == [True, True]
+
+
+def test_a_slow_plugin_is_no_dead_server(impatient) -> None:
+    class Stuck(Handler):
+        name = "stuck"
+
+        async def serve_dns(self, request):
+            await asyncio.sleep(0.5)
+            return request.error(2)
+
+    text = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0\nstuck\n}\n"
+    with serve(text, plugins=with_handlers(stuck=Stuck)) as server:
+        port = port_of(server)
+        clients = [threading.Thread(target=server.ask, args=("example.org",)) for _ in range(20)]
+        for client in clients:
+            client.start()
+        time.sleep(0.45)
+        assert get(port) == (200, "OK")
+        for client in clients:
+            client.join()
+        assert get(port) == (200, "OK")
+
+
+def test_a_busy_machine_is_no_dead_server(impatient) -> None:
+    with serve(TEXT) as server:
+        port = port_of(server)
+        for _ in range(5):
+            server._loop.call_soon_threadsafe(time.sleep, 0.6)
+            assert get(port) == (200, "OK")
+
+
+@pytest.mark.parametrize("bind", ["bind 127.0.0.1 127.0.0.2", "bind ::1", ""])
+def test_all_addresses_are_asked(impatient, bind: str) -> None:
+    with serve(f". {{\n{bind}\nhealth 127.0.0.1:0\nwhoami\n}}\n") as server:
+        health = health_of(server)
+        assert len(health._targets) == 2 * len(server.addresses)
+        time.sleep(0.6)
+        assert not [target for target in health._targets if target.is_late]
+        assert get(port_of(server)) == (200, "OK")
+
+
+def test_the_address_stays_open_over_reloads() -> None:
+    with serve(TEXT) as server:
+        port = port_of(server)
+        done, bad = threading.Event(), list[object]()
+
+        def poll() -> None:
+            while not done.is_set():
+                try:
+                    answer = get(port)
+                except OSError as error:
+                    bad.append(error)
+                else:
+                    if answer != (200, "OK"):
+                        bad.append(answer)
+
+        poller = threading.Thread(target=poll)
+        poller.start()
+        for _ in range(20):
+            server.reload(TEXT)
+        done.set()
+        poller.join()
+        assert not bad
+        assert port_of(server) == port
+    with pytest.raises(ConnectionRefusedError):
+        get(port)
+
+
+def test_a_busy_address_is_an_error_and_a_failed_reload_changes_nothing() -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        bad = TEXT.replace("127.0.0.1:0", f"127.0.0.1:{busy.getsockname()[1]}")
+        with pytest.raises(StartupError, match="plugin/health: cannot listen on tcp"), serve(bad):
+            pass
+        with serve(TEXT) as server:
+            port = port_of(server)
+            with pytest.raises(StartupError):
+                server.reload(bad)
+            time.sleep(0.1)
+            assert get(port) == (200, "OK")
+
+
+def test_lame_duck() -> None:
+    text = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0 {\nlameduck 2s\n}\nwhoami\n}\n"
+    with serve(text) as server:
+        port = port_of(server)
+        server.reload(text)  # is no end
+        assert get(port) == (200, "OK")
+        start = time.monotonic()
+        server.call(server._stop.set)
+        time.sleep(0.1)
+        assert get(port) == (200, "OK")
+        assert server.ask("example.org").header.rcode == 0
+    assert time.monotonic() - start >= 2
+
+
+def test_the_self_check_is_measured(impatient) -> None:
+    seen = sum(overload.DURATION.labels().counts)
+    failures = overload.FAILURES.labels().value
+    with serve(TEXT):
+        wait_until(lambda: sum(overload.DURATION.labels().counts) > seen + 2)
+    assert overload.FAILURES.labels().value == failures
+
+
+def test_a_self_check_that_fails_is_told(impatient, caplog: pytest.LogCaptureFixture) -> None:
+    with serve(TEXT) as server:
+        claim = health_of(server)._claim
+        assert claim is not None
+        failures = overload.FAILURES.labels().value
+        claim.routes.clear()
+        wait_until(lambda: overload.FAILURES.labels().value > failures)
+    assert "failed: HTTP/1.1 404 Not Found" in caplog.text
