@@ -12,10 +12,11 @@ import socket
 from dataclasses import dataclass
 
 UDP_BUFFER = 4 * 1024 * 1024
-"""Bytes asked for in the UDP socket's buffers: a burst must wait in the kernel rather than be lost.
-The kernel grants at most net.core.rmem_max.
+"""Bytes of the UDP socket's buffers: a burst, or the queries of a second without a server, must
+wait in the kernel rather than be lost. Without CAP_NET_ADMIN it grants at most net.core.rmem_max.
 """
 
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 TCP_BACKLOG = 1024
 DISCARD = 9
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
@@ -72,8 +73,11 @@ def open_udp(address: Address) -> socket.socket:
 
 def prepare_udp(sock: socket.socket, *, wildcard: bool) -> None:
     """Give a UDP socket, ours or inherited, the options that listening takes."""
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, UDP_BUFFER)
+    for option, forced in ((socket.SO_RCVBUF, SO_RCVBUFFORCE), (socket.SO_SNDBUF, SO_SNDBUFFORCE)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, UDP_BUFFER)
+        except OSError:
+            sock.setsockopt(socket.SOL_SOCKET, option, UDP_BUFFER)
     if wildcard:
         ask_packet_info(sock)
 

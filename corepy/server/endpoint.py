@@ -45,13 +45,13 @@ class Endpoint:
         """Take the sockets from `inherited`, or open them; raises
         `corepy.net.sockets.BindError`.
         """
-        udp, tcp = _sockets(Address(listen.host, listen.port), inherited or {})
+        wanted = inherited or {}
+        address = Address(listen.host, listen.port)
+        self.kept = ("udp", address) in wanted
+        """Whether somebody else keeps the sockets open, for a process that follows this one."""
+        udp, tcp = _sockets(address, wanted)
         self.listen = listen
         self.sockets = (udp, tcp)
-        self.kept = False
-        """Whether somebody else keeps the sockets open, for a process that goes on after this
-        one.
-        """
         self.port: int = udp.getsockname()[1]
         self.label = listen.label(self.port)
         self.udp = UDPListener(udp, batch, arena, self.label, wildcard=not listen.host)

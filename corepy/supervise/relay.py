@@ -92,6 +92,12 @@ class Relay:
         for stream in list(self._streams):
             self._close(stream)
 
+    def forget(self, sock: socket.socket) -> None:
+        """Answer at this listening socket no longer."""
+        if sock in self._listening:
+            self._listening.remove(sock)
+            self._selector.unregister(sock)
+
     def expire(self) -> None:
         """Forget queries and streams that took too long; called now and then."""
         now = time.monotonic()

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 KEPT_CAPABILITIES = {10: "CAP_NET_BIND_SERVICE", 12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
 WATCHDOG_USEC = 1_000_000
+_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _LAST_CAPABILITY = 63
 _FIRST_FD = 3
@@ -68,6 +70,7 @@ def _become_worker(
 
 def _restrict() -> None:
     libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in KEPT_CAPABILITIES:
             with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_FDS = 64
 _CREDENTIALS = struct.Struct("=iii")
@@ -25,7 +25,9 @@ class Notification(NamedTuple):
 class Store:
     """Listening sockets by name, in the order they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, forget: Callable[[socket.socket], None]) -> None:
+        """`forget` is called with each socket that is about to be closed."""
+        self._forget = forget
         self.sockets: dict[str, socket.socket] = {}
         self.inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.inbox.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -53,16 +55,24 @@ class Store:
         if fields.get("FDSTOREREMOVE") == "1":
             self.remove(name)
         elif fields.get("FDSTORE") == "1" and fds and len(self.sockets) < MAX_FDS:
-            self.remove(name)
-            self.sockets[name] = socket.socket(fileno=fds.pop(0))
+            self._put(name, fds.pop(0))
         for fd in fds:
             os.close(fd)
         return fields
+
+    def _put(self, name: str, fd: int) -> None:
+        old = self.sockets.get(name)
+        if old is not None and os.path.sameopenfile(old.fileno(), fd):
+            os.close(fd)
+            return
+        self.remove(name)
+        self.sockets[name] = socket.socket(fileno=fd)
 
     def remove(self, name: str) -> None:
         """Close a socket that is kept no longer."""
         old = self.sockets.pop(name, None)
         if old is not None:
+            self._forget(old)
             old.close()
 
 

@@ -28,12 +28,14 @@ repeats.
 STABLE_AFTER = 10.0
 """Seconds of service after which a failure is the first one again."""
 
+SHORT_LIFE = 0.25
+"""Weight of a worker that did serve: it is replaced at once, unless that goes on and on."""
+
 RELAY_AFTER = 3
 """Failures in a row after which the fallback answers."""
 
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
-EXIT_FAILURE = 1
 
 
 class Worker:
@@ -56,13 +58,13 @@ class Supervisor:
         """
         self._flags = list(flags)
         self._selector = selectors.DefaultSelector()
-        self._store = Store()
+        self._store = Store(self._forget)
         self._probe = Probe(self._selector)
         self._relay = Relay(self._selector, fallback) if fallback else None
         self._current: Worker | None = None
         self._next: Worker | None = None
         self._leaving: dict[int, Worker] = {}
-        self._failures = 0
+        self._failures = 0.0
         self._start_at: float | None = 0.0
         self._was_ready = False
         self._stop_deadline = 0.0
@@ -77,15 +79,21 @@ class Supervisor:
         asked_at = 0.0
         while self._exit_code is None:
             self._start_worker_if_due()
-            for key, events in self._selector.select(0.1):
-                # An earlier event of this turn may have closed it.
-                if key.fileobj in self._selector.get_map():
-                    key.data(key.fileobj, events)
+            self._serve_events()
             self._reap()
             if time.monotonic() - asked_at >= INTERVAL:
                 asked_at = time.monotonic()
                 self._look_after()
         return self._exit_code
+
+    def _serve_events(self) -> None:
+        for key, events in self._selector.select(0.1):
+            if self._selector.get_map().get(key.fd) is not key:
+                continue  # an event before it, of this turn, has closed it
+            try:
+                key.data(key.fileobj, events)
+            except Exception as error:  # whatever it is, the node's DNS must not end with it
+                self._log("ERROR", f"{type(error).__name__}: {error}")
 
     def _listen_to_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -163,12 +171,18 @@ class Supervisor:
             self._relay.stop()
             self._log("INFO", "a worker answers again, the fallback is off")
         old, self._current, self._next = self._current, worker, None
-        if old is not None:
-            self._log("INFO", f"worker {worker.pid} takes over from {old.pid}")
+        if old is None:
+            self._log("INFO", f"worker {worker.pid} serves")
+        else:
+            self._log("INFO", f"worker {worker.pid} serves, {old.pid} leaves")
             self._leaving[old.pid] = old
             old.started = worker.started
             self._end(old, signal.SIGTERM)
         self._probe.reset(self._store.sockets)
+
+    def _forget(self, sock: socket.socket) -> None:
+        if self._relay:
+            self._relay.forget(sock)
 
     def _reap(self) -> None:
         while True:
@@ -201,18 +215,17 @@ class Supervisor:
             return
         if self._stop_deadline:
             return
-        if not self._was_ready:
-            # Never served: the configuration or the host is to blame, and whoever started us must
-            # see it.
-            self._exit_code = code if code > 0 else EXIT_FAILURE
+        if code > 0 and not self._was_ready:
+            # The configuration or the host is to blame, and whoever started us must see it.
+            self._exit_code = code
             return
         if lost.ready and time.monotonic() - lost.started > STABLE_AFTER:
-            self._failures = 0
+            self._failures = 0.0
         if lost is following and self._current is not None:
             self._log("ERROR", f"the new worker ended {how}; the old one goes on")
             return
-        delay = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
-        self._failures += 1
+        delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
+        self._failures += SHORT_LIFE if lost.ready else 1
         self._log("ERROR", f"worker {pid} ended {how}; starting another in {delay:g} s")
         if self._next is None:
             self._start_at = time.monotonic() + delay

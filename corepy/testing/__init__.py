@@ -6,6 +6,7 @@
 * `serve`: a server from Corefile text, in a thread of its own; zones without a port get a free one.
 * `run_command`: the real `corepy` command as a process.
 * `ask`, `exchange`: a client, over UDP or TCP.
+* `Load`: many queries a second, each followed until it is answered or lost.
 * `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies.
 * `knot`: a real authoritative name server.
 * `controller_for`, `set_up`: a directive's `setup` on Corefile text, without a server.
@@ -26,6 +27,7 @@ from corepy.testing.command import run_command as run_command
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
 from corepy.testing.knot import knot as knot
+from corepy.testing.load import Load as Load
 from corepy.testing.server import TestServer as TestServer
 from corepy.testing.server import serve as serve
 from corepy.testing.upstream import Upstream as Upstream

@@ -101,8 +101,10 @@ def placed_rules(kind: str) -> list[str]:
     return found
 
 
-def bystanders(kind: str) -> None:
-    """Put rules, chains and policies of other programs into every table that DNS rules go to."""
+def bystanders(kind: str, device: str) -> tuple[str, str, str]:
+    """Put rules, chains and policies of other programs into every table that DNS rules go to, and
+    addresses on a bridge `device`, which is made; return the `host` then.
+    """
     for program in ("iptables", "ip6tables"):
         for words in (
             "-N KUBE-SERVICES",
@@ -114,6 +116,16 @@ def bystanders(kind: str) -> None:
             "-t raw -A OUTPUT -p udp --dport 4444 -j RETURN",
         ):
             run(f"{program}-{kind}", *words.split())
+    for words in (
+        f"link add {device} type bridge",
+        f"link set {device} addrgenmode none",  # a link-local address would come in its own time
+        f"link set {device} up",
+        f"addr add 10.9.9.9/24 dev {device}",
+        f"addr add fd09::9/64 dev {device} nodad",
+        "addr add 10.8.8.8/32 dev lo",
+    ):
+        run("ip", *words.split())
+    return host(kind)
 
 
 @contextlib.contextmanager
@@ -140,6 +152,11 @@ def pod(ip: str, gateway: str, *, device: str = "pod0") -> Iterator[tuple[str, .
     finally:
         process.kill()
         process.wait()
+
+
+def host(kind: str) -> tuple[str, str, str]:
+    """Return all that a test may want to find unchanged: rules, addresses, links."""
+    return saved(kind), run("ip", "addr"), run("ip", "link")
 
 
 def addresses(device: str) -> list[str]:

@@ -1,0 +1,200 @@
+"""The supervisor: workers are killed, hang, are replaced, cannot start; queries are answered all the while."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from corepy.testing import Load, Upstream, ask, run_command
+from corepy.testing.command import wait_until
+
+RECORDS = {"www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"]}
+
+
+def corefile(upstream, port=0):
+    return f".:{port} {{\n bind 127.0.0.1\n cache\n forward . {upstream.to}\n}}\n"
+
+
+@pytest.fixture
+def upstream():
+    with Upstream(RECORDS) as running:
+        yield running
+
+
+@pytest.fixture
+def free_port():
+    with Upstream(RECORDS) as reserved:
+        return reserved.address[1]
+
+
+@pytest.fixture
+def command(upstream, free_port):
+    text = corefile(upstream, free_port)
+    with run_command(text, "-supervise", "-fallback", upstream.to) as running:
+        running.wait_for(" serves")
+        yield running
+
+
+def workers(command):
+    children = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def the_worker(command):
+    wait_until(lambda: len(workers(command)) == 1, 10)
+    return workers(command)[0]
+
+
+def starts(command):
+    return sum(line.startswith("corepy-") for line in command.lines)
+
+
+def test_it_serves_and_stops(command):
+    assert command.ask("www.example.org.").rr
+    worker = the_worker(command)
+    assert command.stop() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def test_killed_again_and_again_nothing_is_lost(command):
+    with Load(command.address, rate=1000) as load:
+        for turn in range(10):
+            time.sleep(0.5)  # what the last one left in the queue is answered
+            os.kill(the_worker(command), signal.SIGKILL)
+            command.wait_for(" serves", times=turn + 2)
+    assert load.outcome.sent > 1000
+    assert (load.outcome.unanswered, load.outcome.wrong) == (0, 0)
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_upgrades_lose_nothing(command, tcp):
+    with Load(command.address, rate=1000, tcp=tcp) as load:
+        for turn in range(5):
+            before = the_worker(command)
+            command.send_signal(signal.SIGUSR2 if turn % 2 else signal.SIGHUP)
+            command.wait_for(" leaves", times=turn + 1)
+            wait_until(lambda before=before: before not in workers(command), 20)
+    assert load.outcome.sent > 1000
+    assert (load.outcome.unanswered, load.outcome.wrong) == (0, 0)
+
+
+def test_a_worker_that_hangs_is_replaced(command):
+    with Load(command.address, rate=200) as load:
+        hung = the_worker(command)
+        os.kill(hung, signal.SIGSTOP)
+        command.wait_for("no answer at all")
+        command.wait_for(" serves", times=2)
+        assert the_worker(command) != hung
+    assert (load.outcome.unanswered, load.outcome.wrong) == (0, 0)
+
+
+def test_a_busy_worker_is_not_killed(command):
+    worker = the_worker(command)
+    with Load(command.address, rate=20_000):
+        time.sleep(3)
+    assert the_worker(command) == worker
+
+
+def test_reload_is_passed_on(command, upstream):
+    command.send_signal(signal.SIGUSR1)
+    command.wait_for("Reloading complete")
+    assert command.ask("www.example.org.").rr
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_the_fallback_answers_when_no_worker_starts(command, tcp):
+    assert command.ask("www.example.org.").rr
+    good = command.conf.read_text()
+    command.conf.write_text("nonsense {\n")
+    os.kill(the_worker(command), signal.SIGKILL)
+    command.wait_for("the fallback answers")
+    assert [str(rr.rdata) for rr in command.ask("www.example.org.", tcp=tcp).rr] == ["192.0.2.1"]
+    command.conf.write_text(good)
+    command.wait_for("the fallback is off")
+    assert command.ask("www.example.org.", tcp=tcp).rr
+
+
+def test_the_fallback_answers_at_a_wildcard_address(upstream, free_port):
+    text = f".:{free_port} {{\n forward . {upstream.to}\n}}\n"
+    with run_command(text, "-supervise", "-fallback", upstream.to) as command:
+        command.wait_for(" serves")
+        command.conf.write_text("nonsense {\n")
+        os.kill(the_worker(command), signal.SIGKILL)
+        command.wait_for("the fallback answers")
+        for host in ("127.0.0.1", "127.0.0.7", "::1"):
+            assert ask((host, free_port), "www.example.org.").rr
+
+
+def test_a_new_version_that_does_not_start_changes_nothing(command):
+    worker = the_worker(command)
+    command.conf.write_text("nonsense {\n")
+    command.send_signal(signal.SIGUSR2)
+    command.wait_for("the old one goes on")
+    assert the_worker(command) == worker
+    assert command.ask("www.example.org.").rr
+
+
+def test_what_never_worked_ends_at_once(tmp_path):
+    (tmp_path / "Corefile").write_text(". {\n    whoam\n}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "corepy", "-supervise"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "did you mean 'whoami'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-supervise", "-conf", "stdin"], "-supervise needs a file"),
+        (["-supervise", "-fallback", "nowhere"], "'nowhere' is not ADDRESS or ADDRESS:PORT"),
+    ],
+)
+def test_wrong_usage(flags, words):
+    done = subprocess.run(
+        [sys.executable, "-m", "corepy", *flags],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_workers_keep_few_privileges_and_the_supervisor_is_small(command):
+    status = Path(f"/proc/{the_worker(command)}/status").read_text()
+    bounding = int(re.search(r"CapBnd:\s*(\w+)", status)[1], 16)
+    assert bounding & ~(1 << 10 | 1 << 12 | 1 << 13) == 0
+    rollup = Path(f"/proc/{command.process.pid}/smaps_rollup").read_text()
+    assert int(re.search(r"^Pss:\s*(\d+)", rollup, re.MULTILINE)[1]) < 12 * 1024
+
+
+def test_one_socket_stays_through_it_all(command):
+    """The inode of the listening socket is that of the start after a kill and an upgrade."""
+
+    def inodes():
+        pid = the_worker(command)
+        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        return {link for link in links if link.startswith("socket:")}
+
+    mine = {
+        os.readlink(f"/proc/{command.process.pid}/fd/{fd}")
+        for fd in os.listdir(f"/proc/{command.process.pid}/fd")
+    }
+    kept = inodes() & mine
+    assert len(kept) == 2
+    os.kill(the_worker(command), signal.SIGKILL)
+    command.wait_for(" serves", times=2)
+    wait_until(lambda: kept <= inodes(), 10)
