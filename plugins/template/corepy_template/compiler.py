@@ -1,70 +1,37 @@
-"""From the syntax tree to closures (Go: text/template, exec.go).
-
-Whatever can be known before there is a query is decided here: names of functions and variables,
-constants, which fields of the data are looked at. Errors of the kind that Go's parser reports are
-`SyntaxProblem`s; those that Go leaves to the execution are left to it here as well, since a
-template that CoreDNS loads must load, and `Compiler.doubts` tells of them.
-"""
+"""From the syntax tree to closures: the blocks of a template (Go: text/template, exec.go)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from lark import Token, Tree
 
-from corepy_template import operands
-from corepy_template.functions import FUNCTIONS
+from corepy_template.pipelines import PipelineCompiler, assigns, problem
 from corepy_template.rendering import (
     BREAK,
     CONTINUE,
     GO_ON,
-    Evaluate,
     Frame,
     Node,
-    SyntaxProblem,
     sequence,
     text_node,
     turns,
 )
-from corepy_template.values import NO_VALUE, is_true, show
-
-Piece = Tree[Token] | Token
-_KEYWORDS: Final = {
-    "block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"
-}  # fmt: skip
+from corepy_template.values import is_true, show
 
 
-class Compiler:
-    """Compiles one template; `data_fields` are the fields that the data will have."""
+class Compiler(PipelineCompiler):
+    """Compiles one template: `body` makes the node, the other attributes tell about it."""
 
-    def __init__(self, data_fields: frozenset[str]) -> None:
-        self.fields: set[str] = set()
-        self.variables = 0
-        self.doubts: list[SyntaxProblem] = []
-        self._data_fields = data_fields
-        self._scopes: list[dict[str, int]] = [{}]
-        self._dot_is_data = True
-        self._loops = 0
+    _loops = 0
 
     def body(self, tree: Tree[Token]) -> Node:
         """Return the node for all that stands in a body; its variables end with it."""
-        with self._scope():
+        with self.scope():
             return sequence([self._node(child) for child in tree.children])
 
-    @contextmanager
-    def _scope(self, dot_is_data: bool | None = None) -> Iterator[None]:
-        before = self._dot_is_data
-        self._dot_is_data = before if dot_is_data is None else dot_is_data
-        self._scopes.append({})
-        try:
-            yield
-        finally:
-            self._scopes.pop()
-            self._dot_is_data = before
-
-    def _node(self, piece: Piece) -> Node:
+    def _node(self, piece: Tree[Token] | Token) -> Node:
         if isinstance(piece, Token):
             return text_node(str(piece))
         build: Callable[[list[Any]], Node] = getattr(self, f"_{piece.data}".rstrip("_"))
@@ -72,8 +39,8 @@ class Compiler:
 
     def _action(self, children: list[Any]) -> Node:
         (tree,) = children
-        evaluate = self._pipeline(tree)
-        if _assigns(tree):
+        evaluate = self.pipeline(tree)
+        if assigns(tree):
 
             def store(frame: Frame) -> int:
                 evaluate(frame)
@@ -103,9 +70,9 @@ class Compiler:
     def _branch(self, children: list[Any], dot_is_data: bool | None) -> Node:
         """Compile `if`, or `with`, whose body has the value for its dot."""
         condition_tree, body_tree, *rest = children
-        with self._scope():
-            condition = self._pipeline(condition_tree)
-            with self._scope(dot_is_data):
+        with self.scope():
+            condition = self.pipeline(condition_tree)
+            with self.scope(dot_is_data):
                 body = self.body(body_tree)
             otherwise = self._node(rest[0]) if rest else None
         moves_dot = dot_is_data is not None
@@ -125,18 +92,20 @@ class Compiler:
 
     def _range(self, children: list[Any]) -> Node:
         tree, body_tree, *rest = children
-        with self._scope():
-            evaluate, slots = self._range_pipeline(tree)
+        with self.scope():
+            evaluate, slots = self.range_pipeline(tree)
             self._loops += 1
-            with self._scope(dot_is_data=False):
+            with self.scope(dot_is_data=False):
                 body = self.body(body_tree)
             self._loops -= 1
-        otherwise = self._node(rest[0]) if rest else None
+            otherwise = self._node(rest[0]) if rest else None
 
         def loop(frame: Frame) -> int:
             value = evaluate(frame)
-            pairs = turns(value) if value is not NO_VALUE and value is not None else ()
+            pairs = turns(value, len(slots))
             if not pairs:
+                for slot, _ in slots:
+                    frame.variables[slot] = value
                 return otherwise(frame) if otherwise is not None else GO_ON
             before = frame.dot
             for pair in pairs:
@@ -159,170 +128,5 @@ class Compiler:
 
     def _jump(self, token: Token, word: str, signal: int) -> Node:
         if not self._loops:
-            raise _problem(f"{{{{{word}}}}} outside {{{{range}}}}", token)
+            raise problem(f"{{{{{word}}}}} outside {{{{range}}}}", token)
         return lambda frame: signal
-
-    def _range_pipeline(self, tree: Tree[Token]) -> tuple[Evaluate, list[tuple[int, int]]]:
-        """Return what is gone through, and the slots that take index (0) and element (1)."""
-        names = [child for child in tree.children if _is(child, "VARIABLE")]
-        evaluate = self._commands(tree)
-        assign = any(_is(child, "ASSIGN") for child in tree.children)
-        parts = range(2 - len(names), 2)
-        slots = [self._slot(name, assign) for name in names]
-        return evaluate, list(zip(slots, parts, strict=True))
-
-    def _pipeline(self, tree: Tree[Token]) -> Evaluate:
-        evaluate = self._commands(tree)
-        if not _assigns(tree):
-            return evaluate
-        name, operator = tree.children[:2]
-        slot = self._slot(name, _is(operator, "ASSIGN"))
-
-        def declare(frame: Frame) -> object:
-            value = evaluate(frame)
-            frame.variables[slot] = value
-            return value
-
-        return declare
-
-    def _slot(self, name: Any, assign: bool) -> int:
-        """Return where a variable lives: an older one to assign to, or a new one."""
-        if "." in name or name == "$":
-            raise _problem(f"cannot set {name}", name)
-        if assign:
-            return self._known_slot(name, str(name))
-        slot = self.variables
-        self.variables += 1
-        self._scopes[-1][str(name)] = slot
-        return slot
-
-    def _known_slot(self, token: Token, name: str) -> int:
-        for scope in reversed(self._scopes):
-            if name in scope:
-                return scope[name]
-        raise _problem(f"undefined variable {name}", token)
-
-    def _commands(self, tree: Tree[Token]) -> Evaluate:
-        commands = [child for child in tree.children if _is(child, "command")]
-        value: Evaluate | None = None
-        for number, command in enumerate(commands):
-            value = self._command(command.children, value, number)  # type: ignore[union-attr]
-        assert value is not None
-        return value
-
-    def _command(self, words: list[Any], piped: Evaluate | None, stage: int) -> Evaluate:
-        """Compile one command; `piped` is what the one before it gives it as last argument."""
-        first, *rest = words
-        if stage and (_is(first, *operands.LITERALS) or _constant_name(first)):
-            raise _problem(f"non executable command in pipeline stage {stage + 1}", first)
-        arguments = [self._operand(word) for word in rest]
-        if piped is not None:
-            arguments.append(piped)
-        if _is(first, "NAME") and not _constant_name(first):
-            return self._call(first, arguments)
-        if _is(first, "NAME") and first == "nil":
-            self.doubts.append(_problem("nil is not a command", first))
-            return operands.fail("nil is not a command")
-        if not arguments:
-            return self._operand(first)
-        return self._call_member(first, arguments)
-
-    def _call(self, token: Token, arguments: list[Evaluate]) -> Evaluate:
-        name = str(token)
-        if name in ("and", "or"):
-            return operands.and_or(name, arguments)
-        function = FUNCTIONS.get(name)
-        if function is None:
-            raise self._unknown_function(token)
-        complaint = function.complaint(name, len(arguments))
-        if complaint:
-            self.doubts.append(_problem(complaint, token))
-            return operands.fail(complaint)
-        return operands.call(name, function.call, arguments)
-
-    def _unknown_function(self, token: Token) -> SyntaxProblem:
-        if token in _KEYWORDS:
-            return _problem(f"unexpected {{{{{token}}}}}", token)
-        known = ", ".join(sorted([*FUNCTIONS, "and", "or"]))
-        return _problem(f"function {str(token)!r} not defined", token, f"functions: {known}")
-
-    def _operand(self, word: Any) -> Evaluate:
-        if isinstance(word, Tree):
-            pipeline, end = word.children
-            return operands.fields(self._pipeline(pipeline), _names(end))
-        if word.type == "NAME" and not _constant_name(word):
-            return self._call(word, [])
-        if word.type not in ("FIELDS", "DOT", "VARIABLE"):
-            return self._constant(word)
-        base, names = self._base(word)
-        return operands.fields(base, names)
-
-    def _constant(self, token: Token) -> Evaluate:
-        try:
-            value = operands.constant(token)
-        except ValueError as error:
-            raise _problem(f"bad {token.type.lower().replace('_', ' ')}: {error}", token) from None
-        return lambda frame: value
-
-    def _base(self, token: Token) -> tuple[Evaluate, list[str]]:
-        """Return where a chain of fields begins, and the fields."""
-        names = _names(token)
-        if token.type != "VARIABLE":
-            if self._dot_is_data:
-                self._note(token, names)
-            return operands.dot, names
-        name = str(token).partition(".")[0]
-        if name == "$":
-            self._note(token, names)
-            return operands.data, names
-        slot = self._known_slot(token, name)
-        return operands.variable(slot), names
-
-    def _note(self, token: Token, names: list[str]) -> None:
-        """Remember that a field of the data is looked at, or all of it."""
-        self.fields.add(names[0] if names else "*")
-        if names and names[0] not in self._data_fields:
-            known = ", ".join(sorted(self._data_fields))
-            self.doubts.append(_problem(f"no such field: .{names[0]}", token, f"fields: {known}"))
-
-    def _call_member(self, first: Any, arguments: list[Evaluate]) -> Evaluate:
-        """Compile a first word that is no function but has arguments: a method, or a mistake."""
-        if isinstance(first, Tree):
-            pipeline, end = first.children
-            base, names = self._pipeline(pipeline), _names(end)
-        elif first.type in ("FIELDS", "VARIABLE"):
-            base, names = self._base(first)
-        else:
-            names = []
-        if not names:
-            complaint = "can't give argument to non-function"
-            self.doubts.append(_problem(complaint, _first_token(first)))
-            return operands.fail(complaint)
-        *path, method = names
-        return operands.call_member(operands.fields(base, path), method, arguments)
-
-
-def _is(piece: Any, *kinds: str) -> bool:
-    """Tell whether a token is of a type, or a tree of a rule."""
-    return (piece.type if isinstance(piece, Token) else piece.data) in kinds
-
-
-def _assigns(tree: Tree[Token]) -> bool:
-    return _is(tree.children[0], "VARIABLE")
-
-
-def _constant_name(word: Any) -> bool:
-    return _is(word, "NAME") and str(word) in operands.NAMED_CONSTANTS
-
-
-def _names(token: Any) -> list[str]:
-    """Return the fields that a token names, such as a and b in `.a.b`, `$x.a.b` or `).a.b`."""
-    return [] if token.type == "DOT" else str(token).split(".")[1:]
-
-
-def _first_token(piece: Any) -> Token:
-    return piece if isinstance(piece, Token) else next(piece.scan_values(lambda _: True))
-
-
-def _problem(message: str, token: Token, hint: str | None = None) -> SyntaxProblem:
-    return SyntaxProblem(message, token.start_pos or 0, hint)

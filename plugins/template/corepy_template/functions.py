@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from corepy_template.comparing import equals_any, is_at_most, is_less, is_nothing
 from corepy_template.formatting import sprintf
 from corepy_template.values import (
     NO_VALUE,
     TemplateError,
     from_bytes,
     is_true,
-    kind,
     show,
     to_bytes,
     to_text,
@@ -106,64 +106,19 @@ def _parse_int(values: Sequence[object]) -> int:
     return number
 
 
-def _comparable(value: object) -> type:
-    of_kind = kind(value)
-    if of_kind is None:
-        raise TemplateError("invalid type for comparison")
-    return of_kind
-
-
-def _is_nothing(value: object) -> bool:
-    return value is None or value is NO_VALUE
-
-
-def _eq(values: Sequence[object]) -> bool:
-    """Tell whether the first value is one of the others; none of them is missing."""
-    first, *others = values
-    if not others:
-        raise TemplateError("missing argument for comparison")
-    return any(_are_equal(first, other) for other in others)
-
-
-def _are_equal(one: object, other: object) -> bool:
-    if _is_nothing(one) or _is_nothing(other):
-        return _is_nothing(one) and _is_nothing(other)
-    if kind(one) is None and one is other:
-        raise TemplateError(f"non-comparable type {type_name(one)}")
-    if _comparable(one) is not _comparable(other):
-        raise TemplateError("incompatible types for comparison")
-    return one == other
-
-
-def _lt(values: Sequence[object]) -> bool:
-    one, other = values
-    of_kind = _comparable(one)
-    if of_kind is not _comparable(other):
-        raise TemplateError("incompatible types for comparison")
-    if of_kind is bool:
-        raise TemplateError("invalid type for comparison")
-    if isinstance(one, str):
-        return to_bytes(one) < to_bytes(str(other))
-    return bool(one < other)  # type: ignore[operator]  # both are int or both float
-
-
-def _le(values: Sequence[object]) -> bool:
-    return _lt(values) or _eq(values)
-
-
 def _length(value: object) -> int:
     if isinstance(value, str):
         return len(to_bytes(value))
     if isinstance(value, (list, tuple, dict)):
         return len(value)
-    if _is_nothing(value):
+    if is_nothing(value):
         raise TemplateError("len of nil pointer")
     raise TemplateError(f"len of type {type_name(value)}")
 
 
 def _index(values: Sequence[object]) -> object:
     item, *indexes = values
-    if _is_nothing(item):
+    if is_nothing(item):
         raise TemplateError("index of untyped nil")
     for index in indexes:
         item = _item(item, index)
@@ -180,7 +135,7 @@ def _item(container: object, index: object) -> object:
 
 
 def _position(index: object, last: int) -> int:
-    if _is_nothing(index):
+    if is_nothing(index):
         raise TemplateError("cannot index slice/array with nil")
     if type(index) is not int:
         raise TemplateError(f"cannot index slice/array with type {type_name(index)}")
@@ -191,7 +146,7 @@ def _position(index: object, last: int) -> int:
 
 def _slice(values: Sequence[object]) -> object:
     item, *indexes = values
-    if _is_nothing(item):
+    if is_nothing(item):
         raise TemplateError("slice of untyped nil")
     if len(indexes) > 3:
         raise TemplateError(f"too many slice indexes: {len(indexes)}")
@@ -208,7 +163,7 @@ def _slice(values: Sequence[object]) -> object:
 
 
 def _call(values: Sequence[object]) -> object:
-    if _is_nothing(values[0]):
+    if is_nothing(values[0]):
         raise TemplateError("call of nil")
     raise TemplateError(f"non-function of type {type_name(values[0])}")
 
@@ -216,7 +171,7 @@ def _call(values: Sequence[object]) -> object:
 def _joined(values: Sequence[object]) -> str:
     if len(values) == 1 and isinstance(values[0], str):
         return values[0]
-    return sprint([show(value) if _is_nothing(value) else value for value in values])
+    return sprint([show(value) if is_nothing(value) else value for value in values])
 
 
 _HTML: Final = str.maketrans(
@@ -239,16 +194,16 @@ def _urlquery(values: Sequence[object]) -> str:
 
 FUNCTIONS: Final[dict[str, Function]] = {
     "call": Function(_call, 1),
-    "eq": Function(_eq, 1),
-    "ge": Function(lambda values: not _lt(values), 2, 2),
-    "gt": Function(lambda values: not _le(values), 2, 2),
+    "eq": Function(equals_any, 1),
+    "ge": Function(lambda values: not is_less(values), 2, 2),
+    "gt": Function(lambda values: not is_at_most(values), 2, 2),
     "html": Function(lambda values: _joined(values).translate(_HTML), 0),
     "index": Function(_index, 1),
     "js": Function(_js, 0),
-    "le": Function(_le, 2, 2),
+    "le": Function(is_at_most, 2, 2),
     "len": Function(lambda values: _length(values[0]), 1, 1),
-    "lt": Function(_lt, 2, 2),
-    "ne": Function(lambda values: not _eq(values), 2, 2),
+    "lt": Function(is_less, 2, 2),
+    "ne": Function(lambda values: not equals_any(values), 2, 2),
     "not": Function(lambda values: not is_true(values[0]), 1, 1),
     "parseInt": Function(_parse_int, 3, 3),
     "print": Function(sprint, 0),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lark import Lark, UnexpectedInput
 
 _OPENS: Final = "{{"
+_SHOWN: Final = 20
 _NAMED: Final = re.compile(r"\{\{-?\s*(define|template|block)\b")
 """Go's ways to name templates and call them."""
 
@@ -59,13 +60,15 @@ def _explain(error: UnexpectedInput, text: str) -> tuple[str, int]:
     named = _NAMED.search(text)
     if named is not None:
         return f"{{{{{named[1]}}}}} is not supported: a record is one template", named.start()
-    offset = error.pos_in_stream
-    token = getattr(error, "token", None)
-    if offset is None or offset >= len(text) or (token is not None and token.type == "$END"):
-        opened = max(text.rfind(_OPENS), 0)
-        closed = text.find("}}", opened) >= 0
-        return ("a block has no {{end}}" if closed else "unclosed action"), opened
-    rest = text[offset : offset + 20].split("}}")[0].strip() or text[offset : offset + 2].strip()
-    if text[offset] in "\"`'" and token is None:
-        return "unterminated or misplaced quoted text", offset
-    return f"unexpected {rest or text[offset]!r}", offset
+    at = error.pos_in_stream
+    offset = len(text) if at is None or at < 0 else at
+    opened = max(text.rfind(_OPENS, 0, offset + 1), 0)
+    if text.find("}}", opened) < 0:
+        return "unclosed action", opened
+    if offset >= len(text) or getattr(getattr(error, "token", None), "type", "") == "$END":
+        return "a block has no {{end}}", opened
+    mark = text[offset]
+    if mark in "\"`'" and text.find(mark, offset + 1) < 0:
+        return "quoted text is not closed", offset
+    rest = text[offset : offset + _SHOWN].split("}}")[0].strip() or text[offset : offset + 2]
+    return f"unexpected {rest!r}", offset

@@ -63,6 +63,16 @@ def variable(slot: int) -> Evaluate:
     return lambda frame: frame.variables[slot]
 
 
+def after(first: Evaluate, slot: int, then: Evaluate) -> Evaluate:
+    """Return the closure that puts the value of `first` into a variable and returns `then`."""
+
+    def evaluate(frame: Frame) -> object:
+        frame.variables[slot] = first(frame)
+        return then(frame)
+
+    return evaluate
+
+
 def fields(base: Evaluate, names: Sequence[str]) -> Evaluate:
     """Return the closure for `base.name.name`."""
     for name in names:
@@ -101,7 +111,10 @@ def call_member(base: Evaluate, name: str, arguments: Sequence[Evaluate]) -> Eva
 
 
 def and_or(name: str, arguments: Sequence[Evaluate]) -> Evaluate:
-    """Return the closure of `and` or `or`: the first argument that decides, or else the last."""
+    """Return the closure of `and` or `or`: the first argument that decides, or else the last.
+
+    Those behind it are not evaluated.
+    """
     if not arguments:
         return fail(f"wrong number of args for {name}: want at least 1 got 0")
     decides = name == "or"

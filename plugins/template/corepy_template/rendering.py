@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from corepy_template.values import TemplateError
+from corepy_template.values import NO_VALUE, TemplateError, to_text
 
 MOST_STEPS: Final = 10_000
 """Turns of all `range` loops of one rendering."""
@@ -115,14 +115,18 @@ def text_node(text: str) -> Node:
     return append
 
 
-def turns(value: object) -> Sequence[tuple[object, object]]:
+def turns(value: object, variables: int) -> Sequence[tuple[object, object]]:
     """Return (index, element) of what `range` goes through; raises TemplateError."""
+    if value is None or value is NO_VALUE:
+        return ()
     if isinstance(value, dict):
         return sorted(value.items())
     if isinstance(value, (list, tuple)):
         return list(enumerate(value))
     if type(value) is int:
+        if variables > 1:
+            raise TemplateError("range over an integer has one variable")
         if value > MOST_STEPS:
             raise TemplateError(f"more than {MOST_STEPS} turns of range")
         return [(index, index) for index in range(value)]
-    raise TemplateError(f"range can't iterate over {value!r}")
+    raise TemplateError(f"range can't iterate over {to_text(value)}")

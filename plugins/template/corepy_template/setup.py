@@ -138,7 +138,8 @@ def _ederror(controller: Controller) -> tuple[int, str]:
     if not is_number or int(digits) > _MOST_CODE:
         hint = f"a number from 0 to {_MOST_CODE}, see RFC 8914"
         raise controller.error(f"invalid extended DNS error code {digits!r}", code, hint)
-    return int(digits), reason[0].text if reason else ""
+    text = reason[0].text if reason else ""
+    return int(digits), text.encode("utf-8", "replace").decode()
 
 
 def _fallthrough(controller: Controller) -> Zones:

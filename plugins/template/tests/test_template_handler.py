@@ -1,0 +1,222 @@
+"""What *template* answers (cases of plugin/template/template_test.go among them)."""
+
+import pytest
+
+from corepy.dns import Reply
+from corepy.dns.edns import ede
+from corepy.plugin import Purity
+from corepy.testing import Recorder, Upstream, make_request, run_chain, serve, set_up
+from corepy_template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
+
+IP = 'match "(^|[.])ip-10-(?P<b>[0-9]*)-(?P<c>[0-9]*)-(?P<d>[0-9]*)[.]example[.]$"\n'
+A = 'answer "{{ .Name }} 60 IN A 10.{{ .Group.b }}.{{ .Group.c }}.{{ .Group.d }}"\n'
+
+
+ADDRESS = b"\1t\0\0\1\0\1\0\0\0\5\0\4\1\2\3\4"
+"""t. 5 IN A 1.2.3.4"""
+
+
+def handler(*options, head="template ANY ANY"):
+    (template,) = set_up(f"{head} {{\n" + "\n".join(options) + "\n}").handlers
+    return template
+
+
+def answers(template, name, qtype="A", below=None, **question):
+    request = make_request(name, qtype, peer=("10.240.0.1", 40212), **question)
+    request.metadata = {"foo": "myfoo", "bar": "mybar"}
+    return run_chain(request, template, below or Recorder())
+
+
+def texts(records):
+    return [f"{rr.rname} {rr.ttl} {rr.rtype} {rr.rdata}" for rr in records]
+
+
+@pytest.mark.parametrize(
+    ("options", "qname", "expected"),
+    [
+        ([IP, A], "ip-10-95-12-8.example.", ["ip-10-95-12-8.example. 60 1 10.95.12.8"]),
+        ([IP, A], "x.IP-10-1-2-3.Example.", ["x.ip-10-1-2-3.example. 60 1 10.1.2.3"]),
+        (
+            [
+                'match "^ip0a(?P<b>[a-f0-9]{2})[.]example[.]$"',
+                'answer "{{ .Name }} 60 IN A 10.0.0.{{ parseInt .Group.b 16 8 }}"',
+            ],
+            "ip0a5f.example.",
+            ["ip0a5f.example. 60 1 10.0.0.95"],
+        ),
+        (['answer "{{ .Name }} 60 IN A {{ .Remote }}"'], "a.", ["a. 60 1 10.240.0.1"]),
+        (['answer "{{ .Meta `foo` }}{{ .Meta `none` }}.x A 192.0.2.1"'], "a.", ["myfoo.x. 3600 1 192.0.2.1"]),
+        (["match ^b", "match (a)", 'answer "{{ index .Match 1 }}.{{ .Regex | len }} A 192.0.2.1"'], "a.", ["a.3. 3600 1 192.0.2.1"]),
+        (['answer "x A 192.0.2.{{ .Message.RecursionDesired | len | printf `%v` }}"'], "a.", None),
+        (['answer "x A 192.0.2.{{ if .Message.RecursionDesired }}1{{ end }}"'], "a.", ["x. 3600 1 192.0.2.1"]),
+        (['answer "x A 192.0.2.{{ (index .Message.Question 0).Qtype }}"'], "a.", ["x. 3600 1 192.0.2.1"]),
+        (['answer "{{ .Question.Name }} A 192.0.2.1"'], "aBc.", ["aBc. 3600 1 192.0.2.1"]),
+        (['answer "x A 192.0.2.{{ if .Message.IsEdns0 }}1{{ else }}2{{ end }}"'], "a.", ["x. 3600 1 192.0.2.2"]),
+        (['answer "{{ .Zone }} A 192.0.2.1"'], "a.", [". 3600 1 192.0.2.1"]),
+    ],
+)  # fmt: skip
+def test_answer(options, qname, expected):
+    reply = answers(handler(*options), qname)
+    if expected is None:
+        assert reply.rcode == 2
+    else:
+        assert (reply.rcode, reply.aa, texts(reply.record.rr)) == (0, True, expected)
+
+
+def test_sections_and_rcode():
+    template = handler(
+        "rcode NXDOMAIN",
+        'authority "invalid. 60 {{ .Class }} SOA ns.invalid. hostmaster.invalid. (1 60 60 60 60)"',
+        'additional "ns.invalid. A 192.0.2.1"',
+        'ederror 21 "Blocked according to RFC2606"',
+    )
+    reply = answers(template, "x.invalid.", "MX")
+    assert (reply.rcode, reply.aa) == (3, True)
+    assert texts(reply.record.auth) == [
+        "invalid. 60 6 ns.invalid. hostmaster.invalid. 1 60 60 60 60"
+    ]
+    assert texts(reply.record.ar) == ["ns.invalid. 3600 1 192.0.2.1"]
+    assert reply.options == ede(21, "Blocked according to RFC2606")
+
+
+@pytest.mark.parametrize(
+    ("rcode", "header"),
+    [("NOERROR", "8500"), ("NXDOMAIN", "8503"), ("REFUSED", "8505"), ("SERVFAIL", "8102")],
+)
+def test_no_records(rcode, header):
+    request = make_request("Example.org", "AAAA")
+    reply = run_chain(request, handler(f"rcode {rcode}"), Recorder())
+    assert reply.wire[:2] == request.wire[:2]
+    assert reply.wire[2:4].hex() == header
+    assert reply.wire[4:] == b"\0\1" + bytes(6) + request.question
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "counter"),
+    [
+        (['answer "{{ .Name }} IN TXT {{ index .Match 2 }}"'], "index out of range: 2", TEMPLATE_FAILURES),
+        (['answer "{{ .Name }} TXT {{ parseInt `gg` 16 8 }}"'], "error calling parseInt", TEMPLATE_FAILURES),
+        (['answer "{{ .Name }}"'], "the record ends where a type should be", RR_FAILURES),
+        (['additional "{{ .Name }}"'], "additional", RR_FAILURES),
+        (['authority "{{ .Name }}"'], "authority", RR_FAILURES),
+    ],
+)  # fmt: skip
+def test_failures(options, error, counter):
+    before = sum(child.value for _, child in counter.children())
+    reply = answers(handler(*options), "test.example.")
+    assert reply.rcode == 2
+    assert error in (reply.error or "")
+    assert sum(child.value for _, child in counter.children()) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "name", "qtype", "outcome"),
+    [
+        ("template IN A", [], "a.", "A", "answered"),
+        ("template IN A", [], "a.", "AAAA", "passed on"),
+        ("template IN A", [], "a.", "ANY", "answered"),
+        ("template IN ANY", [], "a.", "AAAA", "answered"),
+        ("template IN A example", [], "a.example.", "A", "answered"),
+        ("template IN A example", [], "a.sample.", "A", "passed on"),
+        ("template IN A example", [], "example.", "A", "answered"),
+        ("template IN A example", [], "anexample.", "A", "passed on"),
+        ("template CH A", [], "a.", "A", "passed on"),
+        ("template ANY A", [], "a.", "A", "answered"),
+        ("template IN A", ["match b"], "a.", "A", "SERVFAIL"),
+        ("template IN A", ["match b", "match a"], "a.", "A", "answered"),
+        ("template IN A", ["match b a"], "a.", "A", "answered"),
+        ("template IN A", ["match b", "fallthrough"], "a.", "A", "passed on"),
+        ("template IN A", ["match b", "fallthrough x"], "a.x.", "A", "passed on"),
+        ("template IN A", ["match b", "fallthrough x"], "a.y.", "A", "SERVFAIL"),
+    ],
+)
+def test_matching(head, options, name, qtype, outcome):
+    below = Recorder()
+    reply = answers(handler(*options, head=head), name, qtype, below)
+    passed_on = "passed on" if below.requests else "answered"
+    assert outcome == ("SERVFAIL" if reply.rcode == 2 else passed_on)
+
+
+def test_the_first_directive_that_matches_answers():
+    text = "template IN A {\nmatch ^a\nrcode REFUSED\nfallthrough\n}\ntemplate IN A {\nrcode NXDOMAIN\n}"
+    (template,) = set_up(text).handlers
+    assert answers(template, "a.").rcode == 5
+    assert answers(template, "b.").rcode == 3
+
+
+def test_cname_is_followed():
+    below = Recorder(lambda request: request.reply(answer=[ADDRESS]))
+    template = handler('match ^foogle[.]$\nanswer "foogle 60 IN CNAME t"\nfallthrough')
+    reply = answers(template, "foogle.", "A", below)
+    assert texts(reply.record.rr) == ["foogle. 60 5 t.", "t. 5 1 1.2.3.4"]
+    assert [request.name for request in below.requests] == ["t."]
+    assert texts(answers(template, "foogle.", "MX", below).record.rr) == ["foogle. 60 5 t."]
+
+
+def test_aliases_in_a_circle_end():
+    template = handler('answer "{{ .Name }} CNAME a"', head="template IN A")
+    assert 1 <= len(answers(template, "a.").record.rr) <= 10
+
+
+def test_unreadable_answer_for_a_target():
+    below = Recorder(lambda request: Reply(request.wire[:2] + b"\x80\0\0\1\0\1\0\0\0\0"))
+    reply = answers(handler("match x", 'answer "x CNAME t"', "fallthrough"), "x.", "A", below)
+    assert texts(reply.record.rr) == ["x. 3600 5 t."]
+
+
+@pytest.mark.parametrize(
+    ("record", "purity"),
+    [
+        ("{{ .Name }} A 192.0.2.1", Purity.PURE),
+        ("x A 192.0.2.1", Purity.PURE),
+        ("{{ .Name }} A {{ .Remote }}", Purity.IMPURE),
+        ("{{ with $ }}{{ .Remote }}{{ end }}", Purity.IMPURE),
+        ("{{ .Meta `a` }} A 192.0.2.1", Purity.IMPURE),
+    ],
+)
+def test_purity(record, purity):
+    assert handler(f'answer "{record}"').purity is purity
+
+
+def test_matches_are_counted():
+    labels = ("dns://:53", "example.", "", "IN", "A")
+    before = MATCHES.labels(*labels).value
+    answers(handler("rcode NOERROR", head="template IN A example"), "a.example.")
+    answers(handler("rcode NOERROR", head="template IN A example"), "a.example.", "ANY")
+    assert MATCHES.labels(*labels).value == before + 2
+
+
+def test_types_without_a_name_do_not_make_labels():
+    known = len(MATCHES.children())
+    template = handler("rcode NOERROR", head="template ANY ANY labels")
+    for number in range(65000, 65050):
+        request = make_request("a.labels.")
+        request.qtype = number
+        run_chain(request, template, Recorder())
+    assert len(MATCHES.children()) == known + 1
+
+
+def test_pattern_that_backtracks_elsewhere():
+    template = handler('match "^(a+)+$"', "fallthrough")
+    assert answers(template, ".".join(["a" * 62] * 4)).rcode == 0
+
+
+def test_served():
+    with Upstream({"www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"]}) as upstream:
+        text = f""". {{
+            bind 127.0.0.1
+            template IN AAAA {{
+                rcode NOERROR
+            }}
+            template IN A example {{
+                {IP}{A}fallthrough
+            }}
+            forward . {upstream.to}
+        }}"""
+        with serve(text) as server:
+            empty = server.ask("a.example.org", "AAAA")
+            made = server.ask("ip-10-0-0-1.example", tcp=True)
+            passed_on = server.ask("www.example.org")
+    assert (empty.header.rcode, empty.header.aa, empty.rr) == (0, 1, [])
+    assert str(made.rr[0].rdata) == "10.0.0.1"
+    assert passed_on.rr

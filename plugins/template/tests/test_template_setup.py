@@ -1,0 +1,101 @@
+"""The *template* directive: what it takes and what it refuses (plugin/template/setup_test.go)."""
+
+import pytest
+
+from corepy.corefile import CorefileError
+from corepy.testing import set_up
+
+SOA = 'authority "invalid. 60 {{ .Class }} SOA ns.invalid. hostmaster.invalid. (1 60 60 60 60)"'
+OCTETS = "(?P<b>[0-9]*)-(?P<c>[0-9]*)-(?P<d>[0-9]*)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "template ANY ANY {\nrcode NXDOMAIN\n}",
+        'template ANY ANY {\nanswer "{{ parseInt }}"\nadditional "{{ parseInt }}"\n}',
+        "template ANY ANY (?P<x>",
+        "template ANY ANY {\n\n}",
+        "template IN AAAA",
+        'template ANY A example.com {\nanswer "{{ .Name }} A {{ .Grup.d }}."\nfallthrough\n}',
+        "template IN ANY example.com {\nrcode NXDOMAIN\nfallthrough example.com\n}",
+        f'template IN A example {{\nmatch ^ip-10-{OCTETS}[.]example[.]$\nanswer "{{{{ .Name }}}} A 10.{{{{ .Group.b }}}}.0.0"\n}}',
+        f'template ANY ANY invalid {{\nrcode NXDOMAIN\n{SOA}\nederror 21 "Blocked according to RFC2606"\n}}',
+        "template ANY ANY {\nederror 21\n}",
+        "template ANY ANY {\nederror 0021\n}",
+        "template ANY ANY {\nrcode NOTIMPL\n}",
+        "template ANY ANY {\nupstream 192.0.2.1\n}",
+        "template ANY A {\nmatch " + "a" * 10000 + "\n}",
+    ],
+)
+def test_accepted(text):
+    (handler,) = set_up(text, "domain.com").handlers
+    assert len(handler.rules) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("template", "wrong argument count"),
+        ("template X", "unknown query class 'X'"),
+        ("template in A", "did you mean 'IN'?"),
+        ("template ANY", "wrong argument count"),
+        ("template ANY X", "unknown query type 'X'"),
+        ("template ANY ANY .* {\nnotavailable\n}", "unknown option"),
+        ("template ANY ANY {\nanswr x\n}", "did you mean 'answer'?"),
+        ("template ANY ANY {\nanswer\n}", "wrong argument count"),
+        ("template ANY ANY {\nadditional\n}", "wrong argument count"),
+        ("template ANY ANY {\nmatch\n}", "wrong argument count"),
+        ("template ANY ANY {\nrcode\n}", "wrong argument count"),
+        ("template ANY ANY {\nrcode UNDEFINED\n}", "unknown rcode"),
+        ('template ANY ANY {\nanswer "{{"\n}', "unclosed action"),
+        ('template ANY ANY {\nadditional "{{"\n}', "unclosed action"),
+        ('template ANY ANY {\nauthority "{{"\n}', "unclosed action"),
+        (
+            'template ANY ANY {\nanswer "{{ notAFunction }}"\n}',
+            "function 'notAFunction' not defined",
+        ),
+        ('template ANY ANY {\nederror invalid "Blocked"\n}', "invalid extended DNS error code"),
+        ("template ANY ANY {\nederror 65536\n}", "invalid extended DNS error code"),
+        ("template ANY ANY {\nederror too many arguments\n}", "wrong argument count"),
+        ("template ANY A {\nmatch " + "a" * 10001 + "\n}", "too long"),
+        ("template ANY A {\nmatch (\n}", "missing )"),
+        ("template ANY A {\nmatch (a)\\1\n}", "invalid regular expression"),
+        ("template ANY A {\nvar a 1\n}", "var is not supported"),
+        ("template ANY A {\nexpr true\n}", "expr is not supported"),
+    ],
+)
+def test_refused(text, message):
+    with pytest.raises(CorefileError) as caught:
+        set_up(text)
+    assert message in str(caught.value)
+
+
+def test_errors_point_into_the_template():
+    with pytest.raises(CorefileError) as caught:
+        set_up('template IN A {\nanswer "{{ .Name }} A {{ nme }}"\n}')
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.token is not None
+    assert (diagnostic.token.line, diagnostic.token.column) == (3, 26)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ('answer "{{ .Grup.d }}"', "no such field: .Grup"),
+        ("answer nothing", "this is no record"),
+        ('answer "{{ parseInt .Name }}"', "wrong number of args for parseInt"),
+    ],
+)
+def test_what_always_fails_is_warned_of(option, message):
+    (warning,) = set_up(f"template IN A {{\n{option}\n}}").warnings
+    assert message in warning.message
+
+
+def test_zones_are_those_of_the_block_unless_given():
+    for text, zone in (("template IN A", "block."), ("template IN A other", "other.")):
+        (handler,) = set_up(text, "block").handlers
+        (rule,) = handler.rules
+        wire = bytes((len(zone) - 1,)) + zone[:-1].encode() + b"\0"
+        assert rule.zones.find(wire) == zone
+        assert rule.zones.find(b"\1x\0") is None
