@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corepy.testing import Command, ask, run_command
-from corepy.testing.netns import addresses, bystanders, isolated, placed_rules, run, saved
+from corepy.testing.netns import addresses, bystanders, host, isolated, placed_rules
 from corepy_nodecache.model import MARK, Endpoint, Want, spec
 
 if TYPE_CHECKING:
@@ -137,28 +137,10 @@ class Life:
         assert server.process.wait(20) == 0, server.output
 
 
-def host(kind: str) -> tuple[str, str, str]:
-    return saved(kind), run("ip", "addr"), run("ip", "link")
-
-
-def a_host_with_others(kind: str) -> tuple[str, str, str]:
-    bystanders(kind)
-    for words in (
-        "link add nodecache type bridge",
-        "link set nodecache addrgenmode none",  # a link-local address would come in its own time
-        "link set nodecache up",
-        "addr add 10.9.9.9/24 dev nodecache",
-        "addr add fd09::9/64 dev nodecache nodad",
-        "addr add 10.8.8.8/32 dev lo",
-    ):
-        run("ip", *words.split())
-    return host(kind)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @isolated
 def test_a_hundred_reloads_ended_by_sigterm_never_miss_a_wanted_rule(kind: str) -> None:
-    before, dice = a_host_with_others(kind), random.Random(20)
+    before, dice = bystanders(kind, "nodecache"), random.Random(20)
     cuts = sorted(dice.sample(range(2, RELOADS - 2), LIVES - 1))
     poller = Poller(kind)
     try:
@@ -175,7 +157,7 @@ def test_a_hundred_reloads_ended_by_sigterm_never_miss_a_wanted_rule(kind: str) 
 @pytest.mark.parametrize("kind", KINDS)
 @isolated
 def test_sigterm_in_the_middle_of_a_start_leaves_nothing(kind: str, tmp_path: Path) -> None:
-    before, dice = a_host_with_others(kind), random.Random(4)
+    before, dice = bystanders(kind, "nodecache"), random.Random(4)
     conf = tmp_path / "Corefile"
     for _ in range(8):
         conf.write_text(corefile(kind, random_blocks(dice)))

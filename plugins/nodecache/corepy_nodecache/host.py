@@ -32,6 +32,8 @@ class Report(NamedTuple):
     """Wanted rules that are there after the pass."""
     addresses: int
     """Wanted addresses that are there after the pass."""
+    repaired: bool = False
+    """Whether something was missing that an earlier pass had put there."""
 
     @classmethod
     def nothing(cls, want: Want) -> Report:

@@ -74,7 +74,7 @@ class _Process:
 
 
 def _tell(report: Report | None) -> None:
-    for line in report.done if report else ():
+    for line in report.done if report and not report.repaired else ():
         log.info("%s", line)
 
 

@@ -52,12 +52,13 @@ class Reconciler:
         self._watch = Watch(asyncio.get_running_loop(), self._changed.set)
         self._asked = Want()
         self._whole = Want()
-        """What the last pass without an error brought about."""
+        """What the last pass without an error brought about; for the worker's thread."""
         self._is_locked_out = False
         self._running = 0
         self._problem = ""
         self._retry_delay = _FIRST_RETRY
-        self._last_pass = self._due = time.monotonic()
+        self._last_pass = time.monotonic()
+        self._due = float("inf")
         self._task = asyncio.create_task(self._maintain())
 
     @property
@@ -141,15 +142,18 @@ class Reconciler:
         finally:
             self._running -= 1
         self._publish(report)
-        if not report.errors:
-            self._whole = want
         return report
 
     def _pass(self, want: Want, sweep: bool) -> Report:
+        was_whole = self._whole == want  # else it is the first time, perhaps tried again
+        sizes = self._fingerprint.read() if self._fingerprint else ()
         report = self._host.sync(want, sweep)
-        if self._fingerprint:
-            self._sizes = self._fingerprint.read()
-        return report
+        if not report.errors:
+            self._whole = want
+        # Sizes read now might be of what others did since; after a change of ours the next tick
+        # looks again.
+        self._sizes = () if report.done else sizes
+        return report._replace(repaired=was_whole and report.added)
 
     def _publish(self, report: Report) -> None:
         """Count and log the outcome, and decide when to look again."""
@@ -158,6 +162,9 @@ class Reconciler:
         metrics.rules.set(report.rules)
         metrics.addresses.set(report.addresses)
         metrics.degraded.set(1 if report.errors else 0)
+        if report.repaired:
+            metrics.repairs.inc()
+            log.warning("repaired what others had changed: %s", ", ".join(report.done))
         self._log_state("; ".join(str(error) for error in report.errors))
         self._is_locked_out = any(error.kind == "iptables_lock" for error in report.errors)
         self._last_pass = time.monotonic()
@@ -183,7 +190,7 @@ class Reconciler:
             await self._wait()
             try:
                 if await self._must_look():
-                    await self._repair()
+                    await self._sync()
             except Exception:  # a bug here must not end the looking after the node
                 log.exception("looking at the host failed")
                 self._due = time.monotonic() + _LAST_RETRY
@@ -210,10 +217,3 @@ class Reconciler:
         if self._fingerprint is None:
             return False
         return await self.worker.run(self._fingerprint.read) != self._sizes
-
-    async def _repair(self) -> None:
-        was_whole = self._whole == self._want()  # else it is the first time, tried again
-        report = await self._sync()
-        if report.added and was_whole:
-            metrics.repairs.inc()
-            log.warning("repaired what others had changed: %s", ", ".join(report.done))
