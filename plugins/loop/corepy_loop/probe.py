@@ -1,0 +1,43 @@
+"""The probe: a question that nobody but us and our upstreams can know."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from corepy.dns import Request, names, query
+from corepy.dns.constants import TYPE_HINFO
+
+MOST_NAMES = 64
+"""Names that are remembered: a probe may come back late, from a queue on the way."""
+
+_LABEL = 42  # bytes of two labels of 20 digits each
+_LONGEST_ZONE = 255 - _LABEL
+
+
+class Probes:
+    """The probes of one zone."""
+
+    def __init__(self, zone: str) -> None:
+        wire = names.from_text(zone)
+        # A zone whose name leaves no room is probed with the root's names: none is forwarded.
+        self._zone = wire if len(wire) <= _LONGEST_ZONE else b"\0"
+        self._names: dict[bytes, None] = {}
+
+    def draw(self, server: str) -> Request:
+        """Return a new probe as if it had come to `server`.
+
+        `<number>.<number>.zone` HINFO, as loop.go: 128 bits from the system's generator.
+        """
+        labels = "".join(f"{secrets.randbits(64)}." for _ in range(2))
+        name = names.from_text(labels)[:-1] + self._zone
+        self._names[name] = None
+        if len(self._names) > MOST_NAMES:
+            del self._names[next(iter(self._names))]
+        request = Request.from_wire(query(name, TYPE_HINFO, ident=secrets.randbits(16)))
+        request.peer, request.local, request.server = ("127.0.0.1", 0), ("127.0.0.1", 0), server
+        request.received = time.monotonic()
+        return request
+
+    def __contains__(self, request: Request) -> bool:
+        return request.qtype == TYPE_HINFO and request.name_wire in self._names

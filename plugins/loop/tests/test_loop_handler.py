@@ -1,0 +1,164 @@
+"""The handler by itself: what it takes for a loop, what it lets through, what it says."""
+
+import asyncio
+import time
+
+import pytest
+
+from corepy.dns import Request
+from corepy.dns.edns import parse_options
+from corepy.plugin import CorefileError
+from corepy.testing import Recorder, make_request, run_chain, set_up
+from corepy_loop.loop import OPTION_VISITED, SUSPECT_FOR, Loop
+from corepy_loop.probe import MOST_NAMES, Probes
+
+SERVFAIL = 2
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "expected"),
+    [
+        ("loop", ".", "."),
+        ("loop", "example.org", "example.org."),
+        ("loop", "example.org:1053 example.net", "example.org."),
+    ],
+)
+def test_accepted(text, zone, expected):
+    (handler,) = set_up(text, zone).handlers
+    assert handler._zone == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loop argument", "argument"),
+        ("loop\nloop", "only be used once"),
+    ],
+)
+def test_refused(text, message):
+    with pytest.raises(CorefileError, match=message):
+        set_up(text)
+
+
+def test_probes_cannot_be_guessed():
+    probes = Probes("example.org.")
+    drawn = [probes.draw("dns://:53") for _ in range(MOST_NAMES)]
+    assert len({it.name for it in drawn}) == MOST_NAMES
+    for it in drawn:
+        first, second, rest = it.name.split(".", 2)
+        assert rest == "example.org."
+        assert it.type == "HINFO"
+        assert int(first) < 1 << 64 > int(second)
+    # 128 random bits: the chance that all have fewer than 100 is nil.
+    assert any(int(it.name.split(".")[0]).bit_length() > 50 for it in drawn)
+    assert all(it in probes for it in drawn)
+    assert make_request(drawn[0].name, "A") not in probes
+    assert make_request("1.2.example.org", "HINFO") not in probes
+    probes.draw("dns://:53")
+    assert drawn[0] not in probes
+    assert drawn[1] in probes
+
+
+def test_the_longest_zone():
+    fits, too_long = ("a" * 62 + ".") * 3 + "a" * 22 + ".", ("a" * 62 + ".") * 4
+    assert Probes(fits).draw("").name.endswith("." + fits)
+    assert Probes(too_long).draw("").name.count(".") == 2
+
+
+def test_a_name_in_capitals_is_the_same_probe():
+    probes = Probes("example.org.")
+    name = probes.draw("").name
+    assert make_request(name.upper(), "HINFO") in probes
+
+
+def failing(request):
+    return request.error(SERVFAIL, "no upstream answered")
+
+
+def refused_above(request):
+    return request.error(SERVFAIL)
+
+
+@pytest.mark.parametrize("query", [{}, {"edns": 1232}, {"do": True}])
+def test_nothing_is_marked_while_all_is_well(query):
+    handler, below = Loop("."), Recorder()
+    request = make_request("example.org", **query)
+    for _ in range(2):
+        assert run_chain(request, handler, below).rcode == 0
+    assert all(it is request for it in below.requests)
+
+
+def test_an_upstreams_servfail_is_no_sign():
+    handler, below = Loop("."), Recorder(refused_above)
+    request = make_request("example.org")
+    for _ in range(2):
+        assert run_chain(request, handler, below).rcode == SERVFAIL
+    assert below.requests == [request, request]
+
+
+@pytest.mark.parametrize("query", [{}, {"edns": 1400}, {"do": True}])
+def test_what_comes_after_a_failure_is_marked(query):
+    handler, below = Loop("."), Recorder(failing)
+    run_chain(make_request("example.org"), handler, below)
+    below.requests.clear()
+    request = make_request("eXample.net", **query)
+    run_chain(request, handler, below)
+    marked = next(it for it in below.requests if it.type == "A")
+    ((code, data),) = parse_options(marked.edns.options)
+    assert (code, len(data)) == (OPTION_VISITED, 8)
+    assert (marked.qname, marked.do) == (request.qname, request.do)
+    assert marked.peer == request.peer
+    reply = run_chain(Request.from_wire(marked.wire), handler, below)
+    assert reply.rcode == SERVFAIL
+    assert reply.error is None
+    assert b"forwarding loop" in reply.options
+
+
+def test_the_mark_is_one_handlers_own():
+    """A block may forward to another block of the same process, and that one to the world."""
+    first, second, below = Loop("."), Loop("."), Recorder(failing)
+    run_chain(make_request("example.org"), first, second, below)
+    below.requests.clear()
+    assert run_chain(make_request("example.net"), first, second, below).error
+    (twice,) = [it for it in below.requests if it.type == "A"]
+    codes = [code for code, _ in parse_options(twice.edns.options)]
+    assert codes == [OPTION_VISITED, OPTION_VISITED]
+
+
+def test_marking_ends():
+    handler, below = Loop("."), Recorder(failing)
+    run_chain(make_request("example.org"), handler, below)
+    later = make_request("example.org")
+    later.received = time.monotonic() + SUSPECT_FOR + 1
+    run_chain(later, handler, below)
+    assert later in below.requests
+
+
+def test_failures_are_probed_now_and_then():
+    handler, below = Loop("."), Recorder(failing)
+    handler.next = below
+
+    async def run():
+        for _ in range(5):
+            await handler.serve_dns(make_request("example.org"))
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert [it.type for it in below.requests].count("HINFO") == 1
+
+
+def test_a_probe_that_raises_is_logged(caplog):
+    def broken(request):
+        if request.type == "HINFO":
+            raise ValueError("no good")
+        return failing(request)
+
+    handler, below = Loop("."), Recorder(broken)
+    handler.next = below
+
+    async def run():
+        await handler.serve_dns(make_request("example.org"))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert "the probe failed: ValueError: no good" in caplog.text
