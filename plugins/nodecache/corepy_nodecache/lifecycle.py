@@ -39,10 +39,13 @@ class _Process:
         """Return the reconciler, made for the first owner, after the checks; raises `HostError`."""
         async with self.lock:
             reconciler = self.reconciler = self.reconciler or Reconciler()
+            before = reconciler.tables
             if settings.iptables != "off":
                 await self._choose_tables(reconciler, settings.iptables)
             tables = reconciler.tables
             warnings = await reconciler.worker.run(lambda: preflight.check(settings, tables))
+            if tables and tables is not before:
+                log.info("rules go to %s iptables", tables.name)
         for line in set(warnings) - self.warned:
             log.warning("%s", line)
         self.warned.update(warnings)
@@ -53,7 +56,6 @@ class _Process:
     async def _choose_tables(self, reconciler: Reconciler, mode: Mode) -> None:
         if reconciler.tables is None:
             tables = await reconciler.worker.run(lambda: detect.choose(mode))
-            log.info("rules go to %s iptables", tables.name)
             reconciler.use(tables)
         elif mode not in ("auto", reconciler.tables.name):
             message = (
@@ -94,7 +96,8 @@ class Nodecache:
             reconciler = await _process.join(self, settings)
         except HostError as error:
             raise StartupError(str(error)) from error
-        report = await reconciler.set_wish(self, Want(settings.addresses()), settings.interval)
+        want, interval = Want(settings.addresses()), settings.interval
+        report = await reconciler.set_wish(self, want, interval, quiet=True)
         self._added = report.added
         failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
         if failures:

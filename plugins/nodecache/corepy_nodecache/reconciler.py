@@ -80,15 +80,18 @@ class Reconciler:
         return len(self._wishes)
 
     async def set_wish(
-        self, owner: object, want: Want, interval: float, sweep: bool = False
+        self, owner: object, want: Want, interval: float, sweep: bool = False, quiet: bool = False
     ) -> Report:
         """Make `want` the wish of `owner`, and the host what all owners wish.
 
-        `interval` is the owner's slow poll in seconds, 0 for none; for `sweep` see `Host.sync`.
+        `interval` is the owner's slow poll in seconds, 0 for none; for `sweep` see `Host.sync`. If
+        `quiet`, it is for the caller to say what went wrong.
         """
         self._wishes[owner] = want
         self._intervals[owner] = interval
-        return Report.nothing(self._want()) if self._is_fresh(sweep) else await self._sync(sweep)
+        if self._is_fresh(sweep):
+            return Report.nothing(self._want())
+        return await self._sync(sweep, quiet)
 
     async def leave(self, owner: object, keep: bool = False) -> Report | None:
         """Forget `owner`; what only it wished goes, unless it is to be kept beyond the process."""
@@ -134,14 +137,14 @@ class Reconciler:
         is_settled = not (sweep or self._running or self._problem)
         return is_recent and is_settled and self._asked == self._want()
 
-    async def _sync(self, sweep: bool = False) -> Report:
+    async def _sync(self, sweep: bool = False, quiet: bool = False) -> Report:
         self._asked = want = self._want()
         self._running += 1
         try:
             report = await self.worker.run(lambda: self._pass(want, sweep))
         finally:
             self._running -= 1
-        self._publish(report)
+        self._publish(report, quiet)
         return report
 
     def _pass(self, want: Want, sweep: bool) -> Report:
@@ -155,7 +158,7 @@ class Reconciler:
         self._sizes = () if report.done else sizes
         return report._replace(repaired=was_whole and report.added)
 
-    def _publish(self, report: Report) -> None:
+    def _publish(self, report: Report, quiet: bool) -> None:
         """Count and log the outcome, and decide when to look again."""
         for error in report.errors:
             metrics.setup_errors.labels(error.kind).inc()
@@ -165,7 +168,8 @@ class Reconciler:
         if report.repaired:
             metrics.repairs.inc()
             log.warning("repaired what others had changed: %s", ", ".join(report.done))
-        self._log_state("; ".join(str(error) for error in report.errors))
+        if not quiet:
+            self._log_state("; ".join(str(error) for error in report.errors))
         self._is_locked_out = any(error.kind == "iptables_lock" for error in report.errors)
         self._last_pass = time.monotonic()
         self._due = self._last_pass + self._next_delay()
