@@ -9,7 +9,7 @@ import sys
 import dnslib
 import pytest
 
-from corepy.dns import FormError, Reply, Request, edns, finish, names, query, records
+from corepy.dns import Edns, FormError, Reply, Request, edns, finish, names, query, records
 from corepy.dns import constants as c
 
 NAME = names.from_text("Web.Example.org.")
@@ -278,3 +278,24 @@ def test_dnslib_stays_out_until_it_is_asked_for() -> None:
         "assert 'dnslib' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_with_flags_is_a_cheap_derive() -> None:
+    request = Request.from_wire(query(b"\3www\7example\0", 1, ident=7, edns=Edns(1232, True)))
+    request.peer, request.zone, request.metadata["a"] = ("192.0.2.1", 5), "example.", "b"
+    copy = request.with_flags(0x20)
+    derived = request.derive(flags_set=0x20)
+    assert copy.wire == derived.wire
+    for slot in (
+        "flags",
+        "name_wire",
+        "qtype",
+        "qclass",
+        "question_end",
+        "peer",
+        "zone",
+        "metadata",
+    ):
+        assert getattr(copy, slot) == getattr(derived, slot)
+    assert copy.edns is request.edns
+    assert not request.ad

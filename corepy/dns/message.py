@@ -37,6 +37,7 @@ _unpack_header = Struct("!HHQ").unpack_from
 _unpack_question = Struct("!HH").unpack_from
 _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
+_pack_flags = Struct("!H").pack
 _new = object.__new__
 
 # Filled by the server, carried over by `Request.derive`.
@@ -270,6 +271,27 @@ class Request:
         for slot in _SERVER_SLOTS:
             setattr(changed, slot, getattr(self, slot))
         return changed
+
+    def with_flags(self, flags_set: int) -> Request:
+        """Return a copy that has these header flags set as well: what `derive` does, for less."""
+        copy: Request = _new(Request)
+        wire, flags = self.wire, self.flags | flags_set
+        copy.wire = b"".join((wire[:2], _pack_flags(flags), wire[4:]))
+        copy.flags = flags
+        copy.name_wire = self.name_wire
+        copy.qtype = self.qtype
+        copy.qclass = self.qclass
+        copy.question_end = self.question_end
+        copy.edns = self.edns
+        copy.proto = self.proto
+        copy.peer = self.peer
+        copy.local = self.local
+        copy.received = self.received
+        copy.server = self.server
+        copy.zone = self.zone
+        copy.view = self.view
+        copy.metadata = self.metadata
+        return copy
 
     def set_udp_size(self, udp_size: int) -> None:
         """Change in place how many bytes the client takes over UDP; no effect without EDNS.

@@ -46,6 +46,9 @@ class LifecycleContext:
     it did. The task that calls it must survive the `shutdown` of its own generation.
     """
 
+    forget: Callable[[], None]
+    """Let the packet caches forget every reply: what they repeat is no longer true."""
+
     files: Sequence[Path] = ()
     """What this generation was read from: the Corefile, its imports, and files that plugins
     read.
@@ -58,8 +61,8 @@ class LifecycleContext:
     """Stop: False when a successor has taken over, True when the process ends."""
 
     addresses: Sequence[str] = ()
-    """What this generation listens on, as "dns://127.0.0.1:53". Known once sockets are bound: not
-    in `before_listen`.
+    """What this generation listens on, as "dns://127.0.0.1:53". A port that the system chooses is 0
+    in `before_listen`, and known from `serving` on.
     """
 
 

@@ -64,6 +64,11 @@ class Endpoint:
         self.tcp.answers.swap(router)
         self.tcp.settings = settings
 
+    def forget(self) -> None:
+        """Empty the packet caches."""
+        self.udp.answers.packets.clear()
+        self.tcp.answers.packets.clear()
+
     def start(self) -> None:
         """Begin to answer; nothing happens if it has begun already."""
         if not self._started:

@@ -168,7 +168,18 @@ class Server:
         await generation.stop_hooks("shutdown", context)
 
     def _context(self, generation: Generation) -> LifecycleContext:
-        return LifecycleContext(generation.plugins, self._reload, generation.files)
+        labels = [
+            self.endpoints[listen].label if listen in self.endpoints else listen.label()
+            for listen in generation.routers
+        ]
+        return LifecycleContext(
+            generation.plugins, self._reload, self.forget, generation.files, addresses=labels
+        )
+
+    def forget(self) -> None:
+        """Empty all packet caches."""
+        for endpoint in self.endpoints.values():
+            endpoint.forget()
 
     def _waiting(self) -> set[Query]:
         return {query for endpoint in self.endpoints.values() for query in endpoint.waiting()}

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from corepy_cache.entry import Entry
     from corepy_cache.settings import Settings
 
-LONGEST_REPEAT: Final = 10.0
-"""Seconds after which the packet cache asks whether an entry is still there: it cannot be told
-of a purge.
-"""
-
 _OPCODE: Final = 0x78
 _ROOT: Final = b"\0"
 _STALE_ANSWER: Final = ede(EDE_STALE_ANSWER)
@@ -105,7 +100,7 @@ class Cache(Handler):
         if settings.prefetch.amount > 0:
             self._fresh_with_prefetch(request, reply, entry, left, meters)
         elif not settings.keep_ttl:
-            self._let_repeat(reply, entry, now, entry.stored + entry.ttl, meters)
+            self._let_repeat(reply, entry, entry.stored + entry.ttl, meters)
         return reply
 
     async def _pass_by(self, request: Request) -> Reply:
@@ -113,12 +108,9 @@ class Cache(Handler):
         reply.deadline = None
         return reply
 
-    def _let_repeat(
-        self, reply: Reply, entry: Entry, now: float, until: float, meters: Meters
-    ) -> None:
+    def _let_repeat(self, reply: Reply, entry: Entry, until: float, meters: Meters) -> None:
         """Allow the packet cache to say `reply` again, with TTLs lowered."""
-        latest = now + LONGEST_REPEAT
-        reply.deadline = until if until < latest else latest
+        reply.deadline = until
         reply.since = entry.stored
         reply.observers = (Repetitions(self, entry, meters),)
 
@@ -141,7 +133,7 @@ class Cache(Handler):
         if left > threshold:
             if not self.settings.keep_ttl:
                 until = entry.stored + entry.ttl - threshold
-                self._let_repeat(reply, entry, request.received, until, meters)
+                self._let_repeat(reply, entry, until, meters)
         elif entry.hits >= prefetch.amount:
             self.refresher.start(request, entry, meters)
 
@@ -166,7 +158,7 @@ class Cache(Handler):
             return self._refuse(request, meters)
         try:
             # AD tells whether upstream found the reply authentic; who asks next may want to know.
-            below = request if request.ad else request.derive(flags_set=c.FLAG_AD)
+            below = request if request.ad else request.with_flags(c.FLAG_AD)
             reply = await self.next.serve_dns(below)
         finally:
             self.budget.waited()
@@ -198,7 +190,7 @@ class Cache(Handler):
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
         """Be there for `corepy cache purge`."""
-        await purge.join(self.keeper)
+        await purge.join(self.keeper, context.forget)
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:

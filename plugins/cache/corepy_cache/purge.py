@@ -98,6 +98,8 @@ class PurgeSocket:
 
     def __init__(self) -> None:
         self.keepers: list[Keeper] = []
+        self.forget: Callable[[], None] = lambda: None
+        """Empties the packet caches, which repeat what is kept here."""
         self.path: Path | None = None
         self._server: asyncio.Server | None = None
 
@@ -149,6 +151,7 @@ class PurgeSocket:
             count = await purge(stores, lambda known: known == name)
         else:
             count = await purge(stores, lambda known: is_subdomain(known, name))
+        self.forget()
         _log.info("purged %d entries of %s %s", count, what, text)
         return f"ok {count}\n".encode()
 
@@ -170,13 +173,17 @@ def _bind(folder: Path) -> tuple[socket.socket, Path]:
     return sock, path
 
 
-async def join(keeper: Keeper) -> None:
-    """Let this cache be purged; the first of a process opens the socket."""
+async def join(keeper: Keeper, forget: Callable[[], None]) -> None:
+    """Let this cache be purged; the first of a process opens the socket.
+
+    `forget` empties the packet caches.
+    """
     loop = asyncio.get_running_loop()
     if loop not in _open:
         _open[loop] = PurgeSocket()
         await _open[loop].open()
     _open[loop].keepers.append(keeper)
+    _open[loop].forget = forget
 
 
 async def leave(keeper: Keeper) -> None:

@@ -367,7 +367,7 @@ def test_what_the_packet_cache_may_repeat():
     bench = Bench()
     assert bench.ask().deadline is None
     bench.now += 10
-    assert (bench.ask().deadline, bench.ask().since) == (1020, 1000)
+    assert (bench.ask().deadline, bench.ask().since) == (1060, 1000)
     bench.now += 45
     assert bench.ask().deadline == 1060
     bench = Bench("cache {\nprefetch 2 1m 25%\n}")
