@@ -2,7 +2,8 @@
 
 The way of a text: lexer.py (words, by grammar.lark) -> expansion.py (imports, from files.py) ->
 parser.py (blocks, variables from environment.py) -> model.py. keys.py and zones.py say what the
-keys of a block mean, dispenser.py walks a directive's tokens, diagnostics.py says what is wrong.
+keys of a block mean, numbers.py what their numbers mean, dispenser.py walks a directive's tokens,
+diagnostics.py says what is wrong.
 
 Nothing here knows a plugin, a socket or a DNS message, and nothing else of the project is imported.
 """
@@ -11,8 +12,9 @@ from corepy.corefile.diagnostics import CorefileError, Diagnostic, render, to_js
 from corepy.corefile.dispenser import Dispenser
 from corepy.corefile.keys import OverlapChecker, ZoneAddress, server_keys
 from corepy.corefile.model import Corefile, Directive, Import, ServerBlock, Source, Token
+from corepy.corefile.numbers import parse_integer, parse_unsigned
 from corepy.corefile.parser import load, parse
-from corepy.corefile.suggest import suggest
+from corepy.corefile.suggest import suggest, suggest_file
 from corepy.corefile.zones import (
     HostPort,
     is_domain_name,
@@ -40,12 +42,15 @@ __all__ = [
     "load",
     "normalize_zone",
     "parse",
+    "parse_integer",
+    "parse_unsigned",
     "render",
     "reverse_zones",
     "server_keys",
     "split_host_port",
     "split_transport",
     "suggest",
+    "suggest_file",
     "to_json",
     "zones_from_args",
 ]

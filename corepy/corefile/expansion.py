@@ -7,6 +7,7 @@ looks at. What is to come lies on a stack, so that an import costs what it bring
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from corepy.corefile import files
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
 from corepy.corefile.lexer import source_of, tokenize
 from corepy.corefile.model import Import
-from corepy.corefile.suggest import suggest
+from corepy.corefile.suggest import suggest, suggest_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -185,11 +186,11 @@ class Importer:
             return f"the snippet is defined at {definition.place}; it must be defined before"
         near = suggest(name, self.snippets)
         if near is None:
-            folder, _, file = pattern.rpartition("/")
-            near = suggest(file, files.neighbours(pattern))
-            if near is not None and "/" in name:
-                near = f"{name.rpartition('/')[0]}/{near}"
-            if near is None and not files.is_folder(folder or "/"):
+            folder = os.path.dirname(pattern)
+            near = suggest_file(pattern)
+            if near is not None:
+                near = os.path.join(os.path.dirname(name), os.path.basename(near))
+            elif not files.is_folder(folder):
                 return f"there is no folder {quote(folder)}"
         return near and f"did you mean {quote(near)}?"
 

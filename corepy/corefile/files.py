@@ -84,7 +84,8 @@ def is_folder(path: str) -> bool:
 def neighbours(path: str) -> list[str]:
     """Return the names of the files in the folder that `path` would be in."""
     try:
-        return [entry.name for entry in os.scandir(os.path.dirname(path)) if entry.is_file()]
+        with os.scandir(os.path.dirname(path) or ".") as entries:
+            return [entry.name for entry in entries if entry.is_file()]
     except (OSError, ValueError):
         return []
 

@@ -1,8 +1,10 @@
-"""The nearest of several words, for "did you mean"."""
+"""The nearest of several words or files, for "did you mean"."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from corepy.corefile.files import neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,6 +32,13 @@ def suggest(word: str, choices: Collection[str]) -> str | None:
     if best is None:
         best = next((choice for choice in choices if _is_beginning(folded, choice)), None)
     return best
+
+
+def suggest_file(path: str) -> str | None:
+    """Return the path of the file beside it that `path` is most likely a mistyping of, or None."""
+    folder, slash, name = path.rpartition("/")
+    near = suggest(name, neighbours(path))
+    return near and f"{folder}{slash}{near}"
 
 
 def _is_beginning(folded: str, choice: str) -> bool:

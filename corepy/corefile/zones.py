@@ -10,6 +10,8 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, NamedTuple
 
+from corepy.corefile.numbers import parse_integer, parse_unsigned
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,7 +48,7 @@ def split_host_port(text: str) -> HostPort:
         raise ValueError(f"expecting data after last colon: {text!r}")
     port, colon = None, text.rfind(":")
     if colon != -1:
-        port = _atoi(text[colon + 1 :])
+        port = parse_integer(text[colon + 1 :])
         if port is not None:
             text = text[:colon]
     length = len(text.encode("utf-8", "replace"))
@@ -154,24 +156,14 @@ def _lower(char: str) -> str:
     return char.lower()[0]
 
 
-def _atoi(text: str) -> int | None:
-    """Return the number that `text` is, as Go's strconv.Atoi reads it, or None."""
-    digits = text[1:] if text[:1] in ("+", "-") else text
-    if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > 19:
-        return None
-    number = int(text)
-    return number if -(1 << 63) <= number < 1 << 63 else None
-
-
 def _parse_cidr(text: str) -> tuple[bytes, int] | None:
     """Return address and prefix length of a network, as Go's net.ParseCIDR reads it, or None."""
     host, slash, mask = text.partition("/")
     address = _parse_address(host)
-    if not slash or address is None or not (mask.isascii() and mask.isdigit()):
+    if not slash or address is None:
         return None
-    if len(mask.lstrip("0")) > 3 or int(mask) > 8 * len(address):
-        return None
-    return address, int(mask)
+    ones = parse_unsigned(mask, 8 * len(address))
+    return None if ones is None else (address, ones)
 
 
 def _parse_address(text: str) -> bytes | None:

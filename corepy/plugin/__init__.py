@@ -14,9 +14,13 @@ above or below.
 from corepy.corefile import CorefileError as CorefileError
 from corepy.corefile import Diagnostic as Diagnostic
 from corepy.corefile import Token as Token
+from corepy.corefile import parse_integer as parse_integer
+from corepy.corefile import parse_unsigned as parse_unsigned
 from corepy.corefile import suggest as suggest
+from corepy.corefile import suggest_file as suggest_file
 from corepy.plugin.controller import BlockConfig as BlockConfig
 from corepy.plugin.controller import Controller as Controller
+from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.errors import OrderError as OrderError
 from corepy.plugin.errors import PluginError as PluginError
 from corepy.plugin.errors import StartupError as StartupError

@@ -13,7 +13,15 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corepy.corefile import CorefileError, Diagnostic, Dispenser, suggest, zones_from_args
+from corepy.corefile import (
+    CorefileError,
+    Diagnostic,
+    Dispenser,
+    parse_integer,
+    suggest,
+    zones_from_args,
+)
+from corepy.plugin.duration import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,6 +122,34 @@ class Controller(Dispenser):
         CoreDNS: plugin.OriginsFromArgsOrServerBlock; a CIDR becomes its reverse zones.
         """
         return zones_from_args([arg.text for arg in args], self.config.zones)
+
+    def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
+        """Return the rest of the line; raises `CorefileError` if it is shorter or longer."""
+        arguments = self.remaining_tokens()
+        if len(arguments) < least or (most is not None and len(arguments) > most):
+            raise self.arg_error()
+        return arguments
+
+    def argument(self) -> Token:
+        """Return the one argument that the line must have; raises `CorefileError`."""
+        return self.arguments(1, 1)[0]
+
+    def duration(self, token: Token) -> float:
+        """Return the seconds that `token` means, in Go's notation such as 1m30s; they may be
+        negative. Raises `CorefileError`.
+        """
+        try:
+            return parse_duration(token.text)
+        except ValueError as error:
+            hint = "a duration is a number with a unit, such as 500ms, 30s or 1h20m"
+            raise self.error(str(error), token, hint) from None
+
+    def integer(self, token: Token) -> int:
+        """Return the whole number that `token` is; raises `CorefileError` (Go: strconv.Atoi)."""
+        number = parse_integer(token.text)
+        if number is None:
+            raise self.error(f"not a whole number: {token.text!r}", token)
+        return number
 
     def occurrences(self) -> Iterator[None]:
         """Stop at each occurrence of the directive in the block; the arguments come next."""

@@ -1,0 +1,75 @@
+"""What `Controller` reads for a plugin, and how it refuses the rest."""
+
+import pytest
+
+from corepy.plugin import CorefileError, suggest_file
+from corepy.testing import controller_for
+
+
+def at_directive(line):
+    controller = controller_for(line)
+    controller.next()
+    return controller
+
+
+@pytest.mark.parametrize(
+    ("line", "least", "most", "good"),
+    [
+        ("it", 0, 0, True), ("it", 1, None, False), ("it a", 0, 0, False), ("it a b", 0, 1, False),
+        ("it a b", 2, 2, True), ("it a b", 1, None, True), ("it {\na\n}", 0, 0, True),
+    ],
+)  # fmt: skip
+def test_arguments_are_counted(line, least, most, good):
+    controller = at_directive(line)
+    if good:
+        texts = [token.text for token in controller.arguments(least, most)]
+        assert texts == line.split("{")[0].split()[1:]
+    else:
+        with pytest.raises(CorefileError, match="wrong argument count"):
+            controller.arguments(least, most)
+
+
+def test_argument_is_the_only_one():
+    assert at_directive("it a").argument().text == "a"
+    for line in ("it", "it a b"):
+        with pytest.raises(CorefileError, match="wrong argument count"):
+            at_directive(line).argument()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1m30s", 90), ("0", 0), ("-2s", -2), ("250ms", 0.25)]
+)
+def test_duration(text, seconds):
+    controller = at_directive(f"it {text}")
+    assert controller.duration(controller.argument()) == seconds
+
+
+def test_what_is_no_duration_is_pointed_at():
+    controller = at_directive("it 1s 30 x")
+    with pytest.raises(CorefileError) as caught:
+        controller.duration(controller.arguments()[1])
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.message, diagnostic.token.text) == ("missing unit in duration '30'", "30")
+    assert "500ms" in diagnostic.hint
+
+
+def test_integer():
+    controller = at_directive("it -12 1.5")
+    number, fraction = controller.arguments()
+    assert controller.integer(number) == -12
+    with pytest.raises(CorefileError, match="not a whole number: '1.5'"):
+        controller.integer(fraction)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("resolf.conf", "resolv.conf"), ("resolv.conf", None), ("zone", None), ("folde", None)],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_suggest_file(tmp_path, monkeypatch, name, near, relative):
+    (tmp_path / "resolv.conf").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    prefix = "" if relative else f"{tmp_path}/"
+    assert suggest_file(prefix + name) == (near and prefix + near)
+    assert suggest_file(f"{prefix}missing/{name}") is None
