@@ -1,0 +1,19 @@
+"""Read the *debug* directive (CoreDNS: plugin/debug/debug.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy_debug.debug import Verbosity
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
+
+
+def setup(controller: Controller) -> None:
+    """Let the block's exceptions show their tracebacks, and the process its debug messages."""
+    for _ in controller.occurrences():
+        if controller.next_arg():
+            raise controller.arg_error()
+    controller.config.debug = True
+    controller.register(Verbosity())

@@ -1,0 +1,57 @@
+"""The handler: sends records in another order each time (CoreDNS: plugin/loadbalance)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from corepy.dns import FormError
+from corepy.dns import constants as c
+from corepy.dns.wire import ADDITIONAL, ANSWER, counts
+from corepy.plugin import Handler, Purity
+from corepy_loadbalance.orders import Preference, round_robin, weighted
+from corepy_loadbalance.records import rearrange
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy_loadbalance.weights import WeightFile
+
+_TRANSFERS: Final = (c.TYPE_AXFR, c.TYPE_IXFR)
+_WEIGHTED: Final = (c.TYPE_A, c.TYPE_AAAA, c.TYPE_SRV)
+_NOT_AUTHORITY: Final = (ANSWER, ADDITIONAL)
+
+
+class LoadBalance(Handler):
+    """Changes the order of the records in successful replies.
+
+    It throws dice for each reply, so no packet cache may repeat one: the handler is impure.
+    """
+
+    name: ClassVar[str] = "loadbalance"
+    purity = Purity.IMPURE
+
+    def __init__(self, weights: WeightFile | None, preference: Preference | None) -> None:
+        """Go by `weights`, or by chance alone; then by `preference`."""
+        self.weights = weights
+        self.preference = preference
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the next handler's reply, rearranged."""
+        reply = await self.next.serve_dns(request)
+        wire = reply.wire
+        if reply.rcode == c.NOERROR and request.qtype not in _TRANSFERS:
+            try:
+                if max(counts(wire)[1:]) > 1:
+                    reply.wire = self._rearranged(wire, request.qtype)
+            except FormError:
+                pass  # the server refuses to send what cannot be read, and says so
+        return reply
+
+    def _rearranged(self, wire: bytes, qtype: int) -> bytes:
+        weights = self.weights
+        if weights is None:
+            wire = rearrange(wire, round_robin)
+        elif qtype in _WEIGHTED:
+            wire = rearrange(wire, lambda r: weighted(r, weights.weight), _NOT_AUTHORITY)
+        if self.preference is not None:
+            wire = rearrange(wire, self.preference.order, _NOT_AUTHORITY)
+        return wire

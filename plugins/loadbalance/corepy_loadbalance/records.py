@@ -1,0 +1,99 @@
+"""Changing the order of a message's records.
+
+Most often addresses of one name change places: records of the same owner, type and length, which
+are swapped where they lie. Anything else may break compression pointers, so the message is written
+anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from corepy.dns import constants as c
+from corepy.dns.compress import rebuild
+from corepy.dns.rdata import split
+from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, counts, read_name, skip_questions, walk
+
+EVERYWHERE: Final = (ANSWER, AUTHORITY, ADDITIONAL)
+ADDRESSES: Final = frozenset((c.TYPE_A, c.TYPE_AAAA))
+
+
+class Record(NamedTuple):
+    """A record and where its parts lie in `wire`."""
+
+    wire: bytes
+    rtype: int
+    start: int
+    fixed: int
+    rdata_start: int
+    end: int
+
+    @property
+    def owner(self) -> bytes:
+        """The owner's wire name, in lower case."""
+        return read_name(self.wire, self.start)[0].lower()
+
+    @property
+    def rdata(self) -> bytes:
+        """The rdata as it lies there."""
+        return self.wire[self.rdata_start : self.end]
+
+    def can_take_the_place_of(self, other: Record) -> bool:
+        """Tell whether no pointer changes its meaning if this record's bytes replace another's.
+
+        A pointer can lead to an owner, never into an address.
+        """
+        wire = self.wire
+        return self is other or (
+            self.rtype == other.rtype
+            and self.rtype in ADDRESSES
+            and self.end - self.start == other.end - other.start
+            and wire[self.start : self.fixed] == wire[other.start : other.fixed]
+        )
+
+    def expanded(self) -> bytes:
+        """Return the record without compression."""
+        wire = self.wire
+        rdlength = self.end - self.rdata_start
+        prefix, names, tail, _ = split(wire, self.rtype, self.rdata_start, rdlength)
+        rdata = b"".join((prefix, *names, tail))
+        head = wire[self.fixed : self.rdata_start - 2]
+        owner = read_name(wire, self.start)[0]
+        return b"".join((owner, head, len(rdata).to_bytes(2, "big"), rdata))
+
+
+Order = Callable[[list[Record]], Sequence[Record]]
+
+
+def rearrange(wire: bytes, order: Order, sections: Sequence[int] = EVERYWHERE) -> bytes:
+    """Return the message with the records of `sections` as `order` wants them; raises FormError.
+
+    A message that would grow over the limit is returned as it is.
+    """
+    before: dict[int, list[Record]] = {section: [] for section in EVERYWHERE}
+    for section, rtype, _, ttl, rdata, rdlength, owner, _ in walk(wire):
+        record = Record(wire, rtype, owner, ttl - 4, rdata, rdata + rdlength)
+        before[section].append(record)
+    old: list[Record] = []
+    new: list[Record] = []
+    for section, records in before.items():
+        old += records
+        new += order(records) if section in sections and len(records) > 1 else records
+    if all(map(Record.can_take_the_place_of, new, old)):
+        return _swapped(wire, old, new)
+    return _written_anew(wire, new)
+
+
+def _swapped(wire: bytes, old: list[Record], new: list[Record]) -> bytes:
+    swapped = bytearray(wire)
+    for place, record in zip(old, new, strict=True):
+        if record is not place:
+            swapped[place.start : place.end] = wire[record.start : record.end]
+    return bytes(swapped)
+
+
+def _written_anew(wire: bytes, records: list[Record]) -> bytes:
+    head = wire[: skip_questions(wire, counts(wire)[0])]
+    written = rebuild(b"".join((head, *(record.expanded() for record in records))))
+    return written if written[2:12] == wire[2:12] else wire

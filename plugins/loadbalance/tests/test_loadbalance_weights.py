@@ -1,0 +1,180 @@
+"""The weight file, and the directive (cases of weighted_test.go and setup_test.go)."""
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import dnslib
+import pytest
+
+from corepy.corefile import CorefileError
+from corepy.dns.names import from_text
+from corepy.plugin import StartupError
+from corepy.testing import Upstream, serve, set_up
+from corepy_loadbalance.weights import WeightError, WeightFile, parse
+
+ONE = "w1,example.org\n192.168.1.15 10\n192.168.1.14 20\n"
+TWO = """
+# domain 1
+W1.example.org
+192.168.1.15   10
+192.168.1.14   20
+
+# domain 2
+w2.example.org
+ # domain 3
+ w3.example.org.
+ 192.168.2.16 11
+ 2001:db8::1 255
+"""
+FOUR, SIX = b"\xc0\xa8\1\x0f", bytes.fromhex("20010db8" + 11 * "00" + "01")
+
+
+def test_weights():
+    domains = parse(TWO)
+    assert domains[from_text("w1.example.org")] == {FOUR: 10, b"\xc0\xa8\1\x0e": 20}
+    assert domains[from_text("w2.example.org")] == {}
+    assert domains[from_text("w3.example.org")] == {b"\xc0\xa8\2\x10": 11, SIX: 255}
+    assert parse("") == {}
+    assert list(parse(ONE)) == [from_text("w1,example.org")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("w1,example.org\n192.168.1.14\n192.168.1.15 20", "wrong domain name"),
+        ("# missing\n192.168.1.14 10\nw2.example.org", "missing domain name"),
+        ("w1.example.org\n192.168.1.300 10", "wrong IP address"),
+        ("w1.example.org\n192.168.1.14 300", "wrong weight value"),
+        ("w1.example.org\n192.168.1.14 0", "wrong weight value"),
+        ("w1.example.org\n192.168.1.14 -1", "wrong weight value"),
+        ("w1.example.org\n192.168.1.14 10000000005", "wrong weight value"),
+        ("w1.example.org\n192.168.1.14 1 1", "could not parse weight line"),
+        ("w1..example.org", "empty label"),
+    ],
+)
+def test_mistakes_in_the_file(text, message):
+    with pytest.raises(WeightError, match=message):
+        parse(text)
+
+
+def test_unknown_addresses_weigh_one(tmp_path):
+    path = tmp_path / "weights"
+    path.write_text(TWO)
+    weights = WeightFile(path, 0)
+    weights.read()
+    assert weights.weight(from_text("w1.example.org"), FOUR) == 10
+    assert weights.weight(from_text("w1.example.org"), SIX) == 1
+    assert weights.weight(from_text("other"), FOUR) == 1
+
+
+def test_a_broken_file_keeps_the_weights(tmp_path):
+    path = tmp_path / "weights"
+    path.write_text(ONE)
+    weights = WeightFile(path, 0)
+    weights.read()
+    path.write_text("192.168.1.15 10")
+    with pytest.raises(WeightError):
+        weights.read()
+    assert weights.weight(from_text("w1,example.org"), FOUR) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "seconds"),
+    [
+        ("loadbalance weighted wfile", "wfile", 30),
+        ("loadbalance weighted wf {\nreload 10s\n}", "wf", 10),
+        ("loadbalance weighted wf {\nreload 0s\n}", "wf", 0),
+        ("loadbalance\nloadbalance weighted wf {\nreload 1h\n}", "wf", 3600),
+    ],
+)
+def test_weighted(text, path, seconds):
+    (handler,) = set_up(text).handlers
+    assert (handler.weights.path, handler.weights.interval) == (Path(path), seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loadbalance",
+        "loadbalance round_robin",
+        "loadbalance {\n}",
+        "loadbalance weighted wf\nloadbalance round_robin",
+    ],
+)
+def test_round_robin(text):
+    (handler,) = set_up(text).handlers
+    assert (handler.weights, handler.preference) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loadbalance fleeb", "unknown policy"),
+        ("loadbalance round_robin a", "unknown property"),
+        ("loadbalance weighted", "missing weight file argument"),
+        ("loadbalance weighted a b", "unexpected argument"),
+        ("loadbalance weighted wfile {\nsusu\n}", "unknown option"),
+        ("loadbalance weighted wfile {\nreload\n}", "value is missing"),
+        ("loadbalance weighted wfile {\nreload a\n}", "invalid reload duration"),
+        ("loadbalance weighted wfile {\nreload 30\n}", "invalid reload duration"),
+        ("loadbalance weighted wfile {\nreload -3s\n}", "negative"),
+        ("loadbalance weighted wfile {\nreload 30s  a\n}", "unexpected argument"),
+        ("loadbalance weighted wfile {\nprefer 10.0.0.0/8\n}", "unknown option"),
+        ("loadbalance {\nreload 30s\n}", "unknown option"),
+        ("loadbalance {\nprefer 10.0.0.1\n}", "invalid CIDR"),
+        ("loadbalance {\nprefer 10.0.0.0/33\n}", "invalid CIDR"),
+    ],
+)
+def test_refused(text, message):
+    with pytest.raises(CorefileError) as caught:
+        set_up(text)
+    assert message in str(caught.value)
+
+
+def test_prefer_without_networks_is_warned_of():
+    assert set_up("loadbalance {\nprefer\n}").warnings
+
+
+def tops(server, count):
+    return Counter(str(server.ask("w.test").rr[0].rdata) for _ in range(count))
+
+
+def test_served(tmp_path):
+    path = tmp_path / "weights"
+    path.write_text("w.test\n10.0.0.1 1\n10.0.0.2 255\n10.0.0.3 255\n")
+    records = {"w.test. A": [f"w.test. 60 IN A 10.0.0.{i}" for i in (1, 2, 3)]}
+    with Upstream(records) as upstream:
+        text = f". {{\nbind 127.0.0.1\nloadbalance weighted {path} {{\nreload 50ms\n}}\nforward . {upstream.to}\n}}"
+        with serve(text) as server:
+            seen = tops(server, 100)
+            assert seen["10.0.0.1"] < 20
+            assert min(seen["10.0.0.2"], seen["10.0.0.3"]) > 20
+            new = tmp_path / "new"
+            new.write_text("w.test\n10.0.0.1 255\n")
+            os.replace(new, path)
+            deadline = time.monotonic() + 20
+            while tops(server, 20)["10.0.0.1"] < 15:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            path.unlink()
+            assert server.ask("w.test").header.rcode == dnslib.RCODE.NOERROR
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    text = (
+        f". {{\nbind 127.0.0.1\nloadbalance weighted {tmp_path}/none {{\nreload %s\n}}\nwhoami\n}}"
+    )
+    with serve(text % "10s") as server:
+        assert server.ask("w.test").header.rcode == 0
+    with pytest.raises(StartupError, match="cannot read weight file"), serve(text % "0s"):
+        pass
+
+
+def test_a_file_with_mistakes(tmp_path):
+    path = tmp_path / "weights"
+    path.write_text("nonsense with words")
+    text = f". {{\nbind 127.0.0.1\nloadbalance weighted {path}\nwhoami\n}}"
+    with pytest.raises(StartupError, match="could not parse weight line"), serve(text):
+        pass

@@ -1,0 +1,19 @@
+"""Read the *metadata* directive (CoreDNS: plugin/metadata/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy_metadata.metadata import Metadata
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
+
+
+def setup(controller: Controller) -> None:
+    """Add the handler; the directive has no block and may stand once."""
+    for _ in controller.single():
+        zones = controller.zones_from(controller.remaining_tokens())
+        if controller.next_block():
+            raise controller.arg_error()
+    controller.add_handler(Metadata(zones))

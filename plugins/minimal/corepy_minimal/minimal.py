@@ -1,0 +1,46 @@
+"""The handler: answers without authority and additional sections (CoreDNS: plugin/minimal)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from corepy.dns import FormError
+from corepy.dns.response import Kind, ReplyClass, classify, typify
+from corepy.dns.wire import ANSWER, walk
+from corepy.plugin import Handler, Purity
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+
+_NOTHING_TO_TAKE: Final = bytes(4)
+
+
+class Minimal(Handler):
+    """Takes from a reply that answers the question what stands behind the answer.
+
+    Denials, delegations and errors keep all that they have: there it means something. What is done
+    to a reply depends on the reply only, so a packet cache may repeat it.
+    """
+
+    name: ClassVar[str] = "minimal"
+    purity = Purity.PURE
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the next handler's reply, shortened."""
+        reply = await self.next.serve_dns(request)
+        if reply.wire[8:12] != _NOTHING_TO_TAKE:
+            try:
+                kind = typify(reply)
+                if kind is not Kind.DELEGATION and classify(kind) is ReplyClass.SUCCESS:
+                    reply.wire = _answer_of(reply.wire)
+            except FormError:
+                pass  # the server refuses to send what cannot be read, and says so
+        return reply
+
+
+def _answer_of(wire: bytes) -> bytes:
+    """Return a message up to its answer section; no pointer there leads behind it."""
+    for section, *_, owner, _ in walk(wire):
+        if section != ANSWER:
+            return wire[:8] + _NOTHING_TO_TAKE + wire[12:owner]
+    return wire

@@ -1,0 +1,93 @@
+"""The directive (plugin/timeouts/timeouts_test.go), and that the server goes by it."""
+
+import socket
+
+import pytest
+
+from corepy.corefile import CorefileError
+from corepy.testing import serve, set_up
+from corepy_timeouts import duration
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("read 30s", (30, 5, 10)),
+        ("read 1m\nwrite 2m", (60, 120, 10)),
+        ("idle 1h", (3, 5, 3600)),
+        ("read 10\nwrite 20\nidle 60", (10, 20, 60)),
+        ("idle 1s\nread 24h", (86400, 5, 1)),
+        ("read 5s\nread 6s", (6, 5, 10)),
+        ("maxtcpqueries -1", (3, 5, 10)),
+    ],
+)
+def test_accepted(options, expected):
+    controller = set_up(f"timeouts {{\n{options}\n}}")
+    config = controller.config
+    assert (config.read_timeout, config.write_timeout, config.idle_timeout) == expected
+    assert not controller.handlers
+    assert not controller.warnings
+
+
+def test_a_number_of_queries_is_warned_of():
+    (warning,) = set_up("timeouts {\nread 10s\nmaxtcpqueries 128\n}").warnings
+    assert "number of its queries" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("timeouts", "block with no timeouts specified"),
+        ("timeouts {\n}", "block with no timeouts specified"),
+        ("timeouts 10s", "wrong argument count"),
+        ("timeouts {\nread 10s\ngiraffe 30s\n}", "unknown option"),
+        ("timeouts {\nread 10s 20s\nwrite 30s\n}", "wrong argument count"),
+        ("timeouts {\nread\n}", "wrong argument count"),
+        ("timeouts {\nwrite snake\n}", "failed to parse duration"),
+        ("timeouts {\nidle 0s\n}", "needs to be between"),
+        ("timeouts {\nidle -5s\n}", "needs to be between"),
+        ("timeouts {\nread 48h\n}", "needs to be between"),
+        ("timeouts {\nmaxtcpqueries 0\n}", "needs to be -1"),
+        ("timeouts {\nmaxtcpqueries -2\n}", "needs to be -1"),
+        ("timeouts {\nmaxtcpqueries snake\n}", "invalid value for maxtcpqueries"),
+        ("timeouts {\nmaxtcpqueries 1 2\n}", "wrong argument count"),
+    ],
+)
+def test_refused(text, message):
+    with pytest.raises(CorefileError) as caught:
+        set_up(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10", 10),
+        ("+1", 1),
+        ("-1", -1),
+        ("1h30m", 5400),
+        ("1.5s", 1.5),
+        (".5s", 0.5),
+        ("1.s", 1),
+        ("-1m", -60),
+        ("0", 0),
+        ("300ms", 0.3),
+        ("1us", 1e-6),
+        ("1µs", 1e-6),
+        ("2ns", 2e-9),
+    ],
+)
+def test_durations(text, seconds):
+    assert duration.parse(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "1x", "1 s", ".s", "--1s", "1s1", "1d", "9" * 100, "٣s"])
+def test_no_durations(text):
+    with pytest.raises(ValueError, match="failed to parse duration"):
+        duration.parse(text)
+
+
+def test_the_server_closes_silent_connections():
+    text = ". {\nbind 127.0.0.1\ntimeouts {\nread 1s\nidle 1s\n}\nwhoami\n}"
+    with serve(text) as server, socket.create_connection(server.address, timeout=10) as stream:
+        assert stream.recv(1) == b""
