@@ -57,7 +57,7 @@ def test_integer():
     controller = at_directive("it -12 1.5")
     number, fraction = controller.arguments()
     assert controller.integer(number) == -12
-    with pytest.raises(CorefileError, match="not a whole number: '1.5'"):
+    with pytest.raises(CorefileError, match=r"not a whole number: '1\.5'"):
         controller.integer(fraction)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corepy.plugin import parse_duration
+from corepy.plugin import parse_duration, show_duration
 from corepy.plugin.duration import parse_nanoseconds, show_nanoseconds
 
 
@@ -50,6 +50,15 @@ def test_parse_and_show(text, nanoseconds, shown):
     assert parse_nanoseconds(text) == nanoseconds
     assert show_nanoseconds(nanoseconds) == shown
     assert parse_duration(text) == nanoseconds / 10**9
+
+
+def test_seconds_are_shown():
+    assert [show_duration(it) for it in (90, 0.001, 86400.0, -0.3)] == [
+        "1m30s",
+        "1ms",
+        "24h0m0s",
+        "-300ms",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Durations as Go reads and writes them, so that a Corefile means the same here (Go:
 time.ParseDuration, Duration.String).
 
-Go counts whole nanoseconds in 64 bits, and so does everything here but `parse_duration`: what is
-refused and what is cut off depends on it.
+Go counts whole nanoseconds in 64 bits, and what it refuses and cuts off depends on that; hence the
+two functions of nanoseconds. Plugins count in seconds, as all of Python does.
 """
 
 from __future__ import annotations
@@ -54,8 +54,13 @@ def parse_nanoseconds(text: str) -> int:
     return sign * total
 
 
+def show_duration(seconds: float) -> str:
+    """Return the text for seconds that Go prints: "30s", "5m0s", "1h0m0s", "1.5ms"."""
+    return show_nanoseconds(round(seconds * SECOND))
+
+
 def show_nanoseconds(duration: int) -> str:
-    """Return the text for nanoseconds that Go prints: "30s", "5m0s", "1h0m0s", "1.5ms"."""
+    """Return the text for nanoseconds; see `show_duration`."""
     sign, rest = ("-", -duration) if duration < 0 else ("", duration)
     if rest < SECOND:
         return sign + _show_part(rest)

@@ -12,8 +12,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corepy.plugin import plugin_logger
-from corepy_errors import duration
+from corepy.plugin import plugin_logger, show_duration
 
 if TYPE_CHECKING:
     import re2
@@ -25,8 +24,8 @@ LOG = plugin_logger("errors")
 class Consolidation:
     """One `consolidate` line of the Corefile, and what it has counted so far."""
 
-    period: int
-    """Nanoseconds from the first error to the summary."""
+    period: float
+    """Seconds from the first error to the summary."""
 
     pattern: re2._Regexp
     level: int = logging.ERROR
@@ -43,8 +42,8 @@ class Consolidation:
         self._count += 1
         if self._count > 1:
             return True
-        seconds = max(self.period, 0) / duration.SECOND
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.summarise)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(self.period, 0), self.summarise)
         return not self.show_first
 
     def summarise(self) -> None:
@@ -59,5 +58,5 @@ class Consolidation:
                 "%d errors like '%s' occurred in last %s",
                 count,
                 self.pattern.pattern,
-                duration.show(self.period),
+                show_duration(self.period),
             )

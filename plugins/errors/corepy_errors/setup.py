@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from corepy_errors import duration
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors
 
 if TYPE_CHECKING:
     import re2
 
-    from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 LONGEST_PATTERN = 10_000
 """Bytes of the longest regular expression (setup.go, maxRegexpLen)."""
@@ -41,15 +39,10 @@ def setup(controller: Controller) -> None:
 
 
 def _check_destination(controller: Controller) -> None:
-    arguments = controller.remaining_tokens()
-    if len(arguments) > 1:
-        raise controller.arg_error()
-    if arguments and arguments[0].text != "stdout":
-        raise controller.error(
-            f"invalid log file: {arguments[0].text}",
-            arguments[0],
-            "errors go to standard output; only `stdout` may be given",
-        )
+    for argument in controller.arguments(0, 1):
+        if argument.text != "stdout":
+            hint = "errors go to standard output; only `stdout` may be given"
+            raise controller.error(f"invalid log file: {argument.text}", argument, hint)
 
 
 def _show_tracebacks(controller: Controller) -> None:
@@ -57,17 +50,10 @@ def _show_tracebacks(controller: Controller) -> None:
 
 
 def _consolidate(controller: Controller) -> Consolidation:
-    arguments = controller.remaining_tokens()
-    if not 2 <= len(arguments) <= 4:
-        raise controller.arg_error()
-    period, pattern, *options = arguments
-    try:
-        nanoseconds = duration.parse(period.text)
-    except ValueError as error:
-        hint = "a number with a unit, such as 30s or 5m"
-        raise controller.error(str(error), period, hint) from None
+    period, pattern, *options = controller.arguments(2, 4)
+    seconds = controller.duration(period)
     level, show_first = _options(controller, options)
-    return Consolidation(nanoseconds, _compile(controller, pattern), level, show_first)
+    return Consolidation(seconds, _compile(controller, pattern), level, show_first)
 
 
 def _compile(controller: Controller, pattern: Token) -> re2._Regexp:

@@ -12,11 +12,10 @@ from corepy.dns import Reply, Request
 from corepy.plugin import Purity
 from corepy.plugin.log import configure, server_logger
 from corepy.testing import Recorder, make_request, run_chain, serve
-from corepy_errors import duration
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors, printable
 
-DAY = 86400 * duration.SECOND
+DAY = 86400
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_one_line_whatever_the_error_says(output: io.StringIO, reason: str, show
     ],
 )
 def test_consolidates(output: io.StringIO, level: int, name: str) -> None:
-    handler = Errors([consolidation("^error.*!$", level=level, period=2 * duration.SECOND)])
+    handler = Errors([consolidation("^error.*!$", level=level, period=2)])
 
     async def run() -> None:
         await ask(handler, failing("error 1!", "error 2!", "other", "error 3!"), 4)
@@ -133,7 +132,7 @@ def test_show_first(output: io.StringIO, count: int, summary: list[str]) -> None
 
 
 def test_a_period_ends_and_another_begins(output: io.StringIO) -> None:
-    handler = Errors([consolidation("x", period=duration.SECOND // 1000)])
+    handler = Errors([consolidation("x", period=0.001)])
     line = "[ERROR] plugin/errors: 2 errors like 'x' occurred in last 1ms"
 
     async def period(lines: int) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.testing import set_up
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors
@@ -95,7 +95,7 @@ def test_points_at_the_argument() -> None:
 )
 def test_options(options: str, level: int, show_first: bool) -> None:
     (found,) = consolidations(f"errors {{\nconsolidate 1m .* {options}\n}}")
-    assert (found.level, found.show_first, found.period) == (level, show_first, 60 * 10**9)
+    assert (found.level, found.show_first, found.period) == (level, show_first, 60)
 
 
 def test_re2_is_imported_only_when_needed() -> None:
