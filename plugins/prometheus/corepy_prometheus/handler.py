@@ -15,7 +15,7 @@ from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
 from corepy_prometheus.endpoint import Endpoint
-from corepy_prometheus.series import Repetitions, Series, labels_of
+from corepy_prometheus.series import Series, labels_of
 from corepy_prometheus.tracker import ANSWERED_BY, keeper_below, put_marks
 
 if TYPE_CHECKING:
@@ -52,18 +52,17 @@ class Prometheus(Handler):
             raise
         # As in CoreDNS, where the server writes the reply to an error.
         plugin = SERVER if reply.error is not None else request.metadata.get(ANSWERED_BY, SERVER)
-        series = self._count(request, reply, plugin)
-        if reply.deadline is not None:
-            reply.observers += (Repetitions(series, request, reply, self._keeper),)
+        self._count(request, reply, plugin)
         return reply
 
-    def _count(self, request: Request, reply: Reply, plugin: str) -> Series:
+    def _count(self, request: Request, reply: Reply, plugin: str) -> None:
         labels = labels_of(request)
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = Series(labels)
-        series.count(request, reply, plugin, time.monotonic() - request.received)
-        return series
+        shape = series.count(request, reply, plugin, time.monotonic() - request.received)
+        if reply.deadline is not None:
+            reply.observers += (series.repetitions(shape, self._keeper),)
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:

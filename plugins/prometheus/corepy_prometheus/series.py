@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Labels = tuple[str, str, str, str, str, str]
     """Server, zone, view, proto, family, type."""
 
+    Shape = tuple[int, int, bool, int]
+    """The query's size, the reply's size, DO, rcode."""
+
 DURATIONS: Final = tuple(0.00025 * 2**n for n in range(16))
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16e3, 32e3, 48e3, 64e3)
 
@@ -29,6 +32,9 @@ REPEATED_SECONDS: Final = 0.00001
 """What the packet cache takes for an answer, which is not measured for each: well inside the lowest
 bucket.
 """
+
+MAX_SHAPES: Final = 1000
+"""Observers that a series remembers; most replies are of a few shapes."""
 
 MONITORED: Final = (
     "A", "AAAA", "ANY", "AXFR", "CNAME", "DNSKEY", "DS", "HTTPS", "IXFR", "MX", "NS", "NSEC",
@@ -83,6 +89,7 @@ class Series:
     __slots__ = (
         "_block",
         "_distributions",
+        "_repetitions",
         "_responses",
         "do_requests",
         "duration",
@@ -101,6 +108,7 @@ class Series:
         self.response_size = RESPONSE_SIZE.labels(*by_proto)
         self._distributions = self.duration, self.request_size, self.response_size
         self._responses: dict[tuple[int, str], Value] = {}
+        self._repetitions: dict[Shape, Repetitions] = {}
 
     def responses(self, rcode: int, plugin: str) -> Value:
         """Return the counter of replies with `rcode` that `plugin` made."""
@@ -110,17 +118,18 @@ class Series:
             child = self._responses[rcode, plugin] = RESPONSES.labels(*self._block, name, plugin)
         return child
 
-    def count(self, request: Request, reply: Reply, plugin: str, seconds: float) -> None:
-        """Count one query, answered by `plugin` after `seconds`.
+    def count(self, request: Request, reply: Reply, plugin: str, seconds: float) -> Shape:
+        """Count one query, answered by `plugin` after `seconds`; return what its repetitions share.
 
         Runs for every query that the packet cache does not answer. What `Distribution.observe` does
         is written out: three calls would be a third of the cost.
         """
         wire, edns = reply.wire, request.edns
-        size, asked = len(wire), len(request.wire)
+        asked, size, do = len(request.wire), len(wire), False
         if edns is not None:
             size += _OPT_SIZE + len(reply.options)
             if edns.do:
+                do = True
                 self.do_requests.value += 1
         self.requests.value += 1
         duration, request_size, response_size = self._distributions
@@ -133,22 +142,29 @@ class Series:
         rcode = reply.extended_rcode << 4 | wire[3] & 15
         known = self._responses.get((rcode, plugin))
         (known or self.responses(rcode, plugin)).value += 1
+        return asked, size, do, rcode
+
+    def repetitions(self, shape: Shape, plugin: str) -> Repetitions:
+        """Return the observer of replies of this shape, which the packet cache repeats in place of
+        `plugin`.
+        """
+        observer = self._repetitions.get(shape)
+        if observer is None:
+            if len(self._repetitions) >= MAX_SHAPES:
+                self._repetitions.clear()
+            observer = self._repetitions[shape] = Repetitions(self, shape, plugin)
+        return observer
 
 
 class Repetitions:
-    """Counts the queries that the packet cache answers with a reply (`corepy.plugin.Observer`)."""
+    """Counts the queries that the packet cache answers (`corepy.plugin.Observer`)."""
 
     __slots__ = ("_do", "_request_size", "_response_size", "_responses", "_series")
 
-    def __init__(self, series: Series, request: Request, reply: Reply, plugin: str) -> None:
-        """`plugin` is the one that the packet cache stands in for."""
-        edns = request.edns
-        opt = 0 if edns is None else _OPT_SIZE + len(reply.options)
+    def __init__(self, series: Series, shape: Shape, plugin: str) -> None:
         self._series = series
-        self._do = request.do
-        self._request_size = len(request.wire)
-        self._response_size = len(reply.wire) + opt
-        self._responses = series.responses(reply.rcode, plugin)
+        self._request_size, self._response_size, self._do, rcode = shape
+        self._responses = series.responses(rcode, plugin)
 
     def repeated(self, times: int) -> None:
         """Count `times` queries."""
