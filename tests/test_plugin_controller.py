@@ -73,3 +73,13 @@ def test_suggest_file(tmp_path, monkeypatch, name, near, relative):
     prefix = "" if relative else f"{tmp_path}/"
     assert suggest_file(prefix + name) == (near and prefix + near)
     assert suggest_file(f"{prefix}missing/{name}") is None
+
+
+def test_pattern():
+    controller = at_directive(r"it ^a\d+$ (a " + "a" * 10_001)
+    good, *bad = controller.arguments()
+    assert controller.pattern(good).search("a12")
+    for token, message in zip(bad, ("missing \\)", "pattern too long: 10001 > 10000"), strict=True):
+        with pytest.raises(CorefileError, match=message) as caught:
+            controller.pattern(token)
+        assert caught.value.diagnostics[0].token is token

@@ -22,10 +22,13 @@ from corepy.corefile import (
     zones_from_args,
 )
 from corepy.plugin.duration import parse_duration
+from corepy.plugin.pattern import compile_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    import re2
 
     from corepy.corefile import ServerBlock, Token, ZoneAddress
     from corepy.plugin.handler import Handler
@@ -150,6 +153,14 @@ class Controller(Dispenser):
         if number is None:
             raise self.error(f"not a whole number: {token.text!r}", token)
         return number
+
+    def pattern(self, token: Token) -> re2._Regexp:
+        """Return the regular expression (RE2) that `token` is; raises `CorefileError`."""
+        try:
+            return compile_pattern(token.text)
+        except ValueError as error:
+            hint = "RE2 syntax, as in Go: no back references and no look-around"
+            raise self.error(str(error), token, hint) from None
 
     def occurrences(self) -> Iterator[None]:
         """Stop at each occurrence of the directive in the block; the arguments come next."""

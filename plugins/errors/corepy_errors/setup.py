@@ -9,12 +9,7 @@ from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors
 
 if TYPE_CHECKING:
-    import re2
-
     from corepy.plugin import Controller, Token
-
-LONGEST_PATTERN = 10_000
-"""Bytes of the longest regular expression (setup.go, maxRegexpLen)."""
 
 SHOW_FIRST = "show_first"
 LEVELS = {
@@ -53,25 +48,7 @@ def _consolidate(controller: Controller) -> Consolidation:
     period, pattern, *options = controller.arguments(2, 4)
     seconds = controller.duration(period)
     level, show_first = _options(controller, options)
-    return Consolidation(seconds, _compile(controller, pattern), level, show_first)
-
-
-def _compile(controller: Controller, pattern: Token) -> re2._Regexp:
-    import re2
-
-    length = len(pattern.text.encode("utf-8", "surrogatepass"))
-    if length > LONGEST_PATTERN:
-        message = f"regex pattern too long: {length} > {LONGEST_PATTERN}"
-        raise controller.error(message, pattern)
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern.text, options)
-    except (re2.error, UnicodeEncodeError) as error:
-        reason = error.args[0]
-        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
-        hint = "RE2 syntax, as in Go: no back references and no look-around"
-        raise controller.error(f"invalid regular expression: {reason}", pattern, hint) from None
+    return Consolidation(seconds, controller.pattern(pattern), level, show_first)
 
 
 def _options(controller: Controller, arguments: list[Token]) -> tuple[int, bool]:

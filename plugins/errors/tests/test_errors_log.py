@@ -10,7 +10,7 @@ import re2
 
 from corepy.dns import Reply, Request
 from corepy.plugin import Purity
-from corepy.plugin.log import configure, server_logger
+from corepy.plugin.log import CoreDNSFormatter, server_logger
 from corepy.testing import Recorder, make_request, run_chain, serve
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors, printable
@@ -23,7 +23,9 @@ def output() -> Iterator[io.StringIO]:
     logger = server_logger()
     before = (logger.handlers[:], logger.level, logger.propagate)
     stream = io.StringIO()
-    configure(stream, logging.DEBUG)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(CoreDNSFormatter())
+    logger.handlers[:], logger.level, logger.propagate = [handler], logging.DEBUG, False
     yield stream
     logger.handlers[:], logger.level, logger.propagate = before
 

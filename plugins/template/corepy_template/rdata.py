@@ -15,6 +15,7 @@ from typing import Final
 
 from corepy.dns import constants as c
 from corepy.dns.names import InvalidName, from_text
+from corepy.plugin import parse_unsigned
 
 _LONGEST_STRING: Final = 255
 _TTL: Final = re.compile(r"(?:[0-9]{1,10}[smhdw]?)+", re.IGNORECASE | re.ASCII)
@@ -110,9 +111,10 @@ def _address(family: int, mark: str) -> Field:
 def _integer(size: int) -> Field:
     def read(words: Words) -> bytes:
         text, _ = words.take("a number")
-        if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 1 << 8 * size:
-            return int(text).to_bytes(size, "big")
-        raise RecordError(f"bad number {text!r}")
+        number = parse_unsigned(text, (1 << 8 * size) - 1)
+        if number is None:
+            raise RecordError(f"bad number {text!r}")
+        return number.to_bytes(size, "big")
 
     return read
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.plugin import suggest
+from corepy.plugin import parse_unsigned, suggest
 from corepy_template.data import FIELDS
 from corepy_template.handler import Templates
 from corepy_template.language import SyntaxProblem, compile_template
@@ -16,17 +16,11 @@ from corepy_template.zonefile import read_record
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import re2
-
     from corepy.plugin import Controller, Token
     from corepy_template.rendering import Template
 
-LONGEST_PATTERN: Final = 10_000
-"""Bytes of the longest regular expression (setup.go, maxRegexpLen)."""
-
 _RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miekg/dns
 _MOST_CODE: Final = 0xFFFF
-_MOST_DIGITS: Final = 20  # leading zeros are allowed
 
 
 def setup(controller: Controller) -> None:
@@ -46,10 +40,12 @@ def _rule(controller: Controller) -> Rule:
 
 def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], None]]:
     def add(templates: list[Template]) -> Callable[[], None]:
-        return lambda: templates.extend(_template(controller, text) for text in _some(controller))
+        return lambda: templates.extend(
+            _template(controller, text) for text in controller.arguments(1)
+        )
 
     return {
-        "match": lambda: rule.patterns.extend(_pattern(controller, t) for t in _some(controller)),
+        "match": lambda: rule.patterns.extend(map(controller.pattern, controller.arguments(1))),
         "answer": add(rule.answer),
         "additional": add(rule.additional),
         "authority": add(rule.authority),
@@ -72,30 +68,6 @@ def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
         hint = f"did you mean {near!r}?" if near else None
         raise controller.error(f"unknown {what} {controller.val!r}", hint=hint)
     return number
-
-
-def _some(controller: Controller) -> list[Token]:
-    arguments = controller.remaining_tokens()
-    if not arguments:
-        raise controller.arg_error()
-    return arguments
-
-
-def _pattern(controller: Controller, token: Token) -> re2._Regexp:
-    import re2
-
-    length = len(token.text.encode("utf-8", "surrogatepass"))
-    if length > LONGEST_PATTERN:
-        raise controller.error(f"regex pattern too long: {length} > {LONGEST_PATTERN}", token)
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(token.text, options)
-    except (re2.error, UnicodeEncodeError) as error:
-        reason = error.args[0]
-        reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
-        hint = "RE2 syntax, as in Go: no back references and no look-around"
-        raise controller.error(f"invalid regular expression: {reason}", token, hint) from None
 
 
 def _template(controller: Controller, token: Token) -> Template:
@@ -129,17 +101,13 @@ def _at(token: Token, offset: int) -> Token:
 
 
 def _ederror(controller: Controller) -> tuple[int, str]:
-    arguments = controller.remaining_tokens()
-    if not 1 <= len(arguments) <= 2:
-        raise controller.arg_error()
-    code, *reason = arguments
-    digits = code.text
-    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
-    if not is_number or int(digits) > _MOST_CODE:
+    code, *reason = controller.arguments(1, 2)
+    number = parse_unsigned(code.text, _MOST_CODE)
+    if number is None:
         hint = f"a number from 0 to {_MOST_CODE}, see RFC 8914"
-        raise controller.error(f"invalid extended DNS error code {digits!r}", code, hint)
+        raise controller.error(f"invalid extended DNS error code {code.text!r}", code, hint)
     text = reason[0].text if reason else ""
-    return int(digits), text.encode("utf-8", "replace").decode()
+    return number, text.encode("utf-8", "replace").decode()
 
 
 def _fallthrough(controller: Controller) -> Zones:
