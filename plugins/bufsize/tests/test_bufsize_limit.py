@@ -7,6 +7,7 @@ from corepy.corefile import CorefileError
 from corepy.dns import Edns, Request, query
 from corepy.plugin import Purity
 from corepy.testing import Recorder, Upstream, run_chain, serve, set_up
+from corepy_bufsize.bufsize import Bufsize
 
 NAME = b"\7example\0"
 
@@ -24,6 +25,7 @@ NAME = b"\7example\0"
 )
 def test_size(text, size):
     (handler,) = set_up(text).handlers
+    assert isinstance(handler, Bufsize)
     assert (handler.size, handler.purity) == (size, Purity.PURE)
 
 

@@ -12,6 +12,7 @@ from corepy.corefile import CorefileError
 from corepy.dns.names import from_text
 from corepy.plugin import StartupError
 from corepy.testing import Upstream, serve, set_up
+from corepy_loadbalance.loadbalance import LoadBalance
 from corepy_loadbalance.weights import WeightError, WeightFile, parse
 
 ONE = "w1,example.org\n192.168.1.15 10\n192.168.1.14 20\n"
@@ -91,6 +92,8 @@ def test_a_broken_file_keeps_the_weights(tmp_path):
 )
 def test_weighted(text, path, seconds):
     (handler,) = set_up(text).handlers
+    assert isinstance(handler, LoadBalance)
+    assert handler.weights is not None
     assert (handler.weights.path, handler.weights.interval) == (Path(path), seconds)
 
 
@@ -105,6 +108,7 @@ def test_weighted(text, path, seconds):
 )
 def test_round_robin(text):
     (handler,) = set_up(text).handlers
+    assert isinstance(handler, LoadBalance)
     assert (handler.weights, handler.preference) == (None, None)
 
 

@@ -21,6 +21,7 @@ from corepy_metadata.metadata import Labels, Metadata
 )
 def test_directive(text, zones):
     (handler,) = set_up(text, "block").handlers
+    assert isinstance(handler, Metadata)
     assert (handler.zones, handler.purity) == (zones, Purity.PURE)
 
 
@@ -67,7 +68,8 @@ def test_setting_is_not_asking():
 
 def test_without_providers_nothing_is_done():
     request = make_request("example.org")
-    request.metadata = known = {}
+    known: dict[str, Any] = {}
+    request.metadata = known
     run_chain(request, Metadata(["."]), Recorder())
     assert request.metadata is known
 
@@ -93,7 +95,7 @@ class Quiet(Speaker):
     name: ClassVar[str] = "quiet"
 
     @hookimpl
-    def metadata(self):
+    def metadata(self):  # type: ignore[override]  # pluggy passes the parameters that are there
         return {"speaker/name": "quiet"}
 
 

@@ -16,7 +16,9 @@ SOA = ["example.com. 60 IN SOA ns. host. 1 2 3 4 5"]
 EXTRA = [f"ns{i}.example.com. 316273 IN A 216.239.34.{i}" for i in range(1, 5)]
 
 
-def minimized(answer, authority, additional, rcode=0):
+def minimized(sections, rcode):
+    answer, authority, additional = sections
+
     def reply(request):
         record = request.record.reply()
         record.header.rcode = rcode
@@ -49,7 +51,7 @@ def minimized(answer, authority, additional, rcode=0):
     ],
 )
 def test_sections(sections, rcode, left):
-    reply = minimized(*sections, rcode=rcode)
+    reply = minimized(sections, rcode)
     record = reply.record
     assert (len(record.rr), len(record.auth), len(record.ar)) == left
     assert reply.rcode == rcode

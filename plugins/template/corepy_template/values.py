@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, ClassVar, Final
 
 _EXPONENT_FROM: Final = 6  # the power of ten, where digits are the shortest
@@ -130,6 +129,8 @@ def float_text(number: float) -> str:
     """Return a float in the shortest digits that mean it, Go's `%g`."""
     if math.isinf(number) or math.isnan(number):
         return "NaN" if math.isnan(number) else "+Inf" if number > 0 else "-Inf"
+    from decimal import Decimal  # few templates have floats
+
     parts = Decimal(repr(number)).as_tuple()
     digits = "".join(map(str, parts.digits)).rstrip("0") or "0"
     power = len(parts.digits) + int(parts.exponent) - 1 if number else 0

@@ -22,6 +22,10 @@ class Question(Struct):
     }
 
 
+def value_of(name):
+    return lambda data: data.VALUES[name]
+
+
 class Data(Struct):
     go_type = "*template.templateData"
     VALUES: ClassVar = {
@@ -36,7 +40,7 @@ class Data(Struct):
         "Remote": "192.0.2.1",
         "Var": {},
     }
-    FIELDS: ClassVar = {name: lambda data, name=name: data.VALUES[name] for name in VALUES}
+    FIELDS: ClassVar = {name: value_of(name) for name in VALUES}
     METHODS: ClassVar = {"Meta": lambda data, label: {"k/l": "v"}.get(label, "")}
 
 

@@ -11,7 +11,8 @@ from corepy_template.zonefile import read_record
 
 def parsed(text):
     wire = read_record(text).wire
-    return dnslib.RR.parse(dnslib.DNSBuffer(wire))
+    (record,) = dnslib.DNSRecord.parse(b"\0\0\x80\0\0\0\0\1" + bytes(4) + wire).rr
+    return record
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.testing import set_up
+from corepy_template.handler import Templates
 
 SOA = 'authority "invalid. 60 {{ .Class }} SOA ns.invalid. hostmaster.invalid. (1 60 60 60 60)"'
 OCTETS = "(?P<b>[0-9]*)-(?P<c>[0-9]*)-(?P<d>[0-9]*)"
@@ -30,6 +31,7 @@ OCTETS = "(?P<b>[0-9]*)-(?P<c>[0-9]*)-(?P<d>[0-9]*)"
 )
 def test_accepted(text):
     (handler,) = set_up(text, "domain.com").handlers
+    assert isinstance(handler, Templates)
     assert len(handler.rules) == 1
 
 
@@ -95,6 +97,7 @@ def test_what_always_fails_is_warned_of(option, message):
 def test_zones_are_those_of_the_block_unless_given():
     for text, zone in (("template IN A", "block."), ("template IN A other", "other.")):
         (handler,) = set_up(text, "block").handlers
+        assert isinstance(handler, Templates)
         (rule,) = handler.rules
         wire = bytes((len(zone) - 1,)) + zone[:-1].encode() + b"\0"
         assert rule.zones.find(wire) == zone
