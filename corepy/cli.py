@@ -33,7 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     if flags.plugins:
         return _list_plugins()
-    options = Options(conf=flags.conf, port=flags.port, quiet=flags.quiet, pidfile=flags.pidfile)
+    options = Options(
+        conf=flags.conf,
+        port=flags.port,
+        quiet=flags.quiet,
+        pidfile=flags.pidfile,
+        log_format=flags.log_format,
+    )
     if flags.check:
         return _check(options, as_json=flags.json)
     return _supervise(flags) if flags.supervise else _serve(options)
@@ -68,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     flag("version", action="store_true", help="show the version and quit")
     flag("quiet", action="store_true", help="print no banner on start")
     flag("pidfile", metavar="FILE", help="keep the process ID in FILE while running")
+    flag(
+        "log-format",
+        dest="log_format",
+        choices=("text", "json"),
+        default="text",
+        help="form of every line of output (default text, as CoreDNS)",
+    )
     flag(
         "supervise", action="store_true", help="keep a worker serving: restart, upgrade, fall back"
     )
@@ -144,7 +157,8 @@ def _supervise(flags: argparse.Namespace) -> int:
     worker += ["-conf", flags.conf] if flags.conf is not None else []
     worker += ["-pidfile", flags.pidfile] if flags.pidfile is not None else []
     worker += ["-quiet"] if flags.quiet else []
-    return Supervisor(worker, flags.fallback).run()
+    worker += ["-log-format", flags.log_format]
+    return Supervisor(worker, flags.fallback, json=flags.log_format == "json").run()
 
 
 def _check(options: Options, *, as_json: bool) -> int:

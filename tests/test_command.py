@@ -267,3 +267,18 @@ def test_corefile_from_standard_input():
         assert command.ask("example.org.").header.rcode == 0
         command.send_signal(signal.SIGUSR1)
         command.wait_for("Reloading complete")
+
+
+def test_every_line_as_json(tmp_path):
+    text = ".:0 {\n    bind 127.0.0.1\n    log\n    errors\n    whoami\n}\n"
+    with run_command(text, "-log-format", "json", wait=False) as command:
+        command.wait_for('"message": "corepy-')
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("Reloading complete")
+        command.stop()
+        entries = [json.loads(line) for line in command.lines]
+    assert {entry["level"] for entry in entries} == {"info"}
+    done = corepy("-log-format", "json", conf=". {\n    whoam\n}\n", tmp_path=tmp_path)
+    (entry,) = map(json.loads, done.stderr.splitlines())
+    assert entry["level"] == "error"
+    assert "did you mean 'whoami'?" in entry["message"]

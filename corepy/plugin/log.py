@@ -7,8 +7,8 @@ one). `configure` is called once, by the command.
 from __future__ import annotations
 
 import logging
-import sys
-from typing import TextIO
+
+from corepy.plugin.output import WRITER
 
 ROOT = "corepy"
 _PLUGIN_ROOT = f"{ROOT}.plugin."
@@ -43,11 +43,24 @@ class CoreDNSFormatter(logging.Formatter):
         return line
 
 
-def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send the project's log to `stream` (standard output unless given), from `level` up. May be
-    called again.
+class OutputHandler(logging.Handler):
+    """Hands each line to the process's writer, which never waits for a reader."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line for `record`."""
+        try:
+            WRITER.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def configure(level: int = logging.INFO, *, json: bool = False) -> None:
+    """Send the project's log to standard output, from `level` up. May be called again.
+
+    With `json` every line of the process becomes a JSON object.
     """
-    handler = logging.StreamHandler(stream if stream is not None else sys.stdout)
+    WRITER.json = json
+    handler = OutputHandler()
     handler.setFormatter(CoreDNSFormatter())
     root = logging.getLogger(ROOT)
     root.handlers[:] = [handler]

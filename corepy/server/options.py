@@ -20,3 +20,6 @@ class Options:
 
     quiet: bool = False
     pidfile: str | None = None
+
+    log_format: str = "text"
+    """"text" is CoreDNS's form; "json" makes every line of the process an object."""

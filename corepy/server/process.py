@@ -21,6 +21,7 @@ from corepy import corefile
 from corepy.net.inherited import Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
+from corepy.plugin.output import PATIENCE, WRITER, as_json
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
@@ -70,7 +71,7 @@ def run(options: Options, announce: str) -> int:
 
     `announce` is printed below the banner.
     """
-    configure()
+    configure(json=options.log_format == "json")
     loader = Loader(options)
     try:
         generation = loader.load()
@@ -79,7 +80,10 @@ def run(options: Options, announce: str) -> int:
     except OSError as error:
         return _refuse(unreadable(error))
     log_warnings(generation)
-    return asyncio.run(_serve(options, loader, generation, announce))
+    try:
+        return asyncio.run(_serve(options, loader, generation, announce))
+    finally:
+        WRITER.flush(PATIENCE)
 
 
 async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
@@ -92,8 +96,8 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
         return _refuse(f"corepy: {error}")
     with _pidfile(options.pidfile):
         if not options.quiet:
-            sys.stdout.write(banner(generation, server) + announce)
-            sys.stdout.flush()
+            for line in (banner(generation, server) + announce).splitlines():
+                WRITER.write(line)
             log_packet_cache(generation, server)
         tame_garbage_collector()
         manager.tell("READY=1")
@@ -114,7 +118,8 @@ async def _watchdog(server: Server, manager: Manager) -> None:
 
 
 def _refuse(message: str) -> int:
-    sys.stderr.write(f"{message}\n")
+    line = as_json(message, "error") if WRITER.json else message
+    sys.stderr.write(f"{line}\n")
     return EXIT_FAILURE
 
 
@@ -131,6 +136,7 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.E
     def stop(name: str) -> None:
         if stopping.is_set():
             server_logger().info("%s: quitting at once", name)
+            WRITER.flush(PATIENCE)
             os._exit(EXIT_FAILURE)
         server_logger().info("%s: Shutting down servers then terminating", name)
         stopping.set()

@@ -52,10 +52,14 @@ class Worker:
 class Supervisor:
     """See the package. `run` returns the exit code of the command."""
 
-    def __init__(self, flags: Sequence[str], fallback: tuple[str, int] | None) -> None:
-        """Run workers with the command line `flags`; relay to `fallback` when none can be
-        started.
+    def __init__(
+        self, flags: Sequence[str], fallback: tuple[str, int] | None, *, json: bool = False
+    ) -> None:
+        """Run workers with the command line `flags`; relay to `fallback` when none starts.
+
+        With `json` log lines are JSON objects.
         """
+        self._json = json
         self._flags = list(flags)
         self._selector = selectors.DefaultSelector()
         self._store = Store(self._forget)
@@ -266,7 +270,13 @@ class Supervisor:
         self._end(worker, signal.SIGKILL)
 
     def _log(self, level: str, message: str) -> None:
-        sys.stdout.write(f"[{level}] supervisor: {message}\n")
+        line = f"[{level}] supervisor: {message}"
+        if self._json:
+            import json
+
+            fields = {"time": round(time.time(), 3), "level": level.lower()}
+            line = json.dumps({**fields, "message": f"supervisor: {message}"})
+        sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
 

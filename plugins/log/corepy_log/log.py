@@ -12,8 +12,8 @@ from corepy.dns.errors import FormError
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 from corepy.dns.response import Kind, ReplyClass, classify, typify
 from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
+from corepy.plugin.output import WRITER
 from corepy_log.format import COMMON, Format
-from corepy_log.writer import WRITER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import io
+import json
 import os
 import sys
 from collections.abc import Coroutine, Iterator
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from corepy_log.writer import LIMIT, LineWriter
+from corepy.plugin.output import LIMIT, LineWriter, as_json
 
 PIECE = 4096
 T = TypeVar("T")
@@ -114,7 +115,7 @@ def test_a_reader_that_stalls(pipe: Pipe) -> None:
 
     *lines, lost, last = pipe.run(run()).decode().splitlines()
     assert [int(line) for line in lines] == sorted(int(line) for line in lines)
-    assert lost == f"[WARNING] plugin/log: {40_000 - len(lines)} lines lost, nobody read them"
+    assert lost == f"[WARNING] {40_000 - len(lines)} lines of output lost, nobody read them"
     assert last == "last"
     assert LIMIT <= len(lines) * 100 <= LIMIT + 100_000 + PIECE
 
@@ -229,3 +230,20 @@ def test_a_loop_that_ended_early_loses_nothing(monkeypatch: pytest.MonkeyPatch) 
 
     asyncio.run(run())
     assert stream.getvalue() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("[INFO] plugin/reload: done", {"level": "info", "plugin": "reload", "message": "done"}),
+        ("[ERROR] SIGUSR1: no\n  caret", {"level": "error", "message": "SIGUSR1: no\n  caret"}),
+        (".:53 on 127.0.0.1", {"level": "info", "message": ".:53 on 127.0.0.1"}),
+        ('[INFO] a "b" \\c \u2028', {"level": "info", "message": 'a "b" \\c \u2028'}),
+    ],
+)
+def test_lines_as_json(line, fields):
+    text = as_json(line)
+    assert "\n" not in text
+    got = json.loads(text)
+    assert isinstance(got.pop("time"), float)
+    assert got == fields
