@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.http import split_address
-from corepy_health.duration import parse_duration
 from corepy_health.health import Health
 
 if TYPE_CHECKING:
@@ -19,10 +18,7 @@ def setup(controller: Controller) -> None:
     health = Health(DEFAULT_ADDRESS)
     options = {"lameduck": lambda: _read_lameduck(controller, health)}
     for _ in controller.occurrences():
-        arguments = controller.remaining_tokens()
-        if len(arguments) > 1:
-            raise controller.arg_error()
-        for argument in arguments:
+        for argument in controller.arguments(0, 1):
             health.address = argument.text
             try:
                 split_address(argument.text)
@@ -33,11 +29,4 @@ def setup(controller: Controller) -> None:
 
 
 def _read_lameduck(controller: Controller, health: Health) -> None:
-    arguments = controller.remaining_tokens()
-    if len(arguments) != 1:
-        raise controller.arg_error()
-    try:
-        health.lameduck = parse_duration(arguments[0].text)
-    except ValueError as error:
-        message = f"unable to parse lameduck duration value: {error}"
-        raise controller.error(message, arguments[0], "such as 5s") from None
+    health.lameduck = controller.duration(controller.argument())

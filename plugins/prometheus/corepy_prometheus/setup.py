@@ -21,10 +21,7 @@ def setup(controller: Controller) -> None:
         "tls": lambda: _refuse_tls(controller),
     }
     for _ in controller.single():
-        arguments = controller.remaining_tokens()
-        if len(arguments) > 1:
-            raise controller.arg_error()
-        for argument in arguments:
+        for argument in controller.arguments(0, 1):
             handler.address = argument.text
             try:
                 split_address(argument.text)
@@ -35,15 +32,13 @@ def setup(controller: Controller) -> None:
 
 
 def _read_runtime(controller: Controller, handler: Prometheus) -> None:
-    if controller.remaining_args():
-        raise controller.arg_error()
+    controller.arguments(0, 0)
     handler.runtime = True
 
 
 def _refuse_tls(controller: Controller) -> None:
     token = controller.token
-    if len(controller.remaining_args()) != 1:
-        raise controller.arg_error()
+    controller.argument()
     raise controller.error(
         "corepy does not export metrics over TLS", token, "put a proxy with TLS in front of it"
     )

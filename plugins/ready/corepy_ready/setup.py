@@ -19,10 +19,7 @@ def setup(controller: Controller) -> None:
     ready = Ready(DEFAULT_ADDRESS)
     options = {"monitor": lambda: _read_monitor(controller, ready)}
     for _ in controller.single():
-        arguments = controller.remaining_tokens()
-        if len(arguments) > 1:
-            raise controller.arg_error()
-        for argument in arguments:
+        for argument in controller.arguments(0, 1):
             ready.address = argument.text
             try:
                 split_address(argument.text)
@@ -33,11 +30,8 @@ def setup(controller: Controller) -> None:
 
 
 def _read_monitor(controller: Controller, ready: Ready) -> None:
-    arguments = controller.remaining_tokens()
-    if len(arguments) != 1:
-        raise controller.arg_error()
-    monitor = arguments[0].text
-    if monitor not in MONITORS:
+    monitor = controller.argument()
+    if monitor.text not in MONITORS:
         hint = f"one of {', '.join(MONITORS)}"
-        raise controller.error(f"monitor type {monitor!r} not supported", arguments[0], hint)
-    ready.continuously = MONITORS[monitor]
+        raise controller.error(f"monitor type {monitor.text!r} not supported", monitor, hint)
+    ready.continuously = MONITORS[monitor.text]
