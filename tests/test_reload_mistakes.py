@@ -1,0 +1,86 @@
+"""Every kind of broken Corefile, dropped in under load: DNS, health and metrics go on."""
+
+import asyncio
+import socket
+import urllib.request
+from pathlib import Path
+
+from corepy import corefile
+from corepy.plugin import CorefileError, metrics
+from corepy.server.builder import build
+from corepy.server.server import Server
+from corepy.testing.command import wait_until
+from corepy.testing.load import Load
+from corepy_reload import watcher
+
+GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
+
+
+def mistakes():
+    """Yield the Corefiles of the golden file that are refused; some are only warned of."""
+    for case in GOLDEN.read_text().split("=== ")[1:]:
+        content = case.partition("\n")[2].partition("\n---\n")[0]
+        try:
+            build(corefile.parse(content))
+        except CorefileError:
+            yield content
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def get(port, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+        return response.read()
+
+
+def failures():
+    (found,) = [it for it in metrics.registered() if it.name == "coredns_reload_failed_total"]
+    return found.labels().value
+
+
+def test_nothing_is_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(watcher, "SETTLE", 0.01)
+    monkeypatch.setattr(watcher, "PAUSE", 0.02)
+    conf, health, scrape = tmp_path / "Corefile", free_port(), free_port()
+    good = (
+        f".:0 {{\n bind 127.0.0.1\n reload 1h 0s\n health 127.0.0.1:{health}\n"
+        f" prometheus 127.0.0.1:{scrape}\n whoami\n}}\n"
+    )
+    conf.write_text(good)
+    broken = list(mistakes())
+    assert len(broken) >= 50
+
+    def drop_in(content):
+        before = failures()
+        conf.with_name("new").write_text(content)
+        conf.with_name("new").rename(conf)
+        wait_until(lambda: failures() > before)
+        assert get(health, "/health") == b"OK"
+        assert f"coredns_reload_failed_total {failures()}".encode() in get(scrape, "/metrics")
+
+    async def main():
+        async def reload(_reason):
+            try:
+                await server.run(build(corefile.load(conf)))
+            except CorefileError:
+                return False
+            return True
+
+        server = Server(reload)
+        await server.run(build(corefile.load(conf)))
+        (endpoint,) = server.endpoints.values()
+        generation = server.generation
+        with Load(("127.0.0.1", endpoint.port), rate=300) as load:
+            for content in broken:
+                await asyncio.to_thread(drop_in, content)
+            await asyncio.to_thread(load.__exit__)
+        assert server.generation is generation
+        await server.stop()
+        return load.outcome
+
+    outcome = asyncio.run(main())
+    assert outcome.sent > 100
+    assert (outcome.unanswered, outcome.wrong) == (0, 0)
