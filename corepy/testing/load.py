@@ -55,13 +55,17 @@ class Load:
         rate: float,
         clients: int = 32,
         tcp: bool = False,
+        together: int = 1,
         names: Sequence[str] = ("www.example.org.",),
     ) -> None:
-        """Ask `rate` queries a second in all, from `clients` sockets."""
+        """Ask `rate` queries a second in all, from `clients` sockets, each of which sends so many
+        `together`.
+        """
         self.outcome = Outcome()
         self._address = address
         self._rate = rate
         self._tcp = tcp
+        self._together = together
         self._family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._questions = [query(name)[2:] for name in names]
         self._selector = selectors.DefaultSelector()
@@ -101,7 +105,7 @@ class Load:
         while not self._stopping.is_set():
             due = int((time.monotonic() - began) * self._rate)
             for _ in range(min(due - self.outcome.sent, 200)):
-                self._ask(self.outcome.sent % len(self._sockets))
+                self._ask(self.outcome.sent // self._together % len(self._sockets))
             self._read(0.001)
         deadline = time.monotonic() + PATIENCE
         while any(self._waiting) and time.monotonic() < deadline:

@@ -1,0 +1,217 @@
+"""Handovers under load: what is lost when the server of an address is replaced or reloaded.
+
+Each kind of handover is a context manager that starts what it needs at `ADDRESS` and yields a
+function that hands over once. Everything happens in the network namespace of the caller, who should
+have one of their own: the port is fixed, so that several processes can share it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.streams import Streams
+from corepy.testing import Upstream, ask, run_command
+from corepy.testing.command import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.streams import Fate, Traffic
+    from corepy.testing import Command
+
+ADDRESS = ("127.0.0.1", 53)
+PAUSE = 0.3
+"""Seconds between two handovers: queries of clients that came over anew are under way again."""
+
+NAMES = [f"name{number}.example.org." for number in range(20)]
+RECORDS = {f"{name} A": [f"{name} 60 IN A 192.0.2.{at}"] for at, name in enumerate(NAMES, 1)}
+STOP_TIMEOUT = 20.0
+
+
+def corefile(upstream: Upstream, extra: str = "") -> str:
+    """Return the Corefile: a cache at `ADDRESS`, and `extra` blocks."""
+    return f"""\
+.:{ADDRESS[1]} {{
+    bind {ADDRESS[0]}
+    cache
+    forward . {upstream.to}
+}}
+{extra}"""
+
+
+@contextmanager
+def replaced(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+    """SIGTERM, with a second process on the same address (SO_REUSEPORT)."""
+    text = corefile(upstream)
+    with ExitStack() as cleanup:
+        running = [cleanup.enter_context(run_command(text))]
+
+        def hand_over() -> None:
+            running.append(cleanup.enter_context(run_command(text)))
+            _stop(running.pop(0))
+
+        yield hand_over
+
+
+@contextmanager
+def reloaded(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+    """SIGUSR1 with other blocks: one comes or goes at another port, one at the port asked."""
+    more = f"example.net:{ADDRESS[1]} example.net:5353 {{\n bind {ADDRESS[0]}\n whoami\n}}\n"
+    turns = 0
+    with run_command(corefile(upstream)) as command:
+
+        def hand_over() -> None:
+            nonlocal turns
+            turns += 1
+            command.conf.write_text(corefile(upstream, more if turns % 2 else ""))
+            command.send_signal(signal.SIGUSR1)
+            command.wait_for("Reloading complete", times=turns)
+
+        yield hand_over
+
+
+@contextmanager
+def upgraded(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+    """SIGHUP to `corepy -supervise`: a new worker takes over the sockets."""
+    turns = 0
+    with run_command(corefile(upstream), "-supervise") as command:
+        command.wait_for(" serves")
+
+        def hand_over() -> None:
+            nonlocal turns
+            turns += 1
+            command.send_signal(signal.SIGHUP)
+            command.wait_for(" leaves", times=turns)
+            wait_until(lambda: len(workers(command)) == 1, STOP_TIMEOUT)
+
+        yield hand_over
+
+
+@contextmanager
+def rolled(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+    """Two servers at one address, as a highly available pair runs; each is started anew in turn."""
+    text = corefile(upstream)
+    with ExitStack() as cleanup:
+        pair = [cleanup.enter_context(run_command(text)) for _ in range(2)]
+
+        def hand_over() -> None:
+            for _ in range(2):
+                _stop(pair.pop(0))
+                pair.append(cleanup.enter_context(run_command(text)))
+
+        yield hand_over
+
+
+@contextmanager
+def baseline(upstream: Upstream, folder: Path) -> Iterator[Callable[[], None]]:
+    """As `replaced`, with two unbound processes (so-reuseport)."""
+    conf = folder / "unbound.conf"
+    conf.write_text(_unbound(upstream))
+    with ExitStack() as cleanup:
+        running = [cleanup.enter_context(_run_unbound(conf))]
+
+        def hand_over() -> None:
+            running.append(cleanup.enter_context(_run_unbound(conf)))
+            running.pop(0).terminate()
+
+        yield hand_over
+
+
+KINDS = {
+    "replaced": replaced,
+    "reloaded": reloaded,
+    "upgraded": upgraded,
+    "rolled": rolled,
+    "unbound": baseline,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one kind of handover did to the queries."""
+
+    kind: str
+    turns: int
+    seconds: float
+    udp: Fate
+    tcp: Fate
+
+    @property
+    def lost(self) -> int:
+        """Queries without an answer, or with a wrong one."""
+        return self.udp.unanswered + self.udp.wrong + self.tcp.unanswered + self.tcp.wrong
+
+
+def measure(kind: str, turns: int, traffic: Traffic, folder: Path) -> Result:
+    """Hand over `turns` times under `traffic`; `folder` is for configuration files."""
+    with Upstream(RECORDS) as upstream, KINDS[kind](upstream, folder) as hand_over:
+        for name in NAMES:
+            ask(ADDRESS, name)
+        streams = Streams(ADDRESS, traffic, NAMES)
+        began = time.monotonic()
+        with streams:
+            for _ in range(turns):
+                time.sleep(PAUSE)
+                hand_over()
+            time.sleep(PAUSE)
+    return Result(kind, turns, time.monotonic() - began, streams.udp, streams.tcp)
+
+
+def workers(command: Command) -> list[int]:
+    """Return the process IDs of a supervisor's workers."""
+    pid = command.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _stop(command: Command) -> None:
+    if command.stop():
+        raise RuntimeError(f"the server failed:\n{command.output}")
+
+
+def _unbound(upstream: Upstream) -> str:
+    return f"""\
+server:
+    interface: {ADDRESS[0]}@{ADDRESS[1]}
+    so-reuseport: yes
+    num-threads: 1
+    username: ""
+    chroot: ""
+    pidfile: ""
+    use-syslog: no
+    module-config: "iterator"
+    do-not-query-localhost: no
+    incoming-num-tcp: 1000
+remote-control:
+    control-enable: no
+forward-zone:
+    name: "."
+    forward-addr: {upstream.to.replace(":", "@")}
+"""
+
+
+@contextmanager
+def _run_unbound(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run unbound; returns once it has a socket of its own at `ADDRESS`."""
+    with subprocess.Popen(["unbound", "-d", "-c", str(conf)], stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: _listens(process.pid), STOP_TIMEOUT)
+            yield process
+        finally:
+            process.kill()
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process holds a socket that listens at `ADDRESS`."""
+    folder = f"/proc/{pid}/fd"
+    mine = {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+    wanted = f"0100007F:{ADDRESS[1]:04X}"
+    lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return any(row[1] == wanted and row[3] == "0A" and f"socket:[{row[9]}]" in mine for row in rows)

@@ -1,0 +1,76 @@
+"""The command `python -m benchmarks.soak`: handovers of every kind under load, many of them.
+
+Runs in a network namespace of its own (root is needed), prints one row per kind and transport, and
+ends with exit code 1 if corepy lost a query.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.handover import KINDS, measure
+from benchmarks.streams import Traffic
+from corepy.testing.netns import enter_new_netns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.handover import Result
+
+BASELINE = "unbound"
+HEAD = (
+    "| handover | turns | transport | sent | unanswered | wrong | reconnects | p50 ms | p99 ms"
+    " | longest ms |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is asked for; the exit code is 1 if a query was lost by corepy."""
+    arguments = _parser().parse_args(argv)
+    traffic = Traffic(
+        arguments.rate, arguments.ports, arguments.rate * arguments.tcp_share, arguments.connections
+    )
+    enter_new_netns()
+    print(HEAD, flush=True)
+    lost = 0
+    for kind in arguments.kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            result = measure(kind, arguments.turns, traffic, Path(folder))
+        print(row(result), flush=True)
+        lost += 0 if kind == BASELINE else result.lost
+    return 1 if lost else 0
+
+
+def row(result: Result) -> str:
+    """Return the table's rows of one kind."""
+    lines = []
+    for name, fate in (("UDP", result.udp), ("TCP", result.tcp)):
+        times = " | ".join(f"{1000 * t:.1f}" for t in (fate.p50, fate.p99, fate.longest))
+        lines.append(
+            f"| {result.kind} | {result.turns} | {name} | {fate.sent} | {fate.unanswered}"
+            f" | {fate.wrong} | {fate.reconnects} | {times} |"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument(
+        "kinds", nargs="*", default=list(KINDS), choices=list(KINDS), metavar="KIND"
+    )
+    parser.add_argument("--turns", type=int, default=20, help="handovers of each kind (20)")
+    parser.add_argument("--rate", type=float, default=5000, help="UDP queries a second (5000)")
+    parser.add_argument("--ports", type=int, default=200, help="UDP source ports (200)")
+    parser.add_argument(
+        "--tcp-share", type=float, default=0.4, help="TCP queries, as a share of UDP's (0.4)"
+    )
+    parser.add_argument("--connections", type=int, default=200, help="TCP connections (200)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
