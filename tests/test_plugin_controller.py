@@ -83,3 +83,10 @@ def test_pattern():
         with pytest.raises(CorefileError, match=message) as caught:
             controller.pattern(token)
         assert caught.value.diagnostics[0].token is token
+
+
+def test_next_argument_leaves_the_others():
+    controller = at_directive("it a b")
+    assert [controller.next_argument().text, controller.next_argument().text] == ["a", "b"]
+    with pytest.raises(CorefileError, match="wrong argument count"):
+        controller.next_argument()

@@ -137,6 +137,16 @@ class Controller(Dispenser):
         """Return the one argument that the line must have; raises `CorefileError`."""
         return self.arguments(1, 1)[0]
 
+    def next_argument(self) -> Token:
+        """Go to the next argument of the line and return it; raises `CorefileError` at its end.
+
+        As in Caddy, what else stands on the line of an option is taken for the next option.
+        """
+        if not self.next_arg():
+            raise self.arg_error()
+        assert self.token is not None
+        return self.token
+
     def duration(self, token: Token) -> float:
         """Return the seconds that `token` means, in Go's notation such as 1m30s; they may be
         negative. Raises `CorefileError`.

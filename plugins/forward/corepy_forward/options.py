@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from corepy.dns import names
 from corepy.dns.constants import NOERROR, RCODES
-from corepy_forward.duration import parse_duration
+from corepy.plugin import parse_integer, parse_unsigned
 from corepy_forward.policy import POLICIES
 from corepy_forward.settings import HealthCheck, TLSFiles
 from corepy_forward.targets import as_ip, parse_port, split_host_port
@@ -57,9 +57,7 @@ class Options:
         }
 
     def _argument(self) -> str:
-        if not self._c.next_arg():
-            raise self._c.arg_error()
-        return self._c.val
+        return self._c.next_argument().text
 
     def _flag(self, name: str) -> None:
         if self._c.next_arg():
@@ -68,26 +66,16 @@ class Options:
 
     def _number(self, name: str, limit: int) -> None:
         text = self._argument()
-        digits = text
-        if limit == _MAX_INT:  # a signed number there
-            if text[:1] == "-" and text[1:].isdecimal():
-                raise self._c.error(f"{name} can't be negative: {text}")
-            digits = text.removeprefix("+")
-        good = digits.isascii() and digits.isdecimal() and len(digits) < 20
-        if not good or int(digits) > limit:
+        is_signed = limit == _MAX_INT
+        if is_signed and (parse_integer(text) or 0) < 0:
+            raise self._c.error(f"{name} can't be negative: {text}")
+        number = parse_unsigned(text.removeprefix("+") if is_signed else text, limit)
+        if number is None:
             raise self._c.error(f"{name}: invalid number {text!r}")
-        setattr(self._settings, name, int(digits))
-
-    def _seconds(self) -> float:
-        text = self._argument()
-        try:
-            return parse_duration(text)
-        except ValueError as error:
-            hint = "a duration is a number with a unit, such as 5s or 500ms"
-            raise self._c.error(str(error), None, hint) from None
+        setattr(self._settings, name, number)
 
     def _positive_seconds(self, name: str) -> float:
-        seconds = self._seconds()
+        seconds = self._c.duration(self._c.next_argument())
         if seconds < 0:
             raise self._c.error(f"{name} can't be negative: {self._c.val}")
         return seconds
@@ -96,16 +84,13 @@ class Options:
         setattr(self._settings, name, self._positive_seconds(name))
 
     def _read_timeout(self) -> None:
-        seconds = self._seconds()
+        seconds = self._c.duration(self._c.next_argument())
         if seconds <= 0:
             raise self._c.error(f"read_timeout must be positive: {self._c.val}")
         self._settings.read_timeout = seconds
 
     def _except(self) -> None:
-        tokens = self._c.remaining_tokens()
-        if not tokens:
-            raise self._c.arg_error()
-        self._settings.ignored += self._c.zones_from(tokens)
+        self._settings.ignored += self._c.zones_from(self._c.arguments(1))
 
     def _health_check(self) -> None:
         check = HealthCheck(interval=self._positive_seconds("health_check"))
@@ -127,10 +112,7 @@ class Options:
             raise self._c.error(f"health_check: invalid domain name {text}") from None
 
     def _tls(self) -> None:
-        tokens = self._c.remaining_tokens()
-        if len(tokens) > 3:
-            raise self._c.arg_error()
-        paths = [Path(token.text) for token in tokens]
+        paths = [Path(token.text) for token in self._c.arguments(0, 3)]
         files = TLSFiles()
         if len(paths) == 1:
             files.ca = paths[0]
@@ -154,9 +136,7 @@ class Options:
         self._settings.policy = policy
 
     def _rcodes(self) -> frozenset[int]:
-        tokens = self._c.remaining_tokens()
-        if not tokens:
-            raise self._c.arg_error()
+        tokens = self._c.arguments(1)
         for token in tokens:
             if token.text.upper() not in RCODES:
                 raise self._c.error(f"{token.text} is not a valid rcode", token)
@@ -172,9 +152,7 @@ class Options:
         self._settings.failover_rcodes |= rcodes
 
     def _resolver(self) -> None:
-        tokens = self._c.remaining_tokens()
-        if not tokens:
-            raise self._c.arg_error()
+        tokens = self._c.arguments(1)
         for token in tokens:
             split = split_host_port(token.text)
             host, port = split or (token.text, "53")

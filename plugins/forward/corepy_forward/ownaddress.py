@@ -15,8 +15,7 @@ from corepy_forward.targets import as_ip, split_host_port
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
     from corepy_forward.targets import Entry, Target
 
 _WILDCARDS = ("", "0.0.0.0", "::")

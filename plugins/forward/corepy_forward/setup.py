@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
+from corepy.plugin import suggest_file
 from corepy_forward.handler import Forward
 from corepy_forward.options import Options
 from corepy_forward.ownaddress import refuse_own_addresses
 from corepy_forward.settings import MAX_TARGETS, Settings
-from corepy_forward.targets import parse_target, without_repeats
+from corepy_forward.targets import MissingFileError, parse_target, without_repeats
 
 if TYPE_CHECKING:
-    from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 
 def setup(controller: Controller) -> None:
@@ -37,9 +37,7 @@ class _Line:
     def read(self) -> Settings:
         c, settings = self._c, self._settings
         self._from()
-        targets = c.remaining_tokens()
-        if not targets:
-            raise c.arg_error()
+        targets = c.arguments(1)
         c.options(Options(c, settings).table())
         if settings.max_age and settings.max_age < settings.expire:
             raise c.error(
@@ -53,10 +51,7 @@ class _Line:
 
     def _from(self) -> None:
         c = self._c
-        if not c.next_arg():
-            raise c.arg_error()
-        token = c.token
-        assert token is not None
+        token = c.next_argument()
         zones = c.zones_from([token])
         if not zones:
             raise c.error(f"unable to normalize '{token.text}'", token)
@@ -72,6 +67,9 @@ class _Line:
         for token in tokens:
             try:
                 entry = parse_target(token.text)
+            except MissingFileError as error:
+                near = suggest_file(error.path)
+                raise c.error(str(error), token, near and f"did you mean {near!r}?") from None
             except ValueError as error:
                 raise c.error(str(error), token) from None
             if entry.file is not None:

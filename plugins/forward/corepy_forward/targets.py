@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.dns import names
+from corepy.plugin import parse_unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,14 @@ PORTS = {"dns": 53, "tls": 853, "https": 443}
 """The protocols that an upstream may speak, with their default ports."""
 
 _OTHER_SCHEMES = ("quic", "grpc", "https3", "unix")
+
+
+class MissingFileError(ValueError):
+    """A TO that can only be meant for a file, which is not there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no such file: {path!r}")
+        self.path = path
 
 
 class Target(NamedTuple):
@@ -103,7 +112,7 @@ def parse_target(text: str) -> Entry:
     hostname = _hostname(host, zone, port, transport)
     if hostname is None:
         if "/" in rest:
-            raise ValueError(f"no such file: {rest!r}")
+            raise MissingFileError(rest)
         raise ValueError(f'not an IP address, file, or valid domain: "{text}"')
     return Entry(text, [], hostname=hostname)
 
@@ -142,9 +151,10 @@ def as_ip(text: str) -> str | None:
 
 def parse_port(text: str) -> int:
     """Return a port number; raises `ValueError`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536):
+    port = parse_unsigned(text, 65535)
+    if not port:
         raise ValueError(f"not a port number: {text!r}")
-    return int(text)
+    return port
 
 
 def _hostname(host: str, zone: str, port: str | None, transport: str) -> Hostname | None:

@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.plugin import parse_unsigned, suggest
-from corepy_template.data import FIELDS
 from corepy_template.handler import Templates
-from corepy_template.language import SyntaxProblem, compile_template
-from corepy_template.rdata import RecordError
 from corepy_template.rule import Rule, Zones
-from corepy_template.zonefile import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +31,10 @@ def _rule(controller: Controller) -> Rule:
     zones = controller.zones_from(controller.remaining_tokens())
     rule = Rule(qclass, qtype, Zones(zones))
     controller.options(_options(controller, rule))
+    if rule.patterns or rule.templates:
+        from corepy_template.writer import Writer
+
+        rule.writer = Writer(rule)
     return rule
 
 
@@ -60,17 +60,19 @@ def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], No
 
 def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
     """Read a mnemonic; as there it must be in upper case."""
-    if not controller.next_arg():
-        raise controller.arg_error()
-    number = table.get(controller.val)
+    token = controller.next_argument()
+    number = table.get(token.text)
     if number is None:
-        near = suggest(controller.val, list(table)) or suggest(controller.val.upper(), list(table))
+        near = suggest(token.text, list(table)) or suggest(token.text.upper(), list(table))
         hint = f"did you mean {near!r}?" if near else None
-        raise controller.error(f"unknown {what} {controller.val!r}", hint=hint)
+        raise controller.error(f"unknown {what} {token.text!r}", token, hint)
     return number
 
 
 def _template(controller: Controller, token: Token) -> Template:
+    from corepy_template.data import FIELDS
+    from corepy_template.language import SyntaxProblem, compile_template
+
     try:
         template, doubts = compile_template(token.text, FIELDS)
     except SyntaxProblem as problem:
@@ -86,6 +88,9 @@ def _template(controller: Controller, token: Token) -> Template:
 
 def _check_record(controller: Controller, token: Token) -> None:
     """Warn of a text that is no record: CoreDNS loads it, and answers SERVFAIL."""
+    from corepy_template.rdata import RecordError
+    from corepy_template.zonefile import read_record
+
     try:
         read_record(token.text)
     except RecordError as error:
