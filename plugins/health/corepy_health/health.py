@@ -30,9 +30,9 @@ class Health:
         self._targets: list[probe.Target] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # which is last in the order of starting
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Open the address, or refuse to start."""
+        """Open the address, which nodecache may just have added, or refuse to start."""
         self._claim = await claim(self.address)
 
     @hookimpl

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from corepy.http import Request
-from corepy.plugin import Handler, StartupError
+from corepy.plugin import Handler, StartupError, hookimpl
 from corepy.testing import TestServer, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
@@ -212,3 +212,21 @@ def test_a_self_check_that_fails_is_told(impatient, caplog: pytest.LogCaptureFix
         claim.routes.clear()
         wait_until(lambda: overload.FAILURES.labels().value > failures)
     assert "failed: HTTP/1.1 404 Not Found" in caplog.text
+
+
+def test_the_address_may_be_made_by_another_plugin() -> None:
+    busy = socket.socket()
+
+    class Maker(Handler):
+        name = "erratic"
+
+        @hookimpl
+        def before_listen(self):
+            busy.close()
+
+    busy.bind(("127.0.0.1", 0))
+    busy.listen()
+    port = busy.getsockname()[1]
+    text = f". {{\nbind 127.0.0.1\nhealth 127.0.0.1:{port}\nerratic\n}}\n"
+    with serve(text, plugins=with_handlers(erratic=Maker)):
+        assert get(port) == (200, "OK")

@@ -33,12 +33,12 @@ class Ready:
         self._ready: set[str] = set()
         self._stopping = False
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # which is last in the order of starting
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Open the address, or refuse to start."""
+        """Open the address, which nodecache may just have added, or refuse to start."""
         self._claim = await claim(self.address)
 
-    @hookimpl(tryfirst=True)  # which is last in the order of starting
+    @hookimpl(tryfirst=True)
     def serving(self, context: LifecycleContext) -> None:
         """Answer, now that all plugins have started."""
         assert self._claim is not None

@@ -156,3 +156,21 @@ def test_says_no_in_lame_duck_mode() -> None:
         server.call(server._stop.set)
         wait_until(lambda: get(port) == (503, "Shutting down"))
         assert server.ask("example.org").header.rcode == 0
+
+
+def test_the_address_may_be_made_by_another_plugin() -> None:
+    busy = socket.socket()
+
+    class Maker(Handler):
+        name = "erratic"
+
+        @hookimpl
+        def before_listen(self):
+            busy.close()
+
+    busy.bind(("127.0.0.1", 0))
+    busy.listen()
+    port = busy.getsockname()[1]
+    text = f". {{\nbind 127.0.0.1\nready 127.0.0.1:{port}\nerratic\n}}\n"
+    with serve(text, plugins=with_handlers(erratic=Maker)):
+        assert get(port) == (200, "OK")
