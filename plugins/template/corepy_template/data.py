@@ -112,5 +112,3 @@ class Data(Struct):
 
 
 FIELDS = frozenset((*Data.FIELDS, *Data.METHODS))
-PER_CLIENT = frozenset(("Remote", "Meta", "*"))
-"""The fields that may differ between two queries of the same bytes."""

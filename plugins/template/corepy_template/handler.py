@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.edns import ede
 from corepy.plugin import Handler, Purity
-from corepy_template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
-from corepy_template.rdata import RecordError
-from corepy_template.values import TemplateError
-from corepy_template.zonefile import Record, read_record
+from corepy_template.metrics import MATCHES
+from corepy_template.rule import WriteError
 
 if TYPE_CHECKING:
     from dnslib import RR
 
     from corepy.dns import Request
     from corepy_template.data import Data
-    from corepy_template.rendering import Template
     from corepy_template.rule import Rule
+    from corepy_template.writer import Writer
 
 DEEPEST: Final = 8
 """Aliases of this handler's own making that are followed, one leading to the next."""
 
 _ADDRESSES: Final = (c.TYPE_A, c.TYPE_AAAA)
 _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
-
-
-class _Failure(Exception):
-    """A record of a reply cannot be made; the text is for the log."""
 
 
 class Templates(Handler):
@@ -52,33 +46,34 @@ class Templates(Handler):
             zone = rule.zone_for(request)
             if zone is None:
                 continue
-            if not (rule.patterns or rule.answer or rule.authority or rule.additional):
+            writer = rule.writer
+            if writer is None:
                 _count(rule, request, zone)
                 return _bare(request, rule)
-            data = rule.match(request, zone)
+            data = writer.match(request, zone)
             if data is not None:
                 _count(rule, request, zone)
-                return await self._reply(rule, data, depth)
+                return await self._reply(rule, writer, data, depth)
             if rule.passes_on.find(request.name_wire) is None:
                 return request.error(c.SERVFAIL)
         return await self.next.serve_dns(request)
 
-    async def _reply(self, rule: Rule, data: Data, depth: int) -> Reply:
+    async def _reply(self, rule: Rule, writer: Writer, data: Data, depth: int) -> Reply:
         request = data.request
         if rule.rcode == c.SERVFAIL:
             return _bare(request, rule)
         truncated = False
         answer: list[bytes | RR] = []
         try:
-            for record in _records("answer", rule.answer, data):
+            for record in writer.records("answer", rule.answer, data):
                 answer.append(record.wire)
                 if record.rtype == c.TYPE_CNAME and request.qtype in _ADDRESSES:
                     found, truncated = await self._resolve(request, record.rdata, depth)
                     answer += found
-            additional = [each.wire for each in _records("additional", rule.additional, data)]
-            authority = [each.wire for each in _records("authority", rule.authority, data)]
-        except _Failure as failure:
-            return request.error(c.SERVFAIL, f"plugin/template: {failure}")
+            additional = [each.wire for each in writer.records("additional", rule.additional, data)]
+            authority = [each.wire for each in writer.records("authority", rule.authority, data)]
+        except WriteError as error:
+            return request.error(c.SERVFAIL, f"plugin/template: {error}")
         reply = request.reply(rule.rcode, answer, authority, additional, authoritative=True)
         if truncated:
             reply.wire = reply.wire[:2] + bytes((reply.wire[2] | 2,)) + reply.wire[3:]
@@ -113,17 +108,3 @@ def _bare(request: Request, rule: Rule) -> Reply:
     question = wire[c.HEADER_SIZE : request.question_end]
     options = b"" if rule.ede is None else ede(*rule.ede)
     return Reply(b"".join((wire[:2], flags, _ONE_QUESTION, question)), rcode >> 4, options)
-
-
-def _records(section: str, templates: Sequence[Template], data: Data) -> Iterator[Record]:
-    for template in templates:
-        failures = TEMPLATE_FAILURES
-        try:
-            text = template.render(data)
-            failures = RR_FAILURES
-            yield read_record(text)
-        except (TemplateError, RecordError) as error:
-            request = data.request
-            labels = (request.server, data.zone, request.view, data.class_, data.type)
-            failures.labels(*labels, section, template.source).inc()
-            raise _Failure(f"{section} {template.source!r}: {error}") from None

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
-from corepy_template.data import PER_CLIENT, Data
-from corepy_template.rendering import Template
 
 if TYPE_CHECKING:
     import re2
 
     from corepy.dns import Request
+    from corepy_template.rendering import Template
+    from corepy_template.writer import Writer
 
 _NAMES_OF_TYPES: Final = {number: name for name, number in c.TYPES.items()}
 _NAMES_OF_CLASSES: Final = {number: name for name, number in c.CLASSES.items()}
-EVERYTHING: Final = ".*"
+PER_CLIENT: Final = frozenset(("Remote", "Meta", "*"))
+"""The fields that may differ between two queries of the same bytes."""
+
+
+class WriteError(Exception):
+    """A record of a reply cannot be written; the text is for the log."""
 
 
 class Zones:
@@ -62,6 +67,8 @@ class Rule:
     ede: tuple[int, str] | None = None
     passes_on: Zones = field(default_factory=lambda: Zones(()))
     """Zones with fallthrough."""
+    writer: Writer | None = None
+    """Who matches names and writes records; None if there is nothing of that to do."""
 
     @property
     def templates(self) -> list[Template]:
@@ -92,15 +99,3 @@ class Rule:
             _NAMES_OF_TYPES.get(self.qtype if qtype == c.TYPE_ANY else qtype, ""),
             _NAMES_OF_CLASSES.get(self.qclass if qclass == c.CLASS_ANY else qclass, ""),
         )
-
-    def match(self, request: Request, zone: str) -> Data | None:
-        """Return what the templates get to see, None if no pattern matches the name."""
-        names = self.names_of(request)
-        if not self.patterns:
-            return Data(request, zone, names, EVERYTHING, (request.name,), {})
-        for pattern in self.patterns:
-            found = pattern.search(request.name)
-            if found is not None:
-                groups = [text or "" for text in (found[0], *found.groups())]
-                return Data(request, zone, names, pattern.pattern, groups, pattern.groupindex)
-        return None

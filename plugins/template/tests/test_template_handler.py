@@ -2,10 +2,13 @@
 
 import pytest
 
-from corepy.dns import Reply
+from corepy.dns import Edns, Reply, Request, query
 from corepy.dns.edns import ede
 from corepy.plugin import Purity
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve, set_up
+from corepy_template.data import FIELDS
+from corepy_template.handler import Templates
+from corepy_template.language import compile_template
 from corepy_template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
 
 IP = 'match "(^|[.])ip-10-(?P<b>[0-9]*)-(?P<c>[0-9]*)-(?P<d>[0-9]*)[.]example[.]$"\n'
@@ -18,6 +21,7 @@ ADDRESS = b"\1t\0\0\1\0\1\0\0\0\5\0\4\1\2\3\4"
 
 def handler(*options, head="template ANY ANY"):
     (template,) = set_up(f"{head} {{\n" + "\n".join(options) + "\n}").handlers
+    assert isinstance(template, Templates)
     return template
 
 
@@ -61,6 +65,65 @@ def test_answer(options, qname, expected):
         assert reply.rcode == 2
     else:
         assert (reply.rcode, reply.aa, texts(reply.record.rr)) == (0, True, expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (".Name", "a.example."),
+        (".Zone", "example."),
+        (".Type", "A"),
+        (".Class", "IN"),
+        (".Regex", "^(?P<x>a)(b)?"),
+        (".Match", "[a a ]"),
+        (".Group", "map[0:a 1:a 2: x:a]"),
+        (".Group.x", "a"),
+        ('index .Group "2"', ""),
+        (".Var.x", "<no value>"),
+        (".Remote", "10.240.0.1"),
+        (".Question", ";A.Example.\tIN\t A"),
+        (".Question.Name", "A.Example."),
+        (".Question.Qtype", "1"),
+        (".Question.Qclass", "1"),
+        (".Message.Id", "7"),
+        (".Message.Response", "false"),
+        (".Message.Opcode", "0"),
+        (".Message.Rcode", "0"),
+        (".Message.RecursionDesired", "true"),
+        (".Message.RecursionAvailable", "false"),
+        (".Message.Authoritative", "false"),
+        (".Message.Truncated", "false"),
+        (".Message.Zero", "false"),
+        (".Message.AuthenticatedData", "false"),
+        (".Message.CheckingDisabled", "false"),
+        ("len .Message.Question", "1"),
+        (".Message.IsEdns0.Do", "true"),
+        (".Message.IsEdns0.UDPSize", "1400"),
+        (".Message.IsEdns0.Version", "0"),
+        (".Message.Len", "38"),
+    ],
+)
+def test_what_templates_see(field, expected):
+    request = Request.from_wire(query(b"\1A\7Example\0", 1, ident=7, edns=Edns(1400, do=True)))
+    request.peer = ("10.240.0.1", 5)
+    (template,) = set_up("template IN A example {\nmatch ^(?P<x>a)(b)?\n}").handlers
+    assert isinstance(template, Templates)
+    (rule,) = template.rules
+    assert rule.writer is not None
+    data = rule.writer.match(request, "example.")
+    compiled, doubts = compile_template(f"{{{{ {field} }}}}", FIELDS)
+    assert not doubts
+    assert compiled.render(data) == expected
+
+
+@pytest.mark.parametrize(("qtype", "expected"), [("A", "A"), ("ANY", "AAAA"), ("TYPE65280", "")])
+def test_type_as_templates_see_it(qtype, expected):
+    template = handler('answer "x TXT {{ printf `%q` .Type }}"', head="template IN AAAA")
+    template.rules[0].qtype = 255 if qtype != "ANY" else 28
+    request = make_request("a.", "A")
+    request.qtype = {"A": 1, "ANY": 255, "TYPE65280": 65280}[qtype]
+    reply = run_chain(request, template, Recorder())
+    assert [str(rr.rdata) for rr in reply.record.rr] == [f'"{expected}"']
 
 
 def test_sections_and_rcode():
