@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
+import re
 import socket
 import struct
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import given, settings
@@ -117,6 +120,16 @@ def test_head_has_the_length_of_get():
     async def run():
         async with serving() as port:
             assert b"Content-Length: 2\r\n" in await send(port, request(method="HEAD"))
+
+    asyncio.run(run())
+
+
+def test_the_date_is_one():
+    async def run():
+        async with serving() as port:
+            (date,) = re.findall(r"\r\nDate: (.*)\r\n", (await send(port, request())).decode())
+            age = datetime.now(UTC) - parsedate_to_datetime(date)
+            assert timedelta(seconds=-1) < age < timedelta(seconds=60)
 
     asyncio.run(run())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from email.utils import formatdate
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,9 @@ ANSWER_TIMEOUT: Final = 30.0
 
 MAX_HEAD: Final = 8192
 """Bytes of the request line and the header fields."""
+
+DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
+"""RFC 9110 section 5.6.7. (email.utils would do, at 5 ms more for the start.)"""
 
 LOG: Final = logging.getLogger("corepy.http")
 
@@ -147,7 +150,10 @@ class Connection(asyncio.Protocol):
             return Response(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _send_head(self, response: Response, size: int | None, *, keep: bool) -> None:
-        headers = [("Content-Type", response.content_type), ("Date", formatdate(usegmt=True))]
+        headers = [
+            ("Content-Type", response.content_type),
+            ("Date", time.strftime(DATE, time.gmtime())),
+        ]
         if size is not None:
             headers.append(("Content-Length", str(size)))
         if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
