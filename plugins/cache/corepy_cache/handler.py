@@ -154,14 +154,16 @@ class Cache(Handler):
         return reply
 
     async def _miss(self, key: bytes, request: Request, meters: Meters) -> Reply:
-        if not self.budget.wait():
+        if not self.budget.wait(request.received):
             return self._refuse(request, meters)
+        answered = False
         try:
             # AD tells whether upstream found the reply authentic; who asks next may want to know.
             below = request if request.ad else request.with_flags(c.FLAG_AD)
             reply = await self.next.serve_dns(below)
+            answered = reply.error is None
         finally:
-            self.budget.waited()
+            self.budget.waited(answered=answered)
         self.keeper.keep(key, request, reply, meters)
         # Only what is asked for again is worth a place in the packet cache.
         reply.deadline = None

@@ -4,6 +4,10 @@ CoreDNS bounds each cache by a number of entries and nothing else, so what a con
 is the product of its blocks, and a slow upstream lets waiting queries grow without end. Here both
 are counted in bytes against one limit. Kept replies make way for waiting queries, up to half of it;
 beyond that new misses are refused while hits go on.
+
+What waits also costs time, all at once when it began all at once: thousands of queries that run into
+their timeout within a few milliseconds hold up every hit behind them. So the number that may wait
+rises slowly above what any server has to bear (`Budget.wait`).
 """
 
 from __future__ import annotations
@@ -28,6 +32,19 @@ when 12,000 waited for *forward*), and its share of the sockets' buffers.
 SMALLEST: Final = 4 << 20
 """Bytes that the budget has at least when nobody says otherwise."""
 
+UNPACED: Final = 256
+"""Queries that may begin to wait at once whatever the budget: few enough to be no burden."""
+
+MOST_UNPACED: Final = 1000
+PER_SECOND: Final = 1000
+"""Queries by which the number of waiting ones may rise in a second above that."""
+
+_LONGEST_PAUSE: Final = 0.016
+"""Seconds without a wish to wait that count for the rise."""
+
+_FORGET_AFTER: Final = 10.0
+"""Seconds after which it takes proof once more that more may wait."""
+
 _LARGEST_DEFAULT: Final = 1 << 30
 _NO_LIMIT: Final = 1 << 62
 
@@ -43,12 +60,14 @@ class Budget:
         self.stores: WeakSet[Store] = WeakSet()
         self._default = limit
         self._wishes: dict[object, int] = {}
+        self._raised = 0.0
         self._set(limit)
 
     def _set(self, limit: int) -> None:
         self.limit = limit
         MEMORY_LIMIT.value = limit
-        self.most_waiting = limit // 2 // WAITING_SIZE
+        most = self.most_waiting = limit // 2 // WAITING_SIZE
+        self._unpaced = self._ceiling = max(min(most // 2, MOST_UNPACED), min(most, UNPACED))
 
     def wish(self, owner: object, limit: int) -> None:
         """Let `owner` ask for a limit in bytes; of several the lowest counts."""
@@ -61,9 +80,15 @@ class Budget:
         self._wishes.pop(owner, None)
         self._set(min(self._wishes.values(), default=self._default))
 
-    def wait(self) -> bool:
-        """Count one more waiting query, if there is room for it."""
-        if self.waiting >= self.most_waiting:
+    def wait(self, now: float) -> bool:
+        """Count one more waiting query, if there is room for it; `now` in monotonic seconds.
+
+        Above a number that is allowed at any time the ceiling rises by `PER_SECOND`. A query that
+        was answered leaves its place to the next at once; one that was not takes its place along.
+        So an upstream that is far but well has as many as it can answer, and those that an ill one
+        lets wait neither begin nor end together.
+        """
+        if self.waiting >= self._ceiling and not self._rises(now):
             return False
         self.waiting += 1
         self.used += WAITING_SIZE
@@ -71,10 +96,23 @@ class Budget:
             self.make_room()
         return True
 
-    def waited(self) -> None:
+    def _rises(self, now: float) -> bool:
+        elapsed = now - self._raised
+        if elapsed > _FORGET_AFTER:
+            self._ceiling = max(self._unpaced, self.waiting)
+        room = self.most_waiting - self._ceiling
+        rise = min(int(min(elapsed, _LONGEST_PAUSE) * PER_SECOND), room)
+        if rise > 0:
+            self._raised = now
+            self._ceiling += rise
+        return self.waiting < self._ceiling
+
+    def waited(self, *, answered: bool) -> None:
         """Count one waiting query less."""
         self.waiting -= 1
         self.used -= WAITING_SIZE
+        if not answered and self._ceiling > self._unpaced:
+            self._ceiling -= 1
 
     def make_room(self) -> None:
         """Evict, from the store that holds most, until the limit is kept."""

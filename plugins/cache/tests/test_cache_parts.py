@@ -195,13 +195,13 @@ def test_budget_bounds_entries_and_waiting_together():
     assert budget.used <= budget.limit
     assert len(small) == 100
     room = 0
-    while budget.wait():
+    while budget.wait(0.0):
         room += 1
     assert room == 50
     assert budget.used <= budget.limit
     assert len(large) > 0
     for _ in range(room):
-        budget.waited()
+        budget.waited(answered=True)
     assert budget.waiting == 0
     assert budget.used == small.bytes + large.bytes
 

@@ -52,7 +52,6 @@ class Exchange:
         "_open",
         "_over_tcp",
         "_pool",
-        "_timer",
         "_tried",
         "body",
         "done",
@@ -84,7 +83,6 @@ class Exchange:
         self._open = 0
         self._failovers = 0
         self._notes: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, upstream: Upstream, now: float) -> None:
         """Start an attempt."""
@@ -194,8 +192,7 @@ class Exchange:
     def _retry(self, now: float, *, new_only: bool = False) -> bool:
         """Start another attempt, unless there were enough."""
         pool = self._pool
-        if self._timer is None:
-            self._timer = pool.loop.call_at(self.started + pool.least_budget, self._out_of_time)
+        pool.watch_time()
         if self.done or len(self._tried) >= pool.max_attempts:
             return False
         upstream = pool.another(self._tried, new_only=new_only)
@@ -204,15 +201,10 @@ class Exchange:
         self.ask(upstream, now)
         return True
 
-    def _out_of_time(self) -> None:
-        pool = self._pool
-        now = time.monotonic()
-        left = self.started + pool.budget - now
-        if left > 0.01 and pool.is_any_well():
-            self._timer = pool.loop.call_later(left, self._out_of_time)
-        elif not self.done:
-            self._notes.append(f"gave up after {now - self.started:.2f}s")
-            self._end()
+    def out_of_time(self, now: float) -> None:
+        """End without another reply."""
+        self._notes.append(f"gave up after {now - self.started:.2f}s")
+        self._end()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
@@ -230,8 +222,6 @@ class Exchange:
 
     def _end(self) -> None:
         self.done = True
-        if self._timer is not None:
-            self._timer.cancel()
         if self.reply is None:
             self.reason = "; ".join(self._notes)
         self._pool.ended(self)

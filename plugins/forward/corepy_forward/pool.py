@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from corepy_forward import metrics
@@ -27,6 +28,14 @@ HEDGE_SHARE = 0.1
 everything is slow, asking twice would only make it slower.
 """
 
+SWEEP = 8
+"""Exchanges out of time that are ended at once. What began together must not end together: that takes
+longer than a client should wait who has come just now.
+"""
+
+SWEEP_PAUSE = 0.001
+LONGEST_PAUSE = 0.1
+
 _STOPPING = "the server is stopping"
 _LEAST_ATTEMPTS = 4
 _UNLIMITED = 64
@@ -40,6 +49,8 @@ class Pool:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.flights: dict[bytes, Exchange] = {}
+        """By what is asked, in the order in which they began."""
+
         self.waiting = 0
         """Clients that wait for a reply."""
 
@@ -56,6 +67,7 @@ class Pool:
         self._begun = self._hedges = 0
         self.budget = max(BUDGET, settings.read_timeout)
         self.least_budget = settings.read_timeout if settings.read_timeout > 2 else BUDGET_DOWN
+        self._sweep_timer: asyncio.TimerHandle | None = None
         self.retarget(targets)
         self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)
 
@@ -130,6 +142,23 @@ class Pool:
         """Forget an exchange."""
         self.flights.pop(exchange.body, None)
 
+    def watch_time(self) -> None:
+        """See to it that exchanges end in time, now that one of them has trouble."""
+        if self._sweep_timer is None:
+            self._sweep_timer = self.loop.call_later(LONGEST_PAUSE, self._sweep)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        limit = now - (self.budget if self.is_any_well() else self.least_budget)
+        for exchange in list(islice(self.flights.values(), SWEEP)):
+            if exchange.started <= limit:
+                exchange.out_of_time(now)
+        first = next(iter(self.flights.values()), None)
+        self._sweep_timer = None
+        if first is not None:
+            pause = min(max(first.started - limit, SWEEP_PAUSE), LONGEST_PAUSE)
+            self._sweep_timer = self.loop.call_later(pause, self._sweep)
+
     def another(self, tried: Sequence[Upstream], *, new_only: bool) -> Upstream | None:
         """Return the upstream to ask after those `tried`: one that is well, tried least, and next
         in the order of the Corefile. With `new_only` None when all have been tried.
@@ -170,6 +199,8 @@ class Pool:
     def close(self) -> None:
         """End what is in flight and close all sockets."""
         self._tidy_timer.cancel()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
         self._closed, self._preferred = True, []
         for exchange in list(self.flights.values()):
             exchange.fail(_STOPPING)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
 
 _TICK = 0.001
+_AT_ONCE = 16
+"""Attempts that are dealt with before the event loop goes on: what waits there may be a client."""
 
 
 class Watchlist:
@@ -92,10 +94,10 @@ class Watchlist:
 
 
 def _before(queue: dict[Attempt, None], limit: float) -> list[Attempt]:
-    """Return those at the head of `queue` that were sent at `limit` or before."""
-    found = []
+    """Return the first few of those in `queue` that were sent at `limit` or before."""
+    found: list[Attempt] = []
     for attempt in queue:
-        if attempt.sent > limit:
+        if attempt.sent > limit or len(found) == _AT_ONCE:
             break
         found.append(attempt)
     return found

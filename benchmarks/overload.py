@@ -1,0 +1,256 @@
+"""A flood of new names while the upstream takes its time, in a small control group.
+
+    python -m benchmarks.overload --seconds 60
+
+The real command runs in a control group of 64 MiB, dnsperf asks it for 20,000 new names a second, and
+what is asked upstream is answered after five seconds, too late for everybody. Meanwhile names that
+are in the cache are asked for, and each answer's latency counts. The group ends a process that takes
+more memory; where no group can be made (no right to, or a cgroup v2 whose own group may have no
+children) the process's largest resident size says the same, and `memory` replaces the limit that the
+server would have read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import os
+import re
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.procfs import cpu_seconds
+from corepy.testing import Load, run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from corepy.testing import Command
+
+MEMORY = 64 << 20
+RATE = 20_000
+DELAY = 5.0
+HOT_RATE = 200
+HOT = [f"hot-{number}.example.org." for number in range(20)]
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMORY_OPTION = 15 << 20
+"""What the server takes of a group of `MEMORY` by itself (plugins/cache, Memory), about."""
+
+_COUNTS = re.compile(r"Queries (sent|lost): +(\d+)")
+_CODES = re.compile(r"([A-Z]{3,}) (\d+) \(")
+_ADDRESS = bytes((192, 0, 2, 53))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a flood; `latencies` of hits are in seconds."""
+
+    sent: int
+    codes: dict[str, int]
+    lost: int
+    hits: int
+    wrong: int
+    unanswered: int
+    median: float
+    p99: float
+    worst: float
+    peak: int
+    """Bytes: the process's largest resident size."""
+
+    group_peak: int
+    """Bytes: the most that the control group held, 0 without one."""
+
+    cpu: float
+    """Share of a core that the server used."""
+
+    alive: bool
+
+
+class LateUpstream:
+    """Answers every query after `DELAY` seconds, those for `HOT` names at once."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self._sock.bind(("127.0.0.1", 0))
+        self._sock.setblocking(False)
+        self._due: list[tuple[float, int, bytes, object]] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> LateUpstream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._sock.close()
+
+    @property
+    def to(self) -> str:
+        """The address as `forward` takes it."""
+        return "{}:{}".format(*self._sock.getsockname())
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                selector.select(0.02)
+                self._receive()
+                self._answer(time.monotonic())
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                wire, peer = self._sock.recvfrom(4096)
+                self.asked += 1
+                late = not wire.startswith((b"\0", b"\4hot-", b"\5hot-", b"\6hot-"), 12)
+                due = time.monotonic() + (DELAY if late else 0)
+                heapq.heappush(self._due, (due, self.asked, wire, peer))
+        except BlockingIOError:
+            pass
+
+    def _answer(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            _, _, wire, peer = heapq.heappop(self._due)
+            end = wire.index(b"\0", 12) + 5
+            record = b"\xc0\x0c\0\1\0\1\0\0\x0e\x10\0\4" + _ADDRESS
+            answer = wire[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + wire[12:end] + record
+            try:
+                self._sock.sendto(answer, peer)  # type: ignore[arg-type]  # recvfrom's own
+            except OSError:  # the socket that asked is gone, and the system says so
+                pass
+
+
+@contextmanager
+def memory_group(limit: int) -> Iterator[Path | None]:
+    """Make a control group of `limit` bytes below this process's own; None where that is not
+    possible.
+    """
+    folder = _own_group()
+    group = None if folder is None else folder / f"overload-{os.getpid()}"
+    try:
+        if group is not None:
+            group.mkdir()
+            name = "memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes"
+            (group / name).write_text(str(limit))
+    except OSError:
+        if group is not None and group.exists():
+            group.rmdir()
+        group = None
+    try:
+        yield group
+    finally:
+        if group is not None:
+            group.rmdir()
+
+
+def _own_group() -> Path | None:
+    """Return where this process's group is, of the hierarchy that limits memory."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        base = _CGROUP / "memory" if "memory" in controllers.split(",") else _CGROUP
+        folder = base / path.lstrip("/")
+        if any((folder / name).exists() for name in ("memory.max", "memory.limit_in_bytes")):
+            return folder
+    return None
+
+
+def _peak(group: Path | None) -> int:
+    for name in ("memory.peak", "memory.max_usage_in_bytes"):
+        if group is not None and (group / name).exists():
+            return int((group / name).read_text())
+    return 0
+
+
+def _resident_peak(pid: int) -> int:
+    """Return the largest resident size in bytes, 0 for a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def run(
+    seconds: float, rate: int = RATE, memory: int = MEMORY, cores: tuple[int, int] | None = None
+) -> Result:
+    """Let it rain for so many seconds; `cores` binds the server and the load to a core each."""
+    with memory_group(memory) as group, LateUpstream() as upstream:
+        option = "" if group is not None else f"{{\nmemory {_MEMORY_OPTION}\n}}"
+        text = f".:0 {{\nbind 127.0.0.1\ncache {option}\nforward . {upstream.to}\n}}"
+        prefix = [] if cores is None else ["taskset", "-c", str(cores[0])]
+        if group is not None:
+            prefix += ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs")]
+        with run_command(text, prefix=prefix) as server:
+            for name in HOT:
+                assert server.ask(name).rr
+            return _flood(server, seconds, rate, group, [] if cores is None else [cores[1]])
+
+
+def _flood(
+    server: Command, seconds: float, rate: int, group: Path | None, core: Sequence[int]
+) -> Result:
+    pid = server.process.pid
+    with tempfile.TemporaryDirectory() as folder:
+        questions = _questions(Path(folder), int(rate * seconds))
+        flood = _dnsperf(questions, server, rate, core)
+        with Load(server.address, rate=HOT_RATE, clients=4, names=HOT) as load:
+            began, used = time.monotonic(), cpu_seconds(pid)
+            time.sleep(seconds)
+            share = (cpu_seconds(pid) - used) / (time.monotonic() - began)
+        output, _ = flood.communicate()
+    counts = {key: int(value) for key, value in _COUNTS.findall(output)}
+    codes = {code: int(count) for code, count in _CODES.findall(output)}
+    outcome = load.outcome
+    return Result(
+        counts["sent"], codes, counts["lost"], len(outcome.latencies), outcome.wrong,
+        outcome.unanswered, outcome.percentile(0.5), outcome.percentile(0.99),
+        outcome.percentile(1), _resident_peak(pid), _peak(group), share,
+        server.process.poll() is None,
+    )  # fmt: skip
+
+
+def _questions(folder: Path, count: int) -> Path:
+    path = folder / "questions"
+    with path.open("w") as file:
+        file.writelines(f"n{number}.example.org A\n" for number in range(count))
+    return path
+
+
+def _dnsperf(
+    questions: Path, server: Command, rate: int, core: Sequence[int]
+) -> subprocess.Popen[str]:
+    host, port = server.address
+    words = f"dnsperf -s {host} -p {port} -d {questions} -n 1 -Q {rate} -q 60000 -c 8 -t 6 -b 4096"
+    prefix = ["taskset", "-c", str(core[0])] if core else []
+    return subprocess.Popen([*prefix, *words.split()], stdout=subprocess.PIPE, text=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what came of it; 1 if the server did not live through it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rate", type=int, default=RATE, help="new names a second")
+    parser.add_argument("--memory", type=int, default=MEMORY >> 20, help="MiB")
+    options = parser.parse_args(arguments)
+    result = run(options.seconds, options.rate, options.memory << 20, cores=(0, 1))
+    for name, value in vars(result).items():
+        print(f"{name:12} {value}")
+    return 0 if result.alive else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
