@@ -90,3 +90,9 @@ def test_next_argument_leaves_the_others():
     assert [controller.next_argument().text, controller.next_argument().text] == ["a", "b"]
     with pytest.raises(CorefileError, match="wrong argument count"):
         controller.next_argument()
+
+
+def test_the_first_argument_too_many_is_pointed_at():
+    with pytest.raises(CorefileError) as caught:
+        at_directive("it a b c").arguments(0, 1)
+    assert caught.value.diagnostics[0].token.text == "b"

@@ -102,11 +102,16 @@ class Dispenser:
         """Return the error `message` about `token`, the current one unless given."""
         return CorefileError(Diagnostic(message, token or self.token, hint))
 
-    def arg_error(self) -> CorefileError:
-        """Return the error that an argument is missing here, or is one too many."""
-        if self.val == "{":
-            return self.error("unexpected token '{', expecting an argument")
-        return self.error(f"wrong argument count or unexpected line ending after {quote(self.val)}")
+    def arg_error(self, token: Token | None = None) -> CorefileError:
+        """Return the error that an argument is missing after `token`, or that it is one too many;
+        it is the current token unless given.
+        """
+        token = token or self.token
+        text = token.text if token else ""
+        if text == "{":
+            return self.error("unexpected token '{', expecting an argument", token)
+        message = f"wrong argument count or unexpected line ending after {quote(text)}"
+        return self.error(message, token)
 
     def syntax_error(self, expected: str) -> CorefileError:
         """Return the error that `expected` should stand here."""

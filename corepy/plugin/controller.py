@@ -129,8 +129,10 @@ class Controller(Dispenser):
     def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
         """Return the rest of the line; raises `CorefileError` if it is shorter or longer."""
         arguments = self.remaining_tokens()
-        if len(arguments) < least or (most is not None and len(arguments) > most):
+        if len(arguments) < least:
             raise self.arg_error()
+        if most is not None and len(arguments) > most:
+            raise self.arg_error(arguments[most])
         return arguments
 
     def argument(self) -> Token:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corepy.dns.names import InvalidName, from_text
-from corepy_cache import values
+from corepy.plugin import parse_integer
 from corepy_cache.handler import Cache
 from corepy_cache.settings import MIN_CAPACITY, Bounds, Settings, Stale
+from corepy_cache.size import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from corepy.plugin import Controller, CorefileError, Token
 
 _HOUR = 3600
-_LONGEST_FAILURE = 5 * 60 * values.NANOSECONDS  # RFC 2308 section 7.1
+_LONGEST_FAILURE = 300.0  # RFC 2308 section 7.1
 _LARGEST_TTL = 0xFFFFFFFF
 _MAX_TTL = 0x7FFFFFFF  # RFC 2181 section 8
 _SMALLEST_MEMORY = 1 << 20
@@ -41,7 +42,7 @@ class _Parser:
 
     def directive(self) -> None:
         args = self._controller.remaining_tokens()
-        if args and (ttl := values.integer(args[0].text)) is not None:
+        if args and (ttl := parse_integer(args[0].text)) is not None:
             ttl = self._positive_ttl(ttl, args[0])
             self._settings.success.max_ttl = self._settings.denial.max_ttl = ttl
             args = args[1:]
@@ -64,57 +65,55 @@ class _Parser:
         }
 
     def _bounds(self, bounds: Bounds) -> None:
-        args = self._args(1, None)
+        args = self._controller.arguments(1)
         if len(args) > 3:
             self._controller.warn("everything behind MINTTL is ignored", args[3])
         bounds.capacity = self._capacity(args[0])
         if len(args) > 1:
-            bounds.max_ttl = self._positive_ttl(self._integer(args[1]), args[1])
+            bounds.max_ttl = self._positive_ttl(self._controller.integer(args[1]), args[1])
         if len(args) > 2:
-            lowest = self._integer(args[2])
+            lowest = self._controller.integer(args[2])
             if lowest < 0:
                 raise self._error(f"cache min TTL can not be negative: {lowest}", args[2])
             bounds.min_ttl = min(lowest, _MAX_TTL)
 
     def _capacity(self, token: Token) -> int:
-        capacity = self._integer(token)
+        capacity = self._controller.integer(token)
         if capacity < MIN_CAPACITY:
             self._controller.warn(f"a cache holds at least {MIN_CAPACITY} entries", token)
         return max(capacity, MIN_CAPACITY)
 
     def _prefetch(self) -> None:
-        args = self._args(1, 3)
+        args = self._controller.arguments(1, 3)
         prefetch = self._settings.prefetch
-        prefetch.amount = self._integer(args[0])
+        prefetch.amount = self._controller.integer(args[0])
         if prefetch.amount < 0:
             raise self._error(f"prefetch amount should be positive: {prefetch.amount}", args[0])
         if len(args) > 1:
-            prefetch.duration = self._duration(args[1]) / values.NANOSECONDS
+            prefetch.duration = self._controller.duration(args[1])
         if len(args) > 2:
             prefetch.percentage = self._percentage(args[2])
 
     def _percentage(self, token: Token) -> int:
         if not token.text.endswith("%"):
             raise self._error("percentage should end in %", token, f"write {token.text}%")
-        number = values.integer(token.text[:-1])
-        if number is None:
-            raise self._error(f"not a whole number: {token.text[:-1]!r}", token)
+        number = self._controller.integer(token._replace(text=token.text[:-1]))
         if not 10 <= number <= 90:
             raise self._error(f"percentage should fall in range [10, 90]: {number}", token)
         return number
 
     def _serve_stale(self) -> None:
-        args = self._args(0, 5)
+        args = self._controller.arguments(0, 5)
         old = self._settings.stale
         stale = self._settings.stale = Stale(_HOUR, prefer_positive=old.prefer_positive)
         self._stale_seen = True
         if args:
-            stale.up_to = self._not_negative(args[0], "duration") // values.NANOSECONDS
+            stale.up_to = int(self._not_negative(args[0], "duration"))
         if len(args) > 1:
             stale.verify = self._mode(args[1])
         rest = args[2:]
         if stale.verify and rest:
-            stale.verify_timeout = self._not_negative(rest[0], "timeout") / values.NANOSECONDS
+            stale.verify_timeout = self._not_negative(rest[0], "timeout")
             rest = rest[1:]
         if len(rest) > 2:
             raise self._error("too many arguments for serve_stale immediate", rest[2])
@@ -131,40 +130,40 @@ class _Parser:
         return mode == "verify"
 
     def _response_ttl(self, token: Token) -> int:
-        ttl, rest = divmod(self._not_negative(token, "response TTL"), values.NANOSECONDS)
-        if rest:
+        ttl = self._not_negative(token, "response TTL")
+        if not ttl.is_integer():
             raise self._error("serve_stale response TTL must be whole seconds", token)
         if ttl > _LARGEST_TTL:
             raise self._error("serve_stale response TTL exceeds the DNS TTL range", token)
-        return ttl
+        return int(ttl)
 
     def _recheck(self, token: Token) -> float:
         recheck = self._not_negative(token, "failure recheck")
         if recheck > _LONGEST_FAILURE:
             raise self._error("serve_stale failure recheck cannot exceed 5 minutes", token)
-        return recheck / values.NANOSECONDS
+        return recheck
 
     def _serve_stale_policy(self) -> None:
         if self._policy:
             raise self._error("serve_stale_policy can only be specified once")
         self._policy = self._controller.token
-        (policy,) = self._args(1, 1)
+        policy = self._controller.argument()
         if policy.text.lower() != "prefer_positive":
             hint = "the only policy is prefer_positive"
             raise self._error(f"invalid serve_stale_policy: {policy.text}", policy, hint)
         self._settings.stale.prefer_positive = True
 
     def _servfail(self) -> None:
-        (token,) = self._args(1, 1)
-        lifetime = self._duration(token)
+        token = self._controller.argument()
+        lifetime = self._controller.duration(token)
         if lifetime < 0:
             raise self._error("invalid negative TTL for servfail", token)
         if lifetime > _LONGEST_FAILURE:
             raise self._error("SERVFAIL may be cached for at most 5 minutes", token)
-        self._settings.servfail = lifetime // values.NANOSECONDS
+        self._settings.servfail = int(lifetime)
 
     def _disable(self) -> None:
-        args = self._args(1, None)
+        args = self._controller.arguments(1)
         kinds = {"success": self._settings.success, "denial": self._settings.denial}
         bounds = kinds.get(args[0].text)
         if bounds is None:
@@ -178,46 +177,25 @@ class _Parser:
             raise self._error(f"invalid disabled zone: {error}", token) from None
 
     def _keepttl(self) -> None:
-        self._args(0, 0)
+        self._controller.arguments(0, 0)
         self._settings.keep_ttl = True
 
     def _memory(self) -> None:
-        (token,) = self._args(1, 1)
-        size = values.size(token.text)
+        token = self._controller.argument()
+        size = parse_size(token.text)
         if size is None:
             raise self._error(f"not a size: {token.text!r}", token, "write it as 64MiB")
         if size < _SMALLEST_MEMORY:
             raise self._error("memory must be at least 1MiB", token)
         self._settings.memory = size
 
-    def _args(self, least: int, most: int | None) -> Sequence[Token]:
-        args = self._controller.remaining_tokens()
-        if len(args) < least:
-            raise self._controller.arg_error()
-        if most is not None and len(args) > most:
-            raise self._error("unexpected argument", args[most])
-        return args
-
     def _positive_ttl(self, ttl: int, token: Token) -> int:
         if ttl <= 0:
             raise self._error(f"cache TTL can not be zero or negative: {ttl}", token)
         return min(ttl, _MAX_TTL)
 
-    def _integer(self, token: Token) -> int:
-        value = values.integer(token.text)
-        if value is None:
-            raise self._error(f"not a whole number: {token.text!r}", token)
-        return value
-
-    def _duration(self, token: Token) -> int:
-        value = values.duration(token.text)
-        if value is None:
-            hint = "write a number with a unit, such as 30s, 250ms or 1h20m"
-            raise self._error(f"not a duration: {token.text!r}", token, hint)
-        return value
-
-    def _not_negative(self, token: Token, what: str) -> int:
-        value = self._duration(token)
+    def _not_negative(self, token: Token, what: str) -> float:
+        value = self._controller.duration(token)
         if value < 0:
             raise self._error(f"invalid negative {what} for serve_stale", token)
         return value
