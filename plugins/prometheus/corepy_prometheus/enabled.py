@@ -40,15 +40,15 @@ class Enabled:
             if isinstance(plugin, Handler) and own in handlers_below(plugin)
         ]
         names = {handler.name for handler in (*above, own, *handlers_below(own))}
-        for server, zone in self._served(context):
+        for server, zone in self.served(context):
             for name in names:
                 labels = (server, zone, "", name)
                 self._mine.append(labels)
                 _shown[labels] += 1
                 PLUGIN_ENABLED.labels(*labels).set(1)
 
-    def _served(self, context: LifecycleContext) -> set[tuple[str, str]]:
-        """Return the (server, zone) pairs of the block."""
+    def served(self, context: LifecycleContext) -> set[tuple[str, str]]:
+        """Return the (server, zone) pairs of the block; sockets must be bound."""
         hosts = {_normal(host) for host in self._config.listen_hosts}
         served = set()
         for server in context.addresses:

@@ -15,7 +15,7 @@ from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
 from corepy_prometheus.endpoint import Endpoint
-from corepy_prometheus.series import Series, labels_of
+from corepy_prometheus.series import Series, labels_of, prepare
 from corepy_prometheus.tracker import ANSWERED_BY, keeper_below, put_marks
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Prometheus(Handler):
     async def serving(self, context: LifecycleContext) -> None:
         """Export."""
         self._enabled.show(self, context)
+        for server, zone in self._enabled.served(context):
+            prepare(server, zone)
         if self.runtime:
             runtime.enable()
         self._endpoint = Endpoint(self.address)

@@ -178,6 +178,12 @@ class Repetitions:
             series.do_requests.value += times
 
 
+def prepare(server: str, zone: str) -> None:
+    """Let the time series that every query counts in be there before the first one, at zero."""
+    REQUEST_DURATION.labels(server, zone, "")
+    DO_REQUESTS.labels(server, zone, "")
+
+
 def labels_of(request: Request) -> Labels:
     """Return the label values of a query."""
     peer = request.peer

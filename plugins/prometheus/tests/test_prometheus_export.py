@@ -149,6 +149,13 @@ def test_counters_never_go_backwards() -> None:
         )
 
 
+def test_series_are_there_before_the_first_query() -> None:
+    with serve(TEXT.format(zone="quiet.test")) as server:
+        quiet = [line for line in scrape(port_of(server))[1].splitlines() if "quiet.test." in line]
+    assert next(line for line in quiet if "do_requests_total" in line).endswith(" 0.0")
+    assert len([line for line in quiet if "duration_seconds_bucket" in line]) == 17
+
+
 def test_scrapes_go_on_over_reloads() -> None:
     text = TEXT.format(zone=".")
     with serve(text) as server:
