@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from corepy_reload.duration import parse_duration
 from corepy_reload.reload import Reload
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def setup(controller: Controller) -> None:
 
 
 def _interval(controller: Controller, token: Token) -> float:
-    interval = _duration(controller, token)
+    interval = controller.duration(token)
     if interval < LEAST_INTERVAL:
         message = f"interval value must be greater or equal to {LEAST_INTERVAL:g}s"
         raise controller.error(message, token)
@@ -46,19 +45,11 @@ def _interval(controller: Controller, token: Token) -> float:
 
 
 def _jitter(controller: Controller, token: Token) -> float:
-    jitter = _duration(controller, token)
+    jitter = controller.duration(token)
     if jitter and jitter < LEAST_JITTER:
         message = f"jitter value must be 0 or greater or equal to {LEAST_JITTER:g}s"
         raise controller.error(message, token)
     return jitter
-
-
-def _duration(controller: Controller, token: Token) -> float:
-    try:
-        return parse_duration(token.text)
-    except ValueError as error:
-        hint = "a number with a unit, such as 30s or 1m30s"
-        raise controller.error(str(error), token, hint) from None
 
 
 def draw_jitter(jitter: float) -> float:

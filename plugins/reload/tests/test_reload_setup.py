@@ -33,8 +33,8 @@ def test_accepted(text, least, most):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("reload foo", 'invalid duration "foo"'),
-        ("reload 10s foo", 'invalid duration "foo"'),
+        ("reload foo", "invalid duration 'foo'"),
+        ("reload 10s foo", "invalid duration 'foo'"),
         ("reload 10s 5s foo", "argument"),
         ("reload 1s", "greater or equal to 2s"),
         ("reload 0s", "greater or equal to 2s"),
