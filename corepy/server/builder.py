@@ -21,7 +21,7 @@ from corepy.server.generation import Generation
 from corepy.server.router import Router, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from corepy.corefile import Corefile, ServerBlock
     from corepy.plugin.registry import FoundPlugin
@@ -46,15 +46,18 @@ def build(
     found: Mapping[str, FoundPlugin] | None = None,
     *,
     checking: bool = False,
+    on_imported: Callable[[], None] | None = None,
 ) -> Generation:
     """Return what `corefile` describes.
 
     `default_port` is for zones without a port; `found` are the installed plugins unless given; with
-    `checking` the result is not meant to be started. Raises `corepy.corefile.CorefileError` with
-    every mistake that could be found.
+    `checking` the result is not meant to be started; `on_imported` is called when the plugins are
+    imported and nothing is built yet. Raises `corepy.corefile.CorefileError` with every mistake
+    that could be found.
     """
     installed = find() if found is None else found
-    return _Builder(corefile, default_port, installed, checking=checking).build()
+    builder = _Builder(corefile, default_port, installed, checking=checking)
+    return builder.build(on_imported)
 
 
 class _Builder:
@@ -75,9 +78,11 @@ class _Builder:
             files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings)
         )
 
-    def build(self) -> Generation:
+    def build(self, on_imported: Callable[[], None] | None) -> Generation:
         blocks = [block for parsed in self._corefile.blocks if (block := self._open(parsed))]
         loaded = self._load_all()
+        if on_imported is not None:
+            on_imported()
         for block in blocks:
             block.sound &= block.parsed.directives.keys() <= loaded.keys()
         for directive in self._order(loaded):

@@ -22,6 +22,7 @@ from corepy.net.inherited import Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import PATIENCE, WRITER, as_json
+from corepy.plugin.registry import find
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
@@ -31,6 +32,7 @@ from corepy.server.server import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from corepy.plugin.registry import FoundPlugin
     from corepy.server.generation import Generation
     from corepy.server.options import Options
 
@@ -45,6 +47,7 @@ class Loader:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._stdin: bytes | None = None
+        self._found: dict[str, FoundPlugin] = {}
         self.name = options.conf or DEFAULT_FILE
 
     def load(self, *, checking: bool = False) -> Generation:
@@ -52,7 +55,16 @@ class Loader:
 
         Raises `CorefileError`, or `OSError` for a file that cannot be read.
         """
-        return build(self.parse(), self._options.port, checking=checking)
+        parsed, first = self.parse(), not self._found
+        if not all(block.directives.keys() <= self._found.keys() for block in parsed.blocks):
+            self._found = find()  # slow: reads the metadata of all that is installed
+        return build(
+            parsed,
+            self._options.port,
+            self._found,
+            checking=checking,
+            on_imported=set_modules_apart if first and not checking else None,
+        )
 
     def parse(self) -> corefile.Corefile:
         """Read and parse (coremain/run.go: confLoader, defaultLoader). Raises as `load`."""
@@ -99,7 +111,6 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
             for line in (banner(generation, server) + announce).splitlines():
                 WRITER.write(line)
             log_packet_cache(generation, server)
-        tame_garbage_collector()
         manager.tell("READY=1")
         watchdog = asyncio.create_task(_watchdog(server, manager))
         await stopping.wait()
@@ -174,7 +185,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     else:
         log_warnings(generation)
         log_packet_cache(generation, server)
-        tame_garbage_collector()
+        gc.collect()  # the old generation
         log.info("Reloading complete")
         return True
     finally:
@@ -194,14 +205,13 @@ def log_packet_cache(generation: Generation, server: Server) -> None:
         server_logger().info("%s", line)
 
 
-def tame_garbage_collector() -> None:
-    """Free what the start or a reload left over, then keep collections out of the way of queries.
+def set_modules_apart() -> None:
+    """Keep garbage collections out of the way of queries.
 
-    What is alive now stays, so it is not looked at again until the next reload. Replies in a cache
-    hold no cycles: collecting the oldest generation over and over would find nothing and cost a
-    pause that grows with the cache.
+    What is alive when all is imported stays for good, so it is never looked at again; generations
+    come later, and can be freed. Replies in a cache hold no cycles: collecting the oldest objects
+    over and over would find nothing and cost a pause that grows with the cache.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
