@@ -10,9 +10,8 @@ from corepy.dns import constants as c
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 
 if TYPE_CHECKING:
-    import re2
-
     from corepy.dns import Request
+    from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
     from corepy_template.writer import Writer
 
@@ -59,7 +58,7 @@ class Rule:
     qclass: int
     qtype: int
     zones: Zones
-    patterns: list[re2._Regexp] = field(default_factory=list)
+    patterns: list[Pattern] = field(default_factory=list)
     answer: list[Template] = field(default_factory=list)
     additional: list[Template] = field(default_factory=list)
     authority: list[Template] = field(default_factory=list)

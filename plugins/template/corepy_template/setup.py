@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.plugin import Controller, Token
+    from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
 
 _RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miekg/dns
@@ -45,7 +46,7 @@ def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], No
         )
 
     return {
-        "match": lambda: rule.patterns.extend(map(controller.pattern, controller.arguments(1))),
+        "match": lambda: rule.patterns.extend(_patterns(controller)),
         "answer": add(rule.answer),
         "additional": add(rule.additional),
         "authority": add(rule.authority),
@@ -67,6 +68,12 @@ def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
         hint = f"did you mean {near!r}?" if near else None
         raise controller.error(f"unknown {what} {token.text!r}", token, hint)
     return number
+
+
+def _patterns(controller: Controller) -> list[Pattern]:
+    from corepy_template.pattern import Pattern
+
+    return [Pattern(controller.pattern(token)) for token in controller.arguments(1)]
 
 
 def _template(controller: Controller, token: Token) -> Template:

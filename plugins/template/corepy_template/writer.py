@@ -31,10 +31,9 @@ class Writer:
         if not self._rule.patterns:
             return Data(request, zone, names, EVERYTHING, (request.name,), {})
         for pattern in self._rule.patterns:
-            found = pattern.search(request.name)
+            found = pattern.find(request.name)
             if found is not None:
-                groups = [text or "" for text in (found[0], *found.groups())]
-                return Data(request, zone, names, pattern.pattern, groups, pattern.groupindex)
+                return Data(request, zone, names, pattern.text, found, pattern.groups)
         return None
 
     def records(self, section: str, templates: Sequence[Template], data: Data) -> Iterator[Record]:
