@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from corepy_bind.interfaces import Interfaces, read_interfaces
 
 if TYPE_CHECKING:
-    from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 
 def setup(controller: Controller) -> None:

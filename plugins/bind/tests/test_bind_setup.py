@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.testing import set_up
 from corepy_bind.setup import parse_ip
 

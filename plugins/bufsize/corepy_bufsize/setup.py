@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
+from corepy.plugin import parse_integer
 from corepy_bufsize.bufsize import Bufsize
 
 if TYPE_CHECKING:
@@ -15,19 +15,13 @@ DEFAULT: Final = 1232
 
 SMALLEST, LARGEST = 512, 4096
 
-_NUMBER: Final = re.compile(r"\+?0*[0-9]{1,5}", re.ASCII)
-
 
 def setup(controller: Controller) -> None:
     """Add the handler; as there, only the first *bufsize* of a block is looked at."""
     controller.next()
     size = DEFAULT
-    arguments = controller.remaining_tokens()
-    if len(arguments) > 1:
-        raise controller.arg_error()
-    if arguments:
-        (token,) = arguments
-        size = int(token.text) if _NUMBER.fullmatch(token.text) else 0
+    for token in controller.arguments(0, 1):
+        size = parse_integer(token.text) or 0
         if not SMALLEST <= size <= LARGEST:
             hint = f"a number of bytes from {SMALLEST} to {LARGEST}"
             raise controller.error(f"invalid size {token.text!r}", token, hint)

@@ -3,9 +3,8 @@
 import dnslib
 import pytest
 
-from corepy.corefile import CorefileError
 from corepy.dns import Edns, Request, query
-from corepy.plugin import Purity
+from corepy.plugin import CorefileError, Purity
 from corepy.testing import Recorder, Upstream, run_chain, serve, set_up
 from corepy_bufsize.bufsize import Bufsize
 

@@ -6,10 +6,9 @@ import datetime
 import dnslib
 import pytest
 
-from corepy.corefile import CorefileError
 from corepy.dns import Reply, Request
 from corepy.dns.message import query
-from corepy.plugin import metrics
+from corepy.plugin import CorefileError, metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache.handler import Cache

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.plugin.log import server_logger
 from corepy.testing import serve, set_up
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.testing import set_up
 from corepy_health.health import Health
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corepy_loadbalance import duration
 from corepy_loadbalance.loadbalance import LoadBalance
 from corepy_loadbalance.orders import Preference
 from corepy_loadbalance.weights import WeightFile
@@ -68,17 +67,8 @@ def _policy(controller: Controller, settings: Settings) -> dict[str, Callable[[]
 
 
 def _reload(controller: Controller, settings: Settings) -> None:
-    arguments = controller.remaining_tokens()
-    if not arguments:
-        raise controller.error("reload duration value is missing")
-    if len(arguments) > 1:
-        raise controller.error("unexpected argument", arguments[1])
-    (token,) = arguments
-    try:
-        settings.reload = duration.parse(token.text)
-    except ValueError:
-        hint = "a number with a unit, such as 30s; 0s for never"
-        raise controller.error(f"invalid reload duration {token.text!r}", token, hint) from None
+    token = controller.argument()
+    settings.reload = controller.duration(token)
     if settings.reload < 0:
         raise controller.error("the reload duration is negative", token)
 

@@ -8,11 +8,10 @@ from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final
 
 from corepy.dns.names import InvalidName, from_text, lower
-from corepy.plugin import LifecycleContext, StartupError, hookimpl, plugin_logger
+from corepy.plugin import LifecycleContext, StartupError, hookimpl, parse_unsigned, plugin_logger
 
 DEFAULT_WEIGHT: Final = 1
 MOST: Final = 255
-_MOST_DIGITS: Final = 9  # leading zeros are allowed
 
 _log = plugin_logger("loadbalance")
 
@@ -37,12 +36,12 @@ def parse(text: str) -> dict[bytes, dict[bytes, int]]:
         address, weight = _address(words[0]), words[1]
         if address is None:
             raise WeightError(f"wrong IP address: {words[0]!r}")
-        is_number = weight.isascii() and weight.isdigit() and len(weight) <= _MOST_DIGITS
-        if not is_number or not 0 < int(weight) <= MOST:
+        number = parse_unsigned(weight, MOST)
+        if not number:
             raise WeightError(f"wrong weight value: {weight!r}")
         if domain is None:
             raise WeightError(f"missing domain name before {line.strip()!r}")
-        domain.setdefault(address, int(weight))
+        domain.setdefault(address, number)
     return domains
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from corepy.corefile import CorefileError
 from corepy.dns.names import from_text
-from corepy.plugin import StartupError
+from corepy.plugin import CorefileError, StartupError
 from corepy.testing import Upstream, serve, set_up
 from corepy_loadbalance.loadbalance import LoadBalance
 from corepy_loadbalance.weights import WeightError, WeightFile, parse
@@ -120,11 +119,11 @@ def test_round_robin(text):
         ("loadbalance weighted", "missing weight file argument"),
         ("loadbalance weighted a b", "unexpected argument"),
         ("loadbalance weighted wfile {\nsusu\n}", "unknown option"),
-        ("loadbalance weighted wfile {\nreload\n}", "value is missing"),
-        ("loadbalance weighted wfile {\nreload a\n}", "invalid reload duration"),
-        ("loadbalance weighted wfile {\nreload 30\n}", "invalid reload duration"),
+        ("loadbalance weighted wfile {\nreload\n}", "wrong argument count"),
+        ("loadbalance weighted wfile {\nreload a\n}", "invalid duration"),
+        ("loadbalance weighted wfile {\nreload 30\n}", "missing unit"),
         ("loadbalance weighted wfile {\nreload -3s\n}", "negative"),
-        ("loadbalance weighted wfile {\nreload 30s  a\n}", "unexpected argument"),
+        ("loadbalance weighted wfile {\nreload 30s  a\n}", "wrong argument count"),
         ("loadbalance weighted wfile {\nprefer 10.0.0.0/8\n}", "unknown option"),
         ("loadbalance {\nreload 30s\n}", "unknown option"),
         ("loadbalance {\nprefer 10.0.0.1\n}", "invalid CIDR"),

@@ -10,8 +10,7 @@ from corepy_log.format import COMMON, CONSTANT, VARYING, expand, unknown_placeho
 from corepy_log.log import ALL, Log, Rule
 
 if TYPE_CHECKING:
-    from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import Controller, Token
 
 
 def setup(controller: Controller) -> None:

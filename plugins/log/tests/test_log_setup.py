@@ -2,8 +2,8 @@
 
 import pytest
 
-from corepy.corefile import CorefileError
 from corepy.dns.response import ReplyClass
+from corepy.plugin import CorefileError
 from corepy.testing import set_up
 from corepy_log.format import COMBINED, COMMON
 from corepy_log.log import ALL, Log, Rule

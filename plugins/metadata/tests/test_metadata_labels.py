@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.plugin import Handler, Purity, hookimpl
 from corepy.testing import Recorder, make_request, run_chain, serve, set_up, with_handlers
 from corepy_metadata.metadata import Labels, Metadata

@@ -3,7 +3,7 @@
 import dnslib
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.dns import Reply
 from corepy.dns.wire import ttl_offsets
 from corepy.plugin import Purity

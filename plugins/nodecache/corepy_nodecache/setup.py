@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 MODES: Final = ("auto", "legacy", "nft", "off")
 SKIP_TEARDOWN: Final = "skipteardown"
 _INTERFACE_BYTES: Final = 15  # IFNAMSIZ without the final NUL
-_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def setup(controller: Controller) -> None:
@@ -30,7 +29,7 @@ def parse(controller: Controller) -> Settings:
     """Return the settings of this server block; raises `CorefileError`."""
     reader = _Reader(controller)
     for _ in controller.occurrences():
-        for token in controller.remaining_tokens():
+        for token in controller.arguments():
             reader.argument(token)
         controller.options(
             {
@@ -57,7 +56,7 @@ class _Reader:
         self._settings = self._settings._replace(skip_teardown=True)
 
     def interface(self) -> None:
-        token = self._one_argument()
+        token = self._controller.argument()
         name = token.text
         is_bad = name in ("", ".", "..") or any(it in "/:" or it.isspace() for it in name)
         if is_bad or len(name.encode()) > _INTERFACE_BYTES:
@@ -73,9 +72,9 @@ class _Reader:
         self._settings = self._settings._replace(device=self._choice(("on", "off")) == "on")
 
     def interval(self) -> None:
-        token = self._one_argument()
-        seconds = seconds_of(token.text)
-        if seconds is None or 0 < seconds < 1:
+        token = self._controller.argument()
+        seconds = self._controller.duration(token)
+        if seconds < 0 or 0 < seconds < 1:
             hint = "such as 60s or 1m30s, at least 1s; 0 turns the slow poll off"
             raise self._controller.error(f"{token.text!r} is not an interval", token, hint)
         self._settings = self._settings._replace(interval=seconds)
@@ -100,14 +99,8 @@ class _Reader:
             message = f"nodecache cannot take what bind says: {error}"
             raise self._controller.error(message, hint=hint) from error
 
-    def _one_argument(self) -> Token:
-        tokens = self._controller.remaining_tokens()
-        if len(tokens) != 1:
-            raise self._controller.arg_error()
-        return tokens[0]
-
     def _choice(self, choices: Sequence[str]) -> str:
-        token = self._one_argument()
+        token = self._controller.argument()
         if token.text not in choices:
             message = f"{token.text!r} is none of {', '.join(choices)}"
             raise self._controller.error(message, token)
@@ -123,19 +116,3 @@ def _health(tokens: Sequence[Token]) -> tuple[str, int] | None:
         return canonical_ip(host.strip("[]")), int(port)
     except ValueError:  # *health* itself says what is wrong with it
         return None
-
-
-def seconds_of(text: str) -> float | None:
-    """Return a duration in Go's notation, such as "1m30s" or "0", in seconds, None for others."""
-    if text == "0":
-        return 0.0
-    total, rest = 0.0, text
-    while rest:
-        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
-        rest = rest[len(number) :]
-        unit = rest[: len(rest) - len(rest.lstrip("nuµmsh"))]
-        rest = rest[len(unit) :]
-        if unit not in _UNITS or number.count(".") > 1 or not number.strip("."):
-            return None
-        total += float(number) * _UNITS[unit]
-    return total if text else None

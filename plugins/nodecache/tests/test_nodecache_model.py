@@ -22,7 +22,6 @@ from corepy_nodecache.model import (
     spec,
 )
 from corepy_nodecache.settings import Settings, union
-from corepy_nodecache.setup import seconds_of
 
 DNS = Endpoint("dns", "169.254.20.10", 53)
 DNS6 = Endpoint("dns", "fd00::10", 53)
@@ -155,29 +154,6 @@ def test_addresses_are_spelt_as_the_kernel_does(text: str, ip: str | None) -> No
 def test_addresses_no_host_has_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         canonical_ip(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("60s", 60),
-        ("1m30s", 90),
-        ("1.5h", 5400),
-        ("500ms", 0.5),
-        ("0", 0),
-        ("0s", 0),
-        ("", None),
-        ("60", None),
-        ("s", None),
-        ("-1s", None),
-        ("1.2.3s", None),
-        ("1d", None),
-        (".s", None),
-        ("1s x", None),
-    ],
-)
-def test_durations_are_gos(text: str, seconds: float | None) -> None:
-    assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize(

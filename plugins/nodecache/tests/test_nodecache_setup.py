@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.testing import controller_for
 from corepy_nodecache.settings import Settings
 from corepy_nodecache.setup import parse, setup
@@ -56,7 +56,7 @@ def test_accepted(text: str, expected: Settings) -> None:
         ('{\ninterface "a b"\n}', "is not the name of an interface"),
         ("{\niptables nftables\n}", "'nftables' is none of auto, legacy, nft, off"),
         ("{\ndevice yes\n}", "'yes' is none of on, off"),
-        ("{\ninterval 10\n}", "is not an interval"),
+        ("{\ninterval 10\n}", "missing unit in duration '10'"),
         ("{\ninterval 500ms\n}", "is not an interval"),
         ("{\ninterval -10s\n}", "is not an interval"),
     ],

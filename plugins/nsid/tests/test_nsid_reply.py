@@ -5,10 +5,9 @@ import socket
 import dnslib
 import pytest
 
-from corepy.corefile import CorefileError
 from corepy.dns import Edns, Request, query
 from corepy.dns.edns import ede, option
-from corepy.plugin import Purity
+from corepy.plugin import CorefileError, Purity
 from corepy.testing import Recorder, run_chain, serve, set_up
 
 NSID = option(3)

@@ -12,8 +12,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from corepy.corefile import CorefileError
-from corepy.plugin import StartupError, metrics
+from corepy.plugin import CorefileError, StartupError, metrics
 from corepy.testing import TestServer, run_command, serve
 from corepy.testing.command import wait_until
 from corepy_prometheus import endpoint

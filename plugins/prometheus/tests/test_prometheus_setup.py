@@ -2,8 +2,7 @@
 
 import pytest
 
-from corepy.corefile import CorefileError
-from corepy.plugin import Purity
+from corepy.plugin import CorefileError, Purity
 from corepy.testing import set_up
 from corepy_prometheus.handler import Prometheus
 

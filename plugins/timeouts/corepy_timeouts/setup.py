@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
-from corepy_timeouts import duration
+from corepy.plugin import parse_integer
 
 if TYPE_CHECKING:
-    from corepy.plugin import Controller, Token
+    from corepy.plugin import Controller
 
 SHORTEST: Final = 1.0
 LONGEST: Final = 24 * 3600.0
@@ -16,15 +15,13 @@ LONGEST: Final = 24 * 3600.0
 
 OPTIONS: Final = ("read", "write", "idle")
 UNLIMITED: Final = -1
-_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
 def setup(controller: Controller) -> None:
     """Take the timeouts over; where one is given twice, the last counts."""
     for _ in controller.occurrences():
         directive = controller.token
-        if controller.remaining_tokens():
-            raise controller.arg_error()
+        controller.arguments(0, 0)
         if not _read_block(controller):
             message = "timeouts block with no timeouts specified"
             raise controller.error(message, directive, "give one of read, write and idle")
@@ -45,20 +42,10 @@ def _read_block(controller: Controller) -> bool:
     return not is_empty
 
 
-def _argument(controller: Controller) -> Token:
-    arguments = controller.remaining_tokens()
-    if len(arguments) != 1:
-        raise controller.arg_error()
-    return arguments[0]
-
-
 def _seconds(controller: Controller) -> float:
-    token = _argument(controller)
-    try:
-        seconds = duration.parse(token.text)
-    except ValueError as error:
-        hint = "a number of seconds, or with units, such as 1m30s"
-        raise controller.error(str(error), token, hint) from None
+    token = controller.argument()
+    number = parse_integer(token.text)  # seconds, as in plugin/pkg/durations
+    seconds = controller.duration(token) if number is None else number
     if not SHORTEST <= seconds <= LONGEST:
         message = f"timeout {token.text!r} needs to be between 1 second and 24 hours"
         raise controller.error(message, token)
@@ -67,10 +54,8 @@ def _seconds(controller: Controller) -> float:
 
 def _queries(controller: Controller) -> None:
     """Check how many queries a connection may bring; the server knows no such limit yet."""
-    token = _argument(controller)
-    if not _NUMBER.fullmatch(token.text):
-        raise controller.error(f"invalid value for maxtcpqueries {token.text!r}", token)
-    number = int(token.text)
+    token = controller.argument()
+    number = controller.integer(token)
     if number == 0 or number < UNLIMITED:
         message = f"maxtcpqueries {number} needs to be -1 (unlimited) or a positive integer"
         raise controller.error(message, token)

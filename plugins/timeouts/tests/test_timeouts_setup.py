@@ -4,9 +4,8 @@ import socket
 
 import pytest
 
-from corepy.corefile import CorefileError
+from corepy.plugin import CorefileError
 from corepy.testing import serve, set_up
-from corepy_timeouts import duration
 
 
 @pytest.mark.parametrize(
@@ -18,6 +17,7 @@ from corepy_timeouts import duration
         ("read 10\nwrite 20\nidle 60", (10, 20, 60)),
         ("idle 1s\nread 24h", (86400, 5, 1)),
         ("read 5s\nread 6s", (6, 5, 10)),
+        ("read +7\nwrite 1.5s", (7, 1.5, 10)),
         ("maxtcpqueries -1", (3, 5, 10)),
     ],
 )
@@ -43,13 +43,15 @@ def test_a_number_of_queries_is_warned_of():
         ("timeouts {\nread 10s\ngiraffe 30s\n}", "unknown option"),
         ("timeouts {\nread 10s 20s\nwrite 30s\n}", "wrong argument count"),
         ("timeouts {\nread\n}", "wrong argument count"),
-        ("timeouts {\nwrite snake\n}", "failed to parse duration"),
+        ("timeouts {\nwrite snake\n}", "invalid duration"),
         ("timeouts {\nidle 0s\n}", "needs to be between"),
+        ("timeouts {\nidle -5\n}", "needs to be between"),
+        ("timeouts {\nread 10S\n}", "unknown unit"),
         ("timeouts {\nidle -5s\n}", "needs to be between"),
         ("timeouts {\nread 48h\n}", "needs to be between"),
         ("timeouts {\nmaxtcpqueries 0\n}", "needs to be -1"),
         ("timeouts {\nmaxtcpqueries -2\n}", "needs to be -1"),
-        ("timeouts {\nmaxtcpqueries snake\n}", "invalid value for maxtcpqueries"),
+        ("timeouts {\nmaxtcpqueries snake\n}", "not a whole number"),
         ("timeouts {\nmaxtcpqueries 1 2\n}", "wrong argument count"),
     ],
 )
@@ -57,34 +59,6 @@ def test_refused(text, message):
     with pytest.raises(CorefileError) as caught:
         set_up(text)
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("10", 10),
-        ("+1", 1),
-        ("-1", -1),
-        ("1h30m", 5400),
-        ("1.5s", 1.5),
-        (".5s", 0.5),
-        ("1.s", 1),
-        ("-1m", -60),
-        ("0", 0),
-        ("300ms", 0.3),
-        ("1us", 1e-6),
-        ("1µs", 1e-6),
-        ("2ns", 2e-9),
-    ],
-)
-def test_durations(text, seconds):
-    assert duration.parse(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["", "s", "1x", "1 s", ".s", "--1s", "1s1", "1d", "9" * 100, "٣s"])
-def test_no_durations(text):
-    with pytest.raises(ValueError, match="failed to parse duration"):
-        duration.parse(text)
 
 
 def test_the_server_closes_silent_connections():

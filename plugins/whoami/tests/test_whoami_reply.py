@@ -5,9 +5,8 @@ import struct
 import dnslib
 import pytest
 
-from corepy.corefile import CorefileError
 from corepy.dns import Request, finish
-from corepy.plugin import Purity
+from corepy.plugin import CorefileError, Purity
 from corepy.testing import make_request, query, run_chain, serve, set_up
 from corepy_whoami.whoami import Whoami
 
