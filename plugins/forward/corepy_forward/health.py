@@ -7,6 +7,7 @@ network that is down is not showered with probes when it comes back.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from corepy.dns import names
@@ -25,6 +26,9 @@ TIMEOUT = 1.0
 """Seconds that an upstream has to answer a probe."""
 
 LEAST_PAUSE = 0.01
+TRUSTED = 0.05
+"""Seconds after a probe that was answered during which failed queries are no reason for another."""
+
 MOST_BACKOFF = 4
 """How much longer than `health_check` a pause may become."""
 
@@ -46,11 +50,12 @@ class HealthCheck:
         self._timer: asyncio.TimerHandle | None = None
         self._attempt: Attempt | None = None
         self._backoff = 1.0
+        self._well_until = 0.0
         self._failures = metrics.HEALTHCHECK_FAILURES.labels(metrics.PROXY, upstream.address)
 
     def start(self) -> None:
-        """Begin to check, unless that is going on."""
-        if self._enabled and self._timer is None:
+        """Begin to check, unless that is going on or has just gone well."""
+        if self._enabled and self._timer is None and time.monotonic() >= self._well_until:
             self._probe()
 
     def _probe(self) -> None:
@@ -86,6 +91,7 @@ class HealthCheck:
             self._attempt = None
             self._stop_timer()
             self._backoff = 1.0
+            self._well_until = time.monotonic() + TRUSTED
             self._upstream.healthy()
 
     def failed(self, attempt: Attempt, reason: str) -> None:

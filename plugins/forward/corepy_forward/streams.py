@@ -36,6 +36,11 @@ behind a virtual address for ever.
 DIAL_TIMEOUT = 4.0
 """Seconds to connect, handshake included."""
 
+REDIAL_PAUSE = 0.1
+"""Seconds after an attempt to connect that failed during which queries fail without another one: there
+may be thousands, and each attempt costs more than a query.
+"""
+
 _BUFFER_SIZE = 65536
 
 
@@ -52,6 +57,8 @@ class StreamPool:
         self._expire = settings.expire
         self._streams: list[Stream] = []
         self._current: Stream | None = None
+        self._problem = ""
+        self._no_dial_until = 0.0
         self.buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._hits, self._misses = upstream.connection_counters(upstream.stream_proto)
 
@@ -59,6 +66,10 @@ class StreamPool:
         """Send a query over the connection that is in use, while it has not too much to do."""
         current = self._current
         if current is None or len(current.pending) >= SHARE:
+            if not self._streams and attempt.sent < self._no_dial_until:
+                upstream = self.upstream
+                upstream.loop.call_soon(upstream.broke, attempt, self._problem)
+                return
             current = self._current = self._choose()
         else:
             self._hits.value += 1
@@ -104,11 +115,16 @@ class StreamPool:
                     local_addr=(source, 0) if source else None,
                 )
         except TimeoutError:
-            stream.refused("cannot connect: no answer")
+            self._cannot_connect(stream, "cannot connect: no answer")
         except (OSError, ValueError) as error:
-            stream.refused(f"cannot connect: {explain(error)}")
+            self._cannot_connect(stream, f"cannot connect: {explain(error)}")
         finally:
             stream.dialling = None
+
+    def _cannot_connect(self, stream: Stream, problem: str) -> None:
+        self._problem = problem
+        self._no_dial_until = time.monotonic() + REDIAL_PAUSE
+        stream.refused(problem)
 
     def remove(self, stream: Stream) -> None:
         """Forget a connection that has ended."""
