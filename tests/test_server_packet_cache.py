@@ -1,18 +1,20 @@
 """The packet cache: what it keeps, what it must not, and that nobody can tell its answers from the chain's."""
 
+import asyncio
 import os
 import socket
 import struct
 import time
+import tracemalloc
 
 import dnslib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corepy.dns import names
+from corepy.dns import Request, finish, names, records
 from corepy.plugin import Handler, Purity
-from corepy.server.packet_cache import SWITCH
+from corepy.server.packet_cache import SWITCH, PacketCache, Room
 from corepy.testing import Upstream, query, serve, with_handlers
 from corepy.testing.client import read_frame
 
@@ -361,3 +363,46 @@ def test_nobody_can_tell(blocks, questions):
                         assert all(
                             abs(a - b) <= 2 for a, b in zip(cached_ttls, plain_ttls, strict=True)
                         )
+
+
+def test_entries_take_the_memory_that_is_accounted():
+    async def measure():
+        room = Room(1 << 30)
+        packets = PacketCache(room)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(5000):
+                request = Request.from_wire(query(f"n{number}.example.org.", edns=1232))
+                request.received = 100.0
+                record = records.rr(request.name_wire, 1, 60, bytes(4))
+                reply = request.reply(answer=[record])
+                reply.deadline, reply.since = 160.0 + number, 99.5 + number / 1e6
+                reply.observers = (object(),)
+                packets.admit(request, reply, finish(request, reply))
+            for entry in packets.entries.values():
+                entry.age(101.7)
+            return tracemalloc.get_traced_memory()[0] - before, room.used
+        finally:
+            tracemalloc.stop()
+
+    taken, accounted = asyncio.run(measure())
+    assert 0.8 * accounted < taken < 1.1 * accounted
+
+
+def test_a_full_room_makes_the_oldest_go():
+    async def fill():
+        packets = PacketCache(Room(20_000))
+        for number in range(200):
+            request = Request.from_wire(query(f"n{number}.example.org."))
+            request.received = 1.0
+            reply = request.error(0)
+            reply.deadline = 60.0
+            packets.admit(request, reply, finish(request, reply))
+        return packets
+
+    packets = asyncio.run(fill())
+    kept = [names.to_text(key[10:]) for key in packets.entries]
+    assert 10 < len(kept) < 30
+    assert "n0.example.org." not in kept
+    assert any(name.startswith("n19") for name in kept)

@@ -278,6 +278,7 @@ class Request:
         wire, flags = self.wire, self.flags | flags_set
         copy.wire = b"".join((wire[:2], _pack_flags(flags), wire[4:]))
         copy.flags = flags
+        copy.id = self.id
         copy.name_wire = self.name_wire
         copy.qtype = self.qtype
         copy.qclass = self.qclass

@@ -41,6 +41,8 @@ class Kind(Enum):
     UPDATE = "UPDATE"
     OTHER_ERROR = "OTHERERROR"
 
+    __hash__ = object.__hash__  # in C; Enum's is Python, and every reply is looked up by its kind
+
 
 class ReplyClass(Enum):
     """Class of a reply; the values are the log plugin's arguments."""
@@ -49,6 +51,8 @@ class ReplyClass(Enum):
     SUCCESS = "success"
     DENIAL = "denial"
     ERROR = "error"
+
+    __hash__ = object.__hash__  # as above
 
 
 _TIMED: Final = frozenset((Kind.NO_ERROR, Kind.NAME_ERROR, Kind.NO_DATA))

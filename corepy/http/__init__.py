@@ -11,6 +11,7 @@ and HEAD, no bodies, small heads, few connections, little time. A message that i
 connection it came on and nothing else.
 """
 
+from corepy.http.address import read_address as read_address
 from corepy.http.address import split_address as split_address
 from corepy.http.listener import Claim as Claim
 from corepy.http.listener import claim as claim

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from corepy.net.sockets import Address, BindError
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
 
 RESOLVE_TIMEOUT: Final = 5.0
 """Seconds for finding the address of a name."""
@@ -28,6 +31,20 @@ def split_address(text: str) -> tuple[str, str]:
     if "[" in host or "]" in host:
         raise ValueError(f"address {text}: unexpected bracket in address")
     return host, port
+
+
+def read_address(controller: Controller, default: str) -> str:
+    """Return the "host:port" that is the directive's only argument, `default` if it has none.
+
+    Raises `CorefileError`. The place is looked up when the server starts.
+    """
+    for argument in controller.arguments(0, 1):
+        try:
+            split_address(argument.text)
+        except ValueError as error:
+            raise controller.error(str(error), argument, f"such as {default}") from None
+        return argument.text
+    return default
 
 
 async def resolve(text: str) -> Address:

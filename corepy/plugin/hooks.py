@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
 
 PROJECT = "corepy"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -100,4 +100,11 @@ class HookSpecs:
     def metadata(self, request: Request) -> Mapping[str, str] | None:
         """Return labels for this query, such as {"forward/upstream": "..."} (CoreDNS:
         metadata.Provider).
+        """
+
+    @hookspec(firstresult=True)
+    def dropped(self, request: Request, reply: Reply) -> bool | None:
+        """Count a query that no server block answers, with the refusal that it gets.
+
+        The first plugin that returns True has done so for all (CoreDNS: errorAndMetricsFunc).
         """

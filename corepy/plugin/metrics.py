@@ -9,10 +9,13 @@ returns: `child.value += 1` is all that counting costs.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+TIME_BUCKETS: Final = tuple(0.00025 * 2**n for n in range(16))
+"""Seconds: 0.25 ms to 8.192 s, the bounds of CoreDNS's histograms of time (plugin/plugin.go)."""
 
 _registry: dict[str, Metric[Any]] = {}
 

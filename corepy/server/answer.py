@@ -11,7 +11,7 @@ from corepy.server.query import report_failure
 
 if TYPE_CHECKING:
     from corepy.dns import Reply
-    from corepy.net.memory import Arena
+    from corepy.server.packet_cache import Room
     from corepy.server.query import Runner
     from corepy.server.router import Router
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Answerer:
     """Answers the queries that come to one socket, by the router of the moment."""
 
-    def __init__(self, label: str, proto: str, arena: Arena) -> None:
+    def __init__(self, label: str, proto: str, room: Room) -> None:
         """`label` names the server and `proto` the transport in requests."""
         self.label = label
-        self.packets = PacketCache(arena)
+        self.packets = PacketCache(room)
         self._proto = proto
         self._keeps = is_enabled()
         self.router: Router
@@ -46,11 +46,19 @@ class Answerer:
         request.server = self.label
         site = self.router.route(request)
         if site is None or site.chain is None:
-            return finish(request, request.error(REFUSED))
+            return self._drop(request)
         request.zone = site.zone
+        request.view = ""
+        request.metadata = {}
         request.kept_by = self.router if site.obstacle is None and self._keeps else None
         reply = runner.start(site.chain, request)
         return None if reply is None else self.complete(request, reply)
+
+    def _drop(self, request: Request) -> bytes:
+        reply = request.error(REFUSED)
+        if self.router.dropped is not None:
+            self.router.dropped(request=request, reply=reply)
+        return finish(request, reply)
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""

@@ -207,8 +207,12 @@ class _Builder:
                     self._generation.settings[listen] = block.config
                     if any(handler.any_class for handler in block.handlers):
                         any_class.add(listen)
+        hook = self._generation.plugins.hook.dropped
+        dropped = hook if hook.get_hookimpls() else None
         for listen, sites in zones.items():
-            self._generation.routers[listen] = Router(sites, any_class=listen in any_class)
+            self._generation.routers[listen] = Router(
+                sites, any_class=listen in any_class, dropped=dropped
+            )
 
 
 def link(handlers: list[Handler]) -> Handler | None:

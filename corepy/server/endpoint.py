@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from corepy.net.datagrams import Datagrams
     from corepy.net.inherited import Sockets
-    from corepy.net.memory import Arena
     from corepy.plugin import BlockConfig
+    from corepy.server.packet_cache import Room
     from corepy.server.query import Query
     from corepy.server.router import Router
 
@@ -40,7 +40,7 @@ class Endpoint:
     """The open sockets of one `Listen`."""
 
     def __init__(
-        self, listen: Listen, batch: Datagrams, arena: Arena, inherited: Sockets | None = None
+        self, listen: Listen, batch: Datagrams, room: Room, inherited: Sockets | None = None
     ) -> None:
         """Take the sockets from `inherited`, or open them; raises
         `corepy.net.sockets.BindError`.
@@ -54,8 +54,8 @@ class Endpoint:
         self.sockets = (udp, tcp)
         self.port: int = udp.getsockname()[1]
         self.label = listen.label(self.port)
-        self.udp = UDPListener(udp, batch, arena, self.label, wildcard=not listen.host)
-        self.tcp = TCPListener(tcp, arena, self.label)
+        self.udp = UDPListener(udp, batch, room, self.label, wildcard=not listen.host)
+        self.tcp = TCPListener(tcp, room, self.label)
         self._started = False
 
     def swap(self, router: Router, settings: BlockConfig) -> None:

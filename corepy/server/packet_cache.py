@@ -25,21 +25,28 @@ import struct
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from corepy.dns import wire
+from corepy.net.memory import Arena
+from corepy.plugin.memory import cgroup_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corepy.dns import Reply, Request
-    from corepy.net.memory import Arena, Chunk
+    from corepy.net.memory import Chunk
 
-MEMORY: Final = 8 * 1024 * 1024
-"""Bytes of replies that all sockets of the process together keep."""
+LARGEST_MEMORY: Final = 64 * 1024 * 1024
+SHARE: Final = 8
+"""Bytes that all packet caches of the process may take together, bookkeeping included, and the part
+of the cgroup's memory limit, one in so many, that they take at most.
+"""
+
+ENTRY_SIZE: Final = 640
+"""Bytes that an entry takes beside the reply and its key: the object, its numbers, its place in the
+dictionary (measured; a test holds it to the truth).
+"""
 
 MAX_SIZE: Final = 1232
 """Bytes of the largest reply kept: a larger one is not what a cache is asked all day."""
-
-MAX_ENTRIES: Final = 100_000
-"""Of one socket: bounds what keys and entries take beside the replies."""
 
 CREDIT_INTERVAL: Final = 1.0
 SWITCH: Final = "COREPY_PACKET_CACHE"
@@ -52,6 +59,36 @@ _pack_iov = struct.Struct("=QQ").pack
 def is_enabled() -> bool:
     """Return whether this process wants packet caches at all."""
     return os.environ.get(SWITCH, "on").lower() != "off"
+
+
+class Room:
+    """The memory that all packet caches of a process share."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        """Take at most `limit` bytes; unless given, what the machine allows."""
+        allowed = cgroup_limit()
+        usual = LARGEST_MEMORY if allowed is None else min(LARGEST_MEMORY, allowed // SHARE)
+        self.limit = usual if limit is None else limit
+        self.used = 0
+        self._arena = Arena(self.limit)
+
+    def take(self, key: bytes, size: int) -> Chunk | None:
+        """Return a chunk for a reply of `size` bytes, None if there is no room."""
+        if self.used + ENTRY_SIZE + len(key) + size > self.limit:
+            return None
+        chunk = self._arena.take(size)
+        if chunk is not None:
+            self.used += ENTRY_SIZE + len(key) + chunk.size
+        return chunk
+
+    def give_back(self, key: bytes, chunk: Chunk) -> None:
+        """Take back what `take` gave for `key`."""
+        self.used -= ENTRY_SIZE + len(key) + chunk.size
+        self._arena.give_back(chunk)
+
+    def settle(self) -> None:
+        """Say that no datagram is queued that points into a chunk."""
+        self._arena.settle()
 
 
 class Entry:
@@ -100,13 +137,12 @@ class Entry:
         seconds = int(now - self._since)
         if seconds > self._aged:
             if self._offsets is None:
-                self._offsets = [offset - 2 for offset in wire.ttl_offsets(b"\0\0" + self.body)]
-            start = self.chunk.start
-            wire.age(
-                self.chunk.view[start : start + self.size], self._offsets, seconds - self._aged
-            )
+                first = self.chunk.start - 2
+                self._offsets = [first + at for at in wire.ttl_offsets(b"\0\0" + self.body)]
+            wire.age(self.chunk.view, self._offsets, seconds - self._aged)
             self._aged = seconds
-        self.due = min(self.deadline, self._since + seconds + 1)
+        due = self._since + seconds + 1
+        self.due = due if due < self.deadline else self.deadline
 
     def credit(self) -> None:
         """Tell the observers of the hits since the last time."""
@@ -119,10 +155,10 @@ class Entry:
 class PacketCache:
     """The replies of one socket."""
 
-    def __init__(self, arena: Arena) -> None:
-        """Keep replies in `arena`, which is shared."""
+    def __init__(self, room: Room) -> None:
+        """Keep replies in `room`, which is shared."""
         self.entries: dict[bytes, Entry] = {}
-        self._arena = arena
+        self._room = room
         self._touched: list[Entry] = []
         self._loop = asyncio.get_running_loop()
 
@@ -140,18 +176,13 @@ class PacketCache:
             return
         key = query[2:]
         self._forget(key)
-        if len(self.entries) >= MAX_ENTRIES:
-            self._forget(next(iter(self.entries)))
-        chunk = self._room(len(sent) - 2)
-        if chunk is not None:
-            self.entries[key] = Entry(reply, sent[2:], chunk, request.received)
-
-    def _room(self, size: int) -> Chunk | None:
-        """Return memory, at the cost of the oldest entry if there is none left."""
-        chunk = self._arena.take(size)
-        if chunk is None and self.entries:
-            self._forget(next(iter(self.entries)))
-        return chunk
+        chunk = self._room.take(key, len(sent) - 2)
+        if chunk is None:
+            # Once more will find room, if the oldest was of the same size.
+            if self.entries:
+                self._forget(next(iter(self.entries)))
+            return
+        self.entries[key] = Entry(reply, sent[2:], chunk, request.received)
 
     def are_usable(
         self, entries: Sequence[Entry | None], keys: Sequence[bytes], now: float
@@ -195,7 +226,7 @@ class PacketCache:
         entry = self.entries.pop(key, None)
         if entry is not None:
             entry.credit()
-            self._arena.give_back(entry.chunk)
+            self._room.give_back(key, entry.chunk)
 
     def clear(self) -> None:
         """Forget everything."""

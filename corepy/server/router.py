@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from corepy.dns import Request
     from corepy.plugin import Handler
@@ -42,10 +42,13 @@ class Site:
 class Router:
     """The zones served at one address. Immutable: a reload puts another one in its place."""
 
-    __slots__ = ("_only_root", "_zones", "any_class", "sites", "witnessed")
+    __slots__ = ("_only_root", "_zones", "any_class", "dropped", "sites", "witnessed")
 
-    def __init__(self, zones: Mapping[bytes, Site], *, any_class: bool) -> None:
-        """Take zones by their wire name in lower case."""
+    def __init__(
+        self, zones: Mapping[bytes, Site], *, any_class: bool, dropped: Callable[..., object] | None
+    ) -> None:
+        """Take zones by their wire name in lower case; `dropped` is the hook of that name."""
+        self.dropped = dropped
         self._zones = dict(zones)
         self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
         self.any_class = any_class

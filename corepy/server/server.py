@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
-from corepy.net.memory import Arena
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.endpoint import Endpoint, drained
-from corepy.server.packet_cache import MEMORY
+from corepy.server.packet_cache import Room
 from corepy.server.selfcheck import unanswered
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Server:
         self.generation: Generation | None = None
         self.endpoints: dict[Listen, Endpoint] = {}
         self._batch = open_batch()
-        self._arena = Arena(MEMORY)
+        self._room = Room()
         self._changing = asyncio.Lock()
 
     async def run(self, generation: Generation) -> None:
@@ -104,7 +103,7 @@ class Server:
     def _open(self, generation: Generation) -> None:
         for listen in generation.routers:
             if listen not in self.endpoints:
-                self.endpoints[listen] = Endpoint(listen, self._batch, self._arena, self._inherited)
+                self.endpoints[listen] = Endpoint(listen, self._batch, self._room, self._inherited)
 
     def _route(self, generation: Generation) -> None:
         """Let `generation` answer: first, at once, where sockets are in use already, then at the

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import socket
 
     from corepy.dns import Reply
-    from corepy.net.memory import Arena
     from corepy.plugin import BlockConfig
+    from corepy.server.packet_cache import Room
     from corepy.server.query import Query
 
 MAX_CONNECTIONS = 1000
@@ -45,11 +45,11 @@ MAX_PENDING = 100
 class TCPListener:
     """One listening TCP socket of an endpoint and its connections."""
 
-    def __init__(self, sock: socket.socket, arena: Arena, label: str) -> None:
-        """Listen at `sock`; `arena` is shared by all listeners of the loop."""
+    def __init__(self, sock: socket.socket, room: Room, label: str) -> None:
+        """Listen at `sock`; `room` is shared by all listeners of the loop."""
         self.settings: BlockConfig
         self.sock = sock
-        self.answers = Answerer(label, "tcp", arena)
+        self.answers = Answerer(label, "tcp", room)
         self.connections: dict[Connection, None] = {}
         self.draining = False
         self._loop = asyncio.get_running_loop()

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply
     from corepy.net.datagrams import Datagrams
-    from corepy.net.memory import Arena
-    from corepy.server.packet_cache import Entry
+    from corepy.server.packet_cache import Entry, Room
     from corepy.server.query import Query
 
 ROUNDS = 4
@@ -41,14 +40,14 @@ class UDPListener:
     """One UDP socket of an endpoint."""
 
     def __init__(
-        self, sock: socket.socket, batch: Datagrams, arena: Arena, label: str, *, wildcard: bool
+        self, sock: socket.socket, batch: Datagrams, room: Room, label: str, *, wildcard: bool
     ) -> None:
-        """Answer at `sock`; `batch` and `arena` are shared by all listeners of the loop."""
+        """Answer at `sock`; `batch` and `room` are shared by all listeners of the loop."""
         self.sock = sock
-        self.answers = Answerer(label, "udp", arena)
+        self.answers = Answerer(label, "udp", room)
         self.runner = Runner(self._deliver)
         self._batch = batch
-        self._arena = arena
+        self._room = room
         self._wildcard = wildcard
         self._local = sock.getsockname()
         self._port = self._local[1].to_bytes(2, "big")
@@ -82,7 +81,7 @@ class UDPListener:
         else:
             lost = self._answer_each(count, keys, now)
         batch.release(count)
-        self._arena.settle()
+        self._room.settle()
         if lost:
             self._unsent.inc(lost)
         return count

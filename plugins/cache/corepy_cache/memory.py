@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
+from corepy.plugin.memory import cgroup_limit, read_text
 from corepy_cache.meters import MEMORY_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from corepy_cache.store import Store
 
 WAITING_SIZE: Final = 4096
@@ -46,7 +45,6 @@ _FORGET_AFTER: Final = 10.0
 """Seconds after which it takes proof once more that more may wait."""
 
 _LARGEST_DEFAULT: Final = 1 << 30
-_NO_LIMIT: Final = 1 << 62
 
 
 class Budget:
@@ -145,53 +143,14 @@ def default_limit(root: Path = Path("/")) -> int:
     return max((limit - _resident(root)) // 2, SMALLEST)
 
 
-def cgroup_limit(root: Path = Path("/")) -> int | None:
-    """Return the lowest memory limit in bytes of the process's cgroup and those above it."""
-    limits = [_read_limit(file) for file in _limit_files(root)]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _limit_files(root: Path) -> Iterable[Path]:
-    """Yield where a limit may stand, in both versions of cgroups (cgroup(7))."""
-    mount = root / "sys/fs/cgroup"
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, name = mount, "memory.max"
-        elif "memory" in controllers.split(","):
-            base, name = mount / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folder = base / path.lstrip("/")
-        # In a container the path is the host's, and the mount is the container's own group.
-        yield base / name
-        while folder != base:
-            yield folder / name
-            folder = folder.parent
-
-
-def _read_limit(file: Path) -> int | None:
-    text = _text(file).strip()
-    if not text.isdigit() or int(text) >= _NO_LIMIT:
-        return None
-    return int(text)
-
-
 def _resident(root: Path) -> int:
-    fields = _text(root / "proc/self/statm").split()
+    fields = read_text(root / "proc/self/statm").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def _memory_total(root: Path) -> int:
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in read_text(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemTotal":
             return int(rest.split()[0]) * 1024
     return 0
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from corepy.dns import Reply, Request
 from corepy.dns.message import query
 from corepy.dns.wire import FormError
+from corepy.plugin.memory import cgroup_limit
 from corepy_cache.entry import Entry
 from corepy_cache.keeper import back_off
-from corepy_cache.memory import SMALLEST, WAITING_SIZE, Budget, cgroup_limit, default_limit
+from corepy_cache.memory import SMALLEST, WAITING_SIZE, Budget, default_limit
 from corepy_cache.store import Store
 from corepy_cache.verdict import judge, matches
 

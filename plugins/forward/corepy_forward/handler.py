@@ -18,8 +18,9 @@ from corepy.dns.edns import (
     without_option,
 )
 from corepy.plugin import Handler, Purity, StartupError, hookimpl
+from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
-from corepy_forward.limit import LIMIT, memory_limit
+from corepy_forward.limit import LIMIT
 from corepy_forward.ownaddress import own_among
 from corepy_forward.pool import Pool
 from corepy_forward.targets import without_repeats
@@ -156,7 +157,7 @@ class Forward(Handler):
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
         """Look host names up and refuse to forward to ourselves; raises StartupError."""
-        LIMIT.configure(memory_limit())
+        LIMIT.configure(cgroup_limit())
         self._most = self.settings.max_concurrent or LIMIT.most_of_one
         if any(entry.hostname for entry in self.settings.entries):
             from corepy_forward.resolve import look_up

@@ -7,8 +7,6 @@ slow and questions many, refusing some is better than being killed. `max_concurr
 
 from __future__ import annotations
 
-from pathlib import Path
-
 BYTES_EACH = 4096
 """Memory that a waiting query takes with all that belongs to it (3 KB were measured)."""
 
@@ -16,11 +14,6 @@ SHARE = 8
 """The part of the memory limit that waiting queries may take: one in so many."""
 
 LEAST, MOST = 1000, 10000
-
-_CGROUP_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
 
 
 class Limit:
@@ -46,14 +39,3 @@ class Limit:
 
 
 LIMIT = Limit()
-
-
-def memory_limit() -> int | None:
-    """Return the bytes of memory that the control group allows, None without a limit."""
-    for name in _CGROUP_LIMITS:
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() and int(text) < 2**60 else None
-    return None

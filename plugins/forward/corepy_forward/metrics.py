@@ -11,14 +11,11 @@ from corepy.plugin import metrics
 PROXY: Final = "forward"
 """Value of the label `proxy_name`."""
 
-TIME_BUCKETS: Final = tuple(0.00025 * 2**i for i in range(16))
-"""Seconds: 0.25 ms to 8.192 s (plugin/plugin.go, TimeBuckets)."""
-
 REQUEST_DURATION = metrics.histogram(
     "coredns_proxy_request_duration_seconds",
     "Time from a query to its upstream's reply.",
     ("proxy_name", "to", "rcode"),
-    bounds=TIME_BUCKETS,
+    bounds=metrics.TIME_BUCKETS,
 )
 HEALTHCHECK_FAILURES = metrics.counter(
     "coredns_proxy_healthcheck_failures_total",

@@ -163,7 +163,7 @@ def test_type_is_not_compared_as_letters():
 def test_silent_upstreams_of_one_line_leave_room_for_another(monkeypatch):
     monkeypatch.setattr("corepy_forward.limit.LEAST", 8)
     monkeypatch.setattr("corepy_forward.limit.BYTES_EACH", 1 << 60)
-    monkeypatch.setattr("corepy_forward.handler.memory_limit", lambda: 1)
+    monkeypatch.setattr("corepy_forward.handler.cgroup_limit", lambda: 1)
     with Upstream(lambda *_: None) as dead, Upstream(answer) as alive:
         text = f".:0 {{\nforward example.org {dead.to}\nforward . {alive.to}\n}}"
         with serve(text) as server, concurrent.futures.ThreadPoolExecutor(20) as pool:

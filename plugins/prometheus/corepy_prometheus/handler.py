@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SERVER: Final = ""
 """Stands for the server itself where a plugin is named."""
 
+DROPPED: Final = "dropped"
+
 
 class Prometheus(Handler):
     """See the module."""
@@ -63,6 +65,13 @@ class Prometheus(Handler):
         shape = series.count(request, reply, plugin, time.monotonic() - request.received)
         if reply.deadline is not None:
             reply.observers += (series.repetitions(shape, self._keeper),)
+
+    @hookimpl
+    def dropped(self, request: Request, reply: Reply) -> bool:
+        """Count a query that no block answers, as of the zone "dropped" (vars.Dropped)."""
+        request.zone = DROPPED
+        self._count(request, reply, SERVER)
+        return True
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import constants as c
 from corepy.dns.address import host_port
 from corepy.plugin import metrics
+from corepy.plugin.metrics import TIME_BUCKETS
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     Shape = tuple[int, int, bool, int]
     """The query's size, the reply's size, DO, rcode."""
 
-DURATIONS: Final = tuple(0.00025 * 2**n for n in range(16))
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16e3, 32e3, 48e3, 64e3)
 
 REPEATED_SECONDS: Final = 0.00001
@@ -52,7 +52,7 @@ REQUEST_DURATION = metrics.histogram(
     "coredns_dns_request_duration_seconds",
     "Histogram of the time (in seconds) each request took per zone.",
     ("server", "zone", "view"),
-    bounds=DURATIONS,
+    bounds=TIME_BUCKETS,
 )
 REQUEST_SIZE = metrics.histogram(
     "coredns_dns_request_size_bytes",
@@ -133,7 +133,7 @@ class Series:
                 self.do_requests.value += 1
         self.requests.value += 1
         duration, request_size, response_size = self._distributions
-        duration.counts[bisect_left(DURATIONS, seconds)] += 1
+        duration.counts[bisect_left(TIME_BUCKETS, seconds)] += 1
         duration.total += seconds
         request_size.counts[bisect_left(SIZES, asked)] += 1
         request_size.total += asked

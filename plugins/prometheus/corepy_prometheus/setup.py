@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.http import split_address
+from corepy.http import read_address
 from corepy_prometheus.handler import Prometheus
 
 if TYPE_CHECKING:
@@ -21,12 +21,7 @@ def setup(controller: Controller) -> None:
         "tls": lambda: _refuse_tls(controller),
     }
     for _ in controller.single():
-        for argument in controller.arguments(0, 1):
-            handler.address = argument.text
-            try:
-                split_address(argument.text)
-            except ValueError as error:
-                raise controller.error(str(error), argument, "such as localhost:9153") from None
+        handler.address = read_address(controller, handler.address)
         controller.options(options)
     controller.add_handler(handler)
 

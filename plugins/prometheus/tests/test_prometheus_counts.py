@@ -235,3 +235,17 @@ def test_every_query_is_counted_once(tcp: bool) -> None:
         assert seen["responses_total,,NOERROR,recorder"] == 1
         assert seen["responses_total,,NOERROR,cache"] == 99
         assert seen[f"response_size_bytes,,{proto}"][0] == 100
+
+
+def test_queries_of_no_block_are_counted_once_as_dropped() -> None:
+    """Two blocks with the directive, and a query that neither answers (vars.Dropped)."""
+    text = "\n".join(
+        f"{zone} {{\nprometheus 127.0.0.1:0\nwhoami\n}}" for zone in ("a.test", "b.test")
+    )
+    before = sum(value for key, value in found("dropped").items() if "responses_total" in key)
+    with serve(text) as server:
+        assert server.ask("c.test").header.rcode == dnslib.RCODE.REFUSED
+        assert server.ask("c.test", tcp=True).header.rcode == dnslib.RCODE.REFUSED
+    after = {key: value for key, value in found("dropped").items() if "responses_total" in key}
+    assert sum(after.values()) == before + 2
+    assert all("REFUSED" in key for key in after)
