@@ -11,6 +11,7 @@ ALLOWED = {
     "corefile": {"corefile"},
     "dns": {"dns"},
     "net": {"net"},
+    "http": {"http", "net", "plugin"},
     "plugin": {"plugin", "corefile", "dns"},
     "server": {"server", "plugin", "corefile", "dns", "net"},
     "supervise": {"supervise", "net"},

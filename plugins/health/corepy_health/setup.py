@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.http import split_address
+from corepy.http import read_address
 from corepy_health.health import Health
 
 if TYPE_CHECKING:
@@ -18,12 +18,7 @@ def setup(controller: Controller) -> None:
     health = Health(DEFAULT_ADDRESS)
     options = {"lameduck": lambda: _read_lameduck(controller, health)}
     for _ in controller.occurrences():
-        for argument in controller.arguments(0, 1):
-            health.address = argument.text
-            try:
-                split_address(argument.text)
-            except ValueError as error:
-                raise controller.error(str(error), argument, "such as localhost:8080") from None
+        health.address = read_address(controller, health.address)
         controller.options(options)
     controller.register(health)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.http import split_address
+from corepy.http import read_address
 from corepy_ready.ready import Ready
 
 if TYPE_CHECKING:
@@ -19,12 +19,7 @@ def setup(controller: Controller) -> None:
     ready = Ready(DEFAULT_ADDRESS)
     options = {"monitor": lambda: _read_monitor(controller, ready)}
     for _ in controller.single():
-        for argument in controller.arguments(0, 1):
-            ready.address = argument.text
-            try:
-                split_address(argument.text)
-            except ValueError as error:
-                raise controller.error(str(error), argument, "such as localhost:8181") from None
+        ready.address = read_address(controller, ready.address)
         controller.options(options)
     controller.register(ready)
 
