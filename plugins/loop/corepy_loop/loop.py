@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 OPTION_VISITED: Final = 65_313
 """From the range for local use (RFC 6891 section 9); its data are the mark's eight bytes."""
 
-START_WAIT: Final = 0.25
-"""Seconds that a start waits for all probes together. A loop comes round as fast as messages are
-forwarded; what takes longer is an upstream that resolves, or one that is down.
+START_WAIT: Final = 1.0
+"""Seconds that a start waits at most for all probes together, while queries are answered already. A
+loop comes round as fast as messages are forwarded; what takes longer is an upstream that is down.
 """
 
 PROBE_FOR: Final = 30.0
@@ -43,6 +43,9 @@ PROBE_FOR: Final = 30.0
 PROBE_PAUSE: Final = 1.0
 PROBE_AGAIN: Final = 30.0
 """Seconds between two probes of a running server, which are due to failures."""
+
+SLOW: Final = 1.0
+"""Seconds after which an upstream's SERVFAIL is a failure too: it may have waited for us."""
 
 SUSPECT_FOR: Final = 60.0
 """Seconds after a failure, or a loop, for which queries are marked."""
@@ -98,8 +101,8 @@ class Loop(Handler):
         now = time.monotonic()
         if self._seen and self._seen >= request.received:
             reply.options = reply.options or _EDE
-        if reply.error is None:
-            return  # somebody below answered that, even if it was SERVFAIL
+        if reply.error is None and now - request.received < SLOW:
+            return  # an answer like others
         self._suspect_until = now + SUSPECT_FOR
         if now >= self._next_probe and self._task is None:
             self._task = asyncio.create_task(self._probe_again(), name="corepy-loop")

@@ -9,7 +9,7 @@ from corepy.dns import Request
 from corepy.dns.edns import parse_options
 from corepy.plugin import CorefileError
 from corepy.testing import Recorder, make_request, run_chain, set_up
-from corepy_loop.loop import OPTION_VISITED, SUSPECT_FOR, Loop
+from corepy_loop.loop import OPTION_VISITED, SLOW, SUSPECT_FOR, Loop
 from corepy_loop.probe import MOST_NAMES, Probes
 
 SERVFAIL = 2
@@ -91,9 +91,19 @@ def test_nothing_is_marked_while_all_is_well(query):
 def test_an_upstreams_servfail_is_no_sign():
     handler, below = Loop("."), Recorder(refused_above)
     request = make_request("example.org")
+    request.received = time.monotonic()
     for _ in range(2):
         assert run_chain(request, handler, below).rcode == SERVFAIL
     assert below.requests == [request, request]
+
+
+def test_a_late_servfail_is_one():
+    handler, below = Loop("."), Recorder(refused_above)
+    request = make_request("example.org")
+    request.received = time.monotonic() - SLOW
+    for _ in range(2):
+        assert run_chain(request, handler, below).rcode == SERVFAIL
+    assert [it.edns is None for it in below.requests if it.type == "A"] == [True, False]
 
 
 @pytest.mark.parametrize("query", [{}, {"edns": 1400}, {"do": True}])
