@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.streams import Streams
-from corepy.testing import Upstream, ask, run_command
+from corepy.testing import ask, knot, run_command
 from corepy.testing.command import wait_until
 
 if TYPE_CHECKING:
@@ -31,23 +31,26 @@ PAUSE = 0.3
 """Seconds between two handovers: queries of clients that came over anew are under way again."""
 
 NAMES = [f"name{number}.example.org." for number in range(20)]
-RECORDS = {f"{name} A": [f"{name} 60 IN A 192.0.2.{at}"] for at, name in enumerate(NAMES, 1)}
+ZONE = (
+    "@ 60 SOA ns.example.org. admin.example.org. 1 60 60 60 60\n@ 60 NS ns.example.org.\n"
+    + "".join(f"{name} 60 A 192.0.2.{at}\n" for at, name in enumerate(NAMES, 1))
+)
 STOP_TIMEOUT = 20.0
 
 
-def corefile(upstream: Upstream, extra: str = "") -> str:
+def corefile(upstream: str, extra: str = "") -> str:
     """Return the Corefile: a cache at `ADDRESS`, and `extra` blocks."""
     return f"""\
 .:{ADDRESS[1]} {{
     bind {ADDRESS[0]}
     cache
-    forward . {upstream.to}
+    forward . {upstream}
 }}
 {extra}"""
 
 
 @contextmanager
-def replaced(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+def replaced(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
     """SIGTERM, with a second process on the same address (SO_REUSEPORT)."""
     text = corefile(upstream)
     with ExitStack() as cleanup:
@@ -61,7 +64,7 @@ def replaced(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def reloaded(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+def reloaded(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
     """SIGUSR1 with other blocks: one comes or goes at another port, one at the port asked."""
     more = f"example.net:{ADDRESS[1]} example.net:5353 {{\n bind {ADDRESS[0]}\n whoami\n}}\n"
     turns = 0
@@ -78,7 +81,7 @@ def reloaded(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def upgraded(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+def upgraded(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
     """SIGHUP to `corepy -supervise`: a new worker takes over the sockets."""
     turns = 0
     with run_command(corefile(upstream), "-supervise") as command:
@@ -95,7 +98,7 @@ def upgraded(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def rolled(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
+def rolled(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
     """Two servers at one address, as a highly available pair runs; each is started anew in turn."""
     text = corefile(upstream)
     with ExitStack() as cleanup:
@@ -110,7 +113,7 @@ def rolled(upstream: Upstream, _folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def baseline(upstream: Upstream, folder: Path) -> Iterator[Callable[[], None]]:
+def baseline(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
     """As `replaced`, with two unbound processes (so-reuseport)."""
     conf = folder / "unbound.conf"
     conf.write_text(_unbound(upstream))
@@ -151,7 +154,10 @@ class Result:
 
 def measure(kind: str, turns: int, traffic: Traffic, folder: Path) -> Result:
     """Hand over `turns` times under `traffic`; `folder` is for configuration files."""
-    with Upstream(RECORDS) as upstream, KINDS[kind](upstream, folder) as hand_over:
+    with (
+        knot(ZONE, "example.org") as (host, port),
+        KINDS[kind](f"{host}:{port}", folder) as hand_over,
+    ):
         for name in NAMES:
             ask(ADDRESS, name)
         streams = Streams(ADDRESS, traffic, NAMES)
@@ -175,7 +181,7 @@ def _stop(command: Command) -> None:
         raise RuntimeError(f"the server failed:\n{command.output}")
 
 
-def _unbound(upstream: Upstream) -> str:
+def _unbound(upstream: str) -> str:
     return f"""\
 server:
     interface: {ADDRESS[0]}@{ADDRESS[1]}
@@ -192,7 +198,7 @@ remote-control:
     control-enable: no
 forward-zone:
     name: "."
-    forward-addr: {upstream.to.replace(":", "@")}
+    forward-addr: {upstream.replace(":", "@")}
 """
 
 

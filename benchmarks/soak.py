@@ -57,10 +57,16 @@ def row(result: Result) -> str:
     return "\n".join(lines)
 
 
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(KINDS)}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument(
-        "kinds", nargs="*", default=list(KINDS), choices=list(KINDS), metavar="KIND"
+        "kinds", nargs="*", default=list(KINDS), type=_kind, metavar="KIND", help=", ".join(KINDS)
     )
     parser.add_argument("--turns", type=int, default=20, help="handovers of each kind (20)")
     parser.add_argument("--rate", type=float, default=5000, help="UDP queries a second (5000)")
