@@ -2,12 +2,12 @@
 
     python -m benchmarks.overload --seconds 60
 
-The real command runs in a control group of 64 MiB, dnsperf asks it for 20,000 new names a second, and
-what is asked upstream is answered after five seconds, too late for everybody. Meanwhile names that
-are in the cache are asked for, and each answer's latency counts. The group ends a process that takes
-more memory; where no group can be made (no right to, or a cgroup v2 whose own group may have no
-children) the process's largest resident size says the same, and `memory` replaces the limit that the
-server would have read.
+The real command runs in a control group of 64 MiB, dnsperf asks it for 20,000 new names a second,
+and what is asked upstream is answered after five seconds, too late for everybody. Meanwhile names
+that are in the cache are asked for, and each answer's latency counts. The group ends a process that
+takes more memory. Where no group can be made (no right to, or a cgroup v2 whose own group may have
+no children) the process's largest resident size says the same, and `memory` replaces the limit that
+the server would have read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.ask import free_port
 from benchmarks.procfs import cpu_seconds
 from corepy.testing import Load, run_command
 
@@ -48,6 +50,7 @@ _MEMORY_OPTION = 15 << 20
 
 _COUNTS = re.compile(r"Queries (sent|lost): +(\d+)")
 _CODES = re.compile(r"([A-Z]{3,}) (\d+) \(")
+_REJECTS = re.compile(r"^coredns_\w+_rejects_total(?:{.*})? (\S+)$", re.M)
 _ADDRESS = bytes((192, 0, 2, 53))
 
 
@@ -72,6 +75,9 @@ class Result:
 
     cpu: float
     """Share of a core that the server used."""
+
+    rejects: int
+    """Refused queries by the server's own count."""
 
     alive: bool
 
@@ -190,18 +196,28 @@ def run(
     """Let it rain for so many seconds; `cores` binds the server and the load to a core each."""
     with memory_group(memory) as group, LateUpstream() as upstream:
         option = "" if group is not None else f"{{\nmemory {_MEMORY_OPTION}\n}}"
-        text = f".:0 {{\nbind 127.0.0.1\ncache {option}\nforward . {upstream.to}\n}}"
+        metrics = f"127.0.0.1:{free_port()}"
+        text = (
+            f".:0 {{\nbind 127.0.0.1\nprometheus {metrics}\ncache {option}\n"
+            f"forward . {upstream.to}\n}}"
+        )
         prefix = [] if cores is None else ["taskset", "-c", str(cores[0])]
         if group is not None:
             prefix += ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs")]
         with run_command(text, prefix=prefix) as server:
             for name in HOT:
                 assert server.ask(name).rr
-            return _flood(server, seconds, rate, group, [] if cores is None else [cores[1]])
+            core = [] if cores is None else [cores[1]]
+            return _flood(server, seconds, rate, group, core, metrics)
 
 
 def _flood(
-    server: Command, seconds: float, rate: int, group: Path | None, core: Sequence[int]
+    server: Command,
+    seconds: float,
+    rate: int,
+    group: Path | None,
+    core: Sequence[int],
+    metrics: str,
 ) -> Result:
     pid = server.process.pid
     with tempfile.TemporaryDirectory() as folder:
@@ -219,8 +235,14 @@ def _flood(
         counts["sent"], codes, counts["lost"], len(outcome.latencies), outcome.wrong,
         outcome.unanswered, outcome.percentile(0.5), outcome.percentile(0.99),
         outcome.percentile(1), _resident_peak(pid), _peak(group), share,
-        server.process.poll() is None,
+        _rejects(metrics), server.process.poll() is None,
     )  # fmt: skip
+
+
+def _rejects(metrics: str) -> int:
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=5) as response:
+        text = response.read().decode()
+    return sum(int(float(number)) for number in _REJECTS.findall(text))
 
 
 def _questions(folder: Path, count: int) -> Path:

@@ -21,13 +21,13 @@ from corepy.plugin import Handler, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
 from corepy_forward.limit import LIMIT
-from corepy_forward.ownaddress import own_among
+from corepy_forward.ownaddress import own_among, places_of
 from corepy_forward.pool import Pool
 from corepy_forward.targets import without_repeats
 
 if TYPE_CHECKING:
     from corepy.dns import Request
-    from corepy.plugin import LifecycleContext
+    from corepy.plugin import BlockConfig, LifecycleContext
     from corepy_forward.exchange import Exchange
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
@@ -51,9 +51,14 @@ class Forward(Handler):
     purity = Purity.PURE
     any_class: ClassVar[bool] = True
 
-    def __init__(self, settings: Settings, with_metadata: bool = False) -> None:
-        """`with_metadata`: tell each query which upstream answered it, as `forward/upstream`."""
+    def __init__(
+        self, settings: Settings, config: BlockConfig, with_metadata: bool = False
+    ) -> None:
+        """`config` is that of the line's server block. `with_metadata`: tell each query which
+        upstream answered it, as `forward/upstream`.
+        """
         self.settings = settings
+        self._config = config
         self.pool: Pool | None = None
         self._watch: Watch | None = None
         self._with_metadata = with_metadata
@@ -170,11 +175,11 @@ class Forward(Handler):
         self._open(targets)
 
     def _refuse_own(self, targets: list[Target], context: LifecycleContext) -> None:
-        own = own_among(targets, context.addresses)
+        own = own_among(targets, places_of(self._config, context.addresses))
         if own is not None:
             raise StartupError(
-                f"upstream {own.address} is an address that this server listens on;"
-                " queries would go round in a circle"
+                f"upstream {own.address} is an address that this server listens on for"
+                f" {self._config.keys[0].zone}; queries would go round in a circle"
             )
 
     @hookimpl
@@ -189,7 +194,7 @@ class Forward(Handler):
         if any(entry.file for entry in self.settings.entries):
             from corepy_forward.watch import Watch
 
-            self._watch = Watch(self.settings, pool, context.addresses)
+            self._watch = Watch(self.settings, pool, places_of(self._config, context.addresses))
 
     @hookimpl
     def shutdown(self) -> None:

@@ -1,5 +1,6 @@
-"""Refusing an upstream that is this server: every query to it would come back for ever.
+"""Refusing an upstream that is this server block: every query to it would come back for ever.
 
+Another block of the same server is as good an upstream as any; CoreDNS's manual has an example.
 At load the addresses named with `bind` are known; the wildcard means any address of this machine,
 which is looked at before listening (users meet it when the address of a node-local cache turns up
 in the resolv.conf that the cache reads).
@@ -15,8 +16,11 @@ from corepy_forward.targets import as_ip, split_host_port
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from corepy.plugin import Controller, Token
+    from corepy.plugin import BlockConfig, Controller, Token
     from corepy_forward.targets import Entry, Target
+
+Place = tuple[str, int]
+"""Host and port; the host is "" or another wildcard, or an IP address, possibly with its zone."""
 
 _WILDCARDS = ("", "0.0.0.0", "::")
 
@@ -36,10 +40,34 @@ def refuse_own_addresses(controller: Controller, entry: Entry, token: Token) -> 
             )
 
 
-def own_among(targets: Iterable[Target], listening: Sequence[str]) -> Target | None:
-    """Return the first of `targets` that this server listens on; `listening` as "dns://host:port"."""
-    own = [split_host_port(address.partition("://")[2]) for address in listening]
-    places = [(host, int(port)) for host, port in filter(None, own) if port.isdigit()]
+def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
+    """Return where the block listens; `listening` is where the server does, as "dns://host:port".
+
+    Of a port that the system chooses only the latter knows the number.
+    """
+    hosts = {_normal(host) for host in config.listen_hosts}
+    ports = {key.port for key in config.keys if key.transport == "dns"}
+    return [
+        (host, port)
+        for host, port in _places(listening)
+        if _normal(host) in hosts and (port in ports or 0 in ports)
+    ]
+
+
+def _places(listening: Iterable[str]) -> Iterable[Place]:
+    for address in listening:
+        transport, _, rest = address.partition("://")
+        split = split_host_port(rest)
+        if transport == "dns" and split is not None and split[1].isdigit():
+            yield split[0], int(split[1])
+
+
+def _normal(host: str) -> str:
+    return "" if host in _WILDCARDS else as_ip(host.partition("%")[0]) or host
+
+
+def own_among(targets: Iterable[Target], places: Sequence[Place]) -> Target | None:
+    """Return the first of `targets` that is one of these places to listen."""
     for target in targets:
         if target.transport == "dns" and any(_is(target, host, port) for host, port in places):
             return target
@@ -51,7 +79,7 @@ def _is(target: Target, host: str, port: int) -> bool:
         return False
     if host in _WILDCARDS:
         return is_local(target.host)
-    return as_ip(host.partition("%")[0]) == target.host
+    return _normal(host) == target.host
 
 
 def is_local(host: str) -> bool:

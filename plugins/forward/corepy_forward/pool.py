@@ -29,8 +29,8 @@ everything is slow, asking twice would only make it slower.
 """
 
 SWEEP = 8
-"""Exchanges out of time that are ended at once. What began together must not end together: that takes
-longer than a client should wait who has come just now.
+"""Exchanges out of time that are ended at once. What began together must not end together: that
+takes longer than a client should wait who has come just now.
 """
 
 SWEEP_PAUSE = 0.001

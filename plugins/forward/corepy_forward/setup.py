@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def setup(controller: Controller) -> None:
     """Add one handler per `forward` line, in their order."""
     for _ in controller.occurrences():
-        controller.add_handler(Forward(_Line(controller).read(), _metadata(controller)))
+        settings = _Line(controller).read()
+        controller.add_handler(Forward(settings, controller.config, _metadata(controller)))
 
 
 def _metadata(controller: Controller) -> bool:

@@ -37,8 +37,8 @@ DIAL_TIMEOUT = 4.0
 """Seconds to connect, handshake included."""
 
 REDIAL_PAUSE = 0.1
-"""Seconds after an attempt to connect that failed during which queries fail without another one: there
-may be thousands, and each attempt costs more than a query.
+"""Seconds after an attempt to connect that failed during which queries fail without another one:
+there may be thousands, and each attempt costs more than a query.
 """
 
 _BUFFER_SIZE = 65536

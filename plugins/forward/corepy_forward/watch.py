@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from corepy_forward.ownaddress import Place
     from corepy_forward.pool import Pool
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Entry
@@ -33,8 +34,8 @@ log = plugin_logger("forward")
 class Watch:
     """The files of one `forward` line."""
 
-    def __init__(self, settings: Settings, pool: Pool, listening: Sequence[str]) -> None:
-        """Begin; `listening` are this server's own addresses, which are no upstreams."""
+    def __init__(self, settings: Settings, pool: Pool, listening: Sequence[Place]) -> None:
+        """Begin; `listening` are the block's own addresses, which are no upstreams."""
         self._settings = settings
         self._pool = pool
         self._listening = listening

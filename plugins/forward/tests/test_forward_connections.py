@@ -12,6 +12,7 @@ from corepy.plugin import metrics
 from corepy.testing import Upstream, make_request, serve
 from corepy_forward import pool as pool_module
 from corepy_forward.attempt import Attempt, answers, is_bare_refusal
+from corepy_forward.handler import Forward
 from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
 from corepy_forward.metrics import PROXY
 
@@ -23,8 +24,7 @@ def answer(query, _proto=""):
 
 
 def handler_of(server):
-    plugins = server.server.generation.plugins.get_plugins()
-    return next(p for p in plugins if getattr(p, "name", "") == "forward")
+    return server.plugins(Forward)[0]
 
 
 def corefile(upstream, *options):

@@ -7,6 +7,7 @@ import dnslib
 import pytest
 
 from corepy.testing import Upstream, serve
+from corepy_forward.handler import Forward
 
 
 def silent(_query, _proto):
@@ -99,8 +100,8 @@ def test_all_down_with_failfast(caplog):
     with Upstream(silent) as dead:
         options = "failfast_all_unhealthy_upstreams\nmax_fails 1\nhealth_check 10s"
         with serve(f".:0 {{\nerrors\nforward . {dead.to} {{\n{options}\n}}\n}}") as server:
-            handlers = server.server.generation.plugins.get_plugins()
-            pool = next(p for p in handlers if getattr(p, "name", "") == "forward").pool
+            (forward,) = server.plugins(Forward)
+            pool = forward.pool
             server.call(lambda: [pool.upstreams[0].unhealthy() for _ in range(2)])
             assert server.ask("example.org").header.rcode == 2
     assert "no healthy upstream" in reason(caplog)

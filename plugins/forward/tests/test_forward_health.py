@@ -7,6 +7,7 @@ import pytest
 
 from corepy.plugin import metrics
 from corepy.testing import Upstream, serve
+from corepy_forward.handler import Forward
 from corepy_forward.metrics import PROXY
 
 RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
@@ -38,8 +39,7 @@ class Switchable:
 
 
 def pool_of(server):
-    plugins = server.server.generation.plugins.get_plugins()
-    return next(p for p in plugins if getattr(p, "name", "") == "forward").pool
+    return server.plugins(Forward)[0].pool
 
 
 @pytest.mark.parametrize(

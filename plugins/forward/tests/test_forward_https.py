@@ -2,9 +2,6 @@
 
 import base64
 import concurrent.futures
-import socket
-import ssl
-import threading
 
 import dnslib
 import h2.config
@@ -13,92 +10,24 @@ import h2.events
 import pytest
 
 from corepy.testing import serve
-
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBmzCCAUGgAwIBAgIUKZv6jop9R8ptG3cQwizL5KZvpjQwCgYIKoZIzj0EAwIw
-FjEUMBIGA1UEAwwLZG5zLmV4YW1wbGUwIBcNMjYxMTIzMDQxODA5WhgPMjEyNjEw
-MzAwNDE4MDlaMBYxFDASBgNVBAMMC2Rucy5leGFtcGxlMFkwEwYHKoZIzj0CAQYI
-KoZIzj0DAQcDQgAE7oTEw943kcBe0y2JJdkxkcl2H/3kmKYfJUdEC1U/BJtAOEOA
-zoDel+jxj3Lp6Cv1MN1lkV7XuqwoUDaBV485TaNrMGkwHQYDVR0OBBYEFGXWmGMd
-ntekPadq64xRH+i0ZlSSMB8GA1UdIwQYMBaAFGXWmGMdntekPadq64xRH+i0ZlSS
-MA8GA1UdEwEB/wQFMAMBAf8wFgYDVR0RBA8wDYILZG5zLmV4YW1wbGUwCgYIKoZI
-zj0EAwIDSAAwRQIgErNqaYK6deJO2blQxIztCp8U7cxZnVbwmRjtla6u9H0CIQC4
-80TtH/quNUD5D7eQrKP3VDGu5Ttpy/o7UmzOfrUzbg==
------END CERTIFICATE-----
-"""
-
-KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgro1+1pMSuvDNK4yx
-Qe+/7VGBT5QoD3mTFHpkS3Ta9uChRANCAATuhMTD3jeRwF7TLYkl2TGRyXYf/eSY
-ph8lR0QLVT8Em0A4Q4DOgN6X6PGPcunoK/Uw3WWRXte6rChQNoFXjzlN
------END PRIVATE KEY-----
-"""
+from corepy.testing.tls import CERTIFICATE, TLSServer
 
 
-class HTTPSUpstream:
+class HTTPSUpstream(TLSServer):
     """Answers every question; `status` and `protocols` are what a faulty server has wrong."""
 
     def __init__(self, tmp_path, status="200", protocols=("h2",)):
-        pem = tmp_path / "server.pem"
-        pem.write_text(CERTIFICATE + KEY)
         self.ca = tmp_path / "ca.pem"
         self.ca.write_text(CERTIFICATE)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(pem)
-        self._context.set_alpn_protocols(list(protocols))
         self._status = status
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
         self.requests = []
-        self.connections = 0
-        self._streams = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join(5)
-
-    def cut(self):
-        """End all connections."""
-        for stream in self._streams:
-            try:
-                stream.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        super().__init__(self._converse, protocols)
 
     def corefile(self, *options):
         lines = "\n".join([f"tls {self.ca}", "tls_servername dns.example", *options])
         return f".:0 {{\nforward . https://127.0.0.1:{self.port} {{\n{lines}\n}}\n}}"
 
-    def _accept(self):
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=self._serve, args=(plain,), daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, plain):
-        try:
-            with plain, self._context.wrap_socket(plain, server_side=True) as stream:
-                self._streams.append(stream)
-                self.connections += 1
-                self._talk(stream)
-        except OSError:
-            pass
-
-    def _talk(self, stream):
+    def _converse(self, stream):
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         http = h2.connection.H2Connection(config)
         http.initiate_connection()

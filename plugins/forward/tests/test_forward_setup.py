@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy.plugin import CorefileError
-from corepy.testing import set_up
+from corepy.testing import refusal, set_up
 from corepy_forward.settings import Settings
 
 
@@ -14,9 +13,7 @@ def settings(text: str, **options: object) -> Settings:
 
 
 def refused(text: str, **options: object) -> str:
-    with pytest.raises(CorefileError) as caught:
-        set_up(text, **options)
-    return str(caught.value)
+    return str(refusal(text, **options))
 
 
 def option(line: str) -> str:
@@ -228,7 +225,5 @@ def test_own_address_is_refused(tmp_path: Path):
 
 def test_a_missing_file_is_looked_for_nearby(tmp_path: Path):
     (tmp_path / "resolv.conf").touch()
-    with pytest.raises(CorefileError) as caught:
-        set_up(f"forward . {tmp_path}/resolf.conf")
-    (diagnostic,) = caught.value.diagnostics
+    diagnostic = refusal(f"forward . {tmp_path}/resolf.conf")
     assert diagnostic.hint == f"did you mean '{tmp_path}/resolv.conf'?"

@@ -8,8 +8,9 @@ import dnslib
 import pytest
 
 from corepy.plugin import StartupError
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream, controller_for, serve
 from corepy_forward import ownaddress, watch
+from corepy_forward.handler import Forward
 from corepy_forward.targets import Target
 
 
@@ -93,8 +94,8 @@ def test_source_address():
         text = f".:0 {{\nforward . {upstream.to} {{\nsource_address 127.0.0.9\n}}\n}}"
         with serve(text) as server:
             assert answer(server) == "192.0.2.1"
-            handlers = server.server.generation.plugins.get_plugins()
-            pool = next(p for p in handlers if getattr(p, "name", "") == "forward").pool
+            (forward,) = server.plugins(Forward)
+            pool = forward.pool
             (udp,) = pool.upstreams[0]._udp._open
             seen.append(udp.sock.getsockname()[0])
     assert seen == ["127.0.0.9"]
@@ -111,9 +112,23 @@ def test_own_address_is_refused(to):
 
 
 def test_foreign_addresses_are_not_own():
-    listening = ["dns://:53", "dns://[::1]:54", "dns://127.0.0.1:55"]
+    listening = [("", 53), ("::1", 54), ("127.0.0.1", 55)]
     for host, port in (("192.0.2.1", 53), ("127.0.0.1", 54), ("127.0.0.2", 55), ("::1", 55)):
         assert ownaddress.own_among([Target(host, port)], listening) is None
     for host, port in (("127.0.0.1", 53), ("::1", 54), ("127.0.0.1", 55)):
         assert ownaddress.own_among([Target(host, port)], listening) is not None
     assert ownaddress.own_among([Target("127.0.0.1", 53, "tls")], listening) is None
+
+
+def test_places_of_a_block_among_those_of_the_server():
+    listening = ["dns://:53", "dns://[::1]:53", "dns://127.0.0.1:53", "tls://:853", "dns://:4711"]
+    for text, hosts, places in (
+        (".:53", [""], [("", 53)]),
+        (".:53", ["::1", "127.0.0.1"], [("::1", 53), ("127.0.0.1", 53)]),
+        (".:0", [""], [("", 53), ("", 4711)]),
+        ("tls://.:853", [""], []),
+        (".:54", ["127.0.0.1"], []),
+    ):
+        config = controller_for("forward . 192.0.2.1", zone=text).config
+        config.listen_hosts = hosts
+        assert ownaddress.places_of(config, listening) == places

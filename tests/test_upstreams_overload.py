@@ -1,0 +1,24 @@
+"""Far more new names than a silent upstream lets through, in a control group of 64 MiB.
+
+Ten seconds of what `python -m benchmarks.overload` does for a minute; that one prints the latencies
+of hits as well, on a machine that has nothing else to do.
+"""
+
+import pytest
+
+from benchmarks import overload
+
+pytestmark = pytest.mark.serial
+
+
+def test_a_flood_neither_kills_the_server_nor_stops_its_hits():
+    result = overload.run(seconds=8)
+    assert result.alive
+    assert result.peak < overload.MEMORY
+    assert result.group_peak < overload.MEMORY
+    assert set(result.codes) == {"REFUSED", "SERVFAIL"}
+    assert result.codes["REFUSED"] <= result.rejects <= result.codes["REFUSED"] + result.lost
+    assert result.rejects > result.sent / 2
+    assert result.wrong == 0
+    assert result.hits > 0.9 * (result.hits + result.unanswered)
+    assert result.median < 0.01

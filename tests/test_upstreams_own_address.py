@@ -1,0 +1,87 @@
+"""The real command refuses a server block that would be its own upstream, and says so in one line."""
+
+import pathlib
+import socket
+import tempfile
+
+import pytest
+
+from corepy.testing import Upstream, run_command
+from corepy.testing.netns import isolated, run
+
+
+def free_ports(count):
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+    for sock in sockets:
+        sock.bind(("127.0.0.1", 0))
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def refusal(text):
+    with run_command(text, wait=False) as command:
+        assert command.process.wait(20) == 1
+        command.end()
+        return command.output
+
+
+@pytest.mark.parametrize(
+    ("hosts", "to"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1 ::1", "[::1]"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("lo", "127.0.0.1"),
+    ],
+)
+def test_explicit_address(hosts, to):
+    """Known at load: the message shows the place in the Corefile."""
+    (port,) = free_ports(1)
+    output = refusal(f".:{port} {{\nbind {hosts}\nforward . 192.0.2.1 {to}:{port}\n}}\n")
+    first, *rest = output.splitlines()
+    assert ":3:21: " in first, output
+    shown = to.replace("::ffff:", "").strip("[]") if "ffff" in to else to
+    assert f"upstream {shown}:{port} is an address that this server listens on" in first
+    assert any("^~" in line for line in rest)
+    assert "queries would go round in a circle" in output
+
+
+@pytest.mark.parametrize("to", ["127.0.0.1", "127.0.0.77", "[::1]"])
+def test_wildcard(to):
+    """Known when the addresses of this machine are looked at, before a socket is bound."""
+    (port,) = free_ports(1)
+    output = refusal(f".:{port} {{\nforward . {to}:{port}\n}}\n")
+    assert output == (
+        f"corepy: plugin/forward: upstream {to}:{port} is an address that this server listens on"
+        " for .; queries would go round in a circle"
+    )
+
+
+@isolated
+def test_resolv_conf_names_the_node_local_cache():
+    """How users meet it: the node's resolv.conf has the address of the cache that reads it."""
+    run("ip", "addr", "add", "169.254.20.10/32", "dev", "lo")
+    with tempfile.TemporaryDirectory() as folder:
+        conf = pathlib.Path(folder, "resolv.conf")
+        conf.write_text("search example.org\nnameserver 192.0.2.1\nnameserver 169.254.20.10\n")
+        text = f".:53 {{\nbind 169.254.20.10\nforward . {conf}\n}}\n"
+        output = refusal(text)
+        assert f"upstream 169.254.20.10:53 (from {conf}) is an address" in output
+        output = refusal(f".:53 {{\nforward . {conf}\n}}\n")
+        assert "upstream 169.254.20.10:53 is an address that this server listens on" in output
+
+
+def test_another_block_is_as_good_an_upstream_as_any():
+    """CoreDNS's manual does so, for upstreams with different names in TLS."""
+    near, far = free_ports(2)
+    records = {"www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"]}
+    with Upstream(records) as upstream:
+        for bind in ("", "bind 127.0.0.1\n"):
+            text = (
+                f".:{near} {{\n{bind}forward . 127.0.0.1:{far}\n}}\n"
+                f".:{far} {{\n{bind}forward . {upstream.to}\n}}\n"
+            )
+            with run_command(text) as command:
+                assert command.ask("www.example.org").rr
