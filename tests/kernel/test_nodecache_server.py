@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 V4, V6 = ("169.254.20.10", 5300), ("fd00::10", 5300)
 ANOTHER = ("169.254.20.11", 5300)
 KINDS = ("legacy", "nft")
+UNPRIVILEGED = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
 
 
 def block(kind: str, *ips: str, argument: str = "", port: int = 5300, more: str = "") -> str:
@@ -129,6 +130,31 @@ def test_a_refused_start_leaves_nothing(second: tuple[str, ...], message: str) -
         assert server.process.wait(20) == 1
         wait_until(lambda: message in server.output)
     assert (ours("nft"), addresses("nodecache")) == (0, [])
+
+
+@isolated
+def test_a_refusal_is_one_line() -> None:
+    with run_command(block("nft", "169.254.20.10"), wait=False, prefix=UNPRIVILEGED) as server:
+        assert server.process.wait(20) == 1
+    assert server.output.splitlines() == [
+        "corepy: plugin/nodecache: no CAP_NET_ADMIN: run as root, or add it to the container's"
+        " capabilities (or turn the work off: device off, iptables off)"
+    ]
+
+
+@isolated
+def test_a_node_without_the_dummy_driver_is_told_once() -> None:
+    try:
+        run("ip", "link", "add", "probe", "type", "dummy")
+    except OSError:
+        with run_command(block("nft", "169.254.20.10"), wait=False) as server:
+            assert server.process.wait(20) == 1
+        assert server.output.count("no dummy driver") == 1
+        assert "wanted again" not in server.output
+        assert "nodecache" not in run("ip", "link")
+    else:
+        with run_command(block("nft", "169.254.20.10")) as server:
+            assert server.stop() == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,7 +63,7 @@ def look(kind: str) -> list[str]:
 
 
 class Poller:
-    """Looks at the host without a pause, and collects what was missing of `must`."""
+    """Looks at the host again and again, and collects what was missing of `must`."""
 
     def __init__(self, kind: str) -> None:
         self.looks = 0
@@ -83,7 +83,7 @@ class Poller:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ending.wait(0.01):
+        while not self._ending.wait(0.02):
             first = len(self._musts) - 1
             try:
                 seen = set(look(self._kind))

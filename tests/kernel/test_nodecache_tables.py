@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -138,6 +139,12 @@ def test_only_what_is_removable_goes() -> None:
     kept = Want(endpoints=frozenset({V6})).rules()
     assert tables.reconcile(set(), lambda rule: rule not in kept) == (0, 10)
     assert set(tables.read()) == kept
+
+
+def test_python_iptables_is_loaded_without_starting_a_program() -> None:
+    """ldconfig, which it would ask for its libraries, made up half of the start."""
+    code = "import subprocess; subprocess.Popen = None; import corepy_nodecache.libiptc as it;"
+    run(sys.executable, "-c", f"{code} it.load_iptc()")
 
 
 @isolated

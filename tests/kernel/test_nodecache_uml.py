@@ -6,6 +6,7 @@ in a few seconds. See uml_init.sh and uml_guest.py for what happens inside.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -39,8 +40,19 @@ SEED = """\
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Boot, run the guest's script, and return what it found."""
-    folder = tmp_path_factory.mktemp("uml")
+    """Return what the guest's script found. The workers of one run share one boot."""
+    run_id = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run_id is None:
+        return boot(tmp_path_factory.mktemp("uml"))
+    folder = tmp_path_factory.getbasetemp().parent / f"uml-{run_id}"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return read(folder) if (folder / "result.json").exists() else boot(folder)
+
+
+def boot(folder: Path) -> dict[str, Any]:
+    """Boot and run the guest's script."""
     (folder / "Corefile").write_text(SEED)
     shutil.copy(HERE / "uml_guest.py", folder / "guest.py")
     command = [
@@ -55,12 +67,15 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     console = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
     )
-    found = folder / "result.json"
-    if not found.exists():
+    if not (folder / "result.json").exists():
         logs = [f"{log.name}:\n{log.read_text()}" for log in folder.glob("*.log")]
         raise AssertionError("\n".join([console.stdout.decode(errors="replace"), *logs]))
-    loaded: dict[str, Any] = json.loads(found.read_text())
-    return loaded
+    return read(folder)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
 
 
 def test_the_seed_corefile_answers_on_both_addresses(result: dict[str, Any]) -> None:
@@ -82,6 +97,9 @@ def test_the_rules_are_in_the_legacy_tables(result: dict[str, Any]) -> None:
 
 
 def test_a_deleted_interface_comes_back(result: dict[str, Any]) -> None:
+    print(
+        f"whole after {result['repair_seconds']} s, in a kernel several times slower than the host"
+    )
     assert result["repaired"]["rules"] == result["serving"]["rules"]
     assert "alias corepy nodecache" in result["repaired"]["link"]
 
