@@ -5,11 +5,13 @@
 
 * `serve`: a server from Corefile text, in a thread of its own; zones without a port get a free one.
 * `run_command`: the real `corepy` command as a process.
-* `ask`, `exchange`: a client, over UDP or TCP.
+* `ask`, `exchange`: a client, over UDP or TCP; `http_get`: one for endpoints.
+* `reply_of`: a reply from records in zone-file form.
 * `Load`: many queries a second, each followed until it is answered or lost.
-* `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies.
+* `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies;
+  `corepy.testing.tls` has a server for TLS.
 * `knot`: a real authoritative name server.
-* `controller_for`, `set_up`: a directive's `setup` on Corefile text, without a server.
+* `controller_for`, `set_up`, `refusal`: a directive's `setup` on Corefile text, without a server.
 * `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`.
 * `Recorder`, `run_chain`, `make_request`: one handler at a time, without sockets.
 """
@@ -17,11 +19,14 @@
 from corepy.testing.chain import Recorder as Recorder
 from corepy.testing.chain import controller_for as controller_for
 from corepy.testing.chain import make_request as make_request
+from corepy.testing.chain import refusal as refusal
 from corepy.testing.chain import run_chain as run_chain
 from corepy.testing.chain import set_up as set_up
 from corepy.testing.client import ask as ask
 from corepy.testing.client import exchange as exchange
+from corepy.testing.client import http_get as http_get
 from corepy.testing.client import query as query
+from corepy.testing.client import reply_of as reply_of
 from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
 from corepy.testing.inline import inline as inline

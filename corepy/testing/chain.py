@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy import corefile
 from corepy.dns import Reply, Request
-from corepy.plugin import BlockConfig, Controller, Handler, Purity
+from corepy.plugin import BlockConfig, Controller, CorefileError, Diagnostic, Handler, Purity
 from corepy.plugin.registry import find, load
 from corepy.server.builder import link
 from corepy.testing.client import query
@@ -33,6 +33,18 @@ def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controll
     controller = controller_for(text, zone, hosts)
     load(find()[controller.directive]).setup(controller)
     return controller
+
+
+def refusal(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Diagnostic:
+    """Return the one mistake for which the installed plugin's `setup` refuses `text`; raises
+    AssertionError if it takes it.
+    """
+    try:
+        set_up(text, zone, hosts)
+    except CorefileError as error:
+        (diagnostic,) = error.diagnostics
+        return diagnostic
+    raise AssertionError(f"not refused: {text!r}")
 
 
 def make_request(

@@ -1,14 +1,24 @@
-"""A DNS client for tests: one question, one answer, plain blocking sockets."""
+"""Clients for tests, DNS and HTTP: one question, one answer, plain blocking sockets."""
 
 from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
+from collections.abc import Iterable
+from http.client import HTTPConnection
+from typing import Any, NamedTuple
 
 import dnslib
 
 Address = tuple[str, int]
+
+
+class Page(NamedTuple):
+    """What an endpoint answered."""
+
+    status: int
+    text: str
+    content_type: str
 
 
 def query(name: str, qtype: str = "A", *, do: bool = False, edns: int = 0, **flags: Any) -> bytes:
@@ -22,6 +32,26 @@ def query(name: str, qtype: str = "A", *, do: bool = False, edns: int = 0, **fla
         setattr(record.header, field, value)
     if edns or do:
         record.add_ar(dnslib.EDNS0(flags="do" if do else "", udp_len=edns or 1232))
+    return bytes(record.pack())
+
+
+def reply_of(
+    question: dnslib.DNSRecord,
+    answer: Iterable[str] = (),
+    authority: Iterable[str] = (),
+    additional: Iterable[str] = (),
+    rcode: int = 0,
+) -> bytes:
+    """Return the bytes of a reply to `question` with these records, each in zone-file form."""
+    record = question.reply()
+    record.header.rcode = rcode
+    for add, records in (
+        (record.add_answer, answer),
+        (record.add_auth, authority),
+        (record.add_ar, additional),
+    ):
+        for text in records:
+            add(*dnslib.RR.fromZone(text))
     return bytes(record.pack())
 
 
@@ -72,3 +102,15 @@ def ask(
     if answer[:2] != wire[:2]:
         raise ValueError("the answer has another ID than the question")
     return dnslib.DNSRecord.parse(answer)
+
+
+def http_get(port: int, path: str, *, timeout: float = 5.0, **headers: str) -> Page:
+    """Return what 127.0.0.1 answers to a GET; raises OSError or http.client.HTTPException."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return Page(response.status, text, response.headers.get("Content-Type", ""))
+    finally:
+        connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from corepy import corefile
 from corepy.server.builder import build
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from corepy.server.generation import Generation
 
 STOP_TIMEOUT = 20.0
+Plugin = TypeVar("Plugin")
 
 
 class TestServer:
@@ -68,6 +69,12 @@ class TestServer:
     def address(self) -> Address:
         """The first address."""
         return self.addresses[0]
+
+    def plugins(self, kind: type[Plugin]) -> list[Plugin]:
+        """Return the running handlers and hooks that are instances of `kind`."""
+        assert self.server.generation is not None
+        registered = self.server.generation.plugins.get_plugins()
+        return [plugin for plugin in registered if isinstance(plugin, kind)]
 
     def ask(self, name: str, qtype: str = "A", **options: Any) -> dnslib.DNSRecord:
         """Ask the server at its first address; see `corepy.testing.ask`."""

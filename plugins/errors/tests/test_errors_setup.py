@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from corepy.plugin import CorefileError
-from corepy.testing import set_up
+from corepy.testing import refusal, set_up
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors
 
@@ -67,15 +66,11 @@ def test_accepts(text: str, count: int, tracebacks: bool) -> None:
     ],
 )
 def test_refuses(text: str, message: str) -> None:
-    with pytest.raises(CorefileError) as caught:
-        set_up(text)
-    assert message in caught.value.diagnostics[0].message
+    assert message in refusal(text).message
 
 
 def test_points_at_the_argument() -> None:
-    with pytest.raises(CorefileError) as caught:
-        set_up("errors {\nconsolidate 1m .* warnin\n}")
-    (diagnostic,) = caught.value.diagnostics
+    diagnostic = refusal("errors {\nconsolidate 1m .* warnin\n}")
     assert diagnostic.token is not None
     assert diagnostic.token.text == "warnin"
     assert diagnostic.hint == "did you mean 'warning'?"

@@ -1,7 +1,6 @@
 """/health of a running server, and what makes it say no."""
 
 import asyncio
-import http.client
 import socket
 import threading
 import time
@@ -10,7 +9,7 @@ import pytest
 
 from corepy.http import Request
 from corepy.plugin import Handler, StartupError, hookimpl
-from corepy.testing import TestServer, serve
+from corepy.testing import TestServer, http_get, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
 from corepy_health import overload, probe
@@ -20,19 +19,11 @@ TEXT = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0\nwhoami\n}\n"
 
 
 def get(port: int) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+    return http_get(port, "/health")[:2]
 
 
 def health_of(server: TestServer) -> Health:
-    assert server.server.generation is not None
-    plugins = server.server.generation.plugins.get_plugins()
-    return next(plugin for plugin in plugins if isinstance(plugin, Health))
+    return server.plugins(Health)[0]
 
 
 def port_of(server: TestServer) -> int:

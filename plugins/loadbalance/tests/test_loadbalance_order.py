@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply
 from corepy.plugin import Purity
-from corepy.testing import Recorder, Upstream, make_request, run_chain, serve, set_up
+from corepy.testing import Recorder, Upstream, make_request, reply_of, run_chain, serve, set_up
 from corepy_loadbalance.orders import round_robin
 from corepy_loadbalance.records import rearrange
 
@@ -20,16 +20,8 @@ OTHERS = ['a.test. 300 IN TXT "x"', "a.test. 300 IN NS ns.a.test."]
 
 
 def message(answer, authority=(), additional=(), rcode=0, qtype="A"):
-    record = dnslib.DNSRecord.question("a.test", qtype).reply()
-    record.header.rcode = rcode
-    for add, lines in (
-        (record.add_answer, answer),
-        (record.add_auth, authority),
-        (record.add_ar, additional),
-    ):
-        for line in lines:
-            add(*dnslib.RR.fromZone(line))
-    return record.pack()
+    question = dnslib.DNSRecord.question("a.test", qtype)
+    return reply_of(question, answer, authority, additional, rcode)
 
 
 def lines(section):

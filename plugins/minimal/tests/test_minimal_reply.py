@@ -3,11 +3,10 @@
 import dnslib
 import pytest
 
-from corepy.plugin import CorefileError
 from corepy.dns import Reply
 from corepy.dns.wire import ttl_offsets
-from corepy.plugin import Purity
-from corepy.testing import Recorder, Upstream, make_request, run_chain, serve, set_up
+from corepy.plugin import CorefileError, Purity
+from corepy.testing import Recorder, Upstream, make_request, reply_of, run_chain, serve, set_up
 
 ANSWER = ["example.com. 293 IN A 142.250.76.46"]
 ALIAS = ["example.com. 5 IN CNAME www.example.com.", "www.example.com. 5 IN A 192.0.2.1"]
@@ -17,19 +16,8 @@ EXTRA = [f"ns{i}.example.com. 316273 IN A 216.239.34.{i}" for i in range(1, 5)]
 
 
 def minimized(sections, rcode):
-    answer, authority, additional = sections
-
     def reply(request):
-        record = request.record.reply()
-        record.header.rcode = rcode
-        for add, lines in (
-            (record.add_answer, answer),
-            (record.add_auth, authority),
-            (record.add_ar, additional),
-        ):
-            for line in lines:
-                add(*dnslib.RR.fromZone(line))
-        return Reply(record.pack())
+        return Reply(reply_of(request.record, *sections, rcode=rcode))
 
     (handler,) = set_up("minimal").handlers
     return run_chain(make_request("example.com"), handler, Recorder(reply))

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from corepy.plugin import CorefileError, StartupError, metrics
-from corepy.testing import TestServer, run_command, serve
+from corepy.testing import TestServer, http_get, run_command, serve
 from corepy.testing.command import wait_until
 from corepy_prometheus import endpoint
 from corepy_prometheus.handler import Prometheus
@@ -25,14 +25,9 @@ TEXT = "{zone} {{\nbind 127.0.0.1\nprometheus 127.0.0.1:0\ncache\nwhoami\n}}\n"
 
 def scrape(port: int, accept: str = "") -> tuple[str, str]:
     """Return the content type and the text."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("GET", "/metrics", headers={"Accept": accept} if accept else {})
-        response = connection.getresponse()
-        assert response.status == 200
-        return response.headers["Content-Type"], response.read().decode()
-    finally:
-        connection.close()
+    page = http_get(port, "/metrics", timeout=20, **({"Accept": accept} if accept else {}))
+    assert page.status == 200
+    return page.content_type, page.text
 
 
 def values(port: int) -> dict[str, float]:
@@ -52,9 +47,7 @@ def value(port: int, name: str, /, **labels: str) -> float:
 
 
 def handlers_of(server: TestServer) -> list[Prometheus]:
-    assert server.server.generation is not None
-    plugins = server.server.generation.plugins.get_plugins()
-    return [plugin for plugin in plugins if isinstance(plugin, Prometheus)]
+    return server.plugins(Prometheus)
 
 
 def port_of(server: TestServer) -> int:

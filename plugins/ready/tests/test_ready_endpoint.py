@@ -1,12 +1,11 @@
 """/ready of a running server."""
 
-import http.client
 import socket
 
 import pytest
 
 from corepy.plugin import Handler, StartupError, hookimpl
-from corepy.testing import TestServer, serve
+from corepy.testing import TestServer, http_get, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
 from corepy_ready.ready import Ready
@@ -37,19 +36,11 @@ class Other(Moody):
 
 
 def get(port: int) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/ready")
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+    return http_get(port, "/ready")[:2]
 
 
 def port_of(server: TestServer) -> int:
-    assert server.server.generation is not None
-    plugins = server.server.generation.plugins.get_plugins()
-    claim = next(plugin for plugin in plugins if isinstance(plugin, Ready))._claim
+    claim = server.plugins(Ready)[0]._claim
     assert claim is not None
     return claim.address.port
 

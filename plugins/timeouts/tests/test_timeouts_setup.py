@@ -4,8 +4,7 @@ import socket
 
 import pytest
 
-from corepy.plugin import CorefileError
-from corepy.testing import serve, set_up
+from corepy.testing import refusal, serve, set_up
 
 
 @pytest.mark.parametrize(
@@ -29,9 +28,11 @@ def test_accepted(options, expected):
     assert not controller.warnings
 
 
-def test_a_number_of_queries_is_warned_of():
-    (warning,) = set_up("timeouts {\nread 10s\nmaxtcpqueries 128\n}").warnings
-    assert "number of its queries" in warning.message
+@pytest.mark.parametrize(("number", "expected"), [("128", 128), ("-1", None)])
+def test_a_number_of_queries(number, expected):
+    controller = set_up(f"timeouts {{\nread 10s\nmaxtcpqueries {number}\n}}")
+    assert controller.config.max_tcp_queries == expected
+    assert not controller.warnings
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,7 @@ def test_a_number_of_queries_is_warned_of():
     ],
 )
 def test_refused(text, message):
-    with pytest.raises(CorefileError) as caught:
-        set_up(text)
-    assert message in str(caught.value)
+    assert message in refusal(text).message
 
 
 def test_the_server_closes_silent_connections():

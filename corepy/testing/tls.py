@@ -1,0 +1,104 @@
+"""A TLS server for tests, with a certificate made for a hundred years."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    Talk = Callable[[ssl.SSLSocket], object]
+
+SERVER_NAME = "dns.example"
+"""The only name in the certificate."""
+
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUKZv6jop9R8ptG3cQwizL5KZvpjQwCgYIKoZIzj0EAwIw
+FjEUMBIGA1UEAwwLZG5zLmV4YW1wbGUwIBcNMjYxMTIzMDQxODA5WhgPMjEyNjEw
+MzAwNDE4MDlaMBYxFDASBgNVBAMMC2Rucy5leGFtcGxlMFkwEwYHKoZIzj0CAQYI
+KoZIzj0DAQcDQgAE7oTEw943kcBe0y2JJdkxkcl2H/3kmKYfJUdEC1U/BJtAOEOA
+zoDel+jxj3Lp6Cv1MN1lkV7XuqwoUDaBV485TaNrMGkwHQYDVR0OBBYEFGXWmGMd
+ntekPadq64xRH+i0ZlSSMB8GA1UdIwQYMBaAFGXWmGMdntekPadq64xRH+i0ZlSS
+MA8GA1UdEwEB/wQFMAMBAf8wFgYDVR0RBA8wDYILZG5zLmV4YW1wbGUwCgYIKoZI
+zj0EAwIDSAAwRQIgErNqaYK6deJO2blQxIztCp8U7cxZnVbwmRjtla6u9H0CIQC4
+80TtH/quNUD5D7eQrKP3VDGu5Ttpy/o7UmzOfrUzbg==
+-----END CERTIFICATE-----
+"""
+"""Signed by itself: to trust the server, a client takes it as its CA."""
+
+_KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgro1+1pMSuvDNK4yx
+Qe+/7VGBT5QoD3mTFHpkS3Ta9uChRANCAATuhMTD3jeRwF7TLYkl2TGRyXYf/eSY
+ph8lR0QLVT8Em0A4Q4DOgN6X6PGPcunoK/Uw3WWRXte6rChQNoFXjzlN
+-----END PRIVATE KEY-----
+"""
+
+
+class TLSServer:
+    """Accepts connections on loopback while its `with` block lasts, each in a thread of its own."""
+
+    def __init__(self, talk: Talk, protocols: Sequence[str] = ()) -> None:
+        """`talk` is called with each connection, and may end with OSError; `protocols`: ALPN."""
+        self._talk = talk
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
+            pem.write(CERTIFICATE + _KEY)
+            pem.flush()
+            self._context.load_cert_chain(pem.name)
+        if protocols:
+            self._context.set_alpn_protocols(list(protocols))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
+        """Handshakes that succeeded."""
+        self._streams: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(5)
+
+    def cut(self) -> None:
+        """End all connections."""
+        for stream in self._streams:
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener was closed
+            while True:
+                stream, _ = self._listener.accept()
+                self._streams.append(stream)
+                thread = threading.Thread(target=self._serve, args=(stream,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, plain: socket.socket) -> None:
+        with (
+            contextlib.suppress(OSError),
+            plain,
+            self._context.wrap_socket(plain, server_side=True) as stream,
+        ):
+            self._streams.append(stream)  # the plain one has given up its descriptor
+            self.connections += 1
+            self._talk(stream)
