@@ -46,7 +46,7 @@ def test_what_is_read_late() -> None:
 def test_defaults_of_what_the_server_sets() -> None:
     asked = request()
     assert (asked.proto, asked.peer, asked.local, asked.received) == ("udp", None, None, 0.0)
-    assert (asked.server, asked.zone, asked.view, asked.kept_by) == ("", "", "", None)
+    assert (asked.server, asked.zone, asked.view, asked.router) == ("", "", "", None)
     assert (asked.remote, asked.local_address, asked.family) == (("", 0), ("", 0), 1)
     asked.metadata["key"] = 1
     assert asked.metadata == {"key": 1}

@@ -10,7 +10,7 @@ import dnslib
 import pytest
 
 from corepy.dns import names
-from corepy.plugin import Handler
+from corepy.plugin import Handler, lookup
 from corepy.testing import ask, query, serve, with_handlers
 from corepy.testing.client import read_frame
 
@@ -175,7 +175,9 @@ def test_unknown_edns_version():
 
 
 @pytest.mark.parametrize(
-    "junk", [b"", b"\0", b"\0" * 11, query("example.org.")[:20], bytes(range(256)) * 8]
+    "junk",
+    [b"", b"\0", b"\0" * 11, query("example.org.")[:20], bytes(range(256)) * 8],
+    ids=["nothing", "a byte", "no header", "cut off", "noise"],
 )
 def test_junk_does_not_stop_the_server(zones, junk):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -324,3 +326,36 @@ def test_handlers_know_who_asked():
         ]
         reply = ask(("::1", port), "a.example.org.", tcp=True)
         assert text_of(reply) == [f"::1 ::1 tcp example.org. dns://:{port}"]
+
+
+def test_a_connection_ends_after_its_number_of_queries():
+    text = ". {\ntext\ntimeouts {\nread 3s\nmaxtcpqueries 3\n}\n}"
+    wire = query("example.org.")
+    with (
+        serve(text, plugins=PLUGINS) as server,
+        socket.create_connection(server.address) as client,
+    ):
+        client.settimeout(5)
+        client.sendall((struct.pack("!H", len(wire)) + wire) * 5)
+        assert [read_frame(client)[:2] for _ in range(3)] == [wire[:2]] * 3
+        with pytest.raises(ConnectionError):
+            read_frame(client)
+
+
+def test_a_handler_can_ask_the_server_itself():
+    """Another block answers; an alias that leads to itself comes to an end."""
+
+    class Alias(Text):
+        name = "alias"
+        deepest = 0
+
+        async def serve_dns(self, request):
+            target = "x.other.test." if request.name.startswith("a.") else "b.alias.test."
+            reply = await lookup(request, names.from_text(target))
+            self.text = "too deep" if reply is None else str(reply.record.rr[0].rdata).strip('"')
+            return await super().serve_dns(request)
+
+    text = "alias.test {\nalias\n}\nother.test {\nother\n}"
+    with serve(text, plugins={**PLUGINS, **with_handlers(alias=Alias)}) as server:
+        assert text_of(server.ask("a.alias.test.")) == ["other"]
+        assert text_of(server.ask("b.alias.test.")) == ["too deep"]

@@ -42,7 +42,7 @@ _new = object.__new__
 
 # Filled by the server, carried over by `Request.derive`.
 _SERVER_SLOTS: Final = (
-    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "kept_by",
+    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router",
 )  # fmt: skip
 
 
@@ -55,7 +55,6 @@ class Request:
         "family",
         "flags",
         "id",
-        "kept_by",
         "local",
         "local_address",
         "metadata",
@@ -71,6 +70,7 @@ class Request:
         "received",
         "record",
         "remote",
+        "router",
         "server",
         "type",
         "view",
@@ -100,7 +100,7 @@ class Request:
     proto: str  # "udp", "tcp", "tls", ...
     peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
     local: object  # address that was asked, likewise
-    kept_by: object  # for the listener alone: the router whose packet cache may keep the reply
+    router: Any  # of the generation that answers; see corepy.plugin.lookup
     received: float  # monotonic seconds
     server: str  # such as "dns://:53"
     zone: str  # of the server block that answers
@@ -292,6 +292,7 @@ class Request:
         copy.zone = self.zone
         copy.view = self.view
         copy.metadata = self.metadata
+        copy.router = self.router
         return copy
 
     def set_udp_size(self, udp_size: int) -> None:
@@ -322,7 +323,7 @@ _FILL: Final[dict[str, Callable[[Request], object]]] = {
     "proto": lambda r: "udp",
     "peer": lambda r: None,
     "local": lambda r: None,
-    "kept_by": lambda r: None,
+    "router": lambda r: None,
     "received": lambda r: 0.0,
     "server": lambda r: "",
     "zone": lambda r: "",

@@ -35,4 +35,5 @@ from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl
 from corepy.plugin.hooks import hookspec as hookspec
 from corepy.plugin.log import plugin_logger as plugin_logger
+from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.registry import API_VERSION as API_VERSION

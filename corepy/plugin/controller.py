@@ -60,6 +60,9 @@ class BlockConfig:
     write_timeout: float = 5.0
     """Seconds a TCP client may take to accept a reply."""
 
+    max_tcp_queries: int | None = None
+    """Queries that one TCP connection may ask before it is closed; None is any number."""
+
     @property
     def zones(self) -> list[str]:
         """The zones of the block, fully qualified and in lower case."""

@@ -50,7 +50,7 @@ class Answerer:
         request.zone = site.zone
         request.view = ""
         request.metadata = {}
-        request.kept_by = self.router if site.obstacle is None and self._keeps else None
+        request.router = self.router
         reply = runner.start(site.chain, request)
         return None if reply is None else self.complete(request, reply)
 
@@ -67,6 +67,8 @@ class Answerer:
         except Exception as error:
             report_failure(request, error)
             return finish(request, request.error(SERVFAIL))
-        if reply.deadline is not None and request.kept_by is self.router:
-            self.packets.admit(request, reply, sent)
+        if reply.deadline is not None and self._keeps and request.router is self.router:
+            site = self.router.route(request)
+            if site is not None and site.obstacle is None:
+                self.packets.admit(request, reply, sent)
         return sent

@@ -175,6 +175,8 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     try:
         generation = loader.load()
+        if not generation.routers:
+            raise StartupError("the new Corefile has no server block")
         await server.run(generation)
     except corefile.CorefileError as error:
         log.error("%s: the new Corefile is not valid, the old one goes on:\n%s", reason, error)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from corepy.plugin.handler import REFUSED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy.plugin import Handler
 
 ROOT = b"\0"
@@ -72,6 +74,14 @@ class Router:
             if not length:
                 return None
             offset += length + 1
+
+    async def lookup(self, request: Request) -> Reply:
+        """Return the server's reply to a question of its own; see `corepy.plugin.lookup`."""
+        site = self.route(request)
+        if site is None or site.chain is None:
+            return request.error(REFUSED)
+        request.zone = site.zone
+        return await site.chain.serve_dns(request)
 
     def _route_ds(self, name: bytes) -> Site | None:
         found, offset = None, 0

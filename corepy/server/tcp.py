@@ -154,6 +154,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._asked = False
+        self._queries = 0
         self._closing = False
         self._paused = False
 
@@ -189,7 +190,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer the queries in `data`."""
         now = time.monotonic()
+        most = self._listener.settings.max_tcp_queries
         for message in self._reader.feed(data):
+            if most is not None and self._queries >= most:
+                break
+            self._queries += 1
             self.last_activity, self._asked = now, True
             try:
                 reply = self._answer(message, now)
@@ -200,6 +205,8 @@ class Connection(asyncio.Protocol):
                 server_logger().exception("a query over TCP to %s was dropped", label)
         self._flush()
         self._throttle()
+        if most is not None and self._queries >= most:
+            self.close_when_done()
 
     def eof_received(self) -> bool:
         """Answer what was asked before the client's end of the stream, then close."""

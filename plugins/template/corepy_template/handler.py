@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.edns import ede
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Handler, Purity, lookup
 from corepy_template.metrics import MATCHES
 from corepy_template.rule import WriteError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from corepy_template.rule import Rule
     from corepy_template.writer import Writer
 
-DEEPEST: Final = 8
-"""Aliases of this handler's own making that are followed, one leading to the next."""
 
 _ADDRESSES: Final = (c.TYPE_A, c.TYPE_AAAA)
 _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
@@ -39,9 +37,6 @@ class Templates(Handler):
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply of a template, or that of the next handler."""
-        return await self._serve(request, 0)
-
-    async def _serve(self, request: Request, depth: int) -> Reply:
         for rule in self.rules:
             zone = rule.zone_for(request)
             if zone is None:
@@ -53,12 +48,12 @@ class Templates(Handler):
             data = writer.match(request, zone)
             if data is not None:
                 _count(rule, request, zone)
-                return await self._reply(rule, writer, data, depth)
+                return await self._reply(rule, writer, data)
             if rule.passes_on.find(request.name_wire) is None:
                 return request.error(c.SERVFAIL)
         return await self.next.serve_dns(request)
 
-    async def _reply(self, rule: Rule, writer: Writer, data: Data, depth: int) -> Reply:
+    async def _reply(self, rule: Rule, writer: Writer, data: Data) -> Reply:
         request = data.request
         if rule.rcode == c.SERVFAIL:
             return _bare(request, rule)
@@ -68,7 +63,7 @@ class Templates(Handler):
             for record in writer.records("answer", rule.answer, data):
                 answer.append(record.wire)
                 if record.rtype == c.TYPE_CNAME and request.qtype in _ADDRESSES:
-                    found, truncated = await self._resolve(request, record.rdata, depth)
+                    found, truncated = await _resolve(request, record.rdata)
                     answer += found
             additional = [each.wire for each in writer.records("additional", rule.additional, data)]
             authority = [each.wire for each in writer.records("authority", rule.authority, data)]
@@ -81,17 +76,14 @@ class Templates(Handler):
             reply.options = ede(*rule.ede)
         return reply
 
-    async def _resolve(self, request: Request, target: bytes, depth: int) -> tuple[list[RR], bool]:
-        """Return what this handler and those below answer for an alias's target, and whether it is
-        cut off; nothing if they cannot tell.
-        """
-        if depth >= DEEPEST:
-            return [], False
-        reply = await self._serve(request.derive(name_wire=target), depth + 1)
-        try:
-            return reply.record.rr, reply.tc
-        except FormError:
-            return [], False
+
+async def _resolve(request: Request, target: bytes) -> tuple[list[RR], bool]:
+    """Return what this server answers for an alias's target, and whether it is cut off."""
+    reply = await lookup(request, target)
+    try:
+        return ([], False) if reply is None else (reply.record.rr, reply.tc)
+    except FormError:
+        return [], False
 
 
 def _count(rule: Rule, request: Request, zone: str) -> None:

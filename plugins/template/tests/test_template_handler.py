@@ -241,7 +241,9 @@ def test_unreadable_answer_for_a_target():
             return Reply(request.wire[:2] + b"\x80\0\0\1\0\1\0\0\0\0")
 
     text = '. {\ntemplate IN A {\nanswer "x CNAME t"\nmatch x\nfallthrough\n}\nunreadable\n}'
-    with serve(text, plugins=with_handlers(unreadable=Unreadable)) as server:
+    plugins = with_handlers(unreadable=Unreadable)
+    plugins["unreadable"].entry_point.load().after = ("template",)
+    with serve(text, plugins=plugins) as server:
         assert texts(server.ask("x").rr) == ["x. 3600 5 t."]
 
 

@@ -53,11 +53,10 @@ def _seconds(controller: Controller) -> float:
 
 
 def _queries(controller: Controller) -> None:
-    """Check how many queries a connection may bring; the server knows no such limit yet."""
+    """Read how many queries a connection may bring."""
     token = controller.argument()
     number = controller.integer(token)
     if number == 0 or number < UNLIMITED:
         message = f"maxtcpqueries {number} needs to be -1 (unlimited) or a positive integer"
         raise controller.error(message, token)
-    if number != UNLIMITED:
-        controller.warn("this version closes no connection for the number of its queries", token)
+    controller.config.max_tcp_queries = None if number == UNLIMITED else number
