@@ -81,6 +81,7 @@ def test_mail_exchanges_are_shuffled():
         (message([*EXCHANGES, *ADDRESSES], qtype="AXFR"), "AXFR"),
         (message(ADDRESSES)[:-3], "A"),
     ],
+    ids=["denied", "failed", "one of each", "transfer", "cut off"],
 )
 def test_left_alone(wire, qtype):
     for _ in range(10):
