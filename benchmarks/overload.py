@@ -27,7 +27,7 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.ask import free_port
 from benchmarks.procfs import cpu_seconds
@@ -91,7 +91,7 @@ class LateUpstream:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self._sock.bind(("127.0.0.1", 0))
         self._sock.setblocking(False)
-        self._due: list[tuple[float, int, bytes, object]] = []
+        self._due: list[tuple[float, int, bytes, Any]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -135,7 +135,7 @@ class LateUpstream:
             record = b"\xc0\x0c\0\1\0\1\0\0\x0e\x10\0\4" + _ADDRESS
             answer = wire[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + wire[12:end] + record
             try:
-                self._sock.sendto(answer, peer)  # type: ignore[arg-type]  # recvfrom's own
+                self._sock.sendto(answer, peer)
             except OSError:  # the socket that asked is gone, and the system says so
                 pass
 

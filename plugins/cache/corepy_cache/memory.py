@@ -5,9 +5,9 @@ is the product of its blocks, and a slow upstream lets waiting queries grow with
 are counted in bytes against one limit. Kept replies make way for waiting queries, up to half of it;
 beyond that new misses are refused while hits go on.
 
-What waits also costs time, all at once when it began all at once: thousands of queries that run into
-their timeout within a few milliseconds hold up every hit behind them. So the number that may wait
-rises slowly above what any server has to bear (`Budget.wait`).
+What waits also costs time, all at once when it began all at once: thousands of queries that run
+into their timeout within a few milliseconds hold up every hit behind them. So the number that may
+wait rises slowly above what any server has to bear (`Budget.wait`).
 """
 
 from __future__ import annotations
