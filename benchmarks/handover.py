@@ -1,8 +1,9 @@
 """Handovers under load: what is lost when the server of an address is replaced or reloaded.
 
-Each kind of handover is a context manager that starts what it needs at `ADDRESS` and yields a
-function that hands over once. Everything happens in the network namespace of the caller, who should
-have one of their own: the port is fixed, so that several processes can share it.
+Each kind of handover is a context manager that starts what it needs at `ADDRESS`, given the name
+server that knows the answers and a folder for files, and yields a function that hands over once.
+Everything happens in the network namespace of the caller, who should have one of their own: the
+port is fixed, so that several processes can share it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from corepy.testing.command import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from benchmarks.streams import Fate, Traffic
     from corepy.testing import Command
+
+    Kind = Callable[[str, Path], AbstractContextManager[Callable[[], None]]]
 
 ADDRESS = ("127.0.0.1", 53)
 PAUSE = 0.3
@@ -127,12 +131,11 @@ def baseline(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
         yield hand_over
 
 
-KINDS = {
+HANDOVERS: dict[str, Kind] = {
     "replaced": replaced,
     "reloaded": reloaded,
     "upgraded": upgraded,
     "rolled": rolled,
-    "unbound": baseline,
 }
 
 
@@ -140,7 +143,7 @@ KINDS = {
 class Result:
     """What one kind of handover did to the queries."""
 
-    kind: str
+    name: str
     turns: int
     seconds: float
     udp: Fate
@@ -152,14 +155,14 @@ class Result:
         return self.udp.unanswered + self.udp.wrong + self.tcp.unanswered + self.tcp.wrong
 
 
-def measure(kind: str, turns: int, traffic: Traffic, folder: Path) -> Result:
-    """Hand over `turns` times under `traffic`; `folder` is for configuration files."""
+def measure(name: str, kind: Kind, turns: int, traffic: Traffic, folder: Path) -> Result:
+    """Do what `kind` does `turns` times under `traffic`; `folder` is for configuration files."""
     with (
         knot(ZONE, "example.org") as (host, port),
-        KINDS[kind](f"{host}:{port}", folder) as hand_over,
+        kind(f"{host}:{port}", folder) as hand_over,
     ):
-        for name in NAMES:
-            ask(ADDRESS, name)
+        for question in NAMES:
+            ask(ADDRESS, question)
         streams = Streams(ADDRESS, traffic, NAMES)
         began = time.monotonic()
         with streams:
@@ -167,7 +170,7 @@ def measure(kind: str, turns: int, traffic: Traffic, folder: Path) -> Result:
                 time.sleep(PAUSE)
                 hand_over()
             time.sleep(PAUSE)
-    return Result(kind, turns, time.monotonic() - began, streams.udp, streams.tcp)
+    return Result(name, turns, time.monotonic() - began, streams.udp, streams.tcp)
 
 
 def workers(command: Command) -> list[int]:

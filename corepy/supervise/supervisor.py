@@ -28,8 +28,10 @@ repeats.
 STABLE_AFTER = 10.0
 """Seconds of service after which a failure is the first one again."""
 
-SHORT_LIFE = 0.25
-"""Weight of a worker that did serve: it is replaced at once, unless that goes on and on."""
+SHORT_LIFE = 0.1
+"""Weight of a worker that did serve: it is replaced at once, ten times in a row, unless that goes
+on and on.
+"""
 
 RELAY_AFTER = 3
 """Failures in a row after which the fallback answers."""

@@ -1,0 +1,111 @@
+"""Failures under load: what clients notice when the worker of a supervisor is killed or hangs.
+
+As kinds of `benchmarks.handover`. The longest latency is the time without service: queries wait in
+the socket meanwhile. What the worker had taken from there already is lost with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks.handover import ADDRESS, corefile, workers
+from corepy.testing import query, run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from benchmarks.handover import Kind
+    from corepy.testing import Command
+
+CALM = 1.0
+"""Seconds that a new worker serves before it fails, too."""
+
+TRIGGER = "block.example.org."
+BLOCK = f"""\
+import time
+from corepy.plugin import Handler, Purity
+
+api_version = 1
+
+class Block(Handler):
+    name, purity = "block", Purity.PURE
+
+    async def serve_dns(self, request):
+        if request.name == {TRIGGER!r}:
+            time.sleep(60)
+        return await self.next.serve_dns(request)
+
+def setup(controller):
+    for _ in controller.occurrences():
+        controller.add_handler(Block())
+"""
+
+
+@contextmanager
+def killed(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
+    """SIGKILL: gone without a word."""
+    with _supervised(corefile(upstream)) as fail_by:
+        yield lambda: fail_by(lambda worker: os.kill(worker, signal.SIGKILL))
+
+
+@contextmanager
+def stopped(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
+    """SIGSTOP: the process is there and does nothing."""
+    with _supervised(corefile(upstream)) as fail_by:
+        yield lambda: fail_by(lambda worker: os.kill(worker, signal.SIGSTOP))
+
+
+@contextmanager
+def blocked(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
+    """Hold up the event loop: a plugin sleeps for a minute when it is asked for `TRIGGER`."""
+    install_block(folder)
+    path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
+    text = corefile(upstream).replace("    cache\n", "    block\n    cache\n")
+    with _supervised(text, {"PYTHONPATH": path}) as fail_by:
+        yield lambda: fail_by(lambda _: _send(query(TRIGGER)))
+
+
+FAILURES: dict[str, Kind] = {"killed": killed, "stopped": stopped, "blocked": blocked}
+
+
+def install_block(folder: Path) -> None:
+    """Put a plugin *block* into `folder` as an installer would."""
+    (folder / "corepy_block").mkdir()
+    (folder / "corepy_block" / "__init__.py").write_text(BLOCK)
+    info = folder / "corepy_block-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corepy-block\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[corepy.plugins]\nblock = corepy_block\n")
+
+
+@contextmanager
+def _supervised(
+    text: str, env: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Callable[[int], None]], None]]:
+    """Run a supervisor; yields a function that makes the worker fail and waits for the next one."""
+    with run_command(text, "-supervise", env=env) as command:
+        command.wait_for(" serves")
+
+        def fail_by(failure: Callable[[int], None]) -> None:
+            before = _serving(command)
+            time.sleep(CALM)
+            (worker,) = workers(command)
+            failure(worker)
+            command.wait_for(" serves", times=before + 1)
+
+        yield fail_by
+
+
+def _serving(command: Command) -> int:
+    return sum(line.endswith(" serves") for line in command.lines)
+
+
+def _send(wire: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(wire, ADDRESS)
