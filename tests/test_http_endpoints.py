@@ -370,7 +370,7 @@ def test_addresses_that_cannot_be_bound(address, problem):
 
 
 def test_out_of_descriptors(monkeypatch, caplog):
-    monkeypatch.setattr("corepy.http.listener.ACCEPT_PAUSE", 0.05)
+    monkeypatch.setattr("corepy.net.accept.PAUSE", 0.05)
 
     class Exhausted:
         def __init__(self, sock):
@@ -387,7 +387,8 @@ def test_out_of_descriptors(monkeypatch, caplog):
 
     async def run():
         held = await claim(LOCAL)
-        monkeypatch.setattr(held._listener, "_sock", Exhausted(held._listener._sock))
+        acceptor = held._listener._acceptor
+        monkeypatch.setattr(acceptor, "sock", Exhausted(acceptor.sock))
         held.serve("/x", ok)
         assert body(await send(held.address.port, request())) == b"OK"
         await held.close()

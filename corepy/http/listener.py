@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from corepy.http.address import resolve
 from corepy.http.connection import LOG, Connection
+from corepy.net.accept import Acceptor
 from corepy.net.sockets import Address, open_tcp
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ CLOSE_TIMEOUT: Final = 1.0
 
 MAX_CONNECTIONS: Final = 100
 """Open connections per listener; beyond that the one that has been idle longest makes room."""
-
-ACCEPT_BATCH: Final = 16
-ACCEPT_PAUSE: Final = 0.5
-"""Seconds without accepting when the system has no descriptors or memory left."""
 
 _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
     WeakKeyDictionary()
@@ -75,13 +72,11 @@ class Listener:
         self.bound = Address(wanted.host, sock.getsockname()[1])
         self.connections: dict[Connection, None] = {}
         self.draining = False
-        self._sock = sock
+        self._acceptor = Acceptor(sock, lambda: Connection(self), str(self.bound), LOG)
         self._wanted = wanted
         self._listeners = listeners
         self._claims: list[Claim] = []
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[Any]] = set()
-        self._started = False
 
     def add(self) -> Claim:
         """Return one more claim."""
@@ -98,42 +93,7 @@ class Listener:
 
     def start(self) -> None:
         """Accept connections from now on."""
-        if not self._started:
-            self._started = True
-            self._loop.add_reader(self._sock, self._accept)
-
-    def _accept(self) -> int:
-        """Accept what waits, up to a batch; return how many there were."""
-        for count in range(ACCEPT_BATCH):
-            try:
-                stream, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return count
-            except OSError as error:
-                self._rest(error)
-                return count
-            stream.setblocking(False)
-            opening = self._loop.connect_accepted_socket(lambda: Connection(self), stream)
-            task = self._loop.create_task(opening)
-            self._opening.add(task)
-            task.add_done_callback(self._opened)
-        return ACCEPT_BATCH
-
-    def _opened(self, task: asyncio.Task[Any]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            LOG.warning("a connection to %s failed: %s", self.bound, task.exception())
-
-    def _rest(self, error: OSError) -> None:
-        """Stop accepting for a moment: out of descriptors or memory."""
-        LOG.error("%s: cannot accept connections: %s", self.bound, error.strerror)
-        self._loop.remove_reader(self._sock)
-        self._started = False
-        self._loop.call_later(ACCEPT_PAUSE, self._resume)
-
-    def _resume(self) -> None:
-        if not self.draining:
-            self.start()
+        self._acceptor.start()
 
     def make_room(self) -> bool:
         """Return whether one more connection may stay."""
@@ -154,16 +114,12 @@ class Listener:
     async def _close(self) -> None:
         self.draining = True
         del self._listeners[self._wanted]
-        if self._started:
-            while self._accept() == ACCEPT_BATCH:
-                pass
-            self._loop.remove_reader(self._sock)
-        self._sock.close()
+        self._acceptor.stop()
         for connection in list(self.connections):
             connection.close_if_idle()
         deadline = self._loop.time() + CLOSE_TIMEOUT
         while self._loop.time() < deadline:
-            if not self._opening and not self.connections:
+            if not self._acceptor.is_opening and not self.connections:
                 return
             await asyncio.sleep(0.005)
         for connection in list(self.connections):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from corepy.net.accept import Acceptor
 from corepy.net.frames import FrameReader, frame
 from corepy.plugin.log import server_logger
 from corepy.server.answer import Answerer
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 1000
 """Open connections per listener."""
-
-ACCEPT_BATCH = 64
-ACCEPT_PAUSE = 0.5
-"""Seconds without accepting when the system has no descriptors or memory left."""
 
 DRAIN_IDLE = 0.2
 """Seconds without a query after which a connection of a stopping server is closed: what the client
@@ -48,48 +45,14 @@ class TCPListener:
     def __init__(self, sock: socket.socket, room: Room, label: str) -> None:
         """Listen at `sock`; `room` is shared by all listeners of the loop."""
         self.settings: BlockConfig
-        self.sock = sock
         self.answers = Answerer(label, "tcp", room)
         self.connections: dict[Connection, None] = {}
         self.draining = False
-        self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[Any]] = set()
+        self._acceptor = Acceptor(sock, lambda: Connection(self), label, server_logger())
 
     def start(self) -> None:
         """Accept and answer from now on."""
-        self._loop.add_reader(self.sock, self._accept)
-
-    def _accept(self) -> int:
-        """Accept what waits, up to a batch; return how many there were."""
-        for count in range(ACCEPT_BATCH):
-            try:
-                stream, _ = self.sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return count
-            except OSError as error:
-                self._rest(error)
-                return count
-            stream.setblocking(False)
-            opening = self._loop.connect_accepted_socket(lambda: Connection(self), stream)
-            task = self._loop.create_task(opening)
-            self._opening.add(task)
-            task.add_done_callback(self._opened)
-        return ACCEPT_BATCH
-
-    def _opened(self, task: asyncio.Task[Any]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            server_logger().warning("a connection to %s failed: %s", self.label, task.exception())
-
-    def _rest(self, error: OSError) -> None:
-        """Stop accepting for a moment: out of descriptors or memory."""
-        server_logger().error("%s: cannot accept connections: %s", self.label, error.strerror)
-        self._loop.remove_reader(self.sock)
-        self._loop.call_later(ACCEPT_PAUSE, self._resume)
-
-    def _resume(self) -> None:
-        if not self.draining:
-            self.start()
+        self._acceptor.start()
 
     def make_room(self) -> bool:
         """Return whether one more connection may stay, closing the one that has been idle longest
@@ -120,17 +83,14 @@ class TCPListener:
         if self.draining:
             return
         self.draining = True
-        self._loop.remove_reader(self.sock)
-        while not leave_queue and self._accept() == ACCEPT_BATCH:
-            pass
-        self.sock.close()
+        self._acceptor.stop(leave_queue=leave_queue)
         for connection in list(self.connections):
             connection.drain()
 
     @property
     def is_drained(self) -> bool:
         """Whether no connection is left, or being opened."""
-        return not self.connections and not self._opening
+        return not self.connections and not self._acceptor.is_opening
 
     def close(self) -> None:
         """Close everything, after what is ready has been sent."""

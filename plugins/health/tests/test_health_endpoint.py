@@ -46,10 +46,11 @@ class Deaf:
     def __init__(self, server: TestServer, protocol: str) -> None:
         (endpoint,) = server.server.endpoints.values()
         self.listener = getattr(endpoint, protocol)
+        self.sock = endpoint.udp.sock if protocol == "udp" else endpoint.tcp._acceptor.sock
         self.server = server
 
     def __enter__(self) -> None:
-        self.server.call(self.server._loop.remove_reader, self.listener.sock)
+        self.server.call(self.server._loop.remove_reader, self.sock)
 
     def __exit__(self, *error: object) -> None:
         self.server.call(self.listener.start)

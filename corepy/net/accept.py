@@ -1,0 +1,91 @@
+"""Accepting connections at a listening socket, with the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import logging
+    import socket
+    from collections.abc import Callable
+
+BATCH: Final = 64
+"""Connections accepted before something else gets its turn."""
+
+PAUSE = 0.5
+"""Seconds without accepting when the system has no descriptors or memory left."""
+
+
+class Acceptor:
+    """Makes a protocol for every connection to one listening socket, which it closes in the end."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        label: str,
+        log: logging.Logger,
+    ) -> None:
+        """`sock` does not block; `label` says in `log` whose it is."""
+        self.sock = sock
+        self._protocol = protocol
+        self._label = label
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._started = self._stopped = False
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether there are connections that their protocol does not know of yet."""
+        return bool(self._opening)
+
+    def start(self) -> None:
+        """Accept connections from now on."""
+        self._started = True
+        self._loop.add_reader(self.sock, self._accept)
+
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Accept what waits and no more.
+
+        With `leave_queue` what waits is left to the process that goes on with the socket.
+        """
+        self._stopped = True
+        if self._started:
+            self._loop.remove_reader(self.sock)
+            while not leave_queue and self._accept() == BATCH:
+                pass
+        self.sock.close()
+
+    def _accept(self) -> int:
+        """Accept what waits, up to a batch; return how many there were."""
+        for count in range(BATCH):
+            try:
+                stream, _ = self.sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return count
+            except OSError as error:
+                self._rest(error)
+                return count
+            stream.setblocking(False)
+            opening = self._loop.connect_accepted_socket(self._protocol, stream)
+            task = self._loop.create_task(opening)
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
+        return BATCH
+
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.warning("a connection to %s failed: %s", self._label, task.exception())
+
+    def _rest(self, error: OSError) -> None:
+        """Stop accepting for a moment: out of descriptors or memory."""
+        self._log.error("%s: cannot accept connections: %s", self._label, error.strerror)
+        self._loop.remove_reader(self.sock)
+        self._loop.call_later(PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        if not self._stopped:
+            self.start()
