@@ -6,6 +6,7 @@ the same table in words. Cells are (answer, TTL, kept): the answer is "old" (192
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import dnslib
 import pytest
@@ -90,7 +91,7 @@ PREFER_VERIFY = {
     "NOERROR": ("new", 50, "0 fresh"),
 }
 
-MODES = {
+MODES: dict[str, tuple[str, Mapping[str, tuple[str, int | None, str]]]] = {
     "off": ("", MISS),
     "immediate": ("serve_stale 1h immediate 30s", IMMEDIATE),
     "verify": ("serve_stale 1h verify 0 30s", VERIFY),

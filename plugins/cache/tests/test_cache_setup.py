@@ -4,6 +4,7 @@ import pytest
 
 from corepy.plugin import CorefileError
 from corepy.testing import set_up
+from corepy_cache.handler import Cache
 from corepy_cache.settings import DEFAULT_CAPACITY, MIN_CAPACITY, Settings
 
 N = DEFAULT_CAPACITY
@@ -12,6 +13,7 @@ M = MIN_CAPACITY
 
 def settings(text: str, zone: str = ".") -> Settings:
     (handler,) = set_up(text, zone).handlers
+    assert isinstance(handler, Cache)
     return handler.settings
 
 

@@ -1,19 +1,27 @@
 """What `forward` accepts and refuses: the cases of CoreDNS's setup_test.go, and ours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from corepy.testing import refusal, set_up
+from corepy_forward.handler import Forward
 from corepy_forward.settings import Settings
 
 
-def settings(text: str, **options: object) -> Settings:
-    return set_up(text, **options).handlers[0].settings
+def handler(text: str) -> Forward:
+    found = set_up(text).handlers[0]
+    assert isinstance(found, Forward)
+    return found
 
 
-def refused(text: str, **options: object) -> str:
-    return str(refusal(text, **options))
+def settings(text: str) -> Settings:
+    return handler(text).settings
+
+
+def refused(text: str, hosts: Sequence[str] = ("",)) -> str:
+    return str(refusal(text, hosts=hosts))
 
 
 def option(line: str) -> str:
@@ -106,9 +114,8 @@ def test_health_check(line: str, interval: float, recursion: bool, domain: str):
     ],
 )
 def test_targets(text: str, targets: list[tuple[str, str, str]]):
-    handler = set_up(f"forward . {text}").handlers[0]
-    found = [(t.address, t.transport, t.server_name) for t in handler.static_targets()]
-    assert found == targets
+    static = handler(f"forward . {text}").static_targets()
+    assert [(t.address, t.transport, t.server_name) for t in static] == targets
 
 
 @pytest.mark.parametrize(
@@ -208,10 +215,10 @@ def test_files(tmp_path: Path, text: str, addresses: list[str]):
     path.write_text(text)
     if not addresses:
         assert "no valid upstream addresses found" in refused(f"forward . {path}")
-    controller = set_up(f"forward . {path} 127.0.0.1")
-    found = [target.address for target in controller.handlers[0].static_targets()]
+    text = f"forward . {path} 127.0.0.1"
+    found = [target.address for target in handler(text).static_targets()]
     assert found == [*addresses, "127.0.0.1:53"]
-    assert controller.files == [path]
+    assert set_up(text).files == [path]
 
 
 def test_own_address_is_refused(tmp_path: Path):

@@ -93,7 +93,7 @@ class Quiet(Speaker):
     name: ClassVar[str] = "quiet"
 
     @hookimpl
-    def metadata(self):  # type: ignore[override]  # pluggy passes the parameters that are there
+    def metadata(self):
         return {"speaker/name": "quiet"}
 
 
