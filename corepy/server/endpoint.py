@@ -47,9 +47,9 @@ class Endpoint:
         """
         wanted = inherited or {}
         address = Address(listen.host, listen.port)
-        self.kept = ("udp", address) in wanted
+        self.kept = {("udp", address), ("tcp", address)} <= wanted.keys()
         """Whether somebody else keeps the sockets open, for a process that follows this one."""
-        udp, tcp = _sockets(address, wanted)
+        udp, tcp, self._lent = _sockets(address, wanted)
         self.listen = listen
         self.sockets = (udp, tcp)
         self.port: int = udp.getsockname()[1]
@@ -81,9 +81,14 @@ class Endpoint:
         return self.udp.runner.waiting | self.tcp.waiting()
 
     def stop(self) -> None:
-        """Take no new work; what was accepted goes on."""
-        self.udp.stop(leave_queue=self.kept)
-        self.tcp.stop(leave_queue=self.kept)
+        """Take no new work; what was accepted goes on.
+
+        Sockets that are kept, or were only lent to us, stay as they are: somebody goes on with
+        them, or may want to.
+        """
+        leave_queue = self.kept or self._lent
+        self.udp.stop(leave_queue=leave_queue)
+        self.tcp.stop(leave_queue=leave_queue)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -92,15 +97,19 @@ class Endpoint:
         self.tcp.close()
 
 
-def _sockets(address: Address, inherited: Sockets) -> tuple[socket.socket, socket.socket]:
-    """Return the UDP and the TCP socket; what is taken from `inherited` is removed there."""
+def _sockets(address: Address, inherited: Sockets) -> tuple[socket.socket, socket.socket, bool]:
+    """Return the UDP and the TCP socket, and whether one of them was lent to us.
+
+    What is taken from `inherited` is removed there.
+    """
     udp = inherited.pop(("udp", address), None)
     tcp = inherited.pop(("tcp", address), None)
     if udp is None and tcp is None:
-        return open_pair(address)
+        return *open_pair(address), False
     if udp is not None:
-        prepare_udp(udp, wildcard=not address.host)
-    return udp or open_udp(address), tcp or open_tcp(address)
+        prepare_udp(udp.sock, wildcard=not address.host)
+    lent = any(one is not None and one.lent for one in (udp, tcp))
+    return udp.sock if udp else open_udp(address), tcp.sock if tcp else open_tcp(address), lent
 
 
 async def drained(queries: set[Query], leaving: list[Endpoint], timeout: float) -> int:

@@ -3,6 +3,10 @@
 Exit codes: 0 after a graceful stop, 1 when the configuration is wrong or the host does not allow
 it. As in CoreDNS, SIGINT and SIGTERM stop gracefully (a second one at once), SIGUSR1 reloads,
 SIGQUIT quits at once, SIGHUP does nothing.
+
+Where a manager keeps the listening sockets for the next process (`corepy.net.inherited`), SIGTERM
+leaves it what lies in their queues; SIGINT means that there is no next one, so the queues are
+emptied.
 """
 
 from __future__ import annotations
@@ -83,6 +87,7 @@ def run(options: Options, announce: str) -> int:
 
     `announce` is printed below the banner.
     """
+    _deaf()
     configure(json=options.log_format == "json")
     loader = Loader(options)
     try:
@@ -113,11 +118,27 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
             log_packet_cache(generation, server)
         manager.tell("READY=1")
         watchdog = asyncio.create_task(_watchdog(server, manager))
-        await stopping.wait()
+        number = await stopping
         manager.tell("STOPPING=1")
         watchdog.cancel()
-        await server.stop()
+        await server.stop(hand_over=number == signal.SIGTERM)
+    _deaf()
     return EXIT_OK
+
+
+def _deaf() -> None:
+    """Ignore signals that would kill the process before its handlers are there, or after.
+
+    A loop that closes gives its signals back to the system, whose answer is to kill.
+    """
+    numbers = [signal.SIGUSR1, signal.SIGHUP]
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        numbers += [signal.SIGTERM, signal.SIGINT]
+        for number in numbers:
+            loop.remove_signal_handler(number)
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 async def _watchdog(server: Server, manager: Manager) -> None:
@@ -139,26 +160,28 @@ def unreadable(error: OSError) -> str:
     return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}"
 
 
-def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.Event:
-    """Install the signal handlers; the event is set when one says stop."""
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.Future[int]:
+    """Install the signal handlers; the result is the number of the one that says stop."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[int] = loop.create_future()
     tasks: set[asyncio.Task[bool]] = set()
 
-    def stop(name: str) -> None:
-        if stopping.is_set():
+    def stop(number: signal.Signals) -> None:
+        name = number.name
+        if stopping.done():
             server_logger().info("%s: quitting at once", name)
             WRITER.flush(PATIENCE)
             os._exit(EXIT_FAILURE)
         server_logger().info("%s: Shutting down servers then terminating", name)
-        stopping.set()
+        stopping.set_result(number)
 
     def restart() -> None:
         task = loop.create_task(reload(server, loader, "SIGUSR1", manager))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    loop.add_signal_handler(signal.SIGTERM, stop, "SIGTERM")
-    loop.add_signal_handler(signal.SIGINT, stop, "SIGINT")
+    loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGINT, stop, signal.SIGINT)
     loop.add_signal_handler(signal.SIGUSR1, restart)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)

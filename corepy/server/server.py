@@ -15,7 +15,7 @@ from corepy.server.packet_cache import Room
 from corepy.server.selfcheck import unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from corepy.net.inherited import Sockets
     from corepy.server.endpoint import Listen
@@ -82,16 +82,22 @@ class Server:
             if old is not None:
                 await self._retire(old, in_flight, final=False)
 
-    async def stop(self) -> None:
-        """Drain and stop; the server can be used again."""
+    async def stop(self, *, hand_over: bool = False) -> None:
+        """Drain and stop; the server can be used again.
+
+        With `hand_over` the sockets that the manager keeps go on to the next process, with what
+        lies in their queues.
+        """
         async with self._changing:
             if self.generation is not None:
+                if not hand_over:
+                    self._release(self.endpoints.values())
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
 
     def _hand_over(self) -> None:
         """Let the manager keep the sockets in use, and close inherited ones that nobody wanted."""
-        for sock in self._inherited.values():
+        for sock, _ in self._inherited.values():
             self._manager.release([sock])
             sock.close()
         self._inherited.clear()
@@ -99,6 +105,13 @@ class Server:
             if not endpoint.kept and self._manager.keeps_sockets:
                 self._manager.keep(endpoint.sockets)
                 endpoint.kept = True
+
+    def _release(self, endpoints: Iterable[Endpoint]) -> None:
+        """Let the manager keep the sockets of `endpoints` no longer."""
+        for endpoint in endpoints:
+            if endpoint.kept:
+                self._manager.release(endpoint.sockets)
+                endpoint.kept = False
 
     def _open(self, generation: Generation) -> None:
         for listen in generation.routers:
@@ -147,10 +160,9 @@ class Server:
         await generation.stop_hooks("stopping", context)
         wanted = {} if final or self.generation is None else self.generation.routers
         leaving = [endpoint for listen, endpoint in self.endpoints.items() if listen not in wanted]
+        if not final:
+            self._release(leaving)
         for endpoint in leaving:
-            if endpoint.kept and not final:
-                self._manager.release(endpoint.sockets)
-                endpoint.kept = False
             endpoint.stop()
             in_flight |= endpoint.waiting()
         left = await drained(in_flight, leaving, DRAIN_TIMEOUT)
