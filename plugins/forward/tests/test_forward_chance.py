@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import socket
 
+from corepy_forward import udp
 from corepy_forward.attempt import draw_ident
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
@@ -27,8 +28,10 @@ def chi_square(values, low, high):
 LIMIT = 148.0
 
 
-def capture():
-    """Send the queries to a socket of ours; return their IDs, and the ports, one per socket."""
+def capture(queries, at_once=1):
+    """Send queries to a socket of ours, so many before the first of them is answered; return their
+    IDs and their ports, in order.
+    """
     idents, ports = [], []
 
     async def run():
@@ -38,16 +41,18 @@ def capture():
             sink.setblocking(False)
             settings = Settings(max_fails=0)
             pool = Pool(settings, [Target("127.0.0.1", sink.getsockname()[1])])
-            for number in range(QUERIES):
-                question = b"\4%04d\0\0\1\0\1" % number
-                header = b"\1\0\0\1\0\0\0\0\0\0"
-                pool.begin(question, header + question, over_tcp=False)
-                wire, (host, port) = sink.recvfrom(512)
-                sink.sendto(wire[:2] + b"\x81\x80" + wire[4:], (host, port))
-                await asyncio.sleep(0)
-                idents.append(wire[0] << 8 | wire[1])
-                if not ports or ports[-1] != port:
+            for first in range(0, queries, at_once):
+                for number in range(first, first + at_once):
+                    question = b"\6%06d\0\0\1\0\1" % number
+                    header = b"\1\0\0\1\0\0\0\0\0\0"
+                    pool.begin(question, header + question, over_tcp=False)
+                for _ in range(at_once):
+                    wire, (host, port) = sink.recvfrom(512)
+                    sink.sendto(wire[:2] + b"\x81\x80" + wire[4:], (host, port))
+                    idents.append(wire[0] << 8 | wire[1])
                     ports.append(port)
+                while pool.flights:
+                    await asyncio.sleep(0)  # noqa: ASYNC110 - as often as the loop turns
             pool.close()
 
     asyncio.run(run())
@@ -60,14 +65,38 @@ def local_port_range():
     return low, high + 1
 
 
-def test_ids_and_ports():
-    idents, ports = capture()
+def gaps(values, modulus):
+    return [(b - a) % modulus for a, b in itertools.pairwise(values)]
+
+
+def test_ids_and_ports_of_each_query():
+    """Every query counts; neither its ID nor its port follows from those before."""
+    idents, ports = capture(QUERIES)
     assert chi_square(idents, 0, 65536) < LIMIT
-    assert len(ports) == -(-QUERIES // USES)
-    assert chi_square(ports, *local_port_range()) < LIMIT
+    assert chi_square(gaps(idents, 65536), 0, 65536) < LIMIT
+    low, high = local_port_range()
+    assert chi_square(ports, low, high) < LIMIT
+    assert chi_square(gaps(ports, high - low), 0, high - low) < LIMIT
+
+
+def test_under_load_few_queries_share_a_port():
+    """Each port counts once: those that share it have their IDs to tell them apart."""
+    idents, ports = capture(QUERIES, at_once=100)
+    assert chi_square(idents, 0, 65536) < LIMIT
+    shares = [len(list(group)) for _, group in itertools.groupby(ports)]
+    assert max(shares) <= USES
+    low, high = local_port_range()
+    chosen = [port for port, _ in itertools.groupby(ports)]
+    assert len(chosen) >= QUERIES // USES
+    assert chi_square(chosen, low, high) < LIMIT
+
+
+def test_a_port_is_left_after_its_lifetime(monkeypatch):
+    monkeypatch.setattr(udp, "LIFETIME", 0.0)
+    _, ports = capture(100, at_once=10)
+    assert all(a != b for a, b in itertools.pairwise(ports))
 
 
 def test_idents_do_not_follow_from_each_other():
     drawn = [int.from_bytes(draw_ident(), "big") for _ in range(QUERIES)]
-    gaps = [(b - a) % 65536 for a, b in itertools.pairwise(drawn)]
-    assert chi_square(gaps, 0, 65536) < LIMIT
+    assert chi_square(gaps(drawn, 65536), 0, 65536) < LIMIT
