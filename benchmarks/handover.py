@@ -56,12 +56,25 @@ def corefile(upstream: str, extra: str = "") -> str:
 @contextmanager
 def replaced(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
     """SIGTERM, with a second process on the same address (SO_REUSEPORT)."""
+    with _replacing(upstream) as hand_over:
+        yield hand_over
+
+
+@contextmanager
+def relieved(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
+    """As `replaced`, with a supervisor above each process."""
+    with _replacing(upstream, "-supervise") as hand_over:
+        yield hand_over
+
+
+@contextmanager
+def _replacing(upstream: str, *flags: str) -> Iterator[Callable[[], None]]:
     text = corefile(upstream)
     with ExitStack() as cleanup:
-        running = [cleanup.enter_context(run_command(text))]
+        running = [cleanup.enter_context(run_command(text, *flags))]
 
         def hand_over() -> None:
-            running.append(cleanup.enter_context(run_command(text)))
+            running.append(cleanup.enter_context(run_command(text, *flags)))
             _stop(running.pop(0))
 
         yield hand_over
@@ -133,6 +146,7 @@ def baseline(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
 
 HANDOVERS: dict[str, Kind] = {
     "replaced": replaced,
+    "relieved": relieved,
     "reloaded": reloaded,
     "upgraded": upgraded,
     "rolled": rolled,

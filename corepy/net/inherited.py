@@ -7,7 +7,8 @@ LISTEN_FDNAMES say what is inherited, NOTIFY_SOCKET where to tell how we are and
 over, WATCHDOG_USEC how often to say that we are alive.
 
 A socket that the manager keeps must not be shut down when this process stops: the next one goes on
-with its queue.
+with its queue. When there will be no next one, the manager is told to keep it no longer. A socket
+that the manager has lent (one of a systemd socket unit) is never shut down.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.net.sockets import Address
 
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 FIRST_FD: Final = 3
 _NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
 
-Sockets = dict[tuple[str, Address], socket.socket]
+
+class Inherited(NamedTuple):
+    """A socket that this process was started with."""
+
+    sock: socket.socket
+    lent: bool
+    """Whether it is not from the sockets that we gave away to be kept, but the manager's own."""
+
+
+Sockets = dict[tuple[str, Address], Inherited]
 """Listening sockets by protocol ("udp" or "tcp") and address; the wildcard address is ""."""
 
 
@@ -36,18 +46,18 @@ def take(environment: MutableMapping[str, str] | None = None) -> Sockets:
     """
     env = os.environ if environment is None else environment
     count, pid = env.pop("LISTEN_FDS", ""), env.pop("LISTEN_PID", "")
-    env.pop("LISTEN_FDNAMES", None)
+    names = env.pop("LISTEN_FDNAMES", "").split(":")
     if not count.isdigit() or pid != str(os.getpid()):
         return {}
     found: Sockets = {}
-    for fd in range(FIRST_FD, FIRST_FD + int(count)):
+    for place, fd in enumerate(range(FIRST_FD, FIRST_FD + int(count))):
         with contextlib.suppress(OSError):
             os.set_inheritable(fd, False)
-            _adopt(socket.socket(fileno=fd), found)
+            _adopt(socket.socket(fileno=fd), names[place] if place < len(names) else "", found)
     return found
 
 
-def _adopt(sock: socket.socket, found: Sockets) -> None:
+def _adopt(sock: socket.socket, name: str, found: Sockets) -> None:
     protocol = _NAMES.get(sock.type)
     if protocol is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         sock.close()
@@ -57,7 +67,7 @@ def _adopt(sock: socket.socket, found: Sockets) -> None:
     if key in found:
         sock.close()
     else:
-        found[key] = sock
+        found[key] = Inherited(sock, lent=name != name_of(sock))
 
 
 def address_of(sock: socket.socket) -> Address:
@@ -94,7 +104,8 @@ class Manager:
     def keep(self, socks: Iterable[socket.socket]) -> None:
         """Hand sockets over, to be passed to the next process."""
         for sock in socks:
-            self._send(f"FDSTORE=1\nFDNAME={name_of(sock)}", [sock.fileno()])
+            # Without FDPOLL=0 an error that waits in the socket (ICMP) would end its being kept.
+            self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name_of(sock)}", [sock.fileno()])
 
     def release(self, socks: Iterable[socket.socket]) -> None:
         """Say that sockets need not be kept any longer."""

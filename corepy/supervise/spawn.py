@@ -70,7 +70,7 @@ def _become_worker(
 
 def _restrict() -> None:
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)  # for good: nobody keeps the sockets
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in KEPT_CAPABILITIES:
             with contextlib.suppress(OSError):

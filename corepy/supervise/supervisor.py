@@ -138,14 +138,18 @@ class Supervisor:
             self._start_at = 0.0
 
     def _stop(self) -> None:
-        if not self._stop_deadline:
+        again = bool(self._stop_deadline)
+        if not again:
             self._stop_deadline = time.monotonic() + STOP_TIMEOUT
             self._start_at = None
             if self._relay:
                 self._relay.stop()
             self._probe.stop()
         for worker in self._workers():
-            self._end(worker, signal.SIGTERM)
+            # SIGINT: for good, so it empties the sockets' queues. One that leaves does so already,
+            # and would take a second signal for haste.
+            if again or not worker.stopping:
+                self._end(worker, signal.SIGINT if worker.ready else signal.SIGTERM)
         if not self._workers():
             self._exit_code = 0
 
@@ -157,7 +161,11 @@ class Supervisor:
             self._end(self._current, number)
 
     def _end(self, worker: Worker, number: int) -> None:
-        worker.stopping = worker.stopping or number in (signal.SIGTERM, signal.SIGKILL)
+        worker.stopping = worker.stopping or number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGKILL,
+        )
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, number)
 
