@@ -38,17 +38,16 @@ async def unanswered(endpoints: Iterable[Endpoint], timeout: float) -> list[str]
 
 async def _answers(endpoint: Endpoint, kind: socket.SocketKind, timeout: float) -> bool:
     """Ask again and again until there is an answer or the time is over."""
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                try:
-                    async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                        if await _ask(endpoint, kind):
-                            return True
-                except (TimeoutError, OSError):
-                    await asyncio.sleep(0.01)
-    except TimeoutError:
-        return False
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout
+    while (left := end - loop.time()) > 0:
+        try:
+            async with asyncio.timeout(min(ATTEMPT_TIMEOUT, left)):
+                if await _ask(endpoint, kind):
+                    return True
+        except (TimeoutError, OSError):
+            await asyncio.sleep(0.01)
+    return False
 
 
 async def _ask(endpoint: Endpoint, kind: socket.SocketKind) -> bool:
