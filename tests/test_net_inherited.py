@@ -1,0 +1,173 @@
+"""Sockets that were passed to the process, and what it tells whoever passed them."""
+
+import os
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from corepy.net import inherited
+from corepy.net.inherited import Manager, address_of, name_of, take
+from corepy.net.sockets import Address, open_tcp, open_udp
+
+PLACE = 700
+"""Where inherited descriptors begin here: 3 and up are in use."""
+
+
+@pytest.fixture
+def pass_on(monkeypatch):
+    """A function that puts sockets where inherited ones are and returns the environment."""
+    monkeypatch.setattr(inherited, "FIRST_FD", PLACE)
+
+    def put(*socks, names=None, **env):
+        for place, sock in enumerate(socks, PLACE):
+            os.dup2(sock.fileno(), place, inheritable=True)
+        names = [name_of(sock) for sock in socks] if names is None else names
+        return {
+            "LISTEN_FDS": str(len(socks)),
+            "LISTEN_PID": str(os.getpid()),
+            "LISTEN_FDNAMES": ":".join(names),
+            **env,
+        }
+
+    return put
+
+
+@pytest.fixture
+def cleanup():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def pair(cleanup):
+    udp = cleanup.enter_context(open_udp(Address("127.0.0.1", 0)))
+    port = udp.getsockname()[1]
+    return udp, cleanup.enter_context(open_tcp(Address("127.0.0.1", port)))
+
+
+def taken(environment, cleanup):
+    found = take(environment)
+    for sock, _ in found.values():
+        cleanup.enter_context(sock)
+    return found
+
+
+def test_sockets_are_found_by_protocol_and_address(pair, pass_on, cleanup):
+    address = Address("127.0.0.1", pair[0].getsockname()[1])
+    found = taken(pass_on(*pair), cleanup)
+    assert set(found) == {("udp", address), ("tcp", address)}
+    for sock, lent in found.values():
+        assert not lent
+        assert not sock.getblocking()
+        assert not sock.get_inheritable()
+
+
+@pytest.mark.parametrize("names", [["corepy.socket", "corepy.socket"], ["other"], []])
+def test_what_does_not_have_our_name_is_lent(pair, pass_on, cleanup, names):
+    assert all(lent for _, lent in taken(pass_on(*pair, names=names), cleanup).values())
+
+
+def test_the_environment_is_used_up(pair, pass_on, cleanup):
+    environment = pass_on(*pair, OTHER="1")
+    taken(environment, cleanup)
+    assert environment == {"OTHER": "1"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"LISTEN_PID": "1"}, {"LISTEN_PID": ""}, {"LISTEN_FDS": "x"}, {"LISTEN_FDS": "-1"}],
+)
+def test_nothing_is_taken_that_is_not_ours(pass_on, change):
+    assert take(pass_on(**change)) == {}
+
+
+def test_what_is_no_listening_ip_socket_is_closed(pair, pass_on, cleanup):
+    unix = cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    found = taken(pass_on(pair[0], unix, pair[0], names=["a", "b", "c"]), cleanup)
+    assert len(found) == 1
+    for place in (PLACE + 1, PLACE + 2):  # the unix socket, and the same address again
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(place)
+
+
+@pytest.mark.parametrize("place", [PLACE, PLACE + 1])
+def test_a_descriptor_that_is_not_open_is_passed_over(pair, pass_on, cleanup, place):
+    environment = pass_on(*pair)
+    os.close(place)
+    assert len(taken(environment, cleanup)) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "bound"),
+    [
+        ("127.0.0.1", socket.AF_INET, "127.0.0.1"),
+        ("", socket.AF_INET, "0.0.0.0"),
+        ("", socket.AF_INET6, "::"),
+        ("::1", socket.AF_INET6, "::1"),
+    ],
+)
+def test_address_and_name(host, family, bound):
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((bound, 0))
+        port = sock.getsockname()[1]
+        assert address_of(sock) == Address(host, port)
+        assert name_of(sock) == f"udp-{host.replace(':', '_') or 'any'}-{port}"
+
+
+@pytest.fixture(params=["path", "abstract"])
+def inbox(request, tmp_path, cleanup):
+    sock = cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    name = (
+        f"{tmp_path}/notify" if request.param == "path" else f"@corepy-test-{os.urandom(8).hex()}"
+    )
+    sock.bind(name.replace("@", "\0"))
+    sock.settimeout(5)
+    return sock, name
+
+
+def test_states_arrive(inbox):
+    sock, name = inbox
+    Manager({"NOTIFY_SOCKET": name}).tell("RELOADING=1", "MONOTONIC_USEC=5")
+    assert sock.recv(999) == b"RELOADING=1\nMONOTONIC_USEC=5"
+
+
+def test_sockets_are_given_away_and_back(inbox, pair):
+    sock, name = inbox
+    manager = Manager({"NOTIFY_SOCKET": name})
+    assert manager.keeps_sockets
+    manager.keep(pair[:1])
+    message, (fd,), _, _ = socket.recv_fds(sock, 999, 4)
+    with socket.socket(fileno=fd) as kept:
+        assert kept.getsockname() == pair[0].getsockname()
+    fields = dict(line.split("=") for line in message.decode().split("\n"))
+    assert fields == {"FDSTORE": "1", "FDPOLL": "0", "FDNAME": name_of(pair[0])}
+    manager.release(pair[:1])
+    assert sock.recv(999).decode() == f"FDSTOREREMOVE=1\nFDNAME={name_of(pair[0])}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "1500000"}, 1.5),
+        ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
+        ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}, 0),
+        ({"WATCHDOG_USEC": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_watchdog_interval(environment, seconds):
+    given = {"NOTIFY_SOCKET": "/nowhere", **environment}
+    assert Manager(given).watchdog == seconds
+    assert given == {}
+
+
+def test_without_a_manager_nothing_is_told():
+    manager = Manager({"WATCHDOG_USEC": "1500000"})
+    assert not manager.keeps_sockets
+    assert not manager.watchdog
+    manager.tell("READY=1")
+
+
+def test_a_manager_that_is_gone_does_no_harm():
+    Manager({"NOTIFY_SOCKET": "/nonexistent/notify"}).tell("READY=1")
