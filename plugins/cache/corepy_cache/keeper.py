@@ -60,6 +60,9 @@ def back_off(failures: int) -> int:
     return int(min(1 << min(failures - 1, 8), LONGEST_STEP))
 
 
+_DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
+
+
 class Keeper:
     """The entries of one *cache* directive."""
 
@@ -86,8 +89,13 @@ class Keeper:
         if good is not None and good.left(now) <= least:
             good = None
         bad = self.denial.get(key)
-        # A SERVFAIL passes; it never stands before an answer.
-        if bad is None or bad.left(now) <= least or (good is not None and bad.rcode == c.SERVFAIL):
+        if (
+            bad is not None
+            and bad.rcode not in _DENIALS
+            and (good is not None or bad.left(now) <= 0)
+        ):
+            bad = None  # a failure passes: it never stands before an answer, nor is it served stale
+        if bad is None or bad.left(now) <= least:
             if good is not None:
                 meters.success_hits.value += 1
             else:

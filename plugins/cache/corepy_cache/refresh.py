@@ -96,14 +96,14 @@ class Refresher:
         """Keep `reply` and tell whether it is news (cache.go: verifyStaleResponseWriter).
 
         RFC 8767 section 4: only a reply that is authoritative about the name is; all others count
-        as a failure to refresh. Under prefer_positive only a positive one is.
+        as a failure to refresh. Under prefer_positive only a positive one replaces what is.
         """
         if reply.tc:
             return False
         verdict, kept = self._keeper.keep(entry.key, request, reply, meters, refresh=True)
         if verdict is None or verdict.kind in _FAILED:
             return False
-        if self._settings.stale.prefer_positive and not verdict.answers:
+        if self._settings.stale.prefer_positive and entry.answers and not verdict.answers:
             return False
         if kept is not None:
             kept.hits, kept.last_hit = entry.hits, entry.last_hit

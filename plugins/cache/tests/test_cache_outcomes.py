@@ -178,12 +178,16 @@ def test_outcome(mode, state, upstream, expected):
     assert asyncio.run(run()) == expected
 
 
+@pytest.mark.parametrize(
+    ("policy", "table"),
+    [("", IMMEDIATE), ("\nserve_stale_policy prefer_positive", PREFER_IMMEDIATE)],
+)
 @pytest.mark.parametrize("upstream", UPSTREAM)
-def test_verify_out_of_time(upstream):
+def test_verify_out_of_time(upstream, policy, table):
     """The stale entry is served, and what comes later is kept as in immediate mode."""
 
     async def run():
-        bench = Bench("serve_stale 1h verify 10ms 30s")
+        bench = Bench(f"serve_stale 1h verify 10ms 30s{policy}")
         await bench.ask()
         bench.now += 100
         bench.upstream = UPSTREAM[upstream]
@@ -193,32 +197,58 @@ def test_verify_out_of_time(upstream):
         await bench.settle()
         return (*seen(reply), bench.kept())
 
-    assert asyncio.run(run()) == IMMEDIATE[upstream]
+    assert asyncio.run(run()) == table[upstream]
+
+
+DENIALS = {"NODATA": (0, 3), "NXDOMAIN": (3, 19), "NXDOMAIN with CNAME": (3, 19)}
 
 
 @pytest.mark.parametrize("mode", ["immediate", "verify 0"])
+@pytest.mark.parametrize("policy", ["", "\nserve_stale_policy prefer_positive"])
+@pytest.mark.parametrize("kind", DENIALS)
 @pytest.mark.parametrize("upstream", UPSTREAM)
-def test_stale_denial(mode, upstream):
-    """A stale NXDOMAIN is served under its own extended error, and replaced like an answer."""
+def test_stale_denial(mode, policy, kind, upstream):
+    """A stale denial is served, an NXDOMAIN under its own extended error, and replaced like an
+    answer; prefer_positive protects positive entries only.
+    """
+    rcode, code = DENIALS[kind]
+    stale_options = bytes((0, 15, 0, 2, 0, code))
 
     async def run():
-        bench = Bench(f"serve_stale 1h {mode} 25s")
-        bench.upstream = UPSTREAM["NXDOMAIN"]
+        bench = Bench(f"serve_stale 1h {mode} 25s{policy}")
+        bench.upstream = UPSTREAM[kind]
         await bench.ask()
         bench.now += 100
         bench.upstream = UPSTREAM[upstream]
         reply = await bench.ask()
         await bench.settle()
-        if (reply.rcode, seen(reply)[1]) == (3, 25):
-            assert reply.options == b"\0\x0f\0\2\0\x13"
+        if reply.options == stale_options:
+            assert (reply.rcode, seen(reply)[1]) == (rcode, 25)
             return "stale", bench.kept()
         return seen(reply)[0], bench.kept()
 
     answer, _, kept = VERIFY[upstream]
-    kept = "3 stale" if kept == "0 stale" else kept
+    kept = f"{rcode} stale" if kept == "0 stale" else kept
     if mode == "immediate" or answer == "old":
         answer = "stale"
     assert asyncio.run(run()) == (answer, kept)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("failure", ["SERVFAIL", "timeout"])
+@pytest.mark.parametrize("upstream", UPSTREAM)
+def test_a_failure_is_never_served_stale(mode, failure, upstream):
+    """RFC 8767 is about data: after its few seconds a failure is as good as nothing."""
+
+    async def run():
+        bench = Bench(MODES[mode][0])
+        bench.upstream = UPSTREAM[failure]
+        await bench.ask()
+        bench.now += 100
+        bench.upstream = UPSTREAM[upstream]
+        return (*seen(await bench.ask()), bench.kept())
+
+    assert asyncio.run(run()) == MISS[upstream]
 
 
 def test_too_old_is_not_served():
