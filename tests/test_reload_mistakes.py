@@ -1,14 +1,12 @@
 """Every kind of broken Corefile, dropped in under load: DNS, health and metrics go on."""
 
 import asyncio
-import socket
-import urllib.request
 from pathlib import Path
 
 from corepy import corefile
 from corepy.plugin import CorefileError, metrics
 from corepy.server.builder import build
-from corepy.server.server import Server
+from corepy.testing import free_port, http_get, serve_file
 from corepy.testing.command import wait_until
 from corepy.testing.load import Load
 from corepy_reload import watcher
@@ -24,16 +22,6 @@ def mistakes():
             build(corefile.parse(content))
         except CorefileError:
             yield content
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
-def get(port, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
-        return response.read()
 
 
 def failures():
@@ -58,27 +46,18 @@ def test_nothing_is_interrupted(tmp_path, monkeypatch):
         conf.with_name("new").write_text(content)
         conf.with_name("new").rename(conf)
         wait_until(lambda: failures() > before)
-        assert get(health, "/health") == b"OK"
-        assert f"coredns_reload_failed_total {failures()}".encode() in get(scrape, "/metrics")
+        assert http_get(health, "/health").text == "OK"
+        assert f"coredns_reload_failed_total {failures()}" in http_get(scrape, "/metrics").text
 
     async def main():
-        async def reload(_reason):
-            try:
-                await server.run(build(corefile.load(conf)))
-            except CorefileError:
-                return False
-            return True
-
-        server = Server(reload)
-        await server.run(build(corefile.load(conf)))
-        (endpoint,) = server.endpoints.values()
-        generation = server.generation
-        with Load(("127.0.0.1", endpoint.port), rate=300) as load:
-            for content in broken:
-                await asyncio.to_thread(drop_in, content)
-            await asyncio.to_thread(load.__exit__)
-        assert server.generation is generation
-        await server.stop()
+        async with serve_file(conf) as server:
+            (endpoint,) = server.endpoints.values()
+            generation = server.generation
+            with Load(("127.0.0.1", endpoint.port), rate=300) as load:
+                for content in broken:
+                    await asyncio.to_thread(drop_in, content)
+                await asyncio.to_thread(load.__exit__)
+            assert server.generation is generation
         return load.outcome
 
     outcome = asyncio.run(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy.testing import Load, Upstream, ask, run_command
+from corepy.testing import Load, Upstream, ask, free_port, run_command
 from corepy.testing.command import wait_until
 
 RECORDS = {"www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"]}
@@ -27,14 +27,8 @@ def upstream():
 
 
 @pytest.fixture
-def free_port():
-    with Upstream(RECORDS) as reserved:
-        return reserved.address[1]
-
-
-@pytest.fixture
-def command(upstream, free_port):
-    text = corefile(upstream, free_port)
+def command(upstream):
+    text = corefile(upstream, free_port())
     with run_command(text, "-supervise", "-fallback", upstream.to) as running:
         running.wait_for(" serves")
         yield running
@@ -120,15 +114,16 @@ def test_the_fallback_answers_when_no_worker_starts(command, tcp):
     assert command.ask("www.example.org.", tcp=tcp).rr
 
 
-def test_the_fallback_answers_at_a_wildcard_address(upstream, free_port):
-    text = f".:{free_port} {{\n forward . {upstream.to}\n}}\n"
+def test_the_fallback_answers_at_a_wildcard_address(upstream):
+    port = free_port()
+    text = f".:{port} {{\n forward . {upstream.to}\n}}\n"
     with run_command(text, "-supervise", "-fallback", upstream.to) as command:
         command.wait_for(" serves")
         command.conf.write_text("nonsense {\n")
         os.kill(the_worker(command), signal.SIGKILL)
         command.wait_for("the fallback answers")
         for host in ("127.0.0.1", "127.0.0.7", "::1"):
-            assert ask((host, free_port), "www.example.org.").rr
+            assert ask((host, port), "www.example.org.").rr
 
 
 def test_a_new_version_that_does_not_start_changes_nothing(command):

@@ -4,6 +4,7 @@
         reply = server.ask("example.org", "A")     # a dnslib.DNSRecord
 
 * `serve`: a server from Corefile text, in a thread of its own; zones without a port get a free one.
+* `serve_file`: one of a Corefile on disk, in the test's event loop.
 * `run_command`: the real `corepy` command as a process.
 * `ask`, `exchange`: a client, over UDP or TCP; `http_get`: one for endpoints.
 * `reply_of`: a reply from records in zone-file form.
@@ -35,4 +36,6 @@ from corepy.testing.knot import knot as knot
 from corepy.testing.load import Load as Load
 from corepy.testing.server import TestServer as TestServer
 from corepy.testing.server import serve as serve
+from corepy.testing.server import serve_file as serve_file
 from corepy.testing.upstream import Upstream as Upstream
+from corepy.testing.upstream import free_port as free_port

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from corepy import corefile
@@ -13,7 +14,8 @@ from corepy.server.server import Server
 from corepy.testing.client import Address, ask, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     import dnslib
 
@@ -91,6 +93,23 @@ class TestServer:
             STOP_TIMEOUT
         )
 
+    def reload_under(self, poll: Callable[[], object], text: str, times: int = 20) -> None:
+        """Reload `times` times while `poll` is called over and over; raises what it raises."""
+        done = threading.Event()
+
+        def poll_on() -> None:
+            while not done.is_set():
+                poll()
+
+        with ThreadPoolExecutor(1) as pool:
+            polling = pool.submit(poll_on)
+            try:
+                for _ in range(times):
+                    self.reload(text)
+            finally:
+                done.set()
+            polling.result()
+
     def call(self, function: Any, *args: Any) -> Any:
         """Run `function` in the server's event loop and return its result."""
 
@@ -105,6 +124,27 @@ class TestServer:
         self._thread.join(STOP_TIMEOUT)
         if self._thread.is_alive():
             raise TimeoutError("the server did not stop")
+
+
+@asynccontextmanager
+async def serve_file(path: str | os.PathLike[str]) -> AsyncIterator[Server]:
+    """Run the server of a Corefile in this event loop; it is loaded anew when a plugin asks for it,
+    as by the command.
+    """
+
+    async def reload(_: str) -> bool:
+        try:
+            await server.run(build(corefile.load(path)))
+        except corefile.CorefileError:
+            return False
+        return True
+
+    server = Server(reload)
+    await server.run(build(corefile.load(path)))
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
 @contextmanager

@@ -158,6 +158,14 @@ def free_sockets(host: str) -> tuple[socket.socket, socket.socket]:
         return udp, tcp
 
 
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port of `host` that nobody has, over UDP or TCP, at the moment."""
+    udp, tcp = free_sockets(host)
+    with udp, tcp:
+        port: int = udp.getsockname()[1]
+        return port
+
+
 def _cut(stream: socket.socket) -> None:
     try:
         stream.shutdown(socket.SHUT_RDWR)

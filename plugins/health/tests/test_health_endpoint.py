@@ -135,25 +135,11 @@ def test_all_addresses_are_asked(impatient, bind: str) -> None:
 def test_the_address_stays_open_over_reloads() -> None:
     with serve(TEXT) as server:
         port = port_of(server)
-        done, bad = threading.Event(), list[object]()
 
         def poll() -> None:
-            while not done.is_set():
-                try:
-                    answer = get(port)
-                except OSError as error:
-                    bad.append(error)
-                else:
-                    if answer != (200, "OK"):
-                        bad.append(answer)
+            assert get(port) == (200, "OK")
 
-        poller = threading.Thread(target=poll)
-        poller.start()
-        for _ in range(20):
-            server.reload(TEXT)
-        done.set()
-        poller.join()
-        assert not bad
+        server.reload_under(poll, TEXT)
         assert port_of(server) == port
     with pytest.raises(ConnectionRefusedError):
         get(port)

@@ -1,34 +1,19 @@
 """Whole servers whose queries come back: at the start, on a reload, while they run."""
 
 import signal
-import socket
 import threading
 
 import dnslib
 import pytest
 
 from corepy.plugin import StartupError, metrics
-from corepy.testing import Upstream, exchange, run_command, serve
+from corepy.testing import Upstream, exchange, free_port, run_command, serve
 from corepy.testing.command import wait_until
 from corepy_loop import loop
 
 SERVFAIL = 2
 FATAL = "[FATAL] plugin/loop: Loop (127.0.0.1:"
 BACK = "such queries are answered SERVFAIL"
-
-
-def free_port():
-    """A port for a server that its upstream must know beforehand."""
-    while True:
-        with (
-            socket.create_server(("127.0.0.1", 0)) as tcp,
-            socket.socket(type=socket.SOCK_DGRAM) as udp,
-        ):
-            try:
-                udp.bind(tcp.getsockname())
-            except OSError:
-                continue
-            return tcp.getsockname()[1]
 
 
 def block(port, upstream, zone=".", more=""):

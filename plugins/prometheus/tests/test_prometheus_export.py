@@ -1,9 +1,7 @@
 """What a scrape of a running server looks like, and that it is always there."""
 
-import http.client
 import re
 import socket
-import threading
 from collections import Counter
 
 import pytest
@@ -13,7 +11,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from corepy.plugin import CorefileError, StartupError, metrics
-from corepy.testing import TestServer, http_get, run_command, serve
+from corepy.testing import TestServer, free_port, http_get, run_command, serve
 from corepy.testing.command import wait_until
 from corepy_prometheus import endpoint
 from corepy_prometheus.handler import Prometheus
@@ -55,13 +53,6 @@ def port_of(server: TestServer) -> int:
     assert held is not None
     assert held._claim is not None
     return held._claim.address.port
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize(
@@ -151,22 +142,8 @@ def test_series_are_there_before_the_first_query() -> None:
 def test_scrapes_go_on_over_reloads() -> None:
     text = TEXT.format(zone=".")
     with serve(text) as server:
-        port, done, bad = port_of(server), threading.Event(), list[object]()
-
-        def poll() -> None:
-            while not done.is_set():
-                try:
-                    scrape(port)
-                except (OSError, AssertionError, http.client.HTTPException) as error:
-                    bad.append(error)
-
-        poller = threading.Thread(target=poll)
-        poller.start()
-        for _ in range(20):
-            server.reload(text)
-        done.set()
-        poller.join()
-        assert not bad
+        port = port_of(server)
+        server.reload_under(lambda: scrape(port), text)
     with pytest.raises(ConnectionRefusedError):
         scrape(port)
 

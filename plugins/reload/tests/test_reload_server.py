@@ -8,11 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from corepy import corefile
-from corepy.plugin import CorefileError, metrics
-from corepy.server.builder import build
-from corepy.server.server import Server
-from corepy.testing import run_command, serve
+from corepy.plugin import metrics
+from corepy.testing import run_command, serve, serve_file
 from corepy.testing.command import wait_until
 
 RUNNING = "Running configuration SHA512 = "
@@ -249,21 +246,12 @@ def test_failures_are_counted_mistakes_too(conf):
     before = metric("failed_total")[()]
 
     async def main():
-        async def reload(_reason):
-            try:
-                await server.run(build(corefile.load(conf)))
-            except CorefileError:
-                return False
-            return True
-
-        server = Server(reload)
-        await server.run(build(corefile.load(conf)))
-        replace(conf, ".:0 {")
-        await asyncio.to_thread(wait_until, lambda: metric("failed_total")[()] > before)
-        assert metric("last_successful")[()] == 0
-        replace(conf, text("two"))
-        await asyncio.to_thread(wait_until, lambda: metric("last_successful")[()] == 1)
-        await server.stop()
+        async with serve_file(conf):
+            replace(conf, ".:0 {")
+            await asyncio.to_thread(wait_until, lambda: metric("failed_total")[()] > before)
+            assert metric("last_successful")[()] == 0
+            replace(conf, text("two"))
+            await asyncio.to_thread(wait_until, lambda: metric("last_successful")[()] == 1)
 
     asyncio.run(main())
     assert metric("failed_total")[()] == before + 1
