@@ -161,7 +161,8 @@ class Cache(Handler):
             # AD tells whether upstream found the reply authentic; who asks next may want to know.
             below = request if request.ad else request.with_flags(c.FLAG_AD)
             reply = await self.next.serve_dns(below)
-            answered = reply.error is None
+            wire = reply.wire
+            answered = reply.error is None and len(wire) > 3 and wire[3] & 15 != c.REFUSED
         finally:
             self.budget.waited(answered=answered)
         self.keeper.keep(key, request, reply, meters)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
 from corepy.dns.edns import (
+    EDE_OTHER,
     OPTION_COOKIE,
     OPTION_PADDING,
     OPTION_TCP_KEEPALIVE,
     UDP_SIZE,
+    ede,
     opt_record,
     without_option,
 )
@@ -40,6 +42,8 @@ _HOP_BY_HOP = (OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING)
 _FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
 _COUNTS = b"\0\1\0\0\0\0\0\1"
 _HEADERS: dict[int, bytes] = {}
+_OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
+_SECONDS_OF_QUIET = 1.0
 _OPT = opt_record(UDP_SIZE)
 _OPT_DO = opt_record(UDP_SIZE, do=True)
 
@@ -69,6 +73,8 @@ class Forward(Handler):
         self._tcp_as_client = not settings.prefer_udp
         self._force_tcp = settings.force_tcp
         self._most = settings.max_concurrent or LIMIT.most_of_one
+        self._rejected = 0
+        self._quiet_until = 0.0
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return an upstream's reply; SERVFAIL if none can be had, REFUSED if too many wait."""
@@ -147,9 +153,21 @@ class Forward(Handler):
         return self.settings.next_on_nodata and reply.rcode == NOERROR and not reply.ancount
 
     def _reject(self, request: Request) -> Reply:
+        """Refuse as cheaply as can be; one in a second says so in the log."""
         metrics.MAX_CONCURRENT_REJECTS.value += 1
-        most = min(self._most, LIMIT.most)
-        return request.error(REFUSED, f"concurrent queries exceeded maximum {most}")
+        self._rejected += 1
+        now = request.received
+        reason = None
+        if now >= self._quiet_until:
+            most = min(self._most, LIMIT.most)
+            reason = (
+                f"concurrent queries exceeded maximum {most};"
+                f" {self._rejected} refused since this was said last"
+            )
+            self._quiet_until, self._rejected = now + _SECONDS_OF_QUIET, 0
+        reply = request.error(REFUSED, reason)
+        reply.options = _OVERLOADED
+        return reply
 
     def static_targets(self) -> list[Target]:
         """Return the upstreams that are known without looking up a name."""

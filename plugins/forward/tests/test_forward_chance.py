@@ -51,8 +51,8 @@ def capture(queries, at_once=1):
                     sink.sendto(wire[:2] + b"\x81\x80" + wire[4:], (host, port))
                     idents.append(wire[0] << 8 | wire[1])
                     ports.append(port)
-                while pool.flights:
-                    await asyncio.sleep(0)  # noqa: ASYNC110 - as often as the loop turns
+                while pool.flights:  # noqa: ASYNC110 - as often as the loop turns
+                    await asyncio.sleep(0)
             pool.close()
 
     asyncio.run(run())

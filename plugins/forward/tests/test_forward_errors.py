@@ -6,7 +6,7 @@ import socket
 import dnslib
 import pytest
 
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream, make_request, serve, set_up
 from corepy_forward.handler import Forward
 
 
@@ -105,3 +105,18 @@ def test_all_down_with_failfast(caplog):
             server.call(lambda: [pool.upstreams[0].unhealthy() for _ in range(2)])
             assert server.ask("example.org").header.rcode == 2
     assert "no healthy upstream" in reason(caplog)
+
+
+def test_refusals_are_explained_to_clients_and_logged_once_a_second():
+    """A flood must not become a flood of lines in the log."""
+    (forward,) = set_up("forward . 192.0.2.1 {\nmax_concurrent 2\n}").handlers
+    errors = []
+    for received in (100.0, 100.1, 100.9, 101.0, 101.5):
+        request = make_request("example.org", edns=1232)
+        request.received = received
+        reply = forward._reject(request)
+        assert reply.rcode == 5
+        assert b"too many queries wait for an upstream" in reply.options
+        errors.append(reply.error)
+    said = "concurrent queries exceeded maximum 2; {} refused since this was said last"
+    assert errors == [said.format(1), None, None, said.format(3), None]
