@@ -7,6 +7,7 @@ IPv6.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ wait in the kernel rather than be lost. Without CAP_NET_ADMIN it grants at most 
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 TCP_BACKLOG = 1024
 DISCARD = 9
+FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
+"""IP_FREEBIND (linux/in.h) and IPV6_FREEBIND (linux/in6.h)."""
+
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 
 
@@ -46,15 +50,16 @@ class Address:
 def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
     """Open the UDP socket and the listening TCP socket of `address`, non-blocking.
 
-    With port 0 the system picks one port for both. Raises `BindError`.
+    With port 0 the system picks one port for both. The address need not be there yet. Raises
+    `BindError`.
     """
     attempts = 1 if address.port else 20
     while True:
         attempts -= 1
-        udp = open_udp(address)
+        udp = open_udp(address, free=True)
         port = udp.getsockname()[1]
         try:
-            return udp, open_tcp(Address(address.host, port))
+            return udp, open_tcp(Address(address.host, port), free=True)
         except BindError as error:
             udp.close()
             if not attempts or error.errno != errno.EADDRINUSE:
@@ -64,9 +69,12 @@ def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
             raise
 
 
-def open_udp(address: Address) -> socket.socket:
-    """Open and bind a UDP socket. Raises `BindError`."""
-    sock = _open(address, socket.SOCK_DGRAM)
+def open_udp(address: Address, *, free: bool = False) -> socket.socket:
+    """Open and bind a UDP socket; with `free` no interface needs to have the address yet.
+
+    Raises `BindError`.
+    """
+    sock = _open(address, socket.SOCK_DGRAM, free=free)
     prepare_udp(sock, wildcard=not address.host)
     return sock
 
@@ -82,9 +90,9 @@ def prepare_udp(sock: socket.socket, *, wildcard: bool) -> None:
         ask_packet_info(sock)
 
 
-def open_tcp(address: Address) -> socket.socket:
-    """Open, bind and listen on a TCP socket. Raises `BindError`."""
-    sock = _open(address, socket.SOCK_STREAM)
+def open_tcp(address: Address, *, free: bool = False) -> socket.socket:
+    """Open, bind and listen on a TCP socket; `free` and `BindError` as for `open_udp`."""
+    sock = _open(address, socket.SOCK_STREAM, free=free)
     try:
         sock.listen(TCP_BACKLOG)
     except OSError as error:
@@ -119,7 +127,32 @@ def leave_group(sock: socket.socket) -> bool:
     return False
 
 
-def _open(address: Address, kind: socket.SocketKind) -> socket.socket:
+def own_address(sock: socket.socket) -> tuple[str | int, ...] | None:
+    """Return where a listening socket can be reached from this machine, None while its address is
+    on no interface.
+
+    A wildcard socket is reached at loopback. Where the system lets everybody bind to any address
+    (net.ipv4.ip_nonlocal_bind) all addresses seem to be there.
+    """
+    name: tuple[str | int, ...] = sock.getsockname()
+    for host in _LOOPBACK.get(str(name[0]), (str(name[0]),)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = (host, *(name[1:] if ":" in host else name[1:2]))
+        with socket.socket(family, sock.type) as probe:
+            try:
+                probe.bind((host, 0, *found[2:]))
+            except OSError as error:
+                if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
+                    continue
+        return found
+    return None
+
+
+_LOOPBACK = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}
+"""IPv4 first: hosts without IPv6 have dual-stack sockets, too."""
+
+
+def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.socket:
     protocol = "udp" if kind == socket.SOCK_DGRAM else "tcp"
     try:
         family, sockaddr = _resolve(address)
@@ -128,6 +161,8 @@ def _open(address: Address, kind: socket.SocketKind) -> socket.socket:
         raise _explained(error, address, protocol) from error
     try:
         _set_options(sock, wildcard=not address.host)
+        if free and address.host:
+            _free(sock)
         sock.bind(sockaddr)
     except OSError as error:
         sock.close()
@@ -164,6 +199,12 @@ def _set_options(sock: socket.socket, *, wildcard: bool) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if wildcard else 1)
+
+
+def _free(sock: socket.socket) -> None:
+    """Let `sock` be bound before its address is there; not all systems can."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(*FREEBIND[sock.family], 1)
 
 
 def _explained(error: OSError, address: Address, protocol: str) -> BindError:

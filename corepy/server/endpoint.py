@@ -109,7 +109,11 @@ def _sockets(address: Address, inherited: Sockets) -> tuple[socket.socket, socke
     if udp is not None:
         prepare_udp(udp.sock, wildcard=not address.host)
     lent = any(one is not None and one.lent for one in (udp, tcp))
-    return udp.sock if udp else open_udp(address), tcp.sock if tcp else open_tcp(address), lent
+    return (
+        udp.sock if udp else open_udp(address, free=True),
+        tcp.sock if tcp else open_tcp(address, free=True),
+        lent,
+    )
 
 
 async def drained(queries: set[Query], leaving: list[Endpoint], timeout: float) -> int:

@@ -10,6 +10,7 @@ from corepy.net.inherited import Manager
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
+from corepy.server.absence import Absence
 from corepy.server.endpoint import Endpoint, drained
 from corepy.server.packet_cache import Room
 from corepy.server.selfcheck import unanswered
@@ -52,6 +53,7 @@ class Server:
         self.endpoints: dict[Listen, Endpoint] = {}
         self._batch = open_batch()
         self._room = Room()
+        self._absence = Absence()
         self._changing = asyncio.Lock()
 
     async def run(self, generation: Generation) -> None:
@@ -78,6 +80,7 @@ class Server:
                 await self._undo(generation, old, before)
                 raise StartupError(str(error)) from error
             self.generation = generation
+            self._absence.look(mine)
             self._hand_over()
             if old is not None:
                 await self._retire(old, in_flight, final=False)
@@ -90,6 +93,7 @@ class Server:
         """
         async with self._changing:
             if self.generation is not None:
+                await self._absence.stop()
                 if not hand_over:
                     self._release(self.endpoints.values())
                 await self._retire(self.generation, set(), final=True)

@@ -14,6 +14,8 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from corepy.net.sockets import own_address
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -52,16 +54,20 @@ class Probe:
         """Send one question to each listening socket; those of the last round are given up."""
         self._forget_open()
         for name, listening in sockets.items():
+            address = own_address(listening)
+            if address is None:
+                self._answered.pop(name, None)  # no interface has it: not the worker's fault
+                continue
             if name not in self._answered:
                 self._answered[name] = time.monotonic()
-            self._ask_one(name, listening)
+            self._ask_one(name, address, listening.type)
 
-    def _ask_one(self, name: str, listening: socket.socket) -> None:
-        kind = listening.type
-        sock = socket.socket(listening.family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    def _ask_one(self, name: str, address: tuple[str | int, ...], kind: int) -> None:
+        family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._open[sock] = (name, os.urandom(2) + _STATUS)
         try:
-            sock.connect(reachable(listening))
+            sock.connect(address)
         except BlockingIOError:
             pass
         except OSError:
@@ -105,10 +111,3 @@ class Probe:
             if sock in self._selector.get_map():
                 self._selector.unregister(sock)
             sock.close()
-
-
-def reachable(listening: socket.socket) -> tuple[str | int, ...]:
-    """Return where to reach a listening socket from this machine."""
-    name: tuple[str | int, ...] = listening.getsockname()
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(name[0]))
-    return (loopback, *name[1:]) if loopback else name
