@@ -207,6 +207,63 @@ def test_budget_bounds_entries_and_waiting_together():
     assert budget.used == small.bytes + large.bytes
 
 
+def paced():
+    """A budget with room for 1000 waiting queries, 500 of which may begin at once and have."""
+    budget = Budget(2000 * WAITING_SIZE)
+    assert begin(budget, 0.0, 600) == 500
+    return budget
+
+
+def begin(budget, now, wishes):
+    return sum(budget.wait(now) for _ in range(wishes))
+
+
+def test_the_number_of_waiting_queries_rises_slowly():
+    budget = paced()
+    now = 0.0
+    for _ in range(10):
+        now += 0.0101
+        assert begin(budget, now, 100) == 10
+    assert begin(budget, now + 5, 100) == 16  # what was not wished for is not made up for
+    for _ in range(1000):
+        now += 0.01
+        begin(budget, now, 100)
+    assert budget.waiting == budget.most_waiting == 1000
+
+
+def test_an_answered_query_leaves_its_place_to_the_next():
+    budget = paced()
+    assert begin(budget, 0.0101, 100) == 10
+    for _ in range(200):
+        budget.waited(answered=True)
+    assert begin(budget, 0.0102, 300) == 200
+
+
+def test_an_unanswered_query_takes_its_place_along():
+    budget = paced()
+    for step in range(1, 21):
+        begin(budget, step * 0.0101, 100)
+    assert budget.waiting == 700
+    for _ in range(700):
+        budget.waited(answered=False)
+    assert begin(budget, 0.2021, 1000) == 500
+
+
+def test_after_a_pause_the_number_is_what_waits():
+    budget = paced()
+    for step in range(1, 21):
+        begin(budget, step * 0.0101, 100)
+    for _ in range(50):
+        budget.waited(answered=True)
+    assert begin(budget, 20.0, 1000) == 66
+    assert budget.waiting == 716
+
+
+def test_few_queries_are_not_paced():
+    budget = Budget(512 * WAITING_SIZE)
+    assert begin(budget, 0.0, 1000) == 256
+
+
 def test_the_lowest_wish_counts():
     budget = Budget(64 << 20)
     budget.wish("a", 32 << 20)

@@ -1,6 +1,7 @@
 """Connections and sockets: how many, how old, how idle; what metrics and metadata say."""
 
 import concurrent.futures
+import socket
 import time
 
 import dnslib
@@ -11,6 +12,7 @@ from corepy.dns import Reply
 from corepy.plugin import metrics
 from corepy.testing import Upstream, make_request, serve
 from corepy_forward import pool as pool_module
+from corepy_forward import streams
 from corepy_forward.attempt import Attempt, answers, is_bare_refusal
 from corepy_forward.handler import Forward
 from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
@@ -174,3 +176,15 @@ def test_silent_upstreams_of_one_line_leave_room_for_another(monkeypatch):
     assert (rcodes.count(5), rcodes.count(2)) == (14, 6)
     monkeypatch.undo()
     LIMIT.configure(None)
+
+
+def test_a_dial_that_failed_counts_for_a_while(monkeypatch):
+    """What is asked meanwhile fails with it, without a dial of its own."""
+    monkeypatch.setattr(streams, "REDIAL_PAUSE", 60.0)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # and does not listen
+        to = "{}:{}".format(*deaf.getsockname())
+        with serve(f".:0 {{\nforward . {to} {{\nforce_tcp\nmax_fails 0\n}}\n}}") as server:
+            for number in range(5):
+                assert server.ask(f"n{number}.example").header.rcode == 2
+    assert value("coredns_proxy_conn_cache_misses_total", PROXY, to, "tcp") == 1
