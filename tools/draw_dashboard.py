@@ -1,6 +1,7 @@
 """Draw the layout of the Grafana dashboard into docs/img/dashboard.svg: panels, titles, kinds.
 
-Run it after a change of the dashboard: python tools/draw_dashboard.py (needs matplotlib, `make bench`).
+Run it after a change of the dashboard, where matplotlib is (make bench installs it):
+python tools/draw_dashboard.py
 """
 
 from __future__ import annotations
