@@ -74,13 +74,11 @@ IMMEDIATE = {
     ),
 }
 VERIFY = {
+    **IMMEDIATE,
     "NOERROR": ("new", 50, "0 fresh"),
     "NODATA": ("0", 40, "0 fresh"),
     "NXDOMAIN": ("3", 40, "3 fresh"),
     "NXDOMAIN with CNAME": ("3", 40, "3 fresh"),
-    **dict.fromkeys(
-        ("SERVFAIL", "REFUSED", "timeout", "truncated", "mismatched"), ("old", 30, "0 stale")
-    ),
 }
 PREFER_IMMEDIATE = {
     **dict.fromkeys(UPSTREAM, ("old", 30, "0 stale")),
