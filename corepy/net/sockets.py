@@ -117,8 +117,9 @@ def leave_group(sock: socket.socket) -> bool:
     be sent. Returns whether it worked; it does not on kernels that know no route to loopback.
     """
     own = sock.getsockname()[0]
-    loopback = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
-    for host in (loopback, own):
+    mapped = "::ffff:127.0.0.1"  # for a dual-stack socket where IPv6 is switched off
+    loopback = ("::1", mapped) if sock.family == socket.AF_INET6 else ("127.0.0.1",)
+    for host in (*loopback, own):
         try:
             sock.connect((host, DISCARD))
         except OSError:

@@ -1,0 +1,83 @@
+"""Sockets that leave their group without losing a datagram, and where a socket can be reached."""
+
+import socket
+
+import pytest
+
+from corepy.net.sockets import Address, BindError, leave_group, open_pair, open_udp, own_address
+from corepy.testing.netns import isolated, run
+
+
+def ask_many(host, port, count=50):
+    """Send datagrams from as many ports."""
+    for number in range(count):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
+            client.sendto(b"%d" % number, (host, port))
+
+
+def queued(sock):
+    found = set()
+    while True:
+        try:
+            found.add(sock.recv(99))
+        except BlockingIOError:
+            return found
+
+
+def leaves_without_loss(bound, asked):
+    with open_udp(Address(bound, 0)) as old:
+        port = old.getsockname()[1]
+        ask_many(asked, port)
+        with open_udp(Address(bound, port)) as new:
+            assert leave_group(old)
+            ask_many(asked, port)
+            assert len(queued(old)) == 50
+            assert len(queued(new)) == 50
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("", "127.0.0.1"), ("", "127.0.0.7"), ("", "::1")],
+)
+def test_a_socket_that_leaves_keeps_its_queue_and_gets_no_more(bound, asked):
+    leaves_without_loss(bound, asked)
+
+
+@isolated
+def test_leaving_where_ipv6_is_switched_off():
+    run("sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1")
+    leaves_without_loss("", "127.0.0.1")
+
+
+@isolated
+def test_an_address_that_is_nowhere():
+    with pytest.raises(BindError, match="no interface of this machine has that address"):
+        open_udp(Address("192.0.2.1", 0))
+    udp, tcp = open_pair(Address("192.0.2.1", 0))
+    with udp, tcp:
+        assert own_address(udp) is None
+        run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")
+        port = udp.getsockname()[1]
+        assert own_address(udp) == own_address(tcp) == ("192.0.2.1", port)
+
+
+@isolated
+def test_where_a_wildcard_socket_is_reached():
+    with open_udp(Address("", 0)) as sock:
+        port = sock.getsockname()[1]
+        assert own_address(sock) == ("127.0.0.1", port)
+        run("ip", "addr", "del", "127.0.0.1/8", "dev", "lo")
+        assert own_address(sock)[:2] == ("::1", port)
+        run("ip", "addr", "flush", "dev", "lo")
+        assert own_address(sock) is None
+
+
+@isolated
+def test_a_link_local_address_with_its_zone():
+    run("ip", "link", "add", "br0.7", "type", "bridge")
+    run("ip", "link", "set", "br0.7", "addrgenmode", "none")
+    run("ip", "link", "set", "br0.7", "up")
+    run("ip", "addr", "add", "fe80::7/64", "dev", "br0.7", "nodad")
+    with open_udp(Address("fe80::7%br0.7", 0)) as sock:
+        assert own_address(sock) == sock.getsockname()
