@@ -34,7 +34,7 @@ SMALLEST: Final = 4 << 20
 UNPACED: Final = 256
 """Queries that may begin to wait at once whatever the budget: few enough to be no burden."""
 
-MOST_UNPACED: Final = 1000
+MOST_UNPACED: Final = 4000
 PER_SECOND: Final = 1000
 """Queries by which the number of waiting ones may rise in a second above that."""
 
