@@ -162,6 +162,8 @@ class Result:
     seconds: float
     udp: Fate
     tcp: Fate
+    overflows: int = 0
+    """Datagrams that found a full socket, anybody's: more came than the machine could serve."""
 
     @property
     def lost(self) -> int:
@@ -178,13 +180,21 @@ def measure(name: str, kind: Kind, turns: int, traffic: Traffic, folder: Path) -
         for question in NAMES:
             ask(ADDRESS, question)
         streams = Streams(ADDRESS, traffic, NAMES)
-        began = time.monotonic()
+        began, full = time.monotonic(), overflows()
         with streams:
             for _ in range(turns):
                 time.sleep(PAUSE)
                 hand_over()
             time.sleep(PAUSE)
-    return Result(name, turns, time.monotonic() - began, streams.udp, streams.tcp)
+    seconds = time.monotonic() - began
+    return Result(name, turns, seconds, streams.udp, streams.tcp, overflows() - full)
+
+
+def overflows() -> int:
+    """Return how many datagrams found a full socket in this network namespace (RcvbufErrors)."""
+    lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Udp:"))
+    return int(values[names.index("RcvbufErrors")])
 
 
 def workers(command: Command) -> list[int]:

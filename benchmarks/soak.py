@@ -1,5 +1,5 @@
 """The command `python -m benchmarks.soak`: handovers and failures of every kind under load, many of
-them.
+them; with --minutes, a storm of all of them after that.
 
 Runs in a network namespace of its own (root is needed), prints one row per kind and transport, and
 ends with exit code 1 if a handover lost a query or a failure took too long.
@@ -10,18 +10,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.failures import FAILURES
-from benchmarks.handover import HANDOVERS, baseline, measure
+from benchmarks.handover import HANDOVERS, Result, baseline, measure
+from benchmarks.storm import rage, report
 from benchmarks.streams import Traffic
 from corepy.testing.netns import enter_new_netns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from benchmarks.handover import Result
 
 BASELINE = "unbound"
 KINDS = {**HANDOVERS, BASELINE: baseline, **FAILURES}
@@ -34,7 +34,7 @@ into the socket.
 """
 HEAD = (
     "| handover | turns | transport | sent | unanswered | wrong | reconnects | p50 ms | p99 ms"
-    " | longest ms |\n|---|---|---|---|---|---|---|---|---|---|"
+    " | longest ms | overflows |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     enter_new_netns()
     print(HEAD, flush=True)
     failed = False
-    for kind in arguments.kinds:
+    for kind in arguments.kinds if arguments.turns else ():
         rate = arguments.rate * (FAILURE_RATE if kind in FAILURES else 1)
         tcp_rate = rate * arguments.tcp_share
         traffic = Traffic(rate, arguments.ports, tcp_rate, arguments.connections)
@@ -52,7 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = measure(kind, KINDS[kind], arguments.turns, traffic, Path(folder))
         print(row(result), flush=True)
         failed |= not is_good(result)
+    if arguments.minutes:
+        failed |= not _storm(arguments)
     return 1 if failed else 0
+
+
+def _storm(arguments: argparse.Namespace) -> bool:
+    """Let it storm, print what came of it; return whether the answers there were are right."""
+    rate = arguments.rate * FAILURE_RATE
+    traffic = Traffic(rate, arguments.ports, rate * arguments.tcp_share, arguments.connections)
+    began = time.monotonic()
+    storm = rage(60 * arguments.minutes, traffic, arguments.seed)
+    assert storm.udp is not None
+    assert storm.tcp is not None
+    turns, seconds = sum(storm.events.values()), time.monotonic() - began
+    print(row(Result("storm", turns, seconds, storm.udp, storm.tcp)))
+    print(report(storm))
+    return not storm.udp.wrong + storm.tcp.wrong
 
 
 def is_good(result: Result) -> bool:
@@ -67,10 +83,11 @@ def row(result: Result) -> str:
     """Return the table's rows of one kind."""
     lines = []
     for name, fate in (("UDP", result.udp), ("TCP", result.tcp)):
+        overflows = result.overflows if name == "UDP" else ""
         times = " | ".join(f"{1000 * t:.1f}" for t in (fate.p50, fate.p99, fate.longest))
         lines.append(
             f"| {result.name} | {result.turns} | {name} | {fate.sent} | {fate.unanswered}"
-            f" | {fate.wrong} | {fate.reconnects} | {times} |"
+            f" | {fate.wrong} | {fate.reconnects} | {times} | {overflows} |"
         )
     return "\n".join(lines)
 
@@ -93,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         "--tcp-share", type=float, default=0.4, help="TCP queries, as a share of UDP's (0.4)"
     )
     parser.add_argument("--connections", type=int, default=200, help="TCP connections (200)")
+    parser.add_argument("--minutes", type=float, default=0, help="length of the storm (none)")
+    parser.add_argument("--seed", type=int, default=1, help="what comes when in the storm (1)")
     return parser
 
 
