@@ -26,7 +26,7 @@ def test_handovers_lose_nothing(name, tmp_path):
     assert (result.tcp.unanswered, result.tcp.wrong) == (0, 0)
 
 
-@pytest.mark.parametrize(("name", "turns"), [("killed", 5), ("stopped", 1), ("blocked", 1)])
+@pytest.mark.parametrize(("name", "turns"), [("killed", 3), ("stopped", 1), ("blocked", 1)])
 @isolated
 def test_after_a_failure_what_was_asked_meanwhile_is_answered(name, turns, tmp_path):
     result = measure(name, FAILURES[name], turns, Traffic(1000, 200, 400, 200), tmp_path)
