@@ -27,7 +27,7 @@ from corepy_forward.problems import explain
 if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
-USES = 16
+USES = 32
 """Queries that one port takes while others wait at it."""
 
 LIFETIME = 1.0
