@@ -243,7 +243,10 @@ def _run_unbound(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _listens(pid: int) -> bool:
     """Whether a process holds a socket that listens at `ADDRESS`."""
     folder = f"/proc/{pid}/fd"
-    mine = {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+    try:
+        mine = {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+    except FileNotFoundError:  # closed while we looked
+        return False
     wanted = f"0100007F:{ADDRESS[1]:04X}"
     lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
