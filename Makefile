@@ -7,16 +7,17 @@ READY := $(VENV)/.ready
 
 PACKAGES_RUN := iptables bind9-dnsutils
 PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 conntrack strace knot knot-dnsutils unbound dnsperf \
-	user-mode-linux
+	user-mode-linux systemd
 PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
 
-.PHONY: help run test lint format bench docs clean
+.PHONY: help run test lint format bench soak docs clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test'
 	@echo 'make lint    ruff and mypy --strict'
 	@echo 'make format  put the code into its form'
 	@echo 'make bench   measure side by side with other servers'
+	@echo 'make soak    handovers, failures and storms under load, for as long as you say'
 	@echo 'make docs    build the documentation into site/'
 
 $(READY): pyproject.toml
@@ -52,6 +53,10 @@ bench: $(READY)
 	@./tools/debian-packages $(PACKAGES_BENCH)
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY)
+	@./tools/debian-packages $(PACKAGES_TEST)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --group docs

@@ -126,7 +126,7 @@ BROKEN = {
     "import": (".:0 {\n    import nowhere\n}\n", "nowhere"),
     "empty": ("", "no server block"),
     "comment": ("# to be done\n", "no server block"),
-    "host": (".:0 {\n    bind 192.0.2.1\n    whoami\n}\n", "192.0.2.1"),
+    "host": (".:0 {\n    bind 127.0.0.1\n    whoami\n    health 192.0.2.1:80\n}\n", "192.0.2.1"),
 }
 
 
