@@ -1,6 +1,7 @@
 """Datagrams in batches: both implementations of the interface, against real sockets."""
 
 import socket
+import threading
 
 import pytest
 
@@ -160,3 +161,32 @@ def test_a_foreign_address_is_explained():
 def test_addresses_are_printed_as_dns_tools_do():
     assert str(Address("::1", 53)) == "[::1]:53"
     assert str(Address("127.0.0.1", 53)) == "127.0.0.1:53"
+
+
+def test_a_full_socket_is_waited_for():
+    """A pair of local sockets takes a few datagrams; the reader begins a moment later."""
+    batch = Batch()
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender, receiver:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        receiver.settimeout(5)
+        got = []
+        reader = threading.Thread(
+            target=lambda: got.extend(receiver.recv(99) for _ in range(SLOTS))
+        )
+        for number in range(SLOTS):
+            batch.queue(b"%d" % number, b"", None, sender)
+        reader.start()
+        assert batch.flush(sender) == 0
+        reader.join()
+    assert got == [b"%d" % number for number in range(SLOTS)]
+
+
+def test_a_socket_that_stays_full_loses_the_rest():
+    batch = Batch()
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender, receiver:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        for number in range(SLOTS):
+            batch.queue(b"%d" % number, b"", None, sender)
+        assert 0 < batch.flush(sender) < SLOTS

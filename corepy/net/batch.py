@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import select
 import struct
 import sys
+import time
 from array import array
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,11 @@ RECEIVE_SIZE = 4096
 """Bytes of a received datagram that are kept; a longer one is cut and will be found malformed."""
 
 SEND_SIZE = 4096
+SEND_PATIENCE = 0.01
+"""Seconds that a full socket gets to take the rest of a batch: to wait a moment keeps replies and
+holds new queries back, to wait longer would hold up the node's other work.
+"""
+
 NAME_SIZE = 128
 CONTROL_SIZE = 64
 MSG_DONTWAIT = 0x40
@@ -250,8 +257,8 @@ class Batch:
     def flush(self, sock: socket) -> int:
         """Send all queued datagrams through `sock`; return how many could not be sent.
 
-        A datagram that its receiver or the route refuses is skipped; when the socket's buffer is
-        full the rest is dropped, as the network would: DNS clients ask again.
+        A datagram that its receiver or the route refuses is skipped. A full socket is waited for, a
+        little; then the rest is dropped, as the network would: DNS clients ask again.
         """
         lost = self._send(self._out_headers, self._waiting, sock.fileno())
         self._waiting = 0
@@ -260,14 +267,23 @@ class Batch:
         return lost
 
     def _send(self, headers: int, count: int, fd: int) -> int:
-        done = lost = 0
+        done, lost, deadline = 0, 0, 0.0
         while done < count:
             sent: int = self._sendmmsg(fd, headers + done * _WORDS * 8, count - done, MSG_DONTWAIT)
             if sent > 0:
                 done += sent
             elif ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
-                return lost + count - done
+                deadline = deadline or time.monotonic() + SEND_PATIENCE
+                if not _becomes_writable(fd, deadline):
+                    return lost + count - done
             elif ctypes.get_errno() != errno.EINTR:
                 lost += 1
                 done += 1
         return lost
+
+
+def _becomes_writable(fd: int, deadline: float) -> bool:
+    left = deadline - time.monotonic()
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return left > 0 and bool(poll.poll(left * 1000))
