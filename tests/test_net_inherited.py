@@ -8,7 +8,7 @@ import pytest
 
 from corepy.net import inherited
 from corepy.net.inherited import Manager, address_of, name_of, take
-from corepy.net.sockets import Address, open_tcp, open_udp
+from corepy.net.sockets import Address, open_pair
 
 PLACE = 700
 """Where inherited descriptors begin here: 3 and up are in use."""
@@ -41,9 +41,8 @@ def cleanup():
 
 @pytest.fixture
 def pair(cleanup):
-    udp = cleanup.enter_context(open_udp(Address("127.0.0.1", 0)))
-    port = udp.getsockname()[1]
-    return udp, cleanup.enter_context(open_tcp(Address("127.0.0.1", port)))
+    udp, tcp = open_pair(Address("127.0.0.1", 0))  # tries again where TCP has the port already
+    return cleanup.enter_context(udp), cleanup.enter_context(tcp)
 
 
 def taken(environment, cleanup):
