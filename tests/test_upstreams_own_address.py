@@ -1,23 +1,16 @@
 """The real command refuses a server block that would be its own upstream, and says so in one line."""
 
 import pathlib
-import socket
 import tempfile
 
 import pytest
 
-from corepy.testing import Upstream, run_command
+from corepy.testing import Upstream, free_port, run_command
 from corepy.testing.netns import isolated, run
 
 
 def free_ports(count):
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
+    return [free_port() for _ in range(count)]
 
 
 def refusal(text):

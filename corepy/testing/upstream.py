@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import struct
 import threading
@@ -146,9 +147,10 @@ def free_sockets(host: str) -> tuple[socket.socket, socket.socket]:
     while True:
         udp = socket.socket(family, socket.SOCK_DGRAM)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
-        udp.bind((host, 0))
         tcp = socket.socket(family, socket.SOCK_STREAM)
         try:
+            # Below the ports that the system gives to clients: it must stay free when it is let go.
+            udp.bind((host, secrets.randbelow(20_000) + 12_000))
             tcp.bind(udp.getsockname()[:2])
         except OSError:
             udp.close()

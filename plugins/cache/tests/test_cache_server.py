@@ -1,5 +1,6 @@
 """The cache in a whole server, with a real upstream behind *forward*; and purging it."""
 
+import logging
 import os
 import signal
 import socket
@@ -232,6 +233,7 @@ def test_leftover_sockets_are_removed(runtime_folder):
 
 
 def test_without_a_folder_it_serves_all_the_same(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)  # another test may differ
     monkeypatch.setattr(purge, "folders", lambda: [tmp_path / "no" / "where"])
     with Upstream(ZONE) as upstream, serve(corefile(upstream)) as server:
         assert server.ask("www.example.org").rr
