@@ -406,3 +406,14 @@ def test_a_full_room_makes_the_oldest_go():
     assert 10 < len(kept) < 30
     assert "n0.example.org." not in kept
     assert any(name.startswith("n19") for name in kept)
+
+
+def test_memory_that_is_given_back_is_used_again():
+    """Whatever the transport: far more replies come and go than there is room for at once."""
+    room = Room(20_000)
+    for number in range(20_000):
+        key = b"%d" % number
+        chunk = room.take(key, 100)
+        assert chunk is not None
+        room.give_back(key, chunk)
+    assert room.used == 0

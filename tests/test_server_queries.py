@@ -1,6 +1,7 @@
 """Queries through real sockets: routing, refusals, chains that wait, chains that fail."""
 
 import asyncio
+import logging
 import socket
 import struct
 import threading
@@ -11,8 +12,10 @@ import pytest
 
 from corepy.dns import names
 from corepy.plugin import Handler, lookup
+from corepy.server.query import PANICS
 from corepy.testing import ask, query, serve, with_handlers
 from corepy.testing.client import read_frame
+from corepy.testing.command import wait_until
 
 RCODE = dnslib.RCODE
 
@@ -359,3 +362,17 @@ def test_a_handler_can_ask_the_server_itself():
     with serve(text, plugins={**PLUGINS, **with_handlers(alias=Alias)}) as server:
         assert text_of(server.ask("a.alias.test.")) == ["other"]
         assert text_of(server.ask("b.alias.test.")) == ["too deep"]
+
+
+def test_a_client_that_leaves_is_no_failure_of_a_plugin(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)
+    before = PANICS.labels().value
+    with serve(". {\nslow\n}", plugins=PLUGINS) as server:
+        (endpoint,) = server.server.endpoints.values()
+        wire = query("slow.test.")
+        with socket.create_connection(server.address) as client:
+            client.sendall(struct.pack("!H", len(wire)) + wire)
+            wait_until(lambda: server.call(endpoint.waiting))
+        wait_until(lambda: not server.call(endpoint.waiting))
+    assert PANICS.labels().value == before
+    assert "CancelledError" not in caplog.text

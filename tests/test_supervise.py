@@ -56,7 +56,7 @@ def test_it_serves_and_stops(command):
         os.kill(worker, 0)
 
 
-def test_killed_again_and_again_nothing_is_lost(command):
+def test_killed_again_and_again_the_queue_is_answered(command):
     with Load(command.address, rate=1000) as load:
         for turn in range(10):
             time.sleep(0.5)  # what the last one left in the queue is answered

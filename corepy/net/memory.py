@@ -39,8 +39,7 @@ class Chunk(NamedTuple):
 class Arena:
     """A bounded heap of small chunks, taken in segments as it grows and never given back.
 
-    A chunk that is given back may still be what a queued datagram points at, so it is not handed
-    out again before `settle`, which whoever sends calls when nothing is queued.
+    Whoever sends from a chunk has sent before the chunk is given back.
     """
 
     def __init__(self, limit: int) -> None:
@@ -49,7 +48,6 @@ class Arena:
         self._rest: Buffer | None = None
         self._used = SEGMENT
         self._free: dict[int, list[Chunk]] = {}
-        self._given_back: list[Chunk] = []
 
     def take(self, size: int) -> Chunk | None:
         """Return a chunk of at least `size` bytes, or None when the arena is full."""
@@ -72,10 +70,4 @@ class Arena:
 
     def give_back(self, chunk: Chunk) -> None:
         """Take a chunk back."""
-        self._given_back.append(chunk)
-
-    def settle(self) -> None:
-        """Let chunks that were given back be taken again: no queued datagram points at them now."""
-        for chunk in self._given_back:
-            self._free.setdefault(chunk.size, []).append(chunk)
-        self._given_back.clear()
+        self._free.setdefault(chunk.size, []).append(chunk)

@@ -86,10 +86,6 @@ class Room:
         self.used -= ENTRY_SIZE + len(key) + chunk.size
         self._arena.give_back(chunk)
 
-    def settle(self) -> None:
-        """Say that no datagram is queued that points into a chunk."""
-        self._arena.settle()
-
 
 class Entry:
     """One reply. The listener reads `due`, `iov` and `witnesses`, and counts `hits`."""

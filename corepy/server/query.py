@@ -70,6 +70,8 @@ class Query:
         except Exception as error:
             return report_failure(self.request, error)
         except asyncio.CancelledError as error:
+            if self._cancelled:  # by us: the client has gone, or draining has taken too long
+                return self.request.error(SERVFAIL)
             return report_failure(self.request, error)
         finally:
             _leave(loop, self)  # type: ignore[arg-type]  # as above

@@ -47,7 +47,6 @@ class UDPListener:
         self.answers = Answerer(label, "udp", room)
         self.runner = Runner(self._deliver)
         self._batch = batch
-        self._room = room
         self._wildcard = wildcard
         self._local = sock.getsockname()
         self._port = self._local[1].to_bytes(2, "big")
@@ -81,7 +80,6 @@ class UDPListener:
         else:
             lost = self._answer_each(count, keys, now)
         batch.release(count)
-        self._room.settle()
         if lost:
             self._unsent.inc(lost)
         return count
