@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.net.accept import Acceptor
 from corepy.plugin import plugin_logger
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class PurgeSocket:
         self.forget: Callable[[], None] = lambda: None
         """Empties the packet caches, which repeat what is kept here."""
         self.path: Path | None = None
-        self._server: asyncio.Server | None = None
+        self.talks: set[Talk] = set()
+        self._acceptor: Acceptor | None = None
 
     async def open(self) -> None:
         """Listen in the first folder that allows it."""
@@ -113,33 +115,28 @@ class PurgeSocket:
             except OSError as error:
                 refusals.append(f"{folder}: {error.strerror or error}")
                 continue
-            self._server = await asyncio.start_unix_server(
-                self._answer, sock=sock, limit=LONGEST_LINE
-            )
+            self._acceptor = Acceptor(sock, lambda: Talk(self), str(self.path), _log)
+            self._acceptor.start()
             return
         _log.warning("corepy cache purge will not find this server: %s", "; ".join(refusals))
 
     async def close(self) -> None:
-        """Stop listening and remove the socket."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        """Stop listening, remove the socket, and let what was asked be answered."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+        if self._acceptor is None:
+            return
+        self._acceptor.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE
+        while (self._acceptor.is_opening or self.talks) and loop.time() < deadline:
+            for talk in self.talks:
+                talk.close_if_idle()
+            await asyncio.sleep(0.001)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            line = await asyncio.wait_for(reader.readline(), _PATIENCE)
-            writer.write(await self.obey(line.decode()))
-            await writer.drain()
-        except (OSError, ValueError, TimeoutError):
-            pass  # gone, too slow, or a line without an end: nobody to tell
-        finally:
-            writer.close()
-
-    async def obey(self, line: str) -> bytes:
+    async def obey(self, line: bytes) -> bytes:
         """Carry out one line and return the one to answer with."""
-        what, _, text = line.rstrip("\n").partition(" ")
+        what, _, text = line.decode("utf-8", "replace").partition(" ")
         try:
             name = from_text(text).lower()
         except InvalidName as error:
@@ -156,11 +153,65 @@ class PurgeSocket:
         return f"ok {count}\n".encode()
 
 
+class Talk(asyncio.Protocol):
+    """One connection to the socket: a line, and its answer."""
+
+    def __init__(self, owner: PurgeSocket) -> None:
+        self._owner = owner
+        self._line = b""
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a line, not for long."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._owner.talks.add(self)
+        self._timer = self._loop.call_later(_PATIENCE, self.close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; what it asked for is done all the same."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._owner.talks.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Carry out the first line that is whole; one without an end is not waited for."""
+        if self._task is not None:
+            return
+        self._line += data
+        line, end, _ = self._line.partition(b"\n")
+        if end:
+            self._task = self._loop.create_task(self._owner.obey(line))
+            self._task.add_done_callback(self._answer)
+        elif len(line) > LONGEST_LINE:
+            self._transport.close()
+
+    def eof_received(self) -> bool:
+        """Answer one who has closed his side after asking."""
+        return self._task is not None
+
+    def _answer(self, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._transport.abort()
+        else:
+            self._transport.write(task.result())
+            self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close unless something is being carried out, which closes when it is done."""
+        if self._task is None:
+            self._transport.close()
+
+
 def _bind(folder: Path) -> tuple[socket.socket, Path]:
     folder.mkdir(mode=0o755, exist_ok=True)
     # Containers that share the folder may share the process ID as well.
     path = folder / PATTERN.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
     sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
     before = os.umask(_ONLY_OWNER)
     try:
         sock.bind(str(path))

@@ -1,5 +1,6 @@
 """The cache in a whole server, with a real upstream behind *forward*; and purging it."""
 
+import gc
 import logging
 import os
 import signal
@@ -230,6 +231,18 @@ def test_leftover_sockets_are_removed(runtime_folder):
         assert young.exists()
         (alive,) = purge.sockets()
         assert alive not in (old, young)
+
+
+def test_callers_who_come_as_the_server_stops_leave_nothing_open(runtime_folder):
+    """Each is connected, and no more, at the moment at which the socket is closed."""
+    for _ in range(5):
+        with Upstream(ZONE) as upstream, serve(corefile(upstream)):
+            (path,) = runtime_folder.iterdir()
+            callers = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+            for caller in callers:
+                caller.connect(str(path))
+                caller.close()
+        gc.collect()  # an open transport that nobody holds warns, and a warning fails the test
 
 
 def test_without_a_folder_it_serves_all_the_same(monkeypatch, tmp_path, caplog):
