@@ -1,7 +1,9 @@
-"""Reloads, upgrades, kills and upstream faults under load, in any order and for as long as wanted.
+"""Reloads, upgrades, kills, upstream faults and flushed rules under load, in any order and for as
+long as wanted.
 
-The server is supervised. What is reported: the fate of the queries, and whether memory and
-descriptors of the supervisor and its worker grow.
+The server is supervised, and *nodecache* keeps its address and rules. The interface is a bridge
+made beforehand, since not every kernel has the dummy driver. What is reported: the fate of the
+queries, and whether memory and descriptors of the supervisor and its worker grow.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.handover import ADDRESS, NAMES, ZONE, corefile, workers
+from benchmarks.handover import NAMES, ZONE, workers
 from benchmarks.procfs import pss_kib
 from benchmarks.streams import Streams
 from corepy.testing import ask, knot, run_command
@@ -21,8 +23,24 @@ from corepy.testing.command import wait_until
 from corepy.testing.netns import run
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from benchmarks.streams import Fate, Traffic
     from corepy.testing import Command
+
+ADDRESS = ("169.254.20.10", 53)
+DEVICE = "nodecache"
+IPTABLES = "iptables-nft"
+COREFILE = """\
+.:{port} {{
+    bind {host}
+    nodecache {{
+        iptables nft
+    }}
+    cache
+    forward . {upstream}
+}}
+"""
 
 PAUSE = (0.5, 3.0)
 """Seconds between two events: at least, at most."""
@@ -73,11 +91,12 @@ def rage(seconds: float, traffic: Traffic, seed: int) -> Storm:
     chance, storm = random.Random(seed), Storm()
     with (
         knot(ZONE, "example.org") as (host, port),
-        run_command(corefile(f"{host}:{port}"), "-supervise") as command,
+        _run(f"{host}:{port}") as command,
     ):
         command.wait_for(" serves")
         for name in NAMES:
             ask(ADDRESS, name)
+        rules = _rules()
         run("nft", "add table ip storm")
         run("nft", "add chain ip storm upstream { type filter hook output priority 0 ; }")
         events = {
@@ -85,6 +104,7 @@ def rage(seconds: float, traffic: Traffic, seed: int) -> Storm:
             "upgrade": lambda: _signal(command, signal.SIGHUP, " leaves"),
             "kill": lambda: _kill(command),
             "upstream fault": lambda: _cut_off(port),
+            "rules flushed": _flush,
         }
         streams, began = Streams(ADDRESS, traffic, NAMES), time.monotonic()
         with streams:
@@ -93,9 +113,18 @@ def rage(seconds: float, traffic: Traffic, seed: int) -> Storm:
                 event = chance.choice(list(events))
                 events[event]()
                 wait_until(lambda: len(workers(command)) == 1, SERVE_TIMEOUT)
+                wait_until(lambda: _rules() == rules, SERVE_TIMEOUT)
                 storm.note(event, began, command.process.pid)
         storm.udp, storm.tcp = streams.udp, streams.tcp
     return storm
+
+
+def _run(upstream: str) -> AbstractContextManager[Command]:
+    """Start the server, which is to take `upstream`; it serves when this is entered."""
+    run("ip", "link", "add", DEVICE, "type", "bridge")
+    host, port = ADDRESS
+    text = COREFILE.format(host=host, port=port, upstream=upstream)
+    return run_command(text, "-supervise")
 
 
 def _signal(command: Command, number: int, done: str) -> None:
@@ -120,6 +149,17 @@ def _cut_off(port: int) -> None:
     run("nft", f"add rule ip storm upstream meta l4proto {{ tcp, udp }} th dport {port} drop")
     time.sleep(FAULT)
     run("nft", "flush chain ip storm upstream")
+
+
+def _flush() -> None:
+    for table in ("raw", "filter"):
+        run(IPTABLES, "-t", table, "-F")
+
+
+def _rules() -> list[str]:
+    """Return the rules of the namespace, which are all *nodecache*'s."""
+    saved = run(f"{IPTABLES}-save", check=False)  # fails when the tables change meanwhile
+    return sorted(line for line in saved.splitlines() if line.startswith("-A"))
 
 
 def report(storm: Storm) -> str:
