@@ -101,7 +101,7 @@ def rage(seconds: float, traffic: Traffic, seed: int) -> Storm:
         run("nft", "add chain ip storm upstream { type filter hook output priority 0 ; }")
         events = {
             "reload": lambda: _signal(command, signal.SIGUSR1, "Reloading complete"),
-            "upgrade": lambda: _signal(command, signal.SIGHUP, " leaves"),
+            "upgrade": lambda: _signal(command, signal.SIGHUP, " serves"),
             "kill": lambda: _kill(command),
             "upstream fault": lambda: _cut_off(port),
             "rules flushed": _flush,
