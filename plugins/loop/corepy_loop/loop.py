@@ -5,11 +5,13 @@ counts how often the question comes by. Here the question is put to the handler 
 else but a loop can bring it to this one: seeing it once is enough, and no answer that is shared or
 kept above (cache) or below (identical questions in flight, forward) hides it.
 
-A loop that appears later makes queries fail, since each waits for itself. So when one has failed
-for want of an answer, the next ones are marked on their way down, and a probe is sent as well, for
-the loops that lose the mark. The mark is an EDNS option with a random value that belongs to this
-handler alone: a block may well forward to another block of this process. Nothing is marked while
-all is well: it would cost every query time, and upstreams their fast paths.
+A loop that appears later makes queries wait, since each waits for itself. So when some have waited
+for long and none was answered meanwhile, or when one has failed for want of an answer, a probe is
+sent. When it comes back, those that wait are asked again with a mark, and the next ones are marked
+on their way down; so are those after a failure, whatever the probe. The mark is an EDNS option with
+a random value that belongs to this handler alone: a block may well forward to another block of this
+process. Nothing is marked while all is well: it would cost every query time, and upstreams their
+fast paths.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from corepy.dns.edns import EDE_OTHER, ede, option
 from corepy.plugin import Handler, Purity, StartupError, hookimpl, plugin_logger
 from corepy_loop import metrics
 from corepy_loop.probe import Probes
+from corepy_loop.waiting import SLOW, Waiting
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -42,10 +45,7 @@ PROBE_FOR: Final = 30.0
 
 PROBE_PAUSE: Final = 1.0
 PROBE_AGAIN: Final = 30.0
-"""Seconds between two probes of a running server, which are due to failures."""
-
-SLOW: Final = 1.0
-"""Seconds after which an upstream's SERVFAIL is a failure too: it may have waited for us."""
+"""Seconds between two probes of a running server, which are due to silence or failures."""
 
 SUSPECT_FOR: Final = 60.0
 """Seconds after a failure, or a loop, for which queries are marked."""
@@ -72,6 +72,7 @@ class Loop(Handler):
         self._zone = zone
         self._mark = option(OPTION_VISITED, secrets.token_bytes(8))
         self._probes = Probes(zone)
+        self._waiting = Waiting(self._probe_if_due)
         self._server = ""
         self._task: asyncio.Task[None] | None = None
         self._first_reply: asyncio.Future[None] | None = None
@@ -87,25 +88,37 @@ class Loop(Handler):
         edns = request.edns
         if (edns is not None and self._mark in edns.options) or request in self._probes:
             return self._came_back(request)
-        below = request
         if self._suspect_until > request.received:
-            options = self._mark if edns is None else edns.options + self._mark
-            below = request.derive(options=options)
-        reply = await self.next.serve_dns(below)
+            reply = await self.next.serve_dns(self._marked(request))
+        else:
+            task = self._waiting.enter(request.received)
+            try:
+                reply = await self.next.serve_dns(request)
+            except asyncio.CancelledError:
+                if not self._waiting.is_recalled(task):
+                    raise
+                reply = await self.next.serve_dns(self._marked(request))
+            finally:
+                self._waiting.leave(task)
         if reply.rcode == SERVFAIL:
             self._failed(request, reply)
+        else:
+            self._waiting.is_silent = False
         return reply
+
+    def _marked(self, request: Request) -> Request:
+        edns = request.edns
+        return request.derive(options=self._mark if edns is None else edns.options + self._mark)
 
     def _failed(self, request: Request, reply: Reply) -> None:
         """Say to the client that it was a loop, or look whether it is one."""
         now = time.monotonic()
-        if self._seen and self._seen >= request.received:
-            reply.options = reply.options or _EDE
-        if reply.error is None and now - request.received < SLOW:
-            return  # an answer like others
-        self._suspect_until = now + SUSPECT_FOR
-        if now >= self._next_probe and self._task is None:
-            self._task = asyncio.create_task(self._probe_again(), name="corepy-loop")
+        if self._seen and self._seen >= request.received and _EDE not in reply.options:
+            reply.options = _EDE + reply.options
+        # An upstream's SERVFAIL counts if it is late: it may have waited for us.
+        if reply.error is not None or now - request.received >= SLOW:
+            self._suspect_until = now + SUSPECT_FOR
+            self._probe_if_due()
 
     def _came_back(self, request: Request) -> Reply:
         metrics.DETECTED.labels(request.server, self._zone).inc()
@@ -117,12 +130,17 @@ class Loop(Handler):
         )
         if self._starting:
             self._replied()
-        elif now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            log.error("%s; such queries are answered SERVFAIL", self._found)
+        else:
+            self._waiting.recall()
+            self._say(now)
         reply = request.error(SERVFAIL)
         reply.options = _EDE
         return reply
+
+    def _say(self, now: float) -> None:
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            log.error("%s; such queries are answered SERVFAIL", self._found)
 
     # -- at the start
 
@@ -171,16 +189,22 @@ class Loop(Handler):
                 await asyncio.sleep(PROBE_PAUSE)
         finally:
             self._replied()
-            self._ended()
+            self._task = None
 
     # -- later
 
+    def _probe_if_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_probe and self._task is None:
+            self._next_probe = now + PROBE_AGAIN
+            self._task = asyncio.create_task(self._probe_again(), name="corepy-loop")
+
     async def _probe_again(self) -> None:
-        """Find out whether a loop is why queries fail, one that loses the mark."""
+        """Find out whether a loop is why queries wait or fail, one that loses the mark, too."""
         try:
             await self._probe()
         finally:
-            self._ended()
+            self._task = None
 
     async def _probe(self) -> bool:
         """Send one probe; return whether there was an answer to it."""
@@ -191,12 +215,9 @@ class Loop(Handler):
             return False
         return reply.rcode != SERVFAIL
 
-    def _ended(self) -> None:
-        self._next_probe = time.monotonic() + PROBE_AGAIN
-        self._task = None
-
     @hookimpl
     def shutdown(self) -> None:
         """Probe no more."""
+        self._waiting.close()
         if self._task is not None:
             self._task.cancel()

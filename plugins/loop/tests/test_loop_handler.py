@@ -9,8 +9,9 @@ from corepy.dns import Request
 from corepy.dns.edns import parse_options
 from corepy.plugin import CorefileError
 from corepy.testing import Recorder, make_request, run_chain, set_up
-from corepy_loop.loop import OPTION_VISITED, SLOW, SUSPECT_FOR, Loop
+from corepy_loop.loop import OPTION_VISITED, SUSPECT_FOR, Loop
 from corepy_loop.probe import MOST_NAMES, Probes
+from corepy_loop.waiting import SLOW
 
 SERVFAIL = 2
 
@@ -172,3 +173,132 @@ def test_a_probe_that_raises_is_logged(caplog):
 
     asyncio.run(run())
     assert "the probe failed: ValueError: no good" in caplog.text
+
+
+class Below(Recorder):
+    """Holds queries until it is told to let them go, or lets them come back to `top`."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.top = None
+
+    async def serve_dns(self, request):
+        self.requests.append(request)
+        if self.top is not None and (request.type == "HINFO" or request.edns):
+            return await self.top.serve_dns(request)
+        await self.gate.wait()
+        return request.reply()
+
+
+def started(below, loops=False):
+    handler = Loop(".")
+    handler.next = below
+    if loops:
+        below.top = handler
+    return handler
+
+
+async def ask(handler, name, waited=0.0):
+    request = make_request(name)
+    request.received = time.monotonic() - waited
+    return await handler.serve_dns(request)
+
+
+def test_a_query_that_waits_in_a_loop_is_answered_before_it_fails():
+    below = Below()
+    handler = started(below, loops=True)
+
+    async def run():
+        try:
+            async with asyncio.timeout(20):
+                replies = await asyncio.gather(*(ask(handler, f"{it}.example") for it in "abc"))
+            return replies, asyncio.current_task().cancelling()
+        finally:
+            handler.shutdown()
+
+    replies, cancelling = asyncio.run(run())
+    assert [it.rcode for it in replies] == [SERVFAIL] * 3
+    assert all(b"forwarding loop" in it.options for it in replies)
+    assert cancelling == 0
+    assert [it.type for it in below.requests] == ["A"] * 3 + ["HINFO"] + ["A"] * 3
+
+
+def test_a_slow_upstream_that_answers_others_is_not_probed():
+    below = Below()
+    handler = started(below)
+
+    async def run():
+        waiting = asyncio.create_task(ask(handler, "slow.example", waited=SLOW))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            handler._waiting._look()
+            handler._waiting.is_silent = False  # as after an answer
+        below.gate.set()
+        reply = await waiting
+        handler.shutdown()
+        return reply
+
+    assert asyncio.run(run()).rcode == 0
+    assert [it.type for it in below.requests] == ["A"]
+
+
+def test_an_upstream_that_is_silent_is_probed_once_and_nothing_is_marked():
+    below = Below()
+    handler = started(below)
+
+    async def run():
+        waiting = asyncio.create_task(ask(handler, "slow.example", waited=SLOW))
+        await asyncio.sleep(0)
+        for _ in range(4):
+            handler._waiting._look()
+            await asyncio.sleep(0)
+        below.gate.set()
+        reply = await waiting
+        handler.shutdown()
+        return reply
+
+    assert asyncio.run(run()).rcode == 0
+    assert [it.type for it in below.requests] == ["A", "HINFO"]
+    assert below.requests[0].edns is None
+
+
+def test_a_cancelled_query_stays_cancelled():
+    """A client that leaves at the very moment of a recall: the cancellation is not ours to keep."""
+    below = Below()
+    handler = started(below)
+
+    async def run():
+        waiting = asyncio.create_task(ask(handler, "a.example"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        handler._waiting.recall()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        handler.shutdown()
+
+    asyncio.run(run())
+    assert len(below.requests) == 1
+
+
+def test_an_answer_that_comes_with_the_recall_is_kept():
+    class Deaf(Below):
+        async def serve_dns(self, request):
+            try:
+                return await super().serve_dns(request)
+            except asyncio.CancelledError:
+                return request.reply()
+
+    below = Deaf()
+    handler = started(below)
+
+    async def run():
+        waiting = asyncio.create_task(ask(handler, "a.example"))
+        await asyncio.sleep(0)
+        handler._waiting.recall()
+        reply = await waiting
+        handler.shutdown()
+        return reply, waiting.cancelling()
+
+    reply, cancelling = asyncio.run(run())
+    assert (reply.rcode, cancelling, len(below.requests)) == (0, 0, 1)
