@@ -143,6 +143,18 @@ def test_a_refusal_is_one_line() -> None:
 
 
 @isolated
+def test_an_unusable_table_is_refused_and_nothing_is_left() -> None:
+    """One line; no address, no rule, and what made the table unusable as it was."""
+    make_bridge()
+    run("nft", "-f", "-", text="table ip raw {\n chain OUTPUT {\n }\n }\n")
+    with run_command(block("nft", V4[0]), wait=False) as server:
+        assert server.process.wait(20) == 1
+    assert len(server.output.splitlines()) == 1
+    assert "nft tables raw and filter do not take IPv4 rules: iptables-nft" in server.output
+    assert (ours("nft"), addresses("nodecache")) == (0, [])
+
+
+@isolated
 def test_a_node_without_the_dummy_driver_is_told_once() -> None:
     try:
         run("ip", "link", "add", "probe", "type", "dummy")

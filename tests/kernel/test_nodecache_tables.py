@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corepy.testing.netns import isolated, rules, run, saved
-from corepy_nodecache import detect
+from corepy_nodecache import detect, watch
 from corepy_nodecache.legacy import LegacyTables, existing_tables
 from corepy_nodecache.model import MARK, Endpoint, HostError, Want
 from corepy_nodecache.nft import NftTables
@@ -185,6 +185,38 @@ def test_nothing_is_untracked_that_cannot_be_accepted() -> None:
         reconcile(tables, V4, V6)
     assert [line for line in rules("nft") if "169.254" in line] == []
     assert len([line for line in rules("nft") if "fd00::10" in line]) == 10
+
+
+@pytest.mark.parametrize("table", ["raw", "filter"])
+@isolated
+def test_tables_that_take_no_rules_are_found_before_anything_is_changed(table: str) -> None:
+    """They can be read, but a chain of the right name is somebody's own and hooked to nothing."""
+    tables = NftTables()
+    tables.check({4, 6})
+    assert rules("nft") == []
+    run("nft", "flush", "ruleset")
+    run("nft", "-f", "-", text=f"table ip {table} {{\n chain OUTPUT {{\n }}\n }}\n")
+    before = run("nft", "list", "table", "ip", table)
+    with pytest.raises(HostError, match=r"raw and filter do not take IPv4 rules: iptables-nft-res"):
+        tables.check({4, 6})
+    assert run("nft", "list", "table", "ip", table) == before
+    assert rules("nft") == []
+    tables.check({6})
+
+
+@isolated
+def test_tables_that_have_our_rules_are_not_tried_out() -> None:
+    """A reload and a second process do not need it, and every transaction wakes all who watch."""
+    tables = NftTables()
+    reconcile(tables, V4)
+    transactions = watch._nftables_socket()
+    assert transactions is not None
+    with transactions:
+        tables.check({4})
+        with pytest.raises(BlockingIOError):
+            transactions.recv(1)
+        tables.check({6})
+        assert transactions.recv(1)
 
 
 @isolated

@@ -19,7 +19,17 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from corepy_nodecache.model import MARK, TABLES, HostError, Rule, difference, spec, table_order
+from corepy_nodecache.model import (
+    MARK,
+    TABLES,
+    Endpoint,
+    HostError,
+    Rule,
+    difference,
+    rules_for,
+    spec,
+    table_order,
+)
 from corepy_nodecache.tables import FAMILIES, each_family
 
 if TYPE_CHECKING:
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 
 _STEMS: Final[dict[Family, str]] = {4: "iptables", 6: "ip6tables"}
 _TIMEOUT: Final = 10.0  # seconds; a program that hangs must not stop the reconciler for good
+_SAMPLES: Final[dict[Family, str]] = {4: "192.0.2.1", 6: "2001:db8::1"}  # for documentation
 _ATTEMPTS: Final = 3  # a writer between our reading and writing fails the transaction
 
 
@@ -69,13 +80,16 @@ class NftTables:
         return each_family(lambda family: _reconcile_family(family, wanted, removable))
 
     def check(self, families: Iterable[Family]) -> None:
-        """Make sure that the programs for `families` are there and work; raises `HostError`."""
+        """Make sure that the programs for `families` are there, and that the kernel takes our rules
+        from them; raises `HostError`.
+        """
         for family in families:
             for task in ("save", "restore"):
                 if program(family, task) is None:
                     message = f"no {_STEMS[family]}-nft-{task} found: install the package iptables"
                     raise HostError("iptables", message)
-            _marked(family, must=True)
+            if not _marked(family, must=True):
+                _try_out(family)
 
 
 def _reconcile_family(
@@ -94,6 +108,32 @@ def _reconcile_family(
         if attempt == _ATTEMPTS:
             raise HostError("iptables", problem)
     return (0, 0)
+
+
+def _try_out(family: Family) -> None:
+    """Write our kind of rules and delete them in the same transaction, so they never apply.
+
+    That the tables can be read says little: a chain of the right name may be no base chain, and the
+    kernel may lack what NOTRACK or the comment needs. The restore programs' --test asks it nothing.
+    """
+    problem = ""
+    rules = rules_for(Endpoint("dns", _SAMPLES[family], 53))
+    for _ in range(_ATTEMPTS):
+        problem = _restore(family, _there_and_back(rules))
+        if not problem:
+            return
+    tables = " and ".join(TABLES[::-1])
+    message = f"the nft tables {tables} do not take IPv{family} rules: {problem}"
+    raise HostError("iptables", f"{message}; mend them, or set: iptables off")
+
+
+def _there_and_back(rules: Sequence[Rule]) -> str:
+    lines = []
+    for table in TABLES:
+        specs = [spec(rule) for rule in rules if rule.table == table]
+        edits = [f"{edit} {it}" for edit in ("-I", "-D") for it in specs]
+        lines += [f"*{table}", *edits, "COMMIT"]
+    return "\n".join([*lines, ""])
 
 
 def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
