@@ -64,7 +64,7 @@ def test_killed_again_and_again_the_queue_is_answered(command):
             command.wait_for(" serves", times=turn + 2)
     assert load.outcome.sent > 1000
     # What lay in the socket is answered; what a worker had taken when it was killed went with it.
-    assert load.outcome.unanswered <= 10
+    assert load.outcome.unanswered <= 640  # ten batches; ten starts would be thousands
     assert load.outcome.wrong == 0
 
 
@@ -87,7 +87,7 @@ def test_a_worker_that_hangs_is_replaced(command):
         command.wait_for("no answer at all")
         command.wait_for(" serves", times=2)
         assert the_worker(command) != hung
-    assert load.outcome.unanswered <= 2  # what it had taken when it stopped
+    assert load.outcome.unanswered <= 64  # what it had taken when it stopped
     assert load.outcome.wrong == 0
 
 
@@ -96,6 +96,18 @@ def test_a_busy_worker_is_not_killed(command):
     with Load(command.address, rate=20_000):
         time.sleep(3)
     assert the_worker(command) == worker
+
+
+def test_a_supervisor_that_stood_still_kills_nobody(command):
+    """As when the machine is paused, or the control group frozen: nobody was asked meanwhile."""
+    worker = the_worker(command)
+    for _ in range(2):
+        command.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        command.send_signal(signal.SIGCONT)
+        time.sleep(1)  # for it to look
+    assert the_worker(command) == worker
+    assert "killing it" not in command.output
 
 
 def test_reload_is_passed_on(command, upstream):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import time
 from typing import TYPE_CHECKING
 
 from corepy.net.sockets import own_address
@@ -22,33 +21,36 @@ if TYPE_CHECKING:
 INTERVAL = 0.5
 """Seconds between two rounds of questions."""
 
-SILENT_AFTER = 1.5
-"""Seconds without any answer after which the worker is taken for dead."""
+SILENT_AFTER = 3
+"""Rounds without any answer after which the worker is taken for dead. Not seconds: while the
+supervisor itself stands still, with its machine or its control group, nobody is asked.
+"""
 
-PARTLY_SILENT_AFTER = 10.0
-"""Seconds without an answer over one of the transports, likewise."""
+PARTLY_SILENT_AFTER = 20
+"""Rounds without an answer over one of the transports, likewise."""
 
 _STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
 
 
 class Probe:
-    """Questions to the listening sockets, and when each was answered last."""
+    """Questions to the listening sockets, and how many each has left unanswered since its last
+    answer.
+    """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         self._open: dict[socket.socket, tuple[str, bytes]] = {}
-        self._answered: dict[str, float] = {}
+        self._unanswered: dict[str, int] = {}
 
     def reset(self, names: Iterable[str]) -> None:
         """Begin anew, with a worker that is known to answer at the sockets `names`."""
-        now = time.monotonic()
         self._forget_open()
-        self._answered = dict.fromkeys(names, now)
+        self._unanswered = dict.fromkeys(names, 0)
 
     def stop(self) -> None:
         """Expect no answers any more."""
         self._forget_open()
-        self._answered.clear()
+        self._unanswered.clear()
 
     def ask(self, sockets: dict[str, socket.socket]) -> None:
         """Send one question to each listening socket; those of the last round are given up."""
@@ -56,10 +58,9 @@ class Probe:
         for name, listening in sockets.items():
             address = own_address(listening)
             if address is None:
-                self._answered.pop(name, None)  # no interface has it: not the worker's fault
+                self._unanswered.pop(name, None)  # no interface has it: not the worker's fault
                 continue
-            if name not in self._answered:
-                self._answered[name] = time.monotonic()
+            self._unanswered[name] = self._unanswered.get(name, 0) + 1
             self._ask_one(name, address, listening.type)
 
     def _ask_one(self, name: str, address: tuple[str | int, ...], kind: int) -> None:
@@ -83,7 +84,7 @@ class Probe:
                 sock.send(len(question).to_bytes(2, "big") + question if framed else question)
                 self._selector.modify(sock, selectors.EVENT_READ, self._on_event)
             elif question[:2] in sock.recv(512)[:4]:
-                self._answered[name] = time.monotonic()
+                self._unanswered[name] = 0
                 self._close(sock)
             else:
                 self._close(sock)
@@ -92,14 +93,13 @@ class Probe:
 
     def verdict(self) -> str | None:
         """Return what is wrong with the worker, None if it answers."""
-        if not self._answered:
+        if not self._unanswered:
             return None
-        now = time.monotonic()
-        if now - max(self._answered.values()) > SILENT_AFTER:
-            return f"no answer at all for {SILENT_AFTER:g} s"
-        for name, when in self._answered.items():
-            if now - when > PARTLY_SILENT_AFTER:
-                return f"no answer at {name} for {PARTLY_SILENT_AFTER:g} s"
+        if min(self._unanswered.values()) >= SILENT_AFTER:
+            return f"no answer at all for {SILENT_AFTER * INTERVAL:g} s"
+        for name, rounds in self._unanswered.items():
+            if rounds >= PARTLY_SILENT_AFTER:
+                return f"no answer at {name} for {PARTLY_SILENT_AFTER * INTERVAL:g} s"
         return None
 
     def _forget_open(self) -> None:

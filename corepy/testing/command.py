@@ -147,7 +147,7 @@ def run_command(
             command.end()
 
 
-def wait_until(condition: object, timeout: float = 5.0) -> None:
+def wait_until(condition: object, timeout: float = 20.0) -> None:
     """Wait until `condition()` is true; raises TimeoutError."""
     assert callable(condition)
     deadline = time.monotonic() + timeout
