@@ -40,7 +40,7 @@ async def send(port, data, *, eof=False):
         writer.write(data)
         if eof:
             writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 20)
     finally:
         writer.close()
 
@@ -282,7 +282,7 @@ def test_slow_clients_are_cut_off(monkeypatch, data):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(data)
             try:
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 20)
             except ConnectionResetError:
                 pass
             writer.close()
@@ -299,7 +299,7 @@ def test_the_oldest_idle_connection_makes_room(monkeypatch):
             for _ in range(20):
                 streams.append(await asyncio.open_connection("127.0.0.1", port))
                 await asyncio.sleep(0.01)
-            assert await asyncio.wait_for(streams[0][0].read(), 5) == b""
+            assert await asyncio.wait_for(streams[0][0].read(), 20) == b""
             assert body(await send(port, request())) == b"OK"
             for _, writer in streams:
                 writer.close()
@@ -309,16 +309,18 @@ def test_the_oldest_idle_connection_makes_room(monkeypatch):
 
 def test_busy_connections_make_no_room(monkeypatch):
     monkeypatch.setattr("corepy.http.listener.MAX_CONNECTIONS", 2)
-    go_on = asyncio.Event()
+    go_on, begun = asyncio.Event(), asyncio.Semaphore(0)
 
     async def waits(request):
+        begun.release()
         await go_on.wait()
         return Response(b"OK")
 
     async def run():
         async with serving(waits) as port:
             busy = [asyncio.create_task(send(port, request())) for _ in range(2)]
-            await asyncio.sleep(0.1)
+            for _ in busy:
+                await begun.acquire()
             try:
                 assert await send(port, request()) == b""
             except ConnectionResetError:

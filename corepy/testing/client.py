@@ -55,7 +55,7 @@ def reply_of(
     return bytes(record.pack())
 
 
-def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 5.0) -> bytes:
+def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 10.0) -> bytes:
     """Send a message and return the first one that comes back; raises TimeoutError or
     ConnectionError.
     """
@@ -93,7 +93,7 @@ def ask(
     qtype: str = "A",
     *,
     tcp: bool = False,
-    timeout: float = 5.0,
+    timeout: float = 10.0,
     **question: Any,
 ) -> dnslib.DNSRecord:
     """Ask one question (see `query`) and return the answer, whose ID has been checked."""
@@ -104,7 +104,7 @@ def ask(
     return dnslib.DNSRecord.parse(answer)
 
 
-def http_get(port: int, path: str, *, timeout: float = 5.0, **headers: str) -> Page:
+def http_get(port: int, path: str, *, timeout: float = 10.0, **headers: str) -> Page:
     """Return what 127.0.0.1 answers to a GET; raises OSError or http.client.HTTPException."""
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:

@@ -32,7 +32,7 @@ KINDS: tuple[Mode, ...] = ("legacy", "nft")
 BOTH = Settings(ips=("169.254.20.10", "fd00::10"))
 ONE = Settings(ips=("169.254.20.10",))
 PREFIXED = ["169.254.20.10/32", "fd00::10/128"]
-SLOW = 10.0  # seconds after which a test has failed for good
+SLOW = 30.0  # seconds after which a test has failed for good
 
 
 @contextlib.asynccontextmanager
@@ -156,7 +156,7 @@ def test_a_held_lock_delays_rules_and_nothing_else(
                 assert metrics.setup_errors.labels("iptables_lock").value == failures + 1
                 assert (addresses("nodecache"), count("legacy")) == (PREFIXED, 0)
                 assert metrics.degraded.value == 1
-                assert beats > 50  # two seconds of waiting did not stop the event loop
+                assert beats > 5  # two seconds of waiting did not stop the event loop
             await seconds_until(lambda: count("legacy") == 20)
             await seconds_until(lambda: metrics.degraded.value == 0)
             assert metrics.repairs.value == repairs
