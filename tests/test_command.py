@@ -25,7 +25,7 @@ def corepy(*flags, conf=None, tmp_path=None, **options):
     )
 
 
-@pytest.mark.parametrize("flag", ["-version", "--version"])
+@pytest.mark.parametrize("flag", ["-version", "--version", "-version=true", "--version=1"])
 def test_version(flag):
     done = corepy(flag)
     name, system = done.stdout.splitlines()
@@ -57,6 +57,8 @@ def test_plugins_are_listed_without_importing_them():
         (["-nonsense"], "unrecognized arguments: -nonsense"),
         (["extra"], "extra command line arguments: 'extra'"),
         (["-conf"], "expected one argument"),
+        (["-quiet=perhaps"], "'perhaps' is neither true nor false"),
+        (["-plugin"], "unrecognized arguments: -plugin"),
         (["-p", "70000"], "'70000' is not a port"),
         (["-dns.port", "x"], "'x' is not a port"),
     ],
@@ -94,7 +96,8 @@ def test_a_missing_file(flags):
 
 
 @pytest.mark.parametrize(
-    "spelling", [["-conf", "Corefile"], ["--conf=Corefile"], ["-conf=Corefile"], []]
+    "spelling",
+    [["-conf", "Corefile"], ["--conf=Corefile"], ["-conf=Corefile"], [], ["-json=false", "-p=53"]],
 )
 def test_check_of_a_valid_file(tmp_path, spelling):
     done = corepy("-check", *spelling, conf=WHOAMI, tmp_path=tmp_path)

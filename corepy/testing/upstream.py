@@ -42,6 +42,7 @@ class Upstream:
         self.queries: list[tuple[str, str]] = []
         self.connections = 0
         self._closing = False
+        self._sending = threading.Lock()  # so that nothing is sent from a socket that is closed
         self._streams: set[socket.socket] = set()
         self._udp, self._tcp = free_sockets(host)
         self.address: Address = self._udp.getsockname()[:2]
@@ -65,7 +66,8 @@ class Upstream:
 
     def close(self) -> None:
         """Stop listening; connections are cut."""
-        self._closing = True
+        with self._sending:
+            self._closing = True
         with socket.socket(self._udp.family, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self.address)
         self._tcp.shutdown(socket.SHUT_RDWR)
@@ -98,8 +100,9 @@ class Upstream:
 
     def _answer_udp(self, wire: bytes, peer: Any) -> None:
         for answer in self._answers(wire, "udp"):
-            if not self._closing:
-                self._udp.sendto(answer, peer)
+            with self._sending:
+                if not self._closing:
+                    self._udp.sendto(answer, peer)
 
     def _serve_tcp(self) -> None:
         while True:
