@@ -18,6 +18,7 @@ from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.metadata import EntryPoint
 
 COMMANDS = "corepy.commands"
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     if flags.plugins:
         return _list_plugins()
+    if flags.completion:
+        return _complete(flags.completion)
     options = Options(
         conf=flags.conf,
         port=flags.port,
@@ -99,6 +102,7 @@ def _parser() -> _Parser:
     )
     flag("check", action="store_true", help="check the Corefile, open no socket, and quit")
     flag("json", action="store_true", help="with -check: print the result as JSON")
+    flag("completion", choices=("bash", "zsh"), help="print what completes this in a shell and quit")
     flag("h", "help", action="help", help="show this text and quit")
     return parser
 
@@ -167,6 +171,14 @@ def _list_plugins() -> int:
     return EXIT_OK
 
 
+def _complete(shell: str) -> int:
+    """Print the completion script for a shell."""
+    from corepy.completion import script
+
+    _print(script(shell, _parser(), sorted(_commands())))
+    return EXIT_OK
+
+
 def _serve(options: Options) -> int:
     from corepy.server.process import run
 
@@ -212,9 +224,7 @@ def _check(options: Options, *, as_json: bool) -> int:
 
 def _plugin_command(name: str, arguments: list[str]) -> int:
     """Run a command that a plugin offers, such as `corepy nodecache status`."""
-    from importlib.metadata import entry_points
-
-    offered = {entry.name: entry for entry in entry_points(group=COMMANDS)}
+    offered = _commands()
     if name not in offered:
         known = f"; commands: {', '.join(sorted(offered))}" if offered else ""
         sys.stderr.write(
@@ -223,6 +233,12 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
         return EXIT_USAGE
     code: int = offered[name].load()(arguments)
     return code
+
+
+def _commands() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=COMMANDS)}
 
 
 def _print(text: str) -> None:

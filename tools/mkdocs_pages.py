@@ -1,4 +1,8 @@
-"""Pages of the documentation that are made of files elsewhere: one per plugin, from its README."""
+"""Pages of the documentation that are made of files elsewhere, and how Corefiles look in all pages.
+
+One page per plugin from its README, the reference of metrics from the registry, the API pages' names
+from the packages, the list of changes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import api_reference
+import corefile_lexer
+import metrics_reference
 from mkdocs.structure.files import File
 
 if TYPE_CHECKING:
@@ -13,29 +20,61 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
+READMES = sorted(ROOT.glob("plugins/*/README.md"))
 LINKS = (
     (re.compile(r"\]\(\.\./(\w+)/README\.md"), r"](\1.md"),
     (re.compile(r"\]\(\.\./\.\./docs/"), "](../"),
 )
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Give each plugin a place in the navigation, and Corefiles their colours."""
+    pages = [{name: f"plugins/{name}.md"} for name in (it.parent.name for it in READMES)]
+    for item in config.nav or []:
+        if item.get("Plugins") == "plugins/index.md":
+            item["Plugins"] = ["plugins/index.md", *pages]
+    fences = config.mdx_configs.setdefault("pymdownx.superfences", {})
+    fences.setdefault("custom_fences", []).append(
+        {"name": "corefile", "class": "highlight", "format": corefile_lexer.fence}
+    )
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the plugins' pages and their index."""
-    readmes = sorted(ROOT.glob("plugins/*/README.md"))
-    for readme in readmes:
-        text = readme.read_text()
-        for pattern, replacement in LINKS:
-            text = pattern.sub(replacement, text)
-        files.append(File.generated(config, f"plugins/{readme.parent.name}.md", content=text))
-    files.append(File.generated(config, "plugins/index.md", content=_index(readmes)))
+    """Add the pages."""
+    pages = {f"plugins/{readme.parent.name}.md": _manual(readme) for readme in READMES}
+    pages["plugins/index.md"] = _index()
+    pages["metrics.md"] = metrics_reference.render()
+    pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text()
+    pages |= {f"api/{name}.md": api_reference.render(name) for name in api_reference.PACKAGES}
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
     return files
 
 
-def _index(readmes: list[Path]) -> str:
-    lines = ["# Plugins", "", "| directive | what it does |", "| --- | --- |"]
-    for readme in readmes:
+def _manual(readme: Path) -> str:
+    text = readme.read_text()
+    for pattern, replacement in LINKS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _index() -> str:
+    lines = [
+        "# Plugins",
+        "",
+        "What comes with corepy. `corepy -plugins` lists what is installed, others' plugins included.",
+        "",
+        "| directive | what it does |",
+        "| --- | --- |",
+    ]
+    for readme in READMES:
         name = readme.parent.name
-        summary = re.search(r"## Name\n+\*\w+\* - (.*?)(?:\n\n|\Z)", readme.read_text(), re.DOTALL)
-        what = " ".join(summary[1].split()) if summary else ""
-        lines.append(f"| [{name}]({name}.md) | {what} |")
+        lines.append(f"| [{name}]({name}.md) | {summary(readme)} |")
     return "\n".join(lines) + "\n"
+
+
+def summary(readme: Path) -> str:
+    """Return what a plugin's page says under its name, without the name."""
+    found = re.search(r"## Name\n+\*\w+\* - (.*?)(?:\n\n|\Z)", readme.read_text(), re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
