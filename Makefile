@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 
 PACKAGES_RUN := iptables bind9-dnsutils
 PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 conntrack strace knot knot-dnsutils unbound dnsperf \
-	user-mode-linux systemd
+	user-mode-linux systemd man-db groff mandoc zsh
 PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
 
-.PHONY: help run test lint format bench soak docs clean
+.PHONY: help run test lint format bench soak docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench   measure side by side with other servers'
 	@echo 'make soak    handovers, failures and storms under load, for as long as you say'
 	@echo 'make docs    build the documentation into site/'
+	@echo 'make man     write the manual pages into build/man/'
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "corepy needs Python 3.11 or newer")'
@@ -58,9 +59,14 @@ soak: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST)
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
+# The theme announces its successor in a banner at each build; this is the way to have it quiet.
+docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
-	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/mkdocs build --strict
+
+man: $(READY)
+	$(BIN)/python tools/man_pages.py build/man
+	@echo 'Read one: man -l build/man/corepy.1'
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -102,7 +102,9 @@ def _parser() -> _Parser:
     )
     flag("check", action="store_true", help="check the Corefile, open no socket, and quit")
     flag("json", action="store_true", help="with -check: print the result as JSON")
-    flag("completion", choices=("bash", "zsh"), help="print what completes this in a shell and quit")
+    flag(
+        "completion", choices=("bash", "zsh"), help="print what completes this in a shell and quit"
+    )
     flag("h", "help", action="help", help="show this text and quit")
     return parser
 

@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,24 +12,41 @@ from corepy import corefile
 from corepy.server.builder import build
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("plugins/*/README.md")]
-FENCED = re.compile(r"^(```|~~~) *corefile\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+FOLDERS = ("docs", "deploy", "editors", "examples", "plugins")
+DOCUMENTS = [ROOT / "README.md", *(it for name in FOLDERS for it in (ROOT / name).rglob("*.md"))]
+FENCED = re.compile(r"^( *)(```|~~~) *corefile\n(.*?)^ *\2$", re.MULTILINE | re.DOTALL)
+COREFILES = sorted((ROOT / "examples").rglob("*Corefile*"))
+
+
+def blocks(document):
+    return [textwrap.dedent(block) for *_, block in FENCED.findall(document.read_text())]
+
+
 EXAMPLES = [
     pytest.param(block, id=f"{document.relative_to(ROOT)}:{number}")
     for document in sorted(DOCUMENTS)
-    for number, (_, block) in enumerate(FENCED.findall(document.read_text()), 1)
+    for number, block in enumerate(blocks(document), 1)
 ]
+SET_BY_KUBERNETES = ("KUBE_DNS_UPSTREAM_SERVICE_HOST", "CLUSTER_DNS")
 GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_corefiles_in_documents_are_valid(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name in SET_BY_KUBERNETES:
+        monkeypatch.setenv(name, "10.96.0.11")
     build(corefile.parse(text))
 
 
-def test_the_example_is_valid():
-    build(corefile.load(ROOT / "examples" / "Corefile"))
+@pytest.mark.parametrize("path", COREFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_examples_are_valid(path):
+    build(corefile.load(path))
+
+
+def test_corefiles_are_found():
+    assert len(EXAMPLES) > 40
+    assert ROOT / "examples/Corefile" in COREFILES
 
 
 def golden():

@@ -22,9 +22,13 @@ PLUGIN_SOURCES = sorted((ROOT / "plugins").glob("*/corepy_*/**/*.py"))
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "plugins").glob("*/README.md")),
+    *(
+        path
+        for folder in ("docs", "deploy", "editors", "examples", "plugins")
+        for path in sorted((ROOT / folder).rglob("*.md"))
+    ),
 ]
+GENERATED = {"plugins/index.md", "metrics.md", "changelog.md"}
 
 
 def imported_modules(path):
@@ -68,21 +72,26 @@ def test_no_predictable_randomness(path):
 
 
 def generated(path, link):
-    """Whether `make docs` makes the page, from a plugin's README (tools/mkdocs_pages.py)."""
-    page = re.fullmatch(r"plugins/(\w+)\.md", link)
-    name = page[1] if page and path.parent == ROOT / "docs" else ""
-    return name == "index" or (ROOT / "plugins" / name / "README.md").is_file()
+    """Whether `make docs` makes the page (tools/mkdocs_pages.py), from a plugin's README say."""
+    if path.parent != ROOT / "docs":
+        return False
+    page = re.fullmatch(r"(plugins|api)/(\w+)\.md", link)
+    if page is None or link in GENERATED:
+        return link in GENERATED
+    kind, name = page.groups()
+    made_of = ROOT / "corepy" / name if kind == "api" else ROOT / "plugins" / name / "README.md"
+    return made_of.exists()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_paths_in_documents_exist(path):
     text = path.read_text()
-    links = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)  # anchors: mkdocs
     missing = [
         link for link in links if not (path.parent / link).exists() and not generated(path, link)
     ]
     named = re.findall(
-        r"`((?:corepy|plugins|tests|docs|examples|deploy|benchmarks|tools)/[\w./-]+)`", text
+        r"`((?:corepy|plugins|tests|docs|examples|deploy|editors|benchmarks|tools)/[\w./-]+)`", text
     )
     missing += [name for name in named if not (ROOT / name).exists()]
     assert not missing

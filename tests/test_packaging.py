@@ -41,7 +41,11 @@ def test_wheel_holds_only_our_packages(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    data = {name for name in names if ".data/" in name}
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name and name not in data}
     assert tops == {"corepy", *(f"corepy_{name}" for name in FOLDERS)}
+    pages = {name.partition(".data/data/share/man/")[2] for name in data}
+    manuals = {f"man7/corepy-{name}.7" for name in FOLDERS}
+    assert pages == {"man1/corepy.1", "man5/corefile.5", *manuals}
     assert {"corepy/corefile/grammar.lark", "corepy/py.typed"} <= set(names)
     assert not [name for name in names if "/tests/" in name]

@@ -28,9 +28,7 @@ def public_names(package: str) -> list[str]:
     """Return the public names of `corepy.<package>`, as it lists them."""
     tree = ast.parse((ROOT / "corepy" / package / "__init__.py").read_text())
     imported = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    return [
-        alias.name for node in imported for alias in node.names if alias.asname == alias.name
-    ]
+    return [alias.name for node in imported for alias in node.names if alias.asname == alias.name]
 
 
 def render(package: str) -> str:
@@ -38,5 +36,7 @@ def render(package: str) -> str:
     about, modules = PACKAGES[package]
     lines = [f"# corepy.{package}", "", about, ""]
     lines += [f"::: corepy.{package}.{name}\n" for name in public_names(package)]
-    lines += [f"::: {module}\n    options:\n      show_root_full_path: true\n" for module in modules]
+    lines += [
+        f"::: {module}\n    options:\n      show_root_full_path: true\n" for module in modules
+    ]
     return "\n".join(lines)

@@ -59,11 +59,29 @@ class Line(NamedTuple):
 
 BOXES = (
     Box(250, 10, 200, "client", kind="outside", height=36),
-    Box(210, 84, 280, "UDP socket", "up to 64 queries with one recvmmsg", "corepy/net/datagrams.py"),
-    Box(210, 186, 280, "packet cache", "the same bytes as before, but for the ID?", "corepy/server/packet_cache.py"),
+    Box(
+        210, 84, 280, "UDP socket", "up to 64 queries with one recvmmsg", "corepy/net/datagrams.py"
+    ),
+    Box(
+        210,
+        186,
+        280,
+        "packet cache",
+        "the same bytes as before, but for the ID?",
+        "corepy/server/packet_cache.py",
+    ),
     Box(210, 288, 280, "accept", "a Request, a refusal, or silence", "corepy/dns/accept.py"),
     Box(210, 374, 280, "router", "the block with the longest zone", "corepy/server/router.py"),
-    Box(30, 472, 480, "chain: stepped at once, resumed by the event loop", "", "corepy/server/query.py", "outer", 150),
+    Box(
+        30,
+        472,
+        480,
+        "chain: stepped at once, resumed by the event loop",
+        "",
+        "corepy/server/query.py",
+        "outer",
+        150,
+    ),
     Box(52, 530, 80, "errors", height=34),
     Box(152, 530, 70, "log", height=34),
     Box(242, 530, 80, "cache", height=34),
@@ -114,9 +132,7 @@ def _box(box: Box) -> str:
         texts.append(_text(middle, y, box.about, "small"))
     if box.file:
         texts.append(_text(middle, y + 16, box.file, "file"))
-    frame = (
-        f'<rect class="{box.kind}" x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}"/>'
-    )
+    frame = f'<rect class="{box.kind}" x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}"/>'
     return "\n".join([frame, *texts])
 
 

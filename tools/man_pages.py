@@ -74,7 +74,11 @@ def render(page: Page, version: str, date: str) -> str:
     # tbl(1) first; nothing is spread to the right margin, which looks bad in narrow columns.
     lines = ["'\\\" t", head, ".ad l"]
     if page.about:
-        lines += [".SH NAME", f"{_text(page.name, CODE_ESCAPES)} \\- {page.about}", ".SH DESCRIPTION"]
+        lines += [
+            ".SH NAME",
+            f"{_text(page.name, CODE_ESCAPES)} \\- {page.about}",
+            ".SH DESCRIPTION",
+        ]
     text = "\n".join([*lines, *Roff(page.name).blocks(tokens)])
     # A paragraph right below a heading is one already, and mandoc says so.
     return re.sub(r"^(\.S[HS] .*)\n\.PP\n", r"\1\n", text, flags=re.MULTILINE) + "\n"
@@ -191,7 +195,8 @@ class Roff:
 
     def _inline(self, token: Token) -> str:
         parts, closing = [], []
-        for child in token.children or ():
+        children = token.children or []
+        for place, child in enumerate(children):
             if child.type == "text":
                 parts.append(_text(child.content, ESCAPES))
             elif child.type in ("softbreak", "hardbreak"):
@@ -201,7 +206,7 @@ class Roff:
             elif child.type == "em_open":
                 parts.append("\\fI")
             elif child.type == "strong_open":
-                inner = token.children[token.children.index(child) + 1].content  # type: ignore[index]
+                inner = children[place + 1].content
                 parts.append("\\fI" if PLACEHOLDER.fullmatch(inner) else "\\fB")
             elif child.type in ("em_close", "strong_close"):
                 parts.append("\\fR")

@@ -79,7 +79,12 @@ def render() -> str:
 
 def _table(group: list[metrics.Metric[Any]]) -> str:
     rows = [
-        (metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.label_names), metric.help)
+        (
+            metric.name,
+            metric.kind,
+            ", ".join(f"`{label}`" for label in metric.label_names),
+            metric.help,
+        )
         for metric in group
     ]
     return _rows(rows)
@@ -91,20 +96,23 @@ def _process_table() -> str:
     from corepy_prometheus import runtime
     from corepy_prometheus.exposition import parts
 
+    declared = {metric.name.removesuffix("_total") for metric in metrics.registered()}
+
     async def collect() -> tuple[set[str], list[Any]]:
         plain = {family.name for family in parts()}
         runtime.enable()
         return plain, list(parts())
 
     plain, families = asyncio.run(collect())
-    declared = {metric.name.removesuffix("_total") for metric in metrics.registered()}
     rows = []
     for family in sorted(families, key=lambda family: family.name):
         if family.name in declared:
             continue
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
-        about = family.documentation if family.name in plain else f"*runtime*: {family.documentation}"
+        about = (
+            family.documentation if family.name in plain else f"*runtime*: {family.documentation}"
+        )
         rows.append((name, family.type, ", ".join(f"`{label}`" for label in labels), about))
     return _rows(rows)
 
