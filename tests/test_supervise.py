@@ -56,6 +56,32 @@ def test_it_serves_and_stops(command):
         os.kill(worker, 0)
 
 
+def test_a_terminal_that_interrupts_all_its_processes_is_no_second_signal(upstream):
+    slow_to_stop = f"cache\n health 127.0.0.1:{free_port()} {{\n lameduck 2s\n }}\n"
+    text = corefile(upstream, free_port()).replace("cache\n", slow_to_stop)
+    with run_command(text, "-supervise", prefix=["setsid"]) as command:
+        command.wait_for(" serves")
+        os.killpg(command.process.pid, signal.SIGINT)
+        assert command.process.wait(20) == 0
+        command.wait_for("Shutting down")
+        assert "quitting at once" not in command.output
+
+
+def test_the_pid_file_is_the_newest_workers(upstream, tmp_path):
+    path = tmp_path / "pid"
+    text = corefile(upstream, free_port())
+    with run_command(text, "-supervise", "-pidfile", str(path)) as command:
+        command.wait_for(" serves")
+        (first,) = workers(command)
+        assert path.read_text() == f"{first}\n"
+        command.send_signal(signal.SIGUSR2)
+        command.wait_for(f"{first} leaves")
+        wait_until(lambda: first not in workers(command), 20)
+        assert path.read_text() == f"{workers(command)[0]}\n"
+        assert command.stop() == 0
+    assert not path.exists()
+
+
 def test_killed_again_and_again_the_queue_is_answered(command):
     with Load(command.address, rate=1000) as load:
         for turn in range(10):

@@ -244,16 +244,21 @@ def set_modules_apart() -> None:
 
 @contextlib.contextmanager
 def _pidfile(path: str | None) -> Iterator[None]:
-    """Keep the process ID in the file `path` while the server runs."""
+    """Keep the process ID in the file `path` while the server runs.
+
+    A successor that took over meanwhile has put its own there, which stays.
+    """
     if path is None:
         yield
         return
+    own = f"{os.getpid()}\n"
     try:
-        Path(path).write_text(f"{os.getpid()}\n")
+        Path(path).write_text(own)
     except OSError as error:
         server_logger().error("cannot write the pid file %s: %s", path, error.strerror)
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            Path(path).unlink()
+            if Path(path).read_text() == own:
+                Path(path).unlink()

@@ -63,6 +63,7 @@ def _become_worker(
     ]
     for place, fd in enumerate(spare, _FIRST_FD):
         os.dup2(fd, place, inheritable=True)
+    os.setpgid(0, 0)  # what a terminal sends to all its processes comes by way of the supervisor
     _restrict()
     command = [sys.executable, "-m", "corepy", *flags]
     os.execve(sys.executable, command, environment)  # noqa: S606 - ourselves, without a shell
