@@ -42,7 +42,7 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy corepy benchmarks plugins/*/corepy_*
+	$(BIN)/mypy corepy benchmarks tools plugins/*/corepy_*
 	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --no-check-untyped-defs \
 		tests plugins/*/tests
 

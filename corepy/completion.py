@@ -2,7 +2,8 @@
 
 The words of a plugin's command are taken from what it prints for `-h` when they are completed, so a
 command needs nothing of its own for it. Only the command and its first word are given to it, no
-flags: what is run to complete a line must not be able to do what the line would do. Where a script can offer nothing, files are offered.
+flags: what is run to complete a line must not be able to do what the line would do. Where a script
+can offer nothing, files are offered.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ BASH: Final = """\
 # Completion of corepy for bash: corepy -completion bash
 _corepy() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words line
-    if [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD - 2]}; elif [[ $cur == = ]]; then cur=; fi
+    if [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD - 2]}; fi
+    if [[ $cur == = ]]; then cur=; fi
     COMPREPLY=()
     case ${prev/#--/-} in
 @VALUES@
@@ -54,7 +56,10 @@ _corepy() {
 if [[ $funcstack[1] == _corepy ]]; then _corepy "$@"; else compdef _corepy corepy; fi
 """
 
-_WORDS: Final = r"""grep -oE -- '(^|[^-a-z])-[a-z][a-z.-]*|\{[a-z,-]+\}' | tr -d '[({|]})' | tr -s ', ' '\n\n' | sort -u"""
+_WORDS: Final = (
+    r"grep -oE -- '(^|[^-a-z])-[a-z][a-z.-]*|\{[a-z,-]+\}'"
+    r" | tr -d '[({|]})' | tr -s ', ' '\n\n' | sort -u"
+)
 """From the help of argparse: flags, and what stands in braces to choose from."""
 
 SHELLS: Final = ("bash", "zsh")

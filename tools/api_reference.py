@@ -1,27 +1,45 @@
 """The API pages: every public name of the packages that plugin authors import.
 
-A name is public if its package imports it as itself (`from x import Y as Y`), as type checkers have it.
+A name is public if its package imports it as itself (`from x import Y as Y`), as type checkers
+have it.
 """
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
+
+
+class Package(NamedTuple):
+    """How one page begins, what it shows first, and modules that are used by their own names."""
+
+    about: str
+    first: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
 PACKAGES = {
-    "plugin": (
-        "What a plugin imports. Start with [`Controller`](#corepy.plugin.Controller), which `setup` is given, and"
-        " [`Handler`](#corepy.plugin.Handler), which it adds to the chain.",
+    "plugin": Package(
+        "What a plugin imports. `setup(controller)` is given a"
+        " [`Controller`](#corepy.plugin.Controller) and adds [`Handler`](#corepy.plugin.Handler)s"
+        " to the chain, or objects with [hooks](#corepy.plugin.HookSpecs).",
+        ("Controller", "Handler", "Purity", "Observer", "Witness", "HookSpecs", "LifecycleContext"),
         ("corepy.plugin.metrics",),
     ),
-    "dns": ("Messages: what a handler gets, and what it returns.", ("corepy.dns.names",)),
-    "testing": (
+    "dns": Package(
+        "Messages: what a handler gets, and what it returns.",
+        ("Request", "Reply"),
+        ("corepy.dns.names",),
+    ),
+    "testing": Package(
         "What corepy's own tests are written with, for those of plugins as well.",
+        ("serve", "TestServer", "run_command", "Command", "ask", "Upstream"),
         ("corepy.testing.tls", "corepy.testing.netns"),
     ),
 }
-"""For each package a line about it, and the modules that are used by their own names."""
 
 
 def public_names(package: str) -> list[str]:
@@ -31,12 +49,12 @@ def public_names(package: str) -> list[str]:
     return [alias.name for node in imported for alias in node.names if alias.asname == alias.name]
 
 
-def render(package: str) -> str:
-    """Return the page of `corepy.<package>`."""
-    about, modules = PACKAGES[package]
-    lines = [f"# corepy.{package}", "", about, ""]
-    lines += [f"::: corepy.{package}.{name}\n" for name in public_names(package)]
-    lines += [
-        f"::: {module}\n    options:\n      show_root_full_path: true\n" for module in modules
-    ]
+def render(name: str) -> str:
+    """Return the page of `corepy.<name>`."""
+    package = PACKAGES[name]
+    names = dict.fromkeys((*package.first, *public_names(name)))
+    lines = [f"# corepy.{name}", "", package.about, ""]
+    lines += [f"::: corepy.{name}.{public}\n" for public in names]
+    options = "    options:\n      show_root_full_path: true\n"
+    lines += [f"::: {module}\n{options}" for module in package.modules]
     return "\n".join(lines)

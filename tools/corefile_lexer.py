@@ -10,7 +10,7 @@ from pygments.lexer import RegexLexer, bygroups
 from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, Text, Whitespace
 
 
-class CorefileLexer(RegexLexer):
+class CorefileLexer(RegexLexer):  # type: ignore[misc]  # pygments has no types
     """Words of a Corefile: what they are follows from where they stand on their line."""
 
     name = "Corefile"
@@ -49,7 +49,7 @@ class CorefileLexer(RegexLexer):
             (r"\{\n", Punctuation, ("#pop", "options")),
             (r"\{(?=\s)", Punctuation, ("#pop", "options")),
             (r'"(?:\\.|[^"\\])*"', String),
-            (r"[\d.:]+(?:[a-zA-Z]{1,3}|%|/\d+)?(?=\s)", Number),
+            (r"\d[\d.:]*(?:[a-zA-Z]{1,3}|%|/\d+)?(?=\s)", Number),
             (r"[^\s\"]+?(?=\{[$%]|\s)", Text),
             (r".", Text),
         ],

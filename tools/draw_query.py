@@ -1,8 +1,9 @@
-"""Draw how a query travels into docs/img/query.svg: python tools/draw_query.py
+"""Draw how a query travels into docs/img/query.svg.
 
-Each box may name the file that it tells of; a test looks that the picture is that of this program and
-that the files exist. Plain SVG: the page then needs no script of other people's to draw it, and the
-picture is the same on the site, in an editor and where the repository is browsed.
+Run it after a change: `python tools/draw_query.py`. Each box may name the file that it tells of; a
+test looks that the picture is the one of this program and that the files exist. Plain SVG: the page
+then needs no script of other people's to draw it, and the picture is the same on the site, in an
+editor and where the repository is browsed.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ def _box(box: Box) -> str:
         texts.append(_text(middle, y, box.about, "small"))
     if box.file:
         texts.append(_text(middle, y + 16, box.file, "file"))
-    frame = f'<rect class="{box.kind}" x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}"/>'
+    place = f'x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}"'
+    frame = f'<rect class="{box.kind}" {place}/>'
     return "\n".join([frame, *texts])
 
 

@@ -1,6 +1,7 @@
-"""Manual pages from the Markdown that the documentation is made of: corepy.1, corefile.5, corepy-<plugin>.7.
+"""Manual pages from the Markdown of the documentation: corepy.1, corefile.5, corepy-<plugin>.7.
 
-`python tools/man_pages.py FOLDER` writes them; building a wheel puts them into it (tools/hatch_build.py).
+`python tools/man_pages.py FOLDER` writes them; building a wheel puts them into it
+(tools/hatch_build.py).
 """
 
 from __future__ import annotations

@@ -16,18 +16,18 @@ CORE = "the server"
 HEAD = """\
 # Metrics
 
-Every metric that corepy and its own plugins count, as *prometheus* exports it. This page is made from the
-registry that they are declared in. Metrics that start with `coredns_` have CoreDNS's names, types and labels
-where CoreDNS has the metric.
+Every metric that corepy and its own plugins count, as *prometheus* exports it. This page is made
+from the registry that they are declared in. Metrics that start with `coredns_` have CoreDNS's
+names, types and labels where CoreDNS has the metric.
 
-Those of a plugin are there once a Corefile uses it. A histogram `x` is exported as `x_bucket`, `x_sum` and
-`x_count`, its buckets with the label `le`.
+Those of a plugin are there once a Corefile uses it. A histogram `x` is exported as `x_bucket`,
+`x_sum` and `x_count`, its buckets with the label `le`.
 """
 PROCESS = """\
 ## The process
 
-What prometheus_client tells of any process, and what the interpreter does. Those marked *runtime* come with
-`runtime_metrics` in *prometheus*.
+What prometheus_client tells of any process, and what the interpreter does. Those marked *runtime*
+come with `runtime_metrics` in *prometheus*.
 """
 
 

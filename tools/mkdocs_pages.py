@@ -1,7 +1,7 @@
 """Pages of the documentation that are made of files elsewhere, and how Corefiles look in all pages.
 
-One page per plugin from its README, the reference of metrics from the registry, the API pages' names
-from the packages, the list of changes.
+One page per plugin from its README, the reference of metrics from the registry, the API pages from
+the packages' names, the list of changes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _index() -> str:
     lines = [
         "# Plugins",
         "",
-        "What comes with corepy. `corepy -plugins` lists what is installed, others' plugins included.",
+        "What comes with corepy. `corepy -plugins` lists what is installed, others' included.",
         "",
         "| directive | what it does |",
         "| --- | --- |",
