@@ -46,11 +46,12 @@ class Page(NamedTuple):
 def pages() -> list[Page]:
     """Return every page."""
     readmes = sorted(ROOT.glob("plugins/*/README.md"))
-    return [
+    found = [
         Page("corepy", 1, ROOT / "docs/command.md"),
         Page("corefile", 5, ROOT / "docs/corefile.md", "the configuration of corepy"),
         *(Page(f"corepy-{readme.parent.name}", 7, readme) for readme in readmes),
     ]
+    return [page for page in found if page.source.exists()]
 
 
 def write(folder: Path) -> list[tuple[Page, Path]]:
