@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from corepy import cli
+from corepy.plugin.order import DIRECTIVES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -26,6 +27,11 @@ IN_TEXT = re.compile(r"`(corepy (?:-|[a-z])[^`]*)`")
 WORD_OF_A_COMMAND = re.compile(r"(?:^|[|;&] *|-- )(?:\S*/)?corepy((?: .*)?)$")
 FLAGS = {name for action in cli._parser()._actions for name in action.option_strings}
 COMMANDS = {entry.name: entry for entry in entry_points(group=cli.COMMANDS)}
+NODE_CACHE = """
+    bind bufsize cache debug dns64 errors forward health hosts loadbalance log loop prometheus pprof
+    reload rewrite template timeouts trace whoami
+"""
+"""The plugins in its image (cmd/node-cache/main.go)."""
 
 
 def lines(text):
@@ -90,3 +96,21 @@ def test_every_flag_is_documented():
     manual = (ROOT / "docs/command.md").read_text()
     short = {name for name in FLAGS if not name.startswith("--")}
     assert {name for name in short if f"`{name}`" not in manual} == set()
+
+
+def test_the_table_of_directives_is_true():
+    """docs/migrating.md says of each directive of CoreDNS whether it is here."""
+    text = (ROOT / "docs/migrating.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ((?:\*\w+\*(?:, )?)+) \|$", text, re.MULTILINE))
+    said = {kind: set(re.findall(r"\w+", row)) for kind, row in rows.items()}
+    here = {path.parent.name for path in ROOT.glob("plugins/*/README.md")}
+    assert said["here"] == here & {*DIRECTIVES} - {"nodecache"}
+    assert said["here, of coredns-nodecache"] == {"nodecache"}
+    assert said["not here"] == {*DIRECTIVES} - here
+
+
+def test_the_directives_of_node_cache_that_are_missing_are_named():
+    text = " ".join((ROOT / "docs/migrating.md").read_text().split())
+    (named,) = re.findall(r"Of the plugins in node-cache's image, (.*?) are not here", text)
+    here = {path.parent.name for path in ROOT.glob("plugins/*/README.md")}
+    assert set(re.findall(r"\*(\w+)\*", named)) == {*NODE_CACHE.split()} - here
