@@ -1,5 +1,6 @@
 """The documentation builds without a warning, is complete, and fetches nothing from elsewhere."""
 
+import fcntl
 import importlib
 import inspect
 import os
@@ -42,14 +43,22 @@ class Loaded(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
+def site(tmp_path_factory, testrun_uid):
+    """The site, built once for all processes of a test run."""
+    folder = tmp_path_factory.getbasetemp().parent / f"site-{testrun_uid}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            build(folder)
+    return folder
+
+
+def build(folder):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
-    return folder
 
 
 def test_nothing_is_fetched_from_elsewhere(site):
