@@ -22,6 +22,7 @@ from corepy.plugin.controller import BlockConfig as BlockConfig
 from corepy.plugin.controller import Controller as Controller
 from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.duration import show_duration as show_duration
+from corepy.plugin.errors import CommandError as CommandError
 from corepy.plugin.errors import OrderError as OrderError
 from corepy.plugin.errors import PluginError as PluginError
 from corepy.plugin.errors import StartupError as StartupError

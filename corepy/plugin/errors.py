@@ -23,6 +23,13 @@ class OrderError(PluginError):
     """The `before`/`after` wishes of plugins cannot be met: a cycle, or a name that nobody has."""
 
 
+class CommandError(Exception):
+    """An operator's command cannot be carried out: the message is what the operator reads.
+
+    Plugins raise it from the hook `command`.
+    """
+
+
 class StartupError(Exception):
     """The configuration is valid but this host cannot run it now (a port in use, a missing
     privilege).

@@ -10,6 +10,8 @@ The life of a generation, in order; the first four may be coroutine functions:
     before_listen -> (sockets bound, swapped, answering) -> serving -> ... -> stopping -> (drained)
     -> shutdown
 
+While it lives `command` may be called at any time.
+
 On a reload the new generation goes through the first two while the old one still stands, so a
 plugin that owns something of the host sees the new wish before the old one is withdrawn.
 """
@@ -17,7 +19,7 @@ plugin that owns something of the host sees the new wish before the old one is w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -100,6 +102,16 @@ class HookSpecs:
     def metadata(self, request: Request) -> Mapping[str, str] | None:
         """Return labels for this query, such as {"forward/upstream": "..."} (CoreDNS:
         metadata.Provider).
+        """
+
+    @hookspec
+    def command(self, name: str, argument: Any) -> Awaitable[Any] | Any | None:
+        """Carry out an operator's command that came to the control socket, such as "cache/purge".
+
+        `argument` and the result are what JSON can say; the results of all plugins, those of a
+        generation that still drains included, are collected for the client. None means that the
+        command is not for this plugin. May be a coroutine function. Raise `CommandError` for what
+        the operator has to know. See `corepy.plugin.control` for the client's side.
         """
 
     @hookspec(firstresult=True)

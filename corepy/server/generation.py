@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from corepy.net.sockets import BindError
-from corepy.plugin import HookSpecs, StartupError, plugin_logger
+from corepy.plugin import CommandError, HookSpecs, StartupError, plugin_logger
 from corepy.plugin.hooks import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from corepy.corefile import Diagnostic
@@ -51,11 +51,11 @@ class Generation:
         """
         for implementation in self._implementations(hook):
             try:
-                await _call(implementation, context)
+                await _call(implementation, {"context": context})
             except (StartupError, BindError) as error:
-                raise StartupError(f"plugin/{_directive(implementation)}: {error}") from error
+                raise StartupError(f"plugin/{directive_of(implementation)}: {error}") from error
             except Exception as error:
-                name = _directive(implementation)
+                name = directive_of(implementation)
                 raise StartupError(f"plugin/{name}: {type(error).__name__}: {error}") from error
 
     async def stop_hooks(self, hook: str, context: LifecycleContext) -> None:
@@ -64,16 +64,37 @@ class Generation:
         """
         for implementation in reversed(self._implementations(hook)):
             try:
-                await _call(implementation, context)
+                await _call(implementation, {"context": context})
             except Exception:
-                plugin_logger(_directive(implementation)).exception("%s failed", hook)
+                plugin_logger(directive_of(implementation)).exception("%s failed", hook)
+
+    async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
+        """Return what the plugins answer to an operator's command, each with its directive.
+
+        Raises `CommandError` at the first that fails.
+        """
+        results = []
+        for implementation in self._implementations("command"):
+            directive = directive_of(implementation)
+            try:
+                value = await _call(implementation, {"name": name, "argument": argument})
+            except CommandError:
+                raise
+            except Exception as error:
+                plugin_logger(directive).exception("command %s failed", name)
+                problem = f"plugin/{directive}: {type(error).__name__}: {error}"
+                raise CommandError(problem) from error
+            if value is not None:
+                results.append({"plugin": directive, "value": value})
+        return results
 
     def _implementations(self, hook: str) -> Sequence[pluggy.HookImpl]:
         caller: pluggy.HookCaller = getattr(self.plugins.hook, hook)
         return caller.get_hookimpls()
 
 
-def _directive(implementation: pluggy.HookImpl) -> str:
+def directive_of(implementation: pluggy.HookImpl) -> str:
+    """Return the directive whose plugin implements a hook."""
     return implementation.plugin_name.rpartition(".")[0]
 
 
@@ -83,8 +104,6 @@ def _new_manager() -> pluggy.PluginManager:
     return manager
 
 
-async def _call(implementation: pluggy.HookImpl, context: LifecycleContext) -> None:
-    given = {"context": context}
+async def _call(implementation: pluggy.HookImpl, given: Mapping[str, Any]) -> Any:
     result = implementation.function(*(given[name] for name in implementation.argnames))
-    if inspect.isawaitable(result):
-        await result
+    return await result if inspect.isawaitable(result) else result

@@ -29,6 +29,8 @@ from corepy.plugin.output import PATIENCE, WRITER, as_json
 from corepy.plugin.registry import find
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
+from corepy.server.commands import obey
+from corepy.server.control import ControlSocket
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
@@ -107,10 +109,28 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     manager = Manager()
     server = Server(lambda reason: reload(server, loader, reason, manager), take(), manager)
     stopping = _obey_signals(server, loader, manager)
+    control = ControlSocket(lambda name, argument: obey(server, name, argument))
+    control.open()  # before anybody can know that the server runs
     try:
         await server.run(generation)
+        await _until_stopped(options, server, generation, announce, manager, stopping)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
+    finally:
+        await control.close()
+    _deaf()
+    return EXIT_OK
+
+
+async def _until_stopped(
+    options: Options,
+    server: Server,
+    generation: Generation,
+    announce: str,
+    manager: Manager,
+    stopping: asyncio.Future[int],
+) -> None:
+    """Say that the server runs, and wait for the signal that ends it."""
     with _pidfile(options.pidfile):
         if not options.quiet:
             for line in (banner(generation, server) + announce).splitlines():
@@ -122,8 +142,6 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
         manager.tell("STOPPING=1")
         watchdog.cancel()
         await server.stop(hand_over=number == signal.SIGTERM)
-    _deaf()
-    return EXIT_OK
 
 
 def _deaf() -> None:

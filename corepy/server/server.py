@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
@@ -50,6 +50,9 @@ class Server:
         self._manager = manager or Manager({})
         self._reload = reload or _no_reload
         self.generation: Generation | None = None
+        """The one that answers."""
+        self.generations: list[Generation] = []
+        """All that have begun to start and not ended: on a takeover there are two."""
         self.endpoints: dict[Listen, Endpoint] = {}
         self._batch = open_batch()
         self._room = Room()
@@ -67,6 +70,7 @@ class Server:
             old, before = self.generation, dict(self.endpoints)
             context = self._context(generation)
             context.replaces = old is not None
+            self.generations.append(generation)
             try:
                 await generation.start_hooks("before_listen", context)
                 self._open(generation)
@@ -153,6 +157,7 @@ class Server:
         self.endpoints = before
         context = self._context(generation)
         context.final = old is None
+        self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
 
     async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
@@ -180,6 +185,7 @@ class Server:
             endpoint.close()
             del self.endpoints[endpoint.listen]
         await asyncio.sleep(0)  # transports that were closed say so in the next turn
+        self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
 
     def _context(self, generation: Generation) -> LifecycleContext:
@@ -190,6 +196,14 @@ class Server:
         return LifecycleContext(
             generation.plugins, self._reload, self.forget, generation.files, addresses=labels
         )
+
+    async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
+        """Let all plugins carry out an operator's command; return their results.
+
+        Raises `CommandError`.
+        """
+        found = [await each.command(name, argument) for each in list(self.generations)]
+        return [result for results in found for result in results]
 
     def forget(self) -> None:
         """Empty all packet caches."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from corepy import corefile
 from corepy.server.builder import build
+from corepy.server.commands import obey
+from corepy.server.control import ControlSocket
 from corepy.server.server import Server
 from corepy.testing.client import Address, ask, exchange
 
@@ -30,7 +32,10 @@ class TestServer:
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    def __init__(self, text: str, filename: str, plugins: Any = None) -> None:
+    def __init__(
+        self, text: str, filename: str, plugins: Any = None, *, control: bool = False
+    ) -> None:
+        self._control = control
         self._filename = filename
         self._plugins = plugins
         self._started = threading.Event()
@@ -49,6 +54,9 @@ class TestServer:
         try:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             self.server = Server()
+            socket = ControlSocket(lambda name, argument: obey(self.server, name, argument))
+            if self._control:
+                socket.open()
             await self.server.run(self._build(text))
         except BaseException as failure:
             self._failure = failure
@@ -57,6 +65,7 @@ class TestServer:
             self._started.set()
         await self._stop.wait()
         await self.server.stop()
+        await socket.close()
 
     def _build(self, text: str) -> Generation:
         return build(corefile.parse(text, self._filename), 0, self._plugins)
@@ -148,13 +157,16 @@ async def serve_file(path: str | os.PathLike[str]) -> AsyncIterator[Server]:
 
 
 @contextmanager
-def serve(text: str, filename: str = "Corefile", plugins: Any = None) -> Iterator[TestServer]:
+def serve(
+    text: str, filename: str = "Corefile", plugins: Any = None, *, control: bool = False
+) -> Iterator[TestServer]:
     """Run a server from Corefile text while the `with` block lasts.
 
     Zones without a port get a free one. `plugins` replaces the installed plugins (`registry.find`'s
-    result). Raises `CorefileError` or `StartupError` as the server would.
+    result). With `control` it has a control socket, as the command has. Raises `CorefileError` or
+    `StartupError` as the server would.
     """
-    server = TestServer(text, filename, plugins)
+    server = TestServer(text, filename, plugins, control=control)
     try:
         yield server
     finally:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_OTHER, EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN_ANSWER, ede
 from corepy.dns.names import from_text, is_subdomain
 from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl, plugin_logger
-from corepy_cache import purge
 from corepy_cache.keeper import WILDCARD, Keeper, key_of
 from corepy_cache.memory import Budget, process_budget
 from corepy_cache.meters import Meters
+from corepy_cache.purge import COMMAND, doomed_by, purge
 from corepy_cache.refresh import Refresher
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Cache(Handler):
         self._all_names = _ROOT in self._zones
         self._meters: dict[str, Meters] = {}
         self._quiet_until = 0.0
+        self._forget: Callable[[], None] = lambda: None  # empties the packet caches
 
     async def serve_dns(self, request: Request) -> Reply:
         """Answer from the cache, or from below."""
@@ -191,14 +192,24 @@ class Cache(Handler):
             self.budget.wish(self, self.settings.memory)
 
     @hookimpl
-    async def serving(self, context: LifecycleContext) -> None:
-        """Be there for `corepy cache purge`."""
-        await purge.join(self.keeper, context.forget)
+    def serving(self, context: LifecycleContext) -> None:
+        """Get to know how packet caches, which repeat what is kept here, are emptied."""
+        self._forget = context.forget
+
+    @hookimpl
+    async def command(self, name: str, argument: Any) -> int | None:
+        """Forget names for `corepy cache purge`; return how many entries went."""
+        if name != COMMAND:
+            return None
+        count = await purge((self.keeper.success, self.keeper.denial), doomed_by(argument))
+        self._forget()
+        if count:
+            _log.info("purged %d entries of %s %s", count, *next(iter(argument.items())))
+        return count
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop what runs in the background and give the memory back."""
-        await purge.leave(self.keeper)
         await self.refresher.stop()
         self.keeper.clear()
         self.budget.withdraw(self)

@@ -1,0 +1,204 @@
+"""The control socket of a process: one local socket at which the operator's commands arrive.
+
+It belongs to the process, not to a generation, so a reload keeps it; two processes on one host,
+such as the old and the new worker of an upgrade, have one each. Whatever goes wrong with it is
+logged and costs nothing but itself: the server serves without. See `corepy.plugin.control` for
+where it lies and what is said there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.net.accept import Acceptor
+from corepy.plugin import control
+from corepy.plugin.control import LONGEST_ANSWER, LONGEST_QUESTION, PATIENCE, PATTERN
+from corepy.plugin.errors import CommandError
+from corepy.plugin.log import server_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+MOST: Final = 64
+"""Connections at once; a further one is closed."""
+
+_IDLE: Final = 5.0  # seconds that a client has for its line
+_CLOSING: Final = 2.0  # seconds that commands have to end when the process does
+_ONLY_OWNER: Final = 0o177
+
+
+class ControlSocket:
+    """The socket of one process; lives in one event loop."""
+
+    def __init__(self, obey: Callable[[str, Any], Awaitable[Any]]) -> None:
+        """`obey` carries out a command with its argument, and returns what JSON can say.
+
+        What it raises becomes an error for the client: the text of a `CommandError`; anything else
+        is logged as well.
+        """
+        self.path: Path | None = None
+        self.talks: set[Talk] = set()
+        self._obey = obey
+        self._acceptor: Acceptor | None = None
+
+    def open(self) -> None:
+        """Listen in the first folder that allows it; without one, say so in the log."""
+        refusals = []
+        try:
+            control.sockets()  # of their own accord the killed ones' would stay
+        except OSError as error:
+            refusals.append(str(error))
+        for folder in control.folders():
+            try:
+                sock, self.path = _bind(folder)
+            except OSError as error:
+                refusals.append(f"{folder}: {error.strerror or error}")
+                continue
+            self._acceptor = Acceptor(sock, lambda: Talk(self), str(self.path), server_logger())
+            self._acceptor.start()
+            return
+        reasons = "; ".join(refusals) or "no folder for it"
+        server_logger().warning(
+            "no control socket, commands will not find this server: %s", reasons
+        )
+
+    async def close(self) -> None:
+        """Stop listening, remove the socket, and let what was asked be answered, if it is soon."""
+        if self.path is not None:
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as error:
+                server_logger().warning("cannot remove %s: %s", self.path, error.strerror)
+        if self._acceptor is None:
+            return
+        self._acceptor.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _CLOSING
+        while self._acceptor.is_opening or self.talks:
+            for talk in list(self.talks):
+                if loop.time() < deadline:
+                    talk.close_if_idle()
+                else:
+                    talk.give_up()
+            await asyncio.sleep(0.001)
+
+    async def answer(self, line: bytes) -> bytes:
+        """Carry out one line and return the one to answer with."""
+        try:
+            command, argument = _parse(line)
+            async with asyncio.timeout(PATIENCE):
+                value = await self._obey(command, argument)
+            answer = _line({"value": value})
+        except CommandError as error:
+            return _line({"error": str(error)})
+        except TimeoutError:
+            return _line({"error": f"it took longer than {PATIENCE:g} s"})
+        except Exception as error:
+            server_logger().exception("a command at the control socket failed")
+            return _line({"error": f"{type(error).__name__}: {error}"})
+        if len(answer) > LONGEST_ANSWER:
+            return _line({"error": "the answer is too long"})
+        return answer
+
+
+class Talk(asyncio.Protocol):
+    """One connection to the socket: a line, and its answer."""
+
+    def __init__(self, owner: ControlSocket) -> None:
+        self._owner = owner
+        self._line = b""
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a line, not for long."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._owner.talks) >= MOST:
+            transport.abort()
+            return
+        self._owner.talks.add(self)
+        self._timer = self._loop.call_later(_IDLE, self.close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; what it asked for is done all the same."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._owner.talks.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Carry out the first line that is whole; one without an end is not waited for."""
+        if self._task is not None:
+            return
+        self._line += data
+        line, end, _ = self._line.partition(b"\n")
+        if end:
+            self._task = self._loop.create_task(self._owner.answer(line), name="corepy-control")
+            self._task.add_done_callback(self._answer)
+        elif len(line) > LONGEST_QUESTION:
+            self._transport.close()
+
+    def eof_received(self) -> bool:
+        """Answer one who has closed his side after asking."""
+        return self._task is not None
+
+    def _answer(self, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._transport.abort()
+            return
+        self._transport.write(task.result())
+        self._transport.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(_IDLE, self._transport.abort)  # who does not read
+
+    def close_if_idle(self) -> None:
+        """Close unless something is being carried out, which closes when it is done."""
+        if self._task is None:
+            self._transport.close()
+
+    def give_up(self) -> None:
+        """Close whatever is going on."""
+        if self._task is not None:
+            self._task.cancel()
+        self._transport.abort()
+
+
+def _parse(line: bytes) -> tuple[str, Any]:
+    try:
+        question = json.loads(line)
+    except (ValueError, RecursionError):
+        raise CommandError("not a line of JSON") from None
+    if not isinstance(question, dict) or not isinstance(question.get("command"), str):
+        raise CommandError('not an object with a "command"')
+    return question["command"], question.get("argument")
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
+
+
+def _bind(folder: Path) -> tuple[socket.socket, Path]:
+    folder.mkdir(mode=0o755, exist_ok=True)
+    # Containers that share the folder may share the process ID as well.
+    path = folder / PATTERN.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    before = os.umask(_ONLY_OWNER)
+    try:
+        sock.bind(str(path))
+        sock.listen()
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock, path
