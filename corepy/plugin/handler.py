@@ -25,10 +25,13 @@ Rules for a handler:
 
 from __future__ import annotations
 
+import copy
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from corepy.dns import Reply, Request
 
 SERVFAIL = 2
@@ -95,6 +98,9 @@ class Handler:
     EnableChaos).
     """
 
+    hidden: ClassVar[bool] = False
+    """True for a handler that only keeps books for another one; `corepy explain` leaves it out."""
+
     debug: bool = False
     """Show the traceback of each of its exceptions; set when the chain is built (`BlockConfig`)."""
 
@@ -106,6 +112,30 @@ class Handler:
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply to `request`, from this handler or from the ones below."""
         raise NotImplementedError(f"{type(self).__name__} has no serve_dns")
+
+    # What `corepy explain` asks. Nothing here is called for ordinary queries.
+
+    def knows(self, request: Request) -> Mapping[str, str | int]:
+        """Return what can be said of this handler's state concerning `request`, for an operator.
+
+        For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one word or
+        two. It is asked before and after a query, and must change nothing.
+        """
+        return {}
+
+    def asks_outside(self, request: Request) -> bool:
+        """Return whether this handler would ask another server for `request`."""
+        return False
+
+    def twin(self, below: Handler) -> Handler:
+        """Return a copy of this handler that stands above `below`, in a chain that is watched.
+
+        A shallow copy, so what the two share is what attributes refer to. Override it where the
+        object holds something that leads back to itself.
+        """
+        twin = copy.copy(self)
+        twin.next = below
+        return twin
 
 
 class EndOfChain(Handler):

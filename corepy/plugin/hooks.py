@@ -62,6 +62,9 @@ class LifecycleContext:
     final: bool = True
     """Stop: False when a successor has taken over, True when the process ends."""
 
+    offline: bool = False
+    """Rehearsal: no question may leave this process, so no name can be looked up."""
+
     addresses: Sequence[str] = ()
     """What this generation listens on, as "dns://127.0.0.1:53". A port that the system chooses is 0
     in `before_listen`, and known from `serving` on.
@@ -91,6 +94,16 @@ class HookSpecs:
     def shutdown(self, context: LifecycleContext) -> Awaitable[None] | None:
         """Drained, or never started: give back what was taken. Must cope with being called after a
         failed start.
+        """
+
+    @hookspec
+    def rehearse(self, context: LifecycleContext) -> Awaitable[None] | None:
+        """Prepare to answer the one question of `corepy explain -conf`, in place of all else.
+
+        There is no server: no socket may be opened to listen at, and nothing of the host, no file
+        and nobody's cache may change. A plugin that answers without any hook needs none of it; one
+        that does what `before_listen` does in memory does it here. `shutdown` is called afterwards
+        on plugins that implement this. Raise `StartupError` where a start would be refused.
         """
 
     @hookspec

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 LIMIT: Final = 1 << 20
 """Bytes that are kept for a reader that stalls."""
@@ -42,6 +43,8 @@ class LineWriter:
     def __init__(self) -> None:
         self.json = False
         """Whether each line is written as a JSON object."""
+        self.divert: Callable[[str], None] | None = None
+        """Takes each line, which is then written nowhere else."""
         self._lines: list[str] = []
         self._flushing_in: asyncio.AbstractEventLoop | None = None
         self._retrying_in: asyncio.AbstractEventLoop | None = None
@@ -69,7 +72,10 @@ class LineWriter:
         self._flushing_in = None
         with self._flushing:  # threads write as well, and a process can have several loops
             lines, self._lines = self._lines, []
-            if lines:
+            if self.divert is not None:
+                for line in lines:
+                    self.divert(line)
+            elif lines:
                 self._keep(lines)
             if self._pieces:
                 self._write_out(time.monotonic() + patience)

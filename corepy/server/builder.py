@@ -192,6 +192,8 @@ class _Builder:
             for handler in block.handlers:
                 handler.debug = block.config.debug
             top = link(block.handlers)
+            first = block.parsed.keys[0]
+            place, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
             obstacle = packet_cache_obstacle(block.handlers)
             witnessed = any(handler.witnesses for handler in block.handlers)
             for key in block.config.keys:
@@ -202,7 +204,7 @@ class _Builder:
                         continue
                     listen = Listen(key.transport, _normal_host(host), key.port)
                     zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(
-                        key.zone, top, obstacle, witnessed
+                        key.zone, top, obstacle, place, directives, witnessed
                     )
                     self._generation.settings[listen] = block.config
                     if any(handler.any_class for handler in block.handlers):

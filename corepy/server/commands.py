@@ -1,4 +1,7 @@
-"""What can be asked of a running server at its control socket: commands of its plugins."""
+"""What can be asked of a running server at its control socket.
+
+`explain` is the server's own; all others are the plugins' (the hook `command`).
+"""
 
 from __future__ import annotations
 
@@ -10,4 +13,8 @@ if TYPE_CHECKING:
 
 async def obey(server: Server, name: str, argument: Any) -> Any:
     """Carry out the command `name`; return what JSON can say. Raises `CommandError`."""
+    if name == "explain":
+        from corepy.server.explain import explain_live
+
+        return await explain_live(server, argument)
     return await server.command(name, argument)

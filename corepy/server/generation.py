@@ -58,11 +58,18 @@ class Generation:
                 name = directive_of(implementation)
                 raise StartupError(f"plugin/{name}: {type(error).__name__}: {error}") from error
 
-    async def stop_hooks(self, hook: str, context: LifecycleContext) -> None:
+    async def stop_hooks(
+        self, hook: str, context: LifecycleContext, after: str | None = None
+    ) -> None:
         """Call a stopping hook of all plugins, in reverse chain order; failures are logged and the
         rest go on.
+
+        With `after`, only of those that implement the hook of that name as well.
         """
+        started = None if after is None else [it.plugin for it in self._implementations(after)]
         for implementation in reversed(self._implementations(hook)):
+            if started is not None and implementation.plugin not in started:
+                continue
             try:
                 await _call(implementation, {"context": context})
             except Exception:

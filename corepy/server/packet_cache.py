@@ -148,6 +148,25 @@ class Entry:
                 observer.repeated(hits)
 
 
+def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
+    """Return why `PacketCache.admit` does not keep a reply, in words; None if it does, given room.
+
+    What it says must follow `admit`, which has no time for words; a test compares the two.
+    """
+    if reply.deadline is None:
+        return "nothing says yet for how long it holds"
+    if reply.deadline <= request.received:
+        return "the time for which this reply may be repeated is over"
+    if len(sent) > MAX_SIZE:
+        return f"the reply is larger than {MAX_SIZE} bytes"
+    if request.wire[2] & _OPCODE_BITS:
+        return "the query is none of opcode QUERY"
+    if request.edns is not None and request.edns.options:
+        return "the query has EDNS options"
+    name = request.name_wire
+    return None if request.wire[12 : 12 + len(name)] == name else "the name has capitals in it"
+
+
 class PacketCache:
     """The replies of one socket."""
 
@@ -179,6 +198,13 @@ class PacketCache:
                 self._forget(next(iter(self.entries)))
             return
         self.entries[key] = Entry(reply, sent[2:], chunk, request.received)
+
+    def view(self, query: bytes, now: float) -> tuple[int, float] | None:
+        """Return the hits not yet credited and the seconds left of what answers `query`; None if
+        nothing does. For an operator's eyes: counts nothing.
+        """
+        entry = self.entries.get(query[2:])
+        return None if entry is None else (entry.hits, entry.deadline - now)
 
     def are_usable(
         self, entries: Sequence[Entry | None], keys: Sequence[bytes], now: float

@@ -37,6 +37,12 @@ class Site:
     the want of one that says how long they hold; None if nothing does.
     """
 
+    place: str = ""
+    """Where the block stands, such as "Corefile:3"."""
+
+    directives: tuple[str, ...] = ()
+    """What the block says, in the order of the file."""
+
     witnessed: bool = False
     """Whether a handler of the chain wants to see each query that the packet cache answers."""
 
@@ -74,6 +80,11 @@ class Router:
             if not length:
                 return None
             offset += length + 1
+
+    @property
+    def zones(self) -> Mapping[bytes, Site]:
+        """The sites by the wire names of their zones."""
+        return self._zones
 
     async def lookup(self, request: Request) -> Reply:
         """Return the server's reply to a question of its own; see `corepy.plugin.lookup`."""

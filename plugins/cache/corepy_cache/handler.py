@@ -104,6 +104,28 @@ class Cache(Handler):
             self._let_repeat(reply, entry, entry.stored + entry.ttl, meters)
         return reply
 
+    def knows(self, request: Request) -> dict[str, str | int]:
+        """Return what is kept for `request` now; see `Handler.knows`."""
+        if request.wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
+            return {"state": "not its names"}
+        now = self.keeper.clock()
+        entry = self.keeper.peek(key_of(request), now)
+        if entry is None:
+            return {"state": "miss"}
+        left = entry.left(now)
+        known: dict[str, str | int] = {"state": "fresh", "seconds left": left, "ttl": entry.ttl}
+        if left <= 0:
+            mode = "verify" if self.settings.stale.verify else "immediate"
+            known = {"state": "stale", "seconds over": -left, "serve_stale": mode}
+        return {**known, "kept as": "denial" if entry.denial else "success"}
+
+    def twin(self, below: Handler) -> Handler:
+        """Return a copy whose attempts to refresh go to `below`, too."""
+        twin = super().twin(below)
+        assert isinstance(twin, Cache)
+        twin.refresher = self.refresher.twin(below.serve_dns)
+        return twin
+
     async def _pass_by(self, request: Request) -> Reply:
         reply = await self.next.serve_dns(request)
         reply.deadline = None

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final, cast
 
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
+from corepy.plugin.metrics import Value
 from corepy_cache.entry import Entry
 from corepy_cache.meters import MEMORY, Meters
 from corepy_cache.store import Store
@@ -60,6 +62,9 @@ def back_off(failures: int) -> int:
     return int(min(1 << min(failures - 1, 8), LONGEST_STEP))
 
 
+_UNCOUNTED: Final = cast(
+    Meters, SimpleNamespace(success_hits=Value(), denial_hits=Value(), misses=Value())
+)
 _DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
 
 
@@ -103,6 +108,15 @@ class Keeper:
             return good
         meters.denial_hits.value += 1
         return bad
+
+    def peek(self, key: bytes, now: float) -> Entry | None:
+        """Return what `find` would, and change nothing."""
+        good = self.success.get(key)
+        used = good is not None and good.used
+        entry = self.find(key, now, _UNCOUNTED)
+        if good is not None:
+            good.used = used
+        return entry
 
     def keep(
         self,

@@ -7,6 +7,7 @@ the number of tasks is bounded. A failed attempt leaves the entry as it is.
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import Reply
@@ -42,6 +43,12 @@ class Refresher:
         self._keeper = keeper
         self._settings = keeper.settings
         self._tasks: set[asyncio.Task[Reply | None]] = set()
+
+    def twin(self, ask: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Refresher:
+        """Return one that asks another chain, and shares all else: the entries and the tasks."""
+        twin = copy.copy(self)
+        twin._ask = ask
+        return twin
 
     def start(self, request: Request, entry: Entry, meters: Meters) -> None:
         """Begin to replace `entry` in the background, unless that is going on or has to wait."""

@@ -19,9 +19,10 @@ from corepy.dns.edns import (
     opt_record,
     without_option,
 )
-from corepy.plugin import Handler, Purity, StartupError, hookimpl
+from corepy.plugin import Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
+from corepy_forward.explained import Explained
 from corepy_forward.limit import LIMIT
 from corepy_forward.ownaddress import own_among, places_of
 from corepy_forward.pool import Pool
@@ -48,7 +49,7 @@ _OPT = opt_record(UDP_SIZE)
 _OPT_DO = opt_record(UDP_SIZE, do=True)
 
 
-class Forward(Handler):
+class Forward(Explained):
     """One `forward` line of a Corefile."""
 
     name: ClassVar[str] = "forward"
@@ -65,7 +66,7 @@ class Forward(Handler):
         self._config = config
         self.pool: Pool | None = None
         self._watch: Watch | None = None
-        self._with_metadata = with_metadata
+        self.with_metadata = with_metadata
         self._zone = names.from_text(settings.zone)
         self._ignored = [names.from_text(zone) for zone in settings.ignored]
         self._takes_all = settings.zone == "." and not settings.ignored
@@ -98,6 +99,10 @@ class Forward(Handler):
         if self._looks_further and self._wants_next(reply):
             return await self.next.serve_dns(request)
         return reply
+
+    def asks_outside(self, request: Request) -> bool:
+        """Return whether the query is to be forwarded."""
+        return self._takes_all or self.matches(request.name_wire)
 
     def matches(self, name: bytes) -> bool:
         """Whether a wire name in lower case is to be forwarded (forward.go, match)."""
@@ -136,7 +141,7 @@ class Forward(Handler):
             return request.error(SERVFAIL, exchange.reason, (exchange.ede, "no upstream answered"))
         if len(exchange.waiters) > 1:
             reply = reply.copy()
-        if self._with_metadata and exchange.upstream is not None:
+        if self.with_metadata and exchange.upstream is not None:
             request.metadata["forward/upstream"] = exchange.upstream.address
         wire, end = request.wire, request.question_end
         asked = wire[12:end]
@@ -176,6 +181,12 @@ class Forward(Handler):
     def _open(self, targets: list[Target]) -> Pool:
         self.pool = Pool(self.settings, targets)
         return self.pool
+
+    @hookimpl
+    async def rehearse(self, context: LifecycleContext) -> None:
+        """Get ready to ask, as at a start."""
+        if not context.offline:
+            await self.before_listen(context)
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:

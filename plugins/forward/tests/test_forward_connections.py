@@ -123,7 +123,7 @@ def test_metadata_only_where_somebody_asks():
         exchange.waiters, exchange.upstream = [], handler.pool.upstreams[0]
         handler._reply(request, exchange)
         assert request.metadata == {}
-        handler._with_metadata = True
+        handler.with_metadata = True
         handler._reply(request, exchange)
         assert request.metadata == {"forward/upstream": upstream.to}
 

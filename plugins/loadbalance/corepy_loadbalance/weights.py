@@ -101,6 +101,11 @@ class WeightFile:
         self._wait()
 
     @hookimpl
+    def rehearse(self, context: LifecycleContext) -> None:
+        """Read the file, for one question."""
+        self.before_listen(context)
+
+    @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
         """Look at the file no more."""
         if self._timer is not None:

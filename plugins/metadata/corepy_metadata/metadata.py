@@ -88,6 +88,11 @@ class Metadata(Handler):
             if not isinstance(implementation.plugin, Handler) or implementation.plugin in chain
         )
 
+    @hookimpl
+    def rehearse(self, context: LifecycleContext) -> None:
+        """Find the providers."""
+        self.before_listen(context)
+
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply."""
         if self._providers and self._covers(request.name_wire):

@@ -24,6 +24,7 @@ class Mark(Handler):
 
     name: ClassVar[str] = "prometheus"
     purity = Purity.PURE
+    hidden: ClassVar[bool] = True
 
     def __init__(self, below: Handler) -> None:
         self.next = below
@@ -34,6 +35,10 @@ class Mark(Handler):
         """Return the coroutine of the handler below, with no other around it."""
         request.metadata[ANSWERED_BY] = self._plugin
         return self._serve(request)
+
+    def twin(self, below: Handler) -> Handler:
+        """Return a mark above `below`."""
+        return Mark(below)
 
 
 def handlers_below(top: Handler) -> Iterator[Handler]:

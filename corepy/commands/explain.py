@@ -1,0 +1,173 @@
+"""`corepy explain`: what a configuration, or a running server, does with one question."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from corepy import corefile
+from corepy.commands.arguments import Parser
+from corepy.plugin.errors import CommandError, StartupError
+from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from corepy.server.explain import Asked
+
+_DESCRIPTION = """\
+Show which server block answers a question and why, what each plugin of its chain does with it, and
+the answer. Without -server nothing needs to run, no port is opened and the host is left alone; but
+upstreams are asked, unless -dry says not to.
+
+  NAME      what to ask for
+  TYPE      the type of record, A without it
+  CLIENT    the client's IP address, for plugins that look at it"""
+
+
+class _FailedError(Exception):
+    """What keeps the command from explaining, in words for the operator."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    flags = parser().parse_args(list(arguments))
+    if flags.server and (flags.conf is not None or flags.dry):
+        other = "-dry" if flags.dry else "-conf"
+        sys.stderr.write(f"corepy explain: -server and {other} exclude each other\n")
+        return EXIT_USAGE
+    try:
+        found = _by_servers(flags) if flags.server else [_by_corefile(flags)]
+    except _FailedError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILURE
+    if flags.json:
+        sys.stdout.write(json.dumps(found if flags.server else found[0], indent=2) + "\n")
+    else:
+        from corepy.commands.explanation import render
+
+        sys.stdout.write("\n".join(render(explanation) for explanation in found))
+    return EXIT_OK
+
+
+def parser() -> Parser:
+    """Return what reads the arguments behind `corepy explain`."""
+    parser = Parser(
+        "corepy explain",
+        "corepy explain [-conf FILE | -server] [OPTION]... NAME [TYPE] [CLIENT]",
+        _DESCRIPTION,
+    )
+    flag = parser.flag
+    flag("conf", metavar="FILE", help='Corefile to explain, or "stdin" (default "Corefile")')
+    flag(
+        "dns.port", "p", dest="port", type=_number, default=DEFAULT_PORT, metavar="PORT",
+        help="port for zones that name none (default 53)",
+    )  # fmt: skip
+    flag(
+        "server",
+        action="store_true",
+        help="ask the servers that run here, by their control sockets",
+    )
+    flag(
+        "at",
+        default="",
+        metavar="ADDRESS",
+        help="ask at this address of the server, IP or IP:PORT",
+    )
+    flag("tcp", action="store_true", help="ask over TCP")
+    flag("do", action="store_true", help="ask for DNSSEC records")
+    flag(
+        "edns", type=_number, default=1232, metavar="SIZE",
+        help="UDP size to announce, 0 for none (default 1232)",
+    )  # fmt: skip
+    flag(
+        "class", dest="class_", default="IN", metavar="CLASS", help="class to ask for (default IN)"
+    )
+    flag(
+        "times", type=_number, default=1, metavar="N",
+        help="ask N times and explain the last (default 1)",
+    )  # fmt: skip
+    flag("dry", action="store_true", help="ask nobody outside, and show who would be asked")
+    flag("json", action="store_true", help="print JSON")
+    parser.add_argument("name", metavar="NAME", help="what to ask for")
+    parser.add_argument("type", metavar="TYPE", nargs="?", default="A", help="default A")
+    parser.add_argument("client", metavar="CLIENT", nargs="?", default="", help="an IP address")
+    return parser
+
+
+def _number(text: str) -> int:
+    import argparse
+
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number (0 to 65535)")
+    return int(text)
+
+
+def _asked(flags: argparse.Namespace) -> Asked:
+    from corepy.server.explain import Asked
+
+    return Asked(
+        flags.name,
+        flags.type,
+        flags.class_,
+        flags.client,
+        "tcp" if flags.tcp else "udp",
+        flags.edns,
+        flags.do,
+        flags.at,
+        flags.times,
+    )
+
+
+def _by_servers(flags: argparse.Namespace) -> list[dict[str, Any]]:
+    """Let each server that runs here explain. Raises `_FailedError`."""
+    from corepy.plugin.control import ControlError, ask_all, process_of
+
+    asked = _checked(flags)
+    try:
+        answers = ask_all("explain", asdict(asked))
+    except ControlError as error:
+        raise _FailedError(f"corepy explain: {error}") from None
+    if not answers:
+        raise _FailedError(
+            "corepy explain: no server runs here, or none that this user may command"
+        )
+    return [{"process": process_of(path), **explanation} for path, explanation in answers]
+
+
+def _checked(flags: argparse.Namespace) -> Asked:
+    asked = _asked(flags)
+    try:
+        asked.check()
+    except CommandError as error:
+        raise _FailedError(f"corepy explain: {error}") from None
+    return asked
+
+
+def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
+    """Explain by a Corefile, as a server with it would answer. Raises `_FailedError`."""
+    from corepy.plugin.log import configure
+    from corepy.plugin.output import WRITER
+    from corepy.server.explain import rehearse
+    from corepy.server.process import Loader, unreadable
+
+    asked, lines = _checked(flags), list[str]()
+    configure()
+    WRITER.divert = lines.append
+    try:
+        generation = Loader(Options(flags.conf, flags.port)).load(checking=True)
+        explanation = asyncio.run(rehearse(generation, asked, offline=flags.dry))
+    except corefile.CorefileError as error:
+        raise _FailedError(str(error)) from None
+    except OSError as error:
+        raise _FailedError(unreadable(error)) from None
+    except (StartupError, CommandError) as error:
+        raise _FailedError(f"corepy explain: {error}") from None
+    finally:
+        WRITER.flush()
+        WRITER.divert = None
+    return {**explanation, "log": lines}

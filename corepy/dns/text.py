@@ -1,0 +1,136 @@
+r"""Messages as text for people, in the form that dig prints; for tools, never for the hot path.
+
+The data of a record is written by dnslib where it can hold the message, and in the generic form of
+RFC 3597 (`\# LENGTH HEX`) where it cannot.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from corepy.dns import constants as c
+from corepy.dns.edns import OPTION_EDE, OPTION_NSID, Edns, parse_options
+from corepy.dns.names import to_text
+from corepy.dns.wire import counts, read_name, skip_questions, strip_opt, walk
+
+SECTIONS = ("answer", "authority", "additional")
+
+_FLAGS = (
+    ("qr", c.FLAG_QR), ("aa", c.FLAG_AA), ("tc", c.FLAG_TC), ("rd", c.FLAG_RD),
+    ("ra", c.FLAG_RA), ("ad", c.FLAG_AD), ("cd", c.FLAG_CD),
+)  # fmt: skip
+
+_EDE_NAMES = (
+    "Other", "Unsupported DNSKEY Algorithm", "Unsupported DS Digest Type", "Stale Answer",
+    "Forged Answer", "DNSSEC Indeterminate", "DNSSEC Bogus", "Signature Expired",
+    "Signature Not Yet Valid", "DNSKEY Missing", "RRSIGs Missing", "No Zone Key Bit Set",
+    "NSEC Missing", "Cached Error", "Not Ready", "Blocked", "Censored", "Filtered", "Prohibited",
+    "Stale NXDOMAIN Answer", "Not Authoritative", "Not Supported", "No Reachable Authority",
+    "Network Error", "Invalid Data",
+)  # fmt: skip
+
+
+class Record(NamedTuple):
+    """One record, each part as text but the TTL."""
+
+    name: str
+    ttl: int
+    class_: str
+    type: str
+    data: str
+
+    def __str__(self) -> str:
+        return f"{self.name}\t{self.ttl}\t{self.class_}\t{self.type}\t{self.data}"
+
+
+def flag_names(flags: int) -> list[str]:
+    """Return the flags that are set in the second word of a header, as dig calls them."""
+    return [name for name, bit in _FLAGS if flags & bit]
+
+
+def records_of(wire: bytes) -> dict[str, list[Record]]:
+    """Return the records of a message by section, OPT left out; raises FormError."""
+    found: dict[str, list[Record]] = {section: [] for section in SECTIONS}
+    known = _data_by_dnslib(wire)
+    for index, (section, rtype, rclass, ttl, rdata, length, owner, _) in enumerate(walk(wire)):
+        if rtype == c.TYPE_OPT:
+            continue
+        raw = wire[rdata : rdata + length]
+        record = Record(
+            to_text(read_name(wire, owner)[0]),
+            int.from_bytes(wire[ttl : ttl + 4], "big"),
+            c.class_name(rclass),
+            c.type_name(rtype),
+            known[index] if known else f"\\# {length} {raw.hex()}".rstrip(),
+        )
+        found[SECTIONS[section - 1]].append(record)
+    return found
+
+
+def _data_by_dnslib(wire: bytes) -> list[str]:
+    from corepy.dns.records import parse
+
+    try:
+        message = parse(wire)
+        records = [*message.rr, *message.auth, *message.ar]
+        return ["" if rr.rtype == c.TYPE_OPT else rr.rdata.toZone() for rr in records]
+    except Exception:  # what dnslib read it may still be unable to write
+        return []
+
+
+def option_texts(options: bytes) -> list[str]:
+    """Return EDNS options (the rdata of OPT), each as a line; raises FormError."""
+    return [_option_text(code, data) for code, data in parse_options(options)]
+
+
+def _option_text(code: int, data: bytes) -> str:
+    if code == OPTION_EDE and len(data) >= 2:
+        number = data[0] << 8 | data[1]
+        name = _EDE_NAMES[number] if number < len(_EDE_NAMES) else "unknown"
+        text = data[2:].rstrip(b"\0").decode("utf-8", "replace")
+        return f"EDE: {number} ({name})" + (f": ({_printable(text)})" if text else "")
+    if code == OPTION_NSID:
+        return f'NSID: {data.hex()} ("{_printable(data.decode("ascii", "replace"))}")'
+    return f"OPT={code}: {data.hex()}"
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def to_dig(wire: bytes) -> str:
+    """Return a message in dig's form, ending with a line end; raises FormError."""
+    plain, edns = strip_opt(wire)
+    questions, *numbers = counts(plain)
+    flags = int.from_bytes(wire[2:4], "big")
+    rcode = flags & 15 | (edns.extended_rcode << 4 if edns else 0)
+    lines = [
+        f";; ->>HEADER<<- opcode: {c.opcode_name(flags >> 11 & 15)},"
+        f" status: {c.rcode_name(rcode)}, id: {int.from_bytes(wire[:2], 'big')}",
+        f";; flags: {' '.join(flag_names(flags))}; QUERY: {questions}, ANSWER: {numbers[0]},"
+        f" AUTHORITY: {numbers[1]}, ADDITIONAL: {numbers[2] + (edns is not None)}",
+    ]
+    lines += _opt_lines(edns)
+    lines += _question_lines(plain, questions)
+    for section, records in records_of(plain).items():
+        if records:
+            lines += ["", f";; {section.upper()} SECTION:", *map(str, records)]
+    return "\n".join([*lines, "", f";; MSG SIZE: {len(wire)}", ""])
+
+
+def _opt_lines(edns: Edns | None) -> list[str]:
+    if edns is None:
+        return []
+    flags = " do" if edns.do else ""
+    lines = ["", ";; OPT PSEUDOSECTION:"]
+    lines.append(f"; EDNS: version: {edns.version}, flags:{flags}; udp: {edns.udp_size}")
+    return lines + [f"; {text}" for text in option_texts(edns.options)]
+
+
+def _question_lines(wire: bytes, number: int) -> list[str]:
+    if number != 1:
+        return []
+    end = skip_questions(wire, 1)
+    name = to_text(read_name(wire, c.HEADER_SIZE)[0])
+    qtype, qclass = (int.from_bytes(wire[at : at + 2], "big") for at in (end - 4, end - 2))
+    return ["", ";; QUESTION SECTION:", f";{name}\t\t{c.class_name(qclass)}\t{c.type_name(qtype)}"]

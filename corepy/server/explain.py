@@ -1,0 +1,363 @@
+"""Explaining one question: which block answers it and why, and what each plugin does with it.
+
+`explain` takes routers from wherever there are some: those of a running server (`explain_live`,
+through its control socket), or of a generation that was built for nothing else (`rehearse`, behind
+`corepy explain -conf`). The result is plain data, as JSON can say it.
+
+The question goes through twins of the live handlers (see `trace`), so in a running server it counts
+in metrics, appears in the log and fills caches like any other; its metadata has the label
+`corepy/explain`. It does not go through the packet cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns import Reply, Request, finish
+from corepy.dns import constants as c
+from corepy.dns.edns import UDP_SIZE, Edns
+from corepy.dns.errors import FormError
+from corepy.dns.message import query
+from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.dns.text import flag_names, option_texts, records_of, to_dig
+from corepy.dns.wire import strip_opt
+from corepy.plugin import CommandError, EndOfChain, LifecycleContext
+from corepy.plugin.handler import REFUSED, SERVFAIL
+from corepy.server.packet_cache import SWITCH, is_enabled, why_not
+from corepy.server.query import report_failure
+from corepy.server.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corepy.plugin import Handler
+    from corepy.server.generation import Generation
+    from corepy.server.router import Router, Site
+    from corepy.server.server import Server
+
+LABEL: Final = "corepy/explain"
+"""Metadata label of an explained question, for log formats."""
+
+MOST_TIMES: Final = 10
+_SEEN_SITES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be explained."""
+
+    name: str
+    type: str = "A"
+    class_: str = "IN"
+    client: str = ""
+    """IP address, or nothing for the loopback address of the server's family."""
+
+    protocol: str = "udp"
+    edns: int = UDP_SIZE
+    """UDP size to announce in bytes; 0 for a query without EDNS."""
+
+    do: bool = False
+    at: str = ""
+    """The server's address that is asked, as IP, IP:PORT or a whole label."""
+
+    times: int = 1
+    """How often to ask; the last time is explained."""
+
+    @classmethod
+    def of(cls, argument: Any) -> Asked:
+        """Return what a client asks for; raises `CommandError`."""
+        known = {field.name: field.type for field in fields(cls)}
+        if not isinstance(argument, dict) or not {"name"} <= argument.keys() <= known.keys():
+            raise CommandError("explain takes an object with the name to explain")
+        kinds = {"str": str, "int": int, "bool": bool}
+        for key, value in argument.items():
+            if type(value) is not kinds[str(known[key])]:
+                raise CommandError(f"explain: {key} must be {known[key]}")
+        asked = cls(**argument)
+        asked.check()
+        return asked
+
+    def check(self) -> None:
+        """Raise `CommandError` for what cannot be asked."""
+        self.wire()
+        if self.client:
+            _address(self.client)
+        if self.protocol not in ("udp", "tcp"):
+            raise CommandError(f"protocol {self.protocol!r} is neither udp nor tcp")
+        if not 1 <= self.times <= MOST_TIMES:
+            raise CommandError(f"a question can be asked 1 to {MOST_TIMES} times")
+
+    def wire(self) -> bytes:
+        """Return the query; raises `CommandError`."""
+        try:
+            name = from_text(self.name)
+            qtype, qclass = c.type_number(self.type), c.class_number(self.class_)
+        except (InvalidName, ValueError) as error:
+            raise CommandError(str(error)) from None
+        if not 0 <= self.edns <= c.MAX_SIZE:
+            raise CommandError(f"EDNS size {self.edns} is not 0 to {c.MAX_SIZE}")
+        edns = Edns(self.edns or UDP_SIZE, self.do) if self.edns or self.do else None
+        return query(name, qtype, qclass, edns=edns)
+
+    def request(self, label: str) -> Request:
+        """Return the query as it comes to the server `label`; raises `CommandError`."""
+        host = label.partition("://")[2].rpartition(":")[0].strip("[]")
+        local = host if host else ("::1" if ":" in self.client else "127.0.0.1")
+        client = self.client or ("::1" if ":" in local else "127.0.0.1")
+        request = Request.from_wire(self.wire())
+        request.received = time.monotonic()
+        request.peer, request.local = (client, 53535), (local, 53)
+        request.proto, request.server = self.protocol, label
+        request.metadata = {LABEL: "true"}
+        return request
+
+
+def _address(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is not an IP address of a client") from None
+
+
+async def explain_live(server: Server, argument: Any) -> dict[str, Any]:
+    """Return the explanation of a question by a running server; raises `CommandError`."""
+    asked = Asked.of(argument)
+    generation = server.generation
+    if generation is None:
+        raise CommandError("the server does not serve now")
+    endpoints = {server.endpoints[listen].label: listen for listen in generation.routers}
+    routers = {label: generation.routers[listen] for label, listen in endpoints.items()}
+    explanation, label = await explain(routers, asked)
+    endpoint = server.endpoints[endpoints[label]]
+    answers = (endpoint.udp if asked.protocol == "udp" else endpoint.tcp).answers
+    held = answers.packets.view(asked.wire(), time.monotonic())
+    if explanation["packet_cache"] is not None and held is not None:
+        explanation["packet_cache"]["holds"] = {"seconds left": held[1]}
+    return explanation
+
+
+async def rehearse(generation: Generation, asked: Asked, *, offline: bool) -> dict[str, Any]:
+    """Return the explanation of a question by a generation that is never started.
+
+    With `offline` nobody outside is asked. Raises `CommandError`, and `StartupError` where the
+    server would not start.
+    """
+    routers = {listen.label(): router for listen, router in generation.routers.items()}
+    context = LifecycleContext(
+        generation.plugins,
+        _no_reload,
+        lambda: None,
+        generation.files,
+        offline=offline,
+        addresses=list(routers),
+    )
+    try:
+        await generation.start_hooks("rehearse", context)
+        explanation, _ = await explain(routers, asked, offline=offline)
+        return explanation
+    finally:
+        await generation.stop_hooks("shutdown", context, after="rehearse")
+
+
+async def _no_reload(_reason: str) -> bool:
+    return False
+
+
+async def explain(
+    routers: Mapping[str, Router], asked: Asked, *, offline: bool = False
+) -> tuple[dict[str, Any], str]:
+    """Return the explanation, and the label of the server that was asked, one of `routers`."""
+    label = _choose(routers, asked)
+    router = routers[label]
+    request = asked.request(label)
+    for _ in range(asked.times - 1):
+        await _answer(router, asked.request(label))
+    trace = Trace(offline=offline)
+    reply = await _answer(trace.router(router), request)
+    site, sent = router.route(request), finish(request, reply)
+    steps = [step.as_dict() for step in trace.steps]
+    return {
+        "question": _question(asked, request),
+        "server": label,
+        "elsewhere": _elsewhere(routers, label, request),
+        "block": None if site is None else _block(router, site),
+        "reason": _reason(router, site, request),
+        "candidates": _candidates(router, request),
+        "steps": steps + _not_asked(site, trace),
+        "packet_cache": _packet_cache(site, request, reply, sent),
+        "seconds": sum(step.seconds for step in trace.steps if step.ended),
+        "reply": _reply(reply, sent),
+    }, label
+
+
+def _question(asked: Asked, request: Request) -> dict[str, Any]:
+    return {
+        "name": request.qname,
+        "type": request.type,
+        "class": request.class_,
+        "client": request.remote[0],
+        "protocol": asked.protocol,
+        "edns": asked.edns,
+        "do": asked.do,
+        "times": asked.times,
+    }
+
+
+def _choose(routers: Mapping[str, Router], asked: Asked) -> str:
+    """Return the server to ask: the one that was named, else one whose block fits best."""
+    fitting = [label for label in routers if _is_at(label, asked.at)]
+    if not fitting:
+        known = ", ".join(routers) or "none at all"
+        raise CommandError(f"no server at {asked.at!r}; there is {known}")
+
+    def fit(label: str) -> int:
+        site = routers[label].route(asked.request(label))
+        return -1 if site is None else len(from_text(site.zone))
+
+    return max(fitting, key=fit)
+
+
+def _is_at(label: str, at: str) -> bool:
+    address = label.partition("://")[2]
+    host, _, port = address.rpartition(":")
+    return not at or at in (label, address, host, host.strip("[]"), f":{port}")
+
+
+async def _answer(router: Router, request: Request) -> Reply:
+    """Return what a server with `router` would answer; as `corepy.server.answer` does."""
+    site = router.route(request)
+    if site is None or site.chain is None:
+        return request.error(REFUSED)
+    request.zone, request.view, request.router = site.zone, "", router
+    task = asyncio.current_task()
+    try:
+        reply = await site.chain.serve_dns(request)
+        if type(reply) is not Reply:
+            raise TypeError(f"the chain returned {type(reply).__name__} instead of a Reply")
+        return reply
+    except Exception as error:
+        return report_failure(request, error)
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise  # meant for us
+        return request.error(SERVFAIL)
+
+
+def _block(router: Router, site: Site) -> dict[str, Any]:
+    in_chain = [handler.name for handler in _handlers(site)]
+    zones = [it.zone for it in router.sites if it.place == site.place]
+    beside = [name for name in site.directives if name not in in_chain]
+    return {
+        "zone": site.zone, "zones": zones, "place": site.place, "chain": in_chain, "beside": beside,
+    }  # fmt: skip
+
+
+def _handlers(site: Site) -> list[Handler]:
+    """Return the handlers of a chain that stand for a directive, from the top."""
+    found, handler = [], site.chain
+    while handler is not None and not isinstance(handler, EndOfChain):
+        if not handler.hidden:
+            found.append(handler)
+        handler = handler.next
+    return found
+
+
+def _reason(router: Router, site: Site | None, request: Request) -> str:
+    if request.qclass != c.CLASS_IN and not router.any_class:
+        return f"class {request.class_} is refused where no plugin wants it"
+    if site is None:
+        return "the name lies in no zone of this server"
+    if site.chain is None:
+        return "the block has no plugin that answers, so it refuses"
+    if len(router.sites) == 1:
+        return "the only zone of this server"
+    if request.qtype == c.TYPE_DS and site.zone == request.name:
+        return "the zone itself, whose parent is not served here"
+    if request.qtype == c.TYPE_DS:
+        return "a DS record belongs to the parent zone, so the shortest zone above it answers"
+    return "the longest zone that the name lies in"
+
+
+def _candidates(router: Router, request: Request) -> list[dict[str, Any]]:
+    """Return the zones of the server, those that the name lies in first, the longest first."""
+    found = [
+        {"zone": site.zone, "place": site.place, "fits": is_subdomain(request.name_wire, wire)}
+        for wire, site in router.zones.items()
+    ]
+    found.sort(key=lambda it: (not it["fits"], -len(str(it["zone"]))))
+    return found[:_SEEN_SITES]
+
+
+def _elsewhere(
+    routers: Mapping[str, Router], label: str, request: Request
+) -> list[dict[str, str | None]]:
+    """Return the other servers where another block answers."""
+    here = routers[label].route(request)
+    place = here.place if here else None
+    other = {each: router.route(request) for each, router in routers.items() if each != label}
+    return [
+        {
+            "server": each,
+            "zone": None if site is None else site.zone,
+            "place": None if site is None else site.place,
+        }
+        for each, site in other.items()
+        if (site.place if site else None) != place
+    ]
+
+
+def _not_asked(site: Site | None, trace: Trace) -> list[dict[str, Any]]:
+    """Return a step for each handler of the chain that the question did not come to."""
+    asked = [id(step.handler) for step in trace.steps]
+    return [
+        {"plugin": handler.name, "depth": 0, "did": "not asked", "seconds": None}
+        for handler in (_handlers(site) if site else ())
+        if id(trace.twin(handler)) not in asked
+    ]
+
+
+def _packet_cache(
+    site: Site | None, request: Request, reply: Reply, sent: bytes
+) -> dict[str, Any] | None:
+    """Return whether the packet cache would repeat this reply, and if not, why."""
+    if site is None or site.chain is None:
+        return None
+    if not is_enabled():
+        why: str | None = f"it is off (environment variable {SWITCH})"
+    elif site.obstacle == "":
+        why = "nothing in this block is cached"
+    elif site.obstacle is not None:
+        why = f"what {site.obstacle} does depends on more than the query"
+    else:
+        why = why_not(request, reply, sent)
+    kept: dict[str, Any] = {
+        "obstacle": site.obstacle or None,
+        "admitted": why is None,
+        "reason": why,
+    }
+    if why is None and reply.deadline is not None:
+        kept["seconds"] = reply.deadline - request.received
+    return kept
+
+
+def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
+    """Return what the client gets."""
+    text, records, edns = "", {}, None
+    try:
+        _, edns = strip_opt(sent)
+        records, text = records_of(sent), to_dig(sent)
+    except FormError as error:
+        text = f";; the message cannot be shown: {error}\n"
+    return {
+        "rcode": c.rcode_name(sent[3] & 15 | (edns.extended_rcode << 4 if edns else 0)),
+        "flags": flag_names(int.from_bytes(sent[2:4], "big")),
+        **{section: [it._asdict() for it in each] for section, each in records.items()},
+        "edns": option_texts(edns.options) if edns else [],
+        "error": reply.error,
+        "size": len(sent),
+        "text": text,
+    }

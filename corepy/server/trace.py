@@ -1,0 +1,222 @@
+"""Watching one question on its way through a chain.
+
+Nothing of this runs, or costs anything, for other queries: for each explained question a second
+chain is built out of twins of the handlers (`Handler.twin`), and each twin's `serve_dns` is
+wrapped. The twins share what the originals refer to: caches, upstreams, counters.
+
+Which handler asked which is followed with a context variable, so that questions asked in tasks of
+their own (a stale entry being verified) and look-ups of the server's own find their place as well.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from corepy.dns import Reply
+from corepy.plugin import EndOfChain, Handler
+from corepy.plugin.handler import SERVFAIL
+from corepy.server.differences import Answer, Question, answer_changes, question_changes
+from corepy.server.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from corepy.dns import Request
+
+    Serve = Callable[[Request], Awaitable[Reply]]
+
+NOT_ASKED = "would ask another server; SERVFAIL stands in for the answer"
+_current: ContextVar[Step | None] = ContextVar("corepy_explain_step", default=None)
+
+
+class Step:
+    """What one handler did with one question."""
+
+    def __init__(self, name: str, handler: Handler | None, request: Request) -> None:
+        """Begin one; `handler` is None for a look-up of the server's own."""
+        self.name = name
+        self.handler = handler
+        self.parent = _current.get()
+        self.children: list[Step] = []
+        self.question = Question.of(request)
+        self.before = _knowledge(handler, request)
+        self.after: Mapping[str, str | int] = self.before
+        self.labels: dict[str, str] = {}
+        self.answer: Answer | None = None
+        self.error = ""
+        self.entered = self.began = self.ended = self.left = 0.0
+        """Monotonic seconds; between the outer and the inner two lies what watching takes."""
+        self.skipped = False
+        if self.parent is not None:
+            self.parent.children.append(self)
+
+    @property
+    def depth(self) -> int:
+        """How many look-ups lead here."""
+        above = self.parent
+        return 0 if above is None else above.depth + (above.handler is None)
+
+    @property
+    def seconds(self) -> float:
+        """The time that the handler itself took: without those it asked."""
+        below = sum(
+            max(0.0, min(child.left or self.ended, self.ended) - child.entered)
+            for child in self.children
+        )
+        return max(0.0, self.ended - self.began - below)
+
+    @property
+    def below(self) -> list[Step]:
+        """The handlers that it asked, in a chain; look-ups of its own left out."""
+        return [it for it in self.children if it.handler is not None]
+
+    @property
+    def seen(self) -> list[Step]:
+        """Those below whose answers it has seen."""
+        return [it for it in self.below if it.ended and it.ended <= self.ended]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the step as JSON can say it."""
+        below = self.below
+        return {
+            "plugin": self.name,
+            "question": self.question.text,
+            "depth": self.depth,
+            "did": self._did(),
+            "seconds": self.seconds,
+            "before": dict(self.before),
+            "after": dict(self.after),
+            "down": question_changes(self.question, below[0].question) if below else [],
+            "up": self._changes(),
+            "labels": self.labels,
+        }
+
+    def _did(self) -> str:
+        if self.error:
+            return f"failed: {self.error}"
+        if not self.ended:
+            return "still going on"
+        if self.skipped:
+            return NOT_ASKED
+        assert self.answer is not None
+        if self.handler is None:
+            return f"looked up {self.question.text}: {self.answer.summary()}"
+        if not self.seen:
+            return f"answered {self.answer.summary()}"
+        return "passed on, changed the reply" if self._changes() else "passed on"
+
+    def _changes(self) -> list[str]:
+        seen = self.seen[-1].answer if self.handler is not None and self.seen else None
+        if self.answer is None or seen is None:
+            return []
+        return answer_changes(seen, self.answer, self.ended)
+
+
+class Trace:
+    """The watched way of one question."""
+
+    def __init__(self, *, offline: bool = False) -> None:
+        """With `offline`, handlers that would ask another server are not called."""
+        self.steps: list[Step] = []
+        self._offline = offline
+        self._twins: dict[int, Handler] = {}
+
+    def router(self, router: Router) -> Router:
+        """Return a router to the same zones, whose chains are watched."""
+        return _WatchedRouter(router, self)
+
+    def twin(self, top: Handler | None) -> Handler | None:
+        """Return the watched twin of a chain, given by its first handler."""
+        if top is None:
+            return None
+        if id(top) not in self._twins:
+            below = None if isinstance(top, EndOfChain) else self.twin(top.next)
+            self._twins[id(top)] = self._watch(top.twin(below or top))
+        return self._twins[id(top)]
+
+    def _watch(self, twin: Handler) -> Handler:
+        serve = twin.serve_dns
+        if not twin.hidden:
+
+            async def serve_dns(request: Request) -> Reply:
+                return await self._run(twin, serve, request)
+
+            twin.serve_dns = serve_dns  # type: ignore[method-assign]  # of this object alone
+        return twin
+
+    async def _run(self, handler: Handler, serve: Serve, request: Request) -> Reply:
+        if self._offline and handler.asks_outside(request):
+            serve = _do_not_ask
+        entered = time.monotonic()
+        step = Step(handler.name, handler, request)
+        step.entered = entered
+        step.skipped = serve is _do_not_ask
+        return await self.follow(step, serve, request)
+
+    async def follow(self, step: Step, serve: Serve, request: Request) -> Reply:
+        """Call `serve` and note in `step` what became of it."""
+        self.steps.append(step)
+        known = dict(request.metadata)
+        token = _current.set(step)
+        step.began = time.monotonic()
+        try:
+            reply = await serve(request)
+            step.ended = time.monotonic()
+            if type(reply) is Reply:
+                step.answer = Answer.of(reply)
+            else:  # which the server refuses, see `corepy.server.query`
+                step.error = f"returned {type(reply).__name__} instead of a Reply"
+            return reply
+        except BaseException as error:
+            step.ended = time.monotonic()
+            step.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            _current.reset(token)
+            step.after = _knowledge(step.handler, request)
+            step.labels = _own_labels(step.name, known, request)
+            step.left = time.monotonic()
+
+
+class _WatchedRouter(Router):
+    """A router whose chains are watched, and the look-ups through it as well."""
+
+    __slots__ = ("_trace",)
+
+    def __init__(self, router: Router, trace: Trace) -> None:
+        zones = {
+            wire: replace(site, chain=trace.twin(site.chain)) for wire, site in router.zones.items()
+        }
+        super().__init__(zones, any_class=router.any_class, dropped=None)
+        self._trace = trace
+
+    async def lookup(self, request: Request) -> Reply:
+        """Return the server's reply to a question of its own."""
+        step = Step("server", None, request)
+        step.entered = time.monotonic()
+        return await self._trace.follow(step, super().lookup, request)
+
+
+async def _do_not_ask(request: Request) -> Reply:
+    return request.error(SERVFAIL, NOT_ASKED)
+
+
+def _knowledge(handler: Handler | None, request: Request) -> Mapping[str, str | int]:
+    if handler is None:
+        return {}
+    try:
+        return dict(handler.knows(request))
+    except Exception as error:  # a plugin's mistake here must not change the answer
+        return {"state": f"unknown ({type(error).__name__}: {error})"}
+
+
+def _own_labels(name: str, before: dict[str, Any], request: Request) -> dict[str, str]:
+    """Return the metadata that a plugin has set under its own name."""
+    return {
+        label: value
+        for label, value in dict(request.metadata).items()
+        if label.startswith(f"{name}/") and isinstance(value, str) and before.get(label) != value
+    }
