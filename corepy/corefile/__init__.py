@@ -3,13 +3,14 @@
 The way of a text: lexer.py (words, by grammar.lark) -> expansion.py (imports, from files.py) ->
 parser.py (blocks, variables from environment.py) -> model.py. keys.py and zones.py say what the
 keys of a block mean, numbers.py what their numbers mean, dispenser.py walks a directive's tokens,
-diagnostics.py says what is wrong.
+diagnostics.py says what is wrong, formatting.py how a Corefile is to look.
 
 Nothing here knows a plugin, a socket or a DNS message, and nothing else of the project is imported.
 """
 
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, render, to_json
 from corepy.corefile.dispenser import Dispenser
+from corepy.corefile.formatting import format_text
 from corepy.corefile.keys import OverlapChecker, ZoneAddress, server_keys
 from corepy.corefile.model import Corefile, Directive, Import, ServerBlock, Source, Token
 from corepy.corefile.numbers import parse_integer, parse_unsigned
@@ -38,6 +39,7 @@ __all__ = [
     "Source",
     "Token",
     "ZoneAddress",
+    "format_text",
     "is_domain_name",
     "load",
     "normalize_zone",

@@ -210,6 +210,14 @@ class Importer:
         return self._lexed[path]
 
 
+class NoImports(Importer):
+    """An importer to which every import means nothing, whether it could be followed or not."""
+
+    def tokens(self, name: str, token: Token) -> list[Token]:
+        """Return nothing."""
+        return []
+
+
 def _mistake(message: str, token: Token, hint: str | None = None) -> CorefileError:
     return CorefileError(Diagnostic(message, token, hint))
 

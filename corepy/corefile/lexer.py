@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.corefile.model import Source, Token
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import lark
 
-_BOM = "\ufeff"
+BOM = "\ufeff"
 
 _SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -42,7 +42,7 @@ def source_of(name: str, content: str | bytes) -> Source:
     if isinstance(content, str) and not content.isascii():
         content = content.encode("utf-8", "surrogatepass")
     text = decode(content) if isinstance(content, bytes) else content
-    return Source(name, text.removeprefix(_BOM))
+    return Source(name, text.removeprefix(BOM))
 
 
 def tokenize(source: Source) -> Iterator[Token]:
@@ -51,6 +51,25 @@ def tokenize(source: Source) -> Iterator[Token]:
         token = _TOKENS[word.type](word.value, source, word.line or 1, word.column or 1)
         if token is not None:
             yield token
+
+
+class Word(NamedTuple):
+    """A token and where it lies in the text."""
+
+    token: Token
+    raw: str
+    """As it is written, quotes and what a "#" in it leaves out included."""
+
+    start: int
+    """Offset in the source's text; `raw` ends at `start + len(raw)`."""
+
+
+def words_of(source: Source) -> Iterator[Word]:
+    """Yield the tokens of `source` as they are written; what lies between is space and comments."""
+    for word in _words()(source.text):
+        token = _TOKENS[word.type](word.value, source, word.line or 1, word.column or 1)
+        if token is not None:
+            yield Word(token, word.value.rstrip(_SPACE), word.start_pos or 0)
 
 
 @functools.cache

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 from corepy.corefile import files
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
-from corepy.corefile.environment import EndlessReplacementError, Environment
-from corepy.corefile.expansion import FatalError, Importer, NotFoundError, TokenStream
+from corepy.corefile.environment import EndlessReplacementError, Environment, NoVariables
+from corepy.corefile.expansion import FatalError, Importer, NoImports, NotFoundError, TokenStream
 from corepy.corefile.keys import key_warnings
 from corepy.corefile.lexer import source_of, tokenize
 from corepy.corefile.model import Corefile, Directive, ServerBlock, Source, Token
@@ -28,13 +28,27 @@ def parse(
     Imports are relative to the folder of `filename`; variables come from `env`, by default the
     process's environment. Whether the directives exist is not looked at.
     """
-    return _Parser(source_of(filename, text), None, env).parse()
+    main = source_of(filename, text)
+    return _Parser(main, Importer(main, None), _environment(env)).parse()
 
 
 def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Corefile:
     """Read and parse a Corefile. Raises `OSError` if it cannot be read, else as `parse`."""
     name, content = os.fspath(path), files.read_corefile(path)
-    return _Parser(source_of(name, content), os.path.abspath(name), env).parse()
+    main = source_of(name, content)
+    return _Parser(main, Importer(main, os.path.abspath(name)), _environment(env)).parse()
+
+
+def outline(source: Source) -> Corefile:
+    """Return what a text says by itself: imports bring nothing, variables stay as they are written.
+
+    Raises `CorefileError` as `parse`.
+    """
+    return _Parser(source, NoImports(source, None), NoVariables()).parse()
+
+
+def _environment(env: Mapping[str, str] | None) -> Environment:
+    return Environment(os.environ if env is None else env)
 
 
 _COMMA = "a comma at the end of a zone says that another one follows"
@@ -49,10 +63,10 @@ class _StopError(Exception):
 class _Parser:
     """One run over a Corefile: `_stream` is where it is, the rest what it found."""
 
-    def __init__(self, main: Source, path: str | None, env: Mapping[str, str] | None) -> None:
+    def __init__(self, main: Source, importer: Importer, environment: Environment) -> None:
         self._main = main
-        self._environment = Environment(os.environ if env is None else env)
-        self._importer = Importer(main, path)
+        self._environment = environment
+        self._importer = importer
         self._blocks: list[ServerBlock] = []
         self._definitions: dict[str, Token] = {}
         self._mistakes: list[Diagnostic] = []

@@ -1,0 +1,97 @@
+"""`corepy fmt`: Corefiles in their canonical form."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corepy.commands.arguments import Parser
+from corepy.corefile import CorefileError, format_text
+from corepy.corefile.files import read_corefile
+from corepy.corefile.lexer import decode
+from corepy.server.options import EXIT_FAILURE, EXIT_OK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STDIN = "-"
+
+_DESCRIPTION = """\
+Write Corefiles in their canonical form: indented by braces, one space between words, one blank line
+at most. Comments stay, and what a file means does not change. Files are changed where they lie, and
+those that were are named; what cannot be parsed is left as it is.
+
+  FILE      a Corefile, or what one imports; "-" reads standard input and writes standard output;
+            without any, ./Corefile"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code: 0, or 1 for a mistake or (-check) a difference."""
+    flags = parser().parse_args(list(arguments))
+    results = [_one(name, check=flags.check) for name in flags.files or ["Corefile"]]
+    return EXIT_OK if all(results) else EXIT_FAILURE
+
+
+def parser() -> Parser:
+    """Return what reads the arguments behind `corepy fmt`."""
+    parser = Parser("corepy fmt", "corepy fmt [-check] [FILE]...", _DESCRIPTION)
+    parser.flag(
+        "check",
+        action="store_true",
+        help="change nothing; show what would be changed, and exit with 1 if there is any",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="*", help='a Corefile (default "Corefile")')
+    return parser
+
+
+def _one(name: str, *, check: bool) -> bool:
+    """Format, or check, one file; return whether all is well."""
+    shown = "stdin" if name == STDIN else name
+    try:
+        before = sys.stdin.buffer.read() if name == STDIN else read_corefile(name)
+        after = format_text(before, shown)
+        if check:
+            return _compare(decode(before), after, shown)
+        if name == STDIN:
+            sys.stdout.write(after)
+        elif after.encode() != before:
+            _replace(name, after.encode())
+            sys.stdout.write(f"{name}\n")
+    except CorefileError as error:
+        sys.stderr.write(f"{error}\n")
+        return False
+    except OSError as error:
+        sys.stderr.write(f"corepy fmt: {error.filename or shown}: {error.strerror}\n")
+        return False
+    return True
+
+
+def _compare(before: str, after: str, name: str) -> bool:
+    """Print what formatting would change; return whether that is nothing."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    for line in difflib.unified_diff(old, new, name, f"{name} (formatted)"):
+        sys.stdout.write(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+    return before == after
+
+
+def _replace(name: str, content: bytes) -> None:
+    """Put `content` in the place of a file, at once, with its mode and owner; raises OSError."""
+    path = Path(os.path.realpath(name))
+    status = path.stat()
+    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, status.st_mode & 0o7777)
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
