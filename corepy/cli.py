@@ -1,8 +1,7 @@
 """The command `corepy`: flags, what they print, exit codes. Nothing else knows of argv.
 
-Flags are those of coremain/run.go, read as Go's flag package reads them: one dash or two, `-flag
-value` or `-flag=value`, and for switches `-flag`, `-flag=true` or `-flag=false`. `corepy NAME ...`,
-with a name from the entry-point group `corepy.commands`, is a command of a plugin's own.
+Flags are those of coremain/run.go, read as Go's flag package reads them. `corepy NAME ...`, with a
+name from the entry-point group `corepy.commands`, is a command of its own: see `corepy.commands`.
 
 Exit codes: 0 done or stopped gracefully, 1 the configuration is wrong or cannot run here, 2 wrong
 usage.
@@ -12,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING
 
+from corepy.commands.arguments import Parser
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
 
 if TYPE_CHECKING:
@@ -22,18 +22,13 @@ if TYPE_CHECKING:
 
 COMMANDS = "corepy.commands"
 
-_SWITCHES = ("plugins", "version", "quiet", "supervise", "check", "json")
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE = ("0", "f", "F", "false", "FALSE", "False")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (the process's own without it) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-"):
         return _plugin_command(arguments[0], arguments[1:])
-    parser = _parser()
-    flags = parser.parse_args(_in_plain_form(parser, arguments))
+    flags = _parser().read(arguments)
     if flags.version:
         _print(version_text())
         return EXIT_OK
@@ -53,23 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _supervise(flags) if flags.supervise else _serve(options)
 
 
-class _Parser(argparse.ArgumentParser):
-    flags: ClassVar[set[str]] = set()
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, as every other error of the command."""
-        self.exit(EXIT_USAGE, f"corepy: {message}; see corepy -help\n")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="corepy",
         usage="corepy [-conf FILE] [-dns.port PORT] [OPTION]...",
         description="A DNS server that chains plugins.",
-        add_help=False,
-        allow_abbrev=False,
+        epilog="corepy NAME ... is another command: explain, fmt, and those of plugins, such as"
+        " cache;\neach has a -help of its own.",
     )
-    flag = _Flags(parser)
+    flag = parser.flag
     flag("conf", metavar="FILE", help='Corefile to load, or "stdin" (default "Corefile")')
     flag(
         "dns.port",
@@ -107,37 +94,6 @@ def _parser() -> _Parser:
     )
     flag("h", "help", action="help", help="show this text and quit")
     return parser
-
-
-def _in_plain_form(parser: _Parser, arguments: Sequence[str]) -> list[str]:
-    """Put `-quiet=true` as `-quiet`, leave `-quiet=false` out, and refuse flags that there are not:
-    argparse would take `-plugin` for `-p lugin`.
-    """
-    plain = []
-    for argument in arguments:
-        flag, equals, value = argument.partition("=")
-        if flag.startswith("-") and flag not in parser.flags:
-            parser.error(f"unrecognized arguments: {argument}")
-        if not equals or flag.lstrip("-") not in _SWITCHES:
-            plain.append(argument)
-        elif value in _TRUE:
-            plain.append(flag)
-        elif value not in _FALSE:
-            parser.error(f"{value!r} is neither true nor false, in {argument}")
-    return plain
-
-
-class _Flags:
-    """Adds flags in Go's spelling: every name with one dash or with two."""
-
-    def __init__(self, parser: _Parser) -> None:
-        self._parser = parser
-
-    def __call__(self, *names: str, **settings: object) -> None:
-        spellings = [f"{dashes}{name}" for name in names for dashes in ("-", "--")]
-        self._parser.flags.update(spellings)
-        settings.setdefault("dest", names[-1] if names[0] == "h" else names[0])
-        self._parser.add_argument(*spellings, **settings)  # type: ignore[arg-type]  # argparse's own names
 
 
 def _port(text: str) -> int:

@@ -35,7 +35,7 @@ class _FailedError(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    flags = parser().parse_args(list(arguments))
+    flags = parser().read(arguments)
     if flags.server and (flags.conf is not None or flags.dry):
         other = "-dry" if flags.dry else "-conf"
         sys.stderr.write(f"corepy explain: -server and {other} exclude each other\n")
@@ -93,6 +93,7 @@ def parser() -> Parser:
     )  # fmt: skip
     flag("dry", action="store_true", help="ask nobody outside, and show who would be asked")
     flag("json", action="store_true", help="print JSON")
+    flag("h", "help", action="help", help="show this text and quit")
     parser.add_argument("name", metavar="NAME", help="what to ask for")
     parser.add_argument("type", metavar="TYPE", nargs="?", default="A", help="default A")
     parser.add_argument("client", metavar="CLIENT", nargs="?", default="", help="an IP address")

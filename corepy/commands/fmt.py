@@ -32,7 +32,7 @@ those that were are named; what cannot be parsed is left as it is.
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code: 0, or 1 for a mistake or (-check) a difference."""
-    flags = parser().parse_args(list(arguments))
+    flags = parser().read(arguments)
     results = [_one(name, check=flags.check) for name in flags.files or ["Corefile"]]
     return EXIT_OK if all(results) else EXIT_FAILURE
 
@@ -45,6 +45,7 @@ def parser() -> Parser:
         action="store_true",
         help="change nothing; show what would be changed, and exit with 1 if there is any",
     )
+    parser.flag("h", "help", action="help", help="show this text and quit")
     parser.add_argument("files", metavar="FILE", nargs="*", help='a Corefile (default "Corefile")')
     return parser
 
