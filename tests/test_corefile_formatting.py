@@ -354,3 +354,18 @@ def test_wrong_usage(capsys):
 
 def test_what_the_module_offers():
     assert corefile.format_text is format_text
+
+
+def test_the_manual_shows_what_becomes_of_a_corefile():
+    text = (ROOT / "docs" / "corefile.md").read_text()
+    *_, before, after = [block for _, block in FENCED.findall(text)]
+    assert before != after
+    assert format_text(before) == after
+    for block in [block for _, block in FENCED.findall(text)][:-2]:
+        assert len(format_text(block).splitlines()) == len(block.splitlines())
+
+
+def test_the_manual_shows_a_mistake_as_it_is_printed():
+    text = (ROOT / "docs" / "corefile.md").read_text()
+    (shown,) = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert shown in (ROOT / "tests" / "golden" / "mistakes.txt").read_text()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -696,3 +697,16 @@ def test_why_not_says_what_admit_does(question, deadline, size):
         return bool(cache.entries)
 
     assert asyncio.run(admitted()) == (why_not(request, reply, sent) is None)
+
+
+def test_the_manual_shows_what_is_printed(run):
+    text = (Path(__file__).parent.parent / "docs" / "explain.md").read_text()
+    (example,) = re.findall(r"^```corefile\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (shown,) = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    code, printed, _ = run(example, "www.example.org")
+    assert code == 0
+    assert timeless(printed) == timeless(shown)
+
+
+def timeless(text):
+    return re.sub(r"left: \d+", "left: N", re.sub(r" +\d+(\.\d+)? (us|ms)", " T", text))
