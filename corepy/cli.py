@@ -10,6 +10,7 @@ usage.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -189,7 +190,12 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
             f"corepy: extra command line arguments: {name!r}{known}; see corepy -help\n"
         )
         return EXIT_USAGE
-    code: int = offered[name].load()(arguments)
+    try:
+        code: int = offered[name].load()(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
     return code
 
 

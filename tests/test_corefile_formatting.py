@@ -344,6 +344,17 @@ def test_standard_input():
     assert "stdin:1:3: " in done.stderr
 
 
+def test_a_reader_that_has_seen_enough(tmp_path):
+    path = tmp_path / "Corefile"
+    path.write_text(UGLY + "\n" * 2 + "# line\n   \n" * 50_000)
+    command = [sys.executable, "-m", "corepy", "fmt", "-check", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 1
+
+
 def test_wrong_usage(capsys):
     with pytest.raises(SystemExit) as stop:
         fmt.main(["-nonsense"])

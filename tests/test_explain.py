@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from corepy.commands import explain
+from corepy.commands.explanation import render
 from corepy.dns import Request, finish
 from corepy.plugin import Handler, Purity, control, hookimpl
 from corepy.plugin.control import ControlError, ask
@@ -151,7 +152,7 @@ def test_what_is_changed_on_the_way(explained):
     assert list(by_name) == ["bufsize", "errors", "cache", "minimal", "forward"]
     assert by_name["errors"]["did"] == "passed on"
     assert by_name["bufsize"]["down"] == ["EDNS size 1232 -> 700"]
-    assert by_name["cache"]["down"] == ["ad set"]
+    assert by_name["cache"]["down"] == ["AD set"]
     assert "TTL 300 -> 30" in by_name["cache"]["up"]
     assert by_name["cache"]["did"] == "passed on, changed the reply"
     assert by_name["cache"]["before"] == {"state": "miss"}
@@ -226,12 +227,11 @@ def test_order_records_and_options_are_compared():
         "answer: removed a.example. 60 IN A 192.0.2.1",
         "answer: removed a.example. 60 IN A 192.0.2.2",
         "EDNS option added: EDE: 22 (No Reachable Authority): (nobody)",
-        "error: broken",
     ]
     authoritative = request.reply(answer=[one, two], authoritative=True)
     authoritative.deadline = 12.0
     assert changes(first, authoritative) == [
-        "aa set", "may be repeated by the packet cache for 12 s",
+        "AA set", "may be repeated by the packet cache for 12 s",
     ]  # fmt: skip
     broken = request.reply(answer=[one])
     broken.wire = broken.wire[:-2]
@@ -279,7 +279,7 @@ class Nonsense(Handler):
     async def serve_dns(self, request):
         return b"no reply"
 
-    def knows(self, request):
+    def knows(self, request, reply=None):
         raise KeyError("what")
 
 
@@ -306,6 +306,10 @@ def test_dead_upstreams_are_explained_with_the_reason(explained):
     assert "refused" in explanation["reply"]["error"]
     assert explanation["reply"]["edns"]
     assert any("plugin/errors" in line for line in explanation["log"])
+    by_name = steps(explanation)
+    assert "refused" in by_name["forward"]["error"]
+    assert by_name["errors"]["error"] is None
+    assert "error 127.0.0.1:" in render(explanation)
 
 
 def test_dry_asks_nobody(explained):
@@ -346,8 +350,8 @@ Chain     log > cache > forward
 
  T  log      passed on
  T  cache    miss; passed on, changed the reply
-                     down  ad set
-                     up    ad cleared
+                     down  AD set
+                     up    AD cleared
                      up    TTL 300 -> 30
                      now   fresh, seconds left: 30, ttl: 30, kept as: success
  T  forward  answered NOERROR, 1 record

@@ -80,6 +80,7 @@ def _details(step: dict[str, Any]) -> list[str]:
     lines = [_pairs(known)] if known else []
     lines += [f"down  {change}" for change in step.get("down", ())]
     lines += [f"up    {change}" for change in step.get("up", ())]
+    lines += [f"error {part}" for part in (step.get("error") or "").split("; ") if part]
     if after != before:
         rest = _pairs({key: value for key, value in after.items() if key != "state"})
         lines.append(f"now   {after.get('state', '')}{', ' if rest else ''}{rest}")

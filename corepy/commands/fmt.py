@@ -56,19 +56,21 @@ def _one(name: str, *, check: bool) -> bool:
     try:
         before = sys.stdin.buffer.read() if name == STDIN else read_corefile(name)
         after = format_text(before, shown)
-        if check:
-            return _compare(decode(before), after, shown)
-        if name == STDIN:
-            sys.stdout.write(after)
-        elif after.encode() != before:
+        changes = after.encode() != before
+        if changes and not check and name != STDIN:
             _replace(name, after.encode())
-            sys.stdout.write(f"{name}\n")
     except CorefileError as error:
         sys.stderr.write(f"{error}\n")
         return False
     except OSError as error:
         sys.stderr.write(f"corepy fmt: {error.filename or shown}: {error.strerror}\n")
         return False
+    if check:
+        return _compare(decode(before), after, shown)
+    if name == STDIN:
+        sys.stdout.write(after)
+    elif changes:
+        sys.stdout.write(f"{name}\n")
     return True
 
 

@@ -115,11 +115,12 @@ class Handler:
 
     # What `corepy explain` asks. Nothing here is called for ordinary queries.
 
-    def knows(self, request: Request) -> Mapping[str, str | int]:
+    def knows(self, request: Request, reply: Reply | None = None) -> Mapping[str, str | int]:
         """Return what can be said of this handler's state concerning `request`, for an operator.
 
         For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one word or
-        two. It is asked before and after a query, and must change nothing.
+        two. It is asked before a query, and after it with the reply that the handler returned; it
+        must change nothing.
         """
         return {}
 

@@ -91,8 +91,8 @@ def _options(options: bytes) -> list[str]:
 
 def _flag_changes(before: int, after: int) -> list[str]:
     old, new = flag_names(before), flag_names(after)
-    cleared = [f"{name} cleared" for name in old if name not in new]
-    return cleared + [f"{name} set" for name in new if name not in old]
+    cleared = [f"{name.upper()} cleared" for name in old if name not in new]
+    return cleared + [f"{name.upper()} set" for name in new if name not in old]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,7 @@ class Answer:
             return f"{c.rcode_name(self.rcode)}, but the message cannot be read"
         number = len(records["answer"])
         counted = f"{number} record{'' if number == 1 else 's'}" if number else "no records"
-        because = f" ({self.error})" if self.error else ""
-        return f"{c.rcode_name(self.rcode)}, {counted}{because}"
+        return f"{c.rcode_name(self.rcode)}, {counted}"
 
 
 def answer_changes(before: Answer, after: Answer, now: float) -> list[str]:
@@ -144,8 +143,8 @@ def answer_changes(before: Answer, after: Answer, now: float) -> list[str]:
     changes += _flag_changes(before.flags, after.flags)
     changes += _record_changes(before, after)
     changes += _option_changes(before.options, after.options)
-    if before.error != after.error:
-        changes.append(f"error: {after.error}" if after.error else "error taken off")
+    if before.error and not after.error:
+        changes.append("error taken off")
     if before.deadline != after.deadline:
         changes.append(_deadline(after.deadline, now))
     return changes

@@ -91,6 +91,7 @@ class Step:
             "after": dict(self.after),
             "down": question_changes(self.question, below[0].question) if below else [],
             "up": self._changes(),
+            "error": self._new_error(),
             "labels": self.labels,
         }
 
@@ -107,6 +108,14 @@ class Step:
         if not self.seen:
             return f"answered {self.answer.summary()}"
         return "passed on, changed the reply" if self._changes() else "passed on"
+
+    def _new_error(self) -> str | None:
+        """Return the error of the reply, if it does not come from below."""
+        if self.answer is None or self.handler is None or self.skipped:
+            return None
+        if self.seen and self.seen[-1].answer and self.seen[-1].answer.error == self.answer.error:
+            return None
+        return self.answer.error
 
     def _changes(self) -> list[str]:
         seen = self.seen[-1].answer if self.handler is not None and self.seen else None
@@ -167,6 +176,7 @@ class Trace:
             step.ended = time.monotonic()
             if type(reply) is Reply:
                 step.answer = Answer.of(reply)
+                step.after = _knowledge(step.handler, request, reply)
             else:  # which the server refuses, see `corepy.server.query`
                 step.error = f"returned {type(reply).__name__} instead of a Reply"
             return reply
@@ -176,7 +186,6 @@ class Trace:
             raise
         finally:
             _current.reset(token)
-            step.after = _knowledge(step.handler, request)
             step.labels = _own_labels(step.name, known, request)
             step.left = time.monotonic()
 
@@ -204,11 +213,13 @@ async def _do_not_ask(request: Request) -> Reply:
     return request.error(SERVFAIL, NOT_ASKED)
 
 
-def _knowledge(handler: Handler | None, request: Request) -> Mapping[str, str | int]:
+def _knowledge(
+    handler: Handler | None, request: Request, reply: Reply | None = None
+) -> Mapping[str, str | int]:
     if handler is None:
         return {}
     try:
-        return dict(handler.knows(request))
+        return dict(handler.knows(request, reply))
     except Exception as error:  # a plugin's mistake here must not change the answer
         return {"state": f"unknown ({type(error).__name__}: {error})"}
 

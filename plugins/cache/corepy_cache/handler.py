@@ -15,6 +15,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_OTHER, EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN_ANSWER, ede
 from corepy.dns.names import from_text, is_subdomain
 from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl, plugin_logger
+from corepy_cache import explained
 from corepy_cache.keeper import WILDCARD, Keeper, key_of
 from corepy_cache.memory import Budget, process_budget
 from corepy_cache.meters import Meters
@@ -104,20 +105,15 @@ class Cache(Handler):
             self._let_repeat(reply, entry, entry.stored + entry.ttl, meters)
         return reply
 
-    def knows(self, request: Request) -> dict[str, str | int]:
+    def covers(self, request: Request) -> bool:
+        """Whether `request` is for this cache at all."""
+        if request.wire[2] & _OPCODE:
+            return False
+        return self._all_names or self._covers(request.name_wire)
+
+    def knows(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return what is kept for `request` now; see `Handler.knows`."""
-        if request.wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
-            return {"state": "not its names"}
-        now = self.keeper.clock()
-        entry = self.keeper.peek(key_of(request), now)
-        if entry is None:
-            return {"state": "miss"}
-        left = entry.left(now)
-        known: dict[str, str | int] = {"state": "fresh", "seconds left": left, "ttl": entry.ttl}
-        if left <= 0:
-            mode = "verify" if self.settings.stale.verify else "immediate"
-            known = {"state": "stale", "seconds over": -left, "serve_stale": mode}
-        return {**known, "kept as": "denial" if entry.denial else "success"}
+        return explained.knowledge(self, request, reply)
 
     def twin(self, below: Handler) -> Handler:
         """Return a copy whose attempts to refresh go to `below`, too."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from corepy.plugin import Handler
 
 if TYPE_CHECKING:
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy_forward.pool import Pool
     from corepy_forward.targets import Target
 
@@ -22,7 +22,7 @@ class Explained(Handler):
         """Return the upstreams that are known without looking up a name."""
         raise NotImplementedError
 
-    def knows(self, request: Request) -> dict[str, str | int]:
+    def knows(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return the upstreams that could be asked."""
         if not self.asks_outside(request):
             return {"state": "not its names"}

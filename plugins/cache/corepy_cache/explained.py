@@ -1,0 +1,67 @@
+"""What `corepy explain` wants to know of a cache."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.errors import FormError
+from corepy.dns.names import is_subdomain
+from corepy.dns.response import Kind
+from corepy_cache.keeper import key_of
+from corepy_cache.verdict import NEVER, judge, matches
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy_cache.handler import Cache
+    from corepy_cache.settings import Settings
+    from corepy_cache.verdict import Verdict
+
+_ANSWERS: Final = (c.NOERROR, c.NXDOMAIN)
+
+
+def knowledge(cache: Cache, request: Request, reply: Reply | None) -> dict[str, str | int]:
+    """Return what is kept for `request`; nothing being kept, why `reply` is not."""
+    if not cache.covers(request):
+        return {"state": "not its names"}
+    entry = cache.keeper.peek(key_of(request), now := cache.keeper.clock())
+    if entry is None:
+        known: dict[str, str | int] = {"state": "miss"}
+        return known if reply is None else {**known, "not kept": why_not(cache, request, reply)}
+    left = entry.left(now)
+    if left > 0:
+        known = {"state": "fresh", "seconds left": left, "ttl": entry.ttl}
+    else:
+        mode = "verify" if cache.settings.stale.verify else "immediate"
+        known = {"state": "stale", "seconds over": -left, "serve_stale": mode}
+    kind = "denial" if entry.denial else "success"
+    return {**known, "kept as": kind if entry.rcode in _ANSWERS else "failure"}
+
+
+def why_not(cache: Cache, request: Request, reply: Reply) -> str:
+    """Return why a reply is not kept; see `Keeper.keep`."""
+    if not matches(reply, request):
+        return "it answers another question"
+    try:
+        verdict = judge(reply, request, time.time() if request.do else None)
+    except FormError:
+        return "it cannot be read"
+    if reply.tc:
+        return "it is truncated"
+    if verdict.kind in NEVER:
+        return f"{c.rcode_name(reply.rcode)} is no answer to be kept ({verdict.kind.value})"
+    if not verdict.keep:
+        if verdict.kind is Kind.NAME_ERROR:
+            return "no SOA record says for how long the name is missing"
+        return "its aliases do not lead to what was asked for"
+    return _by_settings(cache.settings, request, verdict)
+
+
+def _by_settings(settings: Settings, request: Request, verdict: Verdict) -> str:
+    bounds = settings.denial if verdict.denial or verdict.failure else settings.success
+    if any(is_subdomain(request.name_wire, zone) for zone in bounds.except_zones):
+        return "keeping it is disabled for this name"
+    if verdict.failure and not settings.servfail:
+        return "failures are not kept (servfail 0)"
+    return "its TTL is 0"
