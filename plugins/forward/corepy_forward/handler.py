@@ -65,6 +65,8 @@ class Forward(Explained):
         self.settings = settings
         self._config = config
         self.pool: Pool | None = None
+        self.is_last = True
+        """No other line of the block is below; `next` cannot tell, others may put links between."""
         self._watch: Watch | None = None
         self.with_metadata = with_metadata
         self._zone = names.from_text(settings.zone)
@@ -151,7 +153,7 @@ class Forward(Explained):
 
     def _wants_next(self, reply: Reply) -> bool:
         """Whether the next `forward` shall answer instead; only ever another one of this block."""
-        if not isinstance(self.next, Forward):
+        if self.is_last:
             return False
         if reply.rcode in self.settings.next_rcodes:
             return True

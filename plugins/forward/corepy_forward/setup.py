@@ -21,6 +21,9 @@ def setup(controller: Controller) -> None:
     for _ in controller.occurrences():
         settings = _Line(controller).read()
         controller.add_handler(Forward(settings, controller.config, _metadata(controller)))
+    for handler in controller.handlers[:-1]:
+        assert isinstance(handler, Forward)
+        handler.is_last = False
 
 
 def _metadata(controller: Controller) -> bool:

@@ -208,6 +208,7 @@ def test_failover():
             assert server.ask("example.org").header.rcode == 5  # the last one's
 
 
+@pytest.mark.parametrize("beside", ["", "prometheus 127.0.0.1:0"])  # puts marks into the chain
 @pytest.mark.parametrize(
     ("option", "first", "answered"),
     [
@@ -217,9 +218,10 @@ def test_failover():
         ("", rcode(0), False),
     ],
 )
-def test_next_forward_of_the_block(option, first, answered):
+def test_next_forward_of_the_block(option, first, answered, beside):
     with Upstream(first) as one, Upstream(RECORDS) as two:
-        text = f".:0 {{\nforward . {one.to} {{\n{option}\n}}\nforward . {two.to}\n}}"
+        lines = f"{beside}\nforward . {one.to} {{\n{option}\n}}\nforward . {two.to}"
+        text = f".:0 {{\nbind 127.0.0.1\n{lines}\n}}"
         with serve(text) as server:
             assert bool(server.ask("example.org").rr) is answered
 
