@@ -299,6 +299,21 @@ def test_plugins_that_fail(name, handler, said, folder):
         assert server.ask("example.org").header.rcode == 2
 
 
+class Uncopyable(Handler):
+    name = "uncopyable"
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("there is only one")
+
+
+def test_a_plugin_that_cannot_be_watched():
+    text = ". {\n    bind 127.0.0.1\n    uncopyable\n}\n"
+    plugins = with_handlers(uncopyable=Uncopyable)
+    message = "plugin/uncopyable cannot be watched: TypeError: there is only one"
+    with serve(text, plugins=plugins, control=True), pytest.raises(ControlError, match=message):
+        live()
+
+
 def test_dead_upstreams_are_explained_with_the_reason(explained):
     text = f". {{\n    errors\n    forward . 127.0.0.1:{free_port()}\n}}\n"
     explanation = explained(text, "www.example.org")
@@ -549,7 +564,7 @@ def test_a_running_server_explains_itself_and_counts_the_question():
         assert first["server"] == f"dns://127.0.0.1:{server.address[1]}"
         assert asked(upstream) == 1
         for _ in range(3):
-            assert server.ask("www.example.org", edns=1232).rr[0].ttl in (29, 30)
+            assert 0 < server.ask("www.example.org", edns=1232).rr[0].ttl <= 30
         assert asked(upstream) == 1  # it has filled the cache
         second = live()
         assert steps(second)["cache"]["before"]["state"] == "fresh"

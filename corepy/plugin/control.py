@@ -12,7 +12,6 @@ Plugins answer with the hook `command`.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -63,6 +62,8 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
 
     `argument` and the answer are what JSON can say.
     """
+    import json  # servers import this module as well, and most are never asked
+
     question = json.dumps({"command": command, "argument": argument}).encode() + b"\n"
     if len(question) > LONGEST_QUESTION:
         raise ControlError("the question is too long")

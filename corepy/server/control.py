@@ -9,9 +9,7 @@ where it lies and what is said there.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import secrets
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -173,6 +171,8 @@ class Talk(asyncio.Protocol):
 
 
 def _parse(line: bytes) -> tuple[str, Any]:
+    import json  # most servers are never asked
+
     try:
         question = json.loads(line)
     except (ValueError, RecursionError):
@@ -183,13 +183,15 @@ def _parse(line: bytes) -> tuple[str, Any]:
 
 
 def _line(answer: dict[str, Any]) -> bytes:
+    import json
+
     return json.dumps(answer).encode() + b"\n"
 
 
 def _bind(folder: Path) -> tuple[socket.socket, Path]:
     folder.mkdir(mode=0o755, exist_ok=True)
     # Containers that share the folder may share the process ID as well.
-    path = folder / PATTERN.replace("*", f"{os.getpid()}-{secrets.token_hex(4)}")
+    path = folder / PATTERN.replace("*", f"{os.getpid()}-{os.urandom(4).hex()}")
     sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)
     before = os.umask(_ONLY_OWNER)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from corepy.dns import Reply
-from corepy.plugin import EndOfChain, Handler
+from corepy.plugin import CommandError, EndOfChain, Handler
 from corepy.plugin.handler import SERVFAIL
 from corepy.server.differences import Answer, Question, answer_changes, question_changes
 from corepy.server.router import Router
@@ -143,7 +143,7 @@ class Trace:
             return None
         if id(top) not in self._twins:
             below = None if isinstance(top, EndOfChain) else self.twin(top.next)
-            self._twins[id(top)] = self._watch(top.twin(below or top))
+            self._twins[id(top)] = self._watch(_twin(top, below or top))
         return self._twins[id(top)]
 
     def _watch(self, twin: Handler) -> Handler:
@@ -207,6 +207,14 @@ class _WatchedRouter(Router):
         step = Step("server", None, request)
         step.entered = time.monotonic()
         return await self._trace.follow(step, super().lookup, request)
+
+
+def _twin(handler: Handler, below: Handler) -> Handler:
+    try:
+        return handler.twin(below)
+    except Exception as error:
+        problem = f"plugin/{handler.name} cannot be watched: {type(error).__name__}: {error}"
+        raise CommandError(problem) from error
 
 
 async def _do_not_ask(request: Request) -> Reply:
