@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Serve = Callable[[Request], Awaitable[Reply]]
 
 NOT_ASKED = "would ask another server; SERVFAIL stands in for the answer"
-_current: ContextVar[Step | None] = ContextVar("corepy_explain_step", default=None)
+_current: ContextVar[Step | None] = ContextVar("explained step", default=None)
 
 
 class Step:
