@@ -443,6 +443,13 @@ def test_a_corefile_with_mistakes(run):
     assert "did you mean 'whoami'?" in err
 
 
+def test_warnings_are_shown_as_well(run):
+    code, out, err = run("example.org{\n    whoami\n}\n", "example.org")
+    assert code == 0
+    assert "Block     none: the name lies in no zone of this server" in out
+    assert "warning: 'example.org{' is taken as a zone" in err
+
+
 def test_a_start_that_would_be_refused(run, tmp_path):
     text = f". {{\n    loadbalance weighted {tmp_path}/none\n    whoami\n}}\n"
     text = text.replace("none", "weights")

@@ -161,6 +161,8 @@ def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     WRITER.divert = lines.append
     try:
         generation = Loader(Options(flags.conf, flags.port)).load(checking=True)
+        if generation.warnings:
+            sys.stderr.write(f"{corefile.render(generation.warnings)}\n")
         explanation = asyncio.run(rehearse(generation, asked, offline=flags.dry))
     except corefile.CorefileError as error:
         raise _FailedError(str(error)) from None
