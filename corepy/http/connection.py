@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Make no answer for one who is gone."""
         self._listener.connections.pop(self, None)
+        self._listener.leaving.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:

@@ -71,6 +71,9 @@ class Listener:
     ) -> None:
         self.bound = Address(wanted.host, sock.getsockname()[1])
         self.connections: dict[Connection, None] = {}
+        self.leaving: set[Connection] = set()
+        """Those of them that have made room; closing takes a turn of the loop, or longer."""
+
         self.draining = False
         self._acceptor = Acceptor(sock, lambda: Connection(self), str(self.bound), LOG)
         self._wanted = wanted
@@ -97,11 +100,14 @@ class Listener:
 
     def make_room(self) -> bool:
         """Return whether one more connection may stay."""
-        if len(self.connections) < MAX_CONNECTIONS:
+        if len(self.connections) - len(self.leaving) < MAX_CONNECTIONS:
             return True
-        idle = next((each for each in self.connections if each.is_idle), None)
+        # The oldest comes first: connections move to the end when they are used.
+        rest = (each for each in self.connections if each not in self.leaving)
+        idle = next((each for each in rest if each.is_idle), None)
         if idle is not None:
-            idle.close()  # the oldest: connections move to the end when they are used
+            self.leaving.add(idle)
+            idle.close()
         return idle is not None
 
     async def release(self, claim: Claim) -> None:

@@ -16,6 +16,9 @@ BATCH: Final = 64
 PAUSE = 0.5
 """Seconds without accepting when the system has no descriptors or memory left."""
 
+QUIET = 60.0
+"""Seconds between two lines about that."""
+
 
 class Acceptor:
     """Makes a protocol for every connection to one listening socket, which it closes in the end."""
@@ -35,6 +38,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[Any]] = set()
         self._started = self._stopped = False
+        self._quiet_until = 0.0
 
     @property
     def is_opening(self) -> bool:
@@ -54,13 +58,17 @@ class Acceptor:
         self._stopped = True
         if self._started:
             self._loop.remove_reader(self.sock)
-            while not leave_queue and self._accept() == BATCH:
+            while not leave_queue and self._take(BATCH) == BATCH:
                 pass
         self.sock.close()
 
-    def _accept(self) -> int:
-        """Accept what waits, up to a batch; return how many there were."""
-        for count in range(BATCH):
+    def _accept(self) -> None:
+        # Those of the last turns are not yet their protocol's, which may close others for them.
+        self._take(BATCH - len(self._opening))
+
+    def _take(self, most: int) -> int:
+        """Accept what waits, `most` at most; return how many there were."""
+        for count in range(most):
             try:
                 stream, _ = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -73,7 +81,7 @@ class Acceptor:
             task = self._loop.create_task(opening)
             self._opening.add(task)
             task.add_done_callback(self._opened)
-        return BATCH
+        return max(most, 0)
 
     def _opened(self, task: asyncio.Task[Any]) -> None:
         self._opening.discard(task)
@@ -82,7 +90,10 @@ class Acceptor:
 
     def _rest(self, error: OSError) -> None:
         """Stop accepting for a moment: out of descriptors or memory."""
-        self._log.error("%s: cannot accept connections: %s", self._label, error.strerror)
+        now = self._loop.time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            self._log.error("%s: cannot accept connections: %s", self._label, error.strerror)
         self._loop.remove_reader(self.sock)
         self._loop.call_later(PAUSE, self._resume)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy import corefile
+from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
@@ -90,6 +91,7 @@ def run(options: Options, announce: str) -> int:
     `announce` is printed below the banner.
     """
     _deaf()
+    raise_descriptor_limit()
     configure(json=options.log_format == "json")
     loader = Loader(options)
     try:

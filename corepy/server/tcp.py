@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from corepy.net.accept import Acceptor
+from corepy.net.descriptors import descriptor_limit
 from corepy.net.frames import FrameReader, frame
 from corepy.plugin.log import server_logger
 from corepy.server.answer import Answerer
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from corepy.server.query import Query
 
 MAX_CONNECTIONS = 1000
-"""Open connections per listener."""
+"""Open connections per listener, where the process may have eight times as many descriptors: other
+listeners and upstreams need some, too.
+"""
 
 DRAIN_IDLE = 0.2
 """Seconds without a query after which a connection of a stopping server is closed: what the client
@@ -47,7 +50,11 @@ class TCPListener:
         self.settings: BlockConfig
         self.answers = Answerer(label, "tcp", room)
         self.connections: dict[Connection, None] = {}
+        self.leaving: set[Connection] = set()
+        """Those of them that have made room; closing takes a turn of the loop, or longer."""
+
         self.draining = False
+        self._most = min(MAX_CONNECTIONS, descriptor_limit() // 8)
         self._acceptor = Acceptor(sock, lambda: Connection(self), label, server_logger())
 
     def start(self) -> None:
@@ -58,12 +65,14 @@ class TCPListener:
         """Return whether one more connection may stay, closing the one that has been idle longest
         if need be.
         """
-        if len(self.connections) < MAX_CONNECTIONS:
+        if len(self.connections) - len(self.leaving) < self._most:
             return True
-        idle = [connection for connection in self.connections if connection.is_idle]
+        idle = [it for it in self.connections if it.is_idle and it not in self.leaving]
         if not idle:
             return False
-        min(idle, key=lambda connection: connection.last_activity).close()
+        longest = min(idle, key=lambda connection: connection.last_activity)
+        self.leaving.add(longest)
+        longest.close()
         return True
 
     def waiting(self) -> set[Query]:
@@ -142,6 +151,7 @@ class Connection(asyncio.Protocol):
         """Forget the connection; what its queries still wait for is not delivered."""
         self._closing = True
         self._listener.connections.pop(self, None)
+        self._listener.leaving.discard(self)
         for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
