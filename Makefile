@@ -10,6 +10,12 @@ PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 conntrack strace knot knot-dn
 	user-mode-linux systemd man-db groff mandoc zsh
 PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
 
+# Tests need no annotations, but their bodies are checked. Not for what the running test checks at once: whether
+# something is None, which plugin's handler it is, whether a stand-in will do.
+LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --check-untyped-defs \
+	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
+	comparison-overlap)
+
 .PHONY: help run test lint format bench soak docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
@@ -43,8 +49,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy corepy benchmarks tools plugins/*/corepy_*
-	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --no-check-untyped-defs \
-		tests plugins/*/tests
+	$(BIN)/mypy $(LENIENT) tests plugins/*/tests
 
 format: $(READY)
 	$(BIN)/ruff check --fix

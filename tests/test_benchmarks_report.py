@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,8 @@ def test_no_values_are_refused():
 
 
 def test_latency_sorts():
-    assert latency(10, [0.3, 0.1, 0.2], 4) == Latency(10, pytest.approx(0.2), 0.3, 0.3, 4)
+    middle: Any = pytest.approx(0.2)
+    assert latency(10, [0.3, 0.1, 0.2], 4) == Latency(10, middle, 0.3, 0.3, 4)
 
 
 def test_ratios_are_taken_round_by_round():

@@ -80,12 +80,11 @@ def comments(text):
 
 def check(text):
     """Format `text`, and see that nothing is lost; return the result, None if it is refused."""
+    refusal = None
     try:
         formatted = format_text(text)
     except CorefileError as error:
         refusal = str(error)
-    else:
-        refusal = None
     if refusal is not None:
         assert refusal
         assert "mistake of corepy" not in refusal

@@ -293,7 +293,7 @@ class Nonsense(Handler):
 def test_plugins_that_fail(name, handler, said, folder):
     text = f". {{\n    bind 127.0.0.1\n    errors\n    {name}\n}}\n"
     with serve(text, plugins=with_handlers(**{name: handler}), control=True) as server:
-        explanation = ask(*control.sockets(), "explain", {"name": "example.org"})
+        explanation = ask_for({"name": "example.org"})
         assert steps(explanation)[name]["did"].startswith(said)
         assert explanation["reply"]["rcode"] == "SERVFAIL"
         assert server.ask("example.org").header.rcode == 2
@@ -558,7 +558,12 @@ def asked(upstream):
 
 
 def live(**argument):
-    return ask(*control.sockets(), "explain", {"name": "www.example.org", **argument})
+    return ask_for({"name": "www.example.org", **argument})
+
+
+def ask_for(argument):
+    (socket,) = control.sockets()
+    return ask(socket, "explain", argument)
 
 
 def test_a_running_server_explains_itself_and_counts_the_question():
@@ -658,7 +663,7 @@ def test_a_stale_entry_that_is_verified_shows_who_was_asked():
 def test_nonsense_is_refused(argument):
     with serve(TWO.replace("whoami", "bind 127.0.0.1\n    whoami"), control=True) as server:
         with pytest.raises(ControlError):
-            ask(*control.sockets(), "explain", argument)
+            ask_for(argument)
         assert server.ask("a").header.rcode == 0
 
 

@@ -170,7 +170,7 @@ def test_a_full_socket_is_waited_for():
     with sender, receiver:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         receiver.settimeout(5)
-        got = []
+        got: list[bytes] = []
         reader = threading.Thread(
             target=lambda: got.extend(receiver.recv(99) for _ in range(SLOTS))
         )

@@ -110,7 +110,7 @@ def stop(process, number):
 
 def answers(port):
     return all(
-        ask(("127.0.0.1", port), "example.org.", tcp=tcp).header.rcode == 0 for tcp in (0, 1)
+        ask(("127.0.0.1", port), "example.org.", tcp=tcp).header.rcode == 0 for tcp in (False, True)
     )
 
 

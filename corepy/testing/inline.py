@@ -26,7 +26,7 @@ class _InlineEntryPoint(importlib.metadata.EntryPoint):
         return vars(self)["plugin"]
 
 
-def inline(directive: str, setup: Callable[[Controller], None], **attributes: Any) -> FoundPlugin:
+def inline(directive: str, setup: Callable[[Controller], object], **attributes: Any) -> FoundPlugin:
     """Return a plugin with this `setup`; `attributes` may be api_version, before and after."""
     plugin = SimpleNamespace(**{"api_version": API_VERSION, "setup": setup, **attributes})
     return FoundPlugin(directive, f"corepy-{directive}", "0", _InlineEntryPoint(directive, plugin))

@@ -655,7 +655,7 @@ def test_a_request_that_knows_no_time_is_of_now():
 
 def test_hooks_give_everything_back():
     bench = Bench("cache {\nmemory 2MiB\nserve_stale\n}")
-    bench.cache.before_listen(None)
+    bench.cache.before_listen(None)  # type: ignore[arg-type]  # not looked at
     assert bench.cache.budget.limit == 2 << 20
     bench.ask()
 
@@ -670,7 +670,7 @@ def test_hooks_give_everything_back():
         bench.cache.next = Stuck()
         await bench.reply_to()
         await asyncio.sleep(0)
-        await bench.cache.shutdown(None)
+        await bench.cache.shutdown(None)  # type: ignore[arg-type]  # not looked at
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())

@@ -44,7 +44,7 @@ def free_port():
 def test_file_is_watched(tmp_path, monkeypatch):
     """resolv.conf knows no ports, so the targets of the file are given the upstreams' here."""
     monkeypatch.setattr(watch, "INTERVAL", 0.02)
-    ports = {}
+    ports: dict[str, int] = {}
     path = tmp_path / "resolv.conf"
 
     def read(file):
