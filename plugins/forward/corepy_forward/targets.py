@@ -6,6 +6,7 @@ CoreDNS: plugin/pkg/parse/host.go, plugin/forward/resolve.go, setup.go.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PORTS = {"dns": 53, "tls": 853, "https": 443}
 """The protocols that an upstream may speak, with their default ports."""
+
+_PLACEHOLDER = re.compile("__[A-Z0-9_]+__|<nil>")
+"""As in the Corefiles of node-cache, and what it puts there for a variable that is not set."""
 
 _OTHER_SCHEMES = ("quic", "grpc", "https3", "unix")
 
@@ -109,6 +113,8 @@ def parse_target(text: str) -> Entry:
     path = Path(rest)
     if path.exists():
         return Entry(text, read_resolv_conf(path), file=path)
+    if _PLACEHOLDER.fullmatch(host):
+        raise ValueError(f"a placeholder that nothing has replaced: {host!r}")
     hostname = _hostname(host, zone, port, transport)
     if hostname is None:
         if "/" in rest:

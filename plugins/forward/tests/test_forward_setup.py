@@ -129,6 +129,8 @@ def test_targets(text: str, targets: list[tuple[str, str, str]]):
         ("forward . tls://", "invalid address"),
         ("forward . 127.0.0.1:99999", "not a port number"),
         ("forward . /no/such/file", "no such file"),
+        ("forward . __PILLAR__CLUSTER__DNS__", "a placeholder that nothing has replaced"),
+        ("forward . <nil>:53", "a placeholder that nothing has replaced"),
         ("forward . not..a.name", "not an IP address, file, or valid domain"),
         (f"forward {'x' * 64} 127.0.0.1", "unable to normalize 'xxx"),
         ("forward . " + "127.0.0.1 " * 16, "more than 15 TOs configured: 16"),

@@ -71,6 +71,9 @@ class NftTables:
 
     name = "nft"
 
+    def __init__(self) -> None:
+        self._tried_out: set[Family] = set()
+
     def read(self) -> list[Rule]:
         """Return all marked rules, repeated ones as often as they are there; raises `HostError`."""
         return [rule for family in FAMILIES for rule in _marked(family)]
@@ -88,8 +91,10 @@ class NftTables:
                 if program(family, task) is None:
                     message = f"no {_STEMS[family]}-nft-{task} found: install the package iptables"
                     raise HostError("iptables", message)
-            if not _marked(family, must=True):
+            # Of ten server blocks, only the first has to find it out.
+            if not _marked(family, must=True) and family not in self._tried_out:
                 _try_out(family)
+                self._tried_out.add(family)
 
 
 def _reconcile_family(

@@ -156,7 +156,7 @@ def test_a_file_that_comes_back_is_no_change(conf):
 def test_a_half_written_file_is_no_failure(conf):
     with run(conf) as server:
         conf.write_text("")
-        time.sleep(0.4)  # the server may have looked by now; it makes no difference
+        time.sleep(0.3)  # the server may have looked by now; it makes no difference
         conf.write_text(text("two"))
         server.wait_for("Reloading complete")
         assert FAILED not in server.output
