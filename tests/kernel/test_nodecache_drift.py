@@ -66,6 +66,14 @@ def seconds_until(done: Callable[[], bool]) -> float:
     return time.monotonic() - start
 
 
+def answers(address: tuple[str, int]) -> bool:
+    """Ask once; the kernel's route to an address of IPv6 comes a little later than the address."""
+    try:
+        return ask(address, "example.org", timeout=1).header.rcode == 0
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @isolated
 def test_what_others_take_away_is_put_back(kind: str) -> None:
@@ -87,7 +95,7 @@ def test_what_others_take_away_is_put_back(kind: str) -> None:
                 make_bridge()
             print(f"{kind}, {name}: whole after {seconds_until(whole):.2f} s")
             server.wait_for("repaired what others had changed", times=number)
-            assert all(ask(it, "example.org").header.rcode == 0 for it in (V4, V6))
+            wait_until(lambda: answers(V4) and answers(V6))
         assert server.output.count("repaired what others had changed") == len(DAMAGES)
         assert server.stop() == 0
     assert (ours(kind), addresses("nodecache")) == ([], [])

@@ -54,6 +54,7 @@ class Reconciler:
         self._whole = Want()
         """What the last pass without an error brought about; for the worker's thread."""
         self._is_locked_out = False
+        self._is_quiet = False
         self._running = 0
         self._problem = ""
         self._retry_delay = _FIRST_RETRY
@@ -85,16 +86,18 @@ class Reconciler:
         """Make `want` the wish of `owner`, and the host what all owners wish.
 
         `interval` is the owner's slow poll in seconds, 0 for none; for `sweep` see `Host.sync`. If
-        `quiet`, it is for the caller to say what went wrong.
+        `quiet`, it is for the caller to say what went wrong, until the next wish.
         """
+        self._is_quiet = quiet
         self._wishes[owner] = want
         self._intervals[owner] = interval
         if self._is_fresh(sweep):
             return Report.nothing(self._want())
-        return await self._sync(sweep, quiet)
+        return await self._sync(sweep)
 
     async def leave(self, owner: object, keep: bool = False) -> Report | None:
         """Forget `owner`; what only it wished goes, unless it is to be kept beyond the process."""
+        self._is_quiet = False
         wish = self._wishes.pop(owner, None)
         self._intervals.pop(owner, None)
         if wish and keep:
@@ -137,14 +140,14 @@ class Reconciler:
         is_settled = not (sweep or self._running or self._problem)
         return is_recent and is_settled and self._asked == self._want()
 
-    async def _sync(self, sweep: bool = False, quiet: bool = False) -> Report:
+    async def _sync(self, sweep: bool = False) -> Report:
         self._asked = want = self._want()
         self._running += 1
         try:
             report = await self.worker.run(lambda: self._pass(want, sweep))
         finally:
             self._running -= 1
-        self._publish(report, quiet)
+        self._publish(report)
         return report
 
     def _pass(self, want: Want, sweep: bool) -> Report:
@@ -158,7 +161,7 @@ class Reconciler:
         self._sizes = () if report.done else sizes
         return report._replace(repaired=was_whole and report.added)
 
-    def _publish(self, report: Report, quiet: bool) -> None:
+    def _publish(self, report: Report) -> None:
         """Count and log the outcome, and decide when to look again."""
         for error in report.errors:
             metrics.setup_errors.labels(error.kind).inc()
@@ -168,7 +171,7 @@ class Reconciler:
         if report.repaired:
             metrics.repairs.inc()
             log.warning("repaired what others had changed: %s", ", ".join(report.done))
-        if not quiet:
+        if not self._is_quiet:
             self._log_state("; ".join(str(error) for error in report.errors))
         self._is_locked_out = any(error.kind == "iptables_lock" for error in report.errors)
         self._last_pass = time.monotonic()
