@@ -1,5 +1,6 @@
 """The supervisor: workers are killed, hang, are replaced, cannot start; queries are answered all the while."""
 
+import contextlib
 import os
 import re
 import signal
@@ -217,19 +218,21 @@ def test_workers_keep_few_privileges_and_the_supervisor_is_small(command):
     assert int(re.search(r"^Pss:\s*(\d+)", rollup, re.MULTILINE)[1]) < 12 * 1024
 
 
+def sockets_of(pid):
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(link))
+    return {it for it in found if it.startswith("socket:")}
+
+
 def test_one_socket_stays_through_it_all(command):
     """The inode of the listening socket is that of the start after a kill and an upgrade."""
 
     def inodes():
-        pid = the_worker(command)
-        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        return {link for link in links if link.startswith("socket:")}
+        return sockets_of(the_worker(command))
 
-    mine = {
-        os.readlink(f"/proc/{command.process.pid}/fd/{fd}")
-        for fd in os.listdir(f"/proc/{command.process.pid}/fd")
-    }
-    kept = inodes() & mine
+    kept = inodes() & sockets_of(command.process.pid)
     assert len(kept) == 2
     os.kill(the_worker(command), signal.SIGKILL)
     command.wait_for(" serves", times=2)

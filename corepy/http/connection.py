@@ -52,12 +52,10 @@ class Connection(asyncio.Protocol):
         return self._task is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for a request, unless there are too many connections."""
+        """Wait for a request."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if not self._listener.make_room():
-            transport.abort()
-            return
+        self._listener.make_room()
         self._listener.connections[self] = None
         self._expire_in(TIMEOUT)
 
@@ -122,6 +120,7 @@ class Connection(asyncio.Protocol):
         self.close()
 
     async def _respond(self, event: h11.Request, *, keep: bool) -> None:
+        await self._can_write.wait()  # else who asks and never reads has all answers kept for it
         method = event.method.decode("ascii")
         response = await self._answer(method, event)
         body = response.body
@@ -204,6 +203,13 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close after what is written has been sent."""
         self._transport.close()
+
+    def end(self) -> None:
+        """Close, at once if something is being answered."""
+        if self.is_idle:
+            self.close()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""

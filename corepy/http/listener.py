@@ -20,7 +20,7 @@ CLOSE_TIMEOUT: Final = 1.0
 """Seconds that answers in the making get when a listener closes."""
 
 MAX_CONNECTIONS: Final = 100
-"""Open connections per listener; beyond that the one that has been idle longest makes room."""
+"""Open connections per listener; beyond that the one that was used longest ago makes room."""
 
 _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
     WeakKeyDictionary()
@@ -98,17 +98,17 @@ class Listener:
         """Accept connections from now on."""
         self._acceptor.start()
 
-    def make_room(self) -> bool:
-        """Return whether one more connection may stay."""
-        if len(self.connections) - len(self.leaving) < MAX_CONNECTIONS:
-            return True
-        # The oldest comes first: connections move to the end when they are used.
-        rest = (each for each in self.connections if each not in self.leaving)
-        idle = next((each for each in rest if each.is_idle), None)
-        if idle is not None:
-            self.leaving.add(idle)
-            idle.close()
-        return idle is not None
+    def make_room(self) -> None:
+        """End the connection that was used longest ago, if one more would be too many.
+
+        Though it may be busy: who keeps all of them busy, or reads no answers, must not keep out
+        who asks whether this server lives.
+        """
+        if len(self.connections) - len(self.leaving) >= MAX_CONNECTIONS:
+            # They move to the end when they are used.
+            oldest = next(each for each in self.connections if each not in self.leaving)
+            self.leaving.add(oldest)
+            oldest.end()
 
     async def release(self, claim: Claim) -> None:
         """Forget `claim`, and close after the last."""
