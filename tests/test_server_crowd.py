@@ -1,5 +1,6 @@
 """Clients who open TCP connections and do not use them cost the others nothing."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -7,11 +8,17 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import dnslib
+import pytest
+
+from corepy.plugin import Handler
 from corepy.server import tcp
-from corepy.testing import Upstream, run_command, serve
+from corepy.testing import Upstream, query, run_command, serve, with_handlers
+from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
 
 RECORDS = {f"{name}.example.org. A": [f"{name}.example.org. 60 IN A 192.0.2.1"] for name in "abc"}
+QUERIES = 4000  # 40 MB of answers: more than sockets hold
 WHOAMI = ". {\nbind 127.0.0.1\nwhoami\n}"
 
 
@@ -56,6 +63,48 @@ def test_a_crowd_leaves_descriptors_to_the_others():
         assert descriptors(server) < 128
         wait_until(lambda: descriptors(server) <= before + 5)
         assert "cannot accept" not in server.output
+
+
+class Long(Handler):
+    """Answers with ten thousand bytes, at once or a little later."""
+
+    name = "long"
+
+    def __init__(self, waits):
+        self.waits, self.calls = waits, 0
+
+    async def serve_dns(self, request):
+        self.calls += 1
+        if self.waits:
+            await asyncio.sleep(0)
+        text = '"' + "x" * 200 + '" '
+        return request.reply(answer=dnslib.RR.fromZone(f"{request.qname} 60 TXT {text * 50}"))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_answers_are_made_as_they_are_taken(waits):
+    """Thousands of queries come with one read; their answers must not all lie in memory."""
+    handler = Long(waits)
+    wire = query("example.org.", "TXT")
+    plugins = with_handlers(long=lambda: handler)
+    with (
+        serve(". {\nbind 127.0.0.1\nlong\n}", plugins=plugins) as server,
+        socket.socket() as stream,
+    ):
+        stream.settimeout(20)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        stream.connect(server.address)
+        stream.sendall((len(wire).to_bytes(2, "big") + wire) * QUERIES)
+        stream.shutdown(socket.SHUT_WR)
+        before = -1
+        while handler.calls != before:  # until no more is made
+            before = handler.calls
+            time.sleep(0.2)
+        assert 0 < handler.calls < QUERIES / 2
+        for _ in range(QUERIES):
+            assert len(read_frame(stream)) > 10_000
+        assert stream.recv(1) == b""
+    assert handler.calls == QUERIES
 
 
 def test_the_soft_limit_is_raised():

@@ -25,14 +25,17 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages completed by `data`."""
+        """Yield the messages completed by `data`; those not taken are kept for the next call."""
         buffer = self._buffer
         buffer += data
         start, size = 0, len(buffer)
-        while size - start >= 2:
-            end = start + 2 + (buffer[start] << 8 | buffer[start + 1])
-            if end > size:
-                break
-            yield bytes(buffer[start + 2 : end])
-            start = end
-        del buffer[:start]
+        try:
+            while size - start >= 2:
+                end = start + 2 + (buffer[start] << 8 | buffer[start + 1])
+                if end > size:
+                    break
+                message = bytes(buffer[start + 2 : end])
+                start = end
+                yield message
+        finally:
+            del buffer[:start]

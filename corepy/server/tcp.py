@@ -37,8 +37,13 @@ had sent before it could know is answered.
 """
 
 MAX_PENDING = 100
-"""Queries of one connection that may wait for an answer; beyond that it is not read from
+"""Queries of one connection that may wait for an answer; beyond that no more are taken from it
 (back-pressure).
+"""
+
+MAX_OUT = 64 * 1024
+"""Bytes of answers made before the client has to take them: eight thousand queries fit into what is
+read at once, and their answers may be as long as messages get.
 """
 
 
@@ -126,11 +131,12 @@ class Connection(asyncio.Protocol):
         self._queries = 0
         self._closing = False
         self._paused = False
+        self._is_behind = False  # there are queries that were read and not looked at yet
 
     @property
     def is_idle(self) -> bool:
         """Whether no query of this connection waits for an answer."""
-        return not self.runner.waiting and not self._out
+        return not self.runner.waiting and not self._out and not self._is_behind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless the listener has too many connections already."""
@@ -158,9 +164,10 @@ class Connection(asyncio.Protocol):
         self.runner.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Answer the queries in `data`."""
-        now = time.monotonic()
+        """Answer the queries in `data`, as many as the client may have answers of at once."""
+        now, size = time.monotonic(), 0
         most = self._listener.settings.max_tcp_queries
+        self._is_behind = False
         for message in self._reader.feed(data):
             if most is not None and self._queries >= most:
                 break
@@ -170,13 +177,22 @@ class Connection(asyncio.Protocol):
                 reply = self._answer(message, now)
                 if reply is not None:
                     self._out.append(frame(reply))
+                    size += len(reply)
             except Exception:
                 label = self._listener.label
                 server_logger().exception("a query over TCP to %s was dropped", label)
+            if size > MAX_OUT or len(self.runner.waiting) >= MAX_PENDING:
+                self._is_behind = True
+                break
         self._flush()
         self._throttle()
         if most is not None and self._queries >= most:
             self.close_when_done()
+
+    def _go_on(self) -> None:
+        """Look at what was read before, if the client has taken enough of its answers."""
+        if self._is_behind and not self._wants_pause() and not self._transport.is_closing():
+            self.data_received(b"")
 
     def eof_received(self) -> bool:
         """Answer what was asked before the client's end of the stream, then close."""
@@ -208,10 +224,15 @@ class Connection(asyncio.Protocol):
             self.close_when_done()
         elif self._paused:
             self._throttle()
+        if self._is_behind:
+            self._loop.call_soon(self._go_on)
+
+    def _wants_pause(self) -> bool:
+        return len(self.runner.waiting) >= MAX_PENDING or self._write_timer is not None
 
     def _throttle(self) -> None:
         """Read from the client only while it is not too far ahead of its answers."""
-        wants_pause = len(self.runner.waiting) >= MAX_PENDING or self._write_timer is not None
+        wants_pause = self._is_behind or self._wants_pause()
         if wants_pause != self._paused and not self._transport.is_closing():
             self._paused = wants_pause
             (self._transport.pause_reading if wants_pause else self._transport.resume_reading)()
@@ -227,6 +248,7 @@ class Connection(asyncio.Protocol):
             self._write_timer.cancel()
             self._write_timer = None
         self._throttle()
+        self._go_on()
 
     def _check_idle(self) -> None:
         """Close the connection if nothing has happened for its timeout; look again when it may be
