@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(version_text())
         return EXIT_OK
     if flags.plugins:
-        return _list_plugins()
+        return _show_order(flags.plugin_order) if flags.order else _list_plugins()
     if flags.completion:
         return _complete(flags.completion)
     options = Options(
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet=flags.quiet,
         pidfile=flags.pidfile,
         log_format=flags.log_format,
+        plugin_order=flags.plugin_order,
     )
     if flags.check:
         return _check(options, as_json=flags.json)
@@ -69,6 +70,13 @@ def _parser() -> Parser:
         help="port for zones that name none (default 53)",
     )
     flag("plugins", action="store_true", help="list the installed plugins and quit")
+    flag("order", action="store_true", help="with -plugins: in chain order, and why")
+    flag(
+        "plugin-order",
+        dest="plugin_order",
+        metavar="FILE",
+        help="let FILE, with lines such as 'foo before cache', change the order of the chain",
+    )
     flag("version", action="store_true", help="show the version and quit")
     flag("quiet", action="store_true", help="print no banner on start")
     flag("pidfile", metavar="FILE", help="keep the process ID in FILE while running")
@@ -138,6 +146,22 @@ def _complete(shell: str) -> int:
     return EXIT_OK
 
 
+def _show_order(file: str | None) -> int:
+    """Print the installed plugins in chain order, each with the reason for its place."""
+    from corepy.corefile import CorefileError
+    from corepy.plugin.orderfile import load_order
+    from corepy.plugin.places import places, table
+
+    try:
+        found, problems = places(load_order(file) if file is not None else [])
+    except CorefileError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILURE
+    _print(table(found))
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
+    return EXIT_FAILURE if problems else EXIT_OK
+
+
 def _serve(options: Options) -> int:
     from corepy.server.process import run
 
@@ -155,6 +179,7 @@ def _supervise(flags: argparse.Namespace) -> int:
     worker += ["-pidfile", flags.pidfile] if flags.pidfile is not None else []
     worker += ["-quiet"] if flags.quiet else []
     worker += ["-log-format", flags.log_format]
+    worker += ["-plugin-order", flags.plugin_order] if flags.plugin_order is not None else []
     return Supervisor(worker, flags.fallback, json=flags.log_format == "json").run()
 
 

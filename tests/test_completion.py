@@ -38,7 +38,7 @@ def offered(*words, folder=None):
     ("words", "expected"),
     [
         (["-lo"], ["-log-format"]),
-        (["--plu"], ["--plugins"]),
+        (["--plu"], ["--plugins", "--plugin-order"]),
         (["-log-format", ""], ["text", "json"]),
         (["-log-format", "=", "j"], ["json"]),
         (["-quiet", "-superv"], ["-supervise"]),

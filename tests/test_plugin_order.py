@@ -66,10 +66,17 @@ def test_a_wish_may_name_an_installed_plugin_that_is_not_used():
         ([Wish("a", "dist-a", before=("nobody",))], ["plugin/a", "dist-a", "'nobody'"]),
         (
             [Wish("a", "dist-a", before=("errors",), after=("cache",))],
-            ["plugin/a", "dist-a", "contradict"],
+            ["plugin/a", "dist-a", "a before errors, errors before cache, cache before a"],
         ),
-        ([Wish("a", "x", before=("b",)), Wish("b", "y", before=("a",))], ["plugin/a", "a, b"]),
-        ([Wish("a", "x", before=("a",))], ["plugin/a", "contradict"]),
+        (
+            [Wish("a", "x", before=("b",)), Wish("b", "y", before=("a",))],
+            ["plugin/a", "a before b, b before a"],
+        ),
+        ([Wish("a", "x", before=("a",))], ["plugin/a", "contradict each other: a before a"]),
+        (
+            [Wish("a", "x", before=("b",)), Wish("b", "y", before=("a",)), Wish("c", "z")],
+            ["plugin/a", "a before b, b before a"],
+        ),
     ],
 )
 def test_impossible_wishes_are_explained(wishes, words):

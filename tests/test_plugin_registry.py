@@ -92,5 +92,21 @@ def test_two_distributions_with_one_directive(site):
     assert load(found["other"]).directive == "other"
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "found"),
+    [
+        ("entry_points.txt", "[corepy.plugins]\nno equals sign\n", ["other"]),
+        ("entry_points.txt", "\xff\xfe", ["other"]),
+        ("METADATA", "", ["alpha", "other"]),
+    ],
+)
+def test_a_broken_distribution_costs_itself_only(site, tmp_path, file, content, found):
+    site.install("dist-a", "alpha", GOOD)
+    site.install("dist-c", "other", GOOD)
+    (tmp_path / "dist_a-1.2.dist-info" / file).write_bytes(content.encode("latin-1"))
+    assert list(site.find()) == found
+    assert load(site.find()["other"]).directive == "other"
+
+
 def test_our_own_plugins_are_found_as_any_other():
     assert {"bind", "cache", "errors", "forward", "log", "whoami"} <= set(find())

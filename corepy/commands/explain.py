@@ -68,6 +68,12 @@ def parser() -> Parser:
         help="port for zones that name none (default 53)",
     )  # fmt: skip
     flag(
+        "plugin-order",
+        dest="plugin_order",
+        metavar="FILE",
+        help="the operator's order of the chain, as corepy takes it",
+    )
+    flag(
         "server",
         action="store_true",
         help="ask the servers that run here, by their control sockets",
@@ -160,7 +166,8 @@ def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     configure()
     WRITER.divert = lines.append
     try:
-        generation = Loader(Options(flags.conf, flags.port)).load(checking=True)
+        options = Options(flags.conf, flags.port, plugin_order=flags.plugin_order)
+        generation = Loader(options).load(checking=True)
         if generation.warnings:
             sys.stderr.write(f"{corefile.render(generation.warnings)}\n")
         explanation = asyncio.run(rehearse(generation, asked, offline=flags.dry))

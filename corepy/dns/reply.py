@@ -34,6 +34,9 @@ class Reply:
     `options` are the EDNS options to send along (rdata of OPT), `extended_rcode` the upper bits of
     the rcode, `error` what the errors plugin logs.
 
+    `sound` is the message that somebody has read, or made of what was read: as long as it is
+    `wire`, its records need not be gone through again.
+
     For the packet cache: `deadline` is the monotonic time in seconds until which the reply may be
     repeated without asking the chain again (None: not at all), `since` the time from which its TTLs
     have run for whole seconds, `observers` who wants to be told of the repetitions (see
@@ -49,6 +52,7 @@ class Reply:
         "observers",
         "options",
         "since",
+        "sound",
         "wire",
     )
 
@@ -67,6 +71,7 @@ class Reply:
         self.deadline = deadline
         self.since = 0.0
         self.observers: tuple[Any, ...] = ()
+        self.sound: bytes | None = None
         # What was read from the message, with the message it was read from: assigning `wire`
         # outdates both.
         self._record: tuple[bytes, DNSRecord] | None = None
@@ -81,6 +86,7 @@ class Reply:
         if edns is not None:
             reply.extended_rcode = edns.extended_rcode
             reply.options = edns.options
+        reply.sound = stripped
         if len(stripped) == opt or not opt:
             reply._offsets = (stripped, offsets)
         return reply

@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
         try:
             response = answer(Request(method, path, headers))
             return await response if inspect.isawaitable(response) else response
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):  # a plugin's code, which must not end us
             LOG.exception("%s: no answer for %s", self._listener.bound, path)
             return Response(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 

@@ -5,6 +5,9 @@ in CoreDNS, whose `plugin.cfg` it repeats: a plugin sees what those above it let
 reply passes through them on the way up. Third parties say `before` and `after` which directives
 they want to stand; without a wish they stand right above *cache*, so they see every query.
 `nodecache` sits at the end: it handles no query, and its setup wants what *bind* has set.
+
+The operator has the last word (`corepy.plugin.orderfile`): what the file says of a directive, a
+third party's or our own, takes the place of its own wish or fixed place.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.plugin.errors import OrderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Sequence
+
+    from corepy.corefile import Token
 
 _CHAIN = """
     root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket
@@ -48,88 +53,202 @@ class Wish:
     after: tuple[str, ...] = ()
 
 
-def resolve(wishes: Iterable[Wish], installed: Iterable[str]) -> list[str]:
-    """Return all directives, fixed ones and those of `wishes`, in chain order.
+class Rule(NamedTuple):
+    """What the operator's file says: `subject` stands before, or after, `other`."""
 
-    `installed` are the names that may be referred to beside the fixed ones. Raises `OrderError` for
-    a wish that names a directive nobody has, and for wishes that contradict each other or the fixed
-    order.
+    subject: Token
+    relation: str
+    other: Token
+
+
+class Place(NamedTuple):
+    """A directive of the chain, and why it stands where it does."""
+
+    directive: str
+    reason: str
+
+
+@dataclass(slots=True)
+class _Want:
+    """What decides about one directive that has no fixed place, or is taken out of it."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    reason: str
+    distribution: str = ""
+    rules: tuple[Rule, ...] = ()
+
+    def __str__(self) -> str:
+        sides = (("before", self.before), ("after", self.after))
+        return ", ".join(f"{side} {' '.join(names)}" for side, names in sides if names)
+
+
+def resolve(
+    wishes: Iterable[Wish], installed: Iterable[str], rules: Sequence[Rule] = ()
+) -> list[str]:
+    """Return all directives in chain order; see `arrange`."""
+    return [place.directive for place in arrange(wishes, installed, rules)]
+
+
+def arrange(
+    wishes: Iterable[Wish], installed: Iterable[str], rules: Sequence[Rule] = ()
+) -> list[Place]:
+    """Return the places of all directives, fixed ones and those of `wishes`, in chain order.
+
+    `installed` are the names that may be referred to beside the fixed ones, `rules` what the
+    operator wants. Raises `OrderError` for a name that nobody has, and for wishes and rules that
+    contradict each other or the fixed order.
     """
     asked = {wish.directive: wish for wish in wishes if wish.directive not in _PLACE}
+    wants = _wants(asked, rules)
     known = {*_PLACE, *installed, *asked}
-    edges = _fixed_edges()
-    for wish in asked.values():
-        _add_edges(edges, wish, known, asked)
-    return _sort(edges, {name: _preferred_place(wish) for name, wish in asked.items()}, asked)
+    for name, want in wants.items():
+        for other in (*want.before, *want.after):
+            if other not in known:
+                problem = f"wants to stand before or after {other!r}, which nobody has"
+                raise OrderError(name, want.distribution, problem, _token(want, other))
+    order = _Sorter(wants).sort()
+    return [Place(name, wants[name].reason if name in wants else "fixed place") for name in order]
 
 
-def _fixed_edges() -> dict[str, set[str]]:
-    """Map each fixed directive to the one that must directly follow it in the order."""
-    edges: dict[str, set[str]] = {name: set() for name in DIRECTIVES}
-    for upper, lower in itertools.pairwise(DIRECTIVES):
-        edges[upper].add(lower)
-    return edges
+def setup_order(chain: Sequence[str]) -> list[str]:
+    """Return the order in which directives of a chain are set up.
 
-
-def _add_edges(
-    edges: dict[str, set[str]], wish: Wish, known: set[str], asked: Mapping[str, Wish]
-) -> None:
-    own = edges.setdefault(wish.directive, set())
-    for other in (*wish.before, *wish.after):
-        if other not in known:
-            raise OrderError(
-                wish.directive,
-                wish.distribution,
-                f"wants to stand before or after {other!r}, which nobody has",
-            )
-    own.update(name for name in wish.before if name in _PLACE or name in asked)
-    for name in wish.after:
-        if name in _PLACE or name in asked:
-            edges.setdefault(name, set()).add(wish.directive)
-
-
-def _preferred_place(wish: Wish) -> float:
-    """Return a number between the places of the fixed directives around which this plugin wants to
-    stand.
+    It is the chain's, but for those of fixed place that the operator has moved: setups rely on
+    what others have said of the server block (*nodecache* on *bind*), wherever handlers stand.
     """
-    befores = [_PLACE[name] for name in wish.before if name in _PLACE]
-    if befores:
-        return min(befores) - 0.5
-    afters = [_PLACE[name] for name in wish.after if name in _PLACE]
-    if afters:
-        return max(afters) + 0.5
-    return _PLACE[_DEFAULT_ABOVE] - 0.5
+    fixed = iter(sorted((name for name in chain if name in _PLACE), key=_PLACE.__getitem__))
+    return [next(fixed) if name in _PLACE else name for name in chain]
 
 
-def _sort(
-    edges: dict[str, set[str]], preferred: Mapping[str, float], asked: Mapping[str, Wish]
-) -> list[str]:
-    """Sort topologically; among directives that are free to go, the one with the smallest place
+def _wants(asked: dict[str, Wish], rules: Sequence[Rule]) -> dict[str, _Want]:
+    wants = {}
+    for name, wish in asked.items():
+        want = _Want(wish.before, wish.after, "", wish.distribution)
+        words = f"{want}: its own wish" if str(want) else f"right above {_DEFAULT_ABOVE}: no wish"
+        want.reason = f"{words} ({wish.distribution})"
+        wants[name] = want
+    for name in dict.fromkeys(rule.subject.text for rule in rules):
+        if name in wants or name in _PLACE:
+            wants[name] = _ordered(name, rules, wants.get(name))
+    return wants
+
+
+def _ordered(name: str, rules: Sequence[Rule], own: _Want | None) -> _Want:
+    mine = tuple(rule for rule in rules if rule.subject.text == name)
+    before, after = (
+        tuple(rule.other.text for rule in mine if rule.relation == relation)
+        for relation in ("before", "after")
+    )
+    want = _Want(before, after, "", own.distribution if own else "", mine)
+    files = dict.fromkeys(f"{rule.subject.file}:{rule.subject.line}" for rule in mine)
+    instead = f", instead of {own}" if own and str(own) else ""
+    want.reason = f"{want}: {' and '.join(files)}{instead}"
+    return want
+
+
+def _token(want: _Want, other: str) -> Token | None:
+    return next((rule.other for rule in want.rules if rule.other.text == other), None)
+
+
+class _Sorter:
+    """Sorts topologically; among directives that are free to go, the one with the smallest place
     goes first.
     """
-    place: dict[str, float] = {**_PLACE, **preferred}
-    waiting_for = dict.fromkeys(edges, 0)
-    for followers in edges.values():
-        for name in followers:
+
+    def __init__(self, wants: dict[str, _Want]) -> None:
+        self._wants = wants
+        fixed = [name for name in DIRECTIVES if name not in wants]
+        self._followers: dict[str, set[str]] = {name: set() for name in (*fixed, *wants)}
+        for upper, lower in itertools.pairwise(fixed):
+            self._followers[upper].add(lower)
+        for name, want in wants.items():
+            self._followers[name].update(it for it in want.before if it in self._followers)
+            for upper in want.after:
+                if upper in self._followers:
+                    self._followers[upper].add(name)
+
+    def sort(self) -> list[str]:
+        places = {name: self._place(name, ()) for name in self._followers}
+        waiting_for = dict.fromkeys(self._followers, 0)
+        for name in itertools.chain.from_iterable(self._followers.values()):
             waiting_for[name] += 1
-    free = [(place[name], name) for name, count in waiting_for.items() if not count]
-    heapq.heapify(free)
-    order: list[str] = []
-    while free:
-        _, name = heapq.heappop(free)
-        order.append(name)
-        for follower in edges[name]:
-            waiting_for[follower] -= 1
-            if not waiting_for[follower]:
-                heapq.heappush(free, (place[follower], follower))
-    if len(order) < len(edges):
-        stuck = sorted(name for name in asked if name not in order)
-        wish = asked[stuck[0]]
-        raise OrderError(
-            wish.directive,
-            wish.distribution,
-            f"cannot be placed: before ({', '.join(wish.before)}) and"
-            f" after ({', '.join(wish.after)}) contradict the order of the others"
-            f" (in the knot: {', '.join(stuck)})",
-        )
-    return order
+        free = [(places[name], name) for name, count in waiting_for.items() if not count]
+        heapq.heapify(free)
+        order: list[str] = []
+        while free:
+            _, name = heapq.heappop(free)
+            order.append(name)
+            for follower in self._followers[name]:
+                waiting_for[follower] -= 1
+                if not waiting_for[follower]:
+                    heapq.heappush(free, (places[follower], follower))
+        if len(order) < len(self._followers):
+            raise self._knot(set(self._followers).difference(order))
+        return order
+
+    def _place(self, name: str, asking: tuple[str, ...]) -> float:
+        """Return a number around which `name` wants to stand, fixed places being whole numbers."""
+        want = self._wants.get(name)
+        if want is None or name in asking:  # a circle, which the sorting will find
+            return _PLACE.get(name, _PLACE[_DEFAULT_ABOVE])
+        asking = (*asking, name)
+        step = 0.5 ** len(asking)
+        if befores := [self._place(it, asking) for it in want.before if it in self._followers]:
+            return min(befores) - step
+        if afters := [self._place(it, asking) for it in want.after if it in self._followers]:
+            return max(afters) + step
+        return self._place(_DEFAULT_ABOVE, asking) - step
+
+    def _knot(self, stuck: set[str]) -> OrderError:
+        """Return the error for directives of which each waits for another one."""
+        circle = [min(stuck)]
+        while True:
+            upper = min(name for name in stuck if circle[-1] in self._followers[name])
+            if upper in circle:
+                circle = circle[circle.index(upper) :][::-1]
+                break
+            circle.append(upper)
+        pairs = list(zip(circle, circle[1:] + circle[:1], strict=True))
+        owned = [
+            (owner, owner != pair[0], at)
+            for at, pair in enumerate(pairs)
+            if (owner := self._owner(pair))
+        ]
+        start = min(owned)[-1]
+        pairs = pairs[start:] + pairs[:start]
+        said = ", ".join(f"{upper} before {lower}" for upper, lower in self._short(pairs))
+        name, token = self._to_blame(pairs)
+        problem = f"cannot be placed: these contradict each other: {said}"
+        return OrderError(name, self._wants[name].distribution, problem, token)
+
+    def _short(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the pairs of a circle with neighbours of the fixed order taken together."""
+        shown: list[tuple[str, str]] = []
+        was_fixed = False
+        for pair in pairs:
+            is_fixed = self._owner(pair) is None
+            if is_fixed and was_fixed:
+                shown[-1] = (shown[-1][0], pair[1])
+            else:
+                shown.append(pair)
+            was_fixed = is_fixed
+        return shown
+
+    def _owner(self, pair: tuple[str, str]) -> str | None:
+        """Return who wants this pair in this order; None for the fixed order."""
+        upper, lower = pair
+        if upper in self._wants and lower in self._wants[upper].before:
+            return upper
+        if lower in self._wants and upper in self._wants[lower].after:
+            return lower
+        return None
+
+    def _to_blame(self, pairs: list[tuple[str, str]]) -> tuple[str, Token | None]:
+        """Return the directive to name, and its place in the operator's file if that is in it."""
+        owners = [(owner, pair) for pair in pairs if (owner := self._owner(pair))]
+        for owner, pair in owners:
+            other = pair[1] if owner == pair[0] else pair[0]
+            if token := _token(self._wants[owner], other):
+                return owner, token
+        return min(owner for owner, _ in owners), None

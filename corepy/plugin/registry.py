@@ -12,14 +12,16 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from corepy.plugin.errors import PluginError
+from corepy.plugin.errors import PluginError, describe
+from corepy.plugin.log import server_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from corepy.plugin.controller import Controller
 
 GROUP = "corepy.plugins"
+OWN_DISTRIBUTION = "corepy"
 API_VERSION = 1
 """The version of `corepy.plugin` that a plugin is written for; a plugin states it as
 `api_version`.
@@ -48,6 +50,20 @@ class LoadedPlugin:
     before: tuple[str, ...]
     after: tuple[str, ...]
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of those that come with corepy."""
+        return self.distribution == OWN_DISTRIBUTION
+
+
+_packages: dict[str, str] = {}
+"""The directive of each top-level package that was imported for a plugin."""
+
+
+def plugin_of_module(name: str) -> str:
+    """Return the directive whose plugin the module `name` belongs to; "" if it is of none."""
+    return _packages.get(name.partition(".")[0], "")
+
 
 def find(
     distributions: Iterable[importlib.metadata.Distribution] | None = None,
@@ -60,12 +76,23 @@ def find(
     for distribution in (
         importlib.metadata.distributions() if distributions is None else distributions
     ):
-        entry_points = distribution.entry_points
-        for entry in entry_points.select(group=GROUP) if entry_points else ():
-            name = distribution.metadata["Name"]
-            found = FoundPlugin(entry.name, name, distribution.version, entry)
-            claims.setdefault(entry.name, {}).setdefault(name, found)
+        try:
+            offered = list(_offers(distribution))
+        except Exception as error:  # of whatever is installed, a plugin or not
+            where = getattr(distribution, "_path", "a distribution")
+            server_logger().warning("%s cannot be read: %s", where, describe(error))
+            continue
+        for found in offered:
+            claims.setdefault(found.directive, {}).setdefault(found.distribution, found)
     return {directive: _settle(claims[directive]) for directive in sorted(claims)}
+
+
+def _offers(distribution: importlib.metadata.Distribution) -> Iterator[FoundPlugin]:
+    entry_points = distribution.entry_points
+    for entry in entry_points.select(group=GROUP) if entry_points else ():
+        metadata = distribution.metadata
+        name, version = metadata["Name"] or "unknown", metadata["Version"] or "unknown"
+        yield FoundPlugin(entry.name, name, version, entry)
 
 
 def _settle(claims: dict[str, FoundPlugin]) -> FoundPlugin:
@@ -90,10 +117,11 @@ def load(found: FoundPlugin) -> LoadedPlugin:
         )
     try:
         plugin = found.entry_point.load()
-    except Exception as error:
+    except BaseException as error:  # its code runs here: sys.exit() in it must not end us
         raise PluginError(
-            directive, distribution, f"cannot be imported: {type(error).__name__}: {error}"
+            directive, distribution, f"cannot be imported: {describe(error)}"
         ) from error
+    _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
     version = getattr(plugin, "api_version", None)
     if version != API_VERSION:
         problem = f"is written for plugin API version {version}, this corepy speaks {API_VERSION}"
@@ -106,7 +134,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
 
 def _names(plugin: object, attribute: str, found: FoundPlugin) -> tuple[str, ...]:
     names = getattr(plugin, attribute, ())
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise PluginError(
             found.directive, found.distribution, f"`{attribute}` must be a tuple of directive names"
         )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from corepy.dns import Request, accept, finish
 from corepy.plugin.handler import REFUSED, SERVFAIL
+from corepy.server.failure import report_background, report_failure
 from corepy.server.packet_cache import PacketCache, is_enabled
-from corepy.server.query import report_failure
 
 if TYPE_CHECKING:
     from corepy.dns import Reply
@@ -57,14 +57,17 @@ class Answerer:
     def _drop(self, request: Request) -> bytes:
         reply = request.error(REFUSED)
         if self.router.dropped is not None:
-            self.router.dropped(request=request, reply=reply)
+            try:
+                self.router.dropped(request=request, reply=reply)
+            except BaseException as error:
+                report_background(error, "the hook dropped failed", kind="hook")
         return finish(request, reply)
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""
         try:
             sent = finish(request, reply)
-        except Exception as error:
+        except BaseException as error:
             report_failure(request, error)
             return finish(request, request.error(SERVFAIL))
         if reply.deadline is not None and self._keeps and request.router is self.router:

@@ -7,23 +7,30 @@ together.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.dns import names
 from corepy.plugin import BlockConfig, Controller, EndOfChain, Handler, PluginError, Purity
-from corepy.plugin.order import DIRECTIVES, Wish, resolve
+from corepy.plugin.errors import OrderError, describe
+from corepy.plugin.failures import count
+from corepy.plugin.order import DIRECTIVES, Wish, resolve, setup_order
+from corepy.plugin.orderfile import unknown_names
 from corepy.plugin.registry import LoadedPlugin, find, load
+from corepy.server.blame import doing
 from corepy.server.endpoint import Listen
 from corepy.server.generation import Generation
+from corepy.server.guard import Guard
 from corepy.server.router import Router, Site
+from corepy.server.vetting import settle, vet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from corepy.corefile import Corefile, ServerBlock
+    from corepy.corefile import Corefile, ServerBlock, Token
+    from corepy.plugin.order import Rule
     from corepy.plugin.registry import FoundPlugin
 
 DEFAULT_PORT = 53
@@ -35,7 +42,12 @@ class _Block:
 
     parsed: ServerBlock
     config: BlockConfig
-    handlers: list[Handler]
+    parts: dict[str, list[Handler]] = field(default_factory=dict)
+    """The handlers that each directive has added."""
+
+    handlers: list[Handler] = field(default_factory=list)
+    """The same in the order of the chain."""
+
     sound: bool = True
     """False once something in it was wrong: what else it seems to say is not to be judged."""
 
@@ -47,16 +59,17 @@ def build(
     *,
     checking: bool = False,
     on_imported: Callable[[], None] | None = None,
+    rules: Sequence[Rule] = (),
 ) -> Generation:
     """Return what `corefile` describes.
 
     `default_port` is for zones without a port; `found` are the installed plugins unless given; with
     `checking` the result is not meant to be started; `on_imported` is called when the plugins are
-    imported and nothing is built yet. Raises `corepy.corefile.CorefileError` with every mistake
-    that could be found.
+    imported and nothing is built yet; `rules` are the operator's for the order of the chain. Raises
+    `corepy.corefile.CorefileError` with every mistake that could be found.
     """
     installed = find() if found is None else found
-    builder = _Builder(corefile, default_port, installed, checking=checking)
+    builder = _Builder(corefile, default_port, installed, rules, checking=checking)
     return builder.build(on_imported)
 
 
@@ -66,10 +79,12 @@ class _Builder:
         corefile: Corefile,
         default_port: int,
         found: Mapping[str, FoundPlugin],
+        rules: Sequence[Rule],
         *,
         checking: bool,
     ) -> None:
         self._checking = checking
+        self._rules = rules
         self._corefile = corefile
         self._default_port = default_port
         self._found = found
@@ -85,11 +100,15 @@ class _Builder:
             on_imported()
         for block in blocks:
             block.sound &= block.parsed.directives.keys() <= loaded.keys()
-        for directive in self._order(loaded):
+        chain = self._order(loaded)
+        for directive in setup_order(chain):
             for block in blocks:
                 if directive in block.parsed.directives:
                     self._set_up(loaded[directive], block)
-        self._listen([block for block in blocks if block.sound])
+        for block in blocks:
+            block.handlers = [it for name in chain for it in block.parts.get(name, ())]
+        self._warn_of_idle_rules(blocks, loaded)
+        self._listen([block for block in blocks if block.sound], loaded)
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._place))
         return self._generation
@@ -99,7 +118,9 @@ class _Builder:
         token = mistake.token
         if token is None:
             return (-1, 0, 0)
-        return (self._corefile.sources.index(token.source), token.line, token.column)
+        sources = self._corefile.sources
+        file = sources.index(token.source) if token.source in sources else len(sources)
+        return (file, token.line, token.column)
 
     def _open(self, parsed: ServerBlock) -> _Block | None:
         try:
@@ -112,7 +133,7 @@ class _Builder:
                 self._mistakes.append(
                     Diagnostic(f"corepy does not serve {key.transport}:// (only dns://)", key.token)
                 )
-        return _Block(parsed, BlockConfig(keys), [])
+        return _Block(parsed, BlockConfig(keys))
 
     def _load_all(self) -> dict[str, LoadedPlugin]:
         """Import the plugins that the Corefile uses; each that cannot be is reported where it is
@@ -130,10 +151,12 @@ class _Builder:
                     continue
                 if directive not in failed:
                     try:
-                        loaded[directive] = load(self._found[directive])
+                        with doing(directive):
+                            loaded[directive] = load(self._found[directive])
                         continue
                     except PluginError as error:
                         failed[directive] = str(error)
+                        count(directive, "setup")
                 self._mistakes.append(Diagnostic(failed[directive], tokens[0]))
         return loaded
 
@@ -146,42 +169,61 @@ class _Builder:
         return "`corepy -plugins` lists the directives that are installed"
 
     def _order(self, loaded: Mapping[str, LoadedPlugin]) -> list[str]:
+        """Return the directives in use in chain order."""
+        unknown = unknown_names(self._rules, self._found)
+        if unknown:
+            self._mistakes.extend(unknown)
+            return []
         wishes = [Wish(p.directive, p.distribution, p.before, p.after) for p in loaded.values()]
         try:
-            order = resolve(wishes, self._found)
-        except PluginError as error:
-            used = self._corefile.blocks
-            token = next(
-                block.directives[error.directive][0]
-                for block in used
-                if error.directive in block.directives
-            )
+            order = resolve(wishes, self._found, self._rules)
+        except OrderError as error:
+            token = error.token or self._use_of(error.directive)
             self._mistakes.append(Diagnostic(str(error), token))
             return []
         return [directive for directive in order if directive in loaded]
 
+    def _use_of(self, directive: str) -> Token | None:
+        uses = (block.directives.get(directive) for block in self._corefile.blocks)
+        return next((tokens[0] for tokens in uses if tokens), None)
+
+    def _warn_of_idle_rules(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
+        """Say of which directives the operator's order means nothing."""
+        subjects = {rule.subject.text: rule.subject for rule in self._rules}
+        for name, token in subjects.items():
+            if name in loaded and not any(block.parts.get(name) for block in blocks):
+                message = f"{name} handles no query, so its place in the chain means nothing"
+                self._generation.warnings.append(Diagnostic(message, token, None, "warning"))
+
     def _set_up(self, plugin: LoadedPlugin, block: _Block) -> None:
         directive = plugin.directive
         controller = Controller(directive, block.parsed, block.config, checking=self._checking)
+        token = block.parsed.directives[directive][0]
         try:
-            plugin.setup(controller)
+            with doing(directive):
+                returned: object = plugin.setup(controller)  # type: ignore[func-returns-value]
+                settle(returned)
+                vet(controller)
+                for hooks in (*controller.handlers, *controller.hooks):
+                    self._generation.register(hooks, directive)
         except CorefileError as error:
-            self._mistakes.extend(error.diagnostics)
+            self._mistakes.extend(
+                it if isinstance(it, Diagnostic) else Diagnostic(str(it), token)
+                for it in error.diagnostics or ("failed in setup",)
+            )
             block.sound = False
             return
-        except Exception as error:
-            problem = f"plugin/{plugin.directive} (from {plugin.distribution}) failed in setup"
-            token = block.parsed.directives[plugin.directive][0]
-            self._mistakes.append(Diagnostic(f"{problem}: {type(error).__name__}: {error}", token))
+        except BaseException as error:  # its code runs here: sys.exit() in it must not end us
+            count(directive, "setup")
+            problem = f"plugin/{directive} (from {plugin.distribution}) failed in setup"
+            self._mistakes.append(Diagnostic(f"{problem}: {describe(error)}", token))
             block.sound = False
             return
-        block.handlers.extend(controller.handlers)
+        block.parts[directive] = controller.handlers
         self._generation.files.extend(controller.files)
         self._generation.warnings.extend(controller.warnings)
-        for hooks in (*controller.handlers, *controller.hooks):
-            self._generation.register(hooks, plugin.directive)
 
-    def _listen(self, blocks: list[_Block]) -> None:
+    def _listen(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
         """Fill in the routers: each zone of each block, at each address that the block listens
         on.
         """
@@ -191,7 +233,7 @@ class _Builder:
         for block in blocks:
             for handler in block.handlers:
                 handler.debug = block.config.debug
-            top = link(block.handlers)
+            top = link(_guarded(block, loaded))
             first = block.parsed.keys[0]
             place, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
             obstacle = packet_cache_obstacle(block.handlers)
@@ -215,6 +257,17 @@ class _Builder:
             self._generation.routers[listen] = Router(
                 sites, any_class=listen in any_class, dropped=dropped
             )
+
+
+def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]:
+    """Return the handlers of a block with a guard above each that is not our own."""
+    foreign = {name for name in block.parts if not loaded[name].is_ours}
+    guarded = {id(handler) for name in foreign for handler in block.parts[name]}
+    return [
+        link
+        for handler in block.handlers
+        for link in ((Guard(handler), handler) if id(handler) in guarded else (handler,))
+    ]
 
 
 def link(handlers: list[Handler]) -> Handler | None:

@@ -27,8 +27,8 @@ from corepy.dns.text import flag_names, option_texts, records_of, to_dig
 from corepy.dns.wire import strip_opt
 from corepy.plugin import CommandError, EndOfChain, LifecycleContext
 from corepy.plugin.handler import REFUSED, SERVFAIL
+from corepy.server.failure import report_failure
 from corepy.server.packet_cache import SWITCH, is_enabled, why_not
-from corepy.server.query import report_failure
 from corepy.server.trace import Trace
 
 if TYPE_CHECKING:

@@ -6,15 +6,20 @@ Building one (see `builder`) touches nothing of the world. Its life is driven by
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
+from corepy.corefile import suggest
 from corepy.net.sockets import BindError
-from corepy.plugin import CommandError, HookSpecs, StartupError, plugin_logger
+from corepy.plugin import CommandError, HookSpecs, StartupError
+from corepy.plugin.errors import describe
+from corepy.plugin.failures import count, report
 from corepy.plugin.hooks import PROJECT
+from corepy.server.blame import doing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +29,18 @@ if TYPE_CHECKING:
     from corepy.plugin import BlockConfig, LifecycleContext
     from corepy.server.endpoint import Listen
     from corepy.server.router import Router
+
+PATIENCE: Final = {"stopping": 600.0}
+PATIENCE_ELSE: Final = 60.0
+"""Seconds that a hook may take: `stopping` may hold a lame duck, which the operator sets."""
+
+
+MAY_WAIT: Final = ("before_listen", "serving", "stopping", "shutdown", "rehearse", "command")
+"""The hooks that may be coroutine functions."""
+
+
+class HookError(Exception):
+    """A plugin implements a hook that does not exist, or with parameters that it does not have."""
 
 
 @dataclass(slots=True)
@@ -40,23 +57,40 @@ class Generation:
     _registered: int = 0
 
     def register(self, plugin: object, directive: str) -> None:
-        """Let the hooks of `plugin` take part; `directive` names it in errors."""
-        if not self.plugins.is_registered(plugin):
-            self._registered += 1
-            self.plugins.register(plugin, f"{directive}.{self._registered}")
+        """Let the hooks of `plugin` take part; `directive` names it in errors. Raises `HookError`,
+        or what the plugin's attributes raise when they are looked at.
+        """
+        if self.plugins.is_registered(plugin):
+            return
+        self._registered += 1
+        name = f"{directive}.{self._registered}"
+        try:
+            self.plugins.register(plugin, name)
+        except pluggy.PluginValidationError as error:
+            raise HookError(" ".join(str(error).split())) from error
+        for caller in self.plugins.get_hookcallers(plugin) or ():
+            if not caller.has_spec():
+                known = [it for it in dir(HookSpecs) if not it.startswith("_")]
+                near = suggest(caller.name, known)
+                hint = f"did you mean {near!r}?" if near else f"hooks: {', '.join(known)}"
+                raise HookError(f"there is no hook {caller.name!r} ({hint})")
+            function = getattr(plugin, caller.name, None)
+            if caller.name not in MAY_WAIT and inspect.iscoroutinefunction(function):
+                raise HookError(f"the hook {caller.name!r} has to be an ordinary function")
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
         """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first
         that fails.
         """
         for implementation in self._implementations(hook):
-            try:
-                await _call(implementation, {"context": context})
-            except (StartupError, BindError) as error:
-                raise StartupError(f"plugin/{directive_of(implementation)}: {error}") from error
-            except Exception as error:
-                name = directive_of(implementation)
-                raise StartupError(f"plugin/{name}: {type(error).__name__}: {error}") from error
+            _, error = await _call(hook, implementation, {"context": context})
+            if error is None:
+                continue
+            name = directive_of(implementation)
+            if isinstance(error, StartupError | BindError):
+                raise StartupError(f"plugin/{name}: {error}") from error
+            count(name, "hook")
+            raise StartupError(f"plugin/{name}: {describe(error)}") from error
 
     async def stop_hooks(
         self, hook: str, context: LifecycleContext, after: str | None = None
@@ -70,10 +104,9 @@ class Generation:
         for implementation in reversed(self._implementations(hook)):
             if started is not None and implementation.plugin not in started:
                 continue
-            try:
-                await _call(implementation, {"context": context})
-            except Exception:
-                plugin_logger(directive_of(implementation)).exception("%s failed", hook)
+            _, error = await _call(hook, implementation, {"context": context})
+            if error is not None:
+                report(directive_of(implementation), "hook", f"{hook} failed", error)
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
         """Return what the plugins answer to an operator's command, each with its directive.
@@ -83,14 +116,13 @@ class Generation:
         results = []
         for implementation in self._implementations("command"):
             directive = directive_of(implementation)
-            try:
-                value = await _call(implementation, {"name": name, "argument": argument})
-            except CommandError:
-                raise
-            except Exception as error:
-                plugin_logger(directive).exception("command %s failed", name)
-                problem = f"plugin/{directive}: {type(error).__name__}: {error}"
-                raise CommandError(problem) from error
+            given = {"name": name, "argument": argument}
+            value, error = await _call("command", implementation, given)
+            if isinstance(error, CommandError):
+                raise error
+            if error is not None:
+                report(directive, "hook", f"command {name} failed", error)
+                raise CommandError(f"plugin/{directive}: {describe(error)}") from error
             if value is not None:
                 results.append({"plugin": directive, "value": value})
         return results
@@ -111,6 +143,37 @@ def _new_manager() -> pluggy.PluginManager:
     return manager
 
 
-async def _call(implementation: pluggy.HookImpl, given: Mapping[str, Any]) -> Any:
-    result = implementation.function(*(given[name] for name in implementation.argnames))
-    return await result if inspect.isawaitable(result) else result
+async def _call(
+    hook: str, implementation: pluggy.HookImpl, given: Mapping[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Call one implementation; return its result, and what it raised, whatever that is, or that it
+    takes too long.
+    """
+    try:
+        with doing(directive_of(implementation)):
+            result = implementation.function(*(given[name] for name in implementation.argnames))
+    except BaseException as error:
+        return None, error
+    if not inspect.isawaitable(result):
+        return result, None
+    limit = PATIENCE.get(hook, PATIENCE_ELSE)
+    task = asyncio.ensure_future(_outcome(result))
+    try:
+        await asyncio.wait((task,), timeout=limit)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if task.done():
+        return task.result()
+    task.cancel()
+    return None, TimeoutError(f"{hook} has not returned within {limit:g} s")
+
+
+async def _outcome(awaited: Any) -> tuple[Any, BaseException | None]:
+    """Return the result of `awaited`, and what it raises: from a task, SystemExit would end the
+    process.
+    """
+    try:
+        return await awaited, None
+    except BaseException as error:
+        return None, error

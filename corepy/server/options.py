@@ -23,3 +23,6 @@ class Options:
 
     log_format: str = "text"
     """"text" is CoreDNS's form; "json" makes every line of the process an object."""
+
+    plugin_order: str | None = None
+    """A file with the operator's order of the chain (`corepy.plugin.orderfile`)."""

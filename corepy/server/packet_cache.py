@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 from corepy.dns import wire
 from corepy.net.memory import Arena
 from corepy.plugin.memory import cgroup_limit
+from corepy.server.failure import report_background
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,21 @@ class Entry:
         hits, self.hits = self.hits, 0
         if hits:
             for observer in self.observers:
-                observer.repeated(hits)
+                try:
+                    observer.repeated(hits)
+                except BaseException as error:
+                    report_background(error, "an observer of replies failed")
+
+    def show(self, ident: bytes, peer: object, received: float) -> None:
+        """Show a query that the entry answers to those who asked for it; who fails at it once is
+        not asked again.
+        """
+        for witness in self.witnesses:
+            try:
+                witness.seen(ident, peer, received)
+            except BaseException as error:
+                self.witnesses = tuple(it for it in self.witnesses if it is not witness)
+                report_background(error, "a witness of queries failed")
 
 
 def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:

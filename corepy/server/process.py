@@ -26,11 +26,13 @@ from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
+from corepy.plugin.orderfile import load_order
 from corepy.plugin.output import PATIENCE, WRITER, as_json
 from corepy.plugin.registry import find
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
 from corepy.server.commands import obey
+from corepy.server.contained import run as run_contained
 from corepy.server.control import ControlSocket
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.selfcheck import unanswered
@@ -63,15 +65,21 @@ class Loader:
         Raises `CorefileError`, or `OSError` for a file that cannot be read.
         """
         parsed, first = self.parse(), not self._found
+        order = self._options.plugin_order
+        rules = [] if order is None else load_order(order)
         if not all(block.directives.keys() <= self._found.keys() for block in parsed.blocks):
             self._found = find()  # slow: reads the metadata of all that is installed
-        return build(
+        generation = build(
             parsed,
             self._options.port,
             self._found,
             checking=checking,
             on_imported=set_modules_apart if first and not checking else None,
+            rules=rules,
         )
+        if order is not None:
+            generation.files.append(Path(os.path.abspath(order)))
+        return generation
 
     def parse(self) -> corefile.Corefile:
         """Read and parse (coremain/run.go: confLoader, defaultLoader). Raises as `load`."""
@@ -102,7 +110,7 @@ def run(options: Options, announce: str) -> int:
         return _refuse(unreadable(error))
     log_warnings(generation)
     try:
-        return asyncio.run(_serve(options, loader, generation, announce))
+        return run_contained(_serve(options, loader, generation, announce))
     finally:
         WRITER.flush(PATIENCE)
 

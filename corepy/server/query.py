@@ -14,17 +14,15 @@ import asyncio.tasks
 from typing import TYPE_CHECKING, Any
 
 from corepy.dns import Reply
-from corepy.plugin import metrics
-from corepy.plugin.handler import SERVFAIL, Handler
-from corepy.plugin.log import plugin_logger, server_logger
+from corepy.plugin.handler import SERVFAIL
+from corepy.server.blame import Blame, of_coroutine
+from corepy.server.failure import NonsenseError, report_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
 
     from corepy.dns import Request
-
-PANICS = metrics.counter("coredns_panics_total", "Count of exceptions that plugins let through.")
+    from corepy.plugin import Handler
 
 _enter, _leave = asyncio.tasks._enter_task, asyncio.tasks._leave_task
 
@@ -41,6 +39,7 @@ class Query:
         "_loop",
         "_waits_for",
         "is_done",
+        "is_overdue",
         "request",
     )
 
@@ -52,11 +51,12 @@ class Query:
         self._cancelled = 0
         self._interrupt: BaseException | None = None
         self.is_done = False
+        self.is_overdue = False
         self.request: Request
 
     def step(self, interrupt: BaseException | None = None) -> Reply | None:
-        """Run the chain until it waits (None) or has a reply. An exception in it becomes
-        SERVFAIL.
+        """Run the chain until it waits (None) or has a reply. An exception in it becomes SERVFAIL,
+        also one that would end the process, such as SystemExit.
         """
         loop, chain = self._loop, self._chain
         self._waits_for = None
@@ -67,11 +67,11 @@ class Query:
             waits_for = chain.send(None) if interrupt is None else chain.throw(interrupt)
         except StopIteration as stop:
             return self._checked(stop.value)
-        except Exception as error:
-            return report_failure(self.request, error)
         except asyncio.CancelledError as error:
-            if self._cancelled:  # by us: the client has gone, or draining has taken too long
+            if self._cancelled:  # by us: the client has gone, or it has taken too long
                 return self.request.error(SERVFAIL)
+            return report_failure(self.request, error)
+        except BaseException as error:
             return report_failure(self.request, error)
         finally:
             _leave(loop, self)  # type: ignore[arg-type]  # as above
@@ -81,8 +81,8 @@ class Query:
     def _checked(self, reply: object) -> Reply:
         if type(reply) is Reply:
             return reply
-        problem = TypeError(f"the chain returned {type(reply).__name__} instead of a Reply")
-        return report_failure(self.request, problem)
+        problem = f"the chain returned {type(reply).__name__} instead of a Reply"
+        return report_failure(self.request, NonsenseError(problem))
 
     def _wait_for(self, awaited: Any) -> None:
         if awaited is None:  # a bare yield: asyncio.sleep(0)
@@ -99,6 +99,8 @@ class Query:
             self._interrupt = None
 
     def _resume(self, done: asyncio.Future[Any] | None, error: BaseException | None = None) -> None:
+        if self.is_done:  # given up meanwhile
+            return
         if error is None and done is not None:
             try:
                 done.result()
@@ -116,6 +118,28 @@ class Query:
                 asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
             )
         return True
+
+    def expire(self) -> Blame:
+        """End a chain that has had its time, and return whose code it waits in.
+
+        It is interrupted first; one that goes on nevertheless is given up, and answered SERVFAIL.
+        """
+        found = of_coroutine(self._chain)
+        if not self.is_overdue:
+            self.is_overdue = True
+            self.cancel()
+            return found
+        if self._waits_for is not None:
+            self._waits_for.remove_done_callback(self._resume)
+        self._deliver(self, self.request.error(SERVFAIL))
+        _enter(self._loop, self)  # type: ignore[arg-type]  # as in step
+        try:
+            self._chain.close()
+        except BaseException:  # noqa: S110 - it is answered; what else it says is nobody's business
+            pass
+        finally:
+            _leave(self._loop, self)  # type: ignore[arg-type]  # as in step
+        return found
 
     def cancelling(self) -> int:
         """Return how many cancellations are asked for and not taken back."""
@@ -144,9 +168,12 @@ class Runner:
         query = self._spare
         if query._cancelled:
             query = self._spare = Query(self._loop)
-        query._chain = chain.serve_dns(request)
         query._deliver = self._done
         query.request = request
+        try:
+            query._chain = chain.serve_dns(request)
+        except BaseException as error:  # a plugin's method that is no coroutine function
+            return report_failure(request, error)
         reply = query.step()
         if reply is None:
             self.waiting.add(query)
@@ -162,52 +189,3 @@ class Runner:
         """Interrupt all that still wait; each gets SERVFAIL."""
         for query in list(self.waiting):
             query.cancel()
-
-
-def report_failure(request: Request, error: BaseException) -> Reply:
-    """Log what a plugin raised, under its name, and return the SERVFAIL for the client.
-
-    The traceback is shown the first time that an exception comes from a place in the code, and
-    each time where *debug* or *errors* with `stacktrace` wants it.
-    """
-    handler = culprit(error.__traceback__)
-    name = handler.name if handler else ""
-    log = plugin_logger(name) if name else server_logger()
-    PANICS.labels().inc()
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    log.error(
-        "%s %s from %s: %s; answered SERVFAIL",
-        request.name,
-        request.type,
-        request.remote[0],
-        what,
-        exc_info=error if _is_news(error) or (handler and handler.debug) else None,
-    )
-    return request.error(SERVFAIL, f"plugin/{name or 'server'}: {what}")
-
-
-_places_seen: set[tuple[str, int]] = set()
-
-
-def _is_news(error: BaseException) -> bool:
-    traceback = error.__traceback__
-    if traceback is None or isinstance(error, asyncio.CancelledError):
-        return False
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    place = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-    if place in _places_seen:
-        return False
-    _places_seen.add(place)
-    return True
-
-
-def culprit(traceback: TracebackType | None) -> Handler | None:
-    """Return the innermost handler in `traceback`."""
-    found = None
-    while traceback is not None:
-        owner = traceback.tb_frame.f_locals.get("self")
-        if isinstance(owner, Handler):
-            found = owner
-        traceback = traceback.tb_next
-    return found

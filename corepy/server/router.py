@@ -6,10 +6,13 @@ so the search goes on towards the root and the shortest zone found (the root exc
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from corepy.dns.soundness import flaw
 from corepy.plugin.handler import REFUSED
+from corepy.server.failure import NonsenseError, report_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,12 +90,23 @@ class Router:
         return self._zones
 
     async def lookup(self, request: Request) -> Reply:
-        """Return the server's reply to a question of its own; see `corepy.plugin.lookup`."""
+        """Return the server's reply to a question of its own; see `corepy.plugin.lookup`.
+
+        What fails in that block is the SERVFAIL that a client would get, not an exception in the
+        block that asks.
+        """
         site = self.route(request)
         if site is None or site.chain is None:
             return request.error(REFUSED)
         request.zone = site.zone
-        return await site.chain.serve_dns(request)
+        try:
+            reply = await site.chain.serve_dns(request)
+        except (CancelledError, GeneratorExit):  # the query that asks is given up
+            raise
+        except BaseException as error:
+            return report_failure(request, error)
+        problem = flaw(request, reply)
+        return reply if problem is None else report_failure(request, NonsenseError(problem))
 
     def _route_ds(self, name: bytes) -> Site | None:
         found, offset = None, 0

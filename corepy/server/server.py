@@ -12,8 +12,10 @@ from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.absence import Absence
 from corepy.server.endpoint import Endpoint, drained
+from corepy.server.overdue import Overdue
 from corepy.server.packet_cache import Room
 from corepy.server.selfcheck import unanswered
+from corepy.server.watch import LoopWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -57,6 +59,8 @@ class Server:
         self._batch = open_batch()
         self._room = Room()
         self._absence = Absence()
+        self._overdue = Overdue(self._waiting)
+        self._watch = LoopWatch(asyncio.get_running_loop())
         self._changing = asyncio.Lock()
 
     async def run(self, generation: Generation) -> None:
@@ -84,6 +88,8 @@ class Server:
                 await self._undo(generation, old, before)
                 raise StartupError(str(error)) from error
             self.generation = generation
+            self._overdue.start()
+            self._watch.start()
             self._absence.look(mine)
             self._hand_over()
             if old is not None:
@@ -102,6 +108,8 @@ class Server:
                     self._release(self.endpoints.values())
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
+                self._overdue.stop()
+                self._watch.stop()
 
     def _hand_over(self) -> None:
         """Let the manager keep the sockets in use, and close inherited ones that nobody wanted."""

@@ -204,8 +204,8 @@ class Connection(asyncio.Protocol):
         entry = answers.packets.find(message[2:], now)
         if entry is None:
             return answers.begin(message, now, self._peer, self._local, self.runner)
-        for witness in entry.witnesses:
-            witness.seen(message[:2], self._peer, now)
+        if entry.witnesses:
+            entry.show(message[:2], self._peer, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: Query, reply: Reply) -> None:

@@ -118,8 +118,8 @@ class UDPListener:
 
     def _show(self, slot: int, entry: Entry, now: float) -> None:
         """Show a query that is answered from the packet cache to those who asked for it."""
-        for witness in entry.witnesses:
-            witness.seen(self._batch.payload(slot)[:2], self._batch.address(slot), now)
+        if entry.witnesses:
+            entry.show(self._batch.payload(slot)[:2], self._batch.address(slot), now)
 
     def _begin(self, slot: int, now: float) -> bytes | None:
         batch = self._batch
@@ -139,7 +139,10 @@ class UDPListener:
         if sock.fileno() < 0:
             return
         for wire, peer, local in late:
-            batch.queue(wire, peer, local, sock)
+            try:
+                batch.queue(wire, peer, local, sock)
+            except Exception:  # a plugin has put something else there
+                server_logger().exception("a reply from %s was dropped", self.answers.label)
         lost = batch.flush(sock)
         if lost:
             self._unsent.inc(lost)

@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from corepy import corefile
+from corepy.plugin.orderfile import parse_order
 from corepy.server.builder import build
 from corepy.server.commands import obey
+from corepy.server.contained import run
 from corepy.server.control import ControlSocket
 from corepy.server.server import Server
 from corepy.testing.client import Address, ask, exchange
@@ -33,17 +35,24 @@ class TestServer:
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     def __init__(
-        self, text: str, filename: str, plugins: Any = None, *, control: bool = False
+        self,
+        text: str,
+        filename: str,
+        plugins: Any = None,
+        order: str = "",
+        *,
+        control: bool = False,
     ) -> None:
         self._control = control
         self._filename = filename
+        self._rules = parse_order(order, "order.txt")
         self._plugins = plugins
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self.server: Server
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(text)), daemon=True)
+        self._thread = threading.Thread(target=lambda: run(self._main(text)), daemon=True)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -68,7 +77,8 @@ class TestServer:
         await socket.close()
 
     def _build(self, text: str) -> Generation:
-        return build(corefile.parse(text, self._filename), 0, self._plugins)
+        parsed = corefile.parse(text, self._filename)
+        return build(parsed, 0, self._plugins, rules=self._rules)
 
     @property
     def addresses(self) -> list[Address]:
@@ -158,15 +168,20 @@ async def serve_file(path: str | os.PathLike[str]) -> AsyncIterator[Server]:
 
 @contextmanager
 def serve(
-    text: str, filename: str = "Corefile", plugins: Any = None, *, control: bool = False
+    text: str,
+    filename: str = "Corefile",
+    plugins: Any = None,
+    order: str = "",
+    *,
+    control: bool = False,
 ) -> Iterator[TestServer]:
     """Run a server from Corefile text while the `with` block lasts.
 
     Zones without a port get a free one. `plugins` replaces the installed plugins (`registry.find`'s
-    result). With `control` it has a control socket, as the command has. Raises `CorefileError` or
-    `StartupError` as the server would.
+    result), `order` is the text of a file for `-plugin-order`. With `control` it has a control
+    socket, as the command has. Raises `CorefileError` or `StartupError` as the server would.
     """
-    server = TestServer(text, filename, plugins, control=control)
+    server = TestServer(text, filename, plugins, order, control=control)
     try:
         yield server
     finally:

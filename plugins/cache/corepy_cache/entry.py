@@ -134,7 +134,9 @@ class Entry:
         if request.flags & _OPCODE_RD_AD != FLAG_RD:
             head = self._unusual_head(request)
         wire = request.wire
-        return Reply(b"".join((head, wire[12 : request.question_end], self.tail)))
+        reply = Reply(b"".join((head, wire[12 : request.question_end], self.tail)))
+        reply.sound = reply.wire
+        return reply
 
     def _show(self, left: int) -> None:
         tail = bytearray(self.tail)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
+from corepy.plugin.failures import report
 
 if TYPE_CHECKING:
     import pluggy
@@ -111,8 +112,19 @@ def _to_wire(zone: str) -> bytes | None:
 
 
 def _provider(implementation: pluggy.HookImpl) -> Provider:
-    """Return a function of the request; an implementation may do without the parameter."""
+    """Return a function of the request that returns labels, whatever the plugin's does.
+
+    An implementation may do without the parameter.
+    """
     function: Any = implementation.function
-    if implementation.argnames:
-        return function  # type: ignore[no-any-return]  # pluggy does not know its type
-    return lambda request: function()
+    takes_request = bool(implementation.argnames)
+    plugin = implementation.plugin_name.rpartition(".")[0]
+
+    def provide(request: Request) -> Mapping[str, str]:
+        try:
+            return dict((function(request) if takes_request else function()) or {})
+        except BaseException as error:  # other people's code: the query goes on without its labels
+            report(plugin, "hook", "cannot say what it knows of a query", error)
+            return {}
+
+    return provide

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from corepy.http import Request, Response, claim
 from corepy.plugin import LifecycleContext, hookimpl, plugin_logger
+from corepy.plugin.failures import report
 
 if TYPE_CHECKING:
     import pluggy
@@ -85,8 +86,8 @@ class Ready:
 def _is_ready(implementation: pluggy.HookImpl) -> bool:
     try:
         return bool(implementation.function())
-    except Exception:
-        LOG.exception("plugin/%s cannot say whether it is ready", _directive(implementation))
+    except BaseException as error:  # other people's code: sys.exit() in it must not end us
+        report(_directive(implementation), "hook", "cannot say whether it is ready", error)
         return False
 
 

@@ -1,0 +1,71 @@
+"""Running an event loop that nothing but its main coroutine ends.
+
+asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and with that the loop
+ends. In a server whose plugins are other people's code, `sys.exit()` somewhere in a library must
+not be the end of the node's DNS: the loop goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from corepy.plugin.log import server_logger
+from corepy.server.blame import of_coroutine
+from corepy.server.failure import report_background
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+Result = TypeVar("Result")
+
+
+PATIENCE: Final = 2.0
+"""Seconds that tasks which are left over at the end have to obey their cancellation."""
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run `main` in a new event loop and return its result, as `asyncio.run` does.
+
+    Tasks that do not end when they are told to, at the end, are left behind.
+    """
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(_report)
+    try:
+        return _run(loop, loop.create_task(main))
+    finally:
+        try:
+            _run(loop, loop.create_task(_end_tasks()))
+            _run(loop, loop.create_task(loop.shutdown_asyncgens()))
+        finally:
+            loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Result]) -> Result:
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            report_background(error, "something tried to end the process")
+
+
+async def _end_tasks() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=PATIENCE)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody waits for: a task or a callback that failed."""
+    error = context.get("exception")
+    message = str(context.get("message", "an error in the event loop"))
+    if isinstance(error, BaseException):
+        task = context.get("task") or context.get("future")
+        coroutine = task.get_coro() if isinstance(task, asyncio.Task) else None
+        report_background(error, message, of_coroutine(coroutine).plugin)
+    else:
+        server_logger().error("%s", message)

@@ -1,0 +1,61 @@
+"""What is done about a plugin's mistake in a query or behind the server's back: who it was is found
+in the stack (`corepy.server.blame`), the rest is in `corepy.plugin.failures`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.plugin import metrics
+from corepy.plugin.errors import describe
+from corepy.plugin.failures import SERVER, count, is_news, logger_of, report
+from corepy.plugin.handler import SERVFAIL
+from corepy.server.blame import of_error
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+
+PANICS = metrics.counter("coredns_panics_total", "Count of exceptions that plugins let through.")
+
+
+class BreachError(Exception):
+    """A handler did what none may do; the message goes on from its name."""
+
+
+class NonsenseError(BreachError):
+    """It returned what is no reply to the query."""
+
+
+class EscapeError(BreachError):
+    """It raised what is meant to end a process."""
+
+
+def report_failure(request: Request, error: BaseException) -> Reply:
+    """Log what a plugin raised, under its name, and return the SERVFAIL for the client.
+
+    The traceback is shown the first time that an exception comes from a place in the code, and
+    each time where *debug* or *errors* with `stacktrace` wants it.
+    """
+    found = of_error(error)
+    is_nonsense = isinstance(error, NonsenseError)
+    PANICS.labels().inc()
+    count(found.plugin, "nonsense" if is_nonsense else "exception")
+    what = str(error) if isinstance(error, BreachError) else describe(error)
+    debug = found.handler is not None and found.handler.debug
+    shown = not is_nonsense and (is_news(error) or debug)
+    logger_of(found.plugin).error(
+        "%s %s from %s: %s; answered SERVFAIL",
+        request.name,
+        request.type,
+        request.remote[0],
+        what,
+        exc_info=error if shown else None,
+    )
+    return request.error(SERVFAIL, f"plugin/{found.plugin or SERVER}: {what}")
+
+
+def report_background(
+    error: BaseException, what: str, plugin: str = "", kind: str = "task"
+) -> None:
+    """Log and count what was raised outside of a query, by `plugin` or whoever the stack names."""
+    report(plugin or of_error(error).plugin, kind, what, error)
