@@ -48,7 +48,7 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy corepy benchmarks tools plugins/*/corepy_*
+	$(BIN)/mypy corepy benchmarks tools plugins/*/corepy_* examples/*/corepy_*
 	$(BIN)/mypy $(LENIENT) tests plugins/*/tests
 
 format: $(READY)

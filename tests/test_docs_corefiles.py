@@ -13,9 +13,23 @@ from corepy.server.builder import build
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("docs", "deploy", "editors", "examples", "plugins")
-DOCUMENTS = [ROOT / "README.md", *(it for name in FOLDERS for it in (ROOT / name).rglob("*.md"))]
+THIRD_PARTY = ROOT / "examples" / "corepy-example"
+"""Its plugin is not installed here; `test_author_kit.py` installs it and checks its Corefiles."""
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(
+        path
+        for name in FOLDERS
+        for path in (ROOT / name).rglob("*.md")
+        if not path.is_relative_to(THIRD_PARTY)
+    ),
+]
 FENCED = re.compile(r"^( *)(```|~~~) *corefile\n(.*?)^ *\2$", re.MULTILINE | re.DOTALL)
-COREFILES = sorted((ROOT / "examples").rglob("*Corefile*"))
+COREFILES = [
+    path
+    for path in sorted((ROOT / "examples").rglob("*Corefile*"))
+    if not path.is_relative_to(THIRD_PARTY)
+]
 
 
 def blocks(document):

@@ -14,6 +14,7 @@ ALLOWED = {
     "http": {"http", "net", "plugin"},
     "plugin": {"plugin", "corefile", "dns"},
     "server": {"server", "plugin", "corefile", "dns", "net"},
+    "scaffold": {"scaffold", "plugin"},
     "supervise": {"supervise", "net"},
     "testing": {"testing", "server", "plugin", "corefile", "dns", "net"},
 }

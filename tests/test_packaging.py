@@ -49,4 +49,7 @@ def test_wheel_holds_only_our_packages(tmp_path):
     language = {"man5/corefile.5"} if (ROOT / "docs/corefile.md").exists() else set()
     assert pages == {"man1/corepy.1", *language, *manuals}
     assert {"corepy/corefile/grammar.lark", "corepy/py.typed"} <= set(names)
-    assert not [name for name in names if "/tests/" in name]
+    template = {name for name in names if name.startswith("corepy/scaffold/template/")}
+    assert not [name for name in set(names) - template if "/tests/" in name]
+    here = (ROOT / "corepy/scaffold/template").rglob("*.tmpl")
+    assert template == {path.relative_to(ROOT).as_posix() for path in here}

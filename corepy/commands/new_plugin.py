@@ -1,0 +1,93 @@
+"""`corepy new-plugin NAME [FOLDER]`: write a plugin that works, to make your own of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corepy.commands.arguments import Parser
+from corepy.plugin.order import DIRECTIVES
+from corepy.plugin.registry import find
+from corepy.scaffold.files import write
+from corepy.server.options import EXIT_FAILURE, EXIT_OK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONGEST: Final = 40
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_RULE: Final = f"lower-case letters, digits and _ between them, at most {LONGEST}"
+_RESERVED: Final = {"import": "it is a word of the Corefile language"}
+
+_NEXT: Final = """\
+{folder} is written: a plugin with options, metrics and tests. What next:
+
+    cd {folder}
+    python -m pip install --editable . --group dev
+    python -m pytest
+    corepy -conf Corefile -p 1053
+
+and from another terminal:
+
+    dig @127.0.0.1 -p 1053 {name}.example.org TXT +short
+
+The code is in corepy_{name}/: handler.py answers, setup.py reads the Corefile.
+"""
+_FIXED: Final = """
+CoreDNS has a plugin of this name, so its place in the chain is fixed: see corepy -plugins -order.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    flags = parser().read(arguments)
+    name: str = flags.name
+    folder = Path(flags.folder or f"corepy-{name}")
+    problem = _problem(name, folder)
+    if problem is None:
+        try:
+            write(name, folder)
+        except OSError as error:
+            problem = f"cannot write {error.filename}: {error.strerror}"
+    if problem is not None:
+        sys.stderr.write(f"corepy new-plugin: {problem}\n")
+        return EXIT_FAILURE
+    sys.stdout.write(_NEXT.format(folder=folder, name=name))
+    sys.stdout.write(_FIXED if name in DIRECTIVES else "")
+    return EXIT_OK
+
+
+def parser() -> Parser:
+    """Return what reads the arguments behind `corepy new-plugin`."""
+    parser = Parser(
+        "corepy new-plugin",
+        "corepy new-plugin NAME [FOLDER]",
+        "Write a plugin that works, with tests, into a new folder, to make your own of it.",
+    )
+    parser.flag("h", "help", action="help", help="show this text and quit")
+    parser.add_argument("name", metavar="NAME", help="the directive, such as hello")
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", help="the folder to make (default corepy-NAME)"
+    )
+    return parser
+
+
+def _problem(name: str, folder: Path) -> str | None:
+    """Return why this plugin cannot be written, None if it can."""
+    if not _NAME.fullmatch(name) or len(name) > LONGEST:
+        return f"{name!r} is no name for a plugin: {_RULE}"
+    if name in _RESERVED:
+        return f"{name!r} is no name for a plugin: {_RESERVED[name]}"
+    taken = find().get(name)
+    if taken is not None:
+        return f"{name!r} is taken: the distribution {taken.distribution} has this directive"
+    package = f"corepy_{name}"
+    if importlib.util.find_spec(package) is not None:
+        return f"{name!r} is taken: a package {package} is installed"
+    if folder.exists() or folder.is_symlink():
+        return f"{folder} exists already; name a folder that does not"
+    return None
