@@ -1,0 +1,218 @@
+"""The plugin author's pages say what the code does: hooks, the controller, every piece of code."""
+
+import asyncio
+import dataclasses
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corepy import corefile
+from corepy.dns import Request
+from corepy.plugin import (
+    BlockConfig,
+    Controller,
+    CorefileError,
+    Handler,
+    HookSpecs,
+    LifecycleContext,
+    metrics,
+)
+from corepy.testing import Recorder, controller_for, make_request, run_chain, serve, with_handlers
+
+ROOT = Path(__file__).parent.parent
+HOOKS = (ROOT / "docs" / "hooks.md").read_text()
+GUIDE = (ROOT / "docs" / "writing-plugins.md").read_text()
+SPECS = {name: it for name, it in vars(HookSpecs).items() if not name.startswith("_")}
+DOCUMENTED = dict(re.findall(r"^### (\w+)(\(.*\))$", HOOKS, re.MULTILINE))
+CODE = {
+    match[1]: match[0]
+    for block in re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    if (match := re.match(r"# (\S+\.py)\n.*", block, re.DOTALL))
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_hook_is_documented_with_its_signature(name):
+    parameters = [it for it in inspect.signature(SPECS[name]).parameters if it != "self"]
+    assert DOCUMENTED.get(name) == f"({', '.join(parameters)})"
+
+
+def test_no_other_hook_is_documented():
+    assert set(DOCUMENTED) == set(SPECS)
+
+
+def rows(text, heading):
+    """The first column of the table below a heading, as names; calls without their arguments."""
+    table = text.partition(heading)[2].partition("\n\n|")[2].partition("\n\n")[0]
+    cells = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    return {re.match(r"\w+", name)[0] for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_what_a_hook_is_told_is_documented():
+    fields = {field.name for field in dataclasses.fields(LifecycleContext)}
+    assert rows(HOOKS, "## What a lifecycle hook is told") == fields
+
+
+def test_the_controller_is_documented():
+    own = {name for name in vars(Controller) if not name.startswith("_")}
+    own |= {"config", "checking", "directive", "token", "val", "error"}
+    assert rows(GUIDE, "What a controller offers") == own
+
+
+def test_arguments_of_the_controller_are_its_own():
+    table = GUIDE.partition("What a controller offers")[2].partition("\n\nBelow")[0]
+    for name, arguments in re.findall(r"`(\w+)\(([^)]*)\)`", table):
+        parameters = list(inspect.signature(getattr(Controller, name)).parameters)[1:]
+        assert [it.strip() for it in arguments.split(",") if it] == parameters, name
+
+
+def test_attributes_of_a_request_exist():
+    request = make_request("example.org.", edns=1232)
+    names = rows(GUIDE, "### The request")
+    assert {"name", "type", "remote", "metadata"} <= names
+    for name in names:
+        getattr(request, name)
+    public = {name for name in dir(Request) if not name.startswith("_")}
+    assert names <= public
+
+
+TOOLS = GUIDE.partition("### Tools")[2].partition("\n\nNames")[0]
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\| `corepy.*$", TOOLS, re.MULTILINE))
+def test_tools_exist(line):
+    module, *names = re.findall(r"`([\w.]+)`", line)
+    assert names
+    for name in names:
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    """The modules of the guide, imported from a folder."""
+    folder = tmp_path_factory.mktemp("guide")
+    for name, text in CODE.items():
+        (folder / name).write_text(text)
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(folder))
+        metrics._registry.pop("coredns_hello_seen_total", None)
+
+
+def test_all_code_has_a_name():
+    assert len(CODE) == GUIDE.count("```python")
+
+
+def text_of(reply):
+    return [f"{rr.rdata}" for rr in reply.record.rr]
+
+
+def test_answer(code):
+    assert text_of(run_chain(make_request("a.test."), code("answer").Answer())) == ["192.0.2.1"]
+    assert run_chain(make_request("a.test.", "MX"), code("answer").Answer(), Recorder()).rcode == 0
+
+
+def test_refuse(code):
+    refused = run_chain(make_request("a.invalid."), code("refuse").Refuse())
+    assert (refused.rcode, b"not a name" in refused.options) == (5, True)
+    assert run_chain(make_request("a.test."), code("refuse").Refuse(), Recorder()).rcode == 0
+
+
+def test_shorten(code):
+    reply = run_chain(make_request("a.test."), code("shorten").Shorten(), code("answer").Answer())
+    assert [rr.ttl for rr in reply.record.rr] == [30]
+
+
+def test_alias(code):
+    class Target(code("answer").Answer):
+        name = "target"
+
+    text = "alias.test {\nhello\n}\ntarget.example {\ntarget\n}"
+    with serve(text, plugins=with_handlers(hello=code("alias").Alias, target=Target)) as server:
+        reply = server.ask("www.alias.test.")
+        assert [str(rr.rdata) for rr in reply.rr] == ["target.example.", "192.0.2.1"]
+
+
+def test_wait(code):
+    assert text_of(run_chain(make_request("localhost."), code("wait").Resolve())) == ["127.0.0.1"]
+
+
+def test_setup(code, tmp_path):
+    (tmp_path / "words").write_text("words")
+    controller = controller_for(
+        f"hello example.org {{\n greet hi\n ttl 1m\n file {tmp_path}/words\n}}"
+    )
+    code("setup").setup(controller)
+    (handler,) = controller.handlers
+    assert (handler.greeting, handler.ttl, handler.text) == ("hi", 60, "words")
+    assert handler.zones == ["example.org."]
+    assert controller.files == [tmp_path / "words"]
+
+
+def test_the_mistake_that_is_shown(code):
+    shown = re.search(r"^```txt\n(Corefile:3:13.*?)\n```$", GUIDE, re.MULTILINE | re.DOTALL)[1]
+    block = corefile.parse(". {\n    hello {\n        ttl -5s\n    }\n}\n", "Corefile").blocks[0]
+    config = BlockConfig(corefile.server_keys(block, 53))
+    with pytest.raises(CorefileError) as caught:
+        code("setup").setup(Controller("hello", block, config))
+    assert str(caught.value) == shown
+
+
+def test_count(code):
+    module = code("count")
+    run_chain(make_request("a.test."), module.Count(), Recorder())
+    assert module.SEEN.labels("dns://:53").value == 1
+
+
+def test_refresh(code):
+    handler = code("refresh").Refresh()
+    with serve(". {\nhello\nwhoami\n}", plugins=with_handlers(hello=lambda: handler)) as server:
+        assert server.ask("a.test.").header.rcode == 0
+        server.call(lambda: None)
+        assert handler.ready()
+    assert handler.task.cancelled()
+
+
+def test_observe(code):
+    handler = code("observe").Observe()
+    assert isinstance(handler, Handler)
+    plugins = with_handlers(hello=lambda: handler, deep=code("answer").Answer)
+    with serve(". {\nhello\ncache\ndeep\n}", plugins=plugins, order="deep after cache") as server:
+        for _ in range(9):
+            server.ask("a.test.")
+        server.call(server.server.forget)
+    assert handler.seen == 9
+
+
+def test_the_package(code):
+    namespace = {}
+    exec(CODE["__init__.py"], namespace)
+    assert (namespace["api_version"], namespace["before"]) == (1, ("forward",))
+
+
+def test_the_tests_of_the_guide(tmp_path):
+    for name in ("answer.py", "test_hello.py"):
+        (tmp_path / name).write_text(CODE[name])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_hooks_page_code_runs():
+    (block,) = re.findall(r"^```python\n(.*?)^```$", HOOKS, re.MULTILINE | re.DOTALL)
+    namespace = {}
+    exec(block, namespace)
+    assert asyncio.run(_addresses(namespace["Started"]())) == ("dns://:1053",)
+
+
+async def _addresses(started):
+    context = LifecycleContext(None, None, None, addresses=("dns://:1053",))
+    started.serving(context)
+    return started.addresses
