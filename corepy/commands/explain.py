@@ -157,7 +157,7 @@ def _checked(flags: argparse.Namespace) -> Asked:
 
 def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     """Explain by a Corefile, as a server with it would answer. Raises `_FailedError`."""
-    from corepy.plugin.log import configure
+    from corepy.plugin.log import configure, unconfigure
     from corepy.plugin.output import WRITER
     from corepy.server.explain import rehearse
     from corepy.server.process import Loader, unreadable
@@ -180,4 +180,5 @@ def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     finally:
         WRITER.flush()
         WRITER.divert = None
+        unconfigure()
     return {**explanation, "log": lines}

@@ -66,3 +66,11 @@ def configure(level: int = logging.INFO, *, json: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+
+
+def unconfigure() -> None:
+    """Undo `configure`: for a command that has said all it has to say."""
+    root = logging.getLogger(ROOT)
+    root.handlers.clear()
+    root.setLevel(logging.NOTSET)
+    root.propagate = True
