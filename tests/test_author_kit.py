@@ -36,8 +36,11 @@ def test_the_example_is_what_the_template_makes():
 def test_the_skeleton_follows_the_style(tmp_path):
     folder = tmp_path / "plugin"
     assert main(["greet_all", str(folder)]) == 0
-    for command in ([BIN / "ruff", "check"], [BIN / "ruff", "format", "--check"], [BIN / "mypy"]):
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    for words in ("ruff check", "ruff format --check", "mypy"):
+        program, *rest = words.split()
+        done = subprocess.run(
+            [BIN / program, *rest], cwd=folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

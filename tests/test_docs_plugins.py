@@ -8,8 +8,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pluggy import PluginManager
 
 from corepy import corefile
 from corepy.dns import Request
@@ -192,7 +194,7 @@ def test_observe(code):
 
 
 def test_the_package(code):
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(CODE["__init__.py"], namespace)
     assert (namespace["api_version"], namespace["before"]) == (1, ("forward",))
 
@@ -207,12 +209,18 @@ def test_the_tests_of_the_guide(tmp_path):
 
 def test_hooks_page_code_runs():
     (block,) = re.findall(r"^```python\n(.*?)^```$", HOOKS, re.MULTILINE | re.DOTALL)
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(block, namespace)
     assert asyncio.run(_addresses(namespace["Started"]())) == ("dns://:1053",)
 
 
+async def _reloads_nothing(reason):
+    return False
+
+
 async def _addresses(started):
-    context = LifecycleContext(None, None, None, addresses=("dns://:1053",))
+    context = LifecycleContext(
+        PluginManager("test"), _reloads_nothing, lambda: None, addresses=("dns://:1053",)
+    )
     started.serving(context)
     return started.addresses

@@ -254,7 +254,7 @@ def test_places_are_explained():
     found = {
         name: plugin for name, plugin in PLUGINS.items() if name in ("early", "foo", "log", "cache")
     }
-    found["broken"] = inline("broken", None)
+    found["broken"] = inline("broken", lambda _: None, api_version=0)
     shown, problems = places(rules("foo after cache"), found)
     assert table(shown) == (
         "early  before log: its own wish (corepy-early)\n"
@@ -262,7 +262,9 @@ def test_places_are_explained():
         "cache  fixed place\n"
         "foo    after cache: order.txt:1\n"
     )
-    assert problems == ["plugin/broken (from corepy-broken): has no function setup(controller)"]
+    assert problems == [
+        "plugin/broken (from corepy-broken): is written for plugin API version 0, this corepy speaks 1"
+    ]
 
 
 def corepy(*flags):
