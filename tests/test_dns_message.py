@@ -299,3 +299,53 @@ def test_with_flags_is_a_cheap_derive() -> None:
         assert getattr(copy, slot) == getattr(derived, slot)
     assert copy.edns is request.edns
     assert not request.ad
+
+
+A_RECORD = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1"
+LONGER = b"\xc0\x0c\0\1\0\1\0\0\0\x3d\0\4\xc0\0\2\2"
+FOREVER = b"\xc0\x0c\0\1\0\1\x80\0\0\0\0\4\xc0\0\2\2"
+ALIAS = b"\xc0\x0c\0\5\0\1\0\0\0\x3c\0\2\xc0\x0c"
+SPELLED = b"\1a\0\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1"
+OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+OPT_EXTENDED = b"\0\0\x29\4\xd0\1\0\0\0\0\0"
+OPT_COOKIE = b"\0\0\x29\4\xd0\0\0\0\0\0\6\0\x0a\0\2ab"
+
+
+@pytest.mark.parametrize("flags", [0x8180, 0x8380, 0x8183, 0xA180])
+@pytest.mark.parametrize(
+    ("sections", "counts", "plain"),
+    [
+        ([A_RECORD], (1, 0, 0), (60, 60)),
+        ([A_RECORD, OPT], (1, 0, 1), (60, 60)),
+        ([A_RECORD, LONGER, OPT], (2, 0, 1), (60, 61)),
+        ([A_RECORD, FOREVER], (2, 0, 0), None),
+        ([ALIAS, A_RECORD], (2, 0, 0), None),
+        ([SPELLED], (1, 0, 0), None),
+        ([A_RECORD, A_RECORD], (1, 1, 0), None),
+        ([A_RECORD, A_RECORD, OPT], (1, 0, 2), None),
+        ([A_RECORD, OPT_EXTENDED], (1, 0, 1), None),
+        ([A_RECORD, OPT_COOKIE], (1, 0, 1), None),
+        ([A_RECORD, b"junk"], (1, 0, 0), None),
+        ([A_RECORD[:-1]], (1, 0, 0), None),
+        ([A_RECORD], (2, 0, 0), None),
+        ([OPT], (0, 0, 1), None),
+        ([], (0, 0, 0), None),
+    ],
+)
+def test_from_answer_says_what_from_wire_says(flags, sections, counts, plain) -> None:  # type: ignore[no-untyped-def]
+    question = b"\1a\0\0\1\0\1"
+    header = struct.pack("!HHHHHH", 7, flags, 1, *counts)
+    wire = b"".join((header, question, *sections))
+    try:
+        slow = Reply.from_wire(wire)
+    except FormError:
+        with pytest.raises(FormError):
+            Reply.from_answer(wire, 19)
+        return
+    fast = Reply.from_answer(wire, 19)
+    assert (fast.wire, fast.rcode, fast.options) == (slow.wire, slow.rcode, slow.options)
+    assert fast.ttl_offsets == slow.ttl_offsets
+    assert fast.plain_ttls == (plain if flags == 0x8180 else None)
+    assert fast.copy().plain_ttls == fast.plain_ttls
+    fast.wire = bytes(bytearray(fast.wire))
+    assert fast.plain_ttls is None

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import struct
+import threading
 import time
 import tracemalloc
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from corepy.dns import Request, finish, names, records
 from corepy.plugin import Handler, Purity
 from corepy.server.packet_cache import SWITCH, PacketCache, Room
+from corepy.server.udp import BACKLOG, OVERFLOWS
 from corepy.testing import Upstream, query, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
@@ -29,12 +31,16 @@ class Keeper(Handler):
     def __init__(self, seconds=60.0, ttl=60):
         self.seconds, self.ttl = seconds, ttl
         self.calls = self.credited = 0
+        self.held, self.go_on = threading.Event(), threading.Event()
 
     def repeated(self, times):
         self.credited += times
 
     async def serve_dns(self, request):
         self.calls += 1
+        if request.name.startswith("hold."):
+            self.held.set()
+            self.go_on.wait(20)  # and the whole event loop with it
         records = dnslib.RR.fromZone(f'{request.qname} {self.ttl} TXT "{self.calls}"')
         reply = request.reply(answer=records)
         reply.since = request.received
@@ -416,3 +422,26 @@ def test_memory_that_is_given_back_is_used_again():
         assert chunk is not None
         room.give_back(key, chunk)
     assert room.used == 0
+
+
+def test_known_names_do_not_wait_behind_a_flood_of_new_ones(server, keeper):
+    """While the loop was busy, more came than its backlog takes, and a known name last of all."""
+    flood = BACKLOG + 1000
+    server.exchange(query("known.example.org.", "TXT"))
+    overflows = OVERFLOWS.labels(f"dns://:{server.address[1]}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        client.settimeout(20)
+        client.connect(server.address)
+        keeper.go_on.clear()
+        client.send(query("hold.example.org.", "TXT"))
+        keeper.held.wait(20)
+        for number in range(flood):
+            client.send(struct.pack("!H", number) + query(f"n{number}.org.", "TXT")[2:])
+        client.send(struct.pack("!H", 65535) + query("known.example.org.", "TXT")[2:])
+        keeper.go_on.set()
+        order = []
+        while len(order) < BACKLOG:
+            order.append(struct.unpack("!H", client.recv(999)[:2])[0])
+    assert order.index(65535) < BACKLOG * 3 // 4
+    assert overflows.value > 0

@@ -1,9 +1,9 @@
 """A query on its way down the chain; `Reply` and `finish` are here too, for one import.
 
 A request is made for every query that no cache answers, so it holds the bytes and as little else as
-possible. Slots that nobody filled are filled at their first reading (`_FILL`): who never asks for
-the name as text never pays for it. Add a slot rather than a property when a value costs more than
-an arithmetic operation.
+possible. What costs more than an arithmetic operation and not everybody wants is a `_Lazy`: who
+never asks for the name as text never pays for it. No `__getattr__`: with it, the interpreter would
+look up every attribute of a request the slow way.
 """
 
 from __future__ import annotations
@@ -42,37 +42,71 @@ _new = object.__new__
 
 # Filled by the server, carried over by `Request.derive`.
 _SERVER_SLOTS: Final = (
-    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router",
+    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router", "site",
+    "repeats",
 )  # fmt: skip
+
+
+class _Lazy:
+    """An attribute that is found out at its first reading and kept in the slot `_` + its name."""
+
+    __slots__ = ("_fill", "_slot")
+
+    def __init__(self, fill: Callable[[Request], object]) -> None:
+        self._fill = fill
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._slot = f"_{name}"
+
+    def __get__(self, request: Request | None, owner: type) -> object:
+        if request is None:
+            return self
+        try:
+            return getattr(request, self._slot)
+        except AttributeError:
+            value = self._fill(request)
+            setattr(request, self._slot, value)
+            return value
+
+    def __set__(self, request: Request, value: object) -> None:
+        setattr(request, self._slot, value)
+
+
+def _record(request: Request) -> DNSRecord:
+    from corepy.dns.records import parse
+
+    return parse(request.wire)
 
 
 class Request:
     """One query, made with `from_wire`; a plugin that wants it changed asks `derive`."""
 
     __slots__ = (
-        "class_",
+        "_class_",
+        "_family",
+        "_local_address",
+        "_name",
+        "_qname",
+        "_question",
+        "_record",
+        "_remote",
+        "_type",
         "edns",
-        "family",
         "flags",
         "id",
         "local",
-        "local_address",
         "metadata",
-        "name",
         "name_wire",
         "peer",
         "proto",
         "qclass",
-        "qname",
         "qtype",
-        "question",
         "question_end",
         "received",
-        "record",
-        "remote",
+        "repeats",
         "router",
         "server",
-        "type",
+        "site",
         "view",
         "wire",
         "zone",
@@ -88,27 +122,40 @@ class Request:
     question_end: int  # offset behind the question section
     edns: Edns | None
 
-    # Read from the message when first asked for.
-    name: str  # presentation form in lower case, with the trailing dot
-    qname: str  # presentation form as asked
-    type: str  # such as "A" or "TYPE65280"
-    class_: str  # such as "IN"
-    question: bytes  # the question section as asked
-    record: DNSRecord  # raises FormError where dnslib cannot hold the message
-
-    # Set by the server.
+    # Set by the server; `from_wire` says what they are without one.
     proto: str  # "udp", "tcp", "tls", ...
     peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
     local: object  # address that was asked, likewise
     router: Any  # of the generation that answers; see corepy.plugin.lookup
+    site: Any  # of the server block that answers
     received: float  # monotonic seconds
+    repeats: bool  # False: nobody makes use of `Reply.deadline`, so it need not be found out
     server: str  # such as "dns://:53"
     zone: str  # of the server block that answers
     view: str
     metadata: dict[str, Any]
-    remote: tuple[str, int]  # (IP address, port) of the client
-    local_address: tuple[str, int]  # (IP address, port) that was asked
-    family: int  # of the client's address: 1 is IPv4, 2 is IPv6
+
+    # Found out when first asked for.
+    if TYPE_CHECKING:
+        name: str  # presentation form in lower case, with the trailing dot
+        qname: str  # presentation form as asked
+        type: str  # such as "A" or "TYPE65280"
+        class_: str  # such as "IN"
+        question: bytes  # the question section as asked
+        record: DNSRecord  # raises FormError where dnslib cannot hold the message
+        remote: tuple[str, int]  # (IP address, port) of the client
+        local_address: tuple[str, int]  # (IP address, port) that was asked
+        family: int  # of the client's address: 1 is IPv4, 2 is IPv6
+    else:
+        name = _Lazy(lambda r: to_text(r.name_wire))
+        qname = _Lazy(lambda r: to_text(r.question))
+        type = _Lazy(lambda r: c.type_name(r.qtype))
+        class_ = _Lazy(lambda r: c.class_name(r.qclass))
+        question = _Lazy(lambda r: r.wire[c.HEADER_SIZE : r.question_end])
+        record = _Lazy(_record)
+        remote = _Lazy(lambda r: host_port(r.peer))
+        local_address = _Lazy(lambda r: host_port(r.local))
+        family = _Lazy(lambda r: 2 if ":" in r.remote[0] else 1)
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Request:
@@ -149,17 +196,13 @@ class Request:
         self.qtype = qtype
         self.qclass = qclass
         self.question_end = end
+        self.proto = "udp"
+        self.peer = self.local = self.router = self.site = None
+        self.received = 0.0
+        self.repeats = True
+        self.server = self.zone = self.view = ""
+        self.metadata = {}
         return self
-
-    if not TYPE_CHECKING:  # a checker would take every misspelt attribute for a filled one
-
-        def __getattr__(self, name: str) -> object:
-            fill = _FILL.get(name)
-            if fill is None:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            value = fill(self)
-            setattr(self, name, value)
-            return value
 
     @property
     def opcode(self) -> int:
@@ -292,7 +335,9 @@ class Request:
         copy.zone = self.zone
         copy.view = self.view
         copy.metadata = self.metadata
+        copy.repeats = self.repeats
         copy.router = self.router
+        copy.site = self.site
         return copy
 
     def set_udp_size(self, udp_size: int) -> None:
@@ -302,34 +347,6 @@ class Request:
         """
         if self.edns is not None:
             self.edns = self.edns.replace(udp_size=udp_size)
-
-
-def _record(request: Request) -> DNSRecord:
-    from corepy.dns.records import parse
-
-    return parse(request.wire)
-
-
-_FILL: Final[dict[str, Callable[[Request], object]]] = {
-    "name": lambda r: to_text(r.name_wire),
-    "qname": lambda r: to_text(r.question),
-    "type": lambda r: c.type_name(r.qtype),
-    "class_": lambda r: c.class_name(r.qclass),
-    "question": lambda r: r.wire[c.HEADER_SIZE : r.question_end],
-    "record": _record,
-    "remote": lambda r: host_port(r.peer),
-    "local_address": lambda r: host_port(r.local),
-    "family": lambda r: 2 if ":" in r.remote[0] else 1,
-    "proto": lambda r: "udp",
-    "peer": lambda r: None,
-    "local": lambda r: None,
-    "router": lambda r: None,
-    "received": lambda r: 0.0,
-    "server": lambda r: "",
-    "zone": lambda r: "",
-    "view": lambda r: "",
-    "metadata": lambda r: {},
-}
 
 
 def _read_rest(wire: bytes, end: int) -> tuple[bytes, Edns | None]:

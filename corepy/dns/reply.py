@@ -7,10 +7,11 @@ comparison and one join away from being sent. What is rare (too large, odd rcode
 
 from __future__ import annotations
 
+from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
-from corepy.dns.edns import OPTION_EDE, opt_record, without_option
+from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, read_short, without_option
 from corepy.dns.errors import FormError
 from corepy.dns.wire import cut_opt, scan, ttl_offsets
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 _BYTES: Final = tuple(bytes((i,)) for i in range(256))
 _TC_BYTE: Final = FLAG_TC >> 8
+_OPCODE_TC: Final = 0x7A
+_QNAME_POINTER: Final = 0xC00C
+_TTL_SIGN: Final = 0x80000000
+_unpack_counts = Struct("!HI").unpack_from
+_unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
 
 # Largest UDP payloads that are not worth compressing to save a fragment, by family
 # (request/request.go, Scrub).
@@ -32,7 +38,8 @@ class Reply:
     """One reply: `wire` is a whole message with any ID, without OPT, which `finish` adds.
 
     `options` are the EDNS options to send along (rdata of OPT), `extended_rcode` the upper bits of
-    the rcode, `error` what the errors plugin logs.
+    the rcode, `error` what the errors plugin logs. `is_substitute` tells the SERVFAIL that the
+    server gives in place of a chain that raised an exception, which it has logged itself.
 
     `sound` is the message that somebody has read, or made of what was read: as long as it is
     `wire`, its records need not be gone through again.
@@ -45,10 +52,12 @@ class Reply:
 
     __slots__ = (
         "_offsets",
+        "_plain",
         "_record",
         "deadline",
         "error",
         "extended_rcode",
+        "is_substitute",
         "observers",
         "options",
         "since",
@@ -69,13 +78,15 @@ class Reply:
         self.options = options
         self.error = error
         self.deadline = deadline
+        self.is_substitute = False
         self.since = 0.0
         self.observers: tuple[Any, ...] = ()
         self.sound: bytes | None = None
         # What was read from the message, with the message it was read from: assigning `wire`
-        # outdates both.
+        # outdates all of it.
         self._record: tuple[bytes, DNSRecord] | None = None
         self._offsets: tuple[bytes, list[int]] | None = None
+        self._plain: tuple[bytes, int, int] | None = None
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Reply:
@@ -89,6 +100,43 @@ class Reply:
         reply.sound = stripped
         if len(stripped) == opt or not opt:
             reply._offsets = (stripped, offsets)
+        return reply
+
+    @classmethod
+    def from_answer(cls, wire: bytes, end: int) -> Reply:
+        """Do what `from_wire` does for a message that is known to have one question, up to `end`.
+
+        Once over the usual reply, which has only records that were asked for and perhaps OPT, tells
+        all that there is to know of it (`plain_ttls`). Raises FormError.
+        """
+        answers, others = _unpack_counts(wire, 6)
+        if others > 1 or not answers or wire[2] & _OPCODE_TC or wire[3] & 15:
+            return cls.from_wire(wire)
+        asked, at, offsets, lowest, highest = wire[end - 4 : end], end, [], _TTL_SIGN, 0
+        try:
+            for _ in range(answers):
+                owner, kind, ttl, length = _unpack_answer(wire, at)
+                if owner != _QNAME_POINTER or kind != asked:
+                    return cls.from_wire(wire)
+                offsets.append(at + 6)
+                if ttl < lowest:
+                    lowest = ttl
+                if ttl > highest:
+                    highest = ttl
+                at += 12 + length
+        except error:
+            return cls.from_wire(wire)
+        if others and at + OPT_SIZE == len(wire):
+            edns = read_short(wire[at:])
+            if edns is None or edns.extended_rcode:
+                return cls.from_wire(wire)
+            wire = b"".join((wire[:10], b"\0\0", wire[12:at]))
+        elif others or at != len(wire):
+            return cls.from_wire(wire)
+        reply = cls(wire)
+        reply._offsets = wire, offsets
+        if highest < _TTL_SIGN:
+            reply._plain = wire, lowest, highest
         return reply
 
     @classmethod
@@ -122,6 +170,14 @@ class Reply:
         if self._offsets is None or self._offsets[0] is not self.wire:
             self._offsets = (self.wire, ttl_offsets(self.wire))
         return self._offsets[1]
+
+    @property
+    def plain_ttls(self) -> tuple[int, int] | None:
+        """The lowest and the highest TTL of a NOERROR reply all whose records have name, type and
+        class of the question; None if it has others, or that is not known.
+        """
+        plain = self._plain
+        return plain[1:] if plain is not None and plain[0] is self.wire else None
 
     @property
     def rcode(self) -> int:
@@ -160,7 +216,9 @@ class Reply:
 
     def copy(self) -> Reply:
         """Return a reply with the same content that can be changed by itself."""
-        return Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
+        copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
+        copy._offsets, copy._plain = self._offsets, self._plain
+        return copy
 
 
 def finish(request: Request, reply: Reply) -> bytes:

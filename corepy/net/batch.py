@@ -23,12 +23,14 @@ import struct
 import sys
 import time
 from array import array
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from corepy.net.memory import Buffer
 from corepy.net.packetinfo import IFINDEX, LEVEL, control_for, local_address
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from socket import socket
 
 SLOTS = 64
@@ -36,6 +38,8 @@ RECEIVE_SIZE = 4096
 """Bytes of a received datagram that are kept; a longer one is cut and will be found malformed."""
 
 SEND_SIZE = 4096
+"""Bytes of memory kept for each datagram to be sent; a batch of larger ones gets its own."""
+
 SEND_PATIENCE = 0.01
 """Seconds that a full socket gets to take the rest of a batch: to wait a moment keeps replies and
 holds new queries back, to wait longer would hold up the node's other work.
@@ -49,6 +53,7 @@ MSG_DONTWAIT = 0x40
 # length
 _WORDS = 8
 _STARTS = range(0, SLOTS * RECEIVE_SIZE, RECEIVE_SIZE)
+_NAME_STARTS = range(0, SLOTS * NAME_SIZE, NAME_SIZE)
 _NAME, _NAMELEN, _IOV, _IOVLEN, _CONTROL, _CONTROLLEN, _FLAGS, _LENGTH = range(_WORDS)
 
 
@@ -112,8 +117,10 @@ class Batch:
             self._in.names.view,
             self._in.controls.view,
         )
-        self._waiting = 0
-        self._large: list[Buffer] = []
+        # What is queued: replies to the batch with four words for the header of each, and others.
+        self._datas: list[bytes] = []
+        self._heads: list[int] = []
+        self._late: list[tuple[bytes, bytes, bytes | None]] = []
         self._full_lengths = memoryview(array("Q", [NAME_SIZE] * SLOTS)).toreadonly()
         self._full_controls = memoryview(array("Q", [CONTROL_SIZE] * SLOTS)).toreadonly()
         self._zeros = memoryview(array("I", [0] * SLOTS)).toreadonly()
@@ -177,6 +184,21 @@ class Batch:
             self._controls.cast("I")[field : count * step : step] = self._zeros[:count]
         return self._send(self._answer_headers, count, sock.fileno())
 
+    def payloads(self, count: int) -> list[bytes]:
+        """Return copies of the first `count` datagrams."""
+        return self._copies(self._payloads, _STARTS, _LENGTH, count)
+
+    def addresses(self, count: int) -> list[bytes]:
+        """Return copies of their senders' socket addresses."""
+        return self._copies(self._names, _NAME_STARTS, _NAMELEN, count)
+
+    def _copies(self, view: memoryview, starts: range, field: int, count: int) -> list[bytes]:
+        lengths = self._in_words[field : count * _WORDS : _WORDS].tolist()
+        return [
+            view[start : start + (length & 0xFFFFFFFF)].tobytes()
+            for start, length in zip(starts, lengths, strict=False)
+        ]
+
     def payload(self, slot: int) -> bytes:
         """Return a copy of the datagram in `slot`."""
         start = slot * RECEIVE_SIZE
@@ -205,54 +227,28 @@ class Batch:
         """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from
         `sock`.
         """
-        out = self._put(data, sock)
-        words, source = self._out_words, slot * _WORDS
-        words[out + _NAME] = self._in_words[source + _NAME]
-        words[out + _NAMELEN] = self._in_words[source + _NAMELEN] & 0xFFFFFFFF
-        length = words[out + _CONTROLLEN] = self._in_words[source + _CONTROLLEN]
+        if len(self._datas) == SLOTS:
+            self.flush(sock)
+        words, source = self._in_words, slot * _WORDS
+        length = words[source + _CONTROLLEN]
         if length:
             start = slot * CONTROL_SIZE
             control = self._controls[start : start + CONTROL_SIZE]
             control[IFINDEX[control[LEVEL]]] = b"\0\0\0\0"
-            words[out + _CONTROL] = self._in_words[source + _CONTROL]
+        self._datas.append(data)
+        self._heads += (
+            self._in.names.address + slot * NAME_SIZE,
+            words[source + _NAMELEN] & 0xFFFFFFFF,
+            self._in.controls.address + slot * CONTROL_SIZE,
+            length,
+        )
 
     def queue(self, data: bytes, address: bytes, local: bytes | None, sock: socket) -> None:
         """Queue a datagram to `address`, from `local` if given. A full queue is sent at once."""
-        out = self._put(data, sock)
-        slot, words = out // _WORDS, self._out_words
-        start = slot * NAME_SIZE
-        self._out.names.view[start : start + len(address)] = address
-        words[out + _NAME] = self._out.names.address + start
-        words[out + _NAMELEN] = len(address)
-        if local is None:
-            words[out + _CONTROLLEN] = 0
-            return
-        control, start = control_for(local), slot * CONTROL_SIZE
-        self._out.controls.view[start : start + len(control)] = control
-        words[out + _CONTROL] = self._out.controls.address + start
-        words[out + _CONTROLLEN] = len(control)
-
-    def _put(self, data: bytes, sock: socket) -> int:
-        """Take a slot for `data` and return the index of its header's first word."""
-        if self._waiting == SLOTS:
+        late = self._late
+        if len(late) == SLOTS:
             self.flush(sock)
-        slot, size = self._waiting, len(data)
-        if size <= SEND_SIZE:
-            start = slot * SEND_SIZE
-            self._out.data.view[start : start + size] = data
-            self._out_iovs[slot * 2] = self._out.data.address + start
-        else:
-            self._out_iovs[slot * 2] = self._keep(data)
-        self._out_iovs[slot * 2 + 1] = size
-        self._waiting = slot + 1
-        return slot * _WORDS
-
-    def _keep(self, data: bytes) -> int:
-        """Hold a datagram too large for a slot until it is sent; return its memory address."""
-        buffer = Buffer(len(data))
-        buffer.view[:] = data
-        self._large.append(buffer)
-        return buffer.address
+        late.append((data, address, local))
 
     def flush(self, sock: socket) -> int:
         """Send all queued datagrams through `sock`; return how many could not be sent.
@@ -260,11 +256,53 @@ class Batch:
         A datagram that its receiver or the route refuses is skipped. A full socket is waited for, a
         little; then the rest is dropped, as the network would: DNS clients ask again.
         """
-        lost = self._send(self._out_headers, self._waiting, sock.fileno())
-        self._waiting = 0
-        if self._large:
-            self._large.clear()
+        lost = 0
+        if self._datas:
+            lost = self._send_out(self._datas, self._heads, sock)
+            self._datas.clear()
+            self._heads.clear()
+        if self._late:
+            datas, addresses, locals_ = zip(*self._late, strict=True)
+            lost += self._send_out(datas, self._address(addresses, locals_), sock)
+            self._late.clear()
         return lost
+
+    def _address(
+        self, addresses: Sequence[bytes], locals_: Sequence[bytes | None]
+    ) -> Sequence[int]:
+        """Put addresses where the kernel finds them; return four words for each header."""
+        sizes = list(map(len, addresses))
+        names, controls = self._out.names, self._out.controls
+        names.view[: sum(sizes)] = b"".join(addresses)
+        heads = [0] * (4 * len(sizes))
+        heads[0::4] = list(accumulate(sizes[:-1], initial=names.address))
+        heads[1::4] = sizes
+        for slot, local in enumerate(locals_):
+            if local is not None:
+                control, start = control_for(local), slot * CONTROL_SIZE
+                controls.view[start : start + len(control)] = control
+                heads[slot * 4 + 2 : slot * 4 + 4] = controls.address + start, len(control)
+        return heads
+
+    def _send_out(self, datas: Sequence[bytes], heads: Sequence[int], sock: socket) -> int:
+        """Send datagrams whose headers begin with these words, four for each.
+
+        A column of the headers is one assignment: far less than a word at a time.
+        """
+        count, sizes = len(datas), list(map(len, datas))
+        total = sum(sizes)
+        memory = self._out.data if total <= SLOTS * SEND_SIZE else Buffer(total)
+        memory.view[:total] = b"".join(datas)
+        starts = array("Q", accumulate(sizes[:-1], initial=memory.address))
+        iovs, words, end = self._out_iovs, self._out_words, count * _WORDS
+        iovs[0 : count * 2 : 2] = memoryview(starts)
+        iovs[1 : count * 2 : 2] = memoryview(array("Q", sizes))
+        columns = memoryview(array("Q", heads))
+        words[_NAME:end:_WORDS] = columns[0::4]
+        words[_NAMELEN:end:_WORDS] = columns[1::4]
+        words[_CONTROL:end:_WORDS] = columns[2::4]
+        words[_CONTROLLEN:end:_WORDS] = columns[3::4]
+        return self._send(self._out_headers, count, sock.fileno())
 
     def _send(self, headers: int, count: int, fd: int) -> int:
         done, lost, deadline = 0, 0, 0.0

@@ -27,6 +27,12 @@ class Datagrams(Protocol):
     def answer_all(self, bodies: list[bytes], sock: socket) -> int:
         """Answer the first datagrams of the batch with bodies that lie in memory, and send."""
 
+    def payloads(self, count: int) -> list[bytes]:
+        """Return the datagrams of the batch."""
+
+    def addresses(self, count: int) -> list[Any]:
+        """Return where they came from."""
+
     def payload(self, slot: int) -> bytes:
         """Return a received datagram."""
 

@@ -44,6 +44,14 @@ class PlainBatch:
         """Return the first `count` datagrams without their first two bytes."""
         return [data[2:] for data, _, _ in self._received[:count]]
 
+    def payloads(self, count: int) -> list[bytes]:
+        """Return the first `count` datagrams."""
+        return [data for data, _, _ in self._received[:count]]
+
+    def addresses(self, count: int) -> list[PeerAddress]:
+        """Return their senders' addresses."""
+        return [peer for _, _, peer in self._received[:count]]
+
     def payload(self, slot: int) -> bytes:
         """Return the datagram in `slot`."""
         return self._received[slot][0]

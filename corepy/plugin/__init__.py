@@ -29,6 +29,7 @@ from corepy.plugin.errors import StartupError as StartupError
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
 from corepy.plugin.handler import Observer as Observer
+from corepy.plugin.handler import Onlooker as Onlooker
 from corepy.plugin.handler import Purity as Purity
 from corepy.plugin.handler import Witness as Witness
 from corepy.plugin.hooks import HookSpecs as HookSpecs
@@ -37,4 +38,6 @@ from corepy.plugin.hooks import hookimpl as hookimpl
 from corepy.plugin.hooks import hookspec as hookspec
 from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import lookup as lookup
+from corepy.plugin.pending import Pending as Pending
+from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.registry import API_VERSION as API_VERSION

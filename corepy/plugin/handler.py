@@ -25,14 +25,18 @@ Rules for a handler:
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
     from corepy.dns import Reply, Request
+    from corepy.plugin.pending import Pending
+
+    Answer = Reply | Pending | Coroutine[Any, Any, Reply]
 
 SERVFAIL = 2
 REFUSED = 5
@@ -113,6 +117,15 @@ class Handler:
         """Return the reply to `request`, from this handler or from the ones below."""
         raise NotImplementedError(f"{type(self).__name__} has no serve_dns")
 
+    def begin_dns(self, request: Request) -> Answer:
+        """Return the reply to `request` if it is there at once, else what brings it when awaited.
+
+        It may be called in place of `serve_dns` and must say the same. A handler overrides it that
+        mostly answers from memory, or in callbacks (`Pending`): a coroutine costs more than such an
+        answer. It runs outside of any task of asyncio.
+        """
+        return self.serve_dns(request)
+
     # What `corepy explain` asks. Nothing here is called for ordinary queries.
 
     def knows(self, request: Request, reply: Reply | None = None) -> Mapping[str, str | int]:
@@ -137,6 +150,32 @@ class Handler:
         twin = copy.copy(self)
         twin.next = below
         return twin
+
+
+class Onlooker(Handler):
+    """A handler that changes nothing and wants to see each query with its reply.
+
+    It overrides `observe`, and nothing else. Onlookers on top of a block are no links of the chain
+    for a query: the server calls them when the reply is there, the lowest first.
+    """
+
+    purity = Purity.OBSERVER
+
+    def observe(self, request: Request, reply: Reply) -> None:
+        """Take note of a query that was answered; see `Reply.is_substitute`."""
+        raise NotImplementedError(f"{type(self).__name__} has no observe")
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the next handler's reply as it is."""
+        try:
+            reply = await self.next.serve_dns(request)
+        except (Exception, asyncio.CancelledError):
+            substitute = request.error(SERVFAIL)
+            substitute.is_substitute = True
+            self.observe(request, substitute)
+            raise
+        self.observe(request, reply)
+        return reply
 
 
 class EndOfChain(Handler):

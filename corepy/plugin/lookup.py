@@ -18,11 +18,13 @@ async def lookup(request: Request, name_wire: bytes) -> Reply | None:
 
     The question takes the whole way, as if the client had asked it: the block with the longest
     zone, its whole chain. None when it leads too deep, or `request` did not come through a server.
+    Metadata goes along, but for labels that begin with a dot: those are of one way down the chain.
     """
     router, depth = request.router, request.metadata.get(_DEPTH, 0)
     if router is None or depth >= DEEPEST:
         return None
     asked = request.derive(name_wire=name_wire)
-    asked.metadata = {**request.metadata, _DEPTH: depth + 1}
+    asked.metadata = {k: v for k, v in request.metadata.items() if not k.startswith(".")}
+    asked.metadata[_DEPTH] = depth + 1
     reply: Reply = await router.lookup(asked)
     return reply

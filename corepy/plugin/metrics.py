@@ -18,6 +18,7 @@ TIME_BUCKETS: Final = tuple(0.00025 * 2**n for n in range(16))
 """Seconds: 0.25 ms to 8.192 s, the bounds of CoreDNS's histograms of time (plugin/plugin.go)."""
 
 _registry: dict[str, Metric[Any]] = {}
+_preparations: list[Callable[[], None]] = []
 
 
 class Value:
@@ -97,6 +98,8 @@ class Metric(Generic[Child]):
 
     def children(self) -> list[tuple[tuple[str, ...], Child]]:
         """Return all (label values, child) pairs known now."""
+        for prepare in _preparations:
+            prepare()
         return list(self._children.items())
 
 
@@ -123,6 +126,14 @@ def _declare(metric: Metric[Child]) -> Metric[Child]:
     if known.kind != metric.kind or known.label_names != metric.label_names:
         raise ValueError(f"metric {metric.name} is declared twice, with another type or labels")
     return known
+
+
+def before_reading(prepare: Callable[[], None]) -> Callable[[], None]:
+    """Call `prepare` each time before the children of a metric are listed: for a module that counts
+    in its own way and brings its metrics up to date when somebody wants to know. A decorator.
+    """
+    _preparations.append(prepare)
+    return prepare
 
 
 def registered() -> Iterator[Metric[Any]]:

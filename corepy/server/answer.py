@@ -45,13 +45,13 @@ class Answerer:
         request.proto = self._proto
         request.server = self.label
         site = self.router.route(request)
-        if site is None or site.chain is None:
+        if site is None or site.entry is None:
             return self._drop(request)
+        request.site = site
         request.zone = site.zone
-        request.view = ""
-        request.metadata = {}
+        request.repeats = self._keeps and site.obstacle is None
         request.router = self.router
-        reply = runner.start(site.chain, request)
+        reply = runner.start(site.entry, request)
         return None if reply is None else self.complete(request, reply)
 
     def _drop(self, request: Request) -> bytes:
@@ -65,13 +65,14 @@ class Answerer:
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""
+        site = request.site
         try:
+            for onlooker in site.onlookers:
+                onlooker.observe(request, reply)
             sent = finish(request, reply)
         except BaseException as error:
             report_failure(request, error)
             return finish(request, request.error(SERVFAIL))
-        if reply.deadline is not None and self._keeps and request.router is self.router:
-            site = self.router.route(request)
-            if site is not None and site.obstacle is None:
-                self.packets.admit(request, reply, sent)
+        if reply.deadline is not None and request.repeats and request.router is self.router:
+            self.packets.admit(request, reply, sent)
         return sent

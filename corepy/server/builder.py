@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.dns import names
-from corepy.plugin import BlockConfig, Controller, EndOfChain, Handler, PluginError, Purity
+from corepy.plugin import (
+    BlockConfig,
+    Controller,
+    EndOfChain,
+    Handler,
+    Onlooker,
+    PluginError,
+    Purity,
+)
 from corepy.plugin.errors import OrderError, describe
 from corepy.plugin.failures import count
 from corepy.plugin.order import DIRECTIVES, Wish, resolve, setup_order
@@ -236,6 +244,7 @@ class _Builder:
             top = link(_guarded(block, loaded))
             first = block.parsed.keys[0]
             place, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
+            entry, onlookers = enter(top)
             obstacle = packet_cache_obstacle(block.handlers)
             witnessed = any(handler.witnesses for handler in block.handlers)
             for key in block.config.keys:
@@ -246,7 +255,14 @@ class _Builder:
                         continue
                     listen = Listen(key.transport, _normal_host(host), key.port)
                     zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(
-                        key.zone, top, obstacle, place, directives, witnessed
+                        key.zone,
+                        top,
+                        obstacle,
+                        entry,
+                        onlookers,
+                        place,
+                        directives,
+                        witnessed,
                     )
                     self._generation.settings[listen] = block.config
                     if any(handler.any_class for handler in block.handlers):
@@ -279,6 +295,15 @@ def link(handlers: list[Handler]) -> Handler | None:
         handler.next = below
         below = handler
     return below
+
+
+def enter(top: Handler | None) -> tuple[Handler | None, tuple[Onlooker, ...]]:
+    """Return the first handler that is no onlooker, and the onlookers above it, lowest first."""
+    onlookers: list[Onlooker] = []
+    while isinstance(top, Onlooker):
+        onlookers.insert(0, top)
+        top = top.next
+    return top, tuple(onlookers)
 
 
 def packet_cache_obstacle(handlers: list[Handler]) -> str | None:

@@ -51,7 +51,14 @@ def report_failure(request: Request, error: BaseException) -> Reply:
         what,
         exc_info=error if shown else None,
     )
-    return request.error(SERVFAIL, f"plugin/{found.plugin or SERVER}: {what}")
+    return substitute(request, f"plugin/{found.plugin or SERVER}: {what}")
+
+
+def substitute(request: Request, reason: str | None = None) -> Reply:
+    """Return the SERVFAIL that stands in for a chain without a reply of its own."""
+    reply = request.error(SERVFAIL, reason)
+    reply.is_substitute = True
+    return reply
 
 
 def report_background(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from corepy.server.options import Options
 
 DEFAULT_FILE = "Corefile"
-GC_THRESHOLDS = (20_000, 20, 1_000)
+GC_THRESHOLDS = (4_000, 100, 1_000)
 STDIN = "stdin"
 
 

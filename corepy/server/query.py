@@ -11,20 +11,35 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from corepy.dns import Reply
-from corepy.plugin.handler import SERVFAIL
+from corepy.plugin.pending import Pending
 from corepy.server.blame import Blame, of_coroutine
-from corepy.server.failure import NonsenseError, report_failure
+from corepy.server.failure import NonsenseError, report_failure, substitute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from corepy.dns import Request
     from corepy.plugin import Handler
 
 _enter, _leave = asyncio.tasks._enter_task, asyncio.tasks._leave_task
+
+
+@contextmanager
+def task_set_aside() -> Iterator[None]:
+    """Let chains be stepped by a task's code: only one task can be the running one."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    if task is not None:
+        _leave(loop, task)
+    try:
+        yield
+    finally:
+        if task is not None:
+            _enter(loop, task)
 
 
 class Query:
@@ -69,7 +84,7 @@ class Query:
             return self._checked(stop.value)
         except asyncio.CancelledError as error:
             if self._cancelled:  # by us: the client has gone, or it has taken too long
-                return self.request.error(SERVFAIL)
+                return substitute(self.request)
             return report_failure(self.request, error)
         except BaseException as error:
             return report_failure(self.request, error)
@@ -110,6 +125,20 @@ class Query:
         if reply is not None:
             self._deliver(self, reply)
 
+    def arrive(self, pending: Pending) -> None:
+        """Deliver what a chain without coroutines has come to."""
+        if self.is_done:  # given up meanwhile
+            return
+        try:
+            reply = self._checked(pending.result())
+        except asyncio.CancelledError as error:
+            reply = (
+                substitute(self.request) if self._cancelled else report_failure(self.request, error)
+            )
+        except BaseException as error:
+            reply = report_failure(self.request, error)
+        self._deliver(self, reply)
+
     def cancel(self, msg: Any = None) -> bool:
         """Interrupt the chain with CancelledError, at what it waits for or at its next wait."""
         self._cancelled += 1
@@ -131,7 +160,7 @@ class Query:
             return found
         if self._waits_for is not None:
             self._waits_for.remove_done_callback(self._resume)
-        self._deliver(self, self.request.error(SERVFAIL))
+        self._deliver(self, substitute(self.request))
         _enter(self._loop, self)  # type: ignore[arg-type]  # as in step
         try:
             self._chain.close()
@@ -165,16 +194,24 @@ class Runner:
 
     def start(self, chain: Handler, request: Request) -> Reply | None:
         """Return the reply of `chain` if it has one at once; None if it will be delivered later."""
+        try:
+            answer = chain.begin_dns(request)
+        except BaseException as error:
+            return report_failure(request, error)
+        if type(answer) is Reply:
+            return answer
         query = self._spare
         if query._cancelled:
             query = self._spare = Query(self._loop)
         query._deliver = self._done
         query.request = request
-        try:
-            query._chain = chain.serve_dns(request)
-        except BaseException as error:  # a plugin's method that is no coroutine function
-            return report_failure(request, error)
-        reply = query.step()
+        query._chain = answer  # type: ignore[assignment]  # or nonsense, which `step` reports
+        if type(answer) is Pending:
+            query._waits_for = answer  # type: ignore[assignment]  # a future in all that is asked
+            answer.deliver(query.arrive)
+            reply = None
+        else:
+            reply = query.step()
         if reply is None:
             self.waiting.add(query)
             self._spare = Query(self._loop)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.dns import Reply, Request
-    from corepy.plugin import Handler
+    from corepy.plugin import Handler, Onlooker
 
 ROOT = b"\0"
 TYPE_DS = 43
@@ -39,6 +39,12 @@ class Site:
     """What keeps the packet cache from repeating its replies: the directive of a handler, "" for
     the want of one that says how long they hold; None if nothing does.
     """
+
+    entry: Handler | None = None
+    """The first handler of the chain that is no `Onlooker`, where queries enter."""
+
+    onlookers: tuple[Onlooker, ...] = ()
+    """Those above it, the lowest first."""
 
     place: str = ""
     """Where the block stands, such as "Corefile:3"."""

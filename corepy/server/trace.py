@@ -147,13 +147,14 @@ class Trace:
         return self._twins[id(top)]
 
     def _watch(self, twin: Handler) -> Handler:
-        serve = twin.serve_dns
+        serve = _server_of(twin)
         if not twin.hidden:
 
             async def serve_dns(request: Request) -> Reply:
                 return await self._run(twin, serve, request)
 
-            twin.serve_dns = serve_dns  # type: ignore[method-assign]  # of this object alone
+            # Of this object alone.
+            twin.serve_dns = twin.begin_dns = serve_dns  # type: ignore[method-assign]
         return twin
 
     async def _run(self, handler: Handler, serve: Serve, request: Request) -> Reply:
@@ -215,6 +216,19 @@ def _twin(handler: Handler, below: Handler) -> Handler:
     except Exception as error:
         problem = f"plugin/{handler.name} cannot be watched: {type(error).__name__}: {error}"
         raise CommandError(problem) from error
+
+
+def _server_of(handler: Handler) -> Serve:
+    """Return the one of its two methods that the handler defines, which the other one calls."""
+    if type(handler).begin_dns is Handler.begin_dns:
+        return handler.serve_dns
+    begin = handler.begin_dns
+
+    async def serve(request: Request) -> Reply:
+        answer = begin(request)
+        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
+
+    return serve
 
 
 async def _do_not_ask(request: Request) -> Reply:

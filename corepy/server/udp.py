@@ -17,7 +17,7 @@ from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
 from corepy.server.answer import Answerer
-from corepy.server.query import Runner
+from corepy.server.query import Runner, task_set_aside
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 ROUNDS = 4
 """Batches taken from one socket before the event loop may do other work."""
 
+BACKLOG = 1024
+"""Queries that may wait for their chains to be run: more than a burst brings, and few enough to be
+worked off before their clients ask again.
+"""
+
+OVERFLOWS = metrics.counter(
+    "corepy_udp_overflows_total",
+    "Queries that were dropped because they came faster than they could be worked off.",
+    ("server",),
+)
 UNSENT = metrics.counter(
     "corepy_udp_unsent_total", "Replies that the socket did not take.", ("server",)
 )
@@ -51,8 +61,11 @@ class UDPListener:
         self._local = sock.getsockname()
         self._port = self._local[1].to_bytes(2, "big")
         self._late: list[tuple[bytes, Any, Any]] = []
+        self._new: list[tuple[bytes, float, Any, Any]] = []
+        self._is_asking = False
         self._loop = asyncio.get_running_loop()
         self._unsent = UNSENT.labels(label)
+        self._overflows = OVERFLOWS.labels(label)
 
     def start(self) -> None:
         """Answer from now on."""
@@ -61,10 +74,16 @@ class UDPListener:
     def _on_readable(self) -> None:
         for _ in range(ROUNDS):
             if self._serve_batch() < SLOTS:
-                return
+                break
+        if not self._is_asking:
+            self._ask_chains()
 
     def _serve_batch(self) -> int:
-        """Receive and answer one batch; return its size."""
+        """Receive one batch and answer from the packet cache what can be; return its size.
+
+        The others wait for `_ask_chains`: in a flood of new names, those that are asked for all day
+        do not wait behind it, neither in a batch nor in the socket's queue.
+        """
         batch, packets = self._batch, self.answers.packets
         count = batch.receive(self.sock)
         if not count:
@@ -78,7 +97,7 @@ class UDPListener:
         if entries and packets.are_usable(entries, keys, now):
             lost = self._repeat(entries, now)
         else:
-            lost = self._answer_each(count, keys, now)
+            lost = self._sort(count, now)
         batch.release(count)
         if lost:
             self._unsent.inc(lost)
@@ -91,40 +110,66 @@ class UDPListener:
             entry.hits += 1
             bodies.append(entry.iov)
         if self.answers.router.witnessed:
+            batch = self._batch
             for slot, entry in enumerate(entries):
-                self._show(slot, entry, now)
+                if entry.witnesses:
+                    entry.show(batch.payload(slot)[:2], batch.address(slot), now)
         return self._batch.answer_all(bodies, self.sock)
 
-    def _answer_each(self, count: int, keys: Sequence[bytes], now: float) -> int:
-        """Answer the batch one by one; return how many replies were lost."""
-        batch, sock = self._batch, self.sock
+    def _sort(self, count: int, now: float) -> int:
+        """Answer from the packet cache what can be, and put the others by; return how many replies
+        were lost.
+        """
+        batch, new, local = self._batch, self._new, self._local
+        known = self.answers.packets.entries
+        messages, peers = batch.payloads(count), batch.addresses(count)
         for slot in range(count):
+            wire = self._from_cache(messages[slot], peers[slot], now) if known else None
+            if wire is not None:
+                batch.reply(slot, wire, self.sock)
+            elif len(new) < BACKLOG:
+                if self._wildcard:
+                    local = batch.local(slot, self._port)
+                new.append((messages[slot], now, peers[slot], local))
+            else:
+                self._overflows.inc()
+        return batch.flush(self.sock)
+
+    def _ask_chains(self) -> None:
+        """Answer the first of what has come and is not in the packet cache, and go on with the rest
+        when the event loop has done its other work.
+        """
+        new = self._new[:SLOTS]
+        if not new:
+            self._is_asking = False
+            return
+        del self._new[:SLOTS]
+        self._is_asking = bool(self._new)
+        if self._is_asking:
+            self._loop.call_soon(self._ask_chains)
+        batch, sock, begin, runner = self._batch, self.sock, self.answers.begin, self.runner
+        known = self.answers.packets.entries
+        for message, now, peer, local in new:
             try:
-                wire = self._from_cache(slot, keys[slot], now) if keys else None
+                # The same may have come a moment before.
+                wire = self._from_cache(message, peer, now) if known else None
                 if wire is None:
-                    wire = self._begin(slot, now)
+                    wire = begin(message, now, peer, local, runner)
                 if wire is not None:
-                    batch.reply(slot, wire, sock)
+                    batch.queue(wire, peer, local if self._wildcard else None, sock)
             except Exception:
                 server_logger().exception("a datagram to %s was dropped", self.answers.label)
-        return batch.flush(sock)
+        lost = batch.flush(sock)
+        if lost:
+            self._unsent.inc(lost)
 
-    def _from_cache(self, slot: int, key: bytes, now: float) -> bytes | None:
-        entry = self.answers.packets.find(key, now)
+    def _from_cache(self, message: bytes, peer: Any, now: float) -> bytes | None:
+        entry = self.answers.packets.find(message[2:], now)
         if entry is None:
             return None
-        self._show(slot, entry, now)
-        return self._batch.payload(slot)[:2] + entry.body
-
-    def _show(self, slot: int, entry: Entry, now: float) -> None:
-        """Show a query that is answered from the packet cache to those who asked for it."""
         if entry.witnesses:
-            entry.show(self._batch.payload(slot)[:2], self._batch.address(slot), now)
-
-    def _begin(self, slot: int, now: float) -> bytes | None:
-        batch = self._batch
-        local = batch.local(slot, self._port) if self._wildcard else self._local
-        return self.answers.begin(batch.payload(slot), now, batch.address(slot), local, self.runner)
+            entry.show(message[:2], peer, now)
+        return message[:2] + entry.body
 
     def _deliver(self, query: Query, reply: Reply) -> None:
         request = query.request
@@ -153,11 +198,14 @@ class UDPListener:
         With `leave_queue` they stay there, for the process that goes on with the socket.
         """
         self._loop.remove_reader(self.sock)
-        if leave_queue:
-            return
-        leave_group(self.sock)
-        while self._serve_batch():
-            pass
+        with task_set_aside():
+            while self._new:
+                self._ask_chains()
+            if leave_queue:
+                return
+            leave_group(self.sock)
+            while self._serve_batch() or self._new:
+                self._ask_chains()
 
     def close(self) -> None:
         """Send what is ready and close the socket."""

@@ -42,6 +42,22 @@ def _share(value: Shared) -> Shared:
     return _shared.setdefault(value, value)  # type: ignore[return-value]  # as above
 
 
+_heads: dict[tuple[bytes, int, bool], bytes] = {}
+
+
+def _head(rest: bytes, cd: int, with_ad: bool) -> bytes:
+    """Return the header of a reply to the usual query for a key, which has RD and not AD: CoreDNS's
+    item.toMsg. `rest` is what the message kept has from its fourth byte on.
+
+    AA is always set, since old stub resolvers drop what is not authoritative.
+    """
+    low = rest[0] & _RA_RCODE | cd | (FLAG_AD if with_ad else 0)
+    head = _share(_pack_flags(0, _QR_AA | FLAG_RD >> 8, low) + rest[1:])
+    if len(_heads) < _MOST_SHARED:
+        _heads[rest, cd, with_ad] = head
+    return head
+
+
 class Entry:
     """A reply kept under `key`, fresh for `ttl` seconds from `stored` (monotonic)."""
 
@@ -74,14 +90,12 @@ class Entry:
         end = request.question_end
         self.key = key
         self.tail = wire[end:]
-        self.offsets = _share(tuple([at - end for at in offsets]))
+        own = (offsets[0] - end,) if len(offsets) == 1 else tuple([at - end for at in offsets])
+        self.offsets = _shared.get(own) or _share(own)
         self.authentic = wire[3] & FLAG_AD != 0
-        # The header of a reply to the usual query for this key, which has RD and not AD: CoreDNS's
-        # item.toMsg. AA is always set, since old stub resolvers drop what is not authoritative.
-        low = wire[3] & _RA_RCODE | request.flags & FLAG_CD
-        if self.authentic and request.do:
-            low |= FLAG_AD
-        self.head = _share(_pack_flags(0, _QR_AA | FLAG_RD >> 8, low) + wire[4:12])
+        with_ad = self.authentic and request.do
+        kind = (wire[3:12], request.flags & FLAG_CD, with_ad)
+        self.head = _heads.get(kind) or _head(*kind)
         self.ttl = ttl
         self.stored = stored
         self.shown = ttl

@@ -1,29 +1,32 @@
 """The cache in the chain: a query is answered from what is kept, or its reply is kept.
 
-After CoreDNS's plugin/cache/handler.go. The way of a fresh hit is `serve_dns`, `Keeper.find`,
-`Entry.reply` and nothing else: it reads no clock, awaits nothing and makes one object. Time is
-`request.received`; the clock is read only where a reply came from below, which may have taken long.
+After CoreDNS's plugin/cache/handler.go. A fresh hit is `begin_dns`, `Keeper.find`, `Entry.reply`
+and nothing else: it reads no clock and makes one object. Time is `request.received`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_OTHER, EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN_ANSWER, ede
 from corepy.dns.names import from_text, is_subdomain
-from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl, plugin_logger
+from corepy.plugin import Handler, LifecycleContext, Pending, Purity, hookimpl, plugin_logger
 from corepy_cache import explained
-from corepy_cache.keeper import WILDCARD, Keeper, key_of
+from corepy_cache.keeper import WILDCARD, Keeper, key_of, restore
 from corepy_cache.memory import Budget, process_budget
 from corepy_cache.meters import Meters
 from corepy_cache.purge import COMMAND, doomed_by, purge
 from corepy_cache.refresh import Refresher
+from corepy_cache.repetitions import Repetitions
 
 if TYPE_CHECKING:
-    from corepy.dns import Reply, Request
+    from corepy.dns import Request
+    from corepy.plugin.handler import Answer
     from corepy_cache.entry import Entry
     from corepy_cache.settings import Settings
 
@@ -34,27 +37,6 @@ _STALE_NXDOMAIN: Final = ede(EDE_STALE_NXDOMAIN_ANSWER)
 _OVERLOADED: Final = ede(EDE_OTHER, "too many queries wait for an upstream")
 _SECONDS_BETWEEN_WARNINGS: Final = 10.0
 _log = plugin_logger("cache")
-
-
-class Repetitions:
-    """Takes account of the hits that the packet cache answered for one entry."""
-
-    __slots__ = ("_cache", "_entry", "_meters")
-
-    def __init__(self, cache: Cache, entry: Entry, meters: Meters) -> None:
-        self._cache = cache
-        self._entry = entry
-        self._meters = meters
-
-    def repeated(self, times: int) -> None:
-        """Count them as if they had come here."""
-        cache, entry, meters = self._cache, self._entry, self._meters
-        meters.requests.value += times
-        hits = meters.denial_hits if entry.denial else meters.success_hits
-        hits.value += times
-        entry.used = True
-        if cache.settings.prefetch.amount > 0:
-            entry.count(times, cache.keeper.clock(), cache.settings.prefetch.duration)
 
 
 class Cache(Handler):
@@ -82,26 +64,31 @@ class Cache(Handler):
 
     async def serve_dns(self, request: Request) -> Reply:
         """Answer from the cache, or from below."""
+        answer = self.begin_dns(request)
+        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Answer from the cache at once, or ask below."""
         if request.wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
-            return await self._pass_by(request)
+            return self._pass_by(request)
         meters = self._meters.get(request.server) or self.meters(request.server, request.view)
         meters.requests.value += 1
         now = request.received or self.keeper.clock()
         key = key_of(request)
         entry = self.keeper.find(key, now, meters)
         if entry is None:
-            return await self._miss(key, request, meters)
+            return self._miss(key, request, meters)
         entry.used = True
         left = entry.left(now)
         if left <= 0:
-            return await self._stale(request, entry, meters)
+            return self._stale(request, entry, meters)
         settings = self.settings
         reply = entry.reply(request, entry.ttl if settings.keep_ttl else left)
         if entry.options or entry.wildcard:
-            _restore(request, reply, entry)
+            restore(request, reply, entry)
         if settings.prefetch.amount > 0:
             self._fresh_with_prefetch(request, reply, entry, left, meters)
-        elif not settings.keep_ttl:
+        elif request.repeats and not settings.keep_ttl:
             self._let_repeat(reply, entry, entry.stored + entry.ttl, meters)
         return reply
 
@@ -172,21 +159,50 @@ class Cache(Handler):
         reply.options = _STALE_NXDOMAIN if denied else _STALE_ANSWER  # RFC 8914 section 4.4, 4.20
         return reply
 
-    async def _miss(self, key: bytes, request: Request, meters: Meters) -> Reply:
-        if not self.budget.wait(request.received):
+    def _miss(self, key: bytes, request: Request, meters: Meters) -> Answer:
+        budget = self.budget
+        if not budget.wait(request.received):
             return self._refuse(request, meters)
-        answered = False
+        # AD tells whether upstream found the reply authentic; who asks next may want to know.
+        below = request if request.flags & c.FLAG_AD else request.with_flags(c.FLAG_AD)
         try:
-            # AD tells whether upstream found the reply authentic; who asks next may want to know.
-            below = request if request.ad else request.with_flags(c.FLAG_AD)
-            reply = await self.next.serve_dns(below)
-            wire = reply.wire
-            answered = reply.error is None and len(wire) > 3 and wire[3] & 15 != c.REFUSED
+            answer = self.next.begin_dns(below)
+        except BaseException:
+            budget.waited(answered=False)
+            raise
+        if type(answer) is Pending:
+            answer.steps.append(partial(self._take, key, request, meters))
+            return answer
+        if type(answer) is Reply:
+            return self._take(key, request, meters, answer) or answer
+        budget.waited(answered=True)  # it has not begun yet, and perhaps never will
+        return self._await(answer, key, request, meters)  # type: ignore[arg-type]  # what is left
+
+    async def _await(
+        self, answer: Coroutine[Any, Any, Reply], key: bytes, request: Request, meters: Meters
+    ) -> Reply:
+        if not self.budget.wait(request.received):
+            answer.close()
+            return self._refuse(request, meters)
+        reply: Reply | None = None
+        try:
+            reply = await answer
         finally:
-            self.budget.waited(answered=answered)
+            self._take(key, request, meters, reply)
+        return reply
+
+    def _take(
+        self, key: bytes, request: Request, meters: Meters, reply: Reply | None
+    ) -> Reply | None:
+        """Keep a reply; without one, or with nonsense, there is a query less that waits."""
+        if type(reply) is not Reply:
+            self.budget.waited(answered=False)
+            return reply
+        wire = reply.wire
+        answered = reply.error is None and len(wire) > 3 and wire[3] & 15 != c.REFUSED
+        self.budget.waited(answered=answered)
         self.keeper.keep(key, request, reply, meters)
-        # Only what is asked for again is worth a place in the packet cache.
-        reply.deadline = None
+        reply.deadline = None  # only what is asked for again is worth a place in the packet cache
         return reply
 
     def _refuse(self, request: Request, meters: Meters) -> Reply:
@@ -231,10 +247,3 @@ class Cache(Handler):
         await self.refresher.stop()
         self.keeper.clear()
         self.budget.withdraw(self)
-
-
-def _restore(request: Request, reply: Reply, entry: Entry) -> None:
-    """Give back what was kept beside the message."""
-    reply.options = entry.options
-    if entry.wildcard:
-        request.metadata[WILDCARD] = entry.wildcard

@@ -91,7 +91,7 @@ class Keeper:
                 meters.success_hits.value += 1
                 good.used = True
                 return preferred
-        if good is not None and good.left(now) <= least:
+        if good is not None and now - good.stored >= good.ttl - least:  # left(now) <= least
             good = None
         bad = self.denial.get(key)
         if (
@@ -140,10 +140,15 @@ class Keeper:
             offsets = reply.ttl_offsets
         except FormError:
             return None, None
-        failures = self._failures(key, reply) if verdict.failure else 0
-        ttl = self._lifetime(verdict, failures)
-        wire = bytearray(reply.wire)
-        if verdict.kind not in NEVER:  # a transfer's TTLs are its content
+        settings, failures = self.settings, 0
+        if verdict.failure:
+            failures = self._failures(key, reply)
+            ttl = self._hold(failures)
+        else:
+            ttl = (settings.denial if verdict.denial else settings.success).clamp(verdict.ttl)
+        # A transfer's TTLs are its content.
+        if not (verdict.uniform and verdict.ttl == ttl) and verdict.kind not in NEVER:
+            wire = bytearray(reply.wire)
             set_ttls(wire, offsets, ttl)
             reply.wire = bytes(wire)
         entry = None
@@ -151,7 +156,8 @@ class Keeper:
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
             entry.failures = failures
             entry = self._put(entry, verdict, request, reply, meters)
-        if wire[3] & c.FLAG_AD and not (request.do or request.ad):
+        if reply.wire[3] & c.FLAG_AD and not (request.do or request.ad):
+            wire = bytearray(reply.wire)
             wire[3] &= ~c.FLAG_AD
             reply.wire = bytes(wire)
         return verdict, entry
@@ -168,12 +174,10 @@ class Keeper:
             return 1
         return before.failures + 1
 
-    def _lifetime(self, verdict: Verdict, failures: int) -> int:
-        if verdict.failure:
-            longest = self.settings.servfail
-            return min(longest, back_off(failures)) if failures else longest
-        bounds = self.settings.denial if verdict.denial else self.settings.success
-        return bounds.clamp(verdict.ttl)
+    def _hold(self, failures: int) -> int:
+        """Return for how long a failure is kept."""
+        longest = self.settings.servfail
+        return min(longest, back_off(failures)) if failures else longest
 
     def _put(
         self, entry: Entry, verdict: Verdict, request: Request, reply: Reply, meters: Meters
@@ -205,7 +209,9 @@ class Keeper:
         if verdict.failure:
             return
         if not self._prefers_positive:
-            (self.success if verdict.denial else self.denial).remove(entry.key)
+            other = self.success if verdict.denial else self.denial
+            if entry.key in other.entries:
+                other.remove(entry.key)
         elif entry.answers:
             self.denial.remove(entry.key)
         elif not verdict.denial:
@@ -223,3 +229,10 @@ def _failure_options(reply: Reply) -> bytes:
     """Return the extended errors to repeat with a kept failure (RFC 8914 section 4.14: 13)."""
     kept = [option(code, data) for code, data in parse_options(reply.options) if code == OPTION_EDE]
     return b"".join((*kept, ede(EDE_CACHED_ERROR)))
+
+
+def restore(request: Request, reply: Reply, entry: Entry) -> None:
+    """Give back what was kept beside the message."""
+    reply.options = entry.options
+    if entry.wildcard:
+        request.metadata[WILDCARD] = entry.wildcard

@@ -7,6 +7,7 @@ The usual reply, whose records all answer the question themselves, takes one sho
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -31,18 +32,29 @@ Record = tuple[bytes, int, int, int]
 
 
 class Verdict:
-    """What `judge` found; `ttl` is what the records say in seconds, before any bounds."""
+    """What `judge` found; `ttl` is what the records say in seconds, before any bounds. It is not to
+    be changed: replies share it.
+    """
 
-    __slots__ = ("answers", "denial", "failure", "keep", "kind", "ttl")
+    __slots__ = ("answers", "denial", "failure", "keep", "kind", "ttl", "uniform")
 
-    def __init__(self, kind: Kind, ttl: int, answers: bool, keep: bool) -> None:
+    def __init__(
+        self, kind: Kind, ttl: int, answers: bool, keep: bool, *, uniform: bool = False
+    ) -> None:
         self.kind = kind
         self.ttl = ttl
+        self.uniform = uniform
+        """Every record's TTL is known to be `ttl`."""
         self.answers = answers
         """It holds what was asked for (a usable positive reply)."""
         self.keep = keep
         self.failure = kind is Kind.SERVER_ERROR
         self.denial = kind is Kind.NAME_ERROR or kind is Kind.NO_DATA
+
+
+@lru_cache(maxsize=1024)
+def _plain(ttl: int, uniform: bool) -> Verdict:
+    return Verdict(Kind.NO_ERROR, ttl, answers=True, keep=True, uniform=uniform)
 
 
 def matches(reply: Reply, request: Request) -> bool:
@@ -51,9 +63,9 @@ def matches(reply: Reply, request: Request) -> bool:
     RFC 5452 section 9.1; CoreDNS: request.Request.Match.
     """
     wire, end = reply.wire, request.question_end
-    if len(wire) < end or not wire[2] & 0x80 or wire[4:6] != b"\0\1":
+    if wire[4:6] != b"\0\1" or not wire[2] & 0x80:
         return False
-    if wire[12:end] == request.wire[12:end]:
+    if wire.startswith(request.wire[12:end], 12):
         return True
     name_end = end - 4
     return (
@@ -69,10 +81,14 @@ def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
     not kept (plugin/pkg/response/typify.go).
     """
     wire = reply.wire
-    if wall_clock is None and not (wire[2] & _OPCODE_TC or wire[3] & 15 or reply.extended_rcode):
-        ttl = _plain_ttl(wire, request)
-        if ttl is not None:
-            return Verdict(Kind.NO_ERROR, ttl, True, True)
+    if wall_clock is None:
+        ttls = reply.plain_ttls
+        if ttls is not None and request.qtype not in _SPECIAL:
+            return _plain(ttls[0], ttls[0] == ttls[1])
+        if not (wire[2] & _OPCODE_TC or wire[3] & 15 or reply.extended_rcode):
+            ttl = _plain_ttl(wire, request)
+            if ttl is not None:
+                return _plain(ttl, False)
     kind = typify(reply, wall_clock)
     answers = False
     if kind is Kind.NO_ERROR and reply.ancount:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, ClassVar
 
-from corepy.plugin import Handler, Purity, hookimpl
+from corepy.plugin import Onlooker, hookimpl
 from corepy_errors.consolidation import LOG
 
 if TYPE_CHECKING:
@@ -15,25 +15,22 @@ if TYPE_CHECKING:
     from corepy_errors.consolidation import Consolidation
 
 
-class Errors(Handler):
+class Errors(Onlooker):
     """Looks only at replies with an error. Those are never kept by the packet cache, so a reply
     that comes from there has nothing to tell: an observer that need not be told of it.
     """
 
     name: ClassVar[str] = "errors"
-    purity = Purity.OBSERVER
 
     def __init__(self, consolidations: Sequence[Consolidation] = ()) -> None:
         """Give each error to the first of `consolidations` that matches it."""
         self._consolidations = consolidations
         self._stopped = False
 
-    async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply as it is."""
-        reply = await self.next.serve_dns(request)
-        if reply.error is not None:
+    def observe(self, request: Request, reply: Reply) -> None:
+        """Log an error, if there is one. The server has logged those that it made itself."""
+        if reply.error is not None and not reply.is_substitute:
             self._log(request, reply, printable(reply.error))
-        return reply
 
     def _log(self, request: Request, reply: Reply, error: str) -> None:
         level = logging.ERROR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
 from corepy.dns.constants import FORMERR, NOTIMP
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
 _BLOCK = 512
+_cut = Struct("2s" * _BLOCK).unpack
 _NO_COUNTS = bytes(8)
 
 _idents: list[bytes] = []
@@ -19,8 +21,7 @@ _idents: list[bytes] = []
 def draw_ident() -> bytes:
     """Return a message ID, two bytes of the system's random generator (RFC 5452 section 9.2)."""
     if not _idents:
-        block = os.urandom(2 * _BLOCK)
-        _idents.extend(block[i : i + 2] for i in range(0, 2 * _BLOCK, 2))
+        _idents.extend(_cut(os.urandom(2 * _BLOCK)))
     return _idents.pop()
 
 

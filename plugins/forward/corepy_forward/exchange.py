@@ -6,7 +6,7 @@ that was late is still listened to. The first good reply ends the exchange. With
 all attempts have failed, or when the budget is used up: that is before a stub resolver would give
 up, so that the client learns why.
 
-Everything happens in callbacks; the clients' chains wait for one future each.
+Everything happens in callbacks; the clients' chains wait for one `Pending` each.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import time
 from typing import TYPE_CHECKING
 
 from corepy.dns import Reply
-from corepy.dns.constants import FORMERR, NOERROR, NOTIMP, NXDOMAIN, rcode_name
+from corepy.dns.constants import FORMERR, HEADER_SIZE, NOERROR, NOTIMP, NXDOMAIN, rcode_name
 from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
 from corepy_forward.upstream import NO_REPLY
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from corepy.plugin import Pending
     from corepy_forward.attempt import Attempt
     from corepy_forward.pool import Pool
     from corepy_forward.upstream import Upstream
@@ -73,7 +72,7 @@ class Exchange:
         self.body = body
         self._over_tcp = over_tcp
         self.started = now
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters: list[Pending] = []
         self.done = False
         self.reply: Reply | None = None
         self.upstream: Upstream | None = None
@@ -86,11 +85,12 @@ class Exchange:
 
     def ask(self, upstream: Upstream, now: float) -> None:
         """Start an attempt."""
-        self._tried.append(upstream)
+        tried = self._tried
+        tried.append(upstream)
         self._open += 1
         body = self.plain_body() if upstream.plain_until > now else self.body
         # A second loss in a row at one upstream: perhaps it is UDP that does not get through.
-        over_tcp = self._over_tcp or self._tried.count(upstream) > 2
+        over_tcp = self._over_tcp or (len(tried) > 2 and tried.count(upstream) > 2)
         upstream.ask(self, body, over_tcp, now)
 
     def plain_body(self) -> bytes:
@@ -108,7 +108,10 @@ class Exchange:
         ):
             return
         try:
-            reply = Reply.from_wire(wire)
+            if len(wire) > HEADER_SIZE:
+                reply = Reply.from_answer(wire, HEADER_SIZE + len(self.question))
+            else:
+                reply = Reply.from_wire(wire)
         except FormError:
             self._malformed(attempt)
             return
@@ -224,7 +227,6 @@ class Exchange:
         self.done = True
         if self.reply is None:
             self.reason = "; ".join(self._notes)
-        self._pool.ended(self)
+        self._pool.flights.pop(self.body, None)
         for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            waiter.wake()

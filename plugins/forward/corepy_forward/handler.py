@@ -5,48 +5,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
-from corepy.dns.edns import (
-    EDE_OTHER,
-    OPTION_COOKIE,
-    OPTION_PADDING,
-    OPTION_TCP_KEEPALIVE,
-    UDP_SIZE,
-    ede,
-    opt_record,
-    without_option,
-)
-from corepy.plugin import Purity, StartupError, hookimpl
+from corepy.dns.edns import EDE_OTHER, ede
+from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
 from corepy_forward.explained import Explained
 from corepy_forward.limit import LIMIT
 from corepy_forward.ownaddress import own_among, places_of
 from corepy_forward.pool import Pool
+from corepy_forward.question import body_of
 from corepy_forward.targets import without_repeats
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin import BlockConfig, LifecycleContext
+    from corepy.plugin.handler import Answer
     from corepy_forward.exchange import Exchange
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
     from corepy_forward.watch import Watch
 
-_HOP_BY_HOP = (OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING)
-"""EDNS options that mean the client's connection with us, not the question (RFC 7873, 7828)."""
-
-# What is kept of the client's flags: opcode, RD, AD, CD.
-_FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
-_COUNTS = b"\0\1\0\0\0\0\0\1"
-_HEADERS: dict[int, bytes] = {}
 _OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
 _SECONDS_OF_QUIET = 1.0
-_OPT = opt_record(UDP_SIZE)
-_OPT_DO = opt_record(UDP_SIZE, do=True)
 
 
 class Forward(Explained):
@@ -81,26 +66,36 @@ class Forward(Explained):
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return an upstream's reply; SERVFAIL if none can be had, REFUSED if too many wait."""
+        answer = self.begin_dns(request)
+        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Refuse at once, or ask and return what brings the reply."""
         if not self._takes_all and not self.matches(request.name_wire):
-            return await self.next.serve_dns(request)
+            return self.next.begin_dns(request)
         pool = self.pool or self._open(self.static_targets())
         if LIMIT.waiting >= LIMIT.most or pool.waiting >= self._most:
             return self._reject(request)
         exchange = self._join(pool, request)
-        if not exchange.done:
-            waiter = pool.loop.create_future()
-            exchange.waiters.append(waiter)
-            pool.waiting += 1
-            LIMIT.waiting += 1
-            try:
-                await waiter
-            finally:
-                pool.waiting -= 1
-                LIMIT.waiting -= 1
-        reply = self._reply(request, exchange)
-        if self._looks_further and self._wants_next(reply):
-            return await self.next.serve_dns(request)
-        return reply
+        pending = Pending(pool.wakeups, partial(self._conclude, pool, request, exchange))
+        exchange.waiters.append(pending)
+        pool.waiting += 1
+        LIMIT.waiting += 1
+        if exchange.done:
+            pending.wake()
+        return self._look_further(request, pending) if self._looks_further else pending
+
+    def _conclude(
+        self, pool: Pool, request: Request, exchange: Exchange, _reply: Reply | None
+    ) -> Reply | None:
+        """Count one client less that waits; return its reply if the exchange is over."""
+        pool.waiting -= 1
+        LIMIT.waiting -= 1
+        return self._reply(request, exchange) if exchange.done else None
+
+    async def _look_further(self, request: Request, pending: Pending) -> Reply:
+        reply = await pending
+        return await self.next.serve_dns(request) if self._wants_next(reply) else reply
 
     def asks_outside(self, request: Request) -> bool:
         """Return whether the query is to be forwarded."""
@@ -115,21 +110,10 @@ class Forward(Explained):
         )
 
     def _join(self, pool: Pool, request: Request) -> Exchange:
-        """Return the exchange for this question: the one in flight, or a new one.
-
-        What goes upstream is the client's question in lower case, with its opcode, RD, AD, CD and
-        DO, in our own EDNS; two queries that agree in all of that are the same question.
-        """
-        wire, end, edns = request.wire, request.question_end, request.edns
-        question = request.name_wire + wire[end - 4 : end]
-        flags = request.flags & _FLAGS
-        header = _HEADERS.get(flags) or _header(flags)
-        if edns is None:
-            body = header + question + _OPT
-        elif edns.options:
-            body = header + question + _own_opt(edns.do, edns.options)
-        else:
-            body = header + question + (_OPT_DO if edns.do else _OPT)
+        """Return the exchange for this question: the one in flight, or a new one."""
+        end = request.question_end
+        question = request.name_wire + request.wire[end - 4 : end]
+        body = body_of(request, question)
         exchange = pool.flights.get(body)
         if exchange is None:
             over_tcp = self._force_tcp or (self._tcp_as_client and request.proto != "udp")
@@ -234,16 +218,3 @@ class Forward(Explained):
             self._watch.stop()
         if self.pool is not None:
             self.pool.close()
-
-
-def _header(flags: int) -> bytes:
-    """Return the header of a query without its ID: flags and counts."""
-    header = _HEADERS[flags] = flags.to_bytes(2, "big") + _COUNTS
-    return header
-
-
-def _own_opt(do: bool, options: bytes) -> bytes:
-    """Return our OPT record with those of a client's options that are meant to go further."""
-    for code in _HOP_BY_HOP:
-        options = without_option(options, code)
-    return opt_record(UDP_SIZE, do, options=options)

@@ -7,6 +7,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from corepy.plugin import Wakeups
 from corepy_forward import metrics
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
 from corepy_forward.health import HealthCheck
@@ -48,6 +49,7 @@ class Pool:
         """`targets` are those of `settings` after host names were looked up."""
         self.settings = settings
         self.loop = asyncio.get_running_loop()
+        self.wakeups = Wakeups(self.loop)
         self.flights: dict[bytes, Exchange] = {}
         """By what is asked, in the order in which they began."""
 
@@ -94,7 +96,7 @@ class Pool:
 
     def _open(self, target: Target) -> Upstream:
         context = self.settings.tls_contexts.get(target.transport)
-        upstream = Upstream(target, self.settings, self._rate, context)
+        upstream = Upstream(target, self.settings, self.wakeups, self._rate, context)
         check = self._checks[upstream] = HealthCheck(upstream, self._is_all_down)
         upstream.check = check.start
         if self._probing:
@@ -137,10 +139,6 @@ class Pool:
         else:
             exchange.ask(self._random(self.upstreams), now)
         return exchange
-
-    def ended(self, exchange: Exchange) -> None:
-        """Forget an exchange."""
-        self.flights.pop(exchange.body, None)
 
     def watch_time(self) -> None:
         """See to it that exchanges end in time, now that one of them has trouble."""

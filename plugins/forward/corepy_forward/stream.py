@@ -89,15 +89,19 @@ class Stream(asyncio.BufferedProtocol):
         """Take the replies that `nbytes` more complete."""
         pending, upstream = self.pending, self._pool.upstream
         now = self._heard = time.monotonic()
-        for wire in self._reader.feed(self._pool.buffer[:nbytes].tobytes()):
-            attempt = pending.get(wire[:2])
-            if attempt is None:
-                upstream.dropped("id")
-            elif answers(wire, attempt) or is_bare_refusal(wire, attempt):
-                del pending[attempt.ident]
-                upstream.arrived(attempt, wire, now)
-            else:
-                upstream.dropped("question")
+        upstream.wakeups.hold()
+        try:
+            for wire in self._reader.feed(self._pool.buffer[:nbytes].tobytes()):
+                attempt = pending.get(wire[:2])
+                if attempt is None:
+                    upstream.dropped("id")
+                elif answers(wire, attempt) or is_bare_refusal(wire, attempt):
+                    del pending[attempt.ident]
+                    upstream.arrived(attempt, wire, now)
+                else:
+                    upstream.dropped("question")
+        finally:
+            upstream.wakeups.release()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ask again over another connection what has no reply yet."""

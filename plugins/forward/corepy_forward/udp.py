@@ -10,8 +10,10 @@ twice (RFC 5452 section 5), and a port is gone before a scan has found it.
 The kernel drops what comes from another address. Everything that does not answer a query in flight
 is counted and the wait goes on, without a new deadline.
 
-Sending and receiving one by one is as cheap here as in batches (measured: recvmmsg through ctypes
-0.82 us a datagram, recv 0.87): replies come to many sockets, a few each.
+The queries of one turn of the event loop are sent at its end, one right after the other: to wake an
+upstream for each of them took a tenth of the time of a miss. Receiving one by one is as cheap here
+as in batches (measured: recvmmsg through ctypes 0.82 us a datagram, recv 0.87): replies come to
+many sockets, a few each.
 """
 
 from __future__ import annotations
@@ -69,14 +71,16 @@ class UDPSocket:
         """Take the replies that have come."""
         pending, receive, upstream = self.pending, self._receive, self._pool.upstream
         now = time.monotonic()
+        upstream.wakeups.hold()
         try:
             for _ in range(_PER_EVENT):
                 wire = receive(RECEIVE_SIZE)
-                attempt = pending.get(wire[:2])
+                ident = wire[:2]
+                attempt = pending.get(ident)
                 if attempt is None:
                     upstream.dropped("id")
                 elif answers(wire, attempt) or is_bare_refusal(wire, attempt):
-                    del pending[attempt.ident]
+                    del pending[ident]
                     upstream.arrived(attempt, wire, now)
                 else:
                     upstream.dropped("question")
@@ -86,6 +90,8 @@ class UDPSocket:
             pass
         except OSError as error:
             self.fail(error)
+        finally:
+            upstream.wakeups.release()
         if not pending:
             self._pool.drained(self)
 
@@ -117,6 +123,7 @@ class UDPPool:
         self._expire = expire
         self._active: UDPSocket | None = None
         self._open: set[UDPSocket] = set()
+        self._out: list[tuple[UDPSocket, Attempt]] = []
         self._hits, self._misses = upstream.connection_counters("udp")
 
     def send(self, attempt: Attempt) -> None:
@@ -141,12 +148,20 @@ class UDPPool:
         attempt.ident = ident
         attempt.link = current
         pending[ident] = attempt
-        try:
-            current.send(ident + attempt.body)
-        except OSError as error:
-            del pending[ident]
-            self._abandon(current, error)
-            raise
+        if not self._out:
+            self.upstream.loop.call_soon(self._flush)
+        self._out.append((current, attempt))
+
+    def _flush(self) -> None:
+        """Send what has come together, at once: the upstream is woken once and finds it all."""
+        out, self._out = self._out, []
+        for current, attempt in out:
+            try:
+                current.send(attempt.ident + attempt.body)
+            except OSError as error:
+                if current.pending.pop(attempt.ident, None) is not None:
+                    self._abandon(current, error)
+                    self.upstream.broke(attempt, explain(error))
 
     def _abandon(self, current: UDPSocket, error: OSError) -> None:
         """Use another socket from now on: this one has an error, perhaps about an earlier query."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from corepy.dns.constants import rcode_name
+from corepy.plugin.metrics import TIME_BUCKETS
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
 from corepy_forward.problems import explain
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from corepy.plugin import Wakeups
     from corepy.plugin.metrics import Distribution, Value
     from corepy_forward.attempt import Owner
     from corepy_forward.settings import Settings
@@ -52,6 +55,7 @@ class Upstream:
         self,
         target: Target,
         settings: Settings,
+        wakeups: Wakeups,
         on_change: Callable[[], None],
         context: ssl.SSLContext | None = None,
     ) -> None:
@@ -59,6 +63,7 @@ class Upstream:
         self.target = target
         self.address = target.address
         self.settings = settings
+        self.wakeups = wakeups
         self.loop = asyncio.get_running_loop()
         self.context = context
         self.stream_proto = _STREAM_PROTOS[target.transport]
@@ -69,7 +74,7 @@ class Upstream:
         self.plain_until = 0.0
         """Monotonic seconds until when it is asked without EDNS, which it has refused."""
 
-        self._srtt = self._variation = -1.0
+        self._srtt = self._variation = self._measured = -1.0
         self._silent = 0
         self._watched = Watchlist(
             self.loop, FIRST_PATIENCE, settings.read_timeout, self._late, self._expired
@@ -154,8 +159,23 @@ class Upstream:
 
     def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
         """Take a reply that answers `attempt`."""
-        self._watched.remove(attempt)
+        watched = self._watched
+        (watched.old if attempt.is_late else watched.young).pop(attempt, None)
         rtt = now - attempt.sent
+        if now != self._measured:
+            self._measured = now
+            self._measure(rtt)
+        self._silent = 0
+        if self.is_suspect:
+            self._trust()
+        rcode = wire[3] & 15
+        duration = self._durations[rcode] or self._duration(rcode)
+        duration.counts[bisect_left(TIME_BUCKETS, rtt)] += 1
+        duration.total += rtt
+        attempt.owner.replied(attempt, wire)
+
+    def _measure(self, rtt: float) -> None:
+        """Learn from one reply of those that came at the same time."""
         if self._srtt < 0:
             self._srtt, self._variation = rtt, rtt / 2
         else:
@@ -163,18 +183,7 @@ class Upstream:
             self._srtt += error / 8
             self._variation += (abs(error) - self._variation) / 4
         patience = self._srtt + 4 * self._variation
-        if patience < LEAST_PATIENCE:
-            patience = LEAST_PATIENCE
-        self._watched.patience = patience if patience < MOST_PATIENCE else MOST_PATIENCE
-        self._silent = 0
-        if self.is_suspect:
-            self._trust()
-        rcode = wire[3] & 15
-        duration = self._durations[rcode]
-        if duration is None:
-            duration = self._duration(rcode)
-        duration.observe(rtt)
-        attempt.owner.replied(attempt, wire)
+        self._watched.patience = min(max(patience, LEAST_PATIENCE), MOST_PATIENCE)
 
     def _duration(self, rcode: int) -> Distribution:
         labels = metrics.PROXY, self.address, rcode_name(rcode)

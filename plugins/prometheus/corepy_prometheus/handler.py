@@ -6,22 +6,19 @@ Counts live in the process's registry (`corepy.plugin.metrics`), so they survive
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from corepy.dns.constants import SERVFAIL
-from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
+from corepy.plugin import LifecycleContext, Onlooker, hookimpl
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
 from corepy_prometheus.endpoint import Endpoint
-from corepy_prometheus.series import Series, labels_of, prepare
-from corepy_prometheus.tracker import ANSWERED_BY, keeper_below, put_marks
+from corepy_prometheus.series import AllSeries, prepare
+from corepy_prometheus.tracker import ANSWERED_BY, first_below, keeper_below, put_marks
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy.plugin import BlockConfig
-    from corepy_prometheus.series import Labels
 
 SERVER: Final = ""
 """Stands for the server itself where a plugin is named."""
@@ -29,11 +26,10 @@ SERVER: Final = ""
 DROPPED: Final = "dropped"
 
 
-class Prometheus(Handler):
+class Prometheus(Onlooker):
     """See the module."""
 
     name: ClassVar[str] = "prometheus"
-    purity = Purity.OBSERVER
 
     def __init__(self, config: BlockConfig, address: str, *, runtime: bool = False) -> None:
         """Export at `address`, host:port; with `runtime`, measure the interpreter too."""
@@ -41,42 +37,32 @@ class Prometheus(Handler):
         self.runtime = runtime
         self._enabled = Enabled(config)
         self._endpoint: Endpoint | None = None
-        self._keeper = SERVER
-        self._series: dict[Labels, Series] = {}
+        self._first = self._keeper = SERVER
+        self._series = AllSeries()
 
-    async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply as it is."""
-        try:
-            reply = await self.next.serve_dns(request)
-        except (Exception, asyncio.CancelledError):
-            # The server answers SERVFAIL in place of the plugin that broke.
-            self._count(request, request.error(SERVFAIL), SERVER)
-            raise
+    def observe(self, request: Request, reply: Reply) -> None:
+        """Count it."""
         # As in CoreDNS, where the server writes the reply to an error.
-        plugin = SERVER if reply.error is not None else request.metadata.get(ANSWERED_BY, SERVER)
-        self._count(request, reply, plugin)
-        return reply
-
-    def _count(self, request: Request, reply: Reply, plugin: str) -> None:
-        labels = labels_of(request)
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = Series(labels)
-        shape = series.count(request, reply, plugin, time.monotonic() - request.received)
+        if reply.error is not None or reply.is_substitute:
+            plugin = SERVER
+        else:
+            plugin = request.metadata.get(ANSWERED_BY, self._first)
+        self._series.alike(request, reply, plugin).count(time.monotonic() - request.received)
         if reply.deadline is not None:
-            reply.observers += (series.repetitions(shape, self._keeper),)
+            reply.observers += (self._series.alike(request, reply, self._keeper),)
 
     @hookimpl
     def dropped(self, request: Request, reply: Reply) -> bool:
         """Count a query that no block answers, as of the zone "dropped" (vars.Dropped)."""
         request.zone = DROPPED
-        self._count(request, reply, SERVER)
+        self._series.alike(request, reply, SERVER).count(time.monotonic() - request.received)
         return True
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
         """Get to know the chain, which is whole now."""
         self._keeper = keeper_below(self)
+        self._first = first_below(self)
         put_marks(self)
 
     @hookimpl

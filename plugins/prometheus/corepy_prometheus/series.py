@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Labels = tuple[str, str, str, str, str, str]
     """Server, zone, view, proto, family, type."""
 
-    Shape = tuple[int, int, bool, int]
-    """The query's size, the reply's size, DO, rcode."""
+    Shape = tuple[str, str, str, str, str, int, int, int, bool, int, str]
+    """Labels, the type as a number; the query's and the reply's size, DO, rcode, who answered."""
 
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16e3, 32e3, 48e3, 64e3)
 
@@ -34,7 +34,7 @@ bucket.
 """
 
 MAX_SHAPES: Final = 1000
-"""Observers that a series remembers; most replies are of a few shapes."""
+"""Shapes that a handler remembers; most queries are of a few."""
 
 MONITORED: Final = (
     "A", "AAAA", "ANY", "AXFR", "CNAME", "DNSKEY", "DS", "HTTPS", "IXFR", "MX", "NS", "NSEC",
@@ -88,8 +88,6 @@ class Series:
 
     __slots__ = (
         "_block",
-        "_distributions",
-        "_repetitions",
         "_responses",
         "do_requests",
         "duration",
@@ -106,9 +104,7 @@ class Series:
         self.request_size = REQUEST_SIZE.labels(*by_proto)
         self.do_requests = DO_REQUESTS.labels(*block)
         self.response_size = RESPONSE_SIZE.labels(*by_proto)
-        self._distributions = self.duration, self.request_size, self.response_size
         self._responses: dict[tuple[int, str], Value] = {}
-        self._repetitions: dict[Shape, Repetitions] = {}
 
     def responses(self, rcode: int, plugin: str) -> Value:
         """Return the counter of replies with `rcode` that `plugin` made."""
@@ -118,83 +114,112 @@ class Series:
             child = self._responses[rcode, plugin] = RESPONSES.labels(*self._block, name, plugin)
         return child
 
-    def count(self, request: Request, reply: Reply, plugin: str, seconds: float) -> Shape:
-        """Count one query, answered by `plugin` after `seconds`; return what its repetitions share.
 
-        Runs for every query that the packet cache does not answer. What `Distribution.observe` does
-        is written out: three calls would be a third of the cost.
+class AllSeries:
+    """What one handler counts in, found by all that two queries can differ in at once."""
+
+    def __init__(self) -> None:
+        self._alike: dict[Shape, Alike] = {}
+        self._series: dict[Labels, Series] = {}
+
+    def alike(self, request: Request, reply: Reply, plugin: str) -> Alike:
+        """Return what counts queries like this, answered by `plugin`.
+
+        Runs for every query that the packet cache does not answer.
         """
-        wire, edns = reply.wire, request.edns
-        asked, size, do = len(request.wire), len(wire), False
+        wire, edns, peer = reply.wire, request.edns, request.peer
+        size, do = len(wire), False
         if edns is not None:
             size += _OPT_SIZE + len(reply.options)
-            if edns.do:
-                do = True
-                self.do_requests.value += 1
-        self.requests.value += 1
-        duration, request_size, response_size = self._distributions
+            do = edns.do
+        shape = (
+            request.server,
+            request.zone,
+            request.view,
+            request.proto,
+            "1" if type(peer) is bytes and peer[:2] == _IPV4 else family(peer),
+            request.qtype,
+            len(request.wire),
+            size,
+            do,
+            reply.extended_rcode << 4 | wire[3] & 15,
+            plugin,
+        )
+        return self._alike.get(shape) or self._add(shape)
+
+    def _add(self, shape: Shape) -> Alike:
+        labels = (*shape[:5], TYPES.get(shape[5], OTHER))
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Series(labels)
+        if len(self._alike) >= MAX_SHAPES:
+            settle()
+            self._alike.clear()
+        alike = self._alike[shape] = Alike(series, shape)
+        return alike
+
+
+class Alike:
+    """Counts queries that differ in nothing that is counted but the time they took.
+
+    Those that the packet cache answers, as a `corepy.plugin.Observer`; and those that went through
+    the chain, most of which is put off until somebody wants to know.
+    """
+
+    __slots__ = ("_do", "_duration", "_passed", "_request_size", "_response_size", "_responses",
+                 "_series")  # fmt: skip
+
+    def __init__(self, series: Series, shape: Shape) -> None:
+        self._series = series
+        self._duration = series.duration
+        *_, self._request_size, self._response_size, self._do, rcode, plugin = shape
+        self._responses = series.responses(rcode, plugin)
+        self._passed = 0
+
+    def count(self, seconds: float) -> None:
+        """Count one query that took so long."""
+        if not self._passed:
+            _uncounted.append(self)
+        self._passed += 1
+        duration = self._duration
         duration.counts[bisect_left(TIME_BUCKETS, seconds)] += 1
         duration.total += seconds
-        request_size.counts[bisect_left(SIZES, asked)] += 1
-        request_size.total += asked
-        response_size.counts[bisect_left(SIZES, size)] += 1
-        response_size.total += size
-        rcode = reply.extended_rcode << 4 | wire[3] & 15
-        known = self._responses.get((rcode, plugin))
-        (known or self.responses(rcode, plugin)).value += 1
-        return asked, size, do, rcode
-
-    def repetitions(self, shape: Shape, plugin: str) -> Repetitions:
-        """Return the observer of replies of this shape, which the packet cache repeats in place of
-        `plugin`.
-        """
-        observer = self._repetitions.get(shape)
-        if observer is None:
-            if len(self._repetitions) >= MAX_SHAPES:
-                self._repetitions.clear()
-            observer = self._repetitions[shape] = Repetitions(self, shape, plugin)
-        return observer
-
-
-class Repetitions:
-    """Counts the queries that the packet cache answers (`corepy.plugin.Observer`)."""
-
-    __slots__ = ("_do", "_request_size", "_response_size", "_responses", "_series")
-
-    def __init__(self, series: Series, shape: Shape, plugin: str) -> None:
-        self._series = series
-        self._request_size, self._response_size, self._do, rcode = shape
-        self._responses = series.responses(rcode, plugin)
 
     def repeated(self, times: int) -> None:
-        """Count `times` queries."""
+        """Count `times` queries that the packet cache answered."""
+        self._duration.observe(REPEATED_SECONDS, times)
+        self._count(times)
+
+    def settle(self) -> None:
+        """Count those that have passed since the last time."""
+        times, self._passed = self._passed, 0
+        self._count(times)
+
+    def _count(self, times: int) -> None:
         series = self._series
         series.requests.value += times
         self._responses.value += times
-        series.duration.observe(REPEATED_SECONDS, times)
         series.request_size.observe(self._request_size, times)
         series.response_size.observe(self._response_size, times)
         if self._do:
             series.do_requests.value += times
 
 
+_uncounted: list[Alike] = []
+
+
+@metrics.before_reading
+def settle() -> None:
+    """Count what has passed; somebody wants to know."""
+    for alike in _uncounted:
+        alike.settle()
+    _uncounted.clear()
+
+
 def prepare(server: str, zone: str) -> None:
     """Let the time series that every query counts in be there before the first one, at zero."""
     REQUEST_DURATION.labels(server, zone, "")
     DO_REQUESTS.labels(server, zone, "")
-
-
-def labels_of(request: Request) -> Labels:
-    """Return the label values of a query."""
-    peer = request.peer
-    return (
-        request.server,
-        request.zone,
-        request.view,
-        request.proto,
-        "1" if type(peer) is bytes and peer[:2] == _IPV4 else family(peer),
-        TYPES.get(request.qtype, OTHER),
-    )
 
 
 def family(peer: object) -> str:

@@ -1,22 +1,25 @@
 """Which plugin answered: the label `plugin` of `coredns_dns_responses_total`.
 
 A reply comes from the last handler on its way down. So a mark is put above each handler below this
-one, and the last mark that a query passed names who answered. It stands in the query's metadata,
-which follows the query when a plugin changes it.
+one that may answer, and the last mark that a query passed names who did. It stands in the query's
+metadata, which follows the query when a plugin changes it. The first of those handlers needs no
+mark: each query comes there.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from corepy.plugin import EndOfChain, Handler, Purity
+from corepy.plugin import EndOfChain, Handler, Onlooker, Purity
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from corepy.dns import Reply, Request
+    from corepy.plugin.handler import Answer
 
-ANSWERED_BY: Final = "prometheus/plugin"
+ANSWERED_BY: Final = ".prometheus/plugin"
+"""Begins with a dot: look-ups that a plugin makes for this query are answered by others."""
 
 
 class Mark(Handler):
@@ -30,11 +33,17 @@ class Mark(Handler):
         self.next = below
         self._plugin = "" if isinstance(below, EndOfChain) else below.name
         self._serve = below.serve_dns
+        self._begin = below.begin_dns
 
     def serve_dns(self, request: Request) -> Coroutine[Any, Any, Reply]:
         """Return the coroutine of the handler below, with no other around it."""
         request.metadata[ANSWERED_BY] = self._plugin
         return self._serve(request)
+
+    def begin_dns(self, request: Request) -> Answer:
+        """As `serve_dns`."""
+        request.metadata[ANSWERED_BY] = self._plugin
+        return self._begin(request)
 
     def twin(self, below: Handler) -> Handler:
         """Return a mark above `below`."""
@@ -50,9 +59,23 @@ def handlers_below(top: Handler) -> Iterator[Handler]:
 
 
 def put_marks(top: Handler) -> None:
-    """Put a mark above each handler below `top`, and above the end of the chain."""
+    """Put a mark above each handler below `top` that may answer but the first, and above the end of
+    the chain.
+    """
+    first_is_met = False
     for handler in (top, *handlers_below(top)):
-        handler.next = Mark(handler.next)
+        below = handler.next
+        if isinstance(below, Onlooker):
+            continue
+        if first_is_met or isinstance(below, EndOfChain):
+            handler.next = Mark(below)
+        first_is_met = True
+
+
+def first_below(top: Handler) -> str:
+    """Return the plugin that answers where no mark is met."""
+    answering = (h.name for h in handlers_below(top) if not isinstance(h, Onlooker))
+    return next(answering, "")
 
 
 def keeper_below(top: Handler) -> str:

@@ -1,0 +1,31 @@
+"""What the packet cache answers in place of the cache counts as its hits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corepy_cache.entry import Entry
+    from corepy_cache.handler import Cache
+    from corepy_cache.meters import Meters
+
+
+class Repetitions:
+    """Takes account of the hits that the packet cache answered for one entry."""
+
+    __slots__ = ("_cache", "_entry", "_meters")
+
+    def __init__(self, cache: Cache, entry: Entry, meters: Meters) -> None:
+        self._cache = cache
+        self._entry = entry
+        self._meters = meters
+
+    def repeated(self, times: int) -> None:
+        """Count them as if they had come here."""
+        cache, entry, meters = self._cache, self._entry, self._meters
+        meters.requests.value += times
+        hits = meters.denial_hits if entry.denial else meters.success_hits
+        hits.value += times
+        entry.used = True
+        if cache.settings.prefetch.amount > 0:
+            entry.count(times, cache.keeper.clock(), cache.settings.prefetch.duration)

@@ -1,0 +1,53 @@
+"""What goes upstream: the client's question in lower case, with its opcode, RD, AD, CD and DO, in
+our own EDNS. Two queries that agree in all of that are the same question.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.dns.edns import (
+    OPTION_COOKIE,
+    OPTION_PADDING,
+    OPTION_TCP_KEEPALIVE,
+    UDP_SIZE,
+    opt_record,
+    without_option,
+)
+
+if TYPE_CHECKING:
+    from corepy.dns import Request
+
+_HOP_BY_HOP = (OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING)
+"""EDNS options that mean the client's connection with us, not the question (RFC 7873, 7828)."""
+
+# What is kept of the client's flags: opcode, RD, AD, CD.
+_FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
+_COUNTS = b"\0\1\0\0\0\0\0\1"
+_HEADERS: dict[int, bytes] = {}
+_OPT = opt_record(UDP_SIZE)
+_OPT_DO = opt_record(UDP_SIZE, do=True)
+
+
+def body_of(request: Request, question: bytes) -> bytes:
+    """Return the query to send without its ID; `question` is its question section."""
+    flags, edns = request.flags & _FLAGS, request.edns
+    header = _HEADERS.get(flags) or _header(flags)
+    if edns is None:
+        return header + question + _OPT
+    if edns.options:
+        return header + question + _own_opt(edns.do, edns.options)
+    return header + question + (_OPT_DO if edns.do else _OPT)
+
+
+def _header(flags: int) -> bytes:
+    """Return the header of a query without its ID: flags and counts."""
+    header = _HEADERS[flags] = flags.to_bytes(2, "big") + _COUNTS
+    return header
+
+
+def _own_opt(do: bool, options: bytes) -> bytes:
+    """Return our OPT record with those of a client's options that are meant to go further."""
+    for code in _HOP_BY_HOP:
+        options = without_option(options, code)
+    return opt_record(UDP_SIZE, do, options=options)
