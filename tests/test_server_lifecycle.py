@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from contextlib import ExitStack
 
 import dnslib
 import pytest
@@ -153,6 +154,24 @@ def test_stop_answers_what_is_in_flight(plugins):
     for thread in threads:
         thread.join()
     assert [text_of(answer) for answer in answers] == ["a", "a"]
+
+
+@pytest.mark.parametrize("name", ["quick.test.", "slow.test."])
+def test_stop_answers_what_lies_in_the_socket(plugins, name):
+    """Not the packet cache: a chain has to be run, by the task that stops the server."""
+    with ExitStack() as cleanup, serve(". {\nlife a\n}", plugins=plugins) as server:
+        clients = [cleanup.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(3)]
+
+        async def ask_and_stop():
+            for client in clients:
+                client.settimeout(10)
+                client.connect(server.address)
+                client.send(query(name))
+            await server.server.stop()  # before the event loop could look at the socket
+
+        asyncio.run_coroutine_threadsafe(ask_and_stop(), server._loop).result(10)
+        answers = [dnslib.DNSRecord.parse(client.recv(999)) for client in clients]
+    assert [text_of(answer) for answer in answers] == ["a"] * 3
 
 
 @pytest.mark.parametrize("hook", ["before_listen", "serving"])

@@ -211,4 +211,6 @@ class UDPListener:
         """Send what is ready and close the socket."""
         self._flush_late()
         self.answers.packets.clear()
+        # Or the loop takes the next socket of this number for one that it reads already.
+        self._loop.remove_reader(self.sock)
         self.sock.close()
