@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from benchmarks.handover import ADDRESS, corefile, workers
-from corepy.testing import query, run_command
+from corepy.testing import install, query, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -64,24 +64,13 @@ def stopped(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
 @contextmanager
 def blocked(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
     """Hold up the event loop: a plugin sleeps for a minute when it is asked for `TRIGGER`."""
-    install_block(folder)
-    path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
+    environment = install(folder, "block", BLOCK)
     text = corefile(upstream).replace("    cache\n", "    block\n    cache\n")
-    with _supervised(text, {"PYTHONPATH": path}) as fail_by:
+    with _supervised(text, environment) as fail_by:
         yield lambda: fail_by(lambda _: _send(query(TRIGGER)))
 
 
 FAILURES: dict[str, Kind] = {"killed": killed, "stopped": stopped, "blocked": blocked}
-
-
-def install_block(folder: Path) -> None:
-    """Put a plugin *block* into `folder` as an installer would."""
-    (folder / "corepy_block").mkdir()
-    (folder / "corepy_block" / "__init__.py").write_text(BLOCK)
-    info = folder / "corepy_block-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corepy-block\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[corepy.plugins]\nblock = corepy_block\n")
 
 
 @contextmanager

@@ -42,11 +42,12 @@ ZONE = (
 STOP_TIMEOUT = 20.0
 
 
-def corefile(upstream: str, extra: str = "") -> str:
+def corefile(upstream: str, extra: str = "", processes: int = 1) -> str:
     """Return the Corefile: a cache at `ADDRESS`, and `extra` blocks."""
     return f"""\
 .:{ADDRESS[1]} {{
     bind {ADDRESS[0]}
+    multisocket {processes}
     cache
     forward . {upstream}
 }}
@@ -115,6 +116,26 @@ def upgraded(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def regrown(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
+    """SIGUSR1 with another number of processes (*multisocket*), then an upgrade of all of them."""
+    turns = 0
+    with run_command(corefile(upstream, processes=2), "-supervise") as command:
+        command.wait_for(" serves")
+
+        def hand_over() -> None:
+            nonlocal turns
+            turns += 1
+            command.conf.write_text(corefile(upstream, processes=(2, 1, 3)[turns % 3]))
+            command.send_signal(signal.SIGUSR1)
+            command.wait_for("Reloading complete", times=turns)
+            command.send_signal(signal.SIGHUP)
+            command.wait_for(" leaves", times=turns)
+            wait_until(lambda: len(workers(command)) == 1, STOP_TIMEOUT)
+
+        yield hand_over
+
+
+@contextmanager
 def rolled(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
     """Two servers at one address, as a highly available pair runs; each is started anew in turn."""
     text = corefile(upstream)
@@ -149,6 +170,7 @@ HANDOVERS: dict[str, Kind] = {
     "relieved": relieved,
     "reloaded": reloaded,
     "upgraded": upgraded,
+    "regrown": regrown,
     "rolled": rolled,
 }
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from corepy.net import inherited
-from corepy.net.inherited import Manager, address_of, name_of, take
+from corepy.net.inherited import Key, Manager, address_of, key_of, take
 from corepy.net.sockets import Address, open_pair
 
 PLACE = 700
@@ -22,7 +22,7 @@ def pass_on(monkeypatch):
     def put(*socks, names=None, **env):
         for place, sock in enumerate(socks, PLACE):
             os.dup2(sock.fileno(), place, inheritable=True)
-        names = [name_of(sock) for sock in socks] if names is None else names
+        names = [key_of(sock).name for sock in socks] if names is None else names
         return {
             "LISTEN_FDS": str(len(socks)),
             "LISTEN_PID": str(os.getpid()),
@@ -55,11 +55,19 @@ def taken(environment, cleanup):
 def test_sockets_are_found_by_protocol_and_address(pair, pass_on, cleanup):
     address = Address("127.0.0.1", pair[0].getsockname()[1])
     found = taken(pass_on(*pair), cleanup)
-    assert set(found) == {("udp", address), ("tcp", address)}
+    assert set(found) == {Key("udp", address), Key("tcp", address)}
     for sock, lent in found.values():
         assert not lent
         assert not sock.getblocking()
         assert not sock.get_inheritable()
+
+
+def test_sockets_of_one_address_are_told_apart_by_their_names(pair, pass_on, cleanup):
+    udp, _ = pair
+    names = [key_of(udp, place).name for place in (0, 2, 11)]
+    found = taken(pass_on(udp, udp, udp, names=names), cleanup)
+    assert set(found) == {key_of(udp, place) for place in (0, 2, 11)}
+    assert not any(lent for _, lent in found.values())
 
 
 @pytest.mark.parametrize("names", [["corepy.socket", "corepy.socket"], ["other"], []])
@@ -111,7 +119,7 @@ def test_address_and_name(host, family, bound):
         sock.bind((bound, 0))
         port = sock.getsockname()[1]
         assert address_of(sock) == Address(host, port)
-        assert name_of(sock) == f"udp-{host.replace(':', '_') or 'any'}-{port}"
+        assert key_of(sock).name == f"udp-{host.replace(':', '_') or 'any'}-{port}"
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -140,9 +148,9 @@ def test_sockets_are_given_away_and_back(inbox, pair):
     with socket.socket(fileno=fd) as kept:
         assert kept.getsockname() == pair[0].getsockname()
     fields = dict(line.split("=") for line in message.decode().split("\n"))
-    assert fields == {"FDSTORE": "1", "FDPOLL": "0", "FDNAME": name_of(pair[0])}
+    assert fields == {"FDSTORE": "1", "FDPOLL": "0", "FDNAME": key_of(pair[0]).name}
     manager.release(pair[:1])
-    assert sock.recv(999).decode() == f"FDSTOREREMOVE=1\nFDNAME={name_of(pair[0])}"
+    assert sock.recv(999).decode() == f"FDSTOREREMOVE=1\nFDNAME={key_of(pair[0]).name}"
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class Manager:
         numbers = [sock.fileno() for sock in sockets.values()]
         # First out of each other's way, then into place.
         moves = [f"{100 + at}<&{number}" for at, number in enumerate(numbers)]
+        moves += [f"{number}<&-" for number in numbers]
         moves += [f"{3 + at}<&{100 + at} {100 + at}<&-" for at in range(len(numbers))]
         launcher = f'exec {" ".join(moves)}; exec env LISTEN_PID={pid} "$@"'
         with subprocess.Popen(
@@ -152,6 +153,30 @@ def test_a_restart_leaves_the_queue_to_the_next_process(manager, conf, port):
         assert is_answered()
         assert answers(port)
     assert len(manager.fields("FDSTORE")) == 2  # those of the first start
+
+
+def test_the_sockets_of_every_process_are_kept_with_their_queues(manager, conf, port):
+    """Also by a service with fewer processes: what it has no use for is given up, and nothing comes there."""
+    conf.write_text(conf.read_text().replace("whoami", "whoami\n multisocket 3"))
+    with manager.service(conf) as process:
+        manager.wait_for("READY")
+        names = [f"{kind}-127.0.0.1-{port}" for kind in ("udp", "tcp")]
+        names += [f"{name}-{place}" for place in (1, 2) for name in names[:2]]
+        assert set(manager.store.sockets) == set(names)
+        stop(process, signal.SIGTERM)
+    manager.listen()
+    assert set(manager.store.sockets) == set(names)
+    asked = [left_in_the_queue(port) for _ in range(12)]
+    with manager.service(conf) as process:
+        manager.wait_for("READY", times=2)
+        assert all(is_answered() for is_answered in asked)
+        conf.write_text(conf.read_text().replace("multisocket 3", "multisocket 2"))
+        stop(process, signal.SIGTERM)
+    with manager.service(conf):
+        manager.wait_for("READY", times=3)
+        manager.listen()
+        assert set(manager.store.sockets) == set(names[:4])
+        assert all(answers(port) for _ in range(12))
 
 
 def test_a_stop_gives_the_sockets_up(manager, conf, port):

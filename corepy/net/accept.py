@@ -50,6 +50,11 @@ class Acceptor:
         self._started = True
         self._loop.add_reader(self.sock, self._accept)
 
+    def pause(self) -> None:
+        """Accept nothing until `start` is called again: somebody else does, at the same socket."""
+        self._loop.remove_reader(self.sock)
+        self._started = False
+
     def stop(self, *, leave_queue: bool = False) -> None:
         """Accept what waits and no more.
 
@@ -98,5 +103,5 @@ class Acceptor:
         self._loop.call_later(PAUSE, self._resume)
 
     def _resume(self) -> None:
-        if not self._stopped:
+        if self._started and not self._stopped:
             self.start()

@@ -24,7 +24,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
 FIRST_FD: Final = 3
+ALIVE: Final = "X_COREPY_ALIVE=1"
+"""Told again and again: the event loop turns, whether or not queries get through to it."""
+
 _NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
+
+
+class Key(NamedTuple):
+    """Which of the listening sockets: those of one address are told apart by their place."""
+
+    protocol: str
+    """"udp" or "tcp"."""
+
+    address: Address
+    """The wildcard address is ""."""
+
+    place: int = 0
+    """Counted from 0; more than one where *multisocket* asks for it."""
+
+    @property
+    def name(self) -> str:
+        """The name under which a manager keeps the socket; colons are not allowed in it."""
+        host = self.address.host.replace(":", "_") or "any"
+        name = f"{self.protocol}-{host}-{self.address.port}"
+        return f"{name}-{self.place}" if self.place else name
 
 
 class Inherited(NamedTuple):
@@ -35,8 +58,7 @@ class Inherited(NamedTuple):
     """Whether it is not from the sockets that we gave away to be kept, but the manager's own."""
 
 
-Sockets = dict[tuple[str, Address], Inherited]
-"""Listening sockets by protocol ("udp" or "tcp") and address; the wildcard address is ""."""
+Sockets = dict[Key, Inherited]
 
 
 def take(environment: MutableMapping[str, str] | None = None) -> Sockets:
@@ -63,11 +85,14 @@ def _adopt(sock: socket.socket, name: str, found: Sockets) -> None:
         sock.close()
         return
     sock.setblocking(False)
-    key = protocol, address_of(sock)
+    key = Key(protocol, address_of(sock))
+    place = name.removeprefix(f"{key.name}-")
+    if place != name and place.isascii() and place.isdigit():
+        key = key._replace(place=int(place))
     if key in found:
         sock.close()
     else:
-        found[key] = Inherited(sock, lent=name != name_of(sock))
+        found[key] = Inherited(sock, lent=name != key.name)
 
 
 def address_of(sock: socket.socket) -> Address:
@@ -101,18 +126,23 @@ class Manager:
         """Send states such as "READY=1" or "WATCHDOG=1"."""
         self._send("\n".join(states), [])
 
-    def keep(self, socks: Iterable[socket.socket]) -> None:
+    def tell_if_it_listens(self, *states: str) -> None:
+        """Send states that are said again soon; not waiting for a manager that is held up."""
+        self._send("\n".join(states), [], socket.MSG_DONTWAIT)
+
+    def keep(self, socks: Iterable[socket.socket], place: int = 0) -> None:
         """Hand sockets over, to be passed to the next process."""
         for sock in socks:
             # Without FDPOLL=0 an error that waits in the socket (ICMP) would end its being kept.
-            self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name_of(sock)}", [sock.fileno()])
+            name = key_of(sock, place).name
+            self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [sock.fileno()])
 
-    def release(self, socks: Iterable[socket.socket]) -> None:
+    def release(self, socks: Iterable[socket.socket], place: int = 0) -> None:
         """Say that sockets need not be kept any longer."""
         for sock in socks:
-            self._send(f"FDSTOREREMOVE=1\nFDNAME={name_of(sock)}", [])
+            self._send(f"FDSTOREREMOVE=1\nFDNAME={key_of(sock, place).name}", [])
 
-    def _send(self, message: str, fds: list[int]) -> None:
+    def _send(self, message: str, fds: list[int], flags: int = 0) -> None:
         if not self._path:
             return
         path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
@@ -124,11 +154,9 @@ class Manager:
             if fds:
                 socket.send_fds(sender, [message.encode()], fds)
             else:
-                sender.send(message.encode())
+                sender.send(message.encode(), flags)
 
 
-def name_of(sock: socket.socket) -> str:
-    """Return the name under which a manager keeps a socket; colons are not allowed in it."""
-    address = address_of(sock)
-    host = address.host.replace(":", "_") or "any"
-    return f"{_NAMES[sock.type]}-{host}-{address.port}"
+def key_of(sock: socket.socket, place: int = 0) -> Key:
+    """Return which socket this is; its place is not to be seen from it."""
+    return Key(_NAMES[sock.type], address_of(sock), place)

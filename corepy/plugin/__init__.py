@@ -7,8 +7,9 @@ name is the directive), usually a package with
 
     def setup(controller: Controller) -> None: ...
 
-and, for a third party, optionally `before` and `after`: tuples of directives it wants to stand
-above or below.
+and optionally `acts_once = True`, if it has no handlers and one process of a server is to act for
+all (`corepy.plugin.crew`); for a third party also `before` and `after`: tuples of directives it
+wants to stand above or below.
 """
 
 from corepy.corefile import CorefileError as CorefileError
@@ -20,6 +21,7 @@ from corepy.corefile import suggest as suggest
 from corepy.corefile import suggest_file as suggest_file
 from corepy.plugin.controller import BlockConfig as BlockConfig
 from corepy.plugin.controller import Controller as Controller
+from corepy.plugin.crew import Crew as Crew
 from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.duration import show_duration as show_duration
 from corepy.plugin.errors import CommandError as CommandError

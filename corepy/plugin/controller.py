@@ -48,6 +48,11 @@ class BlockConfig:
     listen_hosts: list[str] = field(default_factory=lambda: [""])
     """Addresses to listen on; "" is the wildcard. Set by *bind*."""
 
+    sockets: int = 1
+    """Sockets of each kind at each of its addresses, each with a process of its own; of blocks that
+    share an address, the first decides. Set by *multisocket*.
+    """
+
     debug: bool = False
     """Let a plugin's exception show its traceback in the log."""
 

@@ -14,14 +14,20 @@ While it lives `command` may be called at any time.
 
 On a reload the new generation goes through the first two while the old one still stands, so a
 plugin that owns something of the host sees the new wish before the old one is withdrawn.
+
+Where a server is several processes (`corepy.plugin.crew`), each has a generation of its own and
+calls its hooks. `serving` is called in the leader once all of them answer, and `before_listen`
+before any socket is bound.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
+
+from corepy.plugin.crew import Crew
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -69,6 +75,9 @@ class LifecycleContext:
     """What this generation listens on, as "dns://127.0.0.1:53". A port that the system chooses is 0
     in `before_listen`, and known from `serving` on.
     """
+
+    crew: Crew = field(default_factory=Crew)
+    """The processes of this server, and whether this is the one that acts for all of them."""
 
 
 class HookSpecs:

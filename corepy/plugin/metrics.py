@@ -4,6 +4,9 @@ There is one registry per process and it outlives reloads, so counters never go 
 a metric again with the same name returns the one that exists. Nothing here knows how metrics are
 exported; the prometheus plugin walks `registered()`. On the query path keep the child that `labels`
 returns: `child.value += 1` is all that counting costs.
+
+Where a server is several processes, the leader's registry is the server's: what others have counted
+is added to it (`corepy.plugin.report`).
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 TIME_BUCKETS: Final = tuple(0.00025 * 2**n for n in range(16))
 """Seconds: 0.25 ms to 8.192 s, the bounds of CoreDNS's histograms of time (plugin/plugin.go)."""
+
+MERGES: Final[dict[str, Callable[[list[float]], float]]] = {"sum": sum, "min": min, "max": max}
+"""How the values of a gauge in several processes become the server's one."""
 
 _registry: dict[str, Metric[Any]] = {}
 _preparations: list[Callable[[], None]] = []
@@ -69,12 +75,18 @@ class Metric(Generic[Child]):
         help_text: str,
         labels: Sequence[str],
         new: Callable[[], Child],
+        bounds: Sequence[float] = (),
+        merge: str = "sum",
     ) -> None:
-        """Take `new` to make children with, at zero."""
+        """Take `new` to make children with, at zero; `merge` is one of `MERGES`."""
         self.kind = kind
         self.name = name
         self.help = help_text
         self.label_names = tuple(labels)
+        self.bounds = bounds
+        self.merge = merge
+        self.others: dict[object, Mapping[tuple[str, ...], float]] = {}
+        """Of a gauge: the values in other processes of this server, by process."""
         self._new: Callable[[], Child] = new
         self._children: dict[tuple[str, ...], Child] = {}
 
@@ -97,10 +109,26 @@ class Metric(Generic[Child]):
         self._children.pop(values, None)
 
     def children(self) -> list[tuple[tuple[str, ...], Child]]:
-        """Return all (label values, child) pairs known now."""
+        """Return all (label values, child) pairs known now, of all processes."""
         for prepare in _preparations:
             prepare()
-        return list(self._children.items())
+        return self._merged() if self.others else list(self._children.items())
+
+    def _merged(self) -> list[tuple[tuple[str, ...], Child]]:
+        values: dict[tuple[str, ...], list[float]] = {}
+        for labels, child in self._children.items():
+            assert isinstance(child, Value)
+            values[labels] = [child.value]
+        for other in self.others.values():
+            for labels, value in other.items():
+                values.setdefault(labels, []).append(value)
+        found: list[tuple[tuple[str, ...], Child]] = []
+        for labels, several in values.items():
+            child = self._new()
+            assert isinstance(child, Value)
+            child.value = MERGES[self.merge](several)
+            found.append((labels, child))
+        return found
 
 
 def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
@@ -108,9 +136,13 @@ def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Val
     return _declare(Metric("counter", name, help_text, labels, Value))
 
 
-def gauge(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
-    """Declare a gauge."""
-    return _declare(Metric("gauge", name, help_text, labels, Value))
+def gauge(
+    name: str, help_text: str, labels: Sequence[str] = (), *, merge: str = "sum"
+) -> Metric[Value]:
+    """Declare a gauge; `merge` ("sum", "min" or "max") makes one value of those that the processes
+    of a server have.
+    """
+    return _declare(Metric("gauge", name, help_text, labels, Value, merge=merge))
 
 
 def histogram(
@@ -118,7 +150,9 @@ def histogram(
 ) -> Metric[Distribution]:
     """Declare a histogram with these upper bounds, ascending, without +Inf."""
     upper = tuple(bounds)
-    return _declare(Metric("histogram", name, help_text, labels, lambda: Distribution(upper)))
+    return _declare(
+        Metric("histogram", name, help_text, labels, lambda: Distribution(upper), upper)
+    )
 
 
 def _declare(metric: Metric[Child]) -> Metric[Child]:

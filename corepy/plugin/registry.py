@@ -49,6 +49,8 @@ class LoadedPlugin:
     setup: Callable[[Controller], None]
     before: tuple[str, ...]
     after: tuple[str, ...]
+    acts_once: bool = False
+    """Whether only one process of a server sets it up."""
 
     @property
     def is_ours(self) -> bool:
@@ -129,7 +131,8 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     if not callable(getattr(plugin, "setup", None)):
         raise PluginError(directive, distribution, "has no function setup(controller)")
     before, after = (_names(plugin, attribute, found) for attribute in ("before", "after"))
-    return LoadedPlugin(directive, distribution, plugin.setup, before, after)
+    once = bool(getattr(plugin, "acts_once", False))
+    return LoadedPlugin(directive, distribution, plugin.setup, before, after, once)
 
 
 def _names(plugin: object, attribute: str, found: FoundPlugin) -> tuple[str, ...]:

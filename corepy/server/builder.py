@@ -29,7 +29,7 @@ from corepy.plugin.orderfile import unknown_names
 from corepy.plugin.registry import LoadedPlugin, find, load
 from corepy.server.blame import doing
 from corepy.server.endpoint import Listen
-from corepy.server.generation import Generation
+from corepy.server.generation import Generation, Plan
 from corepy.server.guard import Guard
 from corepy.server.router import Router, Site
 from corepy.server.vetting import settle, vet
@@ -68,16 +68,18 @@ def build(
     checking: bool = False,
     on_imported: Callable[[], None] | None = None,
     rules: Sequence[Rule] = (),
+    hosts: list[list[str]] | None = None,
 ) -> Generation:
     """Return what `corefile` describes.
 
     `default_port` is for zones without a port; `found` are the installed plugins unless given; with
     `checking` the result is not meant to be started; `on_imported` is called when the plugins are
-    imported and nothing is built yet; `rules` are the operator's for the order of the chain. Raises
-    `corepy.corefile.CorefileError` with every mistake that could be found.
+    imported and nothing is built yet; `rules` are the operator's for the order of the chain;
+    `hosts`, for a process that follows another, are the blocks' addresses as they are known there.
+    Raises `corepy.corefile.CorefileError` with every mistake that could be found.
     """
     installed = find() if found is None else found
-    builder = _Builder(corefile, default_port, installed, rules, checking=checking)
+    builder = _Builder(corefile, default_port, installed, rules, hosts, checking=checking)
     return builder.build(on_imported)
 
 
@@ -88,11 +90,13 @@ class _Builder:
         default_port: int,
         found: Mapping[str, FoundPlugin],
         rules: Sequence[Rule],
+        hosts: list[list[str]] | None,
         *,
         checking: bool,
     ) -> None:
         self._checking = checking
         self._rules = rules
+        self._hosts = hosts
         self._corefile = corefile
         self._default_port = default_port
         self._found = found
@@ -110,15 +114,23 @@ class _Builder:
             block.sound &= block.parsed.directives.keys() <= loaded.keys()
         chain = self._order(loaded)
         for directive in setup_order(chain):
+            if loaded[directive].acts_once and self._hosts is not None:
+                continue  # the leader does
             for block in blocks:
                 if directive in block.parsed.directives:
                     self._set_up(loaded[directive], block)
         for block in blocks:
             block.handlers = [it for name in chain for it in block.parts.get(name, ())]
+        for block, hosts in zip(blocks, self._hosts or (), strict=False):
+            block.config.listen_hosts = hosts
         self._warn_of_idle_rules(blocks, loaded)
         self._listen([block for block in blocks if block.sound], loaded)
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._place))
+        listen_hosts = [block.config.listen_hosts for block in blocks]
+        self._generation.plan = Plan(
+            self._corefile, self._default_port, listen_hosts, list(self._rules)
+        )
         return self._generation
 
     def _place(self, mistake: Diagnostic) -> tuple[int, int, int]:
@@ -265,6 +277,7 @@ class _Builder:
                         witnessed,
                     )
                     self._generation.settings[listen] = block.config
+                    self._generation.sockets.setdefault(listen, block.config.sockets)
                     if any(handler.any_class for handler in block.handlers):
                         any_class.add(listen)
         hook = self._generation.plugins.hook.dropped

@@ -1,4 +1,4 @@
-"""One address that is listened on: its UDP and TCP sockets, and who answers.
+"""One address that is listened on: a UDP and a TCP socket, and who answers.
 
 Endpoints outlive generations. A reload puts another router into those that stay, between two turns
 of the event loop, so no query meets a closed socket or half of a configuration.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from corepy.net.inherited import Key
 from corepy.net.sockets import Address, open_pair, open_tcp, open_udp, prepare_udp
 from corepy.server.tcp import TCPListener
 from corepy.server.udp import UDPListener
@@ -37,26 +38,37 @@ class Listen(NamedTuple):
 
 
 class Endpoint:
-    """The open sockets of one `Listen`."""
+    """The open sockets of one `Listen`; with *multisocket*, those of one place in their group."""
 
     def __init__(
-        self, listen: Listen, batch: Datagrams, room: Room, inherited: Sockets | None = None
+        self,
+        listen: Listen,
+        batch: Datagrams,
+        room: Room,
+        inherited: Sockets | None = None,
+        *,
+        port: int | None = None,
+        place: int = 0,
     ) -> None:
         """Take the sockets from `inherited`, or open them; raises
         `corepy.net.sockets.BindError`.
+
+        `port` is what the system has chosen for port 0; `place` is counted from 0.
         """
         wanted = inherited or {}
-        address = Address(listen.host, listen.port)
-        self.kept = {("udp", address), ("tcp", address)} <= wanted.keys()
+        address = Address(listen.host, listen.port if port is None else port)
+        keys = Key("udp", address, place), Key("tcp", address, place)
+        self.kept = set(keys) <= wanted.keys()
         """Whether somebody else keeps the sockets open, for a process that follows this one."""
-        udp, tcp, self._lent = _sockets(address, wanted)
+        udp, tcp, self._lent = _sockets(*keys, wanted)
         self.listen = listen
+        self.place = place
         self.sockets = (udp, tcp)
         self.port: int = udp.getsockname()[1]
         self.label = listen.label(self.port)
         self.udp = UDPListener(udp, batch, room, self.label, wildcard=not listen.host)
         self.tcp = TCPListener(tcp, room, self.label)
-        self._started = False
+        self._started = self._stopped = False
 
     def swap(self, router: Router, settings: BlockConfig) -> None:
         """Answer by `router` from the next query on."""
@@ -70,25 +82,41 @@ class Endpoint:
         self.tcp.answers.packets.clear()
 
     def start(self) -> None:
-        """Begin to answer; nothing happens if it has begun already."""
-        if not self._started:
+        """Begin to answer; nothing happens if it has begun already, or come to its end."""
+        if not self._started and not self._stopped:
             self._started = True
             self.udp.start()
             self.tcp.start()
+
+    def pause(self) -> None:
+        """Leave new queries to the process that answers at the same sockets from now on."""
+        if self._started:
+            self._started = False
+            self.udp.pause()
+            self.tcp.pause()
+            self.forget()
 
     def waiting(self) -> set[Query]:
         """Return the queries that have no answer yet."""
         return self.udp.runner.waiting | self.tcp.waiting()
 
-    def stop(self) -> None:
+    def stop(self, *, leave_queue: bool = False) -> None:
         """Take no new work; what was accepted goes on.
 
         Sockets that are kept, or were only lent to us, stay as they are: somebody goes on with
-        them, or may want to.
+        them, or may want to. With `leave_queue` somebody does so already.
         """
-        leave_queue = self.kept or self._lent
+        self._stopped = True
+        leave_queue = leave_queue or self.kept or self._lent
         self.udp.stop(leave_queue=leave_queue)
         self.tcp.stop(leave_queue=leave_queue)
+
+    def empty(self) -> None:
+        """Answer what lies in the UDP socket's queue in place of a process that was to do it: it
+        may have been killed.
+        """
+        if not (self.kept or self._lent):
+            self.udp.stop()
 
     def close(self) -> None:
         """Close the sockets."""
@@ -97,13 +125,15 @@ class Endpoint:
         self.tcp.close()
 
 
-def _sockets(address: Address, inherited: Sockets) -> tuple[socket.socket, socket.socket, bool]:
+def _sockets(
+    for_udp: Key, for_tcp: Key, inherited: Sockets
+) -> tuple[socket.socket, socket.socket, bool]:
     """Return the UDP and the TCP socket, and whether one of them was lent to us.
 
     What is taken from `inherited` is removed there.
     """
-    udp = inherited.pop(("udp", address), None)
-    tcp = inherited.pop(("tcp", address), None)
+    address = for_udp.address
+    udp, tcp = inherited.pop(for_udp, None), inherited.pop(for_tcp, None)
     if udp is None and tcp is None:
         return *open_pair(address), False
     if udp is not None:

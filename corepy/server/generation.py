@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pluggy
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from corepy.corefile import Diagnostic
+    from corepy.corefile import Corefile, Diagnostic
     from corepy.plugin import BlockConfig, LifecycleContext
+    from corepy.plugin.order import Rule
     from corepy.server.endpoint import Listen
     from corepy.server.router import Router
 
@@ -43,6 +44,18 @@ class HookError(Exception):
     """A plugin implements a hook that does not exist, or with parameters that it does not have."""
 
 
+class Plan(NamedTuple):
+    """All that decides what a generation is, beside the host: it can be sent to another process."""
+
+    corefile: Corefile
+    default_port: int
+    hosts: list[list[str]]
+    """The addresses of each server block, as they were looked up when it was built first."""
+
+    rules: list[Rule]
+    """The operator's, for the order of the chain."""
+
+
 @dataclass(slots=True)
 class Generation:
     """See the module."""
@@ -51,6 +64,12 @@ class Generation:
     settings: dict[Listen, BlockConfig] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     """The Corefile, what it imports, and what plugins read."""
+
+    sockets: dict[Listen, int] = field(default_factory=dict)
+    """How many processes answer at an address, each at sockets of its own."""
+
+    plan: Plan | None = None
+    """What it was built from, for other processes to build the same."""
 
     warnings: list[Diagnostic] = field(default_factory=list)
     plugins: pluggy.PluginManager = field(default_factory=lambda: _new_manager())

@@ -69,9 +69,13 @@ class Room:
         """Take at most `limit` bytes; unless given, what the machine allows."""
         allowed = cgroup_limit()
         usual = LARGEST_MEMORY if allowed is None else min(LARGEST_MEMORY, allowed // SHARE)
-        self.limit = usual if limit is None else limit
+        self.limit = self._whole = usual if limit is None else limit
         self.used = 0
         self._arena = Arena(self.limit)
+
+    def divide(self, processes: int) -> None:
+        """Leave the other processes of this server as much as we take."""
+        self.limit = self._whole // processes
 
     def take(self, key: bytes, size: int) -> Chunk | None:
         """Return a chunk for a reply of `size` bytes, None if there is no room."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from corepy import corefile
 from corepy.net.descriptors import raise_descriptor_limit
-from corepy.net.inherited import Manager, take
+from corepy.net.inherited import ALIVE, Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.orderfile import load_order
@@ -31,9 +31,11 @@ from corepy.plugin.output import PATIENCE, WRITER, as_json
 from corepy.plugin.registry import find
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
+from corepy.server.collector import set_modules_apart
 from corepy.server.commands import obey
 from corepy.server.contained import run as run_contained
 from corepy.server.control import ControlSocket
+from corepy.server.leader import Leader
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from corepy.server.options import Options
 
 DEFAULT_FILE = "Corefile"
-GC_THRESHOLDS = (4_000, 100, 1_000)
 STDIN = "stdin"
 
 
@@ -117,7 +118,11 @@ def run(options: Options, announce: str) -> int:
 
 async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
     manager = Manager()
-    server = Server(lambda reason: reload(server, loader, reason, manager), take(), manager)
+
+    async def reload_it(reason: str) -> bool:
+        return await reload(server, loader, reason, manager)
+
+    server = Server(reload_it, take(), manager, Leader(options.log_format, reload_it))
     stopping = _obey_signals(server, loader, manager)
     control = ControlSocket(lambda name, argument: obey(server, name, argument))
     control.open()  # before anybody can know that the server runs
@@ -170,11 +175,15 @@ def _deaf() -> None:
 
 
 async def _watchdog(server: Server, manager: Manager) -> None:
-    """Tell the manager that we answer, as often as it wants to hear it."""
+    """Tell the manager that we are alive and that we answer, as often as it wants to hear it."""
     while manager.watchdog:
-        if not await unanswered(server.endpoints.values(), manager.watchdog / 4):
-            manager.tell("WATCHDOG=1")
-        await asyncio.sleep(manager.watchdog / 4)
+        manager.tell_if_it_listens(ALIVE)
+        patience = manager.watchdog / 4
+        # A process that hangs is the leader's business: others get the next question.
+        attempt = patience / 4 if server.shared else patience
+        if not await unanswered(server.endpoints.values(), patience, attempt):
+            manager.tell_if_it_listens("WATCHDOG=1")
+        await asyncio.sleep(patience)
 
 
 def _refuse(message: str) -> int:
@@ -256,18 +265,6 @@ def log_packet_cache(generation: Generation, server: Server) -> None:
     """Log where the packet cache is on."""
     for line in packet_cache_lines(generation, server):
         server_logger().info("%s", line)
-
-
-def set_modules_apart() -> None:
-    """Keep garbage collections out of the way of queries.
-
-    What is alive when all is imported stays for good, so it is never looked at again; generations
-    come later, and can be freed. Replies in a cache hold no cycles: collecting the oldest objects
-    over and over would find nothing and cost a pause that grows with the cache.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 @contextlib.contextmanager

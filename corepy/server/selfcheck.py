@@ -26,14 +26,17 @@ ATTEMPT_TIMEOUT = 1.0
 _STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
 
 
-async def unanswered(endpoints: Iterable[Endpoint], timeout: float) -> list[str]:
+async def unanswered(
+    endpoints: Iterable[Endpoint], timeout: float, attempt: float = ATTEMPT_TIMEOUT
+) -> list[str]:
     """Ask all `endpoints` over UDP and TCP; return those that gave no answer within `timeout`
     seconds.
 
-    One whose address is on no interface cannot be asked.
+    Each is asked again after `attempt` seconds; where an address has several sockets, the question
+    may come to another one then. One whose address is on no interface cannot be asked.
     """
     questions = [
-        (f"{protocol} {endpoint.label}", _answers(address, kind, timeout))
+        (f"{protocol} {endpoint.label}", _answers(address, kind, timeout, attempt))
         for endpoint in endpoints
         if (address := own_address(endpoint.sockets[0])) is not None
         for protocol, kind in (("udp", socket.SOCK_DGRAM), ("tcp", socket.SOCK_STREAM))
@@ -42,13 +45,15 @@ async def unanswered(endpoints: Iterable[Endpoint], timeout: float) -> list[str]
     return [name for (name, _), answered in zip(questions, answers, strict=True) if not answered]
 
 
-async def _answers(address: SocketAddress, kind: socket.SocketKind, timeout: float) -> bool:
+async def _answers(
+    address: SocketAddress, kind: socket.SocketKind, timeout: float, attempt: float
+) -> bool:
     """Ask again and again until there is an answer or the time is over."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     while (left := end - loop.time()) > 0:
         try:
-            async with asyncio.timeout(min(ATTEMPT_TIMEOUT, left)):
+            async with asyncio.timeout(min(attempt, left)):
                 if await _ask(address, kind):
                     return True
         except (TimeoutError, OSError):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
-from corepy.net.sockets import BindError
+from corepy.net.sockets import BindError, leave_group
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.absence import Absence
+from corepy.server.crew import Endpoints, ServerCrew
 from corepy.server.endpoint import Endpoint, drained
 from corepy.server.overdue import Overdue
 from corepy.server.packet_cache import Room
@@ -18,7 +20,7 @@ from corepy.server.selfcheck import unanswered
 from corepy.server.watch import LoopWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from corepy.net.inherited import Sockets
     from corepy.server.endpoint import Listen
@@ -34,7 +36,19 @@ SELF_CHECK_TIMEOUT = 10.0
 """Seconds within which a new generation must have answered its own questions."""
 
 
-class Server:
+@dataclass(slots=True)
+class _Change:
+    """A generation on its way in, and what to go back to if it does not arrive."""
+
+    generation: Generation
+    old: Generation | None
+    context: LifecycleContext
+    endpoints: dict[Listen, Endpoint]
+    shared: dict[tuple[Listen, int], Endpoint]
+    in_flight: set[Query] = field(default_factory=set)
+
+
+class Server(Endpoints):
     """Runs one generation at a time; lives in one event loop."""
 
     def __init__(
@@ -42,11 +56,12 @@ class Server:
         reload: Callable[[str], Awaitable[bool]] | None = None,
         inherited: Sockets | None = None,
         manager: Manager | None = None,
+        crew: ServerCrew | None = None,
     ) -> None:
         """`reload` is what plugins call to have the Corefile loaded anew.
 
         Sockets that were `inherited` are used where they fit; `manager` keeps those in use for the
-        next process.
+        next process; `crew` are the processes that answer with this one.
         """
         self._inherited = inherited if inherited is not None else {}
         self._manager = manager or Manager({})
@@ -56,12 +71,17 @@ class Server:
         self.generations: list[Generation] = []
         """All that have begun to start and not ended: on a takeover there are two."""
         self.endpoints: dict[Listen, Endpoint] = {}
+        self.shared: dict[tuple[Listen, int], Endpoint] = {}
+        """The sockets that other processes answer at, and this one while they are not there."""
+        self._crew = crew or ServerCrew()
+        self._crew.open_to(self)
         self._batch = open_batch()
         self._room = Room()
         self._absence = Absence()
         self._overdue = Overdue(self._waiting)
         self._watch = LoopWatch(asyncio.get_running_loop())
         self._changing = asyncio.Lock()
+        self._change: _Change
 
     async def run(self, generation: Generation) -> None:
         """Start `generation`, or let it take over from the one that runs.
@@ -71,29 +91,74 @@ class Server:
         generation, later ones by the new.
         """
         async with self._changing:
-            old, before = self.generation, dict(self.endpoints)
-            context = self._context(generation)
-            context.replaces = old is not None
-            self.generations.append(generation)
             try:
-                await generation.start_hooks("before_listen", context)
-                self._open(generation)
-                in_flight = self._waiting()
-                self._route(generation)
-                mine = [self.endpoints[listen] for listen in generation.routers]
-                context.addresses = [endpoint.label for endpoint in mine]
-                await self._prove(mine)
-                await generation.start_hooks("serving", context)
+                await self.prepare(generation)
+                await self.switch()
             except (StartupError, BindError) as error:
-                await self._undo(generation, old, before)
+                await self.undo()
                 raise StartupError(str(error)) from error
-            self.generation = generation
-            self._overdue.start()
-            self._watch.start()
-            self._absence.look(mine)
-            self._hand_over()
-            if old is not None:
-                await self._retire(old, in_flight, final=False)
+            await self.settle()
+
+    async def prepare(self, generation: Generation) -> None:
+        """Take the first of the steps of `run`: everything that needs no socket.
+
+        Raises as the next one, after which `undo` is due.
+        """
+        context = self._context(generation)
+        context.replaces = self.generation is not None
+        self._change = _Change(
+            generation, self.generation, context, dict(self.endpoints), dict(self.shared)
+        )
+        self.generations.append(generation)
+        self._crew.expect(generation)
+        self._room.divide(self._crew.size)
+        await generation.start_hooks("before_listen", context)
+        await self._crew.prepare()
+
+    async def switch(self) -> None:
+        """Take the second step: let the generation answer."""
+        change = self._change
+        generation, context = change.generation, change.context
+        self._open(generation)
+        change.in_flight = self._waiting()
+        self._route(generation)
+        mine = [self.endpoints[listen] for listen in generation.routers]
+        context.addresses = [endpoint.label for endpoint in mine]
+        await self._crew.switch()
+        if self._crew.leads:
+            await self._prove(mine)
+        await generation.start_hooks("serving", context)
+
+    async def settle(self) -> None:
+        """Take the last step, after which there is no way back: end what was before."""
+        change = self._change
+        self.generation = change.generation
+        self._overdue.start()
+        self._watch.start()
+        if self._crew.leads:
+            self._absence.look([self.endpoints[listen] for listen in self.generation.routers])
+        self._hand_over()
+        if change.old is None:
+            await self._crew.settle()
+        else:
+            await self._retire(change.old, change.in_flight, final=False)
+
+    async def undo(self) -> None:
+        """Put everything back as it was before `prepare`."""
+        change = self._change
+        await self._crew.undo()
+        self._room.divide(self._crew.size)
+        if change.old is not None:
+            self._route(change.old)
+        kept = {*change.endpoints.values(), *change.shared.values()}
+        for endpoint in self._every():
+            if endpoint not in kept:
+                endpoint.close()
+        self.endpoints, self.shared = change.endpoints, change.shared
+        context = self._context(change.generation)
+        context.final = change.old is None
+        self.generations.remove(change.generation)
+        await change.generation.stop_hooks("shutdown", context)
 
     async def stop(self, *, hand_over: bool = False) -> None:
         """Drain and stop; the server can be used again.
@@ -105,44 +170,82 @@ class Server:
             if self.generation is not None:
                 await self._absence.stop()
                 if not hand_over:
-                    self._release(self.endpoints.values())
+                    self._release(self._every())
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
                 self._overdue.stop()
                 self._watch.stop()
 
+    def adopt(self, endpoint: Endpoint) -> None:
+        """Let a generation that is prepared answer at an endpoint that somebody else has opened."""
+        self.endpoints[endpoint.listen] = endpoint
+
+    def new_endpoint(
+        self, listen: Listen, inherited: Sockets, port: int | None = None, place: int = 0
+    ) -> Endpoint:
+        """Return an endpoint of this server; see `Endpoint`."""
+        return Endpoint(listen, self._batch, self._room, inherited, port=port, place=place)
+
+    def stand_in(self, place: int) -> None:
+        """Answer at the sockets of a place whose process is gone."""
+        for (_, there), endpoint in self.shared.items():
+            if there == place:
+                endpoint.start()
+
+    def step_aside(self, place: int) -> None:
+        """Leave the sockets of a place to its process."""
+        for (_, there), endpoint in self.shared.items():
+            if there == place:
+                endpoint.pause()
+
+    def _every(self) -> Iterator[Endpoint]:
+        yield from self.endpoints.values()
+        yield from self.shared.values()
+
     def _hand_over(self) -> None:
         """Let the manager keep the sockets in use, and close inherited ones that nobody wanted."""
-        for sock, _ in self._inherited.values():
-            self._manager.release([sock])
+        for key, (sock, lent) in self._inherited.items():
+            self._manager.release([sock], key.place)
+            if key.place and not lent and key.protocol == "udp":
+                leave_group(sock)  # others of its group go on, and get what would come here
             sock.close()
         self._inherited.clear()
-        for endpoint in self.endpoints.values():
+        for endpoint in self._every():
             if not endpoint.kept and self._manager.keeps_sockets:
-                self._manager.keep(endpoint.sockets)
+                self._manager.keep(endpoint.sockets, endpoint.place)
                 endpoint.kept = True
 
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
         """Let the manager keep the sockets of `endpoints` no longer."""
         for endpoint in endpoints:
             if endpoint.kept:
-                self._manager.release(endpoint.sockets)
+                self._manager.release(endpoint.sockets, endpoint.place)
                 endpoint.kept = False
 
     def _open(self, generation: Generation) -> None:
         for listen in generation.routers:
             if listen not in self.endpoints:
-                self.endpoints[listen] = Endpoint(listen, self._batch, self._room, self._inherited)
+                self.endpoints[listen] = self.new_endpoint(listen, self._inherited)
+            if not self._crew.shares_sockets:
+                continue
+            port = self.endpoints[listen].port
+            for place in range(1, generation.sockets[listen]):
+                if (listen, place) not in self.shared:
+                    self.shared[listen, place] = self.new_endpoint(
+                        listen, self._inherited, port, place
+                    )
 
     def _route(self, generation: Generation) -> None:
         """Let `generation` answer: first, at once, where sockets are in use already, then at the
-        new ones.
+        new ones; at those of other processes only where one is missing.
         """
-        mine = [listen for listen in generation.routers if listen in self.endpoints]
-        for listen in mine:
-            self.endpoints[listen].swap(generation.routers[listen], generation.settings[listen])
-        for listen in mine:
-            self.endpoints[listen].start()
+        mine = [endpoint for endpoint in self._every() if endpoint.listen in generation.routers]
+        for endpoint in mine:
+            listen = endpoint.listen
+            endpoint.swap(generation.routers[listen], generation.settings[listen])
+        for endpoint in mine:
+            if endpoint is self.endpoints[endpoint.listen] or not self._crew.has(endpoint.place):
+                endpoint.start()
 
     async def _prove(self, endpoints: list[Endpoint]) -> None:
         """Go on only if queries are answered: plugins may now send the node's traffic here."""
@@ -153,21 +256,6 @@ class Server:
                 f" program) keeps queries away"
             )
 
-    async def _undo(
-        self, generation: Generation, old: Generation | None, before: dict[Listen, Endpoint]
-    ) -> None:
-        """Put everything back as it was before `generation` tried to start."""
-        if old is not None:
-            self._route(old)
-        for listen, endpoint in self.endpoints.items():
-            if listen not in before:
-                endpoint.close()
-        self.endpoints = before
-        context = self._context(generation)
-        context.final = old is None
-        self.generations.remove(generation)
-        await generation.stop_hooks("shutdown", context)
-
     async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
         """End `generation`: the endpoints that nobody wants any more, its queries in flight, its
         plugins.
@@ -175,14 +263,24 @@ class Server:
         context = self._context(generation)
         context.final = final
         await generation.stop_hooks("stopping", context)
-        wanted = {} if final or self.generation is None else self.generation.routers
-        leaving = [endpoint for listen, endpoint in self.endpoints.items() if listen not in wanted]
+        leaving = [endpoint for endpoint in self._every() if final or not self._wants(endpoint)]
+        hand_over = all(endpoint.kept for endpoint in leaving)
         if not final:
             self._release(leaving)
         for endpoint in leaving:
-            endpoint.stop()
+            # The process that answers there empties the queue, and closes after it.
+            own = endpoint is self.endpoints.get(endpoint.listen)
+            endpoint.stop(leave_queue=not own and self._crew.has(endpoint.place))
             in_flight |= endpoint.waiting()
-        left = await drained(in_flight, leaving, DRAIN_TIMEOUT)
+        crew = self._crew.stop(hand_over=hand_over) if final else self._crew.settle()
+        left, _ = await asyncio.gather(drained(in_flight, leaving, DRAIN_TIMEOUT), crew)
+        late: set[Query] = set()
+        for endpoint in leaving:
+            if (endpoint.listen, endpoint.place) in self.shared:
+                endpoint.empty()
+                late |= endpoint.waiting()
+        left += await drained(late, [], DRAIN_TIMEOUT)
+        in_flight |= late
         if left:
             log = server_logger()
             log.warning("%d queries have no answer after %g s of draining", left, DRAIN_TIMEOUT)
@@ -191,10 +289,20 @@ class Server:
             await asyncio.sleep(0)
         for endpoint in leaving:
             endpoint.close()
-            del self.endpoints[endpoint.listen]
+        gone = set(leaving)
+        self.endpoints = {at: it for at, it in self.endpoints.items() if it not in gone}
+        self.shared = {at: it for at, it in self.shared.items() if it not in gone}
         await asyncio.sleep(0)  # transports that were closed say so in the next turn
         self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
+
+    def _wants(self, endpoint: Endpoint) -> bool:
+        """Return whether the generation of now has a use for `endpoint`."""
+        generation, listen = self.generation, endpoint.listen
+        if generation is None or listen not in generation.routers:
+            return False
+        own = endpoint is self.endpoints.get(listen)
+        return own or endpoint.place < generation.sockets[listen]
 
     def _context(self, generation: Generation) -> LifecycleContext:
         labels = [
@@ -202,24 +310,30 @@ class Server:
             for listen in generation.routers
         ]
         return LifecycleContext(
-            generation.plugins, self._reload, self.forget, generation.files, addresses=labels
+            generation.plugins,
+            self._reload,
+            self.forget,
+            generation.files,
+            addresses=labels,
+            crew=self._crew,
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
-        """Let all plugins carry out an operator's command; return their results.
+        """Let all plugins, of all processes, carry out an operator's command; return their results.
 
         Raises `CommandError`.
         """
         found = [await each.command(name, argument) for each in list(self.generations)]
+        found.append(await self._crew.command(name, argument))
         return [result for results in found for result in results]
 
     def forget(self) -> None:
         """Empty all packet caches."""
-        for endpoint in self.endpoints.values():
+        for endpoint in self._every():
             endpoint.forget()
 
     def _waiting(self) -> set[Query]:
-        return {query for endpoint in self.endpoints.values() for query in endpoint.waiting()}
+        return {query for endpoint in self._every() for query in endpoint.waiting()}
 
 
 async def _no_reload(_reason: str) -> bool:

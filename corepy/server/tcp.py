@@ -66,6 +66,10 @@ class TCPListener:
         """Accept and answer from now on."""
         self._acceptor.start()
 
+    def pause(self) -> None:
+        """Accept no connections until `start` is called again; those that are open go on."""
+        self._acceptor.pause()
+
     def make_room(self) -> bool:
         """Return whether one more connection may stay, closing the one that has been idle longest
         if need be.

@@ -71,6 +71,10 @@ class UDPListener:
         """Answer from now on."""
         self._loop.add_reader(self.sock, self._on_readable)
 
+    def pause(self) -> None:
+        """Take no queries until `start` is called again."""
+        self._loop.remove_reader(self.sock)
+
     def _on_readable(self) -> None:
         for _ in range(ROUNDS):
             if self._serve_batch() < SLOTS:

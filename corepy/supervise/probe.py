@@ -1,7 +1,9 @@
 """Asking the worker, as a client would, whether it still answers.
 
 The question is a message of opcode STATUS, which the listener itself answers (see
-`corepy.server.selfcheck`). A flood can crowd out one transport's probes, and killing a busy worker
+`corepy.server.selfcheck`). Where an address has several sockets (*multisocket*), the kernel chooses
+who gets it, so an answer does not say that the worker itself is well, and the worker says so over
+the notification socket. A flood can crowd out one transport's probes, and killing a busy worker
 would make it worse: so a worker is given up quickly only when neither UDP nor TCP is answered
 anywhere, and slowly when one of them stays silent.
 """
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 from corepy.net.sockets import own_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 INTERVAL = 0.5
 """Seconds between two rounds of questions."""
@@ -41,21 +43,30 @@ class Probe:
         self._selector = selector
         self._open: dict[socket.socket, tuple[str, bytes]] = {}
         self._unanswered: dict[str, int] = {}
+        self._quiet: int | None = None
 
-    def reset(self, names: Iterable[str]) -> None:
-        """Begin anew, with a worker that is known to answer at the sockets `names`."""
+    def reset(self, sockets: Mapping[str, socket.socket]) -> None:
+        """Begin anew, with a worker that is known to answer at `sockets`."""
         self._forget_open()
-        self._unanswered = dict.fromkeys(names, 0)
+        self._unanswered = dict.fromkeys(_one_each(sockets), 0)
+        self._quiet = None
+
+    def hear(self, *, last: bool = False) -> None:
+        """Note that the worker has said that it is alive; the `last` time if it is about to end."""
+        self._quiet = None if last else 0
 
     def stop(self) -> None:
         """Expect no answers any more."""
         self._forget_open()
         self._unanswered.clear()
+        self._quiet = None
 
     def ask(self, sockets: dict[str, socket.socket]) -> None:
-        """Send one question to each listening socket; those of the last round are given up."""
+        """Send one question to each address; those of the last round are given up."""
         self._forget_open()
-        for name, listening in sockets.items():
+        if self._quiet is not None:
+            self._quiet += 1
+        for name, listening in _one_each(sockets).items():
             address = own_address(listening)
             if address is None:
                 self._unanswered.pop(name, None)  # no interface has it: not the worker's fault
@@ -95,6 +106,8 @@ class Probe:
         """Return what is wrong with the worker, None if it answers."""
         if not self._unanswered:
             return None
+        if self._quiet is not None and self._quiet >= SILENT_AFTER:
+            return f"no sign of life for {SILENT_AFTER * INTERVAL:g} s"
         if min(self._unanswered.values()) >= SILENT_AFTER:
             return f"no answer at all for {SILENT_AFTER * INTERVAL:g} s"
         for name, rounds in self._unanswered.items():
@@ -111,3 +124,11 @@ class Probe:
             if sock in self._selector.get_map():
                 self._selector.unregister(sock)
             sock.close()
+
+
+def _one_each(sockets: Mapping[str, socket.socket]) -> dict[str, socket.socket]:
+    """Return one of the sockets of each address and kind, under its name."""
+    first: dict[object, str] = {}
+    for name, sock in sockets.items():
+        first.setdefault((sock.type, sock.getsockname()), name)
+    return {name: sockets[name] for name in first.values()}

@@ -30,7 +30,6 @@ _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _LAST_CAPABILITY = 63
 _FIRST_FD = 3
-_SPARE_FD = 512
 
 
 def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str) -> int:
@@ -58,9 +57,8 @@ def _become_worker(
         "LISTEN_FDNAMES": ":".join(sockets),
     }
     # First out of the way of each other's final places, then into them.
-    spare = [
-        fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, _SPARE_FD) for sock in sockets.values()
-    ]
+    above = _FIRST_FD + len(sockets)
+    spare = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, above) for sock in sockets.values()]
     for place, fd in enumerate(spare, _FIRST_FD):
         os.dup2(fd, place, inheritable=True)
     os.setpgid(0, 0)  # what a terminal sends to all its processes comes by way of the supervisor

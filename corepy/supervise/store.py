@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAX_FDS = 64
+MAX_FDS = 8192
+"""More than any server opens: 1024 processes at several addresses."""
+
+_FDS_AT_A_TIME = 64
 _CREDENTIALS = struct.Struct("=iii")
 
 
@@ -41,7 +44,7 @@ class Store:
         while True:
             try:
                 data, control, _, _ = self.inbox.recvmsg(
-                    4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(MAX_FDS * 4)
+                    4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(_FDS_AT_A_TIME * 4)
                 )
             except (BlockingIOError, InterruptedError):
                 return

@@ -11,13 +11,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from corepy.net.inherited import ALIVE
 from corepy.supervise.probe import INTERVAL, Probe
 from corepy.supervise.relay import Relay
 from corepy.supervise.spawn import spawn
 from corepy.supervise.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import FrameType
 
 BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -36,6 +37,7 @@ on and on.
 RELAY_AFTER = 3
 """Failures in a row after which the fallback answers."""
 
+_ALIVE = ALIVE.partition("=")[0]
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
 
@@ -43,8 +45,10 @@ STOP_TIMEOUT = 15.0
 class Worker:
     """A child process."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, sockets: Iterable[str] = ()) -> None:
         self.pid = pid
+        self.sockets = set(sockets)
+        """Names of those that it was started with, or has given to be kept."""
         self.started = time.monotonic()
         """When it was started, began to serve, or was told to go: what it does now."""
         self.ready = False
@@ -70,6 +74,7 @@ class Supervisor:
         self._current: Worker | None = None
         self._next: Worker | None = None
         self._leaving: dict[int, Worker] = {}
+        self._reload_later = False
         self._failures = 0.0
         self._start_at: float | None = 0.0
         self._was_ready = False
@@ -110,7 +115,7 @@ class Supervisor:
         actions: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._stop,
-            signal.SIGUSR1: lambda: self._signal_current(signal.SIGUSR1),
+            signal.SIGUSR1: self._reload,
             signal.SIGUSR2: self._upgrade,
             signal.SIGHUP: self._upgrade,
         }
@@ -129,7 +134,8 @@ class Supervisor:
     def _start_worker_if_due(self) -> None:
         if self._start_at is not None and time.monotonic() >= self._start_at:
             self._start_at = None
-            self._next = Worker(spawn(self._flags, self._store.sockets, self._store.path))
+            names = list(self._store.sockets)
+            self._next = Worker(spawn(self._flags, self._store.sockets, self._store.path), names)
 
     def _upgrade(self) -> None:
         """Start a worker from the code that is on disk now; it takes over once it answers."""
@@ -156,6 +162,15 @@ class Supervisor:
     def _workers(self) -> list[Worker]:
         return [w for w in (self._current, self._next, *self._leaving.values()) if w is not None]
 
+    def _reload(self) -> None:
+        """Pass a reload on; while a new worker starts, to that one once it serves.
+
+        A socket that the old one gave up now would be deaf for the new one.
+        """
+        self._reload_later = self._next is not None
+        if not self._reload_later:
+            self._signal_current(signal.SIGUSR1)
+
     def _signal_current(self, number: int) -> None:
         if self._current is not None:
             self._end(self._current, number)
@@ -173,7 +188,14 @@ class Supervisor:
 
     def _read_notifications(self) -> None:
         for told in self._store.receive():
+            if self._current is not None and told.pid == self._current.pid:
+                if _ALIVE in told.fields or "STOPPING" in told.fields:
+                    self._probe.hear(last="STOPPING" in told.fields)
+                continue
             worker = self._next
+            if worker is not None and told.pid == worker.pid and "FDNAME" in told.fields:
+                change = worker.sockets.add if "FDSTORE" in told.fields else worker.sockets.discard
+                change(told.fields["FDNAME"])
             if worker is not None and told.pid == worker.pid and told.fields.get("READY") == "1":
                 self._take_over(worker)
 
@@ -192,7 +214,12 @@ class Supervisor:
             self._leaving[old.pid] = old
             old.started = worker.started
             self._end(old, signal.SIGTERM)
+        # What the old one has opened meanwhile nobody would read, and it would get its share.
+        for name in [name for name in self._store.sockets if name not in worker.sockets]:
+            self._store.remove(name)
         self._probe.reset(self._store.sockets)
+        if self._reload_later:
+            self._reload()
 
     def _forget(self, sock: socket.socket) -> None:
         if self._relay:

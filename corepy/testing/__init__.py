@@ -13,7 +13,8 @@
   `corepy.testing.tls` has a server for TLS.
 * `knot`: a real authoritative name server.
 * `controller_for`, `set_up`, `refusal`: a directive's `setup` on Corefile text, without a server.
-* `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`.
+* `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`;
+  `install`: one for `run_command`.
 * `Recorder`, `run_chain`, `make_request`: one handler at a time, without sockets.
 """
 
@@ -32,6 +33,7 @@ from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
+from corepy.testing.install import install as install
 from corepy.testing.knot import knot as knot
 from corepy.testing.load import Load as Load
 from corepy.testing.server import TestServer as TestServer

@@ -5,10 +5,12 @@ The interface is a bridge made beforehand, since this kernel may lack the dummy 
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +27,6 @@ from corepy.testing.netns import (
     saved,
 )
 from corepy_nodecache.model import MARK, Endpoint, Want, spec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 V4, V6 = ("169.254.20.10", 5300), ("fd00::10", 5300)
 ANOTHER = ("169.254.20.11", 5300)
@@ -240,3 +239,29 @@ def test_checking_needs_no_privileges(tmp_path: Path) -> None:
         *(sys.executable, "-m", "corepy", "-check", "-conf", str(corefile)),
     )
     assert ours("legacy") == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_of_several_processes_one_acts(kind: str) -> None:
+    """Rules and addresses are there once, stay when a follower dies, and go with the server."""
+    before = bystanders(kind, "nodecache")
+    with run_command(block(kind, V4[0], more="multisocket 2")) as server:
+        assert exactly(kind, V4)
+        (follower,) = _children(server.process.pid)
+        loaded = Path(f"/proc/{follower}/maps").read_text()
+        assert not re.search("libip[46]tc|libxtables", loaded)
+        os.kill(follower, signal.SIGKILL)
+        server.wait_for("has ended")
+        wait_until(lambda: _children(server.process.pid) not in ([], [follower]), 20)
+        reload(server, block(kind, V4[0], more="multisocket 1"))
+        assert not _children(server.process.pid)
+        assert exactly(kind, V4)
+        assert not any("repaired" in line for line in server.lines)
+        assert answers(V4)
+        assert server.stop() == 0
+    assert host(kind) == before
+
+
+def _children(pid: int) -> list[int]:
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

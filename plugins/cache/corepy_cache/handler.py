@@ -222,6 +222,7 @@ class Cache(Handler):
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
         """Begin to count against the memory budget."""
+        self.budget.divide(context.crew.size)
         if self.settings.memory:
             self.budget.wish(self, self.settings.memory)
 

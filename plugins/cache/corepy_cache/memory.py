@@ -57,15 +57,23 @@ class Budget:
         """Queries that wait for a reply from below a cache; see `wait` and `waited`."""
         self.stores: WeakSet[Store] = WeakSet()
         self._default = limit
+        self._processes = 1
         self._wishes: dict[object, int] = {}
         self._raised = 0.0
         self._set(limit)
 
-    def _set(self, limit: int) -> None:
-        self.limit = limit
+    def _set(self, whole: int) -> None:
+        self.limit = limit = whole // self._processes
         MEMORY_LIMIT.value = limit
         most = self.most_waiting = limit // 2 // WAITING_SIZE
         self._unpaced = self._ceiling = max(min(most // 2, MOST_UNPACED), min(most, UNPACED))
+
+    def divide(self, processes: int) -> None:
+        """Leave the other processes of this server as much as this one takes."""
+        if processes != self._processes:
+            self._processes = processes
+            self._set(min(self._wishes.values(), default=self._default))
+            self.make_room()
 
     def wish(self, owner: object, limit: int) -> None:
         """Let `owner` ask for a limit in bytes; of several the lowest counts."""

@@ -5,10 +5,11 @@ import datetime
 
 import dnslib
 import pytest
+from pluggy import PluginManager
 
 from corepy.dns import Reply, Request
 from corepy.dns.message import query
-from corepy.plugin import CorefileError, metrics
+from corepy.plugin import CorefileError, Crew, LifecycleContext, metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache.handler import Cache
@@ -17,6 +18,17 @@ from corepy_cache.memory import WAITING_SIZE, Budget
 from corepy_cache.setup import setup
 
 SOA = "example.org. {} IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 {}"
+
+
+def context(processes):
+    """What the hooks of a server of so many processes are told."""
+    crew = Crew()
+    crew.size = processes
+
+    async def reload(_):
+        return False
+
+    return LifecycleContext(PluginManager("corepy"), reload, lambda: None, crew=crew)
 
 
 class Bench:
@@ -655,7 +667,7 @@ def test_a_request_that_knows_no_time_is_of_now():
 
 def test_hooks_give_everything_back():
     bench = Bench("cache {\nmemory 2MiB\nserve_stale\n}")
-    bench.cache.before_listen(None)  # type: ignore[arg-type]  # not looked at
+    bench.cache.before_listen(context(processes=1))
     assert bench.cache.budget.limit == 2 << 20
     bench.ask()
 
@@ -676,6 +688,15 @@ def test_hooks_give_everything_back():
     asyncio.run(run())
     assert bench.kept == (0, 0)
     assert (bench.cache.budget.used, bench.cache.budget.limit) == (0, 64 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("cache", 16 << 20), ("cache {\nmemory 2MiB\n}", 1 << 19)]
+)
+def test_the_processes_of_a_server_share_the_memory(text, limit):
+    cache = Bench(text).cache
+    cache.before_listen(context(processes=4))
+    assert cache.budget.limit == limit
 
 
 def test_setup_is_once_per_block():

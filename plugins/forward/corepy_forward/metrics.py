@@ -58,4 +58,5 @@ UP = metrics.gauge(
     "corepy_forward_upstream_up",
     "1 while an upstream is thought to answer.",
     ("to",),
+    merge="min",
 )

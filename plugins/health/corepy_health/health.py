@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from corepy.http import Request, Response, claim
-from corepy.plugin import LifecycleContext, hookimpl
+from corepy.plugin import Crew, LifecycleContext, hookimpl
 from corepy_health import overload, probe
 from corepy_health.overload import LOG
 
@@ -27,6 +27,7 @@ class Health:
         self.address = address
         self.lameduck = lameduck
         self._claim: Claim | None = None
+        self._crew = Crew()
         self._targets: list[probe.Target] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -39,6 +40,7 @@ class Health:
     def serving(self, context: LifecycleContext) -> None:
         """Answer, and watch what this server listens on."""
         assert self._claim is not None
+        self._crew = context.crew
         self._targets = probe.targets(list(context.addresses))
         watches = [target.watch() for target in self._targets]
         watches.append(overload.watch(self._claim.address))
@@ -48,12 +50,11 @@ class Health:
     async def answer(self, request: Request) -> Response:
         """Answer a request for /health."""
         late = [target for target in self._targets if target.is_late]
-        if late:
-            found = await asyncio.gather(*(target.problem() for target in late))
-            problems = [problem for problem in found if problem is not None]
-            if problems:
-                body = "".join(f"{problem}\n" for problem in problems)
-                return Response(body.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        found = await asyncio.gather(*(target.problem() for target in late)) if late else []
+        problems = [problem for problem in found if problem is not None] + self._crew.problems()
+        if problems:
+            body = "".join(f"{problem}\n" for problem in problems)
+            return Response(body.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
         return Response(b"OK")
 
     @hookimpl

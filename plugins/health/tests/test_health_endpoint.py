@@ -8,7 +8,7 @@ import time
 import pytest
 
 from corepy.http import Request
-from corepy.plugin import Handler, StartupError, hookimpl
+from corepy.plugin import Crew, Handler, StartupError, hookimpl
 from corepy.testing import TestServer, http_get, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
@@ -92,6 +92,21 @@ def test_a_closed_socket_is_named(impatient) -> None:
     assert isinstance(response.body, bytes)
     lines = response.body.decode().splitlines()
     assert [" Connection refused for " in line for line in lines] == [True, True]
+
+
+class Hanging(Crew):
+    """The processes of a server, one of which does not answer."""
+
+    def problems(self) -> list[str]:
+        return ["process 1 (4711): no answer for 1.6 s"]
+
+
+def test_another_process_of_the_server_that_does_not_answer_is_named() -> None:
+    health = Health("")
+    assert asyncio.run(health.answer(Request("GET", "/health", {}))).status == 200
+    health._crew = Hanging()
+    response = asyncio.run(health.answer(Request("GET", "/health", {})))
+    assert (response.status, response.body) == (503, b"process 1 (4711): no answer for 1.6 s\n")
 
 
 def test_a_slow_plugin_is_no_dead_server(impatient) -> None:

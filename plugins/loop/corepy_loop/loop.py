@@ -12,6 +12,10 @@ on their way down; so are those after a failure, whatever the probe. The mark is
 a random value that belongs to this handler alone: a block may well forward to another block of this
 process. Nothing is marked while all is well: it would cost every query time, and upstreams their
 fast paths.
+
+Where the server is several processes, one of them probes. What comes back comes to any of them, and
+to the others it is a query as any; they send it round again, until it comes to the one that knows
+it, or to one that waits for it already. So there are several probes, of which one is enough.
 """
 
 from __future__ import annotations
@@ -44,6 +48,11 @@ PROBE_FOR: Final = 30.0
 """Seconds after the start for which a probe that had no good answer is repeated (setup.go)."""
 
 PROBE_PAUSE: Final = 1.0
+PROBES_OF_MANY: Final = 8
+"""Probes at a time where the server is several processes: with 8 of them, 2 starts of 100 need a
+second try.
+"""
+
 PROBE_AGAIN: Final = 30.0
 """Seconds between two probes of a running server, which are due to silence or failures."""
 
@@ -81,6 +90,7 @@ class Loop(Handler):
         self._suspect_until = 0.0
         self._seen = 0.0  # when something came back last
         self._next_probe = 0.0
+        self._probes_at_a_time = 1
         self._quiet_until = 0.0
 
     async def serve_dns(self, request: Request) -> Reply:
@@ -147,6 +157,9 @@ class Loop(Handler):
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
         """Probe, all blocks at the same time; raises StartupError if there is a loop."""
+        if not context.crew.leads:
+            self._note_server(context)
+            return
         if self._first_reply is not None:
             return  # the first of the blocks has seen to all
         loops = [it for it in context.plugins.get_plugins() if isinstance(it, Loop)]
@@ -154,10 +167,14 @@ class Loop(Handler):
         for it in loops:
             it.end_of_start(context)
 
-    def begin(self, context: LifecycleContext) -> asyncio.Future[None]:
-        """Start to probe; return what is done when an answer has come or a loop was found."""
+    def _note_server(self, context: LifecycleContext) -> None:
         self._server = context.addresses[0] if context.addresses else ""
         metrics.DETECTED.labels(self._server, self._zone)
+
+    def begin(self, context: LifecycleContext) -> asyncio.Future[None]:
+        """Start to probe; return what is done when an answer has come or a loop was found."""
+        self._note_server(context)
+        self._probes_at_a_time = 1 if context.crew.size == 1 else PROBES_OF_MANY
         self._starting = True
         self._first_reply = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._probe_at_start(), name="corepy-loop")
@@ -207,6 +224,10 @@ class Loop(Handler):
             self._task = None
 
     async def _probe(self) -> bool:
+        """Return whether there was an answer to a probe."""
+        return any(await asyncio.gather(*(self._ask() for _ in range(self._probes_at_a_time))))
+
+    async def _ask(self) -> bool:
         """Send one probe; return whether there was an answer to it."""
         try:
             reply = await self.next.serve_dns(self._probes.draw(self._server))

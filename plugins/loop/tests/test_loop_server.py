@@ -52,7 +52,7 @@ def options_of(reply):
 
 
 @pytest.mark.parametrize("keeps_options", [True, False])
-@pytest.mark.parametrize("more", ["", "cache"])
+@pytest.mark.parametrize("more", ["", "cache", "multisocket 2"])
 def test_a_loop_at_the_start_is_fatal(more, keeps_options):
     circle = Circle(free_port(), closed=True, keeps_options=keeps_options)
     with (
@@ -97,7 +97,7 @@ def counted(server):
     return sum(child.value for labels, child in found.children() if labels[0] == label)
 
 
-@pytest.mark.parametrize("more", ["", "cache"])
+@pytest.mark.parametrize("more", ["", "cache", "multisocket 2"])
 def test_a_loop_that_appears_later(more):
     circle = Circle(free_port(), closed=False)
     with (

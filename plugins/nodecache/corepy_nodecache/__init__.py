@@ -6,3 +6,4 @@ Importing the package imports neither pyroute2 nor python-iptables: `corepy -che
 from corepy_nodecache.setup import setup as setup
 
 api_version = 1
+acts_once = True

@@ -7,6 +7,7 @@ CoreDNS the start fails.)
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from corepy.http import claim
@@ -16,6 +17,7 @@ from corepy_prometheus.exposition import scrape
 
 if TYPE_CHECKING:
     from corepy.http import Claim
+    from corepy.plugin import Crew
 
 PATH: Final = "/metrics"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -27,8 +29,10 @@ LOG = plugin_logger("prometheus")
 class Endpoint:
     """See the module."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, crew: Crew) -> None:
+        """Export at `address`, host:port, what the processes of `crew` count."""
         self._address = address
+        self._crew = crew
         self._claim: Claim | None = None
         self._retrying: asyncio.Task[None] | None = None
 
@@ -44,7 +48,7 @@ class Endpoint:
             self._claim = await claim(self._address)
         except BindError as error:
             return error
-        self._claim.serve(PATH, scrape)
+        self._claim.serve(PATH, partial(scrape, self._crew))
         return None
 
     async def _retry(self) -> None:

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.http import Response
 from corepy.plugin import metrics
 from corepy.plugin.metrics import Distribution
-from corepy_prometheus import runtime
+from corepy_prometheus import processes, runtime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
     from corepy.http import Request
+    from corepy.plugin import Crew
 
 SLICE: Final = 30
 """Samples that are encoded at a time, if they are of one family: up to half a millisecond."""
@@ -37,20 +38,24 @@ OPENMETRICS: Final = "application/openmetrics-text"
 END: Final = b"# EOF\n"
 
 
-async def scrape(request: Request) -> Response:
-    """Answer with all metrics, in the format that the Accept header asks for."""
+async def scrape(crew: Crew, request: Request) -> Response:
+    """Answer with all metrics of `crew`, in the format that the Accept header asks for."""
     # The import takes a while: in a thread, where the loop gets its turns.
     await asyncio.get_running_loop().run_in_executor(None, import_module, CLIENT)
     from prometheus_client.exposition import choose_encoder
 
+    await crew.gather()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     is_open = content_type.startswith(OPENMETRICS)
-    return Response(_pieces(encode, is_open=is_open), content_type=content_type)
+    pieces = _pieces(parts(crew.followers), encode, is_open=is_open)
+    return Response(pieces, content_type=content_type)
 
 
-async def _pieces(encode: Callable[[Collector], bytes], *, is_open: bool) -> AsyncIterator[bytes]:
+async def _pieces(
+    families: Iterator[Metric], encode: Callable[[Collector], bytes], *, is_open: bool
+) -> AsyncIterator[bytes]:
     name = ""
-    for part in parts():
+    for part in families:
         text = encode(_Only(part)).removesuffix(END)
         yield _without_head(text) if part.name == name else text
         name = part.name
@@ -76,14 +81,17 @@ def _without_head(text: bytes) -> bytes:
     return text
 
 
-def parts() -> Iterator[Metric]:
-    """Yield all metrics, each read when its turn comes; large families in several parts."""
-    from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+def parts(followers: Sequence[int] = ()) -> Iterator[Metric]:
+    """Yield all metrics, each read when its turn comes; large families in several parts.
+
+    `followers` are the IDs of the other processes of this server.
+    """
+    from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR
 
     for metric in metrics.registered():
         yield from _parts_of(metric)
     yield _build_info()
-    yield from PROCESS_COLLECTOR.collect()
+    yield from processes.families(followers)
     yield from PLATFORM_COLLECTOR.collect()
     if runtime.is_enabled():
         yield from GC_COLLECTOR.collect()

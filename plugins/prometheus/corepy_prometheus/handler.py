@@ -67,13 +67,15 @@ class Prometheus(Onlooker):
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
-        """Export."""
+        """Export; what other processes of this server count, one of them exports."""
+        if self.runtime:
+            runtime.enable()
+        if not context.crew.leads:
+            return
         self._enabled.show(self, context)
         for server, zone in self._enabled.served(context):
             prepare(server, zone)
-        if self.runtime:
-            runtime.enable()
-        self._endpoint = Endpoint(self.address)
+        self._endpoint = Endpoint(self.address, context.crew)
         await self._endpoint.open()
 
     @hookimpl

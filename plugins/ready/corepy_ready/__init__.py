@@ -3,3 +3,4 @@
 from corepy_ready.setup import setup as setup
 
 api_version = 1
+acts_once = True

@@ -1,0 +1,224 @@
+"""Messages between two processes of one program over a socket pair, descriptors along with them.
+
+Either side asks, and the other answers: `await channel.ask("what", body, descriptors)` returns what
+the handler at the other end returned. Bodies are pickled, so both ends must be the same program and
+trust each other: a parent and a child that it has started.
+
+On the wire, each message is a header (length of the body, number of the question, kind of message,
+number of descriptors) and the body. Descriptors travel with the first bytes; a stream socket never
+lets a read run over the border of bytes that bring some, so they are there before their message is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    Handler = Callable[[str, Any, list[int]], Awaitable[object]]
+
+_HEADER: Final = struct.Struct("!IIBH")
+_ASK, _ANSWER, _REFUSAL = range(3)
+_FDS_AT_A_TIME: Final = 200
+"""Below what the kernel takes at once, 253 (SCM_MAX_FD)."""
+
+_READ_SIZE: Final = 65536
+_CONTROL_SIZE: Final = socket.CMSG_SPACE(_FDS_AT_A_TIME * 4)
+
+
+class ChannelClosed(Exception):
+    """The other side is gone, and did not answer."""
+
+    def __str__(self) -> str:
+        return "the other process has ended"
+
+
+class Refusal(Exception):
+    """The other side says no. A handler raises it with what the asking side is to read."""
+
+
+class Channel:
+    """One end of a socket pair, in the running event loop."""
+
+    def __init__(self, sock: socket.socket, handler: Handler, closed: Callable[[], None]) -> None:
+        """Let `handler(what, body, descriptors)` answer; `closed` is called once when the other
+        side is gone.
+        """
+        sock.setblocking(False)
+        self._sock = sock
+        self._handler = handler
+        self._closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._on_readable)
+        self._number = 0
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._data = bytearray()
+        self._fds: list[int] = []
+        self._out: deque[tuple[bytes, list[int]]] = deque()
+        self.is_open = True
+
+    def begin(self, what: str, body: object = None, fds: Sequence[int] = ()) -> asyncio.Future[Any]:
+        """Ask; the future gets the answer, `Refusal` or `ChannelClosed`.
+
+        Raises OSError when there are no descriptors left to send `fds`.
+        """
+        future = self._loop.create_future()
+        future.add_done_callback(_heard)
+        if not self.is_open:
+            future.set_exception(ChannelClosed())
+            return future
+        mine = _duplicates(fds)
+        self._number += 1
+        self._asked[self._number] = future
+        self._send(_ASK, self._number, (what, body), mine)
+        return future
+
+    async def ask(
+        self,
+        what: str,
+        body: object = None,
+        fds: Sequence[int] = (),
+        *,
+        timeout: float | None = None,
+    ) -> Any:
+        """Return the answer; raises `Refusal`, `ChannelClosed` or TimeoutError."""
+        future = self.begin(what, body, fds)
+        # Not asyncio.timeout: when everything was held up, answer and timeout are due together.
+        await asyncio.wait([future], timeout=timeout)
+        if not future.done():
+            raise TimeoutError
+        return future.result()
+
+    async def flushed(self) -> None:
+        """Wait until all that was said is on its way."""
+        while self._out and self.is_open:  # noqa: ASYNC110 - once, when all is said
+            await asyncio.sleep(0.001)
+
+    def close(self) -> None:
+        """Hear and say no more."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        for fd in (*self._fds, *(fd for _, fds in self._out for fd in fds)):
+            os.close(fd)
+        self._fds.clear()
+        self._out.clear()
+        asked, self._asked = self._asked, {}
+        for future in asked.values():
+            if not future.done():
+                future.set_exception(ChannelClosed())
+        self._closed()
+
+    # Sending
+
+    def _send(self, kind: int, number: int, body: object, mine: Sequence[int] = ()) -> None:
+        """Send a message and the descriptors `mine`, which are closed then."""
+        data = pickle.dumps(body)
+        message = _HEADER.pack(len(data), number, kind, len(mine)) + data
+        # A piece of the message for each bundle of descriptors, and the rest.
+        for start in range(0, len(mine), _FDS_AT_A_TIME):
+            self._out.append((message[:1], list(mine[start : start + _FDS_AT_A_TIME])))
+            message = message[1:]
+        self._out.append((message, []))
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                data, fds = self._out[0]
+                sent = socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
+                for fd in fds:
+                    os.close(fd)
+                if sent < len(data):
+                    self._out[0] = data[sent:], []
+                else:
+                    self._out.popleft()
+        except (BlockingIOError, InterruptedError):
+            self._loop.add_writer(self._sock, self._flush)
+            return
+        except OSError:  # the reader hears of it, too
+            return
+        self._loop.remove_writer(self._sock)
+
+    # Receiving
+
+    def _on_readable(self) -> None:
+        try:
+            # socket.recv_fds takes no notice of the flag.
+            data, control, _, _ = self._sock.recvmsg(
+                _READ_SIZE, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC
+            )
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, control = b"", []
+        for level, kind, packed in control:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(packed) // 4 * 4
+                self._fds += struct.unpack(f"={whole // 4}i", packed[:whole])
+        if not data:
+            self.close()
+            return
+        self._data += data
+        while self.is_open and self._take_message():
+            pass
+
+    def _take_message(self) -> bool:
+        """Act on the first message, if all of it is there."""
+        if len(self._data) < _HEADER.size:
+            return False
+        length, number, kind, count = _HEADER.unpack_from(self._data)
+        end = _HEADER.size + length
+        if len(self._data) < end:
+            return False
+        body = pickle.loads(self._data[_HEADER.size : end])  # noqa: S301 - our own other half
+        del self._data[:end]
+        fds, self._fds = self._fds[:count], self._fds[count:]
+        if kind == _ASK:
+            what, content = body
+            task = self._loop.create_task(self._answer(number, what, content, fds))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif (future := self._asked.pop(number, None)) is not None and not future.done():
+            if kind == _ANSWER:
+                future.set_result(body)
+            else:
+                future.set_exception(Refusal(body))
+        return True
+
+    async def _answer(self, number: int, what: str, body: Any, fds: list[int]) -> None:
+        try:
+            kind, answer = _ANSWER, await self._handler(what, body, fds)
+        except Refusal as refusal:
+            kind, answer = _REFUSAL, str(refusal)
+        if self.is_open:
+            self._send(kind, number, answer)
+
+
+def _duplicates(fds: Sequence[int]) -> list[int]:
+    """Return duplicates of descriptors, or none of them; raises OSError."""
+    mine: list[int] = []
+    try:
+        mine.extend(map(os.dup, fds))
+    except OSError:
+        for fd in mine:
+            os.close(fd)
+        raise
+    return mine
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody may wait for."""
+    if not future.cancelled():
+        future.exception()

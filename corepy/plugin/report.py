@@ -1,0 +1,109 @@
+"""What one process of a server has counted, for the leader to add to its own.
+
+Counters and histograms travel as what was added since the last report, so they are simply added:
+nothing goes backwards when a process ends, whatever its successor begins with. Gauges travel as
+they are and are forgotten with their process; how they combine is for the gauge to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from corepy.plugin import metrics
+from corepy.plugin.metrics import Distribution
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Labels = tuple[str, ...]
+
+
+class Family(NamedTuple):
+    """A metric, and what is to be said of its time series: a number, or counts and a total."""
+
+    kind: str
+    name: str
+    help: str
+    label_names: tuple[str, ...]
+    bounds: tuple[float, ...]
+    merge: str
+    series: dict[Labels, Any]
+
+
+class Reporter:
+    """Says what has changed since it was asked last."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[Labels, Any]] = {}
+
+    def report(self) -> list[Family]:
+        """Return the metrics of this process that have changed, and all gauges."""
+        families = []
+        for metric in metrics.registered():
+            series = self._changes(metric)
+            if series or metric.kind == "gauge":
+                bounds = tuple(metric.bounds)
+                families.append(
+                    Family(
+                        metric.kind,
+                        metric.name,
+                        metric.help,
+                        metric.label_names,
+                        bounds,
+                        metric.merge,
+                        series,
+                    )
+                )
+        return families
+
+    def _changes(self, metric: metrics.Metric[Any]) -> dict[Labels, Any]:
+        if metric.kind == "gauge":
+            return {labels: child.value for labels, child in metric.children()}
+        told = self._told.setdefault(metric.name, {})
+        changes: dict[Labels, Any] = {}
+        for labels, child in metric.children():
+            if type(child) is Distribution:
+                before = told.get(labels) or ([0] * len(child.counts), 0.0)
+                if before[0] != child.counts:
+                    changes[labels] = _difference(child.counts, before[0]), child.total - before[1]
+                    told[labels] = list(child.counts), child.total
+            elif labels not in told or told[labels] != child.value:
+                changes[labels] = child.value - told.get(labels, 0)
+                told[labels] = child.value
+        return changes
+
+
+def _difference(now: Sequence[int], before: Sequence[int]) -> list[int]:
+    return [new - old for new, old in zip(now, before, strict=True)]
+
+
+def add(source: object, report: Sequence[Family]) -> None:
+    """Add what `source`, another process, has reported to the metrics of this one."""
+    for family in report:
+        metric = _declared(family)
+        if family.kind == "gauge":
+            metric.others[source] = family.series
+            continue
+        for labels, change in family.series.items():
+            child = metric.labels(*labels)
+            if type(child) is Distribution:
+                counts, total = change
+                child.counts = [old + new for old, new in zip(child.counts, counts, strict=True)]
+                child.total += total
+            else:
+                child.value += change
+
+
+def _declared(family: Family) -> metrics.Metric[Any]:
+    """Return the metric; it may be of a module that only the other process has needed so far."""
+    if family.kind == "histogram":
+        return metrics.histogram(family.name, family.help, family.label_names, bounds=family.bounds)
+    if family.kind == "counter":
+        return metrics.counter(family.name, family.help, family.label_names)
+    return metrics.gauge(family.name, family.help, family.label_names, merge=family.merge)
+
+
+def forget(source: object) -> None:
+    """Forget the gauges of a process that is gone."""
+    for metric in metrics.registered():
+        metric.others.pop(source, None)

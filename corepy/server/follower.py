@@ -1,0 +1,203 @@
+"""The command `python -m corepy.server.follower LEADER PLACE LOG-FORMAT`: one of the processes that
+a leader starts (`corepy.server.leader`), which obeys nobody else.
+
+It hears from the leader over one channel, its sockets among it, and ends with it. Signals that
+reach all processes of the service are for the leader, who says here what follows from them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.corefile import CorefileError
+from corepy.net.channel import Channel, ChannelClosed, Refusal
+from corepy.net.descriptors import raise_descriptor_limit
+from corepy.net.inherited import Inherited, key_of
+from corepy.net.sockets import BindError
+from corepy.plugin import CommandError, StartupError
+from corepy.plugin.log import configure, server_logger
+from corepy.plugin.output import PATIENCE, WRITER
+from corepy.plugin.registry import find
+from corepy.plugin.report import Reporter
+from corepy.server import orders
+from corepy.server.builder import build
+from corepy.server.collector import set_modules_apart
+from corepy.server.contained import run as run_contained
+from corepy.server.crew import ServerCrew
+from corepy.server.options import EXIT_FAILURE, EXIT_OK
+from corepy.server.orders import CHANNEL_FD, Farewell, Order, Place, Preparation, State
+from corepy.server.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from corepy.net.inherited import Sockets
+    from corepy.plugin.registry import FoundPlugin
+    from corepy.server.generation import Generation
+
+_PR_SET_PDEATHSIG: Final = 1
+_NOT_FOR_US: Final = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+)
+
+
+class FollowingCrew(ServerCrew):
+    """The crew as one who follows sees it."""
+
+    leads = False
+
+
+class Follower:
+    """A process's side of the channel."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+        self._crew = FollowingCrew()
+        self._server = Server(self._ask_to_reload, crew=self._crew)
+        self._reporter = Reporter()
+        self._found: dict[str, FoundPlugin] = {}
+        self._next: Generation
+        self._is_changing = False
+        self._ended = asyncio.Event()
+        self._orders: dict[str, Callable[[Any, list[int]], Awaitable[object]]] = {
+            orders.PREPARE: self._prepare,
+            orders.SWITCH: self._switch,
+            orders.SETTLE: self._settle,
+            orders.UNDO: self._undo,
+            orders.LOOK: self._look,
+            orders.REPORT: self._report,
+            orders.COMMAND: self._command,
+            orders.STOP: self._stop,
+        }
+        sock = socket.socket(fileno=CHANNEL_FD)
+        self._channel = Channel(sock, self._obey, self._orphaned)
+
+    async def run(self) -> None:
+        """Obey until told to stop."""
+        await self._ended.wait()
+        await self._channel.flushed()
+
+    async def _obey(self, what: str, body: Any, fds: list[int]) -> object:
+        try:
+            return await self._orders[what](body, fds)
+        except Refusal:
+            raise
+        except (CorefileError, StartupError, BindError, CommandError) as error:
+            raise Refusal(str(error)) from error
+        except Exception as error:
+            server_logger().exception("process %d: %s failed", self._place, what)
+            raise Refusal(f"{type(error).__name__}: {error}") from error
+
+    async def _prepare(self, body: Preparation, _: list[int]) -> None:
+        plan, first = body.plan, not self._found
+        if not all(block.directives.keys() <= self._found.keys() for block in plan.corefile.blocks):
+            self._found = find()
+        self._crew.size = body.size
+        self._next = build(
+            plan.corefile,
+            plan.default_port,
+            self._found,
+            hosts=plan.hosts,
+            rules=plan.rules,
+            on_imported=set_modules_apart if first else None,
+        )
+        self._is_changing = True
+        await self._server.prepare(self._next)
+
+    async def _switch(self, body: Order, fds: list[int]) -> None:
+        routers = self._next.routers
+        self._next.routers = {place.listen: routers[place.listen] for place in body.places}
+        given = iter(fds)
+        for place in body.places:
+            if place.is_new:
+                self._adopt(place, next(given), next(given))
+            elif place.listen not in self._server.endpoints:
+                raise Refusal(f"no sockets of {place.listen.label(place.port)}")
+        await self._server.switch()
+
+    def _adopt(self, place: Place, *fds: int) -> None:
+        sockets: Sockets = {}
+        for fd in fds:
+            sock = socket.socket(fileno=fd)
+            sock.setblocking(False)
+            sockets[key_of(sock, self._place)] = Inherited(sock, lent=False)
+        endpoint = self._server.new_endpoint(place.listen, sockets, place.port, self._place)
+        self._server.adopt(endpoint)
+
+    async def _settle(self, _body: object, _: list[int]) -> None:
+        self._is_changing = False
+        await self._server.settle()
+        gc.collect()  # the old generation
+
+    async def _undo(self, _body: object, _: list[int]) -> None:
+        if self._is_changing:
+            self._is_changing = False
+            await self._server.undo()
+
+    async def _look(self, _body: object, _: list[int]) -> State:
+        generation = self._server.generation
+        try:
+            return State(generation is not None and all(generation.plugins.hook.ready()))
+        except Exception:  # the leader's own, asked by *ready*, is the one that is complained of
+            return State(is_ready=False)
+
+    async def _report(self, _body: object, _: list[int]) -> object:
+        return self._reporter.report()
+
+    async def _command(self, body: orders.Command, _: list[int]) -> object:
+        return await self._server.command(*body)
+
+    async def _stop(self, hand_over: bool, _: list[int]) -> Farewell:
+        await self._server.stop(hand_over=hand_over)
+        # The leader hears this before the end of the channel, which is that of the process.
+        asyncio.get_running_loop().call_soon(self._ended.set)
+        return Farewell(self._reporter.report())
+
+    async def _ask_to_reload(self, reason: str) -> bool:
+        try:
+            return bool(await self._channel.ask(orders.RELOAD, reason))
+        except (Refusal, ChannelClosed):
+            return False
+
+    def _orphaned(self) -> None:
+        """End with the leader. The kernel sees to it, too, but not on all systems."""
+        if not self._ended.is_set():
+            WRITER.flush()
+            os._exit(EXIT_FAILURE)
+
+
+def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
+    """Follow until told to stop; return the exit code."""
+    leader, place, log_format = arguments
+    for number in _NOT_FOR_US:
+        signal.signal(number, signal.SIG_IGN)
+    # Killed, not asked: one that hangs would be left with a share of the node's queries.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(leader):
+        return EXIT_FAILURE
+    os.set_inheritable(CHANNEL_FD, False)
+    raise_descriptor_limit()
+    configure(json=log_format == "json")
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            run_contained(_follow(int(place)))
+    finally:
+        WRITER.flush(PATIENCE)
+    return EXIT_OK
+
+
+async def _follow(place: int) -> None:
+    await Follower(place).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

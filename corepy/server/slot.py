@@ -1,0 +1,290 @@
+"""One of the processes beside the leader, as the leader sees it: started, asked, replaced.
+
+A process that ends, or does not answer, costs nobody a query beyond those it had taken: the leader
+holds its sockets too, and answers at them until the next one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.net.channel import Channel, ChannelClosed, Refusal
+from corepy.plugin import StartupError, report
+from corepy.plugin.control import PATIENCE
+from corepy.plugin.log import server_logger
+from corepy.server import orders
+from corepy.server.orders import CHANNEL_FD, Order, Place, Preparation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.server.endpoint import Endpoint, Listen
+    from corepy.server.leader import Leader
+    from corepy.server.orders import State
+
+INTERVAL: Final = 0.5
+"""Seconds between two looks."""
+
+SILENT_AFTER: Final = 4
+"""Intervals that an answer may take. Not seconds: while the leader itself stands still, with its
+machine or its control group, nobody is asked.
+"""
+
+GATHER_TIMEOUT: Final = 1.5
+"""Seconds that a scrape waits for what a process has counted."""
+
+STEP_TIMEOUT: Final = 10.0
+"""Seconds for a step of a change: plugins are imported, hooks are called."""
+
+STOP_TIMEOUT: Final = 8.0
+"""Seconds to drain and end; longer than a server takes for it."""
+
+BACKOFF: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0)
+"""Seconds before the next start, by how many have failed in a row; the last one repeats."""
+
+STABLE_AFTER: Final = 10.0
+"""Seconds of service after which a failure is the first one again."""
+
+SHORT_LIFE: Final = 0.1
+"""Weight of a process that did serve, as in `corepy.supervise`."""
+
+
+class Slot:
+    """See the module."""
+
+    def __init__(self, leader: Leader, place: int) -> None:
+        """Begin to start a process for `place`, which is counted from 1."""
+        self.place = place
+        self.is_up = False
+        """Whether it answers at its sockets."""
+        self.is_ready = False
+        self.pid = 0
+        """Of the process that is there, or was last."""
+        self.tried = asyncio.Event()
+        """Set once the first start has come to an end, good or bad."""
+        self.preparation: Preparation | None = None
+        """What it runs, or was told last to run."""
+        self._leader = leader
+        self._channel: Channel | None = None
+        self._gone = asyncio.Event()
+        self._is_reaped = True
+        self._given: set[Listen] = set()
+        self._had: set[Listen] = set()
+        self._steps = 0
+        self._asked_at: float | None = None
+        self._failures = 0.0
+        self._task = asyncio.create_task(self._run(), name=f"corepy-follower-{place}")
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which it owes an answer to a look."""
+        is_waiting = self._asked_at is not None and not self._steps
+        return time.monotonic() - self._asked_at if is_waiting and self._asked_at else 0.0
+
+    # The life of the process
+
+    async def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            reason, served = "", False
+            try:
+                await self._start()
+                self.is_up = served = True
+                self._leader.has_come(self)
+                self.tried.set()
+                reason = await self._look_after()
+            except (StartupError, Refusal, ChannelClosed, TimeoutError, OSError) as error:
+                reason = f"cannot start: {str(error) or type(error).__name__}"
+            except Exception:
+                server_logger().exception("process %d of the server", self.place)
+            self.is_up = False
+            self._leader.has_gone(self)
+            await self._bury()
+            if served and time.monotonic() - began > STABLE_AFTER:
+                self._failures = 0.0
+            delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
+            self._failures += SHORT_LIFE if served else 1
+            server_logger().error(
+                "process %d of the server (%d) %s; another in %g s, its share is answered here"
+                " meanwhile",
+                self.place,
+                self.pid,
+                reason or "failed",
+                delay,
+            )
+            self.tried.set()
+            await asyncio.sleep(delay)
+
+    async def _start(self) -> None:
+        """Start a process and let it run what is wanted; if that changes meanwhile, once more."""
+        self._gone.clear()
+        self._given = set()
+        self.is_ready = False
+        self._spawn()
+        while self.preparation is not self._leader.wanted:
+            self.preparation = self._leader.wanted
+            await self.prepare()
+            await self.switch()
+            await self.settle()
+
+    def _spawn(self) -> None:
+        self.preparation = None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                self.pid = os.posix_spawn(
+                    sys.executable,
+                    [
+                        *(sys.executable, "-m", "corepy.server.follower"),
+                        *(str(os.getpid()), str(self.place), self._leader.log_format),
+                    ],
+                    os.environ,
+                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD)],
+                    setpgroup=0,  # what a terminal sends to all its processes is for the leader
+                )
+            except OSError:
+                ours.close()
+                raise
+        self._is_reaped = False
+        self._channel = Channel(ours, self._leader.answer, self._gone.set)
+
+    async def _look_after(self) -> str:
+        """Ask it again and again; return what is wrong with it once something is."""
+        turns = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._gone.wait()
+            if self._gone.is_set():
+                return "has ended"
+            try:
+                self.is_ready = (await self._look()).is_ready
+                turns += 1
+                if turns % 2:
+                    await self.gather()
+            except ChannelClosed:
+                return "has ended"
+            except TimeoutError:
+                if not self._steps:  # they have a limit of their own
+                    return f"does not answer for {SILENT_AFTER * INTERVAL:g} s"
+
+    async def _look(self) -> State:
+        """Ask whether it is alive; raises TimeoutError if there is no sign of it."""
+        if self._channel is None:
+            raise ChannelClosed
+        answer = self._channel.begin(orders.LOOK)
+        self._asked_at = time.monotonic()
+        for _ in range(SILENT_AFTER):
+            await asyncio.wait([answer], timeout=INTERVAL)
+            if answer.done():
+                self._asked_at = None
+                state: State = answer.result()
+                return state
+        raise TimeoutError
+
+    async def _bury(self) -> None:
+        """Make sure that it is gone, and forget it."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        report.forget(self)
+        self.is_ready = False
+        self._asked_at = None
+        if not self._is_reaped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            while not self._reap():  # noqa: ASYNC110 - it is dead, but for a moment
+                await asyncio.sleep(0.005)
+
+    def _reap(self) -> bool:
+        try:
+            self._is_reaped = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+        except ChildProcessError:  # somebody waits for every child, and was faster
+            self._is_reaped = True
+        return self._is_reaped
+
+    def replace(self) -> None:
+        """End the process at once, to have another; nothing happens if there is none."""
+        self.is_up = False
+        if self._channel is not None:
+            self._channel.close()
+
+    # What it is asked
+
+    async def _ask(
+        self,
+        what: str,
+        body: object = None,
+        fds: Sequence[int] = (),
+        timeout: float = STEP_TIMEOUT,
+    ) -> Any:
+        if self._channel is None:
+            raise ChannelClosed
+        return await self._channel.ask(what, body, fds, timeout=timeout)
+
+    async def prepare(self) -> None:
+        """Let it build what `preparation` says; raises as `Channel.ask`."""
+        self._had = self._given
+        self._steps += 1
+        try:
+            await self._ask(orders.PREPARE, self.preparation)
+        finally:
+            self._steps -= 1
+
+    async def switch(self) -> None:
+        """Let it answer by that, at the sockets of its place."""
+        assert self.preparation is not None
+        endpoints = self._leader.endpoints_of(self.place, self.preparation.sockets)
+        new = [endpoint for endpoint in endpoints if endpoint.listen not in self._given]
+        places = [_place(endpoint, is_new=endpoint in new) for endpoint in endpoints]
+        fds = [sock.fileno() for endpoint in new for sock in endpoint.sockets]
+        await self._ask(orders.SWITCH, Order(places), fds)
+        self._given = {endpoint.listen for endpoint in endpoints}
+
+    async def settle(self) -> None:
+        """Let it end what was before."""
+        await self._ask(orders.SETTLE, timeout=STOP_TIMEOUT)
+
+    async def undo(self, before: Preparation | None) -> None:
+        """Let it go back to what was before."""
+        await self._ask(orders.UNDO)
+        self.preparation = before
+        self._given = self._had
+
+    async def gather(self) -> None:
+        """Add what it has counted to the metrics here."""
+        found = await self._ask(orders.REPORT, timeout=GATHER_TIMEOUT)
+        if self.is_up:
+            report.add(self, found)
+
+    async def command(self, command: orders.Command) -> list[dict[str, Any]]:
+        """Let its plugins carry out an operator's command; return their results."""
+        found: list[dict[str, Any]] = await self._ask(orders.COMMAND, command, timeout=PATIENCE)
+        return found
+
+    async def stop(self, *, hand_over: bool) -> None:
+        """Let it drain and end, for good; with `hand_over` its queues are for the next process."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self.is_up:
+            try:
+                await self._look()  # or a hanging one would be waited for until the timeout
+                farewell = await self._ask(orders.STOP, hand_over, timeout=STOP_TIMEOUT)
+                report.add(self, farewell.report)
+            except (ChannelClosed, Refusal):
+                pass
+            except TimeoutError:
+                server_logger().error("process %d does not end: killing it", self.pid)
+        self.is_up = False
+        await self._bury()
+
+
+def _place(endpoint: Endpoint, *, is_new: bool) -> Place:
+    return Place(endpoint.listen, endpoint.port, is_new)

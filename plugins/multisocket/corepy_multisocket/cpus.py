@@ -1,0 +1,54 @@
+"""How many processors this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def usable(root: Path = Path("/")) -> int:
+    """Return the number of processors, as far as affinity and cgroup let us use them; at least 1.
+
+    A share of a processor counts as a whole one, as in Go's GOMAXPROCS. (Go wants two at least;
+    there a thread costs next to nothing, here a process does not.)
+    """
+    quotas = [quota for folder in _folders(root) if (quota := _read_quota(folder))]
+    return min([len(os.sched_getaffinity(0)), *quotas])
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield the folders of our cgroup and those above it, in both versions (cgroup(7))."""
+    mount = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = mount / "cpu" if controllers else mount
+        yield base  # in a container the path is the host's, and the mount is our own group
+        folder = base / path.lstrip("/")
+        while folder != base:
+            yield folder
+            folder = folder.parent
+
+
+def _read_quota(folder: Path) -> int | None:
+    """Return the processors that a group may use, rounded up; None if it has no limit."""
+    words = _read(folder / "cpu.max").split() or [
+        _read(folder / "cpu.cfs_quota_us").strip(),
+        _read(folder / "cpu.cfs_period_us").strip(),
+    ]
+    if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+        return None
+    quota, period = map(int, words)
+    return -(-quota // period)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,356 @@
+"""A server of several processes: each serves, and together they are one, whatever happens to one of them."""
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import dnslib
+import pytest
+
+from corepy.testing import Load, Upstream, ask, free_port, http_get, install, run_command
+from corepy.testing.command import wait_until
+
+WHO = """\
+import os
+from corepy.dns.records import rr
+from corepy.plugin import Handler, Purity, StartupError, hookimpl
+
+api_version = 1
+
+class Who(Handler):
+    name, purity = "who", Purity.PURE
+
+    def __init__(self, refuses):
+        self.refuses = refuses
+
+    async def serve_dns(self, request):
+        pid = os.getpid().to_bytes(4, "big")
+        return request.reply(answer=[rr(request.question[:-4], 1, 0, pid, 1)])
+
+    @hookimpl
+    def serving(self, context):
+        if self.refuses and not context.crew.leads:
+            raise StartupError("not with me")
+
+def setup(controller):
+    for _ in controller.occurrences():
+        controller.add_handler(Who("refuses" in [it.text for it in controller.arguments()]))
+"""
+WAIT = 20.0
+BATCH = 64
+"""Queries that a process may have taken from its socket when it is killed."""
+
+
+@pytest.fixture
+def who(tmp_path):
+    """The environment in which there is a plugin that answers with the ID of its process."""
+    return install(tmp_path, "who", WHO)
+
+
+def block(sockets, body="who", port=0):
+    return f".:{port} {{\n bind 127.0.0.1\n multisocket {sockets}\n {body}\n}}\n"
+
+
+def children(pid):
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def followers(command):
+    return children(command.process.pid)
+
+
+def listening(port):
+    """The inodes of the sockets at a port: UDP, and TCP that listen."""
+    found = []
+    for protocol, state in (("udp", "07"), ("tcp", "0A")):
+        rows = [it.split() for it in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]]
+        found += [it[9] for it in rows if it[1].endswith(f":{port:04X}") and it[3] == state]
+    return found
+
+
+def read_by(pid):
+    """The inodes of the sockets that a process waits for."""
+    fds, inodes = Path(f"/proc/{pid}/fd"), set()
+    try:
+        for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+            for fd in re.findall(r"^tfd:\s*(\d+)", info.read_text(), re.MULTILINE):
+                inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(fds / fd)))
+    except FileNotFoundError:  # closed while we look
+        return inodes
+    return inodes
+
+
+def is_whole(pid, port, number):
+    """Whether there are so many sockets of each kind, each read by a process of its own."""
+    sockets, processes = listening(port), [pid, *children(pid)]
+    readers = {inode: [it for it in processes if inode in read_by(it)] for inode in sockets}
+    found = [reader[0] for reader in readers.values() if len(reader) == 1]
+    return len(sockets) == len(found) == 2 * number and len(set(found)) == number
+
+
+def wait_whole(command, number, pid=None):
+    port, pid = command.address[1], pid or command.process.pid
+    wait_until(lambda: is_whole(pid, port, number), WAIT)
+
+
+def answered_by(address, tcp=False):
+    reply = ask(address, "example.org.", tcp=tcp)
+    return int.from_bytes(socket.inet_aton(str(reply.rr[0].rdata)), "big")
+
+
+def reload(command, text, times):
+    command.conf.write_text(text)
+    command.send_signal(signal.SIGUSR1)
+    command.wait_for("Reloading complete", times=times)
+
+
+def test_every_process_answers_at_sockets_of_its_own(who):
+    with run_command(block(3), env=who) as command:
+        wait_whole(command, 3)
+        processes = {command.process.pid, *followers(command)}
+        assert len(processes) == 3
+        for tcp in (False, True):
+            found: set[int] = set()
+            while found != processes:  # the kernel spreads them by the client's port
+                found.add(answered_by(command.address, tcp))
+        assert command.stop() == 0
+        assert not listening(command.address[1])
+
+
+def test_only_addresses_that_say_so_have_several(who):
+    ports = free_port(), free_port()
+    text = (
+        block(2, port=ports[0])
+        + f"a.test:{ports[0]} b.test:{ports[1]} {{\n bind 127.0.0.1\n who\n}}\n"
+    )
+    with run_command(text, env=who) as command:
+        wait_until(lambda: [len(listening(it)) for it in ports] == [4, 2], WAIT)
+        assert is_whole(command.process.pid, ports[0], 2)
+        assert is_whole(command.process.pid, ports[1], 1)
+
+
+class Scrape:
+    """The metrics of a server, which must never go backwards."""
+
+    def __init__(self, port):
+        self.port = port
+        self.last = {}
+
+    def value(self, name):
+        """The sum over all time series of a counter."""
+        page = http_get(self.port, "/metrics").text
+        values = dict(re.findall(r"^([^#\s].*) (\S+)$", page, re.MULTILINE))
+        now = {
+            key: float(it) for key, it in values.items() if re.match(r"\w+(_total|_count)\b", key)
+        }
+        assert all(now.get(key, -1) >= it for key, it in self.last.items())
+        self.last = now
+        return sum(it for key, it in now.items() if key.partition("{")[0] == name)
+
+
+def test_metrics_are_those_of_one_server(who):
+    """Whatever comes and goes: every query is counted once, and no counter goes backwards."""
+    scrape = Scrape(free_port())
+    body, port = f"prometheus 127.0.0.1:{scrape.port}\n who", free_port()
+    asked = 0
+
+    def ask_and_count(command):
+        nonlocal asked
+        asked += 40
+        for _ in range(40):
+            answered_by(command.address)
+        assert scrape.value("coredns_dns_requests_total") == asked
+        assert scrape.value("coredns_dns_request_duration_seconds_count") == asked
+        assert scrape.value("process_cpu_seconds_total") > 0
+
+    with run_command(block(3, body, port), env=who) as command:
+        ask_and_count(command)
+        reload(command, block(3, body, port) + "# as it was\n", 1)
+        ask_and_count(command)
+        os.kill(followers(command)[0], signal.SIGKILL)
+        command.wait_for("has ended")
+        ask_and_count(command)
+        wait_whole(command, 3)
+        for turn, number in enumerate((1, 2), 2):
+            reload(command, block(number, body, port), turn)
+            ask_and_count(command)
+
+
+def test_a_follower_that_is_killed_is_replaced(who):
+    with run_command(block(2), env=who) as command, Load(command.address, rate=500) as load:
+        sockets = set(listening(command.address[1]))
+        for turn in range(2):
+            (follower,) = followers(command)
+            os.kill(follower, signal.SIGKILL)
+            command.wait_for("has ended", times=turn + 1)
+            wait_whole(command, 2)
+        assert set(listening(command.address[1])) == sockets
+    assert load.outcome.sent > 100
+    assert load.outcome.unanswered <= 2 * BATCH
+    assert load.outcome.wrong == 0
+
+
+def test_a_follower_that_hangs_is_replaced(who):
+    with run_command(block(2), env=who) as command, Load(command.address, rate=200) as load:
+        (follower,) = followers(command)
+        os.kill(follower, signal.SIGSTOP)
+        command.wait_for("does not answer")
+        wait_whole(command, 2)
+        assert followers(command) != [follower]
+    assert load.outcome.unanswered <= BATCH
+    assert load.outcome.wrong == 0
+
+
+def test_what_is_missing_is_not_ready(who):
+    port = free_port()
+    text = block(2, f"ready 127.0.0.1:{port} {{\n monitor continuously\n }}\n who")
+
+    def ready():
+        return http_get(port, "/ready").text
+
+    def killed():
+        for pid in followers(command):
+            os.kill(pid, signal.SIGKILL)
+        return ready() == "multisocket"
+
+    with run_command(text, env=who) as command:
+        wait_until(lambda: ready() == "OK", WAIT)
+        wait_until(killed, WAIT)
+        wait_until(lambda: ready() == "OK", WAIT)
+
+
+def test_a_reload_that_fails_anywhere_changes_nothing(who):
+    port = free_port()
+    others = free_port()
+    more = f"more.test:{others} {{\n bind 127.0.0.1\n multisocket 3\n who\n}}\n"
+    good = block(3, port=port)
+    with run_command(good, env=who) as command:
+        processes, before = set(followers(command)), sorted(listening(port))
+        starved = min(processes)
+        limits = resource.prlimit(starved, resource.RLIMIT_NOFILE)
+
+        def refuses(text):
+            command.conf.write_text(text)
+            command.send_signal(signal.SIGUSR1)
+            command.wait_for(" goes on", times=sum(" goes on" in it for it in command.lines) + 1)
+            assert set(followers(command)) == processes
+            assert sorted(listening(port)) == before
+            wait_whole(command, 3)
+
+        refuses("broken {\n")
+        refuses(block(3, "who refuses", port) + more)
+        resource.prlimit(starved, resource.RLIMIT_NOFILE, (4, limits[1]))
+        refuses(good + more)  # the sockets do not get through to one of them
+        resource.prlimit(starved, resource.RLIMIT_NOFILE, limits)
+        for turn, text in enumerate((good + more, good), 1):
+            reload(command, text, turn)
+            assert set(followers(command)) == processes
+            assert len(listening(others)) == (6 if more in text else 0)
+            wait_whole(command, 3)
+
+
+def test_a_changed_number_loses_nothing(who):
+    port = free_port()
+    with (
+        run_command(block(2, port=port), env=who) as command,
+        Load(command.address, rate=500, clients=64) as udp,
+        Load(command.address, rate=50, tcp=True) as tcp,
+    ):
+        for turn, number in enumerate((3, 1, 2), 1):
+            reload(command, block(number, port=port), turn)
+            wait_whole(command, number)
+            assert len(followers(command)) == number - 1
+    for load in (udp, tcp):
+        assert load.outcome.sent > 20
+        assert (load.outcome.unanswered, load.outcome.wrong) == (0, 0)
+
+
+def test_one_process_after_the_other_at_the_same_address_loses_nothing(who):
+    port = free_port()
+    with ExitStack() as cleanup:
+        old = cleanup.enter_context(run_command(block(2, port=port), env=who))
+        with Load(old.address, rate=500) as udp, Load(old.address, rate=50, tcp=True) as tcp:
+            new = cleanup.enter_context(run_command(block(2, port=port), env=who))
+            assert old.stop() == 0
+            wait_whole(new, 2)
+    for load in (udp, tcp):
+        lost = load.outcome.unanswered, load.outcome.wrong
+        assert lost == (0, 0), f"{old.output}\n{new.output}"
+
+
+@pytest.fixture
+def supervised(who):
+    with run_command(block(2, port=free_port()), "-supervise", env=who) as command:
+        command.wait_for(" serves")
+        yield command
+
+
+def the_worker(command):
+    wait_until(lambda: len(followers(command)) == 1, WAIT)
+    return followers(command)[0]
+
+
+def test_a_supervised_upgrade_keeps_all_sockets(supervised):
+    """That it loses nothing is seen in tests/test_handover.py."""
+    sockets = set(listening(supervised.address[1]))
+    before = the_worker(supervised)
+    supervised.send_signal(signal.SIGHUP)
+    supervised.wait_for(" leaves")
+    wait_until(lambda: before not in followers(supervised), WAIT)
+    wait_whole(supervised, 2, the_worker(supervised))
+    assert set(listening(supervised.address[1])) == sockets
+    rollup = Path(f"/proc/{supervised.process.pid}/smaps_rollup").read_text()
+    assert int(re.search(r"^Pss:\s*(\d+)", rollup, re.MULTILINE)[1]) < 12 * 1024
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_leader_that_fails_comes_back_with_all(supervised, number):
+    """One that hangs is noticed, although its follower goes on answering half of the questions."""
+    leader = the_worker(supervised)
+    (follower,) = children(leader)
+    sockets = set(listening(supervised.address[1]))
+    with Load(supervised.address, rate=200) as load:
+        os.kill(leader, number)
+        supervised.wait_for(" serves", times=2)
+        wait_until(lambda: not Path(f"/proc/{follower}").exists(), WAIT)
+        wait_whole(supervised, 2, the_worker(supervised))
+    assert set(listening(supervised.address[1])) == sockets
+    assert load.outcome.unanswered <= 2 * BATCH
+    assert load.outcome.wrong == 0
+
+
+def test_without_a_supervisor_nothing_outlives_the_leader(who):
+    with run_command(block(3), env=who) as command:
+        processes = followers(command)
+        os.kill(processes[0], signal.SIGSTOP)
+        command.process.kill()
+        wait_until(lambda: not any(Path(f"/proc/{it}").exists() for it in processes), WAIT)
+
+
+def test_purging_reaches_every_process(tmp_path):
+    address = "192.0.2.1"
+
+    def answer(query, _):
+        reply = query.reply()
+        reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 600 A {address}"))
+        return reply
+
+    def answers(command):
+        return {str(ask(command.address, "www.example.org.").rr[0].rdata) for _ in range(20)}
+
+    env = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    with Upstream(answer) as upstream:
+        text = block(2, f"cache\n forward . {upstream.to}")
+        with run_command(text, env=env) as command:
+            assert answers(command) == {"192.0.2.1"}
+            address = "192.0.2.2"
+            assert answers(command) == {"192.0.2.1"}
+            purge = [sys.executable, "-m", "corepy", "cache", "purge", "www.example.org."]
+            subprocess.run(purge, env={**os.environ, **env}, check=True, capture_output=True)
+            assert answers(command) == {"192.0.2.2"}
