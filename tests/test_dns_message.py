@@ -332,7 +332,7 @@ OPT_COOKIE = b"\0\0\x29\4\xd0\0\0\0\0\0\6\0\x0a\0\2ab"
         ([], (0, 0, 0), None),
     ],
 )
-def test_from_answer_says_what_from_wire_says(flags, sections, counts, plain) -> None:  # type: ignore[no-untyped-def]
+def test_from_answer_says_what_from_wire_says(flags, sections, counts, plain):
     question = b"\1a\0\0\1\0\1"
     header = struct.pack("!HHHHHH", 7, flags, 1, *counts)
     wire = b"".join((header, question, *sections))

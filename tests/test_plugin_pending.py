@@ -1,6 +1,7 @@
 """Replies that callbacks bring, awaited and delivered; onlookers, who see them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -38,12 +39,12 @@ def test_it_is_awaited_like_a_future():
 
 
 def test_steps_are_taken_in_order_and_once():
-    seen = []
+    seen: list[Any] = []
 
     async def test(wakeups):
         pending = Pending(wakeups, first)
         pending.steps.append(lambda reply: seen.append(reply) or reply)
-        delivered = []
+        delivered: list[Any] = []
         pending.deliver(delivered.append)
         pending.wake()
         pending.wake()
@@ -58,7 +59,7 @@ def test_steps_are_taken_in_order_and_once():
 
 def test_what_is_held_goes_on_when_it_is_released():
     async def test(wakeups):
-        delivered = []
+        delivered: list[Any] = []
         several = [Pending(wakeups, first) for _ in range(3)]
         wakeups.hold()
         for pending in several:
@@ -71,7 +72,7 @@ def test_what_is_held_goes_on_when_it_is_released():
 
 
 def test_a_step_that_raises_is_the_outcome_and_the_others_learn_of_it():
-    seen = []
+    seen: list[Any] = []
 
     def broken(_reply):
         raise ValueError("broken")
@@ -88,7 +89,7 @@ def test_a_step_that_raises_is_the_outcome_and_the_others_learn_of_it():
 
 
 def test_cancelled_it_takes_its_steps_without_a_reply():
-    seen = []
+    seen: list[Any] = []
 
     async def test(wakeups):
         pending = Pending(wakeups, lambda reply: seen.append(reply))

@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 import tracemalloc
+from typing import Any
 
 import dnslib
 import pytest
@@ -440,7 +441,7 @@ def test_known_names_do_not_wait_behind_a_flood_of_new_ones(server, keeper):
             client.send(struct.pack("!H", number) + query(f"n{number}.org.", "TXT")[2:])
         client.send(struct.pack("!H", 65535) + query("known.example.org.", "TXT")[2:])
         keeper.go_on.set()
-        order = []
+        order: list[Any] = []
         while len(order) < BACKLOG:
             order.append(struct.unpack("!H", client.recv(999)[:2])[0])
     assert order.index(65535) < BACKLOG * 3 // 4
