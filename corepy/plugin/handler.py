@@ -25,7 +25,6 @@ Rules for a handler:
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -169,7 +168,9 @@ class Onlooker(Handler):
         """Return the next handler's reply as it is."""
         try:
             reply = await self.next.serve_dns(request)
-        except (Exception, asyncio.CancelledError):
+        except GeneratorExit:
+            raise  # nobody waits for the reply any more
+        except BaseException:
             substitute = request.error(SERVFAIL)
             substitute.is_substitute = True
             self.observe(request, substitute)

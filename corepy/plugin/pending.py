@@ -17,11 +17,11 @@ asyncio's too, takes it for a future.
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio  # at run time only where it is needed: `corepy -plugins` does without
     from collections.abc import Callable, Generator
     from contextvars import Context
 
@@ -140,6 +140,8 @@ class Pending:
 
     def cancelled(self) -> bool:
         """Return whether it was cancelled."""
+        import asyncio
+
         return isinstance(self._error, asyncio.CancelledError)
 
     def result(self) -> Reply:
@@ -153,6 +155,8 @@ class Pending:
         """Give the reply up; return whether it was not too late for that."""
         if self._done:
             return False
+        import asyncio
+
         self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self.wake()
         return True
