@@ -91,9 +91,14 @@ def servfails(server, times=1):
             assert not reply.rr
 
 
+def afresh(error):
+    """Forget where it was raised before: the same one is raised in many tests."""
+    return error.with_traceback(None)
+
+
 def raising(error):
     def behave(handler, request):
-        raise error
+        raise afresh(error)
 
     return behave
 
@@ -101,7 +106,7 @@ def raising(error):
 def raising_late(error):
     async def behave(handler, request):
         await asyncio.sleep(0)
-        raise error
+        raise afresh(error)
 
     return behave
 
@@ -381,10 +386,10 @@ def test_the_watch_ends_with_the_server():
 @pytest.mark.parametrize("how", ["task", "callback", "timer"])
 def test_tasks_and_callbacks(how, error, caplog):
     async def task():
-        raise error
+        raise afresh(error)
 
     def callback():
-        raise error
+        raise afresh(error)
 
     class Starter(Bad):
         def begin(self):
@@ -398,10 +403,10 @@ def test_tasks_and_callbacks(how, error, caplog):
                 loop.call_later(0, self.fail_now)
 
         async def fail(self):
-            raise error
+            raise afresh(error)
 
         def fail_now(self):
-            raise error
+            raise afresh(error)
 
         async def serve_dns(self, request):
             self.begin()
@@ -468,7 +473,7 @@ def test_whatever_setup_raises(error):
     before = counted("setup")
 
     def setup(controller):
-        raise error
+        raise afresh(error)
 
     printed = refused(setup)
     assert printed.startswith("Corefile:2:1: plugin/bad (from corepy-bad) failed in setup: ")
@@ -593,10 +598,10 @@ def test_whatever_a_starting_hook_raises(error, hook, late):
 
     async def later(self):
         await asyncio.sleep(0)
-        raise error
+        raise afresh(error)
 
     def at_once(self):
-        raise error
+        raise afresh(error)
 
     before = counted("hook")
     found = {**plugins(None), "bad": inline("bad", hooks(**{hook: later if late else at_once}))}
@@ -621,10 +626,10 @@ def test_whatever_a_stopping_hook_raises(error, hook, late, caplog):
 
     async def later(self):
         await asyncio.sleep(0)
-        raise error
+        raise afresh(error)
 
     def at_once(self):
-        raise error
+        raise afresh(error)
 
     def setup(controller):
         hooks(**{hook: lambda self: called.append("first")})(controller)
@@ -674,7 +679,7 @@ def test_hooks_that_never_return(stubborn, monkeypatch, caplog):
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_ready_that_raises(error, caplog):
     def ready(self):
-        raise error
+        raise afresh(error)
 
     port = free_port()
     found = {**plugins(None), "bad": inline("bad", hooks(ready=ready))}
@@ -706,7 +711,7 @@ def test_metadata_that_is_nonsense(result, caplog):
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_dropped_that_raises(error):
     def dropped(self, request, reply):
-        raise error
+        raise afresh(error)
 
     found = {**plugins(None), "bad": inline("bad", hooks(dropped=dropped))}
     with serve("good.test {\nbad\ngood\n}", plugins=found) as server:

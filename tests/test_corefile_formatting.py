@@ -194,6 +194,10 @@ def test_valid_corefiles_keep_their_meaning(text):
 @example("(a)\n{ import b # c\n}\n")
 @example("import x\n{\n}\n")
 @example('a "{"\n"}"\n')
+@example('whoami {$BRACE} "{" "}" ')
+@example("{$BRACE}\n{ whoami }\n")
+@example("{$ONE}\n{\nwhoami\n}\n")
+@example("{$ONE} { whoami }\nb {\n}\n")
 def test_any_text_keeps_its_meaning_or_is_refused(text):
     check(text)
 

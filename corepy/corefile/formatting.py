@@ -9,8 +9,9 @@ The rules, few enough to be remembered:
 
 Words, quotes, comments and imports are written as they were, and so is which words share a line:
 plugins read their arguments by lines. Only a server block's opening brace may change its line,
-which no plugin sees. What a variable brings is not known here; one whose value has line ends in it
-may make words of other lines seem to share one, as in Caddy.
+which no plugin sees; it does not where a variable stands among the keys, since what that brings is
+not known here: it may be the brace. One whose value has line ends in it may make words of other
+lines seem to share one, as in Caddy.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from corepy.corefile.model import Source
 
 INDENT = "    "
+_VARIABLES = ("{$", "{%")
 _IN_GAP = re.compile(r"#[^\n]*|\n")
 
 
@@ -122,6 +124,8 @@ class _Writer:
         self._place = _Place.KEYS
         self._takes_brace = False
         """Whether the brace of a block may be put behind its keys, which were written last."""
+        self._is_known = True
+        """Whether no variable stands among the keys of the block."""
 
     def write(self, source: Source) -> str:
         """Return the formatted text."""
@@ -138,7 +142,11 @@ class _Writer:
         elif self._place is _Place.KEYS:
             self._keys(line)
         elif self._place is _Place.HEADER and line.words[0].token.text == "{":
-            self._open(line, 1)
+            if self._is_known:
+                self._open(line, 1)
+            else:
+                self._put(line)
+                self._place = _Place.BLOCK
         else:
             if self._place is _Place.HEADER:
                 self._place = _Place.BARE
@@ -146,13 +154,16 @@ class _Writer:
 
     def _keys(self, line: _Line) -> None:
         texts = [word.token.text for word in line.words]
-        if "{" in texts:
+        end = texts.index("{") + 1 if "{" in texts else len(texts)
+        self._is_known = not any(mark in text for text in texts[:end] for mark in _VARIABLES)
+        if "{" in texts and self._is_known:
             self._takes_brace = False
-            self._open(line, texts.index("{") + 1)
+            self._open(line, end)
             return
         self._put(line)
-        if texts[0] != "import" and not texts[-1].endswith(","):
-            self._place, self._takes_brace = _Place.HEADER, not line.comment
+        if "{" not in texts and texts[0] != "import" and not texts[-1].endswith(","):
+            self._place = _Place.HEADER
+            self._takes_brace = self._is_known and not line.comment
 
     def _open(self, line: _Line, end: int) -> None:
         """Write a line up to the brace of a server block, and what stands behind it below."""
