@@ -686,6 +686,19 @@ def test_the_command_asks_the_servers_that_run(tmp_path, capsys):
         assert explain.main(["-server", "-dry", "a"]) == 2
 
 
+def test_a_server_that_cannot_explain_does_not_hide_the_others(tmp_path, capsys):
+    env = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    text = ". {\n    bind 127.0.0.1\n    whoami\n}\n"
+    with run_command(text, env=env) as one, run_command(text, env=env) as other:
+        assert explain.main(["-server", "-json", "-at", f":{one.address[1]}", "a"]) == 0
+        said = capsys.readouterr()
+        (found,) = json.loads(said.out)
+        assert found["process"] == one.process.pid
+        assert said.err.startswith(f"corepy explain: process {other.process.pid}: ")
+        assert explain.main(["-server", "-at", "192.0.2.77", "a"]) == 1
+        assert capsys.readouterr().err.count("corepy explain: process ") == 2
+
+
 # -- why the packet cache does not keep something
 
 

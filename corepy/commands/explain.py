@@ -131,19 +131,26 @@ def _asked(flags: argparse.Namespace) -> Asked:
 
 
 def _by_servers(flags: argparse.Namespace) -> list[dict[str, Any]]:
-    """Let each server that runs here explain. Raises `_FailedError`."""
-    from corepy.plugin.control import ControlError, ask_all, process_of
+    """Let each server that runs here explain, and say which could not: it may listen elsewhere, or
+    be about to start. Raises `_FailedError` if none could.
+    """
+    from corepy.plugin.control import ControlError, ServerGoneError, ask, process_of, sockets
 
-    asked = _checked(flags)
-    try:
-        answers = ask_all("explain", asdict(asked))
-    except ControlError as error:
-        raise _FailedError(f"corepy explain: {error}") from None
-    if not answers:
-        raise _FailedError(
-            "corepy explain: no server runs here, or none that this user may command"
-        )
-    return [{"process": process_of(path), **explanation} for path, explanation in answers]
+    question = asdict(_checked(flags))
+    found: list[dict[str, Any]] = []
+    problems = []
+    for path in sockets():
+        try:
+            found.append({"process": process_of(path), **ask(path, "explain", question)})
+        except ServerGoneError:
+            continue
+        except ControlError as error:
+            problems.append(f"corepy explain: process {process_of(path)}: {error}")
+    nobody = "corepy explain: no server runs here, or none that this user may command"
+    if not found:
+        raise _FailedError("\n".join(problems) or nobody)
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
+    return found
 
 
 def _checked(flags: argparse.Namespace) -> Asked:
