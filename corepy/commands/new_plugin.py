@@ -27,6 +27,7 @@ _NEXT: Final = """\
 {folder} is written: a plugin with options, metrics and tests. What next:
 
     cd {folder}
+    python -m pip install --upgrade pip
     python -m pip install --editable . --group dev
     python -m pytest
     corepy -conf Corefile -p 1053
