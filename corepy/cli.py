@@ -55,8 +55,8 @@ def _parser() -> Parser:
         prog="corepy",
         usage="corepy [-conf FILE] [-dns.port PORT] [OPTION]...",
         description="A DNS server that chains plugins.",
-        epilog="corepy NAME ... is another command: explain, fmt, and those of plugins, such as"
-        " cache;\neach has a -help of its own.",
+        epilog="corepy NAME ... is another command: explain, fmt, new-plugin, and those of plugins,"
+        "\nsuch as cache; each has a -help of its own.",
     )
     flag = parser.flag
     flag("conf", metavar="FILE", help='Corefile to load, or "stdin" (default "Corefile")')

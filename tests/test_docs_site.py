@@ -20,6 +20,8 @@ import api_reference  # noqa: E402
 import draw_query  # noqa: E402
 import metrics_reference  # noqa: E402
 
+from corepy.scaffold.files import skeleton  # noqa: E402
+
 SOURCES = [*ROOT.glob("corepy/**/*.py"), *ROOT.glob("plugins/*/corepy_*/**/*.py")]
 MANUALS = sorted(ROOT.glob("plugins/*/README.md"))
 METRIC = re.compile(r'"((?:coredns|corepy)_[a-z_]+)"')
@@ -123,6 +125,25 @@ def test_every_plugin_has_a_page_in_the_navigation(site):
         name = manual.parent.name
         assert (site / "plugins" / name / "index.html").is_file()
         assert page.count(f'href="{name}/"') >= 2  # in the table, and at the side
+
+
+def test_the_example_is_shown_whole(site):
+    page = (site / "example" / "index.html").read_text()
+    files = skeleton("example")
+    assert [name for name, text in files.items() if text and f">{name}<" not in page] == []
+
+
+def test_every_page_is_in_the_navigation(site):
+    home = (site / "index.html").read_text()
+    pages = {path.parent.relative_to(site).as_posix() for path in site.rglob("index.html")} - {"."}
+    assert {"command", "multisocket", "example"} <= {page.rpartition("/")[2] for page in pages}
+    assert [page for page in sorted(pages) if f'href="{page}/"' not in home] == []
+
+
+def test_colours_go_with_the_system(site):
+    page = (site / "index.html").read_text()
+    media = re.findall(r'data-md-color-media="([^"]*)"', page)
+    assert media == [f"(prefers-color-scheme{it})" for it in ("", ": light", ": dark")]
 
 
 def test_corefiles_have_colours(site):

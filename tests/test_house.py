@@ -29,7 +29,7 @@ DOCUMENTS = [
         for path in sorted((ROOT / folder).rglob("*.md"))
     ),
 ]
-GENERATED = {"plugins/index.md", "metrics.md", "changelog.md"}
+GENERATED = {"example.md", "plugins/index.md", "metrics.md", "changelog.md"}
 
 
 def imported_modules(path):

@@ -26,7 +26,10 @@ PACKAGES = {
         "What a plugin imports. `setup(controller)` is given a"
         " [`Controller`](#corepy.plugin.Controller) and adds [`Handler`](#corepy.plugin.Handler)s"
         " to the chain, or objects with [hooks](#corepy.plugin.HookSpecs).",
-        ("Controller", "Handler", "Purity", "Observer", "Witness", "HookSpecs", "LifecycleContext"),
+        (
+            *("Controller", "Handler", "Onlooker", "Purity", "Observer", "Witness"),
+            *("HookSpecs", "LifecycleContext", "Crew"),
+        ),
         ("corepy.plugin.metrics",),
     ),
     "dns": Package(

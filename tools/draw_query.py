@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs/img/query.svg"
-WIDTH, HEIGHT = 760, 780
+WIDTH, HEIGHT = 760, 872
 STYLE = """\
 text { font: 14px sans-serif; fill: #222; text-anchor: middle }
 .small { font-size: 12px; fill: #555 }
@@ -71,23 +71,26 @@ BOXES = (
         "the same bytes as before, but for the ID?",
         "corepy/server/packet_cache.py",
     ),
-    Box(210, 288, 280, "accept", "a Request, a refusal, or silence", "corepy/dns/accept.py"),
-    Box(210, 374, 280, "router", "the block with the longest zone", "corepy/server/router.py"),
+    Box(210, 288, 280, "queue", "64 in a turn of the loop, 1024 at most", "corepy/server/udp.py"),
+    Box(210, 380, 280, "accept", "a Request, a refusal, or silence", "corepy/dns/accept.py"),
+    Box(210, 466, 280, "router", "the block with the longest zone", "corepy/server/router.py"),
     Box(
         30,
-        472,
+        564,
         480,
-        "chain: stepped at once, resumed by the event loop",
+        "chain: asked at once, goes on when called back",
         "",
         "corepy/server/query.py",
         "outer",
         150,
     ),
-    Box(52, 530, 80, "errors", height=34),
-    Box(152, 530, 70, "log", height=34),
-    Box(242, 530, 80, "cache", height=34),
-    Box(382, 530, 110, "forward", height=34),
-    Box(372, 684, 130, "upstream", kind="outside", height=36),
+    Box(52, 622, 80, "log", height=34),
+    Box(172, 622, 80, "cache", height=34),
+    Box(382, 622, 110, "forward", height=34),
+    Box(372, 776, 130, "upstream", kind="outside", height=36),
+    Box(540, 420, 200, "onlookers", "", "corepy/server/answer.py", "outer", 96),
+    Box(552, 470, 70, "errors", height=34),
+    Box(630, 470, 98, "prometheus", height=34),
     Box(540, 300, 200, "finish", "ID, OPT, the client's size", "corepy/dns/reply.py"),
     Box(540, 84, 200, "send", "one sendmmsg a batch", "corepy/net/datagrams.py"),
 )
@@ -96,15 +99,16 @@ LINES = (
     Line(((350, 148), (350, 186)), "", (0, 0), "hot"),
     Line(((490, 212), (600, 212), (600, 148)), "yes", (545, 206), "hot"),
     Line(((350, 250), (350, 288)), "no", (366, 274)),
-    Line(((350, 352), (350, 374))),
-    Line(((350, 438), (350, 456), (16, 456), (16, 547), (52, 547))),
-    Line(((132, 547), (152, 547))),
-    Line(((222, 547), (242, 547))),
-    Line(((322, 547), (382, 547)), "miss", (350, 540)),
-    Line(((455, 564), (455, 684)), "", (0, 0), "late"),
-    Line(((419, 684), (419, 564)), "in a later turn of the loop", (328, 662), "late"),
-    Line(((510, 520), (620, 520), (620, 364)), "ready at once", (566, 512)),
-    Line(((510, 590), (680, 590), (680, 364)), "after a wait", (566, 582), "late"),
+    Line(((350, 352), (350, 380))),
+    Line(((350, 444), (350, 466))),
+    Line(((350, 530), (350, 548), (16, 548), (16, 639), (52, 639))),
+    Line(((132, 639), (172, 639))),
+    Line(((252, 639), (382, 639)), "miss", (315, 632)),
+    Line(((455, 656), (455, 776)), "", (0, 0), "late"),
+    Line(((419, 776), (419, 656)), "in a later turn of the loop", (328, 754), "late"),
+    Line(((510, 612), (610, 612), (610, 516)), "ready at once", (558, 604)),
+    Line(((510, 682), (690, 682), (690, 516)), "after a wait", (566, 674), "late"),
+    Line(((640, 420), (640, 364))),
     Line(((640, 300), (640, 148))),
     Line(((540, 332), (516, 332), (516, 238), (490, 238)), "kept", (534, 290)),
     Line(((640, 84), (640, 28), (450, 28)), "reply", (560, 20), "hot"),
@@ -164,8 +168,8 @@ def _key() -> str:
     parts = []
     for number, (kind, label) in enumerate(rows):
         x = 60 + 230 * number
-        parts.append(f'<polyline class="line {kind}" points="{x},756 {x + 40},756"/>')
-        parts.append(_text(x + 110, 761, label, "small"))
+        parts.append(f'<polyline class="line {kind}" points="{x},848 {x + 40},848"/>')
+        parts.append(_text(x + 110, 853, label, "small"))
     return "\n".join(parts)
 
 

@@ -1,7 +1,7 @@
 """Pages of the documentation that are made of files elsewhere, and how Corefiles look in all pages.
 
 One page per plugin from its README, the reference of metrics from the registry, the API pages from
-the packages' names, the list of changes.
+the packages' names, the example of a plugin from its files, the list of changes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,24 @@ import corefile_lexer
 import metrics_reference
 from mkdocs.structure.files import File
 
+from corepy.scaffold.files import skeleton
+
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
 READMES = sorted(ROOT.glob("plugins/*/README.md"))
+EXAMPLE = """\
+# The example
+
+A whole plugin, as `corepy new-plugin example` writes it and as it lies in
+`examples/corepy-example`: options, an answer, metrics, readiness, metadata, tests.
+[Writing plugins](writing-plugins.md) tells what the parts are for.
+"""
+FIRST_OF_EXAMPLE = tuple(f"corepy_example/{name}.py" for name in ("__init__", "setup", "handler"))
+FLAG = re.compile(r"<code>((?:corepy )?-[\w.-]+)</code>")
+LANGUAGES = {".py": "python", ".toml": "toml", ".md": "markdown", "": "corefile"}
 LINKS = (
     (re.compile(r"\]\(\.\./(\w+)/README\.md"), r"](\1.md"),
     (re.compile(r"\]\(\.\./\.\./docs/"), "](../"),
@@ -45,11 +57,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {f"plugins/{readme.parent.name}.md": _manual(readme) for readme in READMES}
     pages["plugins/index.md"] = _index()
     pages["metrics.md"] = metrics_reference.render()
+    pages["example.md"] = _example()
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text()
     pages |= {f"api/{name}.md": api_reference.render(name) for name in api_reference.PACKAGES}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Mark flags, for the style sheet to keep a line from ending behind their dash."""
+    return FLAG.sub(r'<code class="flag">\1</code>', html)
 
 
 def _manual(readme: Path) -> str:
@@ -72,6 +90,16 @@ def _index() -> str:
         name = readme.parent.name
         lines.append(f"| [{name}]({name}.md) | {summary(readme)} |")
     return "\n".join(lines) + "\n"
+
+
+def _example() -> str:
+    files = skeleton("example")
+    parts = [EXAMPLE]
+    for name in dict.fromkeys(("pyproject.toml", *FIRST_OF_EXAMPLE, *files)):
+        if files[name]:
+            language = LANGUAGES[Path(name).suffix]
+            parts.append(f"## `{name}`\n\n````{language}\n{files[name]}````\n")
+    return "\n".join(parts)
 
 
 def summary(readme: Path) -> str:
