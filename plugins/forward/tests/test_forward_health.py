@@ -77,7 +77,7 @@ def test_down_and_up_again():
             broken = value("coredns_forward_healthcheck_broken_total")
             started = time.monotonic()
             assert server.ask("example.org").header.rcode == 2
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 1.5  # an upstream has 2 seconds
             assert value("coredns_forward_healthcheck_broken_total") == broken + 1
             assert value("coredns_proxy_healthcheck_failures_total", PROXY, upstream.to) >= 2
             assert value("corepy_forward_upstream_up", upstream.to) == 0
@@ -118,5 +118,5 @@ def test_black_hole_is_passed_over_from_the_first_query_on():
                 assert server.ask("example.org").rr
                 took.append(time.monotonic() - started)
         took.sort()
-        assert took[-1] < 1.0  # one patience, generously: the machine may be busy
+        assert took[-1] < 1.5  # one patience (2 s without it), generously: the machine may be busy
         assert took[30] < 0.1
