@@ -13,10 +13,14 @@ from pathlib import Path
 import dnslib
 import pytest
 
+from corepy.server.slot import STEP_TIMEOUT
 from corepy.testing import Load, Upstream, ask, free_port, http_get, install, run_command
+from corepy.testing.client import query
 from corepy.testing.command import wait_until
+from corepy.testing.listening import children, is_whole, listening
 
 WHO = """\
+import asyncio
 import os
 from corepy.dns.records import rr
 from corepy.plugin import Handler, Purity, StartupError, hookimpl
@@ -26,8 +30,15 @@ api_version = 1
 class Who(Handler):
     name, purity = "who", Purity.PURE
 
-    def __init__(self, refuses):
-        self.refuses = refuses
+    def __init__(self, argument=""):
+        self.refuses = argument in ("refuses", "refuses-to-lead")
+        self.leads = argument == "refuses-to-lead"
+        self.gate = argument if argument.startswith("/") else ""
+
+    @hookimpl
+    async def before_listen(self, context):
+        while self.gate and not os.path.exists(self.gate):
+            await asyncio.sleep(0.02)
 
     async def serve_dns(self, request):
         pid = os.getpid().to_bytes(4, "big")
@@ -35,12 +46,12 @@ class Who(Handler):
 
     @hookimpl
     def serving(self, context):
-        if self.refuses and not context.crew.leads:
+        if self.refuses and context.crew.leads == self.leads:
             raise StartupError("not with me")
 
 def setup(controller):
     for _ in controller.occurrences():
-        controller.add_handler(Who("refuses" in [it.text for it in controller.arguments()]))
+        controller.add_handler(Who(*[it.text for it in controller.arguments()]))
 """
 WAIT = 20.0
 BATCH = 64
@@ -57,41 +68,8 @@ def block(sockets, body="who", port=0):
     return f".:{port} {{\n bind 127.0.0.1\n multisocket {sockets}\n {body}\n}}\n"
 
 
-def children(pid):
-    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def followers(command):
     return children(command.process.pid)
-
-
-def listening(port):
-    """The inodes of the sockets at a port: UDP, and TCP that listen."""
-    found = []
-    for protocol, state in (("udp", "07"), ("tcp", "0A")):
-        rows = [it.split() for it in Path(f"/proc/net/{protocol}").read_text().splitlines()[1:]]
-        found += [it[9] for it in rows if it[1].endswith(f":{port:04X}") and it[3] == state]
-    return found
-
-
-def read_by(pid):
-    """The inodes of the sockets that a process waits for."""
-    fds, inodes = Path(f"/proc/{pid}/fd"), set()
-    try:
-        for info in Path(f"/proc/{pid}/fdinfo").iterdir():
-            for fd in re.findall(r"^tfd:\s*(\d+)", info.read_text(), re.MULTILINE):
-                inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(fds / fd)))
-    except FileNotFoundError:  # closed while we look
-        return inodes
-    return inodes
-
-
-def is_whole(pid, port, number):
-    """Whether there are so many sockets of each kind, each read by a process of its own."""
-    sockets, processes = listening(port), [pid, *children(pid)]
-    readers = {inode: [it for it in processes if inode in read_by(it)] for inode in sockets}
-    found = [reader[0] for reader in readers.values() if len(reader) == 1]
-    return len(sockets) == len(found) == 2 * number and len(set(found)) == number
 
 
 def wait_whole(command, number, pid=None):
@@ -324,6 +302,112 @@ def test_a_leader_that_fails_comes_back_with_all(supervised, number):
     assert set(listening(supervised.address[1])) == sockets
     assert load.outcome.unanswered <= 2 * BATCH
     assert load.outcome.wrong == 0
+
+
+def both_workers(command, before):
+    """The worker of before, and the one that is to take over."""
+    wait_until(lambda: len(followers(command)) == 2, WAIT)
+    (following,) = set(followers(command)) - {before}
+    return following
+
+
+def change(command, number, body="who"):
+    command.conf.write_text(block(number, body, command.address[1]))
+
+
+def place(command, text, times=1):
+    """Where the line is that has `text` for the last of so many times."""
+    command.wait_for(text, times=times)
+    return [at for at, line in enumerate(command.lines) if text in line][times - 1]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_upgrade_waits_for_a_reload(supervised, number):
+    """Two changes at once would not know of each other's sockets."""
+    change(supervised, number)
+    supervised.send_signal(signal.SIGUSR1)
+    supervised.send_signal(signal.SIGHUP)
+    assert place(supervised, "Reloading complete") < place(supervised, "corepy-", 2)
+    supervised.wait_for(" leaves")
+    wait_whole(supervised, number, the_worker(supervised))
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_upgrade_begins_anew_when_the_worker_reloads(supervised, number, tmp_path):
+    before, gate = the_worker(supervised), tmp_path / "gate"
+    change(supervised, number, f"who {gate}")
+    supervised.send_signal(signal.SIGHUP)
+    following = both_workers(supervised, before)
+    os.kill(before, signal.SIGUSR1)  # as if *reload* had seen the change
+    supervised.wait_for(f"another worker is started after {following}")
+    gate.touch()
+    supervised.wait_for(" leaves")
+    wait_whole(supervised, number, the_worker(supervised))
+    assert the_worker(supervised) not in (before, following)
+
+
+def test_a_reload_is_not_forgotten_when_an_upgrade_fails(supervised):
+    before = the_worker(supervised)
+    supervised.send_signal(signal.SIGHUP)
+    following = both_workers(supervised, before)
+    os.kill(following, signal.SIGSTOP)
+    change(supervised, 3)
+    supervised.send_signal(signal.SIGUSR1)
+    supervised.wait_for("the old one goes on")  # one that is stopped is not waited for
+    wait_whole(supervised, 3, before)
+
+
+def test_an_upgrade_that_is_refused_at_last_leaves_the_sockets_alone(supervised):
+    """Its followers had begun to answer there, and must not empty them when they end."""
+    before, sockets = the_worker(supervised), set(listening(supervised.address[1]))
+    change(supervised, 2, "who refuses-to-lead")
+    supervised.send_signal(signal.SIGHUP)
+    supervised.wait_for("the old one goes on")
+    wait_whole(supervised, 2, before)
+    assert set(listening(supervised.address[1])) == sockets
+
+
+def ask_from_everywhere(address, patience=WAIT):
+    """Send queries from many ports, so that each socket has some; return who waits for replies."""
+    asking = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(60)]
+    for sock in asking:
+        sock.settimeout(patience)
+        sock.sendto(query("example.org."), address)
+    return asking
+
+
+def replies(asking):
+    number = 0
+    for sock in asking:
+        with sock:
+            number += len(sock.recv(512)) > 12
+    return number
+
+
+def test_what_lies_in_sockets_that_nobody_wants_any_more_is_answered(supervised):
+    """The number is smaller when the leader is killed: its successor never answers there."""
+    leader = the_worker(supervised)
+    for pid in (*children(leader), leader):
+        os.kill(pid, signal.SIGSTOP)
+    asking = ask_from_everywhere(supervised.address)
+    change(supervised, 1)
+    os.kill(leader, signal.SIGKILL)
+    assert replies(asking) == len(asking)
+    wait_whole(supervised, 1, the_worker(supervised))
+
+
+def test_a_follower_that_hangs_in_a_reload_holds_nobody_up(who):
+    """Its queries are answered before the reload gives it up."""
+    port = free_port()
+    with run_command(block(2, port=port), env=who) as command:
+        (follower,) = followers(command)
+        os.kill(follower, signal.SIGSTOP)
+        command.send_signal(signal.SIGUSR1)
+        asking = ask_from_everywhere(command.address, STEP_TIMEOUT - 1)
+        assert replies(asking) == len(asking)
+        command.wait_for("Reloading complete")
+        wait_whole(command, 2)
+        assert followers(command) != [follower]
 
 
 def test_without_a_supervisor_nothing_outlives_the_leader(who):

@@ -122,6 +122,10 @@ class Manager:
         """Whether sockets can be handed over."""
         return bool(self._path)
 
+    def dismiss(self) -> None:
+        """Say nothing any more, and give it nothing to keep."""
+        self._path = ""
+
     def tell(self, *states: str) -> None:
         """Send states such as "READY=1" or "WATCHDOG=1"."""
         self._send("\n".join(states), [])

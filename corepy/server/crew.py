@@ -45,7 +45,7 @@ class ServerCrew(Crew):
     async def undo(self) -> None:
         """Go back to what was before the last `prepare`."""
 
-    async def stop(self, *, hand_over: bool) -> None:
+    async def stop(self) -> None:
         """Let every process drain and end."""
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:

@@ -100,23 +100,16 @@ class Endpoint:
         """Return the queries that have no answer yet."""
         return self.udp.runner.waiting | self.tcp.waiting()
 
-    def stop(self, *, leave_queue: bool = False) -> None:
+    def stop(self) -> None:
         """Take no new work; what was accepted goes on.
 
         Sockets that are kept, or were only lent to us, stay as they are: somebody goes on with
-        them, or may want to. With `leave_queue` somebody does so already.
+        them, or may want to.
         """
         self._stopped = True
-        leave_queue = leave_queue or self.kept or self._lent
+        leave_queue = self.kept or self._lent
         self.udp.stop(leave_queue=leave_queue)
         self.tcp.stop(leave_queue=leave_queue)
-
-    def empty(self) -> None:
-        """Answer what lies in the UDP socket's queue in place of a process that was to do it: it
-        may have been killed.
-        """
-        if not (self.kept or self._lent):
-            self.udp.stop()
 
     def close(self) -> None:
         """Close the sockets."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from corepy.net.inherited import Sockets
     from corepy.plugin.registry import FoundPlugin
+    from corepy.server.endpoint import Listen
     from corepy.server.generation import Generation
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -156,8 +157,8 @@ class Follower:
     async def _command(self, body: orders.Command, _: list[int]) -> object:
         return await self._server.command(*body)
 
-    async def _stop(self, hand_over: bool, _: list[int]) -> Farewell:
-        await self._server.stop(hand_over=hand_over)
+    async def _stop(self, kept: Sequence[Listen], _: list[int]) -> Farewell:
+        await self._server.stop(hand_over=kept)
         # The leader hears this before the end of the channel, which is that of the process.
         asyncio.get_running_loop().call_soon(self._ended.set)
         return Farewell(self._reporter.report())

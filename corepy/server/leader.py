@@ -136,7 +136,7 @@ class Leader(ServerCrew):
         """Let every process end what was before; those that nobody needs any more end whole."""
         leaving = [self._slots[place] for place in self._slots if place >= self.size]
         staying = self._still_there()
-        ends = [self._end(slot, hand_over=False) for slot in leaving]
+        ends = [self._end(slot) for slot in leaving]
         await asyncio.gather(self._all(staying, Slot.settle, must=False), *ends)
 
     async def undo(self) -> None:
@@ -144,17 +144,17 @@ class Leader(ServerCrew):
         self.wanted = self._before
         self.size = self._before.size if self._before else 1
         for slot in [slot for slot in self._slots.values() if slot.place >= self.size]:
-            await self._end(slot, hand_over=False)
+            await self._end(slot)
         asked = self._still_there()
         for slot in self._slots.values():
             if slot.preparation is self._next and slot not in asked:
                 slot.replace()
         await self._all(asked, lambda slot: slot.undo(self._before), must=False)
 
-    async def stop(self, *, hand_over: bool) -> None:
+    async def stop(self) -> None:
         """Let every process drain and end."""
         slots = list(self._slots.values())
-        await asyncio.gather(*(self._end(slot, hand_over=hand_over) for slot in slots))
+        await asyncio.gather(*(self._end(slot) for slot in slots))
         self.wanted = None
         self.size = 1
 
@@ -176,8 +176,14 @@ class Leader(ServerCrew):
                 raise outcome
         return results
 
-    async def _end(self, slot: Slot, *, hand_over: bool) -> None:
-        await slot.stop(hand_over=hand_over)
+    async def _end(self, slot: Slot) -> None:
+        # Others go on with what is kept, or already do: for them it must not be drained.
+        kept = [
+            endpoint.listen
+            for (_, place), endpoint in self._server.shared.items()
+            if place == slot.place and endpoint.kept
+        ]
+        await slot.stop(kept)
         del self._slots[slot.place]
 
     async def _all(

@@ -210,6 +210,8 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.F
             WRITER.flush(PATIENCE)
             os._exit(EXIT_FAILURE)
         server_logger().info("%s: Shutting down servers then terminating", name)
+        if server.generation is None:
+            manager.dismiss()  # it goes on without us, and must not keep what nobody would read
         stopping.set_result(number)
 
     def restart() -> None:

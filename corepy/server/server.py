@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
-from corepy.net.sockets import BindError, leave_group
+from corepy.net.sockets import Address, BindError, leave_group
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.absence import Absence
@@ -20,7 +20,7 @@ from corepy.server.selfcheck import unanswered
 from corepy.server.watch import LoopWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from corepy.net.inherited import Sockets
     from corepy.server.endpoint import Listen
@@ -139,7 +139,9 @@ class Server(Endpoints):
             self._absence.look([self.endpoints[listen] for listen in self.generation.routers])
         self._hand_over()
         if change.old is None:
-            await self._crew.settle()
+            leaving = self._unwanted()
+            self._release(leaving)
+            await self._give_up(leaving, set(), self._crew.settle())
         else:
             await self._retire(change.old, change.in_flight, final=False)
 
@@ -160,17 +162,17 @@ class Server(Endpoints):
         self.generations.remove(change.generation)
         await change.generation.stop_hooks("shutdown", context)
 
-    async def stop(self, *, hand_over: bool = False) -> None:
+    async def stop(self, *, hand_over: bool | Collection[Listen] = False) -> None:
         """Drain and stop; the server can be used again.
 
-        With `hand_over` the sockets that the manager keeps go on to the next process, with what
-        lies in their queues.
+        With `hand_over` the sockets that the manager keeps, or those of these addresses, go on to
+        the next process, with what lies in their queues.
         """
         async with self._changing:
             if self.generation is not None:
                 await self._absence.stop()
-                if not hand_over:
-                    self._release(self._every())
+                if hand_over is not True:
+                    self._release(it for it in self._every() if it.listen not in (hand_over or ()))
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
                 self._overdue.stop()
@@ -229,7 +231,9 @@ class Server(Endpoints):
             if not self._crew.shares_sockets:
                 continue
             port = self.endpoints[listen].port
-            for place in range(1, generation.sockets[listen]):
+            # What an earlier process had more of may have queries in it.
+            inherited = self._inherited_places(Address(listen.host, port))
+            for place in {*range(1, generation.sockets[listen]), *inherited}:
                 if (listen, place) not in self.shared:
                     self.shared[listen, place] = self.new_endpoint(
                         listen, self._inherited, port, place
@@ -263,24 +267,25 @@ class Server(Endpoints):
         context = self._context(generation)
         context.final = final
         await generation.stop_hooks("stopping", context)
-        leaving = [endpoint for endpoint in self._every() if final or not self._wants(endpoint)]
-        hand_over = all(endpoint.kept for endpoint in leaving)
+        leaving = list(self._every()) if final else self._unwanted()
         if not final:
             self._release(leaving)
+        crew = self._crew.stop() if final else self._crew.settle()
+        await self._give_up(leaving, in_flight, crew)
+        self.generations.remove(generation)
+        await generation.stop_hooks("shutdown", context)
+
+    async def _give_up(
+        self, leaving: list[Endpoint], in_flight: set[Query], crew: Awaitable[None]
+    ) -> None:
+        """Close the endpoints `leaving` after all that has come there is answered, and what is
+        `in_flight`; `crew` is what the other processes do meanwhile.
+        """
         for endpoint in leaving:
-            # The process that answers there empties the queue, and closes after it.
-            own = endpoint is self.endpoints.get(endpoint.listen)
-            endpoint.stop(leave_queue=not own and self._crew.has(endpoint.place))
+            # Those of other places, too: the process there is told next, and may hang.
+            endpoint.stop()
             in_flight |= endpoint.waiting()
-        crew = self._crew.stop(hand_over=hand_over) if final else self._crew.settle()
         left, _ = await asyncio.gather(drained(in_flight, leaving, DRAIN_TIMEOUT), crew)
-        late: set[Query] = set()
-        for endpoint in leaving:
-            if (endpoint.listen, endpoint.place) in self.shared:
-                endpoint.empty()
-                late |= endpoint.waiting()
-        left += await drained(late, [], DRAIN_TIMEOUT)
-        in_flight |= late
         if left:
             log = server_logger()
             log.warning("%d queries have no answer after %g s of draining", left, DRAIN_TIMEOUT)
@@ -293,8 +298,12 @@ class Server(Endpoints):
         self.endpoints = {at: it for at, it in self.endpoints.items() if it not in gone}
         self.shared = {at: it for at, it in self.shared.items() if it not in gone}
         await asyncio.sleep(0)  # transports that were closed say so in the next turn
-        self.generations.remove(generation)
-        await generation.stop_hooks("shutdown", context)
+
+    def _inherited_places(self, address: Address) -> set[int]:
+        return {key.place for key in self._inherited if key.address == address and key.place}
+
+    def _unwanted(self) -> list[Endpoint]:
+        return [endpoint for endpoint in self._every() if not self._wants(endpoint)]
 
     def _wants(self, endpoint: Endpoint) -> bool:
         """Return whether the generation of now has a use for `endpoint`."""

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.net.channel import Channel, ChannelClosed, Refusal
+from corepy.net.hunger import diet, is_starved, is_stopped
 from corepy.plugin import StartupError, report
 from corepy.plugin.control import PATIENCE
 from corepy.plugin.log import server_logger
@@ -36,6 +37,9 @@ SILENT_AFTER: Final = 4
 """Intervals that an answer may take. Not seconds: while the leader itself stands still, with its
 machine or its control group, nobody is asked.
 """
+
+STARVED_AFTER: Final = 20
+"""The same for one that waits for a CPU most of the time (`corepy.net.hunger`)."""
 
 GATHER_TIMEOUT: Final = 1.5
 """Seconds that a scrape waits for what a process has counted."""
@@ -164,29 +168,42 @@ class Slot:
                     await self._gone.wait()
             if self._gone.is_set():
                 return "has ended"
+            turns += 1
             try:
-                self.is_ready = (await self._look()).is_ready
-                turns += 1
-                if turns % 2:
-                    await self.gather()
+                state, _ = await asyncio.gather(self._look(), self._hear(turns))
+                self.is_ready = state.is_ready
             except ChannelClosed:
                 return "has ended"
             except TimeoutError:
                 if not self._steps:  # they have a limit of their own
-                    return f"does not answer for {SILENT_AFTER * INTERVAL:g} s"
+                    return f"does not answer for {self.silence:.1f} s"
+
+    async def _hear(self, turn: int) -> None:
+        """Gather, every other turn. If that is late, so be it: looks tell whether it hangs."""
+        if turn % 2:
+            with contextlib.suppress(TimeoutError):
+                await self.gather()
 
     async def _look(self) -> State:
-        """Ask whether it is alive; raises TimeoutError if there is no sign of it."""
+        """Ask whether it is alive; raises TimeoutError if there is no sign of it.
+
+        While it owes the answer the leader answers at its sockets, too: it may be the change of a
+        generation that keeps it busy, or hang in the midst of one.
+        """
         if self._channel is None:
             raise ChannelClosed
         answer = self._channel.begin(orders.LOOK)
-        self._asked_at = time.monotonic()
-        for _ in range(SILENT_AFTER):
+        self._asked_at, before = time.monotonic(), diet(self.pid)
+        for turn in range(STARVED_AFTER):
             await asyncio.wait([answer], timeout=INTERVAL)
             if answer.done():
                 self._asked_at = None
                 state: State = answer.result()
+                self._leader.has_come(self)
                 return state
+            self._leader.has_gone(self)
+            if turn + 1 >= SILENT_AFTER and not is_starved(before, diet(self.pid)):
+                break
         raise TimeoutError
 
     async def _bury(self) -> None:
@@ -227,7 +244,13 @@ class Slot:
     ) -> Any:
         if self._channel is None:
             raise ChannelClosed
-        return await self._channel.ask(what, body, fds, timeout=timeout)
+        answer, end, halted = self._channel.begin(what, body, fds), time.monotonic() + timeout, 0
+        while not answer.done():
+            if time.monotonic() >= end or halted >= SILENT_AFTER:
+                raise TimeoutError
+            await asyncio.wait([answer], timeout=min(timeout, INTERVAL))
+            halted = halted + 1 if is_stopped(self.pid) else 0
+        return answer.result()
 
     async def prepare(self) -> None:
         """Let it build what `preparation` says; raises as `Channel.ask`."""
@@ -269,14 +292,16 @@ class Slot:
         found: list[dict[str, Any]] = await self._ask(orders.COMMAND, command, timeout=PATIENCE)
         return found
 
-    async def stop(self, *, hand_over: bool) -> None:
-        """Let it drain and end, for good; with `hand_over` its queues are for the next process."""
+    async def stop(self, kept: Sequence[Listen]) -> None:
+        """Let it drain and end, for good; the queues of the addresses `kept` are for the next
+        process.
+        """
         self._task.cancel()
         await asyncio.wait([self._task])
         if self.is_up:
             try:
                 await self._look()  # or a hanging one would be waited for until the timeout
-                farewell = await self._ask(orders.STOP, hand_over, timeout=STOP_TIMEOUT)
+                farewell = await self._ask(orders.STOP, kept, timeout=STOP_TIMEOUT)
                 report.add(self, farewell.report)
             except (ChannelClosed, Refusal):
                 pass

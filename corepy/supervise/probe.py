@@ -2,10 +2,11 @@
 
 The question is a message of opcode STATUS, which the listener itself answers (see
 `corepy.server.selfcheck`). Where an address has several sockets (*multisocket*), the kernel chooses
-who gets it, so an answer does not say that the worker itself is well, and the worker says so over
-the notification socket. A flood can crowd out one transport's probes, and killing a busy worker
-would make it worse: so a worker is given up quickly only when neither UDP nor TCP is answered
-anywhere, and slowly when one of them stays silent.
+who gets it: an answer does not say that the worker itself is well, and silence may be another
+process's. So the worker also says over the notification socket that its event loop turns. One that
+does not say so is given up quickly, but for one that gets no CPU (`corepy.net.hunger`); one that
+does, and leaves a transport without an answer, slowly: a flood can crowd out questions, and killing
+a busy worker would make it worse.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import selectors
 import socket
 from typing import TYPE_CHECKING
 
+from corepy.net.hunger import diet, is_starved
 from corepy.net.sockets import own_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from corepy.net.hunger import Diet
 
 INTERVAL = 0.5
 """Seconds between two rounds of questions."""
@@ -27,6 +31,9 @@ SILENT_AFTER = 3
 """Rounds without any answer after which the worker is taken for dead. Not seconds: while the
 supervisor itself stands still, with its machine or its control group, nobody is asked.
 """
+
+STARVED_AFTER = 20
+"""The same for one that waits for a CPU most of the time."""
 
 PARTLY_SILENT_AFTER = 20
 """Rounds without an answer over one of the transports, likewise."""
@@ -44,12 +51,16 @@ class Probe:
         self._open: dict[socket.socket, tuple[str, bytes]] = {}
         self._unanswered: dict[str, int] = {}
         self._quiet: int | None = None
+        self._pid = 0
+        self._before: Diet | None = None
+        """What the worker had got when it was last known to be well."""
 
-    def reset(self, sockets: Mapping[str, socket.socket]) -> None:
-        """Begin anew, with a worker that is known to answer at `sockets`."""
+    def reset(self, sockets: Mapping[str, socket.socket], pid: int) -> None:
+        """Begin anew, with worker `pid`, which is known to answer at `sockets`."""
         self._forget_open()
         self._unanswered = dict.fromkeys(_one_each(sockets), 0)
         self._quiet = None
+        self._pid, self._before = pid, diet(pid)
 
     def hear(self, *, last: bool = False) -> None:
         """Note that the worker has said that it is alive; the `last` time if it is about to end."""
@@ -64,15 +75,16 @@ class Probe:
     def ask(self, sockets: dict[str, socket.socket]) -> None:
         """Send one question to each address; those of the last round are given up."""
         self._forget_open()
+        if not self._silence():
+            self._before = diet(self._pid)
         if self._quiet is not None:
             self._quiet += 1
+        before, self._unanswered = self._unanswered, {}
         for name, listening in _one_each(sockets).items():
             address = own_address(listening)
-            if address is None:
-                self._unanswered.pop(name, None)  # no interface has it: not the worker's fault
-                continue
-            self._unanswered[name] = self._unanswered.get(name, 0) + 1
-            self._ask_one(name, address, listening.type)
+            if address is not None:  # no interface has it: not the worker's fault
+                self._unanswered[name] = before.get(name, 0) + 1
+                self._ask_one(name, address, listening.type)
 
     def _ask_one(self, name: str, address: tuple[str | int, ...], kind: int) -> None:
         family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
@@ -103,17 +115,25 @@ class Probe:
             self._close(sock)
 
     def verdict(self) -> str | None:
-        """Return what is wrong with the worker, None if it answers."""
-        if not self._unanswered:
-            return None
-        if self._quiet is not None and self._quiet >= SILENT_AFTER:
-            return f"no sign of life for {SILENT_AFTER * INTERVAL:g} s"
-        if min(self._unanswered.values()) >= SILENT_AFTER:
-            return f"no answer at all for {SILENT_AFTER * INTERVAL:g} s"
+        """Return what is wrong with the worker, None if it answers or could not help it."""
+        silence = self._silence()
+        if silence >= SILENT_AFTER and not self._is_excused(silence):
+            return f"no sign of life for {silence * INTERVAL:g} s"
         for name, rounds in self._unanswered.items():
             if rounds >= PARTLY_SILENT_AFTER:
                 return f"no answer at {name} for {PARTLY_SILENT_AFTER * INTERVAL:g} s"
         return None
+
+    def _silence(self) -> int:
+        """Return the rounds since the last sign of life: what it has said, or if it never says so,
+        any answer.
+        """
+        if self._quiet is not None:
+            return self._quiet
+        return min(self._unanswered.values(), default=0)
+
+    def _is_excused(self, silence: int) -> bool:
+        return silence < STARVED_AFTER and is_starved(self._before, diet(self._pid))
 
     def _forget_open(self) -> None:
         for sock in list(self._open):

@@ -39,8 +39,8 @@ class Store:
         """NOTIFY_SOCKET for the worker: an abstract socket."""
         self.inbox.bind("\0" + self.path[1:])
 
-    def receive(self) -> Iterator[Notification]:
-        """Take what has been told; sockets that came along are stored."""
+    def receive(self, is_heard: Callable[[int], bool]) -> Iterator[Notification]:
+        """Take what is told by those who are heard; sockets that came along are stored."""
         while True:
             try:
                 data, control, _, _ = self.inbox.recvmsg(
@@ -51,7 +51,11 @@ class Store:
             pid, fds = _read_control(control)
             lines = data.decode("utf-8", "replace").split("\n")
             fields = dict(line.split("=", 1) for line in lines if "=" in line)
-            yield Notification(pid, self._stored(fields, fds))
+            if is_heard(pid):
+                yield Notification(pid, self._stored(fields, fds))
+            else:
+                for fd in fds:
+                    os.close(fd)
 
     def _stored(self, fields: dict[str, str], fds: list[int]) -> dict[str, str]:
         name = fields.get("FDNAME", "")

@@ -11,14 +11,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from corepy.net.hunger import is_stopped
 from corepy.net.inherited import ALIVE
-from corepy.supervise.probe import INTERVAL, Probe
+from corepy.supervise.probe import INTERVAL, SILENT_AFTER, Probe
 from corepy.supervise.relay import Relay
 from corepy.supervise.spawn import spawn
 from corepy.supervise.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import FrameType
 
 BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -33,6 +34,9 @@ SHORT_LIFE = 0.1
 """Weight of a worker that did serve: it is replaced at once, ten times in a row, unless that goes
 on and on.
 """
+
+RELOAD_TIMEOUT = 60.0
+"""Seconds that an upgrade waits for the end of a reload, should that never be told."""
 
 RELAY_AFTER = 3
 """Failures in a row after which the fallback answers."""
@@ -53,6 +57,30 @@ class Worker:
         """When it was started, began to serve, or was told to go: what it does now."""
         self.ready = False
         self.stopping = False
+        self.halted = 0
+        """Rounds for which it was seen stopped by a signal, while nobody asks it anything."""
+
+        self._reloads = 0
+        self._expected = False
+        self._reloading_since = 0.0
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether it changes what it serves, and with it its sockets, or is about to."""
+        recent = time.monotonic() - self._reloading_since < RELOAD_TIMEOUT
+        return recent and (self._reloads > 0 or self._expected)
+
+    def expect_reload(self) -> None:
+        """Take note that it was asked to reload."""
+        self._expected, self._reloading_since = True, time.monotonic()
+
+    def note(self, told: Mapping[str, str]) -> None:
+        """Take note of what it tells of reloads; several may wait for each other."""
+        if told.get("RELOADING") == "1":
+            self._reloads += 1
+            self._expected, self._reloading_since = False, time.monotonic()
+        elif told.get("READY") == "1":
+            self._reloads = max(self._reloads - 1, 0)
 
 
 class Supervisor:
@@ -132,6 +160,9 @@ class Supervisor:
     # Starting and stopping
 
     def _start_worker_if_due(self) -> None:
+        current = self._current
+        if current is not None and current.is_reloading:
+            return  # two changes at once: what one opens or gives up the other would not know of
         if self._start_at is not None and time.monotonic() >= self._start_at:
             self._start_at = None
             names = list(self._store.sockets)
@@ -167,13 +198,18 @@ class Supervisor:
 
         A socket that the old one gave up now would be deaf for the new one.
         """
-        self._reload_later = self._next is not None
-        if not self._reload_later:
-            self._signal_current(signal.SIGUSR1)
+        self._reload_later = self._next is not None or self._start_at is not None
+        if self._current is not None and not self._reload_later:
+            self._current.expect_reload()
+            self._end(self._current, signal.SIGUSR1)
 
-    def _signal_current(self, number: int) -> None:
-        if self._current is not None:
-            self._end(self._current, number)
+    def _begin_anew(self, worker: Worker) -> None:
+        """Let a new worker go again, and start another when the current one has reloaded."""
+        self._log("INFO", f"the Corefile changes: another worker is started after {worker.pid}")
+        self._next, self._start_at = None, 0.0
+        self._leaving[worker.pid] = worker
+        worker.started = time.monotonic()
+        self._end(worker, signal.SIGTERM)
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.stopping = worker.stopping or number in (
@@ -187,17 +223,26 @@ class Supervisor:
     # What is heard of workers
 
     def _read_notifications(self) -> None:
-        for told in self._store.receive():
-            if self._current is not None and told.pid == self._current.pid:
-                if _ALIVE in told.fields or "STOPPING" in told.fields:
-                    self._probe.hear(last="STOPPING" in told.fields)
-                continue
-            worker = self._next
-            if worker is not None and told.pid == worker.pid and "FDNAME" in told.fields:
-                change = worker.sockets.add if "FDSTORE" in told.fields else worker.sockets.discard
-                change(told.fields["FDNAME"])
-            if worker is not None and told.pid == worker.pid and told.fields.get("READY") == "1":
-                self._take_over(worker)
+        for pid, fields in self._store.receive(self._is_heard):
+            current, following = self._current, self._next
+            if current is not None and pid == current.pid:
+                current.note(fields)
+                if _ALIVE in fields or "STOPPING" in fields:
+                    self._probe.hear(last="STOPPING" in fields)
+                if following is not None and current.is_reloading and not self._stop_deadline:
+                    self._begin_anew(following)
+            elif following is not None and pid == following.pid:
+                if "FDNAME" in fields:
+                    kept = following.sockets
+                    (kept.add if "FDSTORE" in fields else kept.discard)(fields["FDNAME"])
+                if fields.get("READY") == "1":
+                    self._take_over(following)
+
+    def _is_heard(self, pid: int) -> bool:
+        """Return whether what this process tells counts: one that leaves has no say any more in
+        what is kept.
+        """
+        return any(it is not None and it.pid == pid for it in (self._current, self._next))
 
     def _take_over(self, worker: Worker) -> None:
         """Make `worker`, which answers now, the current one, and let the old one finish."""
@@ -217,7 +262,7 @@ class Supervisor:
         # What the old one has opened meanwhile nobody would read, and it would get its share.
         for name in [name for name in self._store.sockets if name not in worker.sockets]:
             self._store.remove(name)
-        self._probe.reset(self._store.sockets)
+        self._probe.reset(self._store.sockets, worker.pid)
         if self._reload_later:
             self._reload()
 
@@ -233,6 +278,7 @@ class Supervisor:
                 return
             if not pid:
                 return
+            self._read_notifications()  # its last ones
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
     def _on_exit(self, pid: int, code: int) -> None:
@@ -264,6 +310,8 @@ class Supervisor:
             self._failures = 0.0
         if lost is following and self._current is not None:
             self._log("ERROR", f"the new worker ended {how}; the old one goes on")
+            if self._reload_later:
+                self._reload()
             return
         delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
         self._failures += SHORT_LIFE if lost.ready else 1
@@ -286,16 +334,21 @@ class Supervisor:
         if self._stop_deadline and now > self._stop_deadline:
             for worker in self._workers():
                 self._end(worker, signal.SIGKILL)
-        following = self._next
-        if following is not None and now - following.started > READY_TIMEOUT:
-            self._log("ERROR", f"worker {following.pid} does not get ready: killing it")
-            self._end(following, signal.SIGKILL)
-            following.started = now
+        if self._next is not None and self._is_overdue(self._next, READY_TIMEOUT):
+            self._log("ERROR", f"worker {self._next.pid} does not get ready: killing it")
+            self._next.started = now
+            self._end(self._next, signal.SIGKILL)
         for worker in self._leaving.values():
-            if now - worker.started > STOP_TIMEOUT and worker.stopping:
+            if self._is_overdue(worker, STOP_TIMEOUT):
                 self._end(worker, signal.SIGKILL)
         if self._current is not None and not self._stop_deadline:
             self._ask_current(self._current)
+
+    def _is_overdue(self, worker: Worker, limit: float) -> bool:
+        """Return whether one that starts or leaves takes too long, or is stopped by a signal."""
+        worker.halted = worker.halted + 1 if is_stopped(worker.pid) else 0
+        late = time.monotonic() - worker.started > limit
+        return late or worker.halted >= SILENT_AFTER
 
     def _ask_current(self, worker: Worker) -> None:
         problem = self._probe.verdict()

@@ -1,0 +1,89 @@
+"""What the supervisor makes of a worker's silence. Nobody answers here: the selector is not run."""
+
+import selectors
+from contextlib import ExitStack
+
+import pytest
+
+from corepy.net.hunger import Diet
+from corepy.net.sockets import Address, open_pair
+from corepy.supervise import probe as module
+from corepy.supervise.probe import PARTLY_SILENT_AFTER, SILENT_AFTER, STARVED_AFTER, Probe
+
+NOBODY = 0
+"""The ID of no process."""
+
+
+@pytest.fixture
+def sockets():
+    """Two pairs of listening sockets at different ports, by name."""
+    with ExitStack() as stack:
+        names = ["udp-a", "tcp-a", "udp-b", "tcp-b"]
+        pairs = [open_pair(Address("127.0.0.1", 0)) for _ in range(2)]
+        yield dict(
+            zip(names, [stack.enter_context(it) for pair in pairs for it in pair], strict=True)
+        )
+
+
+@pytest.fixture
+def probe(sockets):
+    with selectors.DefaultSelector() as selector:
+        it = Probe(selector)
+        it.reset(sockets, NOBODY)
+        yield it
+        it.stop()
+
+
+def rounds(probe, sockets, number):
+    """Ask so many times; return the verdict."""
+    for _ in range(number):
+        probe.ask(sockets)
+    return probe.verdict()
+
+
+def test_one_that_answers_nothing_is_given_up_quickly(probe, sockets):
+    assert rounds(probe, sockets, SILENT_AFTER - 1) is None
+    assert "no sign of life" in rounds(probe, sockets, 1)
+
+
+def test_an_address_that_is_given_up_counts_no_more(probe, sockets):
+    """It was asked last just before, and what it owed stood for an answer ever after."""
+    probe.ask(sockets)
+    left = {name: it for name, it in sockets.items() if name.endswith("a")}
+    assert "no sign of life" in rounds(probe, left, SILENT_AFTER)
+
+
+def test_one_that_says_nothing_is_given_up_quickly(probe, sockets):
+    probe.hear()
+    assert rounds(probe, sockets, SILENT_AFTER - 1) is None
+    assert "no sign of life" in rounds(probe, sockets, 1)
+
+
+def test_one_whose_loop_turns_is_given_time(probe, sockets):
+    """Another process of the server may have got all the questions, and hang."""
+    for _ in range(PARTLY_SILENT_AFTER - 1):
+        probe.hear()
+        assert rounds(probe, sockets, 1) is None
+    probe.hear()
+    assert "no answer at udp-a" in rounds(probe, sockets, 1)
+
+
+def test_one_that_ends_is_not_expected_to_say_anything(probe, sockets):
+    probe.hear()
+    probe.hear(last=True)
+    assert rounds(probe, {}, SILENT_AFTER) is None
+
+
+def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
+    got = iter(range(1000))
+
+    def starving(_pid):
+        """Each look-up is a second later, and all of the second was waited."""
+        now = next(got) * 10**9
+        return Diet(now, 0, now, "R")
+
+    monkeypatch.setattr(module, "diet", starving)
+    probe.reset(sockets, NOBODY)
+    probe.hear()
+    assert rounds(probe, sockets, STARVED_AFTER - 1) is None
+    assert "no sign of life for 10 s" in rounds(probe, sockets, 1)
