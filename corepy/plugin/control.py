@@ -69,7 +69,7 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
         raise ControlError("the question is too long")
     try:
         line = _exchange(path, question)
-    except (ConnectionRefusedError, FileNotFoundError) as error:
+    except (ConnectionError, FileNotFoundError) as error:
         raise ServerGoneError(f"{path}: {error.strerror}") from None
     except OSError as error:
         raise ControlError(f"{path}: {error.strerror or error}") from None
