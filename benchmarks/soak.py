@@ -62,7 +62,7 @@ def _storm(arguments: argparse.Namespace) -> bool:
     rate = arguments.rate * FAILURE_RATE
     traffic = Traffic(rate, arguments.ports, rate * arguments.tcp_share, arguments.connections)
     began = time.monotonic()
-    storm = rage(60 * arguments.minutes, traffic, arguments.seed)
+    storm = rage(60 * arguments.minutes, traffic, arguments.seed, arguments.sockets)
     assert storm.udp is not None
     assert storm.tcp is not None
     turns, seconds = sum(storm.events.values()), time.monotonic() - began
@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--connections", type=int, default=200, help="TCP connections (200)")
     parser.add_argument("--minutes", type=float, default=0, help="length of the storm (none)")
     parser.add_argument("--seed", type=int, default=1, help="what comes when in the storm (1)")
+    parser.add_argument(
+        "--sockets", type=int, default=1, help="most processes (multisocket) in the storm (1)"
+    )
     return parser
 
 

@@ -4,6 +4,9 @@ long as wanted.
 The server is supervised, and *nodecache* keeps its address and rules. The interface is a bridge
 made beforehand, since not every kernel has the dummy driver. What is reported: the fate of the
 queries, and whether memory and descriptors of the supervisor and its worker grow.
+
+With more than one process (*multisocket*) single ones are killed and stopped, too, their number
+changes, and things happen while others are under way. After each turn every socket must be read.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import os
 import random
 import signal
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from benchmarks.crew import Crew
 from benchmarks.handover import NAMES, ZONE, workers
 from benchmarks.procfs import pss_kib
 from benchmarks.streams import Streams
@@ -23,7 +28,7 @@ from corepy.testing.command import wait_until
 from corepy.testing.netns import run
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
     from benchmarks.streams import Fate, Traffic
     from corepy.testing import Command
@@ -34,6 +39,7 @@ IPTABLES = "iptables-nft"
 COREFILE = """\
 .:{port} {{
     bind {host}
+    multisocket {number}
     nodecache {{
         iptables nft
     }}
@@ -49,6 +55,8 @@ FAULT = 1.0
 """Seconds that the upstream is out of reach."""
 
 SERVE_TIMEOUT = 30.0
+CREW_SHARE = 0.7
+"""Share of the turns that are about single processes, if there are several."""
 
 
 @dataclass(slots=True)
@@ -56,6 +64,9 @@ class Storm:
     """What happened, and what was measured at each event."""
 
     events: dict[str, int] = field(default_factory=dict)
+    log: list[tuple[float, str]] = field(default_factory=list)
+    """Each event with the time, by the monotonic clock, at which it was over."""
+
     seconds: list[float] = field(default_factory=list)
     pss: list[int] = field(default_factory=list)
     """KiB, supervisor and worker together."""
@@ -67,6 +78,7 @@ class Storm:
     def note(self, event: str, began: float, pid: int) -> None:
         """Count an event and measure the process tree of `pid`, while one worker serves."""
         self.events[event] = self.events.get(event, 0) + 1
+        self.log.append((time.monotonic(), event))
         self.seconds.append(time.monotonic() - began)
         self.pss.append(pss_kib(pid))
         self.descriptors.append(len(os.listdir(f"/proc/{pid}/fd")))
@@ -85,13 +97,25 @@ class Storm:
         pairs = zip(times, sizes, strict=True)
         return 3600 * sum((t - mean_time) * (s - mean_size) for t, s in pairs) / spread
 
+    def blame(self) -> list[str]:
+        """Return a line for each event before whose end queries were asked that have no answer."""
+        assert self.udp is not None
+        assert self.tcp is not None
+        lines, began = [], 0.0
+        for ended, event in self.log:
+            lost = [sum(began < at <= ended for at in it.lost) for it in (self.udp, self.tcp)]
+            if any(lost):
+                lines.append(f"{event}: {lost[0]} over UDP, {lost[1]} over TCP")
+            began = ended
+        return lines
 
-def rage(seconds: float, traffic: Traffic, seed: int) -> Storm:
-    """Let it storm; `seed` decides what comes when."""
+
+def rage(seconds: float, traffic: Traffic, seed: int, processes: int = 1) -> Storm:
+    """Let it storm; `seed` decides what comes when. There are `processes` at most."""
     chance, storm = random.Random(seed), Storm()
     with (
         knot(ZONE, "example.org") as (host, port),
-        _run(f"{host}:{port}") as command,
+        _run(f"{host}:{port}", processes) as (command, corefile),
     ):
         command.wait_for(" serves")
         for name in NAMES:
@@ -106,25 +130,35 @@ def rage(seconds: float, traffic: Traffic, seed: int) -> Storm:
             "upstream fault": lambda: _cut_off(port),
             "rules flushed": _flush,
         }
+        crew = Crew(command, ADDRESS[1], processes, corefile)
         streams, began = Streams(ADDRESS, traffic, NAMES), time.monotonic()
         with streams:
             while time.monotonic() - began < seconds:
                 time.sleep(chance.uniform(*PAUSE))
-                event = chance.choice(list(events))
-                events[event]()
+                if processes > 1 and chance.random() < CREW_SHARE:
+                    event = crew.suffer(chance)
+                else:
+                    event = chance.choice(list(events))
+                    events[event]()
                 wait_until(lambda: len(workers(command)) == 1, SERVE_TIMEOUT)
+                crew.recover()
                 wait_until(lambda: _rules() == rules, SERVE_TIMEOUT)
                 storm.note(event, began, command.process.pid)
         storm.udp, storm.tcp = streams.udp, streams.tcp
     return storm
 
 
-def _run(upstream: str) -> AbstractContextManager[Command]:
+@contextmanager
+def _run(upstream: str, processes: int) -> Iterator[tuple[Command, Callable[[int], str]]]:
     """Start the server, which is to take `upstream`; it serves when this is entered."""
     run("ip", "link", "add", DEVICE, "type", "bridge")
     host, port = ADDRESS
-    text = COREFILE.format(host=host, port=port, upstream=upstream)
-    return run_command(text, "-supervise")
+
+    def corefile(number: int) -> str:
+        return COREFILE.format(host=host, port=port, upstream=upstream, number=number)
+
+    with run_command(corefile(processes), "-supervise") as command:
+        yield command, corefile
 
 
 def _signal(command: Command, number: int, done: str) -> None:
@@ -165,8 +199,9 @@ def _rules() -> list[str]:
 def report(storm: Storm) -> str:
     """Return what is printed after the table."""
     events = ", ".join(f"{count} x {event}" for event, count in sorted(storm.events.items()))
-    return (
+    head = (
         f"storm: {events}; memory {storm.pss[0]} to {storm.pss[-1]} KiB, slope"
         f" {storm.pss_slope:.0f} KiB/h; descriptors of the supervisor {storm.descriptors[0]} to"
         f" {storm.descriptors[-1]}"
     )
+    return "\n".join([head, *storm.blame()])

@@ -37,6 +37,10 @@ class Fate:
     p50: float
     p99: float
     longest: float
+    lost: list[float]
+    """When each query was asked, by the monotonic clock, that a client would call lost: without an
+    answer, or with one after more than `corepy.testing.load.PATIENCE` seconds.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ def main(arguments: Sequence[str]) -> None:
         outcome.percentile(0.5),
         outcome.percentile(0.99),
         outcome.percentile(1),
+        sorted(outcome.lost + outcome.late),
     )
     print(json.dumps(asdict(fate)))
 

@@ -28,6 +28,12 @@ class Outcome:
     wrong: int = 0
     unanswered: int = 0
     reconnects: int = 0
+    lost: list[float] = field(default_factory=list)
+    """When each of the unanswered was asked, by the monotonic clock."""
+
+    late: list[float] = field(default_factory=list)
+    """The same for those whose answers came when a client has given up."""
+
     latencies: list[float] = field(default_factory=list)
     """Seconds, one per answer."""
 
@@ -110,7 +116,8 @@ class Load:
         deadline = time.monotonic() + PATIENCE
         while any(self._waiting) and time.monotonic() < deadline:
             self._read(0.01)
-        self.outcome.unanswered = sum(map(len, self._waiting))
+        self.outcome.lost = sorted(at for each in self._waiting for at, _ in each.values())
+        self.outcome.unanswered = len(self.outcome.lost)
         for sock in self._sockets:
             sock.close()
         self._selector.close()
@@ -169,7 +176,10 @@ class Load:
         if asked is None or answer[3] & 15 or asked[1][10:] not in answer:
             self.outcome.wrong += 1
         else:
-            self.outcome.latencies.append(time.monotonic() - asked[0])
+            latency = time.monotonic() - asked[0]
+            self.outcome.latencies.append(latency)
+            if latency > PATIENCE:
+                self.outcome.late.append(asked[0])
 
     def _reconnect(self, index: int) -> None:
         self.outcome.reconnects += 1
