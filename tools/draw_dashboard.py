@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 
@@ -16,6 +17,9 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = 24
@@ -42,7 +46,7 @@ def draw(dashboard: Path, picture: Path) -> None:
     plt.close(figure)
 
 
-def _draw_panel(axes: plt.Axes, panel: dict[str, object]) -> None:
+def _draw_panel(axes: Axes, panel: dict[str, object]) -> None:
     place = panel["gridPos"]
     assert isinstance(place, dict)
     x, y, width, height = (place[key] for key in "xywh")
