@@ -24,3 +24,12 @@ def test_an_unfinished_message_waits():
     assert list(reader.feed(b"\0")) == []
     assert list(reader.feed(b"\3ab")) == []
     assert list(reader.feed(b"c\0\0")) == [b"abc", b""]
+
+
+def test_what_is_not_taken_is_kept():
+    reader = FrameReader()
+    stream = b"".join(map(frame, (b"a", b"b", b"c", b"d")))
+    assert next(reader.feed(stream + b"\0")) == b"a"
+    assert next(reader.feed(b"")) == b"b"
+    assert list(reader.feed(b"\1e")) == [b"c", b"d", b"e"]
+    assert list(reader.feed(frame(b"f"))) == [b"f"]

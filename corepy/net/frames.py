@@ -26,16 +26,22 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the messages completed by `data`; those not taken are kept for the next call."""
-        buffer = self._buffer
-        buffer += data
-        start, size = 0, len(buffer)
+        buffer, source = self._buffer, data
+        # Mostly whole messages come, which need not go through the buffer.
+        if is_buffered := bool(buffer):
+            buffer += data
+            source = buffer  # type: ignore[assignment]  # alike in what is done with it below
+        start, size = 0, len(source)
         try:
             while size - start >= 2:
-                end = start + 2 + (buffer[start] << 8 | buffer[start + 1])
+                end = start + 2 + (source[start] << 8 | source[start + 1])
                 if end > size:
                     break
-                message = bytes(buffer[start + 2 : end])
+                message = source[start + 2 : end]
                 start = end
-                yield message
+                yield bytes(message) if is_buffered else message
         finally:
-            del buffer[:start]
+            if is_buffered:
+                del buffer[:start]
+            elif start < size:
+                buffer += source[start:]

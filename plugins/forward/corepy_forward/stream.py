@@ -27,6 +27,10 @@ forgotten it, or the server is gone without a word (RFC 5482).
 REDIALS = 2
 """How often one query is moved to another connection."""
 
+_USUAL = 512
+_SIZES = tuple(size.to_bytes(2, "big") for size in range(_USUAL))
+"""Of the usual queries, as it stands in front of them."""
+
 
 class Stream(asyncio.BufferedProtocol):
     """One connection, from its dialling on."""
@@ -36,7 +40,7 @@ class Stream(asyncio.BufferedProtocol):
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
-        self._out: list[bytes] = []
+        self._out: list[bytes] = []  # three pieces for each query: its length, ID and the rest
         self._flushing = False
         self.pending: dict[bytes, Attempt] = {}
         self.last_used = self._opened = self._heard = time.monotonic()
@@ -57,7 +61,8 @@ class Stream(asyncio.BufferedProtocol):
         attempt.link = self
         pending[ident] = attempt
         body = attempt.body
-        self._out.append(b"".join(((len(body) + 2).to_bytes(2, "big"), ident, body)))
+        size = len(body) + 2
+        self._out += (_SIZES[size] if size < _USUAL else size.to_bytes(2, "big"), ident, body)
         self.last_used = attempt.sent
         if self._transport is not None:
             self._schedule_flush()

@@ -130,7 +130,7 @@ class Upstream:
         """Send a query and watch over it; the owner hears of the outcome later, never within."""
         if over_tcp or self.context is not None:
             attempt = Attempt(owner, self, body, self.stream_proto, now)
-            send = self.streams.send
+            send = (self._streams or self.streams).send
         else:
             attempt = Attempt(owner, self, body, "udp", now)
             send = self._udp.send
