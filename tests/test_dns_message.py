@@ -289,6 +289,7 @@ def test_with_flags_is_a_cheap_derive() -> None:
     for slot in (
         "flags",
         "name_wire",
+        "asked",
         "qtype",
         "qclass",
         "question_end",

@@ -37,7 +37,6 @@ _unpack_header = Struct("!HHQ").unpack_from
 _unpack_question = Struct("!HH").unpack_from
 _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
-_pack_flags = Struct("!H").pack
 _new = object.__new__
 
 # Filled by the server, carried over by `Request.derive`.
@@ -91,6 +90,7 @@ class Request:
         "_record",
         "_remote",
         "_type",
+        "asked",
         "edns",
         "flags",
         "id",
@@ -117,6 +117,7 @@ class Request:
     id: int
     flags: int  # the header's second word
     name_wire: bytes  # the wire name asked for, in lower case
+    asked: bytes  # the question section with the name in lower case
     qtype: int
     qclass: int
     question_end: int  # offset behind the question section
@@ -192,7 +193,8 @@ class Request:
         self.wire = wire
         self.id = ident
         self.flags = flags
-        self.name_wire = wire[12 : at + 1].lower()
+        self.name_wire = name = wire[12 : at + 1].lower()
+        self.asked = name + wire[at + 1 : end]
         self.qtype = qtype
         self.qclass = qclass
         self.question_end = end
@@ -319,10 +321,11 @@ class Request:
         """Return a copy that has these header flags set as well: what `derive` does, for less."""
         copy: Request = _new(Request)
         wire, flags = self.wire, self.flags | flags_set
-        copy.wire = b"".join((wire[:2], _pack_flags(flags), wire[4:]))
+        copy.wire = b"".join((wire[:2], flags.to_bytes(2, "big"), wire[4:]))
         copy.flags = flags
         copy.id = self.id
         copy.name_wire = self.name_wire
+        copy.asked = self.asked
         copy.qtype = self.qtype
         copy.qclass = self.qclass
         copy.question_end = self.question_end

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
     from corepy.dns.message import Request
 
+    Read = tuple[bytes, list[int], tuple[int, int] | None]
+    """A message, where its TTLs lie, and what `Reply.plain_ttls` says of it."""
+
 _BYTES: Final = tuple(bytes((i,)) for i in range(256))
 _TC_BYTE: Final = FLAG_TC >> 8
 _OPCODE_TC: Final = 0x7A
 _QNAME_POINTER: Final = 0xC00C
+_ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
 _TTL_SIGN: Final = 0x80000000
 _unpack_counts = Struct("!HI").unpack_from
 _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
@@ -51,8 +55,7 @@ class Reply:
     """
 
     __slots__ = (
-        "_offsets",
-        "_plain",
+        "_read",
         "_record",
         "deadline",
         "error",
@@ -85,8 +88,7 @@ class Reply:
         # What was read from the message, with the message it was read from: assigning `wire`
         # outdates all of it.
         self._record: tuple[bytes, DNSRecord] | None = None
-        self._offsets: tuple[bytes, list[int]] | None = None
-        self._plain: tuple[bytes, int, int] | None = None
+        self._read: Read | None = None
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Reply:
@@ -99,7 +101,7 @@ class Reply:
             reply.options = edns.options
         reply.sound = stripped
         if len(stripped) == opt or not opt:
-            reply._offsets = (stripped, offsets)
+            reply._read = (stripped, offsets, None)
         return reply
 
     @classmethod
@@ -109,7 +111,7 @@ class Reply:
         Once over the usual reply, which has only records that were asked for and perhaps OPT, tells
         all that there is to know of it (`plain_ttls`). Raises FormError.
         """
-        answers, others = _unpack_counts(wire, 6)
+        answers, others = (1, 1) if wire[6:12] == _ONE_AND_OPT else _unpack_counts(wire, 6)
         if others > 1 or not answers or wire[2] & _OPCODE_TC or wire[3] & 15:
             return cls.from_wire(wire)
         asked, at, offsets, lowest, highest = wire[end - 4 : end], end, [], _TTL_SIGN, 0
@@ -134,9 +136,7 @@ class Reply:
         elif others or at != len(wire):
             return cls.from_wire(wire)
         reply = cls(wire)
-        reply._offsets = wire, offsets
-        if highest < _TTL_SIGN:
-            reply._plain = wire, lowest, highest
+        reply._read = wire, offsets, ((lowest, highest) if highest < _TTL_SIGN else None)
         return reply
 
     @classmethod
@@ -167,17 +167,18 @@ class Reply:
     @property
     def ttl_offsets(self) -> list[int]:
         """Where the TTLs lie in `wire`; raises FormError. Not to be changed by the caller."""
-        if self._offsets is None or self._offsets[0] is not self.wire:
-            self._offsets = (self.wire, ttl_offsets(self.wire))
-        return self._offsets[1]
+        read = self._read
+        if read is None or read[0] is not self.wire:
+            read = self._read = (self.wire, ttl_offsets(self.wire), None)
+        return read[1]
 
     @property
     def plain_ttls(self) -> tuple[int, int] | None:
         """The lowest and the highest TTL of a NOERROR reply all whose records have name, type and
         class of the question; None if it has others, or that is not known.
         """
-        plain = self._plain
-        return plain[1:] if plain is not None and plain[0] is self.wire else None
+        read = self._read
+        return read[2] if read is not None and read[0] is self.wire else None
 
     @property
     def rcode(self) -> int:
@@ -211,13 +212,13 @@ class Reply:
         if wire[HEADER_SIZE:end].lower() != question.lower():
             raise ValueError("the question differs in more than case")
         self.wire = b"".join((wire[:HEADER_SIZE], question, wire[end:]))
-        if self._offsets is not None and self._offsets[0] is wire:
-            self._offsets = (self.wire, self._offsets[1])
+        if self._read is not None and self._read[0] is wire:
+            self._read = (self.wire, self._read[1], None)
 
     def copy(self) -> Reply:
         """Return a reply with the same content that can be changed by itself."""
         copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
-        copy._offsets, copy._plain = self._offsets, self._plain
+        copy._read = self._read
         return copy
 
 

@@ -111,8 +111,7 @@ class Forward(Explained):
 
     def _join(self, pool: Pool, request: Request) -> Exchange:
         """Return the exchange for this question: the one in flight, or a new one."""
-        end = request.question_end
-        question = request.name_wire + request.wire[end - 4 : end]
+        question = request.asked
         body = body_of(request, question)
         exchange = pool.flights.get(body)
         if exchange is None:
