@@ -34,6 +34,8 @@ _pack_ttl = _ttl.pack_into
 Shared = TypeVar("Shared", bytes, tuple[int, ...])
 _shared: dict[bytes | tuple[int, ...], bytes | tuple[int, ...]] = {}
 _MOST_SHARED: Final = 1024
+_ONLY: Final[tuple[int, ...]] = (6,)
+"""Where the TTL of a single record lies whose owner is a pointer to the question."""
 
 
 def _share(value: Shared) -> Shared:
@@ -90,8 +92,8 @@ class Entry:
         end = request.question_end
         self.key = key
         self.tail = wire[end:]
-        own = (offsets[0] - end,) if len(offsets) == 1 else tuple([at - end for at in offsets])
-        self.offsets = _shared.get(own) or _share(own)
+        is_usual = len(offsets) == 1 and offsets[0] == end + 6
+        self.offsets = _ONLY if is_usual else _share(tuple([at - end for at in offsets]))
         self.authentic = wire[3] & FLAG_AD != 0
         with_ad = self.authentic and request.do
         kind = (wire[3:12], request.flags & FLAG_CD, with_ad)
@@ -122,7 +124,9 @@ class Entry:
     @property
     def size(self) -> int:
         """Bytes of memory, estimated."""
-        size = SIZE + len(self.key) + len(self.tail) + len(self.options)
+        size = SIZE + len(self.key) + len(self.tail)
+        if self.options:
+            size += len(self.options)
         return size if self.last_good is None else size + self.last_good.size
 
     @property

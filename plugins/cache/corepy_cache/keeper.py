@@ -17,7 +17,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
-from corepy.plugin.metrics import Value
+from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.entry import Entry
 from corepy_cache.meters import MEMORY, Meters
 from corepy_cache.store import Store
@@ -47,8 +47,7 @@ def key_of(request: Request) -> bytes:
     spelled alike. RD counts (CoreDNS leaves it out), or one client could have what an upstream says
     to a query without RD given to all others.
     """
-    wire, end, edns = request.wire, request.question_end, request.edns
-    key = request.name_wire + wire[end - 4 : end]
+    wire, key, edns = request.wire, request.asked, request.edns
     with_do = edns is not None and edns.do
     if wire[2] & 1 and not wire[3] & c.FLAG_CD and not with_do:
         return key
@@ -66,6 +65,18 @@ _UNCOUNTED: Final = cast(
     Meters, SimpleNamespace(success_hits=Value(), denial_hits=Value(), misses=Value())
 )
 _DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
+
+_outdated: Final[dict[Meters, Keeper]] = {}
+"""Whose sizes have changed since somebody wanted to know them."""
+
+
+@before_reading
+def _show_sizes() -> None:
+    for meters, keeper in _outdated.items():
+        meters.success_entries.value = len(keeper.success.entries)
+        meters.denial_entries.value = len(keeper.denial.entries)
+        MEMORY.value = keeper.budget.used
+    _outdated.clear()
 
 
 class Keeper:
@@ -136,7 +147,9 @@ class Keeper:
             meters.drops.value += 1
             return None, None
         try:
-            verdict = judge(reply, request, time.time() if request.do else None)
+            edns = request.edns
+            do = edns is not None and edns.do
+            verdict = judge(reply, request, time.time() if do else None)
             offsets = reply.ttl_offsets
         except FormError:
             return None, None
@@ -156,7 +169,7 @@ class Keeper:
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
             entry.failures = failures
             entry = self._put(entry, verdict, request, reply, meters)
-        if reply.wire[3] & c.FLAG_AD and not (request.do or request.ad):
+        if reply.wire[3] & c.FLAG_AD and not (do or request.ad):
             wire = bytearray(reply.wire)
             wire[3] &= ~c.FLAG_AD
             reply.wire = bytes(wire)
@@ -199,9 +212,7 @@ class Keeper:
             counter = meters.denial_evictions if denial else meters.success_evictions
             counter.value += store.evicted
             store.evicted = 0
-        meters.success_entries.value = len(self.success.entries)
-        meters.denial_entries.value = len(self.denial.entries)
-        MEMORY.value = self.budget.used
+        _outdated[meters] = self
         return entry
 
     def _replace(self, entry: Entry, verdict: Verdict) -> None:
@@ -221,6 +232,8 @@ class Keeper:
 
     def clear(self) -> None:
         """Forget everything."""
+        for meters in [meters for meters, keeper in _outdated.items() if keeper is self]:
+            del _outdated[meters]
         self.success.clear()
         self.denial.clear()
 

@@ -61,17 +61,18 @@ class Store:
     def put(self, entry: Entry) -> None:
         """Keep `entry`, in place of one with the same key; others may be evicted for it."""
         entries, budget = self.entries, self._budget
+        key = entry.key
         size = entry.size
-        old = entries.get(entry.key)
+        old = entries.get(key)
         if old is not None:
             size -= old.size
             entry.used = old.used
-            entry.key = old.key  # the queue has this one: hold it once
+            key = entry.key = old.key  # the queue has this one: hold it once
         else:
             if len(entries) >= self.capacity:
                 self.evict()
-            self._queue.append(entry.key)
-        entries[entry.key] = entry
+            self._queue.append(key)
+        entries[key] = entry
         self.bytes += size
         budget.used += size
         if budget.used > budget.limit:
@@ -81,8 +82,7 @@ class Store:
         """Forget an entry; tell whether it was there."""
         if key not in self.entries:
             return False
-        entry = self.entries.pop(key)
-        self._account(-entry.size)
+        self._account(-self.entries.pop(key).size)
         if len(self._queue) > 2 * len(self.entries) + _SLACK:
             self._queue = deque(key for key in self._queue if key in self.entries)
         return True
@@ -100,7 +100,9 @@ class Store:
                 queue.append(key)
                 continue
             del entries[key]
-            self._account(-entry.size)
+            size = entry.size
+            self.bytes -= size
+            self._budget.used -= size
             self.evicted += 1
             return True
         return False

@@ -13,8 +13,9 @@ from corepy.plugin import CorefileError, Crew, LifecycleContext, metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache.handler import Cache
-from corepy_cache.keeper import key_of
+from corepy_cache.keeper import _outdated, key_of
 from corepy_cache.memory import WAITING_SIZE, Budget
+from corepy_cache.meters import ENTRIES
 from corepy_cache.setup import setup
 
 SOA = "example.org. {} IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 {}"
@@ -111,6 +112,26 @@ def ttls(reply):
 
 def address(reply):
     return str(reply.record.rr[0].rdata)
+
+
+def entries(kind):
+    """What the gauge says of the caches of `Bench`."""
+    server = make_request("example.org").server
+    return {labels: child.value for labels, child in ENTRIES.children()}[server, kind, ".", ""]
+
+
+def test_how_many_are_kept_is_shown_to_those_who_ask():
+    bench = Bench()
+    for number in range(3):
+        bench.ask(f"{number}.example.org")
+    bench.reply = nxdomain(60)
+    bench.ask("no.example.org")
+    assert (entries("success"), entries("denial")) == (3, 1)
+    bench.ask("2.example.com")
+    assert (entries("success"), entries("denial")) == (3, 2)
+    bench.cache.keeper.clear()
+    assert (entries("success"), entries("denial")) == (3, 2)  # until a successor keeps something
+    assert not _outdated
 
 
 def test_a_second_query_is_a_hit():
