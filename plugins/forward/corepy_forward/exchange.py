@@ -81,7 +81,7 @@ class Exchange:
         self._tried: list[Upstream] = []
         self._open = 0
         self._failovers = 0
-        self._notes: list[str] = []
+        self._notes: tuple[str, ...] = ()
 
     def ask(self, upstream: Upstream, now: float) -> None:
         """Start an attempt."""
@@ -206,21 +206,21 @@ class Exchange:
 
     def out_of_time(self, now: float) -> None:
         """End without another reply."""
-        self._notes.append(f"gave up after {now - self.started:.2f}s")
+        self._notes += (f"gave up after {now - self.started:.2f}s",)
         self._end()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
             number, most = len(self._notes) + 1, self._pool.max_attempts
             elapsed = time.monotonic() - attempt.sent
-            self._notes.append(
+            self._notes += (
                 f"{attempt.upstream.address} over {attempt.proto}: {reason}"
-                f" (attempt {number} of {most}, {elapsed:.3f}s)"
+                f" (attempt {number} of {most}, {elapsed:.3f}s)",
             )
 
     def fail(self, reason: str) -> None:
         """End without having asked anybody."""
-        self._notes.append(reason)
+        self._notes += (reason,)
         self._end()
 
     def _end(self) -> None:

@@ -80,6 +80,8 @@ RESPONSES = metrics.counter(
 _OPT_SIZE: Final = 11
 _RCODES: Final = {number: name for name, number in c.RCODES.items()}
 _IPV4: Final = AF_INET.to_bytes(2, sys.byteorder)
+_IPV4_SIZE: Final = 16
+"""Bytes of an IPv4 socket address; one with IPv6 has 28."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -137,7 +139,7 @@ class AllSeries:
             request.zone,
             request.view,
             request.proto,
-            "1" if type(peer) is bytes and peer[:2] == _IPV4 else family(peer),
+            "1" if type(peer) is bytes and len(peer) == _IPV4_SIZE else family(peer),
             request.qtype,
             len(request.wire),
             size,
