@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 KEPT_CAPABILITIES = {10: "CAP_NET_BIND_SERVICE", 12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
 WATCHDOG_USEC = 1_000_000
@@ -36,13 +36,31 @@ def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: st
     """Start `corepy` with `flags`, `sockets` to inherit and `notify` to report to; return its
     ID.
     """
-    pid = os.fork()
-    if pid:
-        return pid
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        _become_worker(flags, sockets, notify)
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            _stop_listening(mask)
+            _become_worker(flags, sockets, notify)
+        finally:
+            os._exit(127)
     finally:
-        os._exit(127)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _stop_listening(mask: Iterable[int]) -> None:
+    """Let signals have their ordinary effect again.
+
+    Until it is another program the child has the supervisor's handlers, and the socket that wakes
+    its loop: a SIGTERM meant for the child would stop the supervisor.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _become_worker(
