@@ -134,6 +134,12 @@ def test_counts(counts: dict[str, int]) -> None:
         assert refused(message(body, **counts)).header.rcode == c.FORMERR
 
 
+POINTERS = {
+    f"question that points to {target}": message(label + struct.pack("!HHH", 0xC000 | target, 1, 1))
+    for target in (0, 2, 4, 11, 12, 0x100, 0x3F00)
+    for label in (b"", b"\1a")
+}
+
 MALFORMED = {
     "header only": message(b""),
     "name cut off": message(NAME[:-3]),
@@ -141,6 +147,7 @@ MALFORMED = {
     "class cut off": message(QUESTION[:-1]),
     "pointer in the question": message(b"\xc0\x0c\0\1\0\1"),
     "pointer behind a label": message(b"\1a\xc0\x0c\0\1\0\1"),
+    **POINTERS,
     "label type 01": message(b"\x41a\0\0\1\0\1"),
     "name of 256 bytes": message(LONG + b"\x3e" + b"z" * 62 + b"\0\0\1\0\1"),
     "two OPT": message(QUESTION + OPT + OPT, ar=2),
@@ -163,6 +170,11 @@ def test_malformed_is_form_error(data: bytes) -> None:
     assert (parsed.header.rcode, parsed.header.opcode, parsed.header.rd) == (c.FORMERR, 0, 1)
     with pytest.raises(FormError):
         Request.from_wire(data)
+
+
+@pytest.mark.parametrize("data", POINTERS.values(), ids=POINTERS.keys())
+def test_form_error_does_not_echo_a_name_with_a_pointer(data: bytes) -> None:
+    assert accept(data) == struct.pack("!HHQ", 0xBEEF, 0x8101, 0)
 
 
 def test_form_error_shows_the_question_it_could_read() -> None:

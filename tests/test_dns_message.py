@@ -11,6 +11,7 @@ import pytest
 
 from corepy.dns import Edns, FormError, Reply, Request, edns, finish, names, query, records
 from corepy.dns import constants as c
+from corepy.dns.soundness import flaw
 
 NAME = names.from_text("Web.Example.org.")
 
@@ -41,6 +42,23 @@ def test_what_is_read_late() -> None:
     assert request(flags=c.OPCODE_NOTIFY << 11).opcode == c.OPCODE_NOTIFY
     assert request(flags=c.FLAG_AD | c.FLAG_TC).ad
     assert request(flags=c.FLAG_AD | c.FLAG_TC).tc
+
+
+@pytest.mark.parametrize("qtype", [1, 0x4141, 0x6161, 0x2E2E, 0x0041])
+@pytest.mark.parametrize("qclass", [1, 0x4141, 0x2E2E])
+@pytest.mark.parametrize("text", ["Web.Example.org.", ".", "a\\.b.", "\\000\\255."])
+def test_the_name_as_asked_ends_before_the_type(qtype: int, qclass: int, text: str) -> None:
+    asked = Request.from_wire(query(names.from_text(text), qtype, qclass))
+    assert asked.qname == text
+
+
+@pytest.mark.parametrize("qtype", [0x0041, 0x4100, 0x4141])
+def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> None:
+    asked, other = request(qtype=qtype), request(qtype=qtype | 0x2020)
+    with pytest.raises(ValueError, match="differs"):
+        asked.reply().set_question(other.question)
+    assert flaw(other, asked.reply()) == "answered another question than it was asked"
+    assert flaw(asked, asked.reply()) is None
 
 
 def test_defaults_of_what_the_server_sets() -> None:

@@ -23,7 +23,7 @@ from corepy.dns.constants import (
 )
 from corepy.dns.errors import FormError
 from corepy.dns.message import Request, finish
-from corepy.dns.wire import skip_name
+from corepy.dns.wire import read_name
 
 _NO_RECORDS: Final = bytes(8)
 _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
@@ -55,11 +55,12 @@ def form_error(data: bytes) -> bytes:
     question = b""
     if data[4:6] == b"\0\1":
         try:
-            end = skip_name(data, HEADER_SIZE) + 4
+            # A name this early that ends in a compression pointer cannot be read, so none is
+            # echoed: in the reply it would point to something else.
+            end = read_name(data, HEADER_SIZE)[1] + 4
         except FormError:
             end = len(data) + 1
-        # A pointer would point at something else in the reply.
-        if end <= len(data) and not data[end - 5]:
+        if end <= len(data):
             question = data[HEADER_SIZE:end]
     return _refusal(data, OPCODE_QUERY, FORMERR, question)
 

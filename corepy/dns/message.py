@@ -149,7 +149,7 @@ class Request:
         family: int  # of the client's address: 1 is IPv4, 2 is IPv6
     else:
         name = _Lazy(lambda r: to_text(r.name_wire))
-        qname = _Lazy(lambda r: to_text(r.question))
+        qname = _Lazy(lambda r: to_text(r.question[:-4]))
         type = _Lazy(lambda r: c.type_name(r.qtype))
         class_ = _Lazy(lambda r: c.class_name(r.qclass))
         question = _Lazy(lambda r: r.wire[c.HEADER_SIZE : r.question_end])

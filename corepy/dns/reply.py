@@ -209,7 +209,11 @@ class Reply:
         end = HEADER_SIZE + len(question)
         if wire[HEADER_SIZE:end] == question:
             return
-        if wire[HEADER_SIZE:end].lower() != question.lower():
+        # Type and class are not compared as letters: type 65 is not type 97.
+        if (
+            wire[HEADER_SIZE : end - 4].lower() != question[:-4].lower()
+            or wire[end - 4 : end] != question[-4:]
+        ):
             raise ValueError("the question differs in more than case")
         self.wire = b"".join((wire[:HEADER_SIZE], question, wire[end:]))
         if self._read is not None and self._read[0] is wire:

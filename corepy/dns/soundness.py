@@ -31,7 +31,7 @@ def flaw(request: Request, reply: Any) -> str | None:
     if wire[4:6] != _ONE_QUESTION or not wire[2] & _QR or not end <= len(wire) <= MAX_SIZE:
         return "made a reply that is no reply message"
     asked, said = request.wire[HEADER_SIZE:end], wire[HEADER_SIZE:end]
-    if said != asked and said.lower() != asked.lower():
+    if said != asked and (said[:-4].lower() != request.name_wire or said[-4:] != asked[-4:]):
         return "answered another question than it was asked"
     if reply.sound is not wire or reply.options:
         try:

@@ -102,7 +102,7 @@ def is_bare_refusal(wire: bytes, attempt: Attempt) -> bool:
     return (
         len(wire) == 12
         and attempt.body[9] != 0
-        and wire[2] & 0x80 != 0
+        and wire[2] & 0xF8 == 0x80 | attempt.body[0] & 0x78
         and wire[3] & 15 in (FORMERR, NOTIMP)
         and wire[4:] == _NO_COUNTS
     )

@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import socket
+import struct
 import time
 
 import dnslib
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +152,30 @@ def test_arbitrary_bytes_are_no_answer_or_one(wire):
     if answers(wire, asked):
         assert wire[12 : 12 + len(Asker.question)].lower() == Asker.question.lower()
     is_bare_refusal(wire, asked)
+
+
+def refusal(flags):
+    return struct.pack("!HHQ", 0x4242, flags, 0)
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        (refusal(0x8101), True),  # FORMERR
+        (refusal(0x8184), True),  # NOTIMP, with RA
+        (refusal(0x8105), False),  # REFUSED
+        (refusal(0x8100), False),  # NOERROR
+        (refusal(0x0101), False),  # a query
+        (refusal(0xA901), False),  # opcode UPDATE
+        (refusal(0xA101), False),  # opcode NOTIFY
+        (refusal(0x9104), False),  # opcode STATUS
+        (refusal(0x8101)[:-1], False),
+        (refusal(0x8101) + b"\0", False),
+        (refusal(0x8101)[:5] + b"\1" + bytes(6), False),  # a question that is not there
+    ],
+)
+def test_what_counts_as_a_refusal_without_a_question(wire, expected):
+    assert is_bare_refusal(wire, attempt()) is expected
 
 
 def test_type_is_not_compared_as_letters():
