@@ -100,7 +100,9 @@ class Reply:
             reply.extended_rcode = edns.extended_rcode
             reply.options = edns.options
         reply.sound = stripped
-        if len(stripped) == opt or not opt:
+        # Only records behind OPT move. Lengths do not tell whether there were any: names written
+        # anew may save as many bytes as follow OPT.
+        if edns is None or opt + OPT_SIZE + len(edns.options) == end:
             reply._read = (stripped, offsets, None)
         return reply
 

@@ -14,7 +14,7 @@ from struct import Struct, error
 from typing import Final
 
 from corepy.dns.constants import HEADER_SIZE, TYPE_OPT, TYPE_SOA
-from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
+from corepy.dns.edns import OPT_SIZE, Edns, check_options, read_opt, read_short
 from corepy.dns.errors import FormError as FormError
 from corepy.dns.names import MAX_NAME
 
@@ -226,10 +226,16 @@ def strip_opt(msg: bytes) -> tuple[bytes, Edns | None]:
 
 
 def cut_opt(msg: bytes, opt: int, end: int) -> tuple[bytes, Edns | None]:
-    """Do what `strip_opt` does with what `scan` found."""
+    """Do what `strip_opt` does with what `scan` found.
+
+    A reply may state a higher EDNS version than the query did, but its format is the query's (RFC
+    6891 section 6.1.3). Queries of ours have version 0, so options are checked in any version.
+    """
     if not opt:
         return (msg if end == len(msg) else msg[:end]), None
     edns = (read_short(msg[opt:end]) if opt + OPT_SIZE == end else None) or read_opt(msg, opt)
+    if edns.version:
+        check_options(edns.options)
     if opt + OPT_SIZE + len(edns.options) == end:
         additional = (msg[10] << 8 | msg[11]) - 1
         return b"".join((msg[:10], additional.to_bytes(2, "big"), msg[12:opt])), edns
