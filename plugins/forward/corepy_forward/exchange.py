@@ -15,10 +15,11 @@ import time
 from typing import TYPE_CHECKING
 
 from corepy.dns import Reply
-from corepy.dns.constants import FORMERR, HEADER_SIZE, NOERROR, NOTIMP, NXDOMAIN, rcode_name
-from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
+from corepy.dns.constants import FORMERR, HEADER_SIZE, NOTIMP, rcode_name
+from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, OPT_SIZE
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
+from corepy_forward.transitive import end_to_end
 from corepy_forward.upstream import NO_REPLY
 
 if TYPE_CHECKING:
@@ -102,11 +103,6 @@ class Exchange:
         self._open -= 1
         if self.done:
             return
-        rcode = wire[3] & 15
-        if (wire[2] & _TC or rcode not in (NOERROR, NXDOMAIN)) and self._is_odd(
-            attempt, wire, rcode
-        ):
-            return
         try:
             if len(wire) > HEADER_SIZE:
                 reply = Reply.from_answer(wire, HEADER_SIZE + len(self.question))
@@ -115,35 +111,43 @@ class Exchange:
         except FormError:
             self._malformed(attempt)
             return
+        if reply.options:
+            reply.options = end_to_end(reply.options, self._asked_options())
+        if (
+            wire[2] & _TC or wire[3] & 15 not in self._pool.final_rcodes or reply.extended_rcode
+        ) and self._is_odd(attempt, wire, reply):
+            return
         self.upstream = attempt.upstream
         self.reply = reply
-        if attempt.body is not self.body and rcode not in (FORMERR, NOTIMP):
+        if attempt.body is not self.body and reply.rcode not in (FORMERR, NOTIMP):
             attempt.upstream.refuses_edns()
         self._end()
 
-    def _is_odd(self, attempt: Attempt, wire: bytes, rcode: int) -> bool:
-        """Deal with a reply that is not the end of the matter; False if it is after all."""
-        if wire[2] & _TC and attempt.proto == "udp":
-            self._keep(attempt, wire)
+    def _asked_options(self) -> bytes:
+        """Return the EDNS options of the clients, which the query carries."""
+        return self.body[10 + len(self.question) + OPT_SIZE :]
+
+    def _is_odd(self, attempt: Attempt, wire: bytes, reply: Reply) -> bool:
+        """Start what follows a reply that may not be final; False if it is final after all."""
+        if reply.tc and attempt.proto == "udp":
+            self._keep(attempt, reply)
             self._open += 1
             attempt.upstream.over_tcp(attempt)
             return True
+        rcode = reply.rcode
         if rcode in (FORMERR, NOTIMP) and self._refuses_edns(attempt, wire):
             return True
         if rcode in self._pool.settings.failover_rcodes:
             self._failovers += 1
             if self._failovers < len(self._pool.upstreams):
-                self._keep(attempt, wire)
+                self._keep(attempt, reply)
                 self._note(attempt, f"answered {rcode_name(rcode)}")
                 return self._retry(time.monotonic(), new_only=True) or self._open > 0
         return False
 
-    def _keep(self, attempt: Attempt, wire: bytes) -> None:
-        """Remember a reply that is better than none."""
-        try:
-            self.reply, self.upstream = Reply.from_wire(wire), attempt.upstream
-        except FormError:
-            pass
+    def _keep(self, attempt: Attempt, reply: Reply) -> None:
+        """Keep a reply that is better than none."""
+        self.reply, self.upstream = reply, attempt.upstream
 
     def _refuses_edns(self, attempt: Attempt, wire: bytes) -> bool:
         """Ask again without EDNS what an upstream that does not know it has refused (RFC 6891

@@ -7,6 +7,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
@@ -37,6 +38,7 @@ takes longer than a client should wait who has come just now.
 SWEEP_PAUSE = 0.001
 LONGEST_PAUSE = 0.1
 
+_FINAL = frozenset((NOERROR, NXDOMAIN))
 _STOPPING = "the server is stopping"
 _LEAST_ATTEMPTS = 4
 _UNLIMITED = 64
@@ -52,6 +54,9 @@ class Pool:
         self.wakeups = Wakeups(self.loop)
         self.flights: dict[bytes, Exchange] = {}
         """By what is asked, in the order in which they began."""
+
+        self.final_rcodes = _FINAL - settings.failover_rcodes
+        """Response codes that end an exchange without a further look."""
 
         self.waiting = 0
         """Clients that wait for a reply."""

@@ -7,19 +7,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corepy.dns.edns import (
-    OPTION_COOKIE,
-    OPTION_PADDING,
-    OPTION_TCP_KEEPALIVE,
     UDP_SIZE,
     opt_record,
     without_option,
 )
+from corepy_forward.transitive import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from corepy.dns import Request
-
-_HOP_BY_HOP = (OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING)
-"""EDNS options that mean the client's connection with us, not the question (RFC 7873, 7828)."""
 
 # What is kept of the client's flags: opcode, RD, AD, CD.
 _FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
@@ -48,6 +43,6 @@ def _header(flags: int) -> bytes:
 
 def _own_opt(do: bool, options: bytes) -> bytes:
     """Return our OPT record with those of a client's options that are meant to go further."""
-    for code in _HOP_BY_HOP:
+    for code in HOP_BY_HOP:
         options = without_option(options, code)
     return opt_record(UDP_SIZE, do, options=options)

@@ -1,0 +1,141 @@
+"""What becomes of an upstream's reply: which end the exchange, and what of them clients get."""
+
+import struct
+
+import dnslib
+import pytest
+
+from corepy.dns import Reply
+from corepy.dns.edns import option, parse_options
+from corepy.testing import Upstream, serve
+
+COOKIE, KEEPALIVE, PADDING, NSID, EDE, SUBNET = 10, 11, 12, 3, 15, 8
+
+
+def corefile(*upstreams, options=""):
+    return f".:0 {{\nforward . {' '.join(up.to for up in upstreams)} {{\n{options}\n}}\n}}"
+
+
+def good(query, _proto):
+    reply = query.reply(ra=1, aa=0)
+    reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 IN A 192.0.2.7"))
+    return reply
+
+
+def with_rcode(number):
+    """Reply with this code; one above 15 needs OPT, as on the wire."""
+
+    def behave(query, _proto):
+        reply = query.reply(ra=1, aa=0)
+        reply.header.rcode = number & 15
+        if number > 15:
+            reply.add_ar(dnslib.EDNS0(ext_rcode=number >> 4))
+        return reply
+
+    return behave
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize(
+    ("names", "rcode", "fails_over"),
+    [
+        ("NXDOMAIN", 3, True),
+        ("nxdomain SERVFAIL", 3, True),
+        ("SERVFAIL", 2, True),
+        ("SERVFAIL", 3, False),
+        ("REFUSED", 5, True),
+        ("YXDOMAIN", 6, True),
+        ("NOTAUTH", 9, True),
+        ("FORMERR", 1, True),
+        ("NOTIMP", 4, True),
+        ("BADMODE", 19, True),  # the upper bits are in OPT
+        ("NXDOMAIN", 19, False),  # its lower bits alone are NXDOMAIN
+    ],
+)
+def test_failover_by_rcode(names, rcode, fails_over, tcp):
+    options = f"policy sequential\nmax_fails 0\nfailover {names}"
+    with (
+        Upstream(with_rcode(rcode)) as one,
+        Upstream(good) as two,
+        serve(corefile(one, two, options=options)) as server,
+    ):
+        reply = server.ask("example.org", tcp=tcp, edns=1232)
+        assert bool(reply.rr) is fails_over
+        assert len(two.queries) == fails_over
+
+
+def test_the_last_upstreams_nxdomain_counts():
+    options = "policy sequential\nmax_fails 0\nfailover NXDOMAIN"
+    with (
+        Upstream(with_rcode(3)) as one,
+        Upstream(with_rcode(3)) as two,
+        serve(corefile(one, two, options=options)) as server,
+    ):
+        assert server.ask("example.org").header.rcode == 3
+        assert (len(one.queries), len(two.queries)) == (1, 1)
+
+
+def with_options(options):
+    """Answer with these EDNS options."""
+
+    def behave(query, proto):
+        wire = bytes(good(query, proto).pack())
+        opt = struct.pack("!BHHIH", 0, 41, 1232, 0, len(options)) + options
+        return wire[:11] + b"\1" + wire[12:] + opt
+
+    return behave
+
+
+def ask_with(server, options, tcp=False):
+    """Return the codes of the EDNS options that a client gets who sends `options`."""
+    query = dnslib.DNSRecord.question("example.org").pack()
+    opt = struct.pack("!BHHIH", 0, 41, 1232, 0, len(options)) + options
+    wire = server.exchange(query[:11] + b"\1" + query[12:] + opt, tcp=tcp)
+    return [code for code, _ in parse_options(Reply.from_wire(wire).options)]
+
+
+ECS = b"\0\1\x18\0\xc0\0\2"
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "sent", "expected"),
+    [
+        (b"", option(COOKIE, bytes(24)), []),
+        (option(COOKIE, bytes(8)), option(COOKIE, bytes(24)), []),
+        (b"", option(KEEPALIVE, b"\0\x64"), []),
+        (option(KEEPALIVE), option(KEEPALIVE, b"\0\x64"), []),
+        (option(PADDING), option(PADDING, bytes(100)), []),
+        (b"", option(NSID, b"a"), []),
+        (option(NSID), option(NSID, b"a"), []),
+        (b"", option(EDE, b"\0\3"), [EDE]),
+        (b"", option(EDE, b"\0\3") + option(EDE, b"\0\7bad"), [EDE, EDE]),
+        (b"", option(COOKIE, bytes(24)) + option(EDE, b"\0\3") + option(NSID, b"a"), [EDE]),
+        (b"", option(SUBNET, ECS), []),  # RFC 7871 section 7.2.2: not unless it was asked
+        (option(SUBNET, ECS), option(SUBNET, ECS), [SUBNET]),
+        (b"", option(65001, b"x"), []),
+        (option(65001, b"x"), option(65001, b"y") + option(65002), [65001]),
+        (b"", option(18, b"\0"), []),  # report channel, RFC 9567
+    ],
+)
+def test_options_of_upstreams_are_for_us_unless_the_client_asked(asked, sent, expected, tcp):
+    with (
+        Upstream(with_options(sent)) as upstream,
+        serve(corefile(upstream, options="max_fails 0")) as server,
+    ):
+        assert ask_with(server, asked, tcp) == expected
+
+
+def test_a_nameserver_identifier_is_asked_of_us_not_of_the_upstream():
+    seen = []
+
+    def behave(query, proto):
+        seen.extend(query.ar[0].rdata)
+        return good(query, proto)
+
+    with (
+        Upstream(behave) as upstream,
+        serve(corefile(upstream, options="max_fails 0")) as server,
+    ):
+        ask_with(server, option(NSID) + option(PADDING, b"\0") + option(65001, b"x"))
+    assert [each.code for each in seen] == [65001]
