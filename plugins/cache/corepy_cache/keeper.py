@@ -141,7 +141,8 @@ class Keeper:
         """Keep `reply` under `key` if it may be kept, and make it what the client gets.
 
         Returns what the reply is (None if it answers another question or cannot be read) and what
-        was kept. A failed `refresh` is not kept: it must not take the place of what is there.
+        was kept. A failed `refresh` is not kept: it must not take the place of what is there. A
+        positive or negative reply that may not be kept still removes what it outdates.
         """
         if not matches(reply, request):
             meters.drops.value += 1
@@ -169,6 +170,8 @@ class Keeper:
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
             entry.failures = failures
             entry = self._put(entry, verdict, request, reply, meters)
+        if entry is None and verdict.settles:
+            self._end(key, verdict, meters)
         if reply.wire[3] & c.FLAG_AD and not (do or request.ad):
             wire = bytearray(reply.wire)
             wire[3] &= ~c.FLAG_AD
@@ -229,6 +232,14 @@ class Keeper:
             before = self.success.get(entry.key)
             if before is not None:
                 entry.last_good = before if before.answers else before.last_good
+
+    def _end(self, key: bytes, verdict: Verdict, meters: Meters) -> None:
+        """Forget what a reply outdates that is not kept itself."""
+        removed = self.denial.remove(key)
+        if verdict.answers or not self._prefers_positive:
+            removed = self.success.remove(key) or removed
+        if removed:
+            _outdated[meters] = self
 
     def clear(self) -> None:
         """Forget everything."""

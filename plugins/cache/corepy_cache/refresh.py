@@ -1,7 +1,8 @@
 """Asking again for what is kept: before it expires (prefetch), or after (serve stale, RFC 8767).
 
 Each entry has at most one attempt going on, as a task that outlives the query that began it, and
-the number of tasks is bounded. A failed attempt leaves the entry as it is.
+the number of tasks is bounded. A failed attempt leaves the entry as it is; a positive or negative
+answer ends it, even one that may not be kept.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
-from corepy.dns.response import Kind
 from corepy.plugin import plugin_logger
 from corepy_cache.keeper import back_off
-from corepy_cache.verdict import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 MOST: Final = 1000
 """Attempts at once for each cache; above that stale entries are served without."""
 
-_FAILED: Final = (Kind.SERVER_ERROR, *NEVER)
 _log = plugin_logger("cache")
 
 
@@ -102,13 +100,12 @@ class Refresher:
     def _replaces(self, request: Request, reply: Reply, entry: Entry, meters: Meters) -> bool:
         """Keep `reply` and tell whether it is news (cache.go: verifyStaleResponseWriter).
 
-        RFC 8767 section 4: only a reply that is authoritative about the name is; all others count
-        as a failure to refresh. Under prefer_positive only a positive one replaces what is.
+        RFC 8767 section 4: only a positive or negative answer is, whether or not it may be kept;
+        all others count as a failure to refresh. Under prefer_positive only a positive one replaces
+        what is.
         """
-        if reply.tc:
-            return False
         verdict, kept = self._keeper.keep(entry.key, request, reply, meters, refresh=True)
-        if verdict is None or verdict.kind in _FAILED:
+        if verdict is None or not verdict.settles:
             return False
         if self._settings.stale.prefer_positive and entry.answers and not verdict.answers:
             return False

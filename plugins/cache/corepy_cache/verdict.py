@@ -36,10 +36,17 @@ class Verdict:
     be changed: replies share it.
     """
 
-    __slots__ = ("answers", "denial", "failure", "keep", "kind", "ttl", "uniform")
+    __slots__ = ("answers", "denial", "failure", "keep", "kind", "settles", "ttl", "uniform")
 
     def __init__(
-        self, kind: Kind, ttl: int, answers: bool, keep: bool, *, uniform: bool = False
+        self,
+        kind: Kind,
+        ttl: int,
+        answers: bool,
+        keep: bool,
+        *,
+        settles: bool,
+        uniform: bool = False,
     ) -> None:
         self.kind = kind
         self.ttl = ttl
@@ -48,13 +55,15 @@ class Verdict:
         self.answers = answers
         """It holds what was asked for (a usable positive reply)."""
         self.keep = keep
+        self.settles = settles
+        """It states what the name has now, so that what was kept before is out of date."""
         self.failure = kind is Kind.SERVER_ERROR
         self.denial = kind is Kind.NAME_ERROR or kind is Kind.NO_DATA
 
 
 @lru_cache(maxsize=1024)
 def _plain(ttl: int, uniform: bool) -> Verdict:
-    return Verdict(Kind.NO_ERROR, ttl, answers=True, keep=True, uniform=uniform)
+    return Verdict(Kind.NO_ERROR, ttl, answers=True, keep=True, settles=True, uniform=uniform)
 
 
 def matches(reply: Reply, request: Request) -> bool:
@@ -90,17 +99,31 @@ def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
             if ttl is not None:
                 return _plain(ttl, False)
     kind = typify(reply, wall_clock)
+    keep = kind not in NEVER
     answers = False
     if kind is Kind.NO_ERROR and reply.ancount:
         answers = _answers(wire, request)
         if not answers:
             kind, keep = _without_answer(wire)
-            return Verdict(kind, minimal_ttl(reply, kind), False, keep and not reply.tc)
-    keep = not reply.tc and kind not in NEVER
-    if keep and kind is Kind.NAME_ERROR:
+    elif kind is Kind.NAME_ERROR:
         # RFC 2308 section 5: without SOA nothing says for how long the name is missing.
         keep = soa_negative_ttl(wire) is not None
-    return Verdict(kind, minimal_ttl(reply, kind), answers, keep)
+    settles = _settles(reply, kind, answers)
+    return Verdict(kind, minimal_ttl(reply, kind), answers, keep and not reply.tc, settles=settles)
+
+
+def _settles(reply: Reply, kind: Kind, answers: bool) -> bool:
+    """Tell whether a reply replaces what is kept, even one that may not be kept itself.
+
+    RFC 8767 section 4: NOERROR and NXDOMAIN do, all other rcodes are failures to refresh. Of what
+    is truncated only the records that arrived count (RFC 2181 section 9): without any it just asks
+    for TCP.
+    """
+    if kind is Kind.META or kind is Kind.UPDATE:
+        return False
+    if reply.rcode == c.NOERROR:
+        return answers or not reply.tc
+    return reply.rcode == c.NXDOMAIN
 
 
 def _plain_ttl(wire: bytes, request: Request) -> int | None:
