@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from corepy.commands.arguments import Parser
+from corepy.net.descriptors import fill_standard_descriptors
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ COMMANDS = "corepy.commands"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (the process's own without it) and return the exit code."""
+    fill_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-"):
         return _plugin_command(arguments[0], arguments[1:])

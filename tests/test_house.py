@@ -12,7 +12,7 @@ ALLOWED = {
     "dns": {"dns"},
     "net": {"net"},
     "http": {"http", "net", "plugin"},
-    "plugin": {"plugin", "corefile", "dns"},
+    "plugin": {"plugin", "corefile", "dns", "net"},
     "server": {"server", "plugin", "corefile", "dns", "net"},
     "scaffold": {"scaffold", "plugin"},
     "supervise": {"supervise", "net"},

@@ -5,13 +5,16 @@ import fcntl
 import io
 import json
 import os
+import resource
 import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
 
-from corepy.plugin.output import LIMIT, LineWriter, as_json
+from corepy.net.outlet import LIMIT, LONGEST_LINE, LineStream, Outlet
+from corepy.plugin.log import OutputHandler
+from corepy.plugin.output import LineWriter, as_json
 
 PIECE = 4096
 T = TypeVar("T")
@@ -101,14 +104,14 @@ def test_a_reader_that_stalls(pipe: Pipe) -> None:
             for _ in range(1000):
                 writer.write(f"{number:99}")
             await turn()  # would never end if a write waited
-        assert writer._kept <= LIMIT + 100_000
+        assert writer._outlet._kept <= LIMIT + 100_000
         read = drain(writer)
         writer.write("last")
         return read + drain(writer)
 
     def drain(writer: LineWriter) -> bytes:
         read = b""
-        while writer._pieces or writer._lines:
+        while not writer._outlet.is_empty or writer._lines:
             writer.flush()
             read += pipe.everything()
         return read
@@ -162,8 +165,8 @@ def test_a_reader_that_is_gone(pipe: Pipe) -> None:
         pipe.close_read_end()
         writer.write("lost")
         await turn()
-        assert not writer._pieces
-        assert writer._kept == 0
+        assert writer._outlet.is_empty
+        assert writer._outlet._kept == 0
 
     pipe.run(run())
 
@@ -196,7 +199,7 @@ def test_output_in_memory(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None
         if closed:
             stream.close()
         await turn()
-        assert not writer._pieces
+        assert writer._outlet.is_empty
 
     asyncio.run(run())
     assert closed or stream.getvalue() == "lone \\udc80\n"
@@ -209,7 +212,7 @@ def test_no_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         writer = LineWriter()
         writer.write("lost")
         await turn()
-        assert not writer._pieces
+        assert writer._outlet.is_empty
 
     asyncio.run(run())
 
@@ -247,3 +250,105 @@ def test_lines_as_json(line, fields):
     got = json.loads(text)
     assert isinstance(got.pop("time"), float)
     assert got == fields
+
+
+def test_a_disk_that_has_room_again_gets_a_line_that_counts_those_that_were_lost(
+    tmp_path, monkeypatch
+):
+    """And half a line that it had taken ends before that one."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    outlet = Outlet()
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8, limit[1]))
+        try:
+            for line in ("first", "second", "third"):
+                outlet.put([line])
+                outlet.write(file.fileno())
+                assert outlet.is_empty
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        outlet.put(["fourth"])
+        outlet.write(file.fileno())
+    assert path.read_text().splitlines() == [
+        "first",
+        "se",
+        "[WARNING] 2 lines of output lost, nobody read them",
+        "fourth",
+    ]
+
+
+def test_a_thread_that_writes_for_a_reader_that_stalls_keeps_the_loop_from_nothing(
+    pipe: Pipe,
+) -> None:
+    """Neither the writer's lock nor the one that logging has for a handler is held meanwhile."""
+    fcntl.fcntl(pipe.write_end, fcntl.F_SETPIPE_SZ, PIECE)
+    handler, writer = OutputHandler(), LineWriter()
+
+    async def run() -> None:
+        writer.write("x" * (PIECE - 1))
+        writer.write("waits for the reader")
+        await turn()
+        loop = asyncio.get_running_loop()
+        waiting = loop.run_in_executor(None, writer.flush, 60.0)
+        writer.write("from the loop")
+        await turn()
+        assert not waiting.done()
+        read = b""
+        while not waiting.done():
+            read += pipe.everything()
+            await asyncio.sleep(0.01)
+        assert (read + pipe.everything()).endswith(b"from the loop\n")
+
+    pipe.run(run())
+    assert handler.lock is None
+
+
+def test_a_thread_does_not_wait_for_the_reader(pipe: Pipe) -> None:
+    fcntl.fcntl(pipe.write_end, fcntl.F_SETPIPE_SZ, PIECE)
+
+    async def run() -> None:
+        writer = LineWriter()
+        writer.write("x" * (PIECE - 1))
+        await turn()  # the pipe is full
+        await asyncio.to_thread(writer.write, "of a thread")
+        assert not writer._outlet.is_empty
+        read = b""
+        while b"of a thread\n" not in read:
+            read += pipe.everything()
+            await asyncio.sleep(0.01)
+
+    pipe.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_line_written_in_the_midst_of_a_write_is_written_after_it(pipe: Pipe) -> None:
+    """A finalizer may log at any time; the lock of the writer must not wait for itself."""
+    writer = LineWriter()
+
+    class Stream:
+        def fileno(self) -> int:
+            if not writer._lines and b"second" not in pipe_lines:
+                pipe_lines.append(b"second")
+                writer.write("second")
+            return pipe.write_end
+
+    pipe_lines: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Stream())
+        writer.write("first")
+    assert pipe.everything() == b"first\nsecond\n"
+
+
+def test_print_and_tracebacks_become_lines() -> None:
+    lines: list[str] = []
+    stream = LineStream(lines.append, 1)
+    print("one", "two", file=stream)
+    print("begun", end="", file=stream)
+    assert lines == ["one two"]
+    print(" and ended\nthree", file=stream)
+    stream.buffer.write(b"bytes \xff\n")
+    print("not ended", end="", file=stream, flush=True)
+    assert lines == ["one two", "begun and ended", "three", "bytes \\xff", "not ended"]
+    stream.write("x" * (LONGEST_LINE + 1))
+    assert len(lines[-1]) == LONGEST_LINE + 1
+    assert (stream.fileno(), stream.writable(), stream.isatty()) == (1, True, False)

@@ -44,7 +44,20 @@ class CoreDNSFormatter(logging.Formatter):
 
 
 class OutputHandler(logging.Handler):
-    """Hands each line to the process's writer, which never waits for a reader."""
+    """Hands each line to the process's writer, which never waits for a reader and needs no lock."""
+
+    def createLock(self) -> None:
+        """Have no lock: a thread that waits within it would stop the event loop at its next
+        line.
+        """
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit `record` unless a filter is against it."""
+        passed = self.filter(record)
+        if passed:
+            self.emit(record)
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line for `record`."""

@@ -3,8 +3,8 @@
 Everything that the process prints goes through `WRITER`: log lines of queries, of plugins, of the
 server. A line is a few microseconds of work, a system call is as much again: the lines of one turn
 go out together. And one loop serves the whole node, so a reader of standard output that stalls (a
-log driver with a full disk) must not stall it: what cannot be written at once is kept and tried
-again, up to `LIMIT`; beyond that lines are lost, and said to be.
+log driver with a full disk) must not stall it (`corepy.net.outlet`). Nor may a plugin or a library
+that uses print(), or the interpreter that reports a mistake: `streams_that_never_wait`.
 
 Lines are text in CoreDNS's form, `[LEVEL] plugin/name: message`; `as_json` turns one into an
 object, where the operator wants that (`corepy -log-format json`).
@@ -12,20 +12,18 @@ object, where the operator wants that (`corepy -log-format json`).
 
 from __future__ import annotations
 
-import os
-import select
+import contextlib
 import sys
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from corepy.net.outlet import LineStream, Outlet
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
-
-LIMIT: Final = 1 << 20
-"""Bytes that are kept for a reader that stalls."""
+    from collections.abc import Callable, Iterator
 
 PATIENCE: Final = 1.0
 """Seconds that a reader gets at the end of the process, and for lines outside the event loop."""
@@ -33,25 +31,26 @@ PATIENCE: Final = 1.0
 RETRY: Final = 0.05
 """Seconds until the next try then."""
 
-_PIECE: Final = select.PIPE_BUF
-"""Bytes that a pipe takes without waiting if poll(2) says that it takes any (pipe(7))."""
+_STDOUT, _STDERR = 1, 2
 
 
 class LineWriter:
-    """Collects lines and writes them in order; the process has one, `WRITER`."""
+    """Collects lines and writes them in order; the process has one per stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str = "stdout") -> None:
+        """Write to the stream of this name in the module sys, whatever it is at the time."""
         self.json = False
         """Whether each line is written as a JSON object."""
         self.divert: Callable[[str], None] | None = None
         """Takes each line, which is then written nowhere else."""
-        self._lines: list[str] = []
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        self._outlet = Outlet(self._rendered)
         self._flushing_in: asyncio.AbstractEventLoop | None = None
         self._retrying_in: asyncio.AbstractEventLoop | None = None
-        self._flushing = threading.Lock()
-        self._pieces: deque[bytes] = deque()
-        self._kept = 0
-        self._lost = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writing = threading.Lock()
+        self._is_stalled = False
 
     def write(self, line: str) -> None:
         """Write `line`, without its line end, at the end of this turn of the running loop.
@@ -61,69 +60,67 @@ class LineWriter:
         self._lines.append(line)
         loop = _running_loop()
         if loop is None:
-            self.flush(PATIENCE)
-            return
-        if self._flushing_in is not loop:
-            self._flushing_in = loop
+            self._write_at_once()
+        elif self._flushing_in is not loop:
+            self._flushing_in = self._loop = loop
             loop.call_soon(self.flush)
+
+    def _write_at_once(self) -> None:
+        """Write from outside a loop. Only the main thread, which has none yet or no longer, waits
+        for the reader, and only until the reader has once used up its time.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        self.flush(PATIENCE if is_main and not self._is_stalled else 0.0)
+        if self._loop is not None and not self._outlet.is_empty:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.flush)
 
     def flush(self, patience: float = 0.0) -> None:
         """Write what is collected, waiting for the reader for at most `patience` seconds."""
         self._flushing_in = None
-        with self._flushing:  # threads write as well, and a process can have several loops
-            lines, self._lines = self._lines, []
-            if self.divert is not None:
-                for line in lines:
-                    self.divert(line)
-            elif lines:
-                self._keep(lines)
-            if self._pieces:
-                self._write_out(time.monotonic() + patience)
-
-    def _keep(self, lines: list[str]) -> None:
-        if self._kept > LIMIT:
-            self._lost += len(lines)
-            return
-        if self._lost:
-            lines.insert(0, f"[WARNING] {self._lost} lines of output lost, nobody read them")
-            self._lost = 0
-        if self.json:
-            lines = [as_json(line) for line in lines]
-        data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
-        self._kept += len(data)
-        self._pieces.extend([data] if len(data) <= _PIECE else _cut(data))
-
-    def _write_out(self, deadline: float) -> None:
-        try:
-            output = sys.stdout.fileno()
-        except (OSError, ValueError, AttributeError):  # replaced by an object in memory, or closed
-            self._write_to_object()
-            return
-        try:
-            while self._pieces and _is_ready(output, deadline):
-                piece = self._pieces.popleft()
-                written = os.write(output, piece)
-                self._kept -= written
-                if written < len(piece):
-                    self._pieces.appendleft(piece[written:])
-        except BlockingIOError:  # somebody made it non-blocking
-            self._pieces.appendleft(piece)
-        except OSError:  # nobody will ever read it
-            self._forget()
-        if self._pieces:
+        deadline = time.monotonic() + patience if patience else 0.0
+        while True:
+            self._write_collected()
+            if self._outlet.is_empty or not patience or time.monotonic() >= deadline:
+                break
+            time.sleep(RETRY / 10)  # not within the lock, which the loop's thread may want
+        self._is_stalled = not self._outlet.is_empty
+        if self._is_stalled:
             self._try_again()
 
-    def _write_to_object(self) -> None:
-        text = b"".join(self._pieces).decode()
-        self._forget()
-        try:
-            sys.stdout.write(text)
-        except (ValueError, AttributeError):  # closed, or None in a process without one
-            return
+    def _write_collected(self) -> None:
+        """Let one thread write for all. Who finds another one at it, be it in the middle of its own
+        write (a finalizer that logs), leaves the lines to that one.
+        """
+        while self._writing.acquire(blocking=False):
+            try:
+                self._keep([self._lines.popleft() for _ in range(len(self._lines))])
+                self._write_out()
+            finally:
+                self._writing.release()
+            if not self._lines:
+                break
 
-    def _forget(self) -> None:
-        self._pieces.clear()
-        self._kept = 0
+    def _keep(self, lines: list[str]) -> None:
+        if self.divert is not None:
+            for line in lines:
+                self.divert(line)
+        elif lines:
+            self._outlet.put(lines)
+
+    def _write_out(self) -> None:
+        stream = getattr(sys, self._stream)
+        try:
+            descriptor = stream.fileno()
+        except (OSError, ValueError, AttributeError):  # replaced by an object in memory, or closed
+            text = self._outlet.clear()
+            with contextlib.suppress(ValueError, AttributeError):  # closed, or there is none
+                stream.write(text)
+            return
+        self._outlet.write(descriptor)
+
+    def _rendered(self, line: str) -> str:
+        return as_json(line) if self.json else line
 
     def _try_again(self) -> None:
         loop = _running_loop()
@@ -143,25 +140,33 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     return loop
 
 
-def _is_ready(output: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(output, select.POLLOUT)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-
-
-def _cut(data: bytes) -> list[bytes]:
-    """Return `data` in pieces that a pipe takes at once, cut at line ends if possible."""
-    pieces, start = [], 0
-    while start < len(data):
-        end = min(start + _PIECE, len(data))
-        if end < len(data):
-            end = data.rfind(b"\n", start, end) + 1 or end
-        pieces.append(data[start:end])
-        start = end
-    return pieces
-
-
 WRITER: Final = LineWriter()
+ERRORS: Final = LineWriter("stderr")
+"""Standard error, likewise: tracebacks of the interpreter, and why a start is refused."""
+
+
+@contextlib.contextmanager
+def streams_that_never_wait() -> Iterator[None]:
+    """Let sys.stdout and sys.stderr write through `WRITER` and `ERRORS` within the `with` block.
+
+    Streams that somebody else has put there stay.
+    """
+    before = sys.stdout, sys.stderr
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = LineStream(WRITER.write, _STDOUT)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = LineStream(ERRORS.write, _STDERR)
+    try:
+        yield
+    finally:
+        flush_at_the_end()
+        sys.stdout, sys.stderr = before
+
+
+def flush_at_the_end() -> None:
+    """Write what is collected for both streams; their readers get the last chance to take it."""
+    for writer in (WRITER, ERRORS):
+        writer.flush(PATIENCE)
 
 
 def as_json(line: str, level: str = "info") -> str:

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.corefile import CorefileError
 from corepy.net.channel import Channel, ChannelClosed, Refusal
-from corepy.net.descriptors import raise_descriptor_limit
+from corepy.net.descriptors import fill_standard_descriptors, raise_descriptor_limit
 from corepy.net.inherited import Inherited, key_of
 from corepy.net.sockets import BindError
 from corepy.plugin import CommandError, StartupError
 from corepy.plugin.log import configure, server_logger
-from corepy.plugin.output import PATIENCE, WRITER
+from corepy.plugin.output import WRITER, streams_that_never_wait
 from corepy.plugin.registry import find
 from corepy.plugin.report import Reporter
 from corepy.server import orders
@@ -178,6 +178,7 @@ class Follower:
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     """Follow until told to stop; return the exit code."""
+    fill_standard_descriptors()
     leader, place, log_format = arguments
     for number in _NOT_FOR_US:
         signal.signal(number, signal.SIG_IGN)
@@ -188,11 +189,8 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     os.set_inheritable(CHANNEL_FD, False)
     raise_descriptor_limit()
     configure(json=log_format == "json")
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            run_contained(_follow(int(place)))
-    finally:
-        WRITER.flush(PATIENCE)
+    with streams_that_never_wait(), contextlib.suppress(KeyboardInterrupt):
+        run_contained(_follow(int(place)))
     return EXIT_OK
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -27,7 +28,7 @@ from corepy.net.inherited import ALIVE, Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.orderfile import load_order
-from corepy.plugin.output import PATIENCE, WRITER, as_json
+from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
 from corepy.plugin.registry import find
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.builder import build
@@ -86,6 +87,8 @@ class Loader:
         """Read and parse (coremain/run.go: confLoader, defaultLoader). Raises as `load`."""
         conf, port = self._options.conf, self._options.port
         if conf == STDIN:
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "standard input is closed", STDIN)
             if self._stdin is None:
                 self._stdin = sys.stdin.buffer.read()
             return corefile.parse(self._stdin, STDIN)
@@ -102,6 +105,11 @@ def run(options: Options, announce: str) -> int:
     _deaf()
     raise_descriptor_limit()
     configure(json=options.log_format == "json")
+    with streams_that_never_wait():
+        return _run(options, announce)
+
+
+def _run(options: Options, announce: str) -> int:
     loader = Loader(options)
     try:
         generation = loader.load()
@@ -110,10 +118,7 @@ def run(options: Options, announce: str) -> int:
     except OSError as error:
         return _refuse(unreadable(error))
     log_warnings(generation)
-    try:
-        return run_contained(_serve(options, loader, generation, announce))
-    finally:
-        WRITER.flush(PATIENCE)
+    return run_contained(_serve(options, loader, generation, announce))
 
 
 async def _serve(options: Options, loader: Loader, generation: Generation, announce: str) -> int:
@@ -207,7 +212,7 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.F
         name = number.name
         if stopping.done():
             server_logger().info("%s: quitting at once", name)
-            WRITER.flush(PATIENCE)
+            flush_at_the_end()
             os._exit(EXIT_FAILURE)
         server_logger().info("%s: Shutting down servers then terminating", name)
         if server.generation is None:

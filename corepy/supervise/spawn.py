@@ -20,6 +20,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from corepy.net.outlet import Outlet
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +31,7 @@ WATCHDOG_USEC = 1_000_000
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
 _LAST_CAPABILITY = 63
-_FIRST_FD = 3
+_STDERR, _FIRST_FD = 2, 3
 
 
 def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str) -> int:
@@ -44,10 +46,18 @@ def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: st
         try:
             _stop_listening(mask)
             _become_worker(flags, sockets, notify)
+        except BaseException as error:
+            _complain(error)
         finally:
             os._exit(127)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _complain(error: BaseException) -> None:
+    errors = Outlet()
+    errors.put([f"corepy: cannot run {sys.executable} for a worker: {error}"])
+    errors.write(_STDERR)
 
 
 def _stop_listening(mask: Iterable[int]) -> None:

@@ -9,10 +9,12 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from corepy.net.hunger import is_stopped
 from corepy.net.inherited import ALIVE
+from corepy.net.outlet import LineStream, Outlet
 from corepy.supervise.probe import INTERVAL, SILENT_AFTER, Probe
 from corepy.supervise.relay import Relay
 from corepy.supervise.spawn import spawn
@@ -41,7 +43,14 @@ RELOAD_TIMEOUT = 60.0
 RELAY_AFTER = 3
 """Failures in a row after which the fallback answers."""
 
+_TURN = 0.1
+"""Seconds that a turn of the loop waits for events."""
+
 _ALIVE = ALIVE.partition("=")[0]
+_STDOUT = 1
+_PATIENCE = 1.0
+"""Seconds that the reader of standard output gets at the end."""
+
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
 
@@ -94,6 +103,7 @@ class Supervisor:
         With `json` log lines are JSON objects.
         """
         self._json = json
+        self._output = Outlet()
         self._flags = list(flags)
         self._selector = selectors.DefaultSelector()
         self._store = Store(self._forget)
@@ -111,28 +121,42 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep workers running until told to stop."""
+        # What the interpreter itself reports must not wait for a reader either.
+        sys.stdout = sys.stderr = LineStream(self._print, _STDOUT)
         self._listen_to_signals()
         self._selector.register(
             self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
         )
-        asked_at = 0.0
+        self._asked_at = 0.0
+        steps = (
+            *(self._start_worker_if_due, self._serve_events, self._reap),
+            self._look_after_if_due,
+        )
         while self._exit_code is None:
-            self._start_worker_if_due()
-            self._serve_events()
-            self._reap()
-            if time.monotonic() - asked_at >= INTERVAL:
-                asked_at = time.monotonic()
-                self._look_after()
+            outcomes = [self._contained(step) for step in steps]
+            if not all(outcomes):
+                time.sleep(_TURN)  # it may fail again at once
+            self._output.write(_STDOUT)
+        self._output.write(_STDOUT, _PATIENCE)
         return self._exit_code
 
+    def _contained(self, step: Callable[[], object]) -> bool:
+        """Take a step; whatever fails in it, the node's DNS must not end with the supervisor.
+
+        Returns whether nothing failed.
+        """
+        try:
+            step()
+        except Exception as error:
+            self._log("ERROR", f"{type(error).__name__}: {error}")
+            return False
+        return True
+
     def _serve_events(self) -> None:
-        for key, events in self._selector.select(0.1):
+        for key, events in self._selector.select(_TURN):
             if self._selector.get_map().get(key.fd) is not key:
                 continue  # an event before it, of this turn, has closed it
-            try:
-                key.data(key.fileobj, events)
-            except Exception as error:  # whatever it is, the node's DNS must not end with it
-                self._log("ERROR", f"{type(error).__name__}: {error}")
+            self._contained(partial(key.data, key.fileobj, events))
 
     def _listen_to_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -166,7 +190,23 @@ class Supervisor:
         if self._start_at is not None and time.monotonic() >= self._start_at:
             self._start_at = None
             names = list(self._store.sockets)
-            self._next = Worker(spawn(self._flags, self._store.sockets, self._store.path), names)
+            try:
+                pid = spawn(self._flags, self._store.sockets, self._store.path)
+            except OSError as error:  # no more processes, no memory
+                self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
+                return
+            self._next = Worker(pid, names)
+
+    def _start_later(self, problem: str, weight: float) -> None:
+        """Start another worker after a failure that counts for `weight`; relay in between if these
+        go on.
+        """
+        delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
+        self._failures += weight
+        self._log("ERROR", f"{problem}; starting another in {delay:g} s")
+        if self._next is None:
+            self._start_at = time.monotonic() + delay
+        self._relay_if_needed()
 
     def _upgrade(self) -> None:
         """Start a worker from the code that is on disk now; it takes over once it answers."""
@@ -313,18 +353,18 @@ class Supervisor:
             if self._reload_later:
                 self._reload()
             return
-        delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
-        self._failures += SHORT_LIFE if lost.ready else 1
-        self._log("ERROR", f"worker {pid} ended {how}; starting another in {delay:g} s")
-        if self._next is None:
-            self._start_at = time.monotonic() + delay
-        self._relay_if_needed()
+        self._start_later(f"worker {pid} ended {how}", SHORT_LIFE if lost.ready else 1.0)
 
     def _relay_if_needed(self) -> None:
         relay = self._relay
         if relay and not relay.is_on and self._failures >= RELAY_AFTER and self._current is None:
             self._log("ERROR", "no worker can be started: the fallback answers")
             relay.start(self._store.sockets.values())
+
+    def _look_after_if_due(self) -> None:
+        if time.monotonic() - self._asked_at >= INTERVAL:
+            self._asked_at = time.monotonic()
+            self._look_after()
 
     def _look_after(self) -> None:
         """Ask the worker, and end what does not answer, start or stop in time."""
@@ -366,8 +406,12 @@ class Supervisor:
 
             fields = {"time": round(time.time(), 3), "level": level.lower()}
             line = json.dumps({**fields, "message": f"supervisor: {message}"})
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        self._print(line)
+
+    def _print(self, line: str) -> None:
+        """Write a line as far as standard output takes it; the rest follows turn by turn."""
+        self._output.put([line])
+        self._output.write(_STDOUT)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
