@@ -54,16 +54,21 @@ def test_wildcard(to):
 
 @isolated
 def test_resolv_conf_names_the_node_local_cache():
-    """How users meet it: the node's resolv.conf has the address of the cache that reads it."""
+    """How users meet it: the node's resolv.conf has the address of the cache that reads it. The
+    line is skipped; a file with nothing else is refused.
+    """
     run("ip", "addr", "add", "169.254.20.10/32", "dev", "lo")
     with tempfile.TemporaryDirectory() as folder:
         conf = pathlib.Path(folder, "resolv.conf")
-        conf.write_text("search example.org\nnameserver 192.0.2.1\nnameserver 169.254.20.10\n")
-        text = f".:53 {{\nbind 169.254.20.10\nforward . {conf}\n}}\n"
-        output = refusal(text)
-        assert f"upstream 169.254.20.10:53 (from {conf}) is an address" in output
-        output = refusal(f".:53 {{\nforward . {conf}\n}}\n")
-        assert "upstream 169.254.20.10:53 is an address that this server listens on" in output
+        own = f"{conf}:{{}}: 169.254.20.10:53 is this server itself; the line is skipped"
+        for bind in ("bind 169.254.20.10\n", ""):
+            text = f".:53 {{\n{bind}forward . {conf}\n}}\n"
+            conf.write_text("search example.org\nnameserver 192.0.2.1\nnameserver 169.254.20.10\n")
+            with run_command(text) as command:
+                command.wait_for(own.format(3))
+            conf.write_text("nameserver 169.254.20.10\n")
+            output = refusal(text)
+            assert own.format(1) in output
 
 
 def test_another_block_is_as_good_an_upstream_as_any():

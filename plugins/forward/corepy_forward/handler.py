@@ -20,15 +20,19 @@ from corepy_forward.ownaddress import own_among, places_of
 from corepy_forward.pool import Pool
 from corepy_forward.question import body_of
 from corepy_forward.targets import without_repeats
+from corepy_forward.usable import choose
+from corepy_forward.watch import Watch, changes, log_problems
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corepy.dns import Request
     from corepy.plugin import BlockConfig, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy_forward.exchange import Exchange
+    from corepy_forward.ownaddress import Place
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
-    from corepy_forward.watch import Watch
 
 _OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
 _SECONDS_OF_QUIET = 1.0
@@ -62,6 +66,7 @@ class Forward(Explained):
         self._force_tcp = settings.force_tcp
         self._most = settings.max_concurrent or LIMIT.most_of_one
         self._rejected = 0
+        self._problems: list[str] = []
         self._quiet_until = 0.0
 
     async def serve_dns(self, request: Request) -> Reply:
@@ -178,18 +183,26 @@ class Forward(Explained):
         """Look host names up and refuse to forward to ourselves; raises StartupError."""
         LIMIT.configure(cgroup_limit())
         self._most = self.settings.max_concurrent or LIMIT.most_of_one
+        known = [problem for entry in self.settings.entries for problem in entry.problems]
+        problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):
             from corepy_forward.resolve import look_up
 
-            await look_up(self.settings)
-        targets = self.static_targets()
-        if not targets:
-            raise StartupError("no valid upstream addresses found")
-        self._refuse_own(targets, context)
-        self._open(targets)
+            problems = await look_up(self.settings.entries, self.settings.resolvers)
+        own = places_of(self._config, context.addresses)
+        self._refuse_own(own)
+        choice = choose(self.settings.entries, own)
+        self._problems = [*problems, *choice.problems]
+        if not choice.targets:
+            raise StartupError("; ".join(self._problems) or "no valid upstream addresses found")
+        if context.crew.leads:
+            log_problems(self._problems, known)
+        self._open(choice.targets)
 
-    def _refuse_own(self, targets: list[Target], context: LifecycleContext) -> None:
-        own = own_among(targets, places_of(self._config, context.addresses))
+    def _refuse_own(self, places: Sequence[Place]) -> None:
+        """Raise StartupError for a TO that is this server; of a file, `choose` skips the line."""
+        named = [t for entry in self.settings.entries if not entry.file for t in entry.targets]
+        own = own_among(named, places)
         if own is not None:
             raise StartupError(
                 f"upstream {own.address} is an address that this server listens on for"
@@ -198,17 +211,16 @@ class Forward(Explained):
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Begin to probe the upstreams and to watch the files they come from; raises StartupError
-        if a port that the system chose makes us our own upstream.
+        """Begin to probe the upstreams, and to look for changes of where they come from; raises
+        StartupError if a port that the system chose makes us our own upstream.
         """
-        self._refuse_own(self.static_targets(), context)
+        own = places_of(self._config, context.addresses)
+        self._refuse_own(own)
         pool = self.pool
         assert pool is not None
         pool.start_checks()
-        if any(entry.file for entry in self.settings.entries):
-            from corepy_forward.watch import Watch
-
-            self._watch = Watch(self.settings, pool, places_of(self._config, context.addresses))
+        if changes(self.settings):
+            self._watch = Watch(self.settings, pool, own, self._problems)
 
     @hookimpl
     def shutdown(self) -> None:

@@ -10,7 +10,7 @@ from corepy.dns.constants import NOERROR, RCODES
 from corepy.plugin import parse_integer, parse_unsigned
 from corepy_forward.policy import POLICIES
 from corepy_forward.settings import HealthCheck, TLSFiles
-from corepy_forward.targets import as_ip, parse_port, split_host_port
+from corepy_forward.targets import as_ip, parse_port, server_name, split_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ class Options:
             "force_tcp": lambda: self._flag("force_tcp"),
             "prefer_udp": lambda: self._flag("prefer_udp"),
             "tls": self._tls,
-            "tls_servername": lambda: setattr(settings, "tls_servername", self._argument()),
+            "tls_servername": self._tls_servername,
             "expire": lambda: self._duration("expire"),
             "max_age": lambda: self._duration("max_age"),
             "max_idle_conns": lambda: self._number("max_idle_conns", _MAX_INT),
@@ -120,6 +120,12 @@ class Options:
             files.cert, files.key = paths[0], paths[1]
             files.ca = paths[2] if len(paths) == 3 else None
         self._settings.tls = files
+
+    def _tls_servername(self) -> None:
+        try:
+            self._settings.tls_servername = server_name(self._argument())
+        except ValueError as error:
+            raise self._c.error(str(error)) from None
 
     def _doh_method(self) -> None:
         method = self._argument()

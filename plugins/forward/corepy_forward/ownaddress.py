@@ -1,9 +1,10 @@
-"""Refusing an upstream that is this server block: every query to it would come back for ever.
+"""Finding an upstream that is this server block: every query to it would come back for ever.
 
 Another block of the same server is as good an upstream as any; CoreDNS's manual has an example.
-At load the addresses named with `bind` are known; the wildcard means any address of this machine,
-which is looked at before listening (users meet it when the address of a node-local cache turns up
-in the resolv.conf that the cache reads).
+In a TO it is a mistake in the Corefile, which is refused; in a file, a line that is skipped (the
+address of a node-local cache turns up in the resolv.conf that the cache reads). At load the
+addresses named with `bind` are known; the wildcard means any address of this machine, which is
+looked at before listening.
 """
 
 from __future__ import annotations
@@ -23,21 +24,32 @@ Place = tuple[str, int]
 """Host and port; the host is "" or another wildcard, or an IP address, possibly with its zone."""
 
 _WILDCARDS = ("", "0.0.0.0", "::")
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The address that a socket reaches which is connected to one of these."""
 
 
 def refuse_own_addresses(controller: Controller, entry: Entry, token: Token) -> None:
     """Raise the error for a TO that is an address the block listens on."""
-    config = controller.config
-    hosts = {as_ip(host.partition("%")[0]) for host in config.listen_hosts}
+    own = own_among(entry.targets, named_places(controller.config))
+    if own is not None:
+        raise controller.error(
+            f"upstream {own.address} is an address that this server listens on",
+            token,
+            "queries would go round in a circle",
+        )
+
+
+def skipped_own(target: Target, place: str) -> str:
+    """Return the message for a line of a file that names an address of this server block."""
+    return f"{place}: {target.address} is this server itself; the line is skipped"
+
+
+def named_places(config: BlockConfig) -> list[Place]:
+    """Return where the block listens as far as *bind* says so: all but the wildcard."""
     ports = {key.port for key in config.keys if key.transport == "dns"}
-    for target in entry.targets:
-        if target.transport == "dns" and target.host in hosts and target.port in ports:
-            where = f" (from {entry.file})" if entry.file is not None else ""
-            raise controller.error(
-                f"upstream {target.address}{where} is an address that this server listens on",
-                token,
-                "queries would go round in a circle",
-            )
+    return [
+        (host, port) for host in config.listen_hosts if host not in _WILDCARDS for port in ports
+    ]
 
 
 def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
@@ -78,16 +90,18 @@ def _is(target: Target, host: str, port: int) -> bool:
     if target.port != port:
         return False
     if host in _WILDCARDS:
-        return is_local(target.host)
-    return _normal(host) == target.host
+        return is_local(target)
+    zone = host.partition("%")[2]
+    if zone and target.scope and zone != target.scope:
+        return False  # the same link-local address on another link
+    return _normal(host) == _UNSPECIFIED.get(target.host, target.host)
 
 
-def is_local(host: str) -> bool:
+def is_local(target: Target) -> bool:
     """Whether an address belongs to this machine: only those can be bound."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    with socket.socket(target.family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((host, 0))
+            probe.bind(target._replace(port=0).sockaddr)
         except OSError:
             return False
     return True

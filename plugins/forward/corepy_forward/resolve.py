@@ -1,4 +1,4 @@
-"""Upstreams given by host name, looked up once at start (CoreDNS: plugin/forward/resolve.go).
+"""Upstreams given by host name, looked up at start (CoreDNS: plugin/forward/resolve.go).
 
 With `resolver` by asking those servers, one after the other; otherwise as every program on this
 host looks names up.
@@ -15,15 +15,13 @@ from corepy.dns.constants import CLASS_IN, TYPE_A, TYPE_AAAA
 from corepy.dns.errors import FormError
 from corepy.dns.message import query
 from corepy.dns.wire import ANSWER, walk
-from corepy.plugin import StartupError
 from corepy_forward.attempt import draw_ident
-from corepy_forward.targets import Target, as_ip, split_host_port
+from corepy_forward.targets import Target, as_ip, flaw, scope_of, split_host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from corepy_forward.settings import Settings
-    from corepy_forward.targets import Hostname
+    from corepy_forward.targets import Entry, Hostname
 
 TIMEOUT = 2.0
 """Seconds for each question to each resolver."""
@@ -31,16 +29,30 @@ TIMEOUT = 2.0
 _LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
-async def look_up(settings: Settings) -> None:
-    """Fill in the targets of all entries that are host names; raises StartupError."""
-    for entry in settings.entries:
+async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[str]:
+    """Fill in the targets of the entries that are host names; return what went wrong, a message
+    for each.
+    """
+    problems = []
+    for entry in entries:
         host = entry.hostname
         if host is not None:
-            addresses = await _addresses(host, settings.resolvers)
-            entry.targets = [
-                Target(address, host.port, host.transport, host.server_name or _verified(host))
-                for address in addresses
-            ]
+            try:
+                addresses = await _addresses(host, resolvers)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            targets = [_target(host, address) for address in addresses]
+            entry.targets = [target for target in targets if not flaw(target)]
+    return problems
+
+
+def _target(host: Hostname, address: str) -> Target:
+    """Return the upstream at one of the addresses of a host."""
+    address, _, zone = address.partition("%")
+    name = host.server_name or _verified(host)
+    scope = scope_of(address, zone) if host.transport == "dns" else ""
+    return Target(address, host.port, host.transport, name, scope)
 
 
 def _verified(host: Hostname) -> str:
@@ -49,16 +61,17 @@ def _verified(host: Hostname) -> str:
 
 
 async def _addresses(host: Hostname, resolvers: Sequence[str]) -> list[str]:
+    """Return at least one address; raises `ValueError`."""
     problem = ""
     try:
         if not resolvers:
             addresses = await _ask_system(host.name)
         else:
             addresses, problem = await _ask_resolvers(host.name, resolvers)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         addresses, problem = [], str(error)
     if not addresses:
-        raise StartupError(f'failed to resolve "{host.name}": {problem or "no addresses found"}')
+        raise ValueError(f'failed to resolve "{host.name}": {problem or "no addresses found"}')
     return addresses
 
 

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING
 from corepy.plugin import suggest_file
 from corepy_forward.handler import Forward
 from corepy_forward.options import Options
-from corepy_forward.ownaddress import refuse_own_addresses
+from corepy_forward.ownaddress import (
+    named_places,
+    own_among,
+    refuse_own_addresses,
+    skipped_own,
+)
+from corepy_forward.resolvconf import read_resolv_conf
 from corepy_forward.settings import MAX_TARGETS, Settings
-from corepy_forward.targets import MissingFileError, parse_target, without_repeats
+from corepy_forward.targets import MissingFileError, flaw, parse_target, without_repeats
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from corepy.plugin import Controller, Token
+    from corepy_forward.targets import Entry
 
 
 def setup(controller: Controller) -> None:
@@ -69,26 +78,52 @@ class _Line:
     def _to(self, tokens: list[Token]) -> None:
         c, settings = self._c, self._settings
         for token in tokens:
-            try:
-                entry = parse_target(token.text)
-            except MissingFileError as error:
-                near = suggest_file(error.path)
-                raise c.error(str(error), token, near and f"did you mean {near!r}?") from None
-            except ValueError as error:
-                raise c.error(str(error), token) from None
-            if entry.file is not None:
-                c.watch_file(entry.file)
-                if not entry.targets:
-                    continue
-            refuse_own_addresses(c, entry, token)
-            settings.entries.append(entry)
-        if not settings.entries:
-            raise c.error("no valid upstream addresses found", tokens[0])
+            settings.entries.append(self._entry(token))
+        if not any(entry.targets or entry.hostname for entry in settings.entries):
+            raise c.error("no valid upstream addresses found", tokens[0], self._reasons())
         if len(settings.entries) > MAX_TARGETS:
             raise c.error(
                 f"more than {MAX_TARGETS} TOs configured: {len(settings.entries)}",
                 tokens[MAX_TARGETS],
             )
+        for entry, token in zip(settings.entries, tokens, strict=True):
+            for problem in entry.problems:
+                c.warn(problem, token)
+
+    def _reasons(self) -> str | None:
+        return "; ".join(problem for e in self._settings.entries for problem in e.problems) or None
+
+    def _entry(self, token: Token) -> Entry:
+        """Return what one TO means, without the targets that can never be used."""
+        c = self._c
+        try:
+            entry = parse_target(token.text)
+            if entry.file is not None:
+                c.watch_file(entry.file)
+                self._read(entry, entry.file)
+        except MissingFileError as error:
+            near = suggest_file(error.path)
+            raise c.error(str(error), token, near and f"did you mean {near!r}?") from None
+        except ValueError as error:
+            raise c.error(str(error), token) from None
+        entry.place = f"{token.file}:{token.line}"
+        if entry.file is None:
+            refuse_own_addresses(c, entry, token)
+            _drop_flawed(entry)
+        return entry
+
+    def _read(self, entry: Entry, file: Path) -> None:
+        """Take the name servers that a file names; raises `ValueError` if it cannot be read."""
+        contents = read_resolv_conf(file)
+        own = named_places(self._c.config)
+        entry.version = contents.version
+        entry.problems = contents.problems
+        for target, place in contents.servers:
+            if own_among([target], own):
+                entry.problems.append(skipped_own(target, place))
+            else:
+                entry.targets.append(target)
+                entry.places.setdefault(target, place)
 
     def _check_tls(self, tokens: list[Token]) -> None:
         settings = self._settings
@@ -123,3 +158,12 @@ class _Line:
                 self._settings.tls_contexts[transport] = make_context(files, transport)
         except (OSError, ValueError) as error:
             raise self._c.error(f"tls: {error}", token) from None
+
+
+def _drop_flawed(entry: Entry) -> None:
+    """Leave out what no socket can be connected to."""
+    for target in list(entry.targets):
+        problem = flaw(target)
+        if problem:
+            entry.targets.remove(target)
+            entry.problems.append(f"{problem}; this upstream is skipped")

@@ -1,13 +1,18 @@
 """TO of a `forward` line: addresses, files in the style of resolv.conf, host names.
 
+Files are read by `resolvconf`.
+
 CoreDNS: plugin/pkg/parse/host.go, plugin/forward/resolve.go, setup.go.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-from dataclasses import dataclass
+import socket
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +21,8 @@ from corepy.plugin import parse_unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from corepy.plugin.reading import FileVersion
 
 PORTS = {"dns": 53, "tls": 853, "https": 443}
 """The protocols that an upstream may speak, with their default ports."""
@@ -46,17 +53,33 @@ class Target(NamedTuple):
     """Name to send and verify in TLS."""
 
     scope: str = ""
-    """Interface of a link-local address (plain DNS only)."""
+    """Network interface of a link-local address (plain DNS only), its name or number."""
+
+    interface: int = 0
+    """Number of that interface, known when the upstream is to be used."""
 
     @property
     def address(self) -> str:
-        """The target in logs and metrics, such as "192.0.2.1:53" or "[2001:db8::1]:53"."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """The target in logs and metrics, such as "192.0.2.1:53" or "[fe80::1%eth0]:53"."""
+        host = f"{self.host}%{self.scope}" if self.scope else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
     def connect_host(self) -> str:
-        """The address as the socket calls want it."""
-        return f"{self.host}%{self.scope}" if self.scope else self.host
+        """The host as asyncio's functions take it."""
+        return f"{self.host}%{self.interface}" if self.interface else self.host
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The address family of a socket to this upstream."""
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    @property
+    def sockaddr(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """The address as the methods of a socket take it."""
+        if ":" in self.host:
+            return self.host, self.port, 0, self.interface
+        return self.host, self.port
 
 
 class Hostname(NamedTuple):
@@ -74,10 +97,24 @@ class Entry:
 
     text: str
     targets: list[Target]
-    """What it means now; for a host name empty until it is looked up."""
+    """The upstreams it names; of a host name empty until it is looked up."""
 
     file: Path | None = None
     hostname: Hostname | None = None
+    place: str = ""
+    """Where it is in the Corefile."""
+
+    places: dict[Target, str] = field(default_factory=dict)
+    """Where each target is, if not there."""
+
+    last: list[Target] = field(default_factory=list)
+    """The targets used last, which stay in use while none can be used."""
+
+    problems: list[str] = field(default_factory=list)
+    """A message for each line or address that can never be used."""
+
+    version: FileVersion | None = None
+    """The state of the file that was read; None if it has to be read again."""
 
 
 def split_transport(text: str) -> tuple[str, str]:
@@ -89,10 +126,7 @@ def split_transport(text: str) -> tuple[str, str]:
 
 
 def parse_target(text: str) -> Entry:
-    """Return what one TO means, reading the file if it is one; raises `ValueError`.
-
-    A file without name servers gives an entry without targets.
-    """
+    """Return what one TO means; raises `ValueError`. A file is not read yet."""
     transport, rest = split_transport(text)
     if not rest:
         raise ValueError(f'invalid address: "{text}"')
@@ -107,12 +141,11 @@ def parse_target(text: str) -> Entry:
     address = as_ip(host)
     if address is not None:
         number = PORTS[transport] if port is None else parse_port(port)
-        scope = zone if transport == "dns" else ""
-        server_name = zone if transport != "dns" else ""
-        return Entry(text, [Target(address, number, transport, server_name, scope)])
-    path = Path(rest)
-    if path.exists():
-        return Entry(text, read_resolv_conf(path), file=path)
+        if transport == "dns":
+            return Entry(text, [Target(address, number, scope=scope_of(address, zone))])
+        return Entry(text, [Target(address, number, transport, server_name(zone))])
+    if _is_file(rest):
+        return Entry(text, [], file=Path(rest))
     if _PLACEHOLDER.fullmatch(host):
         raise ValueError(f"a placeholder that nothing has replaced: {host!r}")
     hostname = _hostname(host, zone, port, transport)
@@ -121,6 +154,49 @@ def parse_target(text: str) -> Entry:
             raise MissingFileError(rest)
         raise ValueError(f'not an IP address, file, or valid domain: "{text}"')
     return Entry(text, [], hostname=hostname)
+
+
+def _is_file(text: str) -> bool:
+    """Whether a TO is a file rather than a host name, as far as this process may look."""
+    try:
+        mode = os.stat(text).st_mode
+    except PermissionError:
+        return "/" in text
+    except (OSError, ValueError):  # not there, or no path at all: too long, a NUL byte
+        return False
+    return "/" in text or not stat.S_ISDIR(mode)
+
+
+def scope_of(address: str, zone: str) -> str:
+    """Return `zone` if `address` needs one to be reached; only link-local addresses do."""
+    return zone if ipaddress.ip_address(address).is_link_local and ":" in address else ""
+
+
+def flaw(target: Target) -> str:
+    """Return why no socket can ever be connected to `target`, "" if one can."""
+    address = ipaddress.ip_address(target.host)
+    if address.is_multicast or target.host == "255.255.255.255":
+        return f"{target.host} is not the address of a single host"
+    if address.version == 6 and address.is_link_local and not target.scope:
+        if target.transport != "dns":
+            return f"a link-local address cannot be used over {target.transport}: {target.host}"
+        return (
+            f"a link-local address needs its network interface, such as {target.host}%eth0:"
+            f" {target.host}"
+        )
+    return ""
+
+
+def server_name(name: str) -> str:
+    """Return the name that TLS is to verify; raises `ValueError` if it cannot be one."""
+    if name == ".":
+        raise ValueError("not a server name for TLS: '.'")
+    if name:
+        try:
+            names.from_text(name)
+        except ValueError as error:
+            raise ValueError(f"not a server name for TLS: {name!r}: {error}") from None
+    return name
 
 
 def _host_zone_port(rest: str) -> tuple[str, str, str | None]:
@@ -173,26 +249,6 @@ def _hostname(host: str, zone: str, port: str | None, transport: str) -> Hostnam
         return None
     number = PORTS[transport] if port is None else parse_port(port)
     return Hostname(host, number, transport, zone)
-
-
-def read_resolv_conf(path: Path) -> list[Target]:
-    """Return the name servers that a file in the style of resolv.conf names (`nameserver` lines).
-
-    Raises `ValueError` for a file that cannot be read.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise ValueError(f"cannot read {str(path)!r}: {error.strerror}") from None
-    targets = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            host, _, scope = words[1].partition("%")
-            address = as_ip(host)
-            if address is not None:
-                targets.append(Target(address, PORTS["dns"], scope=scope))
-    return targets
 
 
 def without_repeats(targets: Iterable[Target]) -> list[Target]:

@@ -8,7 +8,11 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from corepy.plugin.reading import read_file
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from corepy_forward.settings import TLSFiles
 
 
@@ -33,7 +37,10 @@ def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
     return context
 
 
-def _readable(path: object) -> str:
-    """Return the path as text if the file can be read; raises OSError."""
-    with open(str(path), "rb"):
-        return str(path)
+def _readable(path: Path) -> str:
+    """Return the path as text if the file can be read; raises OSError.
+
+    OpenSSL reads it again, and would wait for the other end of a FIFO.
+    """
+    read_file(path)
+    return str(path)

@@ -7,7 +7,6 @@ variation, as for TCP's retransmission timer (RFC 6298).
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING
@@ -86,12 +85,10 @@ class Upstream:
         self._open_udp()
 
     def _open_udp(self) -> None:
-        target = self.target
-        family, _, _, _, sockaddr = socket.getaddrinfo(
-            target.connect_host, target.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-        )[0]
-        source = self.settings.source_address
-        self._udp = UDPPool(self, sockaddr, family, source, self.settings.expire)
+        target, settings = self.target, self.settings
+        self._udp = UDPPool(
+            self, target.sockaddr, target.family, settings.source_address, settings.expire
+        )
 
     def connection_counters(self, proto: str) -> tuple[Value, Value]:
         """Return the counters of queries over open and over new sockets."""

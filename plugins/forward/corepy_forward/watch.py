@@ -1,21 +1,23 @@
-"""Upstreams that come from files: read again when a file changes, without a reload.
+"""Upstreams that change while the server runs, without a reload.
 
-A file that is missing, unreadable or without name servers leaves the last good ones in use: it is
-likely to be in the middle of being written.
+A file is read again when it changes. One that is missing, unreadable or without name servers leaves
+those that were read last in use: it is likely to be in the middle of being written. A name server
+that cannot be used now is tried again: one behind a network interface when there is such an
+interface, one given by a host name that could not be looked up every few seconds.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 from typing import TYPE_CHECKING
 
 from corepy.plugin import plugin_logger
-from corepy_forward.ownaddress import own_among
-from corepy_forward.targets import read_resolv_conf, without_repeats
+from corepy.plugin.reading import file_version
+from corepy_forward.resolvconf import read_resolv_conf
+from corepy_forward.usable import choose
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from corepy_forward.ownaddress import Place
@@ -24,71 +26,108 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Entry
 
 INTERVAL = 1.0
-"""Seconds between two looks. A look is one stat(2); it notices mounts and links that are swapped,
-which a watch on the file would not.
+"""Seconds between two looks. A look is one stat(2) for each file; it notices mounts and links that
+are swapped, which a watch on the file would not.
 """
+
+LOOK_UP_INTERVAL = 5.0
+"""Seconds between two attempts to look up the host names that could not be looked up."""
 
 log = plugin_logger("forward")
 
 
-class Watch:
-    """The files of one `forward` line."""
+def changes(settings: Settings) -> bool:
+    """Whether the upstreams of a `forward` line may change while the server runs."""
+    return any(
+        entry.file is not None
+        or (entry.hostname is not None and not entry.targets)
+        or any(target.scope for target in entry.targets)
+        for entry in settings.entries
+    )
 
-    def __init__(self, settings: Settings, pool: Pool, listening: Sequence[Place]) -> None:
-        """Begin; `listening` are the block's own addresses, which are no upstreams."""
+
+class Watch:
+    """The changing upstreams of one `forward` line."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        listening: Sequence[Place],
+        known: Iterable[str],
+    ) -> None:
+        """Begin; `listening` are the block's own addresses, which are no upstreams, and `known` the
+        problems that the log has already.
+        """
         self._settings = settings
         self._pool = pool
         self._listening = listening
-        self._seen = {entry.file: _stamp(entry.file) for entry in settings.entries if entry.file}
+        self._problems = set(known)
+        self._faults: dict[Path, str] = {}
+        self._look_up: asyncio.Task[None] | None = None
+        self._next_look_up = pool.loop.time() + LOOK_UP_INTERVAL
         self._timer: asyncio.TimerHandle = pool.loop.call_later(INTERVAL, self._look)
 
     def _look(self) -> None:
         self._timer = self._pool.loop.call_later(INTERVAL, self._look)
-        changed = False
         for entry in self._settings.entries:
-            if entry.file is None:
-                continue
-            stamp = _stamp(entry.file)
-            if stamp is None or stamp == self._seen[entry.file]:
-                continue
-            self._seen[entry.file] = stamp
-            changed |= self._read(entry)
-        if changed:
-            self._use()
+            if entry.file is not None and file_version(entry.file) != entry.version:
+                self._read(entry, entry.file)
+        self._begin_look_up()
+        self._use()
 
-    def _read(self, entry: Entry) -> bool:
-        assert entry.file is not None
+    def _read(self, entry: Entry, file: Path) -> None:
+        """Read a file that has changed, or may have."""
         try:
-            targets = read_resolv_conf(entry.file)
+            contents = read_resolv_conf(file)
+            entry.version = contents.version
+            if not contents.servers:
+                raise ValueError(f"{file} names no usable name servers")
         except ValueError as error:
-            log.warning("%s; its last name servers stay in use", error)
-            return False
-        if not targets:
-            log.warning("%s names no name servers; its last ones stay in use", entry.file)
-            return False
-        own = own_among(targets, self._listening)
-        if own is not None:
-            log.warning(
-                "%s: %s is this server; its last name servers stay in use", entry.file, own.address
-            )
-            return False
-        entry.targets = targets
-        return True
+            if self._faults.get(file) != str(error):
+                log.warning("%s; its last name servers stay in use", error)
+            self._faults[file] = str(error)
+            return
+        self._faults.pop(file, None)
+        entry.targets = [server.target for server in contents.servers]
+        entry.places = {server.target: server.place for server in reversed(contents.servers)}
+        entry.problems = contents.problems
 
     def _use(self) -> None:
-        targets = without_repeats(t for entry in self._settings.entries for t in entry.targets)
-        self._pool.retarget(targets)
-        log.info("upstreams are now %s", " ".join(target.address for target in targets))
+        """Use what can be used now; log each problem when it appears, not again while it lasts."""
+        choice = choose(self._settings.entries, self._listening)
+        log_problems(choice.problems, self._problems)
+        self._problems = set(choice.problems)
+        pool = self._pool
+        if choice.targets != [upstream.target for upstream in pool.upstreams]:
+            pool.retarget(choice.targets)
+            log.info("upstreams are now %s", " ".join(t.address for t in choice.targets))
+
+    def _begin_look_up(self) -> None:
+        """Look up, besides, the host names whose addresses are not known yet."""
+        missing = [e for e in self._settings.entries if e.hostname is not None and not e.targets]
+        now = self._pool.loop.time()
+        if missing and self._look_up is None and now >= self._next_look_up:
+            self._look_up = self._pool.loop.create_task(self._find(missing))
+
+    async def _find(self, missing: Collection[Entry]) -> None:
+        from corepy_forward.resolve import look_up
+
+        try:
+            await look_up(missing, self._settings.resolvers)
+        finally:
+            self._next_look_up = self._pool.loop.time() + LOOK_UP_INTERVAL
+            self._look_up = None
 
     def stop(self) -> None:
         """Look no more."""
         self._timer.cancel()
+        if self._look_up is not None:
+            self._look_up.cancel()
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None without it."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+def log_problems(problems: Iterable[str], known: Collection[str]) -> None:
+    """Log a warning for each that is not known."""
+    for problem in dict.fromkeys(problems):
+        if problem not in known:
+            log.warning("%s", problem)

@@ -106,7 +106,11 @@ def test_health_check(line: str, interval: float, recursion: bool, domain: str):
         ("tls://127.0.0.1", [("127.0.0.1:853", "tls", "")]),
         ("tls://127.0.0.1%example.net", [("127.0.0.1:853", "tls", "example.net")]),
         ("tls://127.0.0.1%example.net:854", [("127.0.0.1:854", "tls", "example.net")]),
-        ("tls://fe80::1%example.com", [("[fe80::1]:853", "tls", "example.com")]),
+        ("tls://2003::1%example.com", [("[2003::1]:853", "tls", "example.com")]),
+        (
+            "fe80::1%eth0 [fe80::1%3]:54",
+            [("[fe80::1%eth0]:53", "dns", ""), ("[fe80::1%3]:54", "dns", "")],
+        ),
         (
             "tls://[2400:3200::1%dns.alidns.com]:853",
             [("[2400:3200::1]:853", "tls", "dns.alidns.com")],
@@ -178,6 +182,9 @@ def test_targets(text: str, targets: list[tuple[str, str, str]]):
         (option("doh_method PUT"), "doh_method must be either POST or GET"),
         (option("tls a b c d"), "wrong argument count"),
         (option("tls /no/such/ca.pem"), "/no/such/ca.pem"),
+        (option("tls /dev/zero"), "not a regular file but a device"),
+        (option("tls_servername .example"), "not a server name for TLS: '.example'"),
+        (option("tls_servername ."), "not a server name for TLS: '.'"),
         (
             "forward . tls://127.0.0.1%example.net:854 {\ntls_servername foo\n}",
             "both forward ('foo') and proxy level ('example.net') TLS servernames are set for"

@@ -1,15 +1,13 @@
 """Where upstreams come from: files that change, host names, and not ourselves."""
 
-import os
 import socket
-import time
 
 import dnslib
 import pytest
 
 from corepy.plugin import StartupError
 from corepy.testing import Upstream, controller_for, serve
-from corepy_forward import ownaddress, watch
+from corepy_forward import ownaddress
 from corepy_forward.handler import Forward
 from corepy_forward.targets import Target
 
@@ -28,48 +26,10 @@ def answer(server, name="example.org"):
     return ".".join(str(byte) for byte in server.ask(name).rr[0].rdata.data)
 
 
-def wait_for(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def free_port():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
-
-
-def test_file_is_watched(tmp_path, monkeypatch):
-    """resolv.conf knows no ports, so the targets of the file are given the upstreams' here."""
-    monkeypatch.setattr(watch, "INTERVAL", 0.02)
-    ports: dict[str, int] = {}
-    path = tmp_path / "resolv.conf"
-
-    def read(file):
-        words = file.read_text().split()
-        return [Target("127.0.0.1", ports[name]) for name in words[1::2] if name in ports]
-
-    monkeypatch.setattr("corepy_forward.targets.read_resolv_conf", read)
-    monkeypatch.setattr(watch, "read_resolv_conf", read)
-    with Upstream(fixed("192.0.2.1")) as one, Upstream(fixed("192.0.2.2")) as two:
-        ports.update(one=one.address[1], two=two.address[1])
-        path.write_text("nameserver one")
-        with serve(f".:0 {{\nforward . {path}\n}}") as server:
-            assert answer(server) == "192.0.2.1"
-            replacement = tmp_path / "new"
-            replacement.write_text("nameserver two")
-            os.replace(replacement, path)
-            wait_for(lambda: answer(server) == "192.0.2.2")
-            path.write_text("# being written")
-            time.sleep(0.2)
-            assert answer(server) == "192.0.2.2"
-            path.unlink()
-            time.sleep(0.2)
-            assert answer(server) == "192.0.2.2"
-            path.write_text("nameserver one")
-            wait_for(lambda: answer(server) == "192.0.2.1")
 
 
 def test_host_names_are_looked_up_at_start():

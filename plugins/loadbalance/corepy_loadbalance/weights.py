@@ -9,6 +9,7 @@ from typing import Final
 
 from corepy.dns.names import InvalidName, from_text, lower
 from corepy.plugin import LifecycleContext, StartupError, hookimpl, parse_unsigned, plugin_logger
+from corepy.plugin.reading import read_file
 
 DEFAULT_WEIGHT: Final = 1
 MOST: Final = 255
@@ -80,7 +81,7 @@ class WeightFile:
         """Read the file if it has changed; raises OSError and WeightError, and keeps the weights
         that were known then.
         """
-        content = self.path.read_bytes()
+        content, _ = read_file(self.path)
         if content != self._content:
             self._content = content
             self._domains = parse(content.decode("utf-8", "replace"))

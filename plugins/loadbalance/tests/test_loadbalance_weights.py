@@ -179,3 +179,16 @@ def test_a_file_with_mistakes(tmp_path):
     text = f". {{\nbind 127.0.0.1\nloadbalance weighted {path}\nwhoami\n}}"
     with pytest.raises(StartupError, match="could not parse weight line"), serve(text):
         pass
+
+
+def test_a_fifo_in_place_of_the_file_stops_nobody(tmp_path):
+    """Opening it would wait for a writer, in the event loop."""
+    path = tmp_path / "weights"
+    path.write_text("example.org\n192.0.2.1 3\n")
+    weights = WeightFile(path, 0)
+    weights.read()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="not a regular file but a FIFO"):
+        weights.read()
+    assert weights.weight(from_text("example.org"), bytes([192, 0, 2, 1])) == 3

@@ -1,0 +1,85 @@
+"""Reading a file that an operator names, without ever waiting for it.
+
+`open` waits for the other end of a FIFO, and reading a terminal or a device may take for ever; in
+the event loop that would stop the server. Only regular files are read, up to a limit.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_BYTES = 16 * 1024 * 1024
+
+_SETTLED_NS = 2_000_000_000
+"""Age from which a modification time is trusted. Time stamps have the resolution of the kernel's
+tick or, on some file systems, of seconds: a second change within that time may leave no trace.
+"""
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class FileVersion(NamedTuple):
+    """A fingerprint of one state of a file; it differs when the path leads to another file."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+def file_version(path: Path) -> FileVersion | None:
+    """Return the version of the file at `path`, following links; None if there is none."""
+    try:
+        return _version(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def read_file(path: Path, most: int = MOST_BYTES) -> tuple[bytes, FileVersion | None]:
+    """Return the content of a regular file and its version, to compare with `file_version` later.
+
+    The version is None if the file was changed so recently that a further change might leave the
+    same version: then the file must be read again to be sure.
+
+    Raises `OSError`, with a `strerror` fit for a message, for anything but a readable regular file
+    of at most `most` bytes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:
+        raise OSError(errno.EINVAL, "a path cannot contain a NUL byte", str(path)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        _refuse_others(status.st_mode, path)
+        content = file.read(most + 1) if status.st_size <= most else b""
+    if max(len(content), status.st_size) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
+    settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
+    return content, _version(status) if settled else None
+
+
+def _refuse_others(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise OSError(errno.EINVAL, f"not a regular file but {kind}", str(path))
+
+
+def _version(status: os.stat_result) -> FileVersion:
+    return FileVersion(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
