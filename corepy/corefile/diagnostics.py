@@ -38,10 +38,26 @@ class Diagnostic(NamedTuple):
     """Other places that have to do with it, each with what is there."""
 
     def __str__(self) -> str:
-        place = f"{_printable(self.token.place)}: " if self.token else ""
-        warning = "warning: " if self.severity == "warning" else ""
-        hint = f" ({_printable(self.hint)})" if self.hint else ""
-        return f"{place}{warning}{_printable(self.message)}{hint}"
+        shown = self.for_display()
+        hint = f" ({_printable(shown.hint)})" if shown.hint else ""
+        return f"{_headline(shown)}{hint}"
+
+    def for_display(self) -> Diagnostic:
+        """Return the diagnostic as it may be shown: without the value of an environment variable,
+        since that may be a password, and with the name of one that has no value.
+        """
+        variables = self.token.source.variables if self.token else None
+        if self.token is None or variables is None:
+            return self
+        words = [self.token.raw, *(token.raw for _, token in self.related)]
+        hint = variables.hide(self.hint, words) if self.hint else None
+        absence = variables.absence(self.token.raw) if self.severity == "error" else None
+        if absence is not None and absence not in (hint or ""):
+            hint = f"{absence}; {hint}" if hint else absence
+        related = tuple((variables.hide(text, words), token) for text, token in self.related)
+        return self._replace(
+            message=variables.hide(self.message, words), hint=hint, related=related
+        )
 
 
 class CorefileError(Exception):
@@ -79,6 +95,7 @@ def to_json(diagnostics: Sequence[Diagnostic], *, valid: bool | None = None) -> 
 
 
 def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+    diagnostic = diagnostic.for_display()
     token = diagnostic.token
     return {
         "severity": diagnostic.severity,
@@ -99,9 +116,16 @@ def _place(token: Token) -> dict[str, object]:
     }
 
 
+def _headline(diagnostic: Diagnostic) -> str:
+    place = f"{_printable(diagnostic.token.place)}: " if diagnostic.token else ""
+    warning = "warning: " if diagnostic.severity == "warning" else ""
+    return f"{place}{warning}{_printable(diagnostic.message)}"
+
+
 def _lines(diagnostic: Diagnostic) -> list[str]:
+    diagnostic = diagnostic.for_display()
     token = diagnostic.token
-    shown = [str(diagnostic._replace(hint=None))]
+    shown = [_headline(diagnostic)]
     if token is not None:
         shown += _excerpt(token)
         shown += _chain(token.imports)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from corepy.corefile.diagnostics import Diagnostic
+    from corepy.corefile.environment import Variables
 
 
 class Source:
     """A text that tokens come from. Two tokens are of the same file if they share the object."""
 
-    __slots__ = ("name", "open_quote", "text")
+    __slots__ = ("name", "open_quote", "text", "variables")
 
     def __init__(self, name: str, text: str) -> None:
         """`name` is how messages call the file, `text` its decoded content."""
@@ -23,6 +24,8 @@ class Source:
         self.text = text
         self.open_quote: Token | None = None
         """The quoted text that the end of the file ended; the lexer notes it."""
+        self.variables: Variables | None = None
+        """The environment variables of the Corefile that it belongs to, once that is parsed."""
 
     def line(self, number: int) -> str:
         """Return the line `number`, counted from 1, without its end; empty if there is none."""
@@ -141,12 +144,22 @@ class Directive(NamedTuple):
 class ServerBlock:
     """Keys (zones, with port and transport) and what is to be done for them."""
 
-    __slots__ = ("directives", "keys", "statements")
+    __slots__ = ("directives", "empty_keys", "keys", "opening", "statements")
 
-    def __init__(self, keys: tuple[Token, ...], statements: list[Directive]) -> None:
+    def __init__(
+        self,
+        keys: tuple[Token, ...],
+        statements: list[Directive],
+        opening: Token | None = None,
+        empty_keys: tuple[Token, ...] = (),
+    ) -> None:
         """`statements` are the occurrences of directives in the order of the file."""
         self.keys = keys
         self.statements = statements
+        self.opening = opening
+        """The opening brace, or what stands in its place."""
+        self.empty_keys = empty_keys
+        """The words in front of the brace that came out empty, such as an unset variable."""
         self.directives: dict[str, list[Token]] = {}
         for name, tokens in statements:
             self.directives.setdefault(name, []).extend(tokens)
@@ -167,3 +180,16 @@ class Corefile(NamedTuple):
 
     warnings: list[Diagnostic]
     """What is allowed, but probably not meant."""
+
+    zoneless: list[ServerBlock]
+    """Blocks without a key, which are not in `blocks`; CoreDNS leaves them out without a word."""
+
+    @property
+    def directives(self) -> set[str]:
+        """The names of all directives."""
+        return {name for block in (*self.blocks, *self.zoneless) for name in block.directives}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no server block at all, so that CoreDNS serves its default."""
+        return not self.blocks and not self.zoneless

@@ -68,6 +68,7 @@ class _Parser:
         self._environment = environment
         self._importer = importer
         self._blocks: list[ServerBlock] = []
+        self._zoneless: list[ServerBlock] = []
         self._definitions: dict[str, Token] = {}
         self._mistakes: list[Diagnostic] = []
         self._warnings = self._importer.warnings
@@ -86,22 +87,23 @@ class _Parser:
         except _StopError:
             pass
         sources = self._importer.sources
+        for source in sources:
+            source.variables = self._environment.variables
         doubts = [
             _OPEN_QUOTE._replace(token=source.open_quote) for source in sources if source.open_quote
         ]
         if self._mistakes:
             raise CorefileError(*doubts, *self._mistakes)
-        return Corefile(
-            self._blocks, self._importer.files, sources, (self._warnings + doubts)[:_MOST]
-        )
+        warnings = (self._warnings + doubts)[:_MOST]
+        return Corefile(self._blocks, self._importer.files, sources, warnings, self._zoneless)
 
     # -- a server block or a snippet
 
     def _server_block(self) -> None:
-        keys, at_end = self._keys()
+        keys, empty, at_end = self._keys()
         if len(self._warnings) < _MOST:
             self._warnings += key_warnings(keys)
-        statements: list[Directive] = []
+        opening, statements = self._stream.current, list[Directive]()
         if not at_end:
             name = _snippet_name(keys)
             if name is not None:
@@ -109,14 +111,22 @@ class _Parser:
                 return
             self._block_contents(keys, statements)
         if keys:
-            self._blocks.append(ServerBlock(tuple(keys), statements))
+            for token in empty:
+                self._warn_of_empty("this zone is left out: it is empty", token)
+            self._blocks.append(ServerBlock(tuple(keys), statements, opening, tuple(empty)))
+        else:
+            has_brace = opening is not None and opening.text == "{"
+            place = opening if has_brace else next(iter(empty), None)
+            if place is not None:
+                self._zoneless.append(ServerBlock((), statements, place, tuple(empty)))
 
-    def _keys(self) -> tuple[list[Token], bool]:
-        """Read the keys up to a brace or the end of the line; say whether the file ends there.
+    def _keys(self) -> tuple[list[Token], list[Token], bool]:
+        """Read the keys up to a brace or the end of the line; return those that say something,
+        those that are empty, and whether the file ends there.
 
         A comma at the end of a key lets the next line go on with keys.
         """
-        keys: list[Token] = []
+        keys, empty = list[Token](), list[Token]()
         expecting_another = False
         while True:
             token = self._current()
@@ -129,20 +139,22 @@ class _Parser:
                     raise self._stop(
                         "the file ends where another zone is expected", keys[-1], _COMMA
                     )
-                return keys, True
+                return keys, empty, True
             if text == "{":
                 if expecting_another:
                     self._report("expecting another zone, but the block begins", token, _COMMA)
-                return keys, False
-            if text:
+                return keys, empty, False
+            if not text:
+                empty.append(token)
+            else:
                 expecting_another = text.endswith(",")
                 keys.append(token.with_text(text[:-1] if expecting_another else text))
             if not self._stream.advance():
                 if expecting_another:
                     raise self._stop("the file ends where another zone is expected", token, _COMMA)
-                return keys, True
+                return keys, empty, True
             if not expecting_another and self._stream.starts_line():
-                return keys, False
+                return keys, empty, False
 
     def _snippet(self, name: str, key: Token) -> None:
         """Keep a snippet's tokens for the imports that follow."""
@@ -232,7 +244,11 @@ class _Parser:
             elif text == "import" and stream.starts_line():
                 self._import()
                 continue
-            tokens.append(stream.replace_text(self._replace(token)) if "{" in text else token)
+            if "{" in text:
+                token = stream.replace_text(self._replace(token))
+                if not token.text:
+                    self._warn_of_empty("this word is empty", token)
+            tokens.append(token)
         if open_braces:
             raise self._unclosed(open_braces[-1])
         statements.append(Directive(name, tuple(tokens)))
@@ -306,8 +322,11 @@ class _Parser:
         assert token is not None
         return token
 
-    def _warn(self, message: str, token: Token) -> None:
-        self._warnings.append(Diagnostic(message, token, severity="warning"))
+    def _warn(self, message: str, token: Token, hint: str | None = None) -> None:
+        self._warnings.append(Diagnostic(message, token, hint, "warning"))
+
+    def _warn_of_empty(self, message: str, token: Token) -> None:
+        self._warn(message, token, self._environment.variables.absence(token.raw))
 
     def _note(self, *mistakes: Diagnostic) -> None:
         self._mistakes += mistakes

@@ -35,8 +35,9 @@ def read_content(name: str, text: str | None = None) -> Content:
     Raises `CorefileError`, or `OSError` for a file that cannot be read.
     """
     parsed = corefile.load(name) if text is None else corefile.parse(text, name)
-    blocks = [_block(block) for block in parsed.blocks]
-    return Content(json.dumps(blocks).encode(), tuple(map(Path, parsed.files)), not blocks)
+    blocks = [_block(block) for block in (*parsed.blocks, *parsed.zoneless)]
+    statement = json.dumps(blocks).encode()
+    return Content(statement, tuple(map(Path, parsed.files)), parsed.is_empty)
 
 
 def _block(block: ServerBlock) -> list[object]:

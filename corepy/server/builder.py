@@ -106,6 +106,8 @@ class _Builder:
         )
 
     def build(self, on_imported: Callable[[], None] | None) -> Generation:
+        for zoneless in self._corefile.zoneless:
+            self._judge_zoneless(zoneless)
         blocks = [block for parsed in self._corefile.blocks if (block := self._open(parsed))]
         loaded = self._load_all()
         if on_imported is not None:
@@ -142,6 +144,22 @@ class _Builder:
         file = sources.index(token.source) if token.source in sources else len(sources)
         return (file, token.line, token.column)
 
+    def _judge_zoneless(self, block: ServerBlock) -> None:
+        """Refuse a block without a zone, which CoreDNS leaves out without a word.
+
+        One whose zone is a variable without a value may be meant to be left out, so where there are
+        other blocks it is a warning.
+        """
+        names = list(dict.fromkeys(filter(None, map(_absence, block.empty_keys))))
+        if names and self._corefile.blocks:
+            message = "this server block is left out: it has no zone"
+            warning = Diagnostic(message, block.opening, ", ".join(names), "warning")
+            self._generation.warnings.append(warning)
+            return
+        hint = "write the zones that it serves in front of the brace, '.' for all names"
+        message = "this server block has no zone"
+        self._mistakes.append(Diagnostic(message, block.opening, ", ".join(names) or hint))
+
     def _open(self, parsed: ServerBlock) -> _Block | None:
         try:
             keys = server_keys(parsed, self._default_port)
@@ -161,7 +179,7 @@ class _Builder:
         """
         loaded: dict[str, LoadedPlugin] = {}
         failed: dict[str, str] = {}
-        for block in self._corefile.blocks:
+        for block in (*self._corefile.blocks, *self._corefile.zoneless):
             for directive, tokens in block.directives.items():
                 if directive in loaded:
                     continue
@@ -286,6 +304,12 @@ class _Builder:
             self._generation.routers[listen] = Router(
                 sites, any_class=listen in any_class, dropped=dropped
             )
+
+
+def _absence(word: Token) -> str | None:
+    """Return a sentence that names the environment variables that leave a word empty."""
+    variables = word.source.variables
+    return variables.absence(word.raw) if variables is not None else None
 
 
 def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]:

@@ -211,8 +211,9 @@ def _choose(routers: Mapping[str, Router], asked: Asked) -> str:
     """Return the server to ask: the one that was named, else one whose block fits best."""
     fitting = [label for label in routers if _is_at(label, asked.at)]
     if not fitting:
-        known = ", ".join(routers) or "none at all"
-        raise CommandError(f"no server at {asked.at!r}; there is {known}")
+        if not routers:
+            raise CommandError("no server block has an address to listen on")
+        raise CommandError(f"no server at {asked.at!r}; there is {', '.join(routers)}")
 
     def fit(label: str) -> int:
         site = routers[label].route(asked.request(label))

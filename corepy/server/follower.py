@@ -100,7 +100,7 @@ class Follower:
 
     async def _prepare(self, body: Preparation, _: list[int]) -> None:
         plan, first = body.plan, not self._found
-        if not all(block.directives.keys() <= self._found.keys() for block in plan.corefile.blocks):
+        if not plan.corefile.directives <= self._found.keys():
             self._found = find()
         self._crew.size = body.size
         self._next = build(

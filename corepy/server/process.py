@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "Corefile"
 STDIN = "stdin"
 
+_DEFAULT = ".:{port} {{\n    whoami\n    log\n}}\n"
+"""What is served without a server block (core/dnsserver/register.go: DefaultInput)."""
+
 
 class Loader:
     """Where the Corefile comes from, at the start and at each reload."""
@@ -66,10 +69,10 @@ class Loader:
 
         Raises `CorefileError`, or `OSError` for a file that cannot be read.
         """
-        parsed, first = self.parse(), not self._found
+        parsed, first = self._with_default(self.parse()), not self._found
         order = self._options.plugin_order
         rules = [] if order is None else load_order(order)
-        if not all(block.directives.keys() <= self._found.keys() for block in parsed.blocks):
+        if not parsed.directives <= self._found.keys():
             self._found = find()  # slow: reads the metadata of all that is installed
         generation = build(
             parsed,
@@ -93,8 +96,22 @@ class Loader:
                 self._stdin = sys.stdin.buffer.read()
             return corefile.parse(self._stdin, STDIN)
         if conf is None and not Path(DEFAULT_FILE).exists():
-            return corefile.parse(f".:{port} {{\n    whoami\n    log\n}}\n", DEFAULT_FILE)
+            return corefile.parse(_DEFAULT.format(port=port), DEFAULT_FILE)
         return corefile.load(conf if conf is not None else DEFAULT_FILE)
+
+    def _with_default(self, parsed: corefile.Corefile) -> corefile.Corefile:
+        """Return CoreDNS's default for a Corefile without any server block, with a warning."""
+        if not parsed.is_empty:
+            return parsed
+        port = self._options.port
+        message = (
+            f"{self.name} has no server block, so CoreDNS's default is served: whoami and log,"
+            f" for all names at port {port}"
+        )
+        hint = "a server block is a zone, '{', directives on lines of their own, and '}'"
+        default = corefile.parse(_DEFAULT.format(port=port), f"default of {self.name}")
+        warning = corefile.Diagnostic(message, None, hint, "warning")
+        return default._replace(files=parsed.files, warnings=[*parsed.warnings, warning])
 
 
 def run(options: Options, announce: str) -> int:
@@ -132,6 +149,7 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     control = ControlSocket(lambda name, argument: obey(server, name, argument))
     control.open()  # before anybody can know that the server runs
     try:
+        _refuse_silence(generation)
         await server.run(generation)
         await _until_stopped(options, server, generation, announce, manager, stopping)
     except StartupError as error:
@@ -242,8 +260,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     try:
         generation = loader.load()
-        if not generation.routers:
-            raise StartupError("the new Corefile has no server block")
+        _refuse_silence(generation)
         await server.run(generation)
     except corefile.CorefileError as error:
         log.error("%s: the new Corefile is not valid, the old one goes on:\n%s", reason, error)
@@ -260,6 +277,13 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     finally:
         manager.tell("READY=1")
     return False
+
+
+def _refuse_silence(generation: Generation) -> None:
+    """Raise `StartupError` for a configuration that would serve nothing."""
+    if not generation.routers:
+        message = "no server block has an address to listen on, so nothing would be served"
+        raise StartupError(f"{message}; let bind name an address that this host has")
 
 
 def log_warnings(generation: Generation) -> None:
