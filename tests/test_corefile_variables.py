@@ -13,7 +13,7 @@ def problems(text, env):
     try:
         found = build(parse(text, env=env), checking=True).warnings
     except CorefileError as error:
-        found = error.diagnostics
+        found = list(error.diagnostics)
     return render(found), to_json(found)
 
 
