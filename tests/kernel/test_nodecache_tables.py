@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corepy.testing.netns import isolated, rules, run, saved
-from corepy_nodecache import detect, watch
+from corepy_nodecache import detect, preflight, watch
 from corepy_nodecache.legacy import LegacyTables, existing_tables
 from corepy_nodecache.model import MARK, Endpoint, HostError, Want
 from corepy_nodecache.nft import NftTables
+from corepy_nodecache.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,7 +229,7 @@ def test_tables_that_have_our_rules_are_not_tried_out() -> None:
 
 @isolated
 def test_auto_without_any_rules_is_nft_and_makes_no_legacy_table() -> None:
-    assert detect.detect() == "nft"
+    assert detect.detect() == ("nft", "")
     assert existing_tables(4) == existing_tables(6) == set()
 
 
@@ -241,7 +242,7 @@ def test_auto_follows_kubelets_hint(kind: str, chain: str, program: str) -> None
     run(f"{program}-{kind}", "-t", "mangle", "-N", chain)
     for _ in range(3):
         run(f"iptables-{other}", "-A", "INPUT", "-j", "ACCEPT")
-    assert detect.detect() == kind
+    assert detect.detect().kind == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -251,8 +252,53 @@ def test_auto_follows_the_greater_number_of_rules(kind: str) -> None:
         run(f"iptables-{kind}", "-A", "INPUT", "-j", "ACCEPT")
     other = "nft" if kind == "legacy" else "legacy"
     run(f"ip6tables-{other}", "-A", "INPUT", "-j", "ACCEPT")
-    assert detect.detect() == kind
+    assert detect.detect().kind == kind
     assert detect.choose("auto").name == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_auto_stays_with_the_kind_that_holds_rules_of_corepy(kind: str) -> None:
+    reconcile(TABLES[kind](), V4)
+    other = "nft" if kind == "legacy" else "legacy"
+    for _ in range(20):
+        run(f"iptables-{other}", "-A", "INPUT", "-j", "ACCEPT")
+    assert detect.detect() == (kind, f"rules of corepy are in the {kind} tables")
+
+
+BROKEN = "table ip raw {\n chain OUTPUT {\n }\n }\n"
+"""A table that iptables-nft can read and not write: its chain is no base chain."""
+
+ENDPOINT = Settings(ips=("169.254.20.10",), device=False)
+
+
+@isolated
+def test_auto_falls_back_where_nothing_speaks_for_the_detected_kind() -> None:
+    run("nft", "-f", "-", text=BROKEN)
+    tables, (warning,) = preflight.choose_tables(ENDPOINT)
+    assert tables.name == "legacy"
+    assert warning.startswith("iptables auto: using legacy, because nft does not work: the nft ")
+
+
+@pytest.mark.parametrize(
+    ("words", "evidence"),
+    [
+        (("-t", "mangle", "-N", "KUBE-IPTABLES-HINT"), "kubelet's chains are in the nft tables"),
+        (("-A", "INPUT", "-j", "ACCEPT"), "1 rules are in the nft tables"),
+    ],
+)
+@isolated
+def test_auto_refuses_where_a_fall_back_could_mislead_kube_proxy(
+    words: tuple[str, ...], evidence: str
+) -> None:
+    run("nft", "-f", "-", text=BROKEN)
+    run("iptables-nft", *words)
+    with pytest.raises(HostError) as caught:
+        preflight.choose_tables(ENDPOINT)
+    assert f"iptables auto chose nft because {evidence}; or set: iptables legacy" in str(
+        caught.value
+    )
+    assert existing_tables(4) == set()
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])

@@ -126,3 +126,20 @@ def test_a_kernel_without_the_modules_is_named(result: dict[str, Any]) -> None:
     assert "this kernel has no dummy driver: load the module (modprobe dummy)" in dummy
     assert table.startswith("1: ")
     assert "the kernel needs iptable_filter (modprobe it)" in table
+
+
+def test_auto_falls_back_to_legacy_where_nf_tables_lacks_the_family(result: dict[str, Any]) -> None:
+    assert result["auto_answers"]
+    assert len(result["auto"]["rules"]) == 10
+    assert all("169.254.20.10/32" in rule for rule in result["auto"]["rules"])
+    assert "iptables auto: using legacy, because nft does not work: the nft " in result["auto_log"]
+    assert "rules go to legacy iptables" in result["auto_log"]
+    assert result["auto_exit"] == 0
+    assert result["auto_stopped"] == {"link": "", "addresses": "", "rules": []}
+
+
+def test_nft_asked_for_is_refused_where_nf_tables_lacks_the_family(result: dict[str, Any]) -> None:
+    refused = result["nft_refused"]
+    assert refused.startswith("1: ")
+    assert "the nft tables raw and filter do not take IPv4 rules: " in refused
+    assert "set: iptables legacy, or iptables off" in refused

@@ -28,6 +28,7 @@ UPSTREAM = ".:53 {\n    bind 1.1.1.1\n    whoami\n}\n"
 BOTH_FAMILIES = (
     ".:5302 {\n    bind 169.254.20.10 fd00::10\n    nodecache skipteardown\n    whoami\n}\n"
 )
+AUTO = ".:5304 {\n    bind 169.254.20.10\n    nodecache\n    whoami\n}\n"
 
 
 def load_modules(names: list[str], root: Path) -> None:
@@ -130,6 +131,15 @@ def main(folder: Path) -> None:
     out(sys.executable, "-m", "corepy", "nodecache", "teardown")
     result["torn_down"] = state()
     stop(upstream)
+    # nf_tables without its IPv4 family, as this kernel is built: the nft programs read, never write.
+    load_modules(["nf_tables", "nft_compat"], next(Path("/usr/lib/uml/modules").iterdir()))
+    result["nft_refused"] = refusal(folder, "no-family", "iptables nft")
+    server = start(folder, "auto", AUTO)
+    result["auto"] = state()
+    result["auto_answers"] = ask("169.254.20.10", 5304)
+    result["auto_exit"] = stop(server)
+    result["auto_log"] = (folder / "auto.log").read_text()
+    result["auto_stopped"] = state()
     (folder / "result.json").write_text(json.dumps(result))
 
 

@@ -1,46 +1,72 @@
-"""Which kind of iptables the node uses: what `iptables auto` means.
+"""Detects which kind of iptables the node uses; this is the meaning of `iptables auto`.
 
 The order of Kubernetes' iptables-wrapper (kubernetes-sigs/iptables-wrappers,
 internal/iptables/detect.go): kubelet's chains in the nft-backed mangle table, then the same in the
-legacy one, then whichever kind holds more rules, then nft. Getting it wrong breaks nodes: legacy
-tables made by the first program to start have led kube-proxy to choose legacy as well
-(kubermatic/kubeone 1037). So looking creates nothing: legacy tables are read only when /proc lists
-them.
+legacy one, then whichever kind holds more rules, then nft. Rules of corepy itself count before
+those of others: an earlier process may have found out that the kernel takes only one kind. Getting
+it wrong breaks nodes: legacy tables made by the first program to start have led kube-proxy to
+choose legacy as well (kubermatic/kubeone 1037). So detection creates nothing: legacy tables are
+read only when /proc lists them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy_nodecache import nft
 from corepy_nodecache.legacy import LegacyTables, existing_tables, survey
-from corepy_nodecache.model import HostError
+from corepy_nodecache.model import HostError, Mode
 from corepy_nodecache.nft import NftTables
 from corepy_nodecache.tables import FAMILIES
 
 if TYPE_CHECKING:
-    from corepy_nodecache.model import Mode
     from corepy_nodecache.tables import RuleTables
 
 KUBELET_CHAINS: Final = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
+_KINDS: Final[tuple[Mode, ...]] = ("legacy", "nft")
+
+
+class Choice(NamedTuple):
+    """The detected kind of iptables, legacy or nft."""
+
+    kind: Mode
+    evidence: str
+    """What on the node speaks for this kind; empty if it is only the default."""
 
 
 def choose(mode: Mode) -> RuleTables:
     """Return the back end for `mode`, which is not off."""
-    kind = detect() if mode == "auto" else mode
+    return tables_of(detect().kind if mode == "auto" else mode)
+
+
+def tables_of(kind: Mode) -> RuleTables:
+    """Return the back end of one kind, legacy or nft."""
     return LegacyTables() if kind == "legacy" else NftTables()
 
 
-def detect() -> Mode:
-    """Return legacy or nft."""
+def detect() -> Choice:
+    """Return the kind of iptables that this node uses."""
     if any(_has_hint(nft.save(family, "mangle") or "") for family in FAMILIES):
-        return "nft"
+        return Choice("nft", "kubelet's chains are in the nft tables")
     legacy_chains, legacy_rules = _survey_all()
     if legacy_chains.intersection(KUBELET_CHAINS):
-        return "legacy"
+        return Choice("legacy", "kubelet's chains are in the legacy tables")
+    own = [kind for kind in _KINDS if _has_own_rules(kind)]
+    if len(own) == 1:
+        return Choice(own[0], f"rules of corepy are in the {own[0]} tables")
     if not any(nft.save(family, "filter") is not None for family in FAMILIES):
-        return "legacy"  # no nft-backed programs, or a kernel without nf_tables
-    return "legacy" if legacy_rules > _nft_rules() else "nft"
+        return Choice("legacy", "")  # no nft-backed programs, or a kernel without nf_tables
+    nft_rules = _nft_rules()
+    if legacy_rules > nft_rules:
+        return Choice("legacy", f"{legacy_rules} rules are in the legacy tables")
+    return Choice("nft", f"{nft_rules} rules are in the nft tables" if nft_rules else "")
+
+
+def _has_own_rules(kind: Mode) -> bool:
+    try:
+        return bool(tables_of(kind).read())
+    except HostError:
+        return False
 
 
 def _has_hint(saved: str) -> bool:

@@ -11,13 +11,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from corepy.plugin import LifecycleContext, StartupError, hookimpl, plugin_logger
-from corepy_nodecache import detect, preflight
+from corepy_nodecache import preflight
 from corepy_nodecache.model import HostError, Want
 from corepy_nodecache.reconciler import Reconciler
 
 if TYPE_CHECKING:
     from corepy_nodecache.host import Report
-    from corepy_nodecache.model import Mode
     from corepy_nodecache.settings import Settings
 
 log = plugin_logger("nodecache")
@@ -39,13 +38,7 @@ class _Process:
         """Return the reconciler, made for the first owner, after the checks; raises `HostError`."""
         async with self.lock:
             reconciler = self.reconciler = self.reconciler or Reconciler()
-            before = reconciler.tables
-            if settings.iptables != "off":
-                await self._choose_tables(reconciler, settings.iptables)
-            tables = reconciler.tables
-            warnings = await reconciler.worker.run(lambda: preflight.check(settings, tables))
-            if tables and tables is not before:
-                log.info("rules go to %s iptables", tables.name)
+            warnings = await self._check(reconciler, settings)
         for line in set(warnings) - self.warned:
             log.warning("%s", line)
         self.warned.update(warnings)
@@ -53,16 +46,24 @@ class _Process:
         self.may_sweep &= not settings.skip_teardown
         return reconciler
 
-    async def _choose_tables(self, reconciler: Reconciler, mode: Mode) -> None:
-        if reconciler.tables is None:
-            tables = await reconciler.worker.run(lambda: detect.choose(mode))
+    async def _check(self, reconciler: Reconciler, settings: Settings) -> list[str]:
+        """Check the host, choosing the tables for the first owner with rules; returns warnings."""
+        mode, tables = settings.iptables, reconciler.tables
+        if mode == "off":
+            return await reconciler.worker.run(lambda: preflight.check(settings, tables))
+        if tables is None:
+            choose = reconciler.worker.run(lambda: preflight.choose_tables(settings))
+            tables, warnings = await choose
             reconciler.use(tables)
-        elif mode not in ("auto", reconciler.tables.name):
+            log.info("rules go to %s iptables", tables.name)
+            return warnings
+        if mode not in ("auto", tables.name):
             message = (
-                f"iptables {mode} contradicts {reconciler.tables.name}, which is in use:"
+                f"iptables {mode} contradicts {tables.name}, which is in use:"
                 " all server blocks need the same kind, and a change needs a restart"
             )
             raise HostError("iptables", message)
+        return await reconciler.worker.run(lambda: preflight.check(settings, tables))
 
     async def leave(self, owner: Nodecache, keep: bool) -> None:
         """Let `owner` go; the last one ends the reconciler."""

@@ -129,7 +129,7 @@ def _try_out(family: Family) -> None:
             return
     tables = " and ".join(TABLES[::-1])
     message = f"the nft tables {tables} do not take IPv{family} rules: {problem}"
-    raise HostError("iptables", f"{message}; mend them, or set: iptables off")
+    raise HostError("iptables", f"{message}; repair them, or set: iptables legacy, or iptables off")
 
 
 def _there_and_back(rules: Sequence[Rule]) -> str:

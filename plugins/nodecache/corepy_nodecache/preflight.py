@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corepy_nodecache.detect import choose, detect, tables_of
 from corepy_nodecache.link import Links
 from corepy_nodecache.model import Address, HostError, family_of
 
 if TYPE_CHECKING:
     from corepy_nodecache.link import Snapshot
+    from corepy_nodecache.model import Mode
     from corepy_nodecache.settings import Settings
     from corepy_nodecache.tables import RuleTables
 
@@ -27,6 +29,48 @@ def check(settings: Settings, tables: RuleTables | None) -> list[str]:
     if rules:
         rules.check({family_of(endpoint.ip) for endpoint in settings.endpoints()})
     return warnings
+
+
+def choose_tables(settings: Settings) -> tuple[RuleTables, list[str]]:
+    """Return tables that take the rules of `settings`, and warnings; raises `HostError`.
+
+    With `iptables auto` the other kind is tried where nothing on the node speaks for the detected
+    one: a kernel may have nf_tables and lack one of its families. Where something does, rules of
+    the other kind could make kube-proxy choose wrongly, so the start is refused instead.
+    """
+    if settings.iptables != "auto":
+        tables = choose(settings.iptables)
+        return tables, check(settings, tables)
+    kind, evidence = detect()
+    try:
+        tables = tables_of(kind)
+        return tables, check(settings, tables)
+    except HostError as error:
+        if error.kind != "iptables":
+            raise
+        problem = error
+    other: Mode = "legacy" if kind == "nft" else "nft"
+    if evidence:
+        advice = f"iptables auto chose {kind} because {evidence}; or set: iptables {other}"
+        raise HostError("iptables", f"{problem} ({advice})") from problem
+    return _fall_back(settings, kind, other, problem)
+
+
+def _fall_back(
+    settings: Settings, kind: Mode, other: Mode, problem: HostError
+) -> tuple[RuleTables, list[str]]:
+    tables = tables_of(other)
+    try:
+        warnings = check(settings, tables)
+    except HostError as error:
+        if error.kind != "iptables":
+            raise
+        message = f"iptables auto: neither kind works: {kind}: {problem}; {other}: {error}"
+        raise HostError("iptables", message) from error
+    return tables, [
+        f"iptables auto: using {other}, because {kind} does not work: {problem}",
+        *warnings,
+    ]
 
 
 def _check_capabilities(settings: Settings, tables: RuleTables | None) -> None:
