@@ -19,8 +19,8 @@ from corepy.dns.constants import FORMERR, HEADER_SIZE, NOTIMP, rcode_name
 from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, OPT_SIZE
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
+from corepy_forward.problems import NO_REPLY, go_error
 from corepy_forward.transitive import end_to_end
-from corepy_forward.upstream import NO_REPLY
 
 if TYPE_CHECKING:
     from corepy.plugin import Pending
@@ -210,17 +210,17 @@ class Exchange:
 
     def out_of_time(self, now: float) -> None:
         """End without another reply."""
-        self._notes += (f"gave up after {now - self.started:.2f}s",)
+        proto = "tcp" if self._over_tcp else "udp"
+        detail = f"gave up after {now - self.started:.2f}s"
+        self._notes += (go_error(self._tried[-1].address, proto, NO_REPLY, detail),)
         self._end()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
             number, most = len(self._notes) + 1, self._pool.max_attempts
             elapsed = time.monotonic() - attempt.sent
-            self._notes += (
-                f"{attempt.upstream.address} over {attempt.proto}: {reason}"
-                f" (attempt {number} of {most}, {elapsed:.3f}s)",
-            )
+            detail = f"attempt {number} of {most}, {elapsed:.3f}s"
+            self._notes += (go_error(attempt.upstream.address, attempt.proto, reason, detail),)
 
     def fail(self, reason: str) -> None:
         """End without having asked anybody."""

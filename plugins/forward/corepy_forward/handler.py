@@ -156,8 +156,8 @@ class Forward(Explained):
         if now >= self._quiet_until:
             most = min(self._most, LIMIT.most)
             reason = (
-                f"concurrent queries exceeded maximum {most};"
-                f" {self._rejected} refused since this was said last"
+                f"{self._rejected} queries refused since the last line like this one:"
+                f" concurrent queries exceeded maximum {most}"
             )
             self._quiet_until, self._rejected = now + _SECONDS_OF_QUIET, 0
         reply = request.error(REFUSED, reason)

@@ -31,7 +31,6 @@ class Options:
 
     def table(self) -> dict[str, Callable[[], None]]:
         """Return what reads each option, found at the current token."""
-        settings = self._settings
         return {
             "except": self._except,
             "max_fails": lambda: self._number("max_fails", _MAX_UINT32),

@@ -13,6 +13,7 @@ from corepy_forward import metrics
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
 from corepy_forward.health import HealthCheck
 from corepy_forward.policy import Random, make_policy
+from corepy_forward.problems import NO_HEALTHY
 from corepy_forward.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Pool:
             return exchange
         metrics.HEALTHCHECK_BROKEN.value += 1
         if self.settings.failfast:
-            exchange.fail("no healthy upstream, and failfast_all_unhealthy_upstreams is set")
+            exchange.fail(f"failfast_all_unhealthy_upstreams is set: {NO_HEALTHY}")
         else:
             exchange.ask(self._random(self.upstreams), now)
         return exchange

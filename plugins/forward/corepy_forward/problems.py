@@ -1,17 +1,62 @@
-"""What went wrong with a socket, in words."""
+"""Why an attempt failed, in the words of Go's net package, which CoreDNS's logs consist of.
+
+Alerts and the patterns of *errors* look for them: `^read udp .* i/o timeout$`, `connect: connection
+refused$`. A reason is what Go writes behind the address, with the system call in front if one
+failed ("connect: connection refused"); `go_error` makes the whole line of it, with our detail
+between its beginning and its end.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import ssl
+
+NO_REPLY = "i/o timeout"
+NOT_CONNECTED = "dial: i/o timeout"
+NO_HEALTHY = "no healthy proxies"
+CLOSED = "EOF"
+
+_OPERATIONS = {"connect": "dial", "dial": "dial", "remote error": "dial", "tls": "dial"}
+_OPERATIONS["write"] = "write"
+
+_UNVERIFIED = "tls: failed to verify certificate"
+_UNKNOWN_AUTHORITY = frozenset((2, 18, 19, 20, 21))
+"""OpenSSL's codes (X509_V_ERR_*) for a chain that leads to no authority that is trusted."""
+
+_TLS_REASONS = {
+    "WRONG_VERSION_NUMBER": "tls: first record does not look like a TLS handshake",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "remote error: tls: handshake failure",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "remote error: tls: protocol version not supported",
+    "TLSV1_UNRECOGNIZED_NAME": "remote error: tls: unrecognized name",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "remote error: tls: certificate required",
+}
 
 
-def explain(error: Exception) -> str:
-    """Return the problem in lower case without numbers; of a certificate, what is wrong with it."""
-    message = getattr(error, "verify_message", None)
-    if message:
-        return f"certificate verify failed: {message}"
+def explain(error: Exception, call: str) -> str:
+    """Return the reason for an error of the system call `call`, or of TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _of_certificate(error)
+    if isinstance(error, ssl.SSLError):
+        return _TLS_REASONS.get(error.reason or "", f"tls: {error.reason or error}".lower())
     number: int = getattr(error, "errno", None) or 0
-    if number in errno.errorcode and not hasattr(error, "reason"):  # errors of TLS have a reason
-        return os.strerror(number).lower()  # asyncio has words of its own
+    if number in errno.errorcode:
+        return f"{call}: {os.strerror(number).lower()}"  # asyncio has words of its own
+    if isinstance(error, OSError) and error.strerror:  # of a look-up: its numbers are negative
+        return f"{call}: {error.strerror.lower()}"
     return (str(error) or type(error).__name__).lower()
+
+
+def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
+    detail = f"certificate verify failed: {error.verify_message}".lower()
+    if error.verify_code in _UNKNOWN_AUTHORITY:
+        return f"{_UNVERIFIED} ({detail}): x509: certificate signed by unknown authority"
+    return f"{_UNVERIFIED}: x509: {detail}"
+
+
+def go_error(address: str, proto: str, reason: str, detail: str) -> str:
+    """Return a line such as "read udp 192.0.2.1:53 (attempt 1 of 4, 2.001s): i/o timeout"."""
+    operation = _OPERATIONS.get(reason.partition(": ")[0], "read")
+    network = "udp" if proto == "udp" else "tcp"
+    over = "" if proto == network else f"over {proto}, "
+    return f"{operation} {network} {address} ({over}{detail}): {reason.removeprefix('dial: ')}"

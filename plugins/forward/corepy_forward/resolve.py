@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT = 2.0
 """Seconds for each question to each resolver."""
 
+_UNKNOWN = (socket.EAI_NONAME, socket.EAI_NODATA)
 _LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
@@ -69,10 +70,17 @@ async def _addresses(host: Hostname, resolvers: Sequence[str]) -> list[str]:
         else:
             addresses, problem = await _ask_resolvers(host.name, resolvers)
     except (OSError, UnicodeError) as error:
-        addresses, problem = [], str(error)
+        addresses, problem = [], _explain(error, host.name)
     if not addresses:
         raise ValueError(f'failed to resolve "{host.name}": {problem or "no addresses found"}')
     return addresses
+
+
+def _explain(error: Exception, name: str) -> str:
+    """Return the problem of a look-up, in Go's words where programs look for them."""
+    if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN:
+        return f"lookup {name}: no such host"
+    return f"lookup {name}: {getattr(error, 'strerror', None) or error}".lower()
 
 
 async def _ask_system(name: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare_refusal
-from corepy_forward.problems import explain
+from corepy_forward.problems import CLOSED, explain
 
 if TYPE_CHECKING:
     from corepy_forward.streams import StreamPool
@@ -112,7 +112,7 @@ class Stream(asyncio.BufferedProtocol):
         """Ask again over another connection what has no reply yet."""
         self._transport = None
         self._pool.remove(self)
-        reason = "connection closed" if exc is None else explain(exc)
+        reason = CLOSED if exc is None else explain(exc, "read")
         waiting = list(self.pending.values())
         self.pending.clear()
         for attempt in waiting:

@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from corepy_forward.problems import explain
+from corepy_forward.problems import NOT_CONNECTED, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,9 +115,9 @@ class StreamPool:
                     local_addr=(source, 0) if source else None,
                 )
         except TimeoutError:
-            self._cannot_connect(stream, "cannot connect: no answer")
+            self._cannot_connect(stream, NOT_CONNECTED)
         except (OSError, ValueError) as error:
-            self._cannot_connect(stream, f"cannot connect: {explain(error)}")
+            self._cannot_connect(stream, explain(error, "connect"))
         finally:
             stream.dialling = None
 

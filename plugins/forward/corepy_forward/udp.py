@@ -100,7 +100,7 @@ class UDPSocket:
         waiting = list(self.pending.values())
         self.pending.clear()
         for attempt in waiting:
-            attempt.upstream.broke(attempt, explain(error))
+            attempt.upstream.broke(attempt, explain(error, "read"))
 
     def forget(self, attempt: Attempt) -> None:
         """Stop waiting for the reply to `attempt`."""
@@ -161,7 +161,7 @@ class UDPPool:
             except OSError as error:
                 if current.pending.pop(attempt.ident, None) is not None:
                     self._abandon(current, error)
-                    self.upstream.broke(attempt, explain(error))
+                    self.upstream.broke(attempt, explain(error, "write"))
 
     def _abandon(self, current: UDPSocket, error: OSError) -> None:
         """Use another socket from now on: this one has an error, perhaps about an earlier query."""

@@ -15,7 +15,7 @@ from corepy.dns.constants import rcode_name
 from corepy.plugin.metrics import TIME_BUCKETS
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
-from corepy_forward.problems import explain
+from corepy_forward.problems import NO_REPLY, explain
 from corepy_forward.udp import UDPPool
 from corepy_forward.watchlist import Watchlist
 
@@ -37,8 +37,6 @@ LEAST_PATIENCE = 0.03
 MOST_PATIENCE = 0.4
 SUSPICION = 3
 """Late replies in a row, without any that came, which make an upstream the last to be asked."""
-
-NO_REPLY = "no reply"
 
 _STREAM_PROTOS = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
 """What a connection to an upstream is called in logs and metrics, by the transport in TO."""
@@ -135,7 +133,7 @@ class Upstream:
         try:
             send(attempt)
         except OSError as error:
-            self.loop.call_soon(self.broke, attempt, explain(error))
+            self.loop.call_soon(self.broke, attempt, explain(error, "connect"))
         return attempt
 
     def probe(self, owner: Owner, over_tcp: bool) -> Attempt:

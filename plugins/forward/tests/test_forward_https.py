@@ -80,7 +80,7 @@ def test_connection_that_ends_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"status": "503"}, "over https: HTTP status 503"),
+        ({"status": "503"}, "): HTTP status 503"),
         ({"protocols": ["http/1.1"]}, "the server does not speak HTTP/2"),
     ],
 )
