@@ -16,12 +16,26 @@ from corepy.dns.errors import FormError
 OPTION_LLQ: Final = 1
 OPTION_UL: Final = 2
 OPTION_NSID: Final = 3
+OPTION_DAU: Final = 5
+OPTION_DHU: Final = 6
+OPTION_N3U: Final = 7
 OPTION_SUBNET: Final = 8
 OPTION_EXPIRE: Final = 9
 OPTION_COOKIE: Final = 10
 OPTION_TCP_KEEPALIVE: Final = 11
 OPTION_PADDING: Final = 12
+OPTION_KEY_TAG: Final = 14
 OPTION_EDE: Final = 15
+
+HOP_BY_HOP: Final = frozenset((OPTION_NSID, OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING))
+"""Options between two neighbours (RFC 5001 section 2.1, RFC 7873, RFC 7828, RFC 7830)."""
+
+_WITHOUT_EFFECT: Final = frozenset((OPTION_DAU, OPTION_DHU, OPTION_N3U, OPTION_KEY_TAG, OPTION_EDE))
+"""Options of a query that change no reply: what a validator understands and trusts (RFC 6975, RFC
+8145), and extended errors, which have a meaning in replies only (RFC 8914).
+"""
+
+_NOT_FORWARDED: Final = HOP_BY_HOP | _WITHOUT_EFFECT
 
 # Info codes of extended DNS errors, RFC 8914 section 4.
 EDE_OTHER: Final = 0
@@ -203,6 +217,16 @@ def option(code: int, data: bytes = b"") -> bytes:
 def ede(info_code: int, text: str = "") -> bytes:
     """Return an extended DNS error option: an `EDE_` code and a text (RFC 8914 section 2)."""
     return option(OPTION_EDE, info_code.to_bytes(2, "big") + text.encode())
+
+
+def forwarded_options(options: bytes) -> bytes:
+    """Return those of a client's options that go upstream, since a reply may depend on them: client
+    subnet and all that are not known. Raises FormError.
+    """
+    kept = [
+        option(code, data) for code, data in parse_options(options) if code not in _NOT_FORWARDED
+    ]
+    return b"".join(kept)
 
 
 def without_option(options: bytes, code: int) -> bytes:

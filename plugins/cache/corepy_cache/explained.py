@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
+from corepy.dns.edns import forwarded_options
 from corepy.dns.errors import FormError
 from corepy.dns.names import is_subdomain
 from corepy.dns.response import Kind
@@ -25,6 +26,8 @@ def knowledge(cache: Cache, request: Request, reply: Reply | None) -> dict[str, 
     """Return what is kept for `request`; nothing being kept, why `reply` is not."""
     if not cache.covers(request):
         return {"state": "not its names"}
+    if request.edns is not None and forwarded_options(request.edns.options):
+        return {"state": "asked apart, for the sake of the client's EDNS options"}
     entry = cache.keeper.peek(key_of(request), now := cache.keeper.clock())
     if entry is None:
         known: dict[str, str | int] = {"state": "miss"}

@@ -9,26 +9,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
-from corepy.dns.edns import EDE_OTHER, EDE_STALE_ANSWER, EDE_STALE_NXDOMAIN_ANSWER, ede
+from corepy.dns.edns import (
+    EDE_OTHER,
+    EDE_STALE_ANSWER,
+    EDE_STALE_NXDOMAIN_ANSWER,
+    ede,
+    forwarded_options,
+)
 from corepy.dns.names import from_text, is_subdomain
 from corepy.plugin import Handler, LifecycleContext, Pending, Purity, hookimpl, plugin_logger
 from corepy_cache import explained
-from corepy_cache.keeper import WILDCARD, Keeper, key_of, restore
+from corepy_cache.keeper import WILDCARD, Keeper, clear_ad, key_of, restore, subnet_key_of
 from corepy_cache.memory import Budget, process_budget
 from corepy_cache.meters import Meters
 from corepy_cache.purge import COMMAND, doomed_by, purge
 from corepy_cache.refresh import Refresher
 from corepy_cache.repetitions import Repetitions
+from corepy_cache.subnet import scope_of, subnet_of
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
+    from corepy.plugin.pending import Step
     from corepy_cache.entry import Entry
     from corepy_cache.settings import Settings
+    from corepy_cache.subnet import Subnet
 
 _OPCODE: Final = 0x78
 _ROOT: Final = b"\0"
@@ -74,10 +83,13 @@ class Cache(Handler):
         meters = self._meters.get(request.server) or self.meters(request.server, request.view)
         meters.requests.value += 1
         now = request.received or self.keeper.clock()
+        edns = request.edns
+        if edns is not None and edns.options and (options := forwarded_options(edns.options)):
+            return self._answer_apart(request, options, now, meters)
         key = key_of(request)
         entry = self.keeper.find(key, now, meters)
         if entry is None:
-            return self._miss(key, request, meters)
+            return self._miss(request, meters, partial(self._take, key, request, meters))
         entry.used = True
         left = entry.left(now)
         if left <= 0:
@@ -159,27 +171,54 @@ class Cache(Handler):
         reply.options = _STALE_NXDOMAIN if denied else _STALE_ANSWER  # RFC 8914 section 4.4, 4.20
         return reply
 
-    def _miss(self, key: bytes, request: Request, meters: Meters) -> Answer:
+    def _answer_apart(self, request: Request, options: bytes, now: float, meters: Meters) -> Answer:
+        """Answer a query whose EDNS `options` go upstream, since the reply may depend on them.
+
+        It gets nothing that was asked without them, and what it gets is for nobody without them:
+        with a client subnet the reply is kept for clients of its network, with any other option
+        not at all.
+        """
+        subnet = subnet_of(options)
+        if subnet is None:
+            meters.misses.value += 1
+        else:
+            entry = self.keeper.find_for(request, subnet, now, meters)
+            if entry is not None:
+                left = entry.ttl if self.settings.keep_ttl else entry.left(now)
+                reply = entry.reply(request, left)
+                restore(request, reply, entry)
+                reply.options = subnet.own_options(entry.options)
+                return reply
+        take = partial(self._take_apart, subnet, request, meters)
+        return self._miss(request, meters, take, options)
+
+    def _miss(self, request: Request, meters: Meters, take: Step, options: bytes = b"") -> Answer:
+        """Ask below, with no other EDNS options of the client's than `options`; `take` deals with
+        the reply.
+        """
         budget = self.budget
         if not budget.wait(request.received):
             return self._refuse(request, meters)
         # AD tells whether upstream found the reply authentic; who asks next may want to know.
-        below = request if request.flags & c.FLAG_AD else request.with_flags(c.FLAG_AD)
+        if request.edns is not None and request.edns.options:
+            below = request.derive(flags_set=c.FLAG_AD, options=options)
+        else:
+            below = request if request.flags & c.FLAG_AD else request.with_flags(c.FLAG_AD)
         try:
             answer = self.next.begin_dns(below)
         except BaseException:
             budget.waited(answered=False)
             raise
         if type(answer) is Pending:
-            answer.steps.append(partial(self._take, key, request, meters))
+            answer.steps.append(take)
             return answer
         if type(answer) is Reply:
-            return self._take(key, request, meters, answer) or answer
+            return take(answer) or answer
         budget.waited(answered=True)  # it has not begun yet, and perhaps never will
-        return self._await(answer, key, request, meters)  # type: ignore[arg-type]  # what is left
+        return self._await(answer, request, meters, take)  # type: ignore[arg-type]  # what is left
 
     async def _await(
-        self, answer: Coroutine[Any, Any, Reply], key: bytes, request: Request, meters: Meters
+        self, answer: Coroutine[Any, Any, Reply], request: Request, meters: Meters, take: Step
     ) -> Reply:
         if not self.budget.wait(request.received):
             answer.close()
@@ -188,22 +227,43 @@ class Cache(Handler):
         try:
             reply = await answer
         finally:
-            self._take(key, request, meters, reply)
+            take(reply)
         return reply
 
     def _take(
         self, key: bytes, request: Request, meters: Meters, reply: Reply | None
     ) -> Reply | None:
-        """Keep a reply; without one, or with nonsense, there is a query less that waits."""
+        """Keep a reply, if there is one."""
+        if self._has_waited(reply):
+            self.keeper.keep(key, request, reply, meters)
+            reply.deadline = None  # only what is asked for again is worth a packet cache's place
+        return reply
+
+    def _take_apart(
+        self, subnet: Subnet | None, request: Request, meters: Meters, reply: Reply | None
+    ) -> Reply | None:
+        """Keep a reply, if there is one, for clients of the network that it is for."""
+        if not self._has_waited(reply):
+            return reply
+        scope = None if subnet is None else scope_of(reply.options, subnet)
+        if subnet is not None and scope is not None:
+            key = subnet_key_of(request, self.keeper.networks.key(subnet, scope))
+            options = b"" if scope < 0 else subnet.option(scope)
+            self.keeper.keep(key, request, reply, meters, options=options)
+        elif not (request.do or request.ad):
+            clear_ad(reply)
+        reply.deadline = None
+        return reply
+
+    def _has_waited(self, reply: Reply | None) -> TypeGuard[Reply]:
+        """Count one waiting query less; return whether it got a reply, not nonsense."""
         if type(reply) is not Reply:
             self.budget.waited(answered=False)
-            return reply
+            return False
         wire = reply.wire
         answered = reply.error is None and len(wire) > 3 and wire[3] & 15 != c.REFUSED
         self.budget.waited(answered=answered)
-        self.keeper.keep(key, request, reply, meters)
-        reply.deadline = None  # only what is asked for again is worth a place in the packet cache
-        return reply
+        return True
 
     def _refuse(self, request: Request, meters: Meters) -> Reply:
         meters.rejects.value += 1

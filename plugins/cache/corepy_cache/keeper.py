@@ -21,12 +21,14 @@ from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.entry import Entry
 from corepy_cache.meters import MEMORY, Meters
 from corepy_cache.store import Store
+from corepy_cache.subnet import Networks
 from corepy_cache.verdict import NEVER, Verdict, judge, matches
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy_cache.memory import Budget
     from corepy_cache.settings import Settings
+    from corepy_cache.subnet import Subnet
 
 WILDCARD: Final = "zone/wildcard"
 """Metadata that says which wildcard record a reply came from; it is kept with the reply."""
@@ -52,6 +54,16 @@ def key_of(request: Request) -> bytes:
     if wire[2] & 1 and not wire[3] & c.FLAG_CD and not with_do:
         return key
     return key + _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | with_do << 2]
+
+
+def subnet_key_of(request: Request, suffix: bytes) -> bytes:
+    """Return what a reply for the clients of one subnet is kept under; see `Networks`.
+
+    CD, RD and DO always stand before `suffix`, so this is none of the keys that `key_of` makes.
+    """
+    wire = request.wire
+    flags = _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | request.do << 2]
+    return request.asked + flags + suffix
 
 
 def back_off(failures: int) -> int:
@@ -85,6 +97,7 @@ class Keeper:
     def __init__(self, settings: Settings, budget: Budget, clock: Callable[[], float]) -> None:
         self.success = Store(settings.success.capacity, budget)
         self.denial = Store(settings.denial.capacity, budget)
+        self.networks = Networks()
         self.budget = budget
         self.settings = settings
         self.clock = clock
@@ -120,6 +133,22 @@ class Keeper:
         meters.denial_hits.value += 1
         return bad
 
+    def find_for(
+        self, request: Request, subnet: Subnet, now: float, meters: Meters
+    ) -> Entry | None:
+        """Return the fresh entry for clients of `subnet`; none is served stale."""
+        for suffix in self.networks.keys(subnet):
+            key = subnet_key_of(request, suffix)
+            for store in (self.success, self.denial):
+                entry = store.get(key)
+                if entry is not None and entry.left(now) > 0:
+                    hits = meters.denial_hits if entry.denial else meters.success_hits
+                    hits.value += 1
+                    entry.used = True
+                    return entry
+        meters.misses.value += 1
+        return None
+
     def peek(self, key: bytes, now: float) -> Entry | None:
         """Return what `find` would, and change nothing."""
         good = self.success.get(key)
@@ -137,8 +166,11 @@ class Keeper:
         meters: Meters,
         *,
         refresh: bool = False,
+        options: bytes = b"",
     ) -> tuple[Verdict | None, Entry | None]:
         """Keep `reply` under `key` if it may be kept, and make it what the client gets.
+
+        `options` are EDNS options to keep with a positive or negative reply.
 
         Returns what the reply is (None if it answers another question or cannot be read) and what
         was kept. A failed `refresh` is not kept: it must not take the place of what is there. A
@@ -169,13 +201,12 @@ class Keeper:
         if verdict.keep and ttl > 0 and not (refresh and verdict.failure):
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
             entry.failures = failures
+            entry.options = options
             entry = self._put(entry, verdict, request, reply, meters)
         if entry is None and verdict.settles:
             self._end(key, verdict, meters)
         if reply.wire[3] & c.FLAG_AD and not (do or request.ad):
-            wire = bytearray(reply.wire)
-            wire[3] &= ~c.FLAG_AD
-            reply.wire = bytes(wire)
+            clear_ad(reply)
         return verdict, entry
 
     def _failures(self, key: bytes, reply: Reply) -> int:
@@ -253,6 +284,13 @@ def _failure_options(reply: Reply) -> bytes:
     """Return the extended errors to repeat with a kept failure (RFC 8914 section 4.14: 13)."""
     kept = [option(code, data) for code, data in parse_options(reply.options) if code == OPTION_EDE]
     return b"".join((*kept, ede(EDE_CACHED_ERROR)))
+
+
+def clear_ad(reply: Reply) -> None:
+    """Clear AD, for a client that has not asked for it (RFC 6840 section 5.8)."""
+    wire = bytearray(reply.wire)
+    wire[3] &= ~c.FLAG_AD
+    reply.wire = bytes(wire)
 
 
 def restore(request: Request, reply: Reply, entry: Entry) -> None:

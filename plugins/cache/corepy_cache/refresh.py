@@ -51,7 +51,7 @@ class Refresher:
     def start(self, request: Request, entry: Entry, meters: Meters) -> None:
         """Begin to replace `entry` in the background, unless that is going on or has to wait."""
         if entry.task is None and self._may_begin(request, entry):
-            below = request.derive(flags_set=c.FLAG_AD)
+            below = _for_everybody(request)
             below.metadata = {}  # the query's own may be read while this is still written
             self._begin(below, entry, meters)
             meters.prefetches.value += 1
@@ -63,7 +63,7 @@ class Refresher:
         if task is None:
             if not self._may_begin(request, entry):
                 return None
-            task = self._begin(request.derive(flags_set=c.FLAG_AD), entry, meters)
+            task = self._begin(_for_everybody(request), entry, meters)
         elif stale.recheck:
             return None
         await asyncio.wait((task,), timeout=stale.verify_timeout or None)
@@ -141,3 +141,9 @@ class Refresher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _for_everybody(request: Request) -> Request:
+    """Return the query for what others get as well: without EDNS options of the client's."""
+    options = None if request.edns is None else b""
+    return request.derive(flags_set=c.FLAG_AD, options=options)

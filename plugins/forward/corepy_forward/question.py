@@ -6,12 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corepy.dns.edns import (
-    UDP_SIZE,
-    opt_record,
-    without_option,
-)
-from corepy_forward.transitive import HOP_BY_HOP
+from corepy.dns.edns import UDP_SIZE, forwarded_options, opt_record
 
 if TYPE_CHECKING:
     from corepy.dns import Request
@@ -42,7 +37,5 @@ def _header(flags: int) -> bytes:
 
 
 def _own_opt(do: bool, options: bytes) -> bytes:
-    """Return our OPT record with those of a client's options that are meant to go further."""
-    for code in HOP_BY_HOP:
-        options = without_option(options, code)
-    return opt_record(UDP_SIZE, do, options=options)
+    """Return our OPT record with those of a client's options that a reply may depend on."""
+    return opt_record(UDP_SIZE, do, options=forwarded_options(options))

@@ -8,18 +8,8 @@ such as a reporting channel (RFC 9567).
 
 from __future__ import annotations
 
-from corepy.dns.edns import (
-    OPTION_COOKIE,
-    OPTION_EDE,
-    OPTION_NSID,
-    OPTION_PADDING,
-    OPTION_TCP_KEEPALIVE,
-    option,
-    parse_options,
-)
+from corepy.dns.edns import HOP_BY_HOP, OPTION_EDE, option, parse_options
 from corepy.dns.errors import FormError
-
-HOP_BY_HOP = frozenset((OPTION_NSID, OPTION_COOKIE, OPTION_TCP_KEEPALIVE, OPTION_PADDING))
 
 
 def end_to_end(options: bytes, asked: bytes) -> bytes:
