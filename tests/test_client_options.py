@@ -107,7 +107,7 @@ def test_those_who_wait_at_the_same_time_share_only_what_is_the_same(cache):
             gate.wait(10)
         return behave(question, proto)
 
-    got = {}
+    got: dict[str, int] = {}
 
     def ask(client):
         got[client] = address(server.exchange(asked_with(CLIENTS[client][0]), timeout=15))
