@@ -20,8 +20,8 @@ class Fallback:
         self.sock.bind(("127.0.0.1", 0))
         self.sock.settimeout(20)
         self.selector = selectors.DefaultSelector()
-        self.answers = []
-        self.exchanges = module.Exchanges(
+        self.answers: list[tuple[object, bytes]] = []
+        self.exchanges: module.Exchanges[object] = module.Exchanges(
             self.selector, self.sock.getsockname(), lambda *it: self.answers.append(it)
         )
 
