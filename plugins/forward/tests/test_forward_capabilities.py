@@ -232,7 +232,7 @@ class NoTcp:
         return upstream
 
     def __exit__(self, *exc):
-        self._upstream._tcp = _Closed()
+        self._upstream._tcp = _Closed()  # type: ignore[assignment]  # as far as it is used
         self._upstream.__exit__(*exc)
 
 
