@@ -176,9 +176,15 @@ def _resolve(address: Address) -> tuple[int, tuple[str, int] | tuple[str, int, i
         if _has_ipv6():
             return socket.AF_INET6, ("::", address.port, 0, 0)
         return socket.AF_INET, ("0.0.0.0", address.port)
-    info = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-    )
+    try:
+        info = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        _, percent, zone = address.host.partition("%")
+        if not percent:
+            raise
+        raise OSError(errno.ENODEV, f"there is no network interface {zone!r}") from None
     family, _, _, _, sockaddr = info[0]
     return family, sockaddr  # type: ignore[return-value]  # numeric hosts give the two forms declared
 

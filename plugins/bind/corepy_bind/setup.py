@@ -7,6 +7,7 @@ Corefile names one.
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import TYPE_CHECKING
 
 from corepy_bind.interfaces import Interfaces, read_interfaces
@@ -42,10 +43,21 @@ class _Directives:
         controller.options({"except": lambda: excluded.extend(self._arguments())})
         without = {host for token in excluded for host in self._resolve(token)}
         for token in wanted:
+            self._refuse_without_zone(token)
             for host in self._resolve(token):
-                # Nobody can write `fe80::1%eth0` as an address, so `fe80::1` excludes it as well.
+                # `fe80::1` excludes `fe80::1%eth0` as well, as in CoreDNS.
                 if host not in without and host.partition("%")[0] not in without:
                     self._add(host, token)
+
+    def _refuse_without_zone(self, token: Token) -> None:
+        """Raise the error for a link-local address that nothing can be bound to."""
+        address = parse_ip(token.text)
+        if address is not None and "%" not in address and _is_link_local(address):
+            raise self._controller.error(
+                f"a link-local address needs its network interface: {token.text!r}",
+                token,
+                f"such as {address}%eth0",
+            )
 
     def _arguments(self) -> list[Token]:
         tokens = list(self._controller.remaining_tokens())
@@ -68,6 +80,12 @@ class _Directives:
         address = parse_ip(token.text)
         if address is not None:
             return [address]
+        if "%" in token.text:
+            raise self._controller.error(
+                f"not a valid IP address with a zone: {token.text!r}",
+                token,
+                "only a link-local IPv6 address has one, its network interface: fe80::53%eth0",
+            )
         if self._interfaces is None:
             self._interfaces = read_interfaces(may_ask=not self._controller.checking)
         found = self._interfaces.hosts(token.text)
@@ -89,15 +107,30 @@ class _Directives:
 def parse_ip(text: str) -> str | None:
     """Return an IP address in its usual spelling, None if `text` is none.
 
-    What is one is what Go's net.ParseIP takes: no zone, no leading zeros in IPv4. An IPv4-mapped
-    IPv6 address means the IPv4 address, as it does there.
+    What is one is what Go's net.ParseIP takes: no leading zeros in IPv4. An IPv4-mapped IPv6
+    address means the IPv4 address, as it does there. A link-local address may have a zone, the
+    name or number of its network interface (RFC 4007 section 11), which CoreDNS refuses.
     """
-    if "%" in text:
-        return None
+    text, percent, zone = text.partition("%")
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    if percent:
+        return f"{address}%{zone}" if _is_link_local(text) and _is_zone(zone) else None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     return str(address)
+
+
+def _is_link_local(address: str) -> bool:
+    return ":" in address and ipaddress.ip_address(address).is_link_local
+
+
+def _is_zone(zone: str) -> bool:
+    """Whether a network interface may have this name (Linux: dev_valid_name)."""
+    return (
+        0 < len(os.fsencode(zone)) < 16
+        and zone not in (".", "..")
+        and not any(char in "/:%" or char.isspace() for char in zone)
+    )

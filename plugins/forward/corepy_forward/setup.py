@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 from corepy.plugin import suggest_file
@@ -148,9 +147,12 @@ class _Line:
         for path in (files.cert, files.key, files.ca):
             if path is not None:
                 self._c.watch_file(path)
-        if "https" in transports and importlib.util.find_spec("h2") is None:
-            hint = "pip install 'corepy[doh]'"
-            raise self._c.error("https:// upstreams need the package h2", token, hint)
+        if "https" in transports:
+            try:
+                import corepy_forward.doh  # noqa: F401 - now, rather than while a client waits
+            except ImportError as error:
+                hint = "pip install h2"
+                raise self._c.error(f"https:// upstreams: {error}", token, hint) from None
         try:
             for transport in transports or ["tls"]:
                 self._settings.tls_contexts[transport] = make_context(files, transport)

@@ -2,6 +2,8 @@
 
 import base64
 import concurrent.futures
+import subprocess
+import sys
 
 import dnslib
 import h2.config
@@ -9,7 +11,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from corepy.testing import serve
+from corepy.testing import refusal, serve
 from corepy.testing.tls import CERTIFICATE, TLSServer
 
 
@@ -90,3 +92,25 @@ def test_faults(tmp_path, fault, message, caplog):
         with serve(text) as server:
             assert server.ask("one.example").header.rcode == 2
     assert message in "".join(record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("to", "imported"), [("192.0.2.1 tls://192.0.2.2", False), ("https://192.0.2.1", True)]
+)
+def test_h2_is_imported_where_it_is_used(to, imported):
+    """By the setup, so that no client waits for it."""
+    program = (
+        "import sys; from corepy.testing import set_up; set_up(sys.argv[1]);"
+        "print(any(name.split('.')[0] == 'h2' for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, f"forward . {to}"], capture_output=True)
+    assert done.stdout.decode().strip() == str(imported), done.stderr
+
+
+def test_without_h2_the_mistake_is_at_its_word(monkeypatch):
+    monkeypatch.delitem(sys.modules, "corepy_forward.doh", raising=False)
+    monkeypatch.setitem(sys.modules, "h2", None)
+    monkeypatch.delitem(sys.modules, "h2.config", raising=False)
+    diagnostic = refusal("forward . https://192.0.2.1")
+    assert "https:// upstreams: " in diagnostic.message
+    assert diagnostic.hint == "pip install h2"
