@@ -24,7 +24,6 @@ from corepy.corefile.zones import (
     split_host_port,
     split_transport,
     zones_from_args,
-    zones_of,
 )
 
 __all__ = [
@@ -56,5 +55,4 @@ __all__ = [
     "suggest_file",
     "to_json",
     "zones_from_args",
-    "zones_of",
 ]

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.errors import FormError
-from corepy.dns.wire import Buffer, NameReader, read_name, walk
+from corepy.dns.wire import Buffer, read_name, walk
 
 
 class Layout(NamedTuple):
@@ -59,13 +59,12 @@ LAYOUTS: Final[dict[int, Layout]] = {
 
 
 def split(
-    msg: Buffer, rtype: int, start: int, length: int, reader: NameReader | None = None
+    msg: Buffer, rtype: int, start: int, length: int
 ) -> tuple[bytes, list[bytes], bytes, bool]:
     """Return rdata's prefix, its names in full, its tail, and whether its names may be compressed.
 
-    With `reader`, names are read by it. Raises FormError if rdata of that type cannot look like
-    this. Empty rdata is right for every type: updates and their like use it (RFC 2136 section 2.4),
-    and miekg/dns takes it.
+    Raises FormError if rdata of that type cannot look like this. Empty rdata is right for every
+    type: updates and their like use it (RFC 2136 section 2.4), and miekg/dns takes it.
     """
     layout = LAYOUTS.get(rtype)
     if layout is None or not length:
@@ -75,7 +74,7 @@ def split(
     prefix = bytes(msg[start:here])
     names = []
     for _ in range(layout.names):
-        name, here = read_name(msg, here) if reader is None else reader.read(here)
+        name, here = read_name(msg, here)
         names.append(name)
     if here > end or (layout.tail is not None and here + layout.tail != end):
         raise FormError(f"rdata of type {rtype} has the wrong length")
@@ -98,3 +97,17 @@ def check_records(msg: Buffer) -> None:
     for _, rtype, _, _, rdata, rdlength, owner, _ in walk(msg):
         read_name(msg, owner)
         split(msg, rtype, rdata, rdlength)
+
+
+_CASE_KEPT: Final = frozenset((c.TYPE_NSEC, c.TYPE_SVCB, c.TYPE_HTTPS, c.TYPE_TSIG))
+
+
+def canonical(rtype: int, rdata: bytes) -> bytes:
+    """Return uncompressed rdata in the form that is signed; raises FormError.
+
+    Names are in lower case in the types of RFC 4034 section 6.2 (RFC 6840 section 5.1: not in
+    NSEC), and as they are in newer ones.
+    """
+    prefix, names, tail, _ = split(rdata, rtype, 0, len(rdata))
+    lowered = names if rtype in _CASE_KEPT else [name.lower() for name in names]
+    return b"".join((prefix, *lowered, tail))

@@ -1,7 +1,6 @@
 r"""Messages as text for people, in the form that dig prints; for tools, never for the hot path.
 
-The data of a record is written by dnslib where it can hold the message, and in the generic form of
-RFC 3597 (`\# LENGTH HEX`) where it cannot.
+The data of a record is written by `corepy.dns.presentation`, which is imported when records are.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from typing import NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.edns import OPTION_EDE, OPTION_NSID, Edns, parse_options
+from corepy.dns.errors import FormError
 from corepy.dns.names import to_text
-from corepy.dns.survey import strip_opt
-from corepy.dns.wire import counts, read_name, skip_questions, walk
+from corepy.dns.rdata import split
+from corepy.dns.wire import counts, read_name, skip_questions, strip_opt, walk
 
 SECTIONS = ("answer", "authority", "additional")
 
@@ -51,32 +51,30 @@ def flag_names(flags: int) -> list[str]:
 
 def records_of(wire: bytes) -> dict[str, list[Record]]:
     """Return the records of a message by section, OPT left out; raises FormError."""
+    from corepy.dns.presentation import rdata_to_text
+
     found: dict[str, list[Record]] = {section: [] for section in SECTIONS}
-    known = _data_by_dnslib(wire)
-    for index, (section, rtype, rclass, ttl, rdata, length, owner, _) in enumerate(walk(wire)):
+    for section, rtype, rclass, ttl, rdata, length, owner, _ in walk(wire):
         if rtype == c.TYPE_OPT:
             continue
-        raw = wire[rdata : rdata + length]
         record = Record(
             to_text(read_name(wire, owner)[0]),
             int.from_bytes(wire[ttl : ttl + 4], "big"),
             c.class_name(rclass),
             c.type_name(rtype),
-            known[index] if known else f"\\# {length} {raw.hex()}".rstrip(),
+            rdata_to_text(rtype, _expanded(wire, rtype, rdata, length)),
         )
         found[SECTIONS[section - 1]].append(record)
     return found
 
 
-def _data_by_dnslib(wire: bytes) -> list[str]:
-    from corepy.dns.records import parse
-
+def _expanded(wire: bytes, rtype: int, start: int, length: int) -> bytes:
+    """Return rdata with its names in full, or as it stands if it is malformed."""
     try:
-        message = parse(wire)
-        records = [*message.rr, *message.auth, *message.ar]
-        return ["" if rr.rtype == c.TYPE_OPT else rr.rdata.toZone() for rr in records]
-    except Exception:  # what dnslib read it may still be unable to write
-        return []
+        prefix, names, tail, _ = split(wire, rtype, start, length)
+    except FormError:
+        return wire[start : start + length]
+    return b"".join((prefix, *names, tail))
 
 
 def option_texts(options: bytes) -> list[str]:
@@ -101,7 +99,7 @@ def _printable(text: str) -> str:
 
 def to_dig(wire: bytes) -> str:
     """Return a message in dig's form, ending with a line end; raises FormError."""
-    plain, edns, _ = strip_opt(wire)
+    plain, edns = strip_opt(wire)
     questions, *numbers = counts(plain)
     flags = int.from_bytes(wire[2:4], "big")
     rcode = flags & 15 | (edns.extended_rcode << 4 if edns else 0)

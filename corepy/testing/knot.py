@@ -30,8 +30,12 @@ database:
 log:
   - target: stderr
     any: warning
+acl:
+  - id: transfer
+    action: transfer
 zone:
   - domain: {origin}
+    acl: transfer
     file: {folder}/zone
     zonefile-sync: -1
     journal-content: none

@@ -1,0 +1,156 @@
+r"""Text into words, and words into fields (RFC 1035 section 5.1).
+
+Words are kept as they stand in the text, escapes included, since what an escape means depends on
+the field. A plain word is a `str`; a word in quotes, or right behind one, is a `Word`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from corepy.dns.names import ROOT
+from corepy.dns.presentation.errors import RecordError
+
+_SHOWN: Final = 60
+
+_SIMPLE_LINE: Final = re.compile(r"[!#-'*-:<-\[\]-~ \t\r]*+(?:\n|\Z)")
+"""A line of printable ASCII without quotes, parentheses, comments and escapes: most lines."""
+
+_TOKEN: Final = re.compile(
+    r'(?P<quoted>"(?:[^"\\]|\\.)*+")|(?P<mark>[()\n])|(?P<skipped>;[^\n]*+|[ \t\r]++)'
+    r'|(?P<plain>(?:[^ \t\r\n();"\\]|\\.)++)|(?P<bad>.)',
+    re.DOTALL,
+)
+_DEPTHS: Final = {"(": 1, ")": -1, "\n": 0}
+
+
+class Word(str):
+    """A word in quotes, without them, or a plain word right behind such a word."""
+
+    __slots__ = ("glued", "quoted")
+
+    quoted: bool
+    glued: bool
+    """Whether no space stands in front of it."""
+
+
+class Entry(NamedTuple):
+    """The words of one record or directive."""
+
+    offset: int
+    """Where its first line begins in the text."""
+
+    indented: bool
+    """Whether that line begins with a blank: the record then has the owner of the one before."""
+
+    words: list[str]
+
+
+def entries(text: str) -> Iterator[Entry]:
+    """Yield the entries of a zone file; lines in parentheses are one. Raises RecordError."""
+    at, end = 0, len(text)
+    while at < end:
+        start = at
+        match = _SIMPLE_LINE.match(text, at)
+        if match is not None:
+            words = match[0].split()
+            at = match.end()
+        else:
+            found, at = _split(text, at)
+            words = [word for word, _ in found]
+        if words:
+            yield Entry(start, text[start] in " \t", words)
+
+
+def offset_of(text: str, entry: Entry, word: int | None) -> int:
+    """Return where a word of an entry of `text` begins; the end of the entry if it has no such."""
+    found, end = _split(text, entry.offset)
+    return found[word][1] if word is not None and word < len(found) else end
+
+
+def _split(text: str, start: int) -> tuple[list[tuple[str, int]], int]:
+    """Return the words of the entry at `start`, each with its offset, and where the next begins."""
+    words: list[tuple[str, int]] = []
+    depth = 0
+    before: str | None = None
+    for match in _TOKEN.finditer(text, start):
+        kind, piece, at = match.lastgroup, match[0], match.start()
+        if kind == "plain":
+            words.append((_word(piece, False, True) if before == "quoted" else piece, at))
+        elif kind == "quoted":
+            words.append((_word(piece[1:-1], True, before in ("plain", "quoted")), at))
+        elif kind == "bad":
+            raise RecordError(_misplaced(piece), offset=at)
+        elif kind == "mark":
+            depth += _DEPTHS[piece]
+            if depth < 0:
+                raise RecordError("has a closing parenthesis too many", offset=at)
+            if piece == "\n" and not depth:
+                return words, match.end()
+        before = kind
+    if depth:
+        raise RecordError("has a parenthesis that is not closed", offset=len(text))
+    return words, len(text)
+
+
+def _word(text: str, quoted: bool, glued: bool) -> Word:
+    word = Word(text)
+    word.quoted, word.glued = quoted, glued
+    return word
+
+
+def _misplaced(piece: str) -> str:
+    return "has a quote that is not closed" if piece == '"' else "ends in a lone backslash"
+
+
+def shown(word: str) -> str:
+    """Return a word as messages show it."""
+    return repr(str(word) if len(word) <= _SHOWN else f"{word[:_SHOWN]}...")
+
+
+class Words:
+    """The words of one record, taken one after the other.
+
+    `origin` is the wire name that relative names are completed with.
+    """
+
+    __slots__ = ("_words", "at", "origin")
+
+    def __init__(self, words: list[str], origin: bytes = ROOT, at: int = 0) -> None:
+        self._words = words
+        self.origin = origin
+        self.at = at
+
+    def peek(self) -> str | None:
+        """Return the next word, None behind the last."""
+        return self._words[self.at] if self.at < len(self._words) else None
+
+    def any(self) -> str:
+        """Return the next word; raises RecordError if there is none."""
+        if self.at >= len(self._words):
+            raise RecordError("is missing", word=self.at)
+        self.at += 1
+        return self._words[self.at - 1]
+
+    def string(self) -> str:
+        """Return the next word, quoted or not, that has a space in front of it."""
+        word = self.any()
+        if type(word) is Word and word.glued:
+            raise RecordError(f"has no space in front of it: {shown(word)}")
+        return word
+
+    def plain(self) -> str:
+        """Return the next word, which must not be quoted."""
+        word = self.any()
+        if type(word) is Word:
+            raise RecordError(f"must not be quoted: {shown(word)}")
+        return word
+
+    def rest(self) -> list[str]:
+        """Return all words that are left, of which none may be quoted."""
+        words = []
+        while self.at < len(self._words):
+            words.append(self.plain())
+        return words
