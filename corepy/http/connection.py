@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
     """See the module."""
 
     def __init__(self, listener: Listener) -> None:
+        self.last_activity = time.monotonic()
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -55,8 +56,7 @@ class Connection(asyncio.Protocol):
         """Wait for a request."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._listener.make_room()
-        self._listener.connections[self] = None
+        self._listener.admit(self, transport.get_extra_info("peername"))
         self._expire_in(TIMEOUT)
 
     def _expire_in(self, seconds: float) -> None:
@@ -66,8 +66,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Make no answer for one who is gone."""
-        self._listener.connections.pop(self, None)
-        self._listener.leaving.discard(self)
+        self._listener.forget(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -104,8 +103,7 @@ class Connection(asyncio.Protocol):
         time.
         """
         self._transport.pause_reading()
-        connections = self._listener.connections
-        connections[self] = connections.pop(self, None)
+        self.last_activity = time.monotonic()
         self._expire_in(ANSWER_TIMEOUT)
         self._task = self._loop.create_task(self._respond(event, keep=keep))
         self._task.add_done_callback(self._responded)

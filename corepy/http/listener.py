@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 from corepy.http.address import resolve
 from corepy.http.connection import LOG, Connection
 from corepy.net.accept import Acceptor
+from corepy.net.clients import Seats, client_of
+from corepy.net.selfasking import is_own
 from corepy.net.sockets import Address, open_tcp
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ CLOSE_TIMEOUT: Final = 1.0
 """Seconds that answers in the making get when a listener closes."""
 
 MAX_CONNECTIONS: Final = 100
-"""Open connections per listener; beyond that the one that was used longest ago makes room."""
+"""Open connections per listener; beyond that one of the client that has most makes room."""
 
 _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
     WeakKeyDictionary()
@@ -71,10 +73,8 @@ class Listener:
     ) -> None:
         self.bound = Address(wanted.host, sock.getsockname()[1])
         self.connections: dict[Connection, None] = {}
-        self.leaving: set[Connection] = set()
-        """Those of them that have made room; closing takes a turn of the loop, or longer."""
-
         self.draining = False
+        self._seats: Seats[Connection] = Seats(MAX_CONNECTIONS, MAX_CONNECTIONS)
         self._acceptor = Acceptor(sock, lambda: Connection(self), str(self.bound), LOG)
         self._wanted = wanted
         self._listeners = listeners
@@ -98,17 +98,23 @@ class Listener:
         """Accept connections from now on."""
         self._acceptor.start()
 
-    def make_room(self) -> None:
-        """End the connection that was used longest ago, if one more would be too many.
+    def admit(self, newcomer: Connection, peer: object) -> None:
+        """Take `newcomer` in; one too many ends a connection of the client that has most.
 
         Though it may be busy: who keeps all of them busy, or reads no answers, must not keep out
         who asks whether this server lives.
         """
-        if len(self.connections) - len(self.leaving) >= MAX_CONNECTIONS:
-            # They move to the end when they are used.
-            oldest = next(each for each in self.connections if each not in self.leaving)
-            self.leaving.add(oldest)
-            oldest.end()
+        self.connections[newcomer] = None
+        if is_own(peer):
+            return
+        leaver = self._seats.take(client_of(peer), newcomer)
+        if leaver is not None:
+            leaver.end()
+
+    def forget(self, connection: Connection) -> None:
+        """Take account of a connection that is closed."""
+        self.connections.pop(connection, None)
+        self._seats.leave(connection)
 
     async def release(self, claim: Claim) -> None:
         """Forget `claim`, and close after the last."""

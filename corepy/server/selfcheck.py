@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from corepy.net.frames import frame
+from corepy.net.selfasking import connected
 from corepy.net.sockets import own_address
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ async def _ask(address: SocketAddress, kind: socket.SocketKind) -> bool:
     loop = asyncio.get_running_loop()
     family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     question = os.urandom(2) + _STATUS
-    with socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
-        await loop.sock_connect(sock, address)
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with sock, connected(sock, address):
         await loop.sock_sendall(sock, question if kind == socket.SOCK_DGRAM else frame(question))
         answer = await loop.sock_recv(sock, 512)
     return question[:2] in answer[:4]

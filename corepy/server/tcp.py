@@ -1,8 +1,9 @@
 """Answering queries that come over TCP (RFC 7766).
 
 Queries are pipelined and answered as they are ready, in any order (section 6.2.1.1). Against slow
-and idle clients there are CoreDNS's timeouts (core/dnsserver/server.go) and a cap on connections:
-when it is reached the connection that has been idle longest makes room.
+and idle clients there are CoreDNS's timeouts (core/dnsserver/server.go), and connections are
+capped, in all and for each client: one more closes a connection of the client that has most of
+them, busy or idle (`corepy.net.clients`). Questions that the server asks itself do not count.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 from corepy.net.accept import Acceptor
+from corepy.net.clients import Seats, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.frames import FrameReader, frame
+from corepy.net.selfasking import is_own
 from corepy.plugin.log import server_logger
 from corepy.server.answer import Answerer
 from corepy.server.query import Runner
@@ -30,6 +33,9 @@ MAX_CONNECTIONS = 1000
 """Open connections per listener, where the process may have eight times as many descriptors: other
 listeners and upstreams need some, too.
 """
+
+SHARE_OF_ONE = 2
+"""One client may have one in so many of them."""
 
 DRAIN_IDLE = 0.2
 """Seconds without a query after which a connection of a stopping server is closed: what the client
@@ -55,11 +61,9 @@ class TCPListener:
         self.settings: BlockConfig
         self.answers = Answerer(label, "tcp", room)
         self.connections: dict[Connection, None] = {}
-        self.leaving: set[Connection] = set()
-        """Those of them that have made room; closing takes a turn of the loop, or longer."""
-
         self.draining = False
-        self._most = min(MAX_CONNECTIONS, descriptor_limit() // 8)
+        most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
+        self._seats: Seats[Connection] = Seats(most, max(most // SHARE_OF_ONE, 1))
         self._acceptor = Acceptor(sock, lambda: Connection(self), label, server_logger())
 
     def start(self) -> None:
@@ -70,19 +74,19 @@ class TCPListener:
         """Accept no connections until `start` is called again; those that are open go on."""
         self._acceptor.pause()
 
-    def make_room(self) -> bool:
-        """Return whether one more connection may stay, closing the one that has been idle longest
-        if need be.
-        """
-        if len(self.connections) - len(self.leaving) < self._most:
-            return True
-        idle = [it for it in self.connections if it.is_idle and it not in self.leaving]
-        if not idle:
-            return False
-        longest = min(idle, key=lambda connection: connection.last_activity)
-        self.leaving.add(longest)
-        longest.close()
-        return True
+    def admit(self, newcomer: Connection, peer: object) -> None:
+        """Take `newcomer` in, and close another connection if there are too many."""
+        self.connections[newcomer] = None
+        if is_own(peer):
+            return
+        leaver = self._seats.take(client_of(peer), newcomer)
+        if leaver is not None:
+            leaver.make_room()
+
+    def forget(self, connection: Connection) -> None:
+        """Take account of a connection that is closed."""
+        self.connections.pop(connection, None)
+        self._seats.leave(connection)
 
     def waiting(self) -> set[Query]:
         """Return the queries that have no answer yet."""
@@ -143,14 +147,11 @@ class Connection(asyncio.Protocol):
         return not self.runner.waiting and not self._out and not self._is_behind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless the listener has too many connections already."""
+        """Wait for queries."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if not self._listener.make_room():
-            transport.abort()
-            return
-        self._listener.connections[self] = None
         self._peer = transport.get_extra_info("peername")
+        self._listener.admit(self, self._peer)
         self._local = transport.get_extra_info("sockname")
         if self._listener.draining:
             self.drain()
@@ -160,8 +161,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; what its queries still wait for is not delivered."""
         self._closing = True
-        self._listener.connections.pop(self, None)
-        self._listener.leaving.discard(self)
+        self._listener.forget(self)
         for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
@@ -248,6 +248,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on: the client has read."""
+        if self._transport.is_closing():
+            return  # until all is taken, or the time is over
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
@@ -291,9 +293,19 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close after what is written has been sent."""
+        """Close after what is written has been sent, if the client takes it in time."""
         self._closing = True
         self._transport.close()
+        if self._write_timer is None and self._transport.get_write_buffer_size():
+            timeout = self._listener.settings.write_timeout
+            self._write_timer = self._loop.call_later(timeout, self.abort)
+
+    def make_room(self) -> None:
+        """Close for another client's sake: at once if there is anything left to do."""
+        if self.is_idle and not self._transport.get_write_buffer_size():
+            self.close()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""

@@ -14,6 +14,8 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
+from corepy.net.selfasking import connected
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -100,8 +102,7 @@ def targets(addresses: list[str]) -> list[Target]:
 async def ask_udp(host: str, port: int) -> None:
     """Ask over UDP and wait for the answer; raises OSError."""
     loop, query = asyncio.get_running_loop(), _query()
-    with _open(host, socket.SOCK_DGRAM) as sock:
-        await loop.sock_connect(sock, _sockaddr(host, port))
+    with _open(host, socket.SOCK_DGRAM) as sock, connected(sock, _sockaddr(host, port)):
         await loop.sock_sendall(sock, query)
         while not _answers(await loop.sock_recv(sock, 512), query):
             pass
@@ -112,14 +113,14 @@ async def ask_tcp(host: str, port: int) -> None:
     loop, query = asyncio.get_running_loop(), _query()
     with _open(host, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        await loop.sock_connect(sock, _sockaddr(host, port))
-        await loop.sock_sendall(sock, len(query).to_bytes(2, "big") + query)
-        answer = b""
-        while not _answers(answer[2:], query):
-            piece = await loop.sock_recv(sock, 512)
-            if not piece:
-                raise ConnectionResetError("connection closed without an answer")
-            answer += piece
+        with connected(sock, _sockaddr(host, port)):
+            await loop.sock_sendall(sock, len(query).to_bytes(2, "big") + query)
+            answer = b""
+            while not _answers(answer[2:], query):
+                piece = await loop.sock_recv(sock, 512)
+                if not piece:
+                    raise ConnectionResetError("connection closed without an answer")
+                answer += piece
 
 
 def _query() -> bytes:
