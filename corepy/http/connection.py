@@ -27,6 +27,11 @@ ANSWER_TIMEOUT: Final = 30.0
 MAX_HEAD: Final = 8192
 """Bytes of the request line and the header fields."""
 
+MAX_BODY: Final = 65536
+"""Bytes of a request's content that are read, and ignored, before the answer; the connection of a
+client that sends more is closed after it.
+"""
+
 DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
 """RFC 9110 section 5.6.7. (email.utils would do, at 5 ms more for the start.)"""
 
@@ -44,6 +49,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._request: h11.Request | None = None  # whose content is being read
+        self._unread = 0
         self._can_write = asyncio.Event()
         self._can_write.set()
 
@@ -89,19 +96,36 @@ class Connection(asyncio.Protocol):
         if not self.is_idle or self._transport.is_closing():
             return
         try:
-            event = self._http.next_event()
-            if isinstance(event, h11.Request):
-                whole = isinstance(self._http.next_event(), h11.EndOfMessage)
-                self._begin(event, keep=whole and not self._listener.draining)
-            elif isinstance(event, h11.ConnectionClosed):
-                self.close()
+            self._read()
         except h11.RemoteProtocolError as error:
             self._refuse(error)
 
-    def _begin(self, event: h11.Request, *, keep: bool) -> None:
-        """Answer in a task, reading nothing meanwhile; with a body, whatever it is, for the last
-        time.
+    def _read(self) -> None:
+        """Read a request to its end, or as much of it as is there; raises RemoteProtocolError.
+
+        Closing a connection with content unread could cost the client the answer (RFC 9112
+        section 9.6).
         """
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._request, self._unread = event, MAX_BODY
+            elif isinstance(event, h11.Data):
+                self._unread -= len(event.data)
+            elif isinstance(event, h11.ConnectionClosed):
+                self.close()
+                return
+            request, is_whole = self._request, isinstance(event, h11.EndOfMessage)
+            waits = self._http.they_are_waiting_for_100_continue or event is h11.PAUSED
+            if request is not None and (is_whole or waits or self._unread < 0):
+                self._request = None
+                self._begin(request, keep=is_whole and not self._listener.draining)
+                return
+            if event in (h11.NEED_DATA, h11.PAUSED):
+                return
+
+    def _begin(self, event: h11.Request, *, keep: bool) -> None:
+        """Answer in a task, reading nothing meanwhile."""
         self._transport.pause_reading()
         self.last_activity = time.monotonic()
         self._expire_in(ANSWER_TIMEOUT)
@@ -137,8 +161,6 @@ class Connection(asyncio.Protocol):
         answer = self._listener.answer(path)
         if answer is None:
             return Response(b"404 page not found\n", HTTPStatus.NOT_FOUND)
-        if method not in ("GET", "HEAD"):
-            return Response(b"only GET and HEAD\n", HTTPStatus.METHOD_NOT_ALLOWED)
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
         try:
             response = answer(Request(method, path, headers))
@@ -154,8 +176,6 @@ class Connection(asyncio.Protocol):
         ]
         if size is not None:
             headers.append(("Content-Length", str(size)))
-        if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append(("Allow", "GET, HEAD"))
         if not keep:
             headers.append(("Connection", "close"))
         reason = HTTPStatus(response.status).phrase.encode("ascii")

@@ -17,7 +17,7 @@ class Request:
     """What is asked for."""
 
     method: str
-    """GET or HEAD."""
+    """Such as GET. Any method is answered, as in CoreDNS; HEAD without the body."""
 
     path: str
     """Without the query."""

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import Reply, names
-from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
-from corepy.dns.edns import EDE_OTHER, ede
+from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TYPE_AXFR, TYPE_IXFR
+from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
 from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Target
 
 _OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
+_NO_TRANSFERS = EDE_NOT_SUPPORTED, "zone transfers are not forwarded"
+_TRANSFERS = frozenset((TYPE_AXFR, TYPE_IXFR))
+_OPCODE = 0x7800
 _SECONDS_OF_QUIET = 1.0
 
 
@@ -78,6 +81,8 @@ class Forward(Explained):
         """Refuse at once, or ask and return what brings the reply."""
         if not self._takes_all and not self.matches(request.name_wire):
             return self.next.begin_dns(request)
+        if request.qtype in _TRANSFERS or request.flags & _OPCODE:
+            return _not_forwarded(request)
         pool = self.pool or self._open(self.static_targets())
         if LIMIT.waiting >= LIMIT.most or pool.waiting >= self._most:
             return self._reject(request)
@@ -229,3 +234,14 @@ class Forward(Explained):
             self._watch.stop()
         if self.pool is not None:
             self.pool.close()
+
+
+def _not_forwarded(request: Request) -> Reply:
+    """Return the refusal of what is meant for a zone's primary or secondary server.
+
+    That server decides by the sender's address, which would be ours; and of a transfer it may send
+    any number of messages. NOTIFY (RFC 1996) is the only other opcode that gets here.
+    """
+    if request.flags & _OPCODE:
+        return request.error(NOTIMP)
+    return request.error(REFUSED, None, _NO_TRANSFERS)
