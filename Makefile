@@ -1,7 +1,8 @@
 # Every target sets up what it needs, on a fresh machine with Python >= 3.11 and apt (root for the packages).
 
 PYTHON ?= python3
-VENV := .venv
+# Each other interpreter has an environment of its own: make test PYTHON=python3.13
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -16,10 +17,12 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
 	comparison-overlap)
 
-.PHONY: help run test lint format bench soak docs man clean
+.PHONY: help run test unit test-pythons fresh lint format bench soak docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test'
+	@echo 'make test-pythons   the tests without a kernel of their own, with every Python that is installed'
+	@echo 'make fresh   make run and pip install in a fresh Debian; RELEASE=trixie for another'
 	@echo 'make lint    ruff and mypy --strict'
 	@echo 'make format  put the code into its form'
 	@echo 'make bench   measure side by side with other servers'
@@ -29,13 +32,14 @@ help:
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "corepy needs Python 3.11 or newer")'
+	@./tools/build-packages $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
 run: $(READY)
-	@./tools/debian-packages $(PACKAGES_RUN)
+	@./tools/debian-packages --optional $(PACKAGES_RUN)
 	@echo 'Ask it from another terminal:'
 	@echo '    dig @127.0.0.1 -p 1053 whoami.example.org A'
 	@exec $(BIN)/corepy -conf examples/Corefile
@@ -73,5 +77,18 @@ man: $(READY)
 	$(BIN)/python tools/man_pages.py build/man
 	@echo 'Read one: man -l build/man/corepy.1'
 
+# Nothing but Python, apt and pip: a tree of debootstrap, as root. The tree is kept for the next time.
+fresh:
+	@./tools/debian-packages debootstrap iproute2 bind9-dnsutils
+	./tools/fresh-machine $(or $(RELEASE),bookworm)
+
+# The tests that need no kernel of their own, with every other interpreter that is installed.
+test-pythons:
+	./tools/other-pythons
+
+unit: $(READY)
+	@./tools/debian-packages $(PACKAGES_TEST)
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore tests/kernel
+
 clean:
-	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

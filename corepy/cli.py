@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and not arguments[0].startswith("-"):
         return _plugin_command(arguments[0], arguments[1:])
     flags = _parser().read(arguments)
+    for name in ("conf", "pidfile", "plugin_order"):  # as in Go, "" is a flag that is not given
+        setattr(flags, name, getattr(flags, name) or None)
     if flags.version:
         _print(version_text())
         return EXIT_OK

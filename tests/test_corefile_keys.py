@@ -17,6 +17,7 @@ from corepy.corefile import (
     split_transport,
     zones_from_args,
 )
+from corepy.dns.names import InvalidName, from_text
 
 
 def addresses(keys: str, port: int = 53) -> list[str]:
@@ -180,10 +181,17 @@ def test_split_host_port(text: str, zones: list[str], port: int | None) -> None:
         ("a\\", False),
         ("a\\\\", True),
         ("a\\.", True),
-        ("a\\12.", True),
+        ("a\\12.", False),
+        ("\\256", False),
+        ("\\999.example", False),
+        ("\\00_0dir", False),
+        ("10.0.0.0/\\00", False),
+        ("\\255", True),
         ("\\123.", True),
         (("x" * 49 + ".") * 5, True),
-        (("x" * 63 + ".") * 4, True),
+        (("x" * 63 + ".") * 4, False),
+        (("x" * 63 + ".") * 3 + "x" * 61, True),
+        (("x" * 63 + ".") * 3 + "x" * 62, False),
         (("x" * 63 + ".") * 4 + "y.", False),
     ],
 )
@@ -254,7 +262,25 @@ def test_filtered_blocks_may_share_a_zone() -> None:
     assert "overlaps" in found.message
 
 
-@given(st.text(st.sampled_from("\\.:/019aAé,-+{%\udc80")) | st.text())
+ODD = st.text(st.sampled_from("\\.:/019aAé,-+{%\udc80")) | st.text()
+
+
+@given(ODD | st.lists(st.sampled_from(["x" * 62, "\u023a" * 20, "\\123", "a", "."])).map(".".join))
+@settings(max_examples=300, deadline=None)
+def test_what_is_a_domain_name_is_one_for_a_message(text: str) -> None:
+    """The Corefile's notion and the message's, which know nothing of each other, agree."""
+    name = normalize_zone(text)
+    try:
+        from_text(name)
+        expected = True
+    except InvalidName:
+        expected = False
+    assert is_domain_name(name) is expected
+    for zone in zones_from_args([text], []):
+        from_text(zone)
+
+
+@given(ODD)
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_zone_or_refused(text: str) -> None:
     zones = zones_from_args([text], [])

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from corepy.dns import FormError, Reply, edns, names, records, wire
 from corepy.dns import constants as c
+from corepy.dns.edns import parse_options
+from corepy.dns.rdata import split
+from corepy.dns.survey import survey
 from corepy.testing import Upstream, serve
 
 # Rebuilding this without OPT saves as many bytes as follow OPT.
@@ -114,3 +117,154 @@ def test_odd_replies_through_a_server(plugins: str, bad: bytes, rcode: str) -> N
                 assert [str(rr.rdata) for rr in reply.rr] == ["192.0.2.1"] * is_whole
                 codes = {o.code for rr in reply.ar if rr.rtype == c.TYPE_OPT for o in rr.rdata}
                 assert codes <= {edns.OPTION_EDE}
+
+
+HEADER_FIELDS = {0: "ID", 1: "ID", 2: "flags", 4: "QDCOUNT", 6: "ANCOUNT", 11: "ARCOUNT"}
+
+
+def reply_of(*sections: bytes, question: bytes = WWW + b"\0\1\0\1", **counts: int) -> bytes:
+    numbers = [counts.get(key, 0) for key in ("an", "ns", "ar")]
+    return struct.pack("!HHHHHH", 0x0161, 0x8180, 1, *numbers) + question + b"".join(sections)
+
+
+def pointer(target: int) -> bytes:
+    return struct.pack("!H", 0xC000 | target)
+
+
+END = 12 + len(WWW) + 4
+ANSWER = b"\xc0\x0c\0\1\0\1\1a\0\0\0\4\xc0\0\2\1"
+"""An address whose TTL holds the name a.; its bytes begin at END."""
+LABELS = {"as it is": b"", "behind a label": b"\1x"}
+
+
+def of_every_kind(name: bytes) -> dict[str, bytes]:
+    """Records that hold the name in every place there is."""
+    mx, soa = b"\0\x0a" + name, name + name + bytes(20)
+    return {
+        "owner": name + ANSWER[2:],
+        "CNAME": records.rr(pointer(12), c.TYPE_CNAME, 60, name),
+        "MX": records.rr(pointer(12), c.TYPE_MX, 60, mx),
+        "SOA": records.rr(pointer(12), c.TYPE_SOA, 60, soa),
+        "SRV": records.rr(pointer(12), c.TYPE_SRV, 60, bytes(6) + name),
+        "NAPTR": records.rr(pointer(12), c.TYPE_NAPTR, 60, bytes(4) + b"\1u\0\1x" + name),
+        "RRSIG": records.rr(pointer(12), c.TYPE_RRSIG, 60, bytes(18) + name + b"sig"),
+        "HTTPS": records.rr(pointer(12), c.TYPE_HTTPS, 60, b"\0\1" + name),
+    }
+
+
+@pytest.mark.parametrize("label", LABELS.values(), ids=LABELS.keys())
+@pytest.mark.parametrize("kind", of_every_kind(b""))
+@pytest.mark.parametrize("target", HEADER_FIELDS)
+def test_names_that_point_into_the_header_are_refused(target: int, kind: str, label: bytes) -> None:
+    bad = of_every_kind(label + pointer(target))[kind]
+    for message in (reply_of(ANSWER, bad, an=2), reply_of(bad, an=1)):
+        for read in (Reply.from_wire, lambda m: Reply.from_answer(m, END)):
+            with pytest.raises(FormError):
+                read(message)
+
+
+@pytest.mark.parametrize("label", LABELS.values(), ids=LABELS.keys())
+@pytest.mark.parametrize("kind", of_every_kind(b""))
+def test_names_that_point_into_a_ttl_are_written_out(kind: str, label: bytes) -> None:
+    odd = of_every_kind(label + pointer(END + 6))[kind]
+    plain = of_every_kind(label + b"\1a\0")[kind]
+    message = reply_of(ANSWER, odd, an=2)
+    reply = Reply.from_answer(message, END)
+    assert reply.ttl_offsets == wire.ttl_offsets(reply.wire)
+    aged = bytearray(reply.wire)
+    wire.set_ttls(aged, reply.ttl_offsets, 5)
+    expected = bytearray(reply_of(ANSWER, plain, an=2))
+    wire.set_ttls(expected, wire.ttl_offsets(expected), 5)
+    assert expanded(bytes(aged)) == expanded(bytes(expected))
+
+
+def expanded(message: bytes) -> list[tuple[bytes, ...]]:
+    """All records with their names in full."""
+    found = []
+    for _, rtype, rclass, ttl, rdata, length, owner, _ in wire.walk(message):
+        prefix, inner, tail, _ = split(message, rtype, rdata, length)
+        head = struct.pack("!HHI", rtype, rclass, wire.read_ttl(message, ttl))
+        found.append((wire.read_name(message, owner)[0], head, prefix, *inner, tail))
+    return found
+
+
+ODD_TARGETS = {
+    "type and class of the question": END - 4,
+    "type of a record": END + 2,
+    "length of a record": END + 10,
+    "an address": END + 12,
+    "a pointer": END,
+    "inside a label": 14,
+    "the root of the question": END - 5,
+}
+
+
+@pytest.mark.parametrize("target", ODD_TARGETS.values(), ids=ODD_TARGETS.keys())
+def test_names_that_point_elsewhere_mean_the_same_in_any_case(target: int) -> None:
+    """They are refused where they cannot be read, and written out where they can."""
+    message = reply_of(ANSWER, of_every_kind(pointer(target))["CNAME"], an=2)
+    try:
+        before = expanded(message)
+    except FormError:
+        with pytest.raises(FormError):
+            Reply.from_wire(message)
+        return
+    reply = Reply.from_wire(message)
+    assert expanded(reply.wire) == before
+    survey(reply.wire)
+
+
+@pytest.mark.parametrize("number", [500, 4000])
+def test_a_great_many_odd_records_are_refused(number: int) -> None:
+    odd = records.rr(pointer(END), c.TYPE_A, 5, b"1234")
+    message = reply_of(ANSWER, odd * number, an=number + 1)
+    if number == 500:
+        assert len(expanded(Reply.from_wire(message).wire)) == number + 1
+        return
+    with pytest.raises(FormError):
+        Reply.from_wire(message)
+
+
+def test_names_that_leave_their_rdata_are_refused() -> None:
+    """What lies behind is the next record, whose TTL will be another."""
+    for rtype, rdata in ((c.TYPE_CNAME, b"\1a"), (c.TYPE_MX, b"\0"), (c.TYPE_SOA, b"\0\1a")):
+        message = reply_of(records.rr(b"\0", rtype, 5, rdata), ANSWER, an=2)
+        with pytest.raises(FormError):
+            Reply.from_wire(message)
+
+
+@given(with_opt_anywhere(), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255))))
+def test_whatever_is_taken_is_clean(message: bytes, changes: list[tuple[int, int]]) -> None:
+    mutated = bytearray(message)
+    for at, value in changes:
+        mutated[at % len(mutated)] = value
+    try:
+        reply = Reply.from_wire(bytes(mutated))
+    except FormError:
+        return
+    offsets, opt, end = survey(reply.wire)
+    assert (offsets, opt, end) == (reply.ttl_offsets, 0, len(reply.wire))
+    parse_options(reply.options)
+
+
+@given(
+    st.binary(max_size=120),
+    st.lists(st.tuples(st.integers(12, 130), st.integers(12, 130)), max_size=20),
+    st.lists(st.integers(0, 140), min_size=1, max_size=20),
+)
+def test_names_read_with_and_without_memory(
+    noise: bytes, pointers: list[tuple[int, int]], places: list[int]
+) -> None:
+    message = bytearray(bytes(12) + noise + bytes(8))
+    for at, target in pointers:
+        if at + 2 <= len(message):
+            message[at : at + 2] = pointer(target)
+    reader = wire.NameReader(bytes(message))
+    for place in places:
+        try:
+            expected = wire.read_name(bytes(message), place)
+        except FormError:
+            with pytest.raises(FormError):
+                reader.read(place)
+        else:
+            assert reader.read(place) == expected

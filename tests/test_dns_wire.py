@@ -15,6 +15,7 @@ from corepy.dns import edns, names, records, wire
 from corepy.dns.compress import rebuild
 from corepy.dns.errors import FormError
 from corepy.dns.rdata import split
+from corepy.dns.survey import strip_opt
 
 ZONE = """
 www.example.org. 30 CNAME web.example.org.
@@ -110,7 +111,7 @@ def test_long_chains_of_pointers_are_refused() -> None:
 @pytest.mark.parametrize("section", ["qd", "an", "ns", "ar"])
 def test_counts_that_lie_are_refused_at_once(section: str) -> None:
     msg = message(bytes(60000), **{section: 65535})
-    for function in (wire.counts, wire.scan, wire.strip_opt, rebuild):
+    for function in (wire.counts, wire.scan, strip_opt, rebuild):
         with pytest.raises(FormError, match="header counts"):
             function(msg)
     with pytest.raises(FormError, match="header"):
@@ -180,7 +181,7 @@ def test_strip_opt_behind_everything() -> None:
     with_opt += edns.opt_record(1400, True, 1, edns.option(15, b"\0\3x"))
     assert dnslib.DNSRecord.parse(with_opt).ar[0].ttl == opt.ttl
     for tail in (b"", b"garbage"):
-        stripped, found = wire.strip_opt(with_opt + tail)
+        stripped, found = strip_opt(with_opt + tail)[:2]
         assert stripped == msg
         assert found is not None
         assert (found.udp_size, found.do, found.extended_rcode) == (1400, True, 1)
@@ -190,15 +191,15 @@ def test_strip_opt_behind_everything() -> None:
 def test_strip_opt_in_the_middle_keeps_names_whole() -> None:
     last = "very.long.name.example.net. 5 CNAME other.name.example.net."
     msg = sample(dnslib.EDNS0(udp_len=1232, opts=[dnslib.EDNSOption(10, b"8 bytes.")]), last)
-    stripped, found = wire.strip_opt(msg)
+    stripped, found = strip_opt(msg)[:2]
     assert found is not None
     same_records(stripped, sample(None, last))
 
 
 def test_strip_opt_without_one() -> None:
     msg = sample()
-    assert wire.strip_opt(msg) == (msg, None)
-    assert wire.strip_opt(msg + b"tail") == (msg, None)
+    assert strip_opt(msg)[:2] == (msg, None)
+    assert strip_opt(msg + b"tail")[:2] == (msg, None)
 
 
 OPT = edns.opt_record()
@@ -220,7 +221,7 @@ OPT = edns.opt_record()
 )
 def test_broken_messages(msg: bytes) -> None:
     with pytest.raises(FormError):
-        wire.strip_opt(msg)
+        strip_opt(msg)[:2]
 
 
 def test_soa_negative_ttl() -> None:
@@ -320,7 +321,7 @@ def test_empty_rdata_is_copied(rtype: int) -> None:
 READERS: list[Callable[[bytes], object]] = [
     wire.counts,
     wire.scan,
-    wire.strip_opt,
+    strip_opt,
     wire.min_ttl,
     wire.soa_negative_ttl,
     lambda msg: list(wire.walk(msg)),

@@ -24,6 +24,7 @@ from corepy.corefile.zones import (
     split_host_port,
     split_transport,
     zones_from_args,
+    zones_of,
 )
 
 __all__ = [
@@ -55,4 +56,5 @@ __all__ = [
     "suggest_file",
     "to_json",
     "zones_from_args",
+    "zones_of",
 ]

@@ -115,7 +115,7 @@ def _addresses(token: Token, default_port: int) -> list[ZoneAddress]:
         port = DEFAULT_PORTS.get(transport, default_port)
     if not 0 <= port <= _MAX_PORT:
         raise ValueError(f"port {port} is not in 0 to {_MAX_PORT}")
-    return [ZoneAddress(zones.normalize_zone(name), port, transport, token) for name in names]
+    return [ZoneAddress(zone, port, transport, token) for zone in zones.normalized(names)]
 
 
 def _hint(text: str) -> str | None:

@@ -1,8 +1,8 @@
-r"""Zone names as a Corefile writes them: names, networks, ports, schemes.
+"""Zone names as a Corefile writes them: names, networks, ports, schemes.
 
 CoreDNS: plugin/normalize.go, plugin/pkg/{cidr,parse}, and IsDomainName of its DNS library. What is
-accepted here decides what CoreDNS's Corefiles mean, so every oddity is kept: "a,b" is one name, and
-so is "http://a".
+accepted here decides what CoreDNS's Corefiles mean, so its oddities are kept: "a,b" is one name,
+and so is "http://a".
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ TRANSPORTS = ("tls", "dns", "quic", "grpc", "https3", "https", "unix")
 """The schemes that a key may begin with (plugin/pkg/transport)."""
 
 _MAX_TEXT = 255  # bytes of a zone as it is written
-_MAX_NAME = 256  # octets that IsDomainName allows a name
+_MAX_NAME = 255  # octets of a name in a message (RFC 1035 section 2.3.4)
 _MAX_LABEL = 63
+_MAX_SHOWN = 64  # characters of a name that a message shows
 
 
 class HostPort(NamedTuple):
@@ -54,11 +55,30 @@ def split_host_port(text: str) -> HostPort:
     length = len(text.encode("utf-8", "replace"))
     if length > _MAX_TEXT:
         raise ValueError(f"specified zone is too long: {length} > {_MAX_TEXT}")
-    if not is_domain_name(text):
-        raise ValueError(f"zone is not a valid domain name: {text}")
+    problem = name_problem(text)
+    if problem is not None:
+        raise ValueError(_no_domain_name(text, problem))
     if "/" not in text or _parse_cidr(text) is None:
         return HostPort([text], port)
     return HostPort(reverse_zones(text), port)
+
+
+def zones_of(text: str) -> list[str]:
+    """Return the zones that a directive's argument names, normalised; raises `ValueError`."""
+    return normalized(split_host_port(split_transport(text)[1]).zones)
+
+
+def normalized(names: Sequence[str]) -> list[str]:
+    """Return the names fully qualified and in lower case; raises `ValueError`.
+
+    In lower case a letter may take more octets, so a name that was just short enough is too long.
+    """
+    found = [normalize_zone(name) for name in names]
+    for name in found:
+        problem = name_problem(name)
+        if problem is not None:
+            raise ValueError(_no_domain_name(name, problem))
+    return found
 
 
 def reverse_zones(cidr: str) -> list[str]:
@@ -80,34 +100,63 @@ def reverse_zones(cidr: str) -> list[str]:
 
 
 def is_domain_name(name: str) -> bool:
-    r"""Whether `name` could be one: labels of at most 63 octets, 255 in all, `\.` and `\DDD` known.
+    """Whether `name` is one that a message can carry; see `name_problem`."""
+    return name_problem(name) is None
 
-    Any octet may be in a label. The empty name is none.
+
+def name_problem(name: str) -> str | None:
+    r"""Return why `name` is no domain name, None if it is one (RFC 1035 sections 2.3.4 and 5.1).
+
+    A label may hold any octet; `\.` and `\DDD` are known. This is what `corepy.dns.names.from_text`
+    takes, so a name that passes here never fails there. CoreDNS's IsDomainName also takes a name of
+    256 octets and `\999`, which no query can ask for.
     """
-    text = fqdn(name).encode("utf-8", "replace")
-    if not name or (text[:1] == b"." and len(text) > 1):
-        return False
-    used, after_escape, position = 0, False, 0
-    label = 0
+    if name == ".":
+        return None
+    if not name:
+        return "it is empty"
+    text = name.encode("utf-8", "replace")
+    try:
+        labels = _label_lengths(text) if b"\\" in text else list(map(len, text.split(b".")))
+    except ValueError as error:
+        return str(error)
+    if not labels[-1]:
+        labels.pop()  # the root's, behind the last dot
+    if not all(labels):
+        return "it has an empty label"
+    if max(labels) > _MAX_LABEL:
+        return f"it has a label of {max(labels)} octets, and {_MAX_LABEL} are allowed"
+    octets = sum(labels) + len(labels) + 1
+    if octets > _MAX_NAME:
+        return f"it has {octets} octets in a message, and {_MAX_NAME} are allowed"
+    return None
+
+
+def _label_lengths(text: bytes) -> list[int]:
+    """Return how many octets each label of a name with escapes has; raises `ValueError`."""
+    lengths, position = [0], 0
     while position < len(text):
         octet = text[position]
         if octet == 0x2E:
-            if (label == 0 and len(text) > 1) or label > _MAX_LABEL:
-                return False
-            used += 1 + label
-            if used > _MAX_NAME:
-                return False
-            label, after_escape = 0, False
+            lengths.append(0)
         else:
-            after_escape = octet == 0x5C and not after_escape
-            if octet == 0x5C:
-                if used + 1 > _MAX_NAME:
-                    return False
-                digits = text[position + 1 : position + 4]
-                position += 3 if len(digits) == 3 and digits.isdigit() else 1
-            label += 1
+            position += _escaped(text, position) if octet == 0x5C else 0
+            lengths[-1] += 1
         position += 1
-    return not after_escape
+    return lengths
+
+
+def _escaped(text: bytes, position: int) -> int:
+    """Return how many characters the backslash at `position` escapes; raises `ValueError`."""
+    digits = text[position + 1 : position + 4]
+    if not digits:
+        raise ValueError("it ends in a backslash that escapes nothing")
+    if not digits[:1].isdigit():
+        return 1
+    if len(digits) < 3 or not digits.isdigit() or int(digits) > 255:
+        escape = f"\\{digits.decode('utf-8', 'replace')}"
+        raise ValueError(f"{escape} is no escape: three digits, from \\000 to \\255")
+    return 3
 
 
 def fqdn(name: str) -> str:
@@ -141,12 +190,16 @@ def is_address(text: str) -> bool:
     return _parse_address(text) is not None
 
 
+def _no_domain_name(text: str, problem: str) -> str:
+    shown = text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+    return f"zone '{shown}' is not a valid domain name: {problem}"
+
+
 def _normalized(text: str) -> list[str]:
     try:
-        zones = split_host_port(split_transport(text)[1]).zones
+        return zones_of(text)
     except ValueError:
         return []
-    return [normalize_zone(zone) for zone in zones]
 
 
 def _lower(char: str) -> str:

@@ -1,8 +1,8 @@
 """DNS messages: names, wire reading and patching, requests and replies.
 
 Pure values and functions: no sockets, no clock, nothing of the rest of the project. `names` <
-`edns` < `wire` < `rdata` < `compress` < `reply` < `message` < `accept`, each knowing only what
-stands left of it; dnslib is imported by `records` alone, when somebody asks for its objects.
+`edns` < `wire` < `rdata` < `compress` < `survey` < `reply` < `message` < `accept`: each imports
+only modules to its left. Only `records` imports dnslib, when a plugin asks for its objects.
 """
 
 from corepy.dns.accept import accept as accept

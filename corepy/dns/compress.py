@@ -1,8 +1,8 @@
 """Writing a message anew, record by record, with names compressed: for what is odd or too large.
 
 A message comes here if it does not fit its client (many servers, CoreDNS among them, send small
-messages without compression, so writing it anew often is all it takes), or if a record in its
-middle has to go. Not on the usual way of a query; still linear in the message's length.
+messages without compression, so writing it anew often is all it takes), or if its compression is
+odd. Not on the usual way of a query; still linear in the message's length.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MAX_SIZE
 from corepy.dns.rdata import split
-from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, Buffer, counts, read_name, walk
+from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, walk
 
 _HEADER = Struct("!HHHHHH")
 _pack_length = Struct("!H").pack_into
@@ -48,14 +48,21 @@ class Writer:
         buf.append(0)
 
     def record(
-        self, msg: Buffer, rtype: int, fixed: int, rdata: int, rdlength: int, owner: bytes
+        self,
+        msg: bytes,
+        rtype: int,
+        fixed: int,
+        rdata: int,
+        rdlength: int,
+        owner: bytes,
+        reader: NameReader,
     ) -> None:
         """Append a record of msg; its type lies at offset fixed, its rdata at offset rdata."""
         self.name(owner)
         buf = self.buf
         buf += msg[fixed:rdata]
         start = len(buf)
-        prefix, names, tail, compress = split(msg, rtype, rdata, rdlength)
+        prefix, names, tail, compress = split(msg, rtype, rdata, rdlength, reader)
         buf += prefix
         for name in names:
             self.name(name, compress)
@@ -63,8 +70,8 @@ class Writer:
         _pack_length(buf, start - 2, len(buf) - start)
 
 
-def rebuild(msg: Buffer, limit: int = MAX_SIZE, skip: int | None = None) -> bytes:
-    """Return the message compressed, in at most limit bytes, without records of type skip.
+def rebuild(msg: bytes, limit: int = MAX_SIZE) -> bytes:
+    """Return the message compressed, in at most limit bytes.
 
     Records stay from the first on as long as they fit; from the first that does not, the rest is
     left out and TC is set, in whatever section that is (miekg/dns, msg_truncate.go). The question
@@ -74,25 +81,18 @@ def rebuild(msg: Buffer, limit: int = MAX_SIZE, skip: int | None = None) -> byte
     ident, flags, *_ = _HEADER.unpack_from(msg)
     writer = Writer(bytes(HEADER_SIZE))
     buf = writer.buf
+    reader = NameReader(msg)
     offset = HEADER_SIZE
     for _ in range(questions):
-        name, offset = read_name(msg, offset)
+        name, offset = reader.read(offset)
         writer.name(name)
         buf += msg[offset : offset + 4]
         offset += 4
     kept = {ANSWER: 0, AUTHORITY: 0, ADDITIONAL: 0}
-    owners: dict[bytes, bytes] = {}
     for section, rtype, _, ttl, rdata, rdlength, at, _ in walk(msg):
-        if rtype == skip:
-            continue
-        # Owners are mostly one and the same pointer; remembering them keeps long pointer chains
-        # linear.
-        raw = bytes(msg[at : ttl - 4])
-        owner = owners.get(raw)
-        if owner is None:
-            owner = owners[raw] = read_name(msg, at)[0]
         mark = len(buf)
-        writer.record(msg, rtype, ttl - 4, rdata, rdlength, owner)
+        owner, _ = reader.read(at)
+        writer.record(msg, rtype, ttl - 4, rdata, rdlength, owner, reader)
         if len(buf) > limit:
             del buf[mark:]
             flags |= FLAG_TC

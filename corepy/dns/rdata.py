@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.errors import FormError
-from corepy.dns.wire import Buffer, read_name, walk
+from corepy.dns.wire import Buffer, NameReader, read_name, walk
 
 
 class Layout(NamedTuple):
@@ -59,12 +59,13 @@ LAYOUTS: Final[dict[int, Layout]] = {
 
 
 def split(
-    msg: Buffer, rtype: int, start: int, length: int
+    msg: Buffer, rtype: int, start: int, length: int, reader: NameReader | None = None
 ) -> tuple[bytes, list[bytes], bytes, bool]:
     """Return rdata's prefix, its names in full, its tail, and whether its names may be compressed.
 
-    Raises FormError if rdata of that type cannot look like this. Empty rdata is right for every
-    type: updates and their like use it (RFC 2136 section 2.4), and miekg/dns takes it.
+    With `reader`, names are read by it. Raises FormError if rdata of that type cannot look like
+    this. Empty rdata is right for every type: updates and their like use it (RFC 2136 section 2.4),
+    and miekg/dns takes it.
     """
     layout = LAYOUTS.get(rtype)
     if layout is None or not length:
@@ -74,7 +75,7 @@ def split(
     prefix = bytes(msg[start:here])
     names = []
     for _ in range(layout.names):
-        name, here = read_name(msg, here)
+        name, here = read_name(msg, here) if reader is None else reader.read(here)
         names.append(name)
     if here > end or (layout.tail is not None and here + layout.tail != end):
         raise FormError(f"rdata of type {rtype} has the wrong length")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
 from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, read_short, without_option
 from corepy.dns.errors import FormError
-from corepy.dns.wire import cut_opt, scan, ttl_offsets
+from corepy.dns.survey import has_plain_names, strip_opt
+from corepy.dns.wire import ttl_offsets
 
 if TYPE_CHECKING:
     from dnslib import DNSRecord
@@ -28,6 +29,7 @@ _TC_BYTE: Final = FLAG_TC >> 8
 _OPCODE_TC: Final = 0x7A
 _QNAME_POINTER: Final = 0xC00C
 _ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
+_ADDRESSES: Final = frozenset((b"\0\1\0\1", b"\0\x1c\0\1"))  # types whose data holds no names
 _TTL_SIGN: Final = 0x80000000
 _unpack_counts = Struct("!HI").unpack_from
 _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
@@ -93,17 +95,13 @@ class Reply:
     @classmethod
     def from_wire(cls, wire: bytes) -> Reply:
         """Return a received message as a reply, its OPT record taken off; raises FormError."""
-        offsets, opt, end = scan(wire)
-        stripped, edns = cut_opt(wire, opt, end)
+        stripped, edns, offsets = strip_opt(wire)
         reply = cls(stripped)
         if edns is not None:
             reply.extended_rcode = edns.extended_rcode
             reply.options = edns.options
         reply.sound = stripped
-        # Only records behind OPT move. Lengths do not tell whether there were any: names written
-        # anew may save as many bytes as follow OPT.
-        if edns is None or opt + OPT_SIZE + len(edns.options) == end:
-            reply._read = (stripped, offsets, None)
+        reply._read = (stripped, offsets, None)
         return reply
 
     @classmethod
@@ -136,6 +134,8 @@ class Reply:
                 return cls.from_wire(wire)
             wire = b"".join((wire[:10], b"\0\0", wire[12:at]))
         elif others or at != len(wire):
+            return cls.from_wire(wire)
+        if asked not in _ADDRESSES and not has_plain_names(wire, kind[0] << 8 | kind[1]):
             return cls.from_wire(wire)
         reply = cls(wire)
         reply._read = wire, offsets, ((lowest, highest) if highest < _TTL_SIGN else None)

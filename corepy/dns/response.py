@@ -12,20 +12,24 @@ from typing import Final
 from corepy.dns import constants as c
 from corepy.dns.reply import Reply
 from corepy.dns.wire import (
-    ANSWER,
-    AUTHORITY,
     Buffer,
     counts,
     min_ttl,
     skip_questions,
     soa_negative_ttl,
-    walk,
+    ttl_offsets,
 )
 
 SHORT_TTL: Final = 5
 """Seconds for a reply whose records tell no time (ttl.go, MinimalDefaultTTL)."""
 
-_ALIASES: Final = frozenset((c.TYPE_CNAME, c.TYPE_DNAME, c.TYPE_RRSIG))
+_SOA, _NS, _RRSIG, _CNAME, _DNAME = (
+    rtype.to_bytes(2, "big")
+    for rtype in (c.TYPE_SOA, c.TYPE_NS, c.TYPE_RRSIG, c.TYPE_CNAME, c.TYPE_DNAME)
+)
+_ALIASES: Final = frozenset((_CNAME, _DNAME, _RRSIG))
+_LEAST_RRSIG: Final = b"\0\x12"
+"""Length of an RRSIG's data up to its names."""
 _TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
 
 
@@ -57,6 +61,13 @@ class ReplyClass(Enum):
 
 _TIMED: Final = frozenset((Kind.NO_ERROR, Kind.NAME_ERROR, Kind.NO_DATA))
 
+_EMPTY: Final = {
+    c.NXDOMAIN: Kind.NAME_ERROR,
+    c.SERVFAIL: Kind.SERVER_ERROR,
+    c.NOTIMP: Kind.SERVER_ERROR,
+}
+"""Kinds of replies that their answer section says nothing about."""
+
 _CLASSES: Final = {
     Kind.NO_ERROR: ReplyClass.SUCCESS,
     Kind.DELEGATION: ReplyClass.SUCCESS,
@@ -86,13 +97,19 @@ def typify(reply: Reply | bytes, now: float | None = None) -> Kind:
         return Kind.UPDATE
     if opcode == c.OPCODE_NOTIFY or (qd and _first_qtype(wire) in _TRANSFERS):
         return Kind.META
-    if now is not None and _has_expired_signature(wire, int(now)):
+    if now is not None and _has_expired_signature(wire, _offsets(reply), int(now)):
         return Kind.OTHER_ERROR
     if an and rcode == c.NOERROR:
         return Kind.NO_ERROR
     if an and rcode == c.NXDOMAIN:
-        return Kind.NAME_ERROR if _is_denied_alias(wire) else Kind.OTHER_ERROR
-    return _typify_empty(wire, rcode)
+        is_denied = _is_denied_alias(wire, _offsets(reply))
+        return Kind.NAME_ERROR if is_denied else Kind.OTHER_ERROR
+    return _EMPTY.get(rcode, Kind.OTHER_ERROR) if rcode else _typify_empty(wire, _offsets(reply))
+
+
+def _offsets(reply: Reply | bytes) -> list[int]:
+    """Return where the TTLs lie: type and class of each record lie in front of it."""
+    return reply.ttl_offsets if isinstance(reply, Reply) else ttl_offsets(reply)
 
 
 def _first_qtype(wire: Buffer) -> int:
@@ -100,39 +117,35 @@ def _first_qtype(wire: Buffer) -> int:
     return wire[end - 4] << 8 | wire[end - 3]
 
 
-def _is_denied_alias(wire: bytes) -> bool:
+def _authority(wire: bytes, offsets: list[int]) -> set[bytes]:
+    """Return the types in the authority section."""
+    first = wire[6] << 8 | wire[7]
+    return {wire[at - 4 : at - 2] for at in offsets[first : first + (wire[8] << 8 | wire[9])]}
+
+
+def _is_denied_alias(wire: bytes, offsets: list[int]) -> bool:
     """Tell whether NXDOMAIN is about the end of an alias chain, with the SOA to prove it.
 
     RFC 2308 section 2.1. CoreDNS calls such a reply an other error and never caches it.
     """
-    proven = False
-    for section, rtype, *_ in walk(wire):
-        if section == ANSWER and rtype not in _ALIASES:
-            return False
-        proven = proven or (section == AUTHORITY and rtype == c.TYPE_SOA)
-    return proven
+    answers = {wire[at - 4 : at - 2] for at in offsets[: wire[6] << 8 | wire[7]]}
+    return answers <= _ALIASES and _SOA in _authority(wire, offsets)
 
 
-def _typify_empty(wire: bytes, rcode: int) -> Kind:
-    """Return the kind of a reply that its answer section says nothing about."""
-    if rcode == c.NXDOMAIN:
-        return Kind.NAME_ERROR
-    if rcode in (c.SERVFAIL, c.NOTIMP):
-        return Kind.SERVER_ERROR
-    if rcode != c.NOERROR:
-        return Kind.OTHER_ERROR
-    types = {rtype for section, rtype, *_ in walk(wire) if section == AUTHORITY}
-    if c.TYPE_SOA in types:
+def _typify_empty(wire: bytes, offsets: list[int]) -> Kind:
+    """Return the kind of a NOERROR reply without an answer."""
+    types = _authority(wire, offsets)
+    if _SOA in types:
         return Kind.NO_DATA
-    return Kind.DELEGATION if c.TYPE_NS in types else Kind.NO_ERROR
+    return Kind.DELEGATION if _NS in types else Kind.NO_ERROR
 
 
-def _has_expired_signature(wire: bytes, now: int) -> bool:
-    for _, rtype, _, _, rdata, rdlength, _, _ in walk(wire):
-        if rtype != c.TYPE_RRSIG or rdlength < 18:
+def _has_expired_signature(wire: bytes, offsets: list[int], now: int) -> bool:
+    for at in offsets:
+        if wire[at - 4 : at - 2] != _RRSIG or wire[at + 4 : at + 6] < _LEAST_RRSIG:
             continue
-        expiration = int.from_bytes(wire[rdata + 8 : rdata + 12], "big")
-        inception = int.from_bytes(wire[rdata + 12 : rdata + 16], "big")
+        expiration = int.from_bytes(wire[at + 14 : at + 18], "big")
+        inception = int.from_bytes(wire[at + 18 : at + 22], "big")
         if _serial_gap(inception, now) < 0 or _serial_gap(now, expiration) < 0:
             return True
     return False
@@ -157,5 +170,5 @@ def minimal_ttl(reply: Reply, kind: Kind) -> int:
         return SHORT_TTL
     if reply.wire[8:10] == b"\0\0":
         return lowest
-    negative = soa_negative_ttl(reply.wire)
+    negative = soa_negative_ttl(reply.wire, reply.ttl_offsets)
     return lowest if negative is None else min(lowest, negative)

@@ -12,7 +12,8 @@ from corepy.dns.edns import OPTION_EDE, OPTION_NSID, Edns, parse_options
 from corepy.dns.errors import FormError
 from corepy.dns.names import to_text
 from corepy.dns.rdata import split
-from corepy.dns.wire import counts, read_name, skip_questions, strip_opt, walk
+from corepy.dns.survey import strip_opt
+from corepy.dns.wire import counts, read_name, skip_questions, walk
 
 SECTIONS = ("answer", "authority", "additional")
 
@@ -99,7 +100,7 @@ def _printable(text: str) -> str:
 
 def to_dig(wire: bytes) -> str:
     """Return a message in dig's form, ending with a line end; raises FormError."""
-    plain, edns = strip_opt(wire)
+    plain, edns, _ = strip_opt(wire)
     questions, *numbers = counts(plain)
     flags = int.from_bytes(wire[2:4], "big")
     rcode = flags & 15 | (edns.extended_rcode << 4 if edns else 0)

@@ -9,12 +9,11 @@ functions run once or more for every query: measure before adding a line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct, error
 from typing import Final
 
-from corepy.dns.constants import HEADER_SIZE, TYPE_OPT, TYPE_SOA
-from corepy.dns.edns import OPT_SIZE, Edns, check_options, read_opt, read_short
+from corepy.dns.constants import HEADER_SIZE, TYPE_SOA
 from corepy.dns.errors import FormError as FormError
 from corepy.dns.names import MAX_NAME
 
@@ -29,6 +28,7 @@ Record = tuple[int, int, int, int, int, int, int, int]
 MAX_POINTERS: Final = 126
 """Pointers followed for one name, as in miekg/dns (msg.go): no name has more labels."""
 
+_SOA: Final = TYPE_SOA.to_bytes(2, "big")
 _MIN_QUESTION: Final = 5
 _MIN_RECORD: Final = 11
 _POINTER: Final = 0xC0
@@ -84,6 +84,74 @@ def read_name(msg: Buffer, offset: int) -> tuple[bytes, int]:
     if len(name) > MAX_NAME:
         raise FormError("name is longer than 255 bytes")
     return name, end or here + 1
+
+
+class NameReader:
+    """Reads names of one message as `read_name` does, and remembers where pointers led to.
+
+    For messages with many records: reading all their names takes time linear in the message's
+    length, however long the chains of pointers are.
+    """
+
+    __slots__ = ("_msg", "_tails")
+
+    def __init__(self, msg: bytes) -> None:
+        self._msg = msg
+        self._tails: dict[int, bytes] = {}
+
+    def read(self, offset: int) -> tuple[bytes, int]:
+        """Return the name at offset in full, case kept, and the offset behind it."""
+        here, target = self._labels(offset)
+        if not target:
+            return self._msg[offset : here + 1], here + 1
+        tail = self._tails.get(target)
+        if tail is None:
+            tail = self._follow(target)
+        return self._joined(offset, here, tail), here + 2
+
+    def _labels(self, offset: int) -> tuple[int, int]:
+        """Return where a run of labels ends, and where the pointer there leads to, 0 for none."""
+        msg, here, last = self._msg, offset, offset + MAX_NAME
+        try:
+            while n := msg[here]:
+                if n >= _POINTER:
+                    target = (n & 63) << 8 | msg[here + 1]
+                    if not HEADER_SIZE <= target < offset:
+                        raise FormError("bad compression pointer")
+                    return here, target
+                if n > 63:
+                    raise FormError("unknown label type")
+                here += n + 1
+                if here >= last:
+                    raise FormError("name is longer than 255 bytes")
+        except IndexError:
+            raise FormError("name is cut off") from None
+        return here, 0
+
+    def _follow(self, target: int) -> bytes:
+        passed: list[tuple[int, int]] = []
+        tail = None
+        while tail is None:
+            start = target
+            here, target = self._labels(start)
+            if not target:
+                tail = self._tails[start] = self._msg[start : here + 1]
+                break
+            passed.append((start, here))
+            if len(passed) >= MAX_POINTERS:
+                raise FormError("bad compression pointer")
+            tail = self._tails.get(target)
+        for start, here in reversed(passed):
+            tail = self._tails[start] = self._joined(start, here, tail)
+        return tail
+
+    def _joined(self, start: int, here: int, tail: bytes) -> bytes:
+        if here == start:
+            return tail
+        name = self._msg[start:here] + tail
+        if len(name) > MAX_NAME:
+            raise FormError("name is longer than 255 bytes")
+        return name
 
 
 def skip_name(msg: Buffer, offset: int) -> int:
@@ -216,44 +284,18 @@ def clamp_ttls(buf: bytearray, offsets: Iterable[int], low: int, high: int) -> N
         _pack_ttl(buf, at, min(max(read_ttl(buf, at), low), high))
 
 
-def strip_opt(msg: bytes) -> tuple[bytes, Edns | None]:
-    """Return the message cut at its end and without its OPT record, and what that said.
-
-    Raises FormError, as `scan` does.
-    """
-    _, opt, end = scan(msg)
-    return cut_opt(msg, opt, end)
-
-
-def cut_opt(msg: bytes, opt: int, end: int) -> tuple[bytes, Edns | None]:
-    """Do what `strip_opt` does with what `scan` found.
-
-    A reply may state a higher EDNS version than the query did, but its format is the query's (RFC
-    6891 section 6.1.3). Queries of ours have version 0, so options are checked in any version.
-    """
-    if not opt:
-        return (msg if end == len(msg) else msg[:end]), None
-    edns = (read_short(msg[opt:end]) if opt + OPT_SIZE == end else None) or read_opt(msg, opt)
-    if edns.version:
-        check_options(edns.options)
-    if opt + OPT_SIZE + len(edns.options) == end:
-        additional = (msg[10] << 8 | msg[11]) - 1
-        return b"".join((msg[:10], additional.to_bytes(2, "big"), msg[12:opt])), edns
-    # What follows may point into what moves (TSIG and SIG(0) stand behind OPT), so names are
-    # written anew.
-    from corepy.dns.compress import rebuild
-
-    return rebuild(msg, skip=TYPE_OPT), edns
-
-
-def soa_negative_ttl(msg: Buffer) -> int | None:
+def soa_negative_ttl(msg: Buffer, offsets: Sequence[int] | None = None) -> int | None:
     """Return min(TTL, MINIMUM) in seconds of the authority section's SOA, None without one.
 
-    RFC 2308 section 5. Raises FormError.
+    `offsets` are those of the TTLs, where they are known. RFC 2308 section 5. Raises FormError.
     """
-    for section, rtype, _, ttl, rdata, rdlength, _, _ in walk(msg):
-        if section == AUTHORITY and rtype == TYPE_SOA:
+    if offsets is None:
+        offsets = ttl_offsets(msg)
+    first = msg[6] << 8 | msg[7]
+    for at in offsets[first : first + (msg[8] << 8 | msg[9])]:
+        if msg[at - 4 : at - 2] == _SOA:
+            rdlength = msg[at + 4] << 8 | msg[at + 5]
             if rdlength < 22:
                 raise FormError("SOA record is cut off")
-            return min(read_ttl(msg, ttl), read_ttl(msg, rdata + rdlength - 4))
+            return min(read_ttl(msg, at), read_ttl(msg, at + 2 + rdlength))
     return None

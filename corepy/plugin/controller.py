@@ -20,6 +20,7 @@ from corepy.corefile import (
     parse_integer,
     suggest,
     zones_from_args,
+    zones_of,
 )
 from corepy.plugin.duration import parse_duration
 from corepy.plugin.pattern import compile_pattern
@@ -130,9 +131,27 @@ class Controller(Dispenser):
     def zones_from(self, args: Sequence[Token]) -> list[str]:
         """Return the zones that `args` name, or those of the block when there are none, normalised.
 
-        CoreDNS: plugin.OriginsFromArgsOrServerBlock; a CIDR becomes its reverse zones.
+        CoreDNS: plugin.OriginsFromArgsOrServerBlock; a CIDR becomes its reverse zones. An argument
+        that is no domain name is left out as there, with a warning.
         """
-        return zones_from_args([arg.text for arg in args], self.config.zones)
+        if not args:
+            return zones_from_args([], self.config.zones)
+        found: list[str] = []
+        for arg in args:
+            try:
+                found += zones_of(arg.text)
+            except ValueError as error:
+                self.warn(f"{error}, so it is left out", arg)
+        return found
+
+    def zones_of(self, token: Token) -> list[str]:
+        """Return the zones that `token` names, normalised: several for some networks; raises
+        `CorefileError`.
+        """
+        try:
+            return zones_of(token.text)
+        except ValueError as error:
+            raise self.error(str(error), token) from None
 
     def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
         """Return the rest of the line; raises `CorefileError` if it is shorter or longer."""

@@ -63,7 +63,9 @@ class ControlSocket:
             return
         reasons = "; ".join(refusals) or "no folder for it"
         server_logger().warning(
-            "no control socket, commands will not find this server: %s", reasons
+            "no control socket, so commands will not find this server: %s"
+            " (set XDG_RUNTIME_DIR to a folder that this user may write to)",
+            reasons,
         )
 
     async def close(self) -> None:

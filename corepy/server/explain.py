@@ -23,8 +23,8 @@ from corepy.dns.edns import UDP_SIZE, Edns
 from corepy.dns.errors import FormError
 from corepy.dns.message import query
 from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.dns.survey import strip_opt
 from corepy.dns.text import flag_names, option_texts, records_of, to_dig
-from corepy.dns.wire import strip_opt
 from corepy.plugin import CommandError, EndOfChain, LifecycleContext
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.failure import report_failure
@@ -349,7 +349,7 @@ def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
     """Return what the client gets."""
     text, records, edns = "", {}, None
     try:
-        _, edns = strip_opt(sent)
+        _, edns, _ = strip_opt(sent)
         records, text = records_of(sent), to_dig(sent)
     except FormError as error:
         text = f";; the message cannot be shown: {error}\n"

@@ -12,7 +12,6 @@ emptied.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import gc
 import os
@@ -38,12 +37,11 @@ from corepy.server.contained import run as run_contained
 from corepy.server.control import ControlSocket
 from corepy.server.leader import Leader
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
+from corepy.server.pidfile import pidfile
 from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from corepy.plugin.registry import FoundPlugin
     from corepy.server.generation import Generation
     from corepy.server.options import Options
@@ -169,7 +167,7 @@ async def _until_stopped(
     stopping: asyncio.Future[int],
 ) -> None:
     """Say that the server runs, and wait for the signal that ends it."""
-    with _pidfile(options.pidfile):
+    with pidfile(options.pidfile):
         if not options.quiet:
             for line in (banner(generation, server) + announce).splitlines():
                 WRITER.write(line)
@@ -296,25 +294,3 @@ def log_packet_cache(generation: Generation, server: Server) -> None:
     """Log where the packet cache is on."""
     for line in packet_cache_lines(generation, server):
         server_logger().info("%s", line)
-
-
-@contextlib.contextmanager
-def _pidfile(path: str | None) -> Iterator[None]:
-    """Keep the process ID in the file `path` while the server runs.
-
-    A successor that took over meanwhile has put its own there, which stays.
-    """
-    if path is None:
-        yield
-        return
-    own = f"{os.getpid()}\n"
-    try:
-        Path(path).write_text(own)
-    except OSError as error:
-        server_logger().error("cannot write the pid file %s: %s", path, error.strerror)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            if Path(path).read_text() == own:
-                Path(path).unlink()

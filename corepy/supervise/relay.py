@@ -1,15 +1,14 @@
 """Passing queries on to a fallback name server while no worker can be started.
 
-Queries are relayed as they are, with an ID of our own towards the fallback; replies go back from
-the address that was asked. No cache, no zones, no retries: clients have those. Everything is
-bounded.
+Queries are relayed as they are, with an ID of our own towards the fallback
+(`corepy.supervise.exchange`); replies go back from the address that was asked. No cache, no zones,
+no retries: clients have those. Everything is bounded.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import selectors
 import socket
 import time
@@ -17,24 +16,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.net.packetinfo import control_for, local_address
 from corepy.net.sockets import ask_packet_info
+from corepy.supervise.exchange import Exchanges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_QUERIES = 4096
 MAX_STREAMS = 64
-QUERY_TIMEOUT = 5.0
 STREAM_TIMEOUT = 10.0
 _BATCH = 64
-_HEADER = 12
 
 
-class _Asked(NamedTuple):
+class _Asker(NamedTuple):
+    """A client of a query, and how its reply gets there."""
+
     listening: socket.socket
     client: tuple[str | int, ...]
     control: list[tuple[int, int, bytes]]
     ident: bytes
-    until: float
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -56,21 +54,15 @@ class Relay:
         self._selector = selector
         self._fallback = fallback
         self._family = socket.AF_INET6 if ":" in fallback[0] else socket.AF_INET
-        self._upstream: socket.socket | None = None
+        self._exchanges = Exchanges(selector, fallback, _answer)
         self._listening: list[socket.socket] = []
-        self._asked: dict[bytes, _Asked] = {}
         self._streams: dict[socket.socket, tuple[socket.socket, float]] = {}
-
-    @property
-    def is_on(self) -> bool:
+        self.is_on = False
         """Whether it relays."""
-        return self._upstream is not None
 
     def start(self, sockets: Iterable[socket.socket]) -> None:
         """Answer at these listening sockets from now on."""
-        self._upstream = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._upstream.connect(self._fallback)
-        self._selector.register(self._upstream, selectors.EVENT_READ, self._on_reply)
+        self.is_on = True
         for sock in sockets:
             datagrams = sock.type == socket.SOCK_DGRAM
             if datagrams and sock.getsockname()[0] in ("::", "0.0.0.0"):
@@ -81,14 +73,11 @@ class Relay:
 
     def stop(self) -> None:
         """Leave the sockets to a worker."""
-        if self._upstream is None:
-            return
-        for sock in (self._upstream, *self._listening):
+        self.is_on = False
+        for sock in self._listening:
             self._selector.unregister(sock)
-        self._upstream.close()
-        self._upstream = None
         self._listening.clear()
-        self._asked.clear()
+        self._exchanges.stop()
         for stream in list(self._streams):
             self._close(stream)
 
@@ -100,41 +89,20 @@ class Relay:
 
     def expire(self) -> None:
         """Forget queries and streams that took too long; called now and then."""
+        self._exchanges.expire()
         now = time.monotonic()
-        for key in [key for key, asked in self._asked.items() if asked.until < now]:
-            del self._asked[key]
         for stream in [stream for stream, (_, until) in self._streams.items() if until < now]:
             self._close(stream)
 
     def _on_query(self, listening: socket.socket, _events: int) -> None:
-        assert self._upstream is not None
         port = listening.getsockname()[1].to_bytes(2, "big")
         for _ in range(_BATCH):
             try:
                 query, ancillary, _, client = listening.recvmsg(4096, 256)
             except OSError:
                 return
-            if len(query) < _HEADER or query[2] & 0x80 or len(self._asked) >= MAX_QUERIES:
-                continue
-            key = os.urandom(2)
             control = [_sent_from(item, port) for item in ancillary]
-            asked = _Asked(listening, client, control, query[:2], time.monotonic() + QUERY_TIMEOUT)
-            self._asked[key] = asked
-            with contextlib.suppress(OSError):
-                self._upstream.send(key + query[2:])
-
-    def _on_reply(self, upstream: socket.socket, _events: int) -> None:
-        for _ in range(_BATCH):
-            try:
-                reply = upstream.recv(65535)
-            except OSError:
-                return
-            asked = self._asked.pop(reply[:2], None)
-            if asked is not None and len(reply) >= _HEADER:
-                with contextlib.suppress(OSError):
-                    asked.listening.sendmsg(
-                        [asked.ident + reply[2:]], asked.control, 0, asked.client
-                    )
+            self._exchanges.ask(query, _Asker(listening, client, control, query[:2]))
 
     def _on_connection(self, listening: socket.socket, _events: int) -> None:
         try:
@@ -182,6 +150,11 @@ class Relay:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(sock)
             sock.close()
+
+
+def _answer(asker: _Asker, body: bytes) -> None:
+    with contextlib.suppress(OSError):
+        asker.listening.sendmsg([asker.ident + body], asker.control, 0, asker.client)
 
 
 def _sent_from(item: tuple[int, int, bytes], port: bytes) -> tuple[int, int, bytes]:

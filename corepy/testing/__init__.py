@@ -10,7 +10,10 @@
 * `reply_of`: a reply from records in zone-file form.
 * `Load`: many queries a second, each followed until it is answered or lost.
 * `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies;
-  `corepy.testing.tls` has a server for TLS.
+  `corepy.testing.tls` has a server for TLS. `Upstream("drops-edns")`: one of the behaviours in
+  `corepy.testing.behaviours`; `Fleet`: many of them at once.
+* `corepy.testing.clients`: kinds of clients; `corepy.testing.crossing`: every kind of client times
+  every behaviour.
 * `knot`: a real authoritative name server.
 * `controller_for`, `set_up`, `refusal`: a directive's `setup` on Corefile text, without a server.
 * `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`;
@@ -31,6 +34,7 @@ from corepy.testing.client import query as query
 from corepy.testing.client import reply_of as reply_of
 from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
+from corepy.testing.fleet import Fleet as Fleet
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
 from corepy.testing.install import install as install

@@ -42,19 +42,25 @@ ph8lR0QLVT8Em0A4Q4DOgN6X6PGPcunoK/Uw3WWRXte6rChQNoFXjzlN
 """
 
 
+def server_context(protocols: Sequence[str] = ()) -> ssl.SSLContext:
+    """Return a context of a server with the certificate; `protocols`: ALPN."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
+        pem.write(CERTIFICATE + _KEY)
+        pem.flush()
+        context.load_cert_chain(pem.name)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
+
+
 class TLSServer:
     """Accepts connections on loopback while its `with` block lasts, each in a thread of its own."""
 
     def __init__(self, talk: Talk, protocols: Sequence[str] = ()) -> None:
         """`talk` is called with each connection, and may end with OSError; `protocols`: ALPN."""
         self._talk = talk
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
-            pem.write(CERTIFICATE + _KEY)
-            pem.flush()
-            self._context.load_cert_chain(pem.name)
-        if protocols:
-            self._context.set_alpn_protocols(list(protocols))
+        self._context = server_context(protocols)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0

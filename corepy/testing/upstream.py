@@ -12,13 +12,28 @@ from typing import Any
 
 import dnslib
 
+from corepy.testing.behaviours import (
+    BEHAVIOURS,
+    WITHOUT_TCP,
+    Act,
+    Asked,
+    Elsewhere,
+    End,
+    Pause,
+    Raw,
+)
 from corepy.testing.client import Address, read_frame
 
-Answer = bytes | dnslib.DNSRecord | None | Iterable[bytes]
-"""What to send: a message, several one after the other, or nothing."""
+Answer = bytes | dnslib.DNSRecord | None | Iterable[Act]
+"""What to send: a message, several one after the other, or nothing; other acts than messages are in
+`corepy.testing.behaviours`.
+"""
 
 Behaviour = Callable[[dnslib.DNSRecord, str], Answer]
 """Called with the query and "udp" or "tcp"; runs in a thread, so it may sleep."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER with a time of 0: closing sends RST."""
 
 
 class Upstream:
@@ -26,18 +41,20 @@ class Upstream:
 
         with Upstream({"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}) as upstream: ...
         with Upstream(lambda query, proto: None) as black_hole: ...
+        with Upstream("drops-edns") as upstream: ...     # one of corepy.testing.behaviours
 
     `queries` lists what was asked, as (question text, "udp" or "tcp"), in order.
     """
 
     def __init__(
         self,
-        behaviour: Behaviour | dict[str, list[str]],
+        behaviour: Behaviour | dict[str, list[str]] | str,
         *,
         host: str = "127.0.0.1",
         delay: float = 0,
     ) -> None:
-        self._behave = zone(behaviour) if isinstance(behaviour, dict) else behaviour
+        self._behave: Callable[[bytes, dnslib.DNSRecord, str], Any]
+        self.behave(behaviour)
         self._delay = delay
         self.queries: list[tuple[str, str]] = []
         self.connections = 0
@@ -45,6 +62,8 @@ class Upstream:
         self._sending = threading.Lock()  # so that nothing is sent from a socket that is closed
         self._streams: set[socket.socket] = set()
         self._udp, self._tcp = free_sockets(host)
+        if isinstance(behaviour, str) and behaviour in WITHOUT_TCP:
+            self._tcp.close()
         self.address: Address = self._udp.getsockname()[:2]
         self._threads = [
             threading.Thread(target=loop, daemon=True)
@@ -64,13 +83,28 @@ class Upstream:
         """The address as `forward` takes it."""
         return f"{self.address[0]}:{self.address[1]}"
 
+    def behave(self, behaviour: Behaviour | dict[str, list[str]] | str) -> None:
+        """Answer from now on as a function, a zone, or one of the library says, by its name."""
+        if not isinstance(behaviour, str):
+            function = zone(behaviour) if isinstance(behaviour, dict) else behaviour
+            self._behave = lambda _wire, query, proto: function(query, proto)
+            return
+        script, memory = BEHAVIOURS[behaviour], dict[str, bytes]()
+
+        def behave(wire: bytes, query: dnslib.DNSRecord, proto: str) -> Iterable[Act]:
+            name = str(query.q.qname).lower()
+            before = sum(text.split()[0].lower() == name for text, _ in self.queries) - 1
+            return script(Asked(wire, proto, before, memory))
+
+        self._behave = behave
+
     def close(self) -> None:
         """Stop listening; connections are cut."""
         with self._sending:
             self._closing = True
         with socket.socket(self._udp.family, socket.SOCK_DGRAM) as waker:
             waker.sendto(b"", self.address)
-        self._tcp.shutdown(socket.SHUT_RDWR)
+        _cut(self._tcp)
         for stream in list(self._streams):
             _cut(stream)
         for thread in self._threads:
@@ -78,18 +112,22 @@ class Upstream:
         self._udp.close()
         self._tcp.close()
 
-    def _answers(self, wire: bytes, proto: str) -> list[bytes]:
+    def _acts(self, wire: bytes, proto: str) -> Iterable[Act]:
         query = dnslib.DNSRecord.parse(wire)
         question = query.q
         self.queries.append((f"{question.qname} {dnslib.QTYPE[question.qtype]}", proto))
         if self._delay:
             time.sleep(self._delay)
-        answer: Any = self._behave(query, proto)
+        answer: Any = self._behave(wire, query, proto)
         if answer is None:
-            return []
+            return
         if isinstance(answer, dnslib.DNSRecord):
-            return [bytes(answer.pack())]
-        return [answer] if isinstance(answer, bytes) else list(answer)
+            answer = bytes(answer.pack())
+        for act in [answer] if isinstance(answer, bytes) else answer:
+            if isinstance(act, Pause):
+                time.sleep(act.seconds)
+            else:
+                yield act
 
     def _serve_udp(self) -> None:
         while True:
@@ -99,10 +137,16 @@ class Upstream:
             threading.Thread(target=self._answer_udp, args=(wire, peer), daemon=True).start()
 
     def _answer_udp(self, wire: bytes, peer: Any) -> None:
-        for answer in self._answers(wire, "udp"):
+        for act in self._acts(wire, "udp"):
             with self._sending:
-                if not self._closing:
-                    self._udp.sendto(answer, peer)
+                if self._closing:
+                    return
+                if isinstance(act, bytes):
+                    self._udp.sendto(act, peer)
+                elif isinstance(act, Elsewhere):
+                    with socket.socket(self._udp.family, socket.SOCK_DGRAM) as other:
+                        other.bind((self.address[0], 0))
+                        other.sendto(act.wire, peer)
 
     def _serve_tcp(self) -> None:
         while True:
@@ -117,12 +161,22 @@ class Upstream:
     def _serve_stream(self, stream: socket.socket) -> None:
         with stream:
             try:
-                while True:
-                    for answer in self._answers(read_frame(stream), "tcp"):
-                        stream.sendall(struct.pack("!H", len(answer)) + answer)
+                while all(_go_on(stream, act) for act in self._acts(read_frame(stream), "tcp")):
+                    pass
             except OSError:
                 pass
         self._streams.discard(stream)
+
+
+def _go_on(stream: socket.socket, act: Act) -> bool:
+    """Perform an act at a connection; return whether it is still open."""
+    if isinstance(act, bytes):
+        stream.sendall(struct.pack("!H", len(act)) + act)
+    elif isinstance(act, Raw):
+        stream.sendall(act.data)
+    elif act is End.RESET:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    return not isinstance(act, End)
 
 
 def zone(records: dict[str, list[str]]) -> Behaviour:
@@ -144,13 +198,18 @@ def zone(records: dict[str, list[str]]) -> Behaviour:
     return behave
 
 
-def free_sockets(host: str) -> tuple[socket.socket, socket.socket]:
-    """Return a UDP socket and a listening TCP socket at one free port of `host`."""
+def free_sockets(host: str, interface: str = "") -> tuple[socket.socket, socket.socket]:
+    """Return a UDP socket and a listening TCP socket at one free port of `host`, which take what
+    comes over `interface` alone.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         udp = socket.socket(family, socket.SOCK_DGRAM)
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
         tcp = socket.socket(family, socket.SOCK_STREAM)
+        if interface:
+            for sock in udp, tcp:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         try:
             # Below the ports that the system gives to clients: it must stay free when it is let go.
             udp.bind((host, secrets.randbelow(20_000) + 12_000))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.dns.response import Kind, minimal_ttl, typify
-from corepy.dns.wire import ANSWER, read_name, soa_negative_ttl, walk
+from corepy.dns.wire import NameReader, soa_negative_ttl
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -27,8 +27,8 @@ NEVER: Final = (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
 
 MAX_TTL: Final = 0x7FFFFFFF
 
-Record = tuple[bytes, int, int, int]
-"""(owner in lower case, type, class, rdata offset)."""
+_MOST_ALIASES: Final = 64
+"""Aliases of the longest chain that is an answer; BIND and unbound follow fewer."""
 
 
 class Verdict:
@@ -102,12 +102,12 @@ def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
     keep = kind not in NEVER
     answers = False
     if kind is Kind.NO_ERROR and reply.ancount:
-        answers = _answers(wire, request)
+        answers = _answers(reply, request)
         if not answers:
-            kind, keep = _without_answer(wire)
+            kind, keep = _without_answer(reply)
     elif kind is Kind.NAME_ERROR:
         # RFC 2308 section 5: without SOA nothing says for how long the name is missing.
-        keep = soa_negative_ttl(wire) is not None
+        keep = soa_negative_ttl(wire, reply.ttl_offsets) is not None
     settles = _settles(reply, kind, answers)
     return Verdict(kind, minimal_ttl(reply, kind), answers, keep and not reply.tc, settles=settles)
 
@@ -151,57 +151,43 @@ def _plain_ttl(wire: bytes, request: Request) -> int | None:
     return lowest
 
 
-def _without_answer(wire: bytes) -> tuple[Kind, bool]:
+def _without_answer(reply: Reply) -> tuple[Kind, bool]:
     """Return the kind of a NOERROR reply whose answer section does not reach what was asked for.
 
     With SOA it is a NODATA behind an alias (RFC 2308 section 2.2). Without, it is a chain that an
     upstream did not finish, which must not be repeated to others.
     """
-    if soa_negative_ttl(wire) is not None:
+    if soa_negative_ttl(reply.wire, reply.ttl_offsets) is not None:
         return Kind.NO_DATA, True
     return Kind.NO_ERROR, False
 
 
-def _answers(wire: bytes, request: Request) -> bool:
+def _answers(reply: Reply, request: Request) -> bool:
     """Tell whether the type asked for is there, at the end of the alias chain from the name.
 
-    RFC 1034 section 3.6.2. A chain that forks (RFC 2181 section 10.1) or loops has no end.
+    RFC 1034 section 3.6.2. A chain that forks (RFC 2181 section 10.1), loops, or is longer than any
+    resolver follows has no end.
     """
-    qtype, qclass = request.qtype, request.qclass
-    records = _answer_records(wire)
-    if qtype == c.TYPE_ANY:
-        return any(r[0] == request.name_wire and _in_class(r, qclass) for r in records)
-    aliases = _aliases(wire, records, qclass)
-    if aliases is None:
-        return False
+    wire, qtype, qclass = reply.wire, request.qtype, request.qclass
+    reader = NameReader(wire)
+    aliases: dict[bytes, bytes] = {}
+    candidates = []
+    owner = request.question_end
+    for at in reply.ttl_offsets[: reply.ancount]:
+        rtype, rclass, _, rdlength = _unpack_record(wire, at - 4)
+        if rclass == qclass or qclass == c.CLASS_ANY:
+            if rtype == c.TYPE_CNAME and qtype != c.TYPE_ANY:
+                target = reader.read(at + 6)[0].lower()
+                name = reader.read(owner)[0].lower()
+                if aliases.setdefault(name, target) != target or len(aliases) > _MOST_ALIASES:
+                    return False
+            elif rtype == qtype or qtype == c.TYPE_ANY:
+                candidates.append(owner)
+        owner = at + 6 + rdlength
     if qtype == c.TYPE_CNAME:
         return request.name_wire in aliases
     end = _end_of_chain(request.name_wire, aliases)
-    return any(r[1] == qtype and r[0] == end and _in_class(r, qclass) for r in records)
-
-
-def _answer_records(wire: bytes) -> list[Record]:
-    records = []
-    for section, rtype, rclass, _, rdata, _, owner, _ in walk(wire):
-        if section != ANSWER:
-            break
-        records.append((read_name(wire, owner)[0].lower(), rtype, rclass, rdata))
-    return records
-
-
-def _in_class(record: Record, qclass: int) -> bool:
-    return qclass in (record[2], c.CLASS_ANY)
-
-
-def _aliases(wire: bytes, records: list[Record], qclass: int) -> dict[bytes, bytes] | None:
-    """Return where each CNAME leads; None if one owner has two different ones."""
-    aliases: dict[bytes, bytes] = {}
-    for record in records:
-        if record[1] == c.TYPE_CNAME and _in_class(record, qclass):
-            target = read_name(wire, record[3])[0].lower()
-            if aliases.setdefault(record[0], target) != target:
-                return None
-    return aliases
+    return end is not None and any(reader.read(at)[0].lower() == end for at in candidates)
 
 
 def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:

@@ -6,8 +6,6 @@ import os
 from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
-from corepy.dns.constants import FORMERR, NOTIMP
-
 if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
@@ -47,6 +45,14 @@ class Owner(Protocol):
 class Link(Protocol):
     """The socket or connection that an attempt waits at."""
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether queries have been sent, not only kept for when the connection stands."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether anything has come from the upstream."""
+
     def forget(self, attempt: Attempt) -> None:
         """Stop waiting for the reply to `attempt`."""
 
@@ -59,6 +65,8 @@ class Attempt:
         "ident",
         "is_late",
         "link",
+        "mismatched",
+        "moved",
         "owner",
         "proto",
         "redials",
@@ -77,6 +85,12 @@ class Attempt:
         self.sent = sent
         self.is_late = False
         self.redials = 0
+        self.mismatched = 0
+        """Messages with its ID that did not answer its question."""
+
+        self.moved = 0.0
+        """When it went from UDP to TCP, monotonic seconds."""
+
         self.ident: bytes
         self.link: Link | None = None
 
@@ -95,14 +109,14 @@ def answers(wire: bytes, attempt: Attempt) -> bool:
     return wire[12 : end - 4].lower() == question[:-4] and wire[end - 4 : end] == question[-4:]
 
 
-def is_bare_refusal(wire: bytes, attempt: Attempt) -> bool:
-    """Whether this is a FORMERR or NOTIMP that is nothing but a header, as some servers answer a
-    query with EDNS if they do not know it (RFC 6891 section 7).
+def is_bare(wire: bytes, attempt: Attempt) -> bool:
+    """Whether `wire` is a response that is nothing but a header.
+
+    Some servers answer so what they do not understand, or do not want to (RFC 6891 section 7 knows
+    it of servers without EDNS). It says which query it means by its ID alone.
     """
     return (
         len(wire) == 12
-        and attempt.body[9] != 0
         and wire[2] & 0xF8 == 0x80 | attempt.body[0] & 0x78
-        and wire[3] & 15 in (FORMERR, NOTIMP)
         and wire[4:] == _NO_COUNTS
     )

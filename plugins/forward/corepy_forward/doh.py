@@ -16,8 +16,8 @@ import h2.errors
 import h2.events
 import h2.exceptions
 
-from corepy_forward.attempt import answers
-from corepy_forward.stream import Stream
+from corepy_forward.attempt import answers, is_bare
+from corepy_forward.stream import OTHER_QUESTION, Stream
 
 if TYPE_CHECKING:
     import asyncio
@@ -133,11 +133,11 @@ class HTTPStream(Stream):
         attempt = self.pending.pop(number.to_bytes(4, "big"), None)
         if attempt is None:
             return
-        if answers(wire, attempt):
+        if answers(wire, attempt) or is_bare(wire, attempt):
             attempt.upstream.arrived(attempt, wire, self._heard)
         else:
             attempt.upstream.dropped("question")
-            attempt.upstream.broke(attempt, "reply to another question")
+            attempt.upstream.broke(attempt, OTHER_QUESTION)
 
     def _broke(self, number: int, reason: str) -> None:
         self._bodies.pop(number, None)

@@ -12,14 +12,26 @@ Everything happens in callbacks; the clients' chains wait for one `Pending` each
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
-from corepy.dns.constants import FORMERR, HEADER_SIZE, NOTIMP, rcode_name
-from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, OPT_SIZE
+from corepy.dns.constants import (
+    BADVERS,
+    FORMERR,
+    HEADER_SIZE,
+    NOERROR,
+    NOTIMP,
+    NXDOMAIN,
+    REFUSED,
+    SERVFAIL,
+    rcode_name,
+)
+from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
+from corepy_forward.asking import Asking
 from corepy_forward.problems import NO_REPLY, go_error
+from corepy_forward.question import client_options, needs_edns
 from corepy_forward.transitive import end_to_end
 
 if TYPE_CHECKING:
@@ -35,182 +47,233 @@ BUDGET_DOWN = 1.9
 """The same while health checks find no upstream well."""
 
 RESEND = 0.8
-"""Seconds after which a query is sent once more to an upstream that has it already: a datagram may
-be lost, but more likely the answer takes its time, and asking twice costs the upstream twice.
+"""Seconds after which a question is asked once more of an upstream that has it already: a datagram
+may be lost, but more likely the answer takes its time, and asking twice costs the upstream twice.
 """
+
+GRACE: Final = 0.4
+"""Seconds that an answer with EDNS has, for a client that needs it, once there is one without."""
 
 _TC = 0x02
 _MAX_NOTES = 8
+_REFUSALS: Final = frozenset((FORMERR, NOTIMP, BADVERS))
+_MAYBE_REFUSALS: Final = _REFUSALS | {SERVFAIL, REFUSED}
 
 
-class Exchange:
+class Exchange(Asking):
     """See the module. `reply` is the result; None if there is none, then `reason` says why."""
 
-    __slots__ = (
-        "_failovers",
-        "_notes",
-        "_open",
-        "_over_tcp",
-        "_pool",
-        "_tried",
-        "body",
-        "done",
-        "ede",
-        "question",
-        "reason",
-        "reply",
-        "started",
-        "upstream",
-        "waiters",
-    )
+    __slots__ = ("_failovers", "_notes", "ede", "reason", "reply", "upstream", "waiters")
 
-    def __init__(
-        self, pool: Pool, question: bytes, body: bytes, over_tcp: bool, now: float
-    ) -> None:
-        """`body` is the query without its ID, `question` its question section in lower case."""
-        self._pool = pool
-        self.question = question
-        self.body = body
-        self._over_tcp = over_tcp
-        self.started = now
+    def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
+        super().__init__(pool, question, body, for_tcp, now)
         self.waiters: list[Pending] = []
-        self.done = False
         self.reply: Reply | None = None
         self.upstream: Upstream | None = None
         self.reason = ""
         self.ede = EDE_NO_REACHABLE_AUTHORITY
-        self._tried: list[Upstream] = []
-        self._open = 0
         self._failovers = 0
         self._notes: tuple[str, ...] = ()
 
-    def ask(self, upstream: Upstream, now: float) -> None:
-        """Start an attempt."""
-        tried = self._tried
-        tried.append(upstream)
-        self._open += 1
-        body = self.plain_body() if upstream.plain_until > now else self.body
-        # A second loss in a row at one upstream: perhaps it is UDP that does not get through.
-        over_tcp = self._over_tcp or (len(tried) > 2 and tried.count(upstream) > 2)
-        upstream.ask(self, body, over_tcp, now)
-
-    def plain_body(self) -> bytes:
-        """Return the query without EDNS."""
-        return self.body[:8] + b"\0\0" + self.body[10 : 10 + len(self.question)]
+    @property
+    def ede_text(self) -> str:
+        """What clients are told when there is no reply."""
+        if self._detours is not None and self._detours.has_heard:
+            return "no upstream sent a usable answer"
+        return "no upstream answered"
 
     def replied(self, attempt: Attempt, wire: bytes) -> None:
         """End with this reply if it counts."""
-        self._open -= 1
         if self.done:
             return
+        self._open.remove(attempt)
+        if not wire[5]:
+            self._bare(attempt, wire)
+            return
         try:
-            if len(wire) > HEADER_SIZE:
-                reply = Reply.from_answer(wire, HEADER_SIZE + len(self.question))
-            else:
-                reply = Reply.from_wire(wire)
+            reply = Reply.from_answer(wire, HEADER_SIZE + len(self.question))
         except FormError:
-            self._malformed(attempt)
+            self._malformed(attempt, wire)
             return
         if reply.options:
-            reply.options = end_to_end(reply.options, self._asked_options())
+            asked = client_options(self.body, self.question)
+            reply.options = end_to_end(reply.options, asked)
         if (
-            wire[2] & _TC or wire[3] & 15 not in self._pool.final_rcodes or reply.extended_rcode
+            wire[2] & _TC
+            or wire[3] & 15 not in self._pool.final_rcodes
+            or reply.extended_rcode
+            or len(wire) == len(attempt.body) + 2
         ) and self._is_odd(attempt, wire, reply):
+            return
+        if (self._detours is not None or attempt.moved) and self._is_provisional(attempt, reply):
             return
         self.upstream = attempt.upstream
         self.reply = reply
-        if attempt.body is not self.body and reply.rcode not in (FORMERR, NOTIMP):
-            attempt.upstream.refuses_edns()
         self._end()
-
-    def _asked_options(self) -> bytes:
-        """Return the EDNS options of the clients, which the query carries."""
-        return self.body[10 + len(self.question) + OPT_SIZE :]
 
     def _is_odd(self, attempt: Attempt, wire: bytes, reply: Reply) -> bool:
         """Start what follows a reply that may not be final; False if it is final after all."""
         if reply.tc and attempt.proto == "udp":
-            self._keep(attempt, reply)
-            self._open += 1
-            attempt.upstream.over_tcp(attempt)
+            self._truncated(attempt, reply)
             return True
         rcode = reply.rcode
-        if rcode in (FORMERR, NOTIMP) and self._refuses_edns(attempt, wire):
+        if rcode in _MAYBE_REFUSALS and self._ask_plainer(attempt, rcode, reply.wire != wire):
+            self._keep(attempt, reply)
             return True
+        if wire[3:] == attempt.body[1:] and self._ask_plainer(attempt, FORMERR, has_opt=False):
+            return True  # the query itself, sent back
         if rcode in self._pool.settings.failover_rcodes:
             self._failovers += 1
             if self._failovers < len(self._pool.upstreams):
                 self._keep(attempt, reply)
                 self._note(attempt, f"answered {rcode_name(rcode)}")
-                return self._retry(time.monotonic(), new_only=True) or self._open > 0
+                return self._retry(time.monotonic(), new_only=True) or bool(self._open)
         return False
+
+    def _is_provisional(self, attempt: Attempt, reply: Reply) -> bool:
+        """Learn from a reply what the upstream can do; True if a better one may come."""
+        upstream, now, detours = attempt.upstream, time.monotonic(), self.detours
+        if attempt.moved and attempt.proto == "tcp":
+            upstream.tcp.took(now - attempt.moved)
+        if upstream in detours.asked_large and self._waits_for_tcp(upstream):
+            upstream.tcp.failed(now)
+        if attempt.body[9] or reply.rcode not in (NOERROR, NXDOMAIN):
+            return False
+        if detours.refused_by is upstream and detours.refused_with in _REFUSALS:
+            upstream.refused_edns(now)
+        elif detours.refused_by is upstream:
+            upstream.lost_edns(now)
+        elif detours.lost_at is upstream:
+            upstream.lost_edns(now)
+            if needs_edns(self.body, self.question) and not upstream.edns.is_off(now, needed=True):
+                self._keep(attempt, reply)
+                self._hold(attempt, GRACE)
+                return True
+        return False
+
+    def _waits_for_tcp(self, upstream: Upstream) -> bool:
+        """Whether there is no reply yet over TCP."""
+        return any(each.upstream is upstream and each.proto == "tcp" for each in self._open)
+
+    def _truncated(self, attempt: Attempt, reply: Reply) -> None:
+        """Ask for the whole answer; the truncated one is for clients that can ask over TCP."""
+        upstream, now = attempt.upstream, time.monotonic()
+        self.detours.has_heard = True
+        if not self.for_tcp:
+            self._keep(attempt, reply)
+        if not upstream.tcp.is_dead(now):
+            self._move(attempt, now)
+            self._hold(attempt, upstream.tcp.patience)
+        elif self._ask_large(upstream, now):
+            self._hold(attempt, upstream.tcp.patience)
+        elif not self.for_tcp:
+            self._end()
+        else:
+            self._move(attempt, now)  # nothing else is left
+
+    def _bare(self, attempt: Attempt, wire: bytes) -> None:
+        """Deal with a reply that is nothing but a header: it does not say what it answers.
+
+        An error is better than none and ends the matter unless another upstream can be asked, or
+        the same one over TCP, where nobody else can have sent it.
+        """
+        rcode, now = wire[3] & 15, time.monotonic()
+        if self._ask_plainer(attempt, rcode, has_opt=False):
+            return
+        self.detours.has_heard = True
+        self._note(attempt, f"answered {rcode_name(rcode)} in a bare header")
+        if rcode not in (NOERROR, NXDOMAIN):
+            header = wire[2:4] + b"\0\1" + bytes(6)
+            self._keep(attempt, Reply(b"\0\0" + header + self.question))
+        if self._retry(now, new_only=True):
+            return
+        upstream = attempt.upstream
+        if attempt.proto == "udp" and not upstream.tcp.is_dead(now):
+            self._move(attempt, now)
+            self._hold(attempt, upstream.tcp.patience)
+        elif not self._open:
+            self._end()
+
+    def _malformed(self, attempt: Attempt, wire: bytes) -> None:
+        """Ask again for a reply that cannot be read, over TCP if it was UDP that cut it."""
+        attempt.upstream.dropped("malformed")
+        self.detours.has_heard = True
+        now = time.monotonic()
+        if attempt.proto == "udp" and not attempt.upstream.tcp.is_dead(now):
+            if wire[2] & _TC and not self.for_tcp:
+                end = HEADER_SIZE + len(self.question)
+                self._keep(attempt, Reply(wire[:6] + bytes(6) + wire[12:end]))
+                self._hold(attempt, attempt.upstream.tcp.patience)
+            self._move(attempt, now)
+        else:
+            self._open.append(attempt)
+            self.failed(attempt, "malformed reply")
 
     def _keep(self, attempt: Attempt, reply: Reply) -> None:
         """Keep a reply that is better than none."""
         self.reply, self.upstream = reply, attempt.upstream
 
-    def _refuses_edns(self, attempt: Attempt, wire: bytes) -> bool:
-        """Ask again without EDNS what an upstream that does not know it has refused (RFC 6891
-        section 7).
-        """
-        if attempt.body[9] == 0 or (len(wire) > 12 and wire[10:12] != b"\0\0"):
-            return False  # it was asked without, or has sent OPT and means the question
-        self._open += 1
-        over_tcp = attempt.proto != "udp"
-        attempt.upstream.ask(self, self.plain_body(), over_tcp, time.monotonic())
-        return True
+    def _hold(self, attempt: Attempt, seconds: float) -> None:
+        """Let clients wait for something better than what is kept, but no longer than that."""
+        self._pool.loop.call_later(seconds, self._release, attempt)
 
-    def _malformed(self, attempt: Attempt) -> None:
-        """Ask again for a reply that cannot be read, over TCP if it was UDP that cut it."""
-        attempt.upstream.dropped("malformed")
-        if attempt.proto == "udp":
-            self._open += 1
-            attempt.upstream.over_tcp(attempt)
-        else:
-            self._open += 1
-            self.failed(attempt, "malformed reply")
+    def _release(self, attempt: Attempt) -> None:
+        """Give up waiting for something better."""
+        if self.done:
+            return
+        if attempt.proto == "tcp" and attempt in self._open:
+            attempt.upstream.tcp.failed(time.monotonic())
+        if not self.for_tcp or self.reply is not None:
+            self._end()
 
     def failed(self, attempt: Attempt, reason: str) -> None:
         """Go on without this attempt."""
-        self._open -= 1
         if self.done:
             return
+        self._open.remove(attempt)
         if reason != NO_REPLY:
             self.ede = EDE_NETWORK_ERROR
         self._note(attempt, reason)
-        self._retry(time.monotonic())
-        if self._open == 0:
+        now = time.monotonic()
+        if attempt.proto == "tcp" and attempt.link is not None and not attempt.link.has_answered:
+            attempt.upstream.tcp.failed(now)
+            if self._ask_large(attempt.upstream, now):
+                return
+        self._retry(now)
+        if not self._open:
             self._end()
 
     def late(self, attempt: Attempt) -> None:
-        """Ask another upstream as well; without one, the same again, if queries can be lost."""
+        """Ask another upstream as well; without one, the same again after a while."""
         if self.done:
             return
         pool = self._pool
         if any(upstream not in self._tried for upstream in pool.upstreams):
             self._hedge(attempt)
-        elif attempt.proto == "udp":
-            pool.loop.call_at(attempt.sent + RESEND, self._hedge, attempt)
+        elif attempt.proto in ("udp", "tcp") and not attempt.moved:
+            pool.loop.call_at(self.started + RESEND, self._resend, attempt)
 
     def _hedge(self, attempt: Attempt) -> None:
-        if not self.done and self._pool.may_hedge() and self._retry(time.monotonic()):
+        if self._pool.may_hedge() and self._retry(time.monotonic()):
             metrics.HEDGED.labels(attempt.upstream.address).inc()
 
-    def _retry(self, now: float, *, new_only: bool = False) -> bool:
-        """Start another attempt, unless there were enough."""
-        pool = self._pool
-        pool.watch_time()
-        if self.done or len(self._tried) >= pool.max_attempts:
-            return False
-        upstream = pool.another(self._tried, new_only=new_only)
-        if upstream is None:
-            return False
-        self.ask(upstream, now)
-        return True
+    def _resend(self, attempt: Attempt) -> None:
+        """Ask again what can be lost: a datagram, or a query to a server that cannot take it."""
+        if self.done or attempt not in self._open:
+            return
+        if attempt.proto == "udp":
+            self._hedge(attempt)
+            return
+        now, upstream = time.monotonic(), attempt.upstream
+        is_connected = attempt.link is not None and attempt.link.is_connected
+        if is_connected and attempt.body[9] and not upstream.edns.works(now):
+            self._hedge(attempt)
+        elif self._pool.may_hedge() and self._ask_large(upstream, now):
+            metrics.HEDGED.labels(upstream.address).inc()
 
     def out_of_time(self, now: float) -> None:
         """End without another reply."""
-        proto = "tcp" if self._over_tcp else "udp"
+        proto = "tcp" if self.over_tcp else "udp"
         detail = f"gave up after {now - self.started:.2f}s"
         self._notes += (go_error(self._tried[-1].address, proto, NO_REPLY, detail),)
         self._end()
@@ -220,6 +283,8 @@ class Exchange:
             number, most = len(self._notes) + 1, self._pool.max_attempts
             elapsed = time.monotonic() - attempt.sent
             detail = f"attempt {number} of {most}, {elapsed:.3f}s"
+            if attempt.mismatched:
+                detail += f", replies to another question dropped: {attempt.mismatched}"
             self._notes += (go_error(attempt.upstream.address, attempt.proto, reason, detail),)
 
     def fail(self, reason: str) -> None:
@@ -231,6 +296,6 @@ class Exchange:
         self.done = True
         if self.reply is None:
             self.reason = "; ".join(self._notes)
-        self._pool.flights.pop(self.body, None)
+        self._pool.flights.pop(self.key, None)
         for waiter in self.waiters:
             waiter.wake()

@@ -14,6 +14,7 @@ from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
 from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
+from corepy_forward.asking import key_of
 from corepy_forward.explained import Explained
 from corepy_forward.limit import LIMIT
 from corepy_forward.ownaddress import own_among, places_of
@@ -65,7 +66,6 @@ class Forward(Explained):
         self._ignored = [names.from_text(zone) for zone in settings.ignored]
         self._takes_all = settings.zone == "." and not settings.ignored
         self._looks_further = bool(settings.next_rcodes) or settings.next_on_nodata
-        self._tcp_as_client = not settings.prefer_udp
         self._force_tcp = settings.force_tcp
         self._most = settings.max_concurrent or LIMIT.most_of_one
         self._rejected = 0
@@ -123,17 +123,17 @@ class Forward(Explained):
         """Return the exchange for this question: the one in flight, or a new one."""
         question = request.asked
         body = body_of(request, question)
-        exchange = pool.flights.get(body)
+        for_tcp = request.proto != "udp" and not self._force_tcp
+        exchange = pool.flights.get(key_of(body, True) if for_tcp else body)
         if exchange is None:
-            over_tcp = self._force_tcp or (self._tcp_as_client and request.proto != "udp")
-            return pool.begin(question, body, over_tcp)
+            return pool.begin(question, body, for_tcp)
         metrics.SHARED.value += 1
         return exchange
 
     def _reply(self, request: Request, exchange: Exchange) -> Reply:
         reply = exchange.reply
         if reply is None:
-            return request.error(SERVFAIL, exchange.reason, (exchange.ede, "no upstream answered"))
+            return request.error(SERVFAIL, exchange.reason, (exchange.ede, exchange.ede_text))
         if len(exchange.waiters) > 1:
             reply = reply.copy()
         if self.with_metadata and exchange.upstream is not None:

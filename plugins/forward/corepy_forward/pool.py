@@ -59,6 +59,7 @@ class Pool:
         self.final_rcodes = _FINAL - settings.failover_rcodes
         """Response codes that end an exchange without a further look."""
 
+        self.force_tcp = settings.force_tcp
         self.waiting = 0
         """Clients that wait for a reply."""
 
@@ -127,10 +128,11 @@ class Pool:
         """Whether some upstream has passed its last health check."""
         return not self._is_all_down()
 
-    def begin(self, question: bytes, body: bytes, over_tcp: bool) -> Exchange:
+    def begin(self, question: bytes, body: bytes, for_tcp: bool) -> Exchange:
         """Start the exchange for a question that is not in flight; it may be over at once."""
         now = time.monotonic()
-        exchange = self.flights[body] = Exchange(self, question, body, over_tcp, now)
+        exchange = Exchange(self, question, body, for_tcp, now)
+        self.flights[exchange.key] = exchange
         self._begun += 1
         preferred = self._preferred
         if preferred:

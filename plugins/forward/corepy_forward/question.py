@@ -1,12 +1,14 @@
 """What goes upstream: the client's question in lower case, with its opcode, RD, AD, CD and DO, in
 our own EDNS. Two queries that agree in all of that are the same question.
+
+A body is a query without its ID: ten bytes of header, the question, OPT as the only record.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corepy.dns.edns import UDP_SIZE, forwarded_options, opt_record
+from corepy.dns.edns import OPT_SIZE, UDP_SIZE, forwarded_options, opt_record
 
 if TYPE_CHECKING:
     from corepy.dns import Request
@@ -39,3 +41,30 @@ def _header(flags: int) -> bytes:
 def _own_opt(do: bool, options: bytes) -> bytes:
     """Return our OPT record with those of a client's options that a reply may depend on."""
     return opt_record(UDP_SIZE, do, options=forwarded_options(options))
+
+
+_HEADER = 10
+
+
+def without_edns(body: bytes, question: bytes) -> bytes:
+    """Return the query without EDNS."""
+    return body[:8] + b"\0\0" + body[_HEADER : _HEADER + len(question)]
+
+
+def with_size(body: bytes, question: bytes, size: int) -> bytes:
+    """Return the query with another size of what may come over UDP."""
+    if not body[9]:
+        return body
+    at = _HEADER + len(question) + 3
+    return body[:at] + size.to_bytes(2, "big") + body[at + 2 :]
+
+
+def client_options(body: bytes, question: bytes) -> bytes:
+    """Return the options in OPT."""
+    return body[_HEADER + len(question) + OPT_SIZE :]
+
+
+def needs_edns(body: bytes, question: bytes) -> bool:
+    """Whether clients have use for EDNS: they sent DO, or an option that goes further."""
+    opt = body[_HEADER + len(question) :]
+    return len(opt) > OPT_SIZE or (len(opt) == OPT_SIZE and opt[7] & 0x80 != 0)

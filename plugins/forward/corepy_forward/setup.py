@@ -64,9 +64,7 @@ class _Line:
     def _from(self) -> None:
         c = self._c
         token = c.next_argument()
-        zones = c.zones_from([token])
-        if not zones:
-            raise c.error(f"unable to normalize '{token.text}'", token)
+        zones = c.zones_of(token)
         if len(zones) > 1:
             c.warn(
                 f"'{token.text}' expands to {len(zones)} zones; only '{zones[0]}' is forwarded",

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from corepy.net.frames import FrameReader
-from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare_refusal
+from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
 from corepy_forward.problems import CLOSED, explain
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ forgotten it, or the server is gone without a word (RFC 5482).
 
 REDIALS = 2
 """How often one query is moved to another connection."""
+
+OTHER_QUESTION = "reply to another question"
 
 _USUAL = 512
 _SIZES = tuple(size.to_bytes(2, "big") for size in range(_USUAL))
@@ -46,6 +48,16 @@ class Stream(asyncio.BufferedProtocol):
         self.last_used = self._opened = self._heard = time.monotonic()
         self._max_age = max_age
         self.dialling: asyncio.Task[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection stands."""
+        return self._transport is not None
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the server has sent anything."""
+        return self._heard > self._opened
 
     def is_aged(self, now: float) -> bool:
         """Whether it should take no more queries."""
@@ -94,17 +106,21 @@ class Stream(asyncio.BufferedProtocol):
         """Take the replies that `nbytes` more complete."""
         pending, upstream = self.pending, self._pool.upstream
         now = self._heard = time.monotonic()
+        upstream.tcp.dead_until = 0.0
         upstream.wakeups.hold()
         try:
             for wire in self._reader.feed(self._pool.buffer[:nbytes].tobytes()):
                 attempt = pending.get(wire[:2])
                 if attempt is None:
                     upstream.dropped("id")
-                elif answers(wire, attempt) or is_bare_refusal(wire, attempt):
-                    del pending[attempt.ident]
+                    continue
+                del pending[attempt.ident]
+                if answers(wire, attempt) or is_bare(wire, attempt):
                     upstream.arrived(attempt, wire, now)
                 else:
+                    # Nobody else can have sent it, so nothing better will come.
                     upstream.dropped("question")
+                    upstream.broke(attempt, OTHER_QUESTION)
         finally:
             upstream.wakeups.release()
 

@@ -23,7 +23,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare_refusal
+from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
 from corepy_forward.problems import explain
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class UDPSocket:
 
     __slots__ = ("_pool", "_receive", "last_used", "opened", "pending", "send", "sock", "uses")
 
+    is_connected = has_answered = True
+
     def __init__(self, pool: UDPPool, sock: socket.socket) -> None:
         self._pool = pool
         self.sock = sock
@@ -79,10 +81,11 @@ class UDPSocket:
                 attempt = pending.get(ident)
                 if attempt is None:
                     upstream.dropped("id")
-                elif answers(wire, attempt) or is_bare_refusal(wire, attempt):
+                elif answers(wire, attempt) or is_bare(wire, attempt):
                     del pending[ident]
                     upstream.arrived(attempt, wire, now)
                 else:
+                    attempt.mismatched += 1
                     upstream.dropped("question")
                 if not pending:
                     break

@@ -15,6 +15,7 @@ from corepy.dns.constants import rcode_name
 from corepy.plugin.metrics import TIME_BUCKETS
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
+from corepy_forward.capabilities import EdnsSupport, TcpSupport
 from corepy_forward.problems import NO_REPLY, explain
 from corepy_forward.udp import UDPPool
 from corepy_forward.watchlist import Watchlist
@@ -41,9 +42,6 @@ SUSPICION = 3
 _STREAM_PROTOS = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
 """What a connection to an upstream is called in logs and metrics, by the transport in TO."""
 
-_PLAIN_SECONDS = 900.0
-"""How long an upstream that refused EDNS is asked without."""
-
 
 class Upstream:
     """See the module. `fails` counts failed health checks in a row."""
@@ -68,8 +66,10 @@ class Upstream:
         self.is_suspect = False
         self.check: Callable[[], None] = lambda: None
         self._on_change = on_change
-        self.plain_until = 0.0
-        """Monotonic seconds until when it is asked without EDNS, which it has refused."""
+        self.edns = EdnsSupport()
+        self.tcp = TcpSupport()
+        self.is_limited = False
+        """Some queries cannot be sent in their usual form: look which, and whether any is left."""
 
         self._srtt = self._variation = self._measured = -1.0
         self._silent = 0
@@ -115,11 +115,15 @@ class Upstream:
         """Whether more health checks failed than are allowed (proxy.go, Down)."""
         return self.fails > self.settings.max_fails > 0
 
-    def refuses_edns(self) -> None:
-        """Ask without EDNS for a while: that way it answers, and with EDNS it did not."""
-        now = time.monotonic()
-        if now >= self.plain_until:
-            self.plain_until = now + _PLAIN_SECONDS
+    def lost_edns(self, now: float) -> None:
+        """Take an answer without EDNS to what had none with EDNS."""
+        self.edns.lost(now)
+        self.is_limited = True
+
+    def refused_edns(self, now: float) -> None:
+        """Take an answer without EDNS to what was refused with EDNS."""
+        self.edns.refused(now)
+        self.is_limited = True
 
     def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
         """Send a query and watch over it; the owner hears of the outcome later, never within."""
@@ -147,7 +151,7 @@ class Upstream:
         return attempt
 
     def over_tcp(self, attempt: Attempt) -> None:
-        """Ask once more what came back truncated, over TCP; its deadline stays."""
+        """Ask once more over TCP; the deadline of the attempt stays."""
         attempt.proto = self.stream_proto
         self._watched.add(attempt)
         self.streams.send(attempt)
@@ -163,6 +167,8 @@ class Upstream:
         self._silent = 0
         if self.is_suspect:
             self._trust()
+        if now > self.edns.settled_until:
+            self.edns.learn(attempt, wire, now)
         rcode = wire[3] & 15
         duration = self._durations[rcode] or self._duration(rcode)
         duration.counts[bisect_left(TIME_BUCKETS, rtt)] += 1

@@ -45,7 +45,7 @@ def capture(queries, at_once=1):
                 for number in range(first, first + at_once):
                     question = b"\6%06d\0\0\1\0\1" % number
                     header = b"\1\0\0\1\0\0\0\0\0\0"
-                    pool.begin(question, header + question, over_tcp=False)
+                    pool.begin(question, header + question, for_tcp=False)
                 await asyncio.sleep(0)  # what one turn of the loop asks leaves at its end
                 for _ in range(at_once):
                     wire, (host, port) = sink.recvfrom(512)

@@ -15,7 +15,7 @@ from corepy.plugin import metrics
 from corepy.testing import Upstream, make_request, serve
 from corepy_forward import pool as pool_module
 from corepy_forward import streams
-from corepy_forward.attempt import Attempt, answers, is_bare_refusal
+from corepy_forward.attempt import Attempt, answers, is_bare
 from corepy_forward.handler import Forward
 from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
 from corepy_forward.metrics import PROXY
@@ -151,31 +151,31 @@ def test_arbitrary_bytes_are_no_answer_or_one(wire):
     asked = attempt()
     if answers(wire, asked):
         assert wire[12 : 12 + len(Asker.question)].lower() == Asker.question.lower()
-    is_bare_refusal(wire, asked)
+    is_bare(wire, asked)
 
 
-def refusal(flags):
+def bare(flags):
     return struct.pack("!HHQ", 0x4242, flags, 0)
 
 
 @pytest.mark.parametrize(
     ("wire", "expected"),
     [
-        (refusal(0x8101), True),  # FORMERR
-        (refusal(0x8184), True),  # NOTIMP, with RA
-        (refusal(0x8105), False),  # REFUSED
-        (refusal(0x8100), False),  # NOERROR
-        (refusal(0x0101), False),  # a query
-        (refusal(0xA901), False),  # opcode UPDATE
-        (refusal(0xA101), False),  # opcode NOTIFY
-        (refusal(0x9104), False),  # opcode STATUS
-        (refusal(0x8101)[:-1], False),
-        (refusal(0x8101) + b"\0", False),
-        (refusal(0x8101)[:5] + b"\1" + bytes(6), False),  # a question that is not there
+        (bare(0x8101), True),  # FORMERR
+        (bare(0x8184), True),  # NOTIMP, with RA
+        (bare(0x8105), True),  # REFUSED
+        (bare(0x8100), True),  # NOERROR
+        (bare(0x0101), False),  # a query
+        (bare(0xA901), False),  # opcode UPDATE
+        (bare(0xA101), False),  # opcode NOTIFY
+        (bare(0x9104), False),  # opcode STATUS
+        (bare(0x8101)[:-1], False),
+        (bare(0x8101) + b"\0", False),
+        (bare(0x8101)[:5] + b"\1" + bytes(6), False),  # a question that is not there
     ],
 )
 def test_what_counts_as_a_refusal_without_a_question(wire, expected):
-    assert is_bare_refusal(wire, attempt()) is expected
+    assert is_bare(wire, attempt()) is expected
 
 
 def test_type_is_not_compared_as_letters():

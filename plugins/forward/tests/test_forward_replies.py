@@ -139,3 +139,108 @@ def test_a_nameserver_identifier_is_asked_of_us_not_of_the_upstream():
     ):
         ask_with(server, option(NSID) + option(PADDING, b"\0") + option(65001, b"x"))
     assert [each.code for each in seen] == [65001]
+
+
+def bare(rcode, when="always"):
+    """Reply with nothing but a header; `when` "edns": to queries with EDNS only."""
+
+    def behave(query, proto):
+        if when == "edns" and not query.ar:
+            return good(query, proto)
+        return struct.pack("!HHQ", query.header.id, 0x8180 | rcode, 0)
+
+    return behave
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize(
+    ("rcode", "expected"),
+    [
+        (0, 2),  # nothing of use
+        (1, 1),
+        (2, 2),
+        (3, 2),  # not to be believed without a question and SOA
+        (4, 4),
+        (5, 5),
+    ],
+)
+def test_a_bare_header_ends_the_matter_soon(rcode, expected, transport, caplog):
+    options = "max_fails 0\nread_timeout 30s"  # that would be the time for one attempt
+    with (
+        Upstream(bare(rcode)) as upstream,
+        serve(corefile(upstream, options=options).replace("forward", "errors\nforward")) as server,
+    ):
+        reply = server.ask("example.org", tcp=transport == "tcp", edns=1232)
+        assert reply.header.rcode == expected
+        assert len(upstream.queries) <= 4
+    if rcode in (0, 3):
+        name = dnslib.RCODE[rcode]
+        assert f"answered {name} in a bare header" in caplog.text
+        assert b"no upstream sent a usable answer" in reply.ar[0].rdata[0].data
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("rcode", [0, 1, 2, 3, 4, 5])
+def test_a_bare_header_for_a_query_with_edns_is_asked_again_without(rcode, transport):
+    with (
+        Upstream(bare(rcode, "edns")) as upstream,
+        serve(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
+    ):
+        assert server.ask("example.org", tcp=transport == "tcp").rr
+        assert len(upstream.queries) == 2
+
+
+@pytest.mark.parametrize("rcode", [0, 2, 3, 5])
+def test_a_bare_header_leads_to_the_next_upstream(rcode):
+    options = "policy sequential\nmax_fails 0\nread_timeout 30s"
+    with (
+        Upstream(bare(rcode)) as one,
+        Upstream(good) as two,
+        serve(corefile(one, two, options=options)) as server,
+    ):
+        assert server.ask("example.org").rr
+
+
+def test_a_bare_header_over_udp_is_doubted_where_tcp_answers():
+    def behave(query, proto):
+        return good(query, proto) if proto == "tcp" else bare(5)(query, proto)
+
+    with (
+        Upstream(behave) as upstream,
+        serve(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
+    ):
+        assert server.ask("example.org").rr
+
+
+def test_a_bare_header_over_udp_is_not_doubted_for_long():
+    """The same upstream's TCP is silent: what was kept goes to the client."""
+
+    def behave(query, proto):
+        return None if proto == "tcp" else bare(5)(query, proto)
+
+    with (
+        Upstream(behave) as upstream,
+        serve(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
+    ):
+        assert server.ask("example.org").header.rcode == 5
+
+
+def no_question(query, proto):
+    return bytes(good(query, proto).pack())[:4] + bytes(8) + b"trailing"
+
+
+def other_question(query, proto):
+    other = dnslib.DNSRecord.question("other.example")
+    other.header.id = query.header.id
+    return good(other, proto)
+
+
+@pytest.mark.parametrize("behave", [no_question, other_question])
+def test_over_a_connection_a_reply_to_something_else_ends_the_attempt(behave, caplog):
+    options = "max_fails 0\nread_timeout 30s\nforce_tcp"
+    with (
+        Upstream(behave) as upstream,
+        serve(corefile(upstream, options=options).replace("forward", "errors\nforward")) as server,
+    ):
+        assert server.ask("example.org").header.rcode == 2
+    assert ": reply to another question" in caplog.text

@@ -136,7 +136,7 @@ def test_targets(text: str, targets: list[tuple[str, str, str]]):
         ("forward . __PILLAR__CLUSTER__DNS__", "a placeholder that nothing has replaced"),
         ("forward . <nil>:53", "a placeholder that nothing has replaced"),
         ("forward . not..a.name", "not an IP address, file, or valid domain"),
-        (f"forward {'x' * 64} 127.0.0.1", "unable to normalize 'xxx"),
+        (f"forward {'x' * 64} 127.0.0.1", "' is not a valid domain name: it has a label of 64"),
         ("forward . " + "127.0.0.1 " * 16, "more than 15 TOs configured: 16"),
         (option("blaatl"), "unknown option 'blaatl'"),
         (option("health_check 0.5s domain"), "unexpected line ending after 'domain'"),

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
+from corepy.dns import finish
 from corepy.dns.address import host_port
 from corepy.dns.names import to_text
 
@@ -112,10 +113,23 @@ def _reply_size(request: Request, reply: Reply) -> int:
     return len(reply.wire) + _OPT_SIZE + len(reply.options)
 
 
+def _reply_flags(request: Request, reply: Reply) -> str:
+    """Return the flags that are sent: TC is set after the chain, if the reply does not fit."""
+    wire = reply.wire
+    if _reply_size(request, reply) > request.size:
+        wire = finish(request, reply)
+    return _flags(wire[2:4])
+
+
+def _class(number: int) -> str:
+    """Return the class as miekg/dns writes it: "ANY" would be a type as well."""
+    return "CLASS255" if number == c.CLASS_ANY else c.class_name(number)
+
+
 CONSTANT: Final[dict[str, Constant]] = {
     "type": lambda q, r: c.type_name(q.qtype),
     "name": lambda q, r: _name(q.name_wire),
-    "class": lambda q, r: c.class_name(q.qclass),
+    "class": lambda q, r: _class(q.qclass),
     "proto": lambda q, r: q.proto,
     "size": lambda q, r: len(q.wire),
     "local": lambda q, r: _bracketed(q.local_address[0]),
@@ -124,7 +138,7 @@ CONSTANT: Final[dict[str, Constant]] = {
     ">bufsize": lambda q, r: q.size,
     "rcode": _rcode,
     "rsize": _reply_size,
-    ">rflags": lambda q, r: _flags(r.wire[2:4]),
+    ">rflags": _reply_flags,
 }
 VARYING: Final[dict[str, Varying]] = {
     "remote": _host,
@@ -138,14 +152,15 @@ def _exchange(request: Request, reply: Reply) -> str:
     """Return what `_EXCHANGE` says, in one go: most lines have it, and ten calls are a lot."""
     answer, edns = reply.wire, request.edns
     rcode = reply.extended_rcode << 4 | answer[3] & 15
-    size = len(answer)
+    size, most = len(answer), request.size
     if edns is not None:
         size += _OPT_SIZE + len(reply.options)
+    flags = _flags(answer[2:4]) if size <= most else _reply_flags(request, reply)
     return (
-        f"{c.type_name(request.qtype)} {c.class_name(request.qclass)} {_name(request.name_wire)} "
+        f"{c.type_name(request.qtype)} {_class(request.qclass)} {_name(request.name_wire)} "
         f"{request.proto} {len(request.wire)} "
-        f'{"true" if edns is not None and edns.do else "false"} {request.size}" '
-        f"{_RCODES.get(rcode, rcode)} {_flags(answer[2:4])} {size}"
+        f'{"true" if edns is not None and edns.do else "false"} {most}" '
+        f"{_RCODES.get(rcode, rcode)} {flags} {size}"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corepy.dns import Reply, Request
+from corepy.dns import Reply, Request, finish
 from corepy.dns.edns import ede
 from corepy.testing import make_request
 from corepy_log import format as fmt
@@ -230,3 +230,46 @@ def test_hosts_are_remembered_without_their_ports() -> None:
         query.peer = b"\2\0" + port.to_bytes(2, "big") + bytes((192, 0, 2, 1)) + bytes(8)
         assert show("{remote}:{port}", query) == f"192.0.2.1:{port}"
     assert fmt._host_of.cache_info().currsize == 1
+
+
+@pytest.mark.parametrize(
+    ("qclass", "name"),
+    [(1, "IN"), (2, "CS"), (3, "CH"), (4, "HS"), (254, "NONE"), (255, "CLASS255"), (7, "CLASS7")],
+)
+def test_class(qclass: int, name: str) -> None:
+    """ANY is a type as well, so miekg/dns writes the number."""
+    query = request().derive(qclass=qclass)
+    assert show("{class}", query) == name
+    assert f"HINFO {name} example" in show(COMMON, query)
+
+
+@pytest.mark.parametrize("compressible", [True, False])
+@pytest.mark.parametrize("proto", ["udp", "tcp"])
+@pytest.mark.parametrize("edns", [None, 400, 1232, 4096])
+@pytest.mark.parametrize("count", [0, 5, 20, 60, 200])
+def test_truncation_is_seen_in_the_flags(
+    count: int, edns: int | None, proto: str, compressible: bool
+) -> None:
+    """The reply is cut after the chain, so what is logged is what `finish` will do."""
+    query = make_request("example.org", "A", edns=edns)
+    query.proto = proto
+    name = "example.org" if compressible else "a{}.other-name.example"
+    reply = query.reply(
+        answer=[
+            rr
+            for n in range(count)
+            for rr in dnslib.RR.fromZone(f"{name.format(n)} 60 A 192.0.2.1")
+        ]
+    )
+    sent = finish(query, reply.copy())
+    flags = "qr,tc,rd" if sent[2] & 2 else "qr,rd"
+    assert show("{>rflags}", query, reply) == flags
+    assert f" NOERROR {flags} " in show(COMMON, query, reply)
+    if count == 200 and proto == "udp" and edns != 4096:
+        assert "tc" in flags
+
+
+def test_flags_of_a_reply_that_cannot_be_read() -> None:
+    query = request()
+    wire = query.wire[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query.wire[12:] + b"\xff" * 600
+    assert show("{>rflags}", query, Reply(wire)) == "qr,rd"

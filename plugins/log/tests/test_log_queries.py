@@ -10,7 +10,7 @@ from corepy.dns.names import from_text
 from corepy.dns.records import rr
 from corepy.dns.response import ReplyClass
 from corepy.plugin import EndOfChain, Handler, Purity
-from corepy.testing import Recorder, make_request, run_chain, serve
+from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy_log.log import Log, Rule
 
 
@@ -209,3 +209,17 @@ def test_served(capsys: pytest.CaptureFixture[str], tcp: bool) -> None:
     assert lines == [
         f"[INFO] 127.0.0.1 127.0.0.1 {proto} {n}.example.org. NOERROR {ids[n]}" for n in range(3)
     ]
+
+
+def test_served_truncated(capsys: pytest.CaptureFixture[str]) -> None:
+    """The upstream's answer is whole (it came over TCP); the server cuts it for the client, and
+    the packet cache repeats it.
+    """
+    records = {"big.example. A": [f"big.example. 60 A 192.0.2.{n}" for n in range(90)]}
+    with Upstream(records) as upstream:
+        text = f'. {{\nbind 127.0.0.1\nlog . "{{name}} {{>rflags}}"\ncache\nforward . {upstream.to}\n}}'
+        with serve(text) as server:
+            for edns in (None, None, 4096):
+                assert server.ask("big.example", edns=edns).header.tc == (edns is None)
+    flags = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "big" in line]
+    assert ["tc" in it.split(",") for it in flags] == [True, True, False]

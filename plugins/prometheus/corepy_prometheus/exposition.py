@@ -20,6 +20,7 @@ from corepy.http import Response
 from corepy.plugin import metrics
 from corepy.plugin.metrics import Distribution
 from corepy_prometheus import processes, runtime
+from corepy_prometheus.numbers import go_number, with_go_numbers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,8 @@ CLIENT: Final = "prometheus_client"
 OPENMETRICS: Final = "application/openmetrics-text"
 END: Final = b"# EOF\n"
 
+_TEXT_KINDS: Final = frozenset(("text/plain", "text/*", "*/*"))
+
 
 async def scrape(crew: Crew, request: Request) -> Response:
     """Answer with all metrics of `crew`, in the format that the Accept header asks for."""
@@ -45,10 +48,21 @@ async def scrape(crew: Crew, request: Request) -> Response:
     from prometheus_client.exposition import choose_encoder
 
     await crew.gather()
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    is_open = content_type.startswith(OPENMETRICS)
-    pieces = _pieces(parts(crew.followers), encode, is_open=is_open)
+    accept = request.headers.get("accept", "")
+    is_open = _takes_only_openmetrics(accept)
+    encode, content_type = choose_encoder(accept if is_open else "")
+    pieces = _pieces(parts(crew.followers, is_open=is_open), encode, is_open=is_open)
     return Response(pieces, content_type=content_type)
+
+
+def _takes_only_openmetrics(accept: str) -> bool:
+    """Whether a client does not read the text format.
+
+    CoreDNS always answers in the text format, though Prometheus prefers OpenMetrics. The bounds of
+    buckets are other labels there, so a fleet of both would have two series for each bucket.
+    """
+    kinds = {kind.partition(";")[0].strip() for kind in accept.split(",")}
+    return OPENMETRICS in kinds and kinds.isdisjoint(_TEXT_KINDS)
 
 
 async def _pieces(
@@ -56,7 +70,8 @@ async def _pieces(
 ) -> AsyncIterator[bytes]:
     name = ""
     for part in families:
-        text = encode(_Only(part)).removesuffix(END)
+        text = encode(_Only(part))
+        text = text.removesuffix(END) if is_open else with_go_numbers(text)
         yield _without_head(text) if part.name == name else text
         name = part.name
         await asyncio.sleep(0)
@@ -81,15 +96,15 @@ def _without_head(text: bytes) -> bytes:
     return text
 
 
-def parts(followers: Sequence[int] = ()) -> Iterator[Metric]:
+def parts(followers: Sequence[int] = (), *, is_open: bool = False) -> Iterator[Metric]:
     """Yield all metrics, each read when its turn comes; large families in several parts.
 
-    `followers` are the IDs of the other processes of this server.
+    `followers` are the IDs of the other processes of this server; `is_open`: for OpenMetrics.
     """
     from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR
 
     for metric in metrics.registered():
-        yield from _parts_of(metric)
+        yield from _parts_of(metric, is_open=is_open)
     yield _build_info()
     yield from processes.families(followers)
     yield from PLATFORM_COLLECTOR.collect()
@@ -97,14 +112,14 @@ def parts(followers: Sequence[int] = ()) -> Iterator[Metric]:
         yield from GC_COLLECTOR.collect()
 
 
-def _parts_of(metric: metrics.Metric[Any]) -> Iterator[Metric]:
+def _parts_of(metric: metrics.Metric[Any], *, is_open: bool) -> Iterator[Metric]:
     if not metric.label_names:
         metric.labels()  # is there from the start, at zero
     part = _empty(metric)
     for values, child in metric.children():
         labels = dict(zip(metric.label_names, values, strict=True))
         if type(child) is Distribution:
-            _add_histogram(part, labels, child)
+            _add_histogram(part, labels, child, is_open=is_open)
         else:
             suffix = "_total" if metric.kind == "counter" else ""
             part.add_sample(part.name + suffix, labels, child.value)
@@ -122,13 +137,17 @@ def _empty(metric: metrics.Metric[Any]) -> Metric:
     return Metric(name, metric.help, metric.kind)
 
 
-def _add_histogram(family: Metric, labels: dict[str, str], child: Distribution) -> None:
+def _add_histogram(
+    family: Metric, labels: dict[str, str], child: Distribution, *, is_open: bool
+) -> None:
     from prometheus_client.utils import floatToGoString
 
+    # OpenMetrics wants a decimal point, and its parsers may insist on it.
+    show: Callable[[float], str] = floatToGoString if is_open else go_number
     count, bucket = 0, family.name + "_bucket"
     for bound, below in zip((*child.bounds, math.inf), child.counts, strict=True):
         count += below
-        le = floatToGoString(bound)  # type: ignore[no-untyped-call]  # not annotated there
+        le = show(bound)
         family.add_sample(bucket, {**labels, "le": le}, count)
     family.add_sample(family.name + "_count", labels, count)
     family.add_sample(family.name + "_sum", labels, child.total)

@@ -18,6 +18,13 @@ from corepy_prometheus.handler import Prometheus
 from corepy_prometheus.series import Series
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+"""What Prometheus 3 accepts, in the order of its wishes; CoreDNS answers it in the text format."""
+
 TEXT = "{zone} {{\nbind 127.0.0.1\nprometheus 127.0.0.1:0\ncache\nwhoami\n}}\n"
 
 
@@ -61,6 +68,8 @@ def port_of(server: TestServer) -> int:
         ("", "text/plain", parse_text),
         ("text/plain;version=0.0.4", "text/plain", parse_text),
         (OPENMETRICS, "application/openmetrics-text", parse_openmetrics),
+        (PROMETHEUS, "text/plain", parse_text),
+        ("application/openmetrics-text, text/*", "text/plain", parse_text),
     ],
 )
 def test_prometheus_can_read_it(accept, kind, parse) -> None:
@@ -110,6 +119,62 @@ def test_buckets_are_those_of_coredns() -> None:
     ]
 
 
+def test_numbers_are_those_of_go() -> None:
+    """As labels they are part of a series, which is to be the same in CoreDNS."""
+    with serve(TEXT.format(zone="numbers.test")) as server:
+        server.ask("numbers.test")
+        text = scrape(port_of(server), PROMETHEUS)[1]
+        lines = [line for line in text.splitlines() if 'zone="numbers.test."' in line]
+    bounds = [
+        re.findall('le="([^"]*)"', line)[0] for line in lines if "response_size_bytes_b" in line
+    ]
+    assert bounds == (
+        [
+            "0",
+            "100",
+            "200",
+            "300",
+            "400",
+            "511",
+            "1023",
+            "2047",
+            "4095",
+            "8291",
+            "16000",
+            "32000",
+            "48000",
+            "64000",
+            "+Inf",
+        ]
+    )
+    bounds = [re.findall('le="([^"]*)"', line)[0] for line in lines if "duration_seconds_b" in line]
+    assert bounds == (
+        [
+            "0.00025",
+            "0.0005",
+            "0.001",
+            "0.002",
+            "0.004",
+            "0.008",
+            "0.016",
+            "0.032",
+            "0.064",
+            "0.128",
+            "0.256",
+            "0.512",
+            "1.024",
+            "2.048",
+            "4.096",
+            "8.192",
+            "+Inf",
+        ]
+    )
+    assert [line for line in text.splitlines() if line.endswith(".0") and line[0] != "#"] == []
+    number = r"-?(\d{1,6}(\.\d+)?|\d(\.\d+)?e[+-]\d\d+|[+-]Inf|NaN)"
+    for line in text.splitlines():
+        assert line[0] == "#" or re.fullmatch(number, line.rpartition(" ")[2]), line
+
+
 def test_counters_never_go_backwards() -> None:
     text = TEXT.format(zone="steady.test")
     with serve(text) as server:
@@ -135,7 +200,7 @@ def test_counters_never_go_backwards() -> None:
 def test_series_are_there_before_the_first_query() -> None:
     with serve(TEXT.format(zone="quiet.test")) as server:
         quiet = [line for line in scrape(port_of(server))[1].splitlines() if "quiet.test." in line]
-    assert next(line for line in quiet if "do_requests_total" in line).endswith(" 0.0")
+    assert next(line for line in quiet if "do_requests_total" in line).endswith(" 0")
     assert len([line for line in quiet if "duration_seconds_bucket" in line]) == 17
 
 

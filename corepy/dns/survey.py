@@ -1,0 +1,227 @@
+"""One pass over an upstream's reply that tells whether its names mean the same wherever they go.
+
+On the way to a client a message gets another ID, other flags and counts, lower TTLs, and loses its
+OPT record. A name that points into any of these would change its meaning, so every compression
+pointer must lead to a label of a name that was read before it (RFC 1035 section 4.1.4). What is
+known of a name is one byte at each of its labels, so following a pointer is one look-up, and the
+pass takes time linear in the message's length however names are compressed.
+"""
+
+from __future__ import annotations
+
+from struct import Struct, error
+from typing import Final
+
+from corepy.dns import constants as c
+from corepy.dns.compress import rebuild
+from corepy.dns.edns import OPT_SIZE, Edns, check_options, read_opt, read_short
+from corepy.dns.errors import FormError
+from corepy.dns.names import MAX_NAME
+from corepy.dns.rdata import LAYOUTS
+from corepy.dns.wire import counts
+
+_MOST_REBUILT: Final = 512
+"""Records of the largest message that is written anew for its odd pointers."""
+
+_REACH: Final = 0x4000
+"""Bytes that a compression pointer can reach."""
+
+_unpack_type_length = Struct("!H6xH").unpack_from
+_pack_pointer = Struct("!H").pack_into
+
+WITH_NAMES: Final = {
+    rtype: (layout.prefix, layout.names) for rtype, layout in LAYOUTS.items() if layout.names
+}
+"""Bytes in front of the names, and the number of names, by type."""
+
+
+class OddPointerError(FormError):
+    """A compression pointer leads to bytes that are not known to be a name."""
+
+
+def strip_opt(wire: bytes) -> tuple[bytes, Edns | None, list[int]]:
+    """Return a received message without its OPT record and without bytes behind its end, what OPT
+    said, and where the TTLs lie.
+
+    A message with odd pointers is written anew, unless it has a great many records: nothing but an
+    attack does. Raises FormError.
+    """
+    try:
+        ttls, opt, end = survey(wire)
+    except OddPointerError:
+        wire = _written_anew(wire)
+        ttls, opt, end = survey(wire)
+    if not opt:
+        return (wire if end == len(wire) else wire[:end]), None, ttls
+    # A reply may state a higher EDNS version than the query did, but its format is the query's
+    # (RFC 6891 section 6.1.3). Queries of ours have version 0: options are checked in any version.
+    edns = (read_short(wire[opt:end]) if opt + OPT_SIZE == end else None) or read_opt(wire, opt)
+    if edns.version:
+        check_options(edns.options)
+    after = opt + OPT_SIZE + len(edns.options)
+    if after != end:
+        return (
+            _close_gap(wire, opt, after, end),
+            edns,
+            [at if at < opt else at + opt - after for at in ttls],
+        )
+    additional = (wire[10] << 8 | wire[11]) - 1
+    return b"".join((wire[:10], additional.to_bytes(2, "big"), wire[12:opt])), edns, ttls
+
+
+def has_plain_names(wire: bytes, rtype: int) -> bool:
+    """Tell whether `survey` finds nothing wrong with a message whose records are of one type."""
+    if rtype not in WITH_NAMES:
+        return True
+    try:
+        survey(wire)
+    except FormError:
+        return False
+    return True
+
+
+def _written_anew(wire: bytes) -> bytes:
+    if sum(counts(wire)) > _MOST_REBUILT:
+        raise OddPointerError(_ODD)
+    rebuilt = rebuild(wire)
+    if rebuilt[4:12] != wire[4:12]:
+        raise FormError("message is too large without compression")
+    return rebuilt
+
+
+def survey(msg: bytes) -> tuple[list[int], int, int]:
+    """Return what `wire.scan` does, and check every name.
+
+    Raises FormError, also for names that cannot be read or that run out of their rdata, and
+    OddPointerError for a pointer to what is not the label of an earlier name.
+    """
+    qd, an, ns, ar = counts(msg)
+    known = bytearray(min(len(msg), _REACH + MAX_NAME))
+    offset = c.HEADER_SIZE
+    ttls = []
+    opt = 0
+    first_additional = an + ns
+    unpack, with_names = _unpack_type_length, WITH_NAMES
+    try:
+        for _ in range(qd):
+            offset = _note(msg, offset, known) + 4
+        for i in range(first_additional + ar):
+            owner = offset
+            n = msg[offset]
+            if n >= 192 and known[(n & 63) << 8 | msg[offset + 1]]:
+                offset += 2
+            else:
+                offset = _note(msg, offset, known) if n else offset + 1
+            rtype, rdlength = unpack(msg, offset)
+            if rtype != 41:
+                ttls.append(offset + 4)
+            elif opt or i < first_additional:
+                raise FormError("OPT record is misplaced")
+            else:
+                opt = owner
+            offset += 10
+            if rtype in with_names and rdlength:
+                _note_rdata(msg, rtype, offset, offset + rdlength, known)
+            offset += rdlength
+    except (IndexError, error):
+        raise FormError("record is cut off") from None
+    if offset > len(msg):
+        raise FormError("rdata is cut off")
+    return ttls, opt, offset
+
+
+_ODD: Final = "compression pointer leads to no earlier name"
+
+
+def _note(msg: bytes, offset: int, known: bytearray) -> int:
+    """Return the offset behind a name, each of whose labels becomes known with the length of the
+    name that begins there.
+    """
+    here = offset
+    while n := msg[here]:
+        if n < 64:
+            here += n + 1
+        elif n < 192:
+            raise FormError("unknown label type")
+        else:
+            length = known[(n & 63) << 8 | msg[here + 1]]
+            if not length:
+                raise OddPointerError(_ODD)
+            end = here + 2
+            break
+    else:
+        length = 1
+        end = here + 1
+    length += here - offset
+    if length > MAX_NAME:
+        raise FormError("name is longer than 255 bytes")
+    if offset < _REACH:
+        while offset < here:
+            known[offset] = length
+            n = msg[offset] + 1
+            offset += n
+            length -= n
+    return end
+
+
+def _note_rdata(msg: bytes, rtype: int, offset: int, end: int, known: bytearray) -> None:
+    prefix, number = WITH_NAMES[rtype]
+    offset += prefix
+    if rtype == c.TYPE_NAPTR:
+        offset = _behind_strings(msg, offset)
+    while number:
+        n = msg[offset]
+        if n >= 192 and known[(n & 63) << 8 | msg[offset + 1]]:
+            offset += 2
+        else:
+            offset = _note(msg, offset, known)
+        number -= 1
+    if offset > end:
+        raise FormError(f"rdata of type {rtype} is too short")
+
+
+def _behind_strings(msg: bytes | bytearray, offset: int) -> int:
+    """Return the offset behind the three strings in front of NAPTR's name."""
+    for _ in range(3):
+        offset += msg[offset] + 1
+    return offset
+
+
+def _close_gap(msg: bytes, opt: int, after: int, end: int) -> bytes:
+    """Return a message that was surveyed without its OPT record, which takes the bytes from `opt`
+    to `after`: what follows moves up, and pointers to what moves are changed.
+    """
+    additional = (msg[10] << 8 | msg[11]) - 1
+    buf = bytearray(
+        b"".join((msg[:10], additional.to_bytes(2, "big"), msg[12:opt], msg[after:end]))
+    )
+    gap, offset = after - opt, opt
+    try:
+        while offset < len(buf):
+            offset = _lower_pointer(buf, offset, opt, gap)
+            rtype, rdlength = _unpack_type_length(buf, offset)
+            offset += 10
+            if rtype in WITH_NAMES and rdlength:
+                prefix, number = WITH_NAMES[rtype]
+                here = offset + prefix
+                if rtype == c.TYPE_NAPTR:
+                    here = _behind_strings(buf, here)
+                for _ in range(number):
+                    here = _lower_pointer(buf, here, opt, gap)
+            offset += rdlength
+    except (IndexError, error):
+        raise FormError("record is cut off") from None
+    return bytes(buf)
+
+
+def _lower_pointer(buf: bytearray, offset: int, moved: int, gap: int) -> int:
+    """Lower the pointer of a name by `gap` if it leads behind `moved`; return where it ends."""
+    while n := buf[offset]:
+        if n < 64:
+            offset += n + 1
+            continue
+        target = n << 8 | buf[offset + 1]
+        if target & 0x3FFF >= moved:
+            _pack_pointer(buf, offset, target - gap)
+        return offset + 2
+    return offset + 1

@@ -1,0 +1,107 @@
+"""The file with the process ID (`-pidfile`).
+
+Written and read without trust in the path, which may be in a folder that others can write to, or
+mistyped: only a regular file is touched, a symbolic link is not followed, and no open or read
+waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from corepy.plugin.log import server_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SAFELY: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_LONGEST: Final = 64
+_KINDS: Final = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@contextlib.contextmanager
+def pidfile(path: str | None) -> Iterator[None]:
+    """Keep the process ID in the file `path` within the `with` block; without a path do nothing.
+
+    A file that cannot be written is an error in the log, and nothing else. A successor that took
+    over meanwhile has put its own ID there, which stays.
+    """
+    if path is None:
+        yield
+        return
+    own = f"{os.getpid()}\n".encode()
+    written = False
+    try:
+        _write(path, own)
+        written = True
+    except (OSError, ValueError) as error:
+        log = server_logger()
+        log.error("cannot write the pid file %s: %s; the server runs without", path, _why(error))
+    try:
+        yield
+    finally:
+        if written:
+            with contextlib.suppress(OSError):
+                if _read(path) == own:
+                    os.unlink(path)
+
+
+def _write(path: str, text: bytes) -> None:
+    """Write the file; raises OSError, or ValueError for a path that no file can have."""
+    with _regular(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, text)
+
+
+def _read(path: str) -> bytes:
+    with _regular(path, os.O_RDONLY) as descriptor:
+        return os.read(descriptor, _LONGEST)
+
+
+@contextlib.contextmanager
+def _regular(path: str, flags: int) -> Iterator[int]:
+    """Open a regular file within the `with` block; raises OSError for any other."""
+    try:
+        descriptor = os.open(path, flags | _SAFELY, 0o644)
+    except OSError as error:
+        kind = _special_at(path)
+        raise _NotRegular(error.errno, kind) if kind else error from None
+    try:
+        kind = _special(os.fstat(descriptor).st_mode)
+        if kind:
+            raise _NotRegular(errno.EINVAL, kind)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _special_at(path: str) -> str | None:
+    try:
+        return _special(os.lstat(path).st_mode)
+    except OSError:
+        return None
+
+
+def _special(mode: int) -> str | None:
+    """Return why a file of this mode is not used, None for a regular one."""
+    kinds = [kind for is_kind, kind in _KINDS if is_kind(mode)]
+    return f"it is {kinds[0]}, not a regular file" if kinds else None
+
+
+class _NotRegular(OSError):
+    """The path is that of something else."""
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

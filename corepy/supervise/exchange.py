@@ -1,0 +1,207 @@
+"""Asking the fallback over UDP so that a stranger cannot answer in its place.
+
+An off-path attacker must guess the port and the ID of a query, and know its question (RFC 5452). So
+every query has an ID that is unused at its port, ports are chosen by the kernel at random and carry
+few queries, and a reply counts only from the fallback's address and with the question that was
+asked. Equal queries share an exchange, and of different ones with the same question (RFC 5452
+section 5: "birthday" attacks) only a few are under way. A port that gets many replies that match
+nothing is under attack: its clients are told to come over TCP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_QUERIES: Final = 2048
+"""Clients that may wait at once; further queries are dropped."""
+
+MAX_PORTS: Final = 256
+MAX_PER_PORT: Final = 8
+"""Exchanges at one port, when there are as many ports as there may be."""
+
+MAX_PER_QUESTION: Final = 4
+"""Exchanges for one name, type and class."""
+
+MAX_STRAYS: Final = 100
+"""Replies that match nothing after which a port is given up."""
+
+QUERY_TIMEOUT: Final = 5.0
+_BATCH: Final = 64
+_HEADER: Final = 12
+_LONGEST_NAME: Final = 255
+
+Asker = TypeVar("Asker")
+
+
+class _Exchange(Generic[Asker]):
+    """One query to the fallback, and the clients that wait for its reply."""
+
+    def __init__(self, body: bytes, question: bytes, port: _Port[Asker], ident: bytes) -> None:
+        self.body = body
+        """The query without its ID."""
+        self.question = question
+        self.port = port
+        self.ident = ident
+        self.askers: list[Asker] = []
+        self.until = time.monotonic() + QUERY_TIMEOUT
+
+
+class _Port(Generic[Asker]):
+    """One socket, connected to the fallback, at a port of its own."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.exchanges: dict[bytes, _Exchange[Asker]] = {}
+        """By ID."""
+        self.strays = 0
+
+
+class Exchanges(Generic[Asker]):
+    """The exchanges with one fallback, in the supervisor's event loop."""
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        fallback: tuple[str, int],
+        answer: Callable[[Asker, bytes], None],
+    ) -> None:
+        """`answer` gets each asker with what its reply is after the ID."""
+        self._selector = selector
+        self._fallback = fallback
+        self._family = socket.AF_INET6 if ":" in fallback[0] else socket.AF_INET
+        self._answer = answer
+        self._by_body: dict[bytes, _Exchange[Asker]] = {}
+        self._per_question: Counter[bytes] = Counter()
+        self._ports: list[_Port[Asker]] = []
+        self._waiting = 0
+
+    @property
+    def ports(self) -> int:
+        """How many ports are open."""
+        return len(self._ports)
+
+    def ask(self, query: bytes, asker: Asker) -> None:
+        """Ask on behalf of `asker`; what is no plain query, or too much, gets no answer."""
+        question = question_of(query)
+        if question is None or query[2] & 0xF8 or self._waiting >= MAX_QUERIES:
+            return
+        exchange = self._by_body.get(query[2:]) or self._begin(query[2:], question)
+        if exchange is not None:
+            exchange.askers.append(asker)
+            self._waiting += 1
+
+    def _begin(self, body: bytes, question: bytes) -> _Exchange[Asker] | None:
+        if self._per_question[question] >= MAX_PER_QUESTION:
+            return None
+        port = self._choose_port()
+        if port is None:
+            return None
+        ident = os.urandom(2)
+        while ident in port.exchanges:
+            ident = os.urandom(2)
+        exchange = _Exchange(body, question, port, ident)
+        self._by_body[body] = port.exchanges[ident] = exchange
+        self._per_question[question] += 1
+        with contextlib.suppress(OSError):
+            port.sock.send(ident + body)
+        return exchange
+
+    def _choose_port(self) -> _Port[Asker] | None:
+        """Return a new port for each exchange; when there are too many, one with room by chance."""
+        if len(self._ports) < MAX_PORTS:
+            sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            try:
+                sock.connect(self._fallback)
+            except OSError:
+                sock.close()
+                raise
+            port = _Port[Asker](sock)
+            self._ports.append(port)
+            self._selector.register(sock, selectors.EVENT_READ, lambda *_: self._on_reply(port))
+            return port
+        with_room = [port for port in self._ports if len(port.exchanges) < MAX_PER_PORT]
+        chance = int.from_bytes(os.urandom(4))
+        return with_room[chance % len(with_room)] if with_room else None
+
+    def _on_reply(self, port: _Port[Asker]) -> None:
+        for _ in range(_BATCH):
+            try:
+                reply = port.sock.recv(65535)
+            except ConnectionRefusedError:  # nobody listens there
+                for refused in list(port.exchanges.values()):
+                    self._end(refused, None)
+                return
+            except OSError:
+                return
+            exchange = port.exchanges.get(reply[:2])
+            if exchange is None or not _answers(reply, exchange.question):
+                port.strays += 1
+                if port.strays >= MAX_STRAYS:
+                    self._give_up(port)
+                    return
+                continue
+            self._end(exchange, reply[2:])
+            if not port.exchanges:
+                return  # it is closed
+
+    def _end(self, exchange: _Exchange[Asker], body: bytes | None) -> None:
+        """Answer those who wait with `body`, if there is one, and forget the exchange."""
+        port, question = exchange.port, exchange.question
+        del self._by_body[exchange.body], port.exchanges[exchange.ident]
+        self._per_question[question] -= 1
+        if not self._per_question[question]:
+            del self._per_question[question]
+        self._waiting -= len(exchange.askers)
+        if not port.exchanges:
+            self._ports.remove(port)
+            self._selector.unregister(port.sock)
+            port.sock.close()
+        for asker in exchange.askers if body is not None else ():
+            self._answer(asker, body or b"")
+
+    def _give_up(self, port: _Port[Asker]) -> None:
+        """Tell the clients of a port to come over TCP: QR, opcode and RD of the query, and TC."""
+        for exchange in list(port.exchanges.values()):
+            flags = bytes([0x82 | exchange.body[0] & 0x01, 0])
+            asked = exchange.body[10 : 10 + len(exchange.question)]
+            self._end(exchange, flags + b"\0\1\0\0\0\0\0\0" + asked)
+
+    def expire(self) -> None:
+        """Forget exchanges that took too long; called now and then."""
+        now = time.monotonic()
+        for exchange in [it for it in self._by_body.values() if it.until < now]:
+            self._end(exchange, None)
+
+    def stop(self) -> None:
+        """Forget all exchanges."""
+        for exchange in list(self._by_body.values()):
+            self._end(exchange, None)
+
+
+def question_of(message: bytes) -> bytes | None:
+    """Return the question of a message that has just one, its name in lower case; None if there is
+    none to be read.
+    """
+    if message[4:6] != b"\0\1":
+        return None
+    end = _HEADER
+    while end < len(message) and message[end]:
+        if message[end] > 63 or end - _HEADER > _LONGEST_NAME:
+            return None
+        end += message[end] + 1
+    name, fixed = message[_HEADER : end + 1], message[end + 1 : end + 5]
+    return name.lower() + fixed if len(fixed) == 4 else None
+
+
+def _answers(reply: bytes, question: bytes) -> bool:
+    """Return whether this is a reply (QR) to a plain query with this question."""
+    return len(reply) >= _HEADER and reply[2] & 0xF8 == 0x80 and question_of(reply) == question

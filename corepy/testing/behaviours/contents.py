@@ -1,0 +1,200 @@
+"""What stands in replies: flags, TTLs, records that were not asked for or are not there. All are
+the same over streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from corepy.testing.behaviours.base import ADDRESS, BEHAVIOURS, Act, Asked, Behaviour, behaviour
+from corepy.testing.message import pack_question
+
+SOA = "example. 60 SOA ns.example. admin.example. 60"
+FOREIGN_SOA = "elsewhere.test. 60 SOA ns.elsewhere.test. admin.elsewhere.test. 60"
+
+
+def _reply(
+    doc: str,
+    *answer: str,
+    authority: tuple[str, ...] = (),
+    additional: tuple[str, ...] = (),
+    rcode: str = "NOERROR",
+    flags: str = "qr ra",
+) -> Behaviour:
+    def behave(asked: Asked) -> Iterator[Act]:
+        yield asked.reply(
+            *answer, authority=authority, additional=additional, rcode=rcode, flags=flags
+        )
+
+    behave.__doc__ = doc
+    return behave
+
+
+BEHAVIOURS.update(
+    {
+        "aa": _reply("Set AA.", ADDRESS, flags="qr aa ra"),
+        "no-ra": _reply("Leave RA out, as an authoritative server does.", ADDRESS, flags="qr"),
+        "ad-unasked": _reply("Set AD whether asked or not.", ADDRESS, flags="qr ra ad"),
+        "z-bit": _reply("Set the reserved bit of the header.", ADDRESS, flags="qr ra z"),
+        "ttl-0": _reply("Give a TTL of 0.", "@ 0 A 192.0.2.1"),
+        "ttl-highest": _reply("Give the highest TTL there is.", "@ 2147483647 A 192.0.2.1"),
+        "ttl-sign-bit": _reply("Set a TTL's highest bit.", "@ 2147483708 A 192.0.2.1"),
+        "mixed-ttls": _reply(
+            "Give the records of one set different TTLs.", "@ 600 A 192.0.2.1", "@ 20 A 192.0.2.2"
+        ),
+        "same-record-twice": _reply("Give one record twice.", ADDRESS, ADDRESS),
+        "empty": _reply("Answer NOERROR with nothing at all."),
+        "nodata": _reply("Say that the type is missing, with SOA.", authority=(SOA,)),
+        "nodata-with-foreign-soa": _reply(
+            "Say that the type is missing, with the SOA of a zone that the name is not in.",
+            authority=(FOREIGN_SOA,),
+        ),
+        "nodata-minimum-10": _reply(
+            "Say that the type is missing; MINIMUM is lower than the SOA's TTL.",
+            authority=("example. 60 SOA ns.example. admin.example. 10",),
+        ),
+        "nodata-behind-cname": _reply(
+            "Say that an alias leads to a name without the type.",
+            "@ 60 CNAME alias", authority=(SOA,),
+        ),
+        "nxdomain": _reply(
+            "Say that the name is missing, with SOA.", authority=(SOA,), rcode="NXDOMAIN"
+        ),
+        "nxdomain-without-soa": _reply("Say that the name is missing, no more.", rcode="NXDOMAIN"),
+        "nxdomain-with-foreign-soa": _reply(
+            "Say that the name is missing, with the SOA of a zone that it is not in.",
+            authority=(FOREIGN_SOA,), rcode="NXDOMAIN",
+        ),
+        "nxdomain-behind-cname": _reply(
+            "Say that an alias leads to a name that is missing.",
+            "@ 60 CNAME alias", authority=(SOA,), rcode="NXDOMAIN",
+        ),
+        "nxdomain-with-answer": _reply(
+            "Say that the name is missing, and give its address.",
+            ADDRESS, authority=(SOA,), rcode="NXDOMAIN",
+        ),
+        "referral": _reply(
+            "Name other servers instead of an answer.",
+            authority=("example. 60 NS ns.example.",), additional=("ns.example. 60 A 192.0.2.53",),
+        ),
+        "cname": _reply("Answer by an alias.", "@ 60 CNAME alias", "alias 30 A 192.0.2.1"),
+        "cname-behind-its-target": _reply(
+            "Put the alias behind the record that it leads to.",
+            "alias 30 A 192.0.2.1", "@ 60 CNAME alias",
+        ),
+        "cname-to-nothing": _reply("Give an alias and not its target.", "@ 60 CNAME alias"),
+        "cname-to-itself": _reply("Give an alias for itself.", "@ 60 CNAME @"),
+        "cname-loop": _reply(
+            "Give aliases that go round in a circle.", "@ 60 CNAME alias", "alias 60 CNAME @"
+        ),
+        "cname-twice": _reply(
+            "Give a name two aliases (RFC 2181 section 10.1).",
+            "@ 60 CNAME alias", "@ 60 CNAME beside", "alias 60 A 192.0.2.1",
+        ),
+        "dname": _reply(
+            "Answer by DNAME, with the CNAME made of it (RFC 6672).",
+            "example. 60 DNAME example.test.", "@ 60 CNAME host.example.test.",
+            "host.example.test. 60 A 192.0.2.1",
+        ),
+        "record-of-another-name": _reply(
+            "Answer with the address of another name.", "other.test. 60 A 198.51.100.66"
+        ),
+        "record-of-another-type": _reply("Answer with another type.", "@ 60 TXT surprise"),
+        "more-than-asked-for": _reply(
+            "Add records of other names in all sections.",
+            ADDRESS, "other.test. 60 A 198.51.100.66",
+            authority=("other.test. 60 NS ns.other.test.",),
+            additional=("ns.other.test. 60 A 198.51.100.67",),
+        ),
+        "unknown-types": _reply(
+            "Add records of types that nobody knows (RFC 3597).",
+            ADDRESS, "@ 60 TYPE65280 \\# 00ff", additional=("@ 60 TYPE65281 \\# ",),
+        ),
+        "record-without-rdata": _reply("Give an address of no bytes.", "@ 60 TYPE1 \\# "),
+    }
+)  # fmt: skip
+
+
+@behaviour
+def uncompressed(asked: Asked) -> Iterator[Act]:
+    """Write all names in full."""
+    yield asked.message_of("@ 60 CNAME alias", "alias 60 A 192.0.2.1").pack(compress=False)
+
+
+@behaviour
+def owners_in_another_case(asked: Asked) -> Iterator[Act]:
+    """Write the owners of records in capitals."""
+    message = asked.message_of(ADDRESS)
+    message.answer = [item._replace(owner=item.owner.upper()) for item in message.answer]
+    wire = message.pack(compress=False)
+    yield wire
+
+
+@behaviour
+def record_of_another_class(asked: Asked) -> Iterator[Act]:
+    """Answer with a record of class CH."""
+    message = asked.message_of(ADDRESS)
+    message.answer = [item._replace(class_=3) for item in message.answer]
+    yield message.pack()
+
+
+def _with_owner(asked: Asked, owner: bytes) -> bytes:
+    """Return an answer whose record has these bytes as its owner."""
+    message = asked.message_of()
+    message.opt = None
+    head = message.pack()
+    address = asked.good()[asked.question_end + 2 :][:14]
+    return head[:7] + b"\1" + head[8:] + owner + address
+
+
+@behaviour
+def pointer_to_itself(asked: Asked) -> Iterator[Act]:
+    """Give a record whose owner is a pointer to itself (RFC 9267 section 2)."""
+    yield _with_owner(asked, (0xC000 | asked.question_end).to_bytes(2, "big"))
+
+
+@behaviour
+def pointers_in_a_circle(asked: Asked) -> Iterator[Act]:
+    """Give a record whose owner is a label and a pointer to that label."""
+    yield _with_owner(asked, b"\1a" + (0xC000 | asked.question_end).to_bytes(2, "big"))
+
+
+@behaviour
+def pointer_forward(asked: Asked) -> Iterator[Act]:
+    """Give a record whose owner is a pointer to what comes behind it."""
+    yield _with_owner(asked, (0xC000 | asked.question_end + 2).to_bytes(2, "big"))
+
+
+@behaviour
+def pointer_into_the_header(asked: Asked) -> Iterator[Act]:
+    """Give a record whose owner is a pointer to the message's ID."""
+    yield _with_owner(asked, b"\xc0\0")
+
+
+@behaviour
+def unknown_label_type(asked: Asked) -> Iterator[Act]:
+    """Give a record whose owner starts with a label of the type 01 (RFC 6891 section 5)."""
+    yield _with_owner(asked, b"\x41\0")
+
+
+@behaviour
+def more_records_counted_than_there(asked: Asked) -> Iterator[Act]:
+    """Count two answers and send one."""
+    message = asked.message_of(ADDRESS)
+    message.opt = None
+    wire = message.pack()
+    yield wire[:7] + b"\2" + wire[8:]
+
+
+@behaviour
+def address_of_three_bytes(asked: Asked) -> Iterator[Act]:
+    """Give an address record that is a byte too short."""
+    message = asked.message_of("@ 60 TYPE1 \\# c00002")
+    yield message.pack()
+
+
+@behaviour
+def question_of_another_class(asked: Asked) -> Iterator[Act]:
+    """Answer the question for class CH, over streams, too."""
+    wire, end = asked.good(), asked.question_end
+    yield wire[:12] + pack_question(asked.name, 1, 3) + wire[end:]
