@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy.testing import Load, Upstream, ask, free_port, run_command
+from corepy.testing import Load, Upstream, ask, free_port, query, run_command
 from corepy.testing.command import wait_until
 
 RECORDS = {"www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"]}
@@ -116,6 +117,44 @@ def test_a_worker_that_hangs_is_replaced(command):
         assert the_worker(command) != hung
     assert load.outcome.unanswered <= 64  # what it had taken when it stopped
     assert load.outcome.wrong == 0
+
+
+def test_a_worker_that_is_stopped_is_replaced_before_its_silence_is_long(command):
+    """Its successor starts at once, and takes over what lies in the sockets."""
+    hung = the_worker(command)
+    os.kill(hung, signal.SIGSTOP)
+    command.wait_for("gives no sign of life: starting another")
+    command.wait_for(" serves", times=2)
+    assert command.ask("www.example.org.").rr
+    wait_until(lambda: hung not in workers(command), 20)
+    assert starts(command) == 2
+
+
+def test_a_worker_that_recovers_goes_on_with_its_cache(command):
+    worker = the_worker(command)
+    os.kill(worker, signal.SIGSTOP)
+    command.wait_for("gives no sign of life: starting another")
+    os.kill(worker, signal.SIGCONT)
+    command.wait_for(f"worker {worker} goes on")
+    wait_until(lambda: workers(command) == [worker], 20)
+    assert command.ask("www.example.org.").rr
+
+
+def test_a_burst_that_waits_for_a_worker_is_answered_whole(upstream):
+    """More than wait at a socket of a worker that runs, for which it would be a flood."""
+    number = 2500
+    with run_command(
+        f".:{free_port()} {{\n bind 127.0.0.1\n whoami\n}}\n", "-supervise"
+    ) as command:
+        command.wait_for(" serves")
+        os.kill(the_worker(command), signal.SIGKILL)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(20)
+            client.connect(command.address)
+            for at in range(number):
+                client.send(at.to_bytes(2, "big") + query(f"{at}.example.org.")[2:])
+            found = {client.recv(512)[:2] for _ in range(number)}
+    assert len(found) == number
 
 
 def test_a_busy_worker_is_not_killed(command):

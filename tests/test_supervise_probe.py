@@ -8,7 +8,13 @@ import pytest
 from corepy.net.hunger import Diet
 from corepy.net.sockets import Address, open_pair
 from corepy.supervise import probe as module
-from corepy.supervise.probe import PARTLY_SILENT_AFTER, SILENT_AFTER, STARVED_AFTER, Probe
+from corepy.supervise.probe import (
+    PARTLY_SILENT_AFTER,
+    SILENT_AFTER,
+    STARVED_AFTER,
+    SUSPECT_AFTER,
+    Probe,
+)
 
 NOBODY = 0
 """The ID of no process."""
@@ -44,6 +50,16 @@ def rounds(probe, sockets, number):
 def test_one_that_answers_nothing_is_given_up_quickly(probe, sockets):
     assert rounds(probe, sockets, SILENT_AFTER - 1) is None
     assert "no sign of life" in rounds(probe, sockets, 1)
+
+
+def test_one_that_is_silent_for_a_moment_is_suspect_before_it_is_given_up(probe, sockets):
+    probe.hear()
+    rounds(probe, sockets, SUSPECT_AFTER - 1)
+    assert not probe.is_suspect()
+    assert rounds(probe, sockets, 1) is None
+    assert probe.is_suspect()
+    probe.hear()
+    assert not probe.is_suspect()
 
 
 def test_an_address_that_is_given_up_counts_no_more(probe, sockets):
@@ -86,4 +102,5 @@ def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
     probe.reset(sockets, NOBODY)
     probe.hear()
     assert rounds(probe, sockets, STARVED_AFTER - 1) is None
+    assert not probe.is_suspect()
     assert "no sign of life for 10 s" in rounds(probe, sockets, 1)

@@ -173,10 +173,12 @@ async def _until_stopped(
                 WRITER.write(line)
             log_packet_cache(generation, server)
         manager.tell("READY=1")
-        watchdog = asyncio.create_task(_watchdog(server, manager))
+        signs = _say_alive(manager), _watchdog(server, manager)
+        tasks = [asyncio.create_task(sign) for sign in signs]
         number = await stopping
         manager.tell("STOPPING=1")
-        watchdog.cancel()
+        for task in tasks:
+            task.cancel()
         await server.stop(hand_over=number == signal.SIGTERM)
 
 
@@ -195,10 +197,16 @@ def _deaf() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-async def _watchdog(server: Server, manager: Manager) -> None:
-    """Tell the manager that we are alive and that we answer, as often as it wants to hear it."""
+async def _say_alive(manager: Manager) -> None:
+    """Tell the manager that the event loop turns, more often than it looks."""
     while manager.watchdog:
         manager.tell_if_it_listens(ALIVE)
+        await asyncio.sleep(manager.watchdog / 10)
+
+
+async def _watchdog(server: Server, manager: Manager) -> None:
+    """Tell the manager that we answer, as often as it wants to hear it."""
+    while manager.watchdog:
         patience = manager.watchdog / 4
         # A process that hangs is the leader's business: others get the next question.
         attempt = patience / 4 if server.shared else patience

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.net.batch import SLOTS
 from corepy.net.sockets import leave_group
@@ -34,6 +34,13 @@ ROUNDS = 4
 BACKLOG = 1024
 """Queries that may wait for their chains to be run: more than a burst brings, and few enough to be
 worked off before their clients ask again.
+"""
+
+CATCHING_UP: Final = 5.0
+"""Seconds after the start in which queries beyond `BACKLOG` stay in the socket's queue.
+
+What has come while there was no server is one burst, and the packet cache has nothing yet that
+would have to be answered before the others.
 """
 
 OVERFLOWS = metrics.counter(
@@ -63,12 +70,14 @@ class UDPListener:
         self._late: list[tuple[bytes, Any, Any]] = []
         self._new: list[tuple[bytes, float, Any, Any]] = []
         self._is_asking = False
+        self._catching_up_until = 0.0
         self._loop = asyncio.get_running_loop()
         self._unsent = UNSENT.labels(label)
         self._overflows = OVERFLOWS.labels(label)
 
     def start(self) -> None:
         """Answer from now on."""
+        self._catching_up_until = self._loop.time() + CATCHING_UP
         self._loop.add_reader(self.sock, self._on_readable)
 
     def pause(self) -> None:
@@ -77,6 +86,8 @@ class UDPListener:
 
     def _on_readable(self) -> None:
         for _ in range(ROUNDS):
+            if len(self._new) > BACKLOG - SLOTS and self._loop.time() < self._catching_up_until:
+                break
             if self._serve_batch() < SLOTS:
                 break
         if not self._is_asking:

@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
     from corepy.net.hunger import Diet
 
-INTERVAL = 0.5
+INTERVAL = 0.25
 """Seconds between two rounds of questions."""
 
-SILENT_AFTER = 3
+SUSPECT_AFTER = 2
+"""Rounds without any answer after which the worker may hang, and another one had better be there.
+"""
+
+SILENT_AFTER = 6
 """Rounds without any answer after which the worker is taken for dead. Not seconds: while the
 supervisor itself stands still, with its machine or its control group, nobody is asked.
 """
 
-STARVED_AFTER = 20
+STARVED_AFTER = 40
 """The same for one that waits for a CPU most of the time."""
 
-PARTLY_SILENT_AFTER = 20
+PARTLY_SILENT_AFTER = 40
 """Rounds without an answer over one of the transports, likewise."""
 
 _STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
@@ -123,6 +127,10 @@ class Probe:
             if rounds >= PARTLY_SILENT_AFTER:
                 return f"no answer at {name} for {PARTLY_SILENT_AFTER * INTERVAL:g} s"
         return None
+
+    def is_suspect(self) -> bool:
+        """Return whether the worker has been silent for long enough to expect that it hangs."""
+        return self._silence() >= SUSPECT_AFTER and not is_starved(self._before, diet(self._pid))
 
     def _silence(self) -> int:
         """Return the rounds since the last sign of life: what it has said, or if it never says so,

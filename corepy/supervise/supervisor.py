@@ -7,21 +7,22 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.hunger import is_stopped
 from corepy.net.inherited import ALIVE
-from corepy.net.outlet import LineStream, Outlet
+from corepy.supervise.journal import PATIENCE, Journal
 from corepy.supervise.probe import INTERVAL, SILENT_AFTER, Probe
 from corepy.supervise.relay import Relay
 from corepy.supervise.spawn import spawn
 from corepy.supervise.store import Store
+from corepy.supervise.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
 BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
@@ -37,9 +38,6 @@ SHORT_LIFE = 0.1
 on and on.
 """
 
-RELOAD_TIMEOUT = 60.0
-"""Seconds that an upgrade waits for the end of a reload, should that never be told."""
-
 RELAY_AFTER = 3
 """Failures in a row after which the fallback answers."""
 
@@ -47,49 +45,13 @@ _TURN = 0.1
 """Seconds that a turn of the loop waits for events."""
 
 _ALIVE = ALIVE.partition("=")[0]
-_STDOUT = 1
-_PATIENCE = 1.0
-"""Seconds that the reader of standard output gets at the end."""
-
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
+HUNG_TIMEOUT = 1.0
+"""The same for a worker that gave no sign of life: its clients over TCP still wait for it."""
 
-
-class Worker:
-    """A child process."""
-
-    def __init__(self, pid: int, sockets: Iterable[str] = ()) -> None:
-        self.pid = pid
-        self.sockets = set(sockets)
-        """Names of those that it was started with, or has given to be kept."""
-        self.started = time.monotonic()
-        """When it was started, began to serve, or was told to go: what it does now."""
-        self.ready = False
-        self.stopping = False
-        self.halted = 0
-        """Rounds for which it was seen stopped by a signal, while nobody asks it anything."""
-
-        self._reloads = 0
-        self._expected = False
-        self._reloading_since = 0.0
-
-    @property
-    def is_reloading(self) -> bool:
-        """Whether it changes what it serves, and with it its sockets, or is about to."""
-        recent = time.monotonic() - self._reloading_since < RELOAD_TIMEOUT
-        return recent and (self._reloads > 0 or self._expected)
-
-    def expect_reload(self) -> None:
-        """Take note that it was asked to reload."""
-        self._expected, self._reloading_since = True, time.monotonic()
-
-    def note(self, told: Mapping[str, str]) -> None:
-        """Take note of what it tells of reloads; several may wait for each other."""
-        if told.get("RELOADING") == "1":
-            self._reloads += 1
-            self._expected, self._reloading_since = False, time.monotonic()
-        elif told.get("READY") == "1":
-            self._reloads = max(self._reloads - 1, 0)
+STANDBY_GAP = 30.0
+"""Seconds between two workers that are started because the current one may hang."""
 
 
 class Supervisor:
@@ -102,8 +64,8 @@ class Supervisor:
 
         With `json` log lines are JSON objects.
         """
-        self._json = json
-        self._output = Outlet()
+        self._journal = Journal(json=json)
+        self._log = self._journal.log
         self._flags = list(flags)
         self._selector = selectors.DefaultSelector()
         self._store = Store(self._forget)
@@ -116,13 +78,15 @@ class Supervisor:
         self._failures = 0.0
         self._start_at: float | None = 0.0
         self._was_ready = False
+        self._is_standby = False
+        self._standby_from = 0.0
         self._stop_deadline = 0.0
         self._exit_code: int | None = None
 
     def run(self) -> int:
         """Keep workers running until told to stop."""
-        # What the interpreter itself reports must not wait for a reader either.
-        sys.stdout = sys.stderr = LineStream(self._print, _STDOUT)
+        self._journal.take_over_streams()
+        raise_descriptor_limit()  # it has as many sockets as its workers together
         self._listen_to_signals()
         self._selector.register(
             self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
@@ -136,8 +100,8 @@ class Supervisor:
             outcomes = [self._contained(step) for step in steps]
             if not all(outcomes):
                 time.sleep(_TURN)  # it may fail again at once
-            self._output.write(_STDOUT)
-        self._output.write(_STDOUT, _PATIENCE)
+            self._journal.flush()
+        self._journal.flush(PATIENCE)
         return self._exit_code
 
     def _contained(self, step: Callable[[], object]) -> bool:
@@ -196,6 +160,7 @@ class Supervisor:
                 self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
                 return
             self._next = Worker(pid, names)
+            self._next.is_standby, self._is_standby = self._is_standby, False
 
     def _start_later(self, problem: str, weight: float) -> None:
         """Start another worker after a failure that counts for `weight`; relay in between if these
@@ -203,10 +168,23 @@ class Supervisor:
         """
         delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
         self._failures += weight
-        self._log("ERROR", f"{problem}; starting another in {delay:g} s")
         if self._next is None:
+            self._log("ERROR", f"{problem}; starting another in {delay:g} s")
             self._start_at = time.monotonic() + delay
+        else:
+            self._log("ERROR", f"{problem}; worker {self._next.pid} is starting")
         self._relay_if_needed()
+
+    def _prepare_standby(self, worker: Worker) -> None:
+        """Start a worker beside one that may hang: should it, the node waits that much less."""
+        now = time.monotonic()
+        if self._next is not None or self._start_at is not None or now < self._standby_from:
+            return
+        if worker.is_reloading or self._stop_deadline:
+            return
+        self._standby_from = now + STANDBY_GAP
+        self._log("WARNING", f"worker {worker.pid} gives no sign of life: starting another")
+        self._start_at, self._is_standby = 0.0, True
 
     def _upgrade(self) -> None:
         """Start a worker from the code that is on disk now; it takes over once it answers."""
@@ -246,10 +224,8 @@ class Supervisor:
     def _begin_anew(self, worker: Worker) -> None:
         """Let a new worker go again, and start another when the current one has reloaded."""
         self._log("INFO", f"the Corefile changes: another worker is started after {worker.pid}")
-        self._next, self._start_at = None, 0.0
-        self._leaving[worker.pid] = worker
-        worker.started = time.monotonic()
-        self._end(worker, signal.SIGTERM)
+        self._start_at = 0.0
+        self._dismiss(worker)
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.stopping = worker.stopping or number in (
@@ -276,13 +252,36 @@ class Supervisor:
                     kept = following.sockets
                     (kept.add if "FDSTORE" in fields else kept.discard)(fields["FDNAME"])
                 if fields.get("READY") == "1":
-                    self._take_over(following)
+                    self._on_ready(following)
 
     def _is_heard(self, pid: int) -> bool:
         """Return whether what this process tells counts: one that leaves has no say any more in
         what is kept.
         """
         return any(it is not None and it.pid == pid for it in (self._current, self._next))
+
+    def _on_ready(self, worker: Worker) -> None:
+        """Let `worker`, which answers now, take over, unless nothing is wrong with the old one."""
+        current = self._current
+        if worker.is_standby and current is not None:
+            if not self._hangs(current):
+                self._log("INFO", f"worker {current.pid} goes on, {worker.pid} is not needed")
+                self._dismiss(worker)
+                return
+            current.was_hung = True
+        self._take_over(worker)
+
+    def _hangs(self, worker: Worker) -> bool:
+        return self._probe.is_suspect() or is_stopped(worker.pid)
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Let a worker go that was started beside the current one."""
+        self._next = None
+        self._leaving[worker.pid] = worker
+        worker.started = time.monotonic()
+        self._end(worker, signal.SIGTERM)
+        if self._reload_later:
+            self._reload()
 
     def _take_over(self, worker: Worker) -> None:
         """Make `worker`, which answers now, the current one, and let the old one finish."""
@@ -313,11 +312,15 @@ class Supervisor:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if not pid:
                 return
+            if os.WIFSTOPPED(status):
+                if self._current is not None and pid == self._current.pid:
+                    self._prepare_standby(self._current)
+                continue
             self._read_notifications()  # its last ones
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
@@ -379,7 +382,7 @@ class Supervisor:
             self._next.started = now
             self._end(self._next, signal.SIGKILL)
         for worker in self._leaving.values():
-            if self._is_overdue(worker, STOP_TIMEOUT):
+            if self._is_overdue(worker, HUNG_TIMEOUT if worker.was_hung else STOP_TIMEOUT):
                 self._end(worker, signal.SIGKILL)
         if self._current is not None and not self._stop_deadline:
             self._ask_current(self._current)
@@ -393,25 +396,13 @@ class Supervisor:
     def _ask_current(self, worker: Worker) -> None:
         problem = self._probe.verdict()
         if problem is None:
+            if self._hangs(worker):
+                self._prepare_standby(worker)
             self._probe.ask(self._store.sockets)
             return
         self._log("ERROR", f"worker {worker.pid}: {problem}; killing it")
         self._probe.stop()
         self._end(worker, signal.SIGKILL)
-
-    def _log(self, level: str, message: str) -> None:
-        line = f"[{level}] supervisor: {message}"
-        if self._json:
-            import json
-
-            fields = {"time": round(time.time(), 3), "level": level.lower()}
-            line = json.dumps({**fields, "message": f"supervisor: {message}"})
-        self._print(line)
-
-    def _print(self, line: str) -> None:
-        """Write a line as far as standard output takes it; the rest follows turn by turn."""
-        self._output.put([line])
-        self._output.write(_STDOUT)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,44 @@
+"""What the supervisor prints: never waited for, and never a reason to end."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from corepy.net.outlet import LineStream, Outlet
+
+PATIENCE = 1.0
+"""Seconds that the reader of standard output gets at the end."""
+
+_STDOUT = 1
+
+
+class Journal:
+    """Lines on their way to standard output."""
+
+    def __init__(self, *, json: bool) -> None:
+        """With `json` each line is an object."""
+        self._json = json
+        self._outlet = Outlet()
+
+    def take_over_streams(self) -> None:
+        """Print here what the interpreter reports: it would wait for the reader."""
+        sys.stdout = sys.stderr = LineStream(self._put, _STDOUT)
+
+    def log(self, level: str, message: str) -> None:
+        """Print a line, as far as standard output takes it; `flush` writes the rest."""
+        line = f"[{level}] supervisor: {message}"
+        if self._json:
+            import json
+
+            fields = {"time": round(time.time(), 3), "level": level.lower()}
+            line = json.dumps({**fields, "message": f"supervisor: {message}"})
+        self._put(line)
+
+    def _put(self, line: str) -> None:
+        self._outlet.put([line])
+        self.flush()
+
+    def flush(self, patience: float = 0.0) -> None:
+        """Write what is left, waiting for the reader for at most `patience` seconds."""
+        self._outlet.write(_STDOUT, patience)
