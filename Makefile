@@ -17,12 +17,13 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
 	comparison-overlap)
 
-.PHONY: help run test unit test-pythons fresh lint format bench soak docs man clean
+.PHONY: help run test unit test-pythons fresh mutants lint format bench soak docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test'
 	@echo 'make test-pythons   the tests without a kernel of their own, with every Python that is installed'
 	@echo 'make fresh   make run and pip install in a fresh Debian; RELEASE=trixie for another'
+	@echo 'make mutants   which small faults in the code the tests notice'
 	@echo 'make lint    ruff and mypy --strict'
 	@echo 'make format  put the code into its form'
 	@echo 'make bench   measure side by side with other servers'
@@ -85,6 +86,11 @@ fresh:
 # The tests that need no kernel of their own, with every other interpreter that is installed.
 test-pythons:
 	./tools/other-pythons
+
+# Small faults in the modules, and which of them the tests notice; ARGS=--help says more.
+mutants: $(READY)
+	@./tools/debian-packages $(PACKAGES_TEST)
+	PYTHONPATH=tools $(BIN)/python -m mutants $(ARGS)
 
 unit: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST)
