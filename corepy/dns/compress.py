@@ -7,12 +7,17 @@ odd. Not on the usual way of a query; still linear in the message's length.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MAX_SIZE
 from corepy.dns.rdata import split
-from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, walk
+from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, skip_questions, walk
+
+LARGEST: Final = 0x4000
+"""Bytes of the largest message that is written anew on the event loop: more would hold it up."""
 
 _HEADER = Struct("!HHHHHH")
 _pack_length = Struct("!H").pack_into
@@ -34,6 +39,9 @@ class Writer:
         """Append a wire name; with compress, what was written before becomes a pointer."""
         known = self._known
         buf = self.buf
+        if not compress and len(buf) >= _POINTER_REACH:
+            buf += name
+            return
         at = 0
         while n := name[at]:
             suffix = name[at:]
@@ -100,3 +108,43 @@ def rebuild(msg: bytes, limit: int = MAX_SIZE) -> bytes:
         kept[section] += 1
     _HEADER.pack_into(buf, 0, ident, flags, questions, *kept.values())
     return bytes(buf)
+
+
+def cut(msg: bytes, limit: int, offsets: Sequence[int]) -> bytes:
+    """Return the message with as many of its records as fit into limit bytes, and TC if not all do.
+
+    Nothing is written anew, so this is for messages of any size. `offsets` are those of the TTLs of
+    all records, so there must be no OPT record among them.
+    """
+    if len(msg) <= limit:
+        return msg
+    number = bisect_right(offsets, limit - 6)
+    end = _end_of(msg, offsets, number)
+    if end > limit and number:
+        number -= 1
+        end = _end_of(msg, offsets, number)
+    return _first(msg, number, end)
+
+
+def first_records(msg: bytes, number: int, offsets: Sequence[int]) -> bytes:
+    """Return the message with its first records only, and TC if there are more."""
+    if len(offsets) <= number:
+        return msg
+    return _first(msg, number, _end_of(msg, offsets, number))
+
+
+def _end_of(msg: bytes, offsets: Sequence[int], number: int) -> int:
+    """Return where the first `number` records end."""
+    if not number:
+        return skip_questions(msg, counts(msg)[0])
+    at = offsets[number - 1]
+    return at + 6 + (msg[at + 4] << 8 | msg[at + 5])
+
+
+def _first(msg: bytes, number: int, end: int) -> bytes:
+    ident, flags, questions, *numbers = _HEADER.unpack_from(msg)
+    kept = []
+    for each in numbers:
+        kept.append(min(each, number))
+        number -= kept[-1]
+    return _HEADER.pack(ident, flags | FLAG_TC, questions, *kept) + msg[HEADER_SIZE:end]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final
 
+from corepy.dns.compress import LARGEST, cut, rebuild
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
 from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, read_short, without_option
 from corepy.dns.errors import FormError
@@ -38,6 +39,9 @@ _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdl
 # (request/request.go, Scrub).
 _UNFRAGMENTED: Final = {1: 1480, 2: 1220}
 _SMALL: Final = 1220
+
+_QUICK: Final = 4096
+"""Bytes that are soon written, however large the message is that they are taken from."""
 
 
 class Reply:
@@ -271,32 +275,36 @@ def _fit(request: Request, reply: Reply) -> bytes:
     limit = request.size
     if len(wire) + len(opt) <= limit and not _gains_from_compression(request, wire):
         return _assemble(request, wire, opt)
-    small, whole = _rebuild(wire, limit - len(opt))
+    small, whole = _shorten(wire, limit - len(opt), reply)
     if not whole and reply.options:
         # RFC 8914 section 3: extended errors go before data goes, and TC tells it.
         opt = _opt(request, reply, without_option(reply.options, OPTION_EDE))
-        small, _ = _rebuild(wire, limit - len(opt))
+        small, _ = _shorten(wire, limit - len(opt), reply)
         small = _set_tc(small)
     if len(small) + len(opt) > limit:
         # Not even the question fits beside the options.
         opt = _opt(request, reply, b"")
-        small = _set_tc(_rebuild(wire, limit - len(opt))[0])
+        small = _set_tc(_shorten(wire, limit - len(opt), reply)[0])
     return _assemble(request, small, opt)
 
 
 def _gains_from_compression(request: Request, wire: bytes) -> bool:
     """Tell whether a datagram would be fragmented that compressing might save from it."""
-    if len(wire) <= _SMALL or request.proto != "udp":
+    if not _SMALL < len(wire) <= LARGEST or request.proto != "udp":
         return False
     # A pointer to the question shows that the message is compressed already.
     return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire
 
 
-def _rebuild(wire: bytes, limit: int) -> tuple[bytes, bool]:
-    """Return the message compressed, in at most limit bytes, and whether all records are in it."""
-    from corepy.dns.compress import rebuild
+def _shorten(wire: bytes, limit: int, reply: Reply) -> tuple[bytes, bool]:
+    """Return the message in at most limit bytes, and whether all records are in it.
 
-    small = rebuild(wire, limit)
+    It is compressed for that, but not if both are large. `wire` has its records where `reply` has.
+    """
+    if len(wire) <= LARGEST or limit <= _QUICK:
+        small = rebuild(wire, limit)
+    else:
+        small = cut(wire, limit, reply.ttl_offsets)
     return small, small[4:12] == wire[4:12]
 
 

@@ -13,15 +13,12 @@ from struct import Struct, error
 from typing import Final
 
 from corepy.dns import constants as c
-from corepy.dns.compress import rebuild
+from corepy.dns.compress import LARGEST, rebuild
 from corepy.dns.edns import OPT_SIZE, Edns, check_options, read_opt, read_short
 from corepy.dns.errors import FormError
 from corepy.dns.names import MAX_NAME
 from corepy.dns.rdata import LAYOUTS
 from corepy.dns.wire import counts
-
-_MOST_REBUILT: Final = 512
-"""Records of the largest message that is written anew for its odd pointers."""
 
 _REACH: Final = 0x4000
 """Bytes that a compression pointer can reach."""
@@ -43,8 +40,8 @@ def strip_opt(wire: bytes) -> tuple[bytes, Edns | None, list[int]]:
     """Return a received message without its OPT record and without bytes behind its end, what OPT
     said, and where the TTLs lie.
 
-    A message with odd pointers is written anew, unless it has a great many records: nothing but an
-    attack does. Raises FormError.
+    A message with odd pointers is written anew, unless it is so large that it would hold up the
+    event loop. Raises FormError.
     """
     try:
         ttls, opt, end = survey(wire)
@@ -81,7 +78,7 @@ def has_plain_names(wire: bytes, rtype: int) -> bool:
 
 
 def _written_anew(wire: bytes) -> bytes:
-    if sum(counts(wire)) > _MOST_REBUILT:
+    if len(wire) > LARGEST:
         raise OddPointerError(_ODD)
     rebuilt = rebuild(wire)
     if rebuilt[4:12] != wire[4:12]:

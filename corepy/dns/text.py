@@ -5,15 +5,19 @@ The data of a record is written by `corepy.dns.presentation`, which is imported 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
+from corepy.dns.compress import first_records
 from corepy.dns.edns import OPTION_EDE, OPTION_NSID, Edns, parse_options
 from corepy.dns.errors import FormError
 from corepy.dns.names import to_text
 from corepy.dns.rdata import split
 from corepy.dns.survey import strip_opt
-from corepy.dns.wire import counts, read_name, skip_questions, walk
+from corepy.dns.wire import counts, read_name, skip_questions, ttl_offsets, walk
+
+MOST_SHOWN: Final = 256
+"""Records of a message that `shortened` leaves."""
 
 SECTIONS = ("answer", "authority", "additional")
 
@@ -48,6 +52,14 @@ class Record(NamedTuple):
 def flag_names(flags: int) -> list[str]:
     """Return the flags that are set in the second word of a header, as dig calls them."""
     return [name for name, bit in _FLAGS if flags & bit]
+
+
+def shortened(wire: bytes) -> bytes:
+    """Return a message with no more records than a person reads; raises FormError.
+
+    Writing tens of thousands of names as text takes seconds.
+    """
+    return first_records(wire, MOST_SHOWN, ttl_offsets(wire))
 
 
 def records_of(wire: bytes) -> dict[str, list[Record]]:
@@ -99,9 +111,13 @@ def _printable(text: str) -> str:
 
 
 def to_dig(wire: bytes) -> str:
-    """Return a message in dig's form, ending with a line end; raises FormError."""
-    plain, edns, _ = strip_opt(wire)
+    """Return a message in dig's form, ending with a line end; raises FormError.
+
+    Of a very large message the first records are shown, and how many there are more.
+    """
+    plain, edns, offsets = strip_opt(wire)
     questions, *numbers = counts(plain)
+    hidden = sum(numbers) - MOST_SHOWN
     flags = int.from_bytes(wire[2:4], "big")
     rcode = flags & 15 | (edns.extended_rcode << 4 if edns else 0)
     lines = [
@@ -112,9 +128,11 @@ def to_dig(wire: bytes) -> str:
     ]
     lines += _opt_lines(edns)
     lines += _question_lines(plain, questions)
-    for section, records in records_of(plain).items():
+    for section, records in records_of(first_records(plain, MOST_SHOWN, offsets)).items():
         if records:
             lines += ["", f";; {section.upper()} SECTION:", *map(str, records)]
+    if hidden > 0:
+        lines += ["", f";; {hidden} more records are not shown"]
     return "\n".join([*lines, "", f";; MSG SIZE: {len(wire)}", ""])
 
 

@@ -111,22 +111,26 @@ class NameReader:
 
     def _labels(self, offset: int) -> tuple[int, int]:
         """Return where a run of labels ends, and where the pointer there leads to, 0 for none."""
-        msg, here, last = self._msg, offset, offset + MAX_NAME
+        window = self._msg[offset : offset + MAX_NAME + 1]
+        here = 0
         try:
-            while n := msg[here]:
-                if n >= _POINTER:
-                    target = (n & 63) << 8 | msg[here + 1]
-                    if not HEADER_SIZE <= target < offset:
-                        raise FormError("bad compression pointer")
-                    return here, target
+            while n := window[here]:
                 if n > 63:
-                    raise FormError("unknown label type")
+                    break
                 here += n + 1
-                if here >= last:
-                    raise FormError("name is longer than 255 bytes")
+            if not n:
+                target = 0
+            elif n < _POINTER:
+                raise FormError("unknown label type")
+            else:
+                target = (n & 63) << 8 | window[here + 1]
+                if not HEADER_SIZE <= target < offset:
+                    raise FormError("bad compression pointer")
         except IndexError:
-            raise FormError("name is cut off") from None
-        return here, 0
+            raise FormError("name is cut off or longer than 255 bytes") from None
+        if here >= MAX_NAME:
+            raise FormError("name is longer than 255 bytes")
+        return offset + here, target
 
     def _follow(self, target: int) -> bytes:
         passed: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from corepy.dns import constants as c
 from corepy.dns.errors import FormError
 from corepy.dns.message import Request
-from corepy.dns.text import SECTIONS, Record, flag_names, option_texts, records_of
+from corepy.dns.text import SECTIONS, Record, flag_names, option_texts, records_of, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,9 +116,9 @@ class Answer:
         return int.from_bytes(self.wire[2:4], "big")
 
     def records(self) -> dict[str, list[Record]] | None:
-        """Return the records by section; None if they cannot be read."""
+        """Return the first records by section; None if they cannot be read."""
         try:
-            return records_of(self.wire)
+            return records_of(shortened(self.wire))
         except FormError:
             return None
 
@@ -127,7 +127,7 @@ class Answer:
         records = self.records()
         if records is None:
             return f"{c.rcode_name(self.rcode)}, but the message cannot be read"
-        number = len(records["answer"])
+        number = int.from_bytes(self.wire[6:8], "big")
         counted = f"{number} record{'' if number == 1 else 's'}" if number else "no records"
         return f"{c.rcode_name(self.rcode)}, {counted}"
 

@@ -24,7 +24,7 @@ from corepy.dns.errors import FormError
 from corepy.dns.message import query
 from corepy.dns.names import InvalidName, from_text, is_subdomain
 from corepy.dns.survey import strip_opt
-from corepy.dns.text import flag_names, option_texts, records_of, to_dig
+from corepy.dns.text import flag_names, option_texts, records_of, shortened, to_dig
 from corepy.plugin import CommandError, EndOfChain, LifecycleContext
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.failure import report_failure
@@ -179,7 +179,9 @@ async def explain(
     trace = Trace(offline=offline)
     reply = await _answer(trace.router(router), request)
     site, sent = router.route(request), finish(request, reply)
-    steps = [step.as_dict() for step in trace.steps]
+    # A message can take seconds to be written as text, and the event loop has others to answer.
+    steps = await asyncio.to_thread(lambda: [step.as_dict() for step in trace.steps])
+    shown = await asyncio.to_thread(_reply, reply, sent)
     return {
         "question": _question(asked, request),
         "server": label,
@@ -190,7 +192,7 @@ async def explain(
         "steps": steps + _not_asked(site, trace),
         "packet_cache": _packet_cache(site, request, reply, sent),
         "seconds": sum(step.seconds for step in trace.steps if step.ended),
-        "reply": _reply(reply, sent),
+        "reply": shown,
     }, label
 
 
@@ -350,7 +352,7 @@ def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
     text, records, edns = "", {}, None
     try:
         _, edns, _ = strip_opt(sent)
-        records, text = records_of(sent), to_dig(sent)
+        records, text = records_of(shortened(sent)), to_dig(sent)
     except FormError as error:
         text = f";; the message cannot be shown: {error}\n"
     return {

@@ -172,6 +172,7 @@ def _answers(reply: Reply, request: Request) -> bool:
     reader = NameReader(wire)
     aliases: dict[bytes, bytes] = {}
     candidates = []
+    links = 0
     owner = request.question_end
     for at in reply.ttl_offsets[: reply.ancount]:
         rtype, rclass, _, rdlength = _unpack_record(wire, at - 4)
@@ -179,7 +180,8 @@ def _answers(reply: Reply, request: Request) -> bool:
             if rtype == c.TYPE_CNAME and qtype != c.TYPE_ANY:
                 target = reader.read(at + 6)[0].lower()
                 name = reader.read(owner)[0].lower()
-                if aliases.setdefault(name, target) != target or len(aliases) > _MOST_ALIASES:
+                links += 1
+                if aliases.setdefault(name, target) != target or links > _MOST_ALIASES:
                     return False
             elif rtype == qtype or qtype == c.TYPE_ANY:
                 candidates.append(owner)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import FormError
 from corepy.dns import constants as c
+from corepy.dns.compress import LARGEST
 from corepy.dns.wire import ADDITIONAL, ANSWER, counts
 from corepy.plugin import Handler, Purity
-from corepy_loadbalance.orders import Preference, round_robin, weighted
-from corepy_loadbalance.records import rearrange
+from corepy_loadbalance.orders import Preference, round_robin, shuffle, weighted
+from corepy_loadbalance.records import alike, rearrange
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -40,11 +41,24 @@ class LoadBalance(Handler):
         wire = reply.wire
         if reply.rcode == c.NOERROR and request.qtype not in _TRANSFERS:
             try:
-                if max(counts(wire)[1:]) > 1:
+                if len(wire) > LARGEST:
+                    reply.wire = self._shuffled(reply)
+                elif max(counts(wire)[1:]) > 1:
                     reply.wire = self._rearranged(wire, request.qtype)
             except FormError:
                 pass  # the server refuses to send what cannot be read, and says so
         return reply
+
+    def _shuffled(self, reply: Reply) -> bytes:
+        """Return a large message with its addresses shuffled, if that is all there is to do."""
+        wire = reply.wire
+        found = alike(wire, reply.ttl_offsets)
+        if self.weights is not None or found is None:
+            return wire
+        start, records = found
+        end = start + len(records) * len(records[0])
+        shuffle(records)
+        return b"".join((wire[:start], *records, wire[end:]))
 
     def _rearranged(self, wire: bytes, qtype: int) -> bytes:
         weights = self.weights

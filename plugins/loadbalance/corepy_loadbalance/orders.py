@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Sequence
 from struct import unpack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from corepy.dns import constants as c
 from corepy_loadbalance.records import ADDRESSES, Record
@@ -45,7 +45,7 @@ def round_robin(records: Sequence[Record]) -> list[Record]:
     return [*kinds.aliases, *kinds.rest, *kinds.addresses, *kinds.exchanges]
 
 
-def shuffle(records: list[Record]) -> None:
+def shuffle(records: list[Any]) -> None:
     """Change the order at random; how far orders differ in likelihood is below 1 in 10,000."""
     count = len(records)
     if count < 2:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
-from corepy.dns.compress import rebuild
+from corepy.dns.compress import LARGEST, rebuild
 from corepy.dns.rdata import split
-from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, counts, read_name, skip_questions, walk
+from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, skip_questions, walk
 
 EVERYWHERE: Final = (ANSWER, AUTHORITY, ADDITIONAL)
+_LARGEST_ANEW: Final = 4096
+"""Bytes of the largest message whose records are compressed anew in another order."""
+
 ADDRESSES: Final = frozenset((c.TYPE_A, c.TYPE_AAAA))
 
 
@@ -23,6 +26,7 @@ class Record(NamedTuple):
     """A record and where its parts lie in `wire`."""
 
     wire: bytes
+    names: NameReader
     rtype: int
     start: int
     fixed: int
@@ -32,7 +36,7 @@ class Record(NamedTuple):
     @property
     def owner(self) -> bytes:
         """The owner's wire name, in lower case."""
-        return read_name(self.wire, self.start)[0].lower()
+        return self.names.read(self.start)[0].lower()
 
     @property
     def rdata(self) -> bytes:
@@ -56,10 +60,10 @@ class Record(NamedTuple):
         """Return the record without compression."""
         wire = self.wire
         rdlength = self.end - self.rdata_start
-        prefix, names, tail, _ = split(wire, self.rtype, self.rdata_start, rdlength)
+        prefix, names, tail, _ = split(wire, self.rtype, self.rdata_start, rdlength, self.names)
         rdata = b"".join((prefix, *names, tail))
         head = wire[self.fixed : self.rdata_start - 2]
-        owner = read_name(wire, self.start)[0]
+        owner, _ = self.names.read(self.start)
         return b"".join((owner, head, len(rdata).to_bytes(2, "big"), rdata))
 
 
@@ -69,11 +73,15 @@ Order = Callable[[list[Record]], Sequence[Record]]
 def rearrange(wire: bytes, order: Order, sections: Sequence[int] = EVERYWHERE) -> bytes:
     """Return the message with the records of `sections` as `order` wants them; raises FormError.
 
-    A message that would grow over the limit is returned as it is.
+    A message that would grow over the limit is returned as it is, and so is one so large that it
+    would hold up the event loop.
     """
+    if len(wire) > LARGEST:
+        return wire
+    names = NameReader(wire)
     before: dict[int, list[Record]] = {section: [] for section in EVERYWHERE}
     for section, rtype, _, ttl, rdata, rdlength, owner, _ in walk(wire):
-        record = Record(wire, rtype, owner, ttl - 4, rdata, rdata + rdlength)
+        record = Record(wire, names, rtype, owner, ttl - 4, rdata, rdata + rdlength)
         before[section].append(record)
     old: list[Record] = []
     new: list[Record] = []
@@ -82,7 +90,7 @@ def rearrange(wire: bytes, order: Order, sections: Sequence[int] = EVERYWHERE) -
         new += order(records) if section in sections and len(records) > 1 else records
     if all(map(Record.can_take_the_place_of, new, old)):
         return _swapped(wire, old, new)
-    return _written_anew(wire, new)
+    return _written_anew(wire, new) if len(wire) <= _LARGEST_ANEW else wire
 
 
 def _swapped(wire: bytes, old: list[Record], new: list[Record]) -> bytes:
@@ -97,3 +105,24 @@ def _written_anew(wire: bytes, records: list[Record]) -> bytes:
     head = wire[: skip_questions(wire, counts(wire)[0])]
     written = rebuild(b"".join((head, *(record.expanded() for record in records))))
     return written if written[2:12] == wire[2:12] else wire
+
+
+def alike(wire: bytes, offsets: Sequence[int]) -> tuple[int, list[bytes]] | None:
+    """Return where the answers begin and their bytes if they are addresses of one name, which may
+    change places whatever else is in the message; else None.
+
+    `offsets` are those of the TTLs. This is for messages of any size.
+    """
+    number, start = wire[6] << 8 | wire[7], skip_questions(wire, counts(wire)[0])
+    if not number:
+        return None
+    ttl = offsets[0]
+    size = ttl + 6 + (wire[ttl + 4] << 8 | wire[ttl + 5]) - start
+    owner_type_class, length = wire[start:ttl], wire[ttl + 4 : ttl + 6]
+    if (wire[ttl - 4] << 8 | wire[ttl - 3]) not in ADDRESSES:
+        return None
+    records = [wire[at : at + size] for at in range(start, start + number * size, size)]
+    at = ttl + 4 - start
+    if all(it.startswith(owner_type_class) and it[at : at + 2] == length for it in records):
+        return start, records
+    return None
