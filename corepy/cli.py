@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from corepy.commands.arguments import Parser
 from corepy.net.descriptors import fill_standard_descriptors
+from corepy.plugin.arguments import Parser
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
 
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ def _parser() -> Parser:
     flag(
         "completion", choices=("bash", "zsh"), help="print what completes this in a shell and quit"
     )
-    flag("h", "help", action="help", help="show this text and quit")
     return parser
 
 
@@ -188,25 +187,21 @@ def _supervise(flags: argparse.Namespace) -> int:
 
 
 def _check(options: Options, *, as_json: bool) -> int:
-    """Parse and set up without touching the world; print what is wrong, or that nothing is."""
+    """Print what is wrong with the configuration, or that nothing is."""
     from corepy import corefile
-    from corepy.server.process import Loader, unreadable
+    from corepy.server.check import check
 
-    loader, valid = Loader(options), True
-    problems: Sequence[corefile.Diagnostic]
-    try:
-        problems = loader.load(checking=True).warnings
-    except corefile.CorefileError as error:
-        problems, valid = error.diagnostics, False
-    except OSError as error:
-        problems, valid = [corefile.Diagnostic(unreadable(error))], False
+    results = check(options)
+    valid = all(result.valid for result in results)
     if as_json:
+        problems = [problem for result in results for problem in result.problems]
         _print(corefile.to_json(problems, valid=valid) + "\n")
         return EXIT_OK if valid else EXIT_FAILURE
-    text = corefile.render(problems)
-    (sys.stdout if valid else sys.stderr).write(f"{text}\n" if text else "")
-    if valid:
-        _print(f"{loader.name} is valid\n")
+    for result in results:
+        text = corefile.render(result.problems)
+        (sys.stdout if result.valid else sys.stderr).write(f"{text}\n" if text else "")
+        if result.valid:
+            _print(f"{result.title} is valid\n")
     return EXIT_OK if valid else EXIT_FAILURE
 
 
@@ -214,10 +209,7 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
     """Run a command that a plugin offers, such as `corepy nodecache status`."""
     offered = _commands()
     if name not in offered:
-        known = f"; commands: {', '.join(sorted(offered))}" if offered else ""
-        sys.stderr.write(
-            f"corepy: extra command line arguments: {name!r}{known}; see corepy -help\n"
-        )
+        sys.stderr.write(f"corepy: {_no_command(name, sorted(offered))}; see corepy -help\n")
         return EXIT_USAGE
     try:
         code: int = offered[name].load()(arguments)
@@ -226,6 +218,26 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     return code
+
+
+_SERVE: Final = ("serve", "server", "run", "start", "up")
+
+
+def _no_command(name: str, offered: Sequence[str]) -> str:
+    """Return the message for a first argument that is no command."""
+    from corepy.corefile import suggest
+
+    if name in _SERVE:
+        return f"there is no command {name!r}: without one corepy serves, such as corepy -conf FILE"
+    flag = f"-{name}"
+    if flag in _parser().flags:
+        return f"there is no command {name!r}, did you mean corepy {flag}?"
+    near = suggest(name, [*offered, *(it for it in _parser().flags if not it.startswith("--"))])
+    near = near or suggest(flag, _parser().flags)
+    if near is not None:
+        return f"there is no command {name!r}, did you mean corepy {near}?"
+    known = f"; commands: {', '.join(offered)}" if offered else ""
+    return f"extra command line arguments: {name!r}{known}"
 
 
 def _commands() -> dict[str, EntryPoint]:

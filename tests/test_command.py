@@ -56,6 +56,18 @@ def test_plugins_are_listed_without_importing_them():
     [
         (["-nonsense"], "unrecognized arguments: -nonsense"),
         (["extra"], "extra command line arguments: 'extra'"),
+        (["check"], "there is no command 'check', did you mean corepy -check?"),
+        (["chekc"], "there is no command 'chekc', did you mean corepy -check?"),
+        (["version"], "there is no command 'version', did you mean corepy -version?"),
+        (["serve"], "there is no command 'serve': without one corepy serves"),
+        (["run", "-conf", "x"], "there is no command 'run': without one corepy serves"),
+        (["explian"], "there is no command 'explian', did you mean corepy explain?"),
+        (["-config", "x"], "unrecognized arguments: -config, did you mean -conf?"),
+        (["--chek"], "unrecognized arguments: --chek, did you mean -check?"),
+        (["fmt", "-chek"], "unrecognized arguments: -chek, did you mean -check?"),
+        (["cache"], "corepy cache: no command: one of purge"),
+        (["cache", "purg"], "unknown command 'purg': did you mean 'purge'?"),
+        (["nodecache", "plan", "-cnof=x"], "unrecognized arguments: -cnof=x, did you mean -conf?"),
         (["-conf"], "expected one argument"),
         (["-quiet=perhaps"], "'perhaps' is neither true nor false"),
         (["-plugin"], "unrecognized arguments: -plugin"),
@@ -68,6 +80,40 @@ def test_wrong_usage(flags, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("spelling", ["-h", "-help", "--help"])
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cache", ["{purge}", "forget a name"]),
+        ("cache purge", ["NAME", "-zone ZONE"]),
+        ("nodecache", ["{status,plan,teardown}", "take everything"]),
+        ("nodecache status", ["-conf FILE", "-json", "-p PORT"]),
+        ("nodecache plan", ["-conf FILE", "-json", "-p PORT"]),
+        ("nodecache teardown", ["-force"]),
+        ("explain", ["NAME", "TYPE", "CLIENT", "-dry"]),
+        ("fmt", ["FILE", "-check"]),
+        ("new-plugin", ["FOLDER"]),
+        ("", ["-conf FILE", "-check"]),
+    ],
+)
+def test_help_of_every_command(command, words, spelling):
+    done = corepy(*command.split(), spelling)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: corepy")
+    assert [word for word in words if word not in done.stdout] == []
+    for name in ("NAME", "TYPE", "CLIENT", "FILE", "FOLDER"):
+        lines = [line for line in done.stdout.splitlines() if line.split()[:1] == [name]]
+        assert len(lines) <= 1
+
+
+def test_standard_input_is_not_a_dash():
+    done = corepy("-check", "-conf", "-", input=WHOAMI)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "corepy: cannot read the Corefile -: No such file or directory; standard input is -conf stdin\n"
+    )
 
 
 def test_help_names_every_flag():

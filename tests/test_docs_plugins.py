@@ -62,7 +62,7 @@ def test_what_a_hook_is_told_is_documented():
 
 def test_the_controller_is_documented():
     own = {name for name in vars(Controller) if not name.startswith("_")}
-    own |= {"config", "checking", "directive", "token", "val", "error"}
+    own |= {"config", "checking", "directive", "token", "val", "error", "statement"}
     assert rows(GUIDE, "What a controller offers") == own
 
 

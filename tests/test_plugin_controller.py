@@ -2,7 +2,7 @@
 
 import pytest
 
-from corepy.plugin import CorefileError, suggest_file
+from corepy.plugin import CorefileError, Mistakes, suggest_file
 from corepy.testing import controller_for
 
 
@@ -96,3 +96,75 @@ def test_the_first_argument_too_many_is_pointed_at():
     with pytest.raises(CorefileError) as caught:
         at_directive("it a b c").arguments(0, 1)
     assert caught.value.diagnostics[0].token.text == "b"
+
+
+def read_all(controller, known):
+    """Read every occurrence and its options; return what was read."""
+    seen, mistakes = [], Mistakes()
+
+    def option():
+        seen.append(controller.val)
+        controller.argument()
+
+    for _ in controller.occurrences():
+        with controller.statement(mistakes):
+            seen.append(controller.val)
+            controller.arguments(0, 1)
+            controller.options(dict.fromkeys(known, option))
+    return seen, [it.message for it in mistakes.diagnostics]
+
+
+@pytest.mark.parametrize(
+    ("text", "seen", "mistakes"),
+    [
+        ("x", ["x"], 0),
+        ("x a b c\nx", ["x", "x"], 1),
+        ("x a b {\na 1\n}\nx {\na 1\n}", ["x", "x", "a"], 1),
+        ("x {\na\nb\na 1\n}\nx", ["x", "a", "b", "a", "x"], 2),
+        ("x {\nc {\nd {\n}\n}\na 1\n}\nx", ["x", "a", "x"], 1),
+        ("x {\na 1 2 {\nb\n}\nb 1\n}", ["x", "a", "b"], 1),
+        ("x {\nq\n}\nx {\nq\nr\n}", ["x", "x"], 3),
+    ],
+)
+def test_a_mistake_costs_its_statement_only(text, seen, mistakes):
+    found, messages = read_all(controller_for(text), ("a", "b"))
+    assert found == seen
+    assert len(messages) == mistakes
+
+
+def test_mistakes_are_raised_together_and_others_pass():
+    mistakes = Mistakes()
+    controller = controller_for("x a b")
+    controller.next()
+    for token in controller.arguments():
+        with mistakes:
+            raise controller.error(token.text, token)
+    assert bool(mistakes)
+    with pytest.raises(CorefileError) as caught:
+        mistakes.settle()
+    assert len(caught.value.diagnostics) == 2
+    with pytest.raises(ZeroDivisionError), mistakes:
+        print(1 / 0)
+    Mistakes().settle()
+
+
+@pytest.mark.parametrize(
+    ("words", "doubts"),
+    [
+        ("example.org 10.0.0.0/8 .", 0),
+        ("10.0.0.1", 1),
+        ("::1", 1),
+        ("30", 1),
+        ("30s", 1),
+        ("a,b", 1),
+        ('"a b"', 1),
+        ("a..b", 1),
+        ("__PILLAR__DNS__DOMAIN__", 1),
+    ],
+)
+def test_zones_that_were_meant_otherwise(words, doubts):
+    controller = controller_for(f"x {words}")
+    controller.next()
+    zones = controller.zones_from(controller.arguments())
+    assert len(controller.warnings) == doubts
+    assert bool(zones) == (words not in ("a..b", "__PILLAR__DNS__DOMAIN__"))

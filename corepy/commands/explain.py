@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from corepy import corefile
-from corepy.commands.arguments import Parser
+from corepy.plugin.arguments import Parser
 from corepy.plugin.errors import CommandError, StartupError
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
 
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Show which server block answers a question and why, what each plugin of its chain does with it, and
 the answer. Without -server nothing needs to run, no port is opened and the host is left alone; but
-upstreams are asked, unless -dry says not to.
-
-  NAME      what to ask for
-  TYPE      the type of record, A without it
-  CLIENT    the client's IP address, for plugins that look at it"""
+upstreams are asked, unless -dry says not to."""
 
 
 class _FailedError(Exception):
@@ -99,10 +95,14 @@ def parser() -> Parser:
     )  # fmt: skip
     flag("dry", action="store_true", help="ask nobody outside, and show who would be asked")
     flag("json", action="store_true", help="print JSON")
-    flag("h", "help", action="help", help="show this text and quit")
     parser.add_argument("name", metavar="NAME", help="what to ask for")
-    parser.add_argument("type", metavar="TYPE", nargs="?", default="A", help="default A")
-    parser.add_argument("client", metavar="CLIENT", nargs="?", default="", help="an IP address")
+    parser.add_argument(
+        "type", metavar="TYPE", nargs="?", default="A", help="record type (default A)"
+    )
+    parser.add_argument(
+        "client", metavar="CLIENT", nargs="?", default="",
+        help="the client's IP address, for plugins that look at it",
+    )  # fmt: skip
     return parser
 
 
@@ -167,7 +167,7 @@ def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     from corepy.plugin.log import configure, unconfigure
     from corepy.plugin.output import WRITER
     from corepy.server.explain import rehearse
-    from corepy.server.process import Loader, unreadable
+    from corepy.server.loader import Loader, unreadable
 
     asked, lines = _checked(flags), list[str]()
     configure()

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corepy.commands.arguments import Parser
 from corepy.corefile import CorefileError, format_text
 from corepy.corefile.files import read_corefile
 from corepy.corefile.lexer import decode
+from corepy.plugin.arguments import Parser
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ STDIN = "-"
 _DESCRIPTION = """\
 Write Corefiles in their canonical form: indented by braces, one space between words, one blank line
 at most. Comments stay, and what a file means does not change. Files are changed where they lie, and
-those that were are named; what cannot be parsed is left as it is.
-
-  FILE      a Corefile, or what one imports; "-" reads standard input and writes standard output;
-            without any, ./Corefile"""
+those that were are named; what cannot be parsed is left as it is."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,8 +42,13 @@ def parser() -> Parser:
         action="store_true",
         help="change nothing; show what would be changed, and exit with 1 if there is any",
     )
-    parser.flag("h", "help", action="help", help="show this text and quit")
-    parser.add_argument("files", metavar="FILE", nargs="*", help='a Corefile (default "Corefile")')
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help='a Corefile, or what one imports; "-" reads standard input and writes standard output'
+        ' (default "Corefile")',
+    )
     return parser
 
 

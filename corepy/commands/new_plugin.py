@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corepy.commands.arguments import Parser
+from corepy.plugin.arguments import Parser
 from corepy.plugin.order import DIRECTIVES
 from corepy.plugin.registry import find
 from corepy.scaffold.files import write
@@ -69,7 +69,6 @@ def parser() -> Parser:
         "corepy new-plugin NAME [FOLDER]",
         "Write a plugin that works, with tests, into a new folder, to make your own of it.",
     )
-    parser.flag("h", "help", action="help", help="show this text and quit")
     parser.add_argument("name", metavar="NAME", help="the directive, such as hello")
     parser.add_argument(
         "folder", metavar="FOLDER", nargs="?", help="the folder to make (default corepy-NAME)"

@@ -6,13 +6,15 @@ it. The methods that make an error return it: `raise dispenser.error(...)`.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from corepy.corefile.mistakes import Mistakes
     from corepy.corefile.model import Token
 
 
@@ -120,6 +122,31 @@ class Dispenser:
     def eof_error(self) -> CorefileError:
         """Return the error that the file ends too early."""
         return self.error("unexpected end of file")
+
+    @contextlib.contextmanager
+    def statement(self, mistakes: Mistakes) -> Iterator[None]:
+        """Read the statement that the current token begins, its line and the block on it.
+
+        A mistake in it is added to `mistakes`, and the walk goes on behind the statement.
+        """
+        start, nesting = self._cursor, self._nesting
+        try:
+            yield
+        except CorefileError as error:
+            mistakes.diagnostics += error.diagnostics
+            self._cursor, self._nesting = self._end_of_statement(start), nesting
+
+    def _end_of_statement(self, start: int) -> int:
+        """Return where the last token of the statement is that begins at `start`."""
+        position, open_braces = start, 0
+        for position in range(start, len(self._tokens) - 1):
+            following = self._tokens[position + 1]
+            if not open_braces and (
+                following.text == "}" or self._tokens[position].before_line(following)
+            ):
+                return position
+            open_braces += (following.text == "{") - (following.text == "}")
+        return max(position, len(self._tokens) - 1)
 
     def _next_if(self, *, same_line: bool) -> bool:
         if self._cursor < 0:

@@ -121,6 +121,8 @@ def _addresses(token: Token, default_port: int) -> list[ZoneAddress]:
 def _hint(text: str) -> str | None:
     """Return the cure for a key that is refused, if it is known."""
     rest = zones.split_transport(text)[1]
+    if text.endswith("{"):
+        return "put a space before the '{'"
     if rest.startswith(":") and rest[1:].isdigit():
         return f"write '.{rest}' for the root zone at that port"
     if rest.endswith(":"):

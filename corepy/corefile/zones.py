@@ -7,6 +7,7 @@ and so is "http://a".
 
 from __future__ import annotations
 
+import re
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ TRANSPORTS = ("tls", "dns", "quic", "grpc", "https3", "https", "unix")
 _MAX_TEXT = 255  # bytes of a zone as it is written
 _MAX_NAME = 255  # octets of a name in a message (RFC 1035 section 2.3.4)
 _MAX_LABEL = 63
+_PLACEHOLDER = re.compile(r"(?:^|\.)__[A-Z0-9_]+__(?:\.|$)")  # node-cache's __PILLAR__DNS__DOMAIN__
 _MAX_SHOWN = 64  # characters of a name that a message shows
 
 
@@ -73,6 +75,9 @@ def normalized(names: Sequence[str]) -> list[str]:
 
     In lower case a letter may take more octets, so a name that was just short enough is too long.
     """
+    for name in names:
+        if _PLACEHOLDER.search(name):
+            raise ValueError(f"zone '{name}' has a placeholder in it that nothing has replaced")
     found = [normalize_zone(name) for name in names]
     for name in found:
         problem = name_problem(name)

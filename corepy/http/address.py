@@ -12,6 +12,8 @@ from corepy.net.sockets import Address, BindError
 if TYPE_CHECKING:
     from corepy.plugin import Controller
 
+_MAX_PORT: Final = 65535
+
 RESOLVE_TIMEOUT: Final = 5.0
 """Seconds for finding the address of a name."""
 
@@ -40,11 +42,30 @@ def read_address(controller: Controller, default: str) -> str:
     """
     for argument in controller.arguments(0, 1):
         try:
-            split_address(argument.text)
+            _refuse_no_address(argument.text)
         except ValueError as error:
             raise controller.error(str(error), argument, f"such as {default}") from None
         return argument.text
     return default
+
+
+def _refuse_no_address(text: str) -> None:
+    """Raise `ValueError` for what can be no "host:port"; CoreDNS notices when it starts."""
+    host, port = split_address(text)
+    if port.isdecimal():
+        if int(port) > _MAX_PORT:
+            raise ValueError(f"address {text}: port {port} is not in 0 to {_MAX_PORT}")
+    elif port:
+        try:
+            socket.getservbyname(port, "tcp")
+        except OSError:
+            raise ValueError(f"address {text}: {port!r} is neither a port nor a service") from None
+    try:
+        ip_address(host or "::")
+    except ValueError:
+        numeric = host.rpartition(".")[2].isdecimal()
+        if numeric or not all(char.isalnum() or char in "-_.%:" for char in host):
+            raise ValueError(f"address {text}: no IP address or host name: {host!r}") from None
 
 
 async def resolve(text: str) -> Address:

@@ -14,6 +14,7 @@ wants to stand above or below.
 
 from corepy.corefile import CorefileError as CorefileError
 from corepy.corefile import Diagnostic as Diagnostic
+from corepy.corefile import Mistakes as Mistakes
 from corepy.corefile import Token as Token
 from corepy.corefile import parse_integer as parse_integer
 from corepy.corefile import parse_unsigned as parse_unsigned

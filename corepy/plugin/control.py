@@ -6,6 +6,8 @@ connection carries one question and one answer, each a JSON object on one line:
     {"command": "cache/purge", "argument": {"name": "example.org."}}
     {"value": ...}    or    {"error": "what is wrong, for the operator"}
 
+An error has `"unknown": true` beside it where no plugin of the server knows the command.
+
 This is the client's side, for commands such as `corepy cache purge`: blocking, and free of asyncio.
 Plugins answer with the hook `command`.
 """
@@ -36,6 +38,10 @@ class ControlError(Exception):
 
 class ServerGoneError(ControlError):
     """Nobody listens at a socket any more."""
+
+
+class NotKnownError(ControlError):
+    """A command that no plugin of the server knows."""
 
 
 def folders() -> list[Path]:
@@ -79,6 +85,8 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
         answer = None
     if not isinstance(answer, dict) or not answer.keys() & {"value", "error"}:
         raise ControlError(f"{path}: no answer")
+    if answer.get("unknown"):
+        raise NotKnownError(str(answer["error"]))
     if "error" in answer:
         raise ControlError(str(answer["error"]))
     return answer["value"]
@@ -87,13 +95,13 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
 def ask_all(command: str, argument: Any = None) -> list[tuple[Path, Any]]:
     """Return what each running server answers, with its socket; raises `ControlError`.
 
-    One that stops at this moment is left out.
+    One that stops at this moment is left out, as is one whose plugins do not know the command.
     """
     answers = []
     for path in sockets():
         try:
             answers.append((path, ask(path, command, argument)))
-        except ServerGoneError:
+        except (ServerGoneError, NotKnownError):
             continue
     return answers
 

@@ -17,11 +17,13 @@ from corepy.corefile import (
     CorefileError,
     Diagnostic,
     Dispenser,
+    Mistakes,
     parse_integer,
     suggest,
     zones_from_args,
     zones_of,
 )
+from corepy.corefile.zones import is_address
 from corepy.plugin.duration import parse_duration
 from corepy.plugin.pattern import compile_pattern
 
@@ -85,6 +87,14 @@ class BlockConfig:
         return self.keys[0].transport
 
 
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except ValueError:
+        return False
+    return True
+
+
 class Controller(Dispenser):
     """One directive of one server block, being set up. See `Dispenser` for walking the tokens."""
 
@@ -142,7 +152,22 @@ class Controller(Dispenser):
                 found += zones_of(arg.text)
             except ValueError as error:
                 self.warn(f"{error}, so it is left out", arg)
+            else:
+                self._doubt(arg)
         return found
+
+    def _doubt(self, token: Token) -> None:
+        """Warn of an argument that is a zone for CoreDNS, and was most likely meant otherwise."""
+        text = token.text
+        if any(warning.token is token for warning in self.warnings):
+            return
+        if is_address(text):
+            self.warn(f"{text!r} is taken as a zone, not as an address", token)
+        elif parse_integer(text) is not None or _is_duration(text):
+            self.warn(f"{text!r} is taken as a zone, not as a number or a duration", token)
+        elif "," in text or any(char.isspace() for char in text):
+            hint = "zones are words of their own, with spaces between them; a variable is one word"
+            self.warn(f"{text!r} is taken as one zone", token, hint)
 
     def zones_of(self, token: Token) -> list[str]:
         """Return the zones that `token` names, normalised: several for some networks; raises
@@ -227,10 +252,14 @@ class Controller(Dispenser):
         """Walk the block behind the current directive, calling `table[option]` at each option line.
 
         The callable finds its option at `token` and takes the arguments with `remaining_args`. An
-        option that is not in the table is an error.
+        option that is not in the table is an error. The mistakes of all options are raised
+        together, at the end of the block.
         """
+        mistakes = Mistakes()
         while self.next_block():
-            action = table.get(self.val)
-            if action is None:
-                raise self.unknown_option(table)
-            action()
+            with self.statement(mistakes):
+                action = table.get(self.val)
+                if action is None:
+                    raise self.unknown_option(table)
+                action()
+        mistakes.settle()

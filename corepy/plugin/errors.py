@@ -59,6 +59,10 @@ class CommandError(Exception):
     """
 
 
+class UnknownCommandError(CommandError):
+    """No plugin of the server knows the operator's command."""
+
+
 class StartupError(Exception):
     """The configuration is valid but this host cannot run it now (a port in use, a missing
     privilege).

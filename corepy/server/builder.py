@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
+from corepy.corefile.keys import ZoneAddress
 from corepy.dns import names
 from corepy.plugin import (
     BlockConfig,
@@ -106,9 +107,9 @@ class _Builder:
         )
 
     def build(self, on_imported: Callable[[], None] | None) -> Generation:
+        blocks = [self._open(parsed) for parsed in self._corefile.blocks]
         for zoneless in self._corefile.zoneless:
-            self._judge_zoneless(zoneless)
-        blocks = [block for parsed in self._corefile.blocks if (block := self._open(parsed))]
+            blocks += self._judge_zoneless(zoneless)
         loaded = self._load_all()
         if on_imported is not None:
             on_imported()
@@ -144,8 +145,9 @@ class _Builder:
         file = sources.index(token.source) if token.source in sources else len(sources)
         return (file, token.line, token.column)
 
-    def _judge_zoneless(self, block: ServerBlock) -> None:
-        """Refuse a block without a zone, which CoreDNS leaves out without a word.
+    def _judge_zoneless(self, block: ServerBlock) -> list[_Block]:
+        """Refuse a block without a zone, which CoreDNS leaves out without a word; return it to look
+        for other mistakes in it.
 
         One whose zone is a variable without a value may be meant to be left out, so where there are
         other blocks it is a warning.
@@ -155,17 +157,24 @@ class _Builder:
             message = "this server block is left out: it has no zone"
             warning = Diagnostic(message, block.opening, ", ".join(names), "warning")
             self._generation.warnings.append(warning)
-            return
+            return []
         hint = "write the zones that it serves in front of the brace, '.' for all names"
         message = "this server block has no zone"
         self._mistakes.append(Diagnostic(message, block.opening, ", ".join(names) or hint))
+        return [self._without_keys(block)]
 
-    def _open(self, parsed: ServerBlock) -> _Block | None:
+    def _without_keys(self, parsed: ServerBlock) -> _Block:
+        """Return a block whose keys are wrong, to look for mistakes in its directives."""
+        token = parsed.opening or parsed.keys[0]
+        stand_in = ZoneAddress(".", self._default_port, "dns", token)
+        return _Block(parsed, BlockConfig([stand_in]), sound=False)
+
+    def _open(self, parsed: ServerBlock) -> _Block:
         try:
             keys = server_keys(parsed, self._default_port)
         except CorefileError as error:
             self._mistakes.extend(error.diagnostics)
-            return None
+            return self._without_keys(parsed)
         for key in keys:
             if key.transport != "dns":
                 self._mistakes.append(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from corepy.plugin.errors import UnknownCommandError
+
 if TYPE_CHECKING:
     from corepy.server.server import Server
 
@@ -17,4 +19,7 @@ async def obey(server: Server, name: str, argument: Any) -> Any:
         from corepy.server.explain import explain_live
 
         return await explain_live(server, argument)
-    return await server.command(name, argument)
+    results = await server.command(name, argument)
+    if not results:
+        raise UnknownCommandError(f"no plugin of this server knows the command {name!r}")
+    return results

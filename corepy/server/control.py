@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.net.accept import Acceptor
 from corepy.plugin import control
 from corepy.plugin.control import LONGEST_ANSWER, LONGEST_QUESTION, PATIENCE, PATTERN
-from corepy.plugin.errors import CommandError
+from corepy.plugin.errors import CommandError, UnknownCommandError
 from corepy.plugin.log import server_logger
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ class ControlSocket:
             async with asyncio.timeout(PATIENCE):
                 value = await self._obey(command, argument)
             answer = _line({"value": value})
+        except UnknownCommandError as error:
+            return _line({"error": str(error), "unknown": True})
         except CommandError as error:
             return _line({"error": str(error)})
         except TimeoutError:

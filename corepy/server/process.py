@@ -12,13 +12,11 @@ emptied.
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corepy import corefile
@@ -26,90 +24,21 @@ from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import ALIVE, Manager, take
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
-from corepy.plugin.orderfile import load_order
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
-from corepy.plugin.registry import find
 from corepy.server.banner import banner, packet_cache_lines
-from corepy.server.builder import build
-from corepy.server.collector import set_modules_apart
 from corepy.server.commands import obey
 from corepy.server.contained import run as run_contained
 from corepy.server.control import ControlSocket
 from corepy.server.leader import Leader
+from corepy.server.loader import Loader, unreadable
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.pidfile import pidfile
 from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
 
 if TYPE_CHECKING:
-    from corepy.plugin.registry import FoundPlugin
     from corepy.server.generation import Generation
     from corepy.server.options import Options
-
-DEFAULT_FILE = "Corefile"
-STDIN = "stdin"
-
-_DEFAULT = ".:{port} {{\n    whoami\n    log\n}}\n"
-"""What is served without a server block (core/dnsserver/register.go: DefaultInput)."""
-
-
-class Loader:
-    """Where the Corefile comes from, at the start and at each reload."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._stdin: bytes | None = None
-        self._found: dict[str, FoundPlugin] = {}
-        self.name = options.conf or DEFAULT_FILE
-
-    def load(self, *, checking: bool = False) -> Generation:
-        """Read, parse and build; with `checking` the result is not meant to be started.
-
-        Raises `CorefileError`, or `OSError` for a file that cannot be read.
-        """
-        parsed, first = self._with_default(self.parse()), not self._found
-        order = self._options.plugin_order
-        rules = [] if order is None else load_order(order)
-        if not parsed.directives <= self._found.keys():
-            self._found = find()  # slow: reads the metadata of all that is installed
-        generation = build(
-            parsed,
-            self._options.port,
-            self._found,
-            checking=checking,
-            on_imported=set_modules_apart if first and not checking else None,
-            rules=rules,
-        )
-        if order is not None:
-            generation.files.append(Path(os.path.abspath(order)))
-        return generation
-
-    def parse(self) -> corefile.Corefile:
-        """Read and parse (coremain/run.go: confLoader, defaultLoader). Raises as `load`."""
-        conf, port = self._options.conf, self._options.port
-        if conf == STDIN:
-            if sys.stdin is None:
-                raise OSError(errno.EBADF, "standard input is closed", STDIN)
-            if self._stdin is None:
-                self._stdin = sys.stdin.buffer.read()
-            return corefile.parse(self._stdin, STDIN)
-        if conf is None and not Path(DEFAULT_FILE).exists():
-            return corefile.parse(_DEFAULT.format(port=port), DEFAULT_FILE)
-        return corefile.load(conf if conf is not None else DEFAULT_FILE)
-
-    def _with_default(self, parsed: corefile.Corefile) -> corefile.Corefile:
-        """Return CoreDNS's default for a Corefile without any server block, with a warning."""
-        if not parsed.is_empty:
-            return parsed
-        port = self._options.port
-        message = (
-            f"{self.name} has no server block, so CoreDNS's default is served: whoami and log,"
-            f" for all names at port {port}"
-        )
-        hint = "a server block is a zone, '{', directives on lines of their own, and '}'"
-        default = corefile.parse(_DEFAULT.format(port=port), f"default of {self.name}")
-        warning = corefile.Diagnostic(message, None, hint, "warning")
-        return default._replace(files=parsed.files, warnings=[*parsed.warnings, warning])
 
 
 def run(options: Options, announce: str) -> int:
@@ -219,11 +148,6 @@ def _refuse(message: str) -> int:
     line = as_json(message, "error") if WRITER.json else message
     sys.stderr.write(f"{line}\n")
     return EXIT_FAILURE
-
-
-def unreadable(error: OSError) -> str:
-    """Return the line for a Corefile that cannot be read."""
-    return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}"
 
 
 def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.Future[int]:

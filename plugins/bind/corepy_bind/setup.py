@@ -10,6 +10,7 @@ import ipaddress
 import os
 from typing import TYPE_CHECKING
 
+from corepy.plugin import Mistakes
 from corepy_bind.interfaces import Interfaces, read_interfaces
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 def setup(controller: Controller) -> None:
     """Set `listen_hosts` to the addresses of all *bind* directives of the block, in their order."""
-    directives = _Directives(controller)
+    mistakes = Mistakes()
+    directives = _Directives(controller, mistakes)
     for _ in controller.occurrences():
-        directives.read()
+        with controller.statement(mistakes):
+            directives.read()
+    mistakes.settle()
     hosts = list(directives.hosts)
     if not hosts:
         controller.warn("bind leaves no address to listen on, so this server block answers nothing")
@@ -30,8 +34,9 @@ def setup(controller: Controller) -> None:
 class _Directives:
     """The directives of one block, being read."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, mistakes: Mistakes) -> None:
         self._controller = controller
+        self._mistakes = mistakes
         self._interfaces: Interfaces | None = None
         self.hosts: dict[str, Token] = {}
 
@@ -40,14 +45,23 @@ class _Directives:
         controller = self._controller
         wanted = self._arguments()
         excluded: list[Token] = []
-        controller.options({"except": lambda: excluded.extend(self._arguments())})
-        without = {host for token in excluded for host in self._resolve(token)}
+        with self._mistakes:
+            controller.options({"except": lambda: excluded.extend(self._arguments())})
+        without = {host for token in excluded for host in self._collected(token)}
         for token in wanted:
-            self._refuse_without_zone(token)
-            for host in self._resolve(token):
+            with self._mistakes:
+                self._refuse_without_zone(token)
+            for host in self._collected(token):
                 # `fe80::1` excludes `fe80::1%eth0` as well, as in CoreDNS.
                 if host not in without and host.partition("%")[0] not in without:
-                    self._add(host, token)
+                    with self._mistakes:
+                        self._add(host, token)
+
+    def _collected(self, token: Token) -> list[str]:
+        """Return the addresses of an argument, none for one that is a mistake."""
+        with self._mistakes:
+            return self._resolve(token)
+        return []
 
     def _refuse_without_zone(self, token: Token) -> None:
         """Raise the error for a link-local address that nothing can be bound to."""
@@ -90,11 +104,11 @@ class _Directives:
             self._interfaces = read_interfaces(may_ask=not self._controller.checking)
         found = self._interfaces.hosts(token.text)
         if found is None:
-            raise self._controller.error(
-                f"not a valid IP address or interface name: {token.text!r}",
-                token,
-                f"interfaces of this host: {', '.join(self._interfaces.names) or 'none'}",
+            hint = _hint(token.text) or (
+                f"interfaces of this host: {', '.join(self._interfaces.names) or 'none'}"
             )
+            message = f"not a valid IP address or interface name: {token.text!r}"
+            raise self._controller.error(message, token, hint)
         if not self._interfaces.exact:
             self._controller.warn(
                 f"the IPv4 addresses of {token.text} were guessed from the routing table",
@@ -102,6 +116,16 @@ class _Directives:
                 "this process may not ask the kernel (netlink); name the addresses instead",
             )
         return found
+
+
+def _hint(text: str) -> str | None:
+    """Return what to write in place of an argument that is neither address nor interface."""
+    if "," in text or any(char.isspace() for char in text):
+        return "separate addresses with spaces; the value of a variable stays one word"
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdecimal() and parse_ip(host.strip("[]")) is not None:
+        return f"bind takes no port; it belongs to the zone, such as '.:{port} {{'"
+    return None
 
 
 def parse_ip(text: str) -> str | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Final
 
 from corepy.dns.names import InvalidName, from_text, to_text
+from corepy.plugin.arguments import Parser
 from corepy.plugin.control import ControlError, ask_all
 from corepy_cache.purge import COMMAND
 
@@ -16,7 +16,7 @@ FAILED: Final = 1
 
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code: 0, or 1 with a line on standard error."""
-    options = parser().parse_args(argv)
+    options = parser().read(argv)
     try:
         if options.zone is not None:
             count = _purge("zone", options.zone)
@@ -25,19 +25,18 @@ def main(argv: list[str]) -> int:
     except ControlError as error:
         sys.stderr.write(f"corepy cache: {error}\n")
         return FAILED
-    sys.stdout.write(f"{count} entries purged\n")
+    sys.stdout.write(f"{count} {'entry' if count == 1 else 'entries'} purged\n")
     return OK
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return what reads the arguments behind `corepy cache`."""
-    arguments = argparse.ArgumentParser(prog="corepy cache", description=__doc__)
-    commands = arguments.add_subparsers(dest="command", required=True)
-    purge = commands.add_parser("purge", help="forget a name, or all names in a zone")
+    parser = Parser("corepy cache", None, "Command the caches of the servers that run here.")
+    purge = parser.command("purge", "forget a name, or all names in a zone")
     what = purge.add_mutually_exclusive_group(required=True)
     what.add_argument("name", nargs="?", metavar="NAME", help="the name to forget")
-    what.add_argument("-zone", "--zone", metavar="ZONE", help="forget all names in this zone")
-    return arguments
+    purge.flag("zone", metavar="ZONE", help="forget all names in this zone", group=what)
+    return parser
 
 
 def _purge(what: str, name: str) -> int:

@@ -299,7 +299,8 @@ class Cache(Handler):
         count = await purge((self.keeper.success, self.keeper.denial), doomed_by(argument))
         self._forget()
         if count:
-            _log.info("purged %d entries of %s %s", count, *next(iter(argument.items())))
+            entries = "entry" if count == 1 else "entries"
+            _log.info("purged %d %s of %s %s", count, entries, *next(iter(argument.items())))
         return count
 
     @hookimpl

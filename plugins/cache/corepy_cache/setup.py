@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corepy.dns.names import InvalidName, from_text
-from corepy.plugin import parse_integer
+from corepy.plugin import Mistakes, parse_duration, parse_integer
 from corepy_cache.handler import Cache
 from corepy_cache.settings import MIN_CAPACITY, Bounds, Settings, Stale
 from corepy_cache.size import parse_size
@@ -28,9 +28,21 @@ _SMALLEST_MEMORY = 1 << 20
 def setup(controller: Controller) -> None:
     """Put a `Cache` into the block's chain."""
     settings = Settings()
-    for _ in controller.single():
-        _Parser(controller, settings).directive()
+    mistakes = Mistakes()
+    with mistakes:
+        for _ in controller.single():
+            with controller.statement(mistakes):
+                _Parser(controller, settings).directive()
+    mistakes.settle()
     controller.add_handler(Cache(settings))
+
+
+def _seconds(text: str) -> int | None:
+    """Return the seconds of a duration such as "30s"; None for what is none."""
+    try:
+        return int(parse_duration(text))
+    except ValueError:
+        return None
 
 
 class _Parser:
@@ -41,15 +53,27 @@ class _Parser:
         self._policy: Token | None = None
 
     def directive(self) -> None:
+        mistakes = Mistakes()
         args = self._controller.remaining_tokens()
+        with mistakes:
+            self._arguments(args)
+        with mistakes:
+            self._controller.options(self._options())
+        mistakes.settle()
+        if self._policy and not self._stale_seen:
+            raise self._error("serve_stale_policy requires serve_stale", self._policy)
+
+    def _arguments(self, args: list[Token]) -> None:
+        """Read `[TTL] [ZONES...]`."""
         if args and (ttl := parse_integer(args[0].text)) is not None:
             ttl = self._positive_ttl(ttl, args[0])
             self._settings.success.max_ttl = self._settings.denial.max_ttl = ttl
             args = args[1:]
+        elif args and (seconds := _seconds(args[0].text)) is not None:
+            hint = f"a TTL is in seconds, without a unit: cache {seconds}"
+            message = f"{args[0].text!r} is taken as a zone, not as a TTL"
+            self._controller.warn(message, args[0], hint)
         self._settings.zones = self._controller.zones_from(args)
-        self._controller.options(self._options())
-        if self._policy and not self._stale_seen:
-            raise self._error("serve_stale_policy requires serve_stale", self._policy)
 
     def _options(self) -> dict[str, Callable[[], None]]:
         return {

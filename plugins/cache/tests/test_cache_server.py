@@ -162,7 +162,10 @@ def test_purge(capsys, runtime_folder):
         ):
             fill()
             assert cli.main(["purge", *argv]) == 0
-            assert capsys.readouterr().out == f"{count} entries purged\n"
+            assert (
+                capsys.readouterr().out
+                == f"{count} {'entry' if count == 1 else 'entries'} purged\n"
+            )
         before = asked(upstream)
         server.ask("www.example.org")
         assert asked(upstream) == before + 1
@@ -189,7 +192,7 @@ def test_purge_survives_a_reload(capsys):
         server.ask("a.example.net")
         capsys.readouterr()
         assert cli.main(["purge", "a.example.net"]) == 0
-        assert capsys.readouterr().out == "1 entries purged\n"
+        assert capsys.readouterr().out == "1 entry purged\n"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corepy.plugin import suggest_file
+from corepy.plugin import Mistakes, suggest_file
 from corepy_forward.handler import Forward
 from corepy_forward.options import Options
 from corepy_forward.ownaddress import (
@@ -15,20 +15,30 @@ from corepy_forward.ownaddress import (
 )
 from corepy_forward.resolvconf import read_resolv_conf
 from corepy_forward.settings import MAX_TARGETS, Settings
-from corepy_forward.targets import MissingFileError, flaw, parse_target, without_repeats
+from corepy_forward.targets import (
+    MissingFileError,
+    as_ip,
+    flaw,
+    is_address_or_file,
+    parse_target,
+    without_repeats,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from corepy.plugin import Controller, Token
+    from corepy.plugin import Controller, CorefileError, Token
     from corepy_forward.targets import Entry
 
 
 def setup(controller: Controller) -> None:
     """Add one handler per `forward` line, in their order."""
+    mistakes = Mistakes()
     for _ in controller.occurrences():
-        settings = _Line(controller).read()
-        controller.add_handler(Forward(settings, controller.config, _metadata(controller)))
+        with controller.statement(mistakes):
+            settings = _Line(controller).read()
+            controller.add_handler(Forward(settings, controller.config, _metadata(controller)))
+    mistakes.settle()
     for handler in controller.handlers[:-1]:
         assert isinstance(handler, Forward)
         handler.is_last = False
@@ -47,10 +57,18 @@ class _Line:
         self._settings = Settings()
 
     def read(self) -> Settings:
-        c, settings = self._c, self._settings
-        self._from()
-        targets = c.arguments(1)
-        c.options(Options(c, settings).table())
+        c, settings, mistakes = self._c, self._settings, Mistakes()
+        source, *targets = c.arguments(1)
+        if not targets:
+            raise self._no_target(source)
+        with mistakes:
+            c.options(Options(c, settings).table())
+        with mistakes:
+            self._from(source)
+        for token in targets:
+            with mistakes:
+                settings.entries.append(self._entry(token))
+        mistakes.settle()
         if settings.max_age and settings.max_age < settings.expire:
             raise c.error(
                 f"max_age ({settings.max_age:g}s) must not be less than expire"
@@ -61,10 +79,19 @@ class _Line:
         self._check_tls(targets)
         return settings
 
-    def _from(self) -> None:
+    def _no_target(self, source: Token) -> CorefileError:
+        """Return the error for a line with one argument, which was meant for an upstream or not."""
+        if not is_address_or_file(source.text):
+            return self._c.arg_error(source)
+        hint = f"the zone is missing, '.' for all names: forward . {source.text}"
+        return self._c.error("there is no upstream behind the zone", source, hint)
+
+    def _from(self, token: Token) -> None:
         c = self._c
-        token = c.next_argument()
         zones = c.zones_of(token)
+        if as_ip(token.text) is not None:
+            hint = f"the first argument is a zone, '.' for all names: forward . {token.text}"
+            c.warn(f"{token.text!r} is taken as a zone, not as an upstream", token, hint)
         if len(zones) > 1:
             c.warn(
                 f"'{token.text}' expands to {len(zones)} zones; only '{zones[0]}' is forwarded",
@@ -74,8 +101,6 @@ class _Line:
 
     def _to(self, tokens: list[Token]) -> None:
         c, settings = self._c, self._settings
-        for token in tokens:
-            settings.entries.append(self._entry(token))
         if not any(entry.targets or entry.hostname for entry in settings.entries):
             raise c.error("no valid upstream addresses found", tokens[0], self._reasons())
         if len(settings.entries) > MAX_TARGETS:
@@ -102,7 +127,7 @@ class _Line:
             near = suggest_file(error.path)
             raise c.error(str(error), token, near and f"did you mean {near!r}?") from None
         except ValueError as error:
-            raise c.error(str(error), token) from None
+            raise c.error(str(error), token, getattr(error, "hint", None)) from None
         entry.place = f"{token.file}:{token.line}"
         if entry.file is None:
             refuse_own_addresses(c, entry, token)

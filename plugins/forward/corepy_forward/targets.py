@@ -41,6 +41,14 @@ class MissingFileError(ValueError):
         self.path = path
 
 
+class TargetError(ValueError):
+    """A TO that is no upstream; `hint` says what to write."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
+
+
 class Target(NamedTuple):
     """One upstream."""
 
@@ -137,6 +145,8 @@ def parse_target(text: str) -> Entry:
             "paths are not allowed in HTTPS upstream addresses (/dns-query is what is asked for):"
             f" {text}"
         )
+    if not _is_file(rest):
+        _refuse_several(rest)
     host, zone, port = _host_zone_port(rest)
     address = as_ip(host)
     if address is not None:
@@ -148,12 +158,42 @@ def parse_target(text: str) -> Entry:
         return Entry(text, [], file=Path(rest))
     if _PLACEHOLDER.fullmatch(host):
         raise ValueError(f"a placeholder that nothing has replaced: {host!r}")
+    _refuse_no_host(host)
     hostname = _hostname(host, zone, port, transport)
     if hostname is None:
         if "/" in rest:
             raise MissingFileError(rest)
         raise ValueError(f'not an IP address, file, or valid domain: "{text}"')
     return Entry(text, [], hostname=hostname)
+
+
+def is_address_or_file(text: str) -> bool:
+    """Whether a word is an IP address, with or without a port, or a file."""
+    rest = split_transport(text)[1]
+    return as_ip(_host_zone_port(rest)[0]) is not None or _is_file(rest)
+
+
+def _refuse_several(text: str) -> None:
+    """Raise `TargetError` for several upstreams in one word."""
+    if "," in text or any(char.isspace() for char in text):
+        hint = "separate upstreams with spaces; the value of a variable stays one word"
+        raise TargetError(f"more than one upstream in one word: {text!r}", hint)
+
+
+def _refuse_no_host(host: str) -> None:
+    """Raise `TargetError` for what CoreDNS would look up as a host name, though it can be none."""
+    if "/" in host:
+        return  # a file that is not there
+    last = host.rstrip(".").rpartition(".")[2]
+    if last.isdecimal():
+        hint = "an IPv4 address has four numbers from 0 to 255"
+        raise TargetError(f"not an IP address: {host!r}", hint)
+    strange = next((char for char in host if not (char.isalnum() or char in "-_.[]")), None)
+    if strange is not None:
+        hint = f"{strange!r} is in no host name"
+        if strange == ":":
+            hint = "an IPv6 address with a port is [ADDRESS]:PORT"
+        raise TargetError(f"not an IP address, file, or valid domain: {host!r}", hint)
 
 
 def _is_file(text: str) -> bool:

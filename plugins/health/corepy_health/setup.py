@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.http import read_address
+from corepy.plugin import Mistakes
 from corepy_health.health import Health
 
 if TYPE_CHECKING:
@@ -17,9 +18,13 @@ def setup(controller: Controller) -> None:
     """Register the endpoint; of several directives in a block, what the last ones say counts."""
     health = Health(DEFAULT_ADDRESS)
     options = {"lameduck": lambda: _read_lameduck(controller, health)}
+    mistakes = Mistakes()
     for _ in controller.occurrences():
-        health.address = read_address(controller, health.address)
-        controller.options(options)
+        with mistakes:
+            health.address = read_address(controller, health.address)
+        with controller.statement(mistakes):
+            controller.options(options)
+    mistakes.settle()
     controller.register(health)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from corepy.dns.names import InvalidName, from_text
 from corepy.dns.response import ReplyClass
+from corepy.plugin import Mistakes
 from corepy_log.format import COMMON, CONSTANT, VARYING, expand, unknown_placeholders
 from corepy_log.log import ALL, Log, Rule
 
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 def setup(controller: Controller) -> None:
     """Add one handler for all *log* directives of the block."""
-    rules: list[Rule] = []
+    rules, mistakes = list[Rule](), Mistakes()
     for _ in controller.occurrences():
-        scopes, text = _arguments(controller)
-        classes = _options(controller)
-        rules.extend(Rule(scope, text, classes) for scope in scopes)
+        with controller.statement(mistakes):
+            scopes, text = _arguments(controller)
+            classes = _options(controller)
+            rules.extend(Rule(scope, text, classes) for scope in scopes)
+    mistakes.settle()
     controller.add_handler(Log(rules))
 
 

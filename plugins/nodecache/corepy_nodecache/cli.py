@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import TYPE_CHECKING, Final
 
+from corepy.plugin.arguments import Parser
 from corepy_nodecache import survey
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.link import Links
 from corepy_nodecache.model import HostError, Want
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from corepy_nodecache.blocks import Plan
@@ -34,7 +35,7 @@ _NOTHING: Final = {
 
 def main(argv: list[str]) -> int:
     """Run one command and return its exit code: 0, or 1 with a line on standard error."""
-    options = _parser().parse_args(argv)
+    options = _parser().read(argv)
     try:
         rows = _rows(options)
     except HostError as error:
@@ -50,31 +51,28 @@ def main(argv: list[str]) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="corepy nodecache", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    status = commands.add_parser("status", help="show what of corepy is on this host")
-    plan = commands.add_parser("plan", help="show what a start with a Corefile would change")
-    status.add_argument("-conf", metavar="FILE", help="show what this Corefile lacks, too")
-    plan.add_argument(
-        "-conf", metavar="FILE", default="Corefile", help="the Corefile (default: %(default)s)"
-    )
+def _parser() -> Parser:
+    parser = Parser("corepy nodecache", None, "What nodecache does to this host, by hand.")
+    status = parser.command("status", "show what of corepy is on this host")
+    plan = parser.command("plan", "show what a start with a Corefile would change")
+    status.flag("conf", metavar="FILE", help="show what this Corefile lacks, too")
+    plan.flag("conf", metavar="FILE", default="Corefile", help='the Corefile (default "Corefile")')
     for command in (status, plan):
-        command.add_argument(
-            "-dns.port",
-            "-p",
+        command.flag(
+            "dns.port",
+            "p",
             dest="port",
             type=int,
             default=53,
             metavar="PORT",
-            help="port for zones that name none (default: %(default)s)",
+            help="port for zones that name none (default 53)",
         )
-    teardown = commands.add_parser("teardown", help="take everything of corepy's away")
-    teardown.add_argument(
-        "-force", action="store_true", help="even while corepy runs, which will put it back"
+    teardown = parser.command("teardown", "take everything of corepy's away")
+    teardown.flag(
+        "force", action="store_true", help="even while corepy runs, which will put it back"
     )
     for command in (status, plan, teardown):
-        command.add_argument("-json", action="store_true", help="print JSON")
+        command.flag("json", action="store_true", help="print JSON")
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from corepy.plugin import Mistakes
 from corepy_nodecache.model import canonical_ip
 from corepy_nodecache.settings import DEFAULT_IP, Settings
 
@@ -28,17 +29,20 @@ def setup(controller: Controller) -> None:
 def parse(controller: Controller) -> Settings:
     """Return the settings of this server block; raises `CorefileError`."""
     reader = _Reader(controller)
+    options = {
+        "interface": reader.interface,
+        "iptables": reader.iptables,
+        "interval": reader.interval,
+        "device": reader.device,
+    }
+    mistakes = Mistakes()
     for _ in controller.occurrences():
         for token in controller.arguments():
-            reader.argument(token)
-        controller.options(
-            {
-                "interface": reader.interface,
-                "iptables": reader.iptables,
-                "interval": reader.interval,
-                "device": reader.device,
-            }
-        )
+            with mistakes:
+                reader.argument(token)
+        with controller.statement(mistakes):
+            controller.options(options)
+    mistakes.settle()
     return reader.finish()
 
 

@@ -33,6 +33,7 @@ def test_accepts(text: str, address: str, continuously: bool) -> None:
         ("ready {\nmonitro continuously\n}", "unknown option 'monitro'"),
         ("ready localhost:1234 b", "wrong argument count"),
         ("ready bla", "missing port in address"),
+        ("ready bla:a", "'a' is neither a port nor a service"),
         ("ready bla bla", "wrong argument count"),
         ("ready {\nmonitor\n}", "wrong argument count"),
         ("ready {\nmonitor a b\n}", "wrong argument count"),

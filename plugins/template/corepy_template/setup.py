@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.plugin import parse_unsigned, suggest
+from corepy.plugin import Mistakes, parse_unsigned, suggest
 from corepy_template.handler import Templates
 from corepy_template.rule import Rule, Zones
 
@@ -22,7 +22,11 @@ _MOST_CODE: Final = 0xFFFF
 
 def setup(controller: Controller) -> None:
     """Add one handler for all *template* directives of the block."""
-    rules = [_rule(controller) for _ in controller.occurrences()]
+    rules, mistakes = list[Rule](), Mistakes()
+    for _ in controller.occurrences():
+        with controller.statement(mistakes):
+            rules.append(_rule(controller))
+    mistakes.settle()
     controller.add_handler(Templates(rules))
 
 
