@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.corefile import Corefile, CorefileError, expansion, load, parse
+from corepy.corefile.files import read_import
 
 
 def messages(text: str | bytes, filename: str = "Corefile") -> list[str]:
@@ -174,3 +175,12 @@ def test_any_text_is_parsed_or_refused(content: str | bytes) -> None:
         assert sum(map(len, block.directives.values())) == sum(
             len(statement.tokens) for statement in block.statements
         )
+
+
+def test_a_folder_in_place_of_a_file_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    """*reload* looks every few seconds."""
+    before = os.listdir("/proc/self/fd")
+    for _ in range(20):
+        with pytest.raises(IsADirectoryError):
+            read_import(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + 1

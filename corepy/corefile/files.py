@@ -96,10 +96,13 @@ def read_import(path: str) -> bytes:
     A pipe without a writer would otherwise stop the server for good.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # fdopen would leave it open
             raise IsADirectoryError(21, "is a directory", path)
-        return _limited(file.read(MAX_FILE_SIZE + 1) or b"", path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return _limited(file.read(MAX_FILE_SIZE + 1) or b"", path)
+    finally:
+        os.close(descriptor)
 
 
 def read_corefile(path: str | os.PathLike[str]) -> bytes:

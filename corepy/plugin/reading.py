@@ -61,11 +61,16 @@ def read_file(path: Path, most: int = MOST_BYTES) -> tuple[bytes, FileVersion | 
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except ValueError:
         raise OSError(errno.EINVAL, "a path cannot contain a NUL byte", str(path)) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         _refuse_others(status.st_mode, path)
-        content = file.read(most + 1) if status.st_size <= most else b""
-    if max(len(content), status.st_size) > most:
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > most:  # it has grown meanwhile
         raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
     settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
     return content, _version(status) if settled else None

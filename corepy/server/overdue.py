@@ -7,12 +7,12 @@ server, and a reply from memory never waits.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin.failures import SERVER, count, logger_of
+from corepy.server.switches import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,10 +32,7 @@ INTERVAL: Final = 1.0
 
 def limit() -> float:
     """Return how many seconds a query may take in this process; 0 is without end."""
-    try:
-        return max(0.0, float(os.environ.get(SWITCH, LIMIT)))
-    except ValueError:
-        return LIMIT
+    return seconds_of(SWITCH, LIMIT)
 
 
 class Overdue:

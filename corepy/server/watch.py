@@ -7,7 +7,6 @@ When the sign is late, the stack of the loop's thread tells whose code is runnin
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import metrics
 from corepy.plugin.failures import SERVER, count, logger_of
 from corepy.server.blame import of_thread
+from corepy.server.switches import seconds_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,10 +39,7 @@ BLOCKED = metrics.counter(
 
 def limit() -> float:
     """Return the limit of this process in seconds; 0 is none."""
-    try:
-        return max(0.0, float(os.environ.get(SWITCH, LIMIT)))
-    except ValueError:
-        return LIMIT
+    return seconds_of(SWITCH, LIMIT)
 
 
 class LoopWatch:

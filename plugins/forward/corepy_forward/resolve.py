@@ -51,6 +51,7 @@ async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[st
 def _target(host: Hostname, address: str) -> Target:
     """Return the upstream at one of the addresses of a host."""
     address, _, zone = address.partition("%")
+    address = as_ip(address) or address
     name = host.server_name or _verified(host)
     scope = scope_of(address, zone) if host.transport == "dns" else ""
     return Target(address, host.port, host.transport, name, scope)

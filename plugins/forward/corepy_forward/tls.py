@@ -25,7 +25,14 @@ def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
 
     Raises OSError or ValueError naming the file that is missing or wrong.
     """
-    context = ssl.create_default_context(cafile=None if files.ca is None else _readable(files.ca))
+    # Not ssl.create_default_context: it writes the keys of all connections into the file that the
+    # environment variable SSLKEYLOGFILE names, fails if that cannot be opened, and is stricter
+    # with each version of Python about the certificates that private authorities make.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if files.ca is None:
+        context.load_default_certs()
+    else:
+        _load_authorities(context, _readable(files.ca))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(_PROTOCOLS[transport])
     if files.cert is not None and files.key is not None:
@@ -33,8 +40,20 @@ def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
         try:
             context.load_cert_chain(cert, key)
         except ssl.SSLError as error:
-            raise ValueError(f"could not load TLS cert {cert} with key {key}: {error}") from None
+            reason = _reason(error)
+            raise ValueError(f"could not load TLS cert {cert} with key {key}: {reason}") from None
     return context
+
+
+def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ValueError(f"no certificate in PEM form in {path}: {_reason(error)}") from None
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).replace("_", " ").lower()
 
 
 def _readable(path: Path) -> str:

@@ -192,6 +192,18 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, make, reason: str):
     assert str(path) in refused.message
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, fifo, too_large])
+def test_a_look_leaves_no_descriptor_open(tmp_path: Path, make):
+    """The file is looked at every second."""
+    path = tmp_path / "conf"
+    make(path)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(20):
+        with pytest.raises(ValueError, match="cannot read"):
+            read_resolv_conf(path)
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + 1
+
+
 def test_a_file_that_may_not_be_read(tmp_path: Path):
     """Root may read everything, so another user tries."""
     path = tmp_path / "conf"

@@ -1,11 +1,12 @@
 """Upstreams that are asked over TLS."""
 
 import concurrent.futures
+import os
 
 import dnslib
 import pytest
 
-from corepy.testing import serve
+from corepy.testing import refusal, serve, set_up
 from corepy.testing.client import read_frame
 from corepy.testing.tls import CERTIFICATE, TLSServer
 
@@ -66,3 +67,42 @@ def test_wrong_name_or_unknown_authority_is_servfail(certificate, options, caplo
             assert reply.header.rcode == 2
             assert reply.ar[0].rdata[0].data[:2] == b"\0\x17"  # network error
         assert upstream.names == []
+
+
+FILES = {
+    "missing": (lambda path: None, "No such file or directory"),
+    "folder": (lambda path: path.mkdir(), "Is a directory"),
+    "FIFO": (os.mkfifo, "not a regular file but a FIFO"),
+    "empty": (lambda path: path.touch(), "{path}"),
+    "no PEM": (lambda path: path.write_bytes(bytes(range(256))), "{path}"),
+    "cut off": (lambda path: path.write_text(CERTIFICATE[:300]), "{path}"),
+    "something else": (lambda path: path.write_text("nameserver 192.0.2.1\n"), "{path}"),
+    "huge": (
+        lambda path: os.truncate(path, 1 << 30) if path.touch() is None else None,
+        "larger than",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("line", ["tls {path}", "tls {path} {path}", "tls {good} {path} {good}"])
+def test_files_that_cannot_be_used(tmp_path, certificate, case, line):
+    """Each is a mistake in the Corefile, at the line, and names the file."""
+    path = tmp_path / "odd.pem"
+    make, message = FILES[case]
+    make(path)
+    text = line.format(path=path, good=certificate)
+    refused = refusal(f"forward . tls://192.0.2.1 192.0.2.2 {{\n{text}\n}}")
+    assert refused.message.startswith("tls: ")
+    assert message.format(path=path) in refused.message
+    assert str(path) in refused.message
+    assert "_ssl.c" not in refused.message
+
+
+@pytest.mark.parametrize(
+    "text", [CERTIFICATE.replace("\n", "\r\n"), "some words\n" + CERTIFICATE * 3]
+)
+def test_files_that_are_odd_but_good(tmp_path, text):
+    path = tmp_path / "ca.pem"
+    path.write_text(text, newline="")
+    assert set_up(f"forward . tls://192.0.2.1 {{\ntls {path}\n}}").handlers
