@@ -141,12 +141,13 @@ class Reconciler:
         return is_recent and is_settled and self._asked == self._want()
 
     async def _sync(self, sweep: bool = False) -> Report:
-        self._asked = want = self._want()
+        want = self._want()
         self._running += 1
         try:
             report = await self.worker.run(lambda: self._pass(want, sweep))
         finally:
             self._running -= 1
+        self._asked = want  # not before: after a pass that raised, an equal wish needs another
         self._publish(report)
         return report
 
