@@ -14,7 +14,7 @@ from corepy.dns.errors import FormError
 from corepy.dns.names import to_text
 from corepy.dns.rdata import split
 from corepy.dns.survey import strip_opt
-from corepy.dns.wire import counts, read_name, skip_questions, ttl_offsets, walk
+from corepy.dns.wire import NameReader, counts, read_name, skip_questions, ttl_offsets, walk
 
 MOST_SHOWN: Final = 256
 """Records of a message that `shortened` leaves."""
@@ -67,24 +67,25 @@ def records_of(wire: bytes) -> dict[str, list[Record]]:
     from corepy.dns.presentation import rdata_to_text
 
     found: dict[str, list[Record]] = {section: [] for section in SECTIONS}
+    reader = NameReader(wire)
     for section, rtype, rclass, ttl, rdata, length, owner, _ in walk(wire):
         if rtype == c.TYPE_OPT:
             continue
         record = Record(
-            to_text(read_name(wire, owner)[0]),
+            to_text(reader.read(owner)[0]),
             int.from_bytes(wire[ttl : ttl + 4], "big"),
             c.class_name(rclass),
             c.type_name(rtype),
-            rdata_to_text(rtype, _expanded(wire, rtype, rdata, length)),
+            rdata_to_text(rtype, _expanded(wire, rtype, rdata, length, reader)),
         )
         found[SECTIONS[section - 1]].append(record)
     return found
 
 
-def _expanded(wire: bytes, rtype: int, start: int, length: int) -> bytes:
+def _expanded(wire: bytes, rtype: int, start: int, length: int, reader: NameReader) -> bytes:
     """Return rdata with its names in full, or as it stands if it is malformed."""
     try:
-        prefix, names, tail, _ = split(wire, rtype, start, length)
+        prefix, names, tail, _ = split(wire, rtype, start, length, reader)
     except FormError:
         return wire[start : start + length]
     return b"".join((prefix, *names, tail))
