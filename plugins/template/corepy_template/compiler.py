@@ -43,13 +43,15 @@ class Compiler(PipelineCompiler):
         if assigns(tree):
 
             def store(frame: Frame) -> int:
+                frame.spend()
                 evaluate(frame)
                 return GO_ON
 
             return store
 
         def put(frame: Frame) -> int:
-            frame.out.append(show(evaluate(frame)))
+            frame.spend()
+            frame.put(show(evaluate(frame)))
             return GO_ON
 
         return put
@@ -65,19 +67,21 @@ class Compiler(PipelineCompiler):
     _else_with = _with
 
     def _else(self, children: list[Any]) -> Node:
-        return self.body(children[0])
+        with self.nested(children[0]):
+            return self.body(children[0])
 
     def _branch(self, children: list[Any], dot_is_data: bool | None) -> Node:
         """Compile `if`, or `with`, whose body has the value for its dot."""
         condition_tree, body_tree, *rest = children
         with self.scope():
             condition = self.pipeline(condition_tree)
-            with self.scope(dot_is_data):
+            with self.nested(condition_tree), self.scope(dot_is_data):
                 body = self.body(body_tree)
             otherwise = self._node(rest[0]) if rest else None
         moves_dot = dot_is_data is not None
 
         def branch(frame: Frame) -> int:
+            frame.spend()
             value = condition(frame)
             if not is_true(value):
                 return otherwise(frame) if otherwise is not None else GO_ON
@@ -95,12 +99,13 @@ class Compiler(PipelineCompiler):
         with self.scope():
             evaluate, slots = self.range_pipeline(tree)
             self._loops += 1
-            with self.scope(dot_is_data=False):
+            with self.nested(tree), self.scope(dot_is_data=False):
                 body = self.body(body_tree)
             self._loops -= 1
             otherwise = self._node(rest[0]) if rest else None
 
         def loop(frame: Frame) -> int:
+            frame.spend()
             value = evaluate(frame)
             pairs = turns(value, len(slots))
             if not pairs:

@@ -7,10 +7,10 @@ then is no valid record. Widths and precisions are bounded as there, since a que
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from corepy_template.values import NO_VALUE, to_text, type_name
+from corepy_template.values import MOST_TEXT, NO_VALUE, TemplateError, to_text, type_name
 from corepy_template.verbs import Spec, scalar
 
 _MOST: Final = 10_000
@@ -30,6 +30,8 @@ class _Arguments:
         self.at = 0
         self.reordered = False
         self.bad_index = False
+        self.length = 0
+        """Characters that the verbs made so far."""
 
     def go_to(self, index: str | None) -> None:
         """Continue at the argument with this number, counted from 1."""
@@ -54,12 +56,35 @@ class _Arguments:
 def sprintf(text: str, values: Sequence[object]) -> str:
     """Return `text` with its verbs replaced by values (Go: fmt.Sprintf)."""
     arguments = _Arguments(values)
-    formatted = _VERB.sub(lambda match: _replace(match, arguments), text)
+    formatted = _VERB.sub(lambda match: _bounded(_replace(match, arguments), arguments), text)
     extra = values[arguments.at :]
     if extra and not arguments.reordered:
         listed = ", ".join(_typed(value) for value in extra)
         formatted += f"%!(EXTRA {listed})"
     return formatted
+
+
+def _bounded(piece: str, arguments: _Arguments) -> str:
+    """Return a piece of the text, unless all of them are too long; raises TemplateError."""
+    arguments.length += len(piece)
+    _check(arguments.length)
+    return piece
+
+
+def _joined(pieces: Iterable[str]) -> str:
+    """Return pieces with spaces between them; a width can make each of many as long as it likes."""
+    kept: list[str] = []
+    length = 0
+    for piece in pieces:
+        kept.append(piece)
+        length += len(piece)
+        _check(length)
+    return " ".join(kept)
+
+
+def _check(length: int) -> None:
+    if length > MOST_TEXT:
+        raise TemplateError(f"a string is longer than {MOST_TEXT} characters")
 
 
 def _typed(value: object) -> str:
@@ -110,10 +135,10 @@ def _format(spec: Spec, value: object) -> str:
     if value is None or value is NO_VALUE:
         return spec.pad("<nil>") if spec.verb == "v" else f"%!{spec.verb}(<nil>)"
     if isinstance(value, (list, tuple)):
-        return f"[{' '.join(_format(spec, each) for each in value)}]"
+        return f"[{_joined(_format(spec, each) for each in value)}]"
     if isinstance(value, dict):
         pairs = (f"{_format(spec, key)}:{_format(spec, value[key])}" for key in sorted(value))
-        return f"map[{' '.join(pairs)}]"
+        return f"map[{_joined(pairs)}]"
     formatted = scalar(spec, value)
     if formatted is not None:
         return formatted

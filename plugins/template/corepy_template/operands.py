@@ -89,25 +89,39 @@ def _field(base: Evaluate, name: str) -> Evaluate:
 def call(
     name: str, function: Callable[[Sequence[object]], object], arguments: Sequence[Evaluate]
 ) -> Evaluate:
-    """Return the closure that calls a function."""
+    """Return the closure that calls a function.
+
+    What it works on is counted before it does, and what it returns before anything uses that.
+    """
+    has_verbs = name == "printf"
 
     def evaluate(frame: Frame) -> object:
+        values = [argument(frame) for argument in arguments]
+        verbs = values[0].count("%") if has_verbs and isinstance(values[0], str) else 0
+        frame.spend(1 + verbs)
+        for value in values:
+            frame.charge(value)
         try:
-            return function([argument(frame) for argument in arguments])
+            result = function(values)
         except TemplateError as error:
             text = str(error)
             if text.startswith("error calling"):
                 raise
             raise TemplateError(f"error calling {name}: {text}") from None
+        frame.charge(result)
+        return result
 
     return evaluate
 
 
 def call_member(base: Evaluate, name: str, arguments: Sequence[Evaluate]) -> Evaluate:
     """Return the closure that calls a method."""
-    return lambda frame: call_value_member(
-        base(frame), name, [argument(frame) for argument in arguments]
-    )
+
+    def evaluate(frame: Frame) -> object:
+        frame.spend()
+        return call_value_member(base(frame), name, [argument(frame) for argument in arguments])
+
+    return evaluate
 
 
 def and_or(name: str, arguments: Sequence[Evaluate]) -> Evaluate:
@@ -121,6 +135,7 @@ def and_or(name: str, arguments: Sequence[Evaluate]) -> Evaluate:
 
     def evaluate(frame: Frame) -> object:
         value: object = None
+        frame.spend(len(arguments))
         for argument in arguments:
             value = argument(frame)
             if is_true(value) is decides:

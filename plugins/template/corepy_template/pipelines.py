@@ -16,7 +16,7 @@ from lark import Token, Tree
 
 from corepy_template import operands
 from corepy_template.functions import FUNCTIONS
-from corepy_template.rendering import Evaluate, Frame, SyntaxProblem
+from corepy_template.rendering import MOST_NESTING, Evaluate, Frame, SyntaxProblem
 
 _KEYWORDS: Final = {
     "block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"
@@ -34,6 +34,7 @@ class PipelineCompiler:
         self._data_fields = data_fields
         self._scopes: list[dict[str, int]] = [{}]
         self._dot_is_data = True
+        self._depth = 0
 
     @contextmanager
     def scope(self, dot_is_data: bool | None = None) -> Iterator[None]:
@@ -49,6 +50,22 @@ class PipelineCompiler:
         finally:
             self._scopes.pop()
             self._dot_is_data = before
+
+    @contextmanager
+    def nested(self, piece: Tree[Token]) -> Iterator[None]:
+        """Count a block or parenthesis while it is compiled; SyntaxProblem if there are too many.
+
+        What is nested in the text is nested in the calls that render it, whose number is limited.
+        """
+        self._depth += 1
+        if self._depth > MOST_NESTING:
+            token = next(piece.scan_values(lambda _: True), None)
+            offset = (token.start_pos or 0) if token is not None else 0
+            raise SyntaxProblem(f"nested more than {MOST_NESTING} deep", offset)
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     def range_pipeline(self, tree: Tree[Token]) -> tuple[Evaluate, list[tuple[int, int]]]:
         """Return what is gone through, and the slots that take index (0) and element (1)."""
@@ -145,7 +162,8 @@ class PipelineCompiler:
     def _operand(self, word: Any) -> Evaluate:
         if isinstance(word, Tree):
             pipeline, end = word.children
-            return operands.fields(self.pipeline(pipeline), _names(end))
+            with self.nested(pipeline):
+                return operands.fields(self.pipeline(pipeline), _names(end))
         if word.type == "NAME" and not _constant_name(word):
             return self._call(word, [])
         if word.type not in ("FIELDS", "DOT", "VARIABLE"):
@@ -185,7 +203,8 @@ class PipelineCompiler:
         """Compile a first word that is no function but has arguments: a method, or a mistake."""
         if isinstance(first, Tree):
             pipeline, end = first.children
-            base, names = self.pipeline(pipeline), _names(end)
+            with self.nested(pipeline):
+                base, names = self.pipeline(pipeline), _names(end)
         elif first.type in ("FIELDS", "VARIABLE"):
             base, names = self._base(first)
         else:

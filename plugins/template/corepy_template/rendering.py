@@ -1,8 +1,8 @@
 """What a compiled template is: closures that put text together, and what they work on.
 
-An `Evaluate` returns a value, a `Node` appends to `Frame.out` and returns how to go on. Templates
-come from the operator but work on what strangers ask, so the work that one rendering may do is
-bounded: `Frame.spend`.
+An `Evaluate` returns a value, a `Node` appends to the frame's text and returns how to go on.
+Templates come from the operator but work on what strangers ask, so the work and the memory of one
+rendering are bounded while it runs, by the methods of `Frame`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from corepy_template.values import NO_VALUE, TemplateError, to_text
+from corepy_template.values import MOST_TEXT, NO_VALUE, TemplateError, to_text
 
 MOST_STEPS: Final = 10_000
-"""Turns of all `range` loops of one rendering."""
+"""Actions, function calls, turns of `range` and verbs of `printf` of one rendering, together."""
 
-MOST_TEXT: Final = 131_072
-"""Characters of one rendering; no record is longer."""
+MOST_WORK: Final = 4 * MOST_TEXT
+"""Characters of all strings that the functions of one rendering read and make, together."""
+
+MOST_NESTING: Final = 100
+"""Blocks and parentheses of a template that may stand in one another."""
 
 GO_ON: Final = 0
 BREAK: Final = 1
@@ -35,20 +38,45 @@ class SyntaxProblem(Exception):
 class Frame:
     """One rendering."""
 
-    __slots__ = ("_steps", "data", "dot", "out", "variables")
+    __slots__ = ("_length", "_out", "_steps", "_work", "data", "dot", "variables")
 
     def __init__(self, data: object, variables: int) -> None:
         self.data = data
         self.dot = data
         self.variables: list[object] = [None] * variables
-        self.out: list[str] = []
+        self._out: list[str] = []
+        self._length = 0
         self._steps = 0
+        self._work = 0
 
-    def spend(self) -> None:
-        """Count a turn of a loop; raises TemplateError when there were too many."""
-        self._steps += 1
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._out)
+
+    def put(self, text: str) -> None:
+        """Append to the text; raises TemplateError when it gets too long."""
+        self._out.append(text)
+        self._length += len(text)
+        if self._length > MOST_TEXT:
+            raise TemplateError(f"the text is longer than {MOST_TEXT} characters")
+
+    def spend(self, steps: int = 1) -> None:
+        """Count steps; raises TemplateError when there were too many."""
+        self._steps += steps
         if self._steps > MOST_STEPS:
-            raise TemplateError(f"more than {MOST_STEPS} turns of range")
+            raise TemplateError(f"more than {MOST_STEPS} steps")
+
+    def charge(self, value: object) -> None:
+        """Count the characters of a string that is worked on; raises TemplateError."""
+        if type(value) is not str:
+            return
+        length = len(value)
+        if length > MOST_TEXT:
+            raise TemplateError(f"a string is longer than {MOST_TEXT} characters")
+        self._work += length
+        if self._work > MOST_WORK:
+            raise TemplateError(f"more than {MOST_WORK} characters in all strings")
 
 
 Evaluate = Callable[[Frame], object]
@@ -63,6 +91,8 @@ class Template:
     ) -> None:
         """Without `node` the source is the text itself."""
         self.source = source
+        self.place = ""
+        """File and line that it stands in, for messages."""
         self.fields = fields
         """The fields of the data that it looks at; "*" stands for the data as a whole."""
         self._node = node
@@ -84,10 +114,7 @@ class Template:
             raise TemplateError("nested too deeply") from None
         except (ValueError, OverflowError, MemoryError) as error:
             raise TemplateError(str(error)) from None
-        text = "".join(frame.out)
-        if len(text) > MOST_TEXT:
-            raise TemplateError(f"the text is longer than {MOST_TEXT} characters")
-        return text
+        return frame.text
 
 
 def sequence(nodes: Sequence[Node]) -> Node:
@@ -109,7 +136,7 @@ def text_node(text: str) -> Node:
     """Return the node that appends `text`."""
 
     def append(frame: Frame) -> int:
-        frame.out.append(text)
+        frame.put(text)
         return GO_ON
 
     return append
@@ -127,6 +154,6 @@ def turns(value: object, variables: int) -> Sequence[tuple[object, object]]:
         if variables > 1:
             raise TemplateError("range over an integer has one variable")
         if value > MOST_STEPS:
-            raise TemplateError(f"more than {MOST_STEPS} turns of range")
+            raise TemplateError(f"more than {MOST_STEPS} steps")
         return [(index, index) for index in range(value)]
     raise TemplateError(f"range can't iterate over {to_text(value)}")

@@ -89,6 +89,7 @@ def _template(controller: Controller, token: Token) -> Template:
     except SyntaxProblem as problem:
         message = f"could not compile template: {problem}"
         raise controller.error(message, _at(token, problem.offset), problem.hint) from None
+    template.place = token.place
     for doubt in doubts:
         message = f"this template fails for every query: {doubt}"
         controller.warn(message, _at(token, doubt.offset), doubt.hint)
@@ -99,13 +100,14 @@ def _template(controller: Controller, token: Token) -> Template:
 
 def _check_record(controller: Controller, token: Token) -> None:
     """Warn of a text that is no record: CoreDNS loads it, and answers SERVFAIL."""
-    from corepy_template.rdata import RecordError
-    from corepy_template.zonefile import read_record
+    from corepy.dns.presentation import RecordError
+    from corepy_template.writer import record_of
 
     try:
-        read_record(token.text)
+        record_of(token.text)
     except RecordError as error:
-        controller.warn(f"this is no record, so every query gets SERVFAIL: {error}", token)
+        place = token if error.offset is None else _at(token, error.offset)
+        controller.warn(f"this is no record, so every query gets SERVFAIL: {error}", place)
 
 
 def _at(token: Token, offset: int) -> Token:

@@ -11,6 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
+MOST_TEXT: Final = 131_072
+"""Characters of one rendering, and of each string on the way; no record has a use for more."""
+
 _EXPONENT_FROM: Final = 6  # the power of ten, where digits are the shortest
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.presentation import Record, RecordError, read_record
 from corepy_template.data import Data
 from corepy_template.metrics import RR_FAILURES, TEMPLATE_FAILURES
-from corepy_template.rdata import RecordError
 from corepy_template.rule import Rule, WriteError
 from corepy_template.values import TemplateError
-from corepy_template.zonefile import Record, read_record
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy_template.rendering import Template
 
 EVERYTHING: Final = ".*"
+DEFAULT_TTL: Final = 3600
+"""Seconds of a record without a TTL (miekg/dns: defaultTtl)."""
+
+_REMEMBERED: Final = 1024
+_SHOWN: Final = 200
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def record_of(text: str) -> Record:
+    """Return the first record of a text, whose names are all absolute; raises RecordError."""
+    return read_record(text, DEFAULT_TTL)
 
 
 class Writer:
@@ -43,9 +54,10 @@ class Writer:
             try:
                 text = template.render(data)
                 failures = RR_FAILURES
-                yield read_record(text)
+                yield record_of(text)
             except (TemplateError, RecordError) as error:
                 request = data.request
                 labels = (request.server, data.zone, request.view, data.class_, data.type)
                 failures.labels(*labels, section, template.source).inc()
-                raise WriteError(f"{section} {template.source!r}: {error}") from None
+                source = template.source[:_SHOWN]
+                raise WriteError(f"{template.place}: {section} {source!r}: {error}") from None

@@ -167,7 +167,7 @@ def test_no_records(rcode, header):
     [
         (['answer "{{ .Name }} IN TXT {{ index .Match 2 }}"'], "index out of range: 2", TEMPLATE_FAILURES),
         (['answer "{{ .Name }} TXT {{ parseInt `gg` 16 8 }}"'], "error calling parseInt", TEMPLATE_FAILURES),
-        (['answer "{{ .Name }}"'], "the record ends where a type should be", RR_FAILURES),
+        (['answer "{{ .Name }}"'], "template: Corefile:3:8: answer '{{ .Name }}': type is missing", RR_FAILURES),
         (['additional "{{ .Name }}"'], "additional", RR_FAILURES),
         (['authority "{{ .Name }}"'], "authority", RR_FAILURES),
     ],

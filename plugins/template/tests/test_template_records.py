@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corepy_template.rdata import RecordError
-from corepy_template.zonefile import read_record
+from corepy.dns.presentation import RecordError
+from corepy_template.writer import record_of as read_record
 
 
 def parsed(text):
