@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import urllib.request
 from contextlib import ExitStack, contextmanager
 
@@ -11,9 +12,10 @@ import pytest
 from corepy.http import connection as http_connection
 from corepy.http import listener as http_listener
 from corepy.plugin import Handler
-from corepy.server import tcp
+from corepy.server import tcp, udp
 from corepy.server.selfcheck import unanswered
-from corepy.testing import query, serve, with_handlers
+from corepy.server.udp import BACKLOG, OVERFLOWS
+from corepy.testing import Upstream, query, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
 from corepy.testing.upstream import free_port
@@ -177,3 +179,111 @@ def test_one_client_of_an_http_endpoint_keeps_no_other_out(monkeypatch):
             assert response.status == 200
         kept.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert kept.recv(100).startswith(b"HTTP/1.1 200")
+
+
+class Held(Handler):
+    """Holds up the whole event loop at the name hold.example.org until it is told to go on."""
+
+    name = "held"
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    async def serve_dns(self, request):
+        if request.name.startswith("hold."):
+            self.begun.set()
+            self.go_on.wait(20)
+        return request.reply(answer=[])
+
+
+def udp_client(stack, server, host):
+    sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    sock.bind((host, 0))
+    sock.connect(server.address)
+    sock.settimeout(20)
+    return sock
+
+
+@pytest.fixture
+def long_started(monkeypatch):
+    """A server that has just started drops nothing."""
+    monkeypatch.setattr(udp, "CATCHING_UP", 0.0)
+
+
+@pytest.mark.usefixtures("long_started")
+def test_a_burst_of_one_client_leaves_room_in_the_queue_for_others():
+    """Of the names that come while the loop is busy."""
+    handler = Held()
+    plugins = with_handlers(held=lambda: handler)
+    with serve(". {\nbind 127.0.0.1\nheld\n}", plugins=plugins) as server, ExitStack() as stack:
+        overflows = OVERFLOWS.labels(f"dns://127.0.0.1:{server.address[1]}")
+        greedy, other = (udp_client(stack, server, host) for host in (GREEDY, OTHER))
+        greedy.send(query("hold.example.org"))
+        assert handler.begun.wait(20)
+        for number in range(BACKLOG + 500):
+            greedy.send(query(f"n{number}.example.org"))
+        for number in range(50):
+            other.send(query(f"n{number}.example.net"))
+        before = overflows.value
+        handler.go_on.set()
+        for _ in range(50):
+            assert other.recv(512)
+        for _ in range(BACKLOG):
+            assert greedy.recv(512)
+        assert 0 < overflows.value - before <= 500
+
+
+@pytest.mark.usefixtures("long_started")
+def test_the_server_can_ask_itself_in_a_burst_from_its_own_address():
+    handler = Held()
+    plugins = with_handlers(held=lambda: handler)
+    with serve(". {\nbind 127.0.0.1\nheld\n}", plugins=plugins) as server, ExitStack() as stack:
+        overflows = OVERFLOWS.labels(f"dns://127.0.0.1:{server.address[1]}")
+        greedy = udp_client(stack, server, "127.0.0.1")
+        endpoints = list(server.server.endpoints.values())
+        greedy.send(query("hold.example.org"))
+        assert handler.begun.wait(20)
+        for number in range(BACKLOG + 500):
+            greedy.send(query(f"n{number}.example.org"))
+        # Its question comes last, asked once.
+        silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 15.0, 15.0), server._loop)
+        handler.go_on.set()
+        assert silent.result(30) == []
+        assert overflows.value > 0
+
+
+def never(question, _proto):
+    """Answer names that begin with "other"."""
+    if not str(question.q.qname).startswith("other"):
+        return None
+    reply = question.reply(ra=1, aa=0)
+    reply.add_answer(*dnslib.RR.fromZone(f"{question.q.qname} 60 A 192.0.2.1"))
+    return reply
+
+
+@pytest.mark.parametrize("cache", ["", "cache"])
+def test_misses_of_others_are_answered_while_one_client_floods(cache):
+    """Its names are answered by nobody, so they take all the places that they can get."""
+    with Upstream(never) as upstream, ExitStack() as stack:
+        text = (
+            f".:0 {{\nbind 127.0.0.1\n{cache}\nforward . {upstream.to} {{\nmax_fails 0\n"
+            "max_concurrent 40\n}\n}"
+        )
+        server = stack.enter_context(serve(text))
+        greedy, other = (udp_client(stack, server, host) for host in (GREEDY, OTHER))
+        for number in range(200):
+            greedy.send(query(f"greedy{number}.example.org", edns=1232))
+        for number in range(10):
+            wire = query(f"other{number}.example.net")
+            other.send(wire)
+            reply = other.recv(512)
+            assert (reply[:2], reply[3] & 15) == (wire[:2], 0)
+        replies = [greedy.recv(512) for _ in range(160)]
+        assert {reply[3] & 15 for reply in replies} == {2}, "never REFUSED"
+        told = b"\0\0too many queries wait for an upstream"
+        assert sum(told in reply for reply in replies) >= 150
+        # What failed for want of room is not kept: the next one is asked for.
+        wire = query("other-late.example.net")
+        other.send(wire)
+        assert other.recv(512)[3] & 15 == 0

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from corepy.net import clients
-from corepy.net.clients import Seats, client_of
+from corepy.net.clients import Seats, Shares, client_of
 from corepy.net.selfasking import connected, is_own
 
 
@@ -150,3 +150,44 @@ def test_a_refused_question_to_oneself_is_an_error_and_forgotten():
     ):
         sock.send(b"x")
     assert not is_own(("127.0.0.1", 0))
+
+
+def filled(most, arrivals):
+    """Let clients take places of a room until they get none; return what each has."""
+    shares, taken_places = Shares(), 0
+    for client in arrivals:
+        if shares.take(client, most - taken_places):
+            taken_places += 1
+    return shares.held
+
+
+@pytest.mark.parametrize(
+    ("most", "arrivals", "held"),
+    [
+        (1000, [b"a"] * 5000, {b"a": 750}),
+        (1000, [b"a"] * 5000 + [b"b"] * 5000, {b"a": 750, b"b": 188}),
+        (1000, [b"a", b"b"] * 5000, {b"a": 429, b"b": 429}),
+        (1000, [b"a", b"b", b"c", b"d"] * 5000, {b"a": 231, b"b": 231, b"c": 231, b"d": 231}),
+        (1000, [b"a"] * 5000 + [b"x%d" % n for n in range(100)],
+         {b"a": 750} | {b"x%d" % n: 1 for n in range(100)}),
+        (2, [b"a"] * 5, {b"a": 2}),
+        (1, [b"a", b"b"], {b"a": 1}),
+        (0, [b"a"], {}),
+        (1000, [b""] * 5000, {b"": 1000}),
+        (1000, [b"a"] * 5000 + [b""] * 5000, {b"a": 750, b"": 250}),
+    ],
+    ids=["one", "one, then another", "two", "four", "one, then many", "few places", "one place",
+         "no place", "the server itself", "one, then the server itself"],
+)  # fmt: skip
+def test_shares(most, arrivals, held):
+    assert filled(most, arrivals) == held
+
+
+def test_places_that_are_given_back_are_free_for_the_same_client():
+    shares = Shares()
+    assert [shares.take(b"a", free) for free in (4, 3, 2, 1)] == [True, True, True, False]
+    shares.give_back(b"a")
+    assert shares.take(b"a", 2)
+    for _ in range(3):
+        shares.give_back(b"a")
+    assert shares.held == {}

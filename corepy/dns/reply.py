@@ -50,6 +50,8 @@ class Reply:
     `options` are the EDNS options to send along (rdata of OPT), `extended_rcode` the upper bits of
     the rcode, `error` what the errors plugin logs. `is_substitute` tells the SERVFAIL that the
     server gives in place of a chain that raised an exception, which it has logged itself.
+    `is_momentary` tells a failure that is about this moment and this client, such as one query too
+    many, so that nobody keeps it for the next.
 
     `sound` is the message that somebody has read, or made of what was read: as long as it is
     `wire`, its records need not be gone through again.
@@ -66,6 +68,7 @@ class Reply:
         "deadline",
         "error",
         "extended_rcode",
+        "is_momentary",
         "is_substitute",
         "observers",
         "options",
@@ -87,7 +90,7 @@ class Reply:
         self.options = options
         self.error = error
         self.deadline = deadline
-        self.is_substitute = False
+        self.is_momentary = self.is_substitute = False
         self.since = 0.0
         self.observers: tuple[Any, ...] = ()
         self.sound: bytes | None = None

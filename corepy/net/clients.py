@@ -54,6 +54,46 @@ def _from_text(host: str) -> bytes:
     return packed if len(packed) == 4 else _from_ipv6(packed)
 
 
+GREED: Final = 3
+"""A client may hold so many times what is left free."""
+
+
+class Shares:
+    """How many places of a bounded room each client holds.
+
+    A client may take one more while it holds less than `GREED` times what is free (the dynamic
+    thresholds of A. K. Choudhury and E. L. Hahne, 1998, for buffers in switches). So one that wants
+    all gets three quarters and two such get three sevenths each; some places are always free for
+    those who hold few, and nobody has to be thrown out for them.
+    """
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, int] = {}
+
+    def take(self, client: bytes, free: int) -> bool:
+        """Take a place for `client` if it may have one of those that are free.
+
+        The server's own questions (b"") may have any.
+        """
+        held = self.held
+        mine = held.get(client, 0)
+        if mine >= GREED * free and (client or free <= 0):
+            return False
+        held[client] = mine + 1
+        return True
+
+    def give_back(self, client: bytes) -> None:
+        """Take account of a place that `client` has left."""
+        held = self.held
+        mine = held[client] - 1
+        if mine:
+            held[client] = mine
+        else:
+            del held[client]
+
+
 class Connection(Protocol):
     """What `Seats` needs to know of a connection."""
 

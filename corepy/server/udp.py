@@ -12,7 +12,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from corepy.dns.address import host_port
 from corepy.net.batch import SLOTS
+from corepy.net.clients import GREED, Shares, client_of
+from corepy.net.selfasking import is_own
 from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
@@ -32,9 +35,15 @@ ROUNDS = 4
 """Batches taken from one socket before the event loop may do other work."""
 
 BACKLOG = 1024
-"""Queries that may wait for their chains to be run: more than a burst brings, and few enough to be
-worked off before their clients ask again.
+"""Queries of one client that may wait for their chains to be run: more than a burst brings, and few
+enough to be worked off before their clients ask again.
 """
+
+ROOM_OF_ALL = BACKLOG * (GREED + 1) // GREED
+"""Queries of all clients that may wait, so that one with so many leaves room (`Shares`)."""
+
+UNSHARED = 128
+"""While the queue is shorter than this, nobody counts whose queries they are."""
 
 CATCHING_UP: Final = 5.0
 """Seconds after the start in which queries beyond `BACKLOG` stay in the socket's queue.
@@ -69,6 +78,7 @@ class UDPListener:
         self._port = self._local[1].to_bytes(2, "big")
         self._late: list[tuple[bytes, Any, Any]] = []
         self._new: list[tuple[bytes, float, Any, Any]] = []
+        self._shares: Shares | None = None  # none while the queue is short
         self._is_asking = False
         self._catching_up_until = 0.0
         self._loop = asyncio.get_running_loop()
@@ -142,13 +152,25 @@ class UDPListener:
             wire = self._from_cache(messages[slot], peers[slot], now) if known else None
             if wire is not None:
                 batch.reply(slot, wire, self.sock)
-            elif len(new) < BACKLOG:
+            elif len(new) < UNSHARED or self._has_place(peers[slot]):
                 if self._wildcard:
                     local = batch.local(slot, self._port)
                 new.append((messages[slot], now, peers[slot], local))
             else:
                 self._overflows.inc()
         return batch.flush(self.sock)
+
+    def _has_place(self, peer: Any) -> bool:
+        """Take a place in a long queue for a client, and return whether there was one for it."""
+        shares, client = self._shares, client_of(peer)
+        if shares is None:
+            shares = self._shares = Shares()
+            for _, _, other, _ in self._new:
+                shares.take(client_of(other), ROOM_OF_ALL)
+        if shares.take(client, ROOM_OF_ALL - len(self._new)):
+            return True
+        # The server's questions to itself, by which it learns whether it answers.
+        return is_own(host_port(peer)) and shares.take(client, ROOM_OF_ALL)
 
     def _ask_chains(self) -> None:
         """Answer the first of what has come and is not in the packet cache, and go on with the rest
@@ -159,6 +181,8 @@ class UDPListener:
             self._is_asking = False
             return
         del self._new[:SLOTS]
+        if self._shares is not None:
+            self._release(self._shares, new)
         self._is_asking = bool(self._new)
         if self._is_asking:
             self._loop.call_soon(self._ask_chains)
@@ -177,6 +201,14 @@ class UDPListener:
         lost = batch.flush(sock)
         if lost:
             self._unsent.inc(lost)
+
+    def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any]]) -> None:
+        """Give back the places of queries that were taken from the queue."""
+        if len(self._new) < UNSHARED:
+            self._shares = None
+            return
+        for _, _, peer, _ in taken:
+            shares.give_back(client_of(peer))
 
     def _from_cache(self, message: bytes, peer: Any, now: float) -> bytes | None:
         entry = self.answers.packets.find(message[2:], now)

@@ -21,6 +21,7 @@ from corepy.dns.edns import (
     forwarded_options,
 )
 from corepy.dns.names import from_text, is_subdomain
+from corepy.net.clients import client_of
 from corepy.plugin import Handler, LifecycleContext, Pending, Purity, hookimpl, plugin_logger
 from corepy_cache import explained
 from corepy_cache.keeper import WILDCARD, Keeper, clear_ad, key_of, restore, subnet_key_of
@@ -89,7 +90,9 @@ class Cache(Handler):
         key = key_of(request)
         entry = self.keeper.find(key, now, meters)
         if entry is None:
-            return self._miss(request, meters, partial(self._take, key, request, meters))
+            client = client_of(request.peer)
+            take = partial(self._take, key, request, client, meters)
+            return self._miss(request, client, meters, take)
         entry.used = True
         left = entry.left(now)
         if left <= 0:
@@ -189,16 +192,19 @@ class Cache(Handler):
                 restore(request, reply, entry)
                 reply.options = subnet.own_options(entry.options)
                 return reply
-        take = partial(self._take_apart, subnet, request, meters)
-        return self._miss(request, meters, take, options)
+        client = client_of(request.peer)
+        take = partial(self._take_apart, subnet, request, client, meters)
+        return self._miss(request, client, meters, take, options)
 
-    def _miss(self, request: Request, meters: Meters, take: Step, options: bytes = b"") -> Answer:
+    def _miss(
+        self, request: Request, client: bytes, meters: Meters, take: Step, options: bytes = b""
+    ) -> Answer:
         """Ask below, with no other EDNS options of the client's than `options`; `take` deals with
         the reply.
         """
         budget = self.budget
-        if not budget.wait(request.received):
-            return self._refuse(request, meters)
+        if not budget.wait(request.received, client):
+            return self._overloaded(request, meters)
         # AD tells whether upstream found the reply authentic; who asks next may want to know.
         if request.edns is not None and request.edns.options:
             below = request.derive(flags_set=c.FLAG_AD, options=options)
@@ -207,22 +213,28 @@ class Cache(Handler):
         try:
             answer = self.next.begin_dns(below)
         except BaseException:
-            budget.waited(answered=False)
+            budget.waited(client, answered=False)
             raise
         if type(answer) is Pending:
             answer.steps.append(take)
             return answer
         if type(answer) is Reply:
             return take(answer) or answer
-        budget.waited(answered=True)  # it has not begun yet, and perhaps never will
-        return self._await(answer, request, meters, take)  # type: ignore[arg-type]  # what is left
+        budget.waited(client, answered=True)  # it has not begun yet, and perhaps never will
+        rest: Coroutine[Any, Any, Reply] = answer  # type: ignore[assignment]  # what is left
+        return self._await(rest, request, client, meters, take)
 
     async def _await(
-        self, answer: Coroutine[Any, Any, Reply], request: Request, meters: Meters, take: Step
+        self,
+        answer: Coroutine[Any, Any, Reply],
+        request: Request,
+        client: bytes,
+        meters: Meters,
+        take: Step,
     ) -> Reply:
-        if not self.budget.wait(request.received):
+        if not self.budget.wait(request.received, client):
             answer.close()
-            return self._refuse(request, meters)
+            return self._overloaded(request, meters)
         reply: Reply | None = None
         try:
             reply = await answer
@@ -231,19 +243,24 @@ class Cache(Handler):
         return reply
 
     def _take(
-        self, key: bytes, request: Request, meters: Meters, reply: Reply | None
+        self, key: bytes, request: Request, client: bytes, meters: Meters, reply: Reply | None
     ) -> Reply | None:
         """Keep a reply, if there is one."""
-        if self._has_waited(reply):
+        if self._has_waited(reply, client):
             self.keeper.keep(key, request, reply, meters)
             reply.deadline = None  # only what is asked for again is worth a packet cache's place
         return reply
 
     def _take_apart(
-        self, subnet: Subnet | None, request: Request, meters: Meters, reply: Reply | None
+        self,
+        subnet: Subnet | None,
+        request: Request,
+        client: bytes,
+        meters: Meters,
+        reply: Reply | None,
     ) -> Reply | None:
         """Keep a reply, if there is one, for clients of the network that it is for."""
-        if not self._has_waited(reply):
+        if not self._has_waited(reply, client):
             return reply
         scope = None if subnet is None else scope_of(reply.options, subnet)
         if subnet is not None and scope is not None:
@@ -255,28 +272,36 @@ class Cache(Handler):
         reply.deadline = None
         return reply
 
-    def _has_waited(self, reply: Reply | None) -> TypeGuard[Reply]:
+    def _has_waited(self, reply: Reply | None, client: bytes) -> TypeGuard[Reply]:
         """Count one waiting query less; return whether it got a reply, not nonsense."""
         if type(reply) is not Reply:
-            self.budget.waited(answered=False)
+            self.budget.waited(client, answered=False)
             return False
         wire = reply.wire
-        answered = reply.error is None and len(wire) > 3 and wire[3] & 15 != c.REFUSED
-        self.budget.waited(answered=answered)
+        answered = (
+            reply.error is None
+            and not reply.is_momentary
+            and len(wire) > 3
+            and wire[3] & 15 != c.REFUSED
+        )
+        self.budget.waited(client, answered=answered)
         return True
 
-    def _refuse(self, request: Request, meters: Meters) -> Reply:
+    def _overloaded(self, request: Request, meters: Meters) -> Reply:
+        """Return SERVFAIL for a query too many, since REFUSED would be about the name."""
         meters.rejects.value += 1
         if request.received >= self._quiet_until:
             self._quiet_until = request.received + _SECONDS_BETWEEN_WARNINGS
             _log.warning(
-                "%d queries wait for an upstream, as many as %d bytes of memory allow: others are"
-                " refused",
+                "too many queries wait for an upstream, %d within %d bytes of memory, or too many"
+                " of one client: others get SERVFAIL, %s among them",
                 self.budget.waiting,
                 self.budget.limit,
+                request.remote[0],
             )
-        reply = request.error(c.REFUSED)
+        reply = request.error(c.SERVFAIL)
         reply.options = _OVERLOADED
+        reply.is_momentary = True
         return reply
 
     @hookimpl

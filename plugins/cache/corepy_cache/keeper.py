@@ -198,7 +198,8 @@ class Keeper:
             set_ttls(wire, offsets, ttl)
             reply.wire = bytes(wire)
         entry = None
-        if verdict.keep and ttl > 0 and not (refresh and verdict.failure):
+        is_passing = verdict.failure and (refresh or reply.is_momentary)
+        if verdict.keep and ttl > 0 and not is_passing:
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
             entry.failures = failures
             entry.options = options

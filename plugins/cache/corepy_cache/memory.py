@@ -3,7 +3,7 @@
 CoreDNS bounds each cache by a number of entries and nothing else, so what a configuration may need
 is the product of its blocks, and a slow upstream lets waiting queries grow without end. Here both
 are counted in bytes against one limit. Kept replies make way for waiting queries, up to half of it;
-beyond that new misses are refused while hits go on.
+beyond that new misses fail while hits go on, those of the client first that waits for most.
 
 What waits also costs time, all at once when it began all at once: thousands of queries that run
 into their timeout within a few milliseconds hold up every hit behind them. So the number that may
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
+from corepy.net.clients import Shares
 from corepy.plugin.memory import cgroup_limit, read_text
 from corepy_cache.meters import MEMORY_LIMIT
 
@@ -55,6 +56,7 @@ class Budget:
         """Bytes in use by entries and waiting queries."""
         self.waiting = 0
         """Queries that wait for a reply from below a cache; see `wait` and `waited`."""
+        self._shares = Shares()
         self.stores: WeakSet[Store] = WeakSet()
         self._default = limit
         self._processes = 1
@@ -86,23 +88,28 @@ class Budget:
         self._wishes.pop(owner, None)
         self._set(min(self._wishes.values(), default=self._default))
 
-    def wait(self, now: float) -> bool:
-        """Count one more waiting query, if there is room for it; `now` in monotonic seconds.
+    def wait(self, now: float, client: bytes = b"") -> bool:
+        """Count one more waiting query of `client`, if there is room for it; `now` in monotonic
+        seconds.
 
         Above a number that is allowed at any time the ceiling rises by `PER_SECOND`. A query that
         was answered leaves its place to the next at once; one that was not takes its place along.
         So an upstream that is far but well has as many as it can answer, and those that an ill one
-        lets wait neither begin nor end together.
+        lets wait neither begin nor end together. A client that has most of the places gets no
+        more while others may want them (`Shares`).
         """
-        if self.waiting >= self._ceiling and not self._rises(now):
-            return False
+        shares = self._shares
+        if not shares.take(client, self._ceiling - self.waiting):
+            self._rise(now)
+            if not shares.take(client, self._ceiling - self.waiting):
+                return False
         self.waiting += 1
         self.used += WAITING_SIZE
         if self.used > self.limit:
             self.make_room()
         return True
 
-    def _rises(self, now: float) -> bool:
+    def _rise(self, now: float) -> None:
         elapsed = now - self._raised
         if elapsed > _FORGET_AFTER:
             self._ceiling = max(self._unpaced, self.waiting)
@@ -111,10 +118,10 @@ class Budget:
         if rise > 0:
             self._raised = now
             self._ceiling += rise
-        return self.waiting < self._ceiling
 
-    def waited(self, *, answered: bool) -> None:
-        """Count one waiting query less."""
+    def waited(self, client: bytes = b"", *, answered: bool) -> None:
+        """Count one waiting query of `client` less."""
+        self._shares.give_back(client)
         self.waiting -= 1
         self.used -= WAITING_SIZE
         if not answered and self._ceiling > self._unpaced:

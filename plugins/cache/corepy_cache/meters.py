@@ -40,7 +40,7 @@ EVICTIONS = metrics.counter(
 )
 REJECTS = metrics.counter(
     "coredns_cache_rejects_total",
-    "The count of misses refused because the memory budget was used up.",
+    "The count of misses answered SERVFAIL because too many queries waited.",
     _LABELS,
 )
 MEMORY = metrics.gauge(

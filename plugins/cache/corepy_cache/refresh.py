@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
+from corepy.net.clients import Shares, client_of
 from corepy.plugin import plugin_logger
 from corepy_cache.keeper import back_off
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from corepy_cache.meters import Meters
 
 MOST: Final = 1000
-"""Attempts at once for each cache; above that stale entries are served without."""
+"""Attempts at once for each cache, shared between the clients that cause them; above that stale
+entries are served without.
+"""
 
 _log = plugin_logger("cache")
 
@@ -41,6 +45,7 @@ class Refresher:
         self._keeper = keeper
         self._settings = keeper.settings
         self._tasks: set[asyncio.Task[Reply | None]] = set()
+        self._shares = Shares()
 
     def twin(self, ask: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Refresher:
         """Return one that asks another chain, and shares all else: the entries and the tasks."""
@@ -73,13 +78,20 @@ class Refresher:
         return None if reply is None else self._present(request, entry, reply)
 
     def _may_begin(self, request: Request, entry: Entry) -> bool:
-        return request.received >= entry.retry_at and len(self._tasks) < MOST
+        """Whether another attempt may be begun for this client, which then holds a place for it."""
+        if request.received < entry.retry_at:
+            return False
+        return self._shares.take(client_of(request.peer), MOST - len(self._tasks))
 
     def _begin(self, below: Request, entry: Entry, meters: Meters) -> asyncio.Task[Reply | None]:
         task = entry.task = asyncio.create_task(self._attempt(below, entry, meters))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, client_of(below.peer)))
         return task
+
+    def _ended(self, client: bytes, task: asyncio.Task[Reply | None]) -> None:
+        self._tasks.discard(task)
+        self._shares.give_back(client)
 
     async def _attempt(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
         """Ask below; return the reply if it replaces `entry`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TYPE_AXFR, TYPE_IXFR
 from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
+from corepy.net.clients import client_of
 from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
@@ -73,7 +74,7 @@ class Forward(Explained):
         self._quiet_until = 0.0
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return an upstream's reply; SERVFAIL if none can be had, REFUSED if too many wait."""
+        """Return an upstream's reply; SERVFAIL if none can be had, or too many wait."""
         answer = self.begin_dns(request)
         return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
 
@@ -84,10 +85,16 @@ class Forward(Explained):
         if request.qtype in _TRANSFERS or request.flags & _OPCODE:
             return _not_forwarded(request)
         pool = self.pool or self._open(self.static_targets())
-        if LIMIT.waiting >= LIMIT.most or pool.waiting >= self._most:
+        client = client_of(request.peer)
+        free = min(self._most - pool.waiting, LIMIT.most - LIMIT.waiting)
+        if not pool.shares.take(client, free):
             return self._reject(request)
-        exchange = self._join(pool, request)
-        pending = Pending(pool.wakeups, partial(self._conclude, pool, request, exchange))
+        try:
+            exchange = self._join(pool, request)
+        except BaseException:
+            pool.shares.give_back(client)
+            raise
+        pending = Pending(pool.wakeups, partial(self._conclude, pool, request, client, exchange))
         exchange.waiters.append(pending)
         pool.waiting += 1
         LIMIT.waiting += 1
@@ -96,9 +103,15 @@ class Forward(Explained):
         return self._look_further(request, pending) if self._looks_further else pending
 
     def _conclude(
-        self, pool: Pool, request: Request, exchange: Exchange, _reply: Reply | None
+        self,
+        pool: Pool,
+        request: Request,
+        client: bytes,
+        exchange: Exchange,
+        _reply: Reply | None,
     ) -> Reply | None:
-        """Count one client less that waits; return its reply if the exchange is over."""
+        """Count one query less that waits; return its reply if the exchange is over."""
+        pool.shares.give_back(client)
         pool.waiting -= 1
         LIMIT.waiting -= 1
         return self._reply(request, exchange) if exchange.done else None
@@ -153,7 +166,7 @@ class Forward(Explained):
         return self.settings.next_on_nodata and reply.rcode == NOERROR and not reply.ancount
 
     def _reject(self, request: Request) -> Reply:
-        """Refuse as cheaply as can be; one in a second says so in the log."""
+        """Answer a query too many as cheaply as can be; one in a second says so in the log."""
         metrics.MAX_CONCURRENT_REJECTS.value += 1
         self._rejected += 1
         now = request.received
@@ -165,8 +178,9 @@ class Forward(Explained):
                 f" concurrent queries exceeded maximum {most}"
             )
             self._quiet_until, self._rejected = now + _SECONDS_OF_QUIET, 0
-        reply = request.error(REFUSED, reason)
+        reply = request.error(SERVFAIL, reason)
         reply.options = _OVERLOADED
+        reply.is_momentary = True
         return reply
 
     def static_targets(self) -> list[Target]:

@@ -1,8 +1,8 @@
 """How many clients of this process may wait for upstreams at once.
 
 Each costs memory while it waits, and a node's cache lives in a small container: when upstreams are
-slow and questions many, refusing some is better than being killed. `max_concurrent` limits one
-`forward` line; this limits them all.
+slow and questions many, SERVFAIL for some is better than being killed. `max_concurrent` limits one
+`forward` line; this limits them all. Both are shared between clients (`corepy.net.clients.Shares`).
 """
 
 from __future__ import annotations

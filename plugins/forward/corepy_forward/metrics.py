@@ -38,7 +38,7 @@ HEALTHCHECK_BROKEN = metrics.counter(
 ).labels()
 MAX_CONCURRENT_REJECTS = metrics.counter(
     "coredns_forward_max_concurrent_rejects_total",
-    "Queries refused because as many as allowed were in flight.",
+    "Queries answered SERVFAIL because as many as allowed were in flight.",
 ).labels()
 DROPPED = metrics.counter(
     "corepy_forward_dropped_replies_total",

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from corepy.dns.constants import NOERROR, NXDOMAIN
+from corepy.net.clients import Shares
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
@@ -61,7 +62,10 @@ class Pool:
 
         self.force_tcp = settings.force_tcp
         self.waiting = 0
-        """Clients that wait for a reply."""
+        """Queries of clients that wait for a reply."""
+
+        self.shares = Shares()
+        """How many of them are whose."""
 
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0

@@ -191,7 +191,8 @@ def test_refusals_are_explained_to_clients_and_logged_once_a_second():
         request = make_request("example.org", edns=1232)
         request.received = received
         reply = forward._reject(request)
-        assert reply.rcode == 5
+        assert reply.rcode == 2
+        assert reply.is_momentary
         assert b"too many queries wait for an upstream" in reply.options
         errors.append(reply.error)
     said = (

@@ -1,0 +1,214 @@
+"""One client that waits for most replies leaves room for those of the others."""
+
+import asyncio
+
+import dnslib
+import pytest
+
+from corepy.dns import Reply
+from corepy.dns.edns import OPTION_EDE, parse_options
+from corepy.plugin import Pending, Wakeups
+from corepy.server.builder import link
+from corepy.testing import Recorder, controller_for, make_request
+from corepy_cache import refresh
+from corepy_cache.handler import Cache
+from corepy_cache.memory import WAITING_SIZE, Budget
+from corepy_cache.setup import setup
+
+GREEDY, OTHER = ("192.0.2.1", 1053), ("192.0.2.2", 1053)
+ROOM = 40
+
+
+class Below(Recorder):
+    """Answers when it is told to, as a coroutine or as a `Pending`."""
+
+    def __init__(self, *, pends):
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.answer = answer
+        self.pends = pends
+        self.waiting = []
+
+    def begin_dns(self, request):
+        if not self.pends:
+            return super().begin_dns(request)
+        wakeups = Wakeups(asyncio.get_running_loop())
+        pending = Pending(wakeups, lambda _: self.answer(request))
+        self.waiting.append(pending)
+        return pending
+
+    async def serve_dns(self, request):
+        await self.gate.wait()
+        return self.answer(request)
+
+    def go_on(self):
+        self.gate.set()
+        for pending in self.waiting:
+            pending.wake()
+
+
+def answer(request):
+    reply = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
+    reply.ar = []
+    reply.add_answer(*dnslib.RR.fromZone(f"{request.name} 60 A 192.0.2.9"))
+    return Reply.from_wire(bytes(reply.pack()))
+
+
+class Bench:
+    def __init__(self, text="cache", *, pends=False):
+        controller = controller_for(text)
+        setup(controller)
+        self.now = 1000.0
+        budget = Budget(64 << 20)
+        budget._set(2 * ROOM * WAITING_SIZE)
+        self.cache = Cache(controller.handlers[0].settings, budget, lambda: self.now)
+        self.below = Below(pends=pends)
+        self.top = link([self.cache, self.below])
+
+    def ask(self, name, peer):
+        request = make_request(name, edns=1232, peer=peer)
+        request.received = self.now
+
+        async def wait():
+            return await self.top.serve_dns(request)
+
+        return asyncio.create_task(wait())
+
+
+async def turns(count=5):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("pends", [False, True])
+def test_others_are_served_while_one_waits_for_all_it_can(pends):
+    async def run():
+        bench = Bench(pends=pends)
+        greedy = [bench.ask(f"{n}.example.org", GREEDY) for n in range(10 * ROOM)]
+        await turns()
+        others = [bench.ask(f"{n}.example.net", OTHER) for n in range(5)]
+        await turns()
+        assert bench.cache.budget.waiting <= ROOM
+        bench.below.go_on()
+        replies = [await task for task in greedy]
+        assert [(await task).rcode for task in others] == [0] * 5
+        assert bench.cache.budget.waiting == 0
+        assert bench.cache.budget._shares.held == {}
+        return replies
+
+    replies = asyncio.run(run())
+    failed = [reply for reply in replies if reply.rcode]
+    assert len(replies) - len(failed) == ROOM * 3 // 4
+    assert {reply.rcode for reply in failed} == {2}
+    for reply in failed:
+        ((code, text),) = parse_options(reply.options)
+        assert code == OPTION_EDE
+        assert text == b"\0\0too many queries wait for an upstream"
+
+
+def test_two_that_want_all_leave_room_for_a_third():
+    async def run():
+        bench = Bench()
+        for n in range(10 * ROOM):
+            bench.ask(f"{n}.example.org", GREEDY)
+            bench.ask(f"{n}.example.com", ("192.0.2.3", 1053))
+        await turns()
+        others = [bench.ask(f"{n}.example.net", OTHER) for n in range(4)]
+        await turns()
+        bench.below.go_on()
+        return [(await task).rcode for task in others]
+
+    assert asyncio.run(run()) == [0] * 4
+
+
+def test_one_network_is_one_client():
+    """IPv6: who has a /64 has 2^64 addresses."""
+
+    async def run():
+        bench = Bench()
+        greedy = [
+            bench.ask(f"{n}.example.org", (f"2001:db8::{n:x}", 1053)) for n in range(10 * ROOM)
+        ]
+        await turns()
+        other = bench.ask("www.example.net", ("2001:db8:0:1::1", 1053))
+        await turns()
+        bench.below.go_on()
+        assert (await other).rcode == 0
+        replies = [await task for task in greedy]
+        return sum(reply.rcode == 0 for reply in replies)
+
+    assert asyncio.run(run()) == ROOM * 3 // 4
+
+
+def test_what_fails_for_want_of_room_is_kept_for_nobody():
+    """Neither our own failure nor one from below (forward's max_concurrent)."""
+
+    async def run():
+        bench = Bench()
+        for n in range(10 * ROOM):
+            bench.ask(f"{n}.example.org", GREEDY)
+        failed = await bench.ask("www.example.net", GREEDY)
+        bench.below.go_on()
+        await turns()
+        later = await bench.ask("www.example.net", OTHER)
+
+        def too_many(request):
+            reply = request.error(2, "too many")
+            reply.is_momentary = True
+            return reply
+
+        bench.below.answer = too_many
+        below = await bench.ask("www.example.com", GREEDY)
+        bench.below.answer = answer
+        return (
+            failed.rcode,
+            later.rcode,
+            below.rcode,
+            (await bench.ask("www.example.com", OTHER)).rcode,
+        )
+
+    assert asyncio.run(run()) == (2, 0, 2, 0)
+
+
+def test_a_momentary_failure_does_not_end_what_is_stale():
+    async def run():
+        bench = Bench("cache {\nserve_stale 1h\n}")
+        bench.below.go_on()
+        await bench.ask("www.example.org", OTHER)
+        bench.now += 100
+
+        def too_many(request):
+            reply = request.error(2)
+            reply.is_momentary = True
+            return reply
+
+        bench.below.answer = too_many
+        await bench.ask("www.example.org", OTHER)
+        await turns()
+        return (await bench.ask("www.example.org", OTHER)).rcode
+
+    assert asyncio.run(run()) == 0
+
+
+def test_a_client_cannot_have_all_the_refreshes(monkeypatch):
+    monkeypatch.setattr(refresh, "MOST", 8)
+
+    async def run():
+        bench = Bench("cache {\nserve_stale 1h\n}")
+        bench.below.gate.set()
+        names = [f"{n}.example.org" for n in range(20)]
+        for name in (*names, "www.example.net"):
+            await bench.ask(name, OTHER)
+        bench.now += 100
+        bench.below.gate.clear()
+        for name in names:
+            await bench.ask(name, GREEDY)
+        entry = bench.cache.keeper.success.get(b"\3www\7example\3net\0\0\1\0\1")
+        await bench.ask("www.example.net", OTHER)
+        begun = entry.task is not None
+        held = sum(bench.cache.refresher._shares.held.values())
+        bench.below.go_on()
+        await turns(20)
+        return begun, held, bench.cache.refresher._shares.held
+
+    assert asyncio.run(run()) == (True, 7, {})
