@@ -12,7 +12,7 @@ import pytest
 from corepy.http import connection as http_connection
 from corepy.http import listener as http_listener
 from corepy.plugin import Handler
-from corepy.server import tcp, udp
+from corepy.server import tcp
 from corepy.server.selfcheck import unanswered
 from corepy.server.udp import BACKLOG, OVERFLOWS
 from corepy.testing import Upstream, query, serve, with_handlers
@@ -205,13 +205,6 @@ def udp_client(stack, server, host):
     return sock
 
 
-@pytest.fixture
-def long_started(monkeypatch):
-    """A server that has just started drops nothing."""
-    monkeypatch.setattr(udp, "CATCHING_UP", 0.0)
-
-
-@pytest.mark.usefixtures("long_started")
 def test_a_burst_of_one_client_leaves_room_in_the_queue_for_others():
     """Of the names that come while the loop is busy."""
     handler = Held()
@@ -234,7 +227,6 @@ def test_a_burst_of_one_client_leaves_room_in_the_queue_for_others():
         assert 0 < overflows.value - before <= 500
 
 
-@pytest.mark.usefixtures("long_started")
 def test_the_server_can_ask_itself_in_a_burst_from_its_own_address():
     handler = Held()
     plugins = with_handlers(held=lambda: handler)

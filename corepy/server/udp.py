@@ -46,7 +46,8 @@ UNSHARED = 128
 """While the queue is shorter than this, nobody counts whose queries they are."""
 
 CATCHING_UP: Final = 5.0
-"""Seconds after the start in which queries beyond `BACKLOG` stay in the socket's queue.
+"""Seconds after the start in which queries beyond `BACKLOG` stay in the socket's queue, until that
+has been read to its end once.
 
 What has come while there was no server is one burst, and the packet cache has nothing yet that
 would have to be answered before the others.
@@ -99,6 +100,7 @@ class UDPListener:
             if len(self._new) > BACKLOG - SLOTS and self._loop.time() < self._catching_up_until:
                 break
             if self._serve_batch() < SLOTS:
+                self._catching_up_until = 0.0  # what had waited for us has been read
                 break
         if not self._is_asking:
             self._ask_chains()
