@@ -17,7 +17,7 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
 	comparison-overlap)
 
-.PHONY: help run test unit test-pythons fresh mutants lint format bench soak docs man clean
+.PHONY: help run test unit test-pythons fresh mutants lint format bench soak fuzz docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test'
@@ -28,6 +28,7 @@ help:
 	@echo 'make format  put the code into its form'
 	@echo 'make bench   measure side by side with other servers'
 	@echo 'make soak    handovers, failures and storms under load, for as long as you say'
+	@echo 'make fuzz    run the fuzz targets, SECONDS each (60), all or those in TARGETS'
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make man     write the manual pages into build/man/'
 
@@ -68,6 +69,13 @@ bench: $(READY)
 soak: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST)
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+# Without a wheel of atheris the targets run with hypothesis.
+SECONDS ?= 60
+TARGETS ?= $(patsubst tests/fuzz/test_fuzz_%.py,%,$(wildcard tests/fuzz/test_fuzz_*.py))
+fuzz: $(READY)
+	-$(BIN)/python -m pip install --quiet --only-binary :all: --group fuzz
+	for target in $(TARGETS); do $(BIN)/python tests/fuzz/run.py $$target -seconds $(SECONDS) || exit 1; done
 
 # The theme announces its successor in a banner at each build; this is the way to have it quiet.
 docs: export NO_MKDOCS_2_WARNING := 1
