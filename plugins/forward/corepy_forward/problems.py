@@ -35,6 +35,8 @@ _TLS_REASONS = {
 
 def explain(error: Exception, call: str) -> str:
     """Return the reason for an error of the system call `call`, or of TLS."""
+    if isinstance(error, TimeoutError) and not error.errno:
+        return NO_REPLY
     if isinstance(error, ssl.SSLCertVerificationError):
         return _of_certificate(error)
     if isinstance(error, ssl.SSLError):

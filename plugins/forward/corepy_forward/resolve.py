@@ -16,6 +16,7 @@ from corepy.dns.errors import FormError
 from corepy.dns.message import query
 from corepy.dns.wire import ANSWER, walk
 from corepy_forward.attempt import draw_ident
+from corepy_forward.problems import explain
 from corepy_forward.targets import Target, as_ip, flaw, scope_of, split_host_port
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ async def _ask_resolvers(name: str, resolvers: Sequence[str]) -> tuple[list[str]
             try:
                 found += await _ask(wire, qtype, host, int(port))
             except (OSError, FormError) as error:
-                problem = f"{resolver}: {error or 'no reply'}"
+                reason = str(error) if isinstance(error, FormError) else explain(error, "read")
+                problem = f"lookup {name} on {resolver}: {reason}"
                 if not found:
                     break
         if found:

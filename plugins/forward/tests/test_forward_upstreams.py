@@ -1,5 +1,7 @@
 """Where upstreams come from: files that change, host names, and not ourselves."""
 
+import contextlib
+import re
 import socket
 
 import dnslib
@@ -45,6 +47,26 @@ def test_host_name_nobody_knows():
     with Upstream(lambda query, _: query.reply()) as resolver:
         text = f".:0 {{\nforward . dns.example {{\nresolver {resolver.to}\n}}\n}}"
         with pytest.raises(StartupError, match=r'failed to resolve "dns\.example"'), serve(text):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason"),
+    [
+        (lambda query, proto: None, "i/o timeout"),
+        (lambda query, proto: query.reply(), "no addresses found"),
+        (None, "read: connection refused"),
+    ],
+)
+def test_resolver_that_does_not_help(behave, reason, monkeypatch):
+    monkeypatch.setattr("corepy_forward.resolve.TIMEOUT", 0.2)
+    to = f"127.0.0.1:{free_port()}"
+    with Upstream(behave) if behave else contextlib.nullcontext() as resolver:
+        to = resolver.to if resolver else to
+        text = f".:0 {{\nforward . dns.example {{\nresolver {to}\n}}\n}}"
+        where = f"lookup dns.example on {to}: " if reason != "no addresses found" else ""
+        message = re.escape(f'failed to resolve "dns.example": {where}{reason}')
+        with pytest.raises(StartupError, match=f"{message}$"), serve(text):
             pass
 
 
