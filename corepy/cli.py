@@ -137,7 +137,7 @@ def _list_plugins() -> int:
     """Print the installed plugins as CoreDNS does, importing none."""
     from corepy.plugin.registry import find
 
-    _print("".join(f"dns.{directive}\n" for directive in find()))
+    _print("".join(f"{directive}\n" for directive in find()))
     return EXIT_OK
 
 
