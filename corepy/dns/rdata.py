@@ -7,6 +7,7 @@ other type is copied as it lies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
@@ -98,6 +99,18 @@ def check_records(msg: Buffer) -> None:
     for _, rtype, _, _, rdata, rdlength, owner, _ in walk(msg):
         read_name(msg, owner)
         split(msg, rtype, rdata, rdlength)
+
+
+def plain_records(msg: Buffer, section: int) -> Iterator[bytes]:
+    """Yield the records of one section without compression, OPT left out; raises FormError."""
+    reader = NameReader(bytes(msg))
+    for where, rtype, _, ttl, rdata, length, owner, _ in walk(msg):
+        if where != section or rtype == c.TYPE_OPT:
+            continue
+        prefix, names, tail, _ = split(msg, rtype, rdata, length, reader)
+        data = b"".join((prefix, *names, tail))
+        fixed = msg[ttl - 4 : ttl + 4]
+        yield b"".join((reader.read(owner)[0], fixed, len(data).to_bytes(2, "big"), data))
 
 
 _CASE_KEPT: Final = frozenset((c.TYPE_NSEC, c.TYPE_SVCB, c.TYPE_HTTPS, c.TYPE_TSIG))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.edns import ede
+from corepy.dns.rdata import plain_records
+from corepy.dns.wire import ANSWER
 from corepy.plugin import Handler, Purity, lookup
 from corepy_template.metrics import MATCHES
 from corepy_template.rule import WriteError
 
 if TYPE_CHECKING:
-    from dnslib import RR
-
     from corepy.dns import Request
     from corepy_template.data import Data
     from corepy_template.rule import Rule
@@ -58,7 +58,7 @@ class Templates(Handler):
         if rule.rcode == c.SERVFAIL:
             return _bare(request, rule)
         truncated = False
-        answer: list[bytes | RR] = []
+        answer: list[bytes] = []
         try:
             for record in writer.records("answer", rule.answer, data):
                 answer.append(record.wire)
@@ -77,11 +77,11 @@ class Templates(Handler):
         return reply
 
 
-async def _resolve(request: Request, target: bytes) -> tuple[list[RR], bool]:
+async def _resolve(request: Request, target: bytes) -> tuple[list[bytes], bool]:
     """Return what this server answers for an alias's target, and whether it is cut off."""
     reply = await lookup(request, target)
     try:
-        return ([], False) if reply is None else (reply.record.rr, reply.tc)
+        return ([], False) if reply is None else (list(plain_records(reply.wire, ANSWER)), reply.tc)
     except FormError:
         return [], False
 

@@ -4,6 +4,8 @@ import pytest
 
 from corepy.dns import Edns, Reply, Request, query
 from corepy.dns.edns import ede
+from corepy.dns.rdata import plain_records
+from corepy.dns.wire import ANSWER
 from corepy.plugin import Handler, Purity
 from corepy.testing import (
     Recorder,
@@ -18,6 +20,7 @@ from corepy_template.data import FIELDS
 from corepy_template.handler import Templates
 from corepy_template.language import compile_template
 from corepy_template.metrics import MATCHES, RR_FAILURES, TEMPLATE_FAILURES
+from corepy_template.writer import record_of
 
 IP = 'match "(^|[.])ip-10-(?P<b>[0-9]*)-(?P<c>[0-9]*)-(?P<d>[0-9]*)[.]example[.]$"\n'
 A = 'answer "{{ .Name }} 60 IN A 10.{{ .Group.b }}.{{ .Group.c }}.{{ .Group.d }}"\n'
@@ -227,6 +230,26 @@ def test_cname_is_followed():
     alias = 'answer "foogle 60 IN CNAME t"'
     assert followed(alias) == ["foogle. 60 5 t.", "t. 5 1 1.2.3.4"]
     assert followed(alias, qtype="MX") == ["foogle. 60 5 t."]
+
+
+def test_records_of_the_target_are_added_byte_by_byte():
+    """Also those that dnslib cannot hold, or writes otherwise."""
+    below = [
+        r"t 5 TYPE65280 \# 0",
+        r"t 5 NULL \# 2 abcd",
+        r"t 5 MX 1 \200\000.T",
+        "t 5 CERT 1 2 0 AA==",
+    ]
+    answer = "".join(f'answer "{line}"\n' for line in below)
+    text = (
+        'foogle {\ntemplate IN A {\nanswer "foogle 60 CNAME t"\n}\n}\n'
+        f". {{\ntemplate IN A {{\n{answer}}}\n}}"
+    )
+    with serve(text) as server:
+        wire = server.exchange(query(b"\6foogle\0", 1))
+    alias, *others = plain_records(wire, ANSWER)
+    assert alias == record_of("foogle 60 CNAME t").wire
+    assert others == [record_of(line).wire for line in below]
 
 
 def test_aliases_in_a_circle_end():
