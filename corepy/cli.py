@@ -183,7 +183,9 @@ def _supervise(flags: argparse.Namespace) -> int:
     worker += ["-quiet"] if flags.quiet else []
     worker += ["-log-format", flags.log_format]
     worker += ["-plugin-order", flags.plugin_order] if flags.plugin_order is not None else []
-    return Supervisor(worker, flags.fallback, json=flags.log_format == "json").run()
+    conf = os.path.realpath(flags.conf or "Corefile")
+    as_json = flags.log_format == "json"
+    return Supervisor(worker, flags.fallback, identity=f"{conf}:{flags.port}", json=as_json).run()
 
 
 def _check(options: Options, *, as_json: bool) -> int:

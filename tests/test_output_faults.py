@@ -113,8 +113,12 @@ def running(output, tmp_path, flags, line):
     try:
         yield process, lambda: answers(port)
     finally:
+        left = children(process.pid) if process.poll() is None else []
         process.kill()
         process.wait()
+        for pid in left:  # the worker of a supervisor that is killed serves on
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def answers(port):

@@ -15,13 +15,13 @@ signal.set_wakeup_fd(writer.fileno())
 signal.signal(signal.SIGTERM, lambda *_: None)
 
 
-def become_worker(*_):
+def become_worker(*_, **__):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(20)
 
 
 spawn._become_worker = become_worker
-pid = spawn.spawn([], {}, "")
+pid = spawn.spawn([], {}, "", outlives=False)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 try:
     print(reader.recv(9))

@@ -22,7 +22,7 @@ class Manager:
     """Keeps sockets and hears what its service tells, as systemd does."""
 
     def __init__(self):
-        self.store = Store(lambda _: None)
+        self.store = Store(lambda _: None, os.urandom(8).hex())
         self.told = []
 
     def listen(self):

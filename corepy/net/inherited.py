@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
 
 FIRST_FD: Final = 3
+PATIENCE: Final = 2.0
+"""Seconds that a manager gets to take what it is told."""
+
 ALIVE: Final = "X_COREPY_ALIVE=1"
 """Told again and again: the event loop turns, whether or not queries get through to it."""
 
@@ -114,6 +117,7 @@ class Manager:
         self._path = env.pop("NOTIFY_SOCKET", "")
         interval, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
         mine = not pid or pid == str(os.getpid())
+        self._is_held_up = False
         self.watchdog = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
         """Seconds within which the manager wants to hear that we are alive; 0 if it does not."""
 
@@ -121,6 +125,14 @@ class Manager:
     def keeps_sockets(self) -> bool:
         """Whether sockets can be handed over."""
         return bool(self._path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether somebody receives what is told: a supervisor may have been killed."""
+        if not self._path:
+            return False
+        with self._sender() as sender:
+            return self._connects(sender)
 
     def dismiss(self) -> None:
         """Say nothing any more, and give it nothing to keep."""
@@ -131,8 +143,8 @@ class Manager:
         self._send("\n".join(states), [])
 
     def tell_if_it_listens(self, *states: str) -> None:
-        """Send states that are said again soon; not waiting for a manager that is held up."""
-        self._send("\n".join(states), [], socket.MSG_DONTWAIT)
+        """Send states that are said again soon; without waiting at all."""
+        self._send("\n".join(states), [], waiting=False)
 
     def keep(self, socks: Iterable[socket.socket], place: int = 0) -> None:
         """Hand sockets over, to be passed to the next process."""
@@ -146,19 +158,36 @@ class Manager:
         for sock in socks:
             self._send(f"FDSTOREREMOVE=1\nFDNAME={key_of(sock, place).name}", [])
 
-    def _send(self, message: str, fds: list[int], flags: int = 0) -> None:
+    def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> None:
+        """Send what the manager can take within `PATIENCE`; one that has exceeded it is not waited
+        for until it reads again. It may be stopped, and this process must not be with it.
+        """
         if not self._path:
             return
-        path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
-        ):
-            sender.connect(path)
-            if fds:
+        with self._sender() as sender:
+            if not self._connects(sender):
+                return
+            sender.settimeout(PATIENCE if waiting and not self._is_held_up else 0.0)
+            try:
                 socket.send_fds(sender, [message.encode()], fds)
+            except (TimeoutError, BlockingIOError):
+                self._is_held_up = self._is_held_up or waiting
+            except OSError:
+                return
             else:
-                sender.send(message.encode(), flags)
+                self._is_held_up = False
+
+    @staticmethod
+    def _sender() -> socket.socket:
+        return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def _connects(self, sender: socket.socket) -> bool:
+        path = "\0" + self._path[1:] if self._path.startswith("@") else self._path
+        try:
+            sender.connect(path)
+        except OSError:
+            return False
+        return True
 
 
 def key_of(sock: socket.socket, place: int = 0) -> Key:

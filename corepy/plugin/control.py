@@ -14,11 +14,12 @@ Plugins answer with the hook `command`.
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from pathlib import Path
 from typing import Any, Final
+
+from corepy.net.runtime import runtime_folders
 
 PATTERN: Final = "control-*.sock"
 """Names of the sockets; the star is the process ID and something that no other process has."""
@@ -46,11 +47,7 @@ class NotKnownError(ControlError):
 
 def folders() -> list[Path]:
     """Return where a socket may lie, in the order in which they are tried."""
-    # systemd gives a list where a unit has several.
-    named = [os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0], "/run/corepy"]
-    if user := os.environ.get("XDG_RUNTIME_DIR"):
-        named.append(f"{user}/corepy")
-    return [Path(name) for name in named if name]
+    return [Path(name) for name in runtime_folders()]
 
 
 def sockets() -> list[Path]:

@@ -6,7 +6,7 @@ SIGQUIT quits at once, SIGHUP does nothing.
 
 Where a manager keeps the listening sockets for the next process (`corepy.net.inherited`), SIGTERM
 leaves it what lies in their queues; SIGINT means that there is no next one, so the queues are
-emptied.
+emptied. SIGURG means that there is a new manager, which must be told everything once more.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ async def _until_stopped(
         manager.tell("STOPPING=1")
         for task in tasks:
             task.cancel()
-        await server.stop(hand_over=number == signal.SIGTERM)
+        # Without a manager nobody goes on with the queues.
+        await server.stop(hand_over=number == signal.SIGTERM and manager.is_there)
 
 
 def _deaf() -> None:
@@ -175,6 +176,7 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.F
     loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
     loop.add_signal_handler(signal.SIGINT, stop, signal.SIGINT)
     loop.add_signal_handler(signal.SIGUSR1, restart)
+    loop.add_signal_handler(signal.SIGURG, server.introduce)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
     return stopping

@@ -217,6 +217,14 @@ class Server(Endpoints):
                 self._manager.keep(endpoint.sockets, endpoint.place)
                 endpoint.kept = True
 
+    def introduce(self) -> None:
+        """Tell a new manager, whose predecessor was killed, what the one before knew."""
+        if self.generation is not None:
+            for endpoint in self._every():
+                if endpoint.kept:
+                    self._manager.keep(endpoint.sockets, endpoint.place)
+            self._manager.tell("READY=1")
+
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
         """Let the manager keep the sockets of `endpoints` no longer."""
         for endpoint in endpoints:

@@ -21,6 +21,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from corepy.net.outlet import Outlet
+from corepy.supervise.adoption import command_of
 
 if TYPE_CHECKING:
     import socket
@@ -34,9 +35,12 @@ _LAST_CAPABILITY = 63
 _STDERR, _FIRST_FD = 2, 3
 
 
-def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str) -> int:
-    """Start `corepy` with `flags`, `sockets` to inherit and `notify` to report to; return its
-    ID.
+def spawn(
+    flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str, *, outlives: bool
+) -> int:
+    """Start `corepy` with `flags`, `sockets` to inherit and `notify` to report to; return its ID.
+
+    One that does not outlive the supervisor ends with it, gracefully.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -45,7 +49,7 @@ def spawn(flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: st
             return pid
         try:
             _stop_listening(mask)
-            _become_worker(flags, sockets, notify)
+            _become_worker(flags, sockets, notify, outlives=outlives)
         except BaseException as error:
             _complain(error)
         finally:
@@ -74,7 +78,7 @@ def _stop_listening(mask: Iterable[int]) -> None:
 
 
 def _become_worker(
-    flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str
+    flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str, *, outlives: bool
 ) -> NoReturn:
     environment = {
         **os.environ,
@@ -90,14 +94,15 @@ def _become_worker(
     for place, fd in enumerate(spare, _FIRST_FD):
         os.dup2(fd, place, inheritable=True)
     os.setpgid(0, 0)  # what a terminal sends to all its processes comes by way of the supervisor
-    _restrict()
-    command = [sys.executable, "-m", "corepy", *flags]
+    _restrict(outlives=outlives)
+    command = command_of(flags)
     os.execve(sys.executable, command, environment)  # noqa: S606 - ourselves, without a shell
 
 
-def _restrict() -> None:
+def _restrict(*, outlives: bool) -> None:
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)  # for good: nobody keeps the sockets
+    if not outlives:  # for good: nobody keeps the sockets
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in KEPT_CAPABILITIES:
             with contextlib.suppress(OSError):

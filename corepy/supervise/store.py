@@ -8,6 +8,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from corepy.supervise.adoption import bind_inbox
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -28,16 +30,24 @@ class Notification(NamedTuple):
 class Store:
     """Listening sockets by name, in the order they came."""
 
-    def __init__(self, forget: Callable[[socket.socket], None]) -> None:
-        """`forget` is called with each socket that is about to be closed."""
+    def __init__(self, forget: Callable[[socket.socket], None], identity: str) -> None:
+        """`forget` is called with each socket that is about to be closed; `identity` is what the
+        next supervisor has in common with this one.
+        """
         self._forget = forget
         self.sockets: dict[str, socket.socket] = {}
         self.inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.inbox.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.inbox.setblocking(False)
-        self.path = f"@corepy-{os.getpid()}-{os.urandom(8).hex()}"
-        """NOTIFY_SOCKET for the worker: an abstract socket."""
-        self.inbox.bind("\0" + self.path[1:])
+        self.path, self.is_lasting = bind_inbox(self.inbox, identity)
+        """NOTIFY_SOCKET for the worker, and whether the next supervisor will have the same."""
+
+    def close(self) -> None:
+        """Take the notification socket away: there are no workers any more."""
+        self.inbox.close()
+        if self.is_lasting:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
 
     def receive(self, is_heard: Callable[[int], bool]) -> Iterator[Notification]:
         """Take what is told by those who are heard; sockets that came along are stored."""

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.hunger import is_stopped
 from corepy.net.inherited import ALIVE
+from corepy.supervise.adoption import command_of, runs
 from corepy.supervise.journal import PATIENCE, Journal
+from corepy.supervise.orphans import Orphans
 from corepy.supervise.probe import INTERVAL, SILENT_AFTER, Probe
 from corepy.supervise.relay import Relay
+from corepy.supervise.signals import obey
 from corepy.supervise.spawn import spawn
 from corepy.supervise.store import Store
 from corepy.supervise.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import FrameType
 
 BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a worker is started again, by how many have failed in a row; the last one
@@ -46,6 +48,7 @@ _TURN = 0.1
 
 _ALIVE = ALIVE.partition("=")[0]
 READY_TIMEOUT = 30.0
+ADOPTION_TIMEOUT = 5.0
 STOP_TIMEOUT = 15.0
 HUNG_TIMEOUT = 1.0
 """The same for a worker that gave no sign of life: its clients over TCP still wait for it."""
@@ -58,22 +61,29 @@ class Supervisor:
     """See the package. `run` returns the exit code of the command."""
 
     def __init__(
-        self, flags: Sequence[str], fallback: tuple[str, int] | None, *, json: bool = False
+        self,
+        flags: Sequence[str],
+        fallback: tuple[str, int] | None,
+        *,
+        identity: str,
+        json: bool = False,
     ) -> None:
         """Run workers with the command line `flags`; relay to `fallback` when none starts.
 
-        With `json` log lines are JSON objects.
+        `identity` tells supervisors of different servers apart: one adopts the workers of a killed
+        one of the same. With `json` log lines are JSON objects.
         """
         self._journal = Journal(json=json)
         self._log = self._journal.log
         self._flags = list(flags)
         self._selector = selectors.DefaultSelector()
-        self._store = Store(self._forget)
+        self._store = Store(self._forget, identity)
         self._probe = Probe(self._selector)
         self._relay = Relay(self._selector, fallback) if fallback else None
         self._current: Worker | None = None
         self._next: Worker | None = None
         self._leaving: dict[int, Worker] = {}
+        self._orphans = Orphans(self._selector, self._store, self._log, self._on_orphans_end)
         self._reload_later = False
         self._failures = 0.0
         self._start_at: float | None = 0.0
@@ -91,6 +101,7 @@ class Supervisor:
         self._selector.register(
             self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
         )
+        self._find_orphans()
         self._asked_at = 0.0
         steps = (
             *(self._start_worker_if_due, self._serve_events, self._reap),
@@ -101,6 +112,7 @@ class Supervisor:
             if not all(outcomes):
                 time.sleep(_TURN)  # it may fail again at once
             self._journal.flush()
+        self._store.close()
         self._journal.flush(PATIENCE)
         return self._exit_code
 
@@ -123,11 +135,6 @@ class Supervisor:
             self._contained(partial(key.data, key.fileobj, events))
 
     def _listen_to_signals(self) -> None:
-        reader, writer = socket.socketpair()
-        for end in (reader, writer):
-            end.setblocking(False)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._wakeup = reader, writer
         actions: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._stop,
@@ -135,15 +142,32 @@ class Supervisor:
             signal.SIGUSR2: self._upgrade,
             signal.SIGHUP: self._upgrade,
         }
-        for number in (*actions, signal.SIGCHLD):
-            signal.signal(number, _ignore)
+        self._wakeup = obey(self._selector, actions)
 
-        def on_signal(sock: socket.socket, _events: int) -> None:
-            for number in sock.recv(64):
-                if number in actions:
-                    actions[number]()
+    # Workers of a supervisor that was killed
 
-        self._selector.register(reader, selectors.EVENT_READ, on_signal)
+    def _find_orphans(self) -> None:
+        self._orphans.find()
+        if self._orphans.left:
+            self._start_at = None
+            self._ask_orphan()
+
+    def _ask_orphan(self) -> None:
+        """Let the newest orphan hand over its sockets; when it has, it is a worker as any other."""
+        worker = self._next = self._orphans.left.pop()
+        worker.started = time.monotonic()
+        self._log("INFO", f"worker {worker.pid} has no supervisor: adopting it")
+        self._end(worker, signal.SIGURG)
+
+    def _settle_adoption(self, worker: Worker) -> None:
+        """End what else the killed supervisor has left, and a worker of another command line."""
+        for orphan in self._orphans.left:
+            orphan.started = worker.started
+            self._leaving[orphan.pid] = orphan
+            self._end(orphan, signal.SIGTERM)
+        self._orphans.left = []
+        if worker.is_adopted and not runs(worker.pid, command_of(self._flags)):
+            self._upgrade()
 
     # Starting and stopping
 
@@ -155,7 +179,8 @@ class Supervisor:
             self._start_at = None
             names = list(self._store.sockets)
             try:
-                pid = spawn(self._flags, self._store.sockets, self._store.path)
+                store = self._store
+                pid = spawn(self._flags, store.sockets, store.path, outlives=store.is_lasting)
             except OSError as error:  # no more processes, no memory
                 self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
                 return
@@ -204,12 +229,14 @@ class Supervisor:
             # SIGINT: for good, so it empties the sockets' queues. One that leaves does so already,
             # and would take a second signal for haste.
             if again or not worker.stopping:
-                self._end(worker, signal.SIGINT if worker.ready else signal.SIGTERM)
+                serves = worker.ready or worker.is_adopted
+                self._end(worker, signal.SIGINT if serves else signal.SIGTERM)
         if not self._workers():
             self._exit_code = 0
 
     def _workers(self) -> list[Worker]:
-        return [w for w in (self._current, self._next, *self._leaving.values()) if w is not None]
+        workers = self._current, self._next, *self._orphans.left, *self._leaving.values()
+        return [worker for worker in workers if worker is not None]
 
     def _reload(self) -> None:
         """Pass a reload on; while a new worker starts, to that one once it serves.
@@ -302,8 +329,13 @@ class Supervisor:
         for name in [name for name in self._store.sockets if name not in worker.sockets]:
             self._store.remove(name)
         self._probe.reset(self._store.sockets, worker.pid)
+        self._settle_adoption(worker)
         if self._reload_later:
             self._reload()
+
+    def _on_orphans_end(self, worker: Worker) -> None:
+        self._read_notifications()  # its last ones
+        self._on_exit(worker.pid, None)
 
     def _forget(self, sock: socket.socket) -> None:
         if self._relay:
@@ -324,14 +356,17 @@ class Supervisor:
             self._read_notifications()  # its last ones
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
-    def _on_exit(self, pid: int, code: int) -> None:
-        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+    def _on_exit(self, pid: int, code: int | None) -> None:
+        """React to the end of a worker; the `code` of an adopted one is not known."""
+        how = "by itself" if code is None else f"with exit code {code}"
+        if code is not None and code < 0:
+            how = f"by signal {-code}"
         if self._leaving.pop(pid, None) is None:
             self._on_loss(pid, code, how)
         if self._stop_deadline and not self._workers():
             self._exit_code = 0
 
-    def _on_loss(self, pid: int, code: int, how: str) -> None:
+    def _on_loss(self, pid: int, code: int | None, how: str) -> None:
         """Replace a worker that was not asked to go."""
         current, following = self._current, self._next
         if current is not None and pid == current.pid:
@@ -345,7 +380,10 @@ class Supervisor:
             return
         if self._stop_deadline:
             return
-        if code > 0 and not self._was_ready:
+        if self._orphans.left and self._next is None:
+            self._ask_orphan()
+            return
+        if code is not None and code > 0 and not self._was_ready:
             # The configuration or the host is to blame, and whoever started us must see it.
             self._exit_code = code
             return
@@ -377,10 +415,12 @@ class Supervisor:
         if self._stop_deadline and now > self._stop_deadline:
             for worker in self._workers():
                 self._end(worker, signal.SIGKILL)
-        if self._next is not None and self._is_overdue(self._next, READY_TIMEOUT):
-            self._log("ERROR", f"worker {self._next.pid} does not get ready: killing it")
-            self._next.started = now
-            self._end(self._next, signal.SIGKILL)
+        following = self._next
+        limit = ADOPTION_TIMEOUT if following and following.is_adopted else READY_TIMEOUT
+        if following is not None and self._is_overdue(following, limit):
+            self._log("ERROR", f"worker {following.pid} does not get ready: killing it")
+            following.started = now
+            self._end(following, signal.SIGKILL)
         for worker in self._leaving.values():
             if self._is_overdue(worker, HUNG_TIMEOUT if worker.was_hung else STOP_TIMEOUT):
                 self._end(worker, signal.SIGKILL)
@@ -403,7 +443,3 @@ class Supervisor:
         self._log("ERROR", f"worker {worker.pid}: {problem}; killing it")
         self._probe.stop()
         self._end(worker, signal.SIGKILL)
-
-
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Let the signal wake the loop, which acts on it."""

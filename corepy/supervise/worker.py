@@ -13,10 +13,12 @@ RELOAD_TIMEOUT = 60.0
 
 
 class Worker:
-    """A child process."""
+    """A child process, or one that was adopted."""
 
-    def __init__(self, pid: int, sockets: Iterable[str] = ()) -> None:
+    def __init__(self, pid: int, sockets: Iterable[str] = (), *, is_adopted: bool = False) -> None:
         self.pid = pid
+        self.is_adopted = is_adopted
+        """Whether it was started by another supervisor, which was killed."""
         self.sockets = set(sockets)
         """Names of those that it was started with, or has given to be kept."""
         self.started = time.monotonic()

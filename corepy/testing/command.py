@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,12 @@ class Command:
         try:
             self.stop()
         except subprocess.TimeoutExpired:
+            left = _children(self.process.pid)
             self.process.kill()
             self.process.wait()
+            for pid in left:  # the worker of a supervisor that is killed serves on
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             raise
         finally:
             self._reader.join(START_TIMEOUT)
@@ -145,6 +149,14 @@ def run_command(
             yield command
         finally:
             command.end()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
 
 
 def wait_until(condition: object, timeout: float = 20.0) -> None:

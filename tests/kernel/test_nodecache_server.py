@@ -202,6 +202,29 @@ def test_a_killed_server_is_succeeded_without_duplicates(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @isolated
+def test_the_rules_outlive_a_supervisor_that_is_killed(kind: str, tmp_path: Path) -> None:
+    """One set of them, kept by the one worker; the next supervisor's end takes them away."""
+    before = bystanders(kind, "nodecache")
+    conf = tmp_path / "Corefile"
+    conf.write_text(block(kind, V4[0], V6[0]))
+    flags, env = ("-conf", str(conf), "-supervise"), {"RUNTIME_DIRECTORY": str(tmp_path)}
+    with run_command(None, *flags, env=env) as first:
+        first.wait_for(" serves")
+        first.process.kill()
+        first.process.wait()
+        assert exactly(kind, V4, V6)
+        assert all(answers(it) for it in (V4, V6))
+        with run_command(None, *flags, env=env, wait=False) as second:
+            second.wait_for("adopting it")
+            second.wait_for(" serves")
+            assert exactly(kind, V4, V6)
+            assert all(answers(it) for it in (V4, V6))
+            assert second.stop() == 0
+    assert host(kind) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
 def test_the_last_of_two_servers_tears_down(kind: str) -> None:
     """The two DaemonSets of a highly available node share an address; each has one of its own."""
     before = bystanders(kind, "nodecache")
