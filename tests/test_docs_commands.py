@@ -109,6 +109,33 @@ def test_the_table_of_directives_is_true():
     assert said["not here"] == {*DIRECTIVES} - here
 
 
+def test_what_differs_from_coredns_is_one_table():
+    """Each row names the matter and both behaviours; a list beside it would soon be half of it."""
+    text = (ROOT / "docs/migrating.md").read_text()
+    section = text.partition("\n## From CoreDNS\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^[*-] ", section, re.MULTILINE) == []
+    head, rule, *rows = re.findall(r"^\|.*\|$", section, re.MULTILINE)
+    assert (head, rule) == ("| | CoreDNS | corepy |", "| --- | --- | --- |")
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    headings = [row for row in cells if row[1:] == ["", ""]]
+    assert all(re.fullmatch(r"\*\*.+\*\*", row[0]) for row in headings)
+    assert [row for row in cells if len(row) != 3 or (row not in headings and not all(row))] == []
+
+
+def test_only_flags_that_node_cache_has_are_explained():
+    """Those of its cmd/node-cache/main.go, and CoreDNS's, which it inherits."""
+    main = (
+        "localip setupinterface interfacename syncinterval metrics-listen-address"
+        " prometheus-listen-address setupiptables basecorefile corefile kubednscm upstreamsvc"
+        " health-port skipteardown reloadwithsignal"
+    )
+    text = (ROOT / "docs/migrating.md").read_text()
+    section = text.partition("| flag of node-cache |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| ([^|]*) \|", section, re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`-([a-z.-]+)", cell)}
+    assert named - {"conf", "dns.port", "pidfile"} == set(main.split())
+
+
 def test_the_directives_of_node_cache_that_are_missing_are_named():
     text = " ".join((ROOT / "docs/migrating.md").read_text().split())
     (named,) = re.findall(r"Of the plugins in node-cache's image, (.*?) are not here", text)
