@@ -134,7 +134,7 @@ async def ask_all_of(fleet):
                 rcodes[place, client] = []
     assert list(rcodes.values()) == [[0], [0, 0, 0], [3], [3, 3, 3], [0], []]
     assert [query.proto for query in first.seen] == ["udp", "tcp", "tcp", "tcp"]
-    assert all(query.edns and query.name == NAME for query in first.seen)
+    assert all(query.message.opt is not None and query.name == NAME for query in first.seen)
 
 
 def test_a_fleet_has_an_address_for_each():

@@ -12,8 +12,8 @@
 * `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies;
   `corepy.testing.tls` has a server for TLS. `Upstream("drops-edns")`: one of the behaviours in
   `corepy.testing.behaviours`; `Fleet`: many of them at once.
-* `corepy.testing.clients`: kinds of clients; `corepy.testing.crossing`: every kind of client times
-  every behaviour.
+* `corepy.testing.clients`: kinds of clients. `corepy.testing.crossing` crosses them with
+  behaviours, `corepy.testing.outcomes` compares the outcomes with a table.
 * `knot`: a real authoritative name server.
 * `controller_for`, `set_up`, `refusal`: a directive's `setup` on Corefile text, without a server.
 * `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`;

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Container, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from corepy.testing.clients import CLIENTS, Client
@@ -25,11 +25,8 @@ from corepy.testing.server import TestServer, serve
 TIMEOUT: Final = 30.0
 """Seconds after which a client that got no reply fails."""
 
-CROWD: Final = 48
-"""How many cells are asked at once; cells that wait for longer than `PACE` do not count."""
-
 PACE: Final = 0.5
-"""Seconds."""
+"""Seconds after which a cell that waits makes room for the next."""
 
 Block = Callable[[Place], str]
 """Returns the directives of the server block for an upstream."""
@@ -47,7 +44,7 @@ class Outcome:
     """The reply that a client with EDNS and room for everything gets.
 
     `flags` are those beside QR, and RD and CD, which are the query's. Records are lines as in
-    `corepy.testing.message`. `ede` is the extended error, `options` are other EDNS options.
+    `corepy.testing.message`. `ede` are extended errors, `options` other EDNS options.
     """
 
     rcode: str = "NOERROR"
@@ -55,7 +52,7 @@ class Outcome:
     authority: tuple[str, ...] = ()
     additional: tuple[str, ...] = ()
     flags: str = "ra"
-    ede: int | None = None
+    ede: tuple[int, ...] = ()
     options: Options = ()
 
     def for_client(self, client: Client, asked: bytes) -> list[str]:
@@ -78,7 +75,7 @@ class Outcome:
             additional=[record(line, asked) for line in self.additional],
         )
         if client.opt is not None:
-            extended = () if self.ede is None else ((EDE, self.ede.to_bytes(2, "big")),)
+            extended = tuple((EDE, code.to_bytes(2, "big")) for code in self.ede)
             message.opt = Opt(client.opt.size, client.opt.flags, 0, (*extended, *self.options))
         return describe(_cut(message, client.limit), asked)
 
@@ -124,9 +121,10 @@ class Crossing:
     """All cells of one configuration; made by `crossing`."""
 
     server: TestServer
+    zones: dict[Cell, str]
     places: dict[Cell, Place]
     names: dict[Cell, bytes]
-    crowd: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CROWD))
+    crowd: asyncio.Semaphore
 
     async def ask(self, cell: Cell) -> list[list[str]]:
         """Return what each copy of the client's query got, see `describe`; an exception or a
@@ -149,25 +147,32 @@ class Crossing:
     def trail(self, cell: Cell) -> list[str]:
         """Return how the upstream was asked so far: "udp+", "udp", "tcp+", ...; + is with EDNS."""
         seen, name = self.places[cell].seen, self.names[cell]
-        return [query.proto + "+" * query.edns for query in seen if query.name == name]
+        return [
+            query.proto + "+" * (query.message.opt is not None)
+            for query in seen
+            if query.name == name
+        ]
 
 
 @asynccontextmanager
 async def crossing(
-    cells: Iterable[Cell], block: Block, shared: Container[str] = ()
+    cells: Iterable[Cell], block: Block, shared: Container[str] = (), crowd: int = 32
 ) -> AsyncIterator[Crossing]:
-    """Start the upstreams and one corepy server; cells of `shared` behaviours have one upstream."""
-    zones: dict[str, tuple[str, Place]] = {}
-    places, names = {}, {}
+    """Start the upstreams and one corepy server.
+
+    All cells of a behaviour in `shared` have one upstream; `crowd` are asked at once.
+    """
+    blocks: dict[str, tuple[str, Place]] = {}
+    zones, places, names = {}, {}, {}
     with Fleet() as fleet:
         for number, cell in enumerate(cells):
             key = cell.behaviour if cell.behaviour in shared else f"{number}"
-            if key not in zones:
-                zones[key] = f"zone{len(zones)}.example.", fleet.add(cell.behaviour)
-            zone, places[cell] = zones[key]
-            names[cell] = name(f"host{number}.{zone}")
+            if key not in blocks:
+                blocks[key] = f"zone{len(blocks)}.example.", fleet.add(cell.behaviour)
+            zones[cell], places[cell] = blocks[key]
+            names[cell] = name(f"host{number}.{zones[cell]}")
         text = "".join(
-            f"{zone}:0 {{\nbind 127.0.0.1\n{block(place)}\n}}\n" for zone, place in zones.values()
+            f"{zone}:0 {{\nbind 127.0.0.1\n{block(place)}\n}}\n" for zone, place in blocks.values()
         )
         with serve(text) as server:
-            yield Crossing(server, places, names)
+            yield Crossing(server, zones, places, names, asyncio.Semaphore(crowd))

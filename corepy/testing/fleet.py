@@ -26,6 +26,8 @@ from corepy.testing.upstream import free_sockets
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from corepy.testing.message import Message
+
     Peer = tuple[str, int]
 
 _IP_PKTINFO: Final = 8  # ip(7); the socket module has no name for it
@@ -40,17 +42,10 @@ class Seen(NamedTuple):
     proto: str
     """udp, tcp or tls."""
 
-    wire: bytes
+    name: bytes
+    """The name asked for, in wire form and lower case."""
 
-    @property
-    def edns(self) -> bool:
-        """Whether it has an OPT record."""
-        return Asked(self.wire).opt is not None
-
-    @property
-    def name(self) -> bytes:
-        """The name asked for, in wire form and lower case."""
-        return Asked(self.wire).name.lower()
+    message: Message
 
 
 class Place:
@@ -83,9 +78,9 @@ class Place:
 
     def acts(self, wire: bytes, proto: str) -> list[Act]:
         """Note a query and return what follows on it."""
-        self.seen.append(Seen(proto, wire))
         asked = Asked(wire, "udp" if proto == "udp" else "tcp", memory=self._memory)
         name = asked.name.lower()
+        self.seen.append(Seen(proto, name, asked.message))
         asked.before = self._names.get(name, 0)
         self._names[name] = asked.before + 1
         return list(self._script(asked))
@@ -159,7 +154,8 @@ class Fleet:
             writer.transport.abort()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = (writer.wait_closed() for writer in self._writers)
+        await asyncio.gather(*self._tasks, *ends, return_exceptions=True)
 
     def _on_datagram(self, udp: socket.socket) -> None:
         for _ in range(64):

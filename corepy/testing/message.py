@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 TYPES: Final = {
@@ -94,6 +95,7 @@ def name(text: str, origin: bytes = b"\0") -> bytes:
     return b"".join(bytes((len(label),)) + label for label in labels) + tail
 
 
+@lru_cache(maxsize=4096)
 def record(text: str, origin: bytes) -> Record:
     """Return the record that a line says; see the module."""
     owner, ttl, rest = text.split(" ", 2)

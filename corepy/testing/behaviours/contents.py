@@ -116,6 +116,14 @@ BEHAVIOURS.update(
 
 
 @behaviour
+def short_lived(asked: Asked) -> Iterator[Act]:
+    """Give a TTL of 2 seconds, and no OPT."""
+    message = asked.message_of("@ 2 A 192.0.2.77")
+    message.opt = None
+    yield message.pack()
+
+
+@behaviour
 def uncompressed(asked: Asked) -> Iterator[Act]:
     """Write all names in full."""
     yield asked.message_of("@ 60 CNAME alias", "alias 60 A 192.0.2.1").pack(compress=False)

@@ -95,17 +95,18 @@ def only_wrong_ids(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def floods_with_wrong_ids(asked: Asked) -> Iterator[Act]:
-    """Send 200 forged answers for each datagram, as a blind spoofer does, and never the right."""
+    """Send 200 forged answers under a wrong ID for each datagram, and never the right one."""
     if asked.proto == "udp":
-        yield from (_with_other_id(asked, by) for by in range(1, 201))
+        yield from [_with_other_id(asked, 1)] * 200
     else:
         yield asked.good()
 
 
 @behaviour
 def wrong_question_first(asked: Asked) -> Iterator[Act]:
-    """Send the answer to another question, then the right one; over streams, too."""
-    yield asked.about(_OTHER)
+    """Send the answer to another question, then the right one."""
+    if asked.proto == "udp":
+        yield asked.about(_OTHER)
     yield asked.good()
 
 
@@ -117,17 +118,19 @@ def only_wrong_questions(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def wrong_type_first(asked: Asked) -> Iterator[Act]:
-    """Send the answer for type TXT, then the right one; over streams, too."""
-    message = asked.message_of("@ 60 A 198.51.100.66")
+    """Send the answer for type TXT, then the right one."""
+    message = asked.message_of(_FORGED)
     message.question = (asked.name, 16, 1)
-    yield message.pack()
+    if asked.proto == "udp":
+        yield message.pack()
     yield asked.good()
 
 
 @behaviour
 def query_back_first(asked: Asked) -> Iterator[Act]:
-    """Send the query itself back, then the answer; over streams, too."""
-    yield asked.wire
+    """Send the query itself back, then the answer."""
+    if asked.proto == "udp":
+        yield asked.wire
     yield asked.good()
 
 
@@ -141,9 +144,10 @@ def scraps_first(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def another_opcode_first(asked: Asked) -> Iterator[Act]:
-    """Send a reply with the opcode UPDATE, then the right one; over streams, too."""
+    """Send a reply with the opcode UPDATE, then the right one."""
     wire = asked.reply(_FORGED)
-    yield wire[:2] + bytes((wire[2] | 5 << 3,)) + wire[3:]
+    if asked.proto == "udp":
+        yield wire[:2] + bytes((wire[2] | 5 << 3,)) + wire[3:]
     yield asked.good()
 
 

@@ -217,9 +217,12 @@ class Keeper:
         """
         if reply.error is None:
             return 0
-        before = self.denial.get(key)
-        if before is None or self.clock() - before.stored > _FORGET_FAILURES:
+        before, now = self.denial.get(key), self.clock()
+        if before is None or now - before.stored > _FORGET_FAILURES:
             return 1
+        if before.left(now) > 0:
+            # Nobody has asked since it was kept: these clients waited for the same resolution.
+            return max(1, before.failures)
         return before.failures + 1
 
     def _hold(self, failures: int) -> int:

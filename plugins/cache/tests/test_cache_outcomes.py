@@ -385,6 +385,26 @@ def test_the_number_of_attempts_is_bounded(mode, monkeypatch):
     assert asyncio.run(run()) == (("old", 30), 3)
 
 
+def test_clients_that_wait_for_one_failure_count_once():
+    """RFC 9520 section 3.2 lets the time grow with each resolution, not with each client."""
+
+    async def run():
+        bench = Bench("")
+        bench.upstream = UPSTREAM["timeout"]
+        held = []
+        for _ in range(3):
+            bench.gate.clear()
+            waiting = [asyncio.create_task(bench.ask()) for _ in range(5)]
+            await asyncio.sleep(0)
+            bench.gate.set()
+            await asyncio.gather(*waiting)
+            held.append(bench.cache.keeper.denial.get(KEY).ttl)
+            bench.now += 10
+        return held
+
+    assert asyncio.run(run()) == [1, 2, 4]
+
+
 def test_who_verifies_learns_what_was_found_out_on_the_way():
     async def run():
         bench = Bench("serve_stale 1h verify")
