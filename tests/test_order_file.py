@@ -85,6 +85,13 @@ def test_a_file_that_cannot_be_read(make, tmp_path):
         load_order(str(path))
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    path = tmp_path / "order"
+    path.write_bytes(b"\xef\xbb\xbfcache before log\r\n")
+    (rule,) = load_order(str(path))
+    assert (rule.subject.text, rule.other.text) == ("cache", "log")
+
+
 def test_it_replaces_the_plugins_own_wish():
     wish = Wish("foo", "corepy-foo", after=("forward",))
     found = order("foo before log", wish)

@@ -32,7 +32,7 @@ def load_order(path: str) -> list[Rule]:
     cannot be read.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8", "replace")
+        text = Path(path).read_bytes().decode("utf-8-sig", "replace")
     except OSError as error:
         reason = f"cannot read the plugin order {path}: {error.strerror}"
         raise CorefileError(Diagnostic(reason)) from error

@@ -84,7 +84,7 @@ class WeightFile:
         content, _ = read_file(self.path)
         if content != self._content:
             self._content = content
-            self._domains = parse(content.decode("utf-8", "replace"))
+            self._domains = parse(content.decode("utf-8-sig", "replace"))
             _log.info("read weight file %s", self.path)
 
     @hookimpl

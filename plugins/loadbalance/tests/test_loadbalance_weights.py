@@ -192,3 +192,40 @@ def test_a_fifo_in_place_of_the_file_stops_nobody(tmp_path):
     with pytest.raises(OSError, match="not a regular file but a FIFO"):
         weights.read()
     assert weights.weight(from_text("example.org"), bytes([192, 0, 2, 1])) == 3
+
+
+W1 = "w1.example.org\n192.0.2.1 3\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "weight"),
+    [
+        (W1.encode(), 3),
+        (W1.replace("\n", "\r\n").encode(), 3),
+        (W1.replace("\n", "\n\n\t").encode(), 3),
+        # Editors of Windows write the mark; it would be the beginning of a name that nobody asks.
+        (b"\xef\xbb\xbf" + W1.encode(), 3),
+        (b"# caf\xe9\n" + W1.encode(), 3),
+        (b"W1.Example.ORG.\n192.0.2.1 3", 3),
+        (b"", 1),
+        (b"w1.example.org\n", 1),
+        (b"w1.example.org\n192.0.2.1 3\n192.0.2.1 5\n", 3),
+        (b"w1.example.org\n192.0.2.1\n", "maybe a missing weight value"),
+        (b"w1.example.org\n192.0.2.1 0\n", "wrong weight value: '0'"),
+        (b"w1.example.org\n192.0.2.1 256\n", "wrong weight value: '256'"),
+        (b"w1.example.org\n192.0.2.300 3\n", "wrong IP address: '192.0.2.300'"),
+        (b"192.0.2.1 3\n", "missing domain name"),
+        (b"\0" * 100, "could not parse|label longer"),
+        (b"a b c\n", "could not parse weight line: 'a b c'"),
+    ],
+)
+def test_contents_as_they_are_found(tmp_path, content, weight):
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    weights = WeightFile(path, 0)
+    if isinstance(weight, str):
+        with pytest.raises(WeightError, match=weight):
+            weights.read()
+    else:
+        weights.read()
+        assert weights.weight(from_text("w1.example.org"), bytes([192, 0, 2, 1])) == weight
