@@ -1,16 +1,21 @@
 """Files in the style of resolv.conf as they are found on hosts: what is used of each, and why."""
 
+import errno
 import os
 import socket
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from corepy.plugin.reading import file_version, read_file
 from corepy.testing import refusal, set_up
 from corepy_forward import resolvconf
 from corepy_forward.resolvconf import read_resolv_conf
+from corepy_forward.targets import Entry, parse_target
+from corepy_forward.usable import choose
 
 V4, V6 = "192.0.2.1:53", "[2001:db8::1]:53"
 LINK = "[fe80::1%eth0]:53"
@@ -263,3 +268,43 @@ def test_a_file_replaced_again_and_again_is_never_seen_half(tmp_path: Path):
     while not done.is_set():
         assert len({s.target.host for s in read_resolv_conf(path).servers}) == 1
     thread.join()
+
+
+PRINTABLE = (
+    "nameserver 192.0.2.1 127.0.0.1 ::1 fe80::1 fe80::1%lo fe80::1%nope % : [::1]:53 # ;"
+    " ::ffff:127.0.0.1 255.255.255.255 ::"
+)
+WORDS = st.sampled_from([*PRINTABLE.split(), "\r", "\t", "\0", "\ufeff"])
+LINES = st.lists(WORDS | st.text(max_size=12), max_size=4).map(" ".join)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(LINES, max_size=6).map("\n".join).map(str.encode) | st.binary(max_size=200))
+def test_whatever_a_file_says_sockets_can_be_opened_to_what_is_left(tmp_path: Path, content: bytes):
+    """No line makes anything fail: what is chosen can be connected to."""
+    path = tmp_path / "conf"
+    path.write_bytes(content)
+    contents = read_resolv_conf(path)
+    targets = [server.target for server in contents.servers]
+    entry = Entry(str(path), targets, file=path, problems=contents.problems)
+    choice = choose([entry], [("127.0.0.1", 53)])
+    assert "127.0.0.1" not in {target.host for target in choice.targets}
+    for target in choice.targets:
+        with socket.socket(target.family, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.connect(target.sockaddr)
+            except OSError as error:
+                assert error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)  # noqa: PT017 - both
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(WORDS | st.text(max_size=12), max_size=4).map("".join) | st.text(max_size=400))
+def test_whatever_a_word_is_it_is_an_upstream_or_a_mistake(text: str):
+    try:
+        entry = parse_target(text)
+    except ValueError:
+        return
+    for target in entry.targets:
+        assert target.sockaddr[1] == target.port
