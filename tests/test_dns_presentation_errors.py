@@ -7,6 +7,7 @@ from corepy.dns.names import from_text
 from corepy.dns.presentation import (
     RecordError,
     entries,
+    offset_of,
     rdata_from_text,
     rdata_to_text,
     read_entry,
@@ -58,6 +59,14 @@ def test_a_zone_file_is_read_entry_by_entry():
     assert [text[entry.offset :].split()[0] for entry in found] == ["a", "TXT", "$TTL", "b", "@"]
     record = read_entry(found[1], ORIGIN, 7, ORIGIN)
     assert record == (ORIGIN, 7, 1, 16, b"\4a (b")
+
+
+def test_the_place_of_an_error_in_a_zone_file():
+    text = "a 60 A 192.0.2.1\nb MX (\n  5x\n  mail )\n"
+    _, entry = entries(text)
+    with pytest.raises(RecordError, match="MX preference is not a number") as caught:
+        read_entry(entry, None, 60, ORIGIN)
+    assert text[offset_of(text, entry, caught.value.word) :].startswith("5x\n")
 
 
 @pytest.mark.parametrize(

@@ -20,3 +20,4 @@ from corepy.dns.presentation.lines import Record as Record
 from corepy.dns.presentation.lines import read_entry as read_entry
 from corepy.dns.presentation.lines import read_record as read_record
 from corepy.dns.presentation.words import entries as entries
+from corepy.dns.presentation.words import offset_of as offset_of
