@@ -188,6 +188,26 @@ def expanded(message: bytes) -> list[tuple[bytes, ...]]:
     return found
 
 
+@pytest.mark.parametrize("label", LABELS.values(), ids=LABELS.keys())
+@pytest.mark.parametrize("kind", [kind for kind in of_every_kind(b"") if kind != "owner"])
+def test_names_in_the_data_of_just_what_was_asked_for(kind: str, label: bytes) -> None:
+    """Such a reply is read in one go; its names are checked all the same."""
+    rtype = c.type_number(kind)
+    question = WWW + struct.pack("!HH", rtype, 1)
+
+    def taken(name: bytes) -> Reply:
+        return Reply.from_answer(reply_of(of_every_kind(name)[kind], question=question, an=1), END)
+
+    for name in (label + b"\3org\0", label + pointer(12)):
+        assert taken(name).plain_ttls == (60, 60)
+    for name in (label + pointer(0), label + pointer(11), label + b"\3or", label + b"\x80"):
+        with pytest.raises(FormError):
+            taken(name)
+    odd = taken(label + pointer(END + 6))  # the TTL, 60, cannot be read as a name but for its zero
+    assert expanded(odd.wire)[0][3:4] == (label + b"\0",)
+    assert survey(odd.wire)
+
+
 ODD_TARGETS = {
     "type and class of the question": END - 4,
     "type of a record": END + 2,

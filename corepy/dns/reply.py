@@ -142,7 +142,7 @@ class Reply:
             wire = b"".join((wire[:10], b"\0\0", wire[12:at]))
         elif others or at != len(wire):
             return cls.from_wire(wire)
-        if asked not in _ADDRESSES and not has_plain_names(wire, kind[0] << 8 | kind[1]):
+        if asked not in _ADDRESSES and not has_plain_names(wire, kind[0] << 8 | kind[1], offsets):
             return cls.from_wire(wire)
         reply = cls(wire)
         reply._read = wire, offsets, ((lowest, highest) if highest < _TTL_SIGN else None)

@@ -32,6 +32,9 @@ WITH_NAMES: Final = {
 """Bytes in front of the names, and the number of names, by type."""
 
 
+_NAPTR_PREFIX: Final = LAYOUTS[c.TYPE_NAPTR].prefix  # strings follow it, unlike in other types
+
+
 class OddPointerError(FormError):
     """A compression pointer leads to bytes that are not known to be a name."""
 
@@ -66,15 +69,31 @@ def strip_opt(wire: bytes) -> tuple[bytes, Edns | None, list[int]]:
     return b"".join((wire[:10], additional.to_bytes(2, "big"), wire[12:opt])), edns, ttls
 
 
-def has_plain_names(wire: bytes, rtype: int) -> bool:
-    """Tell whether `survey` finds nothing wrong with a message whose records are of one type."""
-    if rtype not in WITH_NAMES:
+def has_plain_names(wire: bytes, rtype: int, offsets: list[int]) -> bool:
+    """Tell whether nothing is wrong with the names in records of one type, which have their TTLs at
+    `offsets` and the question's name.
+    """
+    shape = WITH_NAMES.get(rtype)
+    if shape is None or all(_is_uncompressed(wire, at, *shape) for at in offsets):
         return True
     try:
         survey(wire)
     except FormError:
         return False
     return True
+
+
+def _is_uncompressed(wire: bytes, ttl: int, prefix: int, number: int) -> bool:
+    """Tell whether the one name of rdata is whole and has no pointer; False where unsure."""
+    if number != 1 or prefix == _NAPTR_PREFIX:
+        return False
+    start = here = ttl + 6 + prefix
+    end = ttl + 6 + (wire[ttl + 4] << 8 | wire[ttl + 5])
+    while here < end and (n := wire[here]):
+        if n > 63:
+            return False
+        here += n + 1
+    return here < end and here - start < MAX_NAME
 
 
 def _written_anew(wire: bytes) -> bytes:

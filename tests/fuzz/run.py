@@ -27,10 +27,11 @@ TARGETS = sorted(path.stem.removeprefix("test_fuzz_") for path in HERE.glob("tes
 
 def load(target: str) -> Any:
     """Return the module of a target, instrumented together with the server."""
-    spec = importlib.util.spec_from_file_location(target, HERE / f"test_fuzz_{target}.py")
+    name = f"fuzz_{target}"  # not such as "http", which is a module of Python's
+    spec = importlib.util.spec_from_file_location(name, HERE / f"test_fuzz_{target}.py")
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[target] = module
+    sys.modules[name] = module
     plugins = [f"corepy_{path.name}" for path in (HERE.parent.parent / "plugins").iterdir()]
     with atheris.instrument_imports(["corepy", *plugins]) if atheris else nullcontext():
         spec.loader.exec_module(module)
