@@ -273,7 +273,10 @@ def test_a_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
             await it.leave("owner")
 
     asyncio.run(work())
-    assert sum("(trying again)" in line for line in caplog.messages) == 1
+    # The link is gone, then it cannot be made again: two states, however often they are found.
+    problems = [line for line in caplog.messages if line.endswith("(trying again)")]
+    assert 1 <= len(problems) <= 2
+    assert len(set(problems)) == len(problems)
     assert caplog.messages.count("the host is as wanted again") == 1
 
 
