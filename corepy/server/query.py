@@ -110,7 +110,7 @@ class Query:
         awaited._asyncio_future_blocking = False
         awaited.add_done_callback(self._resume)
         self._waits_for = awaited
-        if self._interrupt is not None and awaited.cancel():
+        if self._interrupt is not None and awaited.cancel(*self._interrupt.args):
             self._interrupt = None
 
     def _resume(self, done: asyncio.Future[Any] | None, error: BaseException | None = None) -> None:

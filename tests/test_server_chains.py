@@ -1,0 +1,352 @@
+"""Chains that wait: interrupted, expired, given up, and delivered exactly once.
+
+No sockets and no clock: `Runner` starts a chain in an event loop of the test, which holds the
+futures that the chain waits for.
+"""
+
+import asyncio
+
+import pytest
+
+from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
+from corepy.plugin import Handler, Pending, Wakeups
+from corepy.server.query import Runner, task_set_aside
+from corepy.testing import make_request, serve, with_handlers
+
+LIMIT = 20.0  # seconds after which a test has failed for good
+
+
+class Chain(Handler):
+    """Runs the coroutine function of a test."""
+
+    name = "chain"
+
+    def __init__(self, work):
+        self.work = work
+        self.task = None
+
+    async def serve_dns(self, request):
+        self.task = asyncio.current_task()
+        await self.work()
+        return request.error(NOERROR)
+
+
+class Delivered(list):
+    """The rcodes of the replies that a runner has delivered."""
+
+    def __init__(self):
+        super().__init__()
+        self.event = asyncio.Event()
+        self.runner = Runner(self.take)
+
+    def take(self, query, reply):
+        assert query.is_done
+        assert query not in self.runner.waiting
+        self.append(reply.rcode)
+        self.event.set()
+
+    def start(self, work):
+        """Start a chain that has to wait; returns its query."""
+        chain = Chain(work)
+        with task_set_aside():  # a listener starts chains in callbacks
+            assert self.runner.start(chain, make_request("example.org.")) is None
+        (query,) = self.runner.waiting
+        assert query is chain.task
+        return query
+
+    async def wait(self):
+        await asyncio.wait_for(self.event.wait(), LIMIT)
+
+
+def expire(query):
+    with task_set_aside():  # the server's timer is a callback
+        query.expire()
+
+
+async def until(done):
+    while not done():  # noqa: ASYNC110  # turns of the loop, no time
+        await asyncio.sleep(0)
+
+
+def run(test):
+    """Run a coroutine function with what its chains deliver; nothing is delivered twice."""
+
+    async def main():
+        delivered = Delivered()
+        await asyncio.wait_for(test(delivered), LIMIT)
+        for _ in range(5):  # whatever else is scheduled
+            await asyncio.sleep(0)
+        assert len(delivered) == 1
+        assert not delivered.runner.waiting
+
+    asyncio.run(main())
+
+
+def test_a_chain_that_waits_is_delivered_once_its_future_is_there():
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+
+        async def work():
+            assert await future == "news"
+
+        delivered.start(work)
+        assert delivered == []
+        future.set_result("news")
+        await delivered.wait()
+        assert delivered == [NOERROR]
+
+    run(test)
+
+
+def test_cancel_interrupts_the_future_that_is_awaited():
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+
+        async def work():
+            await future
+
+        delivered.start(work)
+        delivered.runner.cancel()
+        assert future.cancelled()
+        await delivered.wait()
+        assert delivered == [SERVFAIL]
+
+    run(test)
+
+
+def test_cancel_between_two_turns_interrupts_the_next():
+    async def test(delivered):
+        turns = []
+
+        async def work():
+            while True:
+                turns.append(1)
+                await asyncio.sleep(0)
+
+        delivered.start(work)
+        delivered.runner.cancel()
+        await delivered.wait()
+        assert (delivered, turns) == ([SERVFAIL], [1])
+
+    run(test)
+
+
+def test_a_chain_that_cancels_itself_is_interrupted_where_it_waits_next():
+    """As asyncio.timeout does when its time is over before it is entered."""
+
+    async def test(delivered):
+        future, later = (asyncio.get_running_loop().create_future() for _ in range(2))
+        interrupted = []
+
+        async def work():
+            task = asyncio.current_task()
+            task.cancel("from within")
+            try:
+                await future
+            except asyncio.CancelledError as error:
+                interrupted.append((str(error), task.uncancel()))
+            await later  # the interruption is used up
+
+        delivered.start(work)
+        assert future.cancelled()
+        await until(lambda: interrupted)
+        assert interrupted == [("from within", 0)]
+        later.set_result(None)
+        await delivered.wait()
+        assert delivered == [NOERROR]
+
+    run(test)
+
+
+def test_an_interruption_that_comes_too_late_for_a_future_is_kept():
+    async def test(delivered):
+        done = asyncio.get_running_loop().create_future()
+        interrupted = []
+
+        async def work():
+            try:
+                await done
+            except asyncio.CancelledError:
+                interrupted.append(True)
+                raise
+
+        query = delivered.start(work)
+        done.set_result(None)  # the chain goes on in the next turn
+        query.cancel()
+        await delivered.wait()
+        assert (delivered, interrupted) == ([SERVFAIL], [True])
+
+    run(test)
+
+
+def test_a_timeout_within_a_chain_ends_there():
+    async def test(delivered):
+        never, release = (asyncio.get_running_loop().create_future() for _ in range(2))
+        states = []
+
+        async def work():
+            task = asyncio.current_task()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await never
+            states.append((task.cancelling(), task.uncancel()))
+            await release
+
+        query = delivered.start(work)
+        await until(lambda: states)
+        assert states == [(0, 0)]
+        query.cancel()  # a real one still works
+        await delivered.wait()
+        assert (delivered, release.cancelled()) == ([SERVFAIL], True)
+
+    run(test)
+
+
+def test_cancellations_are_counted():
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+
+        async def work():
+            await future
+
+        query = delivered.start(work)
+        query.cancel()
+        query.cancel()
+        assert (query.cancelling(), query.uncancel(), query.uncancel()) == (2, 1, 0)
+        assert query.uncancel() == 0
+        query.cancel()
+        await delivered.wait()
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, ValueError])
+def test_a_chain_that_raises_is_reported(error, caplog):
+    """A CancelledError that was not asked for is a mistake of the plugin like any other."""
+
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+
+        async def work():
+            await future
+            raise error("its own")
+
+        delivered.start(work)
+        future.set_result(None)
+        await delivered.wait()
+        assert delivered == [SERVFAIL]
+
+    run(test)
+    assert error.__name__ in caplog.text
+
+
+def test_a_chain_that_expires_may_still_answer():
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+
+        async def work():
+            try:
+                await future
+            except asyncio.CancelledError:
+                pass  # it has an answer all the same
+
+        query = delivered.start(work)
+        assert not query.is_overdue
+        expire(query)
+        assert query.is_overdue
+        assert delivered == []
+        await delivered.wait()
+        assert delivered == [NOERROR]
+
+    run(test)
+
+
+@pytest.mark.parametrize("waits", ["future", "turn"])
+def test_a_chain_that_cannot_be_interrupted_is_given_up(waits):
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+        closed = []
+
+        async def work():
+            try:
+                while True:
+                    try:
+                        await (asyncio.shield(future) if waits == "future" else asyncio.sleep(0))
+                    except asyncio.CancelledError:
+                        pass
+            finally:
+                closed.append(True)
+
+        query = delivered.start(work)
+        expire(query)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (delivered, closed) == ([], [])
+        expire(query)
+        assert (delivered, closed) == ([SERVFAIL], [True])
+        future.set_result(None)  # too late
+
+    run(test)
+
+
+def test_a_pending_reply_that_comes_after_it_was_given_up():
+    async def test(delivered):
+        request = make_request("example.org.")
+        pending = Pending(Wakeups(asyncio.get_running_loop()), lambda _: request.error(NOERROR))
+
+        class Asks(Handler):
+            name = "asks"
+
+            def begin_dns(self, request):
+                return pending
+
+            async def serve_dns(self, request):
+                return await pending
+
+        assert delivered.runner.start(Asks(), request) is None
+        delivered.runner.cancel()
+        pending.wake()
+        await delivered.wait()
+        assert delivered == [SERVFAIL]
+
+    run(test)
+
+
+def test_a_query_that_was_cancelled_is_not_used_for_the_next():
+    async def test(delivered):
+        first = asyncio.get_running_loop().create_future()
+
+        async def work():
+            await first
+
+        class Cancels(Handler):
+            name = "cancels"
+
+            async def serve_dns(self, request):
+                asyncio.current_task().cancel()
+                return request.error(REFUSED)
+
+        with task_set_aside():
+            reply = delivered.runner.start(Cancels(), make_request("example.org."))
+        assert reply.rcode == REFUSED
+        delivered.start(work)
+        first.set_result(None)
+        await delivered.wait()
+        assert delivered == [NOERROR]
+
+    run(test)
+
+
+def test_a_lookup_of_a_name_in_no_zone_is_refused():
+    class Looks(Handler):
+        name = "looks"
+
+        async def serve_dns(self, request):
+            from corepy.dns.names import from_text
+            from corepy.plugin import lookup
+
+            reply = await lookup(request, from_text("www.example.com."))
+            return request.error(reply.rcode)
+
+    with serve("example.org {\nlooks\n}", plugins=with_handlers(looks=Looks)) as server:
+        assert server.ask("www.example.org.").header.rcode == REFUSED
