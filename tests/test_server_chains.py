@@ -31,7 +31,7 @@ class Chain(Handler):
         return request.error(NOERROR)
 
 
-class Delivered(list):
+class Delivered(list[int]):
     """The rcodes of the replies that a runner has delivered."""
 
     def __init__(self):
