@@ -160,6 +160,7 @@ def test_sockets_are_given_away_and_back(inbox, pair):
         ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": str(os.getpid())}, 1.5),
         ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}, 0),
         ({"WATCHDOG_USEC": "soon"}, 0),
+        ({"WATCHDOG_USEC": "1"}, 0.1),
         ({}, 0),
     ],
 )

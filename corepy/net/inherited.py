@@ -27,6 +27,9 @@ FIRST_FD: Final = 3
 PATIENCE: Final = 2.0
 """Seconds that a manager gets to take what it is told."""
 
+SHORTEST_WATCHDOG: Final = 0.1
+"""Seconds; one that wants to hear more often would cost more than what it watches."""
+
 ALIVE: Final = "X_COREPY_ALIVE=1"
 """Told again and again: the event loop turns, whether or not queries get through to it."""
 
@@ -118,7 +121,8 @@ class Manager:
         interval, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
         mine = not pid or pid == str(os.getpid())
         self._is_held_up = False
-        self.watchdog = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
+        told = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
+        self.watchdog = max(told, SHORTEST_WATCHDOG) if told else 0.0
         """Seconds within which the manager wants to hear that we are alive; 0 if it does not."""
 
     @property

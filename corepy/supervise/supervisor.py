@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.hunger import is_stopped
 from corepy.net.inherited import ALIVE
+from corepy.net.signals import restore_signals
 from corepy.supervise.adoption import command_of, runs
 from corepy.supervise.journal import PATIENCE, Journal
 from corepy.supervise.orphans import Orphans
@@ -95,13 +96,14 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep workers running until told to stop."""
+        restore_signals()
         self._journal.take_over_streams()
         raise_descriptor_limit()  # it has as many sockets as its workers together
         self._listen_to_signals()
         self._selector.register(
             self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
         )
-        self._find_orphans()
+        self._contained(self._find_orphans)
         self._asked_at = 0.0
         steps = (
             *(self._start_worker_if_due, self._serve_events, self._reap),

@@ -1,0 +1,165 @@
+"""What the process is given by whoever starts it, in every form in which the server runs.
+
+Each row is an oddity of a container runtime, an init system, a shell or a host. Whatever it is, the
+server starts, answers, reloads, is upgraded (with `-supervise`) and stops; what it has to do without
+is a line in the log. Output that cannot be written is in test_output_faults.py.
+"""
+
+import ast
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from corepy.testing import ask, free_port, run_command
+from corepy.testing.command import wait_until
+
+ROOT = Path(__file__).parent.parent
+
+
+def shell(script):
+    """A shell that runs `script` and becomes the command."""
+    return ("bash", "-c", f'{script}; exec "$0" "$@"')
+
+
+def mounts(script):
+    """The same with a mount namespace of its own, which ends with the command."""
+    return ("unshare", "-m", *shell(f"set -e; {script}"))
+
+
+class Given(NamedTuple):
+    """One row: what stands before the command, and what the log has to say of it."""
+
+    prefix: tuple[str, ...]
+    says: str = ""
+
+
+READ_ONLY = "for at in /run /tmp /var /home; do mount -t tmpfs -o ro none $at; done"
+TABLE = {
+    # Streams and descriptors
+    "stdin closed": Given(shell("exec 0<&-")),
+    "descriptors 3 to 9 taken": Given(
+        shell('for at in {3..9}; do eval "exec $at</dev/null"; done')
+    ),
+    "40 descriptors": Given(shell("ulimit -n 40")),
+    "files of no bytes": Given(shell("ulimit -f 0")),
+    # Memory and stack
+    "1 GiB of addresses": Given(shell("ulimit -v 1048576")),
+    "a stack of 256 KiB": Given(shell("ulimit -s 256")),
+    "no memory to lock": Given(shell("ulimit -l 0")),
+    # Environment
+    "an empty environment": Given(("env", "-i")),
+    "no HOME": Given(("env", "-u", "HOME")),
+    "HOME and TMPDIR that are not there": Given(("env", "HOME=/nowhere", "TMPDIR=/nowhere")),
+    "no programs": Given(("env", "PATH=/nowhere")),
+    "a locale that is not there": Given(("env", "LC_ALL=xx_XX.nonsense", "PYTHONUTF8=0")),
+    "ASCII": Given(("env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")),
+    "a manager that is gone": Given(("env", "NOTIFY_SOCKET=/nowhere", "WATCHDOG_USEC=1000000")),
+    "a watchdog that wants to hear all the time": Given(
+        ("env", "NOTIFY_SOCKET=/nowhere", "WATCHDOG_USEC=1")
+    ),
+    "sockets for another process": Given(("env", "LISTEN_FDS=2", "LISTEN_PID=1")),
+    # Signals: a mask and ignored signals outlive exec
+    "signals that are blocked": Given(("env", "--block-signal")),
+    "signals that are ignored": Given(("env", "--ignore-signal=TERM,INT,HUP,USR1,USR2,CHLD")),
+    # Privileges
+    "no capabilities": Given(("setpriv", "--bounding-set=-all", "--inh-caps=-all")),
+    "no new privileges": Given(("setpriv", "--no-new-privs")),
+    "umask 777": Given(shell("umask 777")),
+    # Files
+    "a working directory that is gone": Given(
+        shell("mkdir -p /tmp/gone-$$; cd /tmp/gone-$$; rmdir /tmp/gone-$$")
+    ),
+    "no folder for sockets": Given(mounts(READ_ONLY), "no control socket"),
+    "everything read-only": Given(
+        mounts("mount --bind / /; mount -o remount,bind,ro /; " + READ_ONLY), "no control socket"
+    ),
+    "no /proc": Given(mounts("mount -t tmpfs none /proc")),
+    "no /dev": Given(mounts("exec </dev/null; mount -t tmpfs none /dev")),
+    # Time
+    "a monotonic clock that begins later": Given(
+        (
+            "unshare",
+            "-T",
+            "--monotonic",
+            "1000000",
+            "--boottime",
+            "1000000",
+            "--fork",
+            "--kill-child",
+        )
+    ),
+}
+
+MODES = {"server": (), "supervisor": ("-supervise",)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("row", TABLE)
+def test_the_server_makes_do_with_what_it_is_given(row, mode):
+    given, flags = TABLE[row], MODES[mode]
+    folder = ROOT / "build" / "given"  # below /tmp some rows see nothing
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    conf = folder / f"Corefile-{port}"
+    conf.write_text(f".:{port} {{\n bind 127.0.0.1\n whoami\n}}\n")
+
+    def answers():
+        with contextlib.suppress(OSError):
+            return ask(("127.0.0.1", port), "example.org.", timeout=2).header.rcode == 0
+        return False
+
+    command_flags = ("-conf", str(conf), *flags)
+    try:
+        with run_command(None, *command_flags, prefix=given.prefix, wait=False) as command:
+            wait_until(answers, 60)
+            command.wait_for(given.says, 60)
+            main = the_command(command)
+            os.kill(main, signal.SIGUSR1)
+            command.wait_for("Reloading complete", 60)
+            wait_until(answers, 60)
+            if flags:
+                os.kill(main, signal.SIGUSR2)
+                command.wait_for(" leaves", 60)
+                wait_until(answers, 60)
+            os.kill(main, signal.SIGTERM)
+            assert command.process.wait(60) == 0
+            assert "Traceback" not in command.output
+    finally:
+        conf.unlink()
+
+
+def the_command(command):
+    """Its process ID: unshare --fork stands in front of it."""
+    children = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children")
+    program = Path(f"/proc/{command.process.pid}/comm").read_text().strip()
+    return int(children.read_text().split()[0]) if program == "unshare" else command.process.pid
+
+
+WALL_CLOCK = {
+    "corepy/plugin/output.py": "a time stamp of a line of the log",
+    "corepy/supervise/journal.py": "the same",
+}
+"""Files that ask for the time of day, and why a step of the clock does no harm there."""
+
+
+def wall_clock_readers():
+    for path in sorted(
+        [*(ROOT / "corepy").rglob("*.py"), *(ROOT / "plugins").glob("*/corepy_*/**/*.py")]
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+                "time.time",
+                "time.time_ns",
+                "datetime.now",
+                "datetime.utcnow",
+            ):
+                yield str(path.relative_to(ROOT))
+
+
+def test_a_step_of_the_clock_is_nobodys_business():
+    """Timeouts, TTLs and intervals are by the monotonic clock."""
+    assert set(wall_clock_readers()) <= WALL_CLOCK.keys()
