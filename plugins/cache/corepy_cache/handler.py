@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from corepy_cache.subnet import Subnet
 
 _OPCODE: Final = 0x78
+_CD: Final = c.FLAG_CD
 _ROOT: Final = b"\0"
 _STALE_ANSWER: Final = ede(EDE_STALE_ANSWER)
 _STALE_NXDOMAIN: Final = ede(EDE_STALE_NXDOMAIN_ANSWER)
@@ -79,7 +80,8 @@ class Cache(Handler):
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer from the cache at once, or ask below."""
-        if request.wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
+        wire = request.wire
+        if wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
             return self._pass_by(request)
         meters = self._meters.get(request.server) or self.meters(request.server, request.view)
         meters.requests.value += 1
@@ -87,7 +89,10 @@ class Cache(Handler):
         edns = request.edns
         if edns is not None and edns.options and (options := forwarded_options(edns.options)):
             return self._answer_apart(request, options, now, meters)
-        key = key_of(request)
+        if wire[2] & 1 and not wire[3] & _CD and (edns is None or not edns.do):
+            key = request.asked  # as `key_of` has it, without the call
+        else:
+            key = key_of(request)
         entry = self.keeper.find(key, now, meters)
         if entry is None:
             client = client_of(request.peer)
