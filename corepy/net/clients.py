@@ -6,15 +6,15 @@ the one that holds most gives way, so a single client cannot keep out the others
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
-from socket import AF_INET
 from typing import Final, Generic, Protocol, TypeVar
 
-_IPV4: Final = int(AF_INET).to_bytes(2, sys.byteorder)
+_SOCKADDR_IN: Final = 16
+"""Bytes of an IPv4 sockaddr, no other of which is as long."""
+
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
 GRACE: Final = 1.0
@@ -29,7 +29,7 @@ def client_of(address: object) -> bytes:
     such as None for the server's own questions, gives b"".
     """
     if type(address) is bytes:
-        if address[:2] == _IPV4:
+        if len(address) == _SOCKADDR_IN:
             return address[4:8]
         return _from_ipv6(address[8:24])
     if type(address) is tuple and address and type(address[0]) is str:

@@ -212,3 +212,61 @@ def test_a_client_cannot_have_all_the_refreshes(monkeypatch):
         return begun, held, bench.cache.refresher._shares.held
 
     assert asyncio.run(run()) == (True, 7, {})
+
+
+class Breaks(Recorder):
+    """Fails in the way that is asked for."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def begin_dns(self, request):
+        if self.way == "raises at once":
+            raise RuntimeError("a plugin's mistake")
+        if self.way == "pends and raises":
+            pending = Pending(Wakeups(asyncio.get_running_loop()), self.fail)
+            pending.wake()
+            return pending
+        if self.way == "pends and returns nonsense":
+            pending = Pending(Wakeups(asyncio.get_running_loop()), lambda _: "nonsense")
+            pending.wake()
+            return pending
+        return super().begin_dns(request)
+
+    def fail(self, _):
+        raise RuntimeError("a plugin's mistake")
+
+    async def serve_dns(self, request):
+        if self.way == "raises later":
+            await asyncio.sleep(0)
+            raise RuntimeError("a plugin's mistake")
+        if self.way == "returns nonsense":
+            return
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "raises at once",
+        "raises later",
+        "pends and raises",
+        "pends and returns nonsense",
+        "returns nonsense",
+        "is cancelled",
+    ],
+)
+def test_no_mistake_below_costs_a_place_for_good(way):
+    async def run():
+        bench = Bench()
+        bench.top = link([bench.cache, Breaks(way)])
+        tasks = [bench.ask(f"{n}.example.org", GREEDY) for n in range(5)]
+        await turns(10)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        budget = bench.cache.budget
+        return budget.waiting, budget._shares.held, budget.used - bench.cache.keeper.denial.bytes
+
+    assert asyncio.run(run()) == (0, {}, 0)
