@@ -229,10 +229,13 @@ class Breaks(Recorder):
             pending.wake()
             return pending
         if self.way == "pends and returns nonsense":
-            pending = Pending(Wakeups(asyncio.get_running_loop()), lambda _: "nonsense")
+            pending = Pending(Wakeups(asyncio.get_running_loop()), self.nonsense)
             pending.wake()
             return pending
         return super().begin_dns(request)
+
+    def nonsense(self, _):
+        return "nonsense"
 
     def fail(self, _):
         raise RuntimeError("a plugin's mistake")
