@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy import corefile
@@ -24,6 +25,7 @@ class Checked(NamedTuple):
 def check(options: Options) -> list[Checked]:
     """Parse and set up without touching the world; at least one result."""
     loader = Loader(options)
+    gc.disable()  # almost nothing that is made here is garbage before the end
     try:
         parts = loader.manifest()
         if parts is None:
@@ -37,6 +39,8 @@ def check(options: Options) -> list[Checked]:
         return [_checked(loader, part.title, part) for part in parts]
     except OSError as error:
         return [Checked(loader.name, [corefile.Diagnostic(unreadable(error))], valid=False)]
+    finally:
+        gc.enable()
 
 
 def _checked(loader: Loader, title: str, part: corefile.Embedded | None) -> Checked:

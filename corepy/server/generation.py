@@ -20,6 +20,7 @@ from corepy.plugin.errors import describe
 from corepy.plugin.failures import count, report
 from corepy.plugin.hooks import PROJECT
 from corepy.server.blame import doing
+from corepy.server.hookmanager import HookManager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,8 +73,10 @@ class Generation:
     """What it was built from, for other processes to build the same."""
 
     warnings: list[Diagnostic] = field(default_factory=list)
-    plugins: pluggy.PluginManager = field(default_factory=lambda: _new_manager())
+    plugins: HookManager = field(default_factory=lambda: _new_manager())
     _registered: int = 0
+    _sound: set[type] = field(default_factory=set)
+    """The classes whose hooks were looked at and exist."""
 
     def register(self, plugin: object, directive: str) -> None:
         """Let the hooks of `plugin` take part; `directive` names it in errors. Raises `HookError`,
@@ -81,12 +84,15 @@ class Generation:
         """
         if self.plugins.is_registered(plugin):
             return
+        is_known = type(plugin) in self._sound and self.plugins.is_known_kind(plugin)
         self._registered += 1
         name = f"{directive}.{self._registered}"
         try:
             self.plugins.register(plugin, name)
         except pluggy.PluginValidationError as error:
             raise HookError(" ".join(str(error).split())) from error
+        if is_known:
+            return
         for caller in self.plugins.get_hookcallers(plugin) or ():
             if not caller.has_spec():
                 known = [it for it in dir(HookSpecs) if not it.startswith("_")]
@@ -96,6 +102,7 @@ class Generation:
             function = getattr(plugin, caller.name, None)
             if caller.name not in MAY_WAIT and inspect.iscoroutinefunction(function):
                 raise HookError(f"the hook {caller.name!r} has to be an ordinary function")
+        self._sound.add(type(plugin))
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
         """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first
@@ -156,8 +163,8 @@ def directive_of(implementation: pluggy.HookImpl) -> str:
     return implementation.plugin_name.rpartition(".")[0]
 
 
-def _new_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(PROJECT)
+def _new_manager() -> HookManager:
+    manager = HookManager(PROJECT)
     manager.add_hookspecs(HookSpecs)
     return manager
 
