@@ -56,7 +56,7 @@ class Without:
 
 def with_own_hook():
     plugin = Plain()
-    plugin.stopping = types.MethodType(hookimpl(lambda self: None), plugin)
+    vars(plugin)["stopping"] = types.MethodType(hookimpl(lambda self: None), plugin)
     return plugin
 
 
