@@ -29,6 +29,8 @@ from corepy.plugin.errors import CommandError as CommandError
 from corepy.plugin.errors import OrderError as OrderError
 from corepy.plugin.errors import PluginError as PluginError
 from corepy.plugin.errors import StartupError as StartupError
+from corepy.plugin.filedata import FileData as FileData
+from corepy.plugin.filedata import in_thread as in_thread
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
 from corepy.plugin.handler import Observer as Observer

@@ -1,0 +1,219 @@
+"""Files of plugins: loaded in a thread, swapped whole, kept when they go bad."""
+
+import asyncio
+import logging
+import sys
+import threading
+
+import pytest
+
+from corepy.plugin import FileData, Handler, StartupError, in_thread
+from corepy.testing import inline, serve
+from corepy.testing.command import wait_until
+
+
+class Context:
+    """A lifecycle context that counts what is forgotten."""
+
+    def __init__(self):
+        self.forgotten = 0
+
+    def forget(self):
+        self.forgotten += 1
+
+
+def numbers(content):
+    """The parser of these tests: a number a line."""
+    return [int(line) for line in content.split()]
+
+
+def data(path, **options):
+    return FileData(path, numbers, [], **{"interval": 0.01, "what": "list", **options})
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110  what changes is a plain value, without an event
+        await asyncio.sleep(0.005)
+
+
+def test_the_loop_goes_on_while_a_file_is_parsed(tmp_path):
+    (path := tmp_path / "list").write_text("1 2")
+    go, seen = threading.Event(), []
+
+    def slow(content):
+        seen.append((threading.current_thread(), sys.getswitchinterval()))
+        assert go.wait(60)
+        return numbers(content)
+
+    async def main():
+        it = FileData(path, slow, [])
+        loading = asyncio.create_task(it.before_listen(Context()))
+        await until(lambda: seen)
+        assert it.value == []  # and this runs, although the parser has not returned
+        go.set()
+        await loading
+        return it.value
+
+    before = sys.getswitchinterval()
+    assert asyncio.run(main()) == [1, 2]
+    assert seen[0][0] is not threading.main_thread()
+    assert seen[0][1] < before
+    assert sys.getswitchinterval() == before
+
+
+def test_changes_are_noticed_and_the_packet_caches_forget(tmp_path):
+    (path := tmp_path / "list").write_text("1")
+
+    async def main():
+        it, context = data(path), Context()
+        await it.before_listen(context)
+        it.serving(context)
+        first = it.value
+        path.write_text("1 2 3")
+        await until(lambda: it.value == [1, 2, 3])
+        assert first == [1]  # swapped, not changed
+        await until(lambda: context.forgotten == 1)
+        it.shutdown(context)
+        await asyncio.sleep(0)
+        assert it._task.done()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda path: path.write_text("x"), "list {path}: invalid literal for int"),
+        (lambda path: path.unlink(), "cannot read list {path}: No such file"),
+        (lambda path: (path.unlink(), path.mkdir()), "cannot read list {path}: Is a directory"),
+        (lambda path: path.write_text("1 " * 1000), "cannot read list {path}: larger than"),
+    ],
+)
+def test_a_file_that_goes_bad_changes_nothing(tmp_path, caplog, spoil, problem):
+    (path := tmp_path / "list").write_text("1 2")
+
+    async def main():
+        it = data(path, most=1024)
+        await it.before_listen(Context())
+        spoil(path)
+        for _ in range(3):
+            assert not await it.look()
+        assert it.value == [1, 2]
+
+    asyncio.run(main())
+    errors = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
+    assert len(errors) == 1  # said once
+    assert problem.format(path=path) in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "refused"),
+    [
+        (None, {}, "cannot read list"),
+        (None, {"required": False}, None),
+        (None, {"required": False, "interval": 0}, "cannot read list"),
+        ("x", {"required": False}, "invalid literal"),
+    ],
+)
+def test_a_bad_file_at_the_start(tmp_path, content, options, refused):
+    path = tmp_path / "list"
+    if content is not None:
+        path.write_text(content)
+    it = data(path, **options)
+    if refused is None:
+        asyncio.run(it.before_listen(Context()))
+        path.write_text("7")
+        assert it.read()
+        assert it.value == [7]
+        return
+    with pytest.raises(StartupError, match=refused):
+        asyncio.run(it.before_listen(Context()))
+
+
+def test_the_same_content_is_not_parsed_again(tmp_path):
+    (path := tmp_path / "list").write_text("1")
+    it = data(path)
+    assert it.read()
+    value = it.value
+    path.write_text("1")
+    assert not it.read()
+    assert it.value is value
+
+
+def test_changes_during_a_load_are_one_further_load(tmp_path):
+    (path := tmp_path / "list").write_text("0")
+    gate, loads = threading.Semaphore(1), []
+
+    def gated(content):
+        loads.append(content)
+        assert gate.acquire(timeout=60)
+        return numbers(content)
+
+    async def main():
+        it = FileData(path, gated, [], interval=0.005)
+        await it.before_listen(Context())
+        it.serving(Context())
+        path.write_text("1")
+        await until(lambda: len(loads) == 2)
+        for number in range(2, 9):  # while the parser holds the first change
+            path.write_text(str(number))
+        gate.release(2)
+        await until(lambda: it.value == [8])
+        it.shutdown(Context())
+
+    asyncio.run(main())
+    assert loads == [b"0", b"1", b"8"]
+
+
+def test_a_thread_that_never_ends_keeps_nobody():
+    forever = threading.Event()
+
+    async def main():
+        task = asyncio.create_task(in_thread(forever.wait))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    forever.set()
+
+
+def test_what_a_thread_raises_is_raised():
+    def leave():
+        sys.exit(3)
+
+    with pytest.raises(RuntimeError, match="SystemExit"):
+        asyncio.run(in_thread(leave))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(in_thread(lambda: 1 / 0))
+
+
+class Listed(Handler):
+    name = "listed"
+
+    def __init__(self, path):
+        self.data = data(path)
+
+    async def serve_dns(self, request):
+        return request.error(self.data.value[0])
+
+
+def test_in_a_server(tmp_path):
+    (path := tmp_path / "list").write_text("3")
+
+    def setup(controller):
+        for _ in controller.single():
+            handler = Listed(path)
+            controller.add_handler(handler)
+            controller.register(handler.data)
+
+    from corepy.plugin.registry import find
+
+    plugins = {**find(), "listed": inline("listed", setup)}
+    with serve(". {\n listed\n}", plugins=plugins) as server:
+        assert server.ask("example.org.").header.rcode == 3
+        path.write_text("5")
+        wait_until(lambda: server.ask("example.org.").header.rcode == 5)
+        server.reload(". {\n listed\n errors\n}")
+        assert server.ask("example.org.").header.rcode == 5
