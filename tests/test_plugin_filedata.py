@@ -5,21 +5,23 @@ import logging
 import sys
 import threading
 
+import pluggy
 import pytest
 
-from corepy.plugin import FileData, Handler, StartupError, in_thread
+from corepy.plugin import FileData, Handler, LifecycleContext, StartupError, in_thread
 from corepy.testing import inline, serve
 from corepy.testing.command import wait_until
 
 
-class Context:
-    """A lifecycle context that counts what is forgotten."""
+def context(forgotten=None):
+    """Return a lifecycle context that notes in a list when the packet caches are to forget."""
+    noted = [] if forgotten is None else forgotten
+    manager = pluggy.PluginManager("corepy")
 
-    def __init__(self):
-        self.forgotten = 0
+    async def reload(reason):
+        return True
 
-    def forget(self):
-        self.forgotten += 1
+    return LifecycleContext(manager, reload, lambda: noted.append(True))
 
 
 def numbers(content):
@@ -46,8 +48,8 @@ def test_the_loop_goes_on_while_a_file_is_parsed(tmp_path):
         return numbers(content)
 
     async def main():
-        it = FileData(path, slow, [])
-        loading = asyncio.create_task(it.before_listen(Context()))
+        it = FileData[list[int]](path, slow, [])
+        loading = asyncio.create_task(it.before_listen(context()))
         await until(lambda: seen)
         assert it.value == []  # and this runs, although the parser has not returned
         go.set()
@@ -65,15 +67,16 @@ def test_changes_are_noticed_and_the_packet_caches_forget(tmp_path):
     (path := tmp_path / "list").write_text("1")
 
     async def main():
-        it, context = data(path), Context()
-        await it.before_listen(context)
-        it.serving(context)
+        it, forgotten = data(path), list[bool]()
+        life = context(forgotten)
+        await it.before_listen(life)
+        it.serving(life)
         first = it.value
         path.write_text("1 2 3")
         await until(lambda: it.value == [1, 2, 3])
         assert first == [1]  # swapped, not changed
-        await until(lambda: context.forgotten == 1)
-        it.shutdown(context)
+        await until(lambda: forgotten == [True])
+        it.shutdown(life)
         await asyncio.sleep(0)
         assert it._task.done()
 
@@ -94,7 +97,7 @@ def test_a_file_that_goes_bad_changes_nothing(tmp_path, caplog, spoil, problem):
 
     async def main():
         it = data(path, most=1024)
-        await it.before_listen(Context())
+        await it.before_listen(context())
         spoil(path)
         for _ in range(3):
             assert not await it.look()
@@ -121,13 +124,13 @@ def test_a_bad_file_at_the_start(tmp_path, content, options, refused):
         path.write_text(content)
     it = data(path, **options)
     if refused is None:
-        asyncio.run(it.before_listen(Context()))
+        asyncio.run(it.before_listen(context()))
         path.write_text("7")
         assert it.read()
         assert it.value == [7]
         return
     with pytest.raises(StartupError, match=refused):
-        asyncio.run(it.before_listen(Context()))
+        asyncio.run(it.before_listen(context()))
 
 
 def test_the_same_content_is_not_parsed_again(tmp_path):
@@ -150,16 +153,16 @@ def test_changes_during_a_load_are_one_further_load(tmp_path):
         return numbers(content)
 
     async def main():
-        it = FileData(path, gated, [], interval=0.005)
-        await it.before_listen(Context())
-        it.serving(Context())
+        it = FileData[list[int]](path, gated, [], interval=0.005)
+        await it.before_listen(context())
+        it.serving(context())
         path.write_text("1")
         await until(lambda: len(loads) == 2)
         for number in range(2, 9):  # while the parser holds the first change
             path.write_text(str(number))
         gate.release(2)
         await until(lambda: it.value == [8])
-        it.shutdown(Context())
+        it.shutdown(context())
 
     asyncio.run(main())
     assert loads == [b"0", b"1", b"8"]
