@@ -142,6 +142,12 @@ def the_command(command):
 WALL_CLOCK = {
     "corepy/plugin/output.py": "a time stamp of a line of the log",
     "corepy/supervise/journal.py": "the same",
+    "corepy/plugin/reading.py": "the age of a file; one from the future is read once more",
+    "corepy/plugin/control.py": "the age of a socket that does not answer, for a command",
+    "plugins/reload/corepy_reload/watcher.py": "when a configuration was read, for a gauge",
+    "plugins/cache/corepy_cache/keeper.py": "whether a signature is valid (RFC 4034 section 3.1.5)",
+    "plugins/cache/corepy_cache/explained.py": "the same",
+    "plugins/log/corepy_log/log.py": "the same, for the class of a log line",
 }
 """Files that ask for the time of day, and why a step of the clock does no harm there."""
 
