@@ -121,9 +121,14 @@ def test_the_place_of_an_error_in_a_zone_file():
         ("a. NSEC b. ^TYPE0", "NSEC type cannot be 0"),
         ("a. NXT b. ^TYPE128", "NXT type cannot be above 127"),
         ("a. NSEC3 1 0 0 - ^!", "NSEC3 next hashed owner is not base32hex: '!'"),
+        ("a. NSEC3 1 0 0 - ^2VPTU5T", "NSEC3 next hashed owner is base32hex of no whole number"),
+        ("a. KEY 256 3 8^", "KEY public key is missing"),
+        ("a. KEY NOAUTH|ZONE 3 8^", "KEY public key is missing"),
+        ("a. KEY ^NOAUTH|X 3 8", "KEY flags has an unknown flag: 'X'"),
         ("a. LOC ^91 N 0 E 0", "LOC latitude is not a number from 0 to 90: '91'"),
         ("a. LOC 1 2 ^60 N 0 E 0", "LOC latitude has no seconds from 0 to 59.999: '60'"),
         ("a. LOC 1 2 3 ^E 0 E 0", "LOC latitude is not followed by N or S: 'E'"),
+        ("a. LOC 1 2 3 ^NS 0 E 0", "LOC latitude is not followed by N or S: 'NS'"),
         ("a. LOC 1 N 2 E ^10km", "LOC altitude is not a number of meters"),
         ("a. LOC 1 N 2 E 0 1m 1m 1m ^1m", "LOC has a word too many: '1m'"),
         ("a. LOC 1 N 2 E 0 1m ^-1m", "LOC horizontal precision is not from 0"),
@@ -183,6 +188,12 @@ def test_an_address_of_digits_takes_linear_time():
         read_record(f"a. {'1' * 60_000}x A 192.0.2.1", 60)
     with pytest.raises(RecordError, match="not a TTL"):
         read_record(f"a. {'1' * 50}x A 192.0.2.1", 60)
+
+
+def test_rdata_of_two_lines():
+    assert rdata_from_text(c.TYPE_TXT, "(a\nb)\n") == b"\1a\1b"
+    with pytest.raises(RecordError, match="record has more than one line"):
+        rdata_from_text(c.TYPE_TXT, "a\nb")
 
 
 def test_rdata_that_is_too_long():

@@ -18,11 +18,14 @@ GENERIC: Final = "\\#"
 
 
 def rdata_from_text(rtype: int, text: str, origin: bytes = ROOT) -> bytes:
-    """Return the rdata that a text means; raises RecordError."""
-    words: list[str] = []
-    for entry in entries(text):
-        words += entry.words
-    return read_rdata(rtype, Words(words, origin))
+    """Return the rdata that a text of one line means; raises RecordError.
+
+    As in zone files, parentheses make several lines one.
+    """
+    lines = [entry.words for entry in entries(text)] or [[]]
+    if len(lines) > 1:
+        raise RecordError("has more than one line")
+    return read_rdata(rtype, Words(lines[0], origin))
 
 
 def rdata_to_text(rtype: int, rdata: bytes) -> str:

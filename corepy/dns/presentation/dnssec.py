@@ -124,14 +124,20 @@ def _read_hash(words: Words) -> bytes:
         data = base64.b32hexdecode(text + padding, casefold=True)
     except (binascii.Error, ValueError):
         raise RecordError(f"is not base32hex: {shown(text)}") from None
+    if _to_base32hex(data) != text.upper():  # bits behind the last byte: a digit is missing
+        raise RecordError(f"is base32hex of no whole number of bytes: {shown(text)}")
     return counted(data)
+
+
+def _to_base32hex(data: bytes) -> str:
+    return base64.b32hexencode(data).decode("ascii").rstrip("=")
 
 
 def _write_hash(wire: bytes, at: int) -> tuple[str, int]:
     data, at = cut_counted(wire, at)
     if not data:
         raise FormError("empty hash")
-    return base64.b32hexencode(data).decode("ascii").rstrip("="), at
+    return _to_base32hex(data), at
 
 
 HASHED_OWNER: Final = Kind(_read_hash, _write_hash)
@@ -221,19 +227,28 @@ def _read_key_flags(words: Words) -> bytes:
     if text[:1].isdigit():
         words.at -= 1
         return U16.read(words)
+    return _key_flags(text).to_bytes(2, "big")
+
+
+def _key_flags(text: str) -> int:
+    if text.isdigit():
+        return int(text)
     flags = 0
     for name in text.upper().split("|"):
         if name not in _KEY_FLAGS:
             raise RecordError(f"has an unknown flag: {shown(name)}")
         flags |= _KEY_FLAGS[name]
-    return flags.to_bytes(2, "big")
+    return flags
 
 
 KEY_FLAGS: Final = Kind(_read_key_flags, U16.write)
 
 
 def _read_key(words: Words) -> bytes:
-    return b"" if words.peek() is None else BASE64.read(words)
+    """Read the key, which is missing only where the flags, three words before, say so."""
+    if words.peek() is None and _key_flags(words.earlier(3)) & _NO_KEY == _NO_KEY:
+        return b""
+    return BASE64.read(words)
 
 
 def _write_key(wire: bytes, at: int) -> tuple[str, int]:

@@ -38,7 +38,7 @@ def _read_angle(words: Words, most: int, marks: str) -> int:
         if words.peek() not in (*marks, *marks.lower()):
             angle += _read_seconds(words)
     mark = words.plain().upper()
-    if mark not in marks:
+    if mark not in tuple(marks):
         raise RecordError(f"is not followed by {marks[0]} or {marks[1]}: {shown(mark)}")
     if angle > most * _DEGREE:
         raise RecordError(f"is more than {most} degrees")

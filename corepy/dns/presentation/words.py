@@ -127,6 +127,10 @@ class Words:
         """Return the next word, None behind the last."""
         return self._words[self.at] if self.at < len(self._words) else None
 
+    def earlier(self, number: int) -> str:
+        """Return the word that was taken `number` words ago."""
+        return self._words[self.at - number]
+
     def any(self) -> str:
         """Return the next word; raises RecordError if there is none."""
         if self.at >= len(self._words):
