@@ -4,7 +4,7 @@ what *cache* makes of them. See `corepy.testing.outcomes` for how to read it.
 
 import pytest
 
-from corepy.testing.behaviours import ADDRESS
+from corepy.testing.behaviours import ADDRESS, group
 from corepy.testing.behaviours.contents import FOREIGN_SOA, SOA
 from corepy.testing.outcomes import CONFIGS, check, relayed
 
@@ -114,6 +114,10 @@ TABLE = {
         "RFC 4343 section 3: case means nothing", ADDRESS, kept="success 60"
     ),
 }  # fmt: skip
+
+
+def test_the_table_is_complete():
+    assert set(TABLE) == group("contents")
 
 
 @pytest.mark.parametrize("config", CONFIGS)

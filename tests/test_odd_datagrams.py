@@ -59,6 +59,9 @@ TABLE = {
     "rate-limited": Row(
         "RFC 7766 section 5: a truncated reply is asked again over TCP", GOOD, "udp+ tcp+", kept="success 60"
     ),
+    "rate-limited-silently": Row(
+        f"{LOST}; RFC 7766 section 5: then asked over TCP", GOOD, "~udp+ udp tcp", stream_asked="tcp+", kept="success 60"
+    ),
     "question-in-another-case": relayed(
         "RFC 4343 section 3: names match in any case; the client's own comes back to it",
         ADDRESS, kept="success 60",

@@ -4,7 +4,7 @@ for how to read it.
 
 import pytest
 
-from corepy.testing.behaviours import ADDRESS
+from corepy.testing.behaviours import ADDRESS, group
 from corepy.testing.clients import CLIENTS
 from corepy.testing.crossing import Outcome
 from corepy.testing.outcomes import CONFIGS, Row, check
@@ -54,6 +54,10 @@ TABLE = {
     "bare-noerror": bare(UNREACHABLE, kept="failure 1"),
     "bare-nxdomain": bare(UNREACHABLE, kept="failure 1"),
 }  # fmt: skip
+
+
+def test_the_table_is_complete():
+    assert set(TABLE) == group("refusals")
 
 
 @pytest.mark.parametrize("config", CONFIGS)

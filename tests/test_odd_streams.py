@@ -4,7 +4,7 @@ See `corepy.testing.outcomes` for how to read it.
 
 import pytest
 
-from corepy.testing.behaviours import ADDRESS
+from corepy.testing.behaviours import ADDRESS, group
 from corepy.testing.crossing import Outcome
 from corepy.testing.outcomes import CONFIGS, Row, check, relayed
 
@@ -82,6 +82,10 @@ TABLE = {
         "a message without a header is none", ADDRESS, kept="success 60"
     ),
 }  # fmt: skip
+
+
+def test_the_table_is_complete():
+    assert set(TABLE) == group("streams")
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -18,7 +18,18 @@ from typing import Final, NamedTuple
 
 from corepy.testing.clients import CLIENTS, Client
 from corepy.testing.fleet import Fleet, Place
-from corepy.testing.message import EDE, FLAGS, RCODES, Message, Opt, Options, name, record, show
+from corepy.testing.message import (
+    EDE,
+    FLAGS,
+    RCODES,
+    Message,
+    Opt,
+    Options,
+    name,
+    pack_record,
+    record,
+    show,
+)
 from corepy.testing.message import parse as parse_message
 from corepy.testing.server import TestServer, serve
 
@@ -82,14 +93,14 @@ class Outcome:
 
 def _cut(message: Message, limit: int) -> Message:
     """Leave records out from the end until the message fits."""
-    if len(message.pack()) <= limit:
-        return message
-    low, high = 0, len(message.answer)
-    while low < high:
-        middle = (low + high + 1) // 2
-        shorter = replace(message, answer=message.answer[:middle])
-        low, high = (middle, high) if len(shorter.pack()) <= limit else (low, middle - 1)
-    return replace(message, answer=message.answer[:low], flags=message.flags | FLAGS["tc"])
+    asked = message.question[0] if message.question else None
+    size = len(replace(message, answer=[]).pack())
+    for number, item in enumerate(message.answer):
+        size += len(pack_record(item, asked))
+        if size > limit:
+            flags = message.flags | FLAGS["tc"]
+            return replace(message, answer=message.answer[:number], flags=flags)
+    return message
 
 
 def describe(message: Message, asked: bytes) -> list[str]:

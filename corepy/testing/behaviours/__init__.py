@@ -16,7 +16,7 @@ A behaviour is asked for each query (`Asked`), and yields what follows on it, ac
 pauses, ends of connections.
 """
 
-from corepy.testing.behaviours import contents, datagrams, edns, refusals, streams
+from corepy.testing.behaviours import contents, datagrams, edns, malformed, refusals, streams
 from corepy.testing.behaviours.base import ADDRESS as ADDRESS
 from corepy.testing.behaviours.base import BEHAVIOURS as BEHAVIOURS
 from corepy.testing.behaviours.base import WITHOUT_TCP as WITHOUT_TCP
@@ -28,8 +28,10 @@ from corepy.testing.behaviours.base import End as End
 from corepy.testing.behaviours.base import Pause as Pause
 from corepy.testing.behaviours.base import Raw as Raw
 from corepy.testing.behaviours.base import behaviour as behaviour
+from corepy.testing.behaviours.base import group as group
 
 __all__ = [
     "ADDRESS", "BEHAVIOURS", "WITHOUT_TCP", "Act", "Asked", "Behaviour", "Elsewhere", "End",
-    "Pause", "Raw", "behaviour", "contents", "datagrams", "edns", "refusals", "streams",
+    "Pause", "Raw", "behaviour", "contents", "datagrams", "edns", "group", "malformed", "refusals",
+    "streams",
 ]  # fmt: skip

@@ -167,6 +167,15 @@ WITHOUT_TCP: Final[set[str]] = set()
 """Those whose port for TCP is closed."""
 
 
+def group(*modules: str) -> set[str]:
+    """Return the names of the behaviours in these modules of the library ("edns", "streams")."""
+    return {
+        name
+        for name, function in BEHAVIOURS.items()
+        if function.__module__.rpartition(".")[2] in modules
+    }
+
+
 def behaviour(function: Behaviour) -> Behaviour:
     """Add a function to the library, under its own name with hyphens."""
     BEHAVIOURS[function.__name__.replace("_", "-")] = function

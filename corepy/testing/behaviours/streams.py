@@ -17,6 +17,9 @@ from corepy.testing.behaviours.base import (
 _MANY = tuple(f"@ 60 A 192.0.2.{number}" for number in range(1, 41))
 """Too large for 512 bytes, small enough for 1232."""
 
+_HUGE = [b"\xc0\x0c\0\1\0\1\0\0\0<\0\4\n%c%c\1" % (n >> 8, n & 255) for n in range(3745)]
+"""The records "@ 60 A 10.N.N.1", as they lie in a message."""
+
 
 def _framed(wire: bytes) -> bytes:
     return len(wire).to_bytes(2, "big") + wire
@@ -146,8 +149,9 @@ def huge(asked: Asked) -> Iterator[Act]:
     """Have an answer of 60,000 bytes, truncated over UDP."""
     if asked.proto == "udp":
         yield _truncated(asked)
-    else:
-        yield asked.reply(*(f"@ 60 A 10.{n >> 8}.{n & 255}.1" for n in range(3745)))
+        return
+    wire, end = asked.reply(), asked.question_end
+    yield wire[:6] + len(_HUGE).to_bytes(2, "big") + wire[8:end] + b"".join(_HUGE) + wire[end:]
 
 
 @behaviour
