@@ -482,3 +482,24 @@ def test_no_bytes_hurt(pieces, reset):
 
     asyncio.run(run())
     gc.collect()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_request_whose_content_ends_early_is_refused_in_its_form(method):
+    """The refusal of HEAD has no content; to send one raised an exception in the event loop."""
+
+    async def run():
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: failures.append(context)
+        )
+        async with serving() as port:
+            data = f"{method} /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc".encode()
+            answer = await send(port, data, eof=True)
+        return answer, failures
+
+    answer, failures = asyncio.run(run())
+    assert not failures
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert bool(body) == (method != "HEAD")

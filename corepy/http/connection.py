@@ -137,7 +137,8 @@ class Connection(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             text = f"{error}\n".encode("ascii", "replace")
             self._send_head(Response(status=error.error_status_hint), len(text), keep=False)
-            self._send(h11.Data(data=text))
+            if self._request is None or self._request.method != b"HEAD":
+                self._send(h11.Data(data=text))
             self._send(h11.EndOfMessage())
         self.close()
 

@@ -122,6 +122,7 @@ def check(data: bytes) -> None:
 SEEDS = {
     "POST": b"\7POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
     "two lengths": b"\7GET /x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+    "HEAD whose content never comes": b"\7HEAD /x HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
     "nothing but noise": b"\7" + bytes(300),
 }
 
