@@ -2,14 +2,12 @@
 
 Parsing a list of 300,000 names takes the better part of a second, in which an event loop that does
 it answers nothing. `FileData` does it beside the loop; a handler reads `value`, which is always
-complete.
+complete. What commands without an event loop need not import is imported where it is used.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import hashlib
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -20,6 +18,7 @@ from corepy.plugin.log import server_logger
 from corepy.plugin.reading import FileVersion, file_version, read_file
 
 if TYPE_CHECKING:
+    import asyncio
     import logging
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -93,6 +92,8 @@ class FileData(Generic[T]):
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
         """Look for changes from now on."""
+        import asyncio
+
         if self.interval:
             self._task = asyncio.create_task(self._watch(context), name=f"watch {self.path}")
 
@@ -123,6 +124,8 @@ class FileData(Generic[T]):
         return changed
 
     async def _watch(self, context: LifecycleContext) -> None:
+        import asyncio
+
         while True:
             await asyncio.sleep(self.interval)
             if await self.look():
@@ -132,6 +135,8 @@ class FileData(Generic[T]):
         """Return the new value with its digest and version; only a version if the content is the
         same. Runs in a thread, and changes nothing that others see.
         """
+        import hashlib
+
         version = file_version(self.path)
         if version is not None and version == self._version:
             return version
@@ -161,6 +166,8 @@ async def in_thread(function: Callable[[], Any]) -> Any:
 
     Unlike `asyncio.to_thread`, a process that ends does not wait for it.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
