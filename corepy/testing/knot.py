@@ -33,6 +33,9 @@ log:
 acl:
   - id: transfer
     action: transfer
+template:
+  - id: default
+    global-module: [{modules}]
 zone:
   - domain: {origin}
     acl: transfer
@@ -45,11 +48,17 @@ zone:
 
 @contextmanager
 def knot(
-    zone: str, origin: str, *, host: str = "127.0.0.1", prefix: Sequence[str] = ()
+    zone: str,
+    origin: str,
+    *,
+    host: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
+    modules: Sequence[str] = (),
 ) -> Iterator[Address]:
     """Serve a zone file's text for `origin` while the `with` block lasts; yields the address.
 
-    `prefix` goes before the command, such as `ip netns exec NAME`.
+    `prefix` goes before the command, such as `ip netns exec NAME`; `modules` are those of knot for
+    all queries, such as `mod-cookies`.
     """
     program = shutil.which("knotd", path="/usr/sbin:/usr/bin:/sbin:/bin")
     assert program is not None, "the Debian package knot is missing"
@@ -58,7 +67,8 @@ def knot(
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "zone").write_text(zone)
         conf = Path(folder, "knot.conf")
-        conf.write_text(_CONF.format(host=host, port=port, folder=folder, origin=origin))
+        values = {"host": host, "port": port, "folder": folder, "origin": origin}
+        conf.write_text(_CONF.format(**values, modules=", ".join(modules)))
         udp.close()
         tcp.close()
         process = subprocess.Popen([*prefix, program, "-c", str(conf)], stderr=subprocess.DEVNULL)

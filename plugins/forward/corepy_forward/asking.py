@@ -10,10 +10,21 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.constants import BADVERS, REFUSED, SERVFAIL
-from corepy_forward.question import needs_edns, with_size, without_edns
+from corepy_forward.crowd import MOST_QUERIES
+from corepy_forward.lettercase import with_random_case
+from corepy_forward.question import (
+    USUAL_SIZE,
+    client_options,
+    needs_edns,
+    with_option,
+    with_size,
+    without_edns,
+)
 
 if TYPE_CHECKING:
+    from corepy.dns import Reply
     from corepy_forward.attempt import Attempt
+    from corepy_forward.crowd import Crowd
     from corepy_forward.pool import Pool
     from corepy_forward.upstream import Upstream
 
@@ -21,15 +32,18 @@ LARGE_SIZE: Final = 4096
 """Bytes that a reply over UDP may have where there is no TCP for it; many servers send no more."""
 
 
-def key_of(body: bytes, for_tcp: bool) -> bytes:
-    """Return what tells exchanges apart: those for clients over TCP are others."""
-    return b"\xff" + body if for_tcp else body  # no query begins so: it would have QR set
-
-
 class Detours:
     """What an exchange has tried beyond the usual."""
 
-    __slots__ = ("asked_large", "has_heard", "lost_at", "refused_by", "refused_with")
+    __slots__ = (
+        "asked_large",
+        "had_bad_cookie",
+        "has_heard",
+        "lost_at",
+        "refused_by",
+        "refused_with",
+        "without_cookie",
+    )
 
     def __init__(self) -> None:
         self.asked_large: list[Upstream] = []
@@ -42,6 +56,10 @@ class Detours:
         """It answered with an error and was asked again without EDNS."""
 
         self.refused_with = 0
+        self.without_cookie: Upstream | None = None
+        """It answered with an error and was asked again without a cookie."""
+
+        self.had_bad_cookie = False
         self.has_heard = False
         """Some upstream has sent something, if nothing of use."""
 
@@ -55,6 +73,7 @@ class Asking:
         "_pool",
         "_tried",
         "body",
+        "crowd",
         "done",
         "for_tcp",
         "key",
@@ -72,7 +91,10 @@ class Asking:
         self.question = question
         self.body = body
         self.for_tcp = for_tcp
-        self.key = key_of(body, for_tcp)
+        self.key: object = question
+        """What it is found by in `Pool.flights`."""
+
+        self.crowd: Crowd | None = None
         self.over_tcp = pool.force_tcp or (for_tcp and not pool.settings.prefer_udp)
         self.started = now
         self.done = False
@@ -87,6 +109,15 @@ class Asking:
             self._detours = Detours()
         return self._detours
 
+    def queries_at(self, upstream: Upstream) -> int:
+        """Return how many queries of this exchange are in flight to an upstream."""
+        return sum(each.upstream is upstream for each in self._open)
+
+    def is_full(self, upstream: Upstream) -> bool:
+        """Whether as many queries for the question are in flight to an upstream as may be."""
+        counted = self if self.crowd is None else self.crowd
+        return counted.queries_at(upstream) >= MOST_QUERIES
+
     def replied(self, attempt: Attempt, wire: bytes) -> None:
         """Take the upstream's message."""
         raise NotImplementedError
@@ -99,27 +130,59 @@ class Asking:
         """Learn that the reply takes longer than this upstream's usually do."""
         raise NotImplementedError
 
+    def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
+        """Take a reply over UDP that lacks what the upstream usually sends."""
+        raise NotImplementedError
+
+    def guessed(self, attempt: Attempt) -> None:
+        """Ask over TCP, if there is TCP: somebody may be guessing replies to this attempt."""
+        upstream, now = attempt.upstream, time.monotonic()
+        upstream.is_limited = True
+        if self.done or attempt not in self._open or upstream.tcp.is_dead(now):
+            return
+        if attempt.link is not None:
+            attempt.link.forget(attempt)
+        self._open.remove(attempt)
+        self._move(attempt, now)
+
     def ask(self, upstream: Upstream, now: float) -> None:
         """Start an attempt."""
-        tried = self._tried
+        tried, body = self._tried, self.body
         tried.append(upstream)
-        if upstream.is_limited or self.over_tcp or len(tried) > 1:
+        if (
+            upstream.is_limited
+            or self.over_tcp
+            or len(tried) > 1
+            or len(body) - len(self.question) != USUAL_SIZE
+        ):
             self._ask_otherwise(upstream, now)
         else:
-            self._open.append(upstream.ask(self, self.body, False, now))
+            body = body[:-2] + upstream.cookies.tail
+            self._open.append(upstream.ask(self, body, False, now))
 
     def _ask_otherwise(self, upstream: Upstream, now: float) -> None:
         """Start an attempt in the form that suits the upstream and what it was asked before."""
-        upstream.is_limited = upstream.edns.is_limited(now)
-        times = self._tried.count(upstream)
-        if self.over_tcp and upstream.tcp.is_dead(now) and self._ask_large(upstream, now):
+        upstream.look(now)
+        times, is_dead = self._tried.count(upstream), upstream.tcp.is_dead(now)
+        if self.over_tcp and is_dead and self._ask_large(upstream, now):
             return
         body = self._form(upstream, now)
         if times == 2 and body[9] and self._may_go_without(upstream, now):
             body = without_edns(body, self.question)
             self.detours.lost_at = upstream
         # A second loss in a row at one upstream: perhaps it is UDP that does not get through.
-        over_tcp = self.over_tcp or (times > 2 and not upstream.tcp.is_dead(now))
+        distrusts_udp = times > 2 or upstream.guesses.are_many(self.question, now)
+        self._send(upstream, body, self.over_tcp or (distrusts_udp and not is_dead), now)
+
+    def _send(
+        self, upstream: Upstream, body: bytes, over_tcp: bool, now: float, with_cookie: bool = True
+    ) -> None:
+        """Send a query; over UDP with a cookie, and with its name in random case if that is set."""
+        if not over_tcp:
+            if with_cookie and upstream.cookies.option:
+                body = with_option(body, self.question, upstream.cookies.option)
+            if upstream.proofs.mixes_case(now):
+                body = with_random_case(body, self.question)
         self._open.append(upstream.ask(self, body, over_tcp, now))
 
     def _form(self, upstream: Upstream, now: float) -> bytes:
@@ -131,6 +194,8 @@ class Asking:
 
     def _may_go_without(self, upstream: Upstream, now: float) -> bool:
         """Whether EDNS may be left out of a query that was lost with it."""
+        if upstream.cookies.is_expected:
+            return False
         return not upstream.edns.works(now) or not needs_edns(self.body, self.question)
 
     def _ask_large(self, upstream: Upstream, now: float) -> bool:
@@ -138,30 +203,49 @@ class Asking:
         if self._pool.force_tcp or upstream.stream_proto != "tcp":
             return False
         asked = self.detours.asked_large
-        if upstream in asked:
+        if upstream in asked or self.is_full(upstream):
             return False
         asked.append(upstream)
         body = with_size(self._form(upstream, now), self.question, LARGE_SIZE)
-        self._open.append(upstream.ask(self, body, False, now))
+        self._send(upstream, body, False, now)
         return True
 
-    def _ask_plainer(self, attempt: Attempt, rcode: int, has_opt: bool) -> bool:
+    def _ask_plainer(self, attempt: Attempt, rcode: int, reply: Reply | None) -> bool:
         """Ask without EDNS what was perhaps refused for it; False if the reply is to be believed.
 
         RFC 6891 section 7. Servers without EDNS answer other errors than FORMERR as well, some with
-        the OPT record that they were sent.
+        the OPT record that they were sent. `reply` is None if it had no OPT record.
         """
         upstream, now = attempt.upstream, time.monotonic()
         if not attempt.body[9]:
             return False
-        means_question = has_opt and rcode != BADVERS
-        if upstream.edns.works(now) and (means_question or rcode in (SERVFAIL, REFUSED)):
+        works = upstream.edns.works(now)
+        is_vague = rcode in (SERVFAIL, REFUSED)
+        if is_vague:
+            knows_options = reply is not None and reply.options != b""
+            believed = works or knows_options or client_options(self.body, self.question) != b""
+        else:
+            believed = works and reply is not None and rcode != BADVERS
+        if believed:
             return False
-        detours = self.detours
+        detours, over_tcp = self.detours, attempt.proto != "udp"
+        if len(attempt.body) > len(self.body) and not works and not is_vague:
+            # Perhaps it is only the cookie that it does not know.
+            detours.without_cookie = upstream
+            self._send(upstream, self.body, over_tcp, now, with_cookie=False)
+            return True
         detours.refused_by, detours.refused_with = upstream, rcode
-        body = without_edns(self.body, self.question)
-        self._open.append(upstream.ask(self, body, attempt.proto != "udp", now))
+        self._send(upstream, without_edns(self.body, self.question), over_tcp, now)
         return True
+
+    def _ask_with_cookie(self, attempt: Attempt) -> None:
+        """Ask again with the cookie that came with BADCOOKIE, the second time over TCP."""
+        upstream, now = attempt.upstream, time.monotonic()
+        if self.detours.had_bad_cookie:
+            self._move(attempt, now)
+            return
+        self.detours.had_bad_cookie = True
+        self._send(upstream, self.body, False, now)
 
     def _move(self, attempt: Attempt, now: float) -> None:
         """Ask once more over TCP."""
@@ -175,7 +259,7 @@ class Asking:
         pool.watch_time()
         if self.done or len(self._tried) >= pool.max_attempts:
             return False
-        upstream = pool.another(self._tried, new_only=new_only)
+        upstream = pool.another(self._tried, new_only=new_only, is_full=self.is_full)
         if upstream is None:
             return False
         self.ask(upstream, now)

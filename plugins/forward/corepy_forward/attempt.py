@@ -24,7 +24,7 @@ def draw_ident() -> bytes:
 
 
 class Owner(Protocol):
-    """Who asks: an exchange for clients, or a health check."""
+    """The one that asks: an exchange for clients, or a health check."""
 
     body: bytes
     """The query without its ID."""
@@ -41,6 +41,14 @@ class Owner(Protocol):
     def late(self, attempt: Attempt) -> None:
         """Learn that the reply takes longer than this upstream's usually do."""
 
+    def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
+        """Take a reply over UDP that lacks the "cookie" or "case" that the upstream usually sends;
+        no other is waited for.
+        """
+
+    def guessed(self, attempt: Attempt) -> None:
+        """Learn that somebody may be guessing replies to this attempt."""
+
 
 class Link(Protocol):
     """The socket or connection that an attempt waits at."""
@@ -48,6 +56,10 @@ class Link(Protocol):
     @property
     def is_connected(self) -> bool:
         """Whether queries have been sent, not only kept for when the connection stands."""
+
+    @property
+    def heard(self) -> float:
+        """When something came last, monotonic seconds, if that is known."""
 
     @property
     def has_answered(self) -> bool:
@@ -64,6 +76,7 @@ class Attempt:
         "body",
         "ident",
         "is_late",
+        "lacked",
         "link",
         "mismatched",
         "moved",
@@ -87,6 +100,9 @@ class Attempt:
         self.redials = 0
         self.mismatched = 0
         """Messages with its ID that did not answer its question."""
+
+        self.lacked = ""
+        """What a reply over UDP lacked, "cookie" or "case", because of which it went to TCP."""
 
         self.moved = 0.0
         """When it went from UDP to TCP, monotonic seconds."""

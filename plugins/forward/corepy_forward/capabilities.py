@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN
+from corepy.dns.errors import FormError
 
 if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
@@ -25,7 +27,7 @@ DOUBTS: Final = 3
 TCP_DEAD: Final = 60.0
 """Seconds for which an upstream is taken to have no TCP."""
 
-LEAST_TCP_PATIENCE: Final = 0.2
+LEAST_TCP_PATIENCE: Final = 0.75
 MOST_TCP_PATIENCE: Final = 1.0
 
 
@@ -61,9 +63,14 @@ class EdnsSupport:
     def learn(self, attempt: Attempt, wire: bytes, now: float) -> None:
         """Take a reply: an answer to a query with EDNS shows that it works."""
         body = attempt.body
-        if not body[9] or wire[3] & 15 not in (NOERROR, NXDOMAIN):
+        # A bare header shows nothing, and neither does the query sent back.
+        if not body[9] or not wire[5] or wire[3:] == body[1:]:
             return
-        if wire[5] and wire[3:] != body[1:]:  # neither a bare header nor the query sent back
+        try:
+            rcode = Reply.from_wire(wire).rcode
+        except FormError:
+            return
+        if rcode in (NOERROR, NXDOMAIN):
             self._works_until = self.settled_until = now + SETTLED
             self._avoid_until = 0.0
             self._losses = 0

@@ -17,7 +17,7 @@ import h2.events
 import h2.exceptions
 
 from corepy_forward.attempt import answers, is_bare
-from corepy_forward.stream import OTHER_QUESTION, Stream
+from corepy_forward.stream import Stream
 
 if TYPE_CHECKING:
     import asyncio
@@ -137,7 +137,7 @@ class HTTPStream(Stream):
             attempt.upstream.arrived(attempt, wire, self._heard)
         else:
             attempt.upstream.dropped("question")
-            attempt.upstream.broke(attempt, OTHER_QUESTION)
+            attempt.upstream.broke(attempt, "reply to another question")
 
     def _broke(self, number: int, reason: str) -> None:
         self._bodies.pop(number, None)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
 from corepy.dns.constants import (
+    BADCOOKIE,
     BADVERS,
     FORMERR,
     HEADER_SIZE,
@@ -29,16 +30,17 @@ from corepy.dns.constants import (
 from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
-from corepy_forward.asking import Asking
+from corepy_forward.crowd import MOST_QUERIES
+from corepy_forward.lettercase import is_kept
 from corepy_forward.problems import NO_REPLY, go_error
 from corepy_forward.question import client_options, needs_edns
+from corepy_forward.salvage import Salvage
 from corepy_forward.transitive import end_to_end
 
 if TYPE_CHECKING:
     from corepy.plugin import Pending
     from corepy_forward.attempt import Attempt
     from corepy_forward.pool import Pool
-    from corepy_forward.upstream import Upstream
 
 BUDGET = 4.0
 """Seconds for one question, whatever happens: glibc and others give up after 5."""
@@ -60,16 +62,14 @@ _REFUSALS: Final = frozenset((FORMERR, NOTIMP, BADVERS))
 _MAYBE_REFUSALS: Final = _REFUSALS | {SERVFAIL, REFUSED}
 
 
-class Exchange(Asking):
+class Exchange(Salvage):
     """See the module. `reply` is the result; None if there is none, then `reason` says why."""
 
-    __slots__ = ("_failovers", "_notes", "ede", "reason", "reply", "upstream", "waiters")
+    __slots__ = ("_failovers", "_notes", "ede", "reason", "waiters")
 
     def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
         super().__init__(pool, question, body, for_tcp, now)
         self.waiters: list[Pending] = []
-        self.reply: Reply | None = None
-        self.upstream: Upstream | None = None
         self.reason = ""
         self.ede = EDE_NO_REACHABLE_AUTHORITY
         self._failovers = 0
@@ -95,9 +95,8 @@ class Exchange(Asking):
         except FormError:
             self._malformed(attempt, wire)
             return
-        if reply.options:
-            asked = client_options(self.body, self.question)
-            reply.options = end_to_end(reply.options, asked)
+        if reply.options or attempt.lacked:
+            self._take_options(attempt, wire, reply)
         if (
             wire[2] & _TC
             or wire[3] & 15 not in self._pool.final_rcodes
@@ -111,16 +110,35 @@ class Exchange(Asking):
         self.reply = reply
         self._end()
 
+    def _take_options(self, attempt: Attempt, wire: bytes, reply: Reply) -> None:
+        """Learn from options that are for us, leave those that are for the client.
+
+        A reply over TCP shows whether the upstream ever sends what one over UDP lacked.
+        """
+        upstream, lacked = attempt.upstream, attempt.lacked
+        has_cookie = upstream.proofs.given(reply.options)
+        if (lacked == "cookie" and not has_cookie) or (
+            lacked == "case" and not is_kept(wire, attempt.body, self.question)
+        ):
+            upstream.proofs.lacks(lacked)
+        if reply.options:
+            asked = client_options(self.body, self.question)
+            reply.options = end_to_end(reply.options, asked)
+
     def _is_odd(self, attempt: Attempt, wire: bytes, reply: Reply) -> bool:
         """Start what follows a reply that may not be final; False if it is final after all."""
         if reply.tc and attempt.proto == "udp":
             self._truncated(attempt, reply)
             return True
         rcode = reply.rcode
-        if rcode in _MAYBE_REFUSALS and self._ask_plainer(attempt, rcode, reply.wire != wire):
+        if rcode == BADCOOKIE and attempt.proto == "udp":
+            self._ask_with_cookie(attempt)
+            return True
+        with_opt = None if reply.wire is wire else reply
+        if rcode in _MAYBE_REFUSALS and self._ask_plainer(attempt, rcode, with_opt):
             self._keep(attempt, reply)
             return True
-        if wire[3:] == attempt.body[1:] and self._ask_plainer(attempt, FORMERR, has_opt=False):
+        if wire[3:] == attempt.body[1:] and self._ask_plainer(attempt, FORMERR, None):
             return True  # the query itself, sent back
         if rcode in self._pool.settings.failover_rcodes:
             self._failovers += 1
@@ -137,7 +155,11 @@ class Exchange(Asking):
             upstream.tcp.took(now - attempt.moved)
         if upstream in detours.asked_large and self._waits_for_tcp(upstream):
             upstream.tcp.failed(now)
-        if attempt.body[9] or reply.rcode not in (NOERROR, NXDOMAIN):
+        if reply.rcode not in (NOERROR, NXDOMAIN):
+            return False
+        if attempt.body[9]:
+            if detours.without_cookie is upstream and len(attempt.body) == len(self.body):
+                upstream.cookies.refused(now)
             return False
         if detours.refused_by is upstream and detours.refused_with in _REFUSALS:
             upstream.refused_edns(now)
@@ -151,81 +173,6 @@ class Exchange(Asking):
                 return True
         return False
 
-    def _waits_for_tcp(self, upstream: Upstream) -> bool:
-        """Whether there is no reply yet over TCP."""
-        return any(each.upstream is upstream and each.proto == "tcp" for each in self._open)
-
-    def _truncated(self, attempt: Attempt, reply: Reply) -> None:
-        """Ask for the whole answer; the truncated one is for clients that can ask over TCP."""
-        upstream, now = attempt.upstream, time.monotonic()
-        self.detours.has_heard = True
-        if not self.for_tcp:
-            self._keep(attempt, reply)
-        if not upstream.tcp.is_dead(now):
-            self._move(attempt, now)
-            self._hold(attempt, upstream.tcp.patience)
-        elif self._ask_large(upstream, now):
-            self._hold(attempt, upstream.tcp.patience)
-        elif not self.for_tcp:
-            self._end()
-        else:
-            self._move(attempt, now)  # nothing else is left
-
-    def _bare(self, attempt: Attempt, wire: bytes) -> None:
-        """Deal with a reply that is nothing but a header: it does not say what it answers.
-
-        An error is better than none and ends the matter unless another upstream can be asked, or
-        the same one over TCP, where nobody else can have sent it.
-        """
-        rcode, now = wire[3] & 15, time.monotonic()
-        if self._ask_plainer(attempt, rcode, has_opt=False):
-            return
-        self.detours.has_heard = True
-        self._note(attempt, f"answered {rcode_name(rcode)} in a bare header")
-        if rcode not in (NOERROR, NXDOMAIN):
-            header = wire[2:4] + b"\0\1" + bytes(6)
-            self._keep(attempt, Reply(b"\0\0" + header + self.question))
-        if self._retry(now, new_only=True):
-            return
-        upstream = attempt.upstream
-        if attempt.proto == "udp" and not upstream.tcp.is_dead(now):
-            self._move(attempt, now)
-            self._hold(attempt, upstream.tcp.patience)
-        elif not self._open:
-            self._end()
-
-    def _malformed(self, attempt: Attempt, wire: bytes) -> None:
-        """Ask again for a reply that cannot be read, over TCP if it was UDP that cut it."""
-        attempt.upstream.dropped("malformed")
-        self.detours.has_heard = True
-        now = time.monotonic()
-        if attempt.proto == "udp" and not attempt.upstream.tcp.is_dead(now):
-            if wire[2] & _TC and not self.for_tcp:
-                end = HEADER_SIZE + len(self.question)
-                self._keep(attempt, Reply(wire[:6] + bytes(6) + wire[12:end]))
-                self._hold(attempt, attempt.upstream.tcp.patience)
-            self._move(attempt, now)
-        else:
-            self._open.append(attempt)
-            self.failed(attempt, "malformed reply")
-
-    def _keep(self, attempt: Attempt, reply: Reply) -> None:
-        """Keep a reply that is better than none."""
-        self.reply, self.upstream = reply, attempt.upstream
-
-    def _hold(self, attempt: Attempt, seconds: float) -> None:
-        """Let clients wait for something better than what is kept, but no longer than that."""
-        self._pool.loop.call_later(seconds, self._release, attempt)
-
-    def _release(self, attempt: Attempt) -> None:
-        """Give up waiting for something better."""
-        if self.done:
-            return
-        if attempt.proto == "tcp" and attempt in self._open:
-            attempt.upstream.tcp.failed(time.monotonic())
-        if not self.for_tcp or self.reply is not None:
-            self._end()
-
     def failed(self, attempt: Attempt, reason: str) -> None:
         """Go on without this attempt."""
         if self.done:
@@ -235,9 +182,11 @@ class Exchange(Asking):
             self.ede = EDE_NETWORK_ERROR
         self._note(attempt, reason)
         now = time.monotonic()
+        if attempt.lacked:
+            attempt.upstream.proofs.lacks(attempt.lacked)
         if attempt.proto == "tcp" and attempt.link is not None and not attempt.link.has_answered:
             attempt.upstream.tcp.failed(now)
-            if self._ask_large(attempt.upstream, now):
+            if (self.over_tcp or attempt.moved) and self._ask_large(attempt.upstream, now):
                 return
         self._retry(now)
         if not self._open:
@@ -250,8 +199,10 @@ class Exchange(Asking):
         pool = self._pool
         if any(upstream not in self._tried for upstream in pool.upstreams):
             self._hedge(attempt)
-        elif attempt.proto in ("udp", "tcp") and not attempt.moved:
-            pool.loop.call_at(self.started + RESEND, self._resend, attempt)
+        elif attempt.proto == "udp" or (self.over_tcp and attempt.proto == "tcp"):
+            is_first = len(self._tried) <= len(pool.upstreams)
+            begun = self.started if is_first else attempt.sent
+            pool.loop.call_at(begun + RESEND, self._resend, attempt)
 
     def _hedge(self, attempt: Attempt) -> None:
         if self._pool.may_hedge() and self._retry(time.monotonic()):
@@ -273,9 +224,13 @@ class Exchange(Asking):
 
     def out_of_time(self, now: float) -> None:
         """End without another reply."""
-        proto = "tcp" if self.over_tcp else "udp"
         detail = f"gave up after {now - self.started:.2f}s"
-        self._notes += (go_error(self._tried[-1].address, proto, NO_REPLY, detail),)
+        if self._tried:
+            proto = "tcp" if self.over_tcp else "udp"
+            note = go_error(self._tried[-1].address, proto, NO_REPLY, detail)
+        else:
+            note = f"{detail} of waiting for {MOST_QUERIES} other queries for this name: {NO_REPLY}"
+        self._notes += (note,)
         self._end()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
@@ -292,10 +247,18 @@ class Exchange(Asking):
         self._notes += (reason,)
         self._end()
 
+    def cancel(self) -> None:
+        """Wait no more, at the sockets, for what is in flight over UDP."""
+        for attempt in self._open:
+            if attempt.proto == "udp":
+                attempt.upstream.cancel(attempt)
+
     def _end(self) -> None:
         self.done = True
         if self.reply is None:
             self.reason = "; ".join(self._notes)
         self._pool.flights.pop(self.key, None)
+        if self.crowd is not None:
+            self._pool.leave(self.crowd, self)
         for waiter in self.waiters:
             waiter.wake()

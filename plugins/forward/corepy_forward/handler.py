@@ -15,7 +15,6 @@ from corepy.net.clients import client_of
 from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
-from corepy_forward.asking import key_of
 from corepy_forward.explained import Explained
 from corepy_forward.limit import LIMIT
 from corepy_forward.ownaddress import own_among, places_of
@@ -26,7 +25,7 @@ from corepy_forward.usable import choose
 from corepy_forward.watch import Watch, changes, log_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corepy.dns import Request
     from corepy.plugin import BlockConfig, LifecycleContext
@@ -85,12 +84,25 @@ class Forward(Explained):
         if request.qtype in _TRANSFERS or request.flags & _OPCODE:
             return _not_forwarded(request)
         pool = self.pool or self._open(self.static_targets())
+        # A client over TCP that joins others may get what is good enough for clients over UDP only.
+        is_to_be_whole = (
+            request.proto != "udp" and not self._force_tcp and request.asked in pool.flights
+        )
+        answer = self._ask(pool, request, self._join)
+        if is_to_be_whole:
+            answer = self._whole(pool, request, answer)
+        return self._look_further(request, answer) if self._looks_further else answer
+
+    def _ask(
+        self, pool: Pool, request: Request, join: Callable[[Pool, Request], Exchange]
+    ) -> Answer:
+        """Return what brings the reply of the exchange that `join` returns, or a refusal."""
         client = client_of(request.peer)
         free = min(self._most - pool.waiting, LIMIT.most - LIMIT.waiting)
         if not pool.shares.take(client, free):
             return self._reject(request)
         try:
-            exchange = self._join(pool, request)
+            exchange = join(pool, request)
         except BaseException:
             pool.shares.give_back(client)
             raise
@@ -100,7 +112,7 @@ class Forward(Explained):
         LIMIT.waiting += 1
         if exchange.done:
             pending.wake()
-        return self._look_further(request, pending) if self._looks_further else pending
+        return pending
 
     def _conclude(
         self,
@@ -116,8 +128,16 @@ class Forward(Explained):
         LIMIT.waiting -= 1
         return self._reply(request, exchange) if exchange.done else None
 
-    async def _look_further(self, request: Request, pending: Pending) -> Reply:
-        reply = await pending
+    async def _whole(self, pool: Pool, request: Request, answer: Answer) -> Reply:
+        """Ask again for a client over TCP that got a truncated reply with others."""
+        reply = answer if isinstance(answer, Reply) else await answer
+        if not reply.tc:
+            return reply
+        answer = self._ask(pool, request, _join_for_tcp)
+        return answer if isinstance(answer, Reply) else await answer
+
+    async def _look_further(self, request: Request, answer: Answer) -> Reply:
+        reply = answer if isinstance(answer, Reply) else await answer
         return await self.next.serve_dns(request) if self._wants_next(reply) else reply
 
     def asks_outside(self, request: Request) -> bool:
@@ -136,10 +156,12 @@ class Forward(Explained):
         """Return the exchange for this question: the one in flight, or a new one."""
         question = request.asked
         body = body_of(request, question)
-        for_tcp = request.proto != "udp" and not self._force_tcp
-        exchange = pool.flights.get(key_of(body, True) if for_tcp else body)
+        exchange = pool.flights.get(question)
         if exchange is None:
-            return pool.begin(question, body, for_tcp)
+            return pool.begin(question, body, request.proto != "udp" and not self._force_tcp)
+        if exchange.body != body:
+            for_tcp = request.proto != "udp" and not self._force_tcp
+            return pool.begin_beside(exchange, body, for_tcp)
         metrics.SHARED.value += 1
         return exchange
 
@@ -248,6 +270,12 @@ class Forward(Explained):
             self._watch.stop()
         if self.pool is not None:
             self.pool.close()
+
+
+def _join_for_tcp(pool: Pool, request: Request) -> Exchange:
+    """Return an exchange for this question that does not end with a truncated reply."""
+    question = request.asked
+    return pool.begin_for_tcp(question, body_of(request, question))
 
 
 def _not_forwarded(request: Request) -> Reply:

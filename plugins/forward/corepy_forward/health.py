@@ -102,6 +102,13 @@ class HealthCheck:
     def late(self, attempt: Attempt) -> None:
         """Probes are not watched for that."""
 
+    def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
+        """Any reply will do."""
+        self.replied(attempt, wire)
+
+    def guessed(self, attempt: Attempt) -> None:
+        """Probes tell clients nothing."""
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

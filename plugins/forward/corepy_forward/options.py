@@ -53,6 +53,8 @@ class Options:
             "failover": self._failover,
             "resolver": self._resolver,
             "source_address": self._source_address,
+            "cookies": self._cookies,
+            "random_case": lambda: self._flag("random_case"),
         }
 
     def _argument(self) -> str:
@@ -177,3 +179,9 @@ class Options:
         if address is None:
             raise self._c.error(f"invalid IP address: {self._c.val}")
         self._settings.source_address = address
+
+    def _cookies(self) -> None:
+        text = self._argument()
+        if text not in ("on", "off"):
+            raise self._c.error(f"cookies must be either on or off: {text}")
+        self._settings.cookies = text == "on"

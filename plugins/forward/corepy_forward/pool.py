@@ -11,6 +11,7 @@ from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.net.clients import Shares
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
+from corepy_forward.crowd import LEAST_TIME, Crowd
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
 from corepy_forward.health import HealthCheck
 from corepy_forward.policy import Random, make_policy
@@ -18,7 +19,7 @@ from corepy_forward.problems import NO_HEALTHY
 from corepy_forward.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
@@ -54,8 +55,13 @@ class Pool:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.wakeups = Wakeups(self.loop)
-        self.flights: dict[bytes, Exchange] = {}
-        """By what is asked, in the order in which they began."""
+        self.flights: dict[object, Exchange] = {}
+        """In the order in which they began. The key is the question, of one in a crowd perhaps
+        more.
+        """
+
+        self.crowds: dict[bytes, Crowd] = {}
+        """By question."""
 
         self.final_rcodes = _FINAL - settings.failover_rcodes
         """Response codes that end an exchange without a further look."""
@@ -134,23 +140,86 @@ class Pool:
 
     def begin(self, question: bytes, body: bytes, for_tcp: bool) -> Exchange:
         """Start the exchange for a question that is not in flight; it may be over at once."""
+        if self.crowds and question in self.crowds:
+            return self._join(self.crowds[question], question, body, for_tcp)
         now = time.monotonic()
-        exchange = Exchange(self, question, body, for_tcp, now)
-        self.flights[exchange.key] = exchange
+        exchange = self.flights[question] = Exchange(self, question, body, for_tcp, now)
         self._begun += 1
         preferred = self._preferred
         if preferred:
             exchange.ask(preferred[0] if len(preferred) == 1 else self._policy(preferred), now)
-            return exchange
+        else:
+            self._begin_without_health(exchange, now)
+        return exchange
+
+    def _begin_without_health(self, exchange: Exchange, now: float) -> None:
+        """Ask though no upstream is well."""
         if self._closed:
             exchange.fail(_STOPPING)
-            return exchange
+            return
         metrics.HEALTHCHECK_BROKEN.value += 1
         if self.settings.failfast:
             exchange.fail(f"failfast_all_unhealthy_upstreams is set: {NO_HEALTHY}")
         else:
             exchange.ask(self._random(self.upstreams), now)
+
+    def begin_for_tcp(self, question: bytes, body: bytes) -> Exchange:
+        """Return an exchange that does not end with a truncated reply."""
+        first = self.flights.get(question)
+        if first is None:
+            return self.begin(question, body, for_tcp=True)
+        if first.body == body and first.for_tcp:
+            return first
+        return self.begin_beside(first, body, for_tcp=True, exactly=True)
+
+    def begin_beside(
+        self, first: Exchange, body: bytes, for_tcp: bool, *, exactly: bool = False
+    ) -> Exchange:
+        """Return the exchange that asks the question of `first`, in flight, in another way.
+
+        One for clients over the other transport will do unless `exactly`.
+        """
+        question = first.question
+        crowd = self.crowds.get(question)
+        if crowd is None:
+            crowd = self.crowds[question] = Crowd(first, self._begin_in_crowd)
+        return self._join(crowd, question, body, for_tcp, exactly=exactly)
+
+    def _join(
+        self, crowd: Crowd, question: bytes, body: bytes, for_tcp: bool, *, exactly: bool = False
+    ) -> Exchange:
+        exchange = crowd.find(body, for_tcp, exactly=exactly)
+        if exchange is None:
+            exchange = Exchange(self, question, body, for_tcp, time.monotonic())
+            exchange.key = question, body, for_tcp
+            self.flights[exchange.key] = exchange
+            self._begun += 1
+            crowd.join(exchange)
+            self.watch_time()
         return exchange
+
+    def _begin_in_crowd(self, exchange: Exchange) -> bool:
+        """Let an exchange ask an upstream that has room; False if none has."""
+        now = time.monotonic()
+        if not self._preferred:
+            if not self._closed and all(map(exchange.is_full, self.upstreams)):
+                return False
+            self._begin_without_health(exchange, now)
+            return True
+        fit = [upstream for upstream in self._preferred if not exchange.is_full(upstream)]
+        if fit:
+            exchange.ask(self._policy(fit), now)
+        return bool(fit)
+
+    def leave(self, crowd: Crowd, exchange: Exchange) -> None:
+        """Take an exchange that has ended out of its crowd."""
+        exchange.cancel()
+        if crowd.leave(exchange, time.monotonic() - self._budget_now() + LEAST_TIME):
+            self.crowds.pop(exchange.question, None)
+
+    def _budget_now(self) -> float:
+        """Seconds that an exchange may take."""
+        return self.budget if self.is_any_well() else self.least_budget
 
     def watch_time(self) -> None:
         """See to it that exchanges end in time, now that one of them has trouble."""
@@ -159,7 +228,7 @@ class Pool:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        limit = now - (self.budget if self.is_any_well() else self.least_budget)
+        limit = now - self._budget_now()
         for exchange in list(islice(self.flights.values(), SWEEP)):
             if exchange.started <= limit:
                 exchange.out_of_time(now)
@@ -169,12 +238,22 @@ class Pool:
             pause = min(max(first.started - limit, SWEEP_PAUSE), LONGEST_PAUSE)
             self._sweep_timer = self.loop.call_later(pause, self._sweep)
 
-    def another(self, tried: Sequence[Upstream], *, new_only: bool) -> Upstream | None:
+    def another(
+        self,
+        tried: Sequence[Upstream],
+        *,
+        new_only: bool,
+        is_full: Callable[[Upstream], bool],
+    ) -> Upstream | None:
         """Return the upstream to ask after those `tried`: one that is well, tried least, and next
         in the order of the Corefile. With `new_only` None when all have been tried.
         """
         upstreams = self.upstreams
-        indexes = [i for i, each in enumerate(upstreams) if not new_only or each not in tried]
+        indexes = [
+            i
+            for i, each in enumerate(upstreams)
+            if not (new_only and each in tried) and not is_full(each)
+        ]
         if not indexes or (self.settings.failfast and not self._preferred):
             return None
         count = len(upstreams)
@@ -213,7 +292,8 @@ class Pool:
             self._sweep_timer.cancel()
         self._closed, self._preferred = True, []
         for exchange in list(self.flights.values()):
-            exchange.fail(_STOPPING)
+            if not exchange.done:  # what waited in a crowd has ended with another
+                exchange.fail(_STOPPING)
         for check in self._checks.values():
             check.stop()
         for upstream in (*self.upstreams, *self._leaving):

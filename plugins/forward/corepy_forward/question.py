@@ -44,6 +44,8 @@ def _own_opt(do: bool, options: bytes) -> bytes:
 
 
 _HEADER = 10
+USUAL_SIZE = _HEADER + OPT_SIZE
+"""Bytes of a query without options, but for its question."""
 
 
 def without_edns(body: bytes, question: bytes) -> bytes:
@@ -57,6 +59,15 @@ def with_size(body: bytes, question: bytes, size: int) -> bytes:
         return body
     at = _HEADER + len(question) + 3
     return body[:at] + size.to_bytes(2, "big") + body[at + 2 :]
+
+
+def with_option(body: bytes, question: bytes, option: bytes) -> bytes:
+    """Return the query with an EDNS option more."""
+    if not body[9]:
+        return body
+    at = _HEADER + len(question) + OPT_SIZE
+    length = len(body) - at + len(option)
+    return b"".join((body[: at - 2], length.to_bytes(2, "big"), body[at:], option))
 
 
 def client_options(body: bytes, question: bytes) -> bytes:

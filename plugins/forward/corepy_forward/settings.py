@@ -69,6 +69,12 @@ class Settings:
     failfast: bool = False
     failover_rcodes: frozenset[int] = frozenset()
     source_address: str = ""
+    cookies: bool = True
+    """Whether queries over UDP carry DNS cookies."""
+
+    random_case: bool = False
+    """Whether the letters of names are sent in random case."""
+
     resolvers: list[str] = field(default_factory=list)
     """IP[:PORT] each, for hostnames in TO; empty means the system's resolver."""
 

