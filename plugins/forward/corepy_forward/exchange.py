@@ -216,6 +216,13 @@ class Exchange(Salvage):
             self._hedge(attempt)
             return
         now, upstream = time.monotonic(), attempt.upstream
+        if (
+            attempt.link is not None
+            and attempt.link.heard > max(now - GRACE, attempt.sent)
+            and now < self.started + 2 * RESEND
+        ):
+            self._pool.loop.call_later(GRACE, self._resend, attempt)  # an answer may be on its way
+            return
         is_connected = attempt.link is not None and attempt.link.is_connected
         if is_connected and attempt.body[9] and not upstream.edns.works(now):
             self._hedge(attempt)

@@ -84,12 +84,16 @@ class Forward(Explained):
         if request.qtype in _TRANSFERS or request.flags & _OPCODE:
             return _not_forwarded(request)
         pool = self.pool or self._open(self.static_targets())
-        # A client over TCP that joins others may get what is good enough for clients over UDP only.
-        is_to_be_whole = (
-            request.proto != "udp" and not self._force_tcp and request.asked in pool.flights
-        )
+        if request.proto != "udp":
+            return self._begin_for_tcp(pool, request)
         answer = self._ask(pool, request, self._join)
-        if is_to_be_whole:
+        return self._look_further(request, answer) if self._looks_further else answer
+
+    def _begin_for_tcp(self, pool: Pool, request: Request) -> Answer:
+        """Ask for a client over TCP, which may join others and get what is good for those only."""
+        joined = pool.flights.get(request.asked)
+        answer = self._ask(pool, request, self._join)
+        if joined is not None and not joined.for_tcp and not self._force_tcp:
             answer = self._whole(pool, request, answer)
         return self._look_further(request, answer) if self._looks_further else answer
 
