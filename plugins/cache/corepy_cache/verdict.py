@@ -7,13 +7,13 @@ The usual reply, whose records all answer the question themselves, takes one sho
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.dns.response import Kind, minimal_ttl, typify
-from corepy.dns.wire import NameReader, soa_negative_ttl
+from corepy.dns.wire import NameReader, read_name, soa_negative_ttl
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -27,6 +27,7 @@ NEVER: Final = (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
 
 MAX_TTL: Final = 0x7FFFFFFF
 
+_FEW: Final = 16
 _MOST_ALIASES: Final = 64
 """Aliases of the longest chain that is an answer; BIND and unbound follow fewer."""
 
@@ -169,7 +170,8 @@ def _answers(reply: Reply, request: Request) -> bool:
     resolver follows has no end.
     """
     wire, qtype, qclass = reply.wire, request.qtype, request.qclass
-    reader = NameReader(wire)
+    # Remembering where pointers lead pays off only with many records.
+    read = partial(read_name, wire) if reply.ancount <= _FEW else NameReader(wire).read
     aliases: dict[bytes, bytes] = {}
     candidates = []
     links = 0
@@ -178,8 +180,9 @@ def _answers(reply: Reply, request: Request) -> bool:
         rtype, rclass, _, rdlength = _unpack_record(wire, at - 4)
         if rclass == qclass or qclass == c.CLASS_ANY:
             if rtype == c.TYPE_CNAME and qtype != c.TYPE_ANY:
-                target = reader.read(at + 6)[0].lower()
-                name = reader.read(owner)[0].lower()
+                target = read(at + 6)[0].lower()
+                is_first = wire.startswith(_QNAME_POINTER, owner)
+                name = request.name_wire if is_first else read(owner)[0].lower()
                 links += 1
                 if aliases.setdefault(name, target) != target or links > _MOST_ALIASES:
                     return False
@@ -189,7 +192,7 @@ def _answers(reply: Reply, request: Request) -> bool:
     if qtype == c.TYPE_CNAME:
         return request.name_wire in aliases
     end = _end_of_chain(request.name_wire, aliases)
-    return end is not None and any(reader.read(at)[0].lower() == end for at in candidates)
+    return end is not None and any(read(at)[0].lower() == end for at in candidates)
 
 
 def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:
