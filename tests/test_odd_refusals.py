@@ -9,23 +9,40 @@ from corepy.testing.clients import CLIENTS
 from corepy.testing.crossing import Outcome
 from corepy.testing.outcomes import CONFIGS, Row, check
 
-AGAIN = "udp+ udp"
-OF_STREAM = "tcp+ tcp"
+VAGUE = ("SERVFAIL", "REFUSED")
+WITH_OPTIONS = ("client subnet", "unknown option")
 UNREACHABLE = Outcome("SERVFAIL", flags="", ede=(22,))
 
 WITHOUT_EDNS = "an error may mean EDNS (RFC 6891 section 7): asked once more without; then it holds"
+OWN_OPTIONS = "a client's own options are not taken away from it (CoreDNS relays the error, too)"
 BARE = (
     "RFC 5452 section 9.1: a header proves no question, so over UDP it is asked again, without EDNS, and"
     " then over a stream, where nobody forges; there it holds"
 )
 
 
-def refused(rcode, *, kept="", why=WITHOUT_EDNS, **parts):
-    return Row(why, Outcome(rcode, **parts), AGAIN, None, OF_STREAM, kept=kept)
+def refused(rcode, *, kept="", **parts):
+    """Return a row for an error of a server that may mean EDNS, the cookie in it first of all."""
+    if rcode in VAGUE:
+        return Row(
+            f"{WITHOUT_EDNS}; {OWN_OPTIONS}",
+            Outcome(rcode, **parts),
+            "udp+ udp",
+            stream_asked="tcp+ tcp",
+            asked_by=dict.fromkeys(WITH_OPTIONS, ("udp+", "tcp+")),
+            kept=kept,
+        )
+    return Row(
+        WITHOUT_EDNS, Outcome(rcode, **parts), "udp+ udp+ udp", stream_asked="tcp+ tcp", kept=kept
+    )
 
 
-def bare(outcome, kept=""):
-    return Row(BARE, outcome, "udp+ udp tcp", None, OF_STREAM, kept=kept)
+def bare(rcode, outcome, kept=""):
+    if rcode in VAGUE:
+        row = Row(BARE, outcome, "udp+ udp tcp", stream_asked="tcp+ tcp", kept=kept)
+        row.asked_by = dict.fromkeys(WITH_OPTIONS, ("udp+ tcp+", "tcp+"))
+        return row
+    return Row(BARE, outcome, "udp+ udp+ udp tcp", stream_asked="tcp+ tcp", kept=kept)
 
 
 TABLE = {
@@ -39,20 +56,21 @@ TABLE = {
     "servfail-then-good": Row(
         f"{WITHOUT_EDNS}; an upstream that took EDNS before is believed",
         Outcome(answer=(ADDRESS,)),
-        AGAIN,
-        None,
-        OF_STREAM,
+        "udp+ udp",
+        stream_asked="tcp+ tcp",
+        clients=dict.fromkeys(WITH_OPTIONS, Outcome("SERVFAIL")),
+        asked_by=dict.fromkeys(WITH_OPTIONS, ("udp+", "tcp+")),
         kept="success 60",
         after_good=dict.fromkeys(CLIENTS, Outcome("SERVFAIL")),
     ),
     "yxdomain": Row("RFC 2136 section 2.2: no error that EDNS could cause", Outcome("YXDOMAIN")),
     "notauth": Row("RFC 2136 section 2.2: no error that EDNS could cause", Outcome("NOTAUTH")),
-    "bare-formerr": bare(Outcome("FORMERR")),
-    "bare-servfail": bare(Outcome("SERVFAIL"), kept="failure 5"),
-    "bare-notimp": bare(Outcome("NOTIMP"), kept="failure 5"),
-    "bare-refused": bare(Outcome("REFUSED")),
-    "bare-noerror": bare(UNREACHABLE, kept="failure 1"),
-    "bare-nxdomain": bare(UNREACHABLE, kept="failure 1"),
+    "bare-formerr": bare("FORMERR", Outcome("FORMERR")),
+    "bare-servfail": bare("SERVFAIL", Outcome("SERVFAIL"), kept="failure 5"),
+    "bare-notimp": bare("NOTIMP", Outcome("NOTIMP"), kept="failure 5"),
+    "bare-refused": bare("REFUSED", Outcome("REFUSED")),
+    "bare-noerror": bare("NOERROR", UNREACHABLE, kept="failure 1"),
+    "bare-nxdomain": bare("NXDOMAIN", UNREACHABLE, kept="failure 1"),
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from corepy.testing.behaviours import ADDRESS, group
 from corepy.testing.crossing import Outcome
-from corepy.testing.outcomes import CONFIGS, Row, check, relayed
+from corepy.testing.outcomes import CONFIGS, NEED_EDNS, Row, check, relayed
 
 GOOD = Outcome(answer=(ADDRESS,))
 MANY = Outcome(answer=tuple(f"@ 60 A 192.0.2.{number}" for number in range(1, 41)))
@@ -61,7 +61,7 @@ TABLE = {
     "truncates-and-tcp-ends-in-the-answer": Row(
         RELEASED,
         CUT, "~udp+ tcp+ udp tcp", NETWORK, "~tcp+ tcp", NETWORK, "~tcp+ tcp",
-        edns_asked=("~udp+ tcp+", "~tcp+ tcp"),
+        asked_by=dict.fromkeys(NEED_EDNS, ("~udp+ tcp+", "~tcp+ tcp")),
         kept="", kept_by=OVER_STREAMS,
     ),
     "tcp-is-silent": Row(

@@ -58,7 +58,9 @@ _MOST_TTL: Final = {"success": 3600, "denial": 1800}
 STALE: Final = Outcome(answer=("@ 0 A 192.0.2.77",), flags="aa ra", ede=(3,))
 """What was good before, from the cache (RFC 8767; RFC 8914 section 4.4)."""
 
-_NEED_EDNS: Final = ("DO", "client subnet", "unknown option")
+NEED_EDNS: Final = ("DO", "client subnet", "unknown option")
+"""Clients whose query means something else without EDNS."""
+
 _APART: Final = ("unknown option", "client subnet")
 """Clients whose replies are not for everybody: *cache* answers them from below, or keeps the reply
 for their network alone (RFC 7871 section 7.3).
@@ -87,8 +89,8 @@ class Row:
     """Exceptions if the upstream has answered before, as it has where there is a stale answer."""
 
     shared: bool = False
-    edns_asked: tuple[str, str] | None = None
-    """How the upstream is asked, over UDP and streams, for clients that need EDNS."""
+    asked_by: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """How the upstream is asked, over UDP and over streams, for other kinds of clients."""
 
     kept: str = ""
     """As what *cache* keeps the reply, and for how many seconds: "success 60", or nothing."""
@@ -103,9 +105,8 @@ class Row:
 
     def expected(self, client: str, config: str) -> tuple[Outcome, str]:
         """Return the outcome and how the upstream is asked."""
-        outcome, asked, stream_asked = self.udp, self.asked, self.stream_asked
-        if client in _NEED_EDNS and self.edns_asked is not None:
-            asked, stream_asked = self.edns_asked
+        outcome = self.udp
+        asked, stream_asked = self.asked_by.get(client, (self.asked, self.stream_asked))
         if config in _OPTIONS and self.forced is not None:
             outcome, asked = self.forced, self.forced_asked
         elif config in _OPTIONS or CLIENTS[client].tcp:

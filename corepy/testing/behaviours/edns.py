@@ -207,17 +207,14 @@ def wants_cookies(asked: Asked) -> Iterator[Act]:
 
 
 @behaviour
-def another_clients_cookie(asked: Asked) -> Iterator[Act]:
-    """Return a cookie that is not the client's, then the right one: the first reply is forged
-    (RFC 7873 section 5.3).
+def forged_without_the_cookie(asked: Asked) -> Iterator[Act]:
+    """Want the server's cookie as above; to queries with it a forger answers first, over UDP, with
+    a cookie of its own (RFC 7873 section 5.3).
     """
-    cookie = asked.options.get(COOKIE)
-    if cookie is not None:
+    if asked.proto == "udp" and asked.options.get(COOKIE, b"")[8:] == _SERVER_COOKIE:
         forged = ((COOKIE, bytes(8) + _SERVER_COOKIE),)
         yield asked.reply("@ 60 A 198.51.100.66", options=forged)
-        yield asked.reply(ADDRESS, options=((COOKIE, cookie[:8] + _SERVER_COOKIE),))
-    else:
-        yield asked.good()
+    yield from wants_cookies(asked)
 
 
 @behaviour
