@@ -244,11 +244,17 @@ class Batch:
         )
 
     def queue(self, data: bytes, address: bytes, local: bytes | None, sock: socket) -> None:
-        """Queue a datagram to `address`, from `local` if given. A full queue is sent at once."""
-        late = self._late
-        if len(late) == SLOTS:
+        """Queue a datagram to `address`, from `local` if given. A full queue is sent at once.
+
+        Raises an exception for anything that is no socket address: a plugin may have replaced it,
+        and in a flush it would take the other datagrams with it.
+        """
+        if type(address) is not bytes or len(address) > NAME_SIZE:
+            raise TypeError(f"{address!r:.100} is not a socket address")
+        control = None if local is None else control_for(local)
+        if len(self._late) == SLOTS:
             self.flush(sock)
-        late.append((data, address, local))
+        self._late.append((data, address, control))
 
     def flush(self, sock: socket) -> int:
         """Send all queued datagrams through `sock`; return how many could not be sent.
@@ -262,26 +268,26 @@ class Batch:
             self._datas.clear()
             self._heads.clear()
         if self._late:
-            datas, addresses, locals_ = zip(*self._late, strict=True)
-            lost += self._send_out(datas, self._address(addresses, locals_), sock)
+            datas, addresses, controls = zip(*self._late, strict=True)
+            lost += self._send_out(datas, self._address(addresses, controls), sock)
             self._late.clear()
         return lost
 
     def _address(
-        self, addresses: Sequence[bytes], locals_: Sequence[bytes | None]
+        self, addresses: Sequence[bytes], controls: Sequence[bytes | None]
     ) -> Sequence[int]:
         """Put addresses where the kernel finds them; return four words for each header."""
         sizes = list(map(len, addresses))
-        names, controls = self._out.names, self._out.controls
+        names, memory = self._out.names, self._out.controls
         names.view[: sum(sizes)] = b"".join(addresses)
         heads = [0] * (4 * len(sizes))
         heads[0::4] = list(accumulate(sizes[:-1], initial=names.address))
         heads[1::4] = sizes
-        for slot, local in enumerate(locals_):
-            if local is not None:
-                control, start = control_for(local), slot * CONTROL_SIZE
-                controls.view[start : start + len(control)] = control
-                heads[slot * 4 + 2 : slot * 4 + 4] = controls.address + start, len(control)
+        for slot, control in enumerate(controls):
+            if control is not None:
+                start = slot * CONTROL_SIZE
+                memory.view[start : start + len(control)] = control
+                heads[slot * 4 + 2 : slot * 4 + 4] = memory.address + start, len(control)
         return heads
 
     def _send_out(self, datas: Sequence[bytes], heads: Sequence[int], sock: socket) -> int:

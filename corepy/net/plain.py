@@ -89,7 +89,7 @@ class PlainBatch:
         for data, control, address in self._waiting:
             try:
                 sock.sendmsg([data], control, 0, address)
-            except OSError:
+            except (OSError, TypeError, ValueError, OverflowError):  # the last three: no address
                 lost += 1
         self._waiting.clear()
         return lost

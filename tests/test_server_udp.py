@@ -1,0 +1,319 @@
+"""A UDP listener, batch by batch, with its clock in the test's hand.
+
+The queries of a batch are all sent before the event loop looks at the socket, so that the listener
+takes them in one system call. Replies are compared byte by byte.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from types import SimpleNamespace
+
+import pytest
+
+from corepy.dns.constants import TYPE_A
+from corepy.dns.records import rr
+from corepy.net.batch import SLOTS, Batch
+from corepy.net.plain import PlainBatch
+from corepy.net.sockets import Address, open_udp
+from corepy.plugin import Handler, Purity
+from corepy.server.packet_cache import Room
+from corepy.server.router import ROOT, Router, Site
+from corepy.server.udp import UNSENT, UDPListener
+from corepy.testing import query
+
+LIMIT = 20.0  # seconds after which a test has failed for good
+LABEL = "dns://:53"
+TTL = 60
+
+
+class Keeper(Handler):
+    """Answers each name with an address that counts its calls; the reply holds for `TTL` seconds."""
+
+    name = "keeper"
+    purity = Purity.KEEPER
+
+    def __init__(self):
+        self.calls = 0
+        self.credited = []
+        self.seen_queries = []
+        self.waiting = []
+
+    async def serve_dns(self, request):
+        if request.name.startswith("wait"):
+            future = asyncio.get_running_loop().create_future()
+            self.waiting.append((request, future))
+            await future
+        self.calls += 1
+        reply = request.reply(
+            answer=[rr(request.name_wire, TYPE_A, TTL, bytes([9, 9, 9, self.calls]))]
+        )
+        reply.since = request.received
+        reply.deadline = request.received + TTL
+        reply.observers = (self,)
+        return reply
+
+    def repeated(self, times):
+        self.credited.append(times)
+
+
+def expected(wire, call, ttl=TTL):
+    """The whole reply to a query without EDNS: the call of the chain that made it, and its TTL now."""
+    counts = struct.pack("!HHHH", 1, 1, 0, 0)
+    owner = b"\xc0\x0c" if wire[12] else b"\0"
+    record = owner + struct.pack("!HHIH", 1, 1, ttl, 4) + bytes([9, 9, 9, call])
+    return wire[:2] + b"\x80\x00" + counts + wire[12:] + record
+
+
+def ask_for(name, ident=0):
+    return struct.pack("!H", ident) + query(name, rd=0)[2:]
+
+
+class Bench:
+    """A listener on loopback, a client, a chain and a clock."""
+
+    def __init__(self, batch, keeper, clock, address):
+        sock = open_udp(Address(address, 0))
+        self.keeper, self.clock = keeper, clock
+        self.listener = UDPListener(sock, batch, Room(1 << 20), LABEL, wildcard=not address)
+        site = Site(".", keeper, None, keeper, witnessed=hasattr(keeper, "seen"))
+        self.listener.answers.swap(Router({ROOT: site}, any_class=True, dropped=None))
+        self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self.client.setblocking(False)
+        self.client.connect((address or "127.0.0.1", sock.getsockname()[1]))
+        self.listener.start()
+
+    async def ask(self, *wires):
+        """Send queries as one batch and return as many replies, in the order of the queries."""
+        for wire in wires:
+            self.client.send(wire)
+        replies = [await self.receive() for _ in wires]
+        return sorted(replies, key=lambda reply: [wire[:2] for wire in wires].index(reply[:2]))
+
+    async def ask_and_wait(self, wires):
+        """Send queries and wait until the chains of all wait."""
+        for wire in wires:
+            self.client.send(wire)
+        while len(self.keeper.waiting) < len(wires):  # noqa: ASYNC110  # turns of the loop, no time
+            await asyncio.sleep(0)
+
+    async def receive(self):
+        loop = asyncio.get_running_loop()
+        return await asyncio.wait_for(loop.sock_recv(self.client, 4096), LIMIT)
+
+    def nothing_more_comes(self):
+        with pytest.raises(BlockingIOError):
+            self.client.recv(4096)
+
+
+@pytest.fixture(params=[Batch, PlainBatch])
+def bench(request, monkeypatch):
+    """Return a context manager for the test's event loop."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("corepy.server.udp.time", clock)
+
+    @contextlib.contextmanager
+    def make(keeper=None, address="127.0.0.1"):
+        bench = Bench(request.param(), keeper or Keeper(), clock, address)
+        try:
+            yield bench
+        finally:
+            bench.listener.close()
+            bench.client.close()
+
+    return make
+
+
+NAMES = [f"n{number}.example.org." for number in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ttl"), [(0, 60), (0.999, 60), (1, 59), (2.5, 58), (59, 1), (59.999, 1)]
+)
+def test_a_batch_of_known_queries_is_repeated_with_its_ttl_of_now(bench, seconds, ttl):
+    async def test():
+        with bench() as it:
+            wires = [ask_for(name, number) for number, name in enumerate(NAMES)]
+            await it.ask(*wires)
+            it.clock.now += seconds
+            again = [ask_for(name, 100 + number) for number, name in enumerate(NAMES)]
+            assert await it.ask(*again) == [
+                expected(wire, 1 + number, ttl) for number, wire in enumerate(again)
+            ]
+            assert it.keeper.calls == len(NAMES)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("seconds", [60, 60.5, 1000])
+def test_a_batch_of_expired_entries_goes_to_the_chain(bench, seconds):
+    async def test():
+        with bench() as it:
+            wires = [ask_for(name, number) for number, name in enumerate(NAMES)]
+            await it.ask(*wires)
+            it.clock.now += seconds
+            assert await it.ask(*wires) == [
+                expected(wire, 1 + len(NAMES) + number) for number, wire in enumerate(wires)
+            ]
+
+    asyncio.run(test())
+
+
+def test_one_expired_entry_of_a_batch_goes_to_the_chain(bench):
+    async def test():
+        with bench() as it:
+            old, *others = wires = [ask_for(name, number) for number, name in enumerate(NAMES)]
+            await it.ask(old)
+            it.clock.now += 30
+            await it.ask(*others)
+            it.clock.now += 30
+            for order in (wires, wires[::-1]):  # the second finds all of them known
+                replies = await it.ask(*order)
+                assert sorted(replies) == sorted(
+                    [expected(old, 8), *(expected(w, 2 + n, 30) for n, w in enumerate(others))]
+                )
+
+    asyncio.run(test())
+
+
+def test_the_memory_of_an_expired_entry_is_used_again(bench):
+    """A reply that is repeated after its entry was dropped would show the bytes of another."""
+
+    async def test():
+        with bench() as it:
+            first, second = ask_for("a.example.org.", 1), ask_for("b.example.org.", 2)
+            await it.ask(first)
+            it.clock.now += TTL
+            assert await it.ask(first, second) == [expected(first, 2), expected(second, 3)]
+            assert await it.ask(first, second) == [expected(first, 2), expected(second, 3)]
+
+    asyncio.run(test())
+
+
+def test_mixed_batches_answer_each_query_with_its_own_reply(bench):
+    """Known and unknown names, each several times, some of them longer than others."""
+
+    async def test():
+        with bench() as it:
+            known = {"n0.example.org.": 1, "a.long.name.example.com.": 2}
+            for name in known:
+                await it.ask(ask_for(name))
+            asked = [
+                *known,
+                "n1.example.org.",
+                ".",
+                "n2.example.org.",
+                "another.long.name.test.",
+            ] * 8
+            wires = [ask_for(name, number) for number, name in enumerate(asked)]
+            replies = await it.ask(*wires)
+            calls = {name: call for call, name in enumerate(dict.fromkeys(asked), 1)}
+            assert replies == [
+                expected(wire, calls[name]) for wire, name in zip(wires, asked, strict=True)
+            ]
+            assert it.keeper.calls == len(calls)
+
+    asyncio.run(test())
+
+
+def test_hits_of_both_ways_are_credited_when_an_entry_ends(bench):
+    async def test():
+        with bench() as it:
+            known, new = ask_for("a.example.org.", 1), ask_for("b.example.org.", 2)
+            await it.ask(known)
+            await it.ask(known, known)
+            await it.ask(known, new)
+            it.clock.now += TTL
+            await it.ask(known)
+            assert it.keeper.credited == [3]
+
+    asyncio.run(test())
+
+
+def test_witnesses_see_each_query_of_a_batch(bench):
+    class Witness(Keeper):
+        def seen(self, ident, peer, received):
+            self.seen_queries.append((ident, peer, received))
+
+    async def test():
+        keeper = Witness()
+        with bench(keeper) as it:
+            known, new = ask_for("a.example.org.", 1), ask_for("b.example.org.", 2)
+            await it.ask(known)
+            it.clock.now += 0.5
+            await it.ask(known, known)
+            it.clock.now += 0.25
+            await it.ask(known, new)
+            peers = {peer for _, peer, _ in keeper.seen_queries}
+            assert [(ident, at) for ident, _, at in keeper.seen_queries] == [
+                (b"\0\1", 1000.5),
+                (b"\0\1", 1000.5),
+                (b"\0\1", 1000.75),
+            ]
+            assert len(peers) == 1
+
+    asyncio.run(test())
+
+
+# -- replies that cannot be sent
+
+
+NONSENSE = [None, "127.0.0.1", ("127.0.0.1",), b"", b"\2", bytes(1000), 5, object()]
+
+
+@pytest.mark.parametrize("peer", NONSENSE, ids=lambda it: repr(it)[:16])
+def test_a_late_reply_that_cannot_be_sent_is_dropped_alone(bench, peer, caplog):
+    """A plugin has put something else there; the others of that turn go out, and later ones too."""
+
+    async def test():
+        unsent = UNSENT.labels(LABEL)
+        before = unsent.value
+        with bench() as it:
+            wires = [ask_for(f"wait{number}.example.org.", number) for number in range(5)]
+            await it.ask_and_wait(wires)
+            it.keeper.waiting[2][0].peer = peer
+            for _, future in it.keeper.waiting:
+                future.set_result(None)
+            replies = [await it.receive() for _ in range(4)]
+            assert replies == [expected(wires[n], n + 1) for n in (0, 1, 3, 4)]
+            later = ask_for("later.example.org.", 9)
+            assert await it.ask(later) == [expected(later, 6)]
+            it.nothing_more_comes()
+        logged = [it for it in caplog.messages if it == f"a reply from {LABEL} was dropped"]
+        assert unsent.value - before + len(logged) == 1
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("local", [None, b"", "127.0.0.1", ("127.0.0.1", 53)], ids=repr)
+def test_a_late_reply_from_an_address_that_is_none(bench, local):
+    async def test():
+        with bench(address="") as it:
+            wires = [ask_for(f"wait{number}.example.org.", number) for number in range(2)]
+            await it.ask_and_wait(wires)
+            it.keeper.waiting[0][0].local = local
+            for _, future in it.keeper.waiting:
+                future.set_result(None)
+            sent = [0, 1] if local is None else [1]  # None: the system chooses
+            replies = [await it.receive() for _ in sent]
+            assert replies == [expected(wires[n], n + 1) for n in sent]
+            later = ask_for("later.example.org.", 9)
+            assert await it.ask(later) == [expected(later, 3)]
+
+    asyncio.run(test())
+
+
+def test_more_late_replies_in_one_turn_than_a_batch_holds(bench):
+    async def test():
+        with bench() as it:
+            wires = [ask_for(f"wait{n}.example.org.", n) for n in range(2 * SLOTS + 3)]
+            await it.ask_and_wait(wires)
+            for _, future in it.keeper.waiting:
+                future.set_result(None)
+            replies = [await it.receive() for _ in wires]
+            assert replies == [expected(wire, n + 1) for n, wire in enumerate(wires)]
+
+    asyncio.run(test())
