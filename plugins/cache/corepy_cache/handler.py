@@ -279,7 +279,7 @@ class Cache(Handler):
 
     def _has_waited(self, reply: Reply | None, client: bytes) -> TypeGuard[Reply]:
         """Count one waiting query less; return whether it got a reply, not nonsense."""
-        if type(reply) is not Reply:
+        if type(reply) is not Reply or type(reply.wire) is not bytes:  # the server reports it
             self.budget.waited(client, answered=False)
             return False
         wire = reply.wire

@@ -567,6 +567,19 @@ def test_an_exception_below_gives_the_room_back():
     assert (bench.cache.budget.waiting, bench.cache.budget.used) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "wire", [b"", b"abc", b"abcd", bytes(11), bytes(12), b"\xff" * 40, "text", None, 5], ids=repr
+)
+def test_nonsense_below_gives_the_room_back(wire):
+    """The server answers SERVFAIL for it, whatever the cache makes of it; nothing is kept."""
+    bench = Bench()
+    bench.reply = lambda request: Reply(wire)
+    assert bench.ask().wire == wire
+    assert (bench.cache.budget.waiting, bench.cache.budget.used) == (0, 0)
+    bench.reply = answer(60)
+    assert ttls(bench.ask()) == [60]
+
+
 def test_failures_by_timeout_are_kept_in_growing_steps():
     bench = Bench()
     bench.reply = failure("no upstream answered")
