@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from corepy.corefile import Corefile, CorefileError, load, parse
+from corepy.corefile.diagnostics import quote
 
 
 def keys(corefile: Corefile) -> list[list[str]]:
@@ -326,6 +327,33 @@ def test_what_follows_from_a_mistake_is_not_reported() -> None:
     assert places(". {\n log }\nexample.org {\n errors {\n") == ["Corefile:2:6"]
 
 
+ONE_ARGUMENT = "import takes only one argument (a file, a pattern or a snippet)"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("import nofile a b c\n. {\n}\n", {"Corefile:1:15": ONE_ARGUMENT}),
+        (". {\n import nofile a b c\n}\n", {"Corefile:2:16": ONE_ARGUMENT}),
+        (". {\n import nofile a {\n  x\n }\n}\n", {"Corefile:2:16": ONE_ARGUMENT}),
+        (". {\n import nofile {\n  x\n }\n}\n", {"Corefile:2:16": ONE_ARGUMENT}),
+        (". {\n import nofile }\nb {\n}\n", {"Corefile:2:16": ONE_ARGUMENT}),
+        ("import nofile {\n x\n}\n. {\n}\n", {"Corefile:1:15": ONE_ARGUMENT}),
+        (
+            ". {\n import {$NOTHING} {\n  x\n }\n}\n",
+            {"Corefile:2:9": "import requires a non-empty path, and '{$NOTHING}' is empty"},
+        ),
+        (
+            ". {\n import\n errors {\n }\n}\n",
+            {"Corefile:2:2": "import of what? A file, a pattern or a snippet must follow"},
+        ),
+    ],
+)
+def test_nothing_follows_from_a_wrong_import(text: str, found: dict[str, str]) -> None:
+    """The words behind it are passed over, but for the braces, which others depend on."""
+    assert dict(zip(places(text), messages(text), strict=True)) == found
+
+
 def test_mistakes_are_counted_no_further_than_people_read() -> None:
     assert len(messages(". {\n" + " import nofile\n" * 1000 + "}\n")) == 50
 
@@ -345,16 +373,22 @@ def test_an_open_quote_is_shown_before_what_it_causes() -> None:
     ("text", "hint"),
     [
         ("(common) {\n}\n. {\n import comon\n}", "did you mean 'common'?"),
-        (". {\n import common\n}\n(common) {\n}", "defined at Corefile:4:1"),
+        (
+            ". {\n import common\n}\n(common) {\n}",
+            "the snippet is defined at Corefile:4:1; it must be defined before",
+        ),
         ("import testdata/import_test1.tx", "did you mean 'testdata/import_test1.txt'?"),
-        ("import testdat/import_test1.txt", "there is no folder"),
+        ("import testdat/import_test1.txt", "there is no folder {folder}"),
+        ("import testdata/something_else", None),
+        ("import something_else", None),
+        ("import testdata", None),
     ],
 )
-@pytest.mark.usefixtures("folder")
-def test_hints_of_imports(text: str, hint: str) -> None:
+def test_hints_of_imports(text: str, hint: str | None, folder: Path) -> None:
     with pytest.raises(CorefileError) as caught:
         parse(text)
-    assert hint in (caught.value.diagnostics[0].hint or "")
+    found = caught.value.diagnostics[0].hint
+    assert found == (hint and hint.format(folder=quote(f"{folder}/testdat")))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
 import dnslib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corepy.dns import edns
+from corepy.dns import Request, accept, edns
 from corepy.dns.errors import FormError
 
 options = st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=5)
@@ -79,8 +81,24 @@ def test_read_short() -> None:
         edns.opt_record(1400, True)
     )
     assert edns.read_short(b"\0\0\x10\0\1\0\0\0\0\0\0") is None
+
+
+@pytest.mark.parametrize("rtype", [1, 16, 41, 250])
+@pytest.mark.parametrize(
+    ("owner", "length"), [(0, 1), (0, 4), (0, 255), (0, 256), (0, 65535), (1, 0), (63, 0), (192, 0)]
+)
+def test_a_lone_additional_record_that_is_cut_off(rtype: int, owner: int, length: int) -> None:
+    """Eleven bytes cannot hold rdata, nor an owner other than the root."""
+    wire = struct.pack("!BHHIH", owner, rtype, 1232, 0, length)
     with pytest.raises(FormError):
-        edns.read_short(b"\0\0\x29\0\1\0\0\0\0\0\1")
+        edns.read_short(wire)
+    question = b"\7example\0\0\1\0\1"
+    for flags in (b"\0\0", b"\1\0"):
+        query = b"\7\7" + flags + struct.pack("!HHHH", 1, 0, 0, 1) + question + wire
+        with pytest.raises(FormError):
+            Request.from_wire(query)
+        answered = b"\7\7" + bytes([flags[0] | 0x80, 1]) + struct.pack("!HHHH", 1, 0, 0, 0)
+        assert accept(query) == answered + question
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,29 @@ def test_what_stands_below_does_not_matter(keeper):
     assert keeper.calls == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "calls"),
+    [
+        ("off", 2),
+        ("OFF", 2),
+        ("Off", 2),
+        ("on", 1),
+        ("", 1),
+        ("perhaps", 1),
+        ("0", 1),
+        (None, 1),
+    ],
+)
+def test_it_can_be_switched_off(keeper, monkeypatch, value, calls):
+    if value is None:
+        monkeypatch.delenv(SWITCH, raising=False)
+    else:
+        monkeypatch.setenv(SWITCH, value)
+    with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=lambda: keeper)) as server:
+        ask_twice(server)
+    assert keeper.calls == calls
+
+
 def test_a_deadline_ends_it():
     keeper, asked = Keeper(seconds=0.3), 0
     with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=lambda: keeper)) as server:

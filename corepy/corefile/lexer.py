@@ -47,10 +47,8 @@ def source_of(name: str, content: str | bytes) -> Source:
 
 def tokenize(source: Source) -> Iterator[Token]:
     """Yield the tokens of `source`. Every text has some; no text is refused."""
-    for word in _words()(source.text):
-        token = _TOKENS[word.type](word.value, source, word.line or 1, word.column or 1)
-        if token is not None:
-            yield token
+    for word in words_of(source):
+        yield word.token
 
 
 class Word(NamedTuple):

@@ -17,7 +17,6 @@ from corepy.dns.constants import HEADER_SIZE, TYPE_SOA
 from corepy.dns.errors import FormError as FormError
 from corepy.dns.names import MAX_NAME
 
-QUESTION: Final = 0
 ANSWER: Final = 1
 AUTHORITY: Final = 2
 ADDITIONAL: Final = 3
