@@ -92,17 +92,13 @@ def find(
 def _offers(distribution: importlib.metadata.Distribution) -> Iterator[FoundPlugin]:
     entry_points = distribution.entry_points
     for entry in entry_points.select(group=GROUP) if entry_points else ():
-        name, version = (_field(distribution, field) for field in ("Name", "Version"))
+        metadata = distribution.metadata  # parsed anew each time
+        # Asked for first: a later Python raises KeyError for a missing field, and 3.13 warns.
+        name, version = (
+            (metadata[field] if field in metadata else "") or "unknown"  # noqa: SIM401  # typeshed
+            for field in ("Name", "Version")
+        )
         yield FoundPlugin(entry.name, name, version, entry)
-
-
-def _field(distribution: importlib.metadata.Distribution, name: str) -> str:
-    """Return a field of the metadata, "unknown" without it: a later Python raises KeyError there
-    and Python 3.13 warns.
-    """
-    metadata = distribution.metadata
-    value = metadata[name] if name in metadata else ""  # noqa: SIM401  # typeshed knows no get
-    return value or "unknown"
 
 
 def _settle(claims: dict[str, FoundPlugin]) -> FoundPlugin:
