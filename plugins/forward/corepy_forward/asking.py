@@ -164,7 +164,7 @@ class Asking:
         """Start an attempt in the form that suits the upstream and what it was asked before."""
         upstream.look(now)
         times, is_dead = self._tried.count(upstream), upstream.tcp.is_dead(now)
-        if self.over_tcp and is_dead and self._ask_large(upstream, now):
+        if self.over_tcp and is_dead and self._ask_large(upstream, now, len(self._tried)):
             return
         body = self._form(upstream, now)
         if times == 2 and body[9] and self._may_go_without(upstream, now):
@@ -176,14 +176,17 @@ class Asking:
 
     def _send(
         self, upstream: Upstream, body: bytes, over_tcp: bool, now: float, with_cookie: bool = True
-    ) -> None:
+    ) -> Attempt:
         """Send a query; over UDP with a cookie, and with its name in random case if that is set."""
         if not over_tcp:
             if with_cookie and upstream.cookies.option:
                 body = with_option(body, self.question, upstream.cookies.option)
             if upstream.proofs.mixes_case(now):
                 body = with_random_case(body, self.question)
-        self._open.append(upstream.ask(self, body, over_tcp, now))
+        attempt = upstream.ask(self, body, over_tcp, now)
+        attempt.number = len(self._tried)
+        self._open.append(attempt)
+        return attempt
 
     def _form(self, upstream: Upstream, now: float) -> bytes:
         """Return the query, without EDNS if that is what the upstream needs."""
@@ -198,8 +201,11 @@ class Asking:
             return False
         return not upstream.edns.works(now) or not needs_edns(self.body, self.question)
 
-    def _ask_large(self, upstream: Upstream, now: float) -> bool:
-        """Ask over UDP for as much as it carries, for lack of TCP; False if that is no use."""
+    def _ask_large(self, upstream: Upstream, now: float, number: int) -> bool:
+        """Ask over UDP for as much as it carries, for lack of TCP; False if that is no use.
+
+        `number` is that of the attempt which this belongs to.
+        """
         if self._pool.force_tcp or upstream.stream_proto != "tcp":
             return False
         asked = self.detours.asked_large
@@ -207,7 +213,7 @@ class Asking:
             return False
         asked.append(upstream)
         body = with_size(self._form(upstream, now), self.question, LARGE_SIZE)
-        self._send(upstream, body, False, now)
+        self._send(upstream, body, False, now).number = number
         return True
 
     def _ask_plainer(self, attempt: Attempt, rcode: int, reply: Reply | None) -> bool:
@@ -232,10 +238,12 @@ class Asking:
         if len(attempt.body) > len(self.body) and not works and not is_vague:
             # Perhaps it is only the cookie that it does not know.
             detours.without_cookie = upstream
-            self._send(upstream, self.body, over_tcp, now, with_cookie=False)
-            return True
-        detours.refused_by, detours.refused_with = upstream, rcode
-        self._send(upstream, without_edns(self.body, self.question), over_tcp, now)
+            plainer = self._send(upstream, self.body, over_tcp, now, with_cookie=False)
+        else:
+            detours.refused_by, detours.refused_with = upstream, rcode
+            body = without_edns(self.body, self.question)
+            plainer = self._send(upstream, body, over_tcp, now)
+        plainer.number = attempt.number
         return True
 
     def _ask_with_cookie(self, attempt: Attempt) -> None:
@@ -245,7 +253,7 @@ class Asking:
             self._move(attempt, now)
             return
         self.detours.had_bad_cookie = True
-        self._send(upstream, self.body, False, now)
+        self._send(upstream, self.body, False, now).number = attempt.number
 
     def _move(self, attempt: Attempt, now: float) -> None:
         """Ask once more over TCP."""

@@ -80,6 +80,7 @@ class Attempt:
         "link",
         "mismatched",
         "moved",
+        "number",
         "owner",
         "proto",
         "redials",
@@ -106,6 +107,9 @@ class Attempt:
 
         self.moved = 0.0
         """When it went from UDP to TCP, monotonic seconds."""
+
+        self.number = 1
+        """Which attempt of its exchange it is. What is asked because of its reply has the same."""
 
         self.ident: bytes
         self.link: Link | None = None

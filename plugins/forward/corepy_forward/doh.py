@@ -17,6 +17,7 @@ import h2.events
 import h2.exceptions
 
 from corepy_forward.attempt import answers, is_bare
+from corepy_forward.problems import HTTP_STATUS, OTHER_QUESTION, TOO_LARGE
 from corepy_forward.stream import Stream
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class HTTPStream(Stream):
         if isinstance(event, h2.events.ResponseReceived):
             status = dict(event.headers or ()).get(b":status", b"")
             if status != b"200":
-                self._broke(event.stream_id, f"HTTP status {status.decode('ascii', 'replace')}")
+                self._broke(event.stream_id, HTTP_STATUS + status.decode("ascii", "replace"))
         elif isinstance(event, h2.events.DataReceived):
             self._collect(event)
         elif isinstance(event, h2.events.StreamEnded):
@@ -125,7 +126,7 @@ class HTTPStream(Stream):
         body = self._bodies.setdefault(event.stream_id, bytearray())
         body += event.data or b""
         if len(body) > _MAX_MESSAGE:
-            self._broke(event.stream_id, "reply is too large")
+            self._broke(event.stream_id, TOO_LARGE)
             self._http.reset_stream(event.stream_id, h2.errors.ErrorCodes.CANCEL)
 
     def _finish(self, number: int) -> None:
@@ -137,7 +138,7 @@ class HTTPStream(Stream):
             attempt.upstream.arrived(attempt, wire, self._heard)
         else:
             attempt.upstream.dropped("question")
-            attempt.upstream.broke(attempt, "reply to another question")
+            attempt.upstream.broke(attempt, OTHER_QUESTION)
 
     def _broke(self, number: int, reason: str) -> None:
         self._bodies.pop(number, None)

@@ -32,7 +32,7 @@ from corepy.dns.errors import FormError
 from corepy_forward import metrics
 from corepy_forward.crowd import MOST_QUERIES
 from corepy_forward.lettercase import is_kept
-from corepy_forward.problems import NO_REPLY, go_error
+from corepy_forward.problems import NO_REPLY, go_error, is_of_reply
 from corepy_forward.question import client_options, needs_edns
 from corepy_forward.salvage import Salvage
 from corepy_forward.transitive import end_to_end
@@ -180,13 +180,17 @@ class Exchange(Salvage):
         self._open.remove(attempt)
         if reason != NO_REPLY:
             self.ede = EDE_NETWORK_ERROR
+        if is_of_reply(reason):
+            self.detours.has_heard = True
         self._note(attempt, reason)
         now = time.monotonic()
         if attempt.lacked:
             attempt.upstream.proofs.lacks(attempt.lacked)
         if attempt.proto == "tcp" and attempt.link is not None and not attempt.link.has_answered:
             attempt.upstream.tcp.failed(now)
-            if (self.over_tcp or attempt.moved) and self._ask_large(attempt.upstream, now):
+            if (self.over_tcp or attempt.moved) and self._ask_large(
+                attempt.upstream, now, attempt.number
+            ):
                 return
         self._retry(now)
         if not self._open:
@@ -226,7 +230,7 @@ class Exchange(Salvage):
         is_connected = attempt.link is not None and attempt.link.is_connected
         if is_connected and attempt.body[9] and not upstream.edns.works(now):
             self._hedge(attempt)
-        elif self._pool.may_hedge() and self._ask_large(upstream, now):
+        elif self._pool.may_hedge() and self._ask_large(upstream, now, attempt.number):
             metrics.HEDGED.labels(upstream.address).inc()
 
     def out_of_time(self, now: float) -> None:
@@ -242,7 +246,8 @@ class Exchange(Salvage):
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
-            number, most = len(self._notes) + 1, self._pool.max_attempts
+            number = attempt.number
+            most = max(number, self._pool.max_attempts)  # upstreams may have gone meanwhile
             elapsed = time.monotonic() - attempt.sent
             detail = f"attempt {number} of {most}, {elapsed:.3f}s"
             if attempt.mismatched:

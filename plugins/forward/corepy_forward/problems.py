@@ -16,6 +16,12 @@ NO_REPLY = "i/o timeout"
 NOT_CONNECTED = "dial: i/o timeout"
 NO_HEALTHY = "no healthy proxies"
 CLOSED = "EOF"
+MALFORMED = "malformed reply"
+OTHER_QUESTION = "reply to another question"
+TOO_LARGE = "reply is too large"
+HTTP_STATUS = "HTTP status "
+
+_OF_REPLIES = (MALFORMED, OTHER_QUESTION, TOO_LARGE, HTTP_STATUS)
 
 _OPERATIONS = {"connect": "dial", "dial": "dial", "remote error": "dial", "tls": "dial"}
 _OPERATIONS["write"] = "write"
@@ -47,6 +53,11 @@ def explain(error: Exception, call: str) -> str:
     if isinstance(error, OSError) and error.strerror:  # of a look-up: its numbers are negative
         return f"{call}: {error.strerror.lower()}"
     return (str(error) or type(error).__name__).lower()
+
+
+def is_of_reply(reason: str) -> bool:
+    """Whether the upstream has answered, if with nothing of use."""
+    return reason.startswith(_OF_REPLIES)
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError) -> str:

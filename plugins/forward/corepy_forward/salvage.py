@@ -13,6 +13,7 @@ from corepy.dns import Reply
 from corepy.dns.constants import HEADER_SIZE, NOERROR, NXDOMAIN, rcode_name
 from corepy_forward.asking import Asking
 from corepy_forward.capabilities import MOST_TCP_PATIENCE
+from corepy_forward.problems import MALFORMED
 
 if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
@@ -67,7 +68,7 @@ class Salvage(Asking):
         if not upstream.tcp.is_dead(now):
             self._move(attempt, now)
             self._hold(attempt, upstream.tcp.patience)
-        elif self._ask_large(upstream, now):
+        elif self._ask_large(upstream, now, attempt.number):
             self._hold(attempt, upstream.tcp.patience)
         elif not self.for_tcp:
             self._end()
@@ -110,7 +111,7 @@ class Salvage(Asking):
             self._move(attempt, now)
         else:
             self._open.append(attempt)
-            self.failed(attempt, "malformed reply")
+            self.failed(attempt, MALFORMED)
 
     def _keep(self, attempt: Attempt, reply: Reply) -> None:
         """Keep a reply that is better than none."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
-from corepy_forward.problems import CLOSED, explain
+from corepy_forward.problems import CLOSED, OTHER_QUESTION, explain
 
 if TYPE_CHECKING:
     from corepy_forward.streams import StreamPool
@@ -117,12 +117,13 @@ class Stream(asyncio.BufferedProtocol):
                 if attempt is None:
                     upstream.dropped("id")
                     continue
+                del pending[attempt.ident]
                 if answers(wire, attempt) or is_bare(wire, attempt):
-                    del pending[attempt.ident]
                     upstream.arrived(attempt, wire, now)
                 else:
-                    attempt.mismatched += 1
+                    # Nobody else can have sent it, so nothing better will come.
                     upstream.dropped("question")
+                    upstream.broke(attempt, OTHER_QUESTION)
         finally:
             upstream.wakeups.release()
 

@@ -59,7 +59,7 @@ ATTEMPT = r" \(attempt 1 of 1, \d+\.\d{3}s(, replies to another question dropped
         (silent, "force_tcp", "read tcp {to}", "i/o timeout"),
         (garbage, "", "read udp {to}", "i/o timeout"),
         (wrong_question, "", "read udp {to}", "i/o timeout"),
-        (wrong_question, "force_tcp", "read tcp {to}", "i/o timeout"),
+        (wrong_question, "force_tcp", "read tcp {to}", "reply to another question"),
         (truncated, "force_tcp", "read tcp {to}", "malformed reply"),
         (truncated, "", "read tcp {to}", "malformed reply"),
         (closes, "force_tcp", "read tcp {to}", "EOF|read: connection reset by peer"),
