@@ -43,11 +43,13 @@ class Crowd:
         self._members[exchange.body, exchange.for_tcp] = exchange
         exchange.crowd = self
 
-    def find(self, body: bytes, for_tcp: bool, *, exactly: bool) -> Exchange | None:
-        """Return the exchange that asks in this way; unless `exactly`, for whatever clients."""
+    def find(self, body: bytes, for_tcp: bool) -> Exchange | None:
+        """Return the exchange that asks in this way; a client over UDP may join either kind, since
+        it can use a truncated reply as well as a whole one.
+        """
         exchange = self._members.get((body, for_tcp))
-        if exchange is None and not exactly:
-            exchange = self._members.get((body, not for_tcp))
+        if exchange is None and not for_tcp:
+            exchange = self._members.get((body, True))
         if exchange is not None:
             metrics.SHARED.value += 1
         return exchange

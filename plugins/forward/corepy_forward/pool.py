@@ -170,25 +170,18 @@ class Pool:
             return self.begin(question, body, for_tcp=True)
         if first.body == body and first.for_tcp:
             return first
-        return self.begin_beside(first, body, for_tcp=True, exactly=True)
+        return self.begin_beside(first, body, for_tcp=True)
 
-    def begin_beside(
-        self, first: Exchange, body: bytes, for_tcp: bool, *, exactly: bool = False
-    ) -> Exchange:
-        """Return the exchange that asks the question of `first`, in flight, in another way.
-
-        One for clients over the other transport will do unless `exactly`.
-        """
+    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool) -> Exchange:
+        """Return the exchange that asks the question of `first`, in flight, in another way."""
         question = first.question
         crowd = self.crowds.get(question)
         if crowd is None:
             crowd = self.crowds[question] = Crowd(first, self._begin_in_crowd)
-        return self._join(crowd, question, body, for_tcp, exactly=exactly)
+        return self._join(crowd, question, body, for_tcp)
 
-    def _join(
-        self, crowd: Crowd, question: bytes, body: bytes, for_tcp: bool, *, exactly: bool = False
-    ) -> Exchange:
-        exchange = crowd.find(body, for_tcp, exactly=exactly)
+    def _join(self, crowd: Crowd, question: bytes, body: bytes, for_tcp: bool) -> Exchange:
+        exchange = crowd.find(body, for_tcp)
         if exchange is None:
             exchange = Exchange(self, question, body, for_tcp, time.monotonic())
             exchange.key = question, body, for_tcp

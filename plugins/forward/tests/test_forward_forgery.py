@@ -16,6 +16,7 @@ from corepy.testing import Upstream, serve
 from corepy.testing.knot import knot
 from corepy_forward import guesses as guesses_module
 from corepy_forward import udp as udp_module
+from corepy_forward.asking import LARGE_SIZE
 from corepy_forward.crowd import MOST_QUERIES
 from corepy_forward.guesses import MOST, REMEMBERED, Guesses
 from corepy_forward.handler import Forward
@@ -172,6 +173,47 @@ def test_all_that_differ_are_answered_a_few_at_a_time():
         assert most <= MOST_QUERIES
         (forward,) = server.plugins(Forward)
         assert server.call(lambda: (forward.pool.flights, forward.pool.crowds)) == ({}, {})
+
+
+def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp():
+    """It joins a crowd that began over TCP, in which a client over UDP asks the same as it does."""
+    gate = threading.Event()
+
+    def behave(query, proto):
+        if proto == "tcp":
+            return None
+        gate.wait(20)
+        reply = good(query)
+        if not query.ar or query.ar[0].rclass < LARGE_SIZE:
+            reply.header.tc = 1
+            reply.rr.clear()
+        return reply
+
+    with Upstream(behave) as upstream, serve(corefile(upstream.to)) as server:
+        replies = {}
+
+        def ask(name, options):
+            replies[name] = server.ask("example.org", **options)
+
+        clients = [
+            ("first", {"tcp": True}),
+            ("udp", {"edns": 1232, "do": True}),
+            ("tcp", {"edns": 1232, "do": True, "tcp": True}),
+        ]
+        threads = []
+        for number, client in enumerate(clients, 1):
+            threads.append(threading.Thread(target=ask, args=client))
+            threads[-1].start()
+            wait_for(lambda number=number: in_flight(server)[1] == number)
+        gate.set()
+        for thread in threads:
+            thread.join(20)
+        assert {name: reply.header.tc for name, reply in replies.items()} == {
+            "first": 0,
+            "udp": 1,
+            "tcp": 0,
+        }
+        assert addresses(replies["tcp"]) == ["192.0.2.7"]
 
 
 def test_who_waits_in_vain_is_told_and_nothing_is_left():
