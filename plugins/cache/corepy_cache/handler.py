@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
@@ -21,7 +21,6 @@ from corepy.dns.edns import (
     forwarded_options,
 )
 from corepy.dns.names import from_text, is_subdomain
-from corepy.net.clients import client_of
 from corepy.plugin import Handler, LifecycleContext, Pending, Purity, hookimpl, plugin_logger
 from corepy_cache import explained
 from corepy_cache.keeper import WILDCARD, Keeper, clear_ad, key_of, restore, subnet_key_of
@@ -95,9 +94,7 @@ class Cache(Handler):
             key = key_of(request)
         entry = self.keeper.find(key, now, meters)
         if entry is None:
-            client = client_of(request.peer)
-            take = partial(self._take, key, request, client, meters)
-            return self._miss(request, client, meters, take)
+            return self._miss(request, meters, partial(self._take, key, request, meters))
         entry.used = True
         left = entry.left(now)
         if left <= 0:
@@ -148,6 +145,7 @@ class Cache(Handler):
         meters = self._meters.get(server)
         if meters is None:
             meters = self._meters[server] = Meters(server, ",".join(self.settings.zones), view)
+            self.keeper.show(meters)
         return meters
 
     def _fresh_with_prefetch(
@@ -197,18 +195,15 @@ class Cache(Handler):
                 restore(request, reply, entry)
                 reply.options = subnet.own_options(entry.options)
                 return reply
-        client = client_of(request.peer)
-        take = partial(self._take_apart, subnet, request, client, meters)
-        return self._miss(request, client, meters, take, options)
+        take = partial(self._take_apart, subnet, request, meters)
+        return self._miss(request, meters, take, options)
 
-    def _miss(
-        self, request: Request, client: bytes, meters: Meters, take: Step, options: bytes = b""
-    ) -> Answer:
+    def _miss(self, request: Request, meters: Meters, take: Step, options: bytes = b"") -> Answer:
         """Ask below, with no other EDNS options of the client's than `options`; `take` deals with
         the reply.
         """
         budget = self.budget
-        if not budget.wait(request.received, client):
+        if not budget.wait(request):
             return self._overloaded(request, meters)
         # AD tells whether upstream found the reply authentic; who asks next may want to know.
         if request.edns is not None and request.edns.options:
@@ -218,26 +213,25 @@ class Cache(Handler):
         try:
             answer = self.next.begin_dns(below)
         except BaseException:
-            budget.waited(client, answered=False)
+            budget.waited(request, answered=False)
             raise
         if type(answer) is Pending:
             answer.steps.append(take)
             return answer
         if type(answer) is Reply:
             return take(answer) or answer
-        budget.waited(client, answered=True)  # it has not begun yet, and perhaps never will
+        budget.waited(request, answered=True)  # it has not begun yet, and perhaps never will
         rest: Coroutine[Any, Any, Reply] = answer  # type: ignore[assignment]  # what is left
-        return self._await(rest, request, client, meters, take)
+        return self._await(rest, request, meters, take)
 
     async def _await(
         self,
         answer: Coroutine[Any, Any, Reply],
         request: Request,
-        client: bytes,
         meters: Meters,
         take: Step,
     ) -> Reply:
-        if not self.budget.wait(request.received, client):
+        if not self.budget.wait(request):
             answer.close()
             return self._overloaded(request, meters)
         reply: Reply | None = None
@@ -248,10 +242,12 @@ class Cache(Handler):
         return reply
 
     def _take(
-        self, key: bytes, request: Request, client: bytes, meters: Meters, reply: Reply | None
+        self, key: bytes, request: Request, meters: Meters, reply: Reply | None
     ) -> Reply | None:
         """Keep a reply, if there is one."""
-        if self._has_waited(reply, client):
+        budget = self.budget
+        budget.waited(request, answered=not budget.is_paced or _is_answer(reply))
+        if type(reply) is Reply and type(reply.wire) is bytes:  # else the server reports it
             self.keeper.keep(key, request, reply, meters)
             reply.deadline = None  # only what is asked for again is worth a packet cache's place
         return reply
@@ -260,12 +256,12 @@ class Cache(Handler):
         self,
         subnet: Subnet | None,
         request: Request,
-        client: bytes,
         meters: Meters,
         reply: Reply | None,
     ) -> Reply | None:
         """Keep a reply, if there is one, for clients of the network that it is for."""
-        if not self._has_waited(reply, client):
+        self.budget.waited(request, answered=_is_answer(reply))
+        if type(reply) is not Reply or type(reply.wire) is not bytes:
             return reply
         scope = None if subnet is None else scope_of(reply.options, subnet)
         if subnet is not None and scope is not None:
@@ -276,21 +272,6 @@ class Cache(Handler):
             clear_ad(reply)
         reply.deadline = None
         return reply
-
-    def _has_waited(self, reply: Reply | None, client: bytes) -> TypeGuard[Reply]:
-        """Count one waiting query less; return whether it got a reply, not nonsense."""
-        if type(reply) is not Reply or type(reply.wire) is not bytes:  # the server reports it
-            self.budget.waited(client, answered=False)
-            return False
-        wire = reply.wire
-        answered = (
-            reply.error is None
-            and not reply.is_momentary
-            and len(wire) > 3
-            and wire[3] & 15 != c.REFUSED
-        )
-        self.budget.waited(client, answered=answered)
-        return True
 
     def _overloaded(self, request: Request, meters: Meters) -> Reply:
         """Return SERVFAIL for a query too many, since REFUSED would be about the name."""
@@ -339,3 +320,11 @@ class Cache(Handler):
         await self.refresher.stop()
         self.keeper.clear()
         self.budget.withdraw(self)
+
+
+def _is_answer(reply: Reply | None) -> bool:
+    """Whether an upstream answered, so that it can take the next query as well."""
+    if type(reply) is not Reply or reply.error is not None or reply.is_momentary:
+        return False
+    wire = reply.wire
+    return type(wire) is bytes and len(wire) > 3 and wire[3] & 15 != c.REFUSED

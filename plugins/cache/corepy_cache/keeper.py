@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakKeyDictionary
 
 from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
@@ -19,7 +20,7 @@ from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
 from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.entry import Entry
-from corepy_cache.meters import MEMORY, Meters
+from corepy_cache.meters import Meters
 from corepy_cache.store import Store
 from corepy_cache.subnet import Networks
 from corepy_cache.verdict import NEVER, Verdict, judge, matches
@@ -78,17 +79,18 @@ _UNCOUNTED: Final = cast(
 )
 _DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
 
-_outdated: Final[dict[Meters, Keeper]] = {}
-"""Whose sizes have changed since somebody wanted to know them."""
+_shown: Final[WeakKeyDictionary[Keeper, list[Meters]]] = WeakKeyDictionary()
+"""The caches in use, and the gauges that show how many entries each has. Of two generations of a
+cache, which have gauges in common for a moment, the newer one comes last.
+"""
 
 
 @before_reading
 def _show_sizes() -> None:
-    for meters, keeper in _outdated.items():
-        meters.success_entries.value = len(keeper.success.entries)
-        meters.denial_entries.value = len(keeper.denial.entries)
-        MEMORY.value = keeper.budget.used
-    _outdated.clear()
+    for keeper, shown in list(_shown.items()):
+        for meters in shown:
+            meters.success_entries.value = len(keeper.success.entries)
+            meters.denial_entries.value = len(keeper.denial.entries)
 
 
 class Keeper:
@@ -104,6 +106,10 @@ class Keeper:
         # An entry can be used while more seconds than this are left; stale ones have less than 1.
         self._least = -settings.stale.up_to
         self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
+
+    def show(self, meters: Meters) -> None:
+        """Let the gauges of `meters` show how many entries there are, whenever they are read."""
+        _shown.setdefault(self, []).append(meters)
 
     def find(self, key: bytes, now: float, meters: Meters) -> Entry | None:
         """Return the entry to answer from, fresh or stale."""
@@ -201,11 +207,13 @@ class Keeper:
         is_passing = verdict.failure and (refresh or reply.is_momentary)
         if verdict.keep and ttl > 0 and not is_passing:
             entry = Entry(key, request, reply.wire, offsets, ttl, self.clock())
-            entry.failures = failures
-            entry.options = options
+            if options:
+                entry.options = options
+            if failures:
+                entry.failures = failures
             entry = self._put(entry, verdict, request, reply, meters)
         if entry is None and verdict.settles:
-            self._end(key, verdict, meters)
+            self._end(key, verdict)
         if reply.wire[3] & c.FLAG_AD and not (do or request.ad):
             clear_ad(reply)
         return verdict, entry
@@ -250,7 +258,6 @@ class Keeper:
             counter = meters.denial_evictions if denial else meters.success_evictions
             counter.value += store.evicted
             store.evicted = 0
-        _outdated[meters] = self
         return entry
 
     def _replace(self, entry: Entry, verdict: Verdict) -> None:
@@ -268,18 +275,16 @@ class Keeper:
             if before is not None:
                 entry.last_good = before if before.answers else before.last_good
 
-    def _end(self, key: bytes, verdict: Verdict, meters: Meters) -> None:
+    def _end(self, key: bytes, verdict: Verdict) -> None:
         """Forget what a reply outdates that is not kept itself."""
-        removed = self.denial.remove(key)
+        self.denial.remove(key)
         if verdict.answers or not self._prefers_positive:
-            removed = self.success.remove(key) or removed
-        if removed:
-            _outdated[meters] = self
+            self.success.remove(key)
 
     def clear(self) -> None:
-        """Forget everything."""
-        for meters in [meters for meters, keeper in _outdated.items() if keeper is self]:
-            del _outdated[meters]
+        """Forget everything, for good: gauges show 0 unless another cache has them as well."""
+        for meters in _shown.pop(self, ()):
+            meters.success_entries.value = meters.denial_entries.value = 0
         self.success.clear()
         self.denial.clear()
 

@@ -13,15 +13,18 @@ wait rises slowly above what any server has to bear (`Budget.wait`).
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from corepy.net.clients import Shares
+from corepy.net.clients import GREED, Shares, client_of
 from corepy.plugin.memory import cgroup_limit, read_text
-from corepy_cache.meters import MEMORY_LIMIT
+from corepy.plugin.metrics import before_reading
+from corepy_cache.meters import MEMORY, MEMORY_LIMIT
 
 if TYPE_CHECKING:
+    from corepy.dns import Request
     from corepy_cache.store import Store
 
 WAITING_SIZE: Final = 4096
@@ -45,6 +48,11 @@ _LONGEST_PAUSE: Final = 0.016
 _FORGET_AFTER: Final = 10.0
 """Seconds after which it takes proof once more that more may wait."""
 
+_ENOUGH: Final = 4
+"""So many times the queries that wait have to find room before it is no longer kept in mind who has
+how many. That is far below what is scarce, since to begin takes a look at all that wait.
+"""
+
 _LARGEST_DEFAULT: Final = 1 << 30
 
 
@@ -54,21 +62,37 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.used = 0
         """Bytes in use by entries and waiting queries."""
-        self.waiting = 0
-        """Queries that wait for a reply from below a cache; see `wait` and `waited`."""
-        self._shares = Shares()
+        self._requests: set[Request] = set()
+        """Those that wait for a reply from below a cache; see `wait` and `waited`."""
+        self._shares: Shares | None = None
+        """How many of them each client has, while places are scarce."""
         self.stores: WeakSet[Store] = WeakSet()
         self._default = limit
         self._processes = 1
         self._wishes: dict[object, int] = {}
         self._raised = 0.0
+        self.is_paced = False
+        """The ceiling has risen, and comes down with each query that is not answered."""
         self._set(limit)
+
+    @property
+    def waiting(self) -> int:
+        """How many queries wait for a reply from below a cache."""
+        return len(self._requests)
 
     def _set(self, whole: int) -> None:
         self.limit = limit = whole // self._processes
         MEMORY_LIMIT.value = limit
         most = self.most_waiting = limit // 2 // WAITING_SIZE
-        self._unpaced = self._ceiling = max(min(most // 2, MOST_UNPACED), min(most, UNPACED))
+        self._unpaced = max(min(most // 2, MOST_UNPACED), min(most, UNPACED))
+        self._set_ceiling(self._unpaced)
+
+    def _set_ceiling(self, ceiling: int) -> None:
+        self._ceiling = ceiling
+        self.is_paced = ceiling > self._unpaced
+        if self._shares is None:
+            # With fewer in all, none can have as many as `Shares` refuses.
+            self._plenty = -(-GREED * ceiling // (GREED + 1))
 
     def divide(self, processes: int) -> None:
         """Leave the other processes of this server as much as this one takes."""
@@ -88,44 +112,63 @@ class Budget:
         self._wishes.pop(owner, None)
         self._set(min(self._wishes.values(), default=self._default))
 
-    def wait(self, now: float, client: bytes = b"") -> bool:
-        """Count one more waiting query of `client`, if there is room for it; `now` in monotonic
-        seconds.
+    def wait(self, request: Request) -> bool:
+        """Count `request` as waiting, if there is room for it.
 
         Above a number that is allowed at any time the ceiling rises by `PER_SECOND`. A query that
         was answered leaves its place to the next at once; one that was not takes its place along.
         So an upstream that is far but well has as many as it can answer, and those that an ill one
         lets wait neither begin nor end together. A client that has most of the places gets no
-        more while others may want them (`Shares`).
+        more while others may want them (`Shares`), which costs nothing while there are plenty.
         """
-        shares = self._shares
-        if not shares.take(client, self._ceiling - self.waiting):
-            self._rise(now)
-            if not shares.take(client, self._ceiling - self.waiting):
-                return False
-        self.waiting += 1
+        requests = self._requests
+        if len(requests) >= self._plenty and not self._take_share(request):
+            return False
+        requests.add(request)
         self.used += WAITING_SIZE
         if self.used > self.limit:
             self.make_room()
         return True
 
+    def _take_share(self, request: Request) -> bool:
+        requests, shares = self._requests, self._shares
+        if request in requests:
+            return True  # two caches, one below the other
+        if shares is None:
+            shares = self._shares = Shares()
+            shares.held.update(Counter(client_of(other.peer) for other in requests))
+            self._plenty = 0
+        client = client_of(request.peer)
+        if shares.take(client, self._ceiling - len(requests)):
+            return True
+        self._rise(request.received)
+        return shares.take(client, self._ceiling - len(requests))
+
     def _rise(self, now: float) -> None:
         elapsed = now - self._raised
         if elapsed > _FORGET_AFTER:
-            self._ceiling = max(self._unpaced, self.waiting)
+            self._set_ceiling(max(self._unpaced, self.waiting))
         room = self.most_waiting - self._ceiling
         rise = min(int(min(elapsed, _LONGEST_PAUSE) * PER_SECOND), room)
         if rise > 0:
             self._raised = now
-            self._ceiling += rise
+            self._set_ceiling(self._ceiling + rise)
 
-    def waited(self, client: bytes = b"", *, answered: bool) -> None:
-        """Count one waiting query of `client` less."""
-        self._shares.give_back(client)
-        self.waiting -= 1
+    def waited(self, request: Request, *, answered: bool) -> None:
+        """Count `request` as waiting no more; `answered` matters only while `is_paced`."""
+        if self._shares is not None:
+            self._give_back_share(self._shares, request)
+        self._requests.discard(request)
         self.used -= WAITING_SIZE
-        if not answered and self._ceiling > self._unpaced:
-            self._ceiling -= 1
+        if not answered and self.is_paced:
+            self._set_ceiling(self._ceiling - 1)
+
+    def _give_back_share(self, shares: Shares, request: Request) -> None:
+        if request in self._requests:
+            shares.give_back(client_of(request.peer))
+        if len(self._requests) * _ENOUGH < self._ceiling:
+            self._shares = None
+            self._set_ceiling(self._ceiling)
 
     def make_room(self) -> None:
         """Evict, from the store that holds most, until the limit is kept."""
@@ -136,6 +179,12 @@ class Budget:
 
 
 _process: Budget | None = None
+
+
+@before_reading
+def _show_used() -> None:
+    if _process is not None:
+        MEMORY.value = _process.used
 
 
 def process_budget() -> Budget:

@@ -87,6 +87,7 @@ def turn(reply):
         ("servfail 0", None, {"rcode": 2}, "failures are not kept (servfail 0)"),
         ("disable success example.org", None, answer(), "keeping it is disabled for this name"),
         ("success 1024 60 0", None, answer(0), "its TTL is 0"),
+        ("success 1024 60 0\nservfail 0", None, answer(0), "its TTL is 0"),
     ],
 )  # fmt: skip
 def test_why_something_is_not_kept(options, change, reply, reason):

@@ -13,10 +13,11 @@ from corepy.plugin import CorefileError, Crew, LifecycleContext, metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache.handler import Cache
-from corepy_cache.keeper import _outdated, key_of
+from corepy_cache.keeper import key_of
 from corepy_cache.memory import WAITING_SIZE, Budget
 from corepy_cache.meters import ENTRIES
 from corepy_cache.setup import setup
+from corepy_cache.store import Store
 
 SOA = "example.org. {} IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 {}"
 
@@ -114,14 +115,14 @@ def address(reply):
     return str(reply.record.rr[0].rdata)
 
 
-def entries(kind):
-    """What the gauge says of the caches of `Bench`."""
+def entries(kind, zones="example.org.,example.com."):
+    """Return what the gauge shows of the caches for these zones."""
     server = make_request("example.org").server
-    return {labels: child.value for labels, child in ENTRIES.children()}[server, kind, ".", ""]
+    return {labels: child.value for labels, child in ENTRIES.children()}[server, kind, zones, ""]
 
 
 def test_how_many_are_kept_is_shown_to_those_who_ask():
-    bench = Bench()
+    bench = Bench("cache example.org example.com")
     for number in range(3):
         bench.ask(f"{number}.example.org")
     bench.reply = nxdomain(60)
@@ -130,8 +131,33 @@ def test_how_many_are_kept_is_shown_to_those_who_ask():
     bench.ask("2.example.com")
     assert (entries("success"), entries("denial")) == (3, 2)
     bench.cache.keeper.clear()
-    assert (entries("success"), entries("denial")) == (3, 2)  # until a successor keeps something
-    assert not _outdated
+    assert (entries("success"), entries("denial")) == (0, 0)
+
+
+def test_of_two_generations_the_newer_one_is_shown():
+    old = Bench("cache example.org example.com")
+    old.ask()
+    new = Bench("cache example.org example.com")
+    new.ask("1.example.org")
+    new.ask("2.example.org")
+    assert entries("success") == 2
+    old.ask("3.example.org")
+    assert entries("success") == 2
+    old.cache.keeper.clear()
+    assert entries("success") == 2
+
+
+def test_entries_that_others_evict_are_not_shown():
+    """One budget for all: a flood in one cache costs the entries of another."""
+    budget = Budget(8 << 10)
+    few, many = Bench("cache few.org"), Bench("cache many.org")
+    for bench in (few, many):
+        bench.cache.budget = bench.cache.keeper.budget = budget
+        bench.cache.keeper.success = Store(1024, budget)
+    for number in range(4):
+        few.ask(f"{number}.few.org")
+    budget.wish("a flood", 1)
+    assert entries("success", "few.org.") == 0
 
 
 def test_a_second_query_is_a_hit():

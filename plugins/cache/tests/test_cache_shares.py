@@ -4,9 +4,12 @@ import asyncio
 
 import dnslib
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corepy.dns import Reply
 from corepy.dns.edns import OPTION_EDE, parse_options
+from corepy.net.clients import Shares, client_of
 from corepy.plugin import Pending, Wakeups
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
@@ -93,7 +96,7 @@ def test_others_are_served_while_one_waits_for_all_it_can(pends):
         replies = [await task for task in greedy]
         assert [(await task).rcode for task in others] == [0] * 5
         assert bench.cache.budget.waiting == 0
-        assert bench.cache.budget._shares.held == {}
+        assert bench.cache.budget._shares is None
         return replies
 
     replies = asyncio.run(run())
@@ -270,6 +273,47 @@ def test_no_mistake_below_costs_a_place_for_good(way):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         budget = bench.cache.budget
-        return budget.waiting, budget._shares.held, budget.used - bench.cache.keeper.denial.bytes
+        return budget.waiting, budget.used - bench.cache.keeper.denial.bytes
 
-    assert asyncio.run(run()) == (0, {}, 0)
+    assert asyncio.run(run()) == (0, 0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("wwwl"), st.integers(0, 4), st.integers(1, 30)), max_size=60)
+)
+@settings(deadline=None, max_examples=100)
+def test_shares_are_the_same_as_if_they_were_always_counted(steps):
+    """Counting begins when places are scarce and ends when they are not; nobody can tell."""
+    budget, model = Budget(2 * ROOM * WAITING_SIZE), Shares()
+    waiting = []
+    for action, number, times in steps:
+        peer = (f"192.0.2.{number}", 1053) if number else None
+        for _ in range(times):
+            if action == "w":
+                request = make_request("www.example.org", peer=peer)
+                may = model.take(client_of(peer), ROOM - len(waiting))
+                assert budget.wait(request) is may
+                if may:
+                    waiting.append(request)
+            elif waiting:
+                request = waiting.pop(number % len(waiting))
+                model.give_back(client_of(request.peer))
+                budget.waited(request, answered=True)
+            assert budget.waiting == len(waiting)
+            assert budget.used == len(waiting) * WAITING_SIZE
+    for request in waiting:
+        budget.waited(request, answered=False)
+    assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
+
+
+def test_one_query_below_two_caches_counts_once_as_its_clients():
+    budget = Budget(2 * ROOM * WAITING_SIZE)
+    first = make_request("www.example.org", peer=GREEDY)
+    assert budget.wait(first)
+    others = [make_request("www.example.org", peer=GREEDY) for _ in range(ROOM * 3 // 4 - 1)]
+    assert all(map(budget.wait, others))
+    assert budget.wait(first)
+    assert not budget.wait(make_request("www.example.org", peer=GREEDY))
+    for request in (first, first, *others):
+        budget.waited(request, answered=True)
+    assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
