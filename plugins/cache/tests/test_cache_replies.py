@@ -2,6 +2,7 @@
 
 import asyncio
 from struct import pack
+from typing import Any
 
 import pytest
 
@@ -181,7 +182,7 @@ def test_those_who_wait_for_the_same_news_get_their_own_ad(case, do, validated):
         assert reply == message(asked, flags, records, answers, authority)
 
 
-ENDS = {
+ENDS: dict[str, dict[str, Any]] = {
     "an answer": {"flags": QR | RD | RA, "records": A % (seconds(60), 2), "answers": 1},
     "SERVFAIL": {"flags": QR | RD | RA | SERVFAIL},
     "an exception": {"flags": 0, "error": RuntimeError("a mistake below")},

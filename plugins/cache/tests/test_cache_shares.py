@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.dns import Reply
+from corepy.dns import Reply, Request
 from corepy.dns.edns import OPTION_EDE, parse_options
 from corepy.net.clients import Shares, client_of
 from corepy.plugin import Pending, Wakeups
@@ -285,13 +285,14 @@ def test_no_mistake_below_costs_a_place_for_good(way):
 def test_shares_are_the_same_as_if_they_were_always_counted(steps):
     """Counting begins when places are scarce and ends when they are not; nobody can tell."""
     budget, model = Budget(2 * ROOM * WAITING_SIZE), Shares()
-    waiting = []
+    waiting: list[Request] = []
     for action, number, times in steps:
-        peer = (f"192.0.2.{number}", 1053) if number else None
         for _ in range(times):
             if action == "w":
-                request = make_request("www.example.org", peer=peer)
-                may = model.take(client_of(peer), ROOM - len(waiting))
+                request = make_request("www.example.org", peer=(f"192.0.2.{number}", 1053))
+                if number == 0:
+                    request.peer = None  # the server's own
+                may = model.take(client_of(request.peer), ROOM - len(waiting))
                 assert budget.wait(request) is may
                 if may:
                     waiting.append(request)
