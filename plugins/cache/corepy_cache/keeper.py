@@ -297,9 +297,8 @@ def _failure_options(reply: Reply) -> bytes:
 
 def clear_ad(reply: Reply) -> None:
     """Clear AD, for a client that has not asked for it (RFC 6840 section 5.8)."""
-    wire = bytearray(reply.wire)
-    wire[3] &= ~c.FLAG_AD
-    reply.wire = bytes(wire)
+    wire = reply.wire
+    reply.wire = b"".join((wire[:3], bytes(bits & ~c.FLAG_AD for bits in wire[3:4]), wire[4:]))
 
 
 def restore(request: Request, reply: Reply, entry: Entry) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request
-from corepy.dns.edns import OPTION_EDE, parse_options
+from corepy.dns.edns import OPTION_EDE, option, parse_options
 from corepy.net.clients import Shares, client_of
 from corepy.plugin import Pending, Wakeups
 from corepy.server.builder import link
@@ -318,3 +318,57 @@ def test_one_query_below_two_caches_counts_once_as_its_clients():
     for request in (first, first, *others):
         budget.waited(request, answered=True)
     assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
+
+
+def failing(rcode, *, error=None, momentary=False):
+    def reply(request):
+        made = request.error(rcode, error)
+        made.is_momentary = momentary
+        return made
+
+    return reply
+
+
+@pytest.mark.parametrize("options", [b"", option(65001, b"x")], ids=["usual", "asked apart"])
+@pytest.mark.parametrize(
+    ("below", "free"),
+    [
+        (answer, 1),
+        (failing(3), 1),
+        (failing(2), 1),
+        (failing(5), 0),
+        (failing(2, error="no upstream answered"), 0),
+        (failing(2, momentary=True), 0),
+        (lambda request: Reply(b"\0\0\x81"), 0),
+        (lambda request: Reply(None), 0),  # type: ignore[arg-type]  # a plugin's mistake
+        (lambda request: None, 0),
+    ],
+    ids=["answer", "NXDOMAIN", "SERVFAIL", "REFUSED", "silence", "too many", "three bytes",
+         "no bytes", "no reply"],
+)  # fmt: skip
+def test_only_what_an_upstream_answers_leaves_its_place_to_the_next(below, free, options):
+    """Above the number that may wait at any time; 510 wait, the last 10 of them since it rose."""
+    budget = Budget(2000 * WAITING_SIZE)
+    controller = controller_for("cache")
+    setup(controller)
+    cache = Cache(controller.handlers[0].settings, budget, lambda: 1000.0)
+    top = link([cache, Recorder(below)])
+
+    def own():
+        request = make_request("www.example.org")
+        request.peer = None
+        return request
+
+    waiting = [own() for _ in range(500)]
+    assert all(map(budget.wait, waiting))
+    late = [own() for _ in range(11)]
+    for request in late:
+        request.received = 0.0101
+    assert [budget.wait(request) for request in late] == [True] * 10 + [False]
+    budget.waited(waiting.pop(), answered=True)
+    request = make_request("www.example.org", edns=1232, peer=OTHER).derive(options=options)
+    request.received = 0.0101
+    request.peer = None
+    asyncio.run(top.serve_dns(request))
+    assert budget.waiting == 509
+    assert sum(budget.wait(own()) for _ in range(2)) == free
