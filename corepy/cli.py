@@ -10,6 +10,7 @@ usage.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from corepy.plugin.arguments import Parser
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.metadata import EntryPoint
 
 COMMANDS = "corepy.commands"
@@ -30,18 +31,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     fill_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-"):
-        return _plugin_command(arguments[0], arguments[1:])
-    flags = _parser().read(arguments)
+        return _printing(lambda: _plugin_command(arguments[0], arguments[1:]))
+    parser = _parser()
+    flags = parser.read(arguments)
+    for flag, partner in _PARTNERS.items():
+        if getattr(flags, flag) and not getattr(flags, partner):
+            parser.error(f"-{flag} needs -{partner}")
     for name in ("conf", "pidfile", "plugin_order"):  # as in Go, "" is a flag that is not given
         setattr(flags, name, getattr(flags, name) or None)
-    if flags.version:
-        _print(version_text())
-        return EXIT_OK
-    if flags.plugins:
-        return _show_order(flags.plugin_order) if flags.order else _list_plugins()
-    if flags.completion:
-        return _complete(flags.completion)
-    options = Options(
+    if flags.version or flags.plugins or flags.completion or flags.check:
+        return _printing(lambda: _show(flags))
+    return _supervise(flags) if flags.supervise else _serve(_options(flags))
+
+
+def _options(flags: argparse.Namespace) -> Options:
+    return Options(
         conf=flags.conf,
         port=flags.port,
         quiet=flags.quiet,
@@ -49,9 +53,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_format=flags.log_format,
         plugin_order=flags.plugin_order,
     )
-    if flags.check:
-        return _check(options, as_json=flags.json)
-    return _supervise(flags) if flags.supervise else _serve(options)
+
+
+def _show(flags: argparse.Namespace) -> int:
+    """Do what a flag asks for that prints something and starts no server."""
+    if flags.version:
+        _print(version_text())
+        return EXIT_OK
+    if flags.plugins:
+        return _show_order(flags.plugin_order) if flags.order else _list_plugins()
+    if flags.completion:
+        return _complete(flags.completion)
+    return _check(_options(flags), as_json=flags.json)
+
+
+def _printing(command: Callable[[], int]) -> int:
+    """Run a command that writes its result to standard output, which may be full or closed."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILURES or error.filename is not None:
+            raise
+        if not isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+            sys.stderr.write(f"corepy: cannot write to standard output: {error.strerror}\n")
+        # The interpreter flushes the rest when it ends, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    return code
+
+
+_OUTPUT_FAILURES: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE))
+"""Errors of a write: the disk is full, the terminal or the reader of a pipe is gone."""
+
+_PARTNERS: Final = {"order": "plugins", "json": "check", "fallback": "supervise"}
+"""Flags that mean nothing without another; alone they would be ignored, and a server would start."""
 
 
 def _parser() -> Parser:
@@ -213,12 +249,7 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
     if name not in offered:
         sys.stderr.write(f"corepy: {_no_command(name, sorted(offered))}; see corepy -help\n")
         return EXIT_USAGE
-    try:
-        code: int = offered[name].load()(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
+    code: int = offered[name].load()(arguments)
     return code
 
 

@@ -73,6 +73,15 @@ def test_plugins_are_listed_without_importing_them():
         (["-plugin"], "unrecognized arguments: -plugin"),
         (["-p", "70000"], "'70000' is not a port"),
         (["-dns.port", "x"], "'x' is not a port"),
+        (["-order"], "corepy: -order needs -plugins"),
+        (["-json"], "corepy: -json needs -check"),
+        (["-fallback", "127.0.0.1"], "corepy: -fallback needs -supervise"),
+        (
+            ["-check", __file__],
+            f"unrecognized arguments: {__file__}, did you mean -conf {__file__}",
+        ),
+        (["-check", "/nowhere"], "unrecognized arguments: /nowhere; see corepy -help"),
+        (["explain", "a", "A", "::1", __file__], f"did you mean -conf {__file__}?"),
     ],
 )
 def test_wrong_usage(flags, words):
@@ -80,6 +89,44 @@ def test_wrong_usage(flags, words):
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "flags", ["-version", "-plugins", "-plugins -order", "-completion bash", "-check", "explain a"]
+)
+def test_output_that_cannot_be_written(flags, tmp_path):
+    (tmp_path / "Corefile").write_text(WHOAMI)
+    for unbuffered in ("", "1"):  # the write fails, or the flush behind it
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*COREPY, *flags.split()],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=30,
+                check=False,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            )
+        assert done.returncode == 1
+        assert done.stderr == "corepy: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("flags", ["-plugins -order", "-completion bash", "explain a"])
+def test_output_that_is_not_read(flags, tmp_path):
+    (tmp_path / "Corefile").write_text(WHOAMI)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run(
+            [*COREPY, *flags.split()],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+            cwd=tmp_path,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("spelling", ["-h", "-help", "--help"])

@@ -7,6 +7,7 @@ One dash or two, `-flag value` or `-flag=value`, and for switches `-flag`, `-fla
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from corepy.corefile.suggest import suggest
@@ -76,7 +77,10 @@ class Parser(argparse.ArgumentParser):
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Return what `arguments` say; ends the process where they are wrong, or ask for help."""
         if not self._commands:
-            return self.parse_args(self._in_plain_form(arguments))
+            found, extra = self.parse_known_args(self._in_plain_form(arguments))
+            if extra:
+                self.error(f"unrecognized arguments: {' '.join(extra)}{self._cure(extra)}")
+            return found
         name, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
         if name in _HELP:
             self.print_help()
@@ -88,6 +92,11 @@ class Parser(argparse.ArgumentParser):
         found = self._commands[name].read(rest)
         found.command = name
         return found
+
+    def _cure(self, extra: Sequence[str]) -> str:
+        """Return a hint at -conf for a lone argument that is a file."""
+        is_file = len(extra) == 1 and "-conf" in self._flags and os.path.isfile(extra[0])
+        return f", did you mean -conf {extra[0]}?" if is_file else ""
 
     def _in_plain_form(self, arguments: Sequence[str]) -> list[str]:
         """Put `-quiet=true` as `-quiet`, leave `-quiet=false` out, and refuse flags that there are

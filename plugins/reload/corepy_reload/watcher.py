@@ -38,7 +38,7 @@ FIRST_RETRY = 5.0
 LAST_RETRY = 300.0
 """Seconds until a failed reload is tried again: from the first, doubling up to the last."""
 
-REASON = "Corefile changed"
+REASON = "A configuration file changed"
 
 log = plugin_logger("reload")
 
@@ -197,7 +197,7 @@ class Watcher:
         doubtful, self._doubtful = self._doubtful, ""
         if found.digest == entry.started.digest:
             if self._failures:
-                log.info("The files say again what runs")
+                log.info("The files match the running configuration again")
                 self._succeeded()
         elif found.digest == self._tried:
             if not found.problem and time.monotonic() >= self._retry_at:
@@ -228,7 +228,7 @@ class Watcher:
         delay = min(FIRST_RETRY * 2 ** min(self._failures, 16), LAST_RETRY)
         self._retry_at = time.monotonic() + delay
         self._failures += 1
-        when = "when the files change" if found.problem else f"in {delay:g}s, or when they change"
+        when = "when a file changes" if found.problem else f"in {delay:g}s, or when a file changes"
         log.error("Corefile changed but reload failed; the next attempt is %s", when)
 
 

@@ -102,7 +102,7 @@ def test_comments_are_no_change(conf):
         replace(conf, "# a comment\n" + text("one"))
         replace(conf, text("two"))
         server.wait_for("Reloading complete")
-        assert server.output.count("Corefile changed: Reloading") == 1
+        assert server.output.count("A configuration file changed: Reloading") == 1
 
 
 def test_the_interval_without_inotify(tmp_path, conf):
@@ -149,7 +149,7 @@ def test_a_file_that_comes_back_is_no_change(conf):
         server.wait_for(FAILED)
         assert "cannot read the Corefile" in server.output
         conf.write_text(text("one"))
-        server.wait_for("The files say again what runs")
+        server.wait_for("The files match the running configuration again")
         assert "Reloading complete" not in server.output
 
 
@@ -184,7 +184,7 @@ def test_without_the_directive_nothing_is_watched_any_more(conf):
         server.wait_for(RUNNING, times=2)
         replace(conf, text("four"))
         server.wait_for("Reloading complete", times=3)
-        assert server.output.count("Corefile changed: Reloading") == 2
+        assert server.output.count("A configuration file changed: Reloading") == 2
         assert server.stop() == 0
 
 
