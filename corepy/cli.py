@@ -87,7 +87,7 @@ _OUTPUT_FAILURES: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errn
 """Errors of a write: the disk is full, the terminal or the reader of a pipe is gone."""
 
 _PARTNERS: Final = {"order": "plugins", "json": "check", "fallback": "supervise"}
-"""Flags that mean nothing without another; alone they would be ignored, and a server would start."""
+"""Flags that mean nothing without another; alone, they would let a server start unasked."""
 
 
 def _parser() -> Parser:

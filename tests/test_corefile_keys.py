@@ -289,3 +289,41 @@ def test_any_text_is_a_zone_or_refused(text: str) -> None:
     else:
         with pytest.raises(ValueError, match=r".+"):
             split_host_port(split_transport(text)[1])
+
+
+@pytest.mark.parametrize(
+    ("key", "warning"),
+    [
+        (
+            "10.0.0.0/33",
+            ("not as a network", "the length behind the slash is a number from 0 to 32"),
+        ),
+        (
+            "10.0.0.0/a:53",
+            ("not as a network", "the length behind the slash is a number from 0 to 32"),
+        ),
+        (
+            "fd00::/129",
+            ("not as a network", "the length behind the slash is a number from 0 to 128"),
+        ),
+        ("example.org:dns", ("colon included", "a port is a number, such as example.org:53")),
+        ("10.0.0.0/8:1053", None),
+        ("fd00::/8", None),
+        ("fd00::/8:53", None),
+        ("example.org/24:53", None),
+        ("0-31.2.0.192.in-addr.arpa", None),
+        ("example.org:1053", None),
+        (".:53", None),
+    ],
+)
+def test_a_key_that_was_meant_otherwise(key, warning):
+    found = parse(f"{key} {{\n}}\n", env={}).warnings
+    expected = [(f"{key!r} is taken as a zone, {warning[0]}", warning[1])] if warning else []
+    assert [(each.message, each.hint) for each in found] == expected
+
+
+def test_a_block_without_its_opening_brace_is_hinted_at():
+    (found,) = parse(".:53\nwhoami\n}\n", env={}).warnings
+    assert found.hint == "put a '{' behind .:53"
+    (found,) = parse(". {\nlog\n}\nwhoami\n}\n", env={}).warnings
+    assert found.hint is None

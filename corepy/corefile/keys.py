@@ -143,6 +143,12 @@ def _doubts(text: str) -> Iterator[tuple[str, str]]:
         yield "with the brace as its last character", "put a space before the '{'"
     if text.isdigit():
         yield "not as a port", f"write '.:{text}' for the root zone at that port"
+    network, slash, _ = host.partition("/")
+    if slash and zones.is_address(network) and not _expands(host):
+        length = 128 if ":" in network else 32
+        yield "not as a network", f"the length behind the slash is a number from 0 to {length}"
+    elif before and ":" not in before and host == rest and "://" not in rest:
+        yield "colon included", f"a port is a number, such as {before}:53"
     host = rest if zones.is_address(rest) else host.strip("[]")
     if zones.is_address(host):
         length = 128 if ":" in host else 32
@@ -157,6 +163,11 @@ def _doubts(text: str) -> Iterator[tuple[str, str]]:
             "but nothing is served there",
             "the forward plugin knows unix sockets, a server block does not",
         )
+
+
+def _expands(host: str) -> bool:
+    """Whether a key is a network, which stands for its reverse zones."""
+    return zones.split_host_port(host).zones != [host]
 
 
 def _clash(key: ZoneAddress, host: str, why: str, other: ZoneAddress, at: str) -> Diagnostic:

@@ -210,7 +210,8 @@ class _Parser:
             token = self._current()
             if token.text == "}":
                 if not in_braces and not any(key.text.endswith("{") for key in keys):
-                    self._warn("this brace ends a block that no brace began", token)
+                    hint = f"put a '{{' behind {keys[-1].text}" if keys and statements else None
+                    self._warn("this brace ends a block that no brace began", token, hint)
                 return
             if token.text == "import":
                 self._import()
