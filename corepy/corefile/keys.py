@@ -166,8 +166,11 @@ def _doubts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _expands(host: str) -> bool:
-    """Whether a key is a network, which stands for its reverse zones."""
-    return zones.split_host_port(host).zones != [host]
+    """Whether a key is a network, which stands for its reverse zones, or is refused later."""
+    try:
+        return zones.split_host_port(host).zones != [host]
+    except ValueError:
+        return True
 
 
 def _clash(key: ZoneAddress, host: str, why: str, other: ZoneAddress, at: str) -> Diagnostic:
