@@ -20,7 +20,7 @@ from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Handler, Purity
 from corepy.server.packet_cache import Room
 from corepy.server.router import ROOT, Router, Site
-from corepy.server.udp import UNSENT, UDPListener
+from corepy.server.udp import BACKLOG, OVERFLOWS, UNSENT, UDPListener
 from corepy.testing import query
 
 LIMIT = 20.0  # seconds after which a test has failed for good
@@ -47,7 +47,7 @@ class Keeper(Handler):
             await future
         self.calls += 1
         reply = request.reply(
-            answer=[rr(request.name_wire, TYPE_A, TTL, bytes([9, 9, 9, self.calls]))]
+            answer=[rr(request.name_wire, TYPE_A, TTL, bytes([9, 9, 9, self.calls & 255]))]
         )
         reply.since = request.received
         reply.deadline = request.received + TTL
@@ -315,5 +315,71 @@ def test_more_late_replies_in_one_turn_than_a_batch_holds(bench):
                 future.set_result(None)
             replies = [await it.receive() for _ in wires]
             assert replies == [expected(wire, n + 1) for n, wire in enumerate(wires)]
+
+    asyncio.run(test())
+
+
+# -- bursts and pauses
+
+BURST = BACKLOG + 1000
+
+
+async def answered(it, wires):
+    """Send a burst before the listener looks, and return the IDs of the replies and the overflows."""
+    overflows = OVERFLOWS.labels(LABEL)
+    before = overflows.value
+    for wire in wires:
+        it.client.send(wire)
+    idents = []
+    while len(idents) + overflows.value - before < len(wires):
+        idents.append((await it.receive())[:2])
+    it.nothing_more_comes()
+    return idents, overflows.value - before
+
+
+def test_what_came_before_the_start_is_answered_however_much_it_is(bench):
+    """Afterwards a burst of one client is cut to its share of the queue."""
+
+    async def test():
+        with bench() as it:
+            wires = [ask_for(f"n{n}.example.org.", n) for n in range(BURST)]
+            it.listener.answers.packets.admit = lambda *_: None  # every query goes to the chain
+            it.listener.pause()
+            it.listener.start()
+            assert await answered(it, wires) == ([wire[:2] for wire in wires], 0)
+            idents, overflows = await answered(it, wires)
+            assert 0 < overflows < BURST - BACKLOG
+            assert idents == sorted(idents)
+            assert await answered(it, wires[:BACKLOG]) == ([it[:2] for it in wires[:BACKLOG]], 0)
+
+    asyncio.run(test())
+
+
+def test_a_paused_listener_leaves_queries_in_the_socket(bench):
+    async def test():
+        with bench() as it:
+            it.listener.pause()
+            wire = ask_for("a.example.org.", 1)
+            it.client.send(wire)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            it.nothing_more_comes()
+            it.listener.start()
+            assert await it.receive() == expected(wire, 1)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(("leave_queue", "answered"), [(False, 2), (True, 0)])
+def test_stop_answers_what_lies_in_the_socket(bench, leave_queue, answered):
+    async def test():
+        with bench() as it:
+            wires = [ask_for("a.example.org.", 1), ask_for("b.example.org.", 2)]
+            for wire in wires:
+                it.client.send(wire)
+            it.listener.stop(leave_queue=leave_queue)
+            replies = [await it.receive() for _ in range(answered)]
+            assert replies == [expected(wire, n + 1) for n, wire in enumerate(wires)][:answered]
+            it.nothing_more_comes()
 
     asyncio.run(test())

@@ -1,0 +1,641 @@
+"""Connections over TCP without a network: a transport that notes what is done to it, and a clock that
+goes on by itself when nothing else is left to do.
+"""
+
+import asyncio
+import selectors
+import struct
+from types import SimpleNamespace
+
+import pytest
+
+from corepy.dns.constants import TYPE_TXT
+from corepy.dns.records import rr
+from corepy.net.frames import frame
+from corepy.net.selfasking import is_own
+from corepy.net.sockets import Address, open_tcp
+from corepy.plugin import BlockConfig, Handler
+from corepy.server import tcp
+from corepy.server.packet_cache import Room
+from corepy.server.query import task_set_aside
+from corepy.server.router import ROOT, Router, Site
+from corepy.testing import query
+
+LABEL = "dns://:53"
+PEER, OTHER = ("192.0.2.1", 1053), ("192.0.2.2", 1053)
+SETTINGS = {"read_timeout": 3.0, "idle_timeout": 10.0, "write_timeout": 5.0}
+
+
+class ClockLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only while it has nothing to do, and then at once."""
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout=None):
+            events = super().select(0)
+            assert events or timeout is not None, "nothing is left to wait for"
+            self.loop.now += 0 if events else max(timeout or 0, 0)
+            return events
+
+    def __init__(self):
+        selector = self.Selector()
+        selector.loop = self
+        self.now = 1000.0
+        super().__init__(selector)
+
+    def time(self):
+        return self.now
+
+
+class Transport(asyncio.Transport):
+    """The client's end is `sent`, cut into messages; `done` holds (seconds, call) for the rest."""
+
+    def __init__(self, loop, peer=PEER):
+        super().__init__({"peername": peer, "sockname": ("127.0.0.1", 53)})
+        self.loop, self.began = loop, loop.now
+        self.data, self.writes = b"", []
+        self.done = []
+        self.size = 0
+        self.closing = False
+        self.protocol = None
+
+    def _note(self, call):
+        self.done.append((round(self.loop.now - self.began, 6), call))
+
+    def write(self, data):
+        assert not self.closing
+        self.writes.append(data)
+        self.data += data
+
+    @property
+    def sent(self):
+        data, messages = self.data, []
+        while data:
+            size = 2 + int.from_bytes(data[:2], "big")
+            messages.append(data[2:size])
+            data = data[size:]
+        return messages
+
+    def is_closing(self):
+        return self.closing
+
+    def close(self):
+        if not self.closing:
+            self._note("close")
+            self.closing = True
+            if not self.size:
+                self.loop.call_soon(self.protocol.connection_lost, None)
+
+    def abort(self):
+        self._note("abort")
+        self.closing, self.size = True, 0
+        self.loop.call_soon(self.protocol.connection_lost, None)
+
+    def get_write_buffer_size(self):
+        return self.size
+
+    def pause_reading(self):
+        self._note("pause")
+
+    def resume_reading(self):
+        self._note("resume")
+
+
+class Answers(Handler):
+    """`wait.` waits until the test says so, `size.NUMBER.` is so long; all else is empty."""
+
+    name = "answers"
+
+    def __init__(self):
+        self.waiting, self.cancelled = {}, []
+        self.calls, self.seconds = 0, 0.0
+        self.seen_queries = []
+
+    async def serve_dns(self, request):
+        self.calls += 1
+        first, second, *_ = [*request.name.split("."), ""]
+        if first == "wait":
+            future = self.waiting[request.id] = asyncio.get_running_loop().create_future()
+            try:
+                await future
+            except asyncio.CancelledError:
+                self.cancelled.append(request.id)
+                raise
+        if first == "raise":
+            raise RuntimeError("a mistake")
+        answer = (
+            [rr(request.name_wire, TYPE_TXT, 60, bytes(int(second)))] if first == "size" else []
+        )
+        reply = request.reply(answer=answer)
+        if first == "keep":
+            reply.since = request.received
+            reply.deadline = request.received + self.seconds
+            reply.observers = (self,)
+        return reply
+
+    def repeated(self, times):
+        pass
+
+    def seen(self, ident, peer, received):
+        self.seen_queries.append((ident, peer, received))
+
+
+def ask(name="a.test.", ident=0):
+    return struct.pack("!H", ident) + query(name, "TXT", rd=0)[2:]
+
+
+def empty(wire):
+    """The whole reply without records."""
+    return wire[:2] + b"\x80\x00" + wire[4:]
+
+
+def set_aside(call):
+    """Let a test, which is a task, call what steps chains, as an event loop's callback."""
+
+    def called(*args):
+        with task_set_aside():
+            call(*args)
+
+    return called
+
+
+class Bench:
+    def __init__(self, loop, **settings):
+        self.loop = loop
+        self.handler = Answers()
+        self.listener = tcp.TCPListener(open_tcp(Address("127.0.0.1", 0)), Room(1 << 20), LABEL)
+        self.listener.settings = BlockConfig([], **(SETTINGS | settings))
+        site = Site(".", self.handler, None, self.handler)
+        self.listener.answers.swap(Router({ROOT: site}, any_class=True, dropped=None))
+
+    def connect(self, peer=PEER):
+        connection, transport = tcp.Connection(self.listener), Transport(self.loop, peer)
+        transport.protocol = connection
+        vars(connection)["data_received"] = set_aside(connection.data_received)
+        connection.connection_made(transport)
+        return connection, transport
+
+    def release(self, *idents):
+        for ident in idents or list(self.handler.waiting):
+            self.handler.waiting.pop(ident).set_result(None)
+
+
+def stream(*wires):
+    return b"".join(map(frame, wires))
+
+
+async def turns(count=8):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a coroutine function with a bench of these settings."""
+
+    def with_clock(test, **settings):
+        loop = ClockLoop()
+        monkeypatch.setattr(tcp, "time", SimpleNamespace(monotonic=loop.time))
+
+        async def main():
+            bench = Bench(loop, **settings)
+            try:
+                await test(bench)
+            finally:
+                bench.listener.stop(leave_queue=True)
+                for connection in list(bench.listener.connections):
+                    connection.abort()
+                await turns()
+            assert not bench.listener.connections
+
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(main())
+
+    return with_clock
+
+
+# -- streams
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 28, 1000])
+def test_queries_are_answered_however_they_are_cut(run, piece):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [ask(f"n{number}.test.", number) for number in range(5)]
+        data = stream(*wires)
+        for start in range(0, len(data), piece):
+            connection.data_received(data[start : start + piece])
+        assert transport.sent == [empty(wire) for wire in wires]
+
+    run(test)
+
+
+def test_replies_to_one_read_are_one_write(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [ask("a.test.", number) for number in range(5)]
+        connection.data_received(stream(*wires))
+        assert transport.writes == [stream(*map(empty, wires))]
+        waits = [ask("wait.test.", 10 + number) for number in range(3)]
+        connection.data_received(stream(*waits))
+        bench.release()
+        await turns()
+        assert transport.writes[1:] == [stream(*map(empty, waits))]
+
+    run(test)
+
+
+def test_replies_come_as_they_are_ready(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        first, second, third = ask("wait.test.", 1), ask("a.test.", 2), ask("wait.test.", 3)
+        connection.data_received(stream(first, second, third))
+        assert transport.sent == [empty(second)]
+        assert not connection.is_idle
+        assert {it.request.id for it in bench.listener.waiting()} == {1, 3}
+        bench.release(3)
+        await turns()
+        bench.release(1)
+        await turns()
+        assert transport.sent == [empty(second), empty(third), empty(first)]
+        assert connection.is_idle
+        assert transport.done == []
+
+    run(test)
+
+
+def test_a_query_that_cannot_be_answered_costs_only_itself(run, monkeypatch, caplog):
+    async def test(bench):
+        connection, transport = bench.connect()
+        begin = bench.listener.answers.begin
+
+        def broken(message, *args):
+            if message[1] == 2:
+                raise RuntimeError("broken")
+            return begin(message, *args)
+
+        monkeypatch.setattr(bench.listener.answers, "begin", broken)
+        wires = [ask("a.test.", number) for number in (1, 2, 3)]
+        connection.data_received(stream(*wires))
+        assert transport.sent == [empty(wires[0]), empty(wires[2])]
+        assert caplog.messages == [f"a query over TCP to {LABEL} was dropped"]
+
+    run(test)
+
+
+def test_the_packet_cache_answers_and_shows(run):
+    async def test(bench):
+        bench.handler.seconds = 60.0
+        connection, transport = bench.connect()
+        wires = [ask("keep.test.", number) for number in (1, 2, 3)]
+        for wire in wires:
+            connection.data_received(stream(wire))
+            bench.loop.now += 1
+        assert transport.sent == list(map(empty, wires))
+        assert bench.handler.calls == 1
+        assert bench.handler.seen_queries == [(b"\0\2", PEER, 1001.0), (b"\0\3", PEER, 1002.0)]
+        bench.loop.now = 1060.0
+        connection.data_received(stream(wires[0]))
+        assert bench.handler.calls == 2
+        bench.listener.close()
+        assert not bench.listener.answers.packets.entries
+
+    run(test)
+
+
+# -- back-pressure
+
+
+def test_beyond_so_many_that_wait_nothing_is_read(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        waits = [ask("wait.test.", number) for number in range(tcp.MAX_PENDING)]
+        connection.data_received(stream(*waits[:-1]))
+        assert transport.done == []
+        rest = [waits[-1], *(ask("a.test.", 1000 + number) for number in range(3))]
+        connection.data_received(stream(*rest))
+        assert transport.done == [(0, "pause")]
+        assert len(connection.runner.waiting) == tcp.MAX_PENDING
+        await turns()
+        assert transport.sent == []
+        bench.release(5)
+        await turns()
+        assert transport.sent == [empty(waits[5]), *map(empty, rest[1:])]
+        assert transport.done == [(0, "pause"), (0, "resume")]
+        bench.release()
+        await turns()
+        assert len(transport.sent) == len(waits) + 3
+
+    run(test)
+
+
+def test_no_more_replies_are_made_at_once_than_the_client_takes(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [ask("size.32768.test.", number) for number in range(8)]
+        connection.data_received(stream(*wires))
+        assert bench.handler.calls == 2  # just more than MAX_OUT
+        assert (len(transport.sent), transport.done) == (2, [(0, "pause")])
+        assert not connection.is_idle
+        connection.pause_writing()
+        await turns()
+        assert bench.handler.calls == 2
+        connection.resume_writing()
+        assert bench.handler.calls == 4
+        await turns(20)
+        assert [reply[:2] for reply in transport.sent] == [wire[:2] for wire in wires]
+        assert transport.done == [(0, "pause"), (0, "resume")]
+        assert connection.is_idle
+
+    run(test)
+
+
+@pytest.mark.parametrize("taken", [4.9, None])
+def test_a_client_that_takes_nothing_is_cut_off(run, taken):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(ask()))
+        connection.pause_writing()
+        assert transport.done == [(0, "pause")]
+        if taken:
+            await asyncio.sleep(taken)
+            connection.resume_writing()
+            assert transport.done == [(0, "pause"), (4.9, "resume")]
+            await asyncio.sleep(5)
+            assert len(transport.done) == 2
+        else:
+            await asyncio.sleep(4.9)
+            assert len(transport.done) == 1
+            await asyncio.sleep(0.2)
+            assert transport.done == [(0, "pause"), (5, "abort")]
+
+    run(test)
+
+
+# -- ends
+
+
+@pytest.mark.parametrize(
+    ("asked", "closed"), [([], 3), ([0], 10), ([2.9], 12.9), ([1, 2], 12), ([1, 10.5], 20.5)]
+)
+def test_an_idle_connection_is_closed(run, asked, closed):
+    async def test(bench):
+        connection, transport = bench.connect()
+        for at in asked:
+            await asyncio.sleep(at - (bench.loop.now - 1000))
+            connection.data_received(stream(ask()))
+        await asyncio.sleep(60)
+        assert transport.done == [(closed, "close")]
+        assert bench.listener.connections == {}
+
+    run(test)
+
+
+def test_half_a_query_is_none(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        await asyncio.sleep(2)
+        connection.data_received(stream(ask())[:-1])
+        await asyncio.sleep(60)
+        assert transport.done == [(3, "close")]
+
+    run(test)
+
+
+def test_a_connection_that_waits_is_not_idle(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(ask("wait.test.")))
+        await asyncio.sleep(25)
+        assert transport.done == []
+        bench.release()
+        await asyncio.sleep(60)
+        ((seconds, call),) = transport.done
+        assert (call, 35 <= seconds <= 35.2) == ("close", True)
+
+    run(test)
+
+
+@pytest.mark.parametrize(("asked", "answered"), [(2, 2), (3, 3), (4, 3)])
+def test_a_connection_ends_after_its_number_of_queries(run, asked, answered):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [ask("wait.test." if number == 1 else "a.test.", number) for number in range(asked)]
+        connection.data_received(stream(wires[0]))
+        connection.data_received(stream(*wires[1:]))
+        assert transport.done == []
+        bench.release()
+        await turns()
+        assert sorted(transport.sent) == sorted(map(empty, wires[:answered]))
+        assert transport.done == ([(0, "close")] if answered == 3 else [])
+
+    run(test, max_tcp_queries=3)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_end_of_the_stream(run, waits):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wire = ask("wait.test." if waits else "a.test.")
+        connection.data_received(stream(wire))
+        assert connection.eof_received() is waits  # whether the transport stays open
+        assert transport.done == ([] if waits else [(0, "close")])
+        await turns()
+        bench.release()
+        await turns()
+        assert transport.sent == [empty(wire)]
+        assert transport.done == [(0, "close")]
+
+    run(test)
+
+
+def test_the_end_of_a_stream_with_more_than_is_answered_at_once(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [ask("size.40000.test.", number) for number in range(7)]
+        connection.data_received(stream(*wires))
+        assert connection.eof_received()
+        await turns(20)
+        assert [reply[:2] for reply in transport.sent] == [wire[:2] for wire in wires]
+        assert transport.done[-1] == (0, "close")
+
+    run(test)
+
+
+def test_a_client_that_leaves_ends_its_chains(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(ask("wait.test.", 1), ask("wait.test.", 2)))
+        connection.pause_writing()
+        transport.closing = True
+        connection.connection_lost(None)
+        await turns()
+        assert sorted(bench.handler.cancelled) == [1, 2]
+        assert bench.listener.connections == {}
+        await asyncio.sleep(60)
+        assert (transport.sent, transport.done) == ([], [(0, "pause")])
+
+    run(test)
+
+
+@pytest.mark.parametrize(("size", "done"), [(0, ["close"]), (9, ["close", "abort"])])
+def test_closing_gives_the_client_time_to_take_what_is_written(run, size, done):
+    async def test(bench):
+        connection, transport = bench.connect()
+        transport.size = size
+        connection.close()
+        await asyncio.sleep(4.9)
+        assert transport.done == [(0, "close")]
+        assert bool(bench.listener.connections) is bool(size)
+        await asyncio.sleep(60)
+        assert transport.done == [(5 * number, call) for number, call in enumerate(done)]
+
+    run(test)
+
+
+def test_closing_while_the_client_is_slow_leaves_it_the_time_it_has(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        transport.size = 9
+        connection.pause_writing()
+        await asyncio.sleep(2)
+        connection.close()
+        connection.resume_writing()
+        await asyncio.sleep(60)
+        assert transport.done == [(0, "pause"), (2, "close"), (5, "abort")]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "call"), [([], 0, "close"), ([], 1, "abort"), (["wait.test."], 0, "abort")]
+)
+def test_making_room(run, names, size, call):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(*map(ask, names)))
+        transport.size = size
+        connection.make_room()
+        await turns()
+        assert transport.done == [(0, call)]
+
+    run(test)
+
+
+def test_a_reply_for_a_connection_that_is_closed(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(ask("wait.test.", 1), ask("wait.test.", 2)))
+        transport.size = 9
+        connection.close()
+        bench.release(1)
+        await turns()
+        assert (transport.sent, transport.done) == ([], [(0, "close")])
+
+    run(test)
+
+
+# -- stopping
+
+
+def closed_at(transport):
+    """The seconds after which a connection was closed, of virtual time."""
+    ((seconds, call),) = transport.done
+    assert call == "close"
+    return seconds
+
+
+def test_a_stopping_server_answers_what_was_sent(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        waits, (_, second), wires = bench.connect(), bench.connect(), [ask("a.test.", 1)]
+        bench.listener.stop()
+        bench.listener.stop()  # a second time is none
+        await asyncio.sleep(0.15)
+        connection.data_received(stream(*wires))
+        waits[0].data_received(stream(ask("wait.test.", 2)))
+        await asyncio.sleep(0.1)
+        assert (transport.sent, transport.done) == ([empty(wires[0])], [])
+        assert closed_at(second) == pytest.approx(0.2, abs=0.03)
+        _, late = bench.connect()
+        await asyncio.sleep(1)
+        assert closed_at(transport) == pytest.approx(0.35, abs=0.03)
+        assert closed_at(late) == pytest.approx(0.2, abs=0.03)
+        assert waits[1].done == []
+        assert not bench.listener.is_drained
+        bench.release()
+        await asyncio.sleep(1)
+        assert waits[1].sent == [empty(ask("wait.test.", 2))]
+        assert [call for _, call in waits[1].done] == ["close"]
+        assert bench.listener.is_drained
+
+    run(test)
+
+
+def test_closing_the_listener_sends_what_is_ready(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wire = ask("wait.test.")
+        connection.data_received(stream(wire))
+        bench.release()
+        bench.loop.call_soon(bench.listener.close)  # after the chain, before its reply is written
+        await turns()
+        assert (transport.sent, transport.done) == ([empty(wire)], [(0, "close")])
+
+    run(test)
+
+
+# -- too many
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "of_one"),
+    [(0, 1, 1), (8, 1, 1), (16, 2, 1), (32, 4, 2), (80, 10, 5), (1 << 20, 1000, 500)],
+)
+def test_how_many_connections_there_may_be(run, monkeypatch, limit, most, of_one):
+    monkeypatch.setattr(tcp, "descriptor_limit", lambda: limit)
+
+    async def test(bench):
+        for number in range(of_one):
+            bench.connect(("192.0.2.1", number))
+        assert len(bench.listener.connections) == of_one
+        bench.connect(PEER)
+        await turns()
+        assert len(bench.listener.connections) == of_one
+        for number in range(most - of_one):
+            bench.connect((f"198.51.{number >> 8}.{number & 255}", 53))
+        await turns()
+        assert len(bench.listener.connections) == most
+        bench.connect(OTHER)
+        await turns()
+        assert len(bench.listener.connections) == most
+
+    run(test)
+
+
+def test_the_server_s_own_questions_do_not_count(run, monkeypatch):
+    monkeypatch.setattr(tcp, "descriptor_limit", lambda: 8)
+    monkeypatch.setattr(tcp, "is_own", lambda peer: peer == OTHER)
+    assert not is_own(PEER)
+
+    async def test(bench):
+        _, first = bench.connect()
+        bench.connect(OTHER)
+        bench.connect(OTHER)
+        await turns()
+        assert (len(bench.listener.connections), first.done) == (3, [])
+
+    run(test)
+
+
+def test_a_connection_that_has_gone_leaves_its_seat(run, monkeypatch):
+    monkeypatch.setattr(tcp, "descriptor_limit", lambda: 8)
+
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.close()
+        await turns()
+        _, second = bench.connect(OTHER)
+        await turns()
+        assert (transport.done, second.done) == ([(0, "close")], [])
+
+    run(test)
