@@ -112,7 +112,8 @@ class Answers(Handler):
 
     async def serve_dns(self, request):
         self.calls += 1
-        first, second, *_ = [*request.name.split("."), ""]
+        labels = request.name.split(".")
+        first = labels[0]
         if first == "wait":
             future = self.waiting[request.id] = asyncio.get_running_loop().create_future()
             try:
@@ -120,10 +121,8 @@ class Answers(Handler):
             except asyncio.CancelledError:
                 self.cancelled.append(request.id)
                 raise
-        if first == "raise":
-            raise RuntimeError("a mistake")
         answer = (
-            [rr(request.name_wire, TYPE_TXT, 60, bytes(int(second)))] if first == "size" else []
+            [rr(request.name_wire, TYPE_TXT, 60, bytes(int(labels[1])))] if first == "size" else []
         )
         reply = request.reply(answer=answer)
         if first == "keep":

@@ -330,7 +330,7 @@ async def answered(it, wires):
     before = overflows.value
     for wire in wires:
         it.client.send(wire)
-    idents = []
+    idents: list[bytes] = []
     while len(idents) + overflows.value - before < len(wires):
         idents.append((await it.receive())[:2])
     it.nothing_more_comes()
