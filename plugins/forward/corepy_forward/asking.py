@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.constants import BADVERS, REFUSED, SERVFAIL
-from corepy_forward.crowd import MOST_QUERIES
+from corepy_forward.crowd import MOST_QUERIES, MOST_UNUSUAL
 from corepy_forward.lettercase import with_random_case
 from corepy_forward.question import (
     USUAL_SIZE,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from corepy_forward.crowd import Crowd
     from corepy_forward.pool import Pool
     from corepy_forward.upstream import Upstream
+
+_RD: Final = 0x01
+_CD: Final = 0x10
 
 LARGE_SIZE: Final = 4096
 """Bytes that a reply over UDP may have where there is no TCP for it; many servers send no more."""
@@ -109,14 +112,32 @@ class Asking:
             self._detours = Detours()
         return self._detours
 
-    def queries_at(self, upstream: Upstream) -> int:
-        """Return how many queries of this exchange are in flight to an upstream."""
+    @property
+    def unusualness(self) -> int:
+        """How far the query is from that of a stub resolver, which every upstream answers.
+
+        0: as it is; 1: with DO or CD; 2: with EDNS options of a client, or without RD.
+        """
+        body = self.body
+        if len(body) - len(self.question) != USUAL_SIZE or not body[0] & _RD:
+            return 2
+        return int(body[1] & _CD != 0 or needs_edns(body, self.question))
+
+    def queries_at(self, upstream: Upstream, unusualness: int = 0) -> int:
+        """Return how many queries of this exchange, if as unusual, are in flight to an upstream."""
+        if unusualness and self.unusualness < unusualness:
+            return 0
         return sum(each.upstream is upstream for each in self._open)
 
     def is_full(self, upstream: Upstream) -> bool:
         """Whether as many queries for the question are in flight to an upstream as may be."""
         counted = self if self.crowd is None else self.crowd
-        return counted.queries_at(upstream) >= MOST_QUERIES
+        if counted.queries_at(upstream) >= MOST_QUERIES:
+            return True
+        level = self.unusualness
+        return any(
+            counted.queries_at(upstream, each) >= MOST_UNUSUAL[each] for each in range(1, level + 1)
+        )
 
     def replied(self, attempt: Attempt, wire: bytes) -> None:
         """Take the upstream's message."""

@@ -3,6 +3,10 @@
 Clients make queries differ that ask for one name, type and class: by flags, by EDNS options, by
 transport. Each in flight is a chance for a forger, who needs to hit only one of them (the birthday
 attack of RFC 5452 section 5), so the rest wait. There is a crowd only while there are two or more.
+
+One client can make any number of them, and make queries that an upstream is slow to answer, or does
+not answer at all. So those that differ from the plain query of stub resolvers may only have some of
+the places, and those that wait are taken from each client in turn.
 """
 
 from __future__ import annotations
@@ -21,8 +25,40 @@ if TYPE_CHECKING:
 MOST_QUERIES: Final = 4
 """Queries in flight to one upstream for one name, type and class."""
 
+MOST_UNUSUAL: Final = (MOST_QUERIES, 3, 2)
+"""How many of them may be as unusual as the index says, or more; see `Asking.unusualness`."""
+
 LEAST_TIME: Final = 0.5
 """Seconds that an exchange must have left to be worth a start."""
+
+
+class Turns:
+    """Exchanges that wait to be started: the oldest of each client in turn."""
+
+    __slots__ = ("_clients",)
+
+    def __init__(self) -> None:
+        self._clients: dict[bytes, deque[Exchange]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._clients)
+
+    def add(self, client: bytes, exchange: Exchange) -> None:
+        """Append an exchange that `client` began."""
+        self._clients.setdefault(client, deque()).append(exchange)
+
+    @property
+    def first(self) -> Exchange:
+        """The exchange whose turn it is."""
+        return next(iter(self._clients.values()))[0]
+
+    def drop_first(self) -> None:
+        """Remove it; the turn passes to the next client."""
+        client = next(iter(self._clients))
+        queue = self._clients.pop(client)
+        queue.popleft()
+        if queue:
+            self._clients[client] = queue
 
 
 class Crowd:
@@ -35,7 +71,7 @@ class Crowd:
         self._start = start
         self._members: dict[tuple[bytes, bool], Exchange] = {}
         self._asking: dict[Exchange, None] = {first: None}
-        self._waiting: deque[Exchange] = deque()
+        self._waiting = tuple(Turns() for _ in MOST_UNUSUAL)
         self._is_starting = False
         self._add(first)
 
@@ -54,11 +90,12 @@ class Crowd:
             metrics.SHARED.value += 1
         return exchange
 
-    def join(self, exchange: Exchange) -> None:
-        """Let another exchange ask, now or when there is room."""
+    def join(self, exchange: Exchange, client: bytes) -> None:
+        """Let another exchange, begun by `client`, ask now or when there is room."""
         self._add(exchange)
-        if self._waiting or not self._let_ask(exchange):
-            self._waiting.append(exchange)
+        waiting = self._waiting[exchange.unusualness]
+        if waiting or not self._let_ask(exchange):
+            waiting.add(client, exchange)
 
     def _let_ask(self, exchange: Exchange) -> bool:
         self._asking[exchange] = None
@@ -67,9 +104,9 @@ class Crowd:
         del self._asking[exchange]
         return False
 
-    def queries_at(self, upstream: Upstream) -> int:
-        """Return how many queries are in flight to an upstream."""
-        return sum(each.queries_at(upstream) for each in self._asking)
+    def queries_at(self, upstream: Upstream, unusualness: int = 0) -> int:
+        """Return how many queries as unusual as that, or more, are in flight to an upstream."""
+        return sum(each.queries_at(upstream, unusualness) for each in self._asking)
 
     def leave(self, exchange: Exchange, limit: float) -> bool:
         """Take out an exchange that has ended; True if it was the last.
@@ -85,9 +122,9 @@ class Crowd:
         return not self._members
 
     def _start_waiting(self, limit: float) -> None:
-        waiting = self._waiting
-        while waiting:
-            first = waiting[0]
-            if not first.done and first.started > limit and not self._let_ask(first):
-                break
-            waiting.popleft()
+        for waiting in self._waiting:
+            while waiting:
+                first = waiting.first
+                if not first.done and first.started > limit and not self._let_ask(first):
+                    break
+                waiting.drop_first()

@@ -98,7 +98,7 @@ class Forward(Explained):
         return self._look_further(request, answer) if self._looks_further else answer
 
     def _ask(
-        self, pool: Pool, request: Request, join: Callable[[Pool, Request], Exchange]
+        self, pool: Pool, request: Request, join: Callable[[Pool, Request, bytes], Exchange]
     ) -> Answer:
         """Return what brings the reply of the exchange that `join` returns, or a refusal."""
         client = client_of(request.peer)
@@ -106,7 +106,7 @@ class Forward(Explained):
         if not pool.shares.take(client, free):
             return self._reject(request)
         try:
-            exchange = join(pool, request)
+            exchange = join(pool, request, client)
         except BaseException:
             pool.shares.give_back(client)
             raise
@@ -156,16 +156,17 @@ class Forward(Explained):
             names.is_subdomain(name, ignored) for ignored in self._ignored
         )
 
-    def _join(self, pool: Pool, request: Request) -> Exchange:
+    def _join(self, pool: Pool, request: Request, client: bytes) -> Exchange:
         """Return the exchange for this question: the one in flight, or a new one."""
         question = request.asked
         body = body_of(request, question)
         exchange = pool.flights.get(question)
         if exchange is None:
-            return pool.begin(question, body, request.proto != "udp" and not self._force_tcp)
+            for_tcp = request.proto != "udp" and not self._force_tcp
+            return pool.begin(question, body, for_tcp, client)
         if exchange.body != body:
             for_tcp = request.proto != "udp" and not self._force_tcp
-            return pool.begin_beside(exchange, body, for_tcp)
+            return pool.begin_beside(exchange, body, for_tcp, client)
         metrics.SHARED.value += 1
         return exchange
 
@@ -276,10 +277,10 @@ class Forward(Explained):
             self.pool.close()
 
 
-def _join_for_tcp(pool: Pool, request: Request) -> Exchange:
+def _join_for_tcp(pool: Pool, request: Request, client: bytes) -> Exchange:
     """Return an exchange for this question that does not end with a truncated reply."""
     question = request.asked
-    return pool.begin_for_tcp(question, body_of(request, question))
+    return pool.begin_for_tcp(question, body_of(request, question), client)
 
 
 def _not_forwarded(request: Request) -> Reply:

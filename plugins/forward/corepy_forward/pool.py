@@ -138,10 +138,10 @@ class Pool:
         """Whether some upstream has passed its last health check."""
         return not self._is_all_down()
 
-    def begin(self, question: bytes, body: bytes, for_tcp: bool) -> Exchange:
+    def begin(self, question: bytes, body: bytes, for_tcp: bool, client: bytes = b"") -> Exchange:
         """Start the exchange for a question that is not in flight; it may be over at once."""
         if self.crowds and question in self.crowds:
-            return self._join(self.crowds[question], question, body, for_tcp)
+            return self._join(self.crowds[question], client, question, body, for_tcp)
         now = time.monotonic()
         exchange = self.flights[question] = Exchange(self, question, body, for_tcp, now)
         self._begun += 1
@@ -163,31 +163,33 @@ class Pool:
         else:
             exchange.ask(self._random(self.upstreams), now)
 
-    def begin_for_tcp(self, question: bytes, body: bytes) -> Exchange:
+    def begin_for_tcp(self, question: bytes, body: bytes, client: bytes) -> Exchange:
         """Return an exchange that does not end with a truncated reply."""
         first = self.flights.get(question)
         if first is None:
-            return self.begin(question, body, for_tcp=True)
+            return self.begin(question, body, True, client)
         if first.body == body and first.for_tcp:
             return first
-        return self.begin_beside(first, body, for_tcp=True)
+        return self.begin_beside(first, body, True, client)
 
-    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool) -> Exchange:
+    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool, client: bytes) -> Exchange:
         """Return the exchange that asks the question of `first`, in flight, in another way."""
         question = first.question
         crowd = self.crowds.get(question)
         if crowd is None:
             crowd = self.crowds[question] = Crowd(first, self._begin_in_crowd)
-        return self._join(crowd, question, body, for_tcp)
+        return self._join(crowd, client, question, body, for_tcp)
 
-    def _join(self, crowd: Crowd, question: bytes, body: bytes, for_tcp: bool) -> Exchange:
+    def _join(
+        self, crowd: Crowd, client: bytes, question: bytes, body: bytes, for_tcp: bool
+    ) -> Exchange:
         exchange = crowd.find(body, for_tcp)
         if exchange is None:
             exchange = Exchange(self, question, body, for_tcp, time.monotonic())
             exchange.key = question, body, for_tcp
             self.flights[exchange.key] = exchange
             self._begun += 1
-            crowd.join(exchange)
+            crowd.join(exchange, client)
             self.watch_time()
         return exchange
 
