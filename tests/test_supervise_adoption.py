@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -229,3 +230,15 @@ def test_a_manager_that_reads_nothing_holds_up_nobody(tmp_path):
         assert inbox.recv(4096) == b"READY=1"
     assert not manager.is_there
     manager.tell("READY=1")
+
+
+def test_a_process_of_another_user_is_no_worker(tmp_path, monkeypatch):
+    """Any user can start processes with this environment: each held up the start for 5 seconds."""
+    path = str(tmp_path / "supervisor-00000000.sock")
+    with subprocess.Popen(["sleep", "60"], env={"NOTIFY_SOCKET": path, "PATH": os.defpath}) as own:
+        try:
+            wait_until(lambda: workers_of(path) == [own.pid])
+            monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+            assert workers_of(path) == []
+        finally:
+            own.kill()

@@ -71,12 +71,19 @@ def _bind(inbox: socket.socket, path: str) -> None:
 
 
 def workers_of(path: str) -> list[int]:
-    """Return the IDs of the processes that were started with this NOTIFY_SOCKET, oldest first."""
+    """Return the IDs of this user's processes that were started with this NOTIFY_SOCKET, oldest
+    first.
+
+    Those of others could not send to it. Root sees their environments all the same, and would wait
+    for sockets from each, and stop it.
+    """
     wanted = f"NOTIFY_SOCKET={path}".encode("utf-8", "surrogateescape")
     found = []
     for entry in _PROC.iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
+                if entry.stat().st_uid != os.geteuid():
+                    continue
                 if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.append((_started(entry), int(entry.name)))
             except OSError:  # it has ended, or is another user's
