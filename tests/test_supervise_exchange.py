@@ -235,3 +235,16 @@ def test_a_fallback_where_nobody_listens_keeps_no_port(fallback):
     assert fallback.exchanges.ports == 0
     fallback.exchanges.ask(query(NAME), "client")
     assert fallback.exchanges.ports == 1
+
+
+def test_unusual_queries_for_a_name_do_not_keep_others_from_it(fallback):
+    """The fallback answers none of them, and they come again and again."""
+    for flags in ({"rd": 0}, {"cd": 1}, {"do": True}, {"rd": 0, "cd": 1}, {"rd": 0, "do": True}):
+        fallback.exchanges.ask(query(NAME, **flags), "greedy")
+    fallback.receive(module.MAX_UNUSUAL)
+    for wire in (query(NAME), query(NAME, edns=1232)):
+        fallback.exchanges.ask(wire, "other")
+        ((asked, port),) = fallback.receive()
+        fallback.send(reply_to(asked), port)
+        fallback.turn()
+    assert [asker for asker, _ in fallback.answers] == ["other", "other"]

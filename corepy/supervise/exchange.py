@@ -31,6 +31,11 @@ MAX_PER_PORT: Final = 8
 MAX_PER_QUESTION: Final = 4
 """Exchanges for one name, type and class."""
 
+MAX_UNUSUAL: Final = 2
+"""How many of them may be for queries other than a stub resolver's, which the fallback may leave
+unanswered: otherwise a few of one client would keep all others from that name.
+"""
+
 MAX_STRAYS: Final = 100
 """Replies that match nothing after which a port is given up."""
 
@@ -81,6 +86,7 @@ class Exchanges(Generic[Asker]):
         self._answer = answer
         self._by_body: dict[bytes, _Exchange[Asker]] = {}
         self._per_question: Counter[bytes] = Counter()
+        self._unusual: Counter[bytes] = Counter()
         self._ports: list[_Port[Asker]] = []
         self._waiting = 0
 
@@ -100,7 +106,10 @@ class Exchanges(Generic[Asker]):
             self._waiting += 1
 
     def _begin(self, body: bytes, question: bytes) -> _Exchange[Asker] | None:
-        if self._per_question[question] >= MAX_PER_QUESTION:
+        is_unusual = not _is_usual(body, question)
+        if self._per_question[question] >= MAX_PER_QUESTION or (
+            is_unusual and self._unusual[question] >= MAX_UNUSUAL
+        ):
             return None
         port = self._choose_port()
         if port is None:
@@ -111,6 +120,7 @@ class Exchanges(Generic[Asker]):
         exchange = _Exchange(body, question, port, ident)
         self._by_body[body] = port.exchanges[ident] = exchange
         self._per_question[question] += 1
+        self._unusual[question] += is_unusual
         with contextlib.suppress(OSError):
             port.sock.send(ident + body)
         return exchange
@@ -158,8 +168,9 @@ class Exchanges(Generic[Asker]):
         port, question = exchange.port, exchange.question
         del self._by_body[exchange.body], port.exchanges[exchange.ident]
         self._per_question[question] -= 1
+        self._unusual[question] -= not _is_usual(exchange.body, question)
         if not self._per_question[question]:
-            del self._per_question[question]
+            del self._per_question[question], self._unusual[question]
         self._waiting -= len(exchange.askers)
         if not port.exchanges:
             self._ports.remove(port)
@@ -200,6 +211,13 @@ def question_of(message: bytes) -> bytes | None:
         end += message[end] + 1
     name, fixed = message[_HEADER : end + 1], message[end + 1 : end + 5]
     return name.lower() + fixed if len(fixed) == 4 else None
+
+
+def _is_usual(body: bytes, question: bytes) -> bool:
+    """Return whether a query without its ID is a stub resolver's: RD, no CD, no DO, no options."""
+    rest = body[_HEADER - 2 + len(question) :]
+    has_plain_opt = rest[:3] == b"\0\0\x29" and rest[5:] == bytes(6)
+    return bool(body[0] & 1 and not body[1] & 0x10 and (not rest or has_plain_opt))
 
 
 def _answers(reply: bytes, question: bytes) -> bool:
