@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from typing import Any
 
 import dnslib
 import pytest
@@ -139,7 +140,8 @@ def test_a_client_with_options_waits_for_its_turn_not_for_all_of_another():
 
 
 def test_turns():
-    turns, order = Turns(), []
+    turns: Any = Turns()
+    order: list[str] = []
     for client, waiting in ((b"a", "123"), (b"b", "4"), (b"c", "56")):
         for each in waiting:
             turns.add(client, each)
