@@ -268,13 +268,19 @@ class Asking:
         return True
 
     def _ask_with_cookie(self, attempt: Attempt) -> None:
-        """Ask again with the cookie that came with BADCOOKIE, the second time over TCP."""
+        """Ask again with the cookie that came with BADCOOKIE, then over TCP, at last without any.
+
+        RFC 7873 section 5.3 ends with TCP; some upstreams refuse every cookie there, too.
+        """
         upstream, now = attempt.upstream, time.monotonic()
-        if self.detours.had_bad_cookie:
+        if attempt.proto != "udp":
+            self.detours.without_cookie = upstream
+            self._send(upstream, self.body, False, now, with_cookie=False)
+        elif self.detours.had_bad_cookie:
             self._move(attempt, now)
-            return
-        self.detours.had_bad_cookie = True
-        self._send(upstream, self.body, False, now).number = attempt.number
+        else:
+            self.detours.had_bad_cookie = True
+            self._send(upstream, self.body, False, now)
 
     def _move(self, attempt: Attempt, now: float) -> None:
         """Ask once more over TCP."""

@@ -131,7 +131,7 @@ class Exchange(Salvage):
             self._truncated(attempt, reply)
             return True
         rcode = reply.rcode
-        if rcode == BADCOOKIE and attempt.proto == "udp":
+        if rcode == BADCOOKIE and len(attempt.body) > len(self.body):
             self._ask_with_cookie(attempt)
             return True
         with_opt = None if reply.wire is wire else reply

@@ -586,3 +586,21 @@ def test_random_case_and_an_upstream_that_does_not_keep_it(tcp):
         before = len(upstream.queries)
         assert server.ask("c." + LONG).rr
         assert [proto for _, proto in upstream.queries[before:]] == ["udp"]
+
+
+def test_an_upstream_that_refuses_every_cookie_is_asked_without():
+    def refuses(query, _proto):
+        cookie = cookie_of(query)
+        if cookie is None:
+            return good(query)
+        reply = query.reply(ra=1, aa=0)
+        reply.header.rcode = 7
+        options = [dnslib.EDNSOption(COOKIE, cookie[:8] + bytes(8))]
+        reply.add_ar(dnslib.EDNS0(udp_len=1232, ext_rcode=1, opts=options))
+        return reply
+
+    with Upstream(refuses) as upstream, serve(corefile(upstream.to)) as server:
+        for number in range(3):
+            for edns in (0, 1232):
+                reply = server.ask(f"{edns}-{number}.example", edns=edns)
+                assert (reply.header.rcode, addresses(reply)) == (0, ["192.0.2.7"])
