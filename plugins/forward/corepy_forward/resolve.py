@@ -32,8 +32,8 @@ _LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
 async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[str]:
-    """Fill in the targets of the entries that are host names; return what went wrong, a message
-    for each.
+    """Fill in the targets of the entries that are host names; return a message for each of which
+    no address can be used.
     """
     problems = []
     for entry in entries:
@@ -46,6 +46,8 @@ async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[st
                 continue
             targets = [_target(host, address) for address in addresses]
             entry.targets = [target for target in targets if not flaw(target)]
+            if not entry.targets:
+                problems.append(f'failed to resolve "{host.name}": {flaw(targets[0])}')
     return problems
 
 

@@ -129,6 +129,7 @@ class UDPSocket:
         """Count a message that answers nothing; see `guesses`."""
         self._mismatched += 1
         if self._mismatched == MOST_GUESSES:
+            self._mismatched = 0
             for attempt in list(self.pending.values()):
                 attempt.owner.guessed(attempt)
             return

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Entry
 
 INTERVAL = 1.0
-"""Seconds between two looks. A look is one stat(2) for each file; it notices mounts and links that
-are swapped, which a watch on the file would not.
+"""Seconds between two looks. A look is one stat(2) for each file, which notices mounts and links
+that are swapped, as a watch on the file would not; a look-up for each interface that an upstream
+names; and, where the block listens at all addresses at the port of an upstream, one bind(2).
 """
 
 LOOK_UP_INTERVAL = 5.0

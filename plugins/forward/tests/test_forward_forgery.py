@@ -20,6 +20,7 @@ from corepy_forward.asking import LARGE_SIZE
 from corepy_forward.crowd import MOST_QUERIES
 from corepy_forward.guesses import MOST, REMEMBERED, Guesses
 from corepy_forward.handler import Forward
+from corepy_forward.health import HealthCheck
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
 from corepy_forward.targets import Target
@@ -335,6 +336,37 @@ def test_a_question_that_is_guessed_at_stays_on_tcp(monkeypatch):
         assert [proto for _, proto in upstream.queries][-1] == "tcp"
         assert server.ask("other.example").rr
         assert upstream.queries[-1] == ("other.example. A", "udp")
+
+
+class Probe(HealthCheck):
+    """A health check that is told of guesses and goes on waiting."""
+
+    def __init__(self, upstream):
+        super().__init__(upstream, lambda: False)
+        self.told = asyncio.Queue()
+
+    def guessed(self, attempt):
+        self.told.put_nowait(attempt)
+
+
+def test_each_hundred_wrong_replies_to_one_port_count():
+    """A probe goes on waiting there, and queries of clients may join it after the first hundred."""
+
+    async def run():
+        with Silent() as upstream:
+            pool = Pool(Settings(), [Target(*upstream.sock.getsockname())])
+            probe = Probe(pool.upstreams[0])
+            attempt = pool.upstreams[0].probe(probe, over_tcp=False)
+            port = attempt.link.sock.getsockname()
+            ident = bytes(each ^ 0xFF for each in attempt.ident)
+            async with asyncio.timeout(20):
+                for _ in range(2):
+                    for _ in range(MOST):
+                        upstream.sock.sendto(ident + bytes(10), port)
+                    assert await probe.told.get() is attempt
+            pool.close()
+
+    asyncio.run(run())
 
 
 def test_counting_guesses():

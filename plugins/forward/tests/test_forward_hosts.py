@@ -14,7 +14,7 @@ GOOD = "192.0.2.1 dns.example\n"
 UNKNOWN = None
 
 CASES = {
-    # what it is: content, TO, upstreams
+    # what it is: content, TO, upstreams or the problem
     "plain": (GOOD, "dns.example", ["192.0.2.1:53"]),
     "port and transport": (GOOD, "tls://DNS.example:8853", ["192.0.2.1:8853"]),
     "tabs": ("\t192.0.2.1\t\tdns.example\t\n", "dns.example", ["192.0.2.1:53"]),
@@ -32,6 +32,11 @@ CASES = {
     "IPv4-mapped": ("::ffff:192.0.2.1 dns.example\n", "dns.example", ["192.0.2.1:53"]),
     "link-local without a zone": ("fe80::1 dns.example\n" + GOOD, "dns.example", ["192.0.2.1:53"]),
     "an address of many": ("224.0.0.1 dns.example\n" + GOOD, "dns.example", ["192.0.2.1:53"]),
+    "nothing but what cannot be used": (
+        "224.0.0.1 dns.example\n",
+        "dns.example",
+        'failed to resolve "dns.example": 224.0.0.1 is not the address of a single host',
+    ),
     "an address out of range": (
         "192.0.2.300 dns.example\n" + GOOD,
         "dns.example",
@@ -114,5 +119,7 @@ def test_hosts_file(case, found):
         assert addresses == []
         (problem,) = problems
         assert problem.startswith(f'failed to resolve "{to}": lookup {to}: ')
+    elif isinstance(expected, str):
+        assert (addresses, problems) == ([], [expected])
     else:
         assert (sorted(addresses), problems) == (expected, [])
