@@ -204,6 +204,7 @@ def test_a_stop_tries_for_eight_seconds(clock: Clock, monkeypatch: pytest.Monkey
 
         async def locked_out(sweep: bool = False) -> Report:
             passes.append(clock.now)
+            assert len(passes) <= 16
             return LOCKED
 
         it._sync = locked_out  # type: ignore[method-assign]
