@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
 import signal
@@ -12,50 +11,27 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from corepy.net.descriptors import raise_descriptor_limit
-from corepy.net.hunger import is_stopped
 from corepy.net.inherited import ALIVE
 from corepy.net.signals import restore_signals
 from corepy.supervise.adoption import command_of, runs
+from corepy.supervise.care import STOP_TIMEOUT, Care
 from corepy.supervise.journal import PATIENCE, Journal
 from corepy.supervise.orphans import Orphans
-from corepy.supervise.probe import INTERVAL, SILENT_AFTER, Probe
+from corepy.supervise.probe import Probe
 from corepy.supervise.relay import Relay
+from corepy.supervise.restarts import SHORT_LIFE, Restarts
 from corepy.supervise.signals import obey
 from corepy.supervise.spawn import spawn
 from corepy.supervise.store import Store
-from corepy.supervise.worker import Worker
+from corepy.supervise.worker import Worker, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-BACKOFF = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before a worker is started again, by how many have failed in a row; the last one
-repeats.
-"""
-
-STABLE_AFTER = 10.0
-"""Seconds of service after which a failure is the first one again."""
-
-SHORT_LIFE = 0.1
-"""Weight of a worker that did serve: it is replaced at once, ten times in a row, unless that goes
-on and on.
-"""
-
-RELAY_AFTER = 3
-"""Failures in a row after which the fallback answers."""
 
 _TURN = 0.1
 """Seconds that a turn of the loop waits for events."""
 
 _ALIVE = ALIVE.partition("=")[0]
-READY_TIMEOUT = 30.0
-ADOPTION_TIMEOUT = 5.0
-STOP_TIMEOUT = 15.0
-HUNG_TIMEOUT = 1.0
-"""The same for a worker that gave no sign of life: its clients over TCP still wait for it."""
-
-STANDBY_GAP = 30.0
-"""Seconds between two workers that are started because the current one may hang."""
 
 
 class Supervisor:
@@ -81,17 +57,12 @@ class Supervisor:
         self._store = Store(self._forget, identity)
         self._probe = Probe(self._selector)
         self._relay = Relay(self._selector, fallback) if fallback else None
-        self._current: Worker | None = None
-        self._next: Worker | None = None
-        self._leaving: dict[int, Worker] = {}
         self._orphans = Orphans(self._selector, self._store, self._log, self._on_orphans_end)
+        self._workers = Workers(self._orphans)
+        self._care = Care(self._workers, self._probe, self._store, self._log, self._prepare_standby)
+        self._restarts = Restarts()
         self._reload_later = False
-        self._failures = 0.0
-        self._start_at: float | None = 0.0
         self._was_ready = False
-        self._is_standby = False
-        self._standby_from = 0.0
-        self._stop_deadline = 0.0
         self._exit_code: int | None = None
 
     def run(self) -> int:
@@ -104,9 +75,10 @@ class Supervisor:
             self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
         )
         self._contained(self._find_orphans)
-        self._asked_at = 0.0
         steps = (
-            *(self._start_worker_if_due, self._serve_events, self._reap),
+            self._start_worker_if_due,
+            self._serve_events,
+            self._reap,
             self._look_after_if_due,
         )
         while self._exit_code is None:
@@ -151,22 +123,20 @@ class Supervisor:
     def _find_orphans(self) -> None:
         self._orphans.find()
         if self._orphans.left:
-            self._start_at = None
+            self._restarts.cancel()
             self._ask_orphan()
 
     def _ask_orphan(self) -> None:
         """Let the newest orphan hand over its sockets; when it has, it is a worker as any other."""
-        worker = self._next = self._orphans.left.pop()
+        worker = self._workers.next = self._orphans.left.pop()
         worker.started = time.monotonic()
         self._log("INFO", f"worker {worker.pid} has no supervisor: adopting it")
-        self._end(worker, signal.SIGURG)
+        worker.signal(signal.SIGURG)
 
     def _settle_adoption(self, worker: Worker) -> None:
         """End what else the killed supervisor has left, and a worker of another command line."""
         for orphan in self._orphans.left:
-            orphan.started = worker.started
-            self._leaving[orphan.pid] = orphan
-            self._end(orphan, signal.SIGTERM)
+            self._workers.retire(orphan)
         self._orphans.left = []
         if worker.is_adopted and not runs(worker.pid, command_of(self._flags)):
             self._upgrade()
@@ -174,11 +144,11 @@ class Supervisor:
     # Starting and stopping
 
     def _start_worker_if_due(self) -> None:
-        current = self._current
+        current = self._workers.current
         if current is not None and current.is_reloading:
             return  # two changes at once: what one opens or gives up the other would not know of
-        if self._start_at is not None and time.monotonic() >= self._start_at:
-            self._start_at = None
+        if self._restarts.is_due:
+            self._restarts.cancel()
             names = list(self._store.sockets)
             try:
                 store = self._store
@@ -186,95 +156,82 @@ class Supervisor:
             except OSError as error:  # no more processes, no memory
                 self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
                 return
-            self._next = Worker(pid, names)
-            self._next.is_standby, self._is_standby = self._is_standby, False
+            self._workers.next = Worker(pid, names)
+            self._workers.next.is_standby = self._restarts.take_standby()
 
     def _start_later(self, problem: str, weight: float) -> None:
         """Start another worker after a failure that counts for `weight`; relay in between if these
         go on.
         """
-        delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
-        self._failures += weight
-        if self._next is None:
+        delay = self._restarts.count_failure(weight)
+        if self._workers.next is None:
             self._log("ERROR", f"{problem}; starting another in {delay:g} s")
-            self._start_at = time.monotonic() + delay
+            self._restarts.plan(delay)
         else:
-            self._log("ERROR", f"{problem}; worker {self._next.pid} is starting")
+            self._log("ERROR", f"{problem}; worker {self._workers.next.pid} is starting")
         self._relay_if_needed()
 
     def _prepare_standby(self, worker: Worker) -> None:
         """Start a worker beside one that may hang: should it, the node waits that much less."""
-        now = time.monotonic()
-        if self._next is not None or self._start_at is not None or now < self._standby_from:
+        if self._is_starting() or worker.is_reloading or self._workers.stop_deadline:
             return
-        if worker.is_reloading or self._stop_deadline:
-            return
-        self._standby_from = now + STANDBY_GAP
-        self._log("WARNING", f"worker {worker.pid} gives no sign of life: starting another")
-        self._start_at, self._is_standby = 0.0, True
+        if self._restarts.plan_standby():
+            self._log("WARNING", f"worker {worker.pid} gives no sign of life: starting another")
+
+    def _is_starting(self) -> bool:
+        """Return whether a worker is starting, or is going to be started."""
+        return self._workers.next is not None or self._restarts.is_planned
 
     def _upgrade(self) -> None:
         """Start a worker from the code that is on disk now; it takes over once it answers."""
-        if self._next is None and self._start_at is None and not self._stop_deadline:
+        if not self._is_starting() and not self._workers.stop_deadline:
             self._log("INFO", "starting a new worker to take over")
-            self._start_at = 0.0
+            self._restarts.plan()
 
     def _stop(self) -> None:
-        again = bool(self._stop_deadline)
+        again = bool(self._workers.stop_deadline)
         if not again:
-            self._stop_deadline = time.monotonic() + STOP_TIMEOUT
-            self._start_at = None
+            self._workers.stop_deadline = time.monotonic() + STOP_TIMEOUT
+            self._restarts.cancel()
             if self._relay:
                 self._relay.stop()
             self._probe.stop()
-        for worker in self._workers():
+        for worker in self._workers.every():
             # SIGINT: for good, so it empties the sockets' queues. One that leaves does so already,
             # and would take a second signal for haste.
             if again or not worker.stopping:
                 serves = worker.ready or worker.is_adopted
-                self._end(worker, signal.SIGINT if serves else signal.SIGTERM)
-        if not self._workers():
+                worker.signal(signal.SIGINT if serves else signal.SIGTERM)
+        if not self._workers.every():
             self._exit_code = 0
-
-    def _workers(self) -> list[Worker]:
-        workers = self._current, self._next, *self._orphans.left, *self._leaving.values()
-        return [worker for worker in workers if worker is not None]
 
     def _reload(self) -> None:
         """Pass a reload on; while a new worker starts, to that one once it serves.
 
         A socket that the old one gave up now would be deaf for the new one.
         """
-        self._reload_later = self._next is not None or self._start_at is not None
-        if self._current is not None and not self._reload_later:
-            self._current.expect_reload()
-            self._end(self._current, signal.SIGUSR1)
+        self._reload_later = self._is_starting()
+        if self._workers.current is not None and not self._reload_later:
+            self._workers.current.expect_reload()
+            self._workers.current.signal(signal.SIGUSR1)
 
     def _begin_anew(self, worker: Worker) -> None:
         """Let a new worker go again, and start another when the current one has reloaded."""
         self._log("INFO", f"the Corefile changes: another worker is started after {worker.pid}")
-        self._start_at = 0.0
+        self._restarts.plan()
         self._dismiss(worker)
-
-    def _end(self, worker: Worker, number: int) -> None:
-        worker.stopping = worker.stopping or number in (
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGKILL,
-        )
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, number)
 
     # What is heard of workers
 
     def _read_notifications(self) -> None:
-        for pid, fields in self._store.receive(self._is_heard):
-            current, following = self._current, self._next
+        for pid, fields in self._store.receive(self._workers.are_heard):
+            current, following = self._workers.current, self._workers.next
             if current is not None and pid == current.pid:
                 current.note(fields)
                 if _ALIVE in fields or "STOPPING" in fields:
                     self._probe.hear(last="STOPPING" in fields)
-                if following is not None and current.is_reloading and not self._stop_deadline:
+                is_stopping = bool(self._workers.stop_deadline)
+                if following is not None and current.is_reloading and not is_stopping:
                     self._begin_anew(following)
             elif following is not None and pid == following.pid:
                 if "FDNAME" in fields:
@@ -283,32 +240,21 @@ class Supervisor:
                 if fields.get("READY") == "1":
                     self._on_ready(following)
 
-    def _is_heard(self, pid: int) -> bool:
-        """Return whether what this process tells counts: one that leaves has no say any more in
-        what is kept.
-        """
-        return any(it is not None and it.pid == pid for it in (self._current, self._next))
-
     def _on_ready(self, worker: Worker) -> None:
         """Let `worker`, which answers now, take over, unless nothing is wrong with the old one."""
-        current = self._current
+        current = self._workers.current
         if worker.is_standby and current is not None:
-            if not self._hangs(current):
+            if not self._care.hangs(current):
                 self._log("INFO", f"worker {current.pid} goes on, {worker.pid} is not needed")
                 self._dismiss(worker)
                 return
             current.was_hung = True
         self._take_over(worker)
 
-    def _hangs(self, worker: Worker) -> bool:
-        return self._probe.is_suspect() or is_stopped(worker.pid)
-
     def _dismiss(self, worker: Worker) -> None:
         """Let a worker go that was started beside the current one."""
-        self._next = None
-        self._leaving[worker.pid] = worker
-        worker.started = time.monotonic()
-        self._end(worker, signal.SIGTERM)
+        self._workers.next = None
+        self._workers.retire(worker)
         if self._reload_later:
             self._reload()
 
@@ -319,14 +265,12 @@ class Supervisor:
         if self._relay and self._relay.is_on:
             self._relay.stop()
             self._log("INFO", "a worker answers again, the fallback is off")
-        old, self._current, self._next = self._current, worker, None
+        old, self._workers.current, self._workers.next = self._workers.current, worker, None
         if old is None:
             self._log("INFO", f"worker {worker.pid} serves")
         else:
             self._log("INFO", f"worker {worker.pid} serves, {old.pid} leaves")
-            self._leaving[old.pid] = old
-            old.started = worker.started
-            self._end(old, signal.SIGTERM)
+            self._workers.retire(old)
         # What the old one has opened meanwhile nobody would read, and it would get its share.
         for name in [name for name in self._store.sockets if name not in worker.sockets]:
             self._store.remove(name)
@@ -352,8 +296,8 @@ class Supervisor:
             if not pid:
                 return
             if os.WIFSTOPPED(status):
-                if self._current is not None and pid == self._current.pid:
-                    self._prepare_standby(self._current)
+                if self._workers.current is not None and pid == self._workers.current.pid:
+                    self._prepare_standby(self._workers.current)
                 continue
             self._read_notifications()  # its last ones
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
@@ -363,35 +307,35 @@ class Supervisor:
         how = "by itself" if code is None else f"with exit code {code}"
         if code is not None and code < 0:
             how = f"by signal {-code}"
-        if self._leaving.pop(pid, None) is None:
+        if self._workers.leaving.pop(pid, None) is None:
             self._on_loss(pid, code, how)
-        if self._stop_deadline and not self._workers():
+        if self._workers.stop_deadline and not self._workers.every():
             self._exit_code = 0
 
     def _on_loss(self, pid: int, code: int | None, how: str) -> None:
         """Replace a worker that was not asked to go."""
-        current, following = self._current, self._next
+        current, following = self._workers.current, self._workers.next
         if current is not None and pid == current.pid:
-            self._current = None
+            self._workers.current = None
             self._probe.stop()
             lost = current
         elif following is not None and pid == following.pid:
-            self._next = None
+            self._workers.next = None
             lost = following
         else:
             return
-        if self._stop_deadline:
+        if self._workers.stop_deadline:
             return
-        if self._orphans.left and self._next is None:
+        if self._orphans.left and self._workers.next is None:
             self._ask_orphan()
             return
         if code is not None and code > 0 and not self._was_ready:
             # The configuration or the host is to blame, and whoever started us must see it.
             self._exit_code = code
             return
-        if lost.ready and time.monotonic() - lost.started > STABLE_AFTER:
-            self._failures = 0.0
-        if lost is following and self._current is not None:
+        if lost.ready:
+            self._restarts.forgive(time.monotonic() - lost.started)
+        if lost is following and self._workers.current is not None:
             self._log("ERROR", f"the new worker ended {how}; the old one goes on")
             if self._reload_later:
                 self._reload()
@@ -400,48 +344,13 @@ class Supervisor:
 
     def _relay_if_needed(self) -> None:
         relay = self._relay
-        if relay and not relay.is_on and self._failures >= RELAY_AFTER and self._current is None:
+        is_needed = self._restarts.keep_failing and self._workers.current is None
+        if relay and not relay.is_on and is_needed:
             self._log("ERROR", "no worker can be started: the fallback answers")
             relay.start(self._store.sockets.values())
 
     def _look_after_if_due(self) -> None:
-        if time.monotonic() - self._asked_at >= INTERVAL:
-            self._asked_at = time.monotonic()
-            self._look_after()
-
-    def _look_after(self) -> None:
-        """Ask the worker, and end what does not answer, start or stop in time."""
-        now = time.monotonic()
-        if self._relay:
-            self._relay.expire()
-        if self._stop_deadline and now > self._stop_deadline:
-            for worker in self._workers():
-                self._end(worker, signal.SIGKILL)
-        following = self._next
-        limit = ADOPTION_TIMEOUT if following and following.is_adopted else READY_TIMEOUT
-        if following is not None and self._is_overdue(following, limit):
-            self._log("ERROR", f"worker {following.pid} does not get ready: killing it")
-            following.started = now
-            self._end(following, signal.SIGKILL)
-        for worker in self._leaving.values():
-            if self._is_overdue(worker, HUNG_TIMEOUT if worker.was_hung else STOP_TIMEOUT):
-                self._end(worker, signal.SIGKILL)
-        if self._current is not None and not self._stop_deadline:
-            self._ask_current(self._current)
-
-    def _is_overdue(self, worker: Worker, limit: float) -> bool:
-        """Return whether one that starts or leaves takes too long, or is stopped by a signal."""
-        worker.halted = worker.halted + 1 if is_stopped(worker.pid) else 0
-        late = time.monotonic() - worker.started > limit
-        return late or worker.halted >= SILENT_AFTER
-
-    def _ask_current(self, worker: Worker) -> None:
-        problem = self._probe.verdict()
-        if problem is None:
-            if self._hangs(worker):
-                self._prepare_standby(worker)
-            self._probe.ask(self._store.sockets)
-            return
-        self._log("ERROR", f"worker {worker.pid}: {problem}; killing it")
-        self._probe.stop()
-        self._end(worker, signal.SIGKILL)
+        if self._care.is_due:
+            self._care.look_after()
+            if self._relay:
+                self._relay.expire()
