@@ -248,3 +248,14 @@ def test_unusual_queries_for_a_name_do_not_keep_others_from_it(fallback):
         fallback.send(reply_to(asked), port)
         fallback.turn()
     assert [asker for asker, _ in fallback.answers] == ["other", "other"]
+
+
+def test_a_fallback_that_cannot_be_reached_costs_the_query_alone():
+    """connect(2) refuses a broadcast address, as it does any address without a route."""
+    selector = selectors.DefaultSelector()
+    exchanges: module.Exchanges[str] = module.Exchanges(
+        selector, ("255.255.255.255", 53), lambda *_: None
+    )
+    exchanges.ask(query("example.org"), "somebody")
+    assert exchanges.ports == 0
+    assert not selector.get_map()

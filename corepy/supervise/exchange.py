@@ -127,20 +127,28 @@ class Exchanges(Generic[Asker]):
 
     def _choose_port(self) -> _Port[Asker] | None:
         """Return a new port for each exchange; when there are too many, one with room by chance."""
-        if len(self._ports) < MAX_PORTS:
-            sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            try:
-                sock.connect(self._fallback)
-            except OSError:
-                sock.close()
-                raise
-            port = _Port[Asker](sock)
-            self._ports.append(port)
-            self._selector.register(sock, selectors.EVENT_READ, lambda *_: self._on_reply(port))
+        port = self._open_port() if len(self._ports) < MAX_PORTS else None
+        if port is not None:
             return port
         with_room = [port for port in self._ports if len(port.exchanges) < MAX_PER_PORT]
         chance = int.from_bytes(os.urandom(4))
         return with_room[chance % len(with_room)] if with_room else None
+
+    def _open_port(self) -> _Port[Asker] | None:
+        """Return a new port; None if no descriptor is free, or no route leads to the fallback."""
+        try:
+            sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            sock.connect(self._fallback)
+        except OSError:
+            sock.close()
+            return None
+        port = _Port[Asker](sock)
+        self._ports.append(port)
+        self._selector.register(sock, selectors.EVENT_READ, lambda *_: self._on_reply(port))
+        return port
 
     def _on_reply(self, port: _Port[Asker]) -> None:
         for _ in range(_BATCH):
