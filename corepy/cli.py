@@ -16,8 +16,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from corepy.net.descriptors import fill_standard_descriptors
-from corepy.plugin.arguments import Parser
-from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Options
+from corepy.plugin.arguments import EXIT_USAGE, Parser
+from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

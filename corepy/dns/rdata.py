@@ -111,17 +111,3 @@ def plain_records(msg: Buffer, section: int) -> Iterator[bytes]:
         data = b"".join((prefix, *names, tail))
         fixed = msg[ttl - 4 : ttl + 4]
         yield b"".join((reader.read(owner)[0], fixed, len(data).to_bytes(2, "big"), data))
-
-
-_CASE_KEPT: Final = frozenset((c.TYPE_NSEC, c.TYPE_SVCB, c.TYPE_HTTPS, c.TYPE_TSIG))
-
-
-def canonical(rtype: int, rdata: bytes) -> bytes:
-    """Return uncompressed rdata in the form that is signed; raises FormError.
-
-    Names are in lower case in the types of RFC 4034 section 6.2 (RFC 6840 section 5.1: not in
-    NSEC), and as they are in newer ones.
-    """
-    prefix, names, tail, _ = split(rdata, rtype, 0, len(rdata))
-    lowered = names if rtype in _CASE_KEPT else [name.lower() for name in names]
-    return b"".join((prefix, *lowered, tail))

@@ -36,10 +36,10 @@ _SWITCH: Final = 0.0005  # seconds that a thread may compute before the event lo
 class FileData(Generic[T]):
     """The content of one file, parsed. Give it to `controller.register`; its hooks do the rest.
 
-    A file that cannot be read or parsed at the start is a `StartupError`, unless it is not there
-    and not `required`. Later such a file leaves the value as it is, and is logged once. Changes
-    that come while one is loaded are one further load. When the value has changed, the packet
-    caches forget what they know.
+    A file that cannot be parsed at the start is a `StartupError`, as is one that cannot be read,
+    unless it is not `required`. Later such a file leaves the value as it is, and is logged once.
+    Changes that come while one is loaded are one further load. When the value has changed, the
+    packet caches forget what they know.
     """
 
     def __init__(
