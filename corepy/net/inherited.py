@@ -28,7 +28,7 @@ PATIENCE: Final = 2.0
 """Seconds that a manager gets to take what it is told."""
 
 SHORTEST_WATCHDOG: Final = 0.1
-"""Seconds; one that wants to hear more often would cost more than what it watches."""
+"""Seconds; a shorter watchdog would cost more than the server that it watches."""
 
 ALIVE: Final = "X_COREPY_ALIVE=1"
 """Told again and again: the event loop turns, whether or not queries get through to it."""
@@ -132,7 +132,7 @@ class Manager:
 
     @property
     def is_there(self) -> bool:
-        """Whether somebody receives what is told: a supervisor may have been killed."""
+        """Whether the manager still receives messages: a supervisor may have been killed."""
         if not self._path:
             return False
         with self._sender() as sender:
@@ -147,7 +147,7 @@ class Manager:
         self._send("\n".join(states), [])
 
     def tell_if_it_listens(self, *states: str) -> None:
-        """Send states that are said again soon; without waiting at all."""
+        """Send states that are repeated soon, without waiting for the manager."""
         self._send("\n".join(states), [], waiting=False)
 
     def keep(self, socks: Iterable[socket.socket], place: int = 0) -> None:

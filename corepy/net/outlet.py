@@ -99,14 +99,14 @@ class Outlet:
             self._pieces.appendleft(piece[written:])
 
     def _drop(self) -> None:
-        """Give up what is kept: the reader is gone, or has no room."""
+        """Discard the pieces that are kept: the reader is gone, or has no room."""
         for piece in self._pieces:
             self._lost += piece.lost if isinstance(piece, _Notice) else piece.count(b"\n")
         self._left_half = self._left_half or self._is_begun
         self.clear()
 
     def clear(self) -> str:
-        """Forget what is kept, and return it."""
+        """Discard the pieces that are kept; return their text."""
         text = b"".join(self._pieces).decode("utf-8", "replace")
         self._pieces.clear()
         self._kept = 0

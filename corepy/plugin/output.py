@@ -89,8 +89,9 @@ class LineWriter:
             self._try_again()
 
     def _write_collected(self) -> None:
-        """Let one thread write for all. Who finds another one at it, be it in the middle of its own
-        write (a finalizer that logs), leaves the lines to that one.
+        """Write the lines of all threads, unless a write is in progress, which then takes them.
+
+        That write may be this thread's own: a finalizer that logs can run in the middle of it.
         """
         while self._writing.acquire(blocking=False):
             try:

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: the Corefile, or those inside a Kubernetes manifest."""
+"""Checking a configuration: the Corefile, or the Corefiles inside a Kubernetes manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Checked(NamedTuple):
-    """One Corefile, looked at."""
+    """The result of checking one Corefile."""
 
     title: str
     problems: Sequence[corefile.Diagnostic]
@@ -31,7 +31,7 @@ def check(options: Options) -> list[Checked]:
         if parts is None:
             return [_checked(loader, loader.name, None)]
         if not parts:
-            hint = "what is looked at is data.Corefile of ConfigMaps, and keys that end in .server"
+            hint = "a ConfigMap has it as data.Corefile, or under keys that end in .server"
             problem = corefile.Diagnostic(
                 f"{loader.name}: this manifest has no Corefile", None, hint
             )

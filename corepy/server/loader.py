@@ -1,4 +1,4 @@
-"""The configuration of a process: where it comes from, and what is built from it."""
+"""Loading the configuration: reading the Corefile and building a generation from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_FILE = "Corefile"
 STDIN = "stdin"
 
 _DEFAULT = ".:{port} {{\n    whoami\n    log\n}}\n"
-"""What is served without a server block (core/dnsserver/register.go: DefaultInput)."""
+"""The default without a server block (core/dnsserver/register.go: DefaultInput)."""
 
 
 class Loader:

@@ -7,9 +7,9 @@ import os
 
 
 def seconds_of(name: str, default: float) -> float:
-    """Return the seconds that the variable `name` says, and not less than 0.
+    """Return the value of the variable `name`, at least 0.
 
-    The default if it is not set, or not a finite number: a typing error there costs nobody DNS.
+    A value that is no finite number gives the default: a typing error must not stop the server.
     """
     try:
         value = float(os.environ.get(name, default))

@@ -43,7 +43,7 @@ ROOM_OF_ALL = BACKLOG * (GREED + 1) // GREED
 """Queries of all clients that may wait, so that one with so many leaves room (`Shares`)."""
 
 UNSHARED = 128
-"""While the queue is shorter than this, nobody counts whose queries they are."""
+"""Length of the queue from which the queries of each client are counted."""
 
 CATCHING_UP: Final = 5.0
 """Seconds after the start in which queries beyond `BACKLOG` stay in the socket's queue, until that

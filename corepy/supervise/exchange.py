@@ -96,7 +96,7 @@ class Exchanges(Generic[Asker]):
         return len(self._ports)
 
     def ask(self, query: bytes, asker: Asker) -> None:
-        """Ask on behalf of `asker`; what is no plain query, or too much, gets no answer."""
+        """Ask on behalf of `asker`; only plain queries within the limits are passed on."""
         question = question_of(query)
         if question is None or query[2] & 0xF8 or self._waiting >= MAX_QUERIES:
             return

@@ -1,4 +1,4 @@
-"""What the supervisor prints: never waited for, and never a reason to end."""
+"""The supervisor's output, which can neither block nor end it."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class Journal:
         self.flush()
 
     def flush(self, patience: float = 0.0) -> None:
-        """Write what is left, waiting for the reader for at most `patience` seconds."""
+        """Write the remaining lines, waiting for the reader for at most `patience` seconds."""
         self._outlet.write(_STDOUT, patience)

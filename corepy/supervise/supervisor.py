@@ -221,7 +221,7 @@ class Supervisor:
         self._restarts.plan()
         self._dismiss(worker)
 
-    # What is heard of workers
+    # Notifications of workers
 
     def _read_notifications(self) -> None:
         for pid, fields in self._store.receive(self._workers.are_heard):
@@ -271,7 +271,8 @@ class Supervisor:
         else:
             self._log("INFO", f"worker {worker.pid} serves, {old.pid} leaves")
             self._workers.retire(old)
-        # What the old one has opened meanwhile nobody would read, and it would get its share.
+        # The new one does not read sockets that the old one has opened meanwhile, and the kernel
+        # would still give them a share of the queries.
         for name in [name for name in self._store.sockets if name not in worker.sockets]:
             self._store.remove(name)
         self._probe.reset(self._store.sockets, worker.pid)

@@ -29,7 +29,7 @@ class Worker:
         self.sockets = set(sockets)
         """Names of those that it was started with, or has given to be kept."""
         self.started = time.monotonic()
-        """When it was started, began to serve, or was told to go: what it does now."""
+        """When its present part began: it was started, began to serve, or was told to go."""
         self.ready = False
         self.stopping = False
         self.is_standby = False
@@ -37,7 +37,7 @@ class Worker:
         self.was_hung = False
         """Whether it was replaced since it gave no sign of life."""
         self.halted = 0
-        """Rounds for which it was seen stopped by a signal, while nobody asks it anything."""
+        """Rounds of care in which it was found stopped by a signal, while it starts or leaves."""
 
         self._reloads = 0
         self._expected = False
@@ -60,7 +60,7 @@ class Worker:
         self._expected, self._reloading_since = True, time.monotonic()
 
     def note(self, told: Mapping[str, str]) -> None:
-        """Take note of what it tells of reloads; several may wait for each other."""
+        """Take note of a notification about reloads; several may wait for each other."""
         if told.get("RELOADING") == "1":
             self._reloads += 1
             self._expected, self._reloading_since = False, time.monotonic()
