@@ -15,8 +15,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from corepy.arguments import EXIT_USAGE, Parser
 from corepy.net.descriptors import fill_standard_descriptors
-from corepy.plugin.arguments import EXIT_USAGE, Parser
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ ALLOWED = {
     "dns": {"dns"},
     "net": {"net"},
     "http": {"http", "net", "plugin"},
-    "plugin": {"plugin", "corefile", "dns", "net"},
+    "plugin": {"plugin", "corefile", "dns", "net", "arguments"},
     "server": {"server", "plugin", "corefile", "dns", "net"},
     "scaffold": {"scaffold", "plugin"},
     "supervise": {"supervise", "net"},
@@ -44,6 +46,15 @@ def imported_modules(path):
 
 def of_project(path):
     return {name for name in imported_modules(path) if re.match(r"corepy(_\w+)?(\.|$)", name)}
+
+
+def test_the_command_starts_without_the_plugin_api():
+    """-version would take twice as long, and the supervisor 5 MB more."""
+    code = "import sys, corepy.cli, corepy.supervise.supervisor; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"corepy.plugin", "corepy.corefile", "asyncio", "pluggy"} & {*loaded.stdout.split()}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

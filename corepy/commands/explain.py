@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from corepy import corefile
-from corepy.plugin.arguments import EXIT_USAGE, Parser
+from corepy.arguments import EXIT_USAGE, Parser
 from corepy.plugin.errors import CommandError, StartupError
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corepy.plugin.arguments import Parser
+from corepy.arguments import Parser
 from corepy.plugin.order import DIRECTIVES
 from corepy.plugin.registry import find
 from corepy.scaffold.files import write

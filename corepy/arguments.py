@@ -1,0 +1,130 @@
+"""Arguments as `corepy` and all of its commands take them, which is as Go's flag package does.
+
+One dash or two, `-flag value` or `-flag=value`, and for switches `-flag`, `-flag=true` or
+`-flag=false`. What is wrong is said in one line.
+
+Imports nothing of the project until a word is wrong: `corepy -version` and the supervisor
+start with it. Plugins import it as `corepy.plugin.arguments`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+_FALSE = ("0", "f", "F", "false", "FALSE", "False")
+
+EXIT_USAGE: Final = 2
+"""The exit code of a command whose arguments are wrong."""
+
+_HELP = ("-h", "--h", "-help", "--help")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser in Go's spelling; add flags with `flag`, and arguments as usual.
+
+    One with commands (`command`), such as `corepy cache purge`, has neither itself.
+    """
+
+    def __init__(
+        self, prog: str, usage: str | None, description: str, epilog: str | None = None
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._flags: set[str] = set()
+        self._switches: set[str] = set()
+        self._commands: dict[str, Parser] = {}
+        self.flag("h", "help", action="help", help="show this text and quit")
+
+    def command(self, name: str, description: str) -> Parser:
+        """Add the command `name`; return the parser for what stands behind it."""
+        parser = Parser(f"{self.prog} {name}", None, description)
+        self._commands[name] = parser
+        self.usage = f"{self.prog} {{{','.join(self._commands)}}} ..."
+        listed = "".join(f"  {it:<10}  {each.description}\n" for it, each in self._commands.items())
+        self.epilog = f"commands:\n{listed}\n{self.prog} COMMAND -help lists its arguments."
+        return parser
+
+    def flag(self, *names: str, **settings: Any) -> None:
+        """Add a flag whose every name may have one dash or two; `settings` are argparse's, and
+        `group` is one of argparse's to put it into.
+        """
+        group: argparse._ActionsContainer = settings.pop("group", self)
+        spellings = [f"{dashes}{name}" for name in names for dashes in ("-", "--")]
+        self._flags.update(spellings)
+        if settings.get("action") == "store_true":
+            self._switches.update(spellings)
+        settings.setdefault("dest", names[-1] if names[0] == "h" else names[0])
+        group.add_argument(*spellings, **settings)
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """Every flag in all of its spellings."""
+        return frozenset(self._flags)
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Return what `arguments` say; ends the process where they are wrong, or ask for help."""
+        if not self._commands:
+            found, extra = self.parse_known_args(self._in_plain_form(arguments))
+            if extra:
+                self.error(f"unrecognized arguments: {' '.join(extra)}{self._cure(extra)}")
+            return found
+        name, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
+        if name in _HELP:
+            self.print_help()
+            self.exit()
+        if name not in self._commands:
+            near = _suggest(name, self._commands)
+            known = f"did you mean {near!r}?" if near else f"one of {', '.join(self._commands)}"
+            self.error(f"unknown command {name!r}: {known}" if name else f"no command: {known}")
+        found = self._commands[name].read(rest)
+        found.command = name
+        return found
+
+    def _cure(self, extra: Sequence[str]) -> str:
+        """Return a hint at -conf for a lone argument that is a file."""
+        is_file = len(extra) == 1 and "-conf" in self._flags and os.path.isfile(extra[0])
+        return f", did you mean -conf {extra[0]}?" if is_file else ""
+
+    def _in_plain_form(self, arguments: Sequence[str]) -> list[str]:
+        """Put `-quiet=true` as `-quiet`, leave `-quiet=false` out, and refuse flags that there are
+        not: argparse would take `-plugin` for `-p lugin`.
+        """
+        plain = []
+        for argument in arguments:
+            flag, equals, value = argument.partition("=")
+            if len(flag) > 1 and flag.startswith("-") and flag not in self._flags:
+                near = _suggest(flag.lstrip("-"), {known.lstrip("-") for known in self._flags})
+                self.error(
+                    f"unrecognized arguments: {argument}"
+                    + (f", did you mean -{near}?" if near else "")
+                )
+            if not equals or flag not in self._switches:
+                plain.append(argument)
+            elif value in _TRUE:
+                plain.append(flag)
+            elif value not in _FALSE:
+                self.error(f"{value!r} is neither true nor false, in {argument}")
+        return plain
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, as every other error of the command."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} -help\n")
+
+
+def _suggest(word: str, known: Collection[str]) -> str | None:
+    from corepy.corefile import suggest
+
+    return suggest(word, known)
