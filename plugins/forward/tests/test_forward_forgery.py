@@ -343,7 +343,7 @@ class Probe(HealthCheck):
 
     def __init__(self, upstream):
         super().__init__(upstream, lambda: False)
-        self.told = asyncio.Queue()
+        self.told: asyncio.Queue[object] = asyncio.Queue()
 
     def guessed(self, attempt):
         self.told.put_nowait(attempt)
