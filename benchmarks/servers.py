@@ -112,7 +112,7 @@ class Corepy(Server):
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write a Corefile; `prometheus` is part of it where that plugin is installed."""
-        metrics = "dns.prometheus" in _corepy("-plugins").split()
+        metrics = "prometheus" in _corepy("-plugins").split()
         file = folder / "Corefile"
         file.write_text(corefile(setting, metrics=metrics))
         environment = {} if setting.packet_cache else {PACKET_CACHE: "off"}

@@ -40,10 +40,11 @@ SETTINGS = {
 
 
 def options_of(message):
-    """Return the options of a dnslib message as bytes; dnslib knows them as objects."""
+    """Return the options of a dnslib message as bytes, without the cookie of corepy itself."""
     for record in message.ar:
         if record.rtype == 41:
-            return b"".join(option(each.code, each.data) for each in record.rdata)
+            options = [option(each.code, each.data) for each in record.rdata]
+            return b"".join(it for it in options if it == COOKIE or it[:2] != COOKIE[:2])
     return b""
 
 

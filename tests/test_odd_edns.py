@@ -47,7 +47,7 @@ TABLE = {
         LOST, "~udp+ udp", "~tcp+ tcp", after_good=dict.fromkeys(NEED_EDNS, UNREACHABLE)
     ),
     "echoes-edns-queries": without(
-        LOST, "~udp+ udp", after_good=dict.fromkeys(NEED_EDNS, UNREACHABLE)
+        LOST, "~udp+ udp", after_good=dict.fromkeys(NEED_EDNS, NETWORK)
     ),
     "formerr-to-edns": refused(),
     "notimp-to-edns": refused(),

@@ -81,6 +81,7 @@ def test_behaviours_differ():
             Message(7, 0x100, question=(NAME, 16, 1)).pack(),
             question(opt=Opt()),
             question(opt=Opt(options=((8, bytes(7)), (10, b"c" * 8), (65001, b"")))),
+            question(opt=Opt(options=((10, b"c" * 8 + b"S" * 16),))),
         ):
             for proto in "udp", "tcp":
                 acts += [list(script(Asked(wire, proto, before))) for before in range(3)]

@@ -33,16 +33,19 @@ log:
 acl:
   - id: transfer
     action: transfer
-template:
-  - id: default
-    global-module: [{modules}]
-zone:
+{template}zone:
   - domain: {origin}
     acl: transfer
     file: {folder}/zone
     zonefile-sync: -1
     journal-content: none
     semantic-checks: off
+"""
+
+_TEMPLATE = """\
+template:
+  - id: default
+    global-module: [{modules}]
 """
 
 
@@ -68,7 +71,8 @@ def knot(
         Path(folder, "zone").write_text(zone)
         conf = Path(folder, "knot.conf")
         values = {"host": host, "port": port, "folder": folder, "origin": origin}
-        conf.write_text(_CONF.format(**values, modules=", ".join(modules)))
+        template = _TEMPLATE.format(modules=", ".join(modules)) if modules else ""
+        conf.write_text(_CONF.format(**values, template=template))
         udp.close()
         tcp.close()
         process = subprocess.Popen([*prefix, program, "-c", str(conf)], stderr=subprocess.DEVNULL)
