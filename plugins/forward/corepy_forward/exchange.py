@@ -216,6 +216,9 @@ class Exchange(Salvage):
         """Ask again what can be lost: a datagram, or a query to a server that cannot take it."""
         if self.done or attempt not in self._open:
             return
+        if self.is_full(attempt.upstream):
+            self._pool.loop.call_later(GRACE, self._resend, attempt)  # others will leave
+            return
         if attempt.proto == "udp":
             self._hedge(attempt)
             return

@@ -72,6 +72,17 @@ def in_flight(server):
     return server.call(count)
 
 
+def queries_of_crowd(server):
+    """Return how many queries of the only crowd are in flight to the only upstream."""
+    (forward,) = server.plugins(Forward)
+
+    def count():
+        (crowd,) = forward.pool.crowds.values()
+        return crowd.queries_at(forward.pool.upstreams[0])
+
+    return server.call(count)
+
+
 def wait_for(condition, seconds=30.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -176,8 +187,12 @@ def test_all_that_differ_are_answered_a_few_at_a_time():
         assert server.call(lambda: (forward.pool.flights, forward.pool.crowds)) == ({}, {})
 
 
-def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp():
-    """It joins a crowd that began over TCP, in which a client over UDP asks the same as it does."""
+@pytest.mark.parametrize("most", [2, MOST_QUERIES])
+def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(most):
+    """It joins a crowd that began over TCP, in which a client over UDP asks the same as it does.
+
+    When the crowd has all its queries in flight, the client cannot go on to UDP before others end.
+    """
     gate = threading.Event()
 
     def behave(query, proto):
@@ -206,6 +221,7 @@ def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(
             threads.append(threading.Thread(target=ask, args=client))
             threads[-1].start()
             wait_for(lambda number=number: in_flight(server)[1] == number)
+        wait_for(lambda: queries_of_crowd(server) >= most)
         gate.set()
         for thread in threads:
             thread.join(20)
