@@ -102,6 +102,13 @@ def test_parent_offsets() -> None:
     assert names.parent_offsets(names.ROOT) == [0]
 
 
+@pytest.mark.parametrize("text", ["x" * 10**6, "a." * 10**6, "\\256" + "x" * 10**6, "." * 10**6])
+def test_a_long_text_that_is_no_name_is_not_shown_whole(text):
+    with pytest.raises(names.InvalidName) as caught:
+        names.from_text(text)
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize(
     ("child", "zone", "expected"),
     [

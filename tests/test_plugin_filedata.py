@@ -90,6 +90,7 @@ def test_changes_are_noticed_and_the_packet_caches_forget(tmp_path):
         (lambda path: path.unlink(), "cannot read list {path}: No such file"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot read list {path}: Is a directory"),
         (lambda path: path.write_text("1 " * 1000), "cannot read list {path}: larger than"),
+        (lambda path: path.write_bytes(b"caf\xe9"), "list {path}: invalid literal for int"),
     ],
 )
 def test_a_file_that_goes_bad_changes_nothing(tmp_path, caplog, spoil, problem):
@@ -107,6 +108,64 @@ def test_a_file_that_goes_bad_changes_nothing(tmp_path, caplog, spoil, problem):
     errors = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
     assert len(errors) == 1  # said once
     assert problem.format(path=path) in errors[0]
+
+def test_a_problem_that_quotes_the_whole_file_is_cut(tmp_path, caplog):
+    (path := tmp_path / "list").write_text("1")
+
+    def parse(content):
+        if content != b"1":
+            raise ValueError(f"not a number: {content!r}")
+
+    async def main():
+        it = FileData[None](path, parse, None)
+        await it.before_listen(context())
+        path.write_text("x" * 10**6)
+        await it.look()
+
+    asyncio.run(main())
+    (error,) = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
+    assert "not a number: b'xxx" in error
+    assert error.endswith("x...; what was loaded before stays")
+    assert len(error) < 1000
+
+
+def test_content_with_mistakes_is_parsed_once(tmp_path):
+    (path := tmp_path / "list").write_text("1")
+    seen = []
+
+    def parse(content):
+        seen.append(content)
+        return numbers(content)
+
+    async def main():
+        it = FileData[list[int]](path, parse, [])
+        await it.before_listen(context())
+        for content in ("x", "x", "y", "y", "2"):
+            path.write_text(content)
+            await it.look()
+        assert it.value == [2]
+
+    asyncio.run(main())
+    assert seen == [b"1", b"x", b"y", b"2"]
+
+
+def test_a_file_that_is_usable_again_is_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (path := tmp_path / "list").write_text("1 2")
+
+    async def main():
+        it = data(path)
+        await it.before_listen(context())
+        path.rename(tmp_path / "away")
+        assert not await it.look()
+        (tmp_path / "away").rename(path)
+        for _ in range(2):
+            assert not await it.look()
+
+    asyncio.run(main())
+    messages = [it.getMessage() for it in caplog.records]
+    assert len(messages) == 3  # loaded, cannot be read, and:
+    assert messages[2] == f"list {path} is usable again; its content is what was loaded before"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ MAX_NAME = 255
 ROOT = b"\0"
 """The root's wire name."""
 
+_LONGEST_SHOWN = 80
+"""Characters of a wrong name that a message has."""
+
 # What needs no escape: printable ASCII without the characters that mean something in a zone file.
 # The set is miekg/dns's (types.go), so that names in logs read like CoreDNS's.
 _SPECIAL = b".'@;()\"\\ "
@@ -42,15 +45,20 @@ def from_text(text: str) -> bytes:
     wire = bytearray()
     for label in labels:
         if not label:
-            raise InvalidName(f"empty label in name {text!r}")
+            raise InvalidName(f"empty label in name {_shown(text)}")
         if len(label) > MAX_LABEL:
-            raise InvalidName(f"label longer than {MAX_LABEL} bytes in name {text!r}")
+            raise InvalidName(f"label longer than {MAX_LABEL} bytes in name {_shown(text)}")
         wire.append(len(label))
         wire += label
     wire.append(0)
     if len(wire) > MAX_NAME:
-        raise InvalidName(f"name longer than {MAX_NAME} bytes: {text[:80]!r}...")
+        raise InvalidName(f"name longer than {MAX_NAME} bytes: {_shown(text)}")
     return bytes(wire)
+
+
+def _shown(text: str) -> str:
+    """Return text for a message; it may be a whole file that somebody took for a name."""
+    return repr(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!r}..."
 
 
 def _escaped_labels(text: str) -> list[bytes]:
@@ -76,11 +84,11 @@ def _unescape(raw: bytes, i: int, text: str) -> tuple[int, int]:
     """Return the byte that the escape at i stands for, and the escape's last offset."""
     digits = raw[i + 1 : i + 4]
     if not digits:
-        raise InvalidName(f"name ends in a lone backslash: {text!r}")
+        raise InvalidName(f"name ends in a lone backslash: {_shown(text)}")
     if not digits[:1].isdigit():
         return digits[0], i + 1
     if len(digits) < 3 or not digits.isdigit() or int(digits) > 255:
-        raise InvalidName(f"bad \\DDD escape in name {text!r}")
+        raise InvalidName(f"bad \\DDD escape in name {_shown(text)}")
     return int(digits), i + 3
 
 

@@ -32,13 +32,17 @@ LARGEST: Final = 256 * 1024 * 1024
 
 _SWITCH: Final = 0.0005  # seconds that a thread may compute before the event loop gets its turn
 
+_LONGEST: Final = 500
+"""Characters of a problem that are logged; the text of an exception may have all of the file in it.
+"""
+
 
 class FileData(Generic[T]):
     """The content of one file, parsed. Give it to `controller.register`; its hooks do the rest.
 
     A file that cannot be parsed at the start is a `StartupError`, as is one that cannot be read,
-    unless it is not `required`. Later such a file leaves the value as it is, and is logged once.
-    Changes that come while one is loaded are one further load. When the value has changed, the
+    unless it is not `required`. Later such a file leaves the value as it is, and is logged once;
+    what could not be parsed is not parsed again before it changes. Changes that come while one is loaded are one further load. When the value has changed, the
     packet caches forget what they know.
     """
 
@@ -69,6 +73,7 @@ class FileData(Generic[T]):
         self._log = log or server_logger()
         self._version: FileVersion | None = None
         self._digest = b""
+        self._refused = b"", ""
         self._problem = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -120,6 +125,8 @@ class FileData(Generic[T]):
                 self._log.error("%s; what was loaded before stays", problem)
             self._problem = problem
             return False
+        if self._problem and not changed:
+            self._log.info("%s is usable again; its content is what was loaded before", self._name)
         self._problem = ""
         return changed
 
@@ -144,8 +151,14 @@ class FileData(Generic[T]):
         digest = hashlib.sha256(content).digest()
         if digest == self._digest:
             return version
-        with _short_turns():
-            return self._parse(content), digest, version
+        if digest == self._refused[0]:
+            raise ValueError(self._refused[1])
+        try:
+            with _short_turns():
+                return self._parse(content), digest, version
+        except ValueError as error:
+            self._refused = digest, str(error)  # the same content has the same mistakes
+            raise
 
     def _take(self, fetched: tuple[T, bytes, FileVersion | None] | FileVersion | None) -> bool:
         if fetched is None or isinstance(fetched, FileVersion):
@@ -158,7 +171,8 @@ class FileData(Generic[T]):
     def _describe(self, error: Exception) -> str:
         if isinstance(error, OSError):
             return f"cannot read {self._name}: {error.strerror or error}"
-        return f"{self._name}: {error if isinstance(error, ValueError) else describe(error)}"
+        text = str(error) if isinstance(error, ValueError) else describe(error)
+        return f"{self._name}: {text if len(text) <= _LONGEST else text[:_LONGEST] + '...'}"
 
 
 async def in_thread(function: Callable[[], Any]) -> Any:
