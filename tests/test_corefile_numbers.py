@@ -1,7 +1,7 @@
 """Whole numbers are Go's."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.corefile import parse_integer, parse_unsigned
@@ -33,12 +33,14 @@ def test_unsigned(text, most, number):
     assert parse_unsigned(text, most) == number
 
 
+@settings(deadline=None)
 @given(st.integers())
 def test_what_fits_is_read(number):
     assert parse_integer(str(number)) == (number if -(2**63) <= number < 2**63 else None)
     assert parse_unsigned(str(number), 2**64) == (number if 0 <= number <= 2**64 else None)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_number_or_none(text):
     number = parse_integer(text)

@@ -6,7 +6,7 @@ import struct
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Request, accept, edns, query, records
@@ -201,11 +201,13 @@ def test_class_and_transfer() -> None:
     assert not is_transfer(accepted(message()))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_arbitrary_bytes_get_at_most_a_short_answer(data: bytes) -> None:
     check_answer(data)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([*LET_IN.values(), *MALFORMED.values()]),
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=5),
@@ -237,6 +239,7 @@ def check_answer(data: bytes) -> None:
         assert accept(result.wire) is not None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 65535), st.booleans())
 def test_query_reads_back(ident: int, qtype: int, size: int, do: bool) -> None:
     data = query(NAME, qtype, ident=ident, edns=edns.Edns(size, do))

@@ -6,7 +6,7 @@ import struct
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Request, accept, edns
@@ -19,6 +19,7 @@ def joined(pairs: list[tuple[int, bytes]]) -> bytes:
     return b"".join(edns.option(code, data) for code, data in pairs)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 65535), st.booleans(), st.integers(0, 255), options)
 def test_opt_record_is_what_dnslib_reads(
     size: int, do: bool, extended: int, pairs: list[tuple[int, bytes]]
@@ -29,6 +30,7 @@ def test_opt_record_is_what_dnslib_reads(
     assert opt.ttl == extended << 24 | (0x8000 if do else 0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 65535), st.booleans(), st.integers(0, 255), st.integers(1, 255), options)
 def test_read_back(
     size: int, do: bool, extended: int, version: int, pairs: list[tuple[int, bytes]]

@@ -6,7 +6,7 @@ import struct
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request, edns, finish, names, query, records
@@ -192,6 +192,7 @@ sections = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     sections,
     sections,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import names
@@ -68,6 +68,7 @@ def test_longest_name() -> None:
         names.from_text("z" + text)
 
 
+@settings(deadline=None)
 @given(labels)
 def test_every_name_survives_the_round_trip(parts: list[bytes]) -> None:
     wire = wire_of(parts)
@@ -80,6 +81,7 @@ def test_every_name_survives_the_round_trip(parts: list[bytes]) -> None:
     assert names.count_labels(wire) == len(parts)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_arbitrary_text_is_a_name_or_an_error(text: str) -> None:
     try:
@@ -132,6 +134,7 @@ def test_a_label_that_contains_a_zone_is_no_subdomain() -> None:
     assert not names.is_subdomain(inside, names.from_text("example.org."))
 
 
+@settings(deadline=None)
 @given(labels, labels)
 def test_is_subdomain_means_label_suffix(a: list[bytes], b: list[bytes]) -> None:
     expected = not b or a[-len(b) :] == b

@@ -6,7 +6,7 @@ import struct
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import FormError, Reply, edns, names, records, wire
@@ -57,6 +57,7 @@ def test_opt_in_front_of_as_many_bytes_as_are_saved() -> None:
     check(SAME_LENGTH)
 
 
+@settings(deadline=None)
 @given(with_opt_anywhere())
 def test_offsets_of_ttls_wherever_opt_is(message: bytes) -> None:
     check(message)
@@ -253,6 +254,7 @@ def test_names_that_leave_their_rdata_are_refused() -> None:
             Reply.from_wire(message)
 
 
+@settings(deadline=None)
 @given(with_opt_anywhere(), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255))))
 def test_whatever_is_taken_is_clean(message: bytes, changes: list[tuple[int, int]]) -> None:
     mutated = bytearray(message)
@@ -267,6 +269,7 @@ def test_whatever_is_taken_is_clean(message: bytes, changes: list[tuple[int, int
     parse_options(reply.options)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=120),
     st.lists(st.tuples(st.integers(12, 130), st.integers(12, 130)), max_size=20),

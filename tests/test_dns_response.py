@@ -7,7 +7,7 @@ import struct
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import FormError, Reply, response
@@ -124,6 +124,7 @@ def test_minimal_ttl(given_reply: Reply, seconds: int) -> None:
     assert response.minimal_ttl(given_reply, response.typify(given_reply)) == seconds
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_arbitrary_bytes(data: bytes) -> None:
     for now in (None, 1.0):

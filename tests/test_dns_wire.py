@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import constants as c
@@ -340,11 +340,13 @@ def read_all(msg: bytes) -> None:
             continue
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_nothing_but_form_error(msg: bytes) -> None:
     read_all(msg)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), max_size=6), st.integers(0, 500)
 )
@@ -363,6 +365,7 @@ zones = st.sampled_from(["example.org.", "ORG.", "svc.cluster.local."])
 any_names = st.builds(lambda host, zone: f"{host}.{zone}" if host else zone, hosts, zones)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(any_names, any_names, st.integers(0, 2**31 - 1)), max_size=8))
 def test_rebuild_is_what_dnslib_reads(entries: list[tuple[str, str, int]]) -> None:
     plain = [

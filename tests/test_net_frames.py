@@ -1,11 +1,12 @@
 """Cutting a stream into messages."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.net.frames import FrameReader, frame
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=20), st.lists(st.integers(1, 50), min_size=1))
 def test_any_cut_of_the_stream_gives_the_same_messages(messages, cuts):
     stream, reader = b"".join(map(frame, messages)), FrameReader()

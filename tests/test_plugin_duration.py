@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.plugin import parse_duration, show_duration
@@ -76,11 +76,13 @@ def test_refuses(text, reason):
         parse_duration(text)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_what_is_shown_can_be_read(nanoseconds):
     assert parse_nanoseconds(show_nanoseconds(nanoseconds)) == nanoseconds
 
 
+@settings(deadline=None)
 @given(st.text("0123456789.-+smhnu\u00b5 ", max_size=30))
 def test_any_text_is_read_or_refused(text):
     with contextlib.suppress(ValueError):

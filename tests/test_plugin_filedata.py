@@ -109,6 +109,7 @@ def test_a_file_that_goes_bad_changes_nothing(tmp_path, caplog, spoil, problem):
     assert len(errors) == 1  # said once
     assert problem.format(path=path) in errors[0]
 
+
 def test_a_problem_that_quotes_the_whole_file_is_cut(tmp_path, caplog):
     (path := tmp_path / "list").write_text("1")
 

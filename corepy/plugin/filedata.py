@@ -42,8 +42,9 @@ class FileData(Generic[T]):
 
     A file that cannot be parsed at the start is a `StartupError`, as is one that cannot be read,
     unless it is not `required`. Later such a file leaves the value as it is, and is logged once;
-    what could not be parsed is not parsed again before it changes. Changes that come while one is loaded are one further load. When the value has changed, the
-    packet caches forget what they know.
+    what could not be parsed is not parsed again before it changes. Changes that come while one is
+    loaded are one further load. When the value has changed, the packet caches forget what they
+    know.
     """
 
     def __init__(

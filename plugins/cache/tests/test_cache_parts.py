@@ -162,11 +162,13 @@ def test_judging_hostile_bytes(junk, count, do):
     assert verdict.ttl >= 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_matching_hostile_bytes(junk):
     assert not matches(Reply(junk), question())
 
 
+@settings(deadline=None)
 @given(
     flip=st.integers(12 * 8, 42 * 8 - 1),
 )

@@ -7,7 +7,7 @@ import time
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply
@@ -146,6 +146,7 @@ def attempt():
     return Attempt(Asker(), None, Asker.body, "udp", 0.0)  # type: ignore[arg-type]  # not looked at
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_arbitrary_bytes_are_no_answer_or_one(wire):
     asked = attempt()

@@ -4,7 +4,7 @@ from collections import Counter
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply
@@ -115,6 +115,7 @@ def test_preferred_networks_come_first(networks, first):
         assert sorted([str(rr.rdata) for rr in record.ar][: len(first)]) == sorted(first)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*ALIASES, *ADDRESSES, *EXCHANGES, *OTHERS]), max_size=12),
     st.lists(st.sampled_from([*ADDRESSES, *OTHERS, "ns.a.test. 1 IN AAAA ::1"]), max_size=6),

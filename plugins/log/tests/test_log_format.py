@@ -4,7 +4,7 @@ import re
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request, finish
@@ -104,6 +104,7 @@ def one_by_one(query: Request, reply: Reply, seconds: float) -> str:
     return re.sub(r"\{.*?\}", lambda match: show(match[0], query, reply, seconds), COMMON)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["udp", "tcp"]),
     st.sampled_from([None, ("::1", 1), ("192.0.2.1", 65535), V6, b"", b"abc", "unix"]),
@@ -216,6 +217,7 @@ def test_lines_cannot_be_forged() -> None:
     assert show("{/evil}", query) == "1\\n[INFO] 2\\x1b\\udc80"
 
 
+@settings(deadline=None)
 @given(st.text("{}/>atype %s", max_size=40))
 def test_any_format(text: str) -> None:
     shown = show(text, request())

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy_nodecache import nft, xtentry
@@ -88,6 +88,7 @@ def test_difference_adds_thins_out_and_removes() -> None:
     assert difference(actual, {first, second}, lambda _: False) == ([], [2])
 
 
+@settings(deadline=None)
 @given(any_rule())
 def test_entry_bytes_read_back(rule: Rule) -> None:
     entry = xtentry.encode(rule)
@@ -95,12 +96,14 @@ def test_entry_bytes_read_back(rule: Rule) -> None:
     assert xtentry.decode(rule.family, rule.table, rule.chain, entry, target) == rule
 
 
+@settings(deadline=None)
 @given(any_rule())
 def test_entries_without_our_comment_are_nobodys(rule: Rule) -> None:
     entry = xtentry.encode(rule).replace(MARK.encode(), b"corepy nodecachE")
     assert xtentry.decode(rule.family, rule.table, rule.chain, entry, "ACCEPT") is None
 
 
+@settings(deadline=None)
 @given(any_rule())
 def test_a_deletable_entry_names_its_target(rule: Rule) -> None:
     entry = xtentry.encode(rule)
@@ -108,6 +111,7 @@ def test_a_deletable_entry_names_its_target(rule: Rule) -> None:
     assert xtentry.named(entry, rule.family, name) == entry
 
 
+@settings(deadline=None)
 @given(st.lists(any_rule(), unique=True, max_size=8), st.sampled_from([4, 6]))
 def test_what_restore_is_given_reads_back(rules: list[Rule], family: Family) -> None:
     rules = [rule for rule in rules if rule.family == family]

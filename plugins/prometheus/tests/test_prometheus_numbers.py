@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy_prometheus.numbers import go_number, with_go_numbers
@@ -47,6 +47,7 @@ def test_number(value: float, text: str) -> None:
     assert go_number(value) == text
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_nothing_of_a_number_is_lost(value: float) -> None:
     assert float(go_number(value)) == value

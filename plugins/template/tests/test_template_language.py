@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy_template.language import compile_template
@@ -318,11 +318,13 @@ def test_reading_takes_linear_time(piece):
     rendered(piece * 5000)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="{}-/*.$|()=:, \n\"'`\\%ax01ifendrangeelse", max_size=60))
 def test_any_text_is_a_template_or_refused(text):
     assert isinstance(rendered(text), str)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

@@ -2,7 +2,7 @@
 
 import dnslib
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.presentation import RecordError
@@ -112,6 +112,7 @@ def test_no_record(text):
         read_record(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='e. AINTX60"\\#()\n;01:a@', max_size=40))
 def test_any_text_is_a_record_or_not(text):
     try:
