@@ -46,6 +46,8 @@ run: $(READY)
 	@echo '    dig @127.0.0.1 -p 1053 whoami.example.org A'
 	@exec $(BIN)/corepy -conf examples/Corefile
 
+# The servers that tests start find the modules compiled.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST)
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial'

@@ -72,13 +72,14 @@ class Long(Handler):
 
     def __init__(self, waits):
         self.waits, self.calls = waits, 0
+        text = '"' + "x" * 200 + '" '
+        self.records = dnslib.RR.fromZone(f"example.org. 60 TXT {text * 50}")
 
     async def serve_dns(self, request):
         self.calls += 1
         if self.waits:
             await asyncio.sleep(0)
-        text = '"' + "x" * 200 + '" '
-        return request.reply(answer=dnslib.RR.fromZone(f"{request.qname} 60 TXT {text * 50}"))
+        return request.reply(answer=self.records)
 
 
 @pytest.mark.parametrize("waits", [False, True])

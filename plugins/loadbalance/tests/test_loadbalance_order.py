@@ -63,13 +63,13 @@ def test_kinds_come_in_order_and_nothing_is_lost(answer):
 
 def test_every_order_comes_up():
     wire = message(ADDRESSES)
-    orders = {tuple(lines(balanced(wire).record.rr)) for _ in range(300)}
+    orders = {tuple(lines(balanced(wire).record.rr)) for _ in range(120)}
     assert len(orders) == 6
 
 
 def test_mail_exchanges_are_shuffled():
     wire = message(EXCHANGES, qtype="MX")
-    assert len({tuple(lines(balanced(wire, qtype="MX").record.rr)) for _ in range(300)}) == 6
+    assert len({tuple(lines(balanced(wire, qtype="MX").record.rr)) for _ in range(120)}) == 6
 
 
 @pytest.mark.parametrize(
