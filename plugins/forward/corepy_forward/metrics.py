@@ -4,6 +4,7 @@ and those of what CoreDNS does not do.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from corepy.plugin import metrics
@@ -60,3 +61,21 @@ UP = metrics.gauge(
     ("to",),
     merge="min",
 )
+_shown: Final = Counter[str]()
+
+
+def show_up(address: str) -> metrics.Value:
+    """Return the gauge of an upstream, of which there may be several objects in this process."""
+    _shown[address] += 1
+    return UP.labels(address)
+
+
+def hide_up(address: str) -> None:
+    """Remove the gauge with the last of them: an upstream that is not used is neither up nor down.
+
+    Called once for each `show_up`.
+    """
+    _shown[address] -= 1
+    if not _shown[address]:
+        del _shown[address]
+        UP.remove(address)

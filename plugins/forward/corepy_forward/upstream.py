@@ -82,7 +82,7 @@ class Upstream:
             self.loop, FIRST_PATIENCE, settings.read_timeout, self._late, self._expired
         )
         self._durations: list[Distribution | None] = [None] * 16
-        self._up = metrics.UP.labels(self.address)
+        self._up = metrics.show_up(self.address)
         self._up.value = 1
         self._streams: StreamPool | None = None
         self._open_udp()
@@ -272,7 +272,8 @@ class Upstream:
             self._streams.tidy(now)
 
     def close(self) -> None:
-        """Close all sockets, without a word to those who wait."""
+        """Close all sockets, without telling those that wait; called once."""
+        metrics.hide_up(self.address)
         self._watched.close()
         self._udp.close()
         if self._streams is not None:

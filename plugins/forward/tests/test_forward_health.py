@@ -8,7 +8,7 @@ import pytest
 from corepy.plugin import metrics
 from corepy.testing import Upstream, serve
 from corepy_forward.handler import Forward
-from corepy_forward.metrics import PROXY
+from corepy_forward.metrics import PROXY, UP
 
 RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
 
@@ -85,6 +85,18 @@ def test_down_and_up_again():
             wait_for(lambda: not pool.upstreams[0].is_down())
             assert server.ask("example.org").header.rcode == 0
             assert value("corepy_forward_upstream_up", upstream.to) == 1
+
+
+def test_an_upstream_that_is_no_longer_used_has_no_gauge():
+    """Else it would be reported down, or up, until the process ends."""
+    with Upstream(Switchable(True)) as kept, Upstream(Switchable(False)) as gone:
+        text = ".:0 {{\nforward . {} {{\nhealth_check 10ms\nmax_fails 1\n}}\n}}"
+        with serve(text.format(f"{kept.to} {gone.to}")) as server:
+            wait_for(lambda: value("corepy_forward_upstream_up", gone.to) == 0)
+            server.reload(text.format(kept.to))
+            wait_for(lambda: (gone.to,) not in dict(UP.children()))
+            assert value("corepy_forward_upstream_up", kept.to) == 1
+        assert (kept.to,) not in dict(UP.children())
 
 
 def test_without_failfast_a_down_upstream_is_tried():
