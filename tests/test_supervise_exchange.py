@@ -7,6 +7,7 @@ import pytest
 
 from corepy.supervise import exchange as module
 from corepy.supervise.exchange import MAX_PER_PORT, MAX_PER_QUESTION, MAX_PORTS, MAX_STRAYS
+from corepy.supervise.relay import Relay
 from corepy.testing import query
 
 NAME = "www.Example.org."
@@ -259,3 +260,16 @@ def test_a_fallback_that_cannot_be_reached_costs_the_query_alone():
     exchanges.ask(query("example.org"), "somebody")
     assert exchanges.ports == 0
     assert not selector.get_map()
+
+
+def test_a_client_over_tcp_is_cut_off_if_the_fallback_cannot_be_reached():
+    with selectors.DefaultSelector() as selector, socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        relay = Relay(selector, ("255.255.255.255", 53))
+        relay.start([server])
+        with socket.create_connection(server.getsockname(), timeout=20) as client:
+            for key, events in selector.select(20):
+                key.data(key.fileobj, events)
+            assert client.recv(1) == b""
+        assert list(selector.get_map()) == [server.fileno()]
+        relay.stop()

@@ -1,5 +1,6 @@
 """What the supervisor makes of a worker's silence. Nobody answers here: the selector is not run."""
 
+import resource
 import selectors
 from contextlib import ExitStack
 
@@ -104,3 +105,16 @@ def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
     assert rounds(probe, sockets, STARVED_AFTER - 1) is None
     assert not probe.is_suspect()
     assert "no sign of life for 10 s" in rounds(probe, sockets, 1)
+
+
+def test_a_supervisor_that_cannot_ask_does_not_blame_the_worker(probe, sockets):
+    """As when the system has no descriptors left."""
+    probe.hear()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        for _ in range(2 * PARTLY_SILENT_AFTER):
+            probe.hear()
+            assert rounds(probe, sockets, 1) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -26,7 +26,10 @@ class Manager:
         self.told = []
 
     def listen(self):
-        self.told.extend(self.store.receive(lambda _: True))
+        for told in self.store.receive(lambda _: True):
+            self.told.append(told)
+            if "FDSTOREREMOVE" in told.fields:
+                self.store.remove(told.fields["FDNAME"])
 
     def wait_for(self, field, value="1", times=1):
         def heard():

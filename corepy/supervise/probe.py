@@ -11,6 +11,7 @@ a busy worker would make it worse.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -85,10 +86,11 @@ class Probe:
             self._quiet += 1
         before, self._unanswered = self._unanswered, {}
         for name, listening in _one_each(sockets).items():
-            address = own_address(listening)
-            if address is not None:  # no interface has it: not the worker's fault
-                self._unanswered[name] = before.get(name, 0) + 1
-                self._ask_one(name, address, listening.type)
+            with contextlib.suppress(OSError):  # no descriptor or port: not the worker's fault
+                address = own_address(listening)
+                if address is not None:  # no interface has it: nor is that
+                    self._ask_one(name, address, listening.type)
+                    self._unanswered[name] = before.get(name, 0) + 1
 
     def _ask_one(self, name: str, address: tuple[str | int, ...], kind: int) -> None:
         family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
@@ -100,7 +102,7 @@ class Probe:
             pass
         except OSError:
             self._close(sock)
-            return
+            raise
         self._selector.register(sock, selectors.EVENT_WRITE, self._on_event)
 
     def _on_event(self, sock: socket.socket, events: int) -> None:

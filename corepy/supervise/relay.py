@@ -113,13 +113,29 @@ class Relay:
             client.close()
             return
         client.setblocking(False)
-        server = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        with contextlib.suppress(BlockingIOError):
-            server.connect(self._fallback)
+        server = self._connect()
+        if server is None:
+            client.close()
+            return
         until = time.monotonic() + STREAM_TIMEOUT
         self._streams[client], self._streams[server] = (server, until), (client, until)
         # The client is read only once the fallback has accepted.
         self._selector.register(server, selectors.EVENT_WRITE, self._on_connected)
+
+    def _connect(self) -> socket.socket | None:
+        """Begin to connect to the fallback; None without a descriptor or a route."""
+        try:
+            server = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            server.connect(self._fallback)
+        except BlockingIOError:
+            pass
+        except OSError:
+            server.close()
+            return None
+        return server
 
     def _on_connected(self, server: socket.socket, _events: int) -> None:
         if server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

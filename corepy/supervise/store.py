@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from corepy.supervise.adoption import bind_inbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 MAX_FDS = 8192
 """More than any server opens: 1024 processes at several addresses."""
@@ -68,11 +68,8 @@ class Store:
                     os.close(fd)
 
     def _stored(self, fields: dict[str, str], fds: list[int]) -> dict[str, str]:
-        name = fields.get("FDNAME", "")
-        if fields.get("FDSTOREREMOVE") == "1":
-            self.remove(name)
-        elif fields.get("FDSTORE") == "1" and fds and len(self.sockets) < MAX_FDS:
-            self._put(name, fds.pop(0))
+        if fields.get("FDSTORE") == "1" and fds and len(self.sockets) < MAX_FDS:
+            self._put(fields.get("FDNAME", ""), fds.pop(0))
         for fd in fds:
             os.close(fd)
         return fields
@@ -91,6 +88,11 @@ class Store:
         if old is not None:
             self._forget(old)
             old.close()
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Close all sockets but those of these names."""
+        for name in [name for name in self.sockets if name not in names]:
+            self.remove(name)
 
 
 def _read_control(control: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:

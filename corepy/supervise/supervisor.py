@@ -61,7 +61,7 @@ class Supervisor:
         self._workers = Workers(self._orphans)
         self._care = Care(self._workers, self._probe, self._store, self._log, self._prepare_standby)
         self._restarts = Restarts()
-        self._reload_later = False
+        self._reload_later = self._upgrade_later = False
         self._was_ready = False
         self._exit_code: int | None = None
 
@@ -156,6 +156,7 @@ class Supervisor:
             except OSError as error:  # no more processes, no memory
                 self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
                 return
+            self._upgrade_later = False
             self._workers.next = Worker(pid, names)
             self._workers.next.is_standby = self._restarts.take_standby()
 
@@ -183,10 +184,21 @@ class Supervisor:
         return self._workers.next is not None or self._restarts.is_planned
 
     def _upgrade(self) -> None:
-        """Start a worker from the code that is on disk now; it takes over once it answers."""
-        if not self._is_starting() and not self._workers.stop_deadline:
+        """Start a worker from the code that is on disk now; it takes over once it answers.
+
+        While another one starts, or is being adopted, that comes first: it may have read the code,
+        or the Corefile, of before.
+        """
+        following = self._workers.next
+        if self._workers.stop_deadline:
+            return
+        self._upgrade_later = following is not None
+        if following is None:
             self._log("INFO", "starting a new worker to take over")
+            self._restarts.take_standby()
             self._restarts.plan()
+        else:
+            self._log("INFO", f"upgrading once worker {following.pid} has started")
 
     def _stop(self) -> None:
         again = bool(self._workers.stop_deadline)
@@ -216,10 +228,22 @@ class Supervisor:
             self._workers.current.signal(signal.SIGUSR1)
 
     def _begin_anew(self, worker: Worker) -> None:
-        """Let a new worker go again, and start another when the current one has reloaded."""
-        self._log("INFO", f"the Corefile changes: another worker is started after {worker.pid}")
-        self._restarts.plan()
+        """Let a new worker go again, and start another when the current one has reloaded, unless
+        it was a mere standby: one that reloads does not hang.
+        """
+        if worker.is_standby:
+            self._log("INFO", f"the Corefile changes: worker {worker.pid} is not needed")
+        else:
+            self._log("INFO", f"the Corefile changes: another worker is started after {worker.pid}")
+            self._restarts.plan()
         self._dismiss(worker)
+
+    def _catch_up(self) -> None:
+        """Do what was asked for while a worker started."""
+        if self._reload_later:
+            self._reload()
+        if self._upgrade_later:
+            self._upgrade()
 
     # Notifications of workers
 
@@ -228,15 +252,15 @@ class Supervisor:
             current, following = self._workers.current, self._workers.next
             if current is not None and pid == current.pid:
                 current.note(fields)
+                if "FDSTOREREMOVE" in fields:  # one that may not take over gives up its own only
+                    self._store.remove(fields.get("FDNAME", ""))
                 if _ALIVE in fields or "STOPPING" in fields:
                     self._probe.hear(last="STOPPING" in fields)
                 is_stopping = bool(self._workers.stop_deadline)
                 if following is not None and current.is_reloading and not is_stopping:
                     self._begin_anew(following)
             elif following is not None and pid == following.pid:
-                if "FDNAME" in fields:
-                    kept = following.sockets
-                    (kept.add if "FDSTORE" in fields else kept.discard)(fields["FDNAME"])
+                following.note(fields)
                 if fields.get("READY") == "1":
                     self._on_ready(following)
 
@@ -255,8 +279,17 @@ class Supervisor:
         """Let a worker go that was started beside the current one."""
         self._workers.next = None
         self._workers.retire(worker)
-        if self._reload_later:
-            self._reload()
+        self._keep_only_sockets_in_use()
+        self._catch_up()
+
+    def _keep_only_sockets_in_use(self) -> None:
+        """Close the sockets that another worker than the current one has opened.
+
+        The current one does not read them, and the kernel would still give them a share of the
+        queries.
+        """
+        if self._workers.current is not None:
+            self._store.keep_only(self._workers.current.sockets)
 
     def _take_over(self, worker: Worker) -> None:
         """Make `worker`, which answers now, the current one, and let the old one finish."""
@@ -271,14 +304,10 @@ class Supervisor:
         else:
             self._log("INFO", f"worker {worker.pid} serves, {old.pid} leaves")
             self._workers.retire(old)
-        # The new one does not read sockets that the old one has opened meanwhile, and the kernel
-        # would still give them a share of the queries.
-        for name in [name for name in self._store.sockets if name not in worker.sockets]:
-            self._store.remove(name)
+        self._keep_only_sockets_in_use()
         self._probe.reset(self._store.sockets, worker.pid)
         self._settle_adoption(worker)
-        if self._reload_later:
-            self._reload()
+        self._catch_up()
 
     def _on_orphans_end(self, worker: Worker) -> None:
         self._read_notifications()  # its last ones
@@ -338,8 +367,8 @@ class Supervisor:
             self._restarts.forgive(time.monotonic() - lost.started)
         if lost is following and self._workers.current is not None:
             self._log("ERROR", f"the new worker ended {how}; the old one goes on")
-            if self._reload_later:
-                self._reload()
+            self._keep_only_sockets_in_use()
+            self._catch_up()
             return
         self._start_later(f"worker {pid} ended {how}", SHORT_LIFE if lost.ready else 1.0)
 

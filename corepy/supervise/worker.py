@@ -60,7 +60,11 @@ class Worker:
         self._expected, self._reloading_since = True, time.monotonic()
 
     def note(self, told: Mapping[str, str]) -> None:
-        """Take note of a notification about reloads; several may wait for each other."""
+        """Take note of a notification: which sockets it has, and reloads, of which several may wait
+        for each other.
+        """
+        if "FDNAME" in told:
+            (self.sockets.add if "FDSTORE" in told else self.sockets.discard)(told["FDNAME"])
         if told.get("RELOADING") == "1":
             self._reloads += 1
             self._expected, self._reloading_since = False, time.monotonic()
