@@ -361,3 +361,28 @@ def test_a_warning_of_the_host_is_logged_once(
 
     live(work)
     assert caplog.messages == [f"{IP} is already on other: left there, not added again"]
+
+
+@isolated
+def test_a_repair_is_not_told_twice(
+    process: lifecycle._Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def work() -> None:
+        block = Nodecache(one())
+        await start(block)
+        reconciler = process.reconciler
+        assert reconciler is not None
+        # No passes of its own: one that is under way in the worker's thread would find the repair,
+        # and its report would be lost with the task.
+        reconciler._task.cancel()
+        await asyncio.wait([reconciler._task])
+        await reconciler.worker.run(lambda: None)
+        run("iptables-nft", "-t", "raw", "-F")
+        caplog.clear()
+        await block._wish(block._settings.want(), sweep=True)
+        assert caplog.messages == ["repaired what others had changed: added 6 rules"]
+        await stop(block)
+
+    live(work)
