@@ -190,3 +190,23 @@ def test_a_socket_that_stays_full_loses_the_rest():
         for number in range(SLOTS):
             batch.queue(b"%d" % number, b"", None, sender)
         assert 0 < batch.flush(sender) < SLOTS
+
+
+def test_what_a_full_queue_has_lost_is_counted(pair):
+    """The queue is sent when it is full, and again at the end: one lost each time."""
+    batch, (server, client) = Batch(), pair
+    client.send(b"?")
+    assert batch.receive(server) == 1
+    address, large = batch.address(0), b"x" * 70000
+    batch.queue(large, address, None, server)
+    for _ in range(SLOTS):
+        batch.queue(b"late", address, None, server)
+    batch.queue(large, address, None, server)
+    assert batch.flush(server) == 2
+    batch.reply(0, large, server)
+    for _ in range(SLOTS):
+        batch.reply(0, b"reply", server)
+    assert batch.flush(server) == 1
+    assert batch.flush(server) == 0
+    got = [client.recv(99) for _ in range(2 * SLOTS)]
+    assert got == [b"late"] * SLOTS + [b"reply"] * SLOTS

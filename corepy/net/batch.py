@@ -121,6 +121,8 @@ class Batch:
         self._datas: list[bytes] = []
         self._heads: list[int] = []
         self._late: list[tuple[bytes, bytes, bytes | None]] = []
+        self._lost = 0
+        """Those of earlier flushes, which happened because the queue was full."""
         self._full_lengths = memoryview(array("Q", [NAME_SIZE] * SLOTS)).toreadonly()
         self._full_controls = memoryview(array("Q", [CONTROL_SIZE] * SLOTS)).toreadonly()
         self._zeros = memoryview(array("I", [0] * SLOTS)).toreadonly()
@@ -228,7 +230,7 @@ class Batch:
         `sock`.
         """
         if len(self._datas) == SLOTS:
-            self.flush(sock)
+            self._lost += self.flush(sock)
         words, source = self._in_words, slot * _WORDS
         length = words[source + _CONTROLLEN]
         if length:
@@ -253,18 +255,19 @@ class Batch:
             raise TypeError(f"{address!r:.100} is not a socket address")
         control = None if local is None else control_for(local)
         if len(self._late) == SLOTS:
-            self.flush(sock)
+            self._lost += self.flush(sock)
         self._late.append((data, address, control))
 
     def flush(self, sock: socket) -> int:
-        """Send all queued datagrams through `sock`; return how many could not be sent.
+        """Send all queued datagrams through `sock`; return how many could not be sent, those that
+        a full queue has sent before included.
 
         A datagram that its receiver or the route refuses is skipped. A full socket is waited for, a
         little; then the rest is dropped, as the network would: DNS clients ask again.
         """
-        lost = 0
+        lost, self._lost = self._lost, 0
         if self._datas:
-            lost = self._send_out(self._datas, self._heads, sock)
+            lost += self._send_out(self._datas, self._heads, sock)
             self._datas.clear()
             self._heads.clear()
         if self._late:
