@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from corepy.corefile import files
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
+from corepy.corefile.encoding import problem_of
 from corepy.corefile.lexer import source_of, tokenize
 from corepy.corefile.model import Import
 from corepy.corefile.suggest import suggest, suggest_file
@@ -203,6 +204,11 @@ class Importer:
             except OSError as error:
                 reason = (error.strerror or type(error).__name__).lower()
                 raise _mistake(f"cannot import {quote(path)}: {reason}", token) from None
+            problem = problem_of(content)
+            if problem is not None:
+                raise _mistake(
+                    f"cannot import {quote(path)}: {problem.message}", token, problem.hint
+                )
             source = source_of(path, content)
             self._lexed[path] = list(islice(tokenize(source), MAX_TOKENS + 1))
             self.sources.append(source)

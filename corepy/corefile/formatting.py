@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from corepy.corefile.diagnostics import CorefileError, Diagnostic
+from corepy.corefile.encoding import refuse_other_content
 from corepy.corefile.lexer import BOM, source_of, tokenize, words_of
 from corepy.corefile.parser import outline
 
@@ -42,6 +43,7 @@ def format_text(content: str | bytes, filename: str = "Corefile") -> str:
     made to be imported can be formatted as well, unless it holds half a block.
     """
     if isinstance(content, bytes):
+        refuse_other_content(filename, content)
         _refuse_bad_utf8(content)
     source = source_of(filename, content)
     outline(source)

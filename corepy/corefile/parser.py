@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from corepy.corefile import files
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
+from corepy.corefile.encoding import refuse_other_content
 from corepy.corefile.environment import EndlessReplacementError, Environment, NoVariables
 from corepy.corefile.expansion import FatalError, Importer, NoImports, NotFoundError, TokenStream
 from corepy.corefile.keys import key_warnings
@@ -28,6 +29,7 @@ def parse(
     Imports are relative to the folder of `filename`; variables come from `env`, by default the
     process's environment. Whether the directives exist is not looked at.
     """
+    refuse_other_content(filename, text)
     main = source_of(filename, text)
     return _Parser(main, Importer(main, None), _environment(env)).parse()
 
@@ -35,6 +37,7 @@ def parse(
 def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Corefile:
     """Read and parse a Corefile. Raises `OSError` if it cannot be read, else as `parse`."""
     name, content = os.fspath(path), files.read_corefile(path)
+    refuse_other_content(name, content)
     main = source_of(name, content)
     return _Parser(main, Importer(main, os.path.abspath(name)), _environment(env)).parse()
 

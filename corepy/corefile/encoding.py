@@ -1,0 +1,67 @@
+"""Content that cannot be a Corefile: text in another encoding than UTF-8, or no text at all.
+
+Read as UTF-8 it would be words that nobody wrote, and many errors about those.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import NamedTuple
+
+from corepy.corefile.diagnostics import CorefileError, Diagnostic
+from corepy.corefile.lexer import BOM, decode, source_of
+from corepy.corefile.model import Token
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16's, with which it begins
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_ENOUGH = 4096
+"""Bytes by which the encoding of a text without a byte order mark is guessed."""
+
+
+class Problem(NamedTuple):
+    """Why content is no Corefile, and what to do about it."""
+
+    message: str
+    hint: str
+    at: int = 0
+    """Offset of the first byte that is wrong."""
+
+
+def problem_of(content: bytes) -> Problem | None:
+    """Return why `content` can be no Corefile; None if it can."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return _encoded(encoding)
+    at = content.find(0)
+    if at < 0:
+        return None
+    if _looks_like_utf16(content[:_ENOUGH]):
+        return _encoded("UTF-16")
+    return Problem("there is a NUL byte in it", "a Corefile is text: is this the file?", at)
+
+
+def refuse_other_content(name: str, content: str | bytes) -> None:
+    """Raise `CorefileError` for the content of file `name` that can be no Corefile."""
+    problem = problem_of(content) if isinstance(content, bytes) else None
+    if problem is None or isinstance(content, str):
+        return
+    begin = content.rfind(b"\n", 0, problem.at) + 1
+    line = content.count(b"\n", 0, begin) + 1
+    column = len(decode(content[begin : problem.at]).removeprefix(BOM)) + 1
+    token = Token("", "", source_of(name, content), line, column, 1)
+    raise CorefileError(Diagnostic(f"no Corefile: {problem.message}", token, problem.hint))
+
+
+def _encoded(encoding: str) -> Problem:
+    hint = f"convert it, for example: iconv -f {encoding} -t UTF-8 OLD > NEW"
+    return Problem(f"it is encoded in {encoding}, not in UTF-8", hint)
+
+
+def _looks_like_utf16(content: bytes) -> bool:
+    """Return whether every other byte of nearly all is NUL, as of ASCII in UTF-16."""
+    nuls = content[::2].count(0), content[1::2].count(0)
+    return max(nuls) > 0.8 * (len(content) // 2) and min(nuls) < 0.2 * (len(content) // 2)
