@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -26,17 +27,79 @@ def unused(number: int) -> int:
     return number + 1
 '''
 TEST = """\
+import pytest
+
 from toy import is_small
 
 
+@pytest.mark.parametrize("number", [3, 30])
+def test_small(number):
+    assert is_small(number) is (number == 3)
+"""
+MORE = """\
+from toy import is_small, unused
+
+
+def test_the_limit():
+    assert not is_small(10)
+
+
+def test_unused():
+    assert unused(1) == 2
+"""
+UNSOUND = """\
+import toy
+
+
 def test_small():
-    assert is_small(3) and not is_small(30)
+    assert toy.is_small(3) and hasattr(toy, "corepy_mutants_probe")
+"""
+ENDLESS = """\
+import pathlib
+import subprocess
+
+
+def test_first():
+    pass
+
+
+def test_endless():
+    process = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    pathlib.Path("pid").write_text(str(process.pid))
+    while True:
+        pass
+"""
+FIRST = """\
+import c
+
+A = 3
+B = A + 1
+
+
+def f(n=3):
+    return n + B
+
+
+C = 4
+"""
+SECOND = """\
+from a import B, f
+
+
+def g():
+    x = [B,
+         f()]
+    return x
 """
 
 
 @pytest.fixture
-def mutations(monkeypatch):
+def tools(monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
+
+
+@pytest.fixture
+def mutations(tools):
     from mutants import mutations
 
     return mutations
@@ -73,22 +136,89 @@ def test_every_mutation_of_real_modules_is_python(mutations):
             ast.parse(mutation.apply(text))
 
 
-def test_survivors_are_named_with_the_tests_that_ran_the_line(tmp_path):
-    (tmp_path / "toy.py").write_text(MODULE)
-    (tmp_path / "test_toy.py").write_text(TEST)
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    words = ["--root", str(tmp_path), "--module", "toy.py", "--tests", "test_toy.py"]
+@pytest.fixture
+def toy(tmp_path):
+    """Return a function that runs the tool on a project of one module."""
+    root = tmp_path / "toy"
+    root.mkdir()
+    (root / "toy.py").write_text(MODULE)
+    (root / "test_toy.py").write_text(TEST)
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+
+    def run(*words):
+        flags = ["--root", str(root), "--module", "toy.py", "--tests", "test_toy.py"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mutants", "--group", "server", *flags, "--jobs", "1", *words],
+            env={**os.environ, "PYTHONPATH": str(TOOLS)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    run.root = root
+    return run
+
+
+def test_survivors_are_named_with_the_tests_that_ran_the_line(toy):
+    said = toy()
+    assert "  noticed  toy.py:6 comparison (failed: test_toy.py::test_small[3])\n" in said
+    assert "  noticed  toy.py:6 negated condition (failed: test_toy.py::test_small[3])\n" in said
+    assert "  - return False\n  + return True\n    no test runs the line\n" in said
+    survivor = "  - return number < 10\n  + return number <= 10\n    2 tests passed\n"
+    assert f"{survivor}    run by test_toy.py::test_small[" in said
+    assert "  - return number + 1\n  + return number - 1\n    no test runs the line\n" in said
+    assert said.endswith("server: 2 of 7 noticed (29 %)\n")
+
+
+def test_a_trace_is_kept_and_added_to(toy, tmp_path):
+    kept = ["--trace", str(tmp_path / "trace")]
+    assert toy(*kept, "--count", "0").startswith("tracing ")
+    (toy.root / "test_more.py").write_text(MORE)
+    assert toy(*kept).endswith("server: 2 of 7 noticed (29 %)\n")
+    said = toy(*kept, "--retrace", "test_more.py")
+    assert "  noticed  toy.py:8 comparison (failed: test_more.py::test_the_limit)\n" in said
+    assert said.endswith("server: 6 of 7 noticed (86 %)\n")
+
+
+def test_a_test_that_fails_without_the_fault_notices_nothing(toy):
+    """It passes where it is traced: whether the module is instrumented is all that has changed."""
+    (toy.root / "test_toy.py").write_text(UNSOUND)
+    said = toy("--line", "8")
+    assert "only tests that fail without the fault run the line" in said
+    assert said.endswith("server: 0 of 2 noticed (0 %)\n")
+
+
+def test_a_test_that_does_not_end_is_stopped_with_what_it_has_started(tmp_path):
+    """Also a process with a session of its own, which no signal to a group reaches."""
+    (tmp_path / "test_toy.py").write_text(ENDLESS)
+    request = {"tests": ["test_toy.py::test_first", "test_toy.py::test_endless"]}
     done = subprocess.run(
-        [sys.executable, "-m", "mutants", "--group", "dns", *words, "--jobs", "1"],
-        env={**os.environ, "PYTHONPATH": str(TOOLS)},
+        [sys.executable, "-m", "mutants.warm"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TOOLS), "COREPY_MUTANTS_WARM": str(tmp_path)},
+        input=json.dumps({**request, "limits": [60.0, 0.5]}) + "\n",
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
-    assert "  noticed  toy.py:6 comparison (failed)\n" in done.stdout
-    assert "  noticed  toy.py:6 negated condition (failed)\n" in done.stdout
-    assert "  - return False\n  + return True\n    run by no test\n" in done.stdout
-    assert "  - return number < 10\n  + return number <= 10\n" in done.stdout
-    assert "    run by test_toy.py::test_small\n" in done.stdout
-    assert "  - return number + 1\n  + return number - 1\n    run by no test\n" in done.stdout
-    assert done.stdout.endswith("dns: 2 of 7 noticed (29 %)\n")
+    assert json.loads(done.stdout) == ["time-out", 1]
+    command = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
+    assert not command.exists() or not command.read_bytes()  # nobody may have taken note yet
+
+
+@pytest.mark.parametrize(
+    ("line", "places"),
+    [
+        (3, {("a.py", 8), ("b.py", 5)}),  # by way of B
+        (4, {("a.py", 8), ("b.py", 5)}),
+        (7, {("b.py", 5)}),  # a default belongs to the name of its function
+        (8, None),
+        (11, set()),
+    ],
+)
+def test_what_a_line_outside_of_functions_has_an_effect_on(tools, line, places):
+    from mutants import statements
+
+    assert statements.using("a.py", line, {"a.py": FIRST, "b.py": SECOND}) == places

@@ -1,38 +1,71 @@
-"""Which tests run which lines, server processes included.
+"""Puts the probe into modules, and runs tests with them.
 
-Each statement of an instrumented module calls `hit` of a probe module, which appends (line, test)
-to a file when it sees that pair for the first time. The test is the one that pytest names in the
-environment, which a server that a test starts inherits. Coverage tools follow neither `os.fork`
-nor a server that is killed.
+Coverage tools follow neither `os.fork` nor a server that is killed.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+import shutil
+import subprocess
+import tempfile
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mutants import probe
+from mutants.trace import Test, Trace, digest
+from mutants.trials import command_of, copy_tree, environment_of
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
 PROBE: Final = "corepy_mutants_probe"
-TRACE: Final = "COREPY_MUTANTS_TRACE"
-"""The environment variable that names the file."""
-
-PROBE_SOURCE: Final = f'''
-import os
-seen = set()
-path = os.environ.get("{TRACE}")
 
 
-def hit(module, line):
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    key = module, line, test
-    if key not in seen and path and test:
-        seen.add(key)
-        with open(path, "a") as file:
-            file.write(f"{{module}}\\t{{line}}\\t{{test}}\\n")
-'''
+def trace(source: Path, modules: Iterable[str], arguments: Sequence[str], jobs: int) -> Trace:
+    """Run pytest with `arguments` in a copy of the tree with `modules` instrumented."""
+    with tempfile.TemporaryDirectory(prefix="corepy-traced-") as name:
+        folder, rows = Path(name, "tree"), Path(name, "rows")
+        copy_tree(source, folder)
+        rows.mkdir(mode=0o777)
+        rows.chmod(0o777)  # a server that gives up root writes here too
+        shutil.copy(probe.__file__, folder / f"{PROBE}.py")
+        digests = {}
+        for module in modules:
+            text = (folder / module).read_text()
+            digests[module] = digest(text)
+            (folder / module).write_text(instrument(text, module))
+        workers = ("-n", str(jobs), "--dist", "worksteal") if jobs > 1 else ()
+        subprocess.run(  # noqa: S603  # pytest on the tests of this tree
+            command_of(*workers, "-p", PROBE, "-m", "not serial", *arguments),
+            cwd=folder,
+            env={**environment_of(folder), probe.TRACE: str(rows)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=False,  # tests that fail here are left out
+        )
+        return read(rows, digests)
+
+
+def read(folder: Path, digests: dict[str, str]) -> Trace:
+    """Return the record that the probes have left in `folder`; only of tests that passed."""
+    reports = folder / probe.REPORTS
+    seconds: dict[str, float] = defaultdict(float)
+    failed = set()
+    for row in reports.read_text().splitlines() if reports.exists() else ():
+        test, outcome, duration = json.loads(row)
+        seconds[test] += duration
+        if outcome != "passed":
+            failed.add(test)
+    tests = {}
+    for test in seconds.keys() - failed:
+        path = folder / probe.file_of(test)
+        pairs = (it.split() for it in path.read_text().splitlines()) if path.exists() else ()
+        lines = frozenset((module, int(line)) for module, line in pairs)
+        tests[test] = Test(round(seconds[test], 3), lines)
+    return Trace(digests, tests)
 
 
 def instrument(text: str, name: str) -> str:
@@ -75,37 +108,5 @@ class _Instrument(ast.NodeTransformer):
         return node
 
     def _probed(self, statement: ast.stmt) -> list[ast.stmt]:
-        call = ast.parse(f"{PROBE}.hit({self._name!r}, {statement.lineno})").body[0]
+        call = ast.parse(f"{PROBE}.hit('{self._name} {statement.lineno}')").body[0]
         return [statement] if _is_preamble(statement) else [call, statement]
-
-
-def read(path: Path) -> dict[tuple[str, int], set[str]]:
-    """Return the tests by (module, line of a statement) from a trace file."""
-    tests: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in path.read_text().splitlines() if path.exists() else ():
-        module, line, test = row.split("\t", 2)
-        # Without parameters: not every pytest ID of theirs can be given back on a command line.
-        tests[module, int(line)].add(test.partition("[")[0])
-    return tests
-
-
-def tests_of(tests: dict[tuple[str, int], set[str]], name: str, text: str, line: int) -> set[str]:
-    """Return the tests that run the innermost traced statement around `line`; for a line outside of
-    functions, all that run anything of the module.
-    """
-    candidates = [
-        node.lineno
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
-    if _is_inside_a_function(text, line):
-        return tests.get((name, max(candidates)), set())
-    return {test for (module, _), found in tests.items() if module == name for test in found}
-
-
-def _is_inside_a_function(text: str, line: int) -> bool:
-    return any(
-        node.body[0].lineno <= line <= (node.end_lineno or node.lineno)
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )

@@ -2,131 +2,165 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mutants import tracing
+from mutants import warm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mutants.mutations import Mutation
+    from mutants.trace import Test
 
-MOST_TESTS: Final = 400
-"""Tests run for one mutant; a line that more tests run is noticed by the first of them or not."""
+MOST_SECONDS: Final = 90.0
+"""Tests run for one mutant, by their duration in the trace run."""
 
-_ORDER: Final = ("plugins/", "tests/test_", "tests/kernel/")
-
-_OUTCOMES: Final = {0: "passed", 1: "failed", 2: "failed", 3: "failed"}
-"""By exit code; 2 and 3: the faulty module cannot be imported, or breaks pytest itself."""
+FIRST: Final = 25
+"""Tests of the first batch; most mutants end there, and only their files are collected."""
 
 
 class Outcome(NamedTuple):
-    """The end of one trial: noticed by a failing test, by a time-out, or not."""
+    """The end of one trial: noticed by a test that fails or does not end, or not."""
 
     noticed: bool
     how: str
-    tests: Sequence[str]
 
 
 class Copy:
-    """A copy of the working tree, with everything that git knows or would add."""
+    """A copy of the working tree, and a warm process to run its tests."""
 
-    def __init__(self, source: Path, folder: Path) -> None:
+    def __init__(self, source: Path, folder: Path, suite: dict[str, Test], sound: set[str]) -> None:
+        """Copy the tree.
+
+        Args:
+            source: The tree.
+            folder: Where the copy will be.
+            suite: All tests.
+            sound: Tests that passed here without a fault, shared by the copies; grows.
+        """
         self.folder = folder
-        listed = subprocess.run(
-            ["/usr/bin/git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-            cwd=source,
-            capture_output=True,
-            check=True,
-        ).stdout.decode()
-        for name in filter(None, listed.split("\0")):
-            if (source / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / name, folder / name)
-        subprocess.run(["/usr/bin/git", "init", "--quiet"], cwd=folder, check=True)
-
-    def pytest(self, tests: Iterable[str], limit: float, *flags: str, trace: str = "") -> str:
-        """Run tests; returns "passed", "failed" or "time-out"."""
-        plugins = sorted(str(path) for path in self.folder.glob("plugins/*"))
-        path = os.pathsep.join([str(self.folder), *plugins])
-        env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        env[tracing.TRACE] = trace
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *flags, *tests]
-        process = subprocess.Popen(  # noqa: S603  # pytest on tests of this tree
-            command,
-            cwd=self.folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+        self._suite = suite
+        self._sound = sound
+        self._unsound: set[str] = set()
+        self._changes = 0
+        copy_tree(source, folder)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mutants.warm"],
+            cwd=folder,
+            env={**environment_of(folder), warm.MARK: str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        try:
-            code = process.wait(limit or None)
-        except subprocess.TimeoutExpired:
-            return "time-out"
-        finally:
-            with_group(process.pid, signal.SIGKILL)
-            process.wait()
-        if code not in _OUTCOMES:
-            raise RuntimeError(f"pytest ended with exit code {code}: {' '.join(command)}")
-        return _OUTCOMES[code]
 
-    def trace(
-        self, modules: Sequence[str], paths: Sequence[str]
-    ) -> dict[tuple[str, int], set[str]]:
-        """Run `paths` once with `modules` instrumented; returns the tests by (module, line)."""
-        originals = {name: (self.folder / name).read_text() for name in modules}
-        probe, trace = self.folder / f"{tracing.PROBE}.py", self.folder / "trace.txt"
-        probe.write_text(tracing.PROBE_SOURCE)
-        for name, text in originals.items():
-            (self.folder / name).write_text(tracing.instrument(text, name))
-        try:
-            self.pytest(paths, 0, "-n", "2", trace=str(trace))
-        finally:
-            for name, text in originals.items():
-                (self.folder / name).write_text(text)
-            probe.unlink()
-        found = tracing.read(trace)
-        trace.unlink(missing_ok=True)
-        return found
+    def close(self) -> None:
+        """End the warm process."""
+        self._process.communicate()
 
     def try_out(self, name: str, mutation: Mutation, tests: Iterable[str]) -> Outcome:
         """Make the fault in the module `name`, run `tests` until one fails, and mend it again."""
-        chosen = sorted(tests, key=_rank)[:MOST_TESTS]
-        if not chosen:
-            return Outcome(False, "no test runs the line", ())
-        path, limit = self.folder / name, limit_for(chosen)
-        original = path.read_text()
+        waiting = self._affordable(tests)
+        if not waiting:
+            return Outcome(False, "no test runs the line")
+        while waiting := [it for it in waiting if it not in self._unsound]:
+            how, test = self._with_fault(name, mutation, waiting)
+            if how == "passed":
+                return Outcome(False, f"{len(waiting)} tests passed")
+            if not test:
+                self._check_collection(waiting)
+                return Outcome(True, "the module cannot be imported")
+            if self._is_sound(test):
+                return Outcome(True, f"{how}: {test}")
+            waiting = waiting[waiting.index(test) + 1 :]
+        return Outcome(False, "only tests that fail without the fault run the line")
+
+    def _affordable(self, tests: Iterable[str]) -> list[str]:
+        """Return the first of `tests`, as many as the time for a mutant is enough for."""
+        chosen: list[str] = []
+        left = MOST_SECONDS
+        for test in tests:
+            left -= self._suite[test].seconds
+            if chosen and left < 0:
+                break
+            chosen.append(test)
+        return by_file(chosen[:FIRST]) + by_file(chosen[FIRST:])
+
+    def _with_fault(self, name: str, mutation: Mutation, tests: list[str]) -> tuple[str, str]:
+        path = self.folder / name
+        original, times = path.read_text(), path.stat()
         path.write_text(mutation.apply(original))
+        # Cached bytecode belongs to a text by its size and its time of change in seconds.
+        self._changes += 1
+        os.utime(path, (times.st_atime, times.st_mtime + 10 * self._changes))
         try:
-            how = self.pytest(chosen, limit, "-x")
-            if how == "time-out":  # a busy machine, or a fault that makes something wait for ever
-                how = self.pytest(chosen, 3 * limit, "-x")
+            for batch in filter(None, (tests[:FIRST], tests[FIRST:])):
+                how, test = self._run(batch)
+                if how != "passed":
+                    return how, test
         finally:
             path.write_text(original)
-        return Outcome(how != "passed", how, chosen)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return "passed", ""
+
+    def _run(self, tests: list[str], patience: int = 1) -> tuple[str, str]:
+        """Run tests until one fails; returns the outcome and that test."""
+        limits = [patience * (6 + 10 * self._suite[test].seconds) for test in tests]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"tests": tests, "limits": limits}) + "\n")
+        self._process.stdin.flush()
+        how, number = json.loads(self._process.stdout.readline())
+        if how == "time-out" and patience == 1:  # a busy machine, or something waits for ever
+            return self._run(tests[max(number, 0) :], patience=3)
+        return how, tests[number] if number >= 0 else ""
+
+    def _is_sound(self, test: str) -> bool:
+        """Return whether a test passes without a fault."""
+        if test not in self._sound:
+            how, _ = self._run([test])
+            (self._sound if how == "passed" else self._unsound).add(test)
+        return test not in self._unsound
+
+    def _check_collection(self, tests: list[str]) -> None:
+        how, test = self._run(tests[:1])
+        if how != "passed" and not test:
+            raise RuntimeError(f"{tests[0]}: cannot be collected in {self.folder}")
 
 
-def _rank(test: str) -> tuple[int, str]:
-    """Return the sort key that puts a plugin's own tests first and those with a kernel last."""
-    return next((i for i, it in enumerate(_ORDER) if test.startswith(it)), 0), test
+def by_file(tests: Sequence[str]) -> list[str]:
+    """Return tests with those of a file together, so that they share fixtures."""
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    return sorted(tests, key=lambda test: files.index(test.partition("::")[0]))
 
 
-def limit_for(tests: Sequence[str]) -> float:
-    """Return the seconds that the tests of one trial may take."""
-    return 60 + 0.5 * min(len(tests), MOST_TESTS)
+def copy_tree(source: Path, folder: Path) -> None:
+    """Copy everything that git knows or would add."""
+    listed = subprocess.run(
+        ["/usr/bin/git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=source,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (source / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, folder / name)
+    subprocess.run(["/usr/bin/git", "init", "--quiet"], cwd=folder, check=True)
 
 
-def with_group(pid: int, number: int) -> None:
-    """Send a signal to a process group, if any of it is left."""
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
+def environment_of(folder: Path) -> dict[str, str]:
+    """Return the environment in which a copy of the tree takes precedence of the installed one."""
+    plugins = sorted(str(path) for path in folder.glob("plugins/*"))
+    paths = [str(folder), *plugins, str(Path(__file__).parent.parent)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def command_of(*words: str) -> list[str]:
+    """Return a command that runs pytest."""
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]

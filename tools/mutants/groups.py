@@ -1,0 +1,48 @@
+"""The groups of modules that the tool knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GROUPS: Final = {
+    "corefile+dns": ("corepy/corefile/*.py", "corepy/dns/*.py"),
+    "cache": ("plugins/cache/corepy_cache/*.py",),
+    "server": tuple(
+        f"corepy/server/{it}.py" for it in ("udp", "tcp", "packet_cache", "query", "router")
+    ),
+    "forward": ("plugins/forward/corepy_forward/*.py",),
+    "nodecache": ("plugins/nodecache/corepy_nodecache/*.py",),
+}
+"""Glob patterns of modules from the root."""
+
+TESTS: Final = (
+    "tests",
+    "plugins",
+    *(
+        f"--ignore=tests/{it}.py"
+        for it in (
+            "kernel/test_ha_deployment",
+            "kernel/test_nodecache_uml",
+            "test_author_kit",
+            "test_benchmarks_report",
+            "test_completion",
+            "test_docs_site",
+            "test_editors",
+            "test_man_pages",
+            "test_mutants",
+            "test_packaging",
+            "test_setup_tools",
+        )
+    ),
+)
+"""Arguments of pytest: the suite without tests that take long and look at other things than the
+modules of the groups.
+"""
+
+
+def modules_of(root: Path, globs: tuple[str, ...]) -> list[str]:
+    """Return the modules that match, as paths from the root."""
+    return sorted({str(path.relative_to(root)) for glob in globs for path in root.glob(glob)})
