@@ -158,6 +158,53 @@ def test_a_chain_that_cancels_itself_is_interrupted_where_it_waits_next():
     run(test)
 
 
+def test_a_chain_that_cancels_itself_and_awaits_what_has_ended_is_interrupted():
+    """The future takes no cancellation any more, and the chain waits only for its callbacks."""
+
+    async def test(delivered):
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result("news")
+        seen = []
+
+        async def work():
+            asyncio.current_task().cancel("from within")
+            try:
+                seen.append(await asyncio.gather(ended))
+            except asyncio.CancelledError as error:
+                seen.append(str(error))
+
+        delivered.start(work)
+        await delivered.wait()
+        assert seen == ["from within"]
+
+    run(test)
+
+
+def test_a_chain_that_cancels_itself_gets_the_result_of_a_task_that_goes_on():
+    """The task has used up the cancellation."""
+
+    async def test(delivered):
+        async def absorb():
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                return "done all the same"
+
+        task = asyncio.create_task(absorb())
+        await asyncio.sleep(0)
+        seen = []
+
+        async def work():
+            asyncio.current_task().cancel()
+            seen.append(await task)
+
+        delivered.start(work)
+        await delivered.wait()
+        assert (delivered, seen) == ([NOERROR], ["done all the same"])
+
+    run(test)
+
+
 def test_an_interruption_that_comes_too_late_for_a_future_is_kept():
     async def test(delivered):
         done = asyncio.get_running_loop().create_future()

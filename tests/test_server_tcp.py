@@ -374,7 +374,16 @@ def test_a_client_that_takes_nothing_is_cut_off(run, taken):
 
 
 @pytest.mark.parametrize(
-    ("asked", "closed"), [([], 3), ([0], 10), ([2.9], 12.9), ([1, 2], 12), ([1, 10.5], 20.5)]
+    ("asked", "closed"),
+    [
+        ([], 3),
+        ([0], 10),
+        ([2.9], 12.9),
+        ([1, 2], 12),
+        ([1, 10.5], 20.5),
+        ([2.75, 3.5], 13.5),  # 0.75 s are left when the connection is looked at
+        ([2.75, 2.8125], 12.8125),
+    ],
 )
 def test_an_idle_connection_is_closed(run, asked, closed):
     async def test(bench):
@@ -566,6 +575,18 @@ def test_a_stopping_server_answers_what_was_sent(run):
         assert waits[1].sent == [empty(ask("wait.test.", 2))]
         assert [call for _, call in waits[1].done] == ["close"]
         assert bench.listener.is_drained
+
+    run(test)
+
+
+def test_a_stopping_server_closes_a_connection_as_soon_as_it_is_quiet(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.listener.stop()
+        await asyncio.sleep(0.0625)
+        connection.data_received(stream(ask()))
+        await asyncio.sleep(1)
+        assert closed_at(transport) == pytest.approx(0.2625, abs=1e-6)
 
     run(test)
 

@@ -20,7 +20,7 @@ from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Handler, Purity
 from corepy.server.packet_cache import Room
 from corepy.server.router import ROOT, Router, Site
-from corepy.server.udp import BACKLOG, OVERFLOWS, UNSENT, UDPListener
+from corepy.server.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
 from corepy.testing import query
 
 LIMIT = 20.0  # seconds after which a test has failed for good
@@ -73,17 +73,24 @@ def ask_for(name, ident=0):
 class Bench:
     """A listener on loopback, a client, a chain and a clock."""
 
-    def __init__(self, batch, keeper, clock, address):
+    def __init__(self, batch, keeper, clock, address, server):
         sock = open_udp(Address(address, 0))
-        self.keeper, self.clock = keeper, clock
+        self.batch, self.keeper, self.clock = batch, keeper, clock
         self.listener = UDPListener(sock, batch, Room(1 << 20), LABEL, wildcard=not address)
         site = Site(".", keeper, None, keeper, witnessed=hasattr(keeper, "seen"))
         self.listener.answers.swap(Router({ROOT: site}, any_class=True, dropped=None))
-        self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        self.client.setblocking(False)
-        self.client.connect((address or "127.0.0.1", sock.getsockname()[1]))
+        self.client = self.new_client(server or address or "127.0.0.1")
         self.listener.start()
+
+    def new_client(self, server, own=""):
+        """Return a socket that sends to `server` and takes replies from there only."""
+        family = socket.AF_INET6 if ":" in server else socket.AF_INET
+        client = socket.socket(family, socket.SOCK_DGRAM)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        client.setblocking(False)
+        client.bind((own, 0))
+        client.connect((server, self.listener.sock.getsockname()[1]))
+        return client
 
     async def ask(self, *wires):
         """Send queries as one batch and return as many replies, in the order of the queries."""
@@ -116,8 +123,8 @@ def bench(request, monkeypatch):
     monkeypatch.setattr("corepy.server.udp.time", clock)
 
     @contextlib.contextmanager
-    def make(keeper=None, address="127.0.0.1"):
-        bench = Bench(request.param(), keeper or Keeper(), clock, address)
+    def make(keeper=None, address="127.0.0.1", *, batch=None, server=""):
+        bench = Bench(batch or request.param(), keeper or Keeper(), clock, address, server)
         try:
             yield bench
         finally:
@@ -319,6 +326,40 @@ def test_more_late_replies_in_one_turn_than_a_batch_holds(bench):
     asyncio.run(test())
 
 
+# -- batches
+
+
+@pytest.mark.parametrize("bench", [Batch], indirect=True)
+def test_a_batch_of_known_queries_is_answered_without_a_look_at_them(bench, monkeypatch):
+    """The way that a node's cache goes all day: two system calls, and no copy of a query."""
+
+    async def test():
+        with bench() as it:
+            wires = [ask_for(name, number) for number, name in enumerate(NAMES)]
+            await it.ask(*wires)
+            monkeypatch.delattr(Batch, "payloads")
+            assert await it.ask(*wires) == [expected(w, 1 + n) for n, w in enumerate(wires)]
+
+    asyncio.run(test())
+
+
+# A wildcard socket that does not know where a query came to would answer it from 127.0.0.1.
+@pytest.mark.parametrize(("address", "server"), [("::1", "::1"), ("", "127.0.0.2")])
+def test_listeners_that_share_a_batch_leave_its_slots_as_they_were(bench, address, server):
+    """The kernel shortens the lengths of a slot to those of a datagram: the next may have a longer
+    address, or packet information.
+    """
+
+    async def test():
+        with bench() as it, bench(address=address, server=server, batch=it.batch) as other:
+            wires = [ask_for(f"n{number}.example.org.", number) for number in range(3)]
+            replies = [expected(wire, 1 + number) for number, wire in enumerate(wires)]
+            for listener in (it, other, it, other):  # the first two ask the chain
+                assert await listener.ask(*wires) == replies
+
+    asyncio.run(test())
+
+
 # -- bursts and pauses
 
 BURST = BACKLOG + 1000
@@ -351,6 +392,72 @@ def test_what_came_before_the_start_is_answered_however_much_it_is(bench):
             assert 0 < overflows < BURST - BACKLOG
             assert idents == sorted(idents)
             assert await answered(it, wires[:BACKLOG]) == ([it[:2] for it in wires[:BACKLOG]], 0)
+
+    asyncio.run(test())
+
+
+def test_a_client_that_sends_too_much_gets_three_quarters_of_the_queue(bench):
+    """Each turn of the loop takes up to four batches, and asks the chain for one."""
+
+    async def test():
+        with bench() as it:
+            await it.ask(ask_for("a.example.org."))  # catching up with what came before is over
+            it.listener.answers.packets.admit = lambda *_: None
+            wires = [ask_for(f"n{n}.example.org.", n) for n in range(2 * BURST)]
+            # The first turn asks at once, and so does the second before it looks at the socket.
+            left, queue, overflows = len(wires), -SLOTS, 0
+            while left:
+                taken = min(left, ROUNDS * SLOTS)
+                kept = min(taken, BACKLOG - queue)
+                left, queue, overflows = (
+                    left - taken,
+                    queue + kept - SLOTS,
+                    overflows + taken - kept,
+                )
+            assert overflows > BURST // 2
+            assert (await answered(it, wires))[1] == overflows
+
+    asyncio.run(test())
+
+
+def test_a_second_client_finds_places_in_a_queue_that_the_first_has_filled(bench):
+    """It gets what the first one leaves: a third of a backlog, of which it may take three quarters."""
+
+    async def test():
+        with bench() as it:
+            await it.ask(ask_for("a.example.org."))
+            it.listener.answers.packets.admit = lambda *_: None
+            for number in range(BURST):
+                it.client.send(ask_for(f"n{number}.example.org.", number))
+            with it.new_client("127.0.0.1", own="127.0.0.9") as second:
+                for number in range(BACKLOG // 4):
+                    second.send(ask_for(f"n{number}.example.org.", number))
+                loop = asyncio.get_running_loop()
+                for number in range(BACKLOG // 4):
+                    reply = await asyncio.wait_for(loop.sock_recv(second, 4096), LIMIT)
+                    assert reply[:2] == struct.pack("!H", number)
+
+    asyncio.run(test())
+
+
+def test_a_query_in_the_midst_of_the_burst_of_another_client(bench):
+    """It comes when the queue is just as long as one that is not counted, and leaves it when the
+    queue is longer.
+    """
+
+    async def test():
+        with bench() as it, it.new_client("127.0.0.1", own="127.0.0.9") as second:
+            await it.ask(ask_for("a.example.org."))
+            it.listener.answers.packets.admit = lambda *_: None
+            burst = [ask_for(f"n{n}.example.org.", n) for n in range(8 * SLOTS)]
+            for wire in burst[: 4 * SLOTS]:
+                it.client.send(wire)
+            second.send(ask_for("b.example.org.", 7))
+            for wire in burst[4 * SLOTS :]:
+                it.client.send(wire)
+            idents = [(await it.receive())[:2] for _ in burst]
+            assert idents == [wire[:2] for wire in burst]
+            assert second.recv(4096)[:2] == b"\0\7"
 
     asyncio.run(test())
 
