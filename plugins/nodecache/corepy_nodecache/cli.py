@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin.arguments import Parser
 from corepy_nodecache import survey
 from corepy_nodecache.claims import Claims
+from corepy_nodecache.driver import NO_DUMMY, lacks_dummy
 from corepy_nodecache.link import Links
 from corepy_nodecache.model import HostError, Want
 
@@ -81,11 +82,22 @@ def _rows(options: argparse.Namespace) -> Sequence[Sequence[str]]:
     if options.command == "status":
         return survey.findings(links, _load(options) if options.conf else None)
     if options.command == "plan":
-        return survey.steps(_load(options), links)
+        found = survey.steps(_load(options), links)
+        _warn_without_driver(found)
+        return found
     if Claims().others() != Want() and not options.force:
         message = "corepy is running on this host and would put everything back: stop it first"
         raise HostError("interface_check", message)
     return [(line,) for line in survey.remove_everything(links)]
+
+
+def _warn_without_driver(steps: Sequence[survey.Step]) -> None:
+    """Say on standard error if an interface is to be made that this kernel cannot make."""
+    kind = "interface "
+    devices = [it.what.removeprefix(kind) for it in steps if it.what.startswith(kind)]
+    if devices and lacks_dummy():
+        problem = NO_DUMMY.format(device=devices[0])
+        sys.stderr.write(f"corepy nodecache: a start would fail: {problem}\n")
 
 
 def _load(options: argparse.Namespace) -> Plan:

@@ -15,6 +15,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from corepy_nodecache.driver import NO_DUMMY
 from corepy_nodecache.model import MARK, Address, HostError, family_of
 from corepy_nodecache.rtnetlink import open_route, parts
 
@@ -29,10 +30,6 @@ PROTOCOL: Final = 0xC0
 _IFA_F_NODAD: Final = 0x02
 _IFF_UP: Final = 0x01
 _HOST_PREFIX: Final = {4: 32, 6: 128}
-_NO_DUMMY: Final = (
-    "this kernel has no dummy driver: load the module (modprobe dummy), or make an interface"
-    " {device} of another type, or write `device off` and add the addresses yourself"
-)
 
 
 class Link(NamedTuple):
@@ -185,7 +182,7 @@ def _create(route: IPRoute, device: str) -> None:
         if error.code == errno.EEXIST:  # another process of ours was faster
             return
         if error.code == errno.EOPNOTSUPP:
-            raise HostError("interface_add", _NO_DUMMY.format(device=device)) from error
+            raise HostError("interface_add", NO_DUMMY.format(device=device)) from error
         raise
     (index,) = route.link_lookup(ifname=device)
     # The alias first: a crash right here must leave a link that the next start knows as ours.
