@@ -21,7 +21,7 @@ from corepy.testing.behaviours import (
     Raw,
 )
 from corepy.testing.tls import server_context
-from corepy.testing.upstream import free_sockets
+from corepy.testing.upstream import RESET, free_sockets
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _IP_PKTINFO: Final = 8  # ip(7); the socket module has no name for it
 _PKTINFO: Final = struct.Struct("@i4s4s")
 _SPACE: Final = socket.CMSG_SPACE(_PKTINFO.size)
-_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Seen(NamedTuple):
@@ -208,7 +207,7 @@ async def _perform(writer: asyncio.StreamWriter, act: Act) -> None:
     elif act is End.RESET:
         await writer.drain()
         sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         writer.transport.abort()
     elif act is End.CLOSE:
         writer.close()

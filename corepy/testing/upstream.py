@@ -32,7 +32,7 @@ Answer = bytes | dnslib.DNSRecord | None | Iterable[Act]
 Behaviour = Callable[[dnslib.DNSRecord, str], Answer]
 """Called with the query and "udp" or "tcp"; runs in a thread, so it may sleep."""
 
-_RESET = struct.pack("ii", 1, 0)
+RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with a time of 0: closing sends RST."""
 
 
@@ -175,7 +175,7 @@ def _go_on(stream: socket.socket, act: Act) -> bool:
     elif isinstance(act, Raw):
         stream.sendall(act.data)
     elif act is End.RESET:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     return not isinstance(act, End)
 
 

@@ -209,8 +209,13 @@ class UDPPool:
                     self.upstream.broke(attempt, explain(error, "write"))
 
     def _abandon(self, current: UDPSocket, error: OSError) -> None:
-        """Use another socket from now on: this one has an error, perhaps about an earlier query."""
-        self._active = None
+        """Use another socket from now on: this one has an error, perhaps about an earlier query.
+
+        One that has taken its place already stays there: forgotten while idle, it would be open for
+        as long as the pool.
+        """
+        if self._active is current:
+            self._active = None
         if isinstance(error, BlockingIOError) and current.pending:
             return
         self.upstream.loop.call_soon(self._fail_abandoned, current, error)

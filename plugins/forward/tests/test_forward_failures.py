@@ -8,6 +8,7 @@ import pytest
 from corepy.dns.constants import SERVFAIL
 from corepy.testing import Upstream, serve
 from corepy_forward import attempt as attempt_module
+from corepy_forward.udp import USES
 
 SLOW = {"max_fails": 2}
 
@@ -108,6 +109,23 @@ def test_a_full_send_buffer_concerns_only_what_did_not_fit(on_bench):
         await bench.turn()
         assert second.reply is not None
         assert len(second._notes) == 1
+
+    on_bench(test)
+
+
+def test_a_socket_that_breaks_does_not_make_its_successor_forgotten(on_bench):
+    """What the successor was to ask was no longer wanted: nothing would ever have closed it."""
+
+    async def test(bench):
+        exchange = bench.ask("a")
+        (bad,) = sockets(bench)
+        bad.uses = USES
+        bench.upstreams[0].cancel(bench.ask("b")._open[0])
+        (successor,) = sockets(bench) - {bad}
+        bad.send = broken(errno.ENETUNREACH)
+        await bench.turn()
+        assert sockets(bench) == {successor}
+        assert exchange._open[0].link is successor
 
     on_bench(test)
 
