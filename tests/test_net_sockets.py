@@ -1,6 +1,7 @@
 """Sockets that leave their group without losing a datagram, and where a socket can be reached."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,18 @@ def test_a_link_local_address_with_its_zone():
     run("ip", "addr", "add", "fe80::7/64", "dev", "br0.7", "nodad")
     with open_udp(Address("fe80::7%br0.7", 0)) as sock:
         assert own_address(sock) == sock.getsockname()
+
+
+@isolated
+def test_a_port_that_the_system_chooses_has_one_socket():
+    """With SO_REUSEPORT set before, Linux gives a UDP socket a port that others have already."""
+    run("ip", "link", "set", "lo", "up")
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40007")
+    opened = [open_udp(Address("127.0.0.1", 0)) for _ in range(8)]
+    try:
+        assert {sock.getsockname()[1] for sock in opened} == set(range(40000, 40008))
+        again = open_udp(Address(*opened[0].getsockname()))  # a second process shares it
+        opened.append(again)
+    finally:
+        for sock in opened:
+            sock.close()

@@ -164,7 +164,10 @@ def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.so
         _set_options(sock, wildcard=not address.host)
         if free and address.host:
             _free(sock)
+        if address.port or kind == socket.SOCK_STREAM:
+            _share_port(sock)
         sock.bind(sockaddr)
+        _share_port(sock)  # else the kernel may choose a port that another such UDP socket has
     except OSError as error:
         sock.close()
         raise _explained(error, address, protocol) from error
@@ -200,8 +203,11 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _set_options(sock: socket.socket, *, wildcard: bool) -> None:
+def _share_port(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def _set_options(sock: socket.socket, *, wildcard: bool) -> None:
     if sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:

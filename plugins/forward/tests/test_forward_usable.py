@@ -12,7 +12,7 @@ import pytest
 
 from corepy.plugin import StartupError
 from corepy.plugin.reading import file_version
-from corepy.testing import Upstream, refusal, run_command, serve, set_up
+from corepy.testing import Upstream, refusal, run_command, serve, set_up, wait_until
 from corepy.testing.netns import isolated, run
 from corepy_forward import targets, watch
 from corepy_forward.handler import Forward
@@ -188,6 +188,16 @@ def test_a_reload_with_an_unusable_line_and_one_with_nothing_else(tmp_path, upst
         assert server.ask("example.org").rr
 
 
+def is_assigned(address, interface):
+    """Whether the kernel takes the address for one of its own: it finishes to add it later."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address, 0, 0, interface))
+        except OSError:
+            return False
+    return True
+
+
 @isolated
 def test_an_interface_that_comes_goes_and_comes_again():
     """Its number is another one the second time."""
@@ -214,6 +224,7 @@ def test_an_interface_that_comes_goes_and_comes_again():
                     (link,) = [u for u in pool_of(server).upstreams if u.target.scope]
                     numbers.add(link.target.interface)
                     assert link.target.interface == socket.if_nametoindex("br9")
+                    wait_until(lambda link=link: is_assigned("fe80::9", link.target.interface))
                     assert server.ask("example.org").rr
                     run("ip", "link", "del", "br9")
                     log.wait_for("there is no network interface 'br9'", round + 1)
