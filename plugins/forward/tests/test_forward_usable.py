@@ -12,7 +12,8 @@ import pytest
 
 from corepy.plugin import StartupError
 from corepy.plugin.reading import file_version
-from corepy.testing import Upstream, refusal, run_command, serve, set_up, wait_until
+from corepy.testing import Upstream, refusal, run_command, serve, set_up
+from corepy.testing.command import wait_until
 from corepy.testing.netns import isolated, run
 from corepy_forward import targets, watch
 from corepy_forward.handler import Forward
