@@ -155,6 +155,12 @@ def test_suggest_takes_the_nearest() -> None:
     assert suggest("a", []) is None
 
 
+@pytest.mark.parametrize(("length", "found"), [(64, True), (65, False)])
+def test_a_word_of_great_length_has_no_suggestion(length: int, found: bool) -> None:
+    """The time to compare grows with the square of the length."""
+    assert (suggest("x" * length, ["x" * 60]) is not None) is found
+
+
 @given(st.text(), st.integers(0, 50))
 @settings(max_examples=200, deadline=None)
 def test_every_token_can_be_shown(text: str, number: int) -> None:

@@ -165,6 +165,45 @@ def test_options_too_long_for_anything_are_dropped() -> None:
     assert len(sent) <= 512
 
 
+def test_an_extended_error_goes_before_data_and_other_options() -> None:
+    """RFC 8914 section 3."""
+    reply = reply_with(28)
+    reply.options = edns.option(3, b"id") + edns.ede(3, "x" * 60)
+    sent = finish(request(512), reply)
+    parsed = parse(sent)
+    assert [(o.code, o.data) for o in parsed.ar[0].rdata] == [(3, b"id")]
+    assert parsed.header.tc == 1
+    # As many records as fit beside the option that is left, of 6 bytes.
+    question = 12 + len(NAME) + 4
+    assert len(parsed.rr) == (512 - question - 11 - 6) // 16
+
+
+@pytest.mark.parametrize("size", [512, 1232])
+def test_a_small_message_that_claims_many_records(size: int) -> None:
+    """With OPT the count takes a second byte; what a plugin claims is not checked here."""
+    wire = request().reply().wire
+    sent = finish(request(size), Reply(wire[:11] + b"\xff" + wire[12:]))
+    assert sent[10:12] == b"\1\0"
+
+
+@pytest.mark.parametrize(("size", "compressed"), [(0x4000, True), (0x4001, False)])
+@pytest.mark.parametrize("limit", [4096, 4097])
+def test_large_messages_are_compressed_where_it_is_worth_the_time(
+    size: int, compressed: bool, limit: int
+) -> None:
+    """One that is larger than pointers reach, only for a client that takes little."""
+    number = (size - 200) // len(a_records(1)[0])
+    padded = reply_with(number, uncompressed=True)
+    wire = padded.wire
+    filler = size - len(wire) - 11
+    text = records.rr(b"\0", c.TYPE_TXT, 5, bytes(filler))
+    padded.wire = wire[:11] + b"\1" + wire[12:] + text
+    assert len(padded.wire) == size
+    sent = parse(finish(request(limit + 11), padded))  # OPT takes 11 bytes
+    assert sent.header.tc == 1
+    assert (len(sent.rr) > 100) is (compressed or limit == 4096)
+
+
 def test_the_largest_tcp_message() -> None:
     strings = (b"\xff" + b"x" * 255) * 255
     huge = [records.rr(NAME, c.TYPE_TXT, 5, strings), records.rr(b"\1a\0", 1, 5, b"1234")]

@@ -437,6 +437,16 @@ def test_a_full_room_makes_the_oldest_go():
     assert any(name.startswith("n19") for name in kept)
 
 
+def test_the_processes_of_a_server_share_the_room():
+    room = Room(100_000)
+    room.divide(4)
+    taken = 0
+    while room.take(bytes(30), 100) is not None:
+        taken += 1
+    assert 25_000 - 1000 < room.used <= 25_000
+    assert 25 < taken < 33
+
+
 def test_memory_that_is_given_back_is_used_again():
     """Whatever the transport: far more replies come and go than there is room for at once."""
     room = Room(20_000)

@@ -155,6 +155,22 @@ def test_a_batch_of_known_queries_is_repeated_with_its_ttl_of_now(bench, seconds
     asyncio.run(test())
 
 
+def test_the_ttl_of_an_entry_is_lowered_from_what_it_was(bench):
+    """By the time since the last query, not since the first one once more."""
+
+    async def test():
+        with bench() as it:
+            wires = [ask_for(name, number) for number, name in enumerate(NAMES)]
+            await it.ask(*wires)
+            for seconds, ttl in [(1, 59), (0.5, 59), (0.5, 58), (20, 38), (1, 37), (36.5, 1)]:
+                it.clock.now += seconds
+                assert await it.ask(*wires) == [
+                    expected(wire, 1 + number, ttl) for number, wire in enumerate(wires)
+                ]
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("seconds", [60, 60.5, 1000])
 def test_a_batch_of_expired_entries_goes_to_the_chain(bench, seconds):
     async def test():
@@ -360,6 +376,24 @@ def test_listeners_that_share_a_batch_leave_its_slots_as_they_were(bench, addres
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_stop_answers_all_batches_that_lie_in_the_socket(bench, is_known):
+    async def test():
+        with bench() as it:
+            wires = [ask_for(f"n{n}.example.org.", n) for n in range(3 * SLOTS + 1)]
+            for wire in wires if is_known else ():
+                await it.ask(wire)
+            for wire in wires:
+                it.client.send(wire)
+            it.listener.stop()
+            assert sorted([await it.receive() for _ in wires]) == sorted(
+                expected(wire, 1 + number & 255) for number, wire in enumerate(wires)
+            )
+            it.nothing_more_comes()
+
+    asyncio.run(test())
+
+
 # -- bursts and pauses
 
 BURST = BACKLOG + 1000
@@ -392,6 +426,23 @@ def test_what_came_before_the_start_is_answered_however_much_it_is(bench):
             assert 0 < overflows < BURST - BACKLOG
             assert idents == sorted(idents)
             assert await answered(it, wires[:BACKLOG]) == ([it[:2] for it in wires[:BACKLOG]], 0)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(("seconds", "is_over"), [(4.5, False), (5.5, True)])
+def test_how_long_a_new_server_catches_up(bench, monkeypatch, seconds, is_over):
+    async def test():
+        loop = asyncio.get_running_loop()
+        with bench() as it:
+            it.listener.answers.packets.admit = lambda *_: None
+            it.listener.pause()
+            it.listener.start()
+            began = loop.time
+            monkeypatch.setattr(loop, "time", lambda: began() + seconds)
+            wires = [ask_for(f"n{n}.example.org.", n) for n in range(BURST)]
+            _, overflows = await answered(it, wires)
+            assert (overflows > 0) is is_over
 
     asyncio.run(test())
 

@@ -273,4 +273,3 @@ class PacketCache:
         """Forget everything."""
         for key in list(self.entries):
             self._forget(key)
-        self._touched.clear()

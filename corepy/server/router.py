@@ -116,7 +116,7 @@ class Router:
 
     def _route_ds(self, name: bytes) -> Site | None:
         found, offset = None, 0
-        while offset == 0 or name[offset]:
+        while True:
             site = self._zones.get(name[offset:])
             if site is not None:
                 if site.chain is None:

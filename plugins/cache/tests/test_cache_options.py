@@ -159,6 +159,24 @@ def test_denials_and_failures_are_kept_for_a_subnet_as_well(rcode):
     assert len(bench.below.requests) == 3
 
 
+def test_queries_that_are_answered_apart_are_counted():
+    """Hits of both kinds, and misses: also of options that no reply is kept for."""
+    bench = Bench()
+    meters = bench.cache.meters("dns://:53")
+    counters = meters.success_hits, meters.denial_hits, meters.misses
+    before = [counter.value for counter in counters]
+    bench.scope = 24
+    for _ in range(3):
+        bench.ask(subnet("198.51.100.0/24"))
+    bench.rcode = 3
+    for _ in range(5):
+        bench.ask(subnet("203.0.113.0/24"))
+    for _ in range(2):
+        bench.ask(option(PRIVATE, b"one"))
+    now = [counter.value for counter in counters]
+    assert [after - early for early, after in zip(before, now, strict=True)] == [2, 4, 4]
+
+
 @pytest.mark.parametrize("rcode", [0, 2, 3])
 @pytest.mark.parametrize(
     "options",

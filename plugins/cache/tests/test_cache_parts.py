@@ -13,6 +13,7 @@ from corepy.dns import Reply, Request
 from corepy.dns.message import query
 from corepy.dns.wire import FormError
 from corepy.plugin.memory import cgroup_limit
+from corepy_cache import entry as entry_module
 from corepy_cache.entry import Entry
 from corepy_cache.keeper import back_off
 from corepy_cache.memory import SMALLEST, WAITING_SIZE, Budget, default_limit
@@ -182,6 +183,48 @@ def test_a_reply_to_another_question_never_matches(flip):
     wire[at] ^= 1 << bit
     same = bytes(wire[12:-4]).lower() == request.name_wire and wire[-4:] == request.wire[-4:]
     assert matches(Reply(bytes(wire)), request) is same
+
+
+@pytest.mark.parametrize(("flags", "settles"), [(0x81, True), (0x85, True), (0xA9, False)])
+def test_a_reply_of_another_opcode_settles_nothing(flags, settles):
+    """0xA9: UPDATE. What was kept before stays."""
+    request = question()
+    wire = bytes((0, 0, flags, 0x80, 0, 1, 0, 0, 0, 0, 0, 0)) + request.question
+    assert judge(Reply(wire), request, None).settles is settles
+
+
+@pytest.mark.parametrize(("gap", "hits"), [(0, 2), (10, 2), (10.5, 1), (100, 1)])
+def test_hits_add_up_unless_there_was_a_gap(gap, hits):
+    """As in CoreDNS's freq.go: the gap has to be longer than the time that is given."""
+    entry = make()
+    entry.count(1, 1000.0, 10.0)
+    entry.count(1, 1000.0 + gap, 10.0)
+    assert entry.hits == hits
+
+
+def test_headers_that_replies_share_are_not_kept_without_end(monkeypatch):
+    monkeypatch.setattr(entry_module, "_heads", {})
+    monkeypatch.setattr(entry_module, "_shared", {})
+    request = question()
+    record = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
+    record.add_answer(dnslib.RR(record.q.qname, 1, 1, 60, dnslib.A("192.0.2.1")))
+    reply = Reply.from_wire(bytes(record.pack()))
+    for number in range(3000):
+        # Arbitrary counts, which an upstream may send.
+        wire = reply.wire[:8] + number.to_bytes(4, "big") + reply.wire[12:]
+        entry = Entry(b"", request, wire, reply.ttl_offsets, 60, 0.0)
+        assert entry.head[4:] == wire[4:12]
+    assert len(entry_module._heads) == len(entry_module._shared) == 1024
+
+
+def test_a_budget_is_used_to_its_end():
+    budget = Budget(5 * make().size)
+    store = Store(100, budget)
+    for number in range(5):
+        store.put(make(number))
+    assert (len(store), budget.used) == (5, budget.limit)
+    store.put(make(5))
+    assert (len(store), budget.used) == (5, budget.limit)
 
 
 def test_back_off():

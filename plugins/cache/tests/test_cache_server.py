@@ -147,7 +147,7 @@ def test_a_flood_of_new_names_is_bounded_and_hits_go_on():
     assert asked(upstream) == 1
 
 
-def test_purge(capsys, runtime_folder):
+def test_purge(capsys, caplog, runtime_folder):
     with Upstream(ZONE) as upstream, serve(corefile(upstream), control=True) as server:
         (path,) = runtime_folder.iterdir()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -167,7 +167,13 @@ def test_purge(capsys, runtime_folder):
             (["--zone", "."], 5),
         ):
             fill()
-            assert cli.main(["purge", *argv]) == 0
+            caplog.clear()
+            with caplog.at_level("INFO", "corepy"):
+                assert cli.main(["purge", *argv]) == 0
+            entries = "1 entry" if count == 1 else f"{count} entries"
+            logged = [it for it in caplog.messages if it.startswith("purged")]
+            assert all(it.startswith(f"purged {entries} of ") for it in logged)
+            assert len(logged) == (count > 0)
             assert (
                 capsys.readouterr().out
                 == f"{count} {'entry' if count == 1 else 'entries'} purged\n"

@@ -108,6 +108,11 @@ def test_odd_but_accepted_is_warned_about():
     assert len(warnings) == 2
 
 
+@pytest.mark.parametrize(("capacity", "warnings"), [(M - 1, 1), (M, 0), (M + 1, 0)])
+def test_the_smallest_capacity_is_no_mistake(capacity, warnings):
+    assert len(set_up(f"cache {{\nsuccess {capacity}\n}}").warnings) == warnings
+
+
 @pytest.mark.parametrize(
     ("text", "up_to", "verify", "timeout", "ttl", "recheck"),
     [

@@ -173,6 +173,21 @@ def test_what_fails_for_want_of_room_is_kept_for_nobody():
     assert asyncio.run(run()) == (2, 0, 2, 0)
 
 
+def test_a_cache_above_one_that_has_no_room_keeps_nothing_of_that():
+    async def run():
+        bench = Bench()
+        above = Cache(bench.cache.settings, Budget(64 << 20), lambda: bench.now)
+        bench.top = link([above, bench.cache, bench.below])
+        for n in range(10 * ROOM):
+            bench.ask(f"{n}.example.org", GREEDY)
+        failed = await bench.ask("www.example.net", GREEDY)
+        bench.below.go_on()
+        await turns()
+        return failed.rcode, failed.is_momentary, (await bench.ask("www.example.net", OTHER)).rcode
+
+    assert asyncio.run(run()) == (2, True, 0)
+
+
 def test_a_momentary_failure_does_not_end_what_is_stale():
     async def run():
         bench = Bench("cache {\nserve_stale 1h\n}")
