@@ -210,3 +210,6 @@ def test_what_a_full_queue_has_lost_is_counted(pair):
     assert batch.flush(server) == 0
     got = [client.recv(99) for _ in range(2 * SLOTS)]
     assert got == [b"late"] * SLOTS + [b"reply"] * SLOTS
+    for number in range(2 * SLOTS + 1):  # it is full twice
+        batch.queue(b"late" if number % SLOTS else large, address, None, server)
+    assert batch.flush(server) == 3

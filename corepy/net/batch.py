@@ -230,7 +230,7 @@ class Batch:
         `sock`.
         """
         if len(self._datas) == SLOTS:
-            self._lost += self.flush(sock)
+            self._lost = self.flush(sock)
         words, source = self._in_words, slot * _WORDS
         length = words[source + _CONTROLLEN]
         if length:
@@ -255,7 +255,7 @@ class Batch:
             raise TypeError(f"{address!r:.100} is not a socket address")
         control = None if local is None else control_for(local)
         if len(self._late) == SLOTS:
-            self._lost += self.flush(sock)
+            self._lost = self.flush(sock)
         self._late.append((data, address, control))
 
     def flush(self, sock: socket) -> int:
