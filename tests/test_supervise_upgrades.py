@@ -1,6 +1,7 @@
 """A worker beside the current one: what is asked for while it starts, and what it leaves behind."""
 
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -25,8 +26,8 @@ class Host:
         self.gate = folder / "gate"
         (folder / "run").mkdir()
         (folder / "sitecustomize.py").write_text(GATE.format(gate=str(self.gate)))
-        env = {"RUNTIME_DIRECTORY": str(folder / "run"), "PYTHONPATH": str(folder)}
-        self._running = run_command(self.text(self.port), "-supervise", env=env)
+        self._env = {"RUNTIME_DIRECTORY": str(folder / "run"), "PYTHONPATH": str(folder)}
+        self._running = run_command(self.text(self.port), "-supervise", env=self._env)
 
     def __enter__(self):
         self.command = self._running.__enter__()
@@ -35,6 +36,11 @@ class Host:
 
     def __exit__(self, *of_error):
         self._running.__exit__(*of_error)
+
+    def successor(self):
+        """Return the supervisor that is started after the first was killed."""
+        conf = str(self.command.conf)
+        return run_command(None, "-conf", conf, "-supervise", env=self._env, wait=False)
 
     def text(self, *ports):
         return "".join(f".:{port} {{\n bind 127.0.0.1\n whoami\n}}\n" for port in ports)
@@ -154,3 +160,28 @@ def test_a_standby_is_not_needed_if_the_worker_reloads(host):
     host.gate.unlink()
     wait_until(lambda: host.workers() == [worker])
     assert host.answers()
+
+
+def test_an_orphan_that_was_just_starting_hands_all_its_sockets_over(host):
+    """When it is asked for them it cannot react yet, and later it tells what is new only.
+
+    Without the others the next supervisor could not keep the queues for another worker.
+    """
+    host.gate.touch()
+    host.command.send_signal(signal.SIGUSR2)
+    wait_until(lambda: len(host.workers()) == 2)
+    host.command.process.kill()
+    host.command.process.wait()
+    with host.successor() as command:
+        command.wait_for("adopting it")
+        host.gate.unlink()
+        command.wait_for(" serves")
+        worker = int(re.search(r"worker (\d+) serves", command.output)[1])
+        host.gate.touch()
+        os.kill(worker, signal.SIGKILL)
+        command.wait_for(f"worker {worker} ended")
+        with socket.create_connection(("127.0.0.1", host.port), timeout=20):
+            pass  # the queue is kept
+        host.gate.unlink()
+        assert host.answers()
+        assert command.stop() == 0

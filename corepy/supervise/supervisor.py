@@ -267,6 +267,11 @@ class Supervisor:
     def _on_ready(self, worker: Worker) -> None:
         """Let `worker`, which answers now, take over, unless nothing is wrong with the old one."""
         current = self._workers.current
+        if worker.is_adopted and not worker.ready:
+            # It may have been starting when it was asked, and have told by itself what is new.
+            worker.ready = True
+            worker.signal(signal.SIGURG)
+            return
         if worker.is_standby and current is not None:
             if not self._care.hangs(current):
                 self._log("INFO", f"worker {current.pid} goes on, {worker.pid} is not needed")
