@@ -216,7 +216,8 @@ class Exchange(Salvage):
         """Ask again what can be lost: a datagram, or a query to a server that cannot take it."""
         if self.done or attempt not in self._open:
             return
-        if self.is_full(attempt.upstream):
+        choices = self._pool.upstreams if attempt.proto == "udp" else (attempt.upstream,)
+        if all(map(self.is_full, choices)):
             self._pool.loop.call_later(GRACE, self._resend, attempt)  # others will leave
             return
         if attempt.proto == "udp":
