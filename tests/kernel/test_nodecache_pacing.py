@@ -161,6 +161,8 @@ def test_failures_are_tried_again_less_and_less_often(clock: Clock) -> None:
     async def work(it: Reconciler) -> None:
         it._intervals = {1: 60.0, 2: 0.0, 3: 45.0}
         assert it._next_delay() == 45.0
+        it._intervals = {1: 60.0, 2: 0.5}
+        assert it._next_delay() == 0.5
         it._intervals = {2: 0.0}
         assert it._next_delay() == INFINITY
         it._problem = "no"

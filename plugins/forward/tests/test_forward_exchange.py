@@ -9,6 +9,7 @@ import dnslib
 import pytest
 
 from corepy.testing import Upstream, serve
+from corepy_forward.handler import Forward
 
 RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
 
@@ -113,6 +114,9 @@ def test_truncated_reply_is_asked_again_over_tcp():
         assert reply.rr
         assert not reply.header.tc
         assert [proto for _, proto in client_queries(upstream)] == ["udp", "tcp"]
+        (forward,) = server.plugins(Forward)
+        (upstream_of_it,) = forward.pool.upstreams
+        assert upstream_of_it.tcp._usual >= 0  # the next one waits for TCP as long as it takes
 
 
 def test_reply_cut_without_tc_is_asked_again_over_tcp():

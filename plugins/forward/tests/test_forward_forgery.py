@@ -499,6 +499,29 @@ def test_an_upstream_that_is_never_content():
         assert [proto for _, proto in upstream.queries] == ["udp", "udp", "tcp"]
 
 
+@pytest.mark.parametrize("options", [{}, {"edns": 1232}], ids=["plain", "EDNS"])
+def test_an_upstream_that_refuses_every_cookie_gets_none_any_more(options):
+    """BADCOOKIE over TCP, too, and no cookie of its own."""
+    seen = []
+
+    def behave(query, proto):
+        cookie = cookie_of(query)
+        seen.append((proto, cookie is not None))
+        reply = query.reply()
+        if cookie is None:
+            return good(query)
+        reply.header.rcode = 7
+        reply.add_ar(dnslib.EDNS0(ext_rcode=1))
+        return reply
+
+    with Upstream(behave) as upstream, serve(corefile(upstream.to)) as server:
+        assert server.ask("a.example", **options).rr
+        assert seen[:3] == [("udp", True), ("udp", True), ("tcp", True)]
+        assert seen[3:] == [("udp", False)]
+        assert server.ask("b.example", **options).rr
+        assert seen[4:] == [("udp", False)]
+
+
 class Mixed:
     """Servers behind one address of which the first only has cookies."""
 

@@ -22,7 +22,7 @@ class HTTPSUpstream(TLSServer):
         self.ca = tmp_path / "ca.pem"
         self.ca.write_text(CERTIFICATE)
         self._status = status
-        self.requests = []
+        self.requests, self.resets = [], []
         super().__init__(self._converse, protocols)
 
     def corefile(self, *options):
@@ -41,10 +41,19 @@ class HTTPSUpstream(TLSServer):
                     headers[event.stream_id] = dict(event.headers)
                 elif isinstance(event, h2.events.DataReceived):
                     bodies[event.stream_id] = event.data
+                elif isinstance(event, h2.events.StreamReset):
+                    self.resets.append((event.stream_id, event.error_code))
+                elif isinstance(event, h2.events.WindowUpdated):
+                    self._go_on(http)
                 elif isinstance(event, h2.events.StreamEnded):
                     head = headers[event.stream_id]
                     self._answer(http, event.stream_id, head, bodies.get(event.stream_id))
             stream.sendall(http.data_to_send())
+
+    def _body_of(self, query):
+        reply = query.reply()
+        reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 A 192.0.2.9"))
+        return bytes(reply.pack())
 
     def _answer(self, http, number, headers, body):
         self.requests.append((headers[":method"], headers[":authority"]))
@@ -53,11 +62,49 @@ class HTTPSUpstream(TLSServer):
             body = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
         assert body[:2] == b"\0\0"
         query = dnslib.DNSRecord.parse(body)
-        reply = query.reply()
-        reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 A 192.0.2.9"))
         headers = [(":status", self._status), ("content-type", "application/dns-message")]
         http.send_headers(number, headers)
-        http.send_data(number, bytes(reply.pack()), end_stream=True)
+        self._send(http, number, self._body_of(query))
+
+    def _send(self, http, number, body):
+        http.send_data(number, body, end_stream=True)
+
+    def _go_on(self, http):
+        """Take note that the client has read."""
+
+
+class TooLarge(HTTPSUpstream):
+    """Answers the first question with more than a message holds, and never ends that."""
+
+    left = 0
+
+    def _body_of(self, query):
+        return bytes(65536) if len(self.requests) == 1 else super()._body_of(query)
+
+    def _send(self, http, number, body):
+        if len(self.requests) > 1:
+            return super()._send(http, number, body)
+        self.left = len(body)
+        return self._go_on(http)
+
+    def _go_on(self, http):
+        """Send as much as the client's window allows."""
+        while self.left and not self.resets:
+            size = min(self.left, http.local_flow_control_window(1), http.max_outbound_frame_size)
+            if not size:
+                return
+            http.send_data(1, bytes(size))
+            self.left -= size
+
+
+def test_a_reply_that_is_too_large_ends_its_stream_alone(tmp_path, caplog):
+    with TooLarge(tmp_path) as upstream:
+        text = upstream.corefile("max_connect_attempts 1", "max_fails 0")
+        with serve(text.replace("forward", "errors\nforward", 1)) as server:
+            assert server.ask("one.example").header.rcode == 2
+            assert server.ask("two.example").rr
+        assert (upstream.connections, upstream.resets) == (1, [(1, 8)])  # CANCEL
+    assert "reply is too large" in "".join(record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

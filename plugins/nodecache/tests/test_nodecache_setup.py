@@ -90,3 +90,11 @@ def test_setup_registers_and_loads_nothing_heavy() -> None:
     setup(controller)
     assert len(controller.hooks) == 1
     assert not {"pyroute2", "iptc"} & (set(sys.modules) - before)
+
+
+def test_errors_are_shown_before_the_first_one_comes():
+    """A rate of something that is not there is no rate."""
+    from corepy_nodecache.metrics import setup_errors
+
+    kinds = {labels for (labels,), _ in setup_errors.children()}
+    assert kinds >= {"interface_add", "interface_check", "iptables", "iptables_lock"}

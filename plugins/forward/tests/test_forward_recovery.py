@@ -1,0 +1,145 @@
+"""What goes on, and what ends, when upstreams are silent or cut replies; the clock is the test's."""
+
+import asyncio
+import socket
+
+import pytest
+
+from corepy.testing import serve
+from corepy_forward import limit
+from corepy_forward.resolve import _target
+from corepy_forward.targets import Hostname
+from corepy_forward.watchlist import Watchlist
+
+TRUNCATED = b"\x83\x80\0\1\0\2\0\0\0\0\1a\0\0\1\0\1\1x"
+MALFORMED = b"\x81" + TRUNCATED[1:]
+
+
+@pytest.fixture
+def listener(on_bench):
+    """Return a function that listens on the TCP port of an upstream; connections stay open."""
+    opened = []
+
+    def listen(sink):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        opened.append(sock)
+        sock.bind(sink.sock.getsockname())
+        sock.listen()
+        sock.setblocking(False)
+        return sock
+
+    yield listen
+    for sock in opened:
+        sock.close()
+
+
+async def accept(bench, sock):
+    """Return a connection; time stands still meanwhile."""
+    for _ in range(100_000):
+        try:
+            return sock.accept()[0]
+        except BlockingIOError:
+            await asyncio.sleep(0)
+    raise AssertionError("nobody connects")
+
+
+def test_when_upstreams_are_asked_again(on_bench):
+    """0.8 s after the client asked, however much later the last of them was asked."""
+
+    async def test(bench):
+        exchange = bench.ask("a")
+        for seconds, counts in [(0.1, [1, 0]), (0.1, [1, 1]), (0.59, [1, 1]), (0.02, [2, 1])]:
+            await bench.let_pass(seconds)
+            assert bench.counts() == counts
+        bench.sinks[0].reply()
+        await bench.end_of(exchange)
+
+    on_bench(test, 2)
+
+
+def test_an_attempt_is_late_once_its_time_is_over(on_bench):
+    """Binary fractions, so that the sum is exact."""
+
+    async def test(bench):
+        late: list[object] = []
+        watchlist = Watchlist(bench.loop, 0.25, 1.0, late.extend, late.append)
+        (attempt,) = bench.ask("a")._open
+        watchlist.add(attempt)
+        bench.loop.now += 0.1875
+        await bench.turn()
+        assert late == []
+        bench.loop.now += 0.0625
+        await bench.turn()
+        assert late == [attempt]
+        watchlist.close()
+
+    on_bench(test)
+
+
+@pytest.mark.parametrize(
+    ("rest", "reply"), [(TRUNCATED, TRUNCATED[:4] + bytes(6) + TRUNCATED[10:-2]), (MALFORMED, None)]
+)
+def test_a_reply_cut_short_when_tcp_is_silent(on_bench, listener, rest, reply):
+    """With TC it is worth something to a client: it may try TCP itself."""
+
+    async def test(bench):
+        sock = listener(bench.sinks[0])
+        exchange = bench.ask("a")
+        await bench.turn()
+        bench.sinks[0].reply(rest=rest)
+        with await accept(bench, sock):
+            await bench.let_pass(6)
+            assert exchange.done
+        assert (exchange.reply and exchange.reply.wire[2:]) == reply
+        if reply is None:
+            assert exchange.ede_text == "no upstream sent a usable answer"
+
+    on_bench(test, max_connect_attempts=1, read_timeout=2.0)
+
+
+def test_a_pool_that_is_closed_connects_to_nobody(on_bench, listener):
+    async def test(bench):
+        sock = listener(bench.sinks[0])
+        exchange = bench.ask("a")
+        with await accept(bench, sock) as connection:
+            await bench.turn(100)
+            assert connection.recv(100)
+            bench.pool.close()
+            assert exchange.done
+            await bench.turn(100)
+            with pytest.raises(BlockingIOError):
+                sock.accept()
+
+    on_bench(test, force_tcp=True)
+
+
+def test_a_pool_that_is_closed_probes_nobody(on_bench):
+    async def test(bench):
+        bench.pool.start_checks()
+        await bench.let_pass(0.1)
+        (before,) = bench.counts()
+        assert before
+        bench.pool.close()
+        await bench.let_pass(3)
+        assert bench.counts() == [before]
+
+    on_bench(test, max_fails=2)
+
+
+@pytest.mark.parametrize(
+    ("transport", "address", "scope"),
+    [("dns", "fe80::1%lo", "lo"), ("dns", "2001:db8::1%lo", ""), ("tls", "fe80::1%lo", "")],
+)
+def test_the_zone_of_an_address_that_was_looked_up(transport, address, scope):
+    host = Hostname("dns.example.", 53, transport, "")
+    assert _target(host, address).scope == scope
+
+
+@pytest.mark.parametrize("memory", [None, 1 << 20, 1 << 26])
+def test_how_many_clients_may_wait_follows_the_memory_that_there_is(monkeypatch, memory):
+    monkeypatch.setattr("corepy_forward.handler.cgroup_limit", lambda: memory)
+    monkeypatch.setattr(limit.LIMIT, "most", 1)
+    expected = limit.Limit()
+    expected.configure(memory)
+    with serve(".:0 {\nforward . 127.0.0.1:1 {\nmax_fails 0\n}\n}"):
+        assert limit.LIMIT.most == expected.most > 1
