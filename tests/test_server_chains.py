@@ -162,14 +162,18 @@ def test_a_chain_that_cancels_itself_and_awaits_what_has_ended_is_interrupted():
     """The future takes no cancellation any more, and the chain waits only for its callbacks."""
 
     async def test(delivered):
-        ended = asyncio.get_running_loop().create_future()
-        ended.set_result("news")
+        class Ended(asyncio.Future):
+            def cancel(self, msg=None):
+                return False
+
         seen = []
 
         async def work():
             asyncio.current_task().cancel("from within")
+            ended = Ended()
+            asyncio.get_running_loop().call_soon(ended.set_result, "news")
             try:
-                await asyncio.gather(ended)
+                await ended
             except asyncio.CancelledError as error:
                 seen.append(str(error))
 
