@@ -162,7 +162,7 @@ def test_a_chain_that_cancels_itself_and_awaits_what_has_ended_is_interrupted():
     """The future takes no cancellation any more, and the chain waits only for its callbacks."""
 
     async def test(delivered):
-        class Ended(asyncio.Future):
+        class Ended(asyncio.Future[str]):
             def cancel(self, msg=None):
                 return False
 
