@@ -262,6 +262,13 @@ def test_filtered_blocks_may_share_a_zone() -> None:
     assert "overlaps" in found.message
 
 
+@pytest.mark.parametrize(("length", "shown"), [(64, "x" * 64), (65, "x" * 61 + "...")])
+def test_a_message_shows_as_much_of_a_name_as_a_line_holds(length: int, shown: str) -> None:
+    with pytest.raises(ValueError, match="not a valid domain name") as caught:
+        split_host_port("x" * length)
+    assert f"zone '{shown}' is" in str(caught.value)
+
+
 ODD = st.text(st.sampled_from("\\.:/019aAé,-+{%\udc80")) | st.text()
 
 

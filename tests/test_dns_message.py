@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import dnslib
 import pytest
@@ -59,6 +60,28 @@ def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> 
         asked.reply().set_question(other.question)
     assert flaw(other, asked.reply()) == "answered another question than it was asked"
     assert flaw(asked, asked.reply()) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"extended_rcode": 0}, None),
+        ({"extended_rcode": 255}, None),
+        ({"extended_rcode": 256}, "set an rcode that does not exist"),
+        ({"extended_rcode": -1}, "set an rcode that does not exist"),
+        ({"extended_rcode": 1.0}, "set an rcode that does not exist"),
+        ({"since": "soon"}, "set a time of its reply to something else than seconds"),
+        ({"since": "soon", "extended_rcode": 255}, "set a time of its reply to something else"),
+        ({"observers": []}, "set the observers of its reply to something else than a tuple"),
+    ],
+)
+def test_flaws_of_what_belongs_to_a_reply(values: dict[str, Any], problem: str | None) -> None:
+    asked = request()
+    reply = asked.reply()
+    for name, value in values.items():
+        setattr(reply, name, value)
+    found = flaw(asked, reply)
+    assert found is problem is None or (found or "").startswith(problem or "-")
 
 
 def test_defaults_of_what_the_server_sets() -> None:

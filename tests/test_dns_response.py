@@ -71,6 +71,14 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("qtype", [0x01FB, 0x01FC, 0x02FC, 0xFCFC, 0xFC00])
+def test_a_type_that_ends_like_a_transfer_is_none(qtype: int) -> None:
+    asked = reply(0, (A,)).wire
+    end = asked.index(b"\3org\0") + 5
+    found = Reply(asked[:end] + struct.pack("!H", qtype) + asked[end + 2 :])
+    assert response.typify(found) is Kind.NO_ERROR
+
+
 @pytest.mark.parametrize(("given_reply", "kind", "reply_class"), KINDS)
 def test_kinds_and_classes(given_reply: Reply, kind: Kind, reply_class: ReplyClass) -> None:
     assert response.typify(given_reply) is kind

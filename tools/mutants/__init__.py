@@ -9,7 +9,8 @@ the modules; `__main__` draws a sample and prints the survivors.
     make mutants ARGS='--trace /tmp/corepy.trace --seed 7'
 
 The second form keeps the record of the trace run, which takes longer than the trials, and uses it
-again if the file exists. `--retrace tests/test_new.py` adds the tests of a file to it.
+again if the file exists. `--retrace tests/test_new.py` adds the tests of a file to it, and
+`--again OUTPUT` tries the survivors of an earlier run once more.
 
 A mutant is noticed if a test fails or does not end. A survivor is either equivalent (no input can
 tell it from the original) or a behaviour without a test.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import queue
 import random
+import re
 import sys
 import tempfile
 import threading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mutants.mutations import Mutation
     from mutants.trace import Trace
 
+_SURVIVOR: Final = re.compile(r"^survivor: (.+):(\d+), (.+)$", re.MULTILINE)
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--count", type=int, default=30, help="mutants of a group (default: 30)")
     add("--seed", type=int, default=1, help="of the sample (default: 1)")
     add("--jobs", type=int, default=2, help="trials at a time (default: 2)")
+    add("--again", type=Path, help="output of a run with this seed: only its survivors")
     add("--line", type=int, help="all mutants of this line instead of a sample")
     return parser
 
@@ -122,7 +125,11 @@ def _sample(
     if options.line:
         return [(name, it) for name, it in found if it.line == options.line]
     chance = random.Random(options.seed)  # noqa: S311  # a sample that can be drawn again
-    return sorted(chance.sample(found, min(count, len(found))))
+    sample = sorted(chance.sample(found, min(count, len(found))))
+    if not options.again:
+        return sample
+    survivors = set(_SURVIVOR.findall(options.again.read_text()))
+    return [(name, it) for name, it in sample if (name, str(it.line), it.kind) in survivors]
 
 
 def _try_all(

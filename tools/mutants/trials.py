@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mutants.mutations import Mutation
     from mutants.trace import Test
 
-MOST_SECONDS: Final = 90.0
+MOST_SECONDS: Final = 45.0
 """Tests run for one mutant, by their duration in the trace run."""
 
 FIRST: Final = 25
