@@ -437,6 +437,22 @@ def test_a_full_room_makes_the_oldest_go():
     assert any(name.startswith("n19") for name in kept)
 
 
+def test_replies_of_every_length_lie_beside_each_other():
+    async def fill():
+        packets, sent = PacketCache(Room(1 << 20)), {}
+        for length in range(300):
+            request = Request.from_wire(query(f"n{length}.example.org."))
+            request.received = 1.0
+            reply = request.reply(answer=[records.rr(b"\0", 16, 60, b"\xff" * length)])
+            reply.deadline = 60.0
+            sent[request.wire[2:]] = finish(request, reply)
+            packets.admit(request, reply, finish(request, reply))
+        for key, wire in sent.items():
+            assert packets.entries[key].body == wire[2:]
+
+    asyncio.run(fill())
+
+
 def test_the_processes_of_a_server_share_the_room():
     room = Room(100_000)
     room.divide(4)

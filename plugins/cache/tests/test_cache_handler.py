@@ -625,6 +625,22 @@ def test_failures_by_timeout_are_kept_in_growing_steps():
     assert bench.asked == 7
 
 
+def test_the_steps_of_a_failure_begin_anew_with_an_answer():
+    bench = Bench("cache {\nserve_stale 1h\n}")
+    bench.ask()
+    (entry,) = bench.cache.keeper.success
+    bench.reply = failure("no reply")
+    for failures in (1, 2):
+        bench.now += 100
+        bench.ask()
+        assert (entry.failures, entry.retry_at - bench.now) == (failures, failures)
+    bench.reply = answer(60)
+    bench.now += 100
+    bench.ask()
+    (entry,) = bench.cache.keeper.success
+    assert (entry.failures, entry.retry_at) == (0, 0)
+
+
 def test_extended_errors_of_a_failure_are_kept():
     bench = Bench()
     bench.reply = lambda request: request.error(2, "x", ede=(22, "all down"))

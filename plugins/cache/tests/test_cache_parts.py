@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request
 from corepy.dns.message import query
+from corepy.dns.response import Kind
 from corepy.dns.wire import FormError
 from corepy.plugin.memory import cgroup_limit
 from corepy_cache import entry as entry_module
@@ -191,6 +192,39 @@ def test_a_reply_of_another_opcode_settles_nothing(flags, settles):
     request = question()
     wire = bytes((0, 0, flags, 0x80, 0, 1, 0, 0, 0, 0, 0, 0)) + request.question
     assert judge(Reply(wire), request, None).settles is settles
+
+
+@pytest.mark.parametrize("do", [False, True])
+@pytest.mark.parametrize("ttls", [(60,), (60, 60), (30, 60)])
+def test_the_usual_reply_is_worth_the_same_on_the_short_way(do, ttls):
+    """Without DO it takes the short way; only there it is known whether all TTLs are equal."""
+    request = question()
+    record = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
+    for last, ttl in enumerate(ttls):
+        record.add_answer(dnslib.RR(record.q.qname, 1, 1, ttl, dnslib.A(f"192.0.2.{last}")))
+    verdict = judge(Reply.from_wire(bytes(record.pack())), request, 1.8e9 if do else None)
+    assert (verdict.kind, verdict.ttl) == (Kind.NO_ERROR, min(ttls))
+    assert (verdict.answers, verdict.keep, verdict.settles) == (True, True, True)
+    assert (verdict.failure, verdict.denial) == (False, False)
+    assert not verdict.uniform or (not do and len({*ttls}) == 1)
+
+
+@pytest.mark.parametrize(("links", "answers"), [(0, True), (1, True), (64, True), (65, False)])
+@pytest.mark.parametrize("has_loop", [False, True])
+def test_as_many_aliases_as_resolvers_follow(links, answers, has_loop):
+    request = question()
+    record = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
+    owner = record.q.qname
+    for number in range(links):
+        target = dnslib.DNSLabel(f"alias{number}.example.org")
+        record.add_answer(dnslib.RR(owner, 5, 1, 60, dnslib.CNAME(target)))
+        owner = target
+    if has_loop:
+        record.add_answer(dnslib.RR(owner, 5, 1, 60, dnslib.CNAME(record.q.qname)))
+    record.add_answer(dnslib.RR(owner, 1, 1, 60, dnslib.A("192.0.2.1")))
+    verdict = judge(Reply.from_wire(bytes(record.pack())), request, None)
+    assert verdict.answers is (answers and not has_loop)
+    assert verdict.keep is verdict.answers
 
 
 @pytest.mark.parametrize(("gap", "hits"), [(0, 2), (10, 2), (10.5, 1), (100, 1)])
