@@ -311,6 +311,34 @@ def test_a_late_reply_that_cannot_be_sent_is_dropped_alone(bench, peer, caplog):
     asyncio.run(test())
 
 
+@pytest.mark.parametrize(
+    ("name", "is_known", "sent"), [("a", True, 1), ("a", False, 2), ("wait", False, 3)]
+)
+def test_replies_that_the_socket_did_not_take_are_counted(bench, monkeypatch, name, is_known, sent):
+    """Each time that something is sent: from the packet cache, after the chains, and late."""
+
+    async def test():
+        with bench() as it:
+            wire = ask_for(f"{name}.example.org.", 1)
+            if is_known:
+                await it.ask(wire)
+            unsent = UNSENT.labels(LABEL)
+            before = unsent.value
+            for way in ("flush", "answer_all"):
+                send = getattr(it.batch, way)
+                monkeypatch.setattr(it.batch, way, lambda *args, send=send: send(*args) + 100)
+            if name == "wait":
+                await it.ask_and_wait([wire])
+                it.keeper.waiting[0][1].set_result(None)
+                await it.receive()
+            else:
+                await it.ask(wire)
+            # `PlainBatch.answer_all` ends with a flush.
+            assert unsent.value - before in (100 * sent, 100 * (sent + is_known))
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("local", [None, b"", "127.0.0.1", ("127.0.0.1", 53)], ids=repr)
 def test_a_late_reply_from_an_address_that_is_none(bench, local):
     async def test():
@@ -372,6 +400,24 @@ def test_listeners_that_share_a_batch_leave_its_slots_as_they_were(bench, addres
             replies = [expected(wire, 1 + number) for number, wire in enumerate(wires)]
             for listener in (it, other, it, other):  # the first two ask the chain
                 assert await listener.ask(*wires) == replies
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("leave_queue", [False, True])
+def test_a_stopped_listener_leaves_its_port_to_others(bench, leave_queue):
+    """To the socket of the next server in the same group; with `leave_queue` it is that socket."""
+
+    async def test():
+        with bench() as it:
+            await it.ask(ask_for("a.example.org."))
+            it.listener.stop(leave_queue=leave_queue)
+            it.client.send(ask_for("b.example.org."))
+            if leave_queue:
+                assert it.listener.sock.recv(4096)
+            else:
+                with pytest.raises(BlockingIOError):
+                    it.listener.sock.recv(4096)
 
     asyncio.run(test())
 
