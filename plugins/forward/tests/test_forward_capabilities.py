@@ -99,6 +99,18 @@ def test_an_upstream_without_edns(react, edns, tcp):
         assert len(upstream.queries) == before + 1
 
 
+@pytest.mark.parametrize(("rcode", "is_settled"), [(1, True), (4, True), (2, False), (5, False)])
+def test_which_refusals_settle_it_for_clients_that_need_edns(rcode, is_settled):
+    """SERVFAIL and REFUSED have other causes as well."""
+    with Upstream(without_edns(refusal(rcode))) as upstream, serve(corefile(upstream)) as server:
+        assert server.ask("a.example").rr
+        (forward,) = server.plugins(Forward)
+        edns = forward.pool.upstreams[0].edns
+        now = time.monotonic()
+        assert edns.is_off(now, needed=False)
+        assert edns.is_off(now, needed=True) is is_settled
+
+
 @pytest.mark.parametrize("react", [dropped, refusal(2), refusal(5), refusal(1)])
 def test_two_upstreams_without_edns(react):
     behave = without_edns(react)

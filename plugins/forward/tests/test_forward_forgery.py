@@ -522,6 +522,19 @@ def test_an_upstream_that_refuses_every_cookie_gets_none_any_more(options):
         assert seen[4:] == [("udp", False)]
 
 
+def test_badcookie_to_a_query_without_one_is_the_reply():
+    def behave(query, _proto):
+        reply = query.reply()
+        reply.header.rcode = 7
+        reply.add_ar(dnslib.EDNS0(ext_rcode=1))
+        return reply
+
+    options = f"{PATIENT}\ncookies off"
+    with Upstream(behave) as upstream, serve(corefile(upstream.to, options)) as server:
+        assert server.ask("a.example", edns=1232).header.rcode == 7
+        assert [proto for _, proto in upstream.queries] == ["udp"]
+
+
 class Mixed:
     """Servers behind one address of which the first only has cookies."""
 
