@@ -29,12 +29,20 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Sink:
-    """The socket of an upstream."""
+    """The socket of an upstream; its TCP port refuses connections until `tcp` listens."""
 
     def __init__(self):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind(("127.0.0.1", 0))
+        while True:  # until a port is free for both
+            self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            self.tcp.bind(("127.0.0.1", 0))
+            try:
+                self.sock.bind(self.tcp.getsockname())
+                break
+            except OSError:
+                self.tcp.close()
         self.sock.setblocking(False)
+        self.tcp.setblocking(False)
         self.target = Target("127.0.0.1", self.sock.getsockname()[1])
         self.waiting = []
 
@@ -121,6 +129,7 @@ def on_bench(monkeypatch):
             bench.pool.close()
             for sink in bench.sinks:
                 sink.sock.close()
+                sink.tcp.close()
 
     def run(test, count=1, **settings):
         with asyncio.Runner(loop_factory=Loop) as runner:

@@ -1,13 +1,17 @@
 """What goes on, and what ends, when upstreams are silent or cut replies; the clock is the test's."""
 
 import asyncio
+import errno
 import socket
 
+import dnslib
 import pytest
 
-from corepy.testing import serve
+from corepy.testing import Upstream, serve
 from corepy_forward import limit
-from corepy_forward.resolve import _target
+from corepy_forward.problems import NO_REPLY, explain
+from corepy_forward.resolve import _ask_resolvers, _target
+from corepy_forward.settings import HealthCheck
 from corepy_forward.targets import Hostname
 from corepy_forward.watchlist import Watchlist
 
@@ -15,22 +19,10 @@ TRUNCATED = b"\x83\x80\0\1\0\2\0\0\0\0\1a\0\0\1\0\1\1x"
 MALFORMED = b"\x81" + TRUNCATED[1:]
 
 
-@pytest.fixture
-def listener(on_bench):
-    """Return a function that listens on the TCP port of an upstream; connections stay open."""
-    opened = []
-
-    def listen(sink):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        opened.append(sock)
-        sock.bind(sink.sock.getsockname())
-        sock.listen()
-        sock.setblocking(False)
-        return sock
-
-    yield listen
-    for sock in opened:
-        sock.close()
+def listen(sink):
+    """Let connections to an upstream be made; they stay open."""
+    sink.tcp.listen()
+    return sink.tcp
 
 
 async def accept(bench, sock):
@@ -79,11 +71,11 @@ def test_an_attempt_is_late_once_its_time_is_over(on_bench):
 @pytest.mark.parametrize(
     ("rest", "reply"), [(TRUNCATED, TRUNCATED[:4] + bytes(6) + TRUNCATED[10:-2]), (MALFORMED, None)]
 )
-def test_a_reply_cut_short_when_tcp_is_silent(on_bench, listener, rest, reply):
+def test_a_reply_cut_short_when_tcp_is_silent(on_bench, rest, reply):
     """With TC it is worth something to a client: it may try TCP itself."""
 
     async def test(bench):
-        sock = listener(bench.sinks[0])
+        sock = listen(bench.sinks[0])
         exchange = bench.ask("a")
         await bench.turn()
         bench.sinks[0].reply(rest=rest)
@@ -97,9 +89,9 @@ def test_a_reply_cut_short_when_tcp_is_silent(on_bench, listener, rest, reply):
     on_bench(test, max_connect_attempts=1, read_timeout=2.0)
 
 
-def test_a_pool_that_is_closed_connects_to_nobody(on_bench, listener):
+def test_a_pool_that_is_closed_connects_to_nobody(on_bench):
     async def test(bench):
-        sock = listener(bench.sinks[0])
+        sock = listen(bench.sinks[0])
         exchange = bench.ask("a")
         with await accept(bench, sock) as connection:
             await bench.turn(100)
@@ -143,3 +135,50 @@ def test_how_many_clients_may_wait_follows_the_memory_that_there_is(monkeypatch,
     expected.configure(memory)
     with serve(".:0 {\nforward . 127.0.0.1:1 {\nmax_fails 0\n}\n}"):
         assert limit.LIMIT.most == expected.most > 1
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError(), NO_REPLY),
+        (TimeoutError(errno.ETIMEDOUT, "of the system"), "read: connection timed out"),
+        (OSError(errno.ECONNREFUSED, "words of asyncio"), "read: connection refused"),
+        (socket.gaierror(-2, "Name or service not known"), "read: name or service not known"),
+        (OSError("An odd one"), "an odd one"),
+        (ValueError(), "valueerror"),
+        (ValueError("No such thing"), "no such thing"),
+    ],
+    ids=repr,
+)
+def test_errors_in_words(error, text):
+    assert explain(error, "read") == text
+
+
+def test_the_question_of_a_probe(on_bench):
+    async def test(bench):
+        (check,) = bench.pool._checks.values()
+        assert check.question == b"\7example\3org\0\0\2\0\1"
+        assert check.body == b"\1\0\0\1\0\0\0\0\0\0" + check.question
+
+    on_bench(test, health=HealthCheck(domain="example.org."))
+
+
+def lies(query, _proto):
+    """Answer with another ID and another question first."""
+    good = query.reply()
+    good.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 {QTYPES[query.q.qtype]}"))
+    wire = bytes(good.pack())
+    other = dnslib.DNSRecord.question("other.example", "A")
+    other.header.id = query.header.id
+    forged = other.reply()
+    forged.add_answer(*dnslib.RR.fromZone("other.example 60 A 192.0.2.66"))
+    return [bytes((wire[0], wire[1] ^ 1)) + wire[2:], bytes(forged.pack()), wire]
+
+
+QTYPES = {1: "A 192.0.2.1", 28: "AAAA 2001:db8::1"}
+
+
+def test_a_look_up_takes_only_the_reply_to_its_question():
+    with Upstream(lies) as upstream:
+        found = asyncio.run(_ask_resolvers("dns.example.", [upstream.to]))
+    assert found == (["192.0.2.1", "2001:db8::1"], "")

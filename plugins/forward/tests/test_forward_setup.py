@@ -85,6 +85,7 @@ def test_accepted(text: str, expected: dict[str, object]):
         ("health_check 0.5s", 0.5, True, "."),
         ("health_check 0.5s no_rec", 0.5, False, "."),
         ("health_check 1m no_rec domain example.org", 60.0, False, "example.org."),
+        ("health_check 1m no_rec\nhealth_check 2s", 2.0, False, "."),  # as in CoreDNS
         ("health_check 0.5s domain Example.org.", 0.5, True, "example.org."),
         ("health_check 0.5s domain .", 0.5, True, "."),
     ],
