@@ -116,13 +116,11 @@ class Router:
 
     def _route_ds(self, name: bytes) -> Site | None:
         found, offset = None, 0
-        while True:
+        while name[offset]:  # the root is not a parent here, but the zone for want of any other
             site = self._zones.get(name[offset:])
             if site is not None:
                 if site.chain is None:
                     return site
                 found = site
-            if not name[offset]:
-                break
             offset += name[offset] + 1
         return found or self._zones.get(ROOT)
