@@ -12,7 +12,7 @@ from corepy_forward import limit
 from corepy_forward.problems import NO_REPLY, explain
 from corepy_forward.resolve import _ask_resolvers, _target
 from corepy_forward.settings import HealthCheck
-from corepy_forward.targets import Hostname
+from corepy_forward.targets import Hostname, split_host_port
 from corepy_forward.watchlist import Watchlist
 
 TRUNCATED = b"\x83\x80\0\1\0\2\0\0\0\0\1a\0\0\1\0\1\1x"
@@ -49,12 +49,13 @@ def test_when_upstreams_are_asked_again(on_bench):
     on_bench(test, 2)
 
 
-def test_an_attempt_is_late_once_its_time_is_over(on_bench):
+def test_an_attempt_is_late_once_and_expires_once(on_bench):
     """Binary fractions, so that the sum is exact."""
 
     async def test(bench):
         late: list[object] = []
-        watchlist = Watchlist(bench.loop, 0.25, 1.0, late.extend, late.append)
+        expired: list[object] = []
+        watchlist = Watchlist(bench.loop, 0.25, 1.0, late.extend, expired.append)
         (attempt,) = bench.ask("a")._open
         watchlist.add(attempt)
         bench.loop.now += 0.1875
@@ -62,7 +63,11 @@ def test_an_attempt_is_late_once_its_time_is_over(on_bench):
         assert late == []
         bench.loop.now += 0.0625
         await bench.turn()
-        assert late == [attempt]
+        assert (late, expired) == ([attempt], [])
+        for _ in range(3):
+            bench.loop.now += 0.75
+            await bench.turn()
+            assert (late, expired) == ([attempt], [attempt])
         watchlist.close()
 
     on_bench(test)
@@ -182,3 +187,23 @@ def test_a_look_up_takes_only_the_reply_to_its_question():
     with Upstream(lies) as upstream:
         found = asyncio.run(_ask_resolvers("dns.example.", [upstream.to]))
     assert found == (["192.0.2.1", "2001:db8::1"], "")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[::1]:53", ("::1", "53")),
+        ("192.0.2.1:53", ("192.0.2.1", "53")),
+        ("[::1]", None),
+        ("[::1", None),
+        ("[::1]x53", None),
+        ("[::1:53", None),
+        ("[::1]:5:3", None),
+        ("[::1]:[53", None),
+        ("::1:53", None),
+        ("192.0.2.1", None),
+        ("192.0.2.1]:53", None),
+    ],
+)
+def test_host_and_port(text, parts):
+    assert split_host_port(text) == parts
