@@ -81,6 +81,10 @@ def f(n=3):
 
 
 C = 4
+
+
+class D:
+    field: int = 5
 """
 SECOND = """\
 from a import B, f
@@ -90,6 +94,10 @@ def g():
     x = [B,
          f()]
     return x
+
+
+def h():
+    return D()
 """
 
 
@@ -218,6 +226,7 @@ def test_a_test_that_does_not_end_is_stopped_with_what_it_has_started(tmp_path):
         (7, {("b.py", 5)}),  # a default belongs to the name of its function
         (8, None),
         (11, set()),
+        (15, {("b.py", 11)}),  # a field, by its class
     ],
 )
 def test_what_a_line_outside_of_functions_has_an_effect_on(tools, line, places):

@@ -64,11 +64,13 @@ def _lines_with(name: str, text: str) -> list[int]:
 
 
 def _names(text: str, line: int) -> set[str]:
-    """Return the names that the innermost statement around a line defines."""
+    """Return the names that the innermost statement around a line defines, and of its classes:
+    who makes an object uses the defaults of its fields without naming them.
+    """
+    classes = {it.name for it in _around(text, line) if isinstance(it, ast.ClassDef)}
     node = max(_around(text, line), key=lambda it: it.lineno, default=None)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return {node.name}
+        return {node.name} | classes
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return {
-        it.id for target in targets if target for it in ast.walk(target) if isinstance(it, ast.Name)
-    }
+    names = (it for target in targets if target for it in ast.walk(target))
+    return {it.id for it in names if isinstance(it, ast.Name)} | classes
