@@ -13,6 +13,8 @@ import pytest
 
 from corepy.testing import refusal, serve
 from corepy.testing.tls import CERTIFICATE, TLSServer
+from corepy_forward import metrics
+from corepy_forward.handler import Forward
 
 
 class HTTPSUpstream(TLSServer):
@@ -105,6 +107,23 @@ def test_a_reply_that_is_too_large_ends_its_stream_alone(tmp_path, caplog):
             assert server.ask("two.example").rr
         assert (upstream.connections, upstream.resets) == (1, [(1, 8)])  # CANCEL
     assert "reply is too large" in "".join(record.getMessage() for record in caplog.records)
+
+
+class AnotherQuestion(HTTPSUpstream):
+    def _body_of(self, query):
+        return super()._body_of(dnslib.DNSRecord.question("other.example"))
+
+
+def test_a_reply_to_another_question_is_counted_and_ends_the_attempt(tmp_path, caplog):
+    with AnotherQuestion(tmp_path) as upstream:
+        text = upstream.corefile("max_connect_attempts 1", "max_fails 0")
+        with serve(text.replace("forward", "errors\nforward", 1)) as server:
+            (forward,) = server.plugins(Forward)
+            dropped = metrics.DROPPED.labels(forward.pool.upstreams[0].address, "question")
+            before = dropped.value
+            assert server.ask("one.example").header.rcode == 2
+            assert dropped.value == before + 1
+    assert "another question" in "".join(record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
