@@ -158,7 +158,9 @@ def environment_of(folder: Path) -> dict[str, str]:
     """Return the environment in which a copy of the tree takes precedence of the installed one."""
     plugins = sorted(str(path) for path in folder.glob("plugins/*"))
     paths = [str(folder), *plugins, str(Path(__file__).parent.parent)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # A test of this tool may itself run in a process of pytest-xdist.
+    inherited = {name: it for name, it in os.environ.items() if not name.startswith("PYTEST_")}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def command_of(*words: str) -> list[str]:
