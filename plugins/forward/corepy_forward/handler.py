@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TYPE_AXFR, TYPE_IXFR
 from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
-from corepy.net.clients import client_of
 from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
 from corepy_forward import metrics
@@ -25,12 +24,13 @@ from corepy_forward.usable import choose
 from corepy_forward.watch import Watch, changes, log_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from corepy.dns import Request
     from corepy.plugin import BlockConfig, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy_forward.exchange import Exchange
+    from corepy_forward.limit import Places
     from corepy_forward.ownaddress import Place
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
@@ -67,7 +67,6 @@ class Forward(Explained):
         self._takes_all = settings.zone == "." and not settings.ignored
         self._looks_further = bool(settings.next_rcodes) or settings.next_on_nodata
         self._force_tcp = settings.force_tcp
-        self._most = settings.max_concurrent or LIMIT.most_of_one
         self._rejected = 0
         self._problems: list[str] = []
         self._quiet_until = 0.0
@@ -86,50 +85,40 @@ class Forward(Explained):
         pool = self.pool or self._open(self.static_targets())
         if request.proto != "udp":
             return self._begin_for_tcp(pool, request)
-        answer = self._ask(pool, request, self._join)
+        answer = self._ask(pool, request)
         return self._look_further(request, answer) if self._looks_further else answer
 
     def _begin_for_tcp(self, pool: Pool, request: Request) -> Answer:
         """Ask for a client over TCP, which may join others and get what is good for those only."""
         joined = pool.flights.get(request.asked)
-        answer = self._ask(pool, request, self._join)
+        answer = self._ask(pool, request)
         if joined is not None and not joined.for_tcp and not self._force_tcp:
             answer = self._whole(pool, request, answer)
         return self._look_further(request, answer) if self._looks_further else answer
 
-    def _ask(
-        self, pool: Pool, request: Request, join: Callable[[Pool, Request, bytes], Exchange]
-    ) -> Answer:
-        """Return what brings the reply of the exchange that `join` returns, or a refusal."""
-        client = client_of(request.peer)
-        free = min(self._most - pool.waiting, LIMIT.most - LIMIT.waiting)
-        if not pool.shares.take(client, free):
+    def _ask(self, pool: Pool, request: Request, *, whole: bool = False) -> Answer:
+        """Return what brings the reply of an exchange, or a refusal. With `whole` it is one that
+        does not end with a truncated reply.
+        """
+        places = pool.places
+        if not places.take(request):
             return self._reject(request)
         try:
-            exchange = join(pool, request, client)
+            exchange = (_join_for_tcp if whole else self._join)(pool, request)
         except BaseException:
-            pool.shares.give_back(client)
+            places.leave(request)
             raise
-        pending = Pending(pool.wakeups, partial(self._conclude, pool, request, client, exchange))
+        pending = Pending(pool.wakeups, partial(self._conclude, places, request, exchange))
         exchange.waiters.append(pending)
-        pool.waiting += 1
-        LIMIT.waiting += 1
         if exchange.done:
             pending.wake()
         return pending
 
     def _conclude(
-        self,
-        pool: Pool,
-        request: Request,
-        client: bytes,
-        exchange: Exchange,
-        _reply: Reply | None,
+        self, places: Places, request: Request, exchange: Exchange, _reply: Reply | None
     ) -> Reply | None:
-        """Count one query less that waits; return its reply if the exchange is over."""
-        pool.shares.give_back(client)
-        pool.waiting -= 1
-        LIMIT.waiting -= 1
+        """Give the query's place back; return its reply if the exchange is over."""
+        places.leave(request)
         return self._reply(request, exchange) if exchange.done else None
 
     async def _whole(self, pool: Pool, request: Request, answer: Answer) -> Reply:
@@ -137,7 +126,7 @@ class Forward(Explained):
         reply = answer if isinstance(answer, Reply) else await answer
         if not reply.tc:
             return reply
-        answer = self._ask(pool, request, _join_for_tcp)
+        answer = self._ask(pool, request, whole=True)
         return answer if isinstance(answer, Reply) else await answer
 
     async def _look_further(self, request: Request, answer: Answer) -> Reply:
@@ -156,17 +145,17 @@ class Forward(Explained):
             names.is_subdomain(name, ignored) for ignored in self._ignored
         )
 
-    def _join(self, pool: Pool, request: Request, client: bytes) -> Exchange:
+    def _join(self, pool: Pool, request: Request) -> Exchange:
         """Return the exchange for this question: the one in flight, or a new one."""
         question = request.asked
         body = body_of(request, question)
         exchange = pool.flights.get(question)
         if exchange is None:
             for_tcp = request.proto != "udp" and not self._force_tcp
-            return pool.begin(question, body, for_tcp, client)
+            return pool.begin(question, body, for_tcp, request.peer)
         if exchange.body != body:
             for_tcp = request.proto != "udp" and not self._force_tcp
-            return pool.begin_beside(exchange, body, for_tcp, client)
+            return pool.begin_beside(exchange, body, for_tcp, request.peer)
         metrics.SHARED.value += 1
         return exchange
 
@@ -199,7 +188,7 @@ class Forward(Explained):
         now = request.received
         reason = None
         if now >= self._quiet_until:
-            most = min(self._most, LIMIT.most)
+            most = LIMIT.most_of_one(self.settings.max_concurrent)
             reason = (
                 f"{self._rejected} queries refused since the last line like this one:"
                 f" concurrent queries exceeded maximum {most}"
@@ -228,7 +217,6 @@ class Forward(Explained):
     async def before_listen(self, context: LifecycleContext) -> None:
         """Look host names up and refuse to forward to ourselves; raises StartupError."""
         LIMIT.configure(cgroup_limit())
-        self._most = self.settings.max_concurrent or LIMIT.most_of_one
         known = [problem for entry in self.settings.entries for problem in entry.problems]
         problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):
@@ -277,10 +265,10 @@ class Forward(Explained):
             self.pool.close()
 
 
-def _join_for_tcp(pool: Pool, request: Request, client: bytes) -> Exchange:
+def _join_for_tcp(pool: Pool, request: Request) -> Exchange:
     """Return an exchange for this question that does not end with a truncated reply."""
     question = request.asked
-    return pool.begin_for_tcp(question, body_of(request, question), client)
+    return pool.begin_for_tcp(question, body_of(request, question), request.peer)
 
 
 def _not_forwarded(request: Request) -> Reply:

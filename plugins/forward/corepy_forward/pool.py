@@ -8,12 +8,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from corepy.dns.constants import NOERROR, NXDOMAIN
-from corepy.net.clients import Shares
+from corepy.net.clients import client_of
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
 from corepy_forward.crowd import LEAST_TIME, Crowd
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
 from corepy_forward.health import HealthCheck
+from corepy_forward.limit import LIMIT, Places
 from corepy_forward.policy import Random, make_policy
 from corepy_forward.problems import NO_HEALTHY
 from corepy_forward.upstream import Upstream
@@ -67,11 +68,8 @@ class Pool:
         """Response codes that end an exchange without a further look."""
 
         self.force_tcp = settings.force_tcp
-        self.waiting = 0
-        """Queries of clients that wait for a reply."""
-
-        self.shares = Shares()
-        """How many of them are whose."""
+        self.places = Places(LIMIT.most_of_one(settings.max_concurrent))
+        """The queries of clients that wait for a reply."""
 
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0
@@ -138,10 +136,13 @@ class Pool:
         """Whether some upstream has passed its last health check."""
         return not self._is_all_down()
 
-    def begin(self, question: bytes, body: bytes, for_tcp: bool, client: bytes = b"") -> Exchange:
-        """Start the exchange for a question that is not in flight; it may be over at once."""
+    def begin(self, question: bytes, body: bytes, for_tcp: bool, peer: object = None) -> Exchange:
+        """Start the exchange for a question that is not in flight; it may be over at once.
+
+        `peer` is the address of the client that asks.
+        """
         if self.crowds and question in self.crowds:
-            return self._join(self.crowds[question], client, question, body, for_tcp)
+            return self._join(self.crowds[question], peer, question, body, for_tcp)
         now = time.monotonic()
         exchange = self.flights[question] = Exchange(self, question, body, for_tcp, now)
         self._begun += 1
@@ -163,25 +164,25 @@ class Pool:
         else:
             exchange.ask(self._random(self.upstreams), now)
 
-    def begin_for_tcp(self, question: bytes, body: bytes, client: bytes) -> Exchange:
+    def begin_for_tcp(self, question: bytes, body: bytes, peer: object) -> Exchange:
         """Return an exchange that does not end with a truncated reply."""
         first = self.flights.get(question)
         if first is None:
-            return self.begin(question, body, True, client)
+            return self.begin(question, body, True, peer)
         if first.body == body and first.for_tcp:
             return first
-        return self.begin_beside(first, body, True, client)
+        return self.begin_beside(first, body, True, peer)
 
-    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool, client: bytes) -> Exchange:
+    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool, peer: object) -> Exchange:
         """Return the exchange that asks the question of `first`, in flight, in another way."""
         question = first.question
         crowd = self.crowds.get(question)
         if crowd is None:
             crowd = self.crowds[question] = Crowd(first, self._begin_in_crowd)
-        return self._join(crowd, client, question, body, for_tcp)
+        return self._join(crowd, peer, question, body, for_tcp)
 
     def _join(
-        self, crowd: Crowd, client: bytes, question: bytes, body: bytes, for_tcp: bool
+        self, crowd: Crowd, peer: object, question: bytes, body: bytes, for_tcp: bool
     ) -> Exchange:
         exchange = crowd.find(body, for_tcp)
         if exchange is None:
@@ -189,7 +190,7 @@ class Pool:
             exchange.key = question, body, for_tcp
             self.flights[exchange.key] = exchange
             self._begun += 1
-            crowd.join(exchange, client)
+            crowd.join(exchange, client_of(peer))
             self.watch_time()
         return exchange
 

@@ -62,7 +62,7 @@ def in_flight(server):
 
     def count():
         queries = sum(len(each._open) for each in forward.pool.flights.values())
-        return queries, forward.pool.waiting
+        return queries, len(forward.pool.places.requests)
 
     return server.call(count)
 
