@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.constants import BADVERS, REFUSED, SERVFAIL
+from corepy.dns.edns import EDE_NO_REACHABLE_AUTHORITY
 from corepy_forward.crowd import MOST_QUERIES, MOST_UNUSUAL
 from corepy_forward.lettercase import with_random_case
 from corepy_forward.question import (
@@ -23,6 +24,7 @@ from corepy_forward.question import (
 
 if TYPE_CHECKING:
     from corepy.dns import Reply
+    from corepy.plugin import Pending
     from corepy_forward.attempt import Attempt
     from corepy_forward.crowd import Crowd
     from corepy_forward.pool import Pool
@@ -40,9 +42,14 @@ class Detours:
 
     __slots__ = (
         "asked_large",
+        "ede",
+        "failovers",
         "had_bad_cookie",
         "has_heard",
+        "lacked",
         "lost_at",
+        "moved",
+        "notes",
         "refused_by",
         "refused_with",
         "without_cookie",
@@ -66,9 +73,26 @@ class Detours:
         self.has_heard = False
         """Some upstream has sent something, if nothing of use."""
 
+        self.moved: dict[Attempt, float] = {}
+        """When attempts went from UDP to TCP, monotonic seconds."""
+
+        self.lacked: dict[Attempt, str] = {}
+        """What a reply over UDP lacked, "cookie" or "case", because of which that was."""
+
+        self.ede = EDE_NO_REACHABLE_AUTHORITY
+        self.failovers = 0
+        """Replies because of which another upstream was to be asked."""
+
+        self.notes: tuple[str, ...] = ()
+        """What became of the attempts, for the log."""
+
 
 class Asking:
-    """The attempts of one question; see the module. The base of `Exchange`."""
+    """The attempts of one question; see the module. The base of `Exchange`.
+
+    The slots of all its classes are here and filled by one function: a call by way of `super` costs
+    as much as ten slots, and every query that is forwarded makes an exchange.
+    """
 
     __slots__ = (
         "_detours",
@@ -82,7 +106,10 @@ class Asking:
         "key",
         "over_tcp",
         "question",
+        "reply",
         "started",
+        "upstream",
+        "waiters",
     )
 
     def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
@@ -101,6 +128,11 @@ class Asking:
         self.over_tcp = pool.force_tcp or (for_tcp and not pool.settings.prefer_udp)
         self.started = now
         self.done = False
+        self.waiters: list[Pending] = []
+        self.reply: Reply | None = None
+        self.upstream: Upstream | None = None
+        """The one that sent the reply."""
+
         self._tried: list[Upstream] = []
         self._open: list[Attempt] = []
         self._detours: Detours | None = None
@@ -169,17 +201,17 @@ class Asking:
     def ask(self, upstream: Upstream, now: float) -> None:
         """Start an attempt."""
         tried, body = self._tried, self.body
-        tried.append(upstream)
         if (
-            upstream.is_limited
+            tried
+            or upstream.is_limited
             or self.over_tcp
-            or len(tried) > 1
             or len(body) - len(self.question) != USUAL_SIZE
         ):
+            tried.append(upstream)
             self._ask_otherwise(upstream, now)
-        else:
-            body = body[:-2] + upstream.cookies.tail
-            self._open.append(upstream.ask(self, body, False, now))
+            return
+        tried.append(upstream)
+        self._open.append(upstream.ask(self, body[:-2] + upstream.cookies.tail, False, now))
 
     def _ask_otherwise(self, upstream: Upstream, now: float) -> None:
         """Start an attempt in the form that suits the upstream and what it was asked before."""
@@ -284,7 +316,7 @@ class Asking:
 
     def _move(self, attempt: Attempt, now: float) -> None:
         """Ask once more over TCP."""
-        attempt.moved = now
+        self.detours.moved[attempt] = now
         self._open.append(attempt)
         attempt.upstream.over_tcp(attempt)
 

@@ -76,10 +76,8 @@ class Attempt:
         "body",
         "ident",
         "is_late",
-        "lacked",
         "link",
         "mismatched",
-        "moved",
         "number",
         "owner",
         "proto",
@@ -98,15 +96,9 @@ class Attempt:
         self.proto = proto
         self.sent = sent
         self.is_late = False
-        self.redials = 0
-        self.mismatched = 0
-        """Messages with its ID that did not answer its question."""
-
-        self.lacked = ""
-        """What a reply over UDP lacked, "cookie" or "case", because of which it went to TCP."""
-
-        self.moved = 0.0
-        """When it went from UDP to TCP, monotonic seconds."""
+        self.redials = self.mismatched = 0
+        """How often its connection was lost; messages with its ID that answered another question.
+        """
 
         self.number = 1
         """Which attempt of its exchange it is. What is asked because of its reply has the same."""

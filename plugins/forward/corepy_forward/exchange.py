@@ -27,7 +27,7 @@ from corepy.dns.constants import (
     SERVFAIL,
     rcode_name,
 )
-from corepy.dns.edns import EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY
+from corepy.dns.edns import EDE_NETWORK_ERROR
 from corepy.dns.errors import FormError
 from corepy_forward import metrics
 from corepy_forward.crowd import MOST_QUERIES
@@ -38,9 +38,7 @@ from corepy_forward.salvage import Salvage
 from corepy_forward.transitive import end_to_end
 
 if TYPE_CHECKING:
-    from corepy.plugin import Pending
     from corepy_forward.attempt import Attempt
-    from corepy_forward.pool import Pool
 
 BUDGET = 4.0
 """Seconds for one question, whatever happens: glibc and others give up after 5."""
@@ -65,19 +63,25 @@ _MAYBE_REFUSALS: Final = _REFUSALS | {SERVFAIL, REFUSED}
 class Exchange(Salvage):
     """See the module. `reply` is the result; None if there is none, then `reason` says why."""
 
-    __slots__ = ("_failovers", "_notes", "ede", "reason", "waiters")
+    __slots__ = ()
 
-    def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
-        super().__init__(pool, question, body, for_tcp, now)
-        self.waiters: list[Pending] = []
-        self.reason = ""
-        self.ede = EDE_NO_REACHABLE_AUTHORITY
-        self._failovers = 0
-        self._notes: tuple[str, ...] = ()
+    @property
+    def reason(self) -> str:
+        """Why there is no reply, for the log."""
+        return "; ".join(self._notes)
+
+    @property
+    def _notes(self) -> tuple[str, ...]:
+        return () if self._detours is None else self._detours.notes
+
+    @property
+    def ede(self) -> int:
+        """What clients are told when there is no reply, as a code of RFC 8914."""
+        return self.detours.ede
 
     @property
     def ede_text(self) -> str:
-        """What clients are told when there is no reply."""
+        """The same in words."""
         if self._detours is not None and self._detours.has_heard:
             return "no upstream sent a usable answer"
         return "no upstream answered"
@@ -95,16 +99,16 @@ class Exchange(Salvage):
         except FormError:
             self._malformed(attempt, wire)
             return
-        if reply.options or attempt.lacked:
+        if reply.options or self._detours is not None:
             self._take_options(attempt, wire, reply)
         if (
             wire[2] & _TC
             or wire[3] & 15 not in self._pool.final_rcodes
             or reply.extended_rcode
-            or len(wire) == len(attempt.body) + 2
+            or (not wire[7] and len(wire) == len(attempt.body) + 2)
         ) and self._is_odd(attempt, wire, reply):
             return
-        if (self._detours is not None or attempt.moved) and self._is_provisional(attempt, reply):
+        if self._detours is not None and self._is_provisional(attempt, reply):
             return
         self.upstream = attempt.upstream
         self.reply = reply
@@ -115,7 +119,8 @@ class Exchange(Salvage):
 
         A reply over TCP shows whether the upstream ever sends what one over UDP lacked.
         """
-        upstream, lacked = attempt.upstream, attempt.lacked
+        upstream = attempt.upstream
+        lacked = None if self._detours is None else self._detours.lacked.get(attempt)
         has_cookie = upstream.proofs.given(reply.options)
         if (lacked == "cookie" and not has_cookie) or (
             lacked == "case" and not is_kept(wire, attempt.body, self.question)
@@ -141,8 +146,8 @@ class Exchange(Salvage):
         if wire[3:] == attempt.body[1:] and self._ask_plainer(attempt, FORMERR, None):
             return True  # the query itself, sent back
         if rcode in self._pool.settings.failover_rcodes:
-            self._failovers += 1
-            if self._failovers < len(self._pool.upstreams):
+            self.detours.failovers += 1
+            if self.detours.failovers < len(self._pool.upstreams):
                 self._keep(attempt, reply)
                 self._note(attempt, f"answered {rcode_name(rcode)}")
                 return self._retry(time.monotonic(), new_only=True) or bool(self._open)
@@ -151,8 +156,9 @@ class Exchange(Salvage):
     def _is_provisional(self, attempt: Attempt, reply: Reply) -> bool:
         """Learn from a reply what the upstream can do; True if a better one may come."""
         upstream, now, detours = attempt.upstream, time.monotonic(), self.detours
-        if attempt.moved and attempt.proto == "tcp":
-            upstream.tcp.took(now - attempt.moved)
+        moved = detours.moved.get(attempt)
+        if moved is not None and attempt.proto == "tcp":
+            upstream.tcp.took(now - moved)
         if upstream in detours.asked_large and self._waits_for_tcp(upstream):
             upstream.tcp.failed(now)
         if reply.rcode not in (NOERROR, NXDOMAIN):
@@ -179,16 +185,17 @@ class Exchange(Salvage):
             return
         self._open.remove(attempt)
         if reason != NO_REPLY:
-            self.ede = EDE_NETWORK_ERROR
+            self.detours.ede = EDE_NETWORK_ERROR
         if is_of_reply(reason):
             self.detours.has_heard = True
         self._note(attempt, reason)
         now = time.monotonic()
-        if attempt.lacked:
-            attempt.upstream.proofs.lacks(attempt.lacked)
+        detours = self.detours
+        if attempt in detours.lacked:
+            attempt.upstream.proofs.lacks(detours.lacked[attempt])
         if attempt.proto == "tcp" and attempt.link is not None and not attempt.link.has_answered:
             attempt.upstream.tcp.failed(now)
-            if (self.over_tcp or attempt.moved) and self._ask_large(
+            if (self.over_tcp or attempt in detours.moved) and self._ask_large(
                 attempt.upstream, now, attempt.number
             ):
                 return
@@ -245,7 +252,7 @@ class Exchange(Salvage):
             note = go_error(self._tried[-1].address, proto, NO_REPLY, detail)
         else:
             note = f"{detail} of waiting for {MOST_QUERIES} other queries for this name: {NO_REPLY}"
-        self._notes += (note,)
+        self.detours.notes += (note,)
         self._end()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
@@ -256,11 +263,12 @@ class Exchange(Salvage):
             detail = f"attempt {number} of {most}, {elapsed:.3f}s"
             if attempt.mismatched:
                 detail += f", replies to another question dropped: {attempt.mismatched}"
-            self._notes += (go_error(attempt.upstream.address, attempt.proto, reason, detail),)
+            note = go_error(attempt.upstream.address, attempt.proto, reason, detail)
+            self.detours.notes += (note,)
 
     def fail(self, reason: str) -> None:
         """End without having asked anybody."""
-        self._notes += (reason,)
+        self.detours.notes += (reason,)
         self._end()
 
     def cancel(self) -> None:
@@ -271,8 +279,6 @@ class Exchange(Salvage):
 
     def _end(self) -> None:
         self.done = True
-        if self.reply is None:
-            self.reason = "; ".join(self._notes)
         self._pool.flights.pop(self.key, None)
         if self.crowd is not None:
             self._pool.leave(self.crowd, self)

@@ -51,12 +51,17 @@ class Proofs:
 
     def check(self, attempt: Attempt, wire: bytes) -> tuple[bytes, str]:
         """Return the reply, as `Cookies.take` does, and what it lacks or ""."""
-        body, question = attempt.body, attempt.owner.question
-        # Case is nothing to go by where the name was sent in lower case, as that of a probe.
-        is_mixed = self.has_random_case and body[10 : 10 + len(question)] != question
-        if is_mixed and not is_kept(wire, body, question):
-            return wire, "case"
-        if self.cookies.is_expected and self.cookies.is_in(body):
-            taken = self.cookies.take(wire)
-            return (wire, "cookie") if taken is None else (taken, "")
+        if self.has_random_case:
+            body, question = attempt.body, attempt.owner.question
+            # Case is nothing to go by where the name was sent in lower case, as that of a probe.
+            is_mixed = body[10 : 10 + len(question)] != question
+            if is_mixed and not is_kept(wire, body, question):
+                return wire, "case"
+        cookies = self.cookies
+        if cookies.is_expected:
+            taken = cookies.take(wire)
+            if taken is not None:
+                return taken, ""
+            if cookies.is_in(attempt.body):
+                return wire, "cookie"
         return wire, ""

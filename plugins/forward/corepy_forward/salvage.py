@@ -17,7 +17,6 @@ from corepy_forward.problems import MALFORMED
 
 if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
-    from corepy_forward.pool import Pool
     from corepy_forward.upstream import Upstream
 
 _TC = 0x02
@@ -26,12 +25,7 @@ _TC = 0x02
 class Salvage(Asking):
     """What an exchange does with such replies; see the module."""
 
-    __slots__ = ("reply", "upstream")
-
-    def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
-        super().__init__(pool, question, body, for_tcp, now)
-        self.reply: Reply | None = None
-        self.upstream: Upstream | None = None
+    __slots__ = ()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         """Write down for the log what became of an attempt."""
@@ -51,7 +45,7 @@ class Salvage(Asking):
             upstream.proofs.lacks(lacks)
             upstream.arrived(attempt, wire, now)
             return
-        attempt.lacked = lacks
+        self.detours.lacked[attempt] = lacks
         self._open.remove(attempt)
         self._move(attempt, now)
 
@@ -128,7 +122,7 @@ class Salvage(Asking):
         if attempt.proto == "tcp" and attempt in self._open:
             now, upstream = time.monotonic(), attempt.upstream
             heard = 0.0 if attempt.link is None else attempt.link.heard
-            if heard > now - MOST_TCP_PATIENCE and heard > attempt.moved:
+            if heard > now - MOST_TCP_PATIENCE and heard > self.detours.moved.get(attempt, 0.0):
                 self._hold(attempt, upstream.tcp.patience)  # an answer is coming, perhaps ours
                 return
             upstream.tcp.failed(now)

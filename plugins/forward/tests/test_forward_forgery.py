@@ -67,7 +67,9 @@ def in_flight(server):
 
     def count():
         (upstream,) = forward.pool.upstreams
-        return sum(len(sock.pending) for sock in upstream._udp._open), len(forward.pool.places.requests)
+        return sum(len(sock.pending) for sock in upstream._udp._open), len(
+            forward.pool.places.requests
+        )
 
     return server.call(count)
 
