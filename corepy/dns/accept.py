@@ -18,8 +18,7 @@ from corepy.dns.constants import (
     NOTIMP,
     OPCODE_NOTIFY,
     OPCODE_QUERY,
-    TYPE_AXFR,
-    TYPE_IXFR,
+    TRANSFERS,
 )
 from corepy.dns.errors import FormError
 from corepy.dns.message import Request, finish
@@ -77,4 +76,4 @@ def is_foreign_class(request: Request) -> bool:
 
 def is_transfer(request: Request) -> bool:
     """Tell whether a zone transfer is asked for, which only the transfer plugin answers."""
-    return request.qtype == TYPE_AXFR or request.qtype == TYPE_IXFR
+    return request.qtype in TRANSFERS

@@ -30,7 +30,6 @@ _SOA, _NS, _RRSIG, _CNAME, _DNAME = (
 _ALIASES: Final = frozenset((_CNAME, _DNAME, _RRSIG))
 _LEAST_RRSIG: Final = b"\0\x12"
 """Length of an RRSIG's data up to its names."""
-_TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
 
 
 class Kind(Enum):
@@ -95,7 +94,7 @@ def typify(reply: Reply | bytes, now: float | None = None) -> Kind:
     opcode = wire[2] >> 3 & 15
     if opcode == c.OPCODE_UPDATE:
         return Kind.UPDATE
-    if opcode == c.OPCODE_NOTIFY or (qd and _first_qtype(wire) in _TRANSFERS):
+    if opcode == c.OPCODE_NOTIFY or (qd and _first_qtype(wire) in c.TRANSFERS):
         return Kind.META
     if now is not None and _has_expired_signature(wire, _offsets(reply), int(now)):
         return Kind.OTHER_ERROR

@@ -37,7 +37,6 @@ WILDCARD: Final = "zone/wildcard"
 LONGEST_STEP: Final = 5
 """Seconds after which an upstream that did not answer is asked again at the latest."""
 
-_MOST_OPTIONS: Final = 512
 _FORGET_FAILURES: Final = 60.0
 _UNUSUAL: Final = tuple(bytes((bits,)) for bits in range(8))
 """By CD (1), missing RD (2) and DO (4)."""

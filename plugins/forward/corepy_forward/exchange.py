@@ -32,7 +32,7 @@ from corepy.dns.errors import FormError
 from corepy_forward import metrics
 from corepy_forward.crowd import MOST_QUERIES
 from corepy_forward.lettercase import is_kept
-from corepy_forward.problems import NO_REPLY, go_error, is_of_reply
+from corepy_forward.problems import NO_COOKIE_SENT, NO_REPLY, go_error, is_of_reply
 from corepy_forward.question import client_options, needs_edns
 from corepy_forward.salvage import Salvage
 from corepy_forward.transitive import end_to_end
@@ -136,8 +136,8 @@ class Exchange(Salvage):
             self._truncated(attempt, reply)
             return True
         rcode = reply.rcode
-        if rcode == BADCOOKIE and len(attempt.body) > len(self.body):
-            self._ask_with_cookie(attempt)
+        if rcode == BADCOOKIE:
+            self._bad_cookie(attempt)
             return True
         with_opt = None if reply.wire is wire else reply
         if rcode in _MAYBE_REFUSALS and self._ask_plainer(attempt, rcode, with_opt):
@@ -152,6 +152,16 @@ class Exchange(Salvage):
                 self._note(attempt, f"answered {rcode_name(rcode)}")
                 return self._retry(time.monotonic(), new_only=True) or bool(self._open)
         return False
+
+    def _bad_cookie(self, attempt: Attempt) -> None:
+        """Ask again. BADCOOKIE is about this hop: clients with cookies of ours, or without any,
+        could make nothing of it.
+        """
+        if len(attempt.body) > len(self.body):
+            self._ask_with_cookie(attempt)
+        else:
+            self._open.append(attempt)
+            self.failed(attempt, NO_COOKIE_SENT)
 
     def _is_provisional(self, attempt: Attempt, reply: Reply) -> bool:
         """Learn from a reply what the upstream can do; True if a better one may come."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import Reply, names
-from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TYPE_AXFR, TYPE_IXFR
+from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TRANSFERS
 from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
 from corepy.plugin import Pending, Purity, StartupError, hookimpl
 from corepy.plugin.memory import cgroup_limit
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 _OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
 _NO_TRANSFERS = EDE_NOT_SUPPORTED, "zone transfers are not forwarded"
-_TRANSFERS = frozenset((TYPE_AXFR, TYPE_IXFR))
 _OPCODE = 0x7800
 _SECONDS_OF_QUIET = 1.0
 
@@ -80,7 +79,7 @@ class Forward(Explained):
         """Refuse at once, or ask and return what brings the reply."""
         if not self._takes_all and not self.matches(request.name_wire):
             return self.next.begin_dns(request)
-        if request.qtype in _TRANSFERS or request.flags & _OPCODE:
+        if request.qtype in TRANSFERS or request.flags & _OPCODE:
             return _not_forwarded(request)
         pool = self.pool or self._open(self.static_targets())
         if request.proto != "udp":

@@ -86,7 +86,7 @@ class Watch:
                 raise ValueError(f"{file} names no usable name servers")
         except ValueError as error:
             if self._faults.get(file) != str(error):
-                log.warning("%s; its last name servers stay in use", error)
+                log.warning("%s: %s; its last name servers stay in use", entry.place, error)
             self._faults[file] = str(error)
             return
         self._faults.pop(file, None)

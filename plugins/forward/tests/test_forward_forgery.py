@@ -17,6 +17,7 @@ from corepy.testing.knot import knot
 from corepy_forward import guesses as guesses_module
 from corepy_forward import udp as udp_module
 from corepy_forward.asking import LARGE_SIZE
+from corepy_forward.cookies import Cookies
 from corepy_forward.crowd import MOST_QUERIES
 from corepy_forward.guesses import MOST, REMEMBERED, Guesses
 from corepy_forward.handler import Forward
@@ -524,17 +525,60 @@ def test_an_upstream_that_refuses_every_cookie_gets_none_any_more(options):
         assert seen[4:] == [("udp", False)]
 
 
-def test_badcookie_to_a_query_without_one_is_the_reply():
-    def behave(query, _proto):
+@pytest.mark.parametrize("options", ["cookies off", "force_tcp", ""])
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_upstream_that_finds_a_cookie_bad_that_it_was_not_sent(options, others):
+    """BADCOOKIE is about this hop (RFC 7873 section 5.2.3): no client is told of it."""
+
+    def behave(query, _):
         reply = query.reply()
         reply.header.rcode = 7
         reply.add_ar(dnslib.EDNS0(ext_rcode=1))
         return reply
 
-    options = f"{PATIENT}\ncookies off"
-    with Upstream(behave) as upstream, serve(corefile(upstream.to, options)) as server:
-        assert server.ask("a.example", edns=1232).header.rcode == 7
-        assert [proto for _, proto in upstream.queries] == ["udp"]
+    with Upstream(behave) as bad, Upstream(good) as other:
+        to = f"{bad.to} {other.to}" if others else bad.to
+        text = corefile(to, f"policy sequential\n{PATIENT}\n{options}")
+        with serve(text) as server:
+            for edns in (None, 1232):
+                reply = server.ask("a.example", edns=edns)
+                if others:
+                    assert addresses(reply) == ["192.0.2.7"]
+                    continue
+                assert (reply.header.rcode, reply.rr) == (2, [])
+                if edns:
+                    assert b"no upstream sent a usable answer" in reply.ar[0].rdata[0].data
+                    assert reply.ar[0].ttl >> 24 == 0
+            assert len(bad.queries) <= 16
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        (b"12345678", True),  # as before
+        (b"87654321", True),  # a new one
+        (b"", True),  # an echo
+        (b"1234567", True),  # not as it has to be, but ours
+        (None, False),
+    ],
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_taken_for_our_cookie(sent, taken, is_known):
+    cookies = Cookies(is_enabled=True, now=0.0)
+    if is_known:
+        assert cookies.learn(option(COOKIE, cookies.option[4:12] + b"12345678"), 1.0)
+    ours = b"" if sent is None else option(COOKIE, cookies.option[4:12] + sent)
+    opt = b"\0\0\x29\4\xd0\0\0\0\0" + len(ours).to_bytes(2, "big")
+    rest = b"\0\7\x80\0\0\1\0\0\0\0\0\1\1a\0\0\1\0\1"
+    assert (cookies.take(rest + opt + ours) is not None) == taken
+
+
+def test_no_reply_has_our_cookie_for_nothing_while_none_is_sent():
+    cookies = Cookies(is_enabled=True, now=0.0)
+    cookies.refused(1.0)
+    assert cookies.option == b""
+    opt = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+    assert cookies.take(b"\0\7\x80\0\0\1\0\0\0\0\0\1\1a\0\0\1\0\1" + opt) is None
 
 
 class Mixed:

@@ -288,7 +288,7 @@ def test_a_file_that_is_being_written_or_gone(tmp_path, upstream, log):
     with serve(f".:0 {{\nforward . {path}\n}}") as server:
         new.write_text("# being written\n")
         os.replace(new, path)
-        log.wait_for(f"{path} names no usable name servers{stays}")
+        log.wait_for(f"Corefile:2: {path} names no usable name servers{stays}")
         path.unlink()
         os.mkfifo(path)
         log.wait_for(f"cannot read '{path}': not a regular file but a FIFO{stays}")

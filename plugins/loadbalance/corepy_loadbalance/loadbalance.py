@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy_loadbalance.weights import WeightFile
 
-_TRANSFERS: Final = (c.TYPE_AXFR, c.TYPE_IXFR)
 _WEIGHTED: Final = (c.TYPE_A, c.TYPE_AAAA, c.TYPE_SRV)
 _NOT_AUTHORITY: Final = (ANSWER, ADDITIONAL)
 
@@ -39,7 +38,7 @@ class LoadBalance(Handler):
         """Return the next handler's reply, rearranged."""
         reply = await self.next.serve_dns(request)
         wire = reply.wire
-        if reply.rcode == c.NOERROR and request.qtype not in _TRANSFERS:
+        if reply.rcode == c.NOERROR and request.qtype not in c.TRANSFERS:
             try:
                 if len(wire) > LARGEST:
                     reply.wire = self._shuffled(reply)
