@@ -1,5 +1,6 @@
 """corepy: a DNS server that chains plugins.
 
-The package is layered, and imports point one way: `corefile`, `dns` and `net` stand alone; `plugin`
-is what a plugin author imports; `server` runs what the others describe; `cli` is the command.
+Imports between the layers go one way: `corefile`, `dns` and `net` depend on no other layer,
+`plugin` is the API for plugin authors, `server` runs the configured plugins, and `cli` is the
+command.
 """

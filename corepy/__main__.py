@@ -1,4 +1,4 @@
-"""`python -m corepy` is the command `corepy`."""
+"""Run the command `corepy` as `python -m corepy`."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Arguments as `corepy` and all of its commands take them, which is as Go's flag package does.
+"""Command-line parser of `corepy` and its commands, compatible with Go's flag package.
 
-One dash or two, `-flag value` or `-flag=value`, and for switches `-flag`, `-flag=true` or
-`-flag=false`. What is wrong is said in one line.
+Flags take one dash or two, as `-flag value` or `-flag=value`; boolean flags also as `-flag`,
+`-flag=true` or `-flag=false`. Errors are reported in one line.
 
-Imports nothing of the project until a word is wrong: `corepy -version` and the supervisor
-start with it. Plugins import it as `corepy.plugin.arguments`.
+It imports the rest of the project only to report an error, because `corepy -version` and the
+supervisor start with this module. Plugins import it as `corepy.plugin.arguments`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 EXIT_USAGE: Final = 2
-"""The exit code of a command whose arguments are wrong."""
+"""The exit code for wrong arguments."""
 
 _HELP = ("-h", "--h", "-help", "--help")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser in Go's spelling; add flags with `flag`, and arguments as usual.
+    """An argument parser with Go's flag syntax; add flags with `flag`, arguments as in argparse.
 
-    One with commands (`command`), such as `corepy cache purge`, has neither itself.
+    A parser with subcommands (`command`), such as `corepy cache`, has no flags or arguments.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         self.flag("h", "help", action="help", help="show this text and quit")
 
     def command(self, name: str, description: str) -> Parser:
-        """Add the command `name`; return the parser for what stands behind it."""
+        """Add the subcommand `name` and return the parser for its arguments."""
         parser = Parser(f"{self.prog} {name}", None, description)
         self._commands[name] = parser
         self.usage = f"{self.prog} {{{','.join(self._commands)}}} ..."
@@ -58,8 +58,9 @@ class Parser(argparse.ArgumentParser):
         return parser
 
     def flag(self, *names: str, **settings: Any) -> None:
-        """Add a flag whose every name may have one dash or two; `settings` are argparse's, and
-        `group` is one of argparse's to put it into.
+        """Add a flag whose names are accepted with one dash or two.
+
+        `settings` are those of argparse; `group` is the argparse group to add the flag to.
         """
         group: argparse._ActionsContainer = settings.pop("group", self)
         spellings = [f"{dashes}{name}" for name in names for dashes in ("-", "--")]
@@ -71,11 +72,11 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def flags(self) -> frozenset[str]:
-        """Every flag in all of its spellings."""
+        """All flags in all their spellings."""
         return frozenset(self._flags)
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return what `arguments` say; ends the process where they are wrong, or ask for help."""
+        """Return the parsed `arguments`; exit if they are wrong or request the help."""
         if not self._commands:
             found, extra = self.parse_known_args(self._in_plain_form(arguments))
             if extra:
@@ -94,13 +95,14 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def _cure(self, extra: Sequence[str]) -> str:
-        """Return a hint at -conf for a lone argument that is a file."""
+        """Return a hint at -conf if the only extra argument is an existing file."""
         is_file = len(extra) == 1 and "-conf" in self._flags and os.path.isfile(extra[0])
         return f", did you mean -conf {extra[0]}?" if is_file else ""
 
     def _in_plain_form(self, arguments: Sequence[str]) -> list[str]:
-        """Put `-quiet=true` as `-quiet`, leave `-quiet=false` out, and refuse flags that there are
-        not: argparse would take `-plugin` for `-p lugin`.
+        """Return `arguments` with `-quiet=true` as `-quiet` and without `-quiet=false`.
+
+        Unknown flags are refused here, because argparse would read `-plugin` as `-p lugin`.
         """
         plain = []
         for argument in arguments:
@@ -120,7 +122,7 @@ class Parser(argparse.ArgumentParser):
         return plain
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, as every other error of the command."""
+        """Print `message` in one line, like every other error of the command, and exit."""
         self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} -help\n")
 
 

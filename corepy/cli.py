@@ -1,9 +1,9 @@
-"""The command `corepy`: flags, what they print, exit codes. Nothing else knows of argv.
+"""The command `corepy`: its flags, their output, its exit codes. No other module reads argv.
 
-Flags are those of coremain/run.go, read as Go's flag package reads them. `corepy NAME ...`, with a
-name from the entry-point group `corepy.commands`, is a command of its own: see `corepy.commands`.
+The flags are those of coremain/run.go, with the syntax of Go's flag package. `corepy NAME ...` runs
+the command NAME from the entry-point group `corepy.commands`; see `corepy.commands`.
 
-Exit codes: 0 done or stopped gracefully, 1 the configuration is wrong or cannot run here, 2 wrong
+Exit codes: 0 success or graceful stop, 1 the configuration is invalid or cannot run here, 2 wrong
 usage.
 """
 
@@ -27,7 +27,7 @@ COMMANDS = "corepy.commands"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv` (the process's own without it) and return the exit code."""
+    """Run the command with `argv` (by default the process's arguments); return its exit code."""
     fill_standard_descriptors()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-"):
@@ -56,7 +56,7 @@ def _options(flags: argparse.Namespace) -> Options:
 
 
 def _show(flags: argparse.Namespace) -> int:
-    """Do what a flag asks for that prints something and starts no server."""
+    """Run a flag that prints something and starts no server."""
     if flags.version:
         _print(version_text())
         return EXIT_OK
@@ -68,26 +68,26 @@ def _show(flags: argparse.Namespace) -> int:
 
 
 def _printing(command: Callable[[], int]) -> int:
-    """Run a command that writes its result to standard output, which may be full or closed."""
+    """Run a command that writes to standard output, and report a failure to write."""
     try:
         code = command()
         sys.stdout.flush()
     except OSError as error:
         if error.errno not in _OUTPUT_FAILURES or error.filename is not None:
             raise
-        if not isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+        if not isinstance(error, BrokenPipeError):  # a reader may close its pipe early
             sys.stderr.write(f"corepy: cannot write to standard output: {error.strerror}\n")
-        # The interpreter flushes the rest when it ends, which must not fail again.
+        # The interpreter flushes the remaining output at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     return code
 
 
 _OUTPUT_FAILURES: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE))
-"""Errors of a write: the disk is full, the terminal or the reader of a pipe is gone."""
+"""Errors of a write: the disk is full, or the terminal or the reader of a pipe is gone."""
 
 _PARTNERS: Final = {"order": "plugins", "json": "check", "fallback": "supervise"}
-"""Flags that mean nothing without another; alone, they would let a server start unasked."""
+"""Flags that need another flag; without this check, they would start a server on their own."""
 
 
 def _parser() -> Parser:
@@ -160,7 +160,7 @@ def _fallback(text: str) -> tuple[str, int]:
 
 
 def version_text() -> str:
-    """Return what -version prints: name and version, then platform and interpreter."""
+    """Return the output of -version: name and version, then platform and interpreter."""
     import platform
     from importlib.metadata import version
 
@@ -170,7 +170,7 @@ def version_text() -> str:
 
 
 def _list_plugins() -> int:
-    """Print the installed plugins as CoreDNS does, importing none."""
+    """Print the installed plugins in the format of CoreDNS, without importing them."""
     from corepy.plugin.registry import find
 
     _print("".join(f"{directive}\n" for directive in find()))
@@ -186,7 +186,7 @@ def _complete(shell: str) -> int:
 
 
 def _show_order(file: str | None) -> int:
-    """Print the installed plugins in chain order, each with the reason for its place."""
+    """Print the installed plugins in chain order, each with the reason for its position."""
     from corepy.corefile import CorefileError
     from corepy.plugin.orderfile import load_order
     from corepy.plugin.places import places, table
@@ -225,7 +225,7 @@ def _supervise(flags: argparse.Namespace) -> int:
 
 
 def _check(options: Options, *, as_json: bool) -> int:
-    """Print what is wrong with the configuration, or that nothing is."""
+    """Print the problems of the configuration, or that it is valid."""
     from corepy import corefile
     from corepy.server.check import check
 
@@ -244,7 +244,7 @@ def _check(options: Options, *, as_json: bool) -> int:
 
 
 def _plugin_command(name: str, arguments: list[str]) -> int:
-    """Run a command that a plugin offers, such as `corepy nodecache status`."""
+    """Run a command that a plugin provides, such as `corepy nodecache status`."""
     offered = _commands()
     if name not in offered:
         sys.stderr.write(f"corepy: {_no_command(name, sorted(offered))}; see corepy -help\n")
@@ -257,7 +257,7 @@ _SERVE: Final = ("serve", "server", "run", "start", "up")
 
 
 def _no_command(name: str, offered: Sequence[str]) -> str:
-    """Return the message for a first argument that is no command."""
+    """Return the error message for a first argument that names no command."""
     from corepy.corefile import suggest
 
     if name in _SERVE:

@@ -1,9 +1,8 @@
-"""What completes `corepy` in bash and zsh, made from the command's own parser.
+"""Completion scripts for bash and zsh, generated from the parser of `corepy`.
 
-The words of a plugin's command are taken from what it prints for `-h` when they are completed, so a
-command needs nothing of its own for it. Only the command and its first word are given to it, no
-flags: what is run to complete a line must not be able to do what the line would do. Where a script
-can offer nothing, files are offered.
+The script completes a plugin's command with the words in its `-h` output, so a command needs no
+code for it. It runs only the command and its first word with `-h`, without the flags on the line,
+so that completing a line can never execute it. With no words to offer, the script offers files.
 """
 
 from __future__ import annotations
@@ -60,13 +59,13 @@ _WORDS: Final = (
     r"grep -oE -- '(^|[^-a-z])-[a-z][a-z.-]*|\{[a-z,-]+\}'"
     r" | tr -d '[({|]})' | tr -s ', ' '\n\n' | sort -u"
 )
-"""From the help of argparse: flags, and what stands in braces to choose from."""
+"""Extracts from argparse's help the flags and the choices in braces."""
 
 SHELLS: Final = ("bash", "zsh")
 
 
 def script(shell: str, parser: argparse.ArgumentParser, commands: Sequence[str]) -> str:
-    """Return what `shell` has to read to complete the command of `parser`, with its `commands`."""
+    """Return the completion script in the language of `shell` for `parser` and `commands`."""
     bash = shell == "bash"
     flags = " ".join(_names(parser)) if bash else "\n".join(_zsh_flags(parser))
     text = BASH.replace("@VALUES@", "\n".join(_bash_values(parser))) if bash else ZSH
@@ -75,7 +74,7 @@ def script(shell: str, parser: argparse.ArgumentParser, commands: Sequence[str])
 
 
 def _names(parser: argparse.ArgumentParser) -> list[str]:
-    """Return the flags as they are usually written, with one dash."""
+    """Return the flags in their usual spelling, with one dash."""
     return [name for action in parser._actions for name in _single(action)]
 
 
@@ -84,7 +83,7 @@ def _single(action: argparse.Action) -> list[str]:
 
 
 def _bash_values(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield a branch for each flag with a value."""
+    """Yield a `case` branch for each flag that takes a value."""
     for action in parser._actions:
         if action.nargs == 0:
             continue
@@ -99,7 +98,7 @@ def _bash_values(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _zsh_flags(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield the line of _arguments for each flag."""
+    """Yield the argument of `_arguments` for each flag."""
     for action in parser._actions:
         names = action.option_strings
         value = ""

@@ -1,6 +1,6 @@
-"""The commands `corepy NAME ...` that are corepy's own; plugins bring others.
+"""The built-in commands `corepy NAME ...`; plugins add their own.
 
-Each is a module with `parser()`, which returns what reads its arguments, and `main(arguments)`,
-which returns the exit code: 0 done, 1 it could not be, 2 wrong usage. They are found as those of
-plugins are, through the entry-point group `corepy.commands`.
+Each is a module with `parser()`, which returns the parser of its arguments, and `main(arguments)`,
+which returns the exit code: 0 success, 1 failure, 2 wrong usage. They are found like the commands
+of plugins, through the entry-point group `corepy.commands`.
 """

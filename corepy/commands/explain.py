@@ -1,4 +1,4 @@
-"""`corepy explain`: what a configuration, or a running server, does with one question."""
+"""`corepy explain`: how a configuration, or a running server, processes one question."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ upstreams are asked, unless -dry says not to."""
 
 
 class _FailedError(Exception):
-    """What keeps the command from explaining, in words for the operator."""
+    """The explanation failed; the message is for the operator."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
-    """Return what reads the arguments behind `corepy explain`."""
+    """Return the parser for the arguments of `corepy explain`."""
     parser = Parser(
         "corepy explain",
         "corepy explain [-conf FILE | -server] [OPTION]... NAME [TYPE] [CLIENT]",
@@ -131,8 +131,9 @@ def _asked(flags: argparse.Namespace) -> Asked:
 
 
 def _by_servers(flags: argparse.Namespace) -> list[dict[str, Any]]:
-    """Let each server that runs here explain, and say which could not: it may listen elsewhere, or
-    be about to start. Raises `_FailedError` if none could.
+    """Ask each server that runs on this host, and report those that cannot explain the question.
+
+    A server may listen at other addresses, or be about to start. Raises `_FailedError` if all fail.
     """
     from corepy.plugin.control import ControlError, ServerGoneError, ask, process_of, sockets
 
@@ -163,7 +164,7 @@ def _checked(flags: argparse.Namespace) -> Asked:
 
 
 def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
-    """Explain by a Corefile, as a server with it would answer. Raises `_FailedError`."""
+    """Explain the answer of a server with this Corefile; raises `_FailedError`."""
     from corepy.plugin.log import configure, unconfigure
     from corepy.plugin.output import WRITER
     from corepy.server.explain import rehearse

@@ -1,15 +1,15 @@
-"""An explanation of `corepy.server.explain` as text for people."""
+"""Format an explanation of `corepy.server.explain` as text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _INDENT = 17
-"""Columns in front of what is said below a plugin's line."""
+"""Indentation of the details below the line of a plugin."""
 
 
 def render(explanation: dict[str, Any]) -> str:
-    """Return the text, ending with a line end."""
+    """Return the text, which ends with a newline."""
     parts = [_head(explanation), _steps(explanation), _foot(explanation)]
     parts.append("".join(explanation["reply"]["text"]))
     log = explanation.get("log")

@@ -1,4 +1,4 @@
-"""`corepy fmt`: Corefiles in their canonical form."""
+"""`corepy fmt`: rewrite Corefiles in canonical form."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ those that were are named; what cannot be parsed is left as it is."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code: 0, or 1 for a mistake or (-check) a difference."""
+    """Run the command; return exit code 1 for an error or (-check) a difference, else 0."""
     flags = parser().read(arguments)
     results = [_one(name, check=flags.check) for name in flags.files or ["Corefile"]]
     return EXIT_OK if all(results) else EXIT_FAILURE
 
 
 def parser() -> Parser:
-    """Return what reads the arguments behind `corepy fmt`."""
+    """Return the parser for the arguments of `corepy fmt`."""
     parser = Parser("corepy fmt", "corepy fmt [-check] [FILE]...", _DESCRIPTION)
     parser.flag(
         "check",
@@ -53,7 +53,7 @@ def parser() -> Parser:
 
 
 def _one(name: str, *, check: bool) -> bool:
-    """Format, or check, one file; return whether all is well."""
+    """Format or check one file; return whether that succeeded."""
     shown = "stdin" if name == STDIN else name
     try:
         before = sys.stdin.buffer.read() if name == STDIN else read_corefile(name)
@@ -77,7 +77,7 @@ def _one(name: str, *, check: bool) -> bool:
 
 
 def _compare(before: str, after: str, name: str) -> bool:
-    """Print what formatting would change; return whether that is nothing."""
+    """Print the difference that formatting makes; return whether it is empty."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     for line in difflib.unified_diff(old, new, name, f"{name} (formatted)"):
         sys.stdout.write(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
@@ -85,7 +85,7 @@ def _compare(before: str, after: str, name: str) -> bool:
 
 
 def _replace(name: str, content: bytes) -> None:
-    """Put `content` in the place of a file, at once, with its mode and owner; raises OSError."""
+    """Replace a file atomically, with its mode and owner; raises OSError."""
     path = Path(os.path.realpath(name))
     status = path.stat()
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""`corepy new-plugin NAME [FOLDER]`: write a plugin that works, to make your own of it."""
+"""`corepy new-plugin NAME [FOLDER]`: write a working plugin as a starting point."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
-    """Return what reads the arguments behind `corepy new-plugin`."""
+    """Return the parser for the arguments of `corepy new-plugin`."""
     parser = Parser(
         "corepy new-plugin",
         "corepy new-plugin NAME [FOLDER]",
@@ -77,7 +77,7 @@ def parser() -> Parser:
 
 
 def _problem(name: str, folder: Path) -> str | None:
-    """Return why this plugin cannot be written, None if it can."""
+    """Return the reason why this plugin cannot be written, or None."""
     if not _NAME.fullmatch(name) or len(name) > LONGEST:
         return f"{name!r} is no name for a plugin: {_RULE}"
     if name in _RESERVED:

@@ -1,12 +1,12 @@
-"""The Corefile language: text in, server blocks with positions out.
+"""The Corefile language: parses text into server blocks with source positions.
 
-The way of a text: lexer.py (words, by grammar.lark) -> expansion.py (imports, from files.py) ->
-parser.py (blocks, variables from environment.py) -> model.py. keys.py and zones.py say what the
-keys of a block mean, numbers.py what their numbers mean, dispenser.py walks a directive's tokens,
-diagnostics.py says what is wrong, formatting.py how a Corefile is to look, and kubernetes.py finds
+A text passes through lexer.py (tokens, by grammar.lark), expansion.py (imports, read by files.py)
+and parser.py (server blocks; environment.py replaces variables) into model.py. keys.py and zones.py
+interpret the keys of a block, numbers.py their numbers. dispenser.py is a cursor over a directive's
+tokens, diagnostics.py reports errors, formatting.py formats a Corefile, and kubernetes.py finds
 Corefiles in manifests.
 
-Nothing here knows a plugin, a socket or a DNS message, and nothing else of the project is imported.
+This package depends on no plugin, socket or DNS message, and imports nothing else of the project.
 """
 
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, render, to_json

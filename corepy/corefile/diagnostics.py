@@ -1,8 +1,8 @@
-"""What is wrong with a Corefile, said so that the place is found and the cure is clear.
+"""Error messages for a Corefile, with the source position and a hint.
 
-`Diagnostic` is one mistake or doubt, `CorefileError` carries one or many, `render` shows them to
-people with the line they are in, `to_json` to machines. Text of a Corefile is never printed as it
-is: control characters are replaced, long lines cut.
+A `Diagnostic` is one error or warning, `CorefileError` carries one or more. `render` formats them
+for people, with the source line, `to_json` for programs. Text of a Corefile is never printed
+verbatim: control characters are replaced, and long lines are cut.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _SHOWN_TEXT = 60  # characters of a token that a message quotes
 
 
 class Diagnostic(NamedTuple):
-    """One thing that is wrong, or in doubt."""
+    """One error or warning."""
 
     message: str
-    """What is wrong, in lower case, without a place and without a full stop."""
+    """The problem, in lower case, without a position and without a full stop."""
 
     token: Token | None = None
-    """Where; None for a mistake that has no place."""
+    """The token at fault; None for a problem without a position."""
 
     hint: str | None = None
-    """What to do about it."""
+    """How to fix the problem."""
 
     severity: Severity = "error"
     related: tuple[tuple[str, Token], ...] = ()
-    """Other places that have to do with it, each with what is there."""
+    """Other positions that are part of the problem, each with a description."""
 
     def __str__(self) -> str:
         shown = self.for_display()
@@ -43,8 +43,10 @@ class Diagnostic(NamedTuple):
         return f"{_headline(shown)}{hint}"
 
     def for_display(self) -> Diagnostic:
-        """Return the diagnostic as it may be shown: without the value of an environment variable,
-        since that may be a password, and with the name of one that has no value.
+        """Return the diagnostic without secrets, for display.
+
+        Values of environment variables are hidden, because they may be passwords. The hint names
+        variables without a value.
         """
         variables = self.token.source.variables if self.token else None
         if self.token is None or variables is None:
@@ -61,10 +63,10 @@ class Diagnostic(NamedTuple):
 
 
 class CorefileError(Exception):
-    """A Corefile that cannot be used. Show `str()` of it, or its `diagnostics`, to the user."""
+    """A Corefile is invalid. Show `str()` of this error, or its `diagnostics`, to the user."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        """At least one diagnostic, in the order to show them."""
+        """Take one or more diagnostics in the order of display."""
         super().__init__(*diagnostics)
         self.diagnostics = diagnostics
 
@@ -78,14 +80,14 @@ def quote(text: str) -> str:
 
 
 def render(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return the diagnostics for people: place and message, the line, a caret, imports, hint."""
+    """Return the diagnostics as text: position and message, source line, caret, imports, hint."""
     return "\n".join(line for diagnostic in diagnostics for line in _lines(diagnostic))
 
 
 def to_json(diagnostics: Sequence[Diagnostic], *, valid: bool | None = None) -> str:
     """Return the diagnostics as a JSON object with `valid` and `diagnostics`.
 
-    `valid` is whether none of them is an error, unless given.
+    By default, `valid` is true if none of them is an error.
     """
     import json
 
@@ -139,7 +141,7 @@ def _lines(diagnostic: Diagnostic) -> list[str]:
 
 
 def _chain(imports: Sequence[Token]) -> list[str]:
-    """Show the imports that led here, innermost first; of a long chain only the ends."""
+    """Format the imports that led here, innermost first; leave out the middle of a long list."""
     lines = [f"  imported at {_printable(site.place)}" for site in reversed(imports)]
     left_out = len(lines) - _SHOWN_IMPORTS
     if left_out > 0:
@@ -149,9 +151,9 @@ def _chain(imports: Sequence[Token]) -> list[str]:
 
 
 def _excerpt(token: Token) -> list[str]:
-    """Show the source line, and a line that marks the token in it."""
+    """Return the source line and a line that marks the token in it."""
     line, start = _printable(token.source.line(token.line).rstrip("\r")), token.column - 1
-    if start > len(line):  # the token was made by hand, without its text
+    if start > len(line):  # a token created without its source text
         return []
     length = max(1, min(token.length, len(line) - start))
     line, start, length = _crop(line, start, length)
@@ -162,7 +164,7 @@ def _excerpt(token: Token) -> list[str]:
 
 
 def _crop(line: str, start: int, length: int) -> tuple[str, int, int]:
-    """Cut a long line to what surrounds the token."""
+    """Shorten a long line to the text around the token."""
     if len(line) <= _WIDTH:
         return line, start, length
     first = max(0, min(start - _WIDTH // 3, len(line) - _WIDTH))
@@ -171,7 +173,7 @@ def _crop(line: str, start: int, length: int) -> tuple[str, int, int]:
 
 
 def _columns(char: str) -> int:
-    """How many columns of a terminal `char` takes up."""
+    """Return the width of `char` in terminal columns."""
     if " " <= char <= "~":
         return 1
     import unicodedata
@@ -182,7 +184,7 @@ def _columns(char: str) -> int:
 
 
 def _printable(text: str) -> str:
-    """Return `text` with what a terminal might take as a command, or cannot show, replaced."""
+    """Return `text` with unprintable characters, such as terminal control codes, replaced."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)

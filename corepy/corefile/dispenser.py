@@ -1,7 +1,7 @@
-"""Walking the tokens of a directive (Caddy: dispenser.go). Plugins read their settings with it.
+"""A cursor over the tokens of a directive (Caddy: dispenser.go), for plugin setup functions.
 
-The walk is Caddy's to the letter, oddities included, since plugins carried over from there rely on
-it. The methods that make an error return it: `raise dispenser.error(...)`.
+It behaves exactly as Caddy's, oddities included, because plugins ported from CoreDNS rely on it.
+Methods that build an error return it: `raise dispenser.error(...)`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Dispenser:
-    """A cursor over tokens, before the first to begin with."""
+    """A cursor over tokens, initially before the first one."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
-        """Walk `tokens`, usually all those of one directive in one server block."""
+        """Iterate over `tokens`, usually all tokens of one directive in one server block."""
         self._tokens = tokens
         self._cursor = -1
         self._nesting = 0
@@ -39,25 +39,25 @@ class Dispenser:
         return token.text if token else ""
 
     def next(self) -> bool:
-        """Go to the next token; at the end stay where it is, and return False."""
+        """Advance to the next token; at the last token, stay there and return False."""
         if self._cursor < len(self._tokens) - 1:
             self._cursor += 1
             return True
         return False
 
     def next_arg(self) -> bool:
-        """Go to the next token if it is on the same line."""
+        """Advance to the next token if it is on the same line."""
         return self._next_if(same_line=True)
 
     def next_line(self) -> bool:
-        """Go to the next token if it begins a new line."""
+        """Advance to the next token if it begins a new line."""
         return self._next_if(same_line=False)
 
     def next_block(self) -> bool:
-        """Go to the next token inside the braces that open on this line: `while d.next_block():`.
+        """Advance to the next token inside the braces opened on this line: `while d.next_block():`.
 
-        Return False at the closing brace, or where none opens. The tokens of a block within the
-        block come one by one like all others, and its closing brace ends the outer one.
+        Return False at the closing brace, or if no brace opens. Tokens of a nested block come one
+        by one like all others; its closing brace ends the outer block.
         """
         if self._nesting > 0:
             if not self.next():
@@ -77,18 +77,18 @@ class Dispenser:
         return True
 
     def args(self, count: int) -> list[str]:
-        """Return the texts of the next `count` tokens on the line; fewer if there are fewer."""
+        """Return the texts of the next `count` tokens on the line, or of all if there are fewer."""
         found: list[str] = []
         while len(found) < count and self.next_arg():
             found.append(self.val)
         return found
 
     def remaining_args(self) -> list[str]:
-        """Return the texts of what is left on the line, up to an opening brace."""
+        """Return the texts of the remaining tokens on the line, up to an opening brace."""
         return [token.text for token in self.remaining_tokens()]
 
     def remaining_tokens(self) -> list[Token]:
-        """Return what is left on the line, up to an opening brace."""
+        """Return the remaining tokens on the line, up to an opening brace."""
         found: list[Token] = []
         while self.next_arg():
             if self.val == "{":
@@ -101,12 +101,13 @@ class Dispenser:
     def error(
         self, message: str, token: Token | None = None, hint: str | None = None
     ) -> CorefileError:
-        """Return the error `message` about `token`, the current one unless given."""
+        """Return an error with `message` about `token`, by default the current token."""
         return CorefileError(Diagnostic(message, token or self.token, hint))
 
     def arg_error(self, token: Token | None = None) -> CorefileError:
-        """Return the error that an argument is missing after `token`, or that it is one too many;
-        it is the current token unless given.
+        """Return the error for a missing argument after `token`, or for `token` as a surplus one.
+
+        `token` is the current token by default.
         """
         token = token or self.token
         text = token.text if token else ""
@@ -116,18 +117,18 @@ class Dispenser:
         return self.error(message, token)
 
     def syntax_error(self, expected: str) -> CorefileError:
-        """Return the error that `expected` should stand here."""
+        """Return the error for the current token where `expected` was required."""
         return self.error(f"syntax error: unexpected {quote(self.val)}, expecting {expected!r}")
 
     def eof_error(self) -> CorefileError:
-        """Return the error that the file ends too early."""
+        """Return the error for a premature end of the file."""
         return self.error("unexpected end of file")
 
     @contextlib.contextmanager
     def statement(self, mistakes: Mistakes) -> Iterator[None]:
-        """Read the statement that the current token begins, its line and the block on it.
+        """Parse the statement that begins at the current token: its line and the block on it.
 
-        A mistake in it is added to `mistakes`, and the walk goes on behind the statement.
+        An error in it is added to `mistakes`, and the cursor moves to the statement's end.
         """
         start, nesting = self._cursor, self._nesting
         try:
@@ -137,7 +138,7 @@ class Dispenser:
             self._cursor, self._nesting = self._end_of_statement(start), nesting
 
     def _end_of_statement(self, start: int) -> int:
-        """Return where the last token of the statement is that begins at `start`."""
+        """Return the index of the last token of the statement that begins at index `start`."""
         position, open_braces = start, 0
         for position in range(start, len(self._tokens) - 1):
             following = self._tokens[position + 1]

@@ -1,6 +1,6 @@
-"""Content that cannot be a Corefile: text in another encoding than UTF-8, or no text at all.
+"""Detects content that cannot be a Corefile: text in another encoding than UTF-8, or binary data.
 
-Read as UTF-8 it would be words that nobody wrote, and many errors about those.
+Decoded as UTF-8, such content would yield meaningless words, and many errors about them.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from corepy.corefile.lexer import BOM, decode, source_of
 from corepy.corefile.model import Token
 
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16's, with which it begins
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 _ENOUGH = 4096
-"""Bytes by which the encoding of a text without a byte order mark is guessed."""
+"""Bytes examined to guess the encoding of a text without a byte order mark."""
 
 
 class Problem(NamedTuple):
-    """Why content is no Corefile, and what to do about it."""
+    """The reason why content cannot be a Corefile, with a hint for the user."""
 
     message: str
     hint: str
     at: int = 0
-    """Offset of the first byte that is wrong."""
+    """Offset of the first wrong byte."""
 
 
 def problem_of(content: bytes) -> Problem | None:
-    """Return why `content` can be no Corefile; None if it can."""
+    """Return the reason why `content` cannot be a Corefile; None if it may be one."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return _encoded(encoding)
@@ -45,7 +45,7 @@ def problem_of(content: bytes) -> Problem | None:
 
 
 def refuse_other_content(name: str, content: str | bytes) -> None:
-    """Raise `CorefileError` for the content of file `name` that can be no Corefile."""
+    """Raise `CorefileError` if `content`, read from the file `name`, cannot be a Corefile."""
     problem = problem_of(content) if isinstance(content, bytes) else None
     if problem is None or isinstance(content, str):
         return
@@ -62,6 +62,6 @@ def _encoded(encoding: str) -> Problem:
 
 
 def _looks_like_utf16(content: bytes) -> bool:
-    """Return whether every other byte of nearly all is NUL, as of ASCII in UTF-16."""
+    """Return whether nearly every second byte is NUL, as in ASCII text encoded as UTF-16."""
     nuls = content[::2].count(0), content[1::2].count(0)
     return max(nuls) > 0.8 * (len(content) // 2) and min(nuls) < 0.2 * (len(content) // 2)

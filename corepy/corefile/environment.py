@@ -1,8 +1,8 @@
 """Environment variables in a Corefile: `{$NAME}`, `{%NAME%}` (Caddy: parse.go, replaceEnvVars).
 
-`Environment` replaces them while a Corefile is parsed. `Variables` remembers which ones were used,
-so that a diagnostic names a variable that is not set, and never prints the value of one that is: it
-may be a password.
+`Environment` replaces variables while a Corefile is parsed. `Variables` records the variables in
+use, so that diagnostics can name a variable that is not set, and hide the value of one that is set,
+because it may be a password.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _MAX_WORK = 64 * 1024 * 1024  # characters of text copied
-_STEP = 256  # characters that could be copied in the time that one replacement takes anyway
+_STEP = 256  # the fixed cost of one replacement, in characters copied
 
 _REFERENCE = re.compile(r"\{\$([^}]+)\}|\{%((?:(?!%\}).)+)%\}", re.DOTALL)
-_RUN = 4  # characters that a text and a value have in common before that is taken for a part of it
-_DISTINCT = 6  # characters of a value that is hidden in diagnostics about other words, too
+_RUN = 4  # length of a match between a text and a value that counts as a part of the value
+_DISTINCT = 6  # minimum length of a value to be hidden in diagnostics about other words, too
 
 
 class EndlessReplacementError(Exception):
-    """A variable's value mentions itself, or replacing makes the text grow without end.
+    """A variable's value refers to itself, or replacing makes the text grow without end.
 
-    Caddy never returns from this; here it is an error.
+    Caddy never returns in this case.
     """
 
 
@@ -34,17 +34,17 @@ class Variables:
     __slots__ = ("_values",)
 
     def __init__(self) -> None:
-        """Know of none yet."""
+        """Start without variables."""
         self._values: dict[str, str | None] = {}
 
     def note(self, name: str, value: str | None) -> None:
-        """Remember that the variable `name` was replaced by `value`; None if it is not set."""
+        """Record that the variable `name` was replaced by `value`, or is not set (None)."""
         self._values[name] = value
 
     def absence(self, raw: str) -> str | None:
-        """Return a sentence that names the variables of the word `raw` that have no value, if any.
+        """Return a message that names the unset and empty variables in the word `raw`, if any.
 
-        `raw` is the word as it is written in the Corefile.
+        `raw` is the word as written in the Corefile.
         """
         parts = []
         for name in self._names_in(raw):
@@ -58,8 +58,8 @@ class Variables:
     def hide(self, text: str, words: Iterable[str]) -> str:
         """Return `text` with the values of variables replaced by the references to them.
 
-        `words` are the words of the Corefile, as they are written there, that the text is about:
-        of the values in those, parts are hidden as well.
+        `words` are the words, as written in the Corefile, that the text is about. For variables in
+        these words, parts of the values are hidden as well.
         """
         if not self._values or not text:
             return text
@@ -71,7 +71,7 @@ class Variables:
         return "".join(_with_references(text, owners))
 
     def _names_in(self, raw: str) -> list[str]:
-        """Return the variables that a word mentions, also through the values of others."""
+        """Return the variables in the word `raw`, including those in the values of others."""
         names: dict[str, None] = {}
         texts = [raw]
         while texts:
@@ -84,7 +84,7 @@ class Variables:
 
 
 def _mark(owners: list[str], text: str, name: str, value: str, *, partly: bool) -> None:
-    """Write `name` into `owners` at each character of `text` that shows (a part of) `value`."""
+    """Set `owners` to `name` at each character of `text` that shows (a part of) `value`."""
     folded = _folded(text)
     for shown in {_folded(value), _folded(repr(value)[1:-1])}:
         edge = r"\b" if len(shown) < _RUN and shown.isalnum() else ""
@@ -102,7 +102,7 @@ def _mark(owners: list[str], text: str, name: str, value: str, *, partly: bool) 
 
 
 def _folded(text: str) -> str:
-    """Return `text` in lower case, with as many characters as it has."""
+    """Return `text` in lower case, with its length unchanged."""
     return text.lower() if text.isascii() else "".join(char.lower()[:1] for char in text)
 
 
@@ -125,7 +125,7 @@ class Environment:
     """Replaces the variables of one Corefile."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        """Take values from `values`; a name that is not there is replaced by nothing."""
+        """Take values from `values`; a missing name is replaced by an empty text."""
         self.variables = Variables()
         self._values = values
         self._work_left = _MAX_WORK
@@ -137,11 +137,11 @@ class Environment:
         return self._replace(self._replace(text, "{%", "%}"), "{$", "}")
 
     def _replace(self, text: str, opening: str, closing: str) -> str:
-        """All of one spelling; a value may bring further variables, and is searched as well."""
+        """Replace all variables of one syntax, including those in the values of others."""
         start = text.find(opening)
         while start != -1:
             end = text.find(closing, start)
-            if end <= start + len(opening):  # cut off, or without a name: the rest stays as it is
+            if end <= start + len(opening):  # unclosed or without a name: keep the rest unchanged
                 break
             reference = text[start : end + len(closing)]
             text = text.replace(reference, self._value(reference[len(opening) : -len(closing)]))
@@ -161,7 +161,7 @@ class Environment:
 
 
 class NoVariables(Environment):
-    """Leaves variables as they are written."""
+    """Leaves variables unreplaced."""
 
     def __init__(self) -> None:
         super().__init__({})

@@ -1,8 +1,8 @@
-"""The tokens of a Corefile in the order in which Caddy meets them, imports expanded on the way.
+"""Yields the tokens of a Corefile in the order in which Caddy sees them, with imports expanded.
 
-`TokenStream` is Caddy's token list with its cursor, cut down to the three places that the parser
-looks at. What is to come lies on a stack, so that an import costs what it brings and no more
-(Caddy copies the whole list). `Importer` turns an import's argument into tokens.
+`TokenStream` is Caddy's token list with its cursor, reduced to the three tokens that the parser
+needs. Pending tokens are on a stack, so that the cost of an import is linear in its tokens (Caddy
+copies the whole list). `Importer` turns an import's argument into tokens.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
     from corepy.corefile.model import Source, Token
 
 MAX_SNIPPET_IMPORTS = 10_000
-"""Imports of snippets in one Corefile (Caddy: maxSnippetExpansions)."""
+"""Maximum number of snippet imports in one Corefile (Caddy: maxSnippetExpansions)."""
 
 MAX_FILE_IMPORTS = 100_000
-"""Imports of files in one Corefile (Caddy: maxFileExpansions)."""
+"""Maximum number of file imports in one Corefile (Caddy: maxFileExpansions)."""
 
 MAX_TOKENS = 500_000
-"""Tokens of a Corefile with all imports. Caddy has no such limit and runs out of memory."""
+"""Maximum number of tokens with all imports. Caddy has no such limit and runs out of memory."""
 
-# A Corefile may import itself a few times and still come to an end, if the import means something
-# else each time (inside a snippet's definition it is not followed). None does so this often.
+# A Corefile may import itself a few times and still terminate, if the import resolves differently
+# each time (inside a snippet's definition it is not followed). None repeats an import this often.
 _CYCLE_DEPTH = 16
 _CYCLE_REPEATS = 8
 
 
 class FatalError(CorefileError):
-    """A mistake after which nothing that follows can be trusted."""
+    """An error after which the rest of the Corefile cannot be parsed."""
 
 
 class NotFoundError(CorefileError):
-    """An import of what is neither a snippet nor a file."""
+    """An import names neither a snippet nor a file."""
 
 
 class TokenStream:
-    """A cursor over tokens: `previous`, `current`, and what is to come."""
+    """A cursor over tokens: `previous`, `current`, and the pending ones."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
         """Start before the first of `tokens`."""
@@ -65,7 +65,7 @@ class TokenStream:
         return self._coming[-1] if self._coming else None
 
     def advance(self) -> bool:
-        """Go to the next token; at the end stay where it is, and return False."""
+        """Advance to the next token; at the last token, stay there and return False."""
         if not self._coming:
             return False
         self.previous, self.current = self.current, self._coming.pop()
@@ -78,36 +78,36 @@ class TokenStream:
         self.current, self.previous = self.previous, None
 
     def replace_text(self, text: str) -> Token:
-        """Let the current token say `text`, and return it."""
+        """Replace the text of the current token, and return the token."""
         assert self.current is not None
         if text != self.current.text:
             self.current = self.current.with_text(text)
         return self.current
 
     def rewind_to(self, before: Token | None) -> None:
-        """Make `before` the current token again, what lies between being dropped."""
+        """Make `before` the current token again; drop the tokens read since."""
         self.current, self.previous = before, None
 
     def insert(self, tokens: Sequence[Token]) -> None:
-        """Let `tokens` come next. Raises `FatalError` when that makes too many."""
+        """Insert `tokens` after the current one. Raise `FatalError` at more than `MAX_TOKENS`."""
         self._taken += len(tokens)
         if self._taken > MAX_TOKENS:
             raise FatalError(_too_many(tokens[-1]))
         self._coming.extend(reversed(tokens))
 
     def starts_line(self) -> bool:
-        """Whether the current token begins a line (Caddy: Dispenser.isNewLine)."""
+        """Return whether the current token begins a line (Caddy: Dispenser.isNewLine)."""
         if self.current is None or self.previous is None:
             return True
         return self.previous.before_line(self.current)
 
     def next_is_argument(self) -> bool:
-        """Whether the next token stands on the current one's line (Caddy: Dispenser.NextArg)."""
+        """Return whether the next token is on the current one's line (Caddy: Dispenser.NextArg)."""
         return bool(self.current and self.next and self.current.same_line(self.next))
 
 
 class Importer:
-    """The snippets and files of one Corefile."""
+    """Resolves the imports of one Corefile to snippets and files."""
 
     def __init__(self, main: Source, path: str | None) -> None:
         """Start with the Corefile's text `main`, and its absolute path if it is a file."""
@@ -122,10 +122,9 @@ class Importer:
         self._found: dict[str, list[str]] = {}
 
     def tokens(self, name: str, token: Token) -> list[Token]:
-        """Return what importing `name` brings; `token` is the argument that says so.
+        """Return the tokens that the import of `name` inserts; `token` is the import's argument.
 
-        Raises `CorefileError` for an import that cannot be done, and `FatalError` for one that
-        never ends.
+        Raise `CorefileError` for an import that fails, and `FatalError` for one that never ends.
         """
         if name in self.snippets:
             self._snippet_imports = self._count(self._snippet_imports, MAX_SNIPPET_IMPORTS, token)
@@ -147,7 +146,7 @@ class Importer:
         return [each.brought_by(origin) for each in body]
 
     def _paths(self, name: str, token: Token) -> list[str]:
-        """Return the paths that an import of files means."""
+        """Return the paths that an import of files matches."""
         try:
             pattern = files.absolute(name, token.source.name)
         except OSError as error:
@@ -177,7 +176,7 @@ class Importer:
         return []
 
     def _near(self, name: str, pattern: str) -> str | None:
-        """Return the hint for an import of which there is no snippet and no file."""
+        """Return the hint for an import that matches neither a snippet nor a file."""
         if self._definitions is None:
             self._definitions = {
                 token.text: token for token in tokenize(self.sources[0]) if token.text[:1] == "("
@@ -196,7 +195,7 @@ class Importer:
         return near and f"did you mean {quote(near)}?"
 
     def _file(self, path: str, token: Token) -> list[Token]:
-        """Return the tokens of a file, which is read once however often it is imported."""
+        """Return the tokens of a file; each file is read once, even if imported several times."""
         path = files.clean(path)
         if path not in self._lexed:
             try:
@@ -217,10 +216,10 @@ class Importer:
 
 
 class NoImports(Importer):
-    """An importer to which every import means nothing, whether it could be followed or not."""
+    """An importer that replaces every import by nothing, without resolving it."""
 
     def tokens(self, name: str, token: Token) -> list[Token]:
-        """Return nothing."""
+        """Return an empty list."""
         return []
 
 
@@ -233,9 +232,10 @@ def _too_many(token: Token) -> Diagnostic:
 
 
 def _refuse_cycle(origin: Import) -> None:
-    """Raise `FatalError` if an import keeps bringing itself.
+    """Raise `FatalError` if an import imports itself repeatedly.
 
-    Looked for only at depths that are powers of two, so that a long chain costs no square.
+    Checked only at depths that are powers of two, so that a long chain does not cost quadratic
+    time.
     """
     depth = origin.depth
     if depth < _CYCLE_DEPTH or depth & (depth - 1):
@@ -258,7 +258,7 @@ def _site(origin: Import) -> tuple[Source, int, int]:
 
 
 def _outermost(origin: Import, site: tuple[Source, int, int]) -> Token:
-    """Return the first pass of a cycle's import, so that the chain shown is not the whole cycle."""
+    """Return the outermost import of a cycle, so that the chain shown is not the whole cycle."""
     first, above = origin.token, origin.token.origin
     while above is not None:
         if _site(above) == site:

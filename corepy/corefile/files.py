@@ -1,6 +1,7 @@
-"""Finding and reading the files of an import (Caddy: parse.go doImport; Go: path/filepath Glob).
+"""Finds and reads the files of an import (Caddy: parse.go doImport; Go: path/filepath Glob).
 
-Patterns are Go's, not the shell's: `*` and `?` match a leading dot too, and a backslash quotes.
+Patterns follow Go's rules, not the shell's: `*` and `?` also match a leading dot, and a backslash
+escapes the next character.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MAX_FILE_SIZE = 16 * 1024 * 1024
-"""Bytes of a Corefile or an imported file; beyond that it is no Corefile."""
+"""Maximum size of a Corefile or an imported file in bytes."""
 
 _MAGIC = frozenset("*?[\\")
 
 
 class BadPatternError(ValueError):
-    """A pattern that ends in a backslash, or has a bracket."""
+    """The pattern ends in a backslash or contains a bracket."""
 
 
 class _Wild:
-    """What stands for other characters in a pattern."""
+    """A wildcard in a pattern."""
 
 
 _STAR, _ANY = _Wild(), _Wild()
@@ -30,19 +31,19 @@ _Atoms = Sequence[str | _Wild]
 
 
 def is_pattern(path: str) -> bool:
-    """Whether nothing being found is no mistake, as Caddy sees it."""
+    """Return whether Caddy treats `path` as a pattern, which may match no file without an error."""
     return any(char in path for char in "*?[]")
 
 
 def has_too_many_wildcards(path: str) -> bool:
-    """Whether Caddy refuses the pattern: more than one of a kind, or a range (caddy#2096)."""
+    """Return whether Caddy refuses the pattern: a wildcard used twice, or a range (caddy#2096)."""
     return path.count("*") > 1 or path.count("?") > 1 or ("[" in path and "]" in path)
 
 
 def absolute(path: str, beside: str) -> str:
-    """Return `path`, made absolute by the folder of the file `beside` if it is relative.
+    """Return `path` as an absolute path, relative to the folder of the file `beside`.
 
-    Raises `OSError` if the current folder does not exist any more.
+    Raise `OSError` if the current folder no longer exists.
     """
     if path.startswith("/"):
         return path
@@ -50,22 +51,22 @@ def absolute(path: str, beside: str) -> str:
 
 
 def clean(path: str) -> str:
-    """Return an absolute path without `.`, `..` and doubled slashes (Go: filepath.Clean)."""
+    """Return an absolute path without `.`, `..` and double slashes (Go: filepath.Clean)."""
     path = os.path.normpath(path)
     return path[1:] if path.startswith("//") else path
 
 
 def matches(pattern: str) -> list[str]:
-    """Return the paths that an absolute `pattern` stands for, sorted. Raises `BadPatternError`.
+    """Return the sorted paths that match the absolute `pattern`. Raise `BadPatternError`.
 
-    What cannot be looked into is passed over.
+    Folders that cannot be read are skipped.
     """
     if "\0" in pattern:
         return []
     if _MAGIC.isdisjoint(pattern):
         return [pattern] if os.path.lexists(pattern) else []
     parts = pattern.split("/")
-    atoms = [_atoms(part) for part in parts]  # all of them, so that a bad one is always refused
+    atoms = [_atoms(part) for part in parts]  # all parts, so that a bad one is always refused
     first = next(index for index, part in enumerate(parts) if not _MAGIC.isdisjoint(part))
     found = ["/".join(parts[:first]) or "/"]
     for part in atoms[first:]:
@@ -74,7 +75,7 @@ def matches(pattern: str) -> list[str]:
 
 
 def is_folder(path: str) -> bool:
-    """Whether `path` is a folder, or might be one."""
+    """Return whether `path` is a folder, or cannot be checked."""
     try:
         return os.path.isdir(path)
     except ValueError:
@@ -82,7 +83,7 @@ def is_folder(path: str) -> bool:
 
 
 def neighbours(path: str) -> list[str]:
-    """Return the names of the files in the folder that `path` would be in."""
+    """Return the names of the files in the folder of `path`."""
     try:
         with os.scandir(os.path.dirname(path) or ".") as entries:
             return [entry.name for entry in entries if entry.is_file()]
@@ -91,13 +92,13 @@ def neighbours(path: str) -> list[str]:
 
 
 def read_import(path: str) -> bytes:
-    """Return the content of an imported file. Raises `OSError`; waits for nothing.
+    """Return the content of an imported file without blocking. Raise `OSError`.
 
-    A pipe without a writer would otherwise stop the server for good.
+    Opening a pipe without a writer would otherwise block the server forever.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # fdopen would leave it open
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):  # fdopen would leak the descriptor
             raise IsADirectoryError(21, "is a directory", path)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return _limited(file.read(MAX_FILE_SIZE + 1) or b"", path)
@@ -106,7 +107,7 @@ def read_import(path: str) -> bytes:
 
 
 def read_corefile(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a Corefile, which may be a pipe. Raises `OSError`."""
+    """Return the content of a Corefile, which may be a pipe. Raise `OSError`."""
     with Path(path).open("rb") as file:
         return _limited(file.read(MAX_FILE_SIZE + 1), os.fspath(path))
 
@@ -144,7 +145,7 @@ def _atoms(part: str) -> _Atoms:
 
 
 def _fits(name: str, pattern: _Atoms) -> bool:
-    """Whether `name` matches `pattern`, which has one star at most: linear, no backtracking."""
+    """Return whether `name` matches `pattern`, in linear time, as it has at most one star."""
     if _STAR not in pattern:
         return len(name) == len(pattern) and _fits_exactly(name, pattern)
     star = pattern.index(_STAR)

@@ -1,17 +1,17 @@
-r"""How a Corefile is to look (`corepy fmt`).
+r"""Formats a Corefile (`corepy fmt`).
 
-The rules, few enough to be remembered:
+The rules:
 
-* four spaces for each brace that is open; a closing brace stands under the line that opened it;
-* one space between the words of a line and in front of a comment at its end;
-* a server block's opening brace stands behind its keys, and nothing but a comment behind the brace;
-* one blank line at most, none at either end of the file or inside a brace; line ends are "\n".
+* four spaces for each open brace; a closing brace is indented as the line that opened it;
+* one space between the words of a line and before a comment at its end;
+* a server block's opening brace follows its keys, and only a comment may follow the brace;
+* at most one blank line, but not at either end of the file or inside a brace; line ends are "\n".
 
-Words, quotes, comments and imports are written as they were, and so is which words share a line:
-plugins read their arguments by lines. Only a server block's opening brace may change its line,
-which no plugin sees; it does not where a variable stands among the keys, since what that brings is
-not known here: it may be the brace. One whose value has line ends in it may make words of other
-lines seem to share one, as in Caddy.
+Words, quotes, comments and imports are kept as written, and so is the line of each word, because
+plugins parse their arguments by lines. Only a server block's opening brace may move to another
+line, which no plugin sees. It does not move if the keys contain a variable, because the variable's
+value is unknown here and may contain the brace. As in Caddy, line ends in a variable's value can
+make words of other lines count as words of the same line.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _IN_GAP = re.compile(r"#[^\n]*|\n")
 
 
 def format_text(content: str | bytes, filename: str = "Corefile") -> str:
-    """Return a Corefile in its canonical form, meaning the same.
+    """Return a Corefile in its canonical form, with the same meaning.
 
-    Raises `CorefileError` for one that cannot be parsed. Imports are not followed, so that a file
-    made to be imported can be formatted as well, unless it holds half a block.
+    Raise `CorefileError` if it cannot be parsed. Imports are not followed, so that an imported file
+    can be formatted on its own, unless it contains half a block.
     """
     if isinstance(content, bytes):
         refuse_other_content(filename, content)
@@ -69,7 +69,7 @@ def _sayings(source: Source) -> list[tuple[str, bool]]:
 
 
 class _Line:
-    """What stands on one line of the text: words, and a comment behind them."""
+    """The content of one line: words, and a comment after them."""
 
     def __init__(self) -> None:
         self.words: list[Word] = []
@@ -78,19 +78,19 @@ class _Line:
 
     @property
     def opens(self) -> bool:
-        """Whether it ends in an opening brace."""
+        """Whether the line ends in an opening brace."""
         return bool(self.words) and self.words[-1].token.text == "{"
 
     @property
     def closes(self) -> int:
-        """How many closing braces it begins with."""
+        """The number of closing braces that the line begins with."""
         closing = 0
         while closing < len(self.words) and self.words[closing].token.text == "}":
             closing += 1
         return closing
 
     def cut(self, end: int) -> tuple[_Line, _Line | None]:
-        """Return the line up to its word `end`, and what is left if there are words left.
+        """Split the line before word `end`; the second line is None if no words are left.
 
         The comment stays with the last word.
         """
@@ -108,7 +108,7 @@ class _Line:
 
 
 class _Place(Enum):
-    """What the next line belongs to."""
+    """The part of a Corefile that the next line belongs to."""
 
     KEYS = "the keys of a server block, or an import"
     HEADER = "a block whose keys are known and whose brace is not"
@@ -117,7 +117,7 @@ class _Place(Enum):
 
 
 class _Writer:
-    """One run over a text, line by line."""
+    """One pass over a text, line by line."""
 
     def __init__(self) -> None:
         self._written: list[str] = []
@@ -125,16 +125,16 @@ class _Writer:
         self._depth = 0
         self._place = _Place.KEYS
         self._takes_brace = False
-        """Whether the brace of a block may be put behind its keys, which were written last."""
+        """Whether the block's opening brace may be appended to its keys, the last line written."""
         self._is_known = True
-        """Whether no variable stands among the keys of the block."""
+        """Whether the keys of the block contain no variables."""
 
     def write(self, source: Source) -> str:
         """Return the formatted text."""
         for line in _lines(source):
             self._line(line)
         text = "".join(f"{line}\n" for line in self._written)
-        # A mark at the very beginning would be taken for the file's own.
+        # Readers would treat a mark at the very beginning as the file's byte order mark.
         return BOM + text if text.startswith(BOM) else text
 
     def _line(self, line: _Line) -> None:
@@ -168,7 +168,7 @@ class _Writer:
             self._takes_brace = self._is_known and not line.comment
 
     def _open(self, line: _Line, end: int) -> None:
-        """Write a line up to the brace of a server block, and what stands behind it below."""
+        """Write a line up to the opening brace of a server block, and the rest on a line below."""
         head, rest = line.cut(end)
         if self._takes_brace:
             self._written[-1] += f" {head}"
@@ -189,7 +189,7 @@ class _Writer:
         for word in line.words:
             self._count(word.token.text)
         if self._place is _Place.KEYS and 0 < closes < len(line.words):
-            self._place = _Place.HEADER  # more keys, behind the brace of the block before
+            self._place = _Place.HEADER  # more keys, after the closing brace of the previous block
 
     def _count(self, text: str) -> None:
         if text == "{":
@@ -204,7 +204,7 @@ class _Writer:
 
 
 def _lines(source: Source) -> Iterator[_Line]:
-    """Yield the lines of a text that have something on them."""
+    """Yield the lines of a text that are not blank."""
     line, end, newlines = _Line(), 0, 0
     for word in (*words_of(source), None):
         start = len(source.text) if word is None else word.start

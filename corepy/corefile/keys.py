@@ -1,7 +1,7 @@
-"""Server block keys: which zones a block serves, on which port, over which transport.
+"""Parses server block keys: the zones of a block, with port and transport.
 
-CoreDNS: core/dnsserver/register.go (InspectServerBlocks) and address.go. What is accepted is what
-CoreDNS accepts; what was probably not meant gets a warning.
+CoreDNS: core/dnsserver/register.go (InspectServerBlocks) and address.go. The same keys are accepted
+as in CoreDNS; keys that are probably mistakes get a warning.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from corepy.corefile.model import ServerBlock, Token
 
 DEFAULT_PORTS = {"tls": 853, "quic": 853, "grpc": 443, "https": 443, "https3": 443, "unix": 0}
-"""Ports of the transports but plain DNS, whose port an option of the command sets."""
+"""Default ports by transport, except for plain DNS, whose default is an option of the command."""
 
 _MAX_PORT = 65535
 
 
 class ZoneAddress(NamedTuple):
-    """A zone, and how it is asked for."""
+    """A zone and the address it is served at."""
 
     zone: str
     """Fully qualified and in lower case."""
 
     port: int
-    """0 lets the system choose."""
+    """0 lets the kernel choose."""
 
     transport: str
     """One of `zones.TRANSPORTS`."""
 
     token: Token
-    """The key that names it."""
+    """The key that contains the zone."""
 
     def __str__(self) -> str:
         return f"{self.transport}://{self.zone}:{self.port}"
 
 
 def server_keys(block: ServerBlock, default_port: int) -> list[ZoneAddress]:
-    """Return what the keys of `block` stand for, in order; a network stands for several zones.
+    """Return the zones of the keys of `block`, in order; a network has several zones.
 
-    `default_port` is for plain DNS keys without a port. Raises `CorefileError` with every key that
-    is wrong.
+    `default_port` applies to plain DNS keys without a port. Raise `CorefileError` with every
+    invalid key.
     """
     found: list[ZoneAddress] = []
     mistakes: list[Diagnostic] = []
@@ -60,7 +60,7 @@ def server_keys(block: ServerBlock, default_port: int) -> list[ZoneAddress]:
 
 
 def key_warnings(keys: Iterable[Token]) -> Iterator[Diagnostic]:
-    """Yield a warning for each key that CoreDNS takes as a zone, but that was meant otherwise."""
+    """Yield a warning for each key that is a valid zone, but probably meant as something else."""
     for token in keys:
         for what, hint in _doubts(token.text):
             message = f"{quote(token.text)} is taken as a zone, {what}"
@@ -71,20 +71,20 @@ def key_warnings(keys: Iterable[Token]) -> Iterator[Diagnostic]:
 class OverlapChecker:
     """Finds zones that are served twice at one address (core/dnsserver/address.go: zoneOverlap).
 
-    A block that listens everywhere overlaps with one that listens at an address of its own, for
-    the same zone, port and transport.
+    For the same zone, port and transport, a block that listens on all addresses overlaps with a
+    block that listens on a specific one.
     """
 
     def __init__(self) -> None:
-        """Know of no zone yet."""
+        """Start without zones."""
         self._everywhere: dict[tuple[str, int, str], ZoneAddress] = {}
         self._bound: dict[tuple[str, int, str], dict[str, ZoneAddress]] = {}
 
     def check(self, key: ZoneAddress, host: str, *, filtered: bool = False) -> Diagnostic | None:
-        """Return what is wrong with serving `key` at the address `host` ("" is everywhere), if any.
+        """Return an error if `key` cannot be served at the address `host` ("" for all), or None.
 
-        What is right is remembered. A `filtered` block (one with a view) may share a zone and an
-        address with others, so it only must not overlap, and is not remembered.
+        A valid key is recorded. A `filtered` block (with a view) may share zone and address with
+        others, so it is only checked for overlaps and not recorded.
         """
         place = key[:3]
         bound = self._bound.get(place, {})
@@ -105,11 +105,11 @@ class OverlapChecker:
 
 
 def _addresses(token: Token, default_port: int) -> list[ZoneAddress]:
-    """Return what one key stands for. Raises `ValueError` for a key that is wrong."""
+    """Return the zones of one key. Raise `ValueError` if it is invalid."""
     transport, rest = zones.split_transport(token.text)
     names, port = zones.split_host_port(rest)
     for name in names:
-        # With the dot at its end, a name that was just short enough is too long.
+        # With a final dot, a name of maximum length becomes too long.
         zones.split_host_port(zones.fqdn(name))
     if port is None:
         port = DEFAULT_PORTS.get(transport, default_port)
@@ -119,7 +119,7 @@ def _addresses(token: Token, default_port: int) -> list[ZoneAddress]:
 
 
 def _hint(text: str) -> str | None:
-    """Return the cure for a key that is refused, if it is known."""
+    """Return a hint to fix an invalid key, if there is one."""
     rest = zones.split_transport(text)[1]
     if text.endswith("{"):
         return "put a space before the '{'"
@@ -166,7 +166,7 @@ def _doubts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _expands(host: str) -> bool:
-    """Whether a key is a network, which stands for its reverse zones, or is refused later."""
+    """Return whether a key is a network, which expands to reverse zones, or is invalid."""
     try:
         return zones.split_host_port(host).zones != [host]
     except ValueError:

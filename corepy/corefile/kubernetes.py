@@ -1,7 +1,7 @@
-"""Corefiles inside Kubernetes manifests: ConfigMaps as YAML or JSON, any number in one file.
+"""Finds Corefiles in Kubernetes manifests: ConfigMaps as YAML or JSON, any number in one file.
 
-Only what such files look like is read, not YAML as a whole: keys at the beginning of lines, and
-values as block scalars or in double quotes, which is what `kubectl get -o yaml` and people write.
+This is not a YAML parser. It reads the subset that `kubectl get -o yaml` and people write: one key
+at the beginning of a line, with a block scalar or a double-quoted text as its value.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ class Embedded(NamedTuple):
     """A Corefile inside a manifest."""
 
     title: str
-    """Its place for people, such as "cm.yaml: data.Corefile of coredns"."""
+    """A title for people, such as "cm.yaml: data.Corefile of coredns"."""
 
     name: str
-    """The file name for diagnostics; their lines are the manifest's unless the value is quoted."""
+    """The file name for diagnostics.
+
+    Their line numbers are those of the manifest, unless the value is quoted.
+    """
 
     text: str
 
 
 def is_manifest(text: str) -> bool:
-    """Whether `text` is a Kubernetes manifest; no Corefile that CoreDNS takes looks like one."""
+    """Return whether `text` is a Kubernetes manifest, which is never a valid Corefile."""
     if text.lstrip()[:1] == "{":
         return bool(_objects(text))
     return all(field.search(text.removeprefix("\ufeff")) for field in _FIELDS)
@@ -42,7 +45,7 @@ def is_manifest(text: str) -> bool:
 def embedded(name: str, text: str) -> list[Embedded]:
     """Return the Corefiles in the manifest `text` of the file `name`, in order.
 
-    Those are the keys below `data` that begin with "Corefile" or end in ".server".
+    A Corefile is the value of a key below `data` that begins with "Corefile" or ends in ".server".
     """
     if text.lstrip()[:1] == "{":
         return list(_of_json(name, text))
@@ -54,7 +57,7 @@ def _is_corefile(key: str) -> bool:
 
 
 def _objects(text: str) -> list[dict[str, object]]:
-    """Return the objects of a manifest in JSON, those of a List one by one; none if it is none."""
+    """Return the objects of a JSON manifest, with a List expanded; nothing for any other text."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -79,7 +82,7 @@ def _title(name: str, key: str, owner: str) -> str:
 
 
 def _of_yaml(name: str, lines: Sequence[str]) -> Iterator[Embedded]:
-    """Yield what stands below each `data`; a document's name is known only at its end."""
+    """Yield the Corefiles below each `data`, per document: its name may follow its data."""
     found: list[tuple[str, str, str]] = []
     owner, parents, number = "", list[tuple[int, str]](), 0
     while number < len(lines):
@@ -115,12 +118,12 @@ def _of_yaml(name: str, lines: Sequence[str]) -> Iterator[Embedded]:
 
 
 def _begins_item(line: str) -> bool:
-    """Whether a line begins an object of a List."""
+    """Return whether a line begins an object of a List."""
     return re.match(r" {0,2}- +(apiVersion|kind|data|metadata):", line) is not None
 
 
 def _end_of_block(lines: Sequence[str], start: int, indent: int) -> int:
-    """Return the line behind a block scalar whose key is indented by `indent`."""
+    """Return the number of the line after a block scalar whose key is indented by `indent`."""
     end = start
     for number in range(start, len(lines)):
         text = lines[number]
@@ -133,7 +136,7 @@ def _end_of_block(lines: Sequence[str], start: int, indent: int) -> int:
 
 
 def _quoted(lines: Sequence[str], number: int, column: int) -> tuple[str, int]:
-    """Return the text in double quotes that begins at a place, and the line behind it."""
+    """Return the double-quoted text that begins at a position, and the number of the next line."""
     raw, first = "", number
     piece = lines[number][column + 1 :]
     while True:

@@ -1,4 +1,4 @@
-"""From text to tokens (Caddy: caddyfile/lexer.go; the words themselves are in grammar.lark)."""
+"""Splits text into tokens (Caddy: caddyfile/lexer.go); grammar.lark defines the tokens."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SPACE = (
 
 
 def decode(data: bytes) -> str:
-    """Return UTF-8 `data` as text, each byte that is not UTF-8 as one U+FFFD, as Go reads it."""
+    """Return UTF-8 `data` as text, with one U+FFFD for each invalid byte, as in Go."""
     return data.decode("utf-8", "corepy-replace-each-byte")
 
 
 def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
-    """Go replaces byte by byte; Python's "replace" takes a cut-off sequence as one character."""
+    """Replace byte by byte as Go does; Python's "replace" merges a truncated sequence into one."""
     assert isinstance(error, UnicodeDecodeError)
     return "\ufffd" * (error.end - error.start), error.end
 
@@ -38,7 +38,7 @@ codecs.register_error("corepy-replace-each-byte", _replace_each_byte)
 
 
 def source_of(name: str, content: str | bytes) -> Source:
-    """Return `content` as a source: decoded, without byte order mark or lone surrogates."""
+    """Return `content` as a source: decoded, without byte order mark and lone surrogates."""
     if isinstance(content, str) and not content.isascii():
         content = content.encode("utf-8", "surrogatepass")
     text = decode(content) if isinstance(content, bytes) else content
@@ -46,24 +46,24 @@ def source_of(name: str, content: str | bytes) -> Source:
 
 
 def tokenize(source: Source) -> Iterator[Token]:
-    """Yield the tokens of `source`. Every text has some; no text is refused."""
+    """Yield the tokens of `source`. Every text is accepted."""
     for word in words_of(source):
         yield word.token
 
 
 class Word(NamedTuple):
-    """A token and where it lies in the text."""
+    """A token and its position in the text."""
 
     token: Token
     raw: str
-    """As it is written, quotes and what a "#" in it leaves out included."""
+    """The token as written, with its quotes and with the comment that a "#" in it begins."""
 
     start: int
     """Offset in the source's text; `raw` ends at `start + len(raw)`."""
 
 
 def words_of(source: Source) -> Iterator[Word]:
-    """Yield the tokens of `source` as they are written; what lies between is space and comments."""
+    """Yield the tokens of `source` as written; only white space and comments are between them."""
     for word in _words()(source.text):
         token = _TOKENS[word.type](word.value, source, word.line or 1, word.column or 1)
         if token is not None:
@@ -72,7 +72,7 @@ def words_of(source: Source) -> Iterator[Word]:
 
 @functools.cache
 def _words() -> Callable[[str], Iterator[lark.Token]]:
-    """Return the lexer. Importing lark takes longer than reading most Corefiles, so not before."""
+    """Return the lexer; lark is imported lazily, as the import takes longer than most Corefiles."""
     import lark
 
     grammar = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
@@ -94,7 +94,7 @@ def _quoted(value: str, source: Source, line: int, column: int) -> Token:
 
 
 def _unclosed(value: str, source: Source, line: int, column: int) -> Token | None:
-    """Let the end of the file end the quote; with nothing in it there is no token."""
+    """End an unclosed quote at the end of the file; an empty one yields no token."""
     text = value[1:]
     if (len(text) - len(text.rstrip("\\"))) % 2:
         text = text[:-1]

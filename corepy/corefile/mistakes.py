@@ -1,4 +1,4 @@
-"""Collecting mistakes, so that one run of a check shows all of them."""
+"""Collects errors, so that one check reports all of them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 class Mistakes:
-    """Keeps the `CorefileError` that a `with` block raises, and goes on behind the block.
+    """Collects the `CorefileError` of each `with` block; execution continues after the block.
 
-    One object serves any number of blocks, one after another or nested; `settle` at the end raises
-    what was kept.
+    One object serves any number of blocks, consecutive or nested. A final `settle` raises the
+    collected errors.
     """
 
     def __init__(self) -> None:
-        """Know of no mistake yet."""
+        """Start without errors."""
         self.diagnostics: list[Diagnostic] = []
 
     def __bool__(self) -> bool:
         return bool(self.diagnostics)
 
     def __enter__(self) -> None:
-        """Collect what is raised from here on."""
+        """Begin a block whose `CorefileError` is collected."""
 
     def __exit__(
         self,
@@ -35,13 +35,13 @@ class Mistakes:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """Keep a `CorefileError`; let everything else pass."""
+        """Collect a `CorefileError`; let other exceptions propagate."""
         if not isinstance(error, CorefileError):
             return False
         self.diagnostics += error.diagnostics
         return True
 
     def settle(self) -> None:
-        """Raise one `CorefileError` with all mistakes, if there were any."""
+        """Raise one `CorefileError` with all collected errors, if there are any."""
         if self.diagnostics:
             raise CorefileError(*self.diagnostics)

@@ -1,7 +1,7 @@
-"""What a Corefile is once it has been read: tokens, directives, server blocks.
+"""The data model of a parsed Corefile: tokens, directives, server blocks.
 
-Values only; nothing here reads files or knows a plugin. A token knows its place and the text it
-stands in, so that a mistake found long after parsing can still be shown in its line.
+These classes hold values only; they read no files and depend on no plugin. A token refers to its
+source text, so that an error found long after parsing can still show the line.
 """
 
 from __future__ import annotations
@@ -14,78 +14,78 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """A text that tokens come from. Two tokens are of the same file if they share the object."""
+    """A text that tokens come from. Tokens are in the same file if they share this object."""
 
     __slots__ = ("name", "open_quote", "text", "variables")
 
     def __init__(self, name: str, text: str) -> None:
-        """`name` is how messages call the file, `text` its decoded content."""
+        """Take the file's `name` for messages and its decoded `text`."""
         self.name = name
         self.text = text
         self.open_quote: Token | None = None
-        """The quoted text that the end of the file ended; the lexer notes it."""
+        """The unclosed quote at the end of the file, set by the lexer."""
         self.variables: Variables | None = None
-        """The environment variables of the Corefile that it belongs to, once that is parsed."""
+        """The environment variables of the Corefile that includes this text, set after parsing."""
 
     def line(self, number: int) -> str:
-        """Return the line `number`, counted from 1, without its end; empty if there is none."""
+        """Return the line `number`, counted from 1, without its line end; "" beyond the end."""
         lines = self.text.split("\n", number)
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
 class Import:
-    """An import that was expanded: where it stands, and how deep (1 is outermost)."""
+    """An expanded import: its position and its nesting depth (1 is outermost)."""
 
     __slots__ = ("depth", "name", "token")
 
     def __init__(self, name: str, token: Token) -> None:
-        """`name` is the file or "(snippet)" brought in, `token` the argument that names it."""
+        """Take the imported file or "(snippet)", and the argument `token` that names it."""
         self.name = name
         self.token = token
         self.depth: int = token.origin.depth + 1 if token.origin else 1
 
 
 class Token(NamedTuple):
-    """A word of a Corefile and its place. Tokens compare by identity: each is one place."""
+    """A word of a Corefile and its position. Tokens compare by identity."""
 
     text: str
-    """What it says, with environment variables replaced where Caddy replaces them."""
+    """The text, with environment variables replaced where Caddy replaces them."""
 
     raw: str
-    """What it said before that."""
+    """The text as written, before variables were replaced."""
 
     source: Source
     line: int
-    """Counted from 1, in the source; for a quoted text over several lines the first of them."""
+    """Line in the source, counted from 1; the first line of a quoted text with several."""
 
     column: int
-    """Counted from 1, in characters."""
+    """Column in characters, counted from 1."""
 
     length: int
-    """Characters that it takes up in the source, quotes and line ends included."""
+    """Length in the source in characters, with quotes and line ends."""
 
     quoted: bool = False
     origin: Import | None = None
-    """The import that brought it here, if any."""
+    """The import that inserted the token, if any."""
 
     @property
     def file(self) -> str:
-        """The name of the file that it stands in."""
+        """The name of the file that contains the token."""
         return self.source.name
 
     @property
     def end_column(self) -> int:
-        """The column behind it, were it all on one line."""
+        """The column after the token, if the token were on one line."""
         return self.column + self.length
 
     @property
     def place(self) -> str:
-        """Where it stands, as `file:line:column`."""
+        """The token's position, as `file:line:column`."""
         return f"{self.source.name}:{self.line}:{self.column}"
 
     @property
     def imports(self) -> tuple[Token, ...]:
-        """The arguments of the imports that brought it here, outermost first."""
+        """The arguments of the imports that inserted the token, outermost first."""
         chain, origin = [], self.origin
         while origin is not None:
             chain.append(origin.token)
@@ -97,23 +97,24 @@ class Token(NamedTuple):
         return Token(text, *self[1:])
 
     def brought_by(self, origin: Import) -> Token:
-        """Return the token as it appears in place of an import."""
+        """Return a copy of the token as inserted by the import `origin`."""
         return Token(*self[:7], origin)
 
     def same_line(self, following: Token) -> bool:
-        """Whether `following` continues this token's line (Caddy: Dispenser.NextArg)."""
+        """Return whether `following` continues this token's line (Caddy: Dispenser.NextArg)."""
         return self.source is following.source and self.last_line == following.line
 
     def before_line(self, following: Token) -> bool:
-        """Whether `following` begins a new line (Caddy: Dispenser.isNewLine).
+        """Return whether `following` begins a new line (Caddy: Dispenser.isNewLine).
 
-        Not the opposite of `same_line`: a snippet's tokens may stand above the import's.
+        This is not the opposite of `same_line`: a snippet's tokens may be above the import in the
+        file.
         """
         return self.source is not following.source or self.last_line < following.line
 
     @property
     def last_line(self) -> int:
-        """The line that it ends on; a line end that a variable brought counts, as in Caddy."""
+        """The line that the token ends on; as in Caddy, line ends in a variable's value count."""
         return self.line + self.text.count("\n")
 
     def __repr__(self) -> str:
@@ -130,19 +131,19 @@ class Directive(NamedTuple):
     """One occurrence of a directive in a server block."""
 
     name: str
-    """With environment variables replaced, unlike the first token's text."""
+    """The name, with environment variables replaced, unlike the first token's text."""
 
     tokens: tuple[Token, ...]
-    """In order, the name first and braces included."""
+    """The tokens in order, from the name on, with braces."""
 
     @property
     def token(self) -> Token:
-        """The token that names it."""
+        """The token that names the directive."""
         return self.tokens[0]
 
 
 class ServerBlock:
-    """Keys (zones, with port and transport) and what is to be done for them."""
+    """A server block: its keys (zones, with port and transport) and their directives."""
 
     __slots__ = ("directives", "empty_keys", "keys", "opening", "statements")
 
@@ -153,13 +154,13 @@ class ServerBlock:
         opening: Token | None = None,
         empty_keys: tuple[Token, ...] = (),
     ) -> None:
-        """`statements` are the occurrences of directives in the order of the file."""
+        """Take the `keys`, and the directives (`statements`) in the order of the file."""
         self.keys = keys
         self.statements = statements
         self.opening = opening
-        """The opening brace, or what stands in its place."""
+        """The opening brace, or the token in its place."""
         self.empty_keys = empty_keys
-        """The words in front of the brace that came out empty, such as an unset variable."""
+        """The keys that are empty, such as an unset variable."""
         self.directives: dict[str, list[Token]] = {}
         for name, tokens in statements:
             self.directives.setdefault(name, []).extend(tokens)
@@ -179,10 +180,10 @@ class Corefile(NamedTuple):
     """The texts, the Corefile itself first."""
 
     warnings: list[Diagnostic]
-    """What is allowed, but probably not meant."""
+    """Warnings about valid configuration that is probably a mistake."""
 
     zoneless: list[ServerBlock]
-    """Blocks without a key, which are not in `blocks`; CoreDNS leaves them out without a word."""
+    """Blocks without a key, which are not in `blocks`; CoreDNS ignores them silently."""
 
     @property
     def directives(self) -> set[str]:
@@ -191,5 +192,5 @@ class Corefile(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no server block at all, so that CoreDNS serves its default."""
+        """Whether there are no server blocks at all, so that CoreDNS serves its default."""
         return not self.blocks and not self.zoneless

@@ -1,6 +1,6 @@
-"""Whole numbers as Go's strconv reads them, so that the same texts are refused.
+"""Parses integers as Go's strconv does, so that the same texts are refused.
 
-Python's int() takes more: spaces, underscores, the digits of every script.
+Python's int() accepts more: white space, underscores, the digits of every script.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ _INT64 = 1 << 63
 
 
 def parse_integer(text: str) -> int | None:
-    """Return the signed number that `text` is, None if it is none or needs more than 64 bits
-    (Go: strconv.Atoi).
-    """
+    """Return `text` as a signed 64-bit number, or None if it is invalid (Go: strconv.Atoi)."""
     digits = text[1:] if text[:1] in ("+", "-") else text
     magnitude = parse_unsigned(digits, _INT64)
     if magnitude is None:
@@ -21,13 +19,14 @@ def parse_integer(text: str) -> int | None:
 
 
 def parse_unsigned(text: str, most: int) -> int | None:
-    """Return the number that `text` is, None if it is more than `most` or not digits alone
-    (Go: strconv.ParseUint).
+    """Return `text` as a number up to `most`, or None if it is invalid (Go: strconv.ParseUint).
+
+    Only ASCII digits are valid.
     """
     if not (text.isascii() and text.isdigit()):
         return None
     digits = text.lstrip("0")
-    if len(digits) > len(str(most)):  # int() refuses very long ones by itself
+    if len(digits) > len(str(most)):  # int() itself refuses very long texts
         return None
     number = int(digits or "0")
     return number if number <= most else None

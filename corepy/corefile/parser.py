@@ -1,8 +1,8 @@
-"""From tokens to server blocks (Caddy: caddyfile/parse.go).
+"""Parses tokens into server blocks (Caddy: caddyfile/parse.go).
 
-What is accepted, and what it means, is Caddy's to the letter. What is refused is said better: with
-its place, and the parser goes on after a mistake if what follows does not depend on it. It never
-reports what only follows from an earlier mistake; when in doubt it says less.
+It accepts exactly the Corefiles that Caddy accepts, with the same meaning. Its error messages are
+better: each has a position, and the parser continues after an error if the following text does not
+depend on it. Errors that only follow from an earlier one are not reported; in doubt neither.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from corepy.corefile.model import Corefile, Directive, ServerBlock, Source, Toke
 def parse(
     text: str | bytes, filename: str = "Corefile", env: Mapping[str, str] | None = None
 ) -> Corefile:
-    """Return what `text` says. Raises `CorefileError` with every mistake that could be found.
+    """Return the parsed `text`. Raise `CorefileError` with every error that could be found.
 
-    Imports are relative to the folder of `filename`; variables come from `env`, by default the
-    process's environment. Whether the directives exist is not looked at.
+    Imports are relative to the folder of `filename`. Variables come from `env`, by default the
+    process's environment. Names of directives are not checked.
     """
     refuse_other_content(filename, text)
     main = source_of(filename, text)
@@ -35,7 +35,7 @@ def parse(
 
 
 def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Corefile:
-    """Read and parse a Corefile. Raises `OSError` if it cannot be read, else as `parse`."""
+    """Read and parse a Corefile. Raise `OSError` if it cannot be read, else as `parse`."""
     name, content = os.fspath(path), files.read_corefile(path)
     refuse_other_content(name, content)
     main = source_of(name, content)
@@ -43,9 +43,9 @@ def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> 
 
 
 def outline(source: Source) -> Corefile:
-    """Return what a text says by itself: imports bring nothing, variables stay as they are written.
+    """Return the parsed text without its imports and with its variables unreplaced.
 
-    Raises `CorefileError` as `parse`.
+    Raise `CorefileError` as `parse`.
     """
     return _Parser(source, NoImports(source, None), NoVariables()).parse()
 
@@ -55,16 +55,16 @@ def _environment(env: Mapping[str, str] | None) -> Environment:
 
 
 _COMMA = "a comma at the end of a zone says that another one follows"
-_MOST = 50  # mistakes or warnings; who has more will not read on
+_MOST = 50  # errors or warnings in one report; more would not be read
 _OPEN_QUOTE = Diagnostic("the quote is never closed", severity="warning")
 
 
 class _StopError(Exception):
-    """What follows cannot be made sense of; the mistake was noted."""
+    """Parsing cannot continue; the error has been recorded."""
 
 
 class _Parser:
-    """One run over a Corefile: `_stream` is where it is, the rest what it found."""
+    """One pass over a Corefile: `_stream` is the position, the rest the result so far."""
 
     def __init__(self, main: Source, importer: Importer, environment: Environment) -> None:
         self._main = main
@@ -76,9 +76,9 @@ class _Parser:
         self._mistakes: list[Diagnostic] = []
         self._warnings = self._importer.warnings
         self._structure_in_doubt = False
-        """Braces do not match because of a mistake that was reported already."""
+        """Whether braces do not match because of an error that was already reported."""
         self._definitions_missing = False
-        """An import at the top failed, which may have defined snippets."""
+        """Whether a top-level import failed, which may have defined snippets."""
 
     def parse(self) -> Corefile:
         try:
@@ -124,10 +124,10 @@ class _Parser:
                 self._zoneless.append(ServerBlock((), statements, place, tuple(empty)))
 
     def _keys(self) -> tuple[list[Token], list[Token], bool]:
-        """Read the keys up to a brace or the end of the line; return those that say something,
-        those that are empty, and whether the file ends there.
+        """Parse the keys up to a brace or the end of the line.
 
-        A comma at the end of a key lets the next line go on with keys.
+        Return the keys with a text, the empty ones, and whether the file ends here. After a key
+        that ends in a comma, the keys continue on the next line.
         """
         keys, empty = list[Token](), list[Token]()
         expecting_another = False
@@ -160,7 +160,7 @@ class _Parser:
                 return keys, empty, False
 
     def _snippet(self, name: str, key: Token) -> None:
-        """Keep a snippet's tokens for the imports that follow."""
+        """Store a snippet's tokens for later imports."""
         opening = self._current()
         if opening.text != "{":
             hint = f"put a '{{' behind ({name})"
@@ -192,7 +192,7 @@ class _Parser:
         raise self._unclosed(open_braces[-1])
 
     def _self_import(self, name: str, body: list[Token]) -> Token | None:
-        """Return the argument of an import of the snippet in itself (Caddy: parse.go, begin)."""
+        """Return the argument of a snippet's import of itself, if any (Caddy: parse.go, begin)."""
         previous: Token | None = None
         for token, argument in itertools.pairwise(body):
             starts_line = previous is None or not _beside(previous, token)
@@ -204,7 +204,7 @@ class _Parser:
     # -- directives
 
     def _block_contents(self, keys: list[Token], statements: list[Directive]) -> None:
-        """Read directives up to a closing brace; without an opening one the file may end first."""
+        """Parse directives up to the closing brace, or without an opening one to the file's end."""
         opening = self._current()
         in_braces = opening.text == "{"
         if not in_braces:
@@ -221,13 +221,14 @@ class _Parser:
             elif not self._directive(statements):
                 return
         if in_braces:
-            # Caddy looks at the last token only, which may be the brace of a directive.
+            # Caddy checks only that the last token is a brace, which may be one that ends a
+            # directive.
             if self._current().text != "}":
                 raise self._unclosed(opening)
             self._warn("the block is never closed, its last brace being a directive's", opening)
 
     def _directive(self, statements: list[Directive]) -> bool:
-        """Read a directive to the end of its line or block; say whether its block goes on."""
+        """Parse a directive to the end of its line or block; return whether its block continues."""
         stream = self._stream
         name = self._replace(self._current())
         tokens, open_braces = [self._current()], []
@@ -259,9 +260,9 @@ class _Parser:
         return goes_on
 
     def _stray_brace(self, token: Token) -> bool:
-        """Report a closing brace behind a directive; say whether the block goes on behind it.
+        """Report a closing brace on a directive's line; return whether the block continues.
 
-        Mostly it was meant to end the server block. If another one follows, that one does.
+        The brace was probably meant to end the server block, unless another closing brace follows.
         """
         hint = "a closing brace stands on a line of its own"
         self._report("unexpected '}' because no matching opening brace", token, hint)
@@ -272,7 +273,7 @@ class _Parser:
     # -- imports and variables
 
     def _import(self, *, at_top: bool = False) -> None:
-        """Put what the current `import` brings in its place: the next token is the first of it."""
+        """Replace the current `import` by its tokens: the first of them becomes the next token."""
         before = self._stream.previous
         try:
             argument = self._import_argument()
@@ -306,7 +307,7 @@ class _Parser:
         return self._importer.tokens(name, argument)
 
     def _skip_arguments(self) -> None:
-        """Pass over the rest of a wrong import, but not over a brace, which others depend on."""
+        """Skip the rest of an invalid import up to a brace, which the structure depends on."""
         while self._stream.next_is_argument():
             if self._stream.next is not None and self._stream.next.text in ("{", "}"):
                 break
@@ -319,7 +320,7 @@ class _Parser:
             message = "a variable's value mentions itself, replacing it never ends"
             raise FatalError(Diagnostic(message, token)) from None
 
-    # -- small help
+    # -- helpers
 
     def _current(self) -> Token:
         token = self._stream.current
@@ -347,7 +348,7 @@ class _Parser:
         self._note(Diagnostic(message, token, hint, related=related))
 
     def _stop(self, message: str, token: Token, hint: str | None = None) -> _StopError:
-        """Report a mistake after which nothing can be read, and return what is to be raised."""
+        """Report an error after which parsing cannot continue; return the exception to raise."""
         if not self._structure_in_doubt:
             self._report(message, token, hint)
         return _StopError()

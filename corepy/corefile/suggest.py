@@ -1,4 +1,4 @@
-"""The nearest of several words or files, for "did you mean"."""
+"""Finds the nearest of several words or files, for "did you mean"."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LONGEST = 64
 
 
 def suggest(word: str, choices: Collection[str]) -> str | None:
-    """Return the choice that `word` is most likely a mistyping of, or None if none is near.
+    """Return the choice that `word` is most likely a typo of, or None if none is near.
 
-    One mistake is forgiven for every three letters, a swap of two neighbours being one, and any
-    number of letters missing at the end. Case does not matter.
+    One edit is allowed for every three letters, with a swap of two neighbours as one edit. Any
+    number of letters may be missing at the end. The match is case-insensitive.
     """
     if not word or len(word) > _LONGEST:
         return None
@@ -35,21 +35,21 @@ def suggest(word: str, choices: Collection[str]) -> str | None:
 
 
 def suggest_file(path: str) -> str | None:
-    """Return the path of the file beside it that `path` is most likely a mistyping of, or None."""
+    """Return the path of the most similar file in the same folder as `path`, or None."""
     folder, slash, name = path.rpartition("/")
     near = suggest(name, neighbours(path))
     return near and f"{folder}{slash}{near}"
 
 
 def _is_beginning(folded: str, choice: str) -> bool:
-    """Whether the word was cut short, such as "prom" for "prometheus"."""
+    """Return whether the word is an abbreviation of `choice`, such as "prom" for "prometheus"."""
     return len(folded) > 1 and len(choice) > len(folded) and choice.casefold().startswith(folded)
 
 
 def _distance(left: str, right: str) -> int:
-    """Return how many letters must be added, dropped, changed or swapped with their neighbour.
+    """Return the number of insertions, deletions, substitutions and swaps between two words.
 
-    Damerau-Levenshtein, optimal string alignment.
+    This is the Damerau-Levenshtein distance (optimal string alignment).
     """
     before: list[int] = []
     above = list(range(len(right) + 1))

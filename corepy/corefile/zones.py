@@ -1,8 +1,7 @@
-"""Zone names as a Corefile writes them: names, networks, ports, schemes.
+"""Parses zones in a Corefile: names, networks, ports, schemes.
 
-CoreDNS: plugin/normalize.go, plugin/pkg/{cidr,parse}, and IsDomainName of its DNS library. What is
-accepted here decides what CoreDNS's Corefiles mean, so its oddities are kept: "a,b" is one name,
-and so is "http://a".
+CoreDNS: plugin/normalize.go, plugin/pkg/{cidr,parse}, and IsDomainName of its DNS library. Existing
+Corefiles depend on their oddities, so these are kept: "a,b" is one name, and so is "http://a".
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 TRANSPORTS = ("tls", "dns", "quic", "grpc", "https3", "https", "unix")
 """The schemes that a key may begin with (plugin/pkg/transport)."""
 
-_MAX_TEXT = 255  # bytes of a zone as it is written
+_MAX_TEXT = 255  # bytes of a zone as written
 _MAX_NAME = 255  # octets of a name in a message (RFC 1035 section 2.3.4)
 _MAX_LABEL = 63
 _PLACEHOLDER = re.compile(r"(?:^|\.)__[A-Z0-9_]+__(?:\.|$)")  # node-cache's __PILLAR__DNS__DOMAIN__
@@ -27,25 +26,25 @@ _MAX_SHOWN = 64  # characters of a name that a message shows
 
 
 class HostPort(NamedTuple):
-    """What a key or an argument names, without its scheme."""
+    """The zones and the port of a key or an argument, without its scheme."""
 
     zones: list[str]
-    """As written; several, and fully qualified, for a network."""
+    """The zone as written; for a network its reverse zones, fully qualified."""
 
     port: int | None
 
 
 def split_transport(key: str) -> tuple[str, str]:
-    """Return the scheme of `key`, "dns" if it has none, and what follows it."""
+    """Return the scheme of `key`, "dns" by default, and the rest."""
     scheme, mark, rest = key.partition("://")
     return (scheme, rest) if mark and scheme in TRANSPORTS else ("dns", key)
 
 
 def split_host_port(text: str) -> HostPort:
-    """Return the zones and the port that `text` (without scheme) names.
+    """Return the zones and the port in `text`, which has no scheme.
 
-    A network such as 10.0.0.0/15 becomes its reverse zones. The port is any number, its range is
-    not looked at. Raises `ValueError` with what is wrong (plugin/normalize.go: SplitHostPort).
+    A network such as 10.0.0.0/15 becomes its reverse zones. The range of the port is not checked.
+    Raise `ValueError` with the reason if `text` is invalid (plugin/normalize.go: SplitHostPort).
     """
     if not text or text.endswith(":"):
         raise ValueError(f"expecting data after last colon: {text!r}")
@@ -66,14 +65,14 @@ def split_host_port(text: str) -> HostPort:
 
 
 def zones_of(text: str) -> list[str]:
-    """Return the zones that a directive's argument names, normalised; raises `ValueError`."""
+    """Return the normalized zones in a directive's argument; raise `ValueError`."""
     return normalized(split_host_port(split_transport(text)[1]).zones)
 
 
 def normalized(names: Sequence[str]) -> list[str]:
-    """Return the names fully qualified and in lower case; raises `ValueError`.
+    """Return the names fully qualified and in lower case; raise `ValueError` for invalid ones.
 
-    In lower case a letter may take more octets, so a name that was just short enough is too long.
+    Lower case may take more octets, so a name of maximum length can become too long.
     """
     for name in names:
         if _PLACEHOLDER.search(name):
@@ -87,9 +86,9 @@ def normalized(names: Sequence[str]) -> list[str]:
 
 
 def reverse_zones(cidr: str) -> list[str]:
-    """Return the reverse zones of a network, several if it does not end where a label does.
+    """Return the reverse zones of a network; several if its prefix ends inside a label.
 
-    An IPv4 label is 8 bits, an IPv6 label 4. Raises `ValueError` for what is no network
+    An IPv4 label is 8 bits, an IPv6 label 4. Raise `ValueError` for an invalid network
     (plugin/pkg/cidr).
     """
     network = _parse_cidr(cidr)
@@ -105,16 +104,16 @@ def reverse_zones(cidr: str) -> list[str]:
 
 
 def is_domain_name(name: str) -> bool:
-    """Whether `name` is one that a message can carry; see `name_problem`."""
+    """Return whether `name` is a valid domain name; see `name_problem`."""
     return name_problem(name) is None
 
 
 def name_problem(name: str) -> str | None:
-    r"""Return why `name` is no domain name, None if it is one (RFC 1035 sections 2.3.4 and 5.1).
+    r"""Return why `name` is not a domain name, or None (RFC 1035 sections 2.3.4 and 5.1).
 
-    A label may hold any octet; `\.` and `\DDD` are known. This is what `corepy.dns.names.from_text`
-    takes, so a name that passes here never fails there. CoreDNS's IsDomainName also takes a name of
-    256 octets and `\999`, which no query can ask for.
+    A label may contain any octet, also as `\.` or `\DDD`. Every name accepted here is accepted by
+    `corepy.dns.names.from_text`. CoreDNS's IsDomainName also accepts names of 256 octets and
+    `\999`, which no query can contain.
     """
     if name == ".":
         return None
@@ -126,7 +125,7 @@ def name_problem(name: str) -> str | None:
     except ValueError as error:
         return str(error)
     if not labels[-1]:
-        labels.pop()  # the root's, behind the last dot
+        labels.pop()  # the root label, after the last dot
     if not all(labels):
         return "it has an empty label"
     if max(labels) > _MAX_LABEL:
@@ -138,7 +137,7 @@ def name_problem(name: str) -> str | None:
 
 
 def _label_lengths(text: bytes) -> list[int]:
-    """Return how many octets each label of a name with escapes has; raises `ValueError`."""
+    """Return the length in octets of each label of a name with escapes; raise `ValueError`."""
     lengths, position = [0], 0
     while position < len(text):
         octet = text[position]
@@ -152,7 +151,7 @@ def _label_lengths(text: bytes) -> list[int]:
 
 
 def _escaped(text: bytes, position: int) -> int:
-    """Return how many characters the backslash at `position` escapes; raises `ValueError`."""
+    """Return how many characters the backslash at `position` escapes; raise `ValueError`."""
     digits = text[position + 1 : position + 4]
     if not digits:
         raise ValueError("it ends in a backslash that escapes nothing")
@@ -165,7 +164,7 @@ def _escaped(text: bytes, position: int) -> int:
 
 
 def fqdn(name: str) -> str:
-    """Return `name` with the dot of the root at its end, if it is not there unescaped."""
+    """Return `name` with a final dot; an escaped final dot does not count."""
     if name.endswith("."):
         before = name[:-1]
         if (len(before) - len(before.rstrip("\\"))) % 2 == 0:
@@ -180,10 +179,10 @@ def normalize_zone(name: str) -> str:
 
 
 def zones_from_args(args: Sequence[str], server_zones: Sequence[str]) -> list[str]:
-    """Return the zones that a directive's arguments name, or the block's if there are none.
+    """Return the normalized zones in a directive's arguments, by default those of the block.
 
-    Normalised. An argument that is no zone is left out; a zone of the block that is none stays as
-    it is (plugin/normalize.go: OriginsFromArgsOrServerBlock).
+    Invalid arguments are ignored; an invalid zone of the block is returned unchanged
+    (plugin/normalize.go: OriginsFromArgsOrServerBlock).
     """
     if not args:
         return [next(iter(_normalized(zone)), zone) for zone in server_zones]
@@ -191,7 +190,7 @@ def zones_from_args(args: Sequence[str], server_zones: Sequence[str]) -> list[st
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is an IPv4 or IPv6 address."""
+    """Return whether `text` is an IPv4 or IPv6 address."""
     return _parse_address(text) is not None
 
 
@@ -208,14 +207,14 @@ def _normalized(text: str) -> list[str]:
 
 
 def _lower(char: str) -> str:
-    """Lower one character as Go does: to one character, whatever stands beside it."""
-    if "\ud800" <= char <= "\udfff":  # not UTF-8, from the environment
+    """Return one character in lower case as Go does: one character, regardless of its context."""
+    if "\ud800" <= char <= "\udfff":  # a byte from the environment that is not UTF-8
         return "\ufffd"
     return char.lower()[0]
 
 
 def _parse_cidr(text: str) -> tuple[bytes, int] | None:
-    """Return address and prefix length of a network, as Go's net.ParseCIDR reads it, or None."""
+    """Return address and prefix length of a network (Go: net.ParseCIDR), or None."""
     host, slash, mask = text.partition("/")
     address = _parse_address(host)
     if not slash or address is None:
@@ -232,6 +231,6 @@ def _parse_address(text: str) -> bytes | None:
 
 
 def _reverse(prefix: int, labels: int, label_bits: int) -> str:
-    """Return the labels of a prefix, the last first, each with its dot."""
+    """Return the labels of a prefix in reverse order, each with its dot."""
     mask, form = (1 << label_bits) - 1, "x" if label_bits == 4 else "d"
     return "".join(f"{prefix >> (label_bits * index) & mask:{form}}." for index in range(labels))

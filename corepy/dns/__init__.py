@@ -1,8 +1,9 @@
-"""DNS messages: names, wire reading and patching, requests and replies.
+"""DNS messages: names, reading and patching wire format, requests and replies.
 
-Pure values and functions: no sockets, no clock, nothing of the rest of the project. `names` <
-`edns` < `wire` < `rdata` < `compress` < `survey` < `reply` < `message` < `accept`: each imports
-only modules to its left. Only `records` imports dnslib, when a plugin asks for its objects.
+This package contains only values and pure functions, without sockets or a clock, and imports
+nothing else of the project. `names` < `edns` < `wire` < `rdata` < `compress` < `survey` < `reply` <
+`message` < `accept`: each module imports only modules to its left. Only `records` imports dnslib,
+and only when a plugin uses dnslib's objects.
 """
 
 from corepy.dns.accept import accept as accept

@@ -1,9 +1,9 @@
-"""Which messages become requests, and what the others get: miekg/dns's accept rules.
+"""Decides which messages become requests, and how to answer the others, by miekg/dns's rules.
 
 The rules are those of miekg/dns 1.1.72 (acceptfunc.go, server.go) and CoreDNS's plugin/pkg/edns.
-Where this is stricter (a question that is cut off or compressed, two OPT records), what would be
-let in there is FORMERR here. A refusal never holds anything of the query but its header and
-question, so it cannot amplify.
+Where this module is stricter (truncated or compressed questions, two OPT records), messages that
+they accept get FORMERR. A refusal contains only the header and question of the query, so it cannot
+amplify.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 
 
 def accept(data: bytes) -> Request | bytes | None:
-    """Return the request in a received message, or the bytes to answer, or None to stay silent."""
+    """Return the request in a received message, the reply to refuse it, or None for no reply."""
     if len(data) < HEADER_SIZE:
         return None
     if data[2] & 0xF8:
-        # An answer to a reply could only be used against somebody.
+        # Replies to replies would only serve reflection attacks.
         if data[2] & 0x80:
             return None
         opcode = data[2] >> 3
@@ -50,12 +50,12 @@ def accept(data: bytes) -> Request | bytes | None:
 
 
 def form_error(data: bytes) -> bytes:
-    """Return FORMERR for a message that has a header, with its question if that can be read."""
+    """Return FORMERR for a message with a header, including its question if that is readable."""
     question = b""
     if data[4:6] == b"\0\1":
         try:
-            # A name this early that ends in a compression pointer cannot be read, so none is
-            # echoed: in the reply it would point to something else.
+            # A name here that ends in a compression pointer is invalid. It is not echoed, because
+            # the pointer would lead to something else in the reply.
             end = read_name(data, HEADER_SIZE)[1] + 4
         except FormError:
             end = len(data) + 1
@@ -70,10 +70,10 @@ def _refusal(data: bytes, opcode: int, rcode: int, question: bytes = b"") -> byt
 
 
 def is_foreign_class(request: Request) -> bool:
-    """Tell whether CoreDNS refuses the class unless chaos or forward is there (server.go)."""
+    """Return whether CoreDNS refuses the class without chaos or forward (server.go)."""
     return request.qclass != CLASS_IN
 
 
 def is_transfer(request: Request) -> bool:
-    """Tell whether a zone transfer is asked for, which only the transfer plugin answers."""
+    """Return whether the query requests a zone transfer, which only the transfer plugin answers."""
     return request.qtype in TRANSFERS

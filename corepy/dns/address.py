@@ -1,4 +1,4 @@
-"""Socket addresses as text, from whatever shape the socket code hands over."""
+"""Formats socket addresses, tuples or raw sockaddrs, as text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _MAPPED_TEXT = "::ffff:"
 def host_port(address: object) -> tuple[str, int]:
     """Return (IP address, port) of a (host, port, ...) tuple or of a raw IPv4 or IPv6 sockaddr.
 
-    A zone stays (`fe80::1%eth0`), an IPv4-mapped IPv6 address is shown as IPv4. Anything else gives
-    ("", 0).
+    A zone is kept (`fe80::1%eth0`), and an IPv4-mapped IPv6 address is returned as IPv4. Other
+    values give ("", 0).
     """
     if isinstance(address, tuple):
         return _from_tuple(address)
@@ -62,5 +62,5 @@ def _ipv6(raw: bytes) -> str:
 def _zone(scope: int) -> str:
     try:
         return if_indextoname(scope)
-    except OSError:  # the interface is gone; its number still tells something
+    except OSError:  # the interface is gone; use its number
         return str(scope)

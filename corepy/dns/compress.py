@@ -1,8 +1,8 @@
-"""Writing a message anew, record by record, with names compressed: for what is odd or too large.
+"""Rewrites messages with name compression, or truncates them to a size.
 
-A message comes here if it does not fit its client (many servers, CoreDNS among them, send small
-messages without compression, so writing it anew often is all it takes), or if its compression is
-odd. Not on the usual way of a query; still linear in the message's length.
+A message is rewritten if it does not fit its client, or if its compression is odd. Many servers,
+including CoreDNS, do not compress small messages, so rewriting alone often makes them fit. Typical
+queries do not get here; the time is linear in the message's length anyway.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from corepy.dns.rdata import split
 from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, skip_questions, walk
 
 LARGEST: Final = 0x4000
-"""Bytes of the largest message that is written anew on the event loop: more would hold it up."""
+"""Size in bytes of the largest message to rewrite; larger ones would block the event loop."""
 
 _HEADER = Struct("!HHHHHH")
 _pack_length = Struct("!H").pack_into
@@ -26,17 +26,17 @@ _POINTER_BITS: Final = 0xC000
 
 
 class Writer:
-    """A growing message; names written with `name` can be pointed to by later ones."""
+    """A message under construction; `name` compresses names against earlier ones."""
 
     __slots__ = ("_known", "buf")
 
     def __init__(self, head: bytes) -> None:
         self.buf = bytearray(head)
-        # Case counts here, so that every name keeps the case it came with.
+        # Case-sensitive, so that every name keeps its case.
         self._known: dict[bytes, int] = {}
 
     def name(self, name: bytes, compress: bool = True) -> None:
-        """Append a wire name; with compress, what was written before becomes a pointer."""
+        """Append a wire name; with compress, replace a suffix written before by a pointer."""
         known = self._known
         buf = self.buf
         if not compress and len(buf) >= _POINTER_REACH:
@@ -65,7 +65,7 @@ class Writer:
         owner: bytes,
         reader: NameReader,
     ) -> None:
-        """Append a record of msg; its type lies at offset fixed, its rdata at offset rdata."""
+        """Append a record of msg; `fixed` is the offset of its type, `rdata` that of its rdata."""
         self.name(owner)
         buf = self.buf
         buf += msg[fixed:rdata]
@@ -81,9 +81,9 @@ class Writer:
 def rebuild(msg: bytes, limit: int = MAX_SIZE) -> bytes:
     """Return the message compressed, in at most limit bytes.
 
-    Records stay from the first on as long as they fit; from the first that does not, the rest is
-    left out and TC is set, in whatever section that is (miekg/dns, msg_truncate.go). The question
-    is kept even above the limit. Raises FormError.
+    Records are kept in order as long as they fit. The first one that does not fit and all after it
+    are removed, and TC is set, regardless of the section (miekg/dns, msg_truncate.go). The question
+    is kept even above the limit. Raise FormError.
     """
     questions = counts(msg)[0]
     ident, flags, *_ = _HEADER.unpack_from(msg)
@@ -111,10 +111,10 @@ def rebuild(msg: bytes, limit: int = MAX_SIZE) -> bytes:
 
 
 def cut(msg: bytes, limit: int, offsets: Sequence[int]) -> bytes:
-    """Return the message with as many of its records as fit into limit bytes, and TC if not all do.
+    """Return the message with as many records as fit into limit bytes; TC is set if some do not.
 
-    Nothing is written anew, so this is for messages of any size. `offsets` are those of the TTLs of
-    all records, so there must be no OPT record among them.
+    Names are not rewritten, so this is cheap for messages of any size. `offsets` are those of the
+    TTLs of all records. The message must have no OPT record.
     """
     if len(msg) <= limit:
         return msg
@@ -127,14 +127,14 @@ def cut(msg: bytes, limit: int, offsets: Sequence[int]) -> bytes:
 
 
 def first_records(msg: bytes, number: int, offsets: Sequence[int]) -> bytes:
-    """Return the message with its first records only, and TC if there are more."""
+    """Return the message with its first `number` records, and TC if there are more."""
     if len(offsets) <= number:
         return msg
     return _first(msg, number, _end_of(msg, offsets, number))
 
 
 def _end_of(msg: bytes, offsets: Sequence[int], number: int) -> int:
-    """Return where the first `number` records end."""
+    """Return the offset of the end of the first `number` records."""
     if not number:
         return skip_questions(msg, counts(msg)[0])
     at = offsets[number - 1]

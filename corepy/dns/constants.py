@@ -1,8 +1,8 @@
-"""Numbers and names of types, classes, opcodes and rcodes, spelled as miekg/dns spells them.
+"""Numbers and names of types, classes, opcodes and rcodes, spelled as in miekg/dns.
 
-The tables are miekg/dns 1.1.72's (types.go, ztypes.go, msg.go): log lines, metrics labels and
-Corefile arguments must read the same there and here, so a new name enters when it enters there.
-Unknown numbers print as RFC 3597 says.
+The tables are those of miekg/dns 1.1.72 (types.go, ztypes.go, msg.go). Log lines, metrics labels
+and Corefile arguments must match CoreDNS's, so names are added when miekg/dns adds them. Unknown
+numbers are written as in RFC 3597.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ FLAG_AD = 0x0020
 FLAG_CD = 0x0010
 
 HEADER_SIZE = 12
-"""Bytes of a message's header (RFC 1035 section 4.1.1)."""
+"""Size of a message's header in bytes (RFC 1035 section 4.1.1)."""
 
 MIN_SIZE = 512
-"""Bytes that every UDP client takes (RFC 1035 section 4.2.1)."""
+"""Size in bytes that every UDP client accepts (RFC 1035 section 4.2.1)."""
 
 MAX_SIZE = 65535
-"""Bytes of the largest message (the length prefix of RFC 1035 section 4.2.2)."""
+"""Size of the largest message in bytes (the length prefix of RFC 1035 section 4.2.2)."""
 
 TYPES = {
     "None": 0, "A": 1, "NS": 2, "MD": 3, "MF": 4, "CNAME": 5, "SOA": 6, "MB": 7, "MG": 8, "MR":
@@ -112,8 +112,7 @@ CLASSES = {"IN": 1, "CS": 2, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
 
 OPCODES = {"QUERY": 0, "IQUERY": 1, "STATUS": 2, "NOTIFY": 4, "UPDATE": 5}
 
-# 16 is BADSIG (TSIG) and BADVERS (EDNS) in one; miekg/dns prints the first, and so CoreDNS's logs
-# do.
+# 16 is both BADSIG (TSIG) and BADVERS (EDNS); miekg/dns and so CoreDNS's logs print the first.
 RCODES = {
     "NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5,
     "YXDOMAIN": 6, "YXRRSET": 7, "NXRRSET": 8, "NOTAUTH": 9, "NOTZONE": 10, "DSOTYPENI": 11,
@@ -128,37 +127,37 @@ _RCODE_NAMES = {number: name for name, number in RCODES.items()}
 
 
 def type_name(number: int) -> str:
-    """Return a record type's mnemonic, `TYPE` and the number for others (RFC 3597 section 5)."""
+    """Return a record type's mnemonic, or `TYPE` and its number (RFC 3597 section 5)."""
     return _TYPE_NAMES.get(number) or f"TYPE{number}"
 
 
 def class_name(number: int) -> str:
-    """Return a class's mnemonic, `CLASS` and the number for others (RFC 3597 section 5)."""
+    """Return a class's mnemonic, or `CLASS` and its number (RFC 3597 section 5)."""
     return _CLASS_NAMES.get(number) or f"CLASS{number}"
 
 
 def opcode_name(number: int) -> str:
-    """Return an opcode's mnemonic, `OPCODE` and the number for others."""
+    """Return an opcode's mnemonic, or `OPCODE` and its number."""
     return _OPCODE_NAMES.get(number) or f"OPCODE{number}"
 
 
 def rcode_name(number: int) -> str:
-    """Return an rcode's mnemonic, `RCODE` and the number for others (plugin/pkg/rcode)."""
+    """Return an rcode's mnemonic, or `RCODE` and its number (plugin/pkg/rcode)."""
     return _RCODE_NAMES.get(number) or f"RCODE{number}"
 
 
 def type_number(name: str) -> int:
-    """Return a record type's number; any case, `TYPE123` included. Raises ValueError."""
+    """Return a record type's number for a name in any case, also `TYPE123`. Raise ValueError."""
     return _number(name, TYPES, "TYPE", 0xFFFF)
 
 
 def class_number(name: str) -> int:
-    """Return a class's number; any case, `CLASS123` included. Raises ValueError."""
+    """Return a class's number for a name in any case, also `CLASS123`. Raise ValueError."""
     return _number(name, CLASSES, "CLASS", 0xFFFF)
 
 
 def rcode_number(name: str) -> int:
-    """Return an rcode's number; any case, `BADVERS` and `RCODE12` included. Raises ValueError."""
+    """Return an rcode's number for a name in any case, also `BADVERS`; raise ValueError."""
     if name.upper() == "BADVERS":
         return BADVERS
     return _number(name, RCODES, "RCODE", 0xFFF)

@@ -1,7 +1,7 @@
 """EDNS: the OPT record, its options, extended DNS errors (RFC 6891, RFC 8914).
 
-An `Edns` is never changed after it was made, since the usual ones are shared between requests; use
-`replace`. Options are kept as the bytes they are on the wire: most are only passed on or dropped.
+An `Edns` is never modified, because the common ones are shared between requests; use `replace`.
+Options are kept in wire format, because most are only forwarded or dropped.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ HOP_BY_HOP: Final = frozenset((OPTION_NSID, OPTION_COOKIE, OPTION_TCP_KEEPALIVE,
 """Options between two neighbours (RFC 5001 section 2.1, RFC 7873, RFC 7828, RFC 7830)."""
 
 _WITHOUT_EFFECT: Final = frozenset((OPTION_DAU, OPTION_DHU, OPTION_N3U, OPTION_KEY_TAG, OPTION_EDE))
-"""Options of a query that change no reply: what a validator understands and trusts (RFC 6975, RFC
-8145), and extended errors, which have a meaning in replies only (RFC 8914).
+"""Options of a query that do not affect the reply.
+
+These are a validator's algorithms and trust anchors (RFC 6975, RFC 8145), and extended errors,
+which are defined only in replies (RFC 8914).
 """
 
 _NOT_FORWARDED: Final = HOP_BY_HOP | _WITHOUT_EFFECT
@@ -65,13 +67,13 @@ EDE_NETWORK_ERROR: Final = 23
 EDE_INVALID_DATA: Final = 24
 
 UDP_SIZE: Final = 1232
-"""Bytes to advertise by default: what fits any path unfragmented (DNS flag day 2020)."""
+"""Default UDP size in bytes to advertise, which fits any path unfragmented (DNS flag day 2020)."""
 
 OPT_SIZE: Final = 11
-"""Bytes of an OPT record without options."""
+"""Size of an OPT record without options in bytes."""
 
 MAX_OPTIONS: Final = 64
-"""Options taken in one OPT record; a TCP message could hold 16 000 empty ones to keep us busy."""
+"""Maximum options in one OPT record; a TCP message can contain 16 000 empty ones."""
 
 _DO: Final = 0x8000
 _OPT = Struct("!BHHBBHH")  # owner (root), type, class, then the three parts of the TTL, rdlength
@@ -82,7 +84,7 @@ _pack_option = Struct("!HH").pack
 
 
 class Edns:
-    """What one OPT record says; `options` is its rdata, `reply_opt` the record of a plain reply."""
+    """An OPT record: `options` is its rdata, `reply_opt` the OPT record for a plain reply."""
 
     __slots__ = ("do", "extended_rcode", "options", "reply_opt", "udp_size", "version")
 
@@ -99,7 +101,7 @@ class Edns:
         self.options = options
         self.version = version
         self.extended_rcode = extended_rcode
-        # CoreDNS echoes the client's size, not its own (request/request.go, SizeAndDo).
+        # CoreDNS echoes the client's size instead of its own (request/request.go, SizeAndDo).
         self.reply_opt = _pack_opt(0, 41, udp_size, 0, 0, _DO if do else 0, 0)
 
     def replace(
@@ -113,7 +115,7 @@ class Edns:
         )
 
     def record(self) -> bytes:
-        """Return the OPT record as it goes onto the wire."""
+        """Return the OPT record in wire format."""
         return opt_record(self.udp_size, self.do, self.extended_rcode, self.options, self.version)
 
 
@@ -130,10 +132,10 @@ def opt_record(
 
 
 def read_opt(msg: bytes, offset: int) -> Edns:
-    """Return what the OPT record at offset says; raises FormError.
+    """Return the OPT record at offset; raise FormError.
 
-    Its options are looked at only in version 0: another version may have changed what they look
-    like, and gets BADVERS whatever is in it (RFC 6891 section 6.1.3).
+    Options are checked only in version 0. Another version may define another format, and gets
+    BADVERS regardless of its content (RFC 6891 section 6.1.3).
     """
     try:
         owner, rtype, udp_size, extended, version, flags, length = _unpack_opt(msg, offset)
@@ -152,10 +154,9 @@ def read_opt(msg: bytes, offset: int) -> Edns:
 
 @lru_cache(maxsize=256)
 def read_short(wire: bytes) -> Edns | None:
-    """Read eleven bytes that are an OPT record without options, or an empty record at the root.
+    """Parse eleven bytes that are an OPT record without options, or an empty record at the root.
 
-    The second gives None. There are few different ones, so that results are shared. Raises
-    FormError.
+    Return None for the latter. Few different values occur, so results are shared. Raise FormError.
     """
     if wire[0] or wire[9] or wire[10]:
         raise FormError("record is cut off")
@@ -163,7 +164,7 @@ def read_short(wire: bytes) -> Edns | None:
 
 
 def parse_options(rdata: bytes) -> list[tuple[int, bytes]]:
-    """Return the options in an OPT record's rdata as (code, data); raises FormError."""
+    """Return the options in an OPT record's rdata as (code, data); raise FormError."""
     options = []
     offset, end = 0, len(rdata)
     while offset < end:
@@ -191,7 +192,7 @@ def check_options(rdata: bytes) -> None:
 
 
 def _subnet_is_sane(data: bytes) -> bool:
-    """Client subnet (RFC 7871 section 6); dig sends family 0 without a prefix to ask for none."""
+    """Check a client subnet (RFC 7871 section 6); dig opts out with family 0 and no prefix."""
     if len(data) < 4:
         return False
     family = data[0] << 8 | data[1]
@@ -210,7 +211,7 @@ _CHECKS: dict[int, Callable[[bytes], bool]] = {
 
 
 def option(code: int, data: bytes = b"") -> bytes:
-    """Return one option as it lies in an OPT record's rdata."""
+    """Return one option in wire format."""
     return _pack_option(code, len(data)) + data
 
 
@@ -220,8 +221,9 @@ def ede(info_code: int, text: str = "") -> bytes:
 
 
 def forwarded_options(options: bytes) -> bytes:
-    """Return those of a client's options that go upstream, since a reply may depend on them: client
-    subnet and all that are not known. Raises FormError.
+    """Return the client's options that are forwarded, because a reply may depend on them.
+
+    These are client subnet and all unknown options. Raise FormError.
     """
     kept = [
         option(code, data) for code, data in parse_options(options) if code not in _NOT_FORWARDED
@@ -230,6 +232,6 @@ def forwarded_options(options: bytes) -> bytes:
 
 
 def without_option(options: bytes, code: int) -> bytes:
-    """Return an OPT record's rdata without the options of that code; raises FormError."""
+    """Return an OPT record's rdata without the options of that code; raise FormError."""
     kept = [option(other, data) for other, data in parse_options(options) if other != code]
     return b"".join(kept)

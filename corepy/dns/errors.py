@@ -1,12 +1,11 @@
-"""The one exception that malformed bytes may raise in this package.
+"""The only exception that this package raises for malformed bytes.
 
-Whatever reads the wire turns every failure (a short message, a bad label, a pointer that goes
-nowhere) into `FormError`, so that a caller needs one `except` and a hostile packet can never
-surface as an IndexError.
+All parsers turn every failure (a short message, a bad label, an invalid pointer) into `FormError`,
+so that a caller needs one `except`, and a hostile packet can never raise an IndexError.
 """
 
 from __future__ import annotations
 
 
 class FormError(ValueError):
-    """Bytes that are no DNS message; answer FORMERR if they came from a client, else drop them."""
+    """The bytes are not a DNS message; answer a client with FORMERR, and drop other messages."""

@@ -1,9 +1,9 @@
-"""A query on its way down the chain; `Reply` and `finish` are here too, for one import.
+"""`Request`: a query on its way down the chain; also re-exports `Reply` and `finish`.
 
-A request is made for every query that no cache answers, so it holds the bytes and as little else as
-possible. What costs more than an arithmetic operation and not everybody wants is a `_Lazy`: who
-never asks for the name as text never pays for it. No `__getattr__`: with it, the interpreter would
-look up every attribute of a request the slow way.
+A request is created for every query that the packet cache does not answer, so it contains the bytes
+and as little else as possible. Values that cost more than an arithmetic operation and are not
+always used are `_Lazy`: the name as text, for instance, is computed on first access. `__getattr__`
+would make the interpreter look up every attribute of a request more slowly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
 _new = object.__new__
 
-# Filled by the server, carried over by `Request.derive`.
+# Set by the server, copied by `Request.derive`.
 _SERVER_SLOTS: Final = (
     "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router", "site",
     "repeats",
@@ -47,7 +47,7 @@ _SERVER_SLOTS: Final = (
 
 
 class _Lazy:
-    """An attribute that is found out at its first reading and kept in the slot `_` + its name."""
+    """An attribute that is computed on first access and cached in the slot `_` + its name."""
 
     __slots__ = ("_fill", "_slot")
 
@@ -78,7 +78,7 @@ def _record(request: Request) -> DNSRecord:
 
 
 class Request:
-    """One query, made with `from_wire`; a plugin that wants it changed asks `derive`."""
+    """One query, created with `from_wire`; a plugin makes a changed copy with `derive`."""
 
     __slots__ = (
         "_class_",
@@ -112,40 +112,40 @@ class Request:
         "zone",
     )
 
-    # Read from the message at once.
-    wire: bytes  # the message, without bytes behind its end
+    # Parsed from the message at once.
+    wire: bytes  # the message, without trailing bytes
     id: int
     flags: int  # the header's second word
-    name_wire: bytes  # the wire name asked for, in lower case
+    name_wire: bytes  # the QNAME in wire format, in lower case
     asked: bytes  # the question section with the name in lower case
     qtype: int
     qclass: int
-    question_end: int  # offset behind the question section
+    question_end: int  # offset after the question section
     edns: Edns | None
 
-    # Set by the server; `from_wire` says what they are without one.
+    # Set by the server; `from_wire` sets defaults.
     proto: str  # "udp", "tcp", "tls", ...
     peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
-    local: object  # address that was asked, likewise
-    router: Any  # of the generation that answers; see corepy.plugin.lookup
-    site: Any  # of the server block that answers
+    local: object  # local address that received the query, likewise
+    router: Any  # of the answering generation; see corepy.plugin.lookup
+    site: Any  # of the answering server block
     received: float  # monotonic seconds
-    repeats: bool  # False: nobody makes use of `Reply.deadline`, so it need not be found out
+    repeats: bool  # False: `Reply.deadline` is not used for this query, so it need not be computed
     server: str  # such as "dns://:53"
-    zone: str  # of the server block that answers
+    zone: str  # of the answering server block
     view: str
     metadata: dict[str, Any]
 
-    # Found out when first asked for.
+    # Computed on first access.
     if TYPE_CHECKING:
         name: str  # presentation form in lower case, with the trailing dot
-        qname: str  # presentation form as asked
+        qname: str  # presentation form in the query's case
         type: str  # such as "A" or "TYPE65280"
         class_: str  # such as "IN"
-        question: bytes  # the question section as asked
-        record: DNSRecord  # raises FormError where dnslib cannot hold the message
+        question: bytes  # the question section in the query's case
+        record: DNSRecord  # raises FormError if dnslib cannot represent the message
         remote: tuple[str, int]  # (IP address, port) of the client
-        local_address: tuple[str, int]  # (IP address, port) that was asked
+        local_address: tuple[str, int]  # (IP address, port) that received the query
         family: int  # of the client's address: 1 is IPv4, 2 is IPv6
     else:
         name = _Lazy(lambda r: to_text(r.name_wire))
@@ -160,17 +160,16 @@ class Request:
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Request:
-        """Return the query in a message; raises FormError.
+        """Return the query in a message; raise FormError.
 
-        One question, at most one record in the answer and authority sections and two in the
-        additional section, as in miekg/dns (acceptfunc.go): NOTIFY, IXFR and TSIG need no more.
-        Header flags are not judged here but in `corepy.dns.accept`. The question's name must not be
-        compressed: nothing stands in front of it that it could point to (NSD and unbound refuse it
-        too).
+        A query has one question, at most one record in the answer and authority sections each, and
+        at most two in the additional section, as in miekg/dns (acceptfunc.go); NOTIFY, IXFR and
+        TSIG need no more. `corepy.dns.accept` checks the header flags. The question's name must not
+        be compressed, because no earlier name exists (NSD and unbound refuse it, too).
         """
         at = 12
         if len(wire) > c.MIN_SIZE:
-            skip_name(wire, at)  # stops at 255 bytes, which the faster loop below does not
+            skip_name(wire, at)  # checks the limit of 255 bytes first, unlike the faster loop below
         try:
             ident, flags, counts = _unpack_header(wire)
             while n := wire[at]:
@@ -218,7 +217,7 @@ class Request:
 
     @property
     def ad(self) -> bool:
-        """The AD bit: in a query, "tell me whether it is authentic" (RFC 6840 section 5.7)."""
+        """The AD bit; in a query it requests the AD bit in the reply (RFC 6840 section 5.7)."""
         return self.flags & c.FLAG_AD != 0
 
     @property
@@ -239,7 +238,7 @@ class Request:
 
     @property
     def size(self) -> int:
-        """Bytes of the largest reply that the client takes (plugin/pkg/edns, Size)."""
+        """Size in bytes of the largest reply that the client accepts (plugin/pkg/edns, Size)."""
         if self.proto != "udp":
             return c.MAX_SIZE
         edns = self.edns
@@ -271,9 +270,9 @@ class Request:
     def error(
         self, rcode: int, reason: str | None = None, ede: tuple[int, str] | None = None
     ) -> Reply:
-        """Return a reply without records; reason is logged by errors, ede is (info code, text).
+        """Return a reply without records; *errors* logs the reason; `ede` is (info code, text).
 
-        As miekg/dns's SetRcode does, opcode, RD and CD are the query's.
+        Opcode, RD and CD are copied from the query, as in miekg/dns's SetRcode.
         """
         wire = self.wire
         flags = bytes((0x80 | wire[2] & 0x79, wire[3] & 0x10 | rcode & 15))
@@ -295,10 +294,10 @@ class Request:
         udp_size: int | None = None,
         options: bytes | None = None,
     ) -> Request:
-        """Return a changed copy that keeps what the server filled in; metadata is shared.
+        """Return a changed copy with the values set by the server; metadata is shared.
 
-        do, udp_size (bytes) and options (the OPT record's rdata) add EDNS to a query without.
-        Records other than OPT are not carried over.
+        `do`, `udp_size` (bytes) and `options` (the OPT record's rdata) add EDNS to a query without
+        it. Records other than OPT are not copied.
         """
         name = self.question[:-4] if name_wire is None else name_wire
         edns = self.edns
@@ -318,7 +317,7 @@ class Request:
         return changed
 
     def with_flags(self, flags_set: int) -> Request:
-        """Return a copy that has these header flags set as well: what `derive` does, for less."""
+        """Return a copy with these header flags set in addition: a faster `derive`."""
         copy: Request = _new(Request)
         wire, flags = self.wire, self.flags | flags_set
         copy.wire = b"".join((wire[:2], flags.to_bytes(2, "big"), wire[4:]))
@@ -344,16 +343,19 @@ class Request:
         return copy
 
     def set_udp_size(self, udp_size: int) -> None:
-        """Change in place how many bytes the client takes over UDP; no effect without EDNS.
+        """Change the client's UDP size in place; no effect without EDNS.
 
-        For bufsize, which as in CoreDNS must work on the query that the server fits the reply to.
+        For *bufsize*: as in CoreDNS, it must change the query that the server fits the reply to.
         """
         if self.edns is not None:
             self.edns = self.edns.replace(udp_size=udp_size)
 
 
 def _read_rest(wire: bytes, end: int) -> tuple[bytes, Edns | None]:
-    """Check all of an unusual query; return it cut at its end, and its EDNS. Raises FormError."""
+    """Check all of an unusual query; return it without trailing bytes, and its EDNS.
+
+    Raise FormError.
+    """
     qd, an, ns, ar = count_records(wire)
     if qd != 1 or an > 1 or ns > 1 or ar > 2:
         raise FormError("sections hold more or less than a query may have")
@@ -376,7 +378,7 @@ def query(
     flags: int = c.FLAG_RD,
     edns: Edns | None = None,
 ) -> bytes:
-    """Return a query's wire bytes from a wire name; nothing is checked."""
+    """Return a query in wire format for a wire name; arguments are not checked."""
     header = _pack_header(ident, flags, 1, 0, 0, 0 if edns is None else 1)
     opt = b"" if edns is None else edns.record()
     return b"".join((header, name, _pack_question(qtype, qclass), opt))

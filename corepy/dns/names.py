@@ -1,40 +1,39 @@
-"""Domain names as they lie in a message: uncompressed labels with the final zero, as `bytes`.
+"""Domain names in wire format: uncompressed labels with the final zero, as `bytes`.
 
-Two rules hold this module together. A *wire name* that enters any function here is well formed (it
-came from `from_text` or `corepy.dns.wire.read_name`), so nothing is checked twice. Comparing names
-is comparing bytes, which is only right for names in lower case: call `lower` once, at the edge, and
-keep the result.
+A *wire name* passed to any function here must be well formed (from `from_text` or
+`corepy.dns.wire.read_name`); it is not checked again. Names are compared as bytes, which is correct
+only for lower case. Call `lower` once, on input, and keep the result.
 """
 
 from __future__ import annotations
 
 MAX_LABEL = 63
-"""Longest label in bytes (RFC 1035 section 2.3.4)."""
+"""Maximum length of a label in bytes (RFC 1035 section 2.3.4)."""
 
 MAX_NAME = 255
-"""Longest name in bytes, length bytes and the final zero included (RFC 1035 section 2.3.4)."""
+"""Maximum length of a name in bytes, with length bytes and final zero (RFC 1035 section 2.3.4)."""
 
 ROOT = b"\0"
 """The root's wire name."""
 
 _LONGEST_SHOWN = 80
-"""Characters of a wrong name that a message has."""
+"""Characters of an invalid name quoted in a message."""
 
-# What needs no escape: printable ASCII without the characters that mean something in a zone file.
-# The set is miekg/dns's (types.go), so that names in logs read like CoreDNS's.
+# Bytes without an escape: printable ASCII except the special characters of zone files. The set is
+# that of miekg/dns (types.go), so that names in logs match CoreDNS's.
 _SPECIAL = b".'@;()\"\\ "
 _PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in _SPECIAL)
 
 
 class InvalidName(ValueError):
-    """Text that is no domain name; the message says what is wrong with it."""
+    """The text is not a domain name; the message contains the reason."""
 
 
 def from_text(text: str) -> bytes:
-    r"""Return the wire name for presentation form, case kept; the trailing dot may be missing.
+    r"""Return the wire name of a presentation form, in its case; the trailing dot is optional.
 
     Escapes are `\.` (any character) and `\DDD` (a byte in decimal), RFC 1035 section 5.1.
-    Characters outside ASCII become their UTF-8 bytes, as in CoreDNS. Raises InvalidName.
+    Characters outside ASCII become their UTF-8 bytes, as in CoreDNS. Raise InvalidName.
     """
     if text == ".":
         return ROOT
@@ -57,7 +56,7 @@ def from_text(text: str) -> bytes:
 
 
 def _shown(text: str) -> str:
-    """Return text for a message; it may be a whole file that somebody took for a name."""
+    """Return text in quotes for a message, shortened: it may be very long."""
     return repr(text) if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]!r}..."
 
 
@@ -81,7 +80,7 @@ def _escaped_labels(text: str) -> list[bytes]:
 
 
 def _unescape(raw: bytes, i: int, text: str) -> tuple[int, int]:
-    """Return the byte that the escape at i stands for, and the escape's last offset."""
+    """Return the byte of the escape at i, and the offset of the escape's last byte."""
     digits = raw[i + 1 : i + 4]
     if not digits:
         raise InvalidName(f"name ends in a lone backslash: {_shown(text)}")
@@ -93,7 +92,7 @@ def _unescape(raw: bytes, i: int, text: str) -> tuple[int, int]:
 
 
 def to_text(wire: bytes) -> str:
-    """Return presentation form with the trailing dot, escaped as in miekg/dns (msg.go)."""
+    """Return the presentation form with the trailing dot, escaped as in miekg/dns (msg.go)."""
     text = bytearray(wire)
     i = dots = 0
     while n := wire[i]:
@@ -103,7 +102,7 @@ def to_text(wire: bytes) -> str:
     if not i:
         return "."
     text[i] = 0x2E
-    # One pass in C tells the usual name: nothing needs an escape but the dots just put in.
+    # One pass in C detects the usual name: only the dots just inserted are special.
     if len(text.translate(None, _PLAIN)) == dots + 1:
         return text[1:].decode("ascii")
     return "".join(_escape(label) + "." for label in labels_of(wire))
@@ -124,7 +123,7 @@ def _escape(label: bytes) -> str:
 def lower(wire: bytes) -> bytes:
     """Return the name in lower case (RFC 4343: ASCII letters only).
 
-    Lowering all bytes at once is right since a length byte is at most 63, and letters begin at 65.
+    All bytes can be converted at once: a length byte is at most 63, and letters begin at 65.
     """
     return wire.lower()
 
@@ -141,7 +140,7 @@ def labels_of(wire: bytes) -> list[bytes]:
 
 
 def parent_offsets(wire: bytes) -> list[int]:
-    """Return where the name, each parent and the root begin: `wire[offset:]` is that name."""
+    """Return the offsets of the name, each parent and the root: `wire[offset:]` is that name."""
     offsets = [0]
     i = 0
     while n := wire[i]:
@@ -160,10 +159,10 @@ def count_labels(wire: bytes) -> int:
 
 
 def is_subdomain(child: bytes, zone: bytes) -> bool:
-    """Tell whether child is zone or lies below it; both in lower case (RFC 9499 section 2)."""
+    """Return whether child is zone or below it; both in lower case (RFC 9499 section 2)."""
     if not child.endswith(zone):
         return False
-    # The bytes agree; what is left to see is that the zone begins at a label and not inside one.
+    # The bytes match; the zone must also begin at a label boundary.
     start = len(child) - len(zone)
     i = 0
     while i < start:

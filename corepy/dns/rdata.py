@@ -1,8 +1,8 @@
-"""Where names lie inside rdata: all that is needed to copy a record out of a compressed message.
+"""Positions of names in rdata, as needed to copy a record from a compressed message.
 
-The table holds the types whose names may be compressed by somebody: those of RFC 1035, which we may
-compress too, and those that RFC 3597 section 4 and later practice ask a receiver to expand. Every
-other type is copied as it lies.
+The table contains the types whose names may be compressed in messages: those of RFC 1035, which we
+may compress, too, and those that a receiver should decompress according to RFC 3597 section 4 and
+later practice. Other types are copied unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from corepy.dns.wire import Buffer, NameReader, read_name, walk
 
 
 class Layout(NamedTuple):
-    """Rdata is `prefix` bytes, then `names` names, then `tail` bytes (None: any number)."""
+    """The layout of rdata: `prefix` bytes, `names` names, `tail` bytes (None: any number)."""
 
     prefix: int
     names: int
@@ -48,7 +48,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
     c.TYPE_PX: Layout(2, 2),
     c.TYPE_NXT: Layout(0, 1, None),
     c.TYPE_SRV: Layout(6, 1),
-    c.TYPE_NAPTR: Layout(4, 1),  # and three strings in front of the name, see _prefix_end
+    c.TYPE_NAPTR: Layout(4, 1),  # and three strings before the name, see _prefix_end
     c.TYPE_KX: Layout(2, 1),
     c.TYPE_DNAME: Layout(0, 1),
     c.TYPE_RRSIG: Layout(18, 1, None),
@@ -62,11 +62,11 @@ LAYOUTS: Final[dict[int, Layout]] = {
 def split(
     msg: Buffer, rtype: int, start: int, length: int, reader: NameReader | None = None
 ) -> tuple[bytes, list[bytes], bytes, bool]:
-    """Return rdata's prefix, its names in full, its tail, and whether its names may be compressed.
+    """Return rdata's prefix, its full names, its tail, and whether the names may be compressed.
 
-    With `reader`, names are read by it. Raises FormError if rdata of that type cannot look like
-    this. Empty rdata is right for every type: updates and their like use it (RFC 2136 section 2.4),
-    and miekg/dns takes it.
+    Names are read with `reader`, if given. Raise FormError if the rdata is malformed for its type.
+    Empty rdata is valid for every type: updates and similar messages use it (RFC 2136 section 2.4),
+    and miekg/dns accepts it.
     """
     layout = LAYOUTS.get(rtype)
     if layout is None or not length:
@@ -95,14 +95,14 @@ def _prefix_end(msg: Buffer, rtype: int, here: int, end: int) -> int:
 
 
 def check_records(msg: Buffer) -> None:
-    """Raise FormError unless every record's names and rdata can be read."""
+    """Raise FormError unless every record's names and rdata are readable."""
     for _, rtype, _, _, rdata, rdlength, owner, _ in walk(msg):
         read_name(msg, owner)
         split(msg, rtype, rdata, rdlength)
 
 
 def plain_records(msg: Buffer, section: int) -> Iterator[bytes]:
-    """Yield the records of one section without compression, OPT left out; raises FormError."""
+    """Yield the records of one section without compression and OPT; raise FormError."""
     reader = NameReader(bytes(msg))
     for where, rtype, _, ttl, rdata, length, owner, _ in walk(msg):
         if where != section or rtype == c.TYPE_OPT:

@@ -1,8 +1,8 @@
-"""The way between wire messages and dnslib's objects, and records put together from bytes.
+"""Converts between wire format and dnslib's objects, and builds records from bytes.
 
-Only this module imports dnslib, and only when somebody asks for its objects: most queries never do.
-dnslib writes compression pointers that break above 16 KiB, so records are packed without
-compression here and messages compressed by `corepy.dns.compress`.
+Only this module imports dnslib, and only when dnslib's objects are used, which most queries do not
+need. dnslib writes invalid compression pointers above 16 KiB, so records are packed here without
+compression, and `corepy.dns.compress` compresses the message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def rr(owner: bytes, rtype: int, ttl: int, rdata: bytes, rclass: int = CLASS_IN)
 
 
 def parse(wire: bytes) -> DNSRecord:
-    """Return dnslib's view of a message; raises FormError, also for what dnslib alone cannot hold.
+    """Return a message as a dnslib object; raise FormError if dnslib cannot represent it.
 
     dnslib refuses labels that are not UTF-8 and records without rdata, which are legal.
     """
@@ -48,9 +48,9 @@ def parse(wire: bytes) -> DNSRecord:
 
 
 def pack_records(records: Iterable[RR | bytes], qname: bytes) -> list[bytes]:
-    """Return each record as wire bytes; an owner equal to qname becomes a pointer to the question.
+    """Return each record in wire format; an owner equal to qname becomes a pointer to the question.
 
-    A record that is bytes already must hold no compression pointers.
+    A record given as bytes must not contain compression pointers.
     """
     length = len(qname)
     wires = []

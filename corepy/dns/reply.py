@@ -1,8 +1,7 @@
-"""The reply on its way back up the chain, and how it becomes the bytes that are sent.
+"""`Reply`: a reply on its way up the chain, and its conversion to wire format.
 
-`finish` runs for every query that the packet cache does not answer: the usual reply must stay one
-comparison and one join away from being sent. What is rare (too large, odd rcode) belongs into
-`_finish_odd`.
+`finish` runs for every query that the packet cache does not answer: the common case must remain one
+comparison and one join. Rare cases (too large, odd rcode) belong in `_finish_odd`.
 """
 
 from __future__ import annotations
@@ -23,42 +22,42 @@ if TYPE_CHECKING:
     from corepy.dns.message import Request
 
     Read = tuple[bytes, list[int], tuple[int, int] | None]
-    """A message, where its TTLs lie, and what `Reply.plain_ttls` says of it."""
+    """A message, the offsets of its TTLs, and its value of `Reply.plain_ttls`."""
 
 _BYTES: Final = tuple(bytes((i,)) for i in range(256))
 _TC_BYTE: Final = FLAG_TC >> 8
 _OPCODE_TC: Final = 0x7A
 _QNAME_POINTER: Final = 0xC00C
 _ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
-_ADDRESSES: Final = frozenset((b"\0\1\0\1", b"\0\x1c\0\1"))  # types whose data holds no names
+_ADDRESSES: Final = frozenset((b"\0\1\0\1", b"\0\x1c\0\1"))  # types without names in rdata
 _TTL_SIGN: Final = 0x80000000
 _unpack_counts = Struct("!HI").unpack_from
 _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
 
-# Largest UDP payloads that are not worth compressing to save a fragment, by family
+# Maximum unfragmented UDP payloads by address family; smaller messages are not compressed
 # (request/request.go, Scrub).
 _UNFRAGMENTED: Final = {1: 1480, 2: 1220}
 _SMALL: Final = 1220
 
 _QUICK: Final = 4096
-"""Bytes that are soon written, however large the message is that they are taken from."""
+"""Result size in bytes up to which rewriting is fast, regardless of the message's size."""
 
 
 class Reply:
     """One reply: `wire` is a whole message with any ID, without OPT, which `finish` adds.
 
-    `options` are the EDNS options to send along (rdata of OPT), `extended_rcode` the upper bits of
-    the rcode, `error` what the errors plugin logs. `is_substitute` tells the SERVFAIL that the
-    server gives in place of a chain that raised an exception, which it has logged itself.
-    `is_momentary` tells a failure that is about this moment and this client, such as one query too
-    many, so that nobody keeps it for the next.
+    `options` are the EDNS options to send (rdata of OPT), `extended_rcode` the upper bits of the
+    rcode. `error` is the text that the errors plugin logs. `is_substitute` marks the SERVFAIL that
+    the server sends after an exception in the chain, which the server has logged itself.
+    `is_momentary` marks a failure that depends on the moment and the client, such as too many
+    concurrent queries, and must not be cached.
 
-    `sound` is the message that somebody has read, or made of what was read: as long as it is
-    `wire`, its records need not be gone through again.
+    `sound` is a message that has been validated, or derived from a validated one: as long as it is
+    `wire`, its records need not be checked again.
 
     For the packet cache: `deadline` is the monotonic time in seconds until which the reply may be
-    repeated without asking the chain again (None: not at all), `since` the time from which its TTLs
-    have run for whole seconds, `observers` who wants to be told of the repetitions (see
+    repeated without calling the chain (None: not at all). `since` is the time from which its TTLs
+    are decremented in whole seconds. `observers` are notified of the repetitions (see
     `corepy.plugin.Observer`).
     """
 
@@ -94,14 +93,13 @@ class Reply:
         self.since = 0.0
         self.observers: tuple[Any, ...] = ()
         self.sound: bytes | None = None
-        # What was read from the message, with the message it was read from: assigning `wire`
-        # outdates all of it.
+        # Values parsed from a message, each with that message: assigning `wire` invalidates them.
         self._record: tuple[bytes, DNSRecord] | None = None
         self._read: Read | None = None
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Reply:
-        """Return a received message as a reply, its OPT record taken off; raises FormError."""
+        """Return a received message as a reply, without its OPT record; raise FormError."""
         stripped, edns, offsets = strip_opt(wire)
         reply = cls(stripped)
         if edns is not None:
@@ -113,10 +111,10 @@ class Reply:
 
     @classmethod
     def from_answer(cls, wire: bytes, end: int) -> Reply:
-        """Do what `from_wire` does for a message that is known to have one question, up to `end`.
+        """Return a received message as a reply; a variant of `from_wire` with a fast path.
 
-        Once over the usual reply, which has only records that were asked for and perhaps OPT, tells
-        all that there is to know of it (`plain_ttls`). Raises FormError.
+        The message must have one question, which ends at `end`. If all records except OPT have the
+        question's name, type and class, one pass also determines `plain_ttls`. Raise FormError.
         """
         answers, others = (1, 1) if wire[6:12] == _ONE_AND_OPT else _unpack_counts(wire, 6)
         if others > 1 or not answers or wire[2] & _OPCODE_TC or wire[3] & 15:
@@ -150,14 +148,17 @@ class Reply:
 
     @classmethod
     def from_record(cls, record: DNSRecord) -> Reply:
-        """Return a reply made of a dnslib message, its OPT record taken off."""
+        """Return a reply with the content of a dnslib message, without its OPT record."""
         reply = cls(b"")
         reply.set_record(record)
         return reply
 
     @property
     def record(self) -> DNSRecord:
-        """Dnslib's view, the same object each time; raises FormError. To change, `set_record`."""
+        """The reply as a dnslib object, always the same one; change it with `set_record`.
+
+        Raise FormError.
+        """
         if self._record is None or self._record[0] is not self.wire:
             from corepy.dns.records import parse
 
@@ -165,7 +166,7 @@ class Reply:
         return self._record[1]
 
     def set_record(self, record: DNSRecord) -> None:
-        """Make a dnslib message what this reply says; EDNS options it has none of are kept."""
+        """Replace the content by a dnslib message; if it has no EDNS options, keep the old ones."""
         from corepy.dns.records import pack_message
 
         self.wire, extended, options = pack_message(record)
@@ -175,7 +176,7 @@ class Reply:
 
     @property
     def ttl_offsets(self) -> list[int]:
-        """Where the TTLs lie in `wire`; raises FormError. Not to be changed by the caller."""
+        """The offsets of the TTLs in `wire`; the caller must not modify them. Raise FormError."""
         read = self._read
         if read is None or read[0] is not self.wire:
             read = self._read = (self.wire, ttl_offsets(self.wire), None)
@@ -183,15 +184,17 @@ class Reply:
 
     @property
     def plain_ttls(self) -> tuple[int, int] | None:
-        """The lowest and the highest TTL of a NOERROR reply all whose records have name, type and
-        class of the question; None if it has others, or that is not known.
+        """The lowest and the highest TTL of a plain NOERROR reply.
+
+        A plain reply has only records with the question's name, type and class. None if it has
+        others, or if this is unknown.
         """
         read = self._read
         return read[2] if read is not None and read[0] is self.wire else None
 
     @property
     def rcode(self) -> int:
-        """The whole rcode, upper bits included."""
+        """The whole rcode, with its upper bits."""
         return self.extended_rcode << 4 | self.wire[3] & 15
 
     @property
@@ -210,15 +213,15 @@ class Reply:
         return self.wire[6] << 8 | self.wire[7]
 
     def set_question(self, question: bytes) -> None:
-        """Put in the question as asked, which may differ in case from the one that is there.
+        """Replace the question by `question`, which may differ from it in case.
 
-        Clients that mix case at random check it. Raises ValueError for another question.
+        Clients that randomize the case check it. Raise ValueError for another question.
         """
         wire = self.wire
         end = HEADER_SIZE + len(question)
         if wire[HEADER_SIZE:end] == question:
             return
-        # Type and class are not compared as letters: type 65 is not type 97.
+        # Type and class are compared exactly: type 65 is not type 97.
         if (
             wire[HEADER_SIZE : end - 4].lower() != question[:-4].lower()
             or wire[end - 4 : end] != question[-4:]
@@ -229,19 +232,19 @@ class Reply:
             self._read = (self.wire, self._read[1], None)
 
     def copy(self) -> Reply:
-        """Return a reply with the same content that can be changed by itself."""
+        """Return an independent copy of the reply."""
         copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
         copy._read = self._read
         return copy
 
 
 def finish(request: Request, reply: Reply) -> bytes:
-    """Return what is sent: the query's ID, OPT if the client sent one, no larger than it takes.
+    """Return the message to send: with the query's ID, within its size, with OPT if it has one.
 
-    The OPT record is the one of CoreDNS's SizeAndDo (request/request.go): the client's size and DO,
-    version 0, but only the reply's own options (CoreDNS echoes some of the client's, which tells it
-    that we understood them). A reply that is too large loses records from the end and gets TC, as
-    in miekg/dns (msg_truncate.go).
+    The OPT record is that of CoreDNS's SizeAndDo (request/request.go): version 0, the client's size
+    and DO. It contains only the reply's own options; CoreDNS echoes some of the client's, which
+    would claim that we support them. A reply that is too large loses records from the end and gets
+    TC, as in miekg/dns (msg_truncate.go).
     """
     wire = reply.wire
     edns = request.edns
@@ -263,8 +266,7 @@ def _finish_odd(request: Request, reply: Reply) -> bytes:
     try:
         return _fit(request, reply)
     except FormError:
-        # Something below made a message that cannot be read; nothing of it can be trusted to be
-        # sent.
+        # The chain made an unreadable message; nothing of it can be sent safely.
         error = request.error(SERVFAIL)
         return _assemble(request, error.wire, _opt(request, error, b""))
 
@@ -272,7 +274,7 @@ def _finish_odd(request: Request, reply: Reply) -> bytes:
 def _fit(request: Request, reply: Reply) -> bytes:
     wire = reply.wire
     if request.edns is None and reply.extended_rcode:
-        # No OPT, no room for the upper bits; the lower ones alone would say something else.
+        # Without OPT, the upper bits cannot be sent; the lower ones alone would be another rcode.
         wire = b"".join((wire[:3], _BYTES[wire[3] & 0xF0 | SERVFAIL], wire[4:]))
     opt = _opt(request, reply, reply.options)
     limit = request.size
@@ -280,29 +282,30 @@ def _fit(request: Request, reply: Reply) -> bytes:
         return _assemble(request, wire, opt)
     small, whole = _shorten(wire, limit - len(opt), reply)
     if not whole and reply.options:
-        # RFC 8914 section 3: extended errors go before data goes, and TC tells it.
+        # RFC 8914 section 3: extended errors are dropped before data, and TC is set.
         opt = _opt(request, reply, without_option(reply.options, OPTION_EDE))
         small, _ = _shorten(wire, limit - len(opt), reply)
         small = _set_tc(small)
     if len(small) + len(opt) > limit:
-        # Not even the question fits beside the options.
+        # Not even the question and the options fit together.
         opt = _opt(request, reply, b"")
         small = _set_tc(_shorten(wire, limit - len(opt), reply)[0])
     return _assemble(request, small, opt)
 
 
 def _gains_from_compression(request: Request, wire: bytes) -> bool:
-    """Tell whether a datagram would be fragmented that compressing might save from it."""
+    """Return whether compression might save a datagram from fragmentation."""
     if not _SMALL < len(wire) <= LARGEST or request.proto != "udp":
         return False
-    # A pointer to the question shows that the message is compressed already.
+    # A pointer to the question indicates that the message is already compressed.
     return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire
 
 
 def _shorten(wire: bytes, limit: int, reply: Reply) -> tuple[bytes, bool]:
-    """Return the message in at most limit bytes, and whether all records are in it.
+    """Return the message in at most limit bytes, and whether it still has all records.
 
-    It is compressed for that, but not if both are large. `wire` has its records where `reply` has.
+    It is compressed unless both message and limit are large. The records of `wire` must have the
+    offsets of `reply`.
     """
     if len(wire) <= LARGEST or limit <= _QUICK:
         small = rebuild(wire, limit)

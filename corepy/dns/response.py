@@ -1,7 +1,7 @@
-"""What kind of reply a message is: the question that cache and log ask first.
+"""Classifies replies, for cache and log.
 
-After CoreDNS's plugin/pkg/response (typify.go, classify.go) and plugin/pkg/dnsutil/ttl.go, with
-RFC 2308 taken at its word where they differ.
+Based on CoreDNS's plugin/pkg/response (typify.go, classify.go) and plugin/pkg/dnsutil/ttl.go. Where
+they differ from RFC 2308, this follows RFC 2308.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from corepy.dns.wire import (
 )
 
 SHORT_TTL: Final = 5
-"""Seconds for a reply whose records tell no time (ttl.go, MinimalDefaultTTL)."""
+"""TTL in seconds of a reply without usable TTLs (ttl.go, MinimalDefaultTTL)."""
 
 _SOA, _NS, _RRSIG, _CNAME, _DNAME = (
     rtype.to_bytes(2, "big")
@@ -33,7 +33,7 @@ _LEAST_RRSIG: Final = b"\0\x12"
 
 
 class Kind(Enum):
-    """Kind of a reply; the values are CoreDNS's names, as the log plugin and metrics use them."""
+    """Kind of a reply; the values are CoreDNS's names in the log plugin and metrics."""
 
     NO_ERROR = "NOERROR"
     NAME_ERROR = "NXDOMAIN"
@@ -44,7 +44,7 @@ class Kind(Enum):
     UPDATE = "UPDATE"
     OTHER_ERROR = "OTHERERROR"
 
-    __hash__ = object.__hash__  # in C; Enum's is Python, and every reply is looked up by its kind
+    __hash__ = object.__hash__  # implemented in C, unlike Enum's; used for every reply
 
 
 class ReplyClass(Enum):
@@ -65,7 +65,7 @@ _EMPTY: Final = {
     c.SERVFAIL: Kind.SERVER_ERROR,
     c.NOTIMP: Kind.SERVER_ERROR,
 }
-"""Kinds of replies that their answer section says nothing about."""
+"""Kinds of replies by rcode, regardless of the answer section."""
 
 _CLASSES: Final = {
     Kind.NO_ERROR: ReplyClass.SUCCESS,
@@ -76,15 +76,15 @@ _CLASSES: Final = {
 
 
 def classify(kind: Kind) -> ReplyClass:
-    """Return the class that a kind of reply belongs to."""
+    """Return the class of a kind of reply."""
     return _CLASSES.get(kind, ReplyClass.ERROR)
 
 
 def typify(reply: Reply | bytes, now: float | None = None) -> Kind:
-    """Return the kind of a reply; raises FormError.
+    """Return the kind of a reply; raise FormError.
 
-    now is the wall clock in seconds, to be given if the client set DO: a reply with an RRSIG that
-    is not valid at that time is an other error, so that it is not cached.
+    `now` is the wall clock in seconds, given if the client set DO: a reply with an RRSIG that is
+    not valid at that time is OTHER_ERROR, so that it is not cached.
     """
     if isinstance(reply, Reply):
         wire, rcode = reply.wire, reply.rcode
@@ -107,7 +107,7 @@ def typify(reply: Reply | bytes, now: float | None = None) -> Kind:
 
 
 def _offsets(reply: Reply | bytes) -> list[int]:
-    """Return where the TTLs lie: type and class of each record lie in front of it."""
+    """Return the offsets of the TTLs; type and class of each record are directly before its TTL."""
     return reply.ttl_offsets if isinstance(reply, Reply) else ttl_offsets(reply)
 
 
@@ -123,9 +123,9 @@ def _authority(wire: bytes, offsets: list[int]) -> set[bytes]:
 
 
 def _is_denied_alias(wire: bytes, offsets: list[int]) -> bool:
-    """Tell whether NXDOMAIN is about the end of an alias chain, with the SOA to prove it.
+    """Return whether NXDOMAIN refers to the end of an alias chain, with the SOA as proof.
 
-    RFC 2308 section 2.1. CoreDNS calls such a reply an other error and never caches it.
+    RFC 2308 section 2.1. CoreDNS classifies such a reply as another error and never caches it.
     """
     answers = {wire[at - 4 : at - 2] for at in offsets[: wire[6] << 8 | wire[7]]}
     return answers <= _ALIASES and _SOA in _authority(wire, offsets)
@@ -156,11 +156,11 @@ def _serial_gap(earlier: int, later: int) -> int:
 
 
 def minimal_ttl(reply: Reply, kind: Kind) -> int:
-    """Return how many seconds a reply holds: its lowest TTL, with a SOA also its MINIMUM.
+    """Return the lifetime of a reply in seconds: its lowest TTL, and with a SOA also its MINIMUM.
 
-    RFC 2308 section 5; a SOA in the authority section of a success denies what an alias leads to.
-    SHORT_TTL where there are no records, or where the kind is none to be kept by TTL
-    (plugin/pkg/dnsutil/ttl.go). Raises FormError.
+    RFC 2308 section 5; a SOA in the authority section of a success denies the target of an alias.
+    The result is SHORT_TTL for a reply without records, and for kinds that are not cached by TTL
+    (plugin/pkg/dnsutil/ttl.go). Raise FormError.
     """
     if kind not in _TIMED:
         return SHORT_TTL

@@ -1,4 +1,4 @@
-"""Whether a reply can be sent as the answer to a request, whoever made it."""
+"""Validates a plugin's reply to a request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SECONDS: Final = frozenset((float, int))
 
 
 def flaw(request: Request, reply: Any) -> str | None:
-    """Return why `reply` is none to `request`, None if it is.
+    """Return why `reply` is not a valid reply to `request`, or None if it is.
 
-    A message's ID is not looked at: the one of the query is sent in any case. Records are gone
-    through, but not those of a message that somebody has gone through already.
+    The message's ID is ignored, because the query's ID is always sent. Records are checked unless
+    the message has already been validated.
     """
     if type(reply) is not Reply:
         return f"returned {type(reply).__name__} instead of a Reply"
@@ -35,7 +35,7 @@ def flaw(request: Request, reply: Any) -> str | None:
         return "answered another question than it was asked"
     if reply.sound is not wire or reply.options:
         try:
-            reply.ttl_offsets  # noqa: B018 - goes through the records, once
+            reply.ttl_offsets  # noqa: B018 - parses the records once
             parse_options(reply.options)
         except FormError as error:
             return f"made a reply that cannot be read: {error}"

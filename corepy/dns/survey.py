@@ -1,10 +1,10 @@
-"""One pass over an upstream's reply that tells whether its names mean the same wherever they go.
+"""Checks in one pass that the names of an upstream's reply survive changes to the message.
 
-On the way to a client a message gets another ID, other flags and counts, lower TTLs, and loses its
-OPT record. A name that points into any of these would change its meaning, so every compression
-pointer must lead to a label of a name that was read before it (RFC 1035 section 4.1.4). What is
-known of a name is one byte at each of its labels, so following a pointer is one look-up, and the
-pass takes time linear in the message's length however names are compressed.
+On the way to a client, a message gets another ID, other flags and counts and lower TTLs, and loses
+its OPT record. A name with a pointer into any of these would change. Every compression pointer must
+therefore lead to a label of an earlier name (RFC 1035 section 4.1.4). Each known label is marked by
+one byte at its offset, so following a pointer is one look-up. The pass takes time linear in the
+message's length, regardless of its compression.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from corepy.dns.rdata import LAYOUTS
 from corepy.dns.wire import counts
 
 _REACH: Final = 0x4000
-"""Bytes that a compression pointer can reach."""
+"""Range of a compression pointer in bytes."""
 
 _unpack_type_length = Struct("!H6xH").unpack_from
 _pack_pointer = Struct("!H").pack_into
@@ -29,10 +29,10 @@ _pack_pointer = Struct("!H").pack_into
 WITH_NAMES: Final = {
     rtype: (layout.prefix, layout.names) for rtype, layout in LAYOUTS.items() if layout.names
 }
-"""Bytes in front of the names, and the number of names, by type."""
+"""Number of bytes before the names, and number of names, by type."""
 
 
-_NAPTR_PREFIX: Final = LAYOUTS[c.TYPE_NAPTR].prefix  # strings follow it, unlike in other types
+_NAPTR_PREFIX: Final = LAYOUTS[c.TYPE_NAPTR].prefix  # followed by strings, unlike in other types
 
 
 class OddPointerError(FormError):
@@ -40,11 +40,10 @@ class OddPointerError(FormError):
 
 
 def strip_opt(wire: bytes) -> tuple[bytes, Edns | None, list[int]]:
-    """Return a received message without its OPT record and without bytes behind its end, what OPT
-    said, and where the TTLs lie.
+    """Return a received message without its OPT record, the OPT record, and the TTL offsets.
 
-    A message with odd pointers is written anew, unless it is so large that it would hold up the
-    event loop. Raises FormError.
+    Bytes after the end of the message are removed. A message with odd pointers is rewritten, unless
+    it is so large that this would block the event loop. Raise FormError.
     """
     try:
         ttls, opt, end = survey(wire)
@@ -53,8 +52,8 @@ def strip_opt(wire: bytes) -> tuple[bytes, Edns | None, list[int]]:
         ttls, opt, end = survey(wire)
     if not opt:
         return (wire if end == len(wire) else wire[:end]), None, ttls
-    # A reply may state a higher EDNS version than the query did, but its format is the query's
-    # (RFC 6891 section 6.1.3). Queries of ours have version 0: options are checked in any version.
+    # A reply may state a higher EDNS version than the query, but uses the query's format (RFC 6891
+    # section 6.1.3). Our queries have version 0: options are checked in any version.
     edns = (read_short(wire[opt:end]) if opt + OPT_SIZE == end else None) or read_opt(wire, opt)
     if edns.version:
         check_options(edns.options)
@@ -70,8 +69,9 @@ def strip_opt(wire: bytes) -> tuple[bytes, Edns | None, list[int]]:
 
 
 def has_plain_names(wire: bytes, rtype: int, offsets: list[int]) -> bool:
-    """Tell whether nothing is wrong with the names in records of one type, which have their TTLs at
-    `offsets` and the question's name.
+    """Return whether the names in records of one type are valid.
+
+    The records have the question's name, and their TTLs at `offsets`.
     """
     shape = WITH_NAMES.get(rtype)
     if shape is None or all(_is_uncompressed(wire, at, *shape) for at in offsets):
@@ -84,7 +84,7 @@ def has_plain_names(wire: bytes, rtype: int, offsets: list[int]) -> bool:
 
 
 def _is_uncompressed(wire: bytes, ttl: int, prefix: int, number: int) -> bool:
-    """Tell whether the one name of rdata is whole and has no pointer; False where unsure."""
+    """Return whether rdata's only name is complete and without a pointer; in doubt False."""
     if number != 1 or prefix == _NAPTR_PREFIX:
         return False
     start = here = ttl + 6 + prefix
@@ -106,10 +106,10 @@ def _written_anew(wire: bytes) -> bytes:
 
 
 def survey(msg: bytes) -> tuple[list[int], int, int]:
-    """Return what `wire.scan` does, and check every name.
+    """Return the result of `wire.scan`, and check every name.
 
-    Raises FormError, also for names that cannot be read or that run out of their rdata, and
-    OddPointerError for a pointer to what is not the label of an earlier name.
+    Raise FormError, also for names that are unreadable or exceed their rdata, and OddPointerError
+    for a pointer to anything but a label of an earlier name.
     """
     qd, an, ns, ar = counts(msg)
     known = bytearray(min(len(msg), _REACH + MAX_NAME))
@@ -150,8 +150,9 @@ _ODD: Final = "compression pointer leads to no earlier name"
 
 
 def _note(msg: bytes, offset: int, known: bytearray) -> int:
-    """Return the offset behind a name, each of whose labels becomes known with the length of the
-    name that begins there.
+    """Check a name, and return the offset after it.
+
+    Each of its labels is marked in `known` with the length of the name that begins there.
     """
     here = offset
     while n := msg[here]:
@@ -197,15 +198,16 @@ def _note_rdata(msg: bytes, rtype: int, offset: int, end: int, known: bytearray)
 
 
 def _behind_strings(msg: bytes | bytearray, offset: int) -> int:
-    """Return the offset behind the three strings in front of NAPTR's name."""
+    """Return the offset after the three strings before NAPTR's name."""
     for _ in range(3):
         offset += msg[offset] + 1
     return offset
 
 
 def _close_gap(msg: bytes, opt: int, after: int, end: int) -> bytes:
-    """Return a message that was surveyed without its OPT record, which takes the bytes from `opt`
-    to `after`: what follows moves up, and pointers to what moves are changed.
+    """Return a surveyed message without its OPT record, the bytes from `opt` to `after`.
+
+    The following records move up, and pointers to them are changed.
     """
     additional = (msg[10] << 8 | msg[11]) - 1
     buf = bytearray(
@@ -231,7 +233,7 @@ def _close_gap(msg: bytes, opt: int, after: int, end: int) -> bytes:
 
 
 def _lower_pointer(buf: bytearray, offset: int, moved: int, gap: int) -> int:
-    """Lower the pointer of a name by `gap` if it leads behind `moved`; return where it ends."""
+    """Lower a name's pointer by `gap` unless it leads before `moved`; return the name's end."""
     while n := buf[offset]:
         if n < 64:
             offset += n + 1

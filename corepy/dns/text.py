@@ -1,6 +1,6 @@
-r"""Messages as text for people, in the form that dig prints; for tools, never for the hot path.
+r"""Formats messages as text in dig's format; for tools, not for the hot path.
 
-The data of a record is written by `corepy.dns.presentation`, which is imported when records are.
+`corepy.dns.presentation` formats the data of records; it is imported only then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from corepy.dns.survey import strip_opt
 from corepy.dns.wire import NameReader, counts, read_name, skip_questions, ttl_offsets, walk
 
 MOST_SHOWN: Final = 256
-"""Records of a message that `shortened` leaves."""
+"""Maximum number of records that `shortened` keeps."""
 
 SECTIONS = ("answer", "authority", "additional")
 
@@ -37,7 +37,7 @@ _EDE_NAMES = (
 
 
 class Record(NamedTuple):
-    """One record, each part as text but the TTL."""
+    """One record, with all parts as text except the TTL."""
 
     name: str
     ttl: int
@@ -50,20 +50,20 @@ class Record(NamedTuple):
 
 
 def flag_names(flags: int) -> list[str]:
-    """Return the flags that are set in the second word of a header, as dig calls them."""
+    """Return the names that dig uses for the flags set in the second word of a header."""
     return [name for name, bit in _FLAGS if flags & bit]
 
 
 def shortened(wire: bytes) -> bytes:
-    """Return a message with no more records than a person reads; raises FormError.
+    """Return a message with at most `MOST_SHOWN` records; raise FormError.
 
-    Writing tens of thousands of names as text takes seconds.
+    Formatting tens of thousands of names takes seconds.
     """
     return first_records(wire, MOST_SHOWN, ttl_offsets(wire))
 
 
 def records_of(wire: bytes) -> dict[str, list[Record]]:
-    """Return the records of a message by section, OPT left out; raises FormError."""
+    """Return the records of a message by section, without OPT; raise FormError."""
     from corepy.dns.presentation import rdata_to_text
 
     found: dict[str, list[Record]] = {section: [] for section in SECTIONS}
@@ -83,7 +83,7 @@ def records_of(wire: bytes) -> dict[str, list[Record]]:
 
 
 def _expanded(wire: bytes, rtype: int, start: int, length: int, reader: NameReader) -> bytes:
-    """Return rdata with its names in full, or as it stands if it is malformed."""
+    """Return rdata with its names decompressed, or unchanged if it is malformed."""
     try:
         prefix, names, tail, _ = split(wire, rtype, start, length, reader)
     except FormError:
@@ -92,7 +92,7 @@ def _expanded(wire: bytes, rtype: int, start: int, length: int, reader: NameRead
 
 
 def option_texts(options: bytes) -> list[str]:
-    """Return EDNS options (the rdata of OPT), each as a line; raises FormError."""
+    """Return EDNS options (the rdata of OPT), each as a line; raise FormError."""
     return [_option_text(code, data) for code, data in parse_options(options)]
 
 
@@ -112,9 +112,9 @@ def _printable(text: str) -> str:
 
 
 def to_dig(wire: bytes) -> str:
-    """Return a message in dig's form, ending with a line end; raises FormError.
+    """Return a message in dig's format, with a final line end; raise FormError.
 
-    Of a very large message the first records are shown, and how many there are more.
+    For a very large message, only the first records are included, with the number of the others.
     """
     plain, edns, offsets = strip_opt(wire)
     questions, *numbers = counts(plain)

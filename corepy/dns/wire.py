@@ -1,10 +1,10 @@
-"""Reading and patching messages as they lie on the wire, without taking them apart.
+"""Reads and patches messages in wire format, without parsing them into objects.
 
-Rules for changing this file. Every function takes hostile bytes and raises nothing but `FormError`.
-Time and memory are linear in the message's length: header counts are believed only after they were
-held against the length, and a compression pointer must point before the name it ends (RFC 1035
-section 4.1.4: "a prior occurrence"), which also rules out loops (RFC 9267 section 2). These
-functions run once or more for every query: measure before adding a line.
+Rules for changing this file: Every function accepts hostile bytes and raises only `FormError`. Time
+and memory are linear in the message's length: header counts are checked against the length before
+use, and a compression pointer must point before the name it ends (RFC 1035 section 4.1.4: "a prior
+occurrence"), which also prevents loops (RFC 9267 section 2). These functions run at least once per
+query: measure before adding a line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Record = tuple[int, int, int, int, int, int, int, int]
 """(section, type, class, TTL offset, rdata offset, rdlength, owner offset, end)."""
 
 MAX_POINTERS: Final = 126
-"""Pointers followed for one name, as in miekg/dns (msg.go): no name has more labels."""
+"""Maximum number of pointers in one name, as in miekg/dns (msg.go): no name has more labels."""
 
 _SOA: Final = TYPE_SOA.to_bytes(2, "big")
 _MIN_QUESTION: Final = 5
@@ -44,7 +44,7 @@ Buffer = bytes | bytearray
 
 
 def counts(msg: Buffer) -> tuple[int, int, int, int]:
-    """Return QD-, AN-, NS- and ARCOUNT; raises FormError if the message cannot hold as many."""
+    """Return QD-, AN-, NS- and ARCOUNT; raise FormError if the message is too short for them."""
     try:
         qd, an, ns, ar = _unpack_counts(msg, 4)
     except error:
@@ -55,7 +55,7 @@ def counts(msg: Buffer) -> tuple[int, int, int, int]:
 
 
 def read_name(msg: Buffer, offset: int) -> tuple[bytes, int]:
-    """Return the name at offset in full, case kept, and the offset behind it; raises FormError."""
+    """Return the full name at offset, in its case, and the offset after it; raise FormError."""
     name = b""
     end = hops = 0
     start = here = offset
@@ -86,10 +86,10 @@ def read_name(msg: Buffer, offset: int) -> tuple[bytes, int]:
 
 
 class NameReader:
-    """Reads names of one message as `read_name` does, and remembers where pointers led to.
+    """Reads names of one message as `read_name` does, and caches the targets of pointers.
 
-    For messages with many records: reading all their names takes time linear in the message's
-    length, however long the chains of pointers are.
+    For messages with many records: reading all names takes time linear in the message's length,
+    regardless of chains of pointers.
     """
 
     __slots__ = ("_msg", "_tails")
@@ -99,7 +99,7 @@ class NameReader:
         self._tails: dict[int, bytes] = {}
 
     def read(self, offset: int) -> tuple[bytes, int]:
-        """Return the name at offset in full, case kept, and the offset behind it."""
+        """Return the full name at offset, in its case, and the offset after it."""
         here, target = self._labels(offset)
         if not target:
             return self._msg[offset : here + 1], here + 1
@@ -109,7 +109,7 @@ class NameReader:
         return self._joined(offset, here, tail), here + 2
 
     def _labels(self, offset: int) -> tuple[int, int]:
-        """Return where a run of labels ends, and where the pointer there leads to, 0 for none."""
+        """Return the end of a run of labels, and the target of the pointer there, 0 for none."""
         window = self._msg[offset : offset + MAX_NAME + 1]
         here = 0
         try:
@@ -158,7 +158,7 @@ class NameReader:
 
 
 def skip_name(msg: Buffer, offset: int) -> int:
-    """Return the offset behind a name; where a pointer leads is not seen. Raises FormError."""
+    """Return the offset after a name, without following its pointer. Raise FormError."""
     last = offset + MAX_NAME
     try:
         while n := msg[offset]:
@@ -176,7 +176,7 @@ def skip_name(msg: Buffer, offset: int) -> int:
 
 
 def skip_questions(msg: Buffer, number: int) -> int:
-    """Return the offset behind the question section; raises FormError."""
+    """Return the offset after the question section; raise FormError."""
     offset = HEADER_SIZE
     for _ in range(number):
         offset = skip_name(msg, offset) + 4
@@ -186,7 +186,7 @@ def skip_questions(msg: Buffer, number: int) -> int:
 
 
 def walk(msg: Buffer) -> Iterator[Record]:
-    """Yield every record, OPT included; raises FormError where the bytes go wrong."""
+    """Yield every record, including OPT; raise FormError at malformed bytes."""
     numbers = counts(msg)
     offset = skip_questions(msg, numbers[0])
     length = len(msg)
@@ -209,9 +209,9 @@ def walk(msg: Buffer) -> Iterator[Record]:
 def scan(msg: Buffer) -> tuple[list[int], int, int]:
     """Return the TTL offsets, the OPT record's offset (0 if none), and the message's end.
 
-    The TTL of OPT is none and not among them. Bytes behind the end are no part of the message.
-    Raises FormError, also for a second OPT record and for one outside the additional section (RFC
-    6891 section 6.1.1).
+    The TTL offsets exclude that of OPT, whose TTL field is not a TTL. Bytes after the end are not
+    part of the message. Raise FormError, also for a second OPT record and for one outside the
+    additional section (RFC 6891 section 6.1.1).
     """
     qd, an, ns, ar = counts(msg)
     offset = skip_questions(msg, qd)
@@ -222,7 +222,7 @@ def scan(msg: Buffer) -> tuple[list[int], int, int]:
     try:
         for i in range(first_additional + ar):
             owner = offset
-            # Most owners are one pointer; the call is worth sparing.
+            # Most owners are a single pointer, which saves the call.
             offset = offset + 2 if msg[offset] >= 192 else skip_name(msg, offset)
             rtype, rdlength = unpack(msg, offset)
             if rtype != 41:
@@ -240,17 +240,17 @@ def scan(msg: Buffer) -> tuple[list[int], int, int]:
 
 
 def ttl_offsets(msg: Buffer) -> list[int]:
-    """Return where the TTLs of all records but OPT lie; raises FormError."""
+    """Return the TTL offsets of all records except OPT; raise FormError."""
     return scan(msg)[0]
 
 
 def min_ttl(msg: Buffer, offsets: Iterable[int] | None = None) -> int | None:
-    """Return the lowest TTL in seconds, None without records. Raises FormError."""
+    """Return the lowest TTL in seconds, None without records. Raise FormError."""
     ttls = [_unpack_ttl(msg, at)[0] for at in (ttl_offsets(msg) if offsets is None else offsets)]
     lowest = None
     for ttl in ttls:
         if ttl >= _TTL_SIGN:
-            return 0  # RFC 2181 section 8: the top bit means the whole value counts as zero
+            return 0  # RFC 2181 section 8: with the top bit set, the whole value counts as zero
         if lowest is None or ttl < lowest:
             lowest = ttl
     return lowest
@@ -263,11 +263,11 @@ def read_ttl(msg: Buffer, offset: int) -> int:
 
 
 def age(buf: bytearray | memoryview, offsets: Iterable[int], seconds: int, floor: int = 0) -> None:
-    """Lower TTLs in place by seconds, not below floor; one that is below already stays."""
+    """Decrement TTLs in place by seconds, but not below floor; lower TTLs stay."""
     before = left = -1
     for at in offsets:
         ttl = _unpack_ttl(buf, at)[0]
-        if ttl != before:  # mostly one RRset, and so one TTL
+        if ttl != before:  # usually there is one RRset, and so one TTL
             before = ttl
             if ttl >= _TTL_SIGN:
                 ttl = 0
@@ -282,7 +282,7 @@ def set_ttls(buf: bytearray, offsets: Iterable[int], seconds: int) -> None:
 
 
 def clamp_ttls(buf: bytearray, offsets: Iterable[int], low: int, high: int) -> None:
-    """Bring every TTL in place into low..high seconds, both included."""
+    """Clamp every TTL in place to the range low..high seconds, inclusive."""
     for at in offsets:
         _pack_ttl(buf, at, min(max(read_ttl(buf, at), low), high))
 
@@ -290,7 +290,7 @@ def clamp_ttls(buf: bytearray, offsets: Iterable[int], low: int, high: int) -> N
 def soa_negative_ttl(msg: Buffer, offsets: Sequence[int] | None = None) -> int | None:
     """Return min(TTL, MINIMUM) in seconds of the authority section's SOA, None without one.
 
-    `offsets` are those of the TTLs, where they are known. RFC 2308 section 5. Raises FormError.
+    `offsets` are the TTL offsets, if known. RFC 2308 section 5. Raise FormError.
     """
     if offsets is None:
         offsets = ttl_offsets(msg)

@@ -1,14 +1,14 @@
-"""The endpoints that are spoken to over HTTP: /health, /ready, /metrics.
+"""The HTTP server of the endpoints /health, /ready and /metrics.
 
-A listener belongs to an address, not to a plugin or a generation. Who wants something to be served
-there takes a `Claim`; all claims to one address share its socket, which is open for as long as
-anybody has one. So a reload, during which the new generation claims what the old one still has,
-never closes it. A path is answered by the newest claim that serves it; a claim that is given up (a
-reload that failed) leaves it to the one before.
+A listener belongs to an address, not to a plugin or a generation. A plugin that serves a path takes
+a `Claim` on an address. All claims on one address share its socket, which is open as long as there
+is a claim. A reload therefore never closes it: the new generation makes its claim before the old
+one gives its claim up. A path is answered by the newest claim that serves it. When a claim is given
+up (after a failed reload), the previous one answers again.
 
-The server is for probes and scrapers, and bounded in all that a stranger could make it spend: GET
-and HEAD, no bodies, small heads, few connections, little time. A message that is not HTTP costs the
-connection it came on and nothing else.
+The server is for probes and scrapers, and limits the cost of untrusted clients: GET and HEAD, no
+bodies, small heads, few connections, short timeouts. A message that is not HTTP closes its
+connection and has no other effect.
 """
 
 from corepy.http.address import read_address as read_address

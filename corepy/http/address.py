@@ -1,4 +1,4 @@
-"""Where to listen: "host:port" as a Corefile has it."""
+"""Parses and resolves listen addresses, "host:port" in a Corefile."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _MAX_PORT: Final = 65535
 
 RESOLVE_TIMEOUT: Final = 5.0
-"""Seconds for finding the address of a name."""
+"""Timeout of a name lookup in seconds."""
 
 
 def split_address(text: str) -> tuple[str, str]:
     """Return the host ("" for all addresses) and the port of "host:port" (Go: net.SplitHostPort).
 
-    Raises ValueError that says what is wrong. The port may be a service's name.
+    Raise ValueError with the reason if it is invalid. The port may be the name of a service.
     """
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
@@ -36,9 +36,9 @@ def split_address(text: str) -> tuple[str, str]:
 
 
 def read_address(controller: Controller, default: str) -> str:
-    """Return the "host:port" that is the directive's only argument, `default` if it has none.
+    """Return the directive's only argument, a "host:port", or `default` without arguments.
 
-    Raises `CorefileError`. The place is looked up when the server starts.
+    Raise `CorefileError`. The host is resolved when the server starts.
     """
     for argument in controller.arguments(0, 1):
         try:
@@ -50,7 +50,7 @@ def read_address(controller: Controller, default: str) -> str:
 
 
 def _refuse_no_address(text: str) -> None:
-    """Raise `ValueError` for what can be no "host:port"; CoreDNS notices when it starts."""
+    """Raise `ValueError` for an invalid "host:port"; CoreDNS reports it only at start."""
     host, port = split_address(text)
     if port.isdecimal():
         if int(port) > _MAX_PORT:
@@ -69,7 +69,7 @@ def _refuse_no_address(text: str) -> None:
 
 
 async def resolve(text: str) -> Address:
-    """Return where "host:port" is; of a name's addresses IPv4 is preferred, as Go does."""
+    """Return the address of "host:port"; IPv4 is preferred among a name's addresses, as in Go."""
     host, service = split_address(text)
     try:
         port = int(service) if service.isdecimal() else _port_of(service)

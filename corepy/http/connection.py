@@ -1,4 +1,4 @@
-"""One client's connection: h11 reads and writes HTTP, this moves the bytes and keeps the time."""
+"""One HTTP connection: h11 implements the protocol, this module the I/O and the timeouts."""
 
 from __future__ import annotations
 
@@ -17,29 +17,28 @@ if TYPE_CHECKING:
     from corepy.http.listener import Listener
 
 TIMEOUT: Final = 5.0
-"""Seconds that a client has for its request, and may be idle after an answer (CoreDNS's plugins
-have the same).
-"""
+"""Seconds for a client to send its request, and idle time after a response (as in CoreDNS)."""
 
 ANSWER_TIMEOUT: Final = 30.0
-"""Seconds for making an answer and for the client to take it."""
+"""Seconds to produce a response and send it."""
 
 MAX_HEAD: Final = 8192
-"""Bytes of the request line and the header fields."""
+"""Maximum size of the request line and the header fields in bytes."""
 
 MAX_BODY: Final = 65536
-"""Bytes of a request's content that are read, and ignored, before the answer; the connection of a
-client that sends more is closed after it.
+"""Bytes of a request's content that are read and ignored before the response.
+
+The connection of a client that sends more is closed after the response.
 """
 
 DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
-"""RFC 9110 section 5.6.7. (email.utils would do, at 5 ms more for the start.)"""
+"""RFC 9110 section 5.6.7; importing email.utils instead would add 5 ms to the start."""
 
 LOG: Final = logging.getLogger("corepy.http")
 
 
 class Connection(asyncio.Protocol):
-    """See the module."""
+    """The asyncio protocol of one HTTP connection."""
 
     def __init__(self, listener: Listener) -> None:
         self.last_activity = time.monotonic()
@@ -49,18 +48,18 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._request: h11.Request | None = None  # whose content is being read
+        self._request: h11.Request | None = None  # the request whose content is being read
         self._unread = 0
         self._can_write = asyncio.Event()
         self._can_write.set()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being answered."""
+        """Whether no response is in progress."""
         return self._task is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for a request."""
+        """Register the connection, and wait for a request."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._listener.admit(self, transport.get_extra_info("peername"))
@@ -72,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(seconds, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Make no answer for one who is gone."""
+        """Unregister the connection, and cancel a response in progress."""
         self._listener.forget(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -80,19 +79,19 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take what was sent."""
+        """Process received data."""
         self._http.receive_data(data)
         self._advance()
 
     def eof_received(self) -> bool:
-        """Let an answer in the making go out: a client may close its side after asking."""
+        """Keep the connection open for a response in progress: the client may half-close it."""
         self._http.receive_data(b"")
         if self.is_idle:
             self._advance()
         return not self.is_idle
 
     def _advance(self) -> None:
-        """Take the next request, if it is there and the last one is answered."""
+        """Process the next request, if one has arrived and no response is in progress."""
         if not self.is_idle or self._transport.is_closing():
             return
         try:
@@ -101,10 +100,9 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
 
     def _read(self) -> None:
-        """Read a request to its end, or as much of it as is there; raises RemoteProtocolError.
+        """Read a request to its end, or the received part of it; raise RemoteProtocolError.
 
-        Closing a connection with content unread could cost the client the answer (RFC 9112
-        section 9.6).
+        A connection closed with unread content could lose the response (RFC 9112 section 9.6).
         """
         while True:
             event = self._http.next_event()
@@ -125,7 +123,7 @@ class Connection(asyncio.Protocol):
                 return
 
     def _begin(self, event: h11.Request, *, keep: bool) -> None:
-        """Answer in a task, reading nothing meanwhile."""
+        """Respond in a task, and pause reading meanwhile."""
         self._transport.pause_reading()
         self.last_activity = time.monotonic()
         self._expire_in(ANSWER_TIMEOUT)
@@ -133,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._task.add_done_callback(self._responded)
 
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        """Say what is wrong, if the client can still be told, and close."""
+        """Send an error response, if the protocol state permits it, and close."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             text = f"{error}\n".encode("ascii", "replace")
             self._send_head(Response(status=error.error_status_hint), len(text), keep=False)
@@ -143,7 +141,7 @@ class Connection(asyncio.Protocol):
         self.close()
 
     async def _respond(self, event: h11.Request, *, keep: bool) -> None:
-        await self._can_write.wait()  # else who asks and never reads has all answers kept for it
+        await self._can_write.wait()  # else a client that never reads makes us buffer all
         method = event.method.decode("ascii")
         response = await self._answer(method, event)
         body = response.body
@@ -166,7 +164,7 @@ class Connection(asyncio.Protocol):
         try:
             response = answer(Request(method, path, headers))
             return await response if inspect.isawaitable(response) else response
-        except (Exception, SystemExit, KeyboardInterrupt):  # a plugin's code, which must not end us
+        except (Exception, SystemExit, KeyboardInterrupt):  # a plugin must not stop the server
             LOG.exception("%s: no answer for %s", self._listener.bound, path)
             return Response(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -188,7 +186,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _responded(self, task: asyncio.Task[None]) -> None:
-        """Go on with the next request, or close."""
+        """Process the next request, or close."""
         self._task = None
         failed = not task.cancelled() and task.exception() is not None
         if failed:
@@ -197,7 +195,7 @@ class Connection(asyncio.Protocol):
             return
         reusable = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
         if failed or task.cancelled():
-            self.abort()  # what is half sent must not look whole
+            self.abort()  # a partial response must not look complete
         elif not reusable or self._listener.draining:
             self.close()
         else:
@@ -207,29 +205,29 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def pause_writing(self) -> None:
-        """Make no more of an answer than the client takes."""
+        """Pause the response until the client has read."""
         self._can_write.clear()
 
     def resume_writing(self) -> None:
-        """Go on: the client has read."""
+        """Continue the response: the client has read."""
         self._can_write.set()
 
     def close_if_idle(self) -> None:
-        """Close unless something is being answered, which closes when it is done."""
+        """Close unless a response is in progress, which closes the connection at its end."""
         if self.is_idle:
             self.close()
 
     def close(self) -> None:
-        """Close after what is written has been sent."""
+        """Close after all written data has been sent."""
         self._transport.close()
 
     def end(self) -> None:
-        """Close, at once if something is being answered."""
+        """Close; abort a response in progress."""
         if self.is_idle:
             self.close()
         else:
             self.abort()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately, and discard unsent data."""
         self._transport.abort()

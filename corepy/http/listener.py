@@ -1,4 +1,4 @@
-"""Who listens where: claims, and the sockets that they share."""
+"""HTTP listeners: claims on addresses, and the sockets that they share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from corepy.http.messages import Answer
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that answers in the making get when a listener closes."""
+"""Seconds for responses in progress to finish when a listener closes."""
 
 MAX_CONNECTIONS: Final = 100
-"""Open connections per listener; beyond that one of the client that has most makes room."""
+"""Maximum connections per listener; above it, the client with the most loses one."""
 
 _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
     WeakKeyDictionary()
@@ -38,23 +38,23 @@ class Claim:
 
     @property
     def address(self) -> Address:
-        """Where the socket is bound; the wildcard's host is ""."""
+        """The address that the socket is bound to; the wildcard's host is ""."""
         return self._listener.bound
 
     def serve(self, path: str, answer: Answer) -> None:
-        """Let `answer` answer requests for `path` from now on."""
+        """Answer requests for `path` with `answer` from now on."""
         self.routes[path] = answer
         self._listener.start()
 
     async def close(self) -> None:
-        """Serve no more. The last claim closes the socket, after what is being answered."""
+        """Stop serving. The last claim closes the socket, after the responses in progress."""
         await self._listener.release(self)
 
 
 async def claim(address: str) -> Claim:
-    """Open "host:port", or share it with those who have it; nothing is answered before `serve`.
+    """Open "host:port", or share its socket with other claims; `serve` starts to answer.
 
-    The host is an IP address, a name of this machine, or nothing for all addresses. Raises
+    The host is an IP address, a name of this machine, or empty for all addresses. Raise
     `BindError`.
     """
     wanted = await resolve(address)
@@ -82,27 +82,27 @@ class Listener:
         self._loop = asyncio.get_running_loop()
 
     def add(self) -> Claim:
-        """Return one more claim."""
+        """Return a new claim."""
         claim = Claim(self)
         self._claims.append(claim)
         return claim
 
     def answer(self, path: str) -> Answer | None:
-        """Return who answers requests for `path`, if anybody does."""
+        """Return the newest handler of requests for `path`, or None."""
         for claim in reversed(self._claims):
             if path in claim.routes:
                 return claim.routes[path]
         return None
 
     def start(self) -> None:
-        """Accept connections from now on."""
+        """Start accepting connections."""
         self._acceptor.start()
 
     def admit(self, newcomer: Connection, peer: object) -> None:
-        """Take `newcomer` in; one too many ends a connection of the client that has most.
+        """Add `newcomer`; above the limit, end a connection of the client that has the most.
 
-        Though it may be busy: who keeps all of them busy, or reads no answers, must not keep out
-        who asks whether this server lives.
+        Even a busy connection is ended: a client that keeps all connections busy, or reads no
+        responses, must not lock out health checks.
         """
         self.connections[newcomer] = None
         if is_own(peer):
@@ -112,12 +112,12 @@ class Listener:
             leaver.end()
 
     def forget(self, connection: Connection) -> None:
-        """Take account of a connection that is closed."""
+        """Remove a closed connection."""
         self.connections.pop(connection, None)
         self._seats.leave(connection)
 
     async def release(self, claim: Claim) -> None:
-        """Forget `claim`, and close after the last."""
+        """Remove `claim`, and close after the last one."""
         if claim in self._claims:
             self._claims.remove(claim)
             if not self._claims:

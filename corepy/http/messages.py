@@ -1,4 +1,4 @@
-"""What is asked and what is answered, free of any HTTP library."""
+"""HTTP requests and responses, independent of any HTTP library."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for."""
+    """An HTTP request."""
 
     method: str
-    """Such as GET. Any method is answered, as in CoreDNS; HEAD without the body."""
+    """The method, such as GET. Every method is answered, as in CoreDNS; HEAD without the body."""
 
     path: str
-    """Without the query."""
+    """The path, without the query."""
 
     headers: dict[str, str]
-    """By name in lower case; of several with the same name, the last."""
+    """The header fields by name in lower case; the last one of several with the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is answered."""
+    """An HTTP response."""
 
     body: bytes | AsyncIterator[bytes] = b""
     status: int = HTTPStatus.OK

@@ -1,3 +1,4 @@
-"""Sockets: opening them, datagrams in batches, framed messages over streams. Nothing here knows
-what a query means.
+"""Sockets: opening them, datagrams in batches, framed messages over streams.
+
+This package does not interpret DNS messages.
 """

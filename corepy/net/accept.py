@@ -1,4 +1,4 @@
-"""Accepting connections at a listening socket, with the event loop."""
+"""Accepts the connections of a listening socket in the event loop."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH: Final = 64
-"""Connections accepted before something else gets its turn."""
+"""Connections accepted in one turn of the event loop."""
 
 PAUSE = 0.5
-"""Seconds without accepting when the system has no descriptors or memory left."""
+"""Seconds without accepting after the process runs out of descriptors or memory."""
 
 QUIET = 60.0
-"""Seconds between two lines about that."""
+"""Minimum seconds between two log lines about that."""
 
 
 class Acceptor:
-    """Makes a protocol for every connection to one listening socket, which it closes in the end."""
+    """Creates a protocol for each connection to one listening socket, and owns the socket."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Acceptor:
         label: str,
         log: logging.Logger,
     ) -> None:
-        """`sock` does not block; `label` says in `log` whose it is."""
+        """Take a non-blocking `sock`, and the `label` that identifies it in `log`."""
         self.sock = sock
         self._protocol = protocol
         self._label = label
@@ -42,23 +42,23 @@ class Acceptor:
 
     @property
     def is_opening(self) -> bool:
-        """Whether there are connections that their protocol does not know of yet."""
+        """Whether there are accepted connections whose protocol is not connected yet."""
         return bool(self._opening)
 
     def start(self) -> None:
-        """Accept connections from now on."""
+        """Start accepting connections."""
         self._started = True
         self._loop.add_reader(self.sock, self._accept)
 
     def pause(self) -> None:
-        """Accept nothing until `start` is called again: somebody else does, at the same socket."""
+        """Stop accepting until `start`, because another process accepts from the same socket."""
         self._loop.remove_reader(self.sock)
         self._started = False
 
     def stop(self, *, leave_queue: bool = False) -> None:
-        """Accept what waits and no more.
+        """Accept the connections in the queue, then close the socket.
 
-        With `leave_queue` what waits is left to the process that goes on with the socket.
+        With `leave_queue`, leave the queue to the process that continues with the socket.
         """
         self._stopped = True
         if self._started:
@@ -68,11 +68,12 @@ class Acceptor:
         self.sock.close()
 
     def _accept(self) -> None:
-        # Those of the last turns are not yet their protocol's, which may close others for them.
+        # Count the connections of earlier turns that are not yet admitted: admitting one may close
+        # another.
         self._take(BATCH - len(self._opening))
 
     def _take(self, most: int) -> int:
-        """Accept what waits, `most` at most; return how many there were."""
+        """Accept up to `most` connections from the queue; return their number."""
         for count in range(most):
             try:
                 stream, _ = self.sock.accept()
@@ -94,7 +95,7 @@ class Acceptor:
             self._log.warning("a connection to %s failed: %s", self._label, task.exception())
 
     def _rest(self, error: OSError) -> None:
-        """Stop accepting for a moment: out of descriptors or memory."""
+        """Pause accepting: the process is out of descriptors or memory."""
         now = self._loop.time()
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET

@@ -1,17 +1,17 @@
-"""Datagrams received and sent many at a time, with recvmmsg(2) and sendmmsg(2) through ctypes.
+"""Receives and sends datagrams in batches, with recvmmsg(2) and sendmmsg(2) through ctypes.
 
 One system call moves up to `SLOTS` datagrams. Buffers, iovecs, addresses and control messages are
-allocated once; on the way of a packet, lengths and pointers are read and written as words of a
-memoryview over the kernel's structures, never as ctypes attributes. A reply to a datagram of the
-current batch reuses that datagram's address and packet information where they lie; a reply that
-comes later carries its own copies (`queue`).
+allocated once. Per packet, lengths and pointers are read and written as words of a memoryview over
+the kernel's structures, never as ctypes attributes. A reply to a datagram of the current batch
+reuses the address and packet information in that datagram's slot; a later reply carries its own
+copies (`queue`).
 
-Only for 64-bit little-endian Linux, whose structure layouts are written down here;
-`corepy.net.plain` has the same interface over ordinary socket calls for everything else, and
+This works only on 64-bit little-endian Linux, because the structure layouts are hard-coded.
+`corepy.net.plain` has the same interface over ordinary socket calls for other platforms, and
 `corepy.net.datagrams` chooses.
 
-Rules: one event loop's thread only; `receive` invalidates what the batch before it held, so whoever
-needs a datagram's address later takes a copy first (`address`, `local`).
+Use it only in the event loop's thread. `receive` overwrites the previous batch, so copy a
+datagram's addresses (`address`, `local`) to use them later.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 
 SLOTS = 64
 RECEIVE_SIZE = 4096
-"""Bytes of a received datagram that are kept; a longer one is cut and will be found malformed."""
+"""Size of a receive buffer in bytes; a longer datagram is truncated and found malformed."""
 
 SEND_SIZE = 4096
-"""Bytes of memory kept for each datagram to be sent; a batch of larger ones gets its own."""
+"""Bytes of memory kept per datagram to be sent; a batch with a larger total gets its own memory."""
 
 SEND_PATIENCE = 0.01
-"""Seconds that a full socket gets to take the rest of a batch: to wait a moment keeps replies and
-holds new queries back, to wait longer would hold up the node's other work.
+"""Seconds to wait for a full socket to take the rest of a batch.
+
+A short wait saves the replies and delays new queries; a longer one would block the event loop.
 """
 
 NAME_SIZE = 128
@@ -66,7 +67,7 @@ def supported() -> bool:
 
 
 class _Ring:
-    """The memory of `SLOTS` datagrams in one direction."""
+    """The buffers for `SLOTS` datagrams in one direction."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -77,7 +78,7 @@ class _Ring:
         self.iovs = Buffer(SLOTS * 16)
 
     def point(self, slot: int) -> None:
-        """Point the header of `slot` at its buffers, all at their full size."""
+        """Point the header of `slot` at its buffers, at their full size."""
         iov, words, base = self.iovs.words(), self.headers.words(), slot * _WORDS
         iov[slot * 2] = self.data.address + slot * self.size
         iov[slot * 2 + 1] = self.size
@@ -90,9 +91,7 @@ class _Ring:
 
 
 class Batch:
-    """The datagrams of one batch and the replies that wait to be sent. Shared by all UDP sockets of
-    an event loop.
-    """
+    """A batch of datagrams and their replies; shared by all UDP sockets of an event loop."""
 
     def __init__(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -117,19 +116,21 @@ class Batch:
             self._in.names.view,
             self._in.controls.view,
         )
-        # What is queued: replies to the batch with four words for the header of each, and others.
+        # The queue: replies to the batch, with four words of header each, and later replies.
         self._datas: list[bytes] = []
         self._heads: list[int] = []
         self._late: list[tuple[bytes, bytes, bytes | None]] = []
         self._lost = 0
-        """Those of earlier flushes, which happened because the queue was full."""
+        """Datagrams lost in earlier flushes, which a full queue caused."""
         self._full_lengths = memoryview(array("Q", [NAME_SIZE] * SLOTS)).toreadonly()
         self._full_controls = memoryview(array("Q", [CONTROL_SIZE] * SLOTS)).toreadonly()
         self._zeros = memoryview(array("I", [0] * SLOTS)).toreadonly()
         self._prepare_answers()
 
     def _prepare_answers(self) -> None:
-        """Make the headers for `answer_all`: to the sender of a slot, its ID and then a reply's
+        """Build the headers for `answer_all`.
+
+        Each one is addressed to the sender of a slot, with two iovecs: the query's ID and a reply's
         body.
         """
         headers, self._pairs = Buffer(SLOTS * _WORDS * 8), Buffer(SLOTS * 32)
@@ -144,16 +145,16 @@ class Batch:
             self._idents += struct.pack("=QQ", self._in.data.address + slot * RECEIVE_SIZE, 2), b""
 
     def receive(self, sock: socket) -> int:
-        """Receive what waits in `sock`, up to `SLOTS` datagrams, and return how many.
+        """Receive up to `SLOTS` pending datagrams from `sock`, and return their number.
 
-        0 also for an error that the socket reports about an earlier datagram (ICMP): it has been
-        taken off by then.
+        Return 0 also if the socket reports an error for an earlier datagram (ICMP). The call itself
+        clears that error.
         """
         count: int = self._recvmmsg(sock.fileno(), self._in_headers, SLOTS, MSG_DONTWAIT, None)
         return count if count > 0 else 0
 
     def release(self, count: int) -> None:
-        """Make the first `count` slots fit to receive again: the kernel has shortened lengths."""
+        """Reset the lengths of the first `count` slots, which the kernel has shortened."""
         words, end = self._in_words, count * _WORDS
         words[_NAMELEN:end:_WORDS] = self._full_lengths[:count]
         words[_CONTROLLEN:end:_WORDS] = self._full_controls[:count]
@@ -170,8 +171,8 @@ class Batch:
     def answer_all(self, bodies: list[bytes], sock: socket) -> int:
         """Answer the first datagrams of the batch, each with its own first two bytes and a body.
 
-        `bodies` are iovecs: address and size of what follows the ID, as two 64-bit words. Sends at
-        once and returns how many could not be sent.
+        `bodies` are iovecs: address and size of the part after the ID, as two 64-bit words. The
+        replies are sent at once. Return the number of replies that could not be sent.
         """
         count = len(bodies)
         parts = self._idents[: count * 2]
@@ -191,7 +192,7 @@ class Batch:
         return self._copies(self._payloads, _STARTS, _LENGTH, count)
 
     def addresses(self, count: int) -> list[bytes]:
-        """Return copies of their senders' socket addresses."""
+        """Return copies of the socket addresses of the first `count` senders."""
         return self._copies(self._names, _NAME_STARTS, _NAMELEN, count)
 
     def _copies(self, view: memoryview, starts: range, field: int, count: int) -> list[bytes]:
@@ -216,8 +217,7 @@ class Batch:
         ].tobytes()
 
     def local(self, slot: int, port: bytes) -> bytes | None:
-        """Return the local address that the datagram in `slot` came to, None unless the socket asks
-        for it.
+        """Return the local address of the datagram in `slot`; None without packet information.
 
         `port` is the socket's own, as two bytes.
         """
@@ -226,9 +226,7 @@ class Batch:
         return local_address(self._controls[start : start + length].tobytes(), port)
 
     def reply(self, slot: int, data: bytes, sock: socket) -> None:
-        """Queue `data` as the reply to the datagram in `slot` of the current batch, which came from
-        `sock`.
-        """
+        """Queue `data` as the reply to the datagram in `slot` of the current batch, from `sock`."""
         if len(self._datas) == SLOTS:
             self._lost = self.flush(sock)
         words, source = self._in_words, slot * _WORDS
@@ -246,10 +244,10 @@ class Batch:
         )
 
     def queue(self, data: bytes, address: bytes, local: bytes | None, sock: socket) -> None:
-        """Queue a datagram to `address`, from `local` if given. A full queue is sent at once.
+        """Queue a datagram to `address`, from `local` if given. Send a full queue first.
 
-        Raises an exception for anything that is no socket address: a plugin may have replaced it,
-        and in a flush it would take the other datagrams with it.
+        Raise `TypeError` for a value that cannot be a socket address: a plugin may have replaced
+        it, and then `flush` would fail for the other datagrams, too.
         """
         if type(address) is not bytes or len(address) > NAME_SIZE:
             raise TypeError(f"{address!r:.100} is not a socket address")
@@ -259,11 +257,13 @@ class Batch:
         self._late.append((data, address, control))
 
     def flush(self, sock: socket) -> int:
-        """Send all queued datagrams through `sock`; return how many could not be sent, those that
-        a full queue has sent before included.
+        """Send all queued datagrams through `sock`; return the number that could not be sent.
 
-        A datagram that its receiver or the route refuses is skipped. A full socket is waited for, a
-        little; then the rest is dropped, as the network would: DNS clients ask again.
+        This includes datagrams lost when a full queue was flushed earlier.
+
+        A datagram that its receiver or the route refuses is skipped. A full socket is waited for up
+        to `SEND_PATIENCE`; then the rest is dropped, as the network would drop it: DNS clients
+        retry.
         """
         lost, self._lost = self._lost, 0
         if self._datas:
@@ -279,7 +279,7 @@ class Batch:
     def _address(
         self, addresses: Sequence[bytes], controls: Sequence[bytes | None]
     ) -> Sequence[int]:
-        """Put addresses where the kernel finds them; return four words for each header."""
+        """Copy addresses into memory for the kernel; return four words for each header."""
         sizes = list(map(len, addresses))
         names, memory = self._out.names, self._out.controls
         names.view[: sum(sizes)] = b"".join(addresses)
@@ -294,9 +294,9 @@ class Batch:
         return heads
 
     def _send_out(self, datas: Sequence[bytes], heads: Sequence[int], sock: socket) -> int:
-        """Send datagrams whose headers begin with these words, four for each.
+        """Send datagrams with the headers `heads`, four words each.
 
-        A column of the headers is one assignment: far less than a word at a time.
+        Each column of the headers is one slice assignment, which is much faster than single words.
         """
         count, sizes = len(datas), list(map(len, datas))
         total = sum(sizes)

@@ -1,12 +1,13 @@
-"""Messages between two processes of one program over a socket pair, descriptors along with them.
+"""Requests and responses between two processes over a socket pair, with file descriptors.
 
-Either side asks, and the other answers: `await channel.ask("what", body, descriptors)` returns what
-the handler at the other end returned. Bodies are pickled, so both ends must be the same program and
-trust each other: a parent and a child that it has started.
+Both sides can send requests: `await channel.ask("what", body, descriptors)` returns the result of
+the handler in the other process. Bodies are pickled, so both ends must run the same program and
+trust each other: a parent and a child that it started.
 
-On the wire, each message is a header (length of the body, number of the question, kind of message,
-number of descriptors) and the body. Descriptors travel with the first bytes; a stream socket never
-lets a read run over the border of bytes that bring some, so they are there before their message is.
+On the wire, a message is a header (length of the body, number of the request, kind of message,
+number of descriptors) and the body. Descriptors are attached to the first bytes of a message. A
+read from a stream socket never continues past bytes that carry descriptors, so they always arrive
+before their message is complete.
 """
 
 from __future__ import annotations
@@ -27,29 +28,30 @@ if TYPE_CHECKING:
 _HEADER: Final = struct.Struct("!IIBH")
 _ASK, _ANSWER, _REFUSAL = range(3)
 _FDS_AT_A_TIME: Final = 200
-"""Below what the kernel takes at once, 253 (SCM_MAX_FD)."""
+"""Descriptors per send; the kernel's limit is 253 (SCM_MAX_FD)."""
 
 _READ_SIZE: Final = 65536
 _CONTROL_SIZE: Final = socket.CMSG_SPACE(_FDS_AT_A_TIME * 4)
 
 
 class ChannelClosed(Exception):
-    """The other side is gone, and did not answer."""
+    """The other process ended without a response."""
 
     def __str__(self) -> str:
         return "the other process has ended"
 
 
 class Refusal(Exception):
-    """The other side says no. A handler raises it with what the asking side is to read."""
+    """The other side refused the request; its handler raised this with the reason."""
 
 
 class Channel:
     """One end of a socket pair, in the running event loop."""
 
     def __init__(self, sock: socket.socket, handler: Handler, closed: Callable[[], None]) -> None:
-        """Let `handler(what, body, descriptors)` answer; `closed` is called once when the other
-        side is gone.
+        """Serve requests with `handler(what, body, descriptors)`.
+
+        `closed` is called once when the connection is closed.
         """
         sock.setblocking(False)
         self._sock = sock
@@ -66,9 +68,9 @@ class Channel:
         self.is_open = True
 
     def begin(self, what: str, body: object = None, fds: Sequence[int] = ()) -> asyncio.Future[Any]:
-        """Ask; the future gets the answer, `Refusal` or `ChannelClosed`.
+        """Send a request; the future gets the response, `Refusal` or `ChannelClosed`.
 
-        Raises OSError when there are no descriptors left to send `fds`.
+        Raise OSError if no descriptors are left to duplicate `fds`.
         """
         future = self._loop.create_future()
         future.add_done_callback(_heard)
@@ -89,21 +91,21 @@ class Channel:
         *,
         timeout: float | None = None,
     ) -> Any:
-        """Return the answer; raises `Refusal`, `ChannelClosed` or TimeoutError."""
+        """Return the response; raise `Refusal`, `ChannelClosed` or TimeoutError."""
         future = self.begin(what, body, fds)
-        # Not asyncio.timeout: when everything was held up, answer and timeout are due together.
+        # Not asyncio.timeout: after a blocked event loop, response and timeout are due together.
         await asyncio.wait([future], timeout=timeout)
         if not future.done():
             raise TimeoutError
         return future.result()
 
     async def flushed(self) -> None:
-        """Wait until all that was said is on its way."""
-        while self._out and self.is_open:  # noqa: ASYNC110 - once, when all is said
+        """Wait until all messages have been passed to the kernel."""
+        while self._out and self.is_open:  # noqa: ASYNC110 - polled once, at the very end
             await asyncio.sleep(0.001)
 
     def close(self) -> None:
-        """Hear and say no more."""
+        """Close the socket; pending requests fail with `ChannelClosed`."""
         if not self.is_open:
             return
         self.is_open = False
@@ -123,10 +125,10 @@ class Channel:
     # Sending
 
     def _send(self, kind: int, number: int, body: object, mine: Sequence[int] = ()) -> None:
-        """Send a message and the descriptors `mine`, which are closed then."""
+        """Send a message with the descriptors `mine`, and close these afterwards."""
         data = pickle.dumps(body)
         message = _HEADER.pack(len(data), number, kind, len(mine)) + data
-        # A piece of the message for each bundle of descriptors, and the rest.
+        # One piece of the message per group of descriptors, then the rest.
         for start in range(0, len(mine), _FDS_AT_A_TIME):
             self._out.append((message[:1], list(mine[start : start + _FDS_AT_A_TIME])))
             message = message[1:]
@@ -147,7 +149,7 @@ class Channel:
         except (BlockingIOError, InterruptedError):
             self._loop.add_writer(self._sock, self._flush)
             return
-        except OSError:  # the reader hears of it, too
+        except OSError:  # the reader gets the error, too
             return
         self._loop.remove_writer(self._sock)
 
@@ -155,7 +157,7 @@ class Channel:
 
     def _on_readable(self) -> None:
         try:
-            # socket.recv_fds takes no notice of the flag.
+            # socket.recv_fds ignores its flags argument.
             data, control, _, _ = self._sock.recvmsg(
                 _READ_SIZE, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC
             )
@@ -175,14 +177,14 @@ class Channel:
             pass
 
     def _take_message(self) -> bool:
-        """Act on the first message, if all of it is there."""
+        """Process the first message in the buffer, if it is complete."""
         if len(self._data) < _HEADER.size:
             return False
         length, number, kind, count = _HEADER.unpack_from(self._data)
         end = _HEADER.size + length
         if len(self._data) < end:
             return False
-        body = pickle.loads(self._data[_HEADER.size : end])  # noqa: S301 - our own other half
+        body = pickle.loads(self._data[_HEADER.size : end])  # noqa: S301 - from our own program
         del self._data[:end]
         fds, self._fds = self._fds[:count], self._fds[count:]
         if kind == _ASK:
@@ -207,7 +209,7 @@ class Channel:
 
 
 def _duplicates(fds: Sequence[int]) -> list[int]:
-    """Return duplicates of descriptors, or none of them; raises OSError."""
+    """Return duplicates of all descriptors; raise OSError without leaking any."""
     mine: list[int] = []
     try:
         mine.extend(map(os.dup, fds))
@@ -219,6 +221,6 @@ def _duplicates(fds: Sequence[int]) -> list[int]:
 
 
 def _heard(future: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody may wait for."""
+    """Mark the exception as retrieved: the caller may not wait for the future."""
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""Telling clients apart by their addresses, and sharing what is scarce between them.
+"""Identifies clients by their addresses, and shares limited resources fairly between them.
 
-One client may ask as much as it likes as long as nobody else needs the room. When room gets scarce
-the one that holds most gives way, so a single client cannot keep out the others.
+A client may use as much as it likes while the resource is plentiful. When it becomes scarce, the
+client that holds the most gives way, so a single client cannot lock out the others.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from ipaddress import ip_address
 from typing import Final, Generic, Protocol, TypeVar
 
 _SOCKADDR_IN: Final = 16
-"""Bytes of an IPv4 sockaddr, no other of which is as long."""
+"""Size of an IPv4 sockaddr in bytes; no other sockaddr has this size."""
 
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
 
 GRACE: Final = 1.0
-"""Seconds for which a connection counts as in use after it was opened or carried something."""
+"""Seconds for which a connection counts as in use after it was opened or carried data."""
 
 
 def client_of(address: object) -> bytes:
-    """Return what identifies the client behind a socket address, a tuple or a raw sockaddr.
+    """Return the identity of the client at a socket address, a tuple or a raw sockaddr.
 
-    That is an IPv4 address, or the /64 of an IPv6 address, since a host can have all of one (RFC
-    4291 section 2.5.1). Link-local addresses share one /64, so they count whole. Anything else,
-    such as None for the server's own questions, gives b"".
+    That is an IPv4 address, or the /64 of an IPv6 address, because a host can own a whole /64 (RFC
+    4291 section 2.5.1). All link-local addresses share one /64, so these count in full. Other
+    values, such as None for the server's own queries, give b"".
     """
     if type(address) is bytes:
         if len(address) == _SOCKADDR_IN:
@@ -55,16 +55,16 @@ def _from_text(host: str) -> bytes:
 
 
 GREED: Final = 3
-"""A client may hold so many times what is left free."""
+"""A client may hold this many times the number of free places."""
 
 
 class Shares:
-    """How many places of a bounded room each client holds.
+    """Counts the places of a bounded resource that each client holds.
 
-    A client may take one more while it holds less than `GREED` times what is free (the dynamic
-    thresholds of A. K. Choudhury and E. L. Hahne, 1998, for buffers in switches). So one that wants
-    all gets three quarters and two such get three sevenths each; some places are always free for
-    those who hold few, and nobody has to be thrown out for them.
+    A client may take one more while it holds less than `GREED` times the free places (the dynamic
+    thresholds of A. K. Choudhury and E. L. Hahne, 1998, for switch buffers). A single greedy client
+    thus gets three quarters, and two of them get three sevenths each. Some places always remain
+    free for clients that hold few, and none are ever revoked.
     """
 
     __slots__ = ("held",)
@@ -73,9 +73,9 @@ class Shares:
         self.held: dict[bytes, int] = {}
 
     def take(self, client: bytes, free: int) -> bool:
-        """Take a place for `client` if it may have one of those that are free.
+        """Take a free place for `client`; return whether its share permits it.
 
-        The server's own questions (b"") may have any.
+        The server's own queries (b"") may take any free place.
         """
         held = self.held
         mine = held.get(client, 0)
@@ -85,7 +85,7 @@ class Shares:
         return True
 
     def give_back(self, client: bytes) -> None:
-        """Take account of a place that `client` has left."""
+        """Release one place of `client`."""
         held = self.held
         mine = held[client] - 1
         if mine:
@@ -95,21 +95,21 @@ class Shares:
 
 
 class Connection(Protocol):
-    """What `Seats` needs to know of a connection."""
+    """The attributes of a connection that `Seats` needs."""
 
     last_activity: float
-    """Monotonic seconds of when it was opened, or last carried something."""
+    """Monotonic time in seconds when the connection was opened or last carried data."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being done for it."""
+        """Whether no request of the connection is in progress."""
 
 
 Seat = TypeVar("Seat", bound=Connection)
 
 
 class Seats(Generic[Seat]):
-    """The connections of one listener, which may have so many, and so many of one client."""
+    """The connections of one listener, limited in total and per client."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
         self._most = most
@@ -118,11 +118,11 @@ class Seats(Generic[Seat]):
         self._clients: dict[Seat, bytes] = {}
 
     def take(self, client: bytes, newcomer: Seat) -> Seat | None:
-        """Give `newcomer` a seat; return the connection that has to leave for it, if one has to.
+        """Add `newcomer`; return the connection that must be closed for it, if any.
 
-        A client that has as many as one may have gives up one of its own. When all seats are taken
-        the client that has most gives up one; it is the newcomer's if no other has more than it
-        would have then.
+        A client at its own limit loses one of its connections. At the total limit, the client with
+        the most connections loses one. That is the newcomer's client unless another one has more
+        than it would have.
         """
         own = self._taken.get(client)
         leaver: Seat | None = None
@@ -142,7 +142,7 @@ class Seats(Generic[Seat]):
         return leaver
 
     def leave(self, seat: Seat) -> None:
-        """Free a seat; nothing happens if it has none."""
+        """Remove a connection; do nothing if it is not there."""
         client = self._clients.pop(seat, None)
         if client is not None:
             seats = self._taken[client]
@@ -152,9 +152,9 @@ class Seats(Generic[Seat]):
 
 
 def _least_used(seats: Iterable[Seat]) -> Seat:
-    """Return the connection that has been idle longest; without one the one that is busy longest.
+    """Return the connection that has been idle longest or, if all are busy, busy longest.
 
-    One that was opened a moment ago is not idle: its question is on the way.
+    A connection opened within `GRACE` is not idle: its first query is on the way.
     """
     limit = time.monotonic() - GRACE
 

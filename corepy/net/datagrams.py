@@ -1,4 +1,4 @@
-"""Choosing how datagrams travel: in batches where the platform can, one by one elsewhere."""
+"""Chooses the I/O for datagrams: batches where the platform supports them, else one by one."""
 
 from __future__ import annotations
 
@@ -11,38 +11,34 @@ if TYPE_CHECKING:
 
 
 class Datagrams(Protocol):
-    """What `Batch` and `PlainBatch` share. Addresses are opaque: give back what
-    you were given.
-    """
+    """The interface of `Batch` and `PlainBatch`; addresses are opaque to the caller."""
 
     def receive(self, sock: socket) -> int:
         """Receive a batch; return its size."""
 
     def release(self, count: int) -> None:
-        """Give the slots of the batch back."""
+        """Release the first `count` slots of the batch."""
 
     def keys(self, count: int) -> list[bytes]:
         """Return the datagrams of the batch without their first two bytes."""
 
     def answer_all(self, bodies: list[bytes], sock: socket) -> int:
-        """Answer the first datagrams of the batch with bodies that lie in memory, and send."""
+        """Send replies to the first datagrams of the batch, with bodies given as iovecs."""
 
     def payloads(self, count: int) -> list[bytes]:
         """Return the datagrams of the batch."""
 
     def addresses(self, count: int) -> list[Any]:
-        """Return where they came from."""
+        """Return the senders' addresses."""
 
     def payload(self, slot: int) -> bytes:
-        """Return a received datagram."""
+        """Return the datagram in `slot`."""
 
     def address(self, slot: int) -> Any:
-        """Return where it came from."""
+        """Return the sender's address in `slot`."""
 
     def local(self, slot: int, port: bytes) -> Any:
-        """Return the local address it came to, None unless the socket asks for packet
-        information.
-        """
+        """Return the local address of the datagram in `slot`; None without packet information."""
 
     def reply(self, slot: int, data: bytes, sock: socket) -> None:
         """Queue a reply to a datagram of the current batch."""
@@ -51,11 +47,11 @@ class Datagrams(Protocol):
         """Queue a datagram to `address`, from `local` if it is not None."""
 
     def flush(self, sock: socket) -> int:
-        """Send what is queued; return how many were lost."""
+        """Send the queued datagrams; return the number that were lost."""
 
 
 def open_batch() -> Datagrams:
-    """Return the fastest way this platform has."""
+    """Return the fastest implementation for this platform."""
     if batch.supported():
         return batch.Batch()
     from corepy.net.plain import PlainBatch

@@ -1,4 +1,4 @@
-"""How many files and sockets this process may have open, and the three that it must have."""
+"""Raises the limit of open descriptors, and opens missing standard descriptors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import resource
 import sys
 
 _MOST = 1 << 20
-"""What is asked for where there is no limit: the kernel's own by default (fs.nr_open)."""
+"""The limit used for "unlimited": the kernel's default maximum (fs.nr_open)."""
 
 
 def raise_descriptor_limit() -> None:
-    """Allow as many as the hard limit does.
+    """Raise the soft limit of open descriptors to the hard limit.
 
-    The soft limit is 1024 on many systems, for the sake of programs that use select(), and a client
-    can hold that many connections. We use epoll; Go's runtime does the same.
+    The soft limit is 1024 on many systems for the sake of programs that use select(), and a single
+    client can open that many connections. We use epoll. Go's runtime raises the limit, too.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else hard
@@ -22,19 +22,19 @@ def raise_descriptor_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
-            pass  # what there is has to do
+            pass  # continue with the existing limit
 
 
 def descriptor_limit() -> int:
-    """Return how many this process may have."""
+    """Return the maximum number of descriptors of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else soft
 
 
 def fill_standard_descriptors() -> None:
-    """Open the null device where standard input, output or error is closed (`1>&-`).
+    """Open the null device for each closed standard input, output or error (`1>&-`).
 
-    The next socket or file would get the free number, and whatever prints would write into it.
+    Otherwise the next socket or file would get the free number, and prints would go into it.
     """
     for number in range(3):
         try:
@@ -50,7 +50,7 @@ def fill_standard_descriptors() -> None:
 def _open_null(number: int) -> None:
     try:
         opened = os.open(os.devnull, os.O_RDWR)
-    except OSError:  # a root without devices: a pipe without a reader refuses and never waits
+    except OSError:  # a chroot without devices: a pipe without a reader fails at once
         reader, opened = os.pipe()
         if number == 0:
             reader, opened = opened, reader

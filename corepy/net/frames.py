@@ -1,4 +1,4 @@
-"""Messages over a byte stream: two bytes of length, then the message (RFC 1035 section 4.2.2)."""
+"""DNS messages over a byte stream, each after its length in two bytes (RFC 1035 section 4.2.2)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def frame(message: bytes) -> bytes:
-    """Return `message`, at most 65535 bytes, with its length before it."""
+    """Return `message`, of at most 65535 bytes, after its length."""
     return len(message).to_bytes(2, "big") + message
 
 
 class FrameReader:
-    """Cuts a stream into messages, however the network has cut it into pieces.
+    """Splits a stream into messages, regardless of the size of its segments.
 
-    A stream that drips in byte by byte costs no more than one that comes at once.
+    A stream that arrives byte by byte costs no more than one that arrives at once.
     """
 
     __slots__ = ("_buffer",)
@@ -25,12 +25,12 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the messages completed by `data`; those not taken are kept for the next call."""
+        """Yield the messages that `data` completes; keep those not consumed for the next call."""
         buffer, source = self._buffer, data
-        # Mostly whole messages come, which need not go through the buffer.
+        # Data usually consists of whole messages, which need no buffer.
         if is_buffered := bool(buffer):
             buffer += data
-            source = buffer  # type: ignore[assignment]  # alike in what is done with it below
+            source = buffer  # type: ignore[assignment]  # the code below treats both types alike
         start, size = 0, len(source)
         try:
             while size - start >= 2:

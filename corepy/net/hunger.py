@@ -1,9 +1,9 @@
-"""Telling a process that gets no CPU from one that hangs.
+"""Distinguishes a process that gets no CPU time from one that hangs.
 
-On a node with more work than CPUs a healthy process may be silent for seconds. Who killed it for
-that would make matters worse: its successor starves, too, and has to start first. What the kernel
-knows of the process tells the two apart (proc_pid_schedstat in the kernel's
-sched-stats documentation, proc_pid_stat(5)).
+On an overloaded node, a healthy process may be unresponsive for seconds. Killing it makes matters
+worse: its successor gets no CPU time either, and has to start up first. The scheduling statistics
+of the kernel distinguish the two cases (proc_pid_schedstat in the kernel's sched-stats
+documentation, proc_pid_stat(5)).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ HUNGRY: Final = 0.5
 """Share of the time that a starved process waits for a CPU."""
 
 IDLE: Final = 0.05
-"""Share of the time that one may have run at most if it has waited since before the time began:
-the kernel counts what a process has waited when it gets a CPU, not before.
+"""Maximum share of CPU time of a starved process that is still in the run queue.
+
+The kernel adds a wait to its statistics only at the end of the wait.
 """
 
 _PROC = Path("/proc")
@@ -25,21 +26,21 @@ _STOPPED = "T", "t"
 
 
 class Diet(NamedTuple):
-    """What the main thread of a process has got so far; times in nanoseconds."""
+    """Scheduling statistics of the main thread of a process; times in nanoseconds."""
 
     at: int
-    """When this was looked up, by the monotonic clock."""
+    """Time of measurement on the monotonic clock."""
 
     ran: int
     waited: int
-    """In a run queue, without a CPU."""
+    """Time in a run queue, without a CPU."""
 
     state: str
-    """As in /proc/PID/stat: R runs or waits for a CPU, S sleeps, T is stopped."""
+    """State as in /proc/PID/stat: R runs or waits for a CPU, S sleeps, T is stopped."""
 
 
 def diet(pid: int) -> Diet | None:
-    """Return what process `pid` has got; None if it is gone, or the kernel does not say."""
+    """Return the statistics of process `pid`; None if it is gone, or without kernel support."""
     try:
         ran, waited, _ = (_PROC / str(pid) / "schedstat").read_text().split()
         return Diet(time.monotonic_ns(), int(ran), int(waited), _state(pid))
@@ -48,7 +49,7 @@ def diet(pid: int) -> Diet | None:
 
 
 def is_starved(before: Diet | None, now: Diet | None) -> bool:
-    """Return whether a process that was silent from `before` to `now` was so for want of a CPU."""
+    """Return whether a process that was unresponsive from `before` to `now` lacked CPU time."""
     if before is None or now is None or now.state in _STOPPED:
         return False
     silence = now.at - before.at
@@ -58,7 +59,7 @@ def is_starved(before: Diet | None, now: Diet | None) -> bool:
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a signal (SIGSTOP), or a debugger, holds process `pid`."""
+    """Return whether process `pid` is stopped by a signal (SIGSTOP) or a debugger."""
     try:
         return _state(pid) in _STOPPED
     except (OSError, ValueError):
@@ -67,4 +68,4 @@ def is_stopped(pid: int) -> bool:
 
 def _state(pid: int) -> str:
     stat = (_PROC / str(pid) / "stat").read_text()
-    return stat.rpartition(")")[2].split()[0]  # the name before may hold anything
+    return stat.rpartition(")")[2].split()[0]  # the name before it may contain anything

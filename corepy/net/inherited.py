@@ -1,14 +1,13 @@
-"""Listening sockets that this process was started with, and a manager that keeps them for the next
-one.
+"""Inherited listening sockets, and the manager that keeps them for the next process.
 
-The protocols are systemd's (sd_listen_fds(3), sd_notify(3), and its file descriptor store), so the
-same process runs under systemd and under `corepy -supervise`: LISTEN_FDS, LISTEN_PID and
-LISTEN_FDNAMES say what is inherited, NOTIFY_SOCKET where to tell how we are and to hand new sockets
-over, WATCHDOG_USEC how often to say that we are alive.
+The protocols are those of systemd (sd_listen_fds(3), sd_notify(3), and its file descriptor store),
+so the same process runs under systemd and under `corepy -supervise`. LISTEN_FDS, LISTEN_PID and
+LISTEN_FDNAMES describe the inherited sockets. NOTIFY_SOCKET is the address for status messages and
+for storing new sockets. WATCHDOG_USEC is the interval for keep-alive messages.
 
-A socket that the manager keeps must not be shut down when this process stops: the next one goes on
-with its queue. When there will be no next one, the manager is told to keep it no longer. A socket
-that the manager has lent (one of a systemd socket unit) is never shut down.
+A socket that the manager keeps must not be shut down when this process stops, because the next
+process continues with its queue. If there will be no next process, the manager is asked to drop it.
+A socket that the manager has lent (from a systemd socket unit) is never shut down.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ if TYPE_CHECKING:
 
 FIRST_FD: Final = 3
 PATIENCE: Final = 2.0
-"""Seconds that a manager gets to take what it is told."""
+"""Seconds to wait for the manager to take a message."""
 
 SHORTEST_WATCHDOG: Final = 0.1
-"""Seconds; a shorter watchdog would cost more than the server that it watches."""
+"""Minimum watchdog interval in seconds; a shorter one would cost more CPU than the server."""
 
 ALIVE: Final = "X_COREPY_ALIVE=1"
-"""Told again and again: the event loop turns, whether or not queries get through to it."""
+"""Sent periodically: the event loop runs, whether or not queries are answered."""
 
 _NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
 
 
 class Key(NamedTuple):
-    """Which of the listening sockets: those of one address are told apart by their place."""
+    """Identifies a listening socket; `place` distinguishes sockets of one address."""
 
     protocol: str
     """"udp" or "tcp"."""
@@ -46,31 +45,32 @@ class Key(NamedTuple):
     """The wildcard address is ""."""
 
     place: int = 0
-    """Counted from 0; more than one where *multisocket* asks for it."""
+    """Index from 0; above 0 only with several sockets per address (*multisocket*)."""
 
     @property
     def name(self) -> str:
-        """The name under which a manager keeps the socket; colons are not allowed in it."""
+        """The name of the socket in the manager's store, which must not contain colons."""
         host = self.address.host.replace(":", "_") or "any"
         name = f"{self.protocol}-{host}-{self.address.port}"
         return f"{name}-{self.place}" if self.place else name
 
 
 class Inherited(NamedTuple):
-    """A socket that this process was started with."""
+    """A socket that this process inherited."""
 
     sock: socket.socket
     lent: bool
-    """Whether it is not from the sockets that we gave away to be kept, but the manager's own."""
+    """Whether the socket belongs to the manager, unlike those we gave it to keep."""
 
 
 Sockets = dict[Key, Inherited]
 
 
 def take(environment: MutableMapping[str, str] | None = None) -> Sockets:
-    """Return the listening IP sockets that were inherited, and forget that there were any.
+    """Return the inherited listening IP sockets, and remove their environment variables.
 
-    Others are closed. Empty when nothing was passed, or not to this process (LISTEN_PID).
+    Other sockets are closed. The result is empty if none were passed, or not to this process
+    (LISTEN_PID).
     """
     env = os.environ if environment is None else environment
     count, pid = env.pop("LISTEN_FDS", ""), env.pop("LISTEN_PID", "")
@@ -102,7 +102,7 @@ def _adopt(sock: socket.socket, name: str, found: Sockets) -> None:
 
 
 def address_of(sock: socket.socket) -> Address:
-    """Return where a socket listens; all of a machine's addresses are "" as in `Address`."""
+    """Return the address that a socket listens on; wildcards are "" as in `Address`."""
     host, port, *scope = sock.getsockname()
     if scope and scope[1] and "%" not in host:
         host = f"{host}%{socket.if_indextoname(scope[1])}"
@@ -110,12 +110,10 @@ def address_of(sock: socket.socket) -> Address:
 
 
 class Manager:
-    """Whoever started this process and wants to hear from it; says nothing if nobody does."""
+    """The service manager that started this process; does nothing without one."""
 
     def __init__(self, environment: MutableMapping[str, str] | None = None) -> None:
-        """Take NOTIFY_SOCKET and WATCHDOG_USEC out of the environment, so that children do not see
-        them.
-        """
+        """Read NOTIFY_SOCKET and WATCHDOG_USEC, and remove them for child processes."""
         env = os.environ if environment is None else environment
         self._path = env.pop("NOTIFY_SOCKET", "")
         interval, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
@@ -123,23 +121,23 @@ class Manager:
         self._is_held_up = False
         told = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
         self.watchdog = max(told, SHORTEST_WATCHDOG) if told else 0.0
-        """Seconds within which the manager wants to hear that we are alive; 0 if it does not."""
+        """The manager's watchdog interval in seconds; 0 if it has none."""
 
     @property
     def keeps_sockets(self) -> bool:
-        """Whether sockets can be handed over."""
+        """Whether the manager can keep sockets."""
         return bool(self._path)
 
     @property
     def is_there(self) -> bool:
-        """Whether the manager still receives messages: a supervisor may have been killed."""
+        """Whether the manager still receives messages; a supervisor may have been killed."""
         if not self._path:
             return False
         with self._sender() as sender:
             return self._connects(sender)
 
     def dismiss(self) -> None:
-        """Say nothing any more, and give it nothing to keep."""
+        """Send no more messages or sockets."""
         self._path = ""
 
     def tell(self, *states: str) -> None:
@@ -147,24 +145,27 @@ class Manager:
         self._send("\n".join(states), [])
 
     def tell_if_it_listens(self, *states: str) -> None:
-        """Send states that are repeated soon, without waiting for the manager."""
+        """Send states that will be repeated soon, without waiting for the manager."""
         self._send("\n".join(states), [], waiting=False)
 
     def keep(self, socks: Iterable[socket.socket], place: int = 0) -> None:
-        """Hand sockets over, to be passed to the next process."""
+        """Store sockets in the manager, which passes them to the next process."""
         for sock in socks:
-            # Without FDPOLL=0 an error that waits in the socket (ICMP) would end its being kept.
+            # Without FDPOLL=0, a pending socket error (ICMP) would remove the socket from the
+            # store.
             name = key_of(sock, place).name
             self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [sock.fileno()])
 
     def release(self, socks: Iterable[socket.socket], place: int = 0) -> None:
-        """Say that sockets need not be kept any longer."""
+        """Remove sockets from the manager's store."""
         for sock in socks:
             self._send(f"FDSTOREREMOVE=1\nFDNAME={key_of(sock, place).name}", [])
 
     def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> None:
-        """Send what the manager can take within `PATIENCE`; one that has exceeded it is not waited
-        for until it reads again. It may be stopped, and this process must not be with it.
+        """Send a message, waiting for the manager for at most `PATIENCE` seconds.
+
+        After a timeout, do not wait again until a message gets through: the manager may be stopped,
+        which must not block this process.
         """
         if not self._path:
             return
@@ -195,5 +196,5 @@ class Manager:
 
 
 def key_of(sock: socket.socket, place: int = 0) -> Key:
-    """Return which socket this is; its place is not to be seen from it."""
+    """Return the key of a socket; its `place` must be given, as it is not part of the socket."""
     return Key(_NAMES[sock.type], address_of(sock), place)

@@ -1,4 +1,4 @@
-"""Memory with a fixed address, which the kernel can be pointed at."""
+"""Memory at a fixed address, for use in system calls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ctypes
 from typing import NamedTuple
 
 GRAIN = 64
-"""Bytes: sizes of an arena's chunks are multiples of it."""
+"""Granularity of an arena's chunks in bytes."""
 
 SEGMENT = 256 * 1024
 
 
 class Buffer:
-    """A block of memory."""
+    """A block of memory at a fixed address."""
 
     __slots__ = ("_hold", "address", "view")
 
@@ -28,7 +28,7 @@ class Buffer:
 
 
 class Chunk(NamedTuple):
-    """A piece of an arena: `view[start : start + size]`, which lies at `address`."""
+    """A piece of an arena: `view[start : start + size]`, at the memory address `address`."""
 
     view: memoryview[int]
     start: int
@@ -37,9 +37,9 @@ class Chunk(NamedTuple):
 
 
 class Arena:
-    """A bounded heap of small chunks, taken in segments as it grows and never given back.
+    """A bounded heap of small chunks, allocated in segments as it grows and never freed.
 
-    Whoever sends from a chunk has sent before the chunk is given back.
+    Send from a chunk before giving it back.
     """
 
     def __init__(self, limit: int) -> None:
@@ -50,7 +50,7 @@ class Arena:
         self._free: dict[int, list[Chunk]] = {}
 
     def take(self, size: int) -> Chunk | None:
-        """Return a chunk of at least `size` bytes, or None when the arena is full."""
+        """Return a chunk of at least `size` bytes, or None if the arena is full."""
         size = -(-size // GRAIN) * GRAIN
         free = self._free.get(size)
         if free:
@@ -69,5 +69,5 @@ class Arena:
         return True
 
     def give_back(self, chunk: Chunk) -> None:
-        """Take a chunk back."""
+        """Return a chunk to the arena."""
         self._free.setdefault(chunk.size, []).append(chunk)

@@ -1,9 +1,9 @@
-"""Writing lines to a descriptor, such as standard output, without depending on its reader.
+"""Writes lines to a descriptor, such as standard output, without blocking on its reader.
 
-A reader can stall (a full pipe, a terminal that is stopped), end (EPIPE), or have no room (ENOSPC,
-EFBIG). The writer must then neither wait nor fail. An `Outlet` writes what the descriptor takes at
-once and keeps the rest, up to `LIMIT` bytes; lines beyond that, and lines that the descriptor
-refuses, are lost. The next line that can be written is preceded by one that says how many.
+A reader can stall (a full pipe, a stopped terminal), end (EPIPE), or have no space (ENOSPC, EFBIG).
+The writer must then neither block nor fail. An `Outlet` writes as much as the descriptor accepts
+and keeps the rest, up to `LIMIT` bytes. Lines beyond that, and lines that the descriptor refuses,
+are lost. A line with the number of lost lines precedes the next line that can be written.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LIMIT: Final = 1 << 20
-"""Bytes that are kept for a reader that stalls."""
+"""Bytes kept for a reader that stalls."""
 
 LONGEST_LINE: Final = 1 << 16
-"""Characters after which a `LineStream` ends a line that its writer does not end."""
+"""Characters after which a `LineStream` breaks a line."""
 
 _PIECE: Final = select.PIPE_BUF
-"""Bytes that a pipe takes without waiting if poll(2) says that it takes any (pipe(7))."""
+"""Bytes that a pipe accepts without blocking if poll(2) reports it writable (pipe(7))."""
 
 
 class _Notice(bytes):
-    """A piece that says that lines were lost."""
+    """A piece with the notice about lost lines."""
 
     lost: int
 
 
 class Outlet:
-    """The bytes on their way to one descriptor. Not safe for threads."""
+    """The bytes to be written to one descriptor. Not thread-safe."""
 
     def __init__(self, render: Callable[[str], str] = str) -> None:
-        """`render` returns the form in which a line is written."""
+        """Write each line in the form that `render` returns."""
         self._render = render
         self._pieces: deque[bytes] = deque()
         self._kept = 0
         self._lost = 0
         self._is_begun = False
-        """Whether the first piece is written in part."""
+        """Whether the first piece is partly written."""
         self._left_half = False
-        """Whether the last line that was given up is written in part."""
+        """Whether the last dropped line is partly written."""
         self._terminal: tuple[int, int] | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything is written, or given up."""
+        """Whether everything has been written or dropped."""
         return not self._pieces
 
     def put(self, lines: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class Outlet:
         self._pieces.append(notice)
 
     def write(self, descriptor: int, patience: float = 0.0) -> None:
-        """Write what `descriptor` takes, waiting for its reader for at most `patience` seconds."""
+        """Write as much as `descriptor` accepts, waiting for at most `patience` seconds."""
         if not self._pieces:
             return
         deadline = time.monotonic() + patience if patience else 0.0
@@ -99,14 +99,14 @@ class Outlet:
             self._pieces.appendleft(piece[written:])
 
     def _drop(self) -> None:
-        """Discard the pieces that are kept: the reader is gone, or has no room."""
+        """Drop the kept pieces: the reader is gone, or has no space."""
         for piece in self._pieces:
             self._lost += piece.lost if isinstance(piece, _Notice) else piece.count(b"\n")
         self._left_half = self._left_half or self._is_begun
         self.clear()
 
     def clear(self) -> str:
-        """Discard the pieces that are kept; return their text."""
+        """Drop the kept pieces; return their text."""
         text = b"".join(self._pieces).decode("utf-8", "replace")
         self._pieces.clear()
         self._kept = 0
@@ -114,10 +114,11 @@ class Outlet:
         return text
 
     def _without_waiting(self, descriptor: int) -> int:
-        """Return a descriptor of the same terminal that never waits.
+        """Return a non-blocking descriptor of the same terminal.
 
-        A terminal takes a single byte when poll(2) says it is ready, and a write of more waits.
-        Its description is shared with other programs, so O_NONBLOCK needs one of our own.
+        For a terminal, poll(2) guarantees only a single byte, and a longer write blocks. Its open
+        file description is shared with other programs, so O_NONBLOCK needs a description of our
+        own.
         """
         if self._terminal is None or self._terminal[0] != descriptor:
             own = descriptor
@@ -138,15 +139,15 @@ class _Bytes(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]  # any buffer is more than we need
+    def write(self, data: bytes) -> int:  # type: ignore[override]  # the base takes any buffer
         self._text.write(bytes(data).decode("utf-8", "backslashreplace"))
         return len(data)
 
 
 class LineStream(io.TextIOBase):
-    """Takes the place of sys.stdout or sys.stderr: print() and tracebacks become lines.
+    """Replaces sys.stdout or sys.stderr: print() and tracebacks are split into lines.
 
-    A plugin, a library and the interpreter itself write there, and would wait or fail with the
+    Plugins, libraries and the interpreter write there, and would otherwise block or fail with the
     reader.
     """
 
@@ -154,14 +155,14 @@ class LineStream(io.TextIOBase):
     errors = "backslashreplace"
 
     def __init__(self, write_line: Callable[[str], None], descriptor: int) -> None:
-        """`write_line` gets each line; `descriptor` is what `fileno` returns."""
+        """Pass each line to `write_line`; `descriptor` is the result of `fileno`."""
         self._write_line = write_line
         self._descriptor = descriptor
         self._begun = ""
         self.buffer = _Bytes(self)
 
     def fileno(self) -> int:
-        """Return the descriptor that the lines are written to in the end."""
+        """Return the descriptor that the lines are finally written to."""
         return self._descriptor
 
     def writable(self) -> bool:
@@ -178,7 +179,7 @@ class LineStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """End the line that has begun."""
+        """Write the incomplete line."""
         begun, self._begun = self._begun, ""
         if begun:
             self._write_line(begun)
@@ -191,7 +192,7 @@ def _is_ready(descriptor: int, deadline: float) -> bool:
 
 
 def _cut(data: bytes) -> list[bytes]:
-    """Return `data` in pieces that a pipe takes at once, cut at line ends if possible."""
+    """Split `data` into pieces that fit into a pipe at once, at line ends if possible."""
     pieces, start = [], 0
     while start < len(data):
         end = min(start + _PIECE, len(data))

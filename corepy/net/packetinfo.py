@@ -1,11 +1,11 @@
-"""Packet information: which local address a datagram came to, and how to send one from there.
+"""Packet information: the local address of a received datagram, or of one to be sent.
 
-A wildcard socket asks the kernel for it with every datagram (`sockets.ask_packet_info`). The
+A wildcard socket gets it from the kernel with every datagram (`sockets.ask_packet_info`). The
 layouts are those of 64-bit little-endian Linux: struct cmsghdr, then in_pktinfo (interface, local
 address, address in the header) or in6_pktinfo (address, interface).
 
-The interface is never sent back: the reply takes the route to the client, from the address that was
-asked, but not necessarily through the interface that the query came in by.
+The interface is never sent back. A reply leaves from the address that received the query, on the
+route to the client, which may use another interface than the query.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IP_LEVEL, IPV6_LEVEL = 0, 41
 IP_PKTINFO, IPV6_PKTINFO = 8, 50
 
 LEVEL: Final = 8
-"""Offset of the level, whose lowest byte tells IPv4 from IPv6."""
+"""Offset of the level, whose lowest byte distinguishes IPv4 and IPv6."""
 
 IFINDEX: Final = {IP_LEVEL: slice(16, 20), IPV6_LEVEL: slice(32, 36)}
 _V4_HEADER: Final = struct.pack("=QiiI", 28, IP_LEVEL, IP_PKTINFO, 0)
@@ -27,10 +27,9 @@ _LINK_LOCAL: Final = b"\xfe\x80"
 
 
 def local_address(control: bytes, port: bytes) -> bytes | None:
-    """Return the local address in received packet information as a raw socket address; `port` is
-    two bytes.
+    """Return the local address in received packet information as a raw sockaddr, or None.
 
-    None where there is no packet information.
+    `port` is two bytes. None means that there is no packet information.
     """
     if len(control) < 28:
         return None
@@ -42,8 +41,9 @@ def local_address(control: bytes, port: bytes) -> bytes | None:
 
 
 def control_for(local: bytes) -> bytes:
-    """Return the control message that makes a datagram leave from the raw socket address
-    `local`.
+    """Return the control message that sets the source address of a datagram to `local`.
+
+    `local` is a raw socket address.
     """
     if local[0] == AF_INET:
         return _V4_HEADER + local[4:8] + bytes(8)

@@ -1,5 +1,6 @@
-"""The interface of `corepy.net.batch.Batch` over ordinary socket calls, for platforms without
-recvmmsg and sendmmsg.
+"""The interface of `corepy.net.batch.Batch` over ordinary socket calls.
+
+For platforms without recvmmsg and sendmmsg.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ Control = list[tuple[int, int, bytes]]
 
 
 class PlainBatch:
-    """One system call a datagram; otherwise as `Batch`."""
+    """Like `Batch`, with one system call per datagram."""
 
     def __init__(self) -> None:
         self._received: list[tuple[bytes, Control, PeerAddress]] = []
         self._waiting: list[tuple[bytes, Control, PeerAddress]] = []
 
     def receive(self, sock: socket.socket) -> int:
-        """Receive what waits in `sock`, up to `SLOTS` datagrams, and return how many."""
+        """Receive up to `SLOTS` pending datagrams from `sock`, and return their number."""
         self._received.clear()
         while len(self._received) < SLOTS:
             try:
@@ -37,7 +38,7 @@ class PlainBatch:
         return len(self._received)
 
     def release(self, count: int) -> None:
-        """Forget the batch."""
+        """Drop the first `count` datagrams."""
         del self._received[:count]
 
     def keys(self, count: int) -> list[bytes]:
@@ -49,7 +50,7 @@ class PlainBatch:
         return [data for data, _, _ in self._received[:count]]
 
     def addresses(self, count: int) -> list[PeerAddress]:
-        """Return their senders' addresses."""
+        """Return the addresses of the first `count` senders."""
         return [peer for _, _, peer in self._received[:count]]
 
     def payload(self, slot: int) -> bytes:
@@ -61,7 +62,7 @@ class PlainBatch:
         return self._received[slot][2]
 
     def local(self, slot: int, port: bytes) -> bytes | None:
-        """Return the local address that the datagram in `slot` came to."""
+        """Return the local address of the datagram in `slot`; None without packet information."""
         for level, kind, data in self._received[slot][1]:
             return local_address(_HEADER.pack(16 + len(data), level, kind) + data, port)
         return None
@@ -84,12 +85,12 @@ class PlainBatch:
         self._waiting.append((data, _unpacked(local), address))
 
     def flush(self, sock: socket.socket) -> int:
-        """Send all queued datagrams; return how many could not be sent."""
+        """Send all queued datagrams; return the number that could not be sent."""
         lost = 0
         for data, control, address in self._waiting:
             try:
                 sock.sendmsg([data], control, 0, address)
-            except (OSError, TypeError, ValueError, OverflowError):  # the last three: no address
+            except (OSError, TypeError, ValueError, OverflowError):  # the last three: a bad address
                 lost += 1
         self._waiting.clear()
         return lost

@@ -1,8 +1,8 @@
-"""Questions that this process asks itself over TCP, which must not compete with its clients.
+"""Marks this process's own TCP connections to itself, which must not compete with clients.
 
-A listener that is full closes the connection of whoever has most. The server's own questions, by
-which it finds out whether it answers at all, come from the same addresses as those of clients on
-this machine, so they are known by their port.
+A full listener closes a connection of the client that has the most. The server's own health queries
+come from the same addresses as those of clients on this machine, so they are recognized by their
+port.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _open: set[tuple[str, int]] = set()
 
 @contextmanager
 def connected(sock: socket.socket, address: tuple[str | int, ...]) -> Iterator[None]:
-    """Begin to connect `sock`, which does not block, to an address of this process; raises OSError.
+    """Begin to connect the non-blocking `sock` to an address of this process; raise OSError.
 
-    The connection is known to be this process's own before a listener can accept it, and until the
-    end of the context. What is sent waits until it is established.
+    The connection is marked as this process's own before a listener can accept it, until the
+    context ends. Data sent before the connection is established is queued.
     """
     error = sock.connect_ex(address)
     if error not in (0, errno.EINPROGRESS):

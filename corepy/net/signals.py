@@ -1,4 +1,4 @@
-"""What a process inherits of signals from whoever starts it."""
+"""Resets the signal settings inherited from the parent process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import signal
 
 
 def restore_signals() -> None:
-    """Block no signal, and let children be waited for.
+    """Unblock all signals, and restore the default handler of SIGCHLD.
 
-    A signal mask and ignored signals outlive exec: behind some launchers SIGTERM would never
-    arrive, and where SIGCHLD is ignored the exit code of every child is lost (wait(2)), so a
-    program that fails would seem to have done its work.
+    The signal mask and ignored signals survive exec. With the mask of some launchers SIGTERM would
+    never arrive. With SIGCHLD ignored, the exit codes of children are lost (wait(2)), and a program
+    that fails would appear to have succeeded.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

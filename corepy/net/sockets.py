@@ -1,8 +1,7 @@
-"""Opening listening sockets: one place for the options that every listener shares.
+"""Opens listening sockets with the options that all listeners share.
 
-Sockets are opened with SO_REUSEPORT, as CoreDNS does, so a second process can serve the same
-address. A wildcard host becomes one dual-stack IPv6 socket, or an IPv4 one where the kernel has no
-IPv6.
+Sockets are opened with SO_REUSEPORT, as in CoreDNS, so a second process can serve the same address.
+A wildcard host becomes one dual-stack IPv6 socket, or an IPv4 socket if the kernel has no IPv6.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ import socket
 from dataclasses import dataclass
 
 UDP_BUFFER = 4 * 1024 * 1024
-"""Bytes of the UDP socket's buffers: a burst, or the queries of a second without a server, must
-wait in the kernel rather than be lost. Without CAP_NET_ADMIN it grants at most net.core.rmem_max.
+"""Size of a UDP socket's buffers in bytes.
+
+It is large enough to queue a burst, or the queries of a second without a server, in the kernel.
+Without CAP_NET_ADMIN the kernel grants at most net.core.rmem_max.
 """
 
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
@@ -27,7 +28,7 @@ IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 
 
 class BindError(OSError):
-    """A listening socket could not be opened; the message says where, why and what to do."""
+    """A listening socket could not be opened; the message contains address, cause and advice."""
 
     def __str__(self) -> str:
         return self.strerror or ""
@@ -35,8 +36,9 @@ class BindError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. `host` is an IP address, possibly with %zone, or "" for all of this
-    machine's.
+    """A listen address.
+
+    `host` is an IP address, possibly with %zone, or "" for all addresses of the host.
     """
 
     host: str
@@ -50,8 +52,8 @@ class Address:
 def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
     """Open the UDP socket and the listening TCP socket of `address`, non-blocking.
 
-    With port 0 the system picks one port for both. The address need not be there yet. Raises
-    `BindError`.
+    With port 0 the kernel chooses one port for both. No interface needs to have the address yet.
+    Raise `BindError`.
     """
     attempts = 1 if address.port else 20
     while True:
@@ -72,7 +74,7 @@ def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
 def open_udp(address: Address, *, free: bool = False) -> socket.socket:
     """Open and bind a UDP socket; with `free` no interface needs to have the address yet.
 
-    Raises `BindError`.
+    Raise `BindError`.
     """
     sock = _open(address, socket.SOCK_DGRAM, free=free)
     prepare_udp(sock, wildcard=not address.host)
@@ -80,7 +82,7 @@ def open_udp(address: Address, *, free: bool = False) -> socket.socket:
 
 
 def prepare_udp(sock: socket.socket, *, wildcard: bool) -> None:
-    """Give a UDP socket, ours or inherited, the options that listening takes."""
+    """Set the options of a listening UDP socket, whether opened here or inherited."""
     for option, forced in ((socket.SO_RCVBUF, SO_RCVBUFFORCE), (socket.SO_SNDBUF, SO_SNDBUFFORCE)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, forced, UDP_BUFFER)
@@ -102,7 +104,7 @@ def open_tcp(address: Address, *, free: bool = False) -> socket.socket:
 
 
 def ask_packet_info(sock: socket.socket) -> None:
-    """Let the kernel say, with every datagram, which local address it was sent to."""
+    """Request the local address of every datagram from the kernel (packet information)."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
@@ -110,14 +112,15 @@ def ask_packet_info(sock: socket.socket) -> None:
 
 
 def leave_group(sock: socket.socket) -> bool:
-    """Let a UDP socket be chosen no more for new datagrams, without losing those in its queue.
+    """Remove a UDP socket from its SO_REUSEPORT group, keeping the datagrams in its queue.
 
-    A connected socket gets datagrams from its peer only, and is passed over when the kernel picks a
-    member of a SO_REUSEPORT group; nobody sends from the discard port. Replies to others can still
-    be sent. Returns whether it worked; it does not on kernels that know no route to loopback.
+    The socket is connected to the discard port, which sends nothing. The kernel delivers only
+    datagrams of the peer to a connected socket, and skips it when it picks a member of the group.
+    Replies to other addresses can still be sent. Return whether it worked; it fails on kernels
+    without a route to loopback.
     """
     own = sock.getsockname()[0]
-    mapped = "::ffff:127.0.0.1"  # for a dual-stack socket where IPv6 is switched off
+    mapped = "::ffff:127.0.0.1"  # for a dual-stack socket if IPv6 is disabled
     loopback = ("::1", mapped) if sock.family == socket.AF_INET6 else ("127.0.0.1",)
     for host in (*loopback, own):
         try:
@@ -129,11 +132,10 @@ def leave_group(sock: socket.socket) -> bool:
 
 
 def own_address(sock: socket.socket) -> tuple[str | int, ...] | None:
-    """Return where a listening socket can be reached from this machine, None while its address is
-    on no interface.
+    """Return the address of a listening socket for local clients; None if no interface has it.
 
-    A wildcard socket is reached at loopback. Where the system lets everybody bind to any address
-    (net.ipv4.ip_nonlocal_bind) all addresses seem to be there.
+    A wildcard socket is reached through loopback. If the system permits binding to any address
+    (net.ipv4.ip_nonlocal_bind), all addresses appear to exist.
     """
     name: tuple[str | int, ...] = sock.getsockname()
     for host in _LOOPBACK.get(str(name[0]), (str(name[0]),)):
@@ -189,7 +191,7 @@ def _resolve(address: Address) -> tuple[int, tuple[str, int] | tuple[str, int, i
             raise
         raise OSError(errno.ENODEV, f"there is no network interface {zone!r}") from None
     family, _, _, _, sockaddr = info[0]
-    return family, sockaddr  # type: ignore[return-value]  # numeric hosts give the two forms declared
+    return family, sockaddr  # type: ignore[return-value]  # numeric hosts have the declared forms
 
 
 def _has_ipv6() -> bool:
@@ -215,7 +217,7 @@ def _set_options(sock: socket.socket, *, wildcard: bool) -> None:
 
 
 def _free(sock: socket.socket) -> None:
-    """Let `sock` be bound before its address is there; not all systems can."""
+    """Let `sock` be bound before an interface has its address, if the system supports it."""
     with contextlib.suppress(OSError):
         sock.setsockopt(*FREEBIND[sock.family], 1)
 

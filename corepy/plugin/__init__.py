@@ -1,15 +1,15 @@
-"""What a plugin author imports.
+"""The API for plugin authors.
 
-A plugin is an importable object named by an entry point in the group `corepy.plugins` (the entry's
-name is the directive), usually a package with
+A plugin is an importable object named by an entry point in the group `corepy.plugins`; the entry's
+name is the directive. Usually it is a package with
 
     api_version = 1
 
     def setup(controller: Controller) -> None: ...
 
-and optionally `acts_once = True`, if it has no handlers and one process of a server is to act for
-all (`corepy.plugin.crew`); for a third party also `before` and `after`: tuples of directives it
-wants to stand above or below.
+and optionally `acts_once = True`, if it has no handlers and only one process of a server should run
+it (`corepy.plugin.crew`). A third-party plugin may also have `before` and `after`: tuples of the
+directives that it must precede or follow in the chain.
 """
 
 from corepy.corefile import CorefileError as CorefileError

@@ -1,7 +1,8 @@
-"""What a plugin's one-shot command may know of a Corefile without a running server.
+"""Reads a Corefile for a plugin's one-shot command, without a running server.
 
-A server sets up every plugin of every block. A command needs its own directive and where its blocks
-listen, so only *bind*, which decides that, is set up beside it; nothing else is imported.
+A server sets up every plugin of every block. A command needs only its own directive and the listen
+addresses of its blocks. *bind* sets these addresses, so it is the only other plugin that is
+imported and set up.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _PLACE = "bind"
 
 
 def blocks_of(path: str, directive: str, default_port: int = 53) -> list[Controller]:
-    """Return a controller of `directive` for each server block of a Corefile that has it.
+    """Return a controller of `directive` for each server block of a Corefile that contains it.
 
-    `default_port` is for zones without a port. Raises `CorefileError` for what is wrong with the
-    Corefile or with the *bind* of such a block, and `OSError` when it cannot be read.
+    `default_port` applies to zones without a port. Raise `CorefileError` for errors in the Corefile
+    or in the *bind* of such a block, and `OSError` if it cannot be read.
     """
     blocks = [it for it in corefile.load(path).blocks if directive in it.directives]
     opened = [(it, BlockConfig(corefile.server_keys(it, default_port))) for it in blocks]

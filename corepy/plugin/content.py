@@ -1,7 +1,7 @@
-"""What a Corefile says, as bytes to compare: for plugins that look whether it has changed.
+"""A normalized form of a Corefile, for plugins that detect changes.
 
-Two Corefiles with the same statement are the same to every plugin. Comments, blank lines and the
-width of spaces are left out; imports and variables are in it as what they stand for.
+Two Corefiles with the same statement are equal for every plugin. Comments, blank lines and amounts
+of white space are left out; imports and variables are expanded.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class Content(NamedTuple):
-    """See the module."""
+    """The normalized content of a Corefile, and the files that it was read from."""
 
     statement: bytes
     files: tuple[Path, ...]
-    """Every file that was read: imports, and the Corefile itself if it is one."""
+    """Every file that was read: imports, and the Corefile itself if it is a file."""
 
     is_empty: bool
-    """Whether there is no server block in it: a file that is still being written, most likely."""
+    """Whether it has no server blocks: most likely a file that is still being written."""
 
 
 def read_content(name: str, text: str | None = None) -> Content:
-    """Return what the Corefile `name` says; with `text`, what that says if it stands there.
+    """Return the content of the Corefile `name`, or of `text` as if it were in that file.
 
-    Raises `CorefileError`, or `OSError` for a file that cannot be read.
+    Raise `CorefileError`, or `OSError` for a file that cannot be read.
     """
     parsed = corefile.load(name) if text is None else corefile.parse(text, name)
     blocks = [_block(block) for block in (*parsed.blocks, *parsed.zoneless)]
@@ -46,7 +46,7 @@ def _block(block: ServerBlock) -> list[object]:
 
 
 def _words(tokens: Sequence[Token]) -> Iterator[tuple[str, bool]]:
-    """Yield each word, and whether it begins a line: that is what separates options."""
+    """Yield each word, and whether it begins a line, which separates options."""
     before: Token | None = None
     for token in tokens:
         yield token.text, before is None or before.before_line(token)

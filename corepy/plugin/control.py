@@ -1,15 +1,14 @@
-"""Commanding the servers that run here: where their control sockets lie, and how one asks.
+"""Client of the control sockets of local servers, for commands such as `corepy cache purge`.
 
-Every server process listens at a local socket of mode 0600 (see `corepy.server.control`). One
-connection carries one question and one answer, each a JSON object on one line:
+Every server process listens on a Unix socket with mode 0600 (see `corepy.server.control`). One
+connection carries one request and one response, each a JSON object on one line:
 
     {"command": "cache/purge", "argument": {"name": "example.org."}}
-    {"value": ...}    or    {"error": "what is wrong, for the operator"}
+    {"value": ...}    or    {"error": "the problem, for the operator"}
 
-An error has `"unknown": true` beside it where no plugin of the server knows the command.
+An error also has `"unknown": true` if no plugin of the server implements the command.
 
-This is the client's side, for commands such as `corepy cache purge`: blocking, and free of asyncio.
-Plugins answer with the hook `command`.
+The client is blocking and does not use asyncio. Plugins implement commands with the hook `command`.
 """
 
 from __future__ import annotations
@@ -22,50 +21,50 @@ from typing import Any, Final
 from corepy.net.runtime import runtime_folders
 
 PATTERN: Final = "control-*.sock"
-"""Names of the sockets; the star is the process ID and something that no other process has."""
+"""File names of the sockets; the star is the process ID and a unique suffix."""
 
 LONGEST_QUESTION: Final = 64 * 1024
 LONGEST_ANSWER: Final = 4 * 1024 * 1024
 PATIENCE: Final = 30.0
-"""Seconds that a server may take to carry out a command."""
+"""Maximum seconds for a server to execute a command."""
 
-_GRACE: Final = 5.0  # seconds more that a client waits
-_STARTING: Final = 10.0  # seconds from a socket's making within which its owner listens
+_GRACE: Final = 5.0  # additional seconds that a client waits
+_STARTING: Final = 10.0  # maximum seconds between creating a socket and listening on it
 
 
 class ControlError(Exception):
-    """A command that was not carried out, in words for the operator."""
+    """A command failed; the message is for the operator."""
 
 
 class ServerGoneError(ControlError):
-    """Nobody listens at a socket any more."""
+    """The server of a socket is gone."""
 
 
 class NotKnownError(ControlError):
-    """A command that no plugin of the server knows."""
+    """No plugin of the server implements the command."""
 
 
 def folders() -> list[Path]:
-    """Return where a socket may lie, in the order in which they are tried."""
+    """Return the folders for control sockets, in the order in which they are tried."""
     return [Path(name) for name in runtime_folders()]
 
 
 def sockets() -> list[Path]:
-    """Return the sockets of running servers; those of servers that died are removed."""
+    """Return the sockets of running servers; remove those of servers that have crashed."""
     return [path for folder in folders() for path in sorted(folder.glob(PATTERN)) if _lives(path)]
 
 
 def process_of(path: Path) -> int:
-    """Return the process ID that the name of a socket tells."""
+    """Return the process ID in the name of a socket."""
     return int(path.name.split("-")[1])
 
 
 def ask(path: Path, command: str, argument: Any = None) -> Any:
-    """Return what the server at `path` answers to `command`; raises `ControlError`.
+    """Return the response of the server at `path` to `command`; raise `ControlError`.
 
-    `argument` and the answer are what JSON can say.
+    `argument` and the response are JSON values.
     """
-    import json  # servers import this module as well, and most are never asked
+    import json  # imported lazily: servers import this module, too, and rarely need it
 
     question = json.dumps({"command": command, "argument": argument}).encode() + b"\n"
     if len(question) > LONGEST_QUESTION:
@@ -90,9 +89,9 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
 
 
 def ask_all(command: str, argument: Any = None) -> list[tuple[Path, Any]]:
-    """Return what each running server answers, with its socket; raises `ControlError`.
+    """Return each running server's response, with its socket; raise `ControlError`.
 
-    One that stops at this moment is left out, as is one whose plugins do not know the command.
+    Servers that stop at this moment, and servers without the command, are left out.
     """
     answers = []
     for path in sockets():
@@ -125,19 +124,19 @@ def _lives(path: Path) -> bool:
         try:
             sock.connect(str(path))
         except BlockingIOError:
-            return True  # many others ask at this moment
+            return True  # the backlog is full of other clients
         except ConnectionRefusedError:
             _remove_if_old(path)
             return False
         except OSError:
-            return False  # another user's
+            return False  # owned by another user
     return True
 
 
 def _remove_if_old(path: Path) -> None:
-    """Remove a socket that nobody listens to any more; not one whose owner does not listen yet."""
+    """Remove a dead socket, unless it is so new that its owner may not listen yet."""
     try:
         if time.time() - path.stat().st_mtime > _STARTING:
             path.unlink()
     except OSError:
-        pass  # somebody else was faster, or may
+        pass  # removed by another process, or owned by another user

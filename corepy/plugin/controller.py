@@ -1,10 +1,10 @@
-"""What a plugin's `setup` is given: its tokens, its server block, and the means to report mistakes.
+"""`Controller`: the argument of a plugin's `setup`, with tokens, server block and error reporting.
 
-`setup(controller)` runs once per server block that names the directive. It reads the tokens,
-refuses what is wrong by raising `controller.error(...)` (a diagnostic that points at the token),
-and adds handlers or registers hooks. It opens no socket and changes nothing on the host: `corepy
--check` and every reload rely on that. What touches the world belongs into the hooks `before_listen`
-and `serving`.
+`setup(controller)` runs once per server block that contains the directive. It parses the tokens,
+raises `controller.error(...)` for errors (a diagnostic that points at the token), and adds handlers
+or registers hooks. It must not open sockets or change anything on the host: `corepy -check` and
+every reload rely on that. Code with side effects belongs in the hooks `before_listen` and
+`serving`.
 """
 
 from __future__ import annotations
@@ -39,37 +39,34 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class BlockConfig:
-    """What the server knows and plugins may change of one server block (CoreDNS:
-    dnsserver.Config).
-    """
+    """The configuration of one server block, which plugins can change (CoreDNS: Config)."""
 
     keys: Sequence[ZoneAddress]
-    """The zones the block serves, each with its transport and port; the first stands for the
-    block.
-    """
+    """The zones of the block with transport and port; the first one identifies the block."""
 
     listen_hosts: list[str] = field(default_factory=lambda: [""])
     """Addresses to listen on; "" is the wildcard. Set by *bind*."""
 
     sockets: int = 1
-    """Sockets of each kind at each of its addresses, each with a process of its own; of blocks that
-    share an address, the first decides. Set by *multisocket*.
+    """Number of sockets per transport and address, each with a process of its own.
+
+    Among blocks that share an address, the first one decides. Set by *multisocket*.
     """
 
     debug: bool = False
-    """Let a plugin's exception show its traceback in the log."""
+    """Whether to log the traceback of a plugin's exception."""
 
     read_timeout: float = 3.0
-    """Seconds a TCP client has for its first query (core/dnsserver/server.go)."""
+    """Seconds for a TCP client to send its first query (core/dnsserver/server.go)."""
 
     idle_timeout: float = 10.0
-    """Seconds a TCP connection may be idle between queries."""
+    """Seconds that a TCP connection may be idle between queries."""
 
     write_timeout: float = 5.0
-    """Seconds a TCP client may take to accept a reply."""
+    """Seconds for a TCP client to accept a reply."""
 
     max_tcp_queries: int | None = None
-    """Queries that one TCP connection may ask before it is closed; None is any number."""
+    """Maximum queries on one TCP connection before it is closed; None for no limit."""
 
     @property
     def zones(self) -> list[str]:
@@ -96,7 +93,7 @@ def _is_duration(text: str) -> bool:
 
 
 class Controller(Dispenser):
-    """One directive of one server block, being set up. See `Dispenser` for walking the tokens."""
+    """Sets up one directive of one server block; inherits the token cursor from `Dispenser`."""
 
     def __init__(
         self, directive: str, block: ServerBlock, config: BlockConfig, *, checking: bool = False
@@ -113,25 +110,19 @@ class Controller(Dispenser):
         self._block = block
 
     def add_handler(self, handler: Handler) -> None:
-        """Put `handler` into the block's chain, below those added before it; its hooks are
-        registered as well.
-        """
+        """Append `handler` to this directive's handlers in the chain, and register its hooks."""
         self.handlers.append(handler)
 
     def register(self, plugin: object) -> None:
-        """Let the hook implementations of `plugin` take part in the life of this generation."""
+        """Register the hook implementations of `plugin` for the lifetime of this generation."""
         self.hooks.append(plugin)
 
     def watch_file(self, path: Path) -> None:
-        """Say that the configuration depends on this file, so that a reload notices when it
-        changes.
-        """
+        """Declare a file of the configuration, so that *reload* notices its changes."""
         self.files.append(path)
 
     def warn(self, message: str, token: Token | None = None, hint: str | None = None) -> None:
-        """Report something that is allowed but probably not meant; printed with its place, never
-        fatal.
-        """
+        """Report valid configuration that is probably a mistake; never fatal."""
         self.warnings.append(Diagnostic(message, token or self.token, hint, "warning"))
 
     def sibling(self, directive: str) -> Sequence[Token]:
@@ -139,10 +130,10 @@ class Controller(Dispenser):
         return self._block.directives.get(directive, ())
 
     def zones_from(self, args: Sequence[Token]) -> list[str]:
-        """Return the zones that `args` name, or those of the block when there are none, normalised.
+        """Return the normalized zones in `args`, by default those of the block.
 
-        CoreDNS: plugin.OriginsFromArgsOrServerBlock; a CIDR becomes its reverse zones. An argument
-        that is no domain name is left out as there, with a warning.
+        CoreDNS: plugin.OriginsFromArgsOrServerBlock. A CIDR becomes its reverse zones. As in
+        CoreDNS, an argument that is not a domain name is left out, but with a warning.
         """
         if not args:
             return zones_from_args([], self.config.zones)
@@ -157,7 +148,7 @@ class Controller(Dispenser):
         return found
 
     def _doubt(self, token: Token) -> None:
-        """Warn of an argument that is a zone for CoreDNS, and was most likely meant otherwise."""
+        """Warn about an argument that is a valid zone, but most likely meant as something else."""
         text = token.text
         if any(warning.token is token for warning in self.warnings):
             return
@@ -170,16 +161,14 @@ class Controller(Dispenser):
             self.warn(f"{text!r} is taken as one zone", token, hint)
 
     def zones_of(self, token: Token) -> list[str]:
-        """Return the zones that `token` names, normalised: several for some networks; raises
-        `CorefileError`.
-        """
+        """Return the normalized zones in `token`, several for a network; raise `CorefileError`."""
         try:
             return zones_of(token.text)
         except ValueError as error:
             raise self.error(str(error), token) from None
 
     def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
-        """Return the rest of the line; raises `CorefileError` if it is shorter or longer."""
+        """Return the remaining tokens on the line; raise `CorefileError` for a wrong number."""
         arguments = self.remaining_tokens()
         if len(arguments) < least:
             raise self.arg_error()
@@ -188,13 +177,13 @@ class Controller(Dispenser):
         return arguments
 
     def argument(self) -> Token:
-        """Return the one argument that the line must have; raises `CorefileError`."""
+        """Return the only argument on the line; raise `CorefileError` for any other number."""
         return self.arguments(1, 1)[0]
 
     def next_argument(self) -> Token:
-        """Go to the next argument of the line and return it; raises `CorefileError` at its end.
+        """Advance to the next argument on the line and return it; raise `CorefileError` at its end.
 
-        As in Caddy, what else stands on the line of an option is taken for the next option.
+        As in Caddy, any further word on an option's line is parsed as the next option.
         """
         if not self.next_arg():
             raise self.arg_error()
@@ -202,8 +191,9 @@ class Controller(Dispenser):
         return self.token
 
     def duration(self, token: Token) -> float:
-        """Return the seconds that `token` means, in Go's notation such as 1m30s; they may be
-        negative. Raises `CorefileError`.
+        """Return the seconds of a duration in Go's notation, such as 1m30s; it may be negative.
+
+        Raise `CorefileError`.
         """
         try:
             return parse_duration(token.text)
@@ -212,14 +202,14 @@ class Controller(Dispenser):
             raise self.error(str(error), token, hint) from None
 
     def integer(self, token: Token) -> int:
-        """Return the whole number that `token` is; raises `CorefileError` (Go: strconv.Atoi)."""
+        """Return the integer in `token`; raise `CorefileError` (Go: strconv.Atoi)."""
         number = parse_integer(token.text)
         if number is None:
             raise self.error(f"not a whole number: {token.text!r}", token)
         return number
 
     def pattern(self, token: Token) -> re2._Regexp:
-        """Return the regular expression (RE2) that `token` is; raises `CorefileError`."""
+        """Return the compiled regular expression (RE2) in `token`; raise `CorefileError`."""
         try:
             return compile_pattern(token.text)
         except ValueError as error:
@@ -227,12 +217,12 @@ class Controller(Dispenser):
             raise self.error(str(error), token, hint) from None
 
     def occurrences(self) -> Iterator[None]:
-        """Stop at each occurrence of the directive in the block; the arguments come next."""
+        """Iterate over the directive's occurrences in the block; the arguments are next."""
         while self.next():
             yield
 
     def single(self) -> Iterator[None]:
-        """Stop at the directive, and refuse a second one in the block (CoreDNS: plugin.ErrOnce)."""
+        """Iterate over the only occurrence; refuse a second one (CoreDNS: plugin.ErrOnce)."""
         yield from itertools.islice(self.occurrences(), 1)
         if self.next():
             raise self.error("this plugin can only be used once per Server Block")
@@ -249,11 +239,11 @@ class Controller(Dispenser):
         return self.error(f"unknown option {text!r}", token, hint)
 
     def options(self, table: Mapping[str, Callable[[], None]]) -> None:
-        """Walk the block behind the current directive, calling `table[option]` at each option line.
+        """Parse the block of the current directive, calling `table[option]` for each option line.
 
-        The callable finds its option at `token` and takes the arguments with `remaining_args`. An
-        option that is not in the table is an error. The mistakes of all options are raised
-        together, at the end of the block.
+        The callable finds its option in `token` and reads the arguments with `remaining_args`. An
+        option that is not in the table is an error. The errors of all options are raised together
+        at the end of the block.
         """
         mistakes = Mistakes()
         while self.next_block():

@@ -1,11 +1,11 @@
-"""The processes that one server consists of, as a plugin may know them.
+"""`Crew`: the processes of one server, as seen by plugins.
 
-Where *multisocket* asks for it, a server is several processes that share its addresses: the one
-that was started, which *leads*, and those it has started. Each has its own chains, caches and
-connections; to the world they are one. A plugin that owns something of the host, or an address that
-only one process can have, acts in the leader only. One that does nothing else says so for all of
-itself (`acts_once = True` beside `api_version`): it is not even set up in the others. One that has
-a handler as well looks at `LifecycleContext.crew.leads`.
+With *multisocket*, a server consists of several processes that share its addresses: the process
+that was started, the *leader*, and its child processes, the *followers*. Each process has its own
+chains, caches and connections; for clients they are one server. A plugin that manages a resource of
+the host, or an address that only one process can use, acts only in the leader. If it does nothing
+else, it sets `acts_once = True` beside `api_version`, and is not even set up in the followers. If
+it also has a handler, it checks `LifecycleContext.crew.leads`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class Crew:
-    """A server of one process; the base of all that consist of more."""
+    """A server with a single process; base class for servers with several."""
 
     leads: bool = True
-    """Whether this process is the one that was started."""
+    """Whether this process is the leader."""
 
     size: int = 1
-    """How many processes share what the machine allows this server."""
+    """Number of processes that share this server's resource limits."""
 
     @property
     def followers(self) -> Sequence[int]:
-        """The IDs of the processes that this one leads."""
+        """The process IDs of this leader's followers."""
         return ()
 
     @property
     def is_ready(self) -> bool:
-        """Whether all processes that this one leads are there, and their plugins are ready."""
+        """Whether all followers are running and their plugins are ready."""
         return True
 
     def problems(self) -> list[str]:
-        """Return a line for each process that holds sockets and does not answer."""
+        """Return a line for each process that has sockets but does not respond."""
         return []
 
     async def gather(self) -> None:
-        """Bring the metrics up to date with what the other processes have counted."""
+        """Update the metrics with the counts of the other processes."""

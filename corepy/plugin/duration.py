@@ -1,8 +1,7 @@
-"""Durations as Go reads and writes them, so that a Corefile means the same here (Go:
-time.ParseDuration, Duration.String).
+"""Parses and formats durations as in Go (time.ParseDuration, Duration.String).
 
-Go counts whole nanoseconds in 64 bits, and what it refuses and cuts off depends on that; hence the
-two functions of nanoseconds. Plugins count in seconds, as all of Python does.
+Go counts nanoseconds in 64-bit integers, which determines the texts it refuses and the digits it
+truncates. Two functions therefore use nanoseconds; plugins use seconds, as usual in Python.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _PART: Final = re.compile(r"(?=\.?[0-9])([0-9]*)\.?([0-9]*)([^0-9.]*)")
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that a text such as "1m30s", "1.5h" or "0" means; they may be negative.
+    """Return the seconds of a duration such as "1m30s", "1.5h" or "0"; it may be negative.
 
-    A number other than 0 needs a unit. Raises ValueError that says why.
+    A number other than 0 needs a unit. Raise ValueError with the reason.
     """
     return parse_nanoseconds(text) / SECOND
 
@@ -55,7 +54,7 @@ def parse_nanoseconds(text: str) -> int:
 
 
 def show_duration(seconds: float) -> str:
-    """Return the text for seconds that Go prints: "30s", "5m0s", "1h0m0s", "1.5ms"."""
+    """Return the text that Go prints for a number of seconds: "30s", "5m0s", "1h0m0s", "1.5ms"."""
     return show_nanoseconds(round(seconds * SECOND))
 
 
@@ -78,9 +77,9 @@ def _whole(digits: str, scale: int) -> int:
 
 
 def _fraction(digits: str, scale: int) -> int:
-    """Return what stands behind the point, in floating point as there: it decides the last digit.
+    """Return the value of the decimals, in floating point as in Go, which affects the last digit.
 
-    Only as many digits count as 64 bits hold.
+    Only as many digits count as fit into 64 bits.
     """
     significant = digits.lstrip("0")
     zeros = len(digits) - len(significant)
@@ -93,7 +92,7 @@ def _fraction(digits: str, scale: int) -> int:
 
 
 def _show_part(rest: int) -> str:
-    """Show less than a second."""
+    """Format a duration below one second."""
     if not rest:
         return "0s"
     return _show(rest, "ns" if rest < 1_000 else "\u00b5s" if rest < 1_000_000 else "ms")

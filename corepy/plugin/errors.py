@@ -1,7 +1,7 @@
-"""What goes wrong around plugins, split by whose fault it is.
+"""Errors related to plugins, by the party at fault.
 
-Mistakes in a Corefile are `corepy.corefile.CorefileError`; mistakes of a distribution are
-`PluginError`; a host that does not allow what the configuration asks for is a `StartupError`.
+`corepy.corefile.CorefileError` is an error in a Corefile, `PluginError` one in an installed
+distribution. `StartupError` means that the host does not permit the configuration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LONGEST = 500
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception in one line for a log: its type and what it says, if it can say it."""
+    """Return an exception as one line for a log: its type and message, if it has a usable one."""
     name = type(error).__name__
     try:
         text = " ".join(str(error).split())
@@ -27,8 +27,9 @@ def describe(error: BaseException) -> str:
 
 
 class PluginError(Exception):
-    """An installed plugin cannot be used: it is named, with its distribution, and costs its own
-    directive only.
+    """An installed plugin cannot be used; only its own directive is affected.
+
+    The message names the directive and the distribution.
     """
 
     def __init__(self, directive: str, distribution: str, problem: str) -> None:
@@ -40,33 +41,34 @@ class PluginError(Exception):
 
 
 class OrderError(PluginError):
-    """The `before`/`after` wishes of plugins, or of the operator, cannot be met: a circle, or a
-    name that nobody has.
+    """Order constraints contradict each other, or name an unknown directive.
+
+    They are those of third-party plugins and the operator.
     """
 
     def __init__(
         self, directive: str, distribution: str, problem: str, token: Token | None = None
     ) -> None:
-        """`token` is the place in the operator's file, if that is what cannot be met."""
+        """Take the constraint's `token` in the operator's file, if that is at fault."""
         super().__init__(directive, distribution, problem)
         self.token = token
 
 
 class CommandError(Exception):
-    """An operator's command cannot be carried out: the message is what the operator reads.
+    """An operator's command failed; the message is shown to the operator.
 
     Plugins raise it from the hook `command`.
     """
 
 
 class UnknownCommandError(CommandError):
-    """No plugin of the server knows the operator's command."""
+    """No plugin of the server implements the operator's command."""
 
 
 class StartupError(Exception):
-    """The configuration is valid but this host cannot run it now (a port in use, a missing
-    privilege).
+    """The configuration is valid, but cannot run on this host now.
 
-    Plugins raise it from `before_listen` and `serving`; what the generation had done by then is
-    undone and the message is what the operator reads, so it says what to change.
+    For example, a port is in use or a privilege is missing. Plugins raise it from `before_listen`
+    and `serving`. The generation is rolled back and the message is shown to the operator, so it
+    should name the change to make.
     """

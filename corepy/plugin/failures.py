@@ -1,8 +1,7 @@
-"""Mistakes of plugins at run time, counted and logged under the plugin's name.
+"""Counts and logs failures of plugins at run time, by plugin.
 
-A mistake costs the query or the hook in which it is made, never the process and never the queries
-of others. This is for whoever calls into other people's plugins: the server, and plugins that
-broadcast hooks.
+A failure affects only the query or the hook in which it occurs, never the process or other queries.
+This module is for code that calls third-party plugins: the server, and plugins that call hooks.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ FAILURES = metrics.counter(
     ("plugin", "kind"),
 )
 KINDS: Final = (
-    "exception",  # a query's handler raised, or let through, an exception
-    "nonsense",  # it returned something that is no reply to the query
-    "timeout",  # it had no answer in time
-    "blocked",  # it kept the event loop from everything else
-    "setup",  # its import or setup raised, or made something that is no handler
-    "hook",  # a hook of its raised, or did not return
-    "task",  # a task, a callback or an observer of its raised
+    "exception",  # a query's handler raised an exception, or passed one on
+    "nonsense",  # it returned something other than a valid reply to the query
+    "timeout",  # it did not answer in time
+    "blocked",  # it blocked the event loop
+    "setup",  # its import or setup raised, or created an invalid handler
+    "hook",  # one of its hooks raised, or did not return
+    "task",  # one of its tasks, callbacks or observers raised
 )
 SERVER: Final = "server"
-"""Stands for the plugin where none is to blame."""
+"""Label value for failures that are not a plugin's."""
 
 
 def count(plugin: str, kind: str, times: int = 1) -> None:
-    """Count mistakes of a plugin; "" is the server."""
+    """Count failures of a plugin; "" is the server."""
     assert kind in KINDS
     FAILURES.labels(plugin or SERVER, kind).inc(times)
 
 
 def logger_of(plugin: str) -> logging.Logger:
-    """Return the logger for lines about a plugin, or about the server if it is ""."""
+    """Return the logger for messages about a plugin, or about the server if it is ""."""
     return plugin_logger(plugin) if plugin else server_logger()
 
 
 def report(plugin: str, kind: str, what: str, error: BaseException) -> None:
-    """Count and log what a plugin raised; the traceback is shown once per place in the code."""
+    """Count and log a plugin's exception; the traceback is logged once per line of code."""
     count(plugin, kind)
     shown = error if is_news(error) else None
     logger_of(plugin).error("%s: %s", what, describe(error), exc_info=shown)
@@ -55,7 +54,7 @@ _places_seen: set[tuple[str, int]] = set()
 
 
 def is_news(error: BaseException) -> bool:
-    """Return whether this is the first exception from its place in the code."""
+    """Return whether this is the first exception from its line of code."""
     traceback = error.__traceback__
     if traceback is None or isinstance(error, asyncio.CancelledError):
         return False

@@ -1,8 +1,8 @@
-"""What a file says, for plugins: loaded in a thread, swapped whole, loaded again when it changes.
+"""Parsed content of a file for plugins: loaded in a thread, replaced atomically on changes.
 
-Parsing a list of 300,000 names takes the better part of a second, in which an event loop that does
-it answers nothing. `FileData` does it beside the loop; a handler reads `value`, which is always
-complete. What commands without an event loop need not import is imported where it is used.
+Parsing a list of 300,000 names takes almost a second, which would block the event loop. `FileData`
+parses in a thread. Handlers read `value`, which is always complete. Modules that commands without
+an event loop do not need are imported lazily.
 """
 
 from __future__ import annotations
@@ -28,23 +28,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST: Final = 256 * 1024 * 1024
-"""Bytes of a file that is loaded, unless another limit is given."""
+"""Default maximum size of a file in bytes."""
 
-_SWITCH: Final = 0.0005  # seconds that a thread may compute before the event loop gets its turn
+_SWITCH: Final = 0.0005  # seconds that a thread may compute before the event loop runs
 
 _LONGEST: Final = 500
-"""Characters of a problem that are logged; the text of an exception may have all of the file in it.
-"""
+"""Maximum characters of a logged problem; an exception's text may contain the whole file."""
 
 
 class FileData(Generic[T]):
-    """The content of one file, parsed. Give it to `controller.register`; its hooks do the rest.
+    """The parsed content of one file; pass it to `controller.register`, and its hooks do the rest.
 
-    A file that cannot be parsed at the start is a `StartupError`, as is one that cannot be read,
-    unless it is not `required`. Later such a file leaves the value as it is, and is logged once;
-    what could not be parsed is not parsed again before it changes. Changes that come while one is
-    loaded are one further load. When the value has changed, the packet caches forget what they
-    know.
+    At start, a file that cannot be parsed is a `StartupError`, and so is one that cannot be read,
+    unless `required` is false. Later, such a file leaves the value unchanged and is logged once;
+    content that could not be parsed is not parsed again until it changes. Changes during a load
+    cause one further load. A change of the value clears the packet caches.
     """
 
     def __init__(
@@ -59,10 +57,10 @@ class FileData(Generic[T]):
         most: int = LARGEST,
         log: logging.Logger | None = None,
     ) -> None:
-        """Load `path` with `parse`, which runs in a thread and raises `ValueError` for a mistake.
+        """Load `path` with `parse`, which runs in a thread and raises `ValueError` for bad content.
 
-        `empty` is the value before; the file is looked at every `interval` seconds, 0 for never
-        again; `what` names it in messages.
+        `empty` is the initial value. The file is checked every `interval` seconds, or never again
+        for 0. `what` describes the file in messages.
         """
         self.path = path
         self.interval = interval
@@ -80,7 +78,7 @@ class FileData(Generic[T]):
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Load the file; raises `StartupError`."""
+        """Load the file; raise `StartupError`."""
         try:
             self._take(await in_thread(self._fetch))
         except Exception as error:
@@ -92,12 +90,12 @@ class FileData(Generic[T]):
 
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
-        """Load the file, for one question."""
+        """Load the file, to answer a single query."""
         await self.before_listen(context)
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Look for changes from now on."""
+        """Start checking for changes."""
         import asyncio
 
         if self.interval:
@@ -105,14 +103,14 @@ class FileData(Generic[T]):
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
-        """Look no more; what a thread still loads is dropped."""
+        """Stop checking; the result of a load in progress is dropped."""
         if self._task is not None:
             self._task.cancel()
 
     def read(self) -> bool:
-        """Load the file here and now, if it has changed; return whether it has.
+        """Load the file synchronously if it has changed; return whether it has.
 
-        For tests and tools: it blocks. Raises `OSError`, and what `parse` raises.
+        For tests and tools, because it blocks. Raise `OSError`, and any exception of `parse`.
         """
         return self._take(self._fetch())
 
@@ -140,8 +138,9 @@ class FileData(Generic[T]):
                 context.forget()
 
     def _fetch(self) -> tuple[T, bytes, FileVersion | None] | FileVersion | None:
-        """Return the new value with its digest and version; only a version if the content is the
-        same. Runs in a thread, and changes nothing that others see.
+        """Return the new value with its digest and version, or only the version if it is unchanged.
+
+        Runs in a thread, and does not modify shared state.
         """
         import hashlib
 
@@ -158,7 +157,7 @@ class FileData(Generic[T]):
             with _short_turns():
                 return self._parse(content), digest, version
         except ValueError as error:
-            self._refused = digest, str(error)  # the same content has the same mistakes
+            self._refused = digest, str(error)  # the same content has the same errors
             raise
 
     def _take(self, fetched: tuple[T, bytes, FileVersion | None] | FileVersion | None) -> bool:
@@ -177,9 +176,9 @@ class FileData(Generic[T]):
 
 
 async def in_thread(function: Callable[[], Any]) -> Any:
-    """Return what `function` returns, having run it in a thread of its own.
+    """Return the result of `function`, called in a thread of its own.
 
-    Unlike `asyncio.to_thread`, a process that ends does not wait for it.
+    Unlike with `asyncio.to_thread`, the process does not wait for the thread at exit.
     """
     import asyncio
 
@@ -214,7 +213,7 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def _short_turns() -> Iterator[None]:
-    """Let the interpreter switch threads often, so that the event loop waits for no long turn."""
+    """Make the interpreter switch threads often, to keep the event loop responsive."""
     global _loading, _usual
     with _lock:
         if not _loading:

@@ -1,8 +1,8 @@
-"""The middleware contract: what a plugin puts into a server block's chain.
+"""The middleware contract: handlers, which form a server block's chain.
 
-A query enters at the first handler of the block that serves it and comes back up as a reply. A
-handler either answers (`request.reply(...)`, `request.error(...)`) or asks the next one and hands
-back, perhaps changed, what that returned:
+A query enters at the first handler of its server block, and the reply returns along the same way. A
+handler either answers (`request.reply(...)`, `request.error(...)`), or calls the next handler and
+returns its reply, perhaps changed:
 
     class Stamp(Handler):
         name = "stamp"
@@ -17,10 +17,10 @@ Rules for a handler:
 * It always returns a `Reply`. An exception becomes a SERVFAIL for that one query, logged with the
   plugin's name.
 * It may await anything, but must not block: one event loop serves the whole node.
-* It is shared by all zones and listeners of its block and by all queries in flight; what belongs to
-  a query lives in local variables or in `request.metadata`.
-* `purity` says what the packet cache may do with the replies that passed through it. The default is
-  the safe one.
+* It is shared by all zones and listeners of its block and by all queries in flight; state of a
+  query belongs in local variables or in `request.metadata`.
+* `purity` determines whether the packet cache may repeat replies that passed through it. The
+  default is safe.
 """
 
 from __future__ import annotations
@@ -42,109 +42,108 @@ REFUSED = 5
 
 
 class Purity(Enum):
-    """What a handler's effect on a reply depends on, which decides whether the packet cache may
-    stand in for it.
+    """The inputs that a handler's effect on a reply depends on.
+
+    It determines whether the packet cache may answer in place of the chain.
     """
 
     IMPURE = "impure"
-    """May look at the client, the clock or the dice: its block keeps no packet cache. The
-    default.
+    """The effect may depend on the client, the time or chance: no packet cache for its block.
+
+    This is the default.
     """
 
     PURE = "pure"
-    """The reply is a function of the query's bytes for as long as `Reply.deadline` says."""
+    """The reply depends only on the query's bytes, until `Reply.deadline`."""
 
     OBSERVER = "observer"
-    """Changes nothing, but wants to know of every answer: it adds an `Observer` to replies."""
+    """Does not change replies, but needs to count them: it adds an `Observer` to replies."""
 
     KEEPER = "keeper"
-    """Says with `Reply.deadline` until when its reply may be repeated, whatever stands below it.
+    """Sets `Reply.deadline`, until which its reply may be repeated, regardless of lower handlers.
 
-    Sets the deadline of every reply that it passes on, to None where it cannot tell.
+    It sets the deadline of every reply that it returns, to None if the deadline is unknown.
     """
 
 
 class Observer(Protocol):
-    """Told how often a reply was repeated from the packet cache, without the chain being asked.
+    """Counts repetitions of a reply from the packet cache, which do not run the chain.
 
-    A handler of purity OBSERVER, or a keeper, adds one to `Reply.observers` on the way up when
+    A handler of purity OBSERVER or KEEPER adds one to `Reply.observers` on the way up if
     `Reply.deadline` is set.
     """
 
     def repeated(self, times: int) -> None:
-        """Count `times` more answers with this reply; called at least once a second if there are
-        any.
-        """
+        """Count `times` more repetitions; called at least once a second if there are any."""
 
 
 class Witness(Observer, Protocol):
-    """An observer that wants to see each repetition, at a price for every query."""
+    """An observer that is called for each repetition, at a cost for every query."""
 
     def seen(self, ident: bytes, peer: object, received: float) -> None:
-        """Take note of one query: its two ID bytes, `Request.peer`, and `Request.received`."""
+        """Record one query: its two ID bytes, `Request.peer`, and `Request.received`."""
 
 
 class Handler:
-    """One link of a server block's chain; plugins subclass it and override `serve_dns`."""
+    """One handler in a server block's chain; plugins subclass it and override `serve_dns`."""
 
     name: ClassVar[str]
-    """The directive, as in the Corefile: it names the handler in logs, errors and metrics."""
+    """The directive, as in the Corefile; it names the handler in logs, errors and metrics."""
 
     purity: Purity = Purity.IMPURE
-    """See `Purity`. Set it on the class, or on the object where it depends on the configuration."""
+    """See `Purity`. Set it on the class, or on the object if it depends on the configuration."""
 
     witnesses: bool = False
     """True if the observers that it adds to replies are `Witness`es."""
 
     any_class: ClassVar[bool] = False
-    """True lets queries of a class other than IN reach this server (core/dnsserver/server.go:
-    EnableChaos).
+    """True if the server should pass queries of classes other than IN to the chain.
+
+    CoreDNS: core/dnsserver/server.go, EnableChaos.
     """
 
     hidden: ClassVar[bool] = False
-    """True for a handler that only keeps books for another one; `corepy explain` leaves it out."""
+    """True for a helper of another handler; `corepy explain` leaves it out."""
 
     debug: bool = False
-    """Show the traceback of each of its exceptions; set when the chain is built (`BlockConfig`)."""
+    """Whether to log tracebacks of its exceptions; set when the chain is built (`BlockConfig`)."""
 
     next: Handler
-    """The handler below; set when the chain is built. Below the last one stands `EndOfChain`, so it
-    is never None.
-    """
+    """The handler below; set when the chain is built. The lowest is `EndOfChain`, so never None."""
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply to `request`, from this handler or from the ones below."""
         raise NotImplementedError(f"{type(self).__name__} has no serve_dns")
 
     def begin_dns(self, request: Request) -> Answer:
-        """Return the reply to `request` if it is there at once, else what brings it when awaited.
+        """Return the reply to `request` if it is available immediately, else an awaitable of it.
 
-        It may be called in place of `serve_dns` and must say the same. A handler overrides it that
-        mostly answers from memory, or in callbacks (`Pending`): a coroutine costs more than such an
-        answer. It runs outside of any task of asyncio.
+        It may be called instead of `serve_dns` and must have the same result. Override it in a
+        handler that mostly answers from memory, or in callbacks (`Pending`), because a coroutine
+        costs more than such an answer. It runs outside of any asyncio task.
         """
         return self.serve_dns(request)
 
-    # What `corepy explain` asks. Nothing here is called for ordinary queries.
+    # For `corepy explain`; never called for ordinary queries.
 
     def knows(self, request: Request, reply: Reply | None = None) -> Mapping[str, str | int]:
-        """Return what can be said of this handler's state concerning `request`, for an operator.
+        """Return this handler's state for `request`, for an operator.
 
-        For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one word or
-        two. It is asked before a query, and after it with the reply that the handler returned; it
-        must change nothing.
+        For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one or two
+        words. It is called before a query, and after it with the handler's reply. It must not
+        change anything.
         """
         return {}
 
     def asks_outside(self, request: Request) -> bool:
-        """Return whether this handler would ask another server for `request`."""
+        """Return whether this handler would query another server for `request`."""
         return False
 
     def twin(self, below: Handler) -> Handler:
-        """Return a copy of this handler that stands above `below`, in a chain that is watched.
+        """Return a copy of this handler above `below`, for a traced copy of the chain.
 
-        A shallow copy, so what the two share is what attributes refer to. Override it where the
-        object holds something that leads back to itself.
+        It is a shallow copy: both share the objects in the attributes. Override it if these refer
+        back to the handler.
         """
         twin = copy.copy(self)
         twin.next = below
@@ -152,24 +151,24 @@ class Handler:
 
 
 class Onlooker(Handler):
-    """A handler that changes nothing and wants to see each query with its reply.
+    """A handler that does not change replies, and is called with each query and its reply.
 
-    It overrides `observe`, and nothing else. Onlookers on top of a block are no links of the chain
-    for a query: the server calls them when the reply is there, the lowest first.
+    Subclasses override only `observe`. Onlookers at the top of a block are not part of the chain of
+    a query: the server calls them after the reply, the lowest first.
     """
 
     purity = Purity.OBSERVER
 
     def observe(self, request: Request, reply: Reply) -> None:
-        """Take note of a query that was answered; see `Reply.is_substitute`."""
+        """Record a query that was answered; see `Reply.is_substitute`."""
         raise NotImplementedError(f"{type(self).__name__} has no observe")
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply as it is."""
+        """Return the next handler's reply unchanged."""
         try:
             reply = await self.next.serve_dns(request)
         except GeneratorExit:
-            raise  # nobody waits for the reply any more
+            raise  # the query was abandoned
         except BaseException:
             substitute = request.error(SERVFAIL)
             substitute.is_substitute = True
@@ -180,9 +179,10 @@ class Onlooker(Handler):
 
 
 class EndOfChain(Handler):
-    """Stands below the last handler of a block and answers what none of them did.
+    """The end of a block's chain: answers queries that no handler answered.
 
-    As CoreDNS's `plugin.NextOrFailure`: SERVFAIL, with an error that names the handler above.
+    As CoreDNS's `plugin.NextOrFailure`, it returns SERVFAIL with an error that names the handler
+    above.
     """
 
     name: ClassVar[str] = "end"

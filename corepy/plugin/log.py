@@ -1,7 +1,7 @@
 """Loggers for plugins, in CoreDNS's format: `[LEVEL] plugin/name: message`.
 
-A line goes to standard output without a time stamp, as CoreDNS's does (the container runtime adds
-one). `configure` is called once, by the command.
+Lines go to standard output without a time stamp, as in CoreDNS (the container runtime adds one).
+The command calls `configure` once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ def server_logger() -> logging.Logger:
 
 
 class CoreDNSFormatter(logging.Formatter):
-    """`[WARNING] plugin/forward: message`; the server's own lines have no prefix after the
-    level.
-    """
+    """Formats `[WARNING] plugin/forward: message`; the server's messages have no plugin prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line for `record`, with the traceback below when there is one."""
+        """Return the line for `record`, followed by the traceback if there is one."""
         level = "FATAL" if record.levelno >= logging.CRITICAL else record.levelname
         prefix = (
             f"plugin/{record.name[len(_PLUGIN_ROOT) :]}: "
@@ -44,16 +42,14 @@ class CoreDNSFormatter(logging.Formatter):
 
 
 class OutputHandler(logging.Handler):
-    """Hands each line to the process's writer, which never waits for a reader and needs no lock."""
+    """Passes each line to the process's writer, which never blocks on its reader or a lock."""
 
     def createLock(self) -> None:
-        """Have no lock: a thread that waits within it would stop the event loop at its next
-        line.
-        """
+        """Use no lock: a thread that blocks while holding it would block the event loop."""
         self.lock = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Emit `record` unless a filter is against it."""
+        """Emit `record` unless a filter rejects it."""
         passed = self.filter(record)
         if passed:
             self.emit(record)
@@ -82,7 +78,7 @@ def configure(level: int = logging.INFO, *, json: bool = False) -> None:
 
 
 def unconfigure() -> None:
-    """Undo `configure`: for a command that has said all it has to say."""
+    """Undo `configure`, for a command that has finished its output."""
     root = logging.getLogger(ROOT)
     root.handlers.clear()
     root.setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Asking the server itself, from within a chain (CoreDNS: plugin/pkg/upstream)."""
+"""Queries the server itself, from within a chain (CoreDNS: plugin/pkg/upstream)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
 
 DEEPEST: Final = 8
-"""Look-ups within look-ups: an alias that leads back to itself ends here."""
+"""Maximum depth of nested look-ups, which ends alias loops."""
 
 _DEPTH: Final = "corepy/lookups"
 
 
 async def lookup(request: Request, name_wire: bytes) -> Reply | None:
-    """Return what this server answers to `request` for another name, in wire form.
+    """Return this server's reply to `request` for another name, in wire form.
 
-    The question takes the whole way, as if the client had asked it: the block with the longest
-    zone, its whole chain. None when it leads too deep, or `request` did not come through a server.
-    Metadata goes along, but for labels that begin with a dot: those are of one way down the chain.
+    The query is handled as if the client had sent it: by the block with the longest matching zone
+    and its whole chain. The result is None above the maximum depth, or if `request` did not come
+    through a server. Metadata is passed on, except labels that begin with a dot, which belong to
+    one pass through a chain.
     """
     router, depth = request.router, request.metadata.get(_DEPTH, 0)
     if router is None or depth >= DEEPEST:

@@ -1,4 +1,4 @@
-"""How much memory this process may take."""
+"""The memory limit of this process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NO_LIMIT: Final = 2**60
-"""Version 1 of cgroups says a number about this large where there is no limit."""
+"""Lower bound of the number that version 1 of cgroups reports for "unlimited"."""
 
 
 def cgroup_limit(root: Path = Path("/")) -> int | None:
-    """Return the lowest memory limit in bytes of the process's cgroup and those above it.
+    """Return the lowest memory limit in bytes of the process's cgroup and its ancestors.
 
     None without a limit.
     """
@@ -22,7 +22,7 @@ def cgroup_limit(root: Path = Path("/")) -> int | None:
 
 
 def _limit_files(root: Path) -> Iterator[Path]:
-    """Yield where a limit may stand, in both versions of cgroups (cgroup(7))."""
+    """Yield the files that may contain a limit, in both versions of cgroups (cgroup(7))."""
     mount = root / "sys/fs/cgroup"
     for line in read_text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -48,7 +48,7 @@ def _read_limit(file: Path) -> int | None:
 
 
 def read_text(file: Path) -> str:
-    """Return what a file of the kernel says; nothing if it is not there."""
+    """Return the content of a kernel file; "" if it does not exist."""
     try:
         return file.read_text()
     except OSError:

@@ -1,12 +1,12 @@
-"""Counters, gauges and histograms for plugins: plain numbers in memory, read when somebody scrapes.
+"""Counters, gauges and histograms for plugins: plain numbers in memory, read on a scrape.
 
-There is one registry per process and it outlives reloads, so counters never go backwards. Declaring
-a metric again with the same name returns the one that exists. Nothing here knows how metrics are
-exported; the prometheus plugin walks `registered()`. On the query path keep the child that `labels`
-returns: `child.value += 1` is all that counting costs.
+There is one registry per process. It outlives reloads, so counters never decrease. Declaring a
+metric again with the same name returns the existing one. This module is independent of the export
+format; the prometheus plugin iterates over `registered()`. On the query path, keep the child that
+`labels` returns: counting then costs only `child.value += 1`.
 
-Where a server is several processes, the leader's registry is the server's: what others have counted
-is added to it (`corepy.plugin.report`).
+If a server has several processes, the leader's registry is that of the server: it includes the
+counts of the other processes (`corepy.plugin.report`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 TIME_BUCKETS: Final = tuple(0.00025 * 2**n for n in range(16))
-"""Seconds: 0.25 ms to 8.192 s, the bounds of CoreDNS's histograms of time (plugin/plugin.go)."""
+"""Seconds from 0.25 ms to 8.192 s, the bounds of CoreDNS's time histograms (plugin/plugin.go)."""
 
 MERGES: Final[dict[str, Callable[[list[float]], float]]] = {"sum": sum, "min": min, "max": max}
-"""How the values of a gauge in several processes become the server's one."""
+"""Functions that combine the values of a gauge in several processes into one."""
 
 _registry: dict[str, Metric[Any]] = {}
 _preparations: list[Callable[[], None]] = []
@@ -40,13 +40,14 @@ class Value:
         self.value += amount
 
     def set(self, value: float) -> None:
-        """Make it `value` (gauges)."""
+        """Set the value (gauges)."""
         self.value = value
 
 
 class Distribution:
-    """One time series of a histogram; `counts` has one entry per upper bound and one for +Inf, not
-    cumulative.
+    """One time series of a histogram.
+
+    `counts` has one entry per upper bound and one for +Inf, and is not cumulative.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -78,7 +79,7 @@ class Metric(Generic[Child]):
         bounds: Sequence[float] = (),
         merge: str = "sum",
     ) -> None:
-        """Take `new` to make children with, at zero; `merge` is one of `MERGES`."""
+        """Create children with `new`, at zero; `merge` is one of `MERGES`."""
         self.kind = kind
         self.name = name
         self.help = help_text
@@ -86,13 +87,14 @@ class Metric(Generic[Child]):
         self.bounds = bounds
         self.merge = merge
         self.others: dict[object, Mapping[tuple[str, ...], float]] = {}
-        """Of a gauge: the values in other processes of this server, by process."""
+        """For a gauge: its values in other processes of this server, by process."""
         self._new: Callable[[], Child] = new
         self._children: dict[tuple[str, ...], Child] = {}
 
     def labels(self, *values: str) -> Child:
-        """Return the child for these label values, in the order of the label names; made on first
-        use at zero.
+        """Return the child for these label values, in the order of the label names.
+
+        It is created at zero on first use.
         """
         child = self._children.get(values)
         if child is None:
@@ -105,11 +107,11 @@ class Metric(Generic[Child]):
         return child
 
     def remove(self, *values: str) -> None:
-        """Forget the child of these label values (a gauge whose subject is gone)."""
+        """Remove the child of these label values (a gauge whose subject is gone)."""
         self._children.pop(values, None)
 
     def children(self) -> list[tuple[tuple[str, ...], Child]]:
-        """Return all (label values, child) pairs known now, of all processes."""
+        """Return all current (label values, child) pairs, of all processes."""
         for prepare in _preparations:
             prepare()
         return self._merged() if self.others else list(self._children.items())
@@ -132,16 +134,14 @@ class Metric(Generic[Child]):
 
 
 def counter(name: str, help_text: str, labels: Sequence[str] = ()) -> Metric[Value]:
-    """Declare a counter; `name` ends in _total as Prometheus wants."""
+    """Declare a counter; `name` must end in _total, by Prometheus's convention."""
     return _declare(Metric("counter", name, help_text, labels, Value))
 
 
 def gauge(
     name: str, help_text: str, labels: Sequence[str] = (), *, merge: str = "sum"
 ) -> Metric[Value]:
-    """Declare a gauge; `merge` ("sum", "min" or "max") makes one value of those that the processes
-    of a server have.
-    """
+    """Declare a gauge; `merge` ("sum", "min" or "max") combines the values of several processes."""
     return _declare(Metric("gauge", name, help_text, labels, Value, merge=merge))
 
 
@@ -163,8 +163,9 @@ def _declare(metric: Metric[Child]) -> Metric[Child]:
 
 
 def before_reading(prepare: Callable[[], None]) -> Callable[[], None]:
-    """Call `prepare` each time before the children of a metric are listed: for a module that counts
-    in its own way and brings its metrics up to date when somebody wants to know. A decorator.
+    """Call `prepare` each time before the children of a metric are listed. A decorator.
+
+    For a module that counts in its own way and updates its metrics only on demand.
     """
     _preparations.append(prepare)
     return prepare

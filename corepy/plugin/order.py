@@ -1,13 +1,14 @@
-"""Where a plugin stands in the chain.
+"""The order of plugins in the chain.
 
-The order of the directives in a Corefile means nothing; the order of this list means everything, as
-in CoreDNS, whose `plugin.cfg` it repeats: a plugin sees what those above it let through, and its
-reply passes through them on the way up. Third parties say `before` and `after` which directives
-they want to stand; without a wish they stand right above *cache*, so they see every query.
-`nodecache` sits at the end: it handles no query, and its setup wants what *bind* has set.
+The order of the directives in a Corefile is irrelevant; the order of this list decides, as in
+CoreDNS, whose `plugin.cfg` it repeats. A plugin receives the queries that the plugins above it pass
+on, and its replies pass through them on the way up. Third-party plugins declare with `before` and
+`after` which directives they must precede or follow. Without a constraint they are placed directly
+above *cache*, so they receive every query. `nodecache` is at the end: it handles no queries, and
+its setup needs the listen addresses that *bind* has set.
 
-The operator has the last word (`corepy.plugin.orderfile`): what the file says of a directive, a
-third party's or our own, takes the place of its own wish or fixed place.
+The operator can override the order (`corepy.plugin.orderfile`). The rules in that file for a
+directive, third-party or not, replace its own constraints or its fixed place.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ _CHAIN = """
 """
 
 DIRECTIVES: tuple[str, ...] = tuple(_CHAIN.split())
-"""Directives whose place is fixed. Names that corepy does not ship keep their place for those who
-do.
-"""
+"""Directives with a fixed place, including those that only CoreDNS contains."""
 
 _PLACE = {name: place for place, name in enumerate(DIRECTIVES)}
 _DEFAULT_ABOVE = "cache"
@@ -45,7 +44,7 @@ _DEFAULT_ABOVE = "cache"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Where a third-party plugin wants to stand."""
+    """A third-party plugin's constraints on its place."""
 
     directive: str
     distribution: str
@@ -54,7 +53,7 @@ class Wish:
 
 
 class Rule(NamedTuple):
-    """What the operator's file says: `subject` stands before, or after, `other`."""
+    """A rule in the operator's file: `subject` is before, or after, `other`."""
 
     subject: Token
     relation: str
@@ -62,7 +61,7 @@ class Rule(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A directive of the chain, and why it stands where it does."""
+    """A directive of the chain, and the reason for its place."""
 
     directive: str
     reason: str
@@ -70,7 +69,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class _Want:
-    """What decides about one directive that has no fixed place, or is taken out of it."""
+    """The constraints of one directive without a fixed place, or moved from it by the operator."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
@@ -95,9 +94,9 @@ def arrange(
 ) -> list[Place]:
     """Return the places of all directives, fixed ones and those of `wishes`, in chain order.
 
-    `installed` are the names that may be referred to beside the fixed ones, `rules` what the
-    operator wants. Raises `OrderError` for a name that nobody has, and for wishes and rules that
-    contradict each other or the fixed order.
+    Constraints may refer to the `installed` names and the fixed ones. `rules` are the operator's.
+    Raise `OrderError` for an unknown name, and for constraints that contradict each other or the
+    fixed order.
     """
     asked = {wish.directive: wish for wish in wishes if wish.directive not in _PLACE}
     wants = _wants(asked, rules)
@@ -114,8 +113,9 @@ def arrange(
 def setup_order(chain: Sequence[str]) -> list[str]:
     """Return the order in which directives of a chain are set up.
 
-    It is the chain's, but for those of fixed place that the operator has moved: setups rely on
-    what others have said of the server block (*nodecache* on *bind*), wherever handlers stand.
+    It is the chain's order, except for fixed directives that the operator has moved. Setups rely on
+    the block configuration that others have set (*nodecache* on *bind*), regardless of the
+    handlers' order.
     """
     fixed = iter(sorted((name for name in chain if name in _PLACE), key=_PLACE.__getitem__))
     return [next(fixed) if name in _PLACE else name for name in chain]
@@ -152,9 +152,7 @@ def _token(want: _Want, other: str) -> Token | None:
 
 
 class _Sorter:
-    """Sorts topologically; among directives that are free to go, the one with the smallest place
-    goes first.
-    """
+    """Sorts topologically; among unblocked directives, the one with the smallest place is first."""
 
     def __init__(self, wants: dict[str, _Want]) -> None:
         self._wants = wants
@@ -188,9 +186,9 @@ class _Sorter:
         return order
 
     def _place(self, name: str, asking: tuple[str, ...]) -> float:
-        """Return a number around which `name` wants to stand, fixed places being whole numbers."""
+        """Return the preferred position of `name`; fixed places are whole numbers."""
         want = self._wants.get(name)
-        if want is None or name in asking:  # a circle, which the sorting will find
+        if want is None or name in asking:  # a cycle, which the sort will detect
             return _PLACE.get(name, _PLACE[_DEFAULT_ABOVE])
         asking = (*asking, name)
         step = 0.5 ** len(asking)
@@ -201,7 +199,7 @@ class _Sorter:
         return self._place(_DEFAULT_ABOVE, asking) - step
 
     def _knot(self, stuck: set[str]) -> OrderError:
-        """Return the error for directives of which each waits for another one."""
+        """Return the error for a cycle among directives that block each other."""
         circle = [min(stuck)]
         while True:
             upper = min(name for name in stuck if circle[-1] in self._followers[name])
@@ -223,7 +221,7 @@ class _Sorter:
         return OrderError(name, self._wants[name].distribution, problem, token)
 
     def _short(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the pairs of a circle with neighbours of the fixed order taken together."""
+        """Return the pairs of a cycle, with consecutive pairs of the fixed order merged."""
         shown: list[tuple[str, str]] = []
         was_fixed = False
         for pair in pairs:
@@ -236,7 +234,7 @@ class _Sorter:
         return shown
 
     def _owner(self, pair: tuple[str, str]) -> str | None:
-        """Return who wants this pair in this order; None for the fixed order."""
+        """Return the directive that requires this order of the pair; None for the fixed order."""
         upper, lower = pair
         if upper in self._wants and lower in self._wants[upper].before:
             return upper
@@ -245,7 +243,7 @@ class _Sorter:
         return None
 
     def _to_blame(self, pairs: list[tuple[str, str]]) -> tuple[str, Token | None]:
-        """Return the directive to name, and its place in the operator's file if that is in it."""
+        """Return the directive to blame, and its token in the operator's file, if it is there."""
         owners = [(owner, pair) for pair in pairs if (owner := self._owner(pair))]
         for owner, pair in owners:
             other = pair[1] if owner == pair[0] else pair[0]

@@ -1,12 +1,12 @@
-"""The operator's word on the order of the chain: `corepy -plugin-order FILE`.
+"""Parses the operator's order of the chain: `corepy -plugin-order FILE`.
 
     # the rewriting first, then everything else that is ours
     rewriter before log
     audit    after rewriter before cache
 
-Each line names a directive and, behind `before` or `after`, one or more that it shall stand above
-or below. `#` begins a comment. What lines say of a directive adds up, and takes the place of its
-own wish or of its fixed place.
+Each line names a directive and, after `before` or `after`, one or more directives that it must
+precede or follow. `#` begins a comment. All lines for a directive apply together, and replace its
+own constraints or its fixed place.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _HINT: Final = "a line is: DIRECTIVE before|after DIRECTIVE..."
 
 
 def load_order(path: str) -> list[Rule]:
-    """Return the rules of a file; raises `CorefileError` with every mistake in it, or because it
-    cannot be read.
+    """Return the rules of a file; raise `CorefileError` with every error in it.
+
+    It is also raised if the file cannot be read.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig", "replace")
@@ -40,7 +41,7 @@ def load_order(path: str) -> list[Rule]:
 
 
 def parse_order(text: str, name: str) -> list[Rule]:
-    """Return the rules of a text; `name` is how messages call it. Raises `CorefileError`."""
+    """Return the rules of a text; messages refer to it as `name`. Raise `CorefileError`."""
     source = Source(name, text)
     rules: list[Rule] = []
     mistakes: list[Diagnostic] = []
@@ -82,7 +83,7 @@ def _mistake(message: str, token: Token, hint: str = _HINT) -> CorefileError:
 
 
 def unknown_names(rules: Sequence[Rule], installed: Iterable[str]) -> list[Diagnostic]:
-    """Return a mistake for each name in `rules` that is neither installed nor of a fixed place."""
+    """Return an error for each name in `rules` that is neither installed nor of a fixed place."""
     known = {*installed, *DIRECTIVES}
     tokens = (token for rule in rules for token in (rule.subject, rule.other))
     mistakes = []

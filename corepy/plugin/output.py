@@ -1,13 +1,13 @@
-"""Standard output, written once per turn of the event loop and never waited for.
+"""Writes standard output once per turn of the event loop, without blocking.
 
-Everything that the process prints goes through `WRITER`: log lines of queries, of plugins, of the
-server. A line is a few microseconds of work, a system call is as much again: the lines of one turn
-go out together. And one loop serves the whole node, so a reader of standard output that stalls (a
-log driver with a full disk) must not stall it (`corepy.net.outlet`). Nor may a plugin or a library
-that uses print(), or the interpreter that reports a mistake: `streams_that_never_wait`.
+All output of the process goes through `WRITER`: log lines of queries, of plugins, of the server. A
+line costs a few microseconds, and a system call as much again, so the lines of one turn are written
+together. One event loop serves the whole node, so a reader of standard output that stalls (a log
+driver with a full disk) must not block it (`corepy.net.outlet`). `streams_that_never_wait` extends
+this to print() in plugins and libraries, and to tracebacks of the interpreter.
 
-Lines are text in CoreDNS's form, `[LEVEL] plugin/name: message`; `as_json` turns one into an
-object, where the operator wants that (`corepy -log-format json`).
+Lines are text in CoreDNS's format, `[LEVEL] plugin/name: message`; `as_json` converts a line to a
+JSON object (`corepy -log-format json`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE: Final = 1.0
-"""Seconds that a reader gets at the end of the process, and for lines outside the event loop."""
+"""Seconds to wait for the reader at the end of the process, and outside the event loop."""
 
 RETRY: Final = 0.05
-"""Seconds until the next try then."""
+"""Seconds between attempts to write to a reader that stalls."""
 
 _STDOUT, _STDERR = 1, 2
 
@@ -38,11 +38,11 @@ class LineWriter:
     """Collects lines and writes them in order; the process has one per stream."""
 
     def __init__(self, stream: str = "stdout") -> None:
-        """Write to the stream of this name in the module sys, whatever it is at the time."""
+        """Write to the stream of this name in the module sys, as it is at the time of writing."""
         self.json = False
         """Whether each line is written as a JSON object."""
         self.divert: Callable[[str], None] | None = None
-        """Takes each line, which is then written nowhere else."""
+        """A function that takes each line instead of the stream, if set."""
         self._stream = stream
         self._lines: deque[str] = deque()
         self._outlet = Outlet(self._rendered)
@@ -55,7 +55,7 @@ class LineWriter:
     def write(self, line: str) -> None:
         """Write `line`, without its line end, at the end of this turn of the running loop.
 
-        Without a running loop in this thread, at once.
+        Without a running loop in this thread, write immediately.
         """
         self._lines.append(line)
         loop = _running_loop()
@@ -66,8 +66,10 @@ class LineWriter:
             loop.call_soon(self.flush)
 
     def _write_at_once(self) -> None:
-        """Write from outside a loop. Only the main thread, which has none yet or no longer, waits
-        for the reader, and only until the reader has once used up its time.
+        """Write from outside a loop.
+
+        Only the main thread before or after the event loop waits for the reader, and only until the
+        first timeout.
         """
         is_main = threading.current_thread() is threading.main_thread()
         self.flush(PATIENCE if is_main and not self._is_stalled else 0.0)
@@ -76,22 +78,22 @@ class LineWriter:
                 self._loop.call_soon_threadsafe(self.flush)
 
     def flush(self, patience: float = 0.0) -> None:
-        """Write what is collected, waiting for the reader for at most `patience` seconds."""
+        """Write the collected lines, waiting for the reader for at most `patience` seconds."""
         self._flushing_in = None
         deadline = time.monotonic() + patience if patience else 0.0
         while True:
             self._write_collected()
             if self._outlet.is_empty or not patience or time.monotonic() >= deadline:
                 break
-            time.sleep(RETRY / 10)  # not within the lock, which the loop's thread may want
+            time.sleep(RETRY / 10)  # without the lock, which the loop's thread may need
         self._is_stalled = not self._outlet.is_empty
         if self._is_stalled:
             self._try_again()
 
     def _write_collected(self) -> None:
-        """Write the lines of all threads, unless a write is in progress, which then takes them.
+        """Write the lines of all threads, unless a write in progress will include them.
 
-        That write may be this thread's own: a finalizer that logs can run in the middle of it.
+        That write may be this thread's own: a finalizer can log in the middle of it.
         """
         while self._writing.acquire(blocking=False):
             try:
@@ -113,9 +115,9 @@ class LineWriter:
         stream = getattr(sys, self._stream)
         try:
             descriptor = stream.fileno()
-        except (OSError, ValueError, AttributeError):  # replaced by an object in memory, or closed
+        except (OSError, ValueError, AttributeError):  # replaced by an in-memory object, or closed
             text = self._outlet.clear()
-            with contextlib.suppress(ValueError, AttributeError):  # closed, or there is none
+            with contextlib.suppress(ValueError, AttributeError):  # closed, or None
                 stream.write(text)
             return
         self._outlet.write(descriptor)
@@ -135,7 +137,7 @@ class LineWriter:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return this thread's loop; who has not imported asyncio (`corepy -plugins`) has none."""
+    """Return this thread's running loop; None if asyncio was not imported (`corepy -plugins`)."""
     loaded = sys.modules.get("asyncio")
     loop: asyncio.AbstractEventLoop | None = loaded._get_running_loop() if loaded else None
     return loop
@@ -143,14 +145,14 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 WRITER: Final = LineWriter()
 ERRORS: Final = LineWriter("stderr")
-"""Standard error, likewise: tracebacks of the interpreter, and why a start is refused."""
+"""Standard error, likewise: tracebacks of the interpreter, and the reason for a refused start."""
 
 
 @contextlib.contextmanager
 def streams_that_never_wait() -> Iterator[None]:
-    """Let sys.stdout and sys.stderr write through `WRITER` and `ERRORS` within the `with` block.
+    """Make sys.stdout and sys.stderr write through `WRITER` and `ERRORS` in the `with` block.
 
-    Streams that somebody else has put there stay.
+    Streams that other code has replaced are kept.
     """
     before = sys.stdout, sys.stderr
     if sys.stdout is sys.__stdout__:
@@ -165,16 +167,15 @@ def streams_that_never_wait() -> Iterator[None]:
 
 
 def flush_at_the_end() -> None:
-    """Write what is collected for both streams; their readers get the last chance to take it."""
+    """Write the collected lines of both streams, waiting for their readers once more."""
     for writer in (WRITER, ERRORS):
         writer.flush(PATIENCE)
 
 
 def as_json(line: str, level: str = "info") -> str:
-    """Return a line as a JSON object on one line: time (seconds since 1970), level, plugin,
-    message.
+    """Return a line as a JSON object: time (seconds since 1970), level, plugin, message.
 
-    `level` is for a line that does not begin with one.
+    `level` applies to a line without a level at its beginning.
     """
     import json
 

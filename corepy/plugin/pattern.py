@@ -1,5 +1,7 @@
-"""Regular expressions of a Corefile. They are RE2's, as Go's are: linear time, whatever the pattern
-and whatever the text, since what they are tried on comes from outside.
+"""Compiles the regular expressions of a Corefile with RE2, as Go does.
+
+RE2 matches in linear time for every pattern and text, because the texts come from untrusted
+clients.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     import re2
 
 LONGEST_PATTERN = 10_000
-"""Bytes of a pattern (CoreDNS: maxRegexpLen of plugin/errors, plugin/rewrite, plugin/template)."""
+"""Maximum bytes of a pattern (CoreDNS: maxRegexpLen of plugin/errors, /rewrite, /template)."""
 
 _NO_RE2 = (
     "regular expressions need the package google-re2: pip install google-re2, which compiles it"
@@ -20,11 +22,9 @@ _NO_RE2 = (
 
 
 def compile_pattern(text: str) -> re2._Regexp:
-    """Return the compiled pattern; raises ValueError that says what is wrong with it, or that RE2
-    is not installed.
-    """
+    """Return the compiled pattern; raise ValueError if it is invalid or RE2 is not installed."""
     try:
-        import re2  # loaded only where a Corefile has a pattern
+        import re2  # imported only if a Corefile contains a pattern
     except ImportError as error:
         raise ValueError(f"{_NO_RE2} ({error})") from None
     length = len(text.encode("utf-8", "surrogatepass"))

@@ -1,18 +1,18 @@
-"""A reply that callbacks bring, for a chain without coroutines.
+"""`Pending`: a reply that arrives in a callback, for chains without coroutines.
 
-A handler that asks somebody else and hears of the outcome in a callback returns a `Pending` from
-`Handler.begin_dns`. The handlers above add what they have to do with the reply as `steps`, the
-server at last what delivers it. Nothing of that is a coroutine; those, and a future of asyncio's
-for each query, took a twentieth of the time of a query that goes upstream.
+A handler that gets its result in a callback, such as from an upstream, returns a `Pending` from
+`Handler.begin_dns`. The handlers above append their work on the reply to `steps`, and the server
+finally sets the callback that sends the reply. Coroutines, and an asyncio future per query, would
+take a twentieth of the time of a forwarded query.
 
     pending = Pending(self._wakeups, self._conclude)  # one `Wakeups` for each event loop
     self._waiting.append(pending)  # whose callback calls `pending.wake()`
     return pending
 
-All that are woken in one turn of the event loop go on in the next, by one entry in its queue, or at
-once when the callback is done that woke them, if it says so (`Wakeups.hold`, `release`). A
-handler that is a coroutine awaits a `Pending` as any other answer: whatever runs it, a task of
-asyncio's too, takes it for a future.
+All pending replies woken in one turn of the event loop resume in the next turn, by one call of
+`call_soon`. Between `Wakeups.hold` and `release`, they resume at `release` instead, at the end of
+the callback that woke them. A handler that is a coroutine can await a `Pending`: to its runner,
+also an asyncio task, it is a future.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Wakeups:
-    """What was woken in one event loop and has not gone on yet."""
+    """The replies of one event loop that were woken and have not resumed yet."""
 
     __slots__ = ("_is_held", "_woken", "loop")
 
@@ -41,17 +41,17 @@ class Wakeups:
         self._woken: list[Pending] = []
 
     def add(self, pending: Pending) -> None:
-        """Let `pending` go on soon."""
+        """Resume `pending` soon."""
         if not self._woken and not self._is_held:
             self.loop.call_soon(self._run)
         self._woken.append(pending)
 
     def hold(self) -> None:
-        """Begin a callback of the event loop, no task's code, that ends with `release`."""
+        """Begin an event loop callback, outside any task, that will end with `release`."""
         self._is_held = not self._woken
 
     def release(self) -> None:
-        """Let all go on that were woken since `hold`."""
+        """Resume all replies that were woken since `hold`."""
         if self._is_held:
             self._is_held = False
             if self._woken:
@@ -68,11 +68,11 @@ class Wakeups:
 
 
 class Pending:
-    """See the module.
+    """An awaitable reply that arrives in a callback.
 
-    `steps` are called in their order, each with what the one before returned, the first with None.
-    All are called, whatever happens: with None after one that raised, or when the reply is no
-    longer wanted, and then return None.
+    `steps` are called in order, each with the result of the previous one, the first with None. All
+    steps are called in any case. After an exception, or if the reply was cancelled, they get None
+    and must return None.
     """
 
     __slots__ = (
@@ -102,17 +102,17 @@ class Pending:
         return self.result()
 
     def wake(self) -> None:
-        """Let the steps be taken; nothing happens the second time."""
+        """Schedule the steps; a second call has no effect."""
         if not self._done:
             self._done = True
             self._wakeups.add(self)
 
     def deliver(self, callback: Callable[[Pending], object]) -> None:
-        """Call `callback` when `result` tells the outcome; one may wait for it."""
+        """Set the `callback` to call when `result` is available; there is only one."""
         self._callback = callback
 
     def go_on(self) -> None:
-        """Take the steps that are left and call back."""
+        """Run the remaining steps, then the callback."""
         steps, self.steps = self.steps, []
         reply = self._reply
         for step in steps:
@@ -128,7 +128,7 @@ class Pending:
             else:
                 self._context.run(callback, self)
 
-    # What else is asked of a future.
+    # The rest of the interface of a future.
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop."""
@@ -145,14 +145,14 @@ class Pending:
         return isinstance(self._error, asyncio.CancelledError)
 
     def result(self) -> Reply:
-        """Return the reply, or raise what a step raised, or CancelledError."""
+        """Return the reply, or raise the exception of a step, or CancelledError."""
         if self._error is not None:
             raise self._error
         assert self._reply is not None
         return self._reply
 
     def cancel(self, msg: Any = None) -> bool:
-        """Give the reply up; return whether it was not too late for that."""
+        """Cancel the reply; return False if it was already woken or cancelled."""
         if self._done:
             return False
         import asyncio
@@ -164,14 +164,14 @@ class Pending:
     def add_done_callback(
         self, callback: Callable[[Any], object], *, context: Context | None = None
     ) -> None:
-        """As `deliver`, in a context of its own."""
+        """Set the callback, as `deliver`, with a context."""
         self._callback = callback
         self._context = copy_context() if context is None else context
         if self._done:
             self._wakeups.add(self)
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
-        """Forget `callback`; return how often it was there."""
+        """Remove `callback`; return how often it was set."""
         if self._callback != callback:
             return 0
         self._callback = None

@@ -1,6 +1,6 @@
 """The installed plugins in chain order, with the reason for each place: `corepy -plugins -order`.
 
-Only third parties' plugins are imported for it, since only they have wishes.
+This imports only third-party plugins, because only they have constraints.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def places(
     rules: Sequence[Rule], installed: Mapping[str, FoundPlugin] | None = None
 ) -> tuple[list[Place], list[str]]:
-    """Return the places of what is installed under `rules`, and a line for each plugin that cannot
-    be used. Raises `CorefileError` for an order that cannot be.
+    """Return the places of installed plugins under `rules`, and a line for each unusable plugin.
+
+    Raise `CorefileError` for contradictory constraints.
     """
     found = find() if installed is None else installed
     unknown = unknown_names(rules, found)
@@ -47,6 +48,6 @@ def places(
 
 
 def table(found: Sequence[Place]) -> str:
-    """Return the places for people, a line each."""
+    """Return the places as text, one line each."""
     width = max((len(place.directive) for place in found), default=0)
     return "".join(f"{place.directive:<{width}}  {place.reason}\n" for place in found)

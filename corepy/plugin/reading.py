@@ -1,7 +1,7 @@
-"""Reading a file that an operator names, without ever waiting for it.
+"""Reads a file named by an operator without blocking.
 
-`open` waits for the other end of a FIFO, and reading a terminal or a device may take for ever; in
-the event loop that would stop the server. Only regular files are read, up to a limit.
+`open` waits for the other end of a FIFO, and reading a terminal or a device may take forever; both
+would block the event loop. Only regular files are read, up to a maximum size.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 MOST_BYTES = 16 * 1024 * 1024
 
 _SETTLED_NS = 2_000_000_000
-"""Age from which a modification time is trusted. Time stamps have the resolution of the kernel's
-tick or, on some file systems, of seconds: a second change within that time may leave no trace.
+"""Age in nanoseconds from which a modification time is reliable.
+
+Time stamps have the resolution of the kernel's tick or, on some file systems, of seconds: a second
+change within that time may not change them.
 """
 
 _KINDS = {
@@ -31,7 +33,7 @@ _KINDS = {
 
 
 class FileVersion(NamedTuple):
-    """A fingerprint of one state of a file; it differs when the path leads to another file."""
+    """A fingerprint of one state of a file; it also differs if the path leads to another file."""
 
     device: int
     inode: int
@@ -41,7 +43,7 @@ class FileVersion(NamedTuple):
 
 
 def file_version(path: Path) -> FileVersion | None:
-    """Return the version of the file at `path`, following links; None if there is none."""
+    """Return the version of the file at `path`, following links; None if it does not exist."""
     try:
         return _version(os.stat(path))
     except (OSError, ValueError):
@@ -51,11 +53,11 @@ def file_version(path: Path) -> FileVersion | None:
 def read_file(path: Path, most: int = MOST_BYTES) -> tuple[bytes, FileVersion | None]:
     """Return the content of a regular file and its version, to compare with `file_version` later.
 
-    The version is None if the file was changed so recently that a further change might leave the
-    same version: then the file must be read again to be sure.
+    The version is None if the file was changed so recently that another change might not change the
+    version: then the file must be read again to be sure.
 
-    Raises `OSError`, with a `strerror` fit for a message, for anything but a readable regular file
-    of at most `most` bytes.
+    Raise `OSError`, with a `strerror` suitable for a message, for anything but a readable regular
+    file of at most `most` bytes.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

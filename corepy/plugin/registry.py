@@ -1,9 +1,9 @@
-"""Which plugins are installed, and how one is loaded: find -> load.
+"""Finds the installed plugins and loads single ones.
 
-Finding reads the metadata of installed distributions and imports nothing. Loading imports the one
-plugin that a Corefile asks for. A broken distribution, or two that claim one directive, cost that
-directive a named error and nothing else; that is why pluggy's own loader, which imports a whole
-group and stops at the first failure, is not used.
+Finding reads the metadata of installed distributions and imports none of them. Loading imports the
+one plugin that a Corefile uses. A broken distribution, or two that claim the same directive, make
+only that directive fail, with a specific error. pluggy's own loader is not used, because it imports
+a whole group and stops at the first failure.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 GROUP = "corepy.plugins"
 OWN_DISTRIBUTION = "corepy"
 API_VERSION = 1
-"""The version of `corepy.plugin` that a plugin is written for; a plugin states it as
-`api_version`.
-"""
+"""The version of `corepy.plugin`'s API; a plugin declares its own as `api_version`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPlugin:
-    """A directive that an installed distribution offers; nothing of it is imported yet."""
+    """A directive that an installed distribution provides, not yet imported."""
 
     directive: str
     distribution: str
@@ -42,7 +40,7 @@ class FoundPlugin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """A plugin that was imported and speaks our API version."""
+    """An imported plugin with a compatible API version."""
 
     directive: str
     distribution: str
@@ -54,7 +52,7 @@ class LoadedPlugin:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is one of those that come with corepy."""
+        """Whether the plugin is part of corepy's own distribution."""
         return self.distribution == OWN_DISTRIBUTION
 
 
@@ -63,14 +61,14 @@ _packages: dict[str, str] = {}
 
 
 def plugin_of_module(name: str) -> str:
-    """Return the directive whose plugin the module `name` belongs to; "" if it is of none."""
+    """Return the directive of the plugin that contains the module `name`; "" for others."""
     return _packages.get(name.partition(".")[0], "")
 
 
 def find(
     distributions: Iterable[importlib.metadata.Distribution] | None = None,
 ) -> dict[str, FoundPlugin]:
-    """Return what is installed by directive, in alphabetical order.
+    """Return the installed plugins by directive, in alphabetical order.
 
     `distributions` are searched instead of the environment's, for tests.
     """
@@ -80,7 +78,7 @@ def find(
     ):
         try:
             offered = list(_offers(distribution))
-        except Exception as error:  # of whatever is installed, a plugin or not
+        except Exception as error:  # any installed distribution may be broken, a plugin or not
             where = getattr(distribution, "_path", "a distribution")
             server_logger().warning("%s cannot be read: %s", where, describe(error))
             continue
@@ -93,7 +91,7 @@ def _offers(distribution: importlib.metadata.Distribution) -> Iterator[FoundPlug
     entry_points = distribution.entry_points
     for entry in entry_points.select(group=GROUP) if entry_points else ():
         metadata = distribution.metadata  # parsed anew each time
-        # Asked for first: a later Python raises KeyError for a missing field, and 3.13 warns.
+        # Checked first: a later Python raises KeyError for a missing field, and 3.13 warns.
         name, version = (
             (metadata[field] if field in metadata else "") or "unknown"  # noqa: SIM401  # typeshed
             for field in ("Name", "Version")
@@ -112,7 +110,7 @@ def _settle(claims: dict[str, FoundPlugin]) -> FoundPlugin:
 
 
 def load(found: FoundPlugin) -> LoadedPlugin:
-    """Import a plugin and check what it offers; raises `PluginError` whatever is wrong with it."""
+    """Import a plugin and validate it; raise `PluginError` for any problem."""
     directive, distribution = found.directive, found.distribution
     if found.rivals:
         claimants = ", ".join((distribution, *found.rivals))
@@ -123,7 +121,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
         )
     try:
         plugin = found.entry_point.load()
-    except BaseException as error:  # its code runs here: sys.exit() in it must not end us
+    except BaseException as error:  # third-party code: its sys.exit() must not end the process
         raise PluginError(
             directive, distribution, f"cannot be imported: {describe(error)}"
         ) from error

@@ -1,8 +1,8 @@
-"""What one process of a server has counted, for the leader to add to its own.
+"""Transfers the metrics of one process of a server to the leader, which adds them to its own.
 
-Counters and histograms travel as what was added since the last report, so they are simply added:
-nothing goes backwards when a process ends, whatever its successor begins with. Gauges travel as
-they are and are forgotten with their process; how they combine is for the gauge to say.
+Counters and histograms are sent as increments since the last report, so they never decrease when a
+process ends and its successor starts at zero. Gauges are sent as values and are removed with their
+process; each gauge defines how its values are combined.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """A metric, and what is to be said of its time series: a number, or counts and a total."""
+    """A metric with its reported time series: a number each, or counts and a total."""
 
     kind: str
     name: str
@@ -31,7 +31,7 @@ class Family(NamedTuple):
 
 
 class Reporter:
-    """Says what has changed since it was asked last."""
+    """Reports the changes of this process's metrics since the previous report."""
 
     def __init__(self) -> None:
         self._told: dict[str, dict[Labels, Any]] = {}
@@ -78,7 +78,7 @@ def _difference(now: Sequence[int], before: Sequence[int]) -> list[int]:
 
 
 def add(source: object, report: Sequence[Family]) -> None:
-    """Add what `source`, another process, has reported to the metrics of this one."""
+    """Add the `report` of another process, `source`, to the metrics of this one."""
     for family in report:
         metric = _declared(family)
         if family.kind == "gauge":
@@ -95,7 +95,7 @@ def add(source: object, report: Sequence[Family]) -> None:
 
 
 def _declared(family: Family) -> metrics.Metric[Any]:
-    """Return the metric; it may be of a module that only the other process has needed so far."""
+    """Return the metric, declaring it if only the other process has imported its module so far."""
     if family.kind == "histogram":
         return metrics.histogram(family.name, family.help, family.label_names, bounds=family.bounds)
     if family.kind == "counter":
@@ -104,6 +104,6 @@ def _declared(family: Family) -> metrics.Metric[Any]:
 
 
 def forget(source: object) -> None:
-    """Forget the gauges of a process that is gone."""
+    """Remove the gauges of a process that is gone."""
     for metric in metrics.registered():
         metric.others.pop(source, None)

@@ -1,6 +1,6 @@
-"""The start of a plugin of one's own: `corepy new-plugin NAME`.
+"""Creates the skeleton of a new plugin: `corepy new-plugin NAME`.
 
-`template/` is the skeleton; `files` says what it is for a name and writes it into a folder. The
-command is `corepy.commands.new_plugin`.
-`examples/corepy-example` is what comes out for the name "example".
+`template/` holds the skeleton; `files` fills in the plugin's name and writes it into a folder. The
+command is `corepy.commands.new_plugin`. `examples/corepy-example` is its output for the name
+"example".
 """

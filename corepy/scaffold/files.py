@@ -1,8 +1,8 @@
-"""What the skeleton of a plugin consists of.
+"""Builds the files of a plugin's skeleton from the template.
 
-Files of the template end in `.tmpl`, so that no tool takes them for code. In their names `NAME`
-stands for the plugin's name, in their text `@name@` for the same and `@Class@` for the name as the
-first part of a class's.
+Template files end in `.tmpl`, so that tools do not treat them as code. `NAME` in a file name and
+`@name@` in a text are replaced by the plugin's name, `@Class@` by the name in CamelCase, which
+begins the names of its classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SUFFIX: Final = ".tmpl"
 
 
 def skeleton(name: str) -> dict[str, str]:
-    """Return the files of a plugin `name`: the text of each by its path in the plugin's folder."""
+    """Return the files of the plugin `name`: a text by its path relative to the plugin's folder."""
     camel = "".join(part.capitalize() for part in name.split("_"))
     files = {}
     for source in sorted(TEMPLATE.rglob(f"*{_SUFFIX}")):
@@ -26,7 +26,7 @@ def skeleton(name: str) -> dict[str, str]:
 
 
 def write(name: str, folder: Path) -> None:
-    """Write the skeleton of `name` into `folder`, which must not exist; raises OSError."""
+    """Write the skeleton of `name` into `folder`; raise OSError if the folder exists."""
     folder.mkdir(parents=True)
     for path, text in skeleton(name).items():
         file = folder / path

@@ -1,5 +1,5 @@
-"""The running server: from a parsed Corefile to sockets that answer.
+"""The running server: builds a configuration from a Corefile and answers queries by it.
 
-`builder` makes a `Generation` of a Corefile without touching the world; `Server` holds the
-listening endpoints and swaps generations under them.
+`builder` makes a `Generation` from a Corefile without side effects on the host. `Server` holds the
+listening endpoints and replaces the generation that answers at them.
 """

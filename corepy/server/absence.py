@@ -1,7 +1,8 @@
-"""Addresses that are listened on but on no interface: said once, and once more when they appear.
+"""Warns about listen addresses that no interface has yet, and logs when they appear.
 
-Sockets are bound freely (`corepy.net.sockets.open_pair`), so that address and server may come in
-any order. A mistyped address is not refused then, so it has to be heard of.
+Sockets are bound without that check (`corepy.net.sockets.open_pair`), so that the server may start
+before its address is assigned. A mistyped address is therefore not refused; only the warning shows
+it.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
     from corepy.server.endpoint import Endpoint
 
 INTERVAL = 1.0
-"""Seconds between two looks for what is missing."""
+"""Seconds between two checks for missing addresses."""
 
 
 class Absence:
-    """The endpoints that cannot be reached yet."""
+    """Watches the endpoints whose address no interface has yet."""
 
     def __init__(self) -> None:
         self._missing: set[Endpoint] = set()
         self._task: asyncio.Task[None] | None = None
 
     def look(self, endpoints: Iterable[Endpoint]) -> None:
-        """Say which of `endpoints`, all there are now, are missing; watch for them."""
+        """Warn about the missing ones of `endpoints`, all there are now, and watch them."""
         missing = {endpoint for endpoint in endpoints if _is_missing(endpoint)}
         for endpoint in missing - self._missing:
             server_logger().warning(
@@ -48,7 +49,7 @@ class Absence:
         self._task = None
 
     async def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._missing.clear()
         if self._task is not None:
             self._task.cancel()

@@ -1,4 +1,4 @@
-"""From the bytes of a query to the bytes of its reply: what all listeners of an endpoint share."""
+"""Turns the bytes of a query into the bytes of its reply, for UDP and TCP alike."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Answerer:
-    """Answers the queries that come to one socket, by the router of the moment."""
+    """Answers the queries that arrive at one socket, with the current router."""
 
     def __init__(self, label: str, proto: str, room: Room) -> None:
-        """`label` names the server and `proto` the transport in requests."""
+        """`label` is the server's address in requests, `proto` their transport."""
         self.label = label
         self.packets = PacketCache(room)
         self._proto = proto
@@ -28,17 +28,17 @@ class Answerer:
         self.router: Router
 
     def swap(self, router: Router) -> None:
-        """Answer by `router` from the next query on."""
+        """Use `router` for all later queries, and empty the packet cache."""
         self.router = router
         self.packets.clear()
 
     def begin(
         self, message: bytes, received: float, peer: object, local: object, runner: Runner
     ) -> bytes | None:
-        """Return the reply to `message`; None if there is none, or `runner` will deliver it."""
+        """Return the reply to `message`; None without a reply, or if `runner` delivers it later."""
         request = accept(message)
         if type(request) is not Request:
-            return request  # type: ignore[return-value]  # bytes or None are all that is left
+            return request  # type: ignore[return-value]  # `accept` returned bytes or None
         request.received = received
         request.peer = peer
         request.local = local
@@ -64,7 +64,7 @@ class Answerer:
         return finish(request, reply)
 
     def complete(self, request: Request, reply: Reply) -> bytes:
-        """Return the bytes to send; a reply that a plugin made unsendable becomes SERVFAIL."""
+        """Return the bytes to send; SERVFAIL if the reply cannot be serialized."""
         site = request.site
         try:
             for onlooker in site.onlookers:

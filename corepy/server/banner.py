@@ -1,5 +1,6 @@
-"""What is printed when the server is up: one line per zone and address
-(core/dnsserver/onstartup.go).
+"""The lines printed when the server has started: one per zone and address.
+
+As core/dnsserver/onstartup.go.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def banner(generation: Generation, server: Server) -> str:
 
 
 def packet_cache_lines(generation: Generation, server: Server) -> list[str]:
-    """Return a line per server that says where the packet cache is on, and what turns it off."""
+    """Return a line per server: whether the packet cache is on, and why it is not."""
     lines = []
     for listen, router in generation.routers.items():
         off = [(site.zone, site.obstacle) for site in router.sites if site.obstacle is not None]
@@ -47,8 +48,9 @@ def packet_cache_lines(generation: Generation, server: Server) -> list[str]:
 
 
 def follows_preferred_syntax(zone: str) -> bool:
-    """Return whether `zone` is a host name as RFC 1035 section 2.3.1 prefers; the root and reverse
-    zones always are.
+    """Return whether `zone` has the preferred host name syntax (RFC 1035 section 2.3.1).
+
+    True for the root and for reverse zones in any case.
     """
     if zone == "." or zone.endswith(("in-addr.arpa.", "ip6.arpa.")):
         return True

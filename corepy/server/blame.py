@@ -1,8 +1,8 @@
-"""Which plugin a piece of running code belongs to: for logs and metrics of what went wrong.
+"""Finds the plugin that running code belongs to, for logs and metrics of failures.
 
-Looked for in a stack, from the inside out: a method of a handler, or a function of a module in a
-plugin's package. What the server was doing at the time (`doing`) is the answer where neither is
-found, such as in a plugin's import.
+The search goes through a stack from the innermost frame outwards: it ends at a method of a handler,
+or at a function of a module in a plugin's package. If there is neither, as in a plugin's import,
+the plugin is the one for which the server was working at the time (`doing`).
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 _current: dict[int, str] = {}
-"""By thread, the directive whose import, setup or hook is running."""
+"""By thread ID, the directive whose import, setup or hook is running."""
 
 
 class Blame(NamedTuple):
-    """Who was found."""
+    """The plugin and the place that a stack was attributed to."""
 
     plugin: str
-    """The directive; "" if the code is of no plugin."""
+    """The directive; "" if the code belongs to no plugin."""
 
     where: str
-    """The innermost place in the plugin's code, or in anybody's, as `file:line in function`."""
+    """The innermost frame of the plugin, as `file:line in function`.
+
+    Without a plugin, the innermost frame of all.
+    """
 
     handler: Handler | None = None
 
 
 def blame(stack: Iterable[FrameType]) -> Blame:
-    """Return who the innermost code of a plugin in `stack` belongs to; innermost frame first."""
+    """Return the innermost plugin code in `stack`, whose innermost frame comes first."""
     frames = list(stack)
     for frame in frames:
         owner = _owner(frame)
@@ -49,12 +52,12 @@ def blame(stack: Iterable[FrameType]) -> Blame:
 
 
 def of_error(error: BaseException) -> Blame:
-    """Return who raised `error`."""
+    """Return the plugin code that raised `error`."""
     return blame(reversed(list(_frames_of_traceback(error.__traceback__))))
 
 
 def of_thread(ident: int) -> Blame:
-    """Return whose code the thread `ident` is running."""
+    """Return the plugin code that the thread `ident` is running."""
     import sys
 
     found = blame(_frames_of_stack(sys._current_frames().get(ident)))
@@ -62,13 +65,13 @@ def of_thread(ident: int) -> Blame:
 
 
 def of_coroutine(coroutine: Any) -> Blame:
-    """Return whose code a coroutine waits in."""
+    """Return the plugin code in which a coroutine waits."""
     return blame(reversed(list(_frames_of_coroutine(coroutine))))
 
 
 @contextmanager
 def doing(directive: str) -> Iterator[None]:
-    """Say that what runs in this thread meanwhile is done for a plugin."""
+    """Attribute the code that runs in this thread within the context to a plugin."""
     ident = threading.get_ident()
     before = _current.get(ident)
     _current[ident] = directive
@@ -82,7 +85,7 @@ def doing(directive: str) -> Iterator[None]:
 
 
 def _owner(frame: FrameType) -> Handler | None:
-    """Return the handler whose method this is."""
+    """Return the handler whose method this frame runs."""
     code = frame.f_code
     if not code.co_argcount or code.co_varnames[0] != "self":
         return None

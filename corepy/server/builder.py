@@ -1,7 +1,7 @@
-"""From a parsed Corefile to a `Generation`: plugins found and set up, chains built, zones checked.
+"""Builds a `Generation` from a parsed Corefile: sets up plugins, builds chains, checks zones.
 
-Opens no socket and changes nothing on the host. Independent mistakes are collected and reported
-together.
+Opens no socket and has no other side effects on the host. Independent mistakes are collected and
+reported together.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ DEFAULT_PORT = 53
 
 @dataclass(slots=True)
 class _Block:
-    """A server block on its way to become chains."""
+    """A server block during the build."""
 
     parsed: ServerBlock
     config: BlockConfig
     parts: dict[str, list[Handler]] = field(default_factory=dict)
-    """The handlers that each directive has added."""
+    """The handlers that each directive added."""
 
     handlers: list[Handler] = field(default_factory=list)
-    """The same in the order of the chain."""
+    """The same handlers in chain order."""
 
     sound: bool = True
-    """False once something in it was wrong: what else it seems to say is not to be judged."""
+    """False after a mistake in the block: checks that depend on the whole block are skipped."""
 
 
 def build(
@@ -71,12 +71,14 @@ def build(
     rules: Sequence[Rule] = (),
     hosts: list[list[str]] | None = None,
 ) -> Generation:
-    """Return what `corefile` describes.
+    """Return the generation that `corefile` describes.
 
-    `default_port` is for zones without a port; `found` are the installed plugins unless given; with
-    `checking` the result is not meant to be started; `on_imported` is called when the plugins are
-    imported and nothing is built yet; `rules` are the operator's for the order of the chain;
-    `hosts`, for a process that follows another, are the blocks' addresses as they are known there.
+    `default_port` is the port of zones without one. `found` are the installed plugins, looked up by
+    default. With `checking` the result is not meant to be started. `on_imported` is called after
+    all plugins are imported and before anything is built. `rules` are the operator's rules for the
+    order of the chain. `hosts` are the addresses of the blocks as the leader resolved them, for a
+    follower.
+
     Raises `corepy.corefile.CorefileError` with every mistake that could be found.
     """
     installed = find() if found is None else found
@@ -118,7 +120,7 @@ class _Builder:
         chain = self._order(loaded)
         for directive in setup_order(chain):
             if loaded[directive].acts_once and self._hosts is not None:
-                continue  # the leader does
+                continue  # only the leader sets it up
             for block in blocks:
                 if directive in block.parsed.directives:
                     self._set_up(loaded[directive], block)
@@ -137,7 +139,7 @@ class _Builder:
         return self._generation
 
     def _place(self, mistake: Diagnostic) -> tuple[int, int, int]:
-        """Return where in the reading order of all files a mistake stands."""
+        """Return the position of a mistake in the reading order of all files."""
         token = mistake.token
         if token is None:
             return (-1, 0, 0)
@@ -146,11 +148,10 @@ class _Builder:
         return (file, token.line, token.column)
 
     def _judge_zoneless(self, block: ServerBlock) -> list[_Block]:
-        """Refuse a block without a zone, which CoreDNS leaves out without a word; return it to look
-        for other mistakes in it.
+        """Reject a block without a zone, which CoreDNS ignores silently.
 
-        One whose zone is a variable without a value may be meant to be left out, so where there are
-        other blocks it is a warning.
+        It is returned so that its directives are checked, too. A block whose zone is an unset
+        variable may be omitted on purpose: it is ignored with a warning if there are other blocks.
         """
         names = list(dict.fromkeys(filter(None, map(_absence, block.empty_keys))))
         if names and self._corefile.blocks:
@@ -164,7 +165,7 @@ class _Builder:
         return [self._without_keys(block)]
 
     def _without_keys(self, parsed: ServerBlock) -> _Block:
-        """Return a block whose keys are wrong, to look for mistakes in its directives."""
+        """Return a block for invalid keys, so that its directives are checked."""
         token = parsed.opening or parsed.keys[0]
         stand_in = ZoneAddress(".", self._default_port, "dns", token)
         return _Block(parsed, BlockConfig([stand_in]), sound=False)
@@ -183,9 +184,7 @@ class _Builder:
         return _Block(parsed, BlockConfig(keys))
 
     def _load_all(self) -> dict[str, LoadedPlugin]:
-        """Import the plugins that the Corefile uses; each that cannot be is reported where it is
-        used.
-        """
+        """Import the plugins that the Corefile uses; report failures at the directives."""
         loaded: dict[str, LoadedPlugin] = {}
         failed: dict[str, str] = {}
         for block in (*self._corefile.blocks, *self._corefile.zoneless):
@@ -235,7 +234,7 @@ class _Builder:
         return next((tokens[0] for tokens in uses if tokens), None)
 
     def _warn_of_idle_rules(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
-        """Say of which directives the operator's order means nothing."""
+        """Warn about order rules for directives that have no handler."""
         subjects = {rule.subject.text: rule.subject for rule in self._rules}
         for name, token in subjects.items():
             if name in loaded and not any(block.parts.get(name) for block in blocks):
@@ -260,7 +259,7 @@ class _Builder:
             )
             block.sound = False
             return
-        except BaseException as error:  # its code runs here: sys.exit() in it must not end us
+        except BaseException as error:  # plugin code may raise SystemExit
             count(directive, "setup")
             problem = f"plugin/{directive} (from {plugin.distribution}) failed in setup"
             self._mistakes.append(Diagnostic(f"{problem}: {describe(error)}", token))
@@ -271,9 +270,7 @@ class _Builder:
         self._generation.warnings.extend(controller.warnings)
 
     def _listen(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
-        """Fill in the routers: each zone of each block, at each address that the block listens
-        on.
-        """
+        """Fill in the routers: each zone of each block, at each listen address of the block."""
         checker = OverlapChecker()
         zones: dict[Listen, dict[bytes, Site]] = {}
         any_class: set[Listen] = set()
@@ -316,13 +313,13 @@ class _Builder:
 
 
 def _absence(word: Token) -> str | None:
-    """Return a sentence that names the environment variables that leave a word empty."""
+    """Return a message that names the environment variables that leave a word empty."""
     variables = word.source.variables
     return variables.absence(word.raw) if variables is not None else None
 
 
 def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]:
-    """Return the handlers of a block with a guard above each that is not our own."""
+    """Return the handlers of a block, with a `Guard` above each that is not in-tree."""
     foreign = {name for name in block.parts if not loaded[name].is_ours}
     guarded = {id(handler) for name in foreign for handler in block.parts[name]}
     return [
@@ -333,7 +330,7 @@ def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]
 
 
 def link(handlers: list[Handler]) -> Handler | None:
-    """Chain `handlers`, the first on top, and return the top; None without any."""
+    """Chain `handlers` in this order; return the first one, None without any."""
     if not handlers:
         return None
     below: Handler = EndOfChain(handlers[-1].name)
@@ -344,7 +341,7 @@ def link(handlers: list[Handler]) -> Handler | None:
 
 
 def enter(top: Handler | None) -> tuple[Handler | None, tuple[Onlooker, ...]]:
-    """Return the first handler that is no onlooker, and the onlookers above it, lowest first."""
+    """Return the first handler that is not an onlooker, and the onlookers above, lowest first."""
     onlookers: list[Onlooker] = []
     while isinstance(top, Onlooker):
         onlookers.insert(0, top)
@@ -353,9 +350,9 @@ def enter(top: Handler | None) -> tuple[Handler | None, tuple[Onlooker, ...]]:
 
 
 def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
-    """Return what keeps the packet cache from repeating the replies of a chain, None if nothing.
+    """Return why the packet cache must not store replies of a chain; None if it may.
 
-    That is the directive of an impure handler above a keeper, or the want of a keeper: "".
+    The reason is the name of an IMPURE handler above a KEEPER, or "" for a chain without a KEEPER.
     """
     impure: str | None = None
     reason: str | None = ""
@@ -370,6 +367,6 @@ def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
 
 
 def _normal_host(host: str) -> str:
-    """Return an address in its usual spelling, so that two spellings mean one socket."""
+    """Return an address in canonical form, so that two spellings mean one socket."""
     address, percent, zone = host.partition("%")
     return f"{ipaddress.ip_address(address)}{percent}{zone}" if host else ""

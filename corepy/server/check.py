@@ -1,4 +1,4 @@
-"""Checking a configuration: the Corefile, or the Corefiles inside a Kubernetes manifest."""
+"""Checks a configuration: a Corefile, or the Corefiles inside a Kubernetes manifest."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Checked(NamedTuple):
 
 
 def check(options: Options) -> list[Checked]:
-    """Parse and set up without touching the world; at least one result."""
+    """Parse and set up without side effects on the host; returns at least one result."""
     loader = Loader(options)
-    gc.disable()  # almost nothing that is made here is garbage before the end
+    gc.disable()  # the objects made here live until the end of the check
     try:
         parts = loader.manifest()
         if parts is None:

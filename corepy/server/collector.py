@@ -1,4 +1,4 @@
-"""The garbage collector, kept out of the way of queries."""
+"""Tunes the garbage collector, so that its pauses do not delay queries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ GC_THRESHOLDS = (4_000, 100, 1_000)
 
 
 def set_modules_apart() -> None:
-    """Keep garbage collections out of the way of queries.
+    """Exempt all objects alive after the imports from garbage collection.
 
-    What is alive when all is imported stays for good, so it is never looked at again; generations
-    come later, and can be freed. Replies in a cache hold no cycles: collecting the oldest objects
-    over and over would find nothing and cost a pause that grows with the cache.
+    These objects live as long as the process, so scanning them is of no use. Generations are
+    created later and can be freed. Cached replies contain no reference cycles: full collections
+    would find nothing, and their pause would grow with the cache, so the thresholds make them rare.
     """
     gc.collect()
     gc.freeze()

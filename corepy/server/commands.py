@@ -1,6 +1,6 @@
-"""What can be asked of a running server at its control socket.
+"""The commands of a running server, which arrive at its control socket.
 
-`explain` is the server's own; all others are the plugins' (the hook `command`).
+`explain` is implemented by the server, all others by plugins (the hook `command`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def obey(server: Server, name: str, argument: Any) -> Any:
-    """Carry out the command `name`; return what JSON can say. Raises `CommandError`."""
+    """Carry out the command `name`; return plain data for JSON. Raises `CommandError`."""
     if name == "explain":
         from corepy.server.explain import explain_live
 

@@ -1,8 +1,8 @@
-"""Running an event loop that nothing but its main coroutine ends.
+"""Runs an event loop that SystemExit and KeyboardInterrupt do not stop.
 
-asyncio lets SystemExit and KeyboardInterrupt out of any task or callback, and with that the loop
-ends. In a server whose plugins are other people's code, `sys.exit()` somewhere in a library must
-not be the end of the node's DNS: the loop goes on where it was.
+In asyncio these two exceptions propagate out of any task or callback and stop the loop. This server
+runs third-party plugins: a `sys.exit()` in a library must not stop the DNS of the node. Here the
+exception is logged, and the loop continues.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Result = TypeVar("Result")
 
 
 PATIENCE: Final = 2.0
-"""Seconds that tasks which are left over at the end have to obey their cancellation."""
+"""Seconds that remaining tasks get for their cancellation at the end."""
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run `main` in a new event loop and return its result, as `asyncio.run` does.
+    """Run `main` in a new event loop and return its result, like `asyncio.run`.
 
-    Tasks that do not end when they are told to, at the end, are left behind.
+    Tasks that do not end after their cancellation are abandoned.
     """
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(_report)
@@ -60,7 +60,7 @@ async def _end_tasks() -> None:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody waits for: a task or a callback that failed."""
+    """Log the exception of a task or callback that no other code retrieves."""
     error = context.get("exception")
     message = str(context.get("message", "an error in the event loop"))
     if isinstance(error, BaseException):

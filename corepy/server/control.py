@@ -1,9 +1,9 @@
-"""The control socket of a process: one local socket at which the operator's commands arrive.
+"""The control socket of a process: a local socket that receives the operator's commands.
 
-It belongs to the process, not to a generation, so a reload keeps it; two processes on one host,
-such as the old and the new worker of an upgrade, have one each. Whatever goes wrong with it is
-logged and costs nothing but itself: the server serves without. See `corepy.plugin.control` for
-where it lies and what is said there.
+It belongs to the process, not to a generation, so a reload keeps it. Two processes on one host,
+such as the old and the new worker of an upgrade, have one each. Its failures are logged and affect
+nothing else: the server runs without it. `corepy.plugin.control` documents the path and the
+protocol.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 MOST: Final = 64
-"""Connections at once; a further one is closed."""
+"""Concurrent connections; a further one is closed."""
 
-_IDLE: Final = 5.0  # seconds that a client has for its line
-_CLOSING: Final = 2.0  # seconds that commands have to end when the process does
+_IDLE: Final = 5.0  # seconds that a client has to send its line
+_CLOSING: Final = 2.0  # seconds that running commands get when the process stops
 _ONLY_OWNER: Final = 0o177
 
 
 class ControlSocket:
-    """The socket of one process; lives in one event loop."""
+    """The control socket of one process; belongs to one event loop."""
 
     def __init__(self, obey: Callable[[str, Any], Awaitable[Any]]) -> None:
-        """`obey` carries out a command with its argument, and returns what JSON can say.
+        """`obey` carries out a command with its argument, and returns plain data for JSON.
 
-        What it raises becomes an error for the client: the text of a `CommandError`; anything else
-        is logged as well.
+        An exception that it raises becomes an error reply with its text; any other than
+        `CommandError` is logged as well.
         """
         self.path: Path | None = None
         self.talks: set[Talk] = set()
@@ -46,10 +46,10 @@ class ControlSocket:
         self._acceptor: Acceptor | None = None
 
     def open(self) -> None:
-        """Listen in the first folder that allows it; without one, say so in the log."""
+        """Listen in the first usable runtime folder; log a warning without one."""
         refusals = []
         try:
-            control.sockets()  # of their own accord the killed ones' would stay
+            control.sockets()  # as a side effect, removes the sockets of killed processes
         except OSError as error:
             refusals.append(str(error))
         for folder in control.folders():
@@ -69,7 +69,7 @@ class ControlSocket:
         )
 
     async def close(self) -> None:
-        """Stop listening, remove the socket, and let what was asked be answered, if it is soon."""
+        """Stop listening, remove the socket, and wait briefly for running commands."""
         if self.path is not None:
             try:
                 self.path.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ class ControlSocket:
             await asyncio.sleep(0.001)
 
     async def answer(self, line: bytes) -> bytes:
-        """Carry out one line and return the one to answer with."""
+        """Carry out the command in one line and return the line of the reply."""
         try:
             command, argument = _parse(line)
             async with asyncio.timeout(PATIENCE):
@@ -110,7 +110,7 @@ class ControlSocket:
 
 
 class Talk(asyncio.Protocol):
-    """One connection to the socket: a line, and its answer."""
+    """One connection to the control socket: one command line and its reply."""
 
     def __init__(self, owner: ControlSocket) -> None:
         self._owner = owner
@@ -121,7 +121,7 @@ class Talk(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for a line, not for long."""
+        """Start the timeout for the command line."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if len(self._owner.talks) >= MOST:
@@ -131,13 +131,13 @@ class Talk(asyncio.Protocol):
         self._timer = self._loop.call_later(_IDLE, self.close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; what it asked for is done all the same."""
+        """Unregister the connection; a running command continues."""
         if self._timer is not None:
             self._timer.cancel()
         self._owner.talks.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """Carry out the first line that is whole; one without an end is not waited for."""
+        """Carry out the first complete line; close the connection if it is too long."""
         if self._task is not None:
             return
         self._line += data
@@ -149,7 +149,7 @@ class Talk(asyncio.Protocol):
             self._transport.close()
 
     def eof_received(self) -> bool:
-        """Answer one who has closed his side after asking."""
+        """Still answer a client that half-closed after its request."""
         return self._task is not None
 
     def _answer(self, task: asyncio.Task[bytes]) -> None:
@@ -160,22 +160,22 @@ class Talk(asyncio.Protocol):
         self._transport.close()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(_IDLE, self._transport.abort)  # who does not read
+        self._timer = self._loop.call_later(_IDLE, self._transport.abort)  # client may not read
 
     def close_if_idle(self) -> None:
-        """Close unless something is being carried out, which closes when it is done."""
+        """Close unless a command is running; in that case `_answer` closes."""
         if self._task is None:
             self._transport.close()
 
     def give_up(self) -> None:
-        """Close whatever is going on."""
+        """Cancel a running command and close."""
         if self._task is not None:
             self._task.cancel()
         self._transport.abort()
 
 
 def _parse(line: bytes) -> tuple[str, Any]:
-    import json  # most servers are never asked
+    import json  # most servers never receive a command
 
     try:
         question = json.loads(line)
@@ -194,7 +194,7 @@ def _line(answer: dict[str, Any]) -> bytes:
 
 def _bind(folder: Path) -> tuple[socket.socket, Path]:
     folder.mkdir(mode=0o755, exist_ok=True)
-    # Containers that share the folder may share the process ID as well.
+    # Containers that share the folder may have equal process IDs.
     path = folder / PATTERN.replace("*", f"{os.getpid()}-{os.urandom(4).hex()}")
     sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)

@@ -1,7 +1,7 @@
-"""What a server asks of its crew while generations change.
+"""The interface through which a server drives the other processes of its group.
 
-This one is the crew of a server that is one process, and of each process that follows a leader:
-there is nobody to ask. `corepy.server.leader` has the other.
+`ServerCrew` does nothing: it is used by a server of one process, and by each process that follows a
+leader. `corepy.server.leader` implements the interface for the leader.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class ServerCrew(Crew):
-    """See the module. The steps of a change are those of `Server`, in the same order."""
+    """Drives the other processes of a server; this base class has none.
+
+    The steps of a change are those of `Server`, in the same order.
+    """
 
     shares_sockets: bool = False
     """Whether an address may have more sockets than this process answers at."""
@@ -28,28 +31,28 @@ class ServerCrew(Crew):
         return False
 
     def open_to(self, server: Endpoints) -> None:
-        """Get to know the server, before anything else."""
+        """Store the server; called before any other method."""
 
     def expect(self, generation: Generation) -> None:
-        """Take note of what the next steps are for; `size` is what it needs from now on."""
+        """Store the generation of the next steps; `size` covers it from now on."""
 
     async def prepare(self) -> None:
-        """Let every process build it; raises `StartupError` if one refuses."""
+        """Make every process build the generation; raises `StartupError` if one refuses."""
 
     async def switch(self) -> None:
-        """Let every process answer by it; raises `StartupError` if one refuses."""
+        """Make every process answer with it; raises `StartupError` if one refuses."""
 
     async def settle(self) -> None:
-        """Let every process end what was before; those that nobody needs any more end whole."""
+        """Make every process stop the old generation; stop the processes no longer needed."""
 
     async def undo(self) -> None:
-        """Go back to what was before the last `prepare`."""
+        """Return every process to the generation before the last `prepare`."""
 
     async def stop(self) -> None:
-        """Let every process drain and end."""
+        """Make every process drain and exit."""
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
-        """Return what the plugins of the other processes answer to an operator's command.
+        """Return the results of the other processes' plugins for an operator's command.
 
         Raises `CommandError`.
         """
@@ -57,14 +60,14 @@ class ServerCrew(Crew):
 
 
 class Endpoints:
-    """The sockets of the other places, as the crew needs them: `Server` is one."""
+    """The sockets of the other processes, as the leader needs them; `Server` implements it."""
 
     shared: Mapping[tuple[Listen, int], Endpoint]
 
     def stand_in(self, place: int) -> None:
-        """Answer at the sockets of a place whose process is gone."""
+        """Answer at the sockets of a place whose process is not running."""
         raise NotImplementedError
 
     def step_aside(self, place: int) -> None:
-        """Leave the sockets of a place to its process."""
+        """Stop answering at the sockets of a place whose process is running."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a handler changed: in a question on the way down, in a reply on the way up."""
+"""Lists a handler's changes to a question on the way down, and to a reply on the way up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corepy.dns import Reply
 
 _SHOWN = 4
-"""Records of a section that are listed when they come or go."""
+"""Records of a section that are listed when records are added or removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +32,20 @@ class Question:
 
     @classmethod
     def of(cls, request: Request) -> Question:
-        """Return what `request` says now."""
+        """Return the current state of `request`."""
         edns = request.edns
         seen = None if edns is None else (edns.udp_size, edns.do, edns.options)
         return cls(request.qname, request.type, request.class_, request.flags, seen)
 
     @property
     def text(self) -> str:
-        """What is asked, such as "example.org. A"."""
+        """The question as text, such as "example.org. A"."""
         class_ = "" if self.class_ == "IN" else f"{self.class_} "
         return f"{self.name} {class_}{self.type}"
 
 
 def question_changes(before: Question, after: Question) -> list[str]:
-    """Return what was changed in a question, each change as a line."""
+    """Return the changes between two states of a question, one line each."""
     changes = []
     for what, old, new in (
         ("name", before.name, after.name),
@@ -107,7 +107,7 @@ class Answer:
 
     @classmethod
     def of(cls, reply: Reply) -> Answer:
-        """Return what `reply` says now."""
+        """Return the current state of `reply`."""
         return cls(bytes(reply.wire), reply.rcode, reply.options, reply.error, reply.deadline)
 
     @property
@@ -116,14 +116,14 @@ class Answer:
         return int.from_bytes(self.wire[2:4], "big")
 
     def records(self) -> dict[str, list[Record]] | None:
-        """Return the first records by section; None if they cannot be read."""
+        """Return the first records of each section; None if the message cannot be parsed."""
         try:
             return records_of(shortened(self.wire))
         except FormError:
             return None
 
     def summary(self) -> str:
-        """Return rcode and number of answers, such as "NOERROR, 2 records"."""
+        """Return the rcode and the number of answers, such as "NOERROR, 2 records"."""
         records = self.records()
         if records is None:
             return f"{c.rcode_name(self.rcode)}, but the message cannot be read"
@@ -133,9 +133,9 @@ class Answer:
 
 
 def answer_changes(before: Answer, after: Answer, now: float) -> list[str]:
-    """Return what was changed in a reply, each change as a line.
+    """Return the changes between two states of a reply, one line each.
 
-    `now` is the monotonic time, for what has a deadline.
+    `now` is the current monotonic time; the remaining time of a deadline is counted from it.
     """
     changes = []
     if before.rcode != after.rcode:
@@ -169,7 +169,7 @@ def _record_changes(before: Answer, after: Answer) -> list[str]:
 
 
 def _ttl_changes(old: dict[str, list[Record]], new: dict[str, list[Record]]) -> list[str]:
-    """Return the change of the TTLs of the records that stay."""
+    """Return the TTL changes of the records that are in both messages."""
     known = {(it.name, it.class_, it.type, it.data): it.ttl for all_ in old.values() for it in all_}
     pairs = dict.fromkeys(
         (known[key], it.ttl)

@@ -1,7 +1,7 @@
-"""One address that is listened on: a UDP and a TCP socket, and who answers.
+"""One listen address: its UDP and TCP socket, and the listeners that answer there.
 
-Endpoints outlive generations. A reload puts another router into those that stay, between two turns
-of the event loop, so no query meets a closed socket or half of a configuration.
+Endpoints outlive generations. A reload replaces the router of the endpoints that stay, between two
+turns of the event loop, so no query meets a closed socket or half of a configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Listen(NamedTuple):
-    """What a generation wants to listen on."""
+    """An address that a generation listens on."""
 
     transport: str
     host: str
@@ -38,7 +38,10 @@ class Listen(NamedTuple):
 
 
 class Endpoint:
-    """The open sockets of one `Listen`; with *multisocket*, those of one place in their group."""
+    """The open sockets of one `Listen`.
+
+    With *multisocket*, the sockets of one place in their group.
+    """
 
     def __init__(
         self,
@@ -50,16 +53,16 @@ class Endpoint:
         port: int | None = None,
         place: int = 0,
     ) -> None:
-        """Take the sockets from `inherited`, or open them; raises
-        `corepy.net.sockets.BindError`.
+        """Take the sockets from `inherited`, or open them.
 
-        `port` is what the system has chosen for port 0; `place` is counted from 0.
+        `port` is the port that the kernel chose for port 0; `place` is counted from 0. Raises
+        `corepy.net.sockets.BindError`.
         """
         wanted = inherited or {}
         address = Address(listen.host, listen.port if port is None else port)
         keys = Key("udp", address, place), Key("tcp", address, place)
         self.kept = set(keys) <= wanted.keys()
-        """Whether somebody else keeps the sockets open, for a process that follows this one."""
+        """Whether the manager keeps the sockets open for the next process."""
         udp, tcp, self._lent = _sockets(*keys, wanted)
         self.listen = listen
         self.place = place
@@ -71,7 +74,7 @@ class Endpoint:
         self._started = self._stopped = False
 
     def swap(self, router: Router, settings: BlockConfig) -> None:
-        """Answer by `router` from the next query on."""
+        """Use `router` and `settings` from the next query on."""
         self.udp.answers.swap(router)
         self.tcp.answers.swap(router)
         self.tcp.settings = settings
@@ -82,7 +85,7 @@ class Endpoint:
         self.tcp.answers.packets.clear()
 
     def start(self) -> None:
-        """Begin to answer; nothing happens if it has begun already, or come to its end."""
+        """Start answering; does nothing if it has started or was stopped."""
         if not self._started and not self._stopped:
             self._started = True
             self.udp.start()
@@ -101,10 +104,9 @@ class Endpoint:
         return self.udp.runner.waiting | self.tcp.waiting()
 
     def stop(self) -> None:
-        """Take no new work; what was accepted goes on.
+        """Accept no new queries; those already accepted are still answered.
 
-        Sockets that are kept, or were only lent to us, stay as they are: somebody goes on with
-        them, or may want to.
+        Queries in the queue of a kept or lent socket stay there for the next process that uses it.
         """
         self._stopped = True
         leave_queue = self.kept or self._lent
@@ -121,9 +123,9 @@ class Endpoint:
 def _sockets(
     for_udp: Key, for_tcp: Key, inherited: Sockets
 ) -> tuple[socket.socket, socket.socket, bool]:
-    """Return the UDP and the TCP socket, and whether one of them was lent to us.
+    """Return the UDP and the TCP socket, and whether the manager lent one of them.
 
-    What is taken from `inherited` is removed there.
+    Sockets taken from `inherited` are removed from it.
     """
     address = for_udp.address
     udp, tcp = inherited.pop(for_udp, None), inherited.pop(for_tcp, None)
@@ -140,9 +142,9 @@ def _sockets(
 
 
 async def drained(queries: set[Query], leaving: list[Endpoint], timeout: float) -> int:
-    """Wait until none of `queries` waits, nor any connection of `leaving` is open.
+    """Wait until all `queries` are answered and all connections of `leaving` are closed.
 
-    At most `timeout` seconds; returns how many queries still wait then.
+    Waits at most `timeout` seconds; returns the number of queries still pending then.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout

@@ -1,12 +1,12 @@
-"""Explaining one question: which block answers it and why, and what each plugin does with it.
+"""Explains one question: the block that answers it, why, and each plugin's part in the reply.
 
-`explain` takes routers from wherever there are some: those of a running server (`explain_live`,
-through its control socket), or of a generation that was built for nothing else (`rehearse`, behind
-`corepy explain -conf`). The result is plain data, as JSON can say it.
+`explain` works on any routers: those of a running server (`explain_live`, through its control
+socket), or those of a generation built only for this purpose (`rehearse`, for
+`corepy explain -conf`). The result is plain data that JSON can represent.
 
-The question goes through twins of the live handlers (see `trace`), so in a running server it counts
-in metrics, appears in the log and fills caches like any other; its metadata has the label
-`corepy/explain`. It does not go through the packet cache.
+The question passes through copies of the live handlers (see `trace`). In a running server it counts
+in metrics, is logged and fills caches like any other query; its metadata has the label
+`corepy/explain`. It bypasses the packet cache.
 """
 
 from __future__ import annotations
@@ -48,28 +48,28 @@ _SEEN_SITES: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be explained."""
+    """The question to explain."""
 
     name: str
     type: str = "A"
     class_: str = "IN"
     client: str = ""
-    """IP address, or nothing for the loopback address of the server's family."""
+    """IP address; empty for the loopback address of the server's address family."""
 
     protocol: str = "udp"
     edns: int = UDP_SIZE
-    """UDP size to announce in bytes; 0 for a query without EDNS."""
+    """UDP size to announce, in bytes; 0 for a query without EDNS."""
 
     do: bool = False
     at: str = ""
-    """The server's address that is asked, as IP, IP:PORT or a whole label."""
+    """The server to query: IP, IP:PORT or a whole label."""
 
     times: int = 1
     """How often to ask; the last time is explained."""
 
     @classmethod
     def of(cls, argument: Any) -> Asked:
-        """Return what a client asks for; raises `CommandError`."""
+        """Return the question in a command's argument; raises `CommandError`."""
         known = {field.name: field.type for field in fields(cls)}
         if not isinstance(argument, dict) or not {"name"} <= argument.keys() <= known.keys():
             raise CommandError("explain takes an object with the name to explain")
@@ -82,7 +82,7 @@ class Asked:
         return asked
 
     def check(self) -> None:
-        """Raise `CommandError` for what cannot be asked."""
+        """Raise `CommandError` for invalid values."""
         self.wire()
         if self.client:
             _address(self.client)
@@ -92,7 +92,7 @@ class Asked:
             raise CommandError(f"a question can be asked 1 to {MOST_TIMES} times")
 
     def wire(self) -> bytes:
-        """Return the query; raises `CommandError`."""
+        """Return the query message; raises `CommandError`."""
         try:
             name = from_text(self.name)
             qtype, qclass = c.type_number(self.type), c.class_number(self.class_)
@@ -104,7 +104,7 @@ class Asked:
         return query(name, qtype, qclass, edns=edns)
 
     def request(self, label: str) -> Request:
-        """Return the query as it comes to the server `label`; raises `CommandError`."""
+        """Return the query as the server `label` receives it; raises `CommandError`."""
         host = label.partition("://")[2].rpartition(":")[0].strip("[]")
         local = host if host else ("::1" if ":" in self.client else "127.0.0.1")
         client = self.client or ("::1" if ":" in local else "127.0.0.1")
@@ -124,7 +124,7 @@ def _address(text: str) -> None:
 
 
 async def explain_live(server: Server, argument: Any) -> dict[str, Any]:
-    """Return the explanation of a question by a running server; raises `CommandError`."""
+    """Return a running server's explanation of a question; raises `CommandError`."""
     asked = Asked.of(argument)
     generation = server.generation
     if generation is None:
@@ -143,8 +143,8 @@ async def explain_live(server: Server, argument: Any) -> dict[str, Any]:
 async def rehearse(generation: Generation, asked: Asked, *, offline: bool) -> dict[str, Any]:
     """Return the explanation of a question by a generation that is never started.
 
-    With `offline` nobody outside is asked. Raises `CommandError`, and `StartupError` where the
-    server would not start.
+    With `offline` no query is sent to other servers. Raises `CommandError`, and `StartupError` if
+    the server would not start.
     """
     routers = {listen.label(): router for listen, router in generation.routers.items()}
     context = LifecycleContext(
@@ -170,7 +170,7 @@ async def _no_reload(_reason: str) -> bool:
 async def explain(
     routers: Mapping[str, Router], asked: Asked, *, offline: bool = False
 ) -> tuple[dict[str, Any], str]:
-    """Return the explanation, and the label of the server that was asked, one of `routers`."""
+    """Return the explanation, and the label of the server that was chosen from `routers`."""
     label = _choose(routers, asked)
     router = routers[label]
     request = asked.request(label)
@@ -179,7 +179,7 @@ async def explain(
     trace = Trace(offline=offline)
     reply = await _answer(trace.router(router), request)
     site, sent = router.route(request), finish(request, reply)
-    # A message can take seconds to be written as text, and the event loop has others to answer.
+    # Formatting a message can take seconds, and must not block the event loop.
     steps = await asyncio.to_thread(lambda: [step.as_dict() for step in trace.steps])
     shown = await asyncio.to_thread(_reply, reply, sent)
     return {
@@ -210,7 +210,7 @@ def _question(asked: Asked, request: Request) -> dict[str, Any]:
 
 
 def _choose(routers: Mapping[str, Router], asked: Asked) -> str:
-    """Return the server to ask: the one that was named, else one whose block fits best."""
+    """Return the server to query: the one that was named, otherwise the one that fits best."""
     fitting = [label for label in routers if _is_at(label, asked.at)]
     if not fitting:
         if not routers:
@@ -231,7 +231,7 @@ def _is_at(label: str, at: str) -> bool:
 
 
 async def _answer(router: Router, request: Request) -> Reply:
-    """Return what a server with `router` would answer; as `corepy.server.answer` does."""
+    """Return a server's reply, as `corepy.server.answer` makes it."""
     site = router.route(request)
     if site is None or site.chain is None:
         return request.error(REFUSED)
@@ -246,7 +246,7 @@ async def _answer(router: Router, request: Request) -> Reply:
         return report_failure(request, error)
     except asyncio.CancelledError:
         if task is not None and task.cancelling():
-            raise  # meant for us
+            raise  # this task itself is cancelled
         return request.error(SERVFAIL)
 
 
@@ -260,7 +260,7 @@ def _block(router: Router, site: Site) -> dict[str, Any]:
 
 
 def _handlers(site: Site) -> list[Handler]:
-    """Return the handlers of a chain that stand for a directive, from the top."""
+    """Return the handlers of a chain that belong to a directive, from the first on."""
     found, handler = [], site.chain
     while handler is not None and not isinstance(handler, EndOfChain):
         if not handler.hidden:
@@ -286,7 +286,7 @@ def _reason(router: Router, site: Site | None, request: Request) -> str:
 
 
 def _candidates(router: Router, request: Request) -> list[dict[str, Any]]:
-    """Return the zones of the server, those that the name lies in first, the longest first."""
+    """Return the zones of the server: first those that contain the name, longest first."""
     found = [
         {"zone": site.zone, "place": site.place, "fits": is_subdomain(request.name_wire, wire)}
         for wire, site in router.zones.items()
@@ -298,7 +298,7 @@ def _candidates(router: Router, request: Request) -> list[dict[str, Any]]:
 def _elsewhere(
     routers: Mapping[str, Router], label: str, request: Request
 ) -> list[dict[str, str | None]]:
-    """Return the other servers where another block answers."""
+    """Return the other servers at which another block answers."""
     here = routers[label].route(request)
     place = here.place if here else None
     other = {each: router.route(request) for each, router in routers.items() if each != label}
@@ -314,7 +314,7 @@ def _elsewhere(
 
 
 def _not_asked(site: Site | None, trace: Trace) -> list[dict[str, Any]]:
-    """Return a step for each handler of the chain that the question did not come to."""
+    """Return a step for each handler of the chain that the question did not reach."""
     asked = [id(step.handler) for step in trace.steps]
     return [
         {"plugin": handler.name, "depth": 0, "did": "not asked", "seconds": None}
@@ -326,7 +326,7 @@ def _not_asked(site: Site | None, trace: Trace) -> list[dict[str, Any]]:
 def _packet_cache(
     site: Site | None, request: Request, reply: Reply, sent: bytes
 ) -> dict[str, Any] | None:
-    """Return whether the packet cache would repeat this reply, and if not, why."""
+    """Return whether the packet cache would store this reply, and if not, why."""
     if site is None or site.chain is None:
         return None
     if not is_enabled():
@@ -348,7 +348,7 @@ def _packet_cache(
 
 
 def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
-    """Return what the client gets."""
+    """Return the reply that the client gets."""
     text, records, edns = "", {}, None
     try:
         _, edns, _ = strip_opt(sent)

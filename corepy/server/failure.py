@@ -1,5 +1,7 @@
-"""What is done about a plugin's mistake in a query or behind the server's back: who it was is found
-in the stack (`corepy.server.blame`), the rest is in `corepy.plugin.failures`.
+"""Logs and counts plugins' failures, in queries and in background work.
+
+The plugin at fault is found in the stack (`corepy.server.blame`); `corepy.plugin.failures` has the
+counters and loggers.
 """
 
 from __future__ import annotations
@@ -19,22 +21,22 @@ PANICS = metrics.counter("coredns_panics_total", "Count of exceptions that plugi
 
 
 class BreachError(Exception):
-    """A handler did what none may do; the message goes on from its name."""
+    """A handler violated its contract; the log line contains the message."""
 
 
 class NonsenseError(BreachError):
-    """It returned what is no reply to the query."""
+    """A handler returned an object that is not a reply to the query."""
 
 
 class EscapeError(BreachError):
-    """It raised what is meant to end a process."""
+    """A handler raised an exception that would end the process, such as SystemExit."""
 
 
 def report_failure(request: Request, error: BaseException) -> Reply:
-    """Log what a plugin raised, under its name, and return the SERVFAIL for the client.
+    """Log an exception raised by a plugin, and return the SERVFAIL for the client.
 
-    The traceback is shown the first time that an exception comes from a place in the code, and
-    each time where *debug* or *errors* with `stacktrace` wants it.
+    The log line has the traceback the first time that an exception comes from a place in the code,
+    and each time where *debug* or *errors* with `stacktrace` is used.
     """
     found = of_error(error)
     is_nonsense = isinstance(error, NonsenseError)
@@ -55,7 +57,7 @@ def report_failure(request: Request, error: BaseException) -> Reply:
 
 
 def substitute(request: Request, reason: str | None = None) -> Reply:
-    """Return the SERVFAIL that stands in for a chain without a reply of its own."""
+    """Return the SERVFAIL for a chain that has no reply of its own."""
     reply = request.error(SERVFAIL, reason)
     reply.is_substitute = True
     return reply
@@ -64,5 +66,8 @@ def substitute(request: Request, reason: str | None = None) -> Reply:
 def report_background(
     error: BaseException, what: str, plugin: str = "", kind: str = "task"
 ) -> None:
-    """Log and count what was raised outside of a query, by `plugin` or whoever the stack names."""
+    """Log and count an exception raised outside of a query.
+
+    `plugin` is at fault if given, otherwise the one found in the stack.
+    """
     report(plugin or of_error(error).plugin, kind, what, error)

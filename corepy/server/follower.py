@@ -1,8 +1,8 @@
-"""The command `python -m corepy.server.follower LEADER PLACE LOG-FORMAT`: one of the processes that
-a leader starts (`corepy.server.leader`), which obeys nobody else.
+"""Runs a follower: `python -m corepy.server.follower LEADER PLACE LOG-FORMAT`.
 
-It hears from the leader over one channel, its sockets among it, and ends with it. Signals that
-reach all processes of the service are for the leader, who says here what follows from them.
+The leader (`corepy.server.leader`) starts followers, and sends one all orders and sockets over one
+channel. A follower exits when its leader does. It ignores signals that a terminal or a service
+manager sends to all processes; the leader handles them.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _NOT_FOR_US: Final = (
 
 
 class FollowingCrew(ServerCrew):
-    """The crew as one who follows sees it."""
+    """The process group as a follower sees it."""
 
     leads = False
 
 
 class Follower:
-    """A process's side of the channel."""
+    """The follower's side of the channel; carries out the leader's orders."""
 
     def __init__(self, place: int) -> None:
         self._place = place
@@ -83,7 +83,7 @@ class Follower:
         self._channel = Channel(sock, self._obey, self._orphaned)
 
     async def run(self) -> None:
-        """Obey until told to stop."""
+        """Carry out orders until the order to stop."""
         await self._ended.wait()
         await self._channel.flushed()
 
@@ -137,7 +137,7 @@ class Follower:
     async def _settle(self, _body: object, _: list[int]) -> None:
         self._is_changing = False
         await self._server.settle()
-        gc.collect()  # the old generation
+        gc.collect()  # collects the old generation
 
     async def _undo(self, _body: object, _: list[int]) -> None:
         if self._is_changing:
@@ -148,7 +148,7 @@ class Follower:
         generation = self._server.generation
         try:
             return State(generation is not None and all(generation.plugins.hook.ready()))
-        except Exception:  # the leader's own, asked by *ready*, is the one that is complained of
+        except Exception:  # *ready* in the leader calls the same hook and logs the exception
             return State(is_ready=False)
 
     async def _report(self, _body: object, _: list[int]) -> object:
@@ -159,7 +159,7 @@ class Follower:
 
     async def _stop(self, kept: Sequence[Listen], _: list[int]) -> Farewell:
         await self._server.stop(hand_over=kept)
-        # The leader hears this before the end of the channel, which is that of the process.
+        # The reply must precede the end of the channel, which means that the process exited.
         asyncio.get_running_loop().call_soon(self._ended.set)
         return Farewell(self._reporter.report())
 
@@ -170,19 +170,19 @@ class Follower:
             return False
 
     def _orphaned(self) -> None:
-        """End with the leader. The kernel sees to it, too, but not on all systems."""
+        """Exit when the leader has exited; PR_SET_PDEATHSIG does not work on all systems."""
         if not self._ended.is_set():
             WRITER.flush()
             os._exit(EXIT_FAILURE)
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    """Follow until told to stop; return the exit code."""
+    """Run a follower until its order to stop; return the exit code."""
     fill_standard_descriptors()
     leader, place, log_format = arguments
     for number in _NOT_FOR_US:
         signal.signal(number, signal.SIG_IGN)
-    # Killed, not asked: one that hangs would be left with a share of the node's queries.
+    # SIGKILL, because a follower that hangs would keep its share of the queries.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(leader):
         return EXIT_FAILURE

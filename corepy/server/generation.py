@@ -1,7 +1,7 @@
-"""Everything that is built from one Corefile: who answers where, and the plugins behind it.
+"""Everything that is built from one Corefile: routers by address, and the plugins behind them.
 
-Building one (see `builder`) touches nothing of the world. Its life is driven by `Server` through
-`start_hooks` and `stop_hooks`.
+Building a generation (`builder`) has no side effects on the host. `Server` starts and stops it
+through `start_hooks` and `stop_hooks`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = {"stopping": 600.0}
 PATIENCE_ELSE: Final = 60.0
-"""Seconds that a hook may take: `stopping` may hold a lame duck, which the operator sets."""
+"""Seconds that a hook may take. `stopping` gets more: it may wait for a lame duck, which the
+operator sets.
+"""
 
 
 MAY_WAIT: Final = ("before_listen", "serving", "stopping", "shutdown", "rehearse", "command")
@@ -42,45 +44,46 @@ MAY_WAIT: Final = ("before_listen", "serving", "stopping", "shutdown", "rehearse
 
 
 class HookError(Exception):
-    """A plugin implements a hook that does not exist, or with parameters that it does not have."""
+    """A plugin implements an unknown hook, or a known hook with unknown parameters."""
 
 
 class Plan(NamedTuple):
-    """All that decides what a generation is, beside the host: it can be sent to another process."""
+    """The input from which a generation is built; it can be sent to another process."""
 
     corefile: Corefile
     default_port: int
     hosts: list[list[str]]
-    """The addresses of each server block, as they were looked up when it was built first."""
+    """The addresses of each server block, as resolved when the generation was first built."""
 
     rules: list[Rule]
-    """The operator's, for the order of the chain."""
+    """The operator's rules for the order of the chain."""
 
 
 @dataclass(slots=True)
 class Generation:
-    """See the module."""
+    """The routers, settings and plugins that one Corefile describes."""
 
     routers: dict[Listen, Router] = field(default_factory=dict)
     settings: dict[Listen, BlockConfig] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
-    """The Corefile, what it imports, and what plugins read."""
+    """The Corefile, the files that it imports, and the files that plugins read."""
 
     sockets: dict[Listen, int] = field(default_factory=dict)
-    """How many processes answer at an address, each at sockets of its own."""
+    """For each address, the number of processes that listen at it, each with its own sockets."""
 
     plan: Plan | None = None
-    """What it was built from, for other processes to build the same."""
+    """The input of the build, from which other processes build the same generation."""
 
     warnings: list[Diagnostic] = field(default_factory=list)
     plugins: HookManager = field(default_factory=lambda: _new_manager())
     _registered: int = 0
     _sound: set[type] = field(default_factory=set)
-    """The classes whose hooks were looked at and exist."""
+    """The classes whose hooks passed the checks of `register`."""
 
     def register(self, plugin: object, directive: str) -> None:
-        """Let the hooks of `plugin` take part; `directive` names it in errors. Raises `HookError`,
-        or what the plugin's attributes raise when they are looked at.
+        """Register the hooks of `plugin`; `directive` names it in errors.
+
+        Raises `HookError`, or an exception of the plugin's own attributes while they are inspected.
         """
         if self.plugins.is_registered(plugin):
             return
@@ -105,8 +108,9 @@ class Generation:
         self._sound.add(type(plugin))
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
-        """Call a starting hook of all plugins, in chain order; raises `StartupError` at the first
-        that fails.
+        """Call a starting hook of all plugins in chain order.
+
+        Raises `StartupError` at the first one that fails.
         """
         for implementation in self._implementations(hook):
             _, error = await _call(hook, implementation, {"context": context})
@@ -121,10 +125,10 @@ class Generation:
     async def stop_hooks(
         self, hook: str, context: LifecycleContext, after: str | None = None
     ) -> None:
-        """Call a stopping hook of all plugins, in reverse chain order; failures are logged and the
-        rest go on.
+        """Call a stopping hook of all plugins in reverse chain order.
 
-        With `after`, only of those that implement the hook of that name as well.
+        A failure is logged, and the other plugins are still called. With `after`, only the plugins
+        that also implement the hook of that name are called.
         """
         started = None if after is None else [it.plugin for it in self._implementations(after)]
         for implementation in reversed(self._implementations(hook)):
@@ -135,9 +139,9 @@ class Generation:
                 report(directive_of(implementation), "hook", f"{hook} failed", error)
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
-        """Return what the plugins answer to an operator's command, each with its directive.
+        """Return the plugins' results for an operator's command, each with its directive.
 
-        Raises `CommandError` at the first that fails.
+        Raises `CommandError` at the first plugin that fails.
         """
         results = []
         for implementation in self._implementations("command"):
@@ -159,7 +163,7 @@ class Generation:
 
 
 def directive_of(implementation: pluggy.HookImpl) -> str:
-    """Return the directive whose plugin implements a hook."""
+    """Return the directive of the plugin that implements a hook."""
     return implementation.plugin_name.rpartition(".")[0]
 
 
@@ -172,8 +176,9 @@ def _new_manager() -> HookManager:
 async def _call(
     hook: str, implementation: pluggy.HookImpl, given: Mapping[str, Any]
 ) -> tuple[Any, BaseException | None]:
-    """Call one implementation; return its result, and what it raised, whatever that is, or that it
-    takes too long.
+    """Call one implementation; return its result and its exception.
+
+    The exception may be of any kind; it is `TimeoutError` if the hook exceeds its time limit.
     """
     try:
         with doing(directive_of(implementation)):
@@ -196,8 +201,9 @@ async def _call(
 
 
 async def _outcome(awaited: Any) -> tuple[Any, BaseException | None]:
-    """Return the result of `awaited`, and what it raises: from a task, SystemExit would end the
-    process.
+    """Return the result of `awaited` and its exception.
+
+    The exception must not leave the task: SystemExit raised in a task would end the process.
     """
     try:
         return await awaited, None

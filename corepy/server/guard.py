@@ -1,8 +1,9 @@
-"""What stands above each third-party handler: it looks at what comes out of it.
+"""Wraps each third-party handler and validates its replies.
 
-Without it, nonsense would fail in a handler further up, which would be named for it, or reach the
-client and the caches; and SystemExit would end background work of handlers further up, such as the
-refreshing of a cache. In-tree plugins have no guard; the top of a chain is looked at in any case.
+Without the wrapper, an invalid reply would fail in a handler further up, which would be reported
+for it, or reach the client and the caches. SystemExit would end background work of handlers further
+up, such as the refresh of a cache. In-tree plugins are not wrapped; the reply of the whole chain is
+validated in any case.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Guard(Handler):
-    """Stands for the handler below it, whose name it has."""
+    """Wraps the handler below it, and has the same name."""
 
-    name: str  # type: ignore[misc]  # each has its own
+    name: str  # type: ignore[misc]  # differs by instance
     purity = Purity.PURE
     hidden: ClassVar[bool] = True
 
@@ -32,9 +33,10 @@ class Guard(Handler):
         self.next = guarded
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the reply of the handler, if it is one to `request`.
+        """Return the reply of the wrapped handler, if it is valid for `request`.
 
-        Raises `NonsenseError` if it is not, and `EscapeError` for SystemExit and its like.
+        Raises `NonsenseError` if it is not valid, and `EscapeError` for SystemExit and similar
+        exceptions.
         """
         try:
             reply = await self.next.serve_dns(request)

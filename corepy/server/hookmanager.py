@@ -1,8 +1,8 @@
-"""pluggy's plugin manager, for thousands of plugins of a few kinds.
+"""A pluggy plugin manager for thousands of plugins of a few classes.
 
-pluggy looks at every attribute of each plugin that it registers, and at all plugins that it has. A
-Corefile of 5,000 server blocks has 20,000 handlers of a dozen classes. Here the first plugin of a
-class is registered as pluggy does it, and the others get what was found there.
+pluggy inspects every attribute of each plugin that it registers, and compares it with all plugins
+registered before. A Corefile of 5,000 server blocks has 20,000 handlers of a dozen classes. Here
+pluggy inspects the first plugin of each class; the others reuse the result.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class _Found(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What registering the first plugin of a class has brought."""
+    """The result of registering the first plugin of a class."""
 
     found: list[_Found]
     slots: list[str]
-    """The attributes without a place in the instance's dictionary, which may hold functions."""
+    """The attributes stored outside of the instance's `__dict__`; they may hold functions."""
 
 
 class HookManager(pluggy.PluginManager):
-    """Registers plugins in a time that does not grow with those that are registered."""
+    """Registers a plugin in constant time, however many are registered."""
 
     def __init__(self, project_name: str) -> None:
-        """Know of no plugin yet."""
+        """Begin without plugins; `project_name` is the name of pluggy's markers."""
         super().__init__(project_name)
         self._kinds: dict[type, _Kind] = {}
         self._known: dict[int, object] = {}
@@ -62,9 +62,9 @@ class HookManager(pluggy.PluginManager):
         return name
 
     def has_own_hooks(self, plugin: object) -> bool:
-        """Return whether the object itself holds hook implementations, beside those of its class.
+        """Return whether the object has hook implementations besides those of its class.
 
-        Its class must have been registered before.
+        A plugin of the same class must have been registered before.
         """
         marker = f"{self.project_name}_impl"
         values: list[Any] = list(getattr(plugin, "__dict__", {}).values())
@@ -75,14 +75,14 @@ class HookManager(pluggy.PluginManager):
         )
 
     def is_known_kind(self, plugin: object) -> bool:
-        """Return whether a plugin of the same class is registered, and this one adds no hooks."""
+        """Return whether a plugin of this class is registered and this one adds no hooks."""
         return type(plugin) in self._kinds and not self.has_own_hooks(plugin)
 
     def _kind_of(self, plugin: object) -> _Kind:
         found = []
         for attribute in dir(plugin):
             if attribute in getattr(plugin, "__dict__", ()):
-                continue  # this one's own
+                continue  # belongs to this object alone
             options = self.parse_hookimpl_opts(plugin, attribute)
             if options is not None:
                 found.append(_Found(attribute, options.get("specname") or attribute, options))
@@ -96,10 +96,10 @@ class HookManager(pluggy.PluginManager):
 
 
 def _add(caller: HookCaller, implementation: pluggy.HookImpl) -> None:
-    """Add an implementation behind those that are there.
+    """Append an implementation to those of the hook.
 
-    pluggy searches its list for the place. That is the end where neither this one nor the last one
-    asks for another.
+    pluggy searches its list for the position. The position is the end of the list if neither this
+    implementation nor the last one asks for another.
     """
     before: list[pluggy.HookImpl] = caller._hookimpls
     if _is_plain(implementation) and (not before or _is_plain(before[-1])):

@@ -1,16 +1,17 @@
-"""The processes of a server whose Corefile has *multisocket*, led by the one that was started.
+"""Leads the processes of a server whose Corefile has *multisocket*.
 
-Each address that a block with *multisocket* N listens on has N pairs of sockets, all opened and
-held by the leader. The first is its own; each of the others belongs to a *place*, and each place
-has a follower, a process that runs the same generation at the sockets of its place. Rules:
+The process that was started is the leader. For each listen address of a block with *multisocket* N
+it opens and holds N pairs of sockets. The leader answers at the first pair. Each of the others
+belongs to a *place*, and each place has a follower: a process that runs the same generation at the
+sockets of its place. Rules:
 
-* A place is never without somebody who answers: while its follower is not there, the leader does.
-* A change of the generation goes the same steps everywhere (`Server`). A follower that refuses one
-  makes the whole server refuse; one that dies, hangs or was not there is started anew with the
-  outcome.
-* A follower that cannot be started is an error in the log, tried again and again, and keeps the
-  server from being ready; queries do not suffer.
-* Nothing outlives the leader: followers are killed by the kernel when it ends.
+* Every place is served at all times: the leader answers while its follower does not run.
+* A change of the generation takes the same steps in all processes (`Server`). If a follower refuses
+  a step, the whole server refuses the change. A follower that crashes, hangs or was not running is
+  restarted with the outcome.
+* A follower that cannot be started is logged as an error and retried. Meanwhile the server is not
+  ready, but queries are answered.
+* No follower outlives the leader: the kernel kills followers when the leader exits.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ if TYPE_CHECKING:
     from corepy.server.generation import Generation
 
 LATE_AFTER: Final = 1.0
-"""Seconds without an answer after which a process is a problem; it is given up a second later."""
+"""Seconds without a reply after which a follower is reported; it is replaced a second later."""
 
 START_WAIT: Final = 10.0
-"""Seconds that a change waits for new processes; the others go on without those that are late."""
+"""Seconds that a change waits for new followers; the others continue without the late ones."""
 
 
 class Leader(ServerCrew):
-    """See the module."""
+    """Starts the followers, and drives them through changes of the generation."""
 
     shares_sockets = True
 
     def __init__(self, log_format: str, reload: Callable[[str], Awaitable[bool]]) -> None:
-        """`log_format` is a flag of the command; `reload` is what a follower may ask for."""
+        """`log_format` is a flag for the followers; `reload` is called on their request."""
         self.log_format = log_format
         self.wanted: Preparation | None = None
-        """What processes that start now are to run."""
+        """The preparation for followers that start now."""
         self._reload = reload
         self._slots: dict[int, Slot] = {}
         self._server: Endpoints
@@ -57,20 +58,20 @@ class Leader(ServerCrew):
         self._before: Preparation | None = None
         self._asked: dict[Slot, int] = {}
 
-    # What plugins may know
+    # State for plugins
 
     @property
     def followers(self) -> Sequence[int]:
-        """The IDs of the processes that answer beside this one."""
+        """The process IDs of the followers that answer."""
         return [slot.pid for slot in self._slots.values() if slot.is_up]
 
     @property
     def is_ready(self) -> bool:
-        """Whether all processes are there, and their plugins are ready."""
+        """Whether all followers run and their plugins are ready."""
         return all(slot.is_up and slot.is_ready for slot in self._slots.values())
 
     def problems(self) -> list[str]:
-        """Return a line for each process that holds sockets and does not answer."""
+        """Return a line for each follower that holds sockets and does not reply."""
         return [
             f"process {slot.place} ({slot.pid}): no answer for {slot.silence:.1f} s"
             for slot in self._slots.values()
@@ -78,14 +79,14 @@ class Leader(ServerCrew):
         ]
 
     async def gather(self) -> None:
-        """Bring the metrics up to date with what the other processes have counted."""
+        """Add the current metrics of the followers to those of this process."""
         up = [slot.gather() for slot in self._slots.values() if slot.is_up]
         await asyncio.gather(*up, return_exceptions=True)
 
-    # What the server asks
+    # Called by the server
 
     def open_to(self, server: Endpoints) -> None:
-        """Get to know the server, before anything else."""
+        """Store the server; called before any other method."""
         self._server = server
 
     def has(self, place: int) -> bool:
@@ -94,7 +95,7 @@ class Leader(ServerCrew):
         return slot is not None and slot.is_up
 
     def expect(self, generation: Generation) -> None:
-        """Take note of what the next steps are for."""
+        """Store the generation of the next steps."""
         assert generation.plan is not None
         size = max(generation.sockets.values(), default=1)
         self._next = Preparation(generation.plan, size, generation.sockets)
@@ -103,7 +104,7 @@ class Leader(ServerCrew):
         self.size = size
 
     async def prepare(self) -> None:
-        """Let every process build it; raises `StartupError` if one refuses."""
+        """Make every follower build the generation; raises `StartupError` if one refuses."""
         staying = [slot for slot in self._slots.values() if slot.place < self.size and slot.is_up]
         for slot in staying:
             slot.preparation = self._next
@@ -111,14 +112,15 @@ class Leader(ServerCrew):
         await self._all(staying, Slot.prepare)
 
     async def switch(self) -> None:
-        """Let every process answer by it, and start those that are missing; raises `StartupError`
-        if one refuses.
+        """Make every follower answer with the generation, and start those that are missing.
+
+        Raises `StartupError` if one refuses.
         """
         self.wanted = self._next
         asked = self._still_there()
         for slot in self._slots.values():
             if slot.is_up and slot.place < self.size and slot not in asked:
-                slot.replace()  # it came while the others were asked
+                slot.replace()  # it started during `prepare` of the others
         await self._all(asked, Slot.switch)
         new = [
             self._slots.setdefault(place, Slot(self, place))
@@ -133,14 +135,14 @@ class Leader(ServerCrew):
             server_logger().warning("not all %d processes have started yet", self.size)
 
     async def settle(self) -> None:
-        """Let every process end what was before; those that nobody needs any more end whole."""
+        """Make every follower stop the old generation; stop the followers no longer needed."""
         leaving = [self._slots[place] for place in self._slots if place >= self.size]
         staying = self._still_there()
         ends = [self._end(slot) for slot in leaving]
         await asyncio.gather(self._all(staying, Slot.settle, must=False), *ends)
 
     async def undo(self) -> None:
-        """Go back to what was before the last `prepare`."""
+        """Return every follower to the generation before the last `prepare`."""
         self.wanted = self._before
         self.size = self._before.size if self._before else 1
         for slot in [slot for slot in self._slots.values() if slot.place >= self.size]:
@@ -152,18 +154,18 @@ class Leader(ServerCrew):
         await self._all(asked, lambda slot: slot.undo(self._before), must=False)
 
     async def stop(self) -> None:
-        """Let every process drain and end."""
+        """Make every follower drain and exit."""
         slots = list(self._slots.values())
         await asyncio.gather(*(self._end(slot) for slot in slots))
         self.wanted = None
         self.size = 1
 
     def _still_there(self) -> list[Slot]:
-        """Return the slots whose process was asked to prepare and is the same now."""
+        """Return the slots whose process received `prepare` and still runs."""
         return [slot for slot, pid in self._asked.items() if slot.is_up and slot.pid == pid]
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
-        """Return what the plugins of the followers answer; one that goes meanwhile is left out."""
+        """Return the results of the followers' plugins; skip followers that exit meanwhile."""
         command = orders.Command(name, argument)
         up = [slot.command(command) for slot in self._slots.values() if slot.is_up]
         results: list[dict[str, Any]] = []
@@ -177,7 +179,7 @@ class Leader(ServerCrew):
         return results
 
     async def _end(self, slot: Slot) -> None:
-        # Others go on with what is kept, or already do: for them it must not be drained.
+        # Another process uses the kept sockets, now or later: their queues must not be drained.
         kept = [
             endpoint.listen
             for (_, place), endpoint in self._server.shared.items()
@@ -189,15 +191,17 @@ class Leader(ServerCrew):
     async def _all(
         self, slots: Sequence[Slot], step: Callable[[Slot], Awaitable[None]], *, must: bool = True
     ) -> None:
-        """Let `slots` take a step; those that fail to answer are replaced. Raises `StartupError`
-        for one that refuses, if it `must` not.
+        """Make `slots` take a step; replace those that do not reply.
+
+        Raises `StartupError` if one refuses and the step `must` succeed; otherwise that one is
+        replaced.
         """
         outcomes = await asyncio.gather(*map(step, slots), return_exceptions=True)
         refusals = []
         for slot, outcome in zip(slots, outcomes, strict=True):
             if isinstance(outcome, ChannelClosed | TimeoutError):
                 slot.replace()
-            elif isinstance(outcome, Refusal | OSError):  # such as no descriptors left
+            elif isinstance(outcome, Refusal | OSError):  # such as EMFILE
                 if must:
                     refusals.append(f"process {slot.place}: {outcome}")
                 else:
@@ -207,12 +211,12 @@ class Leader(ServerCrew):
         if refusals:
             raise StartupError("; ".join(refusals))
 
-    # What slots ask
+    # Called by slots
 
     def endpoints_of(self, place: int, sockets: Mapping[Listen, int]) -> list[Endpoint]:
-        """Return the sockets of a place that are needed where each address has so many `sockets`.
+        """Return the endpoints of a place that exist if each address has so many `sockets`.
 
-        Until a change is settled there are those of before as well.
+        Until a change is settled, the server also has the endpoints from before.
         """
         return [
             endpoint
@@ -221,15 +225,15 @@ class Leader(ServerCrew):
         ]
 
     def has_come(self, slot: Slot) -> None:
-        """Leave the sockets to a process that answers at them now."""
+        """Leave the sockets to a follower that answers at them now."""
         self._server.step_aside(slot.place)
 
     def has_gone(self, slot: Slot) -> None:
-        """Answer in place of a process."""
+        """Answer at the sockets of a follower that does not run."""
         self._server.stand_in(slot.place)
 
     async def answer(self, what: str, body: Any, _: list[int]) -> object:
-        """Do what a follower asks for."""
+        """Carry out a follower's request."""
         if what != orders.RELOAD:
             raise Refusal(f"the leader does not know {what!r}")
         return await self._reload(str(body))

@@ -1,4 +1,4 @@
-"""Loading the configuration: reading the Corefile and building a generation from it."""
+"""Loads the configuration: reads the Corefile and builds a generation from it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ DEFAULT_FILE = "Corefile"
 STDIN = "stdin"
 
 _DEFAULT = ".:{port} {{\n    whoami\n    log\n}}\n"
-"""The default without a server block (core/dnsserver/register.go: DefaultInput)."""
+"""The default for a missing Corefile, or one without a server block (core/dnsserver/register.go:
+DefaultInput).
+"""
 
 
 class Loader:
-    """Where the Corefile comes from, at the start and at each reload."""
+    """Loads the Corefile of the process, at the start and at each reload."""
 
     def __init__(self, options: Options) -> None:
-        """Take the file that `options` name, or "Corefile"."""
+        """Use the file that `options` name, or "Corefile"."""
         self._options = options
         self._stdin: bytes | None = None
         self._found: dict[str, FoundPlugin] = {}
@@ -51,12 +53,13 @@ class Loader:
             raise
 
     def load_part(self, part: corefile.Embedded) -> Generation:
-        """Check one Corefile of a manifest; raises as `load`."""
+        """Check one Corefile of a manifest; raises like `load`."""
         return self._build(corefile.parse(part.text, part.name), checking=True)
 
     def manifest(self) -> list[corefile.Embedded] | None:
-        """Return the Corefiles in a Kubernetes manifest that was given in place of a Corefile; None
-        if none was. Raises `OSError` for a file that cannot be read.
+        """Return the Corefiles of a Kubernetes manifest given instead of a Corefile.
+
+        None if the file is not a manifest. Raises `OSError` for a file that cannot be read.
         """
         if self._is_default:
             return None
@@ -66,7 +69,7 @@ class Loader:
 
     @property
     def _is_default(self) -> bool:
-        """Whether no file was named and the usual one is not there."""
+        """Whether no file was named and ./Corefile does not exist."""
         return self._options.conf is None and not Path(DEFAULT_FILE).exists()
 
     def _parse(self) -> corefile.Corefile:
@@ -78,7 +81,7 @@ class Loader:
         return corefile.load(self.name)
 
     def _standard_input(self) -> bytes:
-        """Return what standard input had, which is read once."""
+        """Return the content of standard input, which is read only once."""
         if sys.stdin is None:
             raise OSError(errno.EBADF, "standard input is closed", STDIN)
         if self._stdin is None:
@@ -90,7 +93,7 @@ class Loader:
         order = self._options.plugin_order
         rules = [] if order is None else load_order(order)
         if not parsed.directives <= self._found.keys():
-            self._found = find()  # slow: reads the metadata of all that is installed
+            self._found = find()  # slow: reads the metadata of all installed distributions
         generation = build(
             parsed,
             self._options.port,
@@ -104,7 +107,7 @@ class Loader:
         return generation
 
     def _with_default(self, parsed: corefile.Corefile) -> corefile.Corefile:
-        """Return CoreDNS's default for a Corefile without any server block, with a warning."""
+        """Return CoreDNS's default, with a warning, for a Corefile without a server block."""
         if not parsed.is_empty:
             return parsed
         port = self._options.port
@@ -127,6 +130,6 @@ class Loader:
 
 
 def unreadable(error: OSError) -> str:
-    """Return the line for a Corefile that cannot be read."""
+    """Return the error message for a Corefile that cannot be read."""
     hint = f"; standard input is -conf {STDIN}" if error.filename == "-" else ""
     return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}{hint}"

@@ -1,4 +1,4 @@
-"""What the command line says of the process. Imports nothing, so that `-version` costs nothing."""
+"""The command-line options of the server process. Imports nothing: `-version` must be fast."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ EXIT_OK, EXIT_FAILURE = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The flags that matter beyond the command itself."""
+    """The flags that affect the server beyond the command itself."""
 
     conf: str | None = None
     """The Corefile: a path, "stdin", or None for ./Corefile or the default configuration."""
 
     port: int = DEFAULT_PORT
-    """For zones that name no port."""
+    """The port of zones without one."""
 
     quiet: bool = False
     pidfile: str | None = None
 
     log_format: str = "text"
-    """"text" is CoreDNS's form; "json" makes every line of the process an object."""
+    """"text" has the form of CoreDNS's log; with "json" each line of output is a JSON object."""
 
     plugin_order: str | None = None
-    """A file with the operator's order of the chain (`corepy.plugin.orderfile`)."""
+    """A file with the operator's rules for the order of the chain (`corepy.plugin.orderfile`)."""

@@ -1,8 +1,9 @@
-"""What the leader of a server's processes asks of the others, and how it is said.
+"""The messages between the leader and its followers.
 
-`PREPARE`, `SWITCH`, `SETTLE` and `UNDO` are the steps of `corepy.server.server.Server`; `LOOK` asks
-whether the event loop still turns, `REPORT` what was counted, `COMMAND` passes on an operator's
-command, and `STOP` asks to drain and end. A follower may ask as well: `RELOAD`.
+`PREPARE`, `SWITCH`, `SETTLE` and `UNDO` are the steps of `corepy.server.server.Server`. `LOOK`
+checks that the event loop runs and returns readiness, `REPORT` returns the metrics, `COMMAND`
+forwards an operator's command, and `STOP` makes the follower drain and exit. A follower sends one
+message itself: `RELOAD`.
 """
 
 from __future__ import annotations
@@ -27,22 +28,25 @@ STOP: Final = "stop"
 RELOAD: Final = "reload"
 
 CHANNEL_FD: Final = 3
-"""Where a follower finds its end of the channel."""
+"""The descriptor of the channel in a follower."""
 
 
 class Preparation(NamedTuple):
-    """With `PREPARE`."""
+    """The body of `PREPARE`."""
 
     plan: Plan
     size: int
-    """Processes of the server, the leader included."""
+    """Processes of the server, including the leader."""
 
     sockets: Mapping[Listen, int]
-    """At how many places each address is served."""
+    """The number of places at which each address is served."""
 
 
 class Place(NamedTuple):
-    """With `SWITCH`: an address to answer at; two descriptors come along if its sockets are new."""
+    """Part of `SWITCH`: an address to answer at.
+
+    If its sockets are new, two descriptors accompany it.
+    """
 
     listen: Listen
     port: int
@@ -50,25 +54,25 @@ class Place(NamedTuple):
 
 
 class State(NamedTuple):
-    """Answers `LOOK`."""
+    """The reply to `LOOK`."""
 
     is_ready: bool
 
 
 class Order(NamedTuple):
-    """With `SWITCH`: all addresses of this process."""
+    """The body of `SWITCH`: all addresses of this process."""
 
     places: Sequence[Place]
 
 
 class Command(NamedTuple):
-    """With `COMMAND`; the hook of that name says more."""
+    """The body of `COMMAND`; the hook of that name documents the fields."""
 
     name: str
     argument: Any
 
 
 class Farewell(NamedTuple):
-    """Answers `STOP`, when everything is drained."""
+    """The reply to `STOP`, sent when everything is drained."""
 
     report: list[Family]

@@ -1,7 +1,7 @@
-"""Queries that never get an answer: a chain has so long, then its client gets SERVFAIL.
+"""Limits the time of a query: a chain that exceeds it is cancelled, its client gets SERVFAIL.
 
-There is no timer per query. Once in a while all that wait are looked through; none do in a quiet
-server, and a reply from memory never waits.
+Queries have no timers of their own. A periodic check looks through all pending queries. An idle
+server has none, and a reply from a cache never becomes pending.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from corepy.server.query import Query
 
 LIMIT: Final = 10.0
-"""Seconds that a chain may take: more than any client waits, and any in-tree plugin asks for."""
+"""Seconds that a chain may take; longer than a client or an in-tree plugin waits."""
 
 SWITCH: Final = "COREPY_QUERY_TIMEOUT"
-"""Environment variable: another number of seconds, 0 for no limit."""
+"""Environment variable: the limit in seconds, 0 to disable it."""
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def limit() -> float:
-    """Return how many seconds a query may take in this process; 0 is without end."""
+    """Return the time limit of a query in this process, in seconds; 0 means unlimited."""
     return seconds_of(SWITCH, LIMIT)
 
 
 class Overdue:
-    """Looks through the queries that wait."""
+    """Expires the pending queries that exceed the time limit."""
 
     def __init__(self, waiting: Callable[[], Iterable[Query]]) -> None:
-        """Look through what `waiting` returns: the queries that have no answer yet."""
+        """Check the queries that `waiting` returns: those without an answer yet."""
         self._waiting = waiting
         self._limit = limit()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on; nothing happens if that has begun already."""
+        """Start the periodic check; does nothing if it runs already."""
         if self._timer is None and self._limit:
             self._wait()
 
@@ -56,7 +56,7 @@ class Overdue:
         return min(INTERVAL, self._limit / 2)
 
     def stop(self) -> None:
-        """Look no longer."""
+        """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,20 +1,20 @@
-"""Replies by the bytes of the query, in front of the chain.
+"""Caches replies by the bytes of the query, and answers from them without running the chain.
 
-A query is answered from here when the very same bytes, its ID aside, came to the same socket before
-and the chain would answer it the same way again. That is known for a reply that
+A query is answered from here if the same bytes, except for the ID, came to the same socket before
+and the chain would give the same answer again. The cache admits a reply that
 
-* comes from a site whose chain has a keeper (the cache plugin) and above it only handlers that are
-  pure or observers (`Site.obstacle`), and has a `Reply.deadline`, which is the keeper's word that
-  it holds until then;
+* comes from a chain with a handler of purity KEEPER (the cache plugin) below handlers of purity
+  PURE or OBSERVER only (`Site.obstacle`), and has a `Reply.deadline`: until then the KEEPER
+  guarantees the reply;
 * answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no capitals in the
-  name. Others could be kept as well but come in too many variants to be worth their memory;
-* belongs to the generation that answers now: a swap empties the cache.
+  name. Other queries come in too many variants to be worth their memory;
+* belongs to the current generation: a change of the router empties the cache.
 
-Address, port and transport need no key, since each socket has a cache of its own; everything else
-that a reply can depend on (flags, name, type, class, EDNS size, DO) is in the bytes.
+The key needs neither address nor port nor transport, since each socket has a cache of its own. All
+else that a reply can depend on (flags, name, type, class, EDNS size, DO) is in the bytes.
 
-TTLs are lowered where the reply lies, once a second at most. Hits are counted on the entry and
-credited in bulk to the reply's observers when the entry ages or goes, and within a second.
+TTLs are lowered in place, at most once a second. Hits are counted on the entry and reported to the
+reply's observers in bulk: within a second, and when the entry is aged or removed.
 """
 
 from __future__ import annotations
@@ -37,28 +37,31 @@ if TYPE_CHECKING:
 
 LARGEST_MEMORY: Final = 64 * 1024 * 1024
 SHARE: Final = 8
-"""Bytes that all packet caches of the process may take together, bookkeeping included, and the part
-of the cgroup's memory limit, one in so many, that they take at most.
+"""The limits of all packet caches of the process together.
+
+They take at most LARGEST_MEMORY bytes, including their bookkeeping, and at most 1/SHARE of the
+cgroup's memory limit.
 """
 
 ENTRY_SIZE: Final = 640
-"""Bytes that an entry takes beside the reply and its key: the object, its numbers, its place in the
-dictionary (measured; a test holds it to the truth).
+"""Bytes of an entry besides the reply and its key: the object, its numbers, its dictionary slot.
+
+Measured; a test compares it with the real size.
 """
 
 MAX_SIZE: Final = 1232
-"""Bytes of the largest reply kept: a larger one is not what a cache is asked all day."""
+"""Bytes of the largest reply that is cached; larger replies are rarely asked for again."""
 
 CREDIT_INTERVAL: Final = 1.0
 SWITCH: Final = "COREPY_PACKET_CACHE"
-"""Environment variable; "off" sends every query down the chain."""
+"""Environment variable; "off" disables the packet cache."""
 
 _OPCODE_BITS: Final = 0x78
 _pack_iov = struct.Struct("=QQ").pack
 
 
 def is_enabled() -> bool:
-    """Return whether this process wants packet caches at all."""
+    """Return whether packet caches are enabled in this process."""
     return os.environ.get(SWITCH, "on").lower() != "off"
 
 
@@ -66,7 +69,7 @@ class Room:
     """The memory that all packet caches of a process share."""
 
     def __init__(self, limit: int | None = None) -> None:
-        """Take at most `limit` bytes; unless given, what the machine allows."""
+        """Use at most `limit` bytes; by default a limit that depends on the cgroup."""
         allowed = cgroup_limit()
         usual = LARGEST_MEMORY if allowed is None else min(LARGEST_MEMORY, allowed // SHARE)
         self.limit = self._whole = usual if limit is None else limit
@@ -74,11 +77,11 @@ class Room:
         self._arena = Arena(self.limit)
 
     def divide(self, processes: int) -> None:
-        """Leave the other processes of this server as much as we take."""
+        """Divide the limit by the number of processes of this server."""
         self.limit = self._whole // processes
 
     def take(self, key: bytes, size: int) -> Chunk | None:
-        """Return a chunk for a reply of `size` bytes, None if there is no room."""
+        """Return a chunk for a reply of `size` bytes; None if the memory is used up."""
         if self.used + ENTRY_SIZE + len(key) + size > self.limit:
             return None
         chunk = self._arena.take(size)
@@ -87,13 +90,13 @@ class Room:
         return chunk
 
     def give_back(self, key: bytes, chunk: Chunk) -> None:
-        """Take back what `take` gave for `key`."""
+        """Release the chunk that `take` returned for `key`."""
         self.used -= ENTRY_SIZE + len(key) + chunk.size
         self._arena.give_back(chunk)
 
 
 class Entry:
-    """One reply. The listener reads `due`, `iov` and `witnesses`, and counts `hits`."""
+    """One cached reply. The listener reads `due`, `iov` and `witnesses`, and counts `hits`."""
 
     __slots__ = (
         "_aged",
@@ -110,14 +113,14 @@ class Entry:
     )
 
     def __init__(self, reply: Reply, body: bytes, chunk: Chunk, now: float) -> None:
-        """Put `body`, a reply without its ID, into `chunk`."""
+        """Copy `body`, a reply without its ID, into `chunk`."""
         chunk.view[chunk.start : chunk.start + len(body)] = body
         self.chunk = chunk
         self.size = len(body)
         self.iov = _pack_iov(chunk.address, len(body))
         self.hits = 0
         self.due = now
-        """When the entry must be looked at before it is used again."""
+        """From this time on the entry must be aged before it is used again."""
         self.deadline = reply.deadline or 0.0
         self.observers = reply.observers
         self.witnesses = tuple(
@@ -129,12 +132,12 @@ class Entry:
 
     @property
     def body(self) -> bytes:
-        """The reply as it is now, without its ID."""
+        """The reply with its current TTLs, without its ID."""
         start = self.chunk.start
         return self.chunk.view[start : start + self.size].tobytes()
 
     def age(self, now: float) -> None:
-        """Lower the TTLs to what they are at `now`, and be due when they change again."""
+        """Lower the TTLs to their values at `now`, and set `due` to their next change."""
         seconds = int(now - self._since)
         if seconds > self._aged:
             if self._offsets is None:
@@ -146,7 +149,7 @@ class Entry:
         self.due = due if due < self.deadline else self.deadline
 
     def credit(self) -> None:
-        """Tell the observers of the hits since the last time."""
+        """Report the hits since the last call to the observers."""
         hits, self.hits = self.hits, 0
         if hits:
             for observer in self.observers:
@@ -156,9 +159,7 @@ class Entry:
                     report_background(error, "an observer of replies failed")
 
     def show(self, ident: bytes, peer: object, received: float) -> None:
-        """Show a query that the entry answers to those who asked for it; who fails at it once is
-        not asked again.
-        """
+        """Report a query that the entry answers to its witnesses; one that raises is removed."""
         for witness in self.witnesses:
             try:
                 witness.seen(ident, peer, received)
@@ -168,9 +169,10 @@ class Entry:
 
 
 def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
-    """Return why `PacketCache.admit` does not keep a reply, in words; None if it does, given room.
+    """Return why `PacketCache.admit` does not store a reply; None if it does, given memory.
 
-    What it says must follow `admit`, which has no time for words; a test compares the two.
+    The conditions must match those of `admit`, which is too hot to give reasons. A test compares
+    the two.
     """
     if reply.deadline is None:
         return "nothing says yet for how long it holds"
@@ -187,19 +189,17 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
 
 
 class PacketCache:
-    """The replies of one socket."""
+    """The cached replies of one socket."""
 
     def __init__(self, room: Room) -> None:
-        """Keep replies in `room`, which is shared."""
+        """Store replies in `room`, which all packet caches share."""
         self.entries: dict[bytes, Entry] = {}
         self._room = room
         self._touched: list[Entry] = []
         self._loop = asyncio.get_running_loop()
 
     def admit(self, request: Request, reply: Reply, sent: bytes) -> None:
-        """Keep `sent`, what was answered to `request`, if it can be said again to the same
-        bytes.
-        """
+        """Store `sent`, the reply to `request`, if it may answer the same bytes again."""
         if reply.deadline is None or reply.deadline <= request.received or len(sent) > MAX_SIZE:
             return
         query = request.wire
@@ -212,15 +212,16 @@ class PacketCache:
         self._forget(key)
         chunk = self._room.take(key, len(sent) - 2)
         if chunk is None:
-            # Once more will find room, if the oldest was of the same size.
+            # The next attempt finds memory if the oldest entry had the same size.
             if self.entries:
                 self._forget(next(iter(self.entries)))
             return
         self.entries[key] = Entry(reply, sent[2:], chunk, request.received)
 
     def view(self, query: bytes, now: float) -> tuple[int, float] | None:
-        """Return the hits not yet credited and the seconds left of what answers `query`; None if
-        nothing does. For an operator's eyes: counts nothing.
+        """Return the hits not yet reported and the seconds left of the entry for `query`.
+
+        None without an entry. For `corepy explain`: counts no hit.
         """
         entry = self.entries.get(query[2:])
         return None if entry is None else (entry.hits, entry.deadline - now)
@@ -228,7 +229,7 @@ class PacketCache:
     def are_usable(
         self, entries: Sequence[Entry | None], keys: Sequence[bytes], now: float
     ) -> TypeGuard[Sequence[Entry]]:
-        """Return whether what was found for `keys` answers all of them at `now`."""
+        """Return whether the entries found for `keys` can answer all of them at `now`."""
         if None in entries:
             return False
         for index, entry in enumerate(entries):
@@ -238,7 +239,7 @@ class PacketCache:
         return True
 
     def find(self, key: bytes, now: float) -> Entry | None:
-        """Return the entry that answers `key` at `now`, with the hit counted."""
+        """Return the entry for `key` if it is valid at `now`, and count the hit."""
         entry = self.entries.get(key)
         if entry is None or (entry.due <= now and not self._look_at(key, entry, now)):
             return None
@@ -246,7 +247,7 @@ class PacketCache:
         return entry
 
     def _look_at(self, key: bytes, entry: Entry, now: float) -> bool:
-        """Age an entry that is due and return whether it may be used; it is forgotten if not."""
+        """Age an entry that is due; return whether it is still valid. An expired one is removed."""
         entry.credit()
         if entry.deadline <= now:
             self._forget(key)
@@ -258,7 +259,7 @@ class PacketCache:
         return True
 
     def credit(self) -> None:
-        """Tell all observers of the hits up to now."""
+        """Report all hits up to now to the observers."""
         touched, self._touched = self._touched, []
         for entry in touched:
             entry.credit()
@@ -270,6 +271,6 @@ class PacketCache:
             self._room.give_back(key, entry.chunk)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         for key in list(self.entries):
             self._forget(key)

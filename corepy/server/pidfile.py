@@ -1,8 +1,7 @@
 """The file with the process ID (`-pidfile`).
 
-Written and read without trust in the path, which may be in a folder that others can write to, or
-mistyped: only a regular file is touched, a symbolic link is not followed, and no open or read
-waits.
+The path is not trusted: it may be mistyped, or in a folder that other users can write to. Only a
+regular file is read or written, symbolic links are not followed, and neither open nor read blocks.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _KINDS: Final = (
 
 @contextlib.contextmanager
 def pidfile(path: str | None) -> Iterator[None]:
-    """Keep the process ID in the file `path` within the `with` block; without a path do nothing.
+    """Keep the process ID in the file `path` within the `with` block; do nothing without a path.
 
-    A file that cannot be written is an error in the log, and nothing else. A successor that took
-    over meanwhile has put its own ID there, which stays.
+    If the file cannot be written, an error is logged and the server runs without it. At the end the
+    file is removed, unless a successor has written its own ID.
     """
     if path is None:
         yield
@@ -58,7 +57,7 @@ def pidfile(path: str | None) -> Iterator[None]:
 
 
 def _write(path: str, text: bytes) -> None:
-    """Write the file; raises OSError, or ValueError for a path that no file can have."""
+    """Write the file; raises `OSError`, or `ValueError` for an invalid path."""
     with _regular(path, os.O_WRONLY | os.O_CREAT) as descriptor:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, text)
@@ -71,7 +70,7 @@ def _read(path: str) -> bytes:
 
 @contextlib.contextmanager
 def _regular(path: str, flags: int) -> Iterator[int]:
-    """Open a regular file within the `with` block; raises OSError for any other."""
+    """Open a regular file within the `with` block; raises `OSError` for any other kind."""
     try:
         descriptor = os.open(path, flags | _SAFELY, 0o644)
     except OSError as error:
@@ -94,13 +93,13 @@ def _special_at(path: str) -> str | None:
 
 
 def _special(mode: int) -> str | None:
-    """Return why a file of this mode is not used, None for a regular one."""
+    """Return why a file of this mode is rejected; None for a regular file."""
     kinds = [kind for is_kind, kind in _KINDS if is_kind(mode)]
     return f"it is {kinds[0]}, not a regular file" if kinds else None
 
 
 class _NotRegular(OSError):
-    """The path is that of something else."""
+    """The path names a directory, a device, or another kind of special file."""
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -1,12 +1,13 @@
-"""The life of the process: load, start, signals, reload, stop.
+"""The life cycle of the process: load, start, signals, reload, stop.
 
-Exit codes: 0 after a graceful stop, 1 when the configuration is wrong or the host does not allow
-it. As in CoreDNS, SIGINT and SIGTERM stop gracefully (a second one at once), SIGUSR1 reloads,
-SIGQUIT quits at once, SIGHUP does nothing.
+Exit codes: 0 after a graceful stop, 1 if the configuration is invalid or the host does not allow
+it. As in CoreDNS, SIGINT and SIGTERM stop gracefully (a second one stops at once), SIGUSR1 reloads,
+SIGQUIT exits at once, SIGHUP does nothing.
 
-Where a manager keeps the listening sockets for the next process (`corepy.net.inherited`), SIGTERM
-leaves it what lies in their queues; SIGINT means that there is no next one, so the queues are
-emptied. SIGURG means that there is a new manager, which must be told everything once more.
+A manager (systemd, or `corepy -supervise`) may keep the listening sockets for the next process
+(`corepy.net.inherited`). Then SIGTERM leaves queries in the sockets' queues for that process.
+SIGINT means that there will be no next process, so the queues are emptied first. SIGURG means that
+a new manager has replaced the old one and needs the complete state again.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 
 
 def run(options: Options, announce: str) -> int:
-    """Load the configuration and serve it until a signal says stop; return the exit code.
+    """Load the configuration and serve it until a signal stops the process.
 
-    `announce` is printed below the banner.
+    Returns the exit code. `announce` is printed below the banner.
     """
     _deaf()
     restore_signals()
@@ -76,7 +77,7 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     server = Server(reload_it, take(), manager, Leader(options.log_format, reload_it))
     stopping = _obey_signals(server, loader, manager)
     control = ControlSocket(lambda name, argument: obey(server, name, argument))
-    control.open()  # before anybody can know that the server runs
+    control.open()  # open before the banner and READY=1 announce the server
     try:
         _refuse_silence(generation)
         await server.run(generation)
@@ -97,7 +98,7 @@ async def _until_stopped(
     manager: Manager,
     stopping: asyncio.Future[int],
 ) -> None:
-    """Say that the server runs, and wait for the signal that ends it."""
+    """Announce that the server runs, and wait for the signal that stops it."""
     with pidfile(options.pidfile):
         if not options.quiet:
             for line in (banner(generation, server) + announce).splitlines():
@@ -110,14 +111,14 @@ async def _until_stopped(
         manager.tell("STOPPING=1")
         for task in tasks:
             task.cancel()
-        # Without a manager nobody goes on with the queues.
+        # Without a manager, no next process serves the queues.
         await server.stop(hand_over=number == signal.SIGTERM and manager.is_there)
 
 
 def _deaf() -> None:
-    """Ignore signals that would kill the process before its handlers are there, or after.
+    """Ignore signals that would kill the process before or after its handlers are installed.
 
-    A loop that closes gives its signals back to the system, whose answer is to kill.
+    Closing the loop restores the default signal handlers, which would kill the process.
     """
     numbers = [signal.SIGUSR1, signal.SIGHUP]
     loop = asyncio._get_running_loop()
@@ -130,17 +131,18 @@ def _deaf() -> None:
 
 
 async def _say_alive(manager: Manager) -> None:
-    """Tell the manager that the event loop turns, more often than it looks."""
+    """Notify the manager that the event loop runs, ten times per watchdog interval."""
     while manager.watchdog:
         manager.tell_if_it_listens(ALIVE)
         await asyncio.sleep(manager.watchdog / 10)
 
 
 async def _watchdog(server: Server, manager: Manager) -> None:
-    """Tell the manager that we answer, as often as it wants to hear it."""
+    """Send the watchdog notification to the manager as long as the server answers."""
     while manager.watchdog:
         patience = manager.watchdog / 4
-        # A process that hangs is the leader's business: others get the next question.
+        # The leader replaces a follower that hangs; with several processes the next query reaches
+        # another one.
         attempt = patience / 4 if server.shared else patience
         if not await unanswered(server.endpoints.values(), patience, attempt):
             manager.tell_if_it_listens("WATCHDOG=1")
@@ -154,7 +156,7 @@ def _refuse(message: str) -> int:
 
 
 def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.Future[int]:
-    """Install the signal handlers; the result is the number of the one that says stop."""
+    """Install the signal handlers; the result is the number of the signal that stops."""
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[int] = loop.create_future()
     tasks: set[asyncio.Task[bool]] = set()
@@ -167,7 +169,7 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.F
             os._exit(EXIT_FAILURE)
         server_logger().info("%s: Shutting down servers then terminating", name)
         if server.generation is None:
-            manager.dismiss()  # it goes on without us, and must not keep what nobody would read
+            manager.dismiss()  # the manager must not keep sockets for a server that never started
         stopping.set_result(number)
 
     def restart() -> None:
@@ -185,9 +187,9 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.F
 
 
 async def reload(server: Server, loader: Loader, reason: str, manager: Manager) -> bool:
-    """Load the Corefile anew and let it take over; on any failure say why and keep what runs.
+    """Load the Corefile again and switch to it; on failure log why and keep the old one.
 
-    Returns whether it took over.
+    Returns whether the new configuration runs.
     """
     log = server_logger()
     log.info("%s: Reloading", reason)
@@ -205,7 +207,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     else:
         log_warnings(generation)
         log_packet_cache(generation, server)
-        gc.collect()  # the old generation
+        gc.collect()  # collects the old generation
         log.info("Reloading complete")
         return True
     finally:
@@ -214,19 +216,19 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
 
 
 def _refuse_silence(generation: Generation) -> None:
-    """Raise `StartupError` for a configuration that would serve nothing."""
+    """Raise `StartupError` for a configuration that listens on no address."""
     if not generation.routers:
         message = "no server block has an address to listen on, so nothing would be served"
         raise StartupError(f"{message}; let bind name an address that this host has")
 
 
 def log_warnings(generation: Generation) -> None:
-    """Log what is allowed in a configuration but probably not meant."""
+    """Log the warnings of a configuration: valid, but probably not intended."""
     for warning in generation.warnings:
         server_logger().warning("%s", warning)
 
 
 def log_packet_cache(generation: Generation, server: Server) -> None:
-    """Log where the packet cache is on."""
+    """Log for which zones the packet cache is on."""
     for line in packet_cache_lines(generation, server):
         server_logger().info("%s", line)

@@ -1,10 +1,9 @@
-"""Running a chain for one query, without a task for those that need not wait.
+"""Runs the chain of each query without an asyncio task.
 
-A chain is a coroutine. Most replies come from memory, so it is stepped at once, right where the
-query was read; only when it waits for something does a `Query` keep it going from the event loop. A
-`Query` is what asyncio calls a task, cut down to what a chain needs: `asyncio.timeout`,
-`asyncio.wait_for` and cancellation work in it, and `asyncio.current_task()` returns it, from the
-first step on.
+A chain is a coroutine. Most replies come from memory, so the chain is first stepped directly in the
+callback that read the query. Only if it awaits something does a `Query` continue it from the event
+loop. A `Query` is a minimal asyncio task: `asyncio.timeout`, `asyncio.wait_for` and cancellation
+work in the chain, and `asyncio.current_task()` returns the `Query` from the first step on.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ _enter, _leave = asyncio.tasks._enter_task, asyncio.tasks._leave_task
 
 @contextmanager
 def task_set_aside() -> Iterator[None]:
-    """Let chains be stepped by a task's code: only one task can be the running one."""
+    """Unset the current task within the context, so that code of a task can step chains.
+
+    asyncio allows one current task per loop.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     if task is not None:
@@ -43,7 +45,7 @@ def task_set_aside() -> Iterator[None]:
 
 
 class Query:
-    """A chain that waits; see the module."""
+    """A pending chain, driven by the event loop as asyncio drives a task."""
 
     __slots__ = (
         "__weakref__",
@@ -70,20 +72,22 @@ class Query:
         self.request: Request
 
     def step(self, interrupt: BaseException | None = None) -> Reply | None:
-        """Run the chain until it waits (None) or has a reply. An exception in it becomes SERVFAIL,
-        also one that would end the process, such as SystemExit.
+        """Run the chain until it awaits something (returns None) or has a reply.
+
+        Every exception in the chain becomes SERVFAIL, including those that would end the process,
+        such as SystemExit.
         """
         loop, chain = self._loop, self._chain
         self._waits_for = None
         if self._interrupt is not None:
             interrupt, self._interrupt = self._interrupt, None
-        _enter(loop, self)  # type: ignore[arg-type]  # a task in all that asyncio asks of it
+        _enter(loop, self)  # type: ignore[arg-type]  # has the methods of a task that asyncio uses
         try:
             waits_for = chain.send(None) if interrupt is None else chain.throw(interrupt)
         except StopIteration as stop:
             return self._checked(stop.value)
         except asyncio.CancelledError as error:
-            if self._cancelled:  # by us: the client has gone, or it has taken too long
+            if self._cancelled:  # the client disconnected, or the time limit is exceeded
                 return substitute(self.request)
             return report_failure(self.request, error)
         except BaseException as error:
@@ -114,7 +118,7 @@ class Query:
             self._interrupt = None
 
     def _resume(self, done: asyncio.Future[Any] | None, error: BaseException | None = None) -> None:
-        if self.is_done:  # given up meanwhile
+        if self.is_done:  # expired meanwhile
             return
         if error is None and done is not None:
             try:
@@ -126,8 +130,8 @@ class Query:
             self._deliver(self, reply)
 
     def arrive(self, pending: Pending) -> None:
-        """Deliver what a chain without coroutines has come to."""
-        if self.is_done:  # given up meanwhile
+        """Deliver the result of a `Pending`, the reply of a chain without coroutines."""
+        if self.is_done:  # expired meanwhile
             return
         try:
             reply = self._checked(pending.result())
@@ -140,7 +144,7 @@ class Query:
         self._deliver(self, reply)
 
     def cancel(self, msg: Any = None) -> bool:
-        """Interrupt the chain with CancelledError, at what it waits for or at its next wait."""
+        """Raise CancelledError in the chain, where it waits now or at its next wait."""
         self._cancelled += 1
         if self._waits_for is None or not self._waits_for.cancel(msg):
             self._interrupt = (
@@ -149,9 +153,10 @@ class Query:
         return True
 
     def expire(self) -> Blame:
-        """End a chain that has had its time, and return whose code it waits in.
+        """Cancel a chain that exceeded its time limit, and return the plugin whose code waits.
 
-        It is interrupted first; one that goes on nevertheless is given up, and answered SERVFAIL.
+        If the chain is still running at the next call, it is abandoned and the client gets
+        SERVFAIL.
         """
         found = of_coroutine(self._chain)
         if not self.is_overdue:
@@ -164,29 +169,29 @@ class Query:
         _enter(self._loop, self)  # type: ignore[arg-type]  # as in step
         try:
             self._chain.close()
-        except BaseException:  # noqa: S110 - it is answered; what else it says is nobody's business
+        except BaseException:  # noqa: S110 - the client has its answer already
             pass
         finally:
             _leave(self._loop, self)  # type: ignore[arg-type]  # as in step
         return found
 
     def cancelling(self) -> int:
-        """Return how many cancellations are asked for and not taken back."""
+        """Return the number of cancellations requested and not withdrawn."""
         return self._cancelled
 
     def uncancel(self) -> int:
-        """Take one cancellation back."""
+        """Withdraw one cancellation; return the number left."""
         self._cancelled = max(0, self._cancelled - 1)
         return self._cancelled
 
 
 class Runner:
-    """Starts the queries of one listener and knows those that still wait."""
+    """Starts the queries of one listener and keeps track of the pending ones."""
 
     __slots__ = ("_deliver", "_loop", "_spare", "waiting")
 
     def __init__(self, deliver: Callable[[Query, Reply], None]) -> None:
-        """`deliver` is called with the query and the reply of each chain that had to wait."""
+        """`deliver` gets the query and the reply of each chain that did not reply at once."""
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
         self._spare = Query(self._loop)
@@ -205,9 +210,9 @@ class Runner:
             query = self._spare = Query(self._loop)
         query._deliver = self._done
         query.request = request
-        query._chain = answer  # type: ignore[assignment]  # or nonsense, which `step` reports
+        query._chain = answer  # type: ignore[assignment]  # `step` checks it
         if type(answer) is Pending:
-            query._waits_for = answer  # type: ignore[assignment]  # a future in all that is asked
+            query._waits_for = answer  # type: ignore[assignment]  # has what is used of a future
             answer.deliver(query.arrive)
             reply = None
         else:
@@ -223,6 +228,6 @@ class Runner:
         self._deliver(query, reply)
 
     def cancel(self) -> None:
-        """Interrupt all that still wait; each gets SERVFAIL."""
+        """Cancel all pending queries; each client gets SERVFAIL."""
         for query in list(self.waiting):
             query.cancel()

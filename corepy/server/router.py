@@ -1,7 +1,8 @@
-"""Which server block answers a query: the longest zone that the name lies in.
+"""Selects the server block that answers a query: the one with the longest matching zone.
 
-As core/dnsserver/server.go: ServeDNS. A query of type DS for a zone's apex belongs to the parent,
-so the search goes on towards the root and the shortest zone found (the root excepted) gets it.
+As core/dnsserver/server.go: ServeDNS. A query of type DS for a zone's apex belongs to the parent
+zone, so the search continues towards the root, and the shortest matching zone except the root
+answers.
 """
 
 from __future__ import annotations
@@ -33,38 +34,39 @@ class Site:
     """Fully qualified, in lower case."""
 
     chain: Handler | None
-    """The top of the block's chain; None without a handler, which means REFUSED."""
+    """The first handler of the block's chain; None if the block has no handler (REFUSED)."""
 
     obstacle: str | None = ""
-    """What keeps the packet cache from repeating its replies: the directive of a handler, "" for
-    the want of one that says how long they hold; None if nothing does.
+    """Why the packet cache must not store replies of this block; None if it may.
+
+    The directive of the handler that prevents it, or "" if no handler sets a deadline for replies.
     """
 
     entry: Handler | None = None
-    """The first handler of the chain that is no `Onlooker`, where queries enter."""
+    """The first handler of the chain that is not an `Onlooker`; queries enter here."""
 
     onlookers: tuple[Onlooker, ...] = ()
-    """Those above it, the lowest first."""
+    """The onlookers above `entry`, the lowest first."""
 
     place: str = ""
-    """Where the block stands, such as "Corefile:3"."""
+    """The position of the block in the configuration, such as "Corefile:3"."""
 
     directives: tuple[str, ...] = ()
-    """What the block says, in the order of the file."""
+    """The directives of the block, in the order of the file."""
 
     witnessed: bool = False
-    """Whether a handler of the chain wants to see each query that the packet cache answers."""
+    """Whether a handler of the chain observes each query that the packet cache answers."""
 
 
 class Router:
-    """The zones served at one address. Immutable: a reload puts another one in its place."""
+    """The zones served at one address. Immutable: a reload replaces it."""
 
     __slots__ = ("_only_root", "_zones", "any_class", "dropped", "sites", "witnessed")
 
     def __init__(
         self, zones: Mapping[bytes, Site], *, any_class: bool, dropped: Callable[..., object] | None
     ) -> None:
-        """Take zones by their wire name in lower case; `dropped` is the hook of that name."""
+        """`zones` is keyed by wire name in lower case; `dropped` is the hook of that name."""
         self.dropped = dropped
         self._zones = dict(zones)
         self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
@@ -96,10 +98,10 @@ class Router:
         return self._zones
 
     async def lookup(self, request: Request) -> Reply:
-        """Return the server's reply to a question of its own; see `corepy.plugin.lookup`.
+        """Return the reply to a question of the server itself; see `corepy.plugin.lookup`.
 
-        What fails in that block is the SERVFAIL that a client would get, not an exception in the
-        block that asks.
+        A failure in the block that answers becomes SERVFAIL, as for a client; the block that asks
+        sees no exception.
         """
         site = self.route(request)
         if site is None or site.chain is None:
@@ -107,7 +109,7 @@ class Router:
         request.zone = site.zone
         try:
             reply = await site.chain.serve_dns(request)
-        except (CancelledError, GeneratorExit):  # the query that asks is given up
+        except (CancelledError, GeneratorExit):  # the query that needs the look-up was cancelled
             raise
         except BaseException as error:
             return report_failure(request, error)

@@ -1,8 +1,7 @@
-"""Asking oneself whether a query that comes to our address gets an answer.
+"""Checks that a query sent to the server's own addresses gets an answer.
 
-The question is a message of opcode STATUS, which no plugin sees: it is answered (NOTIMP) by the
-listener itself, so it costs nobody anything, needs no upstream, and still goes the whole way
-through the kernel, the socket and the event loop.
+The query is a message of opcode STATUS. The listener itself answers it (NOTIMP): no plugin sees it
+and no upstream is needed, yet it passes through the kernel, the socket and the event loop.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
 async def unanswered(
     endpoints: Iterable[Endpoint], timeout: float, attempt: float = ATTEMPT_TIMEOUT
 ) -> list[str]:
-    """Ask all `endpoints` over UDP and TCP; return those that gave no answer within `timeout`
-    seconds.
+    """Query all `endpoints` over UDP and TCP; return those that did not answer.
 
-    Each is asked again after `attempt` seconds; where an address has several sockets, the question
-    may come to another one then. One whose address is on no interface cannot be asked.
+    Each has `timeout` seconds to answer, and is queried again every `attempt` seconds; at an
+    address with several sockets the next query may reach another one. An endpoint whose address is
+    on no interface is skipped.
     """
     questions = [
         (f"{protocol} {endpoint.label}", _answers(address, kind, timeout, attempt))
@@ -49,7 +48,7 @@ async def unanswered(
 async def _answers(
     address: SocketAddress, kind: socket.SocketKind, timeout: float, attempt: float
 ) -> bool:
-    """Ask again and again until there is an answer or the time is over."""
+    """Repeat the query until there is an answer or `timeout` seconds are over."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     while (left := end - loop.time()) > 0:

@@ -1,4 +1,4 @@
-"""The server of a process: the endpoints it holds open and the generation that answers at them."""
+"""The server of a process: its endpoints, and the generation that answers at them."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     from corepy.server.query import Query
 
 DRAIN_TIMEOUT = 5.0
-"""Seconds that queries in flight get when a generation stops (core/dnsserver/server.go:
-graceTimeout).
+"""Seconds that pending queries get when a generation stops.
+
+From core/dnsserver/server.go: graceTimeout.
 """
 
 SELF_CHECK_TIMEOUT = 10.0
-"""Seconds within which a new generation must have answered its own questions."""
+"""Seconds within which a new generation must have answered its self-check queries."""
 
 
 @dataclass(slots=True)
 class _Change:
-    """A generation on its way in, and what to go back to if it does not arrive."""
+    """A generation that is being started, and the state to restore if that fails."""
 
     generation: Generation
     old: Generation | None
@@ -49,7 +50,7 @@ class _Change:
 
 
 class Server(Endpoints):
-    """Runs one generation at a time; lives in one event loop."""
+    """Runs one generation at a time; belongs to one event loop."""
 
     def __init__(
         self,
@@ -58,21 +59,21 @@ class Server(Endpoints):
         manager: Manager | None = None,
         crew: ServerCrew | None = None,
     ) -> None:
-        """`reload` is what plugins call to have the Corefile loaded anew.
+        """Create a server without endpoints; plugins call `reload` to load the Corefile again.
 
-        Sockets that were `inherited` are used where they fit; `manager` keeps those in use for the
-        next process; `crew` are the processes that answer with this one.
+        `inherited` sockets are used where their address matches. `manager` keeps the sockets in use
+        for the next process. `crew` drives the other processes of this server.
         """
         self._inherited = inherited if inherited is not None else {}
         self._manager = manager or Manager({})
         self._reload = reload or _no_reload
         self.generation: Generation | None = None
-        """The one that answers."""
+        """The generation that answers."""
         self.generations: list[Generation] = []
-        """All that have begun to start and not ended: on a takeover there are two."""
+        """All generations started and not yet stopped; two during a takeover."""
         self.endpoints: dict[Listen, Endpoint] = {}
         self.shared: dict[tuple[Listen, int], Endpoint] = {}
-        """The sockets that other processes answer at, and this one while they are not there."""
+        """The sockets of other processes, at which this one answers while they do not run."""
         self._crew = crew or ServerCrew()
         self._crew.open_to(self)
         self._batch = open_batch()
@@ -84,11 +85,11 @@ class Server(Endpoints):
         self._change: _Change
 
     async def run(self, generation: Generation) -> None:
-        """Start `generation`, or let it take over from the one that runs.
+        """Start `generation`, or replace the running one by it.
 
-        All or nothing: raises `StartupError` and leaves everything as it was when a hook refuses or
-        a socket cannot be opened. On a takeover the queries in flight are answered by the old
-        generation, later ones by the new.
+        All or nothing: if a hook refuses or a socket cannot be opened, the previous state is
+        restored and `StartupError` is raised. On a takeover the old generation answers the pending
+        queries, the new one all later queries.
         """
         async with self._changing:
             try:
@@ -100,9 +101,9 @@ class Server(Endpoints):
             await self.settle()
 
     async def prepare(self, generation: Generation) -> None:
-        """Take the first of the steps of `run`: everything that needs no socket.
+        """Take the first step of `run`: everything that needs no socket.
 
-        Raises as the next one, after which `undo` is due.
+        If this step or the next one raises an exception, the caller must call `undo`.
         """
         context = self._context(generation)
         context.replaces = self.generation is not None
@@ -116,7 +117,7 @@ class Server(Endpoints):
         await self._crew.prepare()
 
     async def switch(self) -> None:
-        """Take the second step: let the generation answer."""
+        """Take the second step: make the generation answer."""
         change = self._change
         generation, context = change.generation, change.context
         self._open(generation)
@@ -130,7 +131,7 @@ class Server(Endpoints):
         await generation.start_hooks("serving", context)
 
     async def settle(self) -> None:
-        """Take the last step, after which there is no way back: end what was before."""
+        """Take the last step, which cannot be undone: stop the old generation."""
         change = self._change
         self.generation = change.generation
         self._overdue.start()
@@ -146,7 +147,7 @@ class Server(Endpoints):
             await self._retire(change.old, change.in_flight, final=False)
 
     async def undo(self) -> None:
-        """Put everything back as it was before `prepare`."""
+        """Restore the state before `prepare`."""
         change = self._change
         await self._crew.undo()
         self._room.divide(self._crew.size)
@@ -165,8 +166,8 @@ class Server(Endpoints):
     async def stop(self, *, hand_over: bool | Collection[Listen] = False) -> None:
         """Drain and stop; the server can be used again.
 
-        With `hand_over` the sockets that the manager keeps, or those of these addresses, go on to
-        the next process, with what lies in their queues.
+        With `hand_over` the next process gets the sockets that the manager keeps, including the
+        queries in their queues. A collection of addresses selects these sockets.
         """
         async with self._changing:
             if self.generation is not None:
@@ -179,23 +180,23 @@ class Server(Endpoints):
                 self._watch.stop()
 
     def adopt(self, endpoint: Endpoint) -> None:
-        """Let a generation that is prepared answer at an endpoint that somebody else has opened."""
+        """Use an endpoint opened by the leader for the generation that is being prepared."""
         self.endpoints[endpoint.listen] = endpoint
 
     def new_endpoint(
         self, listen: Listen, inherited: Sockets, port: int | None = None, place: int = 0
     ) -> Endpoint:
-        """Return an endpoint of this server; see `Endpoint`."""
+        """Return a new endpoint with the resources of this server; see `Endpoint`."""
         return Endpoint(listen, self._batch, self._room, inherited, port=port, place=place)
 
     def stand_in(self, place: int) -> None:
-        """Answer at the sockets of a place whose process is gone."""
+        """Answer at the sockets of a place whose process is not running."""
         for (_, there), endpoint in self.shared.items():
             if there == place:
                 endpoint.start()
 
     def step_aside(self, place: int) -> None:
-        """Leave the sockets of a place to its process."""
+        """Stop answering at the sockets of a place whose process is running."""
         for (_, there), endpoint in self.shared.items():
             if there == place:
                 endpoint.pause()
@@ -205,11 +206,11 @@ class Server(Endpoints):
         yield from self.shared.values()
 
     def _hand_over(self) -> None:
-        """Let the manager keep the sockets in use, and close inherited ones that nobody wanted."""
+        """Give the sockets in use to the manager, and close unused inherited ones."""
         for key, (sock, lent) in self._inherited.items():
             self._manager.release([sock], key.place)
             if key.place and not lent and key.protocol == "udp":
-                leave_group(sock)  # others of its group go on, and get what would come here
+                leave_group(sock)  # leaves the queries to the rest of the SO_REUSEPORT group
             sock.close()
         self._inherited.clear()
         for endpoint in self._every():
@@ -218,7 +219,7 @@ class Server(Endpoints):
                 endpoint.kept = True
 
     def introduce(self) -> None:
-        """Tell a new manager, whose predecessor was killed, what the one before knew."""
+        """Send the complete state to a new manager, whose predecessor was killed."""
         if self.generation is not None:
             for endpoint in self._every():
                 if endpoint.kept:
@@ -226,7 +227,7 @@ class Server(Endpoints):
             self._manager.tell("READY=1")
 
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
-        """Let the manager keep the sockets of `endpoints` no longer."""
+        """Take the sockets of `endpoints` back from the manager."""
         for endpoint in endpoints:
             if endpoint.kept:
                 self._manager.release(endpoint.sockets, endpoint.place)
@@ -239,7 +240,7 @@ class Server(Endpoints):
             if not self._crew.shares_sockets:
                 continue
             port = self.endpoints[listen].port
-            # What an earlier process had more of may have queries in it.
+            # Surplus sockets of an earlier process may have queries in their queues.
             inherited = self._inherited_places(Address(listen.host, port))
             for place in {*range(1, generation.sockets[listen]), *inherited}:
                 if (listen, place) not in self.shared:
@@ -248,8 +249,9 @@ class Server(Endpoints):
                     )
 
     def _route(self, generation: Generation) -> None:
-        """Let `generation` answer: first, at once, where sockets are in use already, then at the
-        new ones; at those of other processes only where one is missing.
+        """Make `generation` answer at its endpoints, first at those already in use.
+
+        It answers at the sockets of another process only while that process does not run.
         """
         mine = [endpoint for endpoint in self._every() if endpoint.listen in generation.routers]
         for endpoint in mine:
@@ -260,7 +262,10 @@ class Server(Endpoints):
                 endpoint.start()
 
     async def _prove(self, endpoints: list[Endpoint]) -> None:
-        """Go on only if queries are answered: plugins may now send the node's traffic here."""
+        """Raise `StartupError` unless queries are answered at `endpoints`.
+
+        After this check plugins may direct the node's traffic to this server.
+        """
         silent = await unanswered(endpoints, SELF_CHECK_TIMEOUT)
         if silent:
             raise StartupError(
@@ -269,9 +274,7 @@ class Server(Endpoints):
             )
 
     async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
-        """End `generation`: the endpoints that nobody wants any more, its queries in flight, its
-        plugins.
-        """
+        """Stop `generation`: its unused endpoints, its pending queries, its plugins."""
         context = self._context(generation)
         context.final = final
         await generation.stop_hooks("stopping", context)
@@ -286,11 +289,12 @@ class Server(Endpoints):
     async def _give_up(
         self, leaving: list[Endpoint], in_flight: set[Query], crew: Awaitable[None]
     ) -> None:
-        """Close the endpoints `leaving` after all that has come there is answered, and what is
-        `in_flight`; `crew` is what the other processes do meanwhile.
+        """Close the endpoints `leaving` after their queries and those `in_flight` are answered.
+
+        `crew` runs at the same time in the other processes.
         """
         for endpoint in leaving:
-            # Those of other places, too: the process there is told next, and may hang.
+            # Includes endpoints of followers: a follower gets its order later, and may hang.
             endpoint.stop()
             in_flight |= endpoint.waiting()
         left, _ = await asyncio.gather(drained(in_flight, leaving, DRAIN_TIMEOUT), crew)
@@ -305,7 +309,7 @@ class Server(Endpoints):
         gone = set(leaving)
         self.endpoints = {at: it for at, it in self.endpoints.items() if it not in gone}
         self.shared = {at: it for at, it in self.shared.items() if it not in gone}
-        await asyncio.sleep(0)  # transports that were closed say so in the next turn
+        await asyncio.sleep(0)  # closed transports call connection_lost in the next turn
 
     def _inherited_places(self, address: Address) -> set[int]:
         return {key.place for key in self._inherited if key.address == address and key.place}
@@ -314,7 +318,7 @@ class Server(Endpoints):
         return [endpoint for endpoint in self._every() if not self._wants(endpoint)]
 
     def _wants(self, endpoint: Endpoint) -> bool:
-        """Return whether the generation of now has a use for `endpoint`."""
+        """Return whether the current generation uses `endpoint`."""
         generation, listen = self.generation, endpoint.listen
         if generation is None or listen not in generation.routers:
             return False
@@ -336,9 +340,9 @@ class Server(Endpoints):
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
-        """Let all plugins, of all processes, carry out an operator's command; return their results.
+        """Make all plugins of all processes carry out an operator's command.
 
-        Raises `CommandError`.
+        Returns their results. Raises `CommandError`.
         """
         found = [await each.command(name, argument) for each in list(self.generations)]
         found.append(await self._crew.command(name, argument))

@@ -1,7 +1,7 @@
-"""One of the processes beside the leader, as the leader sees it: started, asked, replaced.
+"""The leader's handle on one follower process: starts it, sends it orders, replaces it.
 
-A process that ends, or does not answer, costs nobody a query beyond those it had taken: the leader
-holds its sockets too, and answers at them until the next one does.
+A follower that exits or does not answer loses only the queries that it had received: the leader
+holds its sockets, too, and answers at them until the next follower does.
 """
 
 from __future__ import annotations
@@ -31,50 +31,52 @@ if TYPE_CHECKING:
     from corepy.server.orders import State
 
 INTERVAL: Final = 0.5
-"""Seconds between two looks."""
+"""Seconds between two checks of a follower."""
 
 SILENT_AFTER: Final = 4
-"""Intervals that an answer may take. Not seconds: while the leader itself stands still, with its
-machine or its control group, nobody is asked.
+"""Intervals that the reply to a check may take.
+
+Counted in intervals, not in seconds: while the leader itself is stopped, with its machine or its
+control group, it sends no checks.
 """
 
 STARVED_AFTER: Final = 20
-"""The same for one that waits for a CPU most of the time (`corepy.net.hunger`)."""
+"""The same for a follower that waits for a CPU most of the time (`corepy.net.hunger`)."""
 
 GATHER_TIMEOUT: Final = 1.5
-"""Seconds that a scrape waits for what a process has counted."""
+"""Seconds that a scrape waits for a follower's metrics."""
 
 STEP_TIMEOUT: Final = 10.0
 """Seconds for a step of a change: plugins are imported, hooks are called."""
 
 STOP_TIMEOUT: Final = 8.0
-"""Seconds to drain and end; longer than a server takes for it."""
+"""Seconds to drain and exit; longer than a server takes for it."""
 
 BACKOFF: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0)
-"""Seconds before the next start, by how many have failed in a row; the last one repeats."""
+"""Seconds before the next start, by the number of consecutive failures; the last one repeats."""
 
 STABLE_AFTER: Final = 10.0
-"""Seconds of service after which a failure is the first one again."""
+"""Seconds of service after which the count of failures starts again."""
 
 SHORT_LIFE: Final = 0.1
-"""Weight of a process that did serve, as in `corepy.supervise`."""
+"""Weight of the failure of a process that did serve, as in `corepy.supervise`."""
 
 
 class Slot:
-    """See the module."""
+    """Keeps one follower process running, and sends it the leader's orders."""
 
     def __init__(self, leader: Leader, place: int) -> None:
-        """Begin to start a process for `place`, which is counted from 1."""
+        """Start a follower in the background for `place`, which is counted from 1."""
         self.place = place
         self.is_up = False
-        """Whether it answers at its sockets."""
+        """Whether the follower answers at its sockets."""
         self.is_ready = False
         self.pid = 0
-        """Of the process that is there, or was last."""
+        """The ID of the running or the last process."""
         self.tried = asyncio.Event()
-        """Set once the first start has come to an end, good or bad."""
+        """Set once the first start has succeeded or failed."""
         self.preparation: Preparation | None = None
-        """What it runs, or was told last to run."""
+        """The preparation that the follower runs or received last."""
         self._leader = leader
         self._channel: Channel | None = None
         self._gone = asyncio.Event()
@@ -88,11 +90,11 @@ class Slot:
 
     @property
     def silence(self) -> float:
-        """Seconds for which it owes an answer to a look."""
+        """Seconds that the reply to the last check has been outstanding."""
         is_waiting = self._asked_at is not None and not self._steps
         return time.monotonic() - self._asked_at if is_waiting and self._asked_at else 0.0
 
-    # The life of the process
+    # Life cycle of the process
 
     async def _run(self) -> None:
         while True:
@@ -127,7 +129,7 @@ class Slot:
             await asyncio.sleep(delay)
 
     async def _start(self) -> None:
-        """Start a process and let it run what is wanted; if that changes meanwhile, once more."""
+        """Start a process and apply the wanted preparation; repeat if that changes meanwhile."""
         self._gone.clear()
         self._given = set()
         self.is_ready = False
@@ -151,7 +153,7 @@ class Slot:
                     ],
                     os.environ,
                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD)],
-                    setpgroup=0,  # what a terminal sends to all its processes is for the leader
+                    setpgroup=0,  # terminal signals are for the leader only
                 )
             except OSError:
                 ours.close()
@@ -160,7 +162,7 @@ class Slot:
         self._channel = Channel(ours, self._leader.answer, self._gone.set)
 
     async def _look_after(self) -> str:
-        """Ask it again and again; return what is wrong with it once something is."""
+        """Check the follower periodically; return its problem once it has one."""
         turns = 0
         while True:
             with contextlib.suppress(TimeoutError):
@@ -175,20 +177,20 @@ class Slot:
             except ChannelClosed:
                 return "has ended"
             except TimeoutError:
-                if not self._steps:  # they have a limit of their own
+                if not self._steps:  # steps have a timeout of their own
                     return f"does not answer for {self.silence:.1f} s"
 
     async def _hear(self, turn: int) -> None:
-        """Gather, every other turn. If that is late, so be it: looks tell whether it hangs."""
+        """Gather metrics every other turn; a late reply is ignored, `_look` detects hangs."""
         if turn % 2:
             with contextlib.suppress(TimeoutError):
                 await self.gather()
 
     async def _look(self) -> State:
-        """Ask whether it is alive; raises TimeoutError if there is no sign of it.
+        """Check that the follower is alive; raises TimeoutError if it does not reply.
 
-        While it owes the answer the leader answers at its sockets, too: it may be the change of a
-        generation that keeps it busy, or hang in the midst of one.
+        Until the reply the leader answers at its sockets, too: the follower may be busy changing
+        its generation, or hang during the change.
         """
         if self._channel is None:
             raise ChannelClosed
@@ -207,7 +209,7 @@ class Slot:
         raise TimeoutError
 
     async def _bury(self) -> None:
-        """Make sure that it is gone, and forget it."""
+        """Make sure that the process has exited, and clear its state."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -217,23 +219,23 @@ class Slot:
         if not self._is_reaped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            while not self._reap():  # noqa: ASYNC110 - it is dead, but for a moment
+            while not self._reap():  # noqa: ASYNC110 - SIGKILL takes effect within moments
                 await asyncio.sleep(0.005)
 
     def _reap(self) -> bool:
         try:
             self._is_reaped = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
-        except ChildProcessError:  # somebody waits for every child, and was faster
+        except ChildProcessError:  # other code waits for all children, and reaped it first
             self._is_reaped = True
         return self._is_reaped
 
     def replace(self) -> None:
-        """End the process at once, to have another; nothing happens if there is none."""
+        """Close the channel, so that a new process is started; do nothing without a channel."""
         self.is_up = False
         if self._channel is not None:
             self._channel.close()
 
-    # What it is asked
+    # Orders to the follower
 
     async def _ask(
         self,
@@ -253,7 +255,7 @@ class Slot:
         return answer.result()
 
     async def prepare(self) -> None:
-        """Let it build what `preparation` says; raises as `Channel.ask`."""
+        """Make the follower build its `preparation`; raises like `Channel.ask`."""
         self._had = self._given
         self._steps += 1
         try:
@@ -262,7 +264,7 @@ class Slot:
             self._steps -= 1
 
     async def switch(self) -> None:
-        """Let it answer by that, at the sockets of its place."""
+        """Make the follower answer with the new generation, at the sockets of its place."""
         assert self.preparation is not None
         endpoints = self._leader.endpoints_of(self.place, self.preparation.sockets)
         new = [endpoint for endpoint in endpoints if endpoint.listen not in self._given]
@@ -272,35 +274,36 @@ class Slot:
         self._given = {endpoint.listen for endpoint in endpoints}
 
     async def settle(self) -> None:
-        """Let it end what was before."""
+        """Make the follower stop the old generation."""
         await self._ask(orders.SETTLE, timeout=STOP_TIMEOUT)
 
     async def undo(self, before: Preparation | None) -> None:
-        """Let it go back to what was before."""
+        """Make the follower return to the generation before."""
         await self._ask(orders.UNDO)
         self.preparation = before
         self._given = self._had
 
     async def gather(self) -> None:
-        """Add what it has counted to the metrics here."""
+        """Add the follower's metrics to those of this process."""
         found = await self._ask(orders.REPORT, timeout=GATHER_TIMEOUT)
         if self.is_up:
             report.add(self, found)
 
     async def command(self, command: orders.Command) -> list[dict[str, Any]]:
-        """Let its plugins carry out an operator's command; return their results."""
+        """Make the follower's plugins carry out an operator's command; return their results."""
         found: list[dict[str, Any]] = await self._ask(orders.COMMAND, command, timeout=PATIENCE)
         return found
 
     async def stop(self, kept: Sequence[Listen]) -> None:
-        """Let it drain and end, for good; the queues of the addresses `kept` are for the next
-        process.
+        """Make the follower drain and exit, and start no other.
+
+        It leaves the queues of the addresses `kept` to the next process.
         """
         self._task.cancel()
         await asyncio.wait([self._task])
         if self.is_up:
             try:
-                await self._look()  # or a hanging one would be waited for until the timeout
+                await self._look()  # so that a hanging one is not waited for until the timeout
                 farewell = await self._ask(orders.STOP, kept, timeout=STOP_TIMEOUT)
                 report.add(self, farewell.report)
             except (ChannelClosed, Refusal):

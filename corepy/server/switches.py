@@ -1,4 +1,4 @@
-"""Environment variables that set a number of seconds."""
+"""Reads environment variables that set a number of seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 def seconds_of(name: str, default: float) -> float:
     """Return the value of the variable `name`, at least 0.
 
-    A value that is no finite number gives the default: a typing error must not stop the server.
+    A value that is not a finite number gives the default: a typing error must not stop the server.
     """
     try:
         value = float(os.environ.get(name, default))

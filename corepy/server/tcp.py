@@ -1,9 +1,10 @@
-"""Answering queries that come over TCP (RFC 7766).
+"""Answers queries that arrive over TCP (RFC 7766).
 
-Queries are pipelined and answered as they are ready, in any order (section 6.2.1.1). Against slow
-and idle clients there are CoreDNS's timeouts (core/dnsserver/server.go), and connections are
-capped, in all and for each client: one more closes a connection of the client that has most of
-them, busy or idle (`corepy.net.clients`). Questions that the server asks itself do not count.
+Queries are pipelined: each is answered as soon as its reply is ready, in any order (section
+6.2.1.1). CoreDNS's timeouts (core/dnsserver/server.go) limit slow and idle clients. Connections are
+limited in total and per client: a connection beyond the limit closes one of the client with the
+most connections, busy or idle (`corepy.net.clients`). The server's own self-check connections do
+not count.
 """
 
 from __future__ import annotations
@@ -30,31 +31,34 @@ if TYPE_CHECKING:
     from corepy.server.query import Query
 
 MAX_CONNECTIONS = 1000
-"""Open connections per listener, where the process may have eight times as many descriptors: other
-listeners and upstreams need some, too.
+"""Open connections per listener.
+
+They are also limited to 1/8 of the process's descriptors: other listeners and upstreams need some,
+too.
 """
 
 SHARE_OF_ONE = 2
-"""One client may have one in so many of them."""
+"""One client may have 1/SHARE_OF_ONE of these connections."""
 
 DRAIN_IDLE = 0.2
-"""Seconds without a query after which a connection of a stopping server is closed: what the client
-had sent before it could know is answered.
+"""Seconds without a query after which a stopping server closes a connection.
+
+This answers the queries that the client sent before it could notice the stop.
 """
 
 MAX_PENDING = 100
-"""Queries of one connection that may wait for an answer; beyond that no more are taken from it
-(back-pressure).
-"""
+"""Pending queries per connection, beyond which the server stops reading (back-pressure)."""
 
 MAX_OUT = 64 * 1024
-"""Bytes of answers made before the client has to take them: eight thousand queries fit into what is
-read at once, and their answers may be as long as messages get.
+"""Bytes of replies made before the client has to read them.
+
+One read may contain eight thousand queries, and each of their replies may have the maximum size of
+a message.
 """
 
 
 class TCPListener:
-    """One listening TCP socket of an endpoint and its connections."""
+    """One listening TCP socket of an endpoint, and its connections."""
 
     def __init__(self, sock: socket.socket, room: Room, label: str) -> None:
         """Listen at `sock`; `room` is shared by all listeners of the loop."""
@@ -67,15 +71,15 @@ class TCPListener:
         self._acceptor = Acceptor(sock, lambda: Connection(self), label, server_logger())
 
     def start(self) -> None:
-        """Accept and answer from now on."""
+        """Start accepting connections."""
         self._acceptor.start()
 
     def pause(self) -> None:
-        """Accept no connections until `start` is called again; those that are open go on."""
+        """Accept no connections until `start` is called again; keep those that are open."""
         self._acceptor.pause()
 
     def admit(self, newcomer: Connection, peer: object) -> None:
-        """Take `newcomer` in, and close another connection if there are too many."""
+        """Register `newcomer`, and close another connection if there are too many."""
         self.connections[newcomer] = None
         if is_own(peer):
             return
@@ -84,7 +88,7 @@ class TCPListener:
             leaver.make_room()
 
     def forget(self, connection: Connection) -> None:
-        """Take account of a connection that is closed."""
+        """Unregister a closed connection."""
         self.connections.pop(connection, None)
         self._seats.leave(connection)
 
@@ -94,13 +98,14 @@ class TCPListener:
 
     @property
     def label(self) -> str:
-        """The server's name in logs and metrics."""
+        """The server's address in logs and metrics."""
         return self.answers.label
 
     def stop(self, *, leave_queue: bool = False) -> None:
-        """Accept what waits and no more; end connections that have nothing in flight.
+        """Accept the connections that are queued and no more; close idle connections.
 
-        With `leave_queue` what waits is left to the process that goes on with the socket.
+        With `leave_queue` the queued connections are left to the process that continues with the
+        socket.
         """
         if self.draining:
             return
@@ -111,11 +116,11 @@ class TCPListener:
 
     @property
     def is_drained(self) -> bool:
-        """Whether no connection is left, or being opened."""
+        """Whether no connection is open or being opened."""
         return not self.connections and not self._acceptor.is_opening
 
     def close(self) -> None:
-        """Close everything, after what is ready has been sent."""
+        """Flush ready replies, then close all connections."""
         self.stop()
         self.answers.packets.clear()
         for connection in list(self.connections):
@@ -139,15 +144,15 @@ class Connection(asyncio.Protocol):
         self._queries = 0
         self._closing = False
         self._paused = False
-        self._is_behind = False  # there are queries that were read and not looked at yet
+        self._is_behind = False  # queries were read but not processed yet
 
     @property
     def is_idle(self) -> bool:
-        """Whether no query of this connection waits for an answer."""
+        """Whether all queries of this connection are answered."""
         return not self.runner.waiting and not self._out and not self._is_behind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for queries."""
+        """Register the connection and start its read timeout."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._peer = transport.get_extra_info("peername")
@@ -159,7 +164,7 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(self._listener.settings.read_timeout, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; what its queries still wait for is not delivered."""
+        """Unregister the connection and cancel its pending queries."""
         self._closing = True
         self._listener.forget(self)
         for timer in (self._timer, self._write_timer):
@@ -168,7 +173,7 @@ class Connection(asyncio.Protocol):
         self.runner.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Answer the queries in `data`, as many as the client may have answers of at once."""
+        """Answer the queries in `data`, up to the limits on replies and pending queries."""
         now, size = time.monotonic(), 0
         most = self._listener.settings.max_tcp_queries
         self._is_behind = False
@@ -194,12 +199,12 @@ class Connection(asyncio.Protocol):
             self.close_when_done()
 
     def _go_on(self) -> None:
-        """Look at what was read before, if the client has taken enough of its answers."""
+        """Process queries that were read before, if the client has read enough of its replies."""
         if self._is_behind and not self._wants_pause() and not self._transport.is_closing():
             self.data_received(b"")
 
     def eof_received(self) -> bool:
-        """Answer what was asked before the client's end of the stream, then close."""
+        """Answer the queries that precede the end of the client's stream, then close."""
         self.close_when_done()
         return not self._transport.is_closing()
 
@@ -235,21 +240,21 @@ class Connection(asyncio.Protocol):
         return len(self.runner.waiting) >= MAX_PENDING or self._write_timer is not None
 
     def _throttle(self) -> None:
-        """Read from the client only while it is not too far ahead of its answers."""
+        """Stop reading while the client is too far ahead of its replies."""
         wants_pause = self._is_behind or self._wants_pause()
         if wants_pause != self._paused and not self._transport.is_closing():
             self._paused = wants_pause
             (self._transport.pause_reading if wants_pause else self._transport.resume_reading)()
 
     def pause_writing(self) -> None:
-        """Give the client `write_timeout` seconds to take its answers."""
+        """Give the client `write_timeout` seconds to read its replies."""
         self._write_timer = self._loop.call_later(self._listener.settings.write_timeout, self.abort)
         self._throttle()
 
     def resume_writing(self) -> None:
-        """Go on: the client has read."""
+        """Continue after the client has read its replies."""
         if self._transport.is_closing():
-            return  # until all is taken, or the time is over
+            return  # the close ends with the last byte written, or with the write timeout
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
@@ -257,9 +262,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _check_idle(self) -> None:
-        """Close the connection if nothing has happened for its timeout; look again when it may be
-        over.
-        """
+        """Close the connection if it was idle for its timeout, otherwise check again later."""
         settings = self._listener.settings
         limit = settings.idle_timeout if self._asked else settings.read_timeout
         left = self.last_activity + limit - time.monotonic()
@@ -269,7 +272,7 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(max(left, 0.1), self._check_idle)
 
     def drain(self) -> None:
-        """Answer what the client has sent, then close."""
+        """Answer the queries that the client has sent, then close."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(DRAIN_IDLE, self._check_drained)
@@ -282,7 +285,7 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(max(left, 0.02), self._check_drained)
 
     def finish(self) -> None:
-        """Send what is ready and close."""
+        """Flush ready replies and close."""
         self._flush()
         self.close()
 
@@ -293,7 +296,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close after what is written has been sent, if the client takes it in time."""
+        """Close after all written bytes are sent; abort if that exceeds `write_timeout`."""
         self._closing = True
         self._transport.close()
         if self._write_timer is None and self._transport.get_write_buffer_size():
@@ -301,7 +304,7 @@ class Connection(asyncio.Protocol):
             self._write_timer = self._loop.call_later(timeout, self.abort)
 
     def make_room(self) -> None:
-        """Close for another client's sake: at once if there is anything left to do."""
+        """Close in favour of another client's connection: abort if anything is left to do."""
         if self.is_idle and not self._transport.get_write_buffer_size():
             self.close()
         else:

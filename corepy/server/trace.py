@@ -1,11 +1,11 @@
-"""Watching one question on its way through a chain.
+"""Traces one question on its way through a chain, for `corepy explain`.
 
-Nothing of this runs, or costs anything, for other queries: for each explained question a second
-chain is built out of twins of the handlers (`Handler.twin`), and each twin's `serve_dns` is
-wrapped. The twins share what the originals refer to: caches, upstreams, counters.
+Other queries do not run any of this code. For each explained question a second chain is built from
+copies of the handlers (`Handler.twin`), and the `serve_dns` of each copy is wrapped. The copies
+share the objects to which the originals refer: caches, upstreams, counters.
 
-Which handler asked which is followed with a context variable, so that questions asked in tasks of
-their own (a stale entry being verified) and look-ups of the server's own find their place as well.
+A context variable records which handler called which. So steps in tasks of their own (verifying a
+stale entry) and look-ups by the server itself are attributed to the right handler, too.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _current: ContextVar[Step | None] = ContextVar("explained step", default=None)
 
 
 class Step:
-    """What one handler did with one question."""
+    """The call of one handler with one question, and its outcome."""
 
     def __init__(self, name: str, handler: Handler | None, request: Request) -> None:
-        """Begin one; `handler` is None for a look-up of the server's own."""
+        """Begin a step; a look-up by the server itself has None as its `handler`."""
         self.name = name
         self.handler = handler
         self.parent = _current.get()
@@ -48,20 +48,22 @@ class Step:
         self.answer: Answer | None = None
         self.error = ""
         self.entered = self.began = self.ended = self.left = 0.0
-        """Monotonic seconds; between the outer and the inner two lies what watching takes."""
+        """Monotonic seconds. `began` to `ended` is the call of the handler; `entered` to `left`
+        includes the time that tracing takes.
+        """
         self.skipped = False
         if self.parent is not None:
             self.parent.children.append(self)
 
     @property
     def depth(self) -> int:
-        """How many look-ups lead here."""
+        """The number of look-ups by the server that lead to this step."""
         above = self.parent
         return 0 if above is None else above.depth + (above.handler is None)
 
     @property
     def seconds(self) -> float:
-        """The time that the handler itself took: without those it asked."""
+        """The time that the handler itself took, without the handlers that it called."""
         below = sum(
             max(0.0, min(child.left or self.ended, self.ended) - child.entered)
             for child in self.children
@@ -70,16 +72,16 @@ class Step:
 
     @property
     def below(self) -> list[Step]:
-        """The handlers that it asked, in a chain; look-ups of its own left out."""
+        """The steps of handlers that this one called in the chain, without look-ups."""
         return [it for it in self.children if it.handler is not None]
 
     @property
     def seen(self) -> list[Step]:
-        """Those below whose answers it has seen."""
+        """The steps below that had returned before this one did."""
         return [it for it in self.below if it.ended and it.ended <= self.ended]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the step as JSON can say it."""
+        """Return the step as plain data that JSON can represent."""
         below = self.below
         return {
             "plugin": self.name,
@@ -110,7 +112,7 @@ class Step:
         return "passed on, changed the reply" if self._changes() else "passed on"
 
     def _new_error(self) -> str | None:
-        """Return the error of the reply, if it does not come from below."""
+        """Return the error of the reply, unless it comes from a handler below."""
         if self.answer is None or self.handler is None or self.skipped:
             return None
         if self.seen and self.seen[-1].answer and self.seen[-1].answer.error == self.answer.error:
@@ -125,20 +127,20 @@ class Step:
 
 
 class Trace:
-    """The watched way of one question."""
+    """The recorded steps of one question."""
 
     def __init__(self, *, offline: bool = False) -> None:
-        """With `offline`, handlers that would ask another server are not called."""
+        """With `offline`, handlers that would send queries to another server are not called."""
         self.steps: list[Step] = []
         self._offline = offline
         self._twins: dict[int, Handler] = {}
 
     def router(self, router: Router) -> Router:
-        """Return a router to the same zones, whose chains are watched."""
+        """Return a router of the same zones whose chains record their steps."""
         return _WatchedRouter(router, self)
 
     def twin(self, top: Handler | None) -> Handler | None:
-        """Return the watched twin of a chain, given by its first handler."""
+        """Return the traced copy of a chain, given by its first handler."""
         if top is None:
             return None
         if id(top) not in self._twins:
@@ -153,7 +155,7 @@ class Trace:
             async def serve_dns(request: Request) -> Reply:
                 return await self._run(twin, serve, request)
 
-            # Of this object alone.
+            # Overrides the method of this object only.
             twin.serve_dns = twin.begin_dns = serve_dns  # type: ignore[method-assign]
         return twin
 
@@ -167,7 +169,7 @@ class Trace:
         return await self.follow(step, serve, request)
 
     async def follow(self, step: Step, serve: Serve, request: Request) -> Reply:
-        """Call `serve` and note in `step` what became of it."""
+        """Call `serve` and record the outcome in `step`."""
         self.steps.append(step)
         known = dict(request.metadata)
         token = _current.set(step)
@@ -178,7 +180,7 @@ class Trace:
             if type(reply) is Reply:
                 step.answer = Answer.of(reply)
                 step.after = _knowledge(step.handler, request, reply)
-            else:  # which the server refuses, see `corepy.server.query`
+            else:  # `corepy.server.query` rejects it
                 step.error = f"returned {type(reply).__name__} instead of a Reply"
             return reply
         except BaseException as error:
@@ -192,7 +194,7 @@ class Trace:
 
 
 class _WatchedRouter(Router):
-    """A router whose chains are watched, and the look-ups through it as well."""
+    """A router whose chains and look-ups are traced."""
 
     __slots__ = ("_trace",)
 
@@ -204,7 +206,7 @@ class _WatchedRouter(Router):
         self._trace = trace
 
     async def lookup(self, request: Request) -> Reply:
-        """Return the server's reply to a question of its own."""
+        """Return the reply to a question of the server itself, and trace it."""
         step = Step("server", None, request)
         step.entered = time.monotonic()
         return await self._trace.follow(step, super().lookup, request)
@@ -219,14 +221,14 @@ def _twin(handler: Handler, below: Handler) -> Handler:
 
 
 def _server_of(handler: Handler) -> Serve:
-    """Return the one of its two methods that the handler defines, which the other one calls."""
+    """Return the method that the handler overrides: `serve_dns`, or `begin_dns` as a coroutine."""
     if type(handler).begin_dns is Handler.begin_dns:
         return handler.serve_dns
     begin = handler.begin_dns
 
     async def serve(request: Request) -> Reply:
         answer = begin(request)
-        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
+        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # invalid
 
     return serve
 
@@ -242,7 +244,7 @@ def _knowledge(
         return {}
     try:
         return dict(handler.knows(request, reply))
-    except Exception as error:  # a plugin's mistake here must not change the answer
+    except Exception as error:  # a plugin's exception here must not change the answer
         return {"state": f"unknown ({type(error).__name__}: {error})"}
 
 

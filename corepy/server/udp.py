@@ -1,9 +1,9 @@
-"""Answering queries that come as datagrams.
+"""Answers queries that arrive as datagrams.
 
-One readable event takes a batch from the socket; replies that are ready at once go out as one
-batch, those of chains that had to wait are collected and sent once per turn of the event loop. A
-batch whose every query is in the packet cache is answered without a look at its queries; this is
-what a node-local cache does all day.
+One readable event receives a batch from the socket. Replies that are ready at once are sent as one
+batch; replies of chains that had to wait are collected and sent once per turn of the event loop. A
+batch whose queries are all in the packet cache is answered without parsing any of them, the usual
+case of a node-local cache.
 """
 
 from __future__ import annotations
@@ -32,25 +32,29 @@ if TYPE_CHECKING:
     from corepy.server.query import Query
 
 ROUNDS = 4
-"""Batches taken from one socket before the event loop may do other work."""
+"""Batches received from one socket before the event loop may do other work."""
 
 BACKLOG = 1024
-"""Queries of one client that may wait for their chains to be run: more than a burst brings, and few
-enough to be worked off before their clients ask again.
+"""Queries of one client that may wait for their chains to run.
+
+More than a burst brings, and few enough to be answered before the client retries.
 """
 
 ROOM_OF_ALL = BACKLOG * (GREED + 1) // GREED
-"""Queries of all clients that may wait, so that one with so many leaves room (`Shares`)."""
+"""Queries of all clients that may wait.
+
+It leaves room for other clients beside one with BACKLOG queries (`Shares`).
+"""
 
 UNSHARED = 128
 """Length of the queue from which the queries of each client are counted."""
 
 CATCHING_UP: Final = 5.0
-"""Seconds after the start in which queries beyond `BACKLOG` stay in the socket's queue, until that
-has been read to its end once.
+"""Seconds after the start in which the listener does not drop queries beyond BACKLOG.
 
-What has come while there was no server is one burst, and the packet cache has nothing yet that
-would have to be answered before the others.
+They stay in the socket's queue until it has been read empty once. The queries that arrived while
+there was no server are one burst. The packet cache is still empty, so it could not answer any of
+them ahead of the others.
 """
 
 OVERFLOWS = metrics.counter(
@@ -64,7 +68,7 @@ UNSENT = metrics.counter(
 
 
 class UDPListener:
-    """One UDP socket of an endpoint."""
+    """One listening UDP socket of an endpoint."""
 
     def __init__(
         self, sock: socket.socket, batch: Datagrams, room: Room, label: str, *, wildcard: bool
@@ -79,7 +83,7 @@ class UDPListener:
         self._port = self._local[1].to_bytes(2, "big")
         self._late: list[tuple[bytes, Any, Any]] = []
         self._new: list[tuple[bytes, float, Any, Any]] = []
-        self._shares: Shares | None = None  # none while the queue is short
+        self._shares: Shares | None = None  # None while the queue is short
         self._is_asking = False
         self._catching_up_until = 0.0
         self._loop = asyncio.get_running_loop()
@@ -87,12 +91,12 @@ class UDPListener:
         self._overflows = OVERFLOWS.labels(label)
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start answering."""
         self._catching_up_until = self._loop.time() + CATCHING_UP
         self._loop.add_reader(self.sock, self._on_readable)
 
     def pause(self) -> None:
-        """Take no queries until `start` is called again."""
+        """Receive no queries until `start` is called again."""
         self._loop.remove_reader(self.sock)
 
     def _on_readable(self) -> None:
@@ -100,16 +104,16 @@ class UDPListener:
             if len(self._new) > BACKLOG - SLOTS and self._loop.time() < self._catching_up_until:
                 break
             if self._serve_batch() < SLOTS:
-                self._catching_up_until = 0.0  # what had waited for us has been read
+                self._catching_up_until = 0.0  # the queue from before the start is empty
                 break
         if not self._is_asking:
             self._ask_chains()
 
     def _serve_batch(self) -> int:
-        """Receive one batch and answer from the packet cache what can be; return its size.
+        """Receive one batch and send the replies in the packet cache; return its size.
 
-        The others wait for `_ask_chains`: in a flood of new names, those that are asked for all day
-        do not wait behind it, neither in a batch nor in the socket's queue.
+        The other queries wait for `_ask_chains`. So in a flood of new names the popular ones wait
+        neither behind the others of their batch nor in the socket's queue.
         """
         batch, packets = self._batch, self.answers.packets
         count = batch.receive(self.sock)
@@ -131,7 +135,7 @@ class UDPListener:
         return count
 
     def _repeat(self, entries: Sequence[Entry], now: float) -> int:
-        """Answer the whole batch from the packet cache; return how many replies were lost."""
+        """Answer the whole batch from the packet cache; return the number of unsent replies."""
         bodies = []
         for entry in entries:
             entry.hits += 1
@@ -144,9 +148,7 @@ class UDPListener:
         return self._batch.answer_all(bodies, self.sock)
 
     def _sort(self, count: int, now: float) -> int:
-        """Answer from the packet cache what can be, and put the others by; return how many replies
-        were lost.
-        """
+        """Answer from the packet cache, queue the other queries; return the unsent replies."""
         batch, new, local = self._batch, self._new, self._local
         known = self.answers.packets.entries
         messages, peers = batch.payloads(count), batch.addresses(count)
@@ -163,7 +165,7 @@ class UDPListener:
         return batch.flush(self.sock)
 
     def _has_place(self, peer: Any) -> bool:
-        """Take a place in a long queue for a client, and return whether there was one for it."""
+        """Reserve a place in a long queue for a client; return whether there was one."""
         shares, client = self._shares, client_of(peer)
         if shares is None:
             shares = self._shares = Shares()
@@ -171,12 +173,13 @@ class UDPListener:
                 shares.take(client_of(other), ROOM_OF_ALL)
         if shares.take(client, ROOM_OF_ALL - len(self._new)):
             return True
-        # The server's questions to itself, by which it learns whether it answers.
+        # The server's own self-check queries have priority.
         return is_own(host_port(peer)) and shares.take(client, ROOM_OF_ALL)
 
     def _ask_chains(self) -> None:
-        """Answer the first of what has come and is not in the packet cache, and go on with the rest
-        when the event loop has done its other work.
+        """Run the chains of the first queued queries.
+
+        The rest follows after the event loop has done its other work.
         """
         new = self._new[:SLOTS]
         if not new:
@@ -192,7 +195,7 @@ class UDPListener:
         known = self.answers.packets.entries
         for message, now, peer, local in new:
             try:
-                # The same may have come a moment before.
+                # The reply to an identical query may have been cached since.
                 wire = self._from_cache(message, peer, now) if known else None
                 if wire is None:
                     wire = begin(message, now, peer, local, runner)
@@ -205,7 +208,7 @@ class UDPListener:
             self._unsent.inc(lost)
 
     def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any]]) -> None:
-        """Give back the places of queries that were taken from the queue."""
+        """Release the places of queries that were taken from the queue."""
         if len(self._new) < UNSHARED:
             self._shares = None
             return
@@ -235,16 +238,16 @@ class UDPListener:
         for wire, peer, local in late:
             try:
                 batch.queue(wire, peer, local, sock)
-            except Exception:  # a plugin has put something else there
+            except Exception:  # a plugin has changed the request's addresses
                 server_logger().exception("a reply from %s was dropped", self.answers.label)
         lost = batch.flush(sock)
         if lost:
             self._unsent.inc(lost)
 
     def stop(self, *, leave_queue: bool = False) -> None:
-        """Take no new queries, and answer those that lie in the socket's queue.
+        """Receive no new queries, and answer those in the socket's queue.
 
-        With `leave_queue` they stay there, for the process that goes on with the socket.
+        With `leave_queue` they stay there, for the process that continues with the socket.
         """
         self._loop.remove_reader(self.sock)
         with task_set_aside():
@@ -257,9 +260,9 @@ class UDPListener:
                 self._ask_chains()
 
     def close(self) -> None:
-        """Send what is ready and close the socket."""
+        """Send the replies that are ready and close the socket."""
         self._flush_late()
         self.answers.packets.clear()
-        # Or the loop takes the next socket of this number for one that it reads already.
+        # Otherwise the loop would take the next socket with this descriptor for this one.
         self._loop.remove_reader(self.sock)
         self.sock.close()

@@ -1,7 +1,7 @@
-"""What a plugin's setup made, looked at before it becomes part of a chain.
+"""Validates the handlers that a plugin's setup added, before they become part of a chain.
 
-Mistakes that would show only in queries, or in the chains of other blocks, are said at the
-directive instead.
+This reports mistakes at the directive that would otherwise show only in queries, or in the chains
+of other blocks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class SetupError(Exception):
-    """A setup that made something a chain cannot use."""
+    """A setup added an object that a chain cannot use."""
 
 
 def settle(result: object) -> None:
-    """Take what a setup returned; raises `SetupError` if it has not run at all."""
+    """Reject a coroutine returned by setup, which has not run; raises `SetupError`."""
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()
@@ -28,7 +28,7 @@ def settle(result: object) -> None:
 
 
 def vet(controller: Controller) -> None:
-    """Look at the handlers that a setup added; raises `SetupError`."""
+    """Validate the handlers that a setup added; raises `SetupError`."""
     seen: list[Handler] = []
     for handler in controller.handlers:
         if not isinstance(handler, Handler):
@@ -39,7 +39,7 @@ def vet(controller: Controller) -> None:
         if not isinstance(handler.purity, Purity):
             raise SetupError(f"the purity of {kind} is no Purity")
         if hasattr(handler, "next") or any(handler is other for other in seen):
-            # It would lead queries of one chain into another, or round and round.
+            # Its `next` would lead queries into another chain, or into a loop.
             raise SetupError(f"added a {kind} that stands in a chain already; make one each time")
         if type(handler).__hash__ is None:
             raise SetupError(f"{kind} has __eq__ but no __hash__, so it cannot be told from others")

@@ -1,8 +1,8 @@
-"""Notices what keeps the event loop from its work, and names it.
+"""Detects code that blocks the event loop, and logs the plugin that it belongs to.
 
-One loop serves the whole node: a plugin that computes, or waits in a blocking call, lets everybody
-wait. A thread asks the loop for a sign of life four times a second; queries pay nothing for it.
-When the sign is late, the stack of the loop's thread tells whose code is running.
+One event loop serves all queries: while a plugin computes, or waits in a blocking call, every query
+waits. A thread schedules a callback in the loop four times a second, so queries have no overhead.
+If the callback is late, the stack of the loop's thread shows which code is running.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from corepy.server.blame import Blame
 
 LIMIT: Final = 0.25
-"""Seconds that anything may keep the loop before it is named."""
+"""Seconds that code may block the loop before it is logged."""
 
 SWITCH: Final = "COREPY_BLOCK_LIMIT"
-"""Environment variable: another number of seconds, 0 to not look."""
+"""Environment variable: the limit in seconds, 0 to disable the detection."""
 
 QUIET: Final = 10.0
-"""Seconds between two log lines about the same plugin; it is counted each time."""
+"""Seconds between two log lines about the same plugin; each case is counted."""
 
 BLOCKED = metrics.counter(
     "corepy_event_loop_blocked_seconds_total",
@@ -38,12 +38,12 @@ BLOCKED = metrics.counter(
 
 
 def limit() -> float:
-    """Return the limit of this process in seconds; 0 is none."""
+    """Return the limit of this process in seconds; 0 means that the detection is off."""
     return seconds_of(SWITCH, LIMIT)
 
 
 class LoopWatch:
-    """Watches the loop of the thread that made it."""
+    """Monitors the event loop of the thread that creates it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -55,14 +55,14 @@ class LoopWatch:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Watch from now on; nothing happens if that has begun already."""
+        """Start the monitoring thread; does nothing if it runs already."""
         if self._thread is None and self._limit:
             self._end.clear()
             self._thread = threading.Thread(target=self._run, name="loop watch", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop the monitoring thread."""
         self._end.set()
         self._alive.set()
         if self._thread is not None:
@@ -79,18 +79,18 @@ class LoopWatch:
                 return
             if self._alive.wait(self._limit) or self._was_late(asked):
                 continue
-            if not self._end.is_set():  # the loop's thread waits for this one
+            if not self._end.is_set():  # `stop` in the loop's thread waits for this one
                 self._name(asked)
 
     def _was_late(self, asked: float) -> bool:
-        """Return whether this thread itself got no time: the machine is busy, or was asleep.
+        """Return whether this thread itself got no CPU: the machine is busy, or was suspended.
 
-        The loop gets another chance then, since nothing can be said of it.
+        The delay then does not prove that the loop is blocked, so the loop gets another interval.
         """
         return time.monotonic() - asked > 2 * self._limit and self._alive.wait(self._limit)
 
     def _name(self, asked: float) -> None:
-        """Say what runs, and when it is over how long it took."""
+        """Log the code that is running, and how long it took once it is over."""
         found = of_thread(self._ident)
         count(found.plugin, "blocked")
         told = self._may_tell(found)

@@ -1,12 +1,12 @@
-"""A parent that keeps the node's DNS answering while the server itself comes and goes: `corepy
--supervise`.
+"""The supervisor (`corepy -supervise`), a parent that keeps the node's DNS running.
 
-It holds the listening sockets, starts the server as its child (the *worker*), and replaces it when
-it ends, when it stops answering, or when asked to (a new version). Queries wait in the sockets'
-queues meanwhile. When no worker can be started it relays queries to a fallback name server.
+It holds the listening sockets and starts the server as its child, the *worker*. It replaces the
+worker when the worker exits, when it stops answering, and on request (a new version). Meanwhile
+queries wait in the sockets' queues. While no worker can be started it relays queries to a fallback
+name server.
 
-Rules for changing it: it must be the last thing on the node to fail. So no plugins, no asyncio, no
-third-party package, few modules of the standard library, and nothing that grows; it speaks
-systemd's protocols (`corepy.net.inherited`), so the worker does not know which of the two it is run
-by.
+Rules for changes: the supervisor must be the last process on the node to fail. Therefore it has no
+plugins, no asyncio, no third-party package, few modules of the standard library, and no data that
+grows. It implements systemd's protocols (`corepy.net.inherited`), so a worker runs the same way
+under the supervisor and under systemd.
 """

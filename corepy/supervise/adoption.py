@@ -1,12 +1,12 @@
-"""Finding the worker of a supervisor that was killed, which goes on serving.
+"""Finds the workers of a killed supervisor, which continue to serve.
 
-The worker knows the supervisor by the path of its notification socket. A supervisor that is to run
-the same configuration binds the same path; processes that were started with it in their environment
-are its predecessor's workers. It asks them by SIGURG, which nothing else reacts to, to hand their
-sockets over once more.
+A worker has the path of its supervisor's notification socket in its environment (NOTIFY_SOCKET). A
+supervisor of the same configuration binds the same path; processes started with that path are the
+workers of its predecessor. It sends them SIGURG, which has no other effect, and they hand over
+their sockets again.
 
-The path is in a folder that only the user who runs corepy can write to. So nobody else can bind it
-and be given the sockets; the name of an abstract socket would be free for all after a kill.
+Only the user that runs corepy can write to the folder of the path. So no other user can bind it and
+receive the sockets; an abstract socket name could be bound by any user after a kill.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PROC = Path("/proc")
 
 
 def bind_inbox(inbox: socket.socket, identity: str) -> tuple[str, bool]:
-    """Bind a notification socket; return what NOTIFY_SOCKET says, and whether a later supervisor
-    of the same `identity` can bind it, too.
+    """Bind a notification socket; return its path, and whether it is lasting.
 
-    Where no folder can be written to, or another supervisor of this identity runs, it is an
-    abstract socket of a name that nobody can guess.
+    The path is the value of NOTIFY_SOCKET. If it is lasting, a later supervisor of the same
+    `identity` can bind it, too. If no folder is writable, or another supervisor of this identity
+    runs, the socket is an abstract one with a name that cannot be guessed.
     """
     name = f"supervisor-{zlib.crc32(identity.encode('utf-8', 'surrogateescape')):08x}.sock"
     for folder in runtime_folders():
@@ -71,11 +71,10 @@ def _bind(inbox: socket.socket, path: str) -> None:
 
 
 def workers_of(path: str) -> list[int]:
-    """Return the IDs of this user's processes that were started with this NOTIFY_SOCKET, oldest
-    first.
+    """Return the IDs of processes started with this NOTIFY_SOCKET, oldest first.
 
-    Those of others could not send to it. Root sees their environments all the same, and would wait
-    for sockets from each, and stop it.
+    Processes of other users are skipped: they cannot send to the socket. Root can read their
+    environments, and would wait for sockets from each of them, and then stop it.
     """
     wanted = f"NOTIFY_SOCKET={path}".encode("utf-8", "surrogateescape")
     found = []
@@ -86,13 +85,13 @@ def workers_of(path: str) -> list[int]:
                     continue
                 if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.append((_started(entry), int(entry.name)))
-            except OSError:  # it has ended, or is another user's
+            except OSError:  # it has exited, or belongs to another user
                 continue
     return [pid for _, pid in sorted(found)]
 
 
 def _started(entry: Path) -> int:
-    """Return when a process was started, in clock ticks since the boot (proc_pid_stat(5))."""
+    """Return the start time of a process in clock ticks since boot (proc_pid_stat(5))."""
     return int((entry / "stat").read_text().rpartition(")")[2].split()[19])
 
 
@@ -102,7 +101,7 @@ def command_of(flags: Sequence[str]) -> list[str]:
 
 
 def runs(pid: int, command: Sequence[str]) -> bool:
-    """Return whether a process was started by this command line."""
+    """Return whether a process was started with this command line."""
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:

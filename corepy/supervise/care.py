@@ -1,7 +1,7 @@
-"""Deadlines of the workers: to answer, to get ready, and to leave.
+"""Enforces the deadlines of the workers: to answer, to become ready, and to stop.
 
-A worker that misses its deadline is killed. One that seems to hang gets a standby first, so that
-the node waits less if it has to be killed.
+A worker that misses its deadline is killed. If a worker may hang, a standby is started first, so
+that the interruption is shorter if the worker has to be killed.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ READY_TIMEOUT = 30.0
 """Seconds from the start of a worker until it serves."""
 
 ADOPTION_TIMEOUT = 5.0
-"""Seconds in which an orphaned worker hands its sockets over."""
+"""Seconds within which an orphaned worker must hand over its sockets."""
 
 STOP_TIMEOUT = 15.0
-"""Seconds that a worker gets to finish."""
+"""Seconds that a worker gets to stop."""
 
 HUNG_TIMEOUT = 1.0
-"""The same for one that gave no sign of life: its clients over TCP still wait for it."""
+"""The same for a worker that showed no sign of life: its TCP clients still wait for it."""
 
 
 class Care:
-    """Asks the current worker, and kills workers that miss their deadlines."""
+    """Probes the current worker, and kills workers that miss their deadlines."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Care:
         log: Callable[[str, str], None],
         prepare_standby: Callable[[Worker], None],
     ) -> None:
-        """`prepare_standby` is called with the current worker when that may hang."""
+        """`prepare_standby` is called with the current worker when it may hang."""
         self._workers = workers
         self._probe = probe
         self._store = store
@@ -58,13 +58,11 @@ class Care:
         return time.monotonic() - self._asked_at >= INTERVAL
 
     def hangs(self, worker: Worker) -> bool:
-        """Return whether the current worker gives no sign of life, or is stopped by a signal."""
+        """Return whether the current worker shows no sign of life, or is stopped by a signal."""
         return self._probe.is_suspect() or is_stopped(worker.pid)
 
     def look_after(self) -> None:
-        """Do one round: ask the current worker, and kill what does not answer, start or stop in
-        time.
-        """
+        """Do one round: probe the current worker, and kill workers past their deadline."""
         now = self._asked_at = time.monotonic()
         workers = self._workers
         if workers.stop_deadline and now > workers.stop_deadline:
@@ -95,7 +93,7 @@ class Care:
 
 
 def _is_overdue(worker: Worker, limit: float) -> bool:
-    """Return whether one that starts or leaves takes too long, or is stopped by a signal."""
+    """Return whether a starting or stopping worker takes too long, or is stopped by a signal."""
     worker.halted = worker.halted + 1 if is_stopped(worker.pid) else 0
     late = time.monotonic() - worker.started > limit
     return late or worker.halted >= SILENT_AFTER

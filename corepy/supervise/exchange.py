@@ -1,11 +1,11 @@
-"""Asking the fallback over UDP so that a stranger cannot answer in its place.
+"""Exchanges UDP queries with the fallback, protected against spoofed replies.
 
-An off-path attacker must guess the port and the ID of a query, and know its question (RFC 5452). So
-every query has an ID that is unused at its port, ports are chosen by the kernel at random and carry
-few queries, and a reply counts only from the fallback's address and with the question that was
-asked. Equal queries share an exchange, and of different ones with the same question (RFC 5452
-section 5: "birthday" attacks) only a few are under way. A port that gets many replies that match
-nothing is under attack: its clients are told to come over TCP.
+An off-path attacker must guess the port and the ID of a query, and know its question (RFC 5452).
+Therefore each query has an ID that is unique at its port. The kernel chooses the ports at random,
+and a port carries few queries. A reply is accepted only from the fallback's address and with the
+question of the query. Equal queries share an exchange, and the number of different queries with the
+same question is small (RFC 5452 section 5: "birthday" attacks). A port that receives many replies
+that match no query is under attack: its clients get a truncated reply, so they retry over TCP.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ MAX_QUERIES: Final = 2048
 
 MAX_PORTS: Final = 256
 MAX_PER_PORT: Final = 8
-"""Exchanges at one port, when there are as many ports as there may be."""
+"""Exchanges per port once the maximum number of ports is open."""
 
 MAX_PER_QUESTION: Final = 4
 """Exchanges for one name, type and class."""
 
 MAX_UNUSUAL: Final = 2
-"""How many of them may be for queries other than a stub resolver's, which the fallback may leave
-unanswered: otherwise a few of one client would keep all others from that name.
+"""The part of them that may be for queries unlike a stub resolver's.
+
+The fallback may leave such queries unanswered. Otherwise a few of one client would block the name
+for all others.
 """
 
 MAX_STRAYS: Final = 100
-"""Replies that match nothing after which a port is given up."""
+"""Replies that match no query after which a port is given up."""
 
 QUERY_TIMEOUT: Final = 5.0
 _BATCH: Final = 64
@@ -61,12 +63,12 @@ class _Exchange(Generic[Asker]):
 
 
 class _Port(Generic[Asker]):
-    """One socket, connected to the fallback, at a port of its own."""
+    """One socket, connected to the fallback, with its own local port."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.exchanges: dict[bytes, _Exchange[Asker]] = {}
-        """By ID."""
+        """The pending exchanges by ID."""
         self.strays = 0
 
 
@@ -79,7 +81,7 @@ class Exchanges(Generic[Asker]):
         fallback: tuple[str, int],
         answer: Callable[[Asker, bytes], None],
     ) -> None:
-        """`answer` gets each asker with what its reply is after the ID."""
+        """`answer` gets each asker and the bytes of its reply after the ID."""
         self._selector = selector
         self._fallback = fallback
         self._family = socket.AF_INET6 if ":" in fallback[0] else socket.AF_INET
@@ -92,11 +94,11 @@ class Exchanges(Generic[Asker]):
 
     @property
     def ports(self) -> int:
-        """How many ports are open."""
+        """The number of open ports."""
         return len(self._ports)
 
     def ask(self, query: bytes, asker: Asker) -> None:
-        """Ask on behalf of `asker`; only plain queries within the limits are passed on."""
+        """Send a query for `asker`; only plain queries within the limits are sent."""
         question = question_of(query)
         if question is None or query[2] & 0xF8 or self._waiting >= MAX_QUERIES:
             return
@@ -126,7 +128,7 @@ class Exchanges(Generic[Asker]):
         return exchange
 
     def _choose_port(self) -> _Port[Asker] | None:
-        """Return a new port for each exchange; when there are too many, one with room by chance."""
+        """Return a new port for each exchange; at the limit, a random one with room."""
         port = self._open_port() if len(self._ports) < MAX_PORTS else None
         if port is not None:
             return port
@@ -135,7 +137,7 @@ class Exchanges(Generic[Asker]):
         return with_room[chance % len(with_room)] if with_room else None
 
     def _open_port(self) -> _Port[Asker] | None:
-        """Return a new port; None if no descriptor is free, or no route leads to the fallback."""
+        """Return a new port; None without a free descriptor or a route to the fallback."""
         try:
             sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         except OSError:
@@ -154,7 +156,7 @@ class Exchanges(Generic[Asker]):
         for _ in range(_BATCH):
             try:
                 reply = port.sock.recv(65535)
-            except ConnectionRefusedError:  # nobody listens there
+            except ConnectionRefusedError:  # no server listens at the fallback's port
                 for refused in list(port.exchanges.values()):
                     self._end(refused, None)
                 return
@@ -169,10 +171,10 @@ class Exchanges(Generic[Asker]):
                 continue
             self._end(exchange, reply[2:])
             if not port.exchanges:
-                return  # it is closed
+                return  # `_end` has closed the port
 
     def _end(self, exchange: _Exchange[Asker], body: bytes | None) -> None:
-        """Answer those who wait with `body`, if there is one, and forget the exchange."""
+        """Send `body` to all askers, or no reply for None, and remove the exchange."""
         port, question = exchange.port, exchange.question
         del self._by_body[exchange.body], port.exchanges[exchange.ident]
         self._per_question[question] -= 1
@@ -188,27 +190,31 @@ class Exchanges(Generic[Asker]):
             self._answer(asker, body or b"")
 
     def _give_up(self, port: _Port[Asker]) -> None:
-        """Tell the clients of a port to come over TCP: QR, opcode and RD of the query, and TC."""
+        """Send truncated replies to the clients of a port, so that they retry over TCP.
+
+        The reply has QR, opcode and RD of the query, and TC.
+        """
         for exchange in list(port.exchanges.values()):
             flags = bytes([0x82 | exchange.body[0] & 0x01, 0])
             asked = exchange.body[10 : 10 + len(exchange.question)]
             self._end(exchange, flags + b"\0\1\0\0\0\0\0\0" + asked)
 
     def expire(self) -> None:
-        """Forget exchanges that took too long; called now and then."""
+        """Drop exchanges that exceed their timeout; called periodically."""
         now = time.monotonic()
         for exchange in [it for it in self._by_body.values() if it.until < now]:
             self._end(exchange, None)
 
     def stop(self) -> None:
-        """Forget all exchanges."""
+        """Drop all exchanges."""
         for exchange in list(self._by_body.values()):
             self._end(exchange, None)
 
 
 def question_of(message: bytes) -> bytes | None:
-    """Return the question of a message that has just one, its name in lower case; None if there is
-    none to be read.
+    """Return the question of a message, its name in lower case.
+
+    None if the message does not have exactly one valid question.
     """
     if message[4:6] != b"\0\1":
         return None

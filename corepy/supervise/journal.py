@@ -1,4 +1,4 @@
-"""The supervisor's output, which can neither block nor end it."""
+"""Writes the supervisor's output, without ever blocking or ending the supervisor."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _STDOUT = 1
 
 
 class Journal:
-    """Lines on their way to standard output."""
+    """Writes log lines to standard output."""
 
     def __init__(self, *, json: bool) -> None:
-        """With `json` each line is an object."""
+        """With `json` each line is a JSON object."""
         self._json = json
         self._outlet = Outlet()
 
     def take_over_streams(self) -> None:
-        """Print here what the interpreter reports: it would wait for the reader."""
+        """Redirect the interpreter's own output here, since it would block on a slow reader."""
         sys.stdout = sys.stderr = LineStream(self._put, _STDOUT)
 
     def log(self, level: str, message: str) -> None:
-        """Print a line, as far as standard output takes it; `flush` writes the rest."""
+        """Log a line; `flush` writes the part that standard output cannot take now."""
         line = f"[{level}] supervisor: {message}"
         if self._json:
             import json

@@ -1,4 +1,4 @@
-"""The workers that a killed supervisor has left: found, and watched until they end."""
+"""Finds the workers left by a killed supervisor, and watches them until they exit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Orphans:
-    """Workers that are no children of this process, so the kernel does not report their end."""
+    """Workers that are not children of this process, so that SIGCHLD does not report their exit."""
 
     def __init__(
         self,
@@ -27,21 +27,21 @@ class Orphans:
         log: Callable[[str, str], None],
         on_end: Callable[[Worker], None],
     ) -> None:
-        """`on_end` is called when one has ended, whether it is still `left` or was adopted."""
+        """`on_end` is called when a worker has exited, whether adopted or still in `left`."""
         self.left: list[Worker] = []
-        """Those that are not asked yet, oldest first."""
+        """The workers not adopted yet, oldest first."""
         self._selector = selector
         self._store = store
         self._log = log
         self._on_end = on_end
 
     def find(self) -> None:
-        """Look for them, and watch them."""
+        """Find the workers, and watch them by pidfd."""
         pids = workers_of(self._store.path) if self._store.is_lasting else []
         for pid in pids:
             try:
                 self._watch(Worker(pid, is_adopted=True), os.pidfd_open(pid))
-            except OSError as error:  # it has ended, or the kernel is older than Linux 5.3
+            except OSError as error:  # it has exited, or the kernel is older than Linux 5.3
                 self._log("WARNING", f"cannot adopt worker {pid}, stopping it: {error.strerror}")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)

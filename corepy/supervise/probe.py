@@ -1,12 +1,14 @@
-"""Asking the worker, as a client would, whether it still answers.
+"""Probes whether the worker still answers, by queries like a client's.
 
-The question is a message of opcode STATUS, which the listener itself answers (see
-`corepy.server.selfcheck`). Where an address has several sockets (*multisocket*), the kernel chooses
-who gets it: an answer does not say that the worker itself is well, and silence may be another
-process's. So the worker also says over the notification socket that its event loop turns. One that
-does not say so is given up quickly, but for one that gets no CPU (`corepy.net.hunger`); one that
-does, and leaves a transport without an answer, slowly: a flood can crowd out questions, and killing
-a busy worker would make it worse.
+The query is a message of opcode STATUS, which the listener itself answers (see
+`corepy.server.selfcheck`). If an address has several sockets (*multisocket*), the kernel chooses
+the process that receives it. So an answer does not prove that the worker itself is healthy, and a
+missing one may be the fault of another process. Therefore the worker also reports over the
+notification socket that its event loop runs.
+
+A worker without these reports is replaced quickly, unless it gets no CPU (`corepy.net.hunger`). A
+worker that reports but leaves a transport unanswered is replaced only after a long time: a flood
+can crowd out the probes, and killing a busy worker would make it worse.
 """
 
 from __future__ import annotations
@@ -26,30 +28,29 @@ if TYPE_CHECKING:
     from corepy.net.hunger import Diet
 
 INTERVAL = 0.25
-"""Seconds between two rounds of questions."""
+"""Seconds between two rounds of probes."""
 
 SUSPECT_AFTER = 2
-"""Rounds without any answer after which the worker may hang, and another one had better be there.
-"""
+"""Rounds without any answer after which the worker may hang, and a standby is started."""
 
 SILENT_AFTER = 6
-"""Rounds without any answer after which the worker is taken for dead. Not seconds: while the
-supervisor itself stands still, with its machine or its control group, nobody is asked.
+"""Rounds without any answer after which the worker is considered dead.
+
+Counted in rounds, not in seconds: while the supervisor itself is stopped, with its machine or its
+control group, it sends no probes.
 """
 
 STARVED_AFTER = 40
-"""The same for one that waits for a CPU most of the time."""
+"""The same for a worker that waits for a CPU most of the time."""
 
 PARTLY_SILENT_AFTER = 40
-"""Rounds without an answer over one of the transports, likewise."""
+"""Rounds without an answer at one address and transport until the worker is killed."""
 
 _STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
 
 
 class Probe:
-    """Questions to the listening sockets, and how many each has left unanswered since its last
-    answer.
-    """
+    """Sends probes to the listening sockets, and counts the unanswered ones of each address."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
@@ -58,27 +59,27 @@ class Probe:
         self._quiet: int | None = None
         self._pid = 0
         self._before: Diet | None = None
-        """What the worker had got when it was last known to be well."""
+        """The CPU times of the worker when it last showed a sign of life."""
 
     def reset(self, sockets: Mapping[str, socket.socket], pid: int) -> None:
-        """Begin anew, with worker `pid`, which is known to answer at `sockets`."""
+        """Reset all counts for worker `pid`, which is known to answer at `sockets`."""
         self._forget_open()
         self._unanswered = dict.fromkeys(_one_each(sockets), 0)
         self._quiet = None
         self._pid, self._before = pid, diet(pid)
 
     def hear(self, *, last: bool = False) -> None:
-        """Note that the worker has said that it is alive; the `last` time if it is about to end."""
+        """Record the worker's report that it is alive; with `last` it is about to exit."""
         self._quiet = None if last else 0
 
     def stop(self) -> None:
-        """Expect no answers any more."""
+        """Stop waiting for answers."""
         self._forget_open()
         self._unanswered.clear()
         self._quiet = None
 
     def ask(self, sockets: dict[str, socket.socket]) -> None:
-        """Send one question to each address; those of the last round are given up."""
+        """Send one probe to each address; those of the last round are given up."""
         self._forget_open()
         if not self._silence():
             self._before = diet(self._pid)
@@ -88,7 +89,7 @@ class Probe:
         for name, listening in _one_each(sockets).items():
             with contextlib.suppress(OSError):  # no descriptor or port: not the worker's fault
                 address = own_address(listening)
-                if address is not None:  # no interface has it: nor is that
+                if address is not None:  # None if no interface has the address
                     self._ask_one(name, address, listening.type)
                     self._unanswered[name] = before.get(name, 0) + 1
 
@@ -121,7 +122,7 @@ class Probe:
             self._close(sock)
 
     def verdict(self) -> str | None:
-        """Return what is wrong with the worker, None if it answers or could not help it."""
+        """Return the worker's problem; None if it answers or is excused."""
         silence = self._silence()
         if silence >= SILENT_AFTER and not self._is_excused(silence):
             return f"no sign of life for {silence * INTERVAL:g} s"
@@ -131,12 +132,13 @@ class Probe:
         return None
 
     def is_suspect(self) -> bool:
-        """Return whether the worker has been silent for long enough to expect that it hangs."""
+        """Return whether the worker has been silent for so long that it may hang."""
         return self._silence() >= SUSPECT_AFTER and not is_starved(self._before, diet(self._pid))
 
     def _silence(self) -> int:
-        """Return the rounds since the last sign of life: what it has said, or if it never says so,
-        any answer.
+        """Return the rounds since the last sign of life.
+
+        That is the worker's own report, or if it sends none, any answer.
         """
         if self._quiet is not None:
             return self._quiet

@@ -1,8 +1,8 @@
-"""Passing queries on to a fallback name server while no worker can be started.
+"""Relays queries to a fallback name server while no worker can be started.
 
-Queries are relayed as they are, with an ID of our own towards the fallback
-(`corepy.supervise.exchange`); replies go back from the address that was asked. No cache, no zones,
-no retries: clients have those. Everything is bounded.
+Queries are relayed unchanged except for the ID (`corepy.supervise.exchange`). Replies are sent from
+the address at which the query arrived. The relay has neither cache nor zones, and never retries:
+clients do. All resources are bounded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH = 64
 
 
 class _Asker(NamedTuple):
-    """A client of a query, and how its reply gets there."""
+    """The client of a query, and the socket and address for its reply."""
 
     listening: socket.socket
     client: tuple[str | int, ...]
@@ -58,10 +58,10 @@ class Relay:
         self._listening: list[socket.socket] = []
         self._streams: dict[socket.socket, tuple[socket.socket, float]] = {}
         self.is_on = False
-        """Whether it relays."""
+        """Whether queries are relayed now."""
 
     def start(self, sockets: Iterable[socket.socket]) -> None:
-        """Answer at these listening sockets from now on."""
+        """Start relaying the queries of these listening sockets."""
         self.is_on = True
         for sock in sockets:
             datagrams = sock.type == socket.SOCK_DGRAM
@@ -72,7 +72,7 @@ class Relay:
             self._listening.append(sock)
 
     def stop(self) -> None:
-        """Leave the sockets to a worker."""
+        """Stop relaying, and leave the sockets to a worker."""
         self.is_on = False
         for sock in self._listening:
             self._selector.unregister(sock)
@@ -82,13 +82,13 @@ class Relay:
             self._close(stream)
 
     def forget(self, sock: socket.socket) -> None:
-        """Answer at this listening socket no longer."""
+        """Stop relaying the queries of this listening socket."""
         if sock in self._listening:
             self._listening.remove(sock)
             self._selector.unregister(sock)
 
     def expire(self) -> None:
-        """Forget queries and streams that took too long; called now and then."""
+        """Drop queries and streams that exceed their timeout; called periodically."""
         self._exchanges.expire()
         now = time.monotonic()
         for stream in [stream for stream, (_, until) in self._streams.items() if until < now]:
@@ -119,7 +119,7 @@ class Relay:
             return
         until = time.monotonic() + STREAM_TIMEOUT
         self._streams[client], self._streams[server] = (server, until), (client, until)
-        # The client is read only once the fallback has accepted.
+        # Read from the client only after the fallback has accepted.
         self._selector.register(server, selectors.EVENT_WRITE, self._on_connected)
 
     def _connect(self) -> socket.socket | None:
@@ -146,8 +146,9 @@ class Relay:
         self._selector.register(client, selectors.EVENT_READ, self._on_stream)
 
     def _on_stream(self, source: socket.socket, _events: int) -> None:
-        """Pass on what came; a peer that does not take it at once is cut off, since nothing is kept
-        here.
+        """Forward received data; close the stream if the peer cannot take all of it at once.
+
+        The relay does not buffer data.
         """
         sink, _ = self._streams[source]
         try:
@@ -174,7 +175,7 @@ def _answer(asker: _Asker, body: bytes) -> None:
 
 
 def _sent_from(item: tuple[int, int, bytes], port: bytes) -> tuple[int, int, bytes]:
-    """Return packet information as it is sent back: the address that was asked, no interface."""
+    """Return packet information for the reply: the local address of the query, no interface."""
     level, kind, data = item
     header = (16 + len(data)).to_bytes(8, "little") + level.to_bytes(4, "little")
     local = local_address(header + kind.to_bytes(4, "little") + data, port)

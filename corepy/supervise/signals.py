@@ -1,4 +1,4 @@
-"""Signals as events of the supervisor's loop."""
+"""Delivers signals as events of the supervisor's loop."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def obey(
     selector: selectors.BaseSelector, actions: Mapping[int, Callable[[], None]]
 ) -> tuple[socket.socket, socket.socket]:
-    """Let each signal be followed by its action in the loop, and SIGCHLD wake the loop.
+    """Run the action of each signal in the loop; SIGCHLD only wakes the loop.
 
-    The result must be kept for as long as signals are to be obeyed.
+    The caller must keep the result for as long as signals are handled.
     """
     reader, writer = socket.socketpair()
     for end in (reader, writer):
@@ -36,4 +36,4 @@ def obey(
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Let the signal wake the loop, which acts on it."""
+    """Do nothing: the signal wakes the loop, which runs the action."""

@@ -1,13 +1,13 @@
-"""Starting a worker: its environment, the sockets it inherits, the privileges it keeps.
+"""Starts a worker: its environment, the sockets that it inherits, the privileges that it keeps.
 
-Of root's capabilities a worker keeps those that serving DNS on a node takes:
+A worker keeps those of root's capabilities that it needs to serve DNS on a node:
 
-* CAP_NET_BIND_SERVICE: a reload may want a new port below 1024;
+* CAP_NET_BIND_SERVICE: a reload may open a new port below 1024;
 * CAP_NET_ADMIN and CAP_NET_RAW: *nodecache* sets up the interface and the rules (iptables' legacy
   interface is a raw socket).
 
-The others leave the bounding set before the worker starts, so neither it nor anything it starts can
-have them again.
+The others are dropped from the bounding set before the worker starts, so neither the worker nor its
+children can regain them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _STDERR, _FIRST_FD = 2, 3
 def spawn(
     flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str, *, outlives: bool
 ) -> int:
-    """Start `corepy` with `flags`, `sockets` to inherit and `notify` to report to; return its ID.
+    """Start `corepy` with `flags`; return its process ID.
 
-    One that does not outlive the supervisor ends with it, gracefully.
+    The worker inherits `sockets`, and sends its notifications to the path `notify`. Unless it
+    `outlives` the supervisor, it stops gracefully when the supervisor exits.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -65,10 +66,10 @@ def _complain(error: BaseException) -> None:
 
 
 def _stop_listening(mask: Iterable[int]) -> None:
-    """Let signals have their ordinary effect again.
+    """Restore the default signal handlers and the signal `mask` in the child.
 
-    Until it is another program the child has the supervisor's handlers, and the socket that wakes
-    its loop: a SIGTERM meant for the child would stop the supervisor.
+    Until exec the child has the supervisor's handlers, and the socket that wakes its loop: a
+    SIGTERM sent to the child would stop the supervisor.
     """
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
@@ -88,20 +89,20 @@ def _become_worker(
         "LISTEN_PID": str(os.getpid()),
         "LISTEN_FDNAMES": ":".join(sockets),
     }
-    # First out of the way of each other's final places, then into them.
+    # Duplicate above the target range first, so that no dup2 closes a socket.
     above = _FIRST_FD + len(sockets)
     spare = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, above) for sock in sockets.values()]
     for place, fd in enumerate(spare, _FIRST_FD):
         os.dup2(fd, place, inheritable=True)
-    os.setpgid(0, 0)  # what a terminal sends to all its processes comes by way of the supervisor
+    os.setpgid(0, 0)  # terminal signals reach only the supervisor
     _restrict(outlives=outlives)
     command = command_of(flags)
-    os.execve(sys.executable, command, environment)  # noqa: S606 - ourselves, without a shell
+    os.execve(sys.executable, command, environment)  # noqa: S606 - without a shell
 
 
 def _restrict(*, outlives: bool) -> None:
     libc = ctypes.CDLL(None)
-    if not outlives:  # for good: nobody keeps the sockets
+    if not outlives:  # SIGINT, since the sockets are lost
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in KEPT_CAPABILITIES:

@@ -1,4 +1,4 @@
-"""The sockets that are kept, and the worker's notifications that bring them."""
+"""Keeps listening sockets, and receives the workers' notifications that hand them over."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 MAX_FDS = 8192
-"""More than any server opens: 1024 processes at several addresses."""
+"""Exceeds the sockets of any server: 1024 processes at several addresses."""
 
 _FDS_AT_A_TIME = 64
 _CREDENTIALS = struct.Struct("=iii")
 
 
 class Notification(NamedTuple):
-    """What a process has told: its ID, and fields such as {"READY": "1"}."""
+    """The process ID of the sender, and fields such as {"READY": "1"}."""
 
     pid: int
     fields: dict[str, str]
 
 
 class Store:
-    """Listening sockets by name, in the order they came."""
+    """Listening sockets by name, in the order of their arrival."""
 
     def __init__(self, forget: Callable[[socket.socket], None], identity: str) -> None:
-        """`forget` is called with each socket that is about to be closed; `identity` is what the
-        next supervisor has in common with this one.
+        """`forget` is called with each socket before it is closed.
+
+        `identity` is the same for the next supervisor of this server.
         """
         self._forget = forget
         self.sockets: dict[str, socket.socket] = {}
@@ -40,17 +41,20 @@ class Store:
         self.inbox.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.inbox.setblocking(False)
         self.path, self.is_lasting = bind_inbox(self.inbox, identity)
-        """NOTIFY_SOCKET for the worker, and whether the next supervisor will have the same."""
+        """The value of NOTIFY_SOCKET, and whether the next supervisor will use the same path."""
 
     def close(self) -> None:
-        """Take the notification socket away: there are no workers any more."""
+        """Close and remove the notification socket; called when no worker is left."""
         self.inbox.close()
         if self.is_lasting:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
     def receive(self, is_heard: Callable[[int], bool]) -> Iterator[Notification]:
-        """Take what is told by those who are heard; sockets that came along are stored."""
+        """Yield the notifications of processes for which `is_heard` is true; store their sockets.
+
+        Notifications of other processes are dropped, and their sockets closed.
+        """
         while True:
             try:
                 data, control, _, _ = self.inbox.recvmsg(
@@ -83,14 +87,14 @@ class Store:
         self.sockets[name] = socket.socket(fileno=fd)
 
     def remove(self, name: str) -> None:
-        """Close a socket that is kept no longer."""
+        """Close a socket and stop keeping it."""
         old = self.sockets.pop(name, None)
         if old is not None:
             self._forget(old)
             old.close()
 
     def keep_only(self, names: Collection[str]) -> None:
-        """Close all sockets but those of these names."""
+        """Close all sockets except those with these names."""
         for name in [name for name in self.sockets if name not in names]:
             self.remove(name)
 

@@ -1,4 +1,4 @@
-"""The supervisor's loop: workers come and go, the sockets stay."""
+"""The supervisor's loop, which starts and replaces workers and keeps the sockets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ALIVE = ALIVE.partition("=")[0]
 
 
 class Supervisor:
-    """See the package. `run` returns the exit code of the command."""
+    """Keeps a worker running and replaces it; `run` returns the exit code of the command."""
 
     def __init__(
         self,
@@ -47,8 +47,8 @@ class Supervisor:
     ) -> None:
         """Run workers with the command line `flags`; relay to `fallback` when none starts.
 
-        `identity` tells supervisors of different servers apart: one adopts the workers of a killed
-        one of the same. With `json` log lines are JSON objects.
+        `identity` distinguishes supervisors of different servers: a supervisor adopts the workers
+        of a killed one with the same identity. With `json` log lines are JSON objects.
         """
         self._journal = Journal(json=json)
         self._log = self._journal.log
@@ -66,10 +66,10 @@ class Supervisor:
         self._exit_code: int | None = None
 
     def run(self) -> int:
-        """Keep workers running until told to stop."""
+        """Keep workers running until a signal stops the supervisor."""
         restore_signals()
         self._journal.take_over_streams()
-        raise_descriptor_limit()  # it has as many sockets as its workers together
+        raise_descriptor_limit()  # it holds the sockets of all its workers
         self._listen_to_signals()
         self._selector.register(
             self._store.inbox, selectors.EVENT_READ, lambda *_: self._read_notifications()
@@ -84,16 +84,16 @@ class Supervisor:
         while self._exit_code is None:
             outcomes = [self._contained(step) for step in steps]
             if not all(outcomes):
-                time.sleep(_TURN)  # it may fail again at once
+                time.sleep(_TURN)  # the step may fail again at once
             self._journal.flush()
         self._store.close()
         self._journal.flush(PATIENCE)
         return self._exit_code
 
     def _contained(self, step: Callable[[], object]) -> bool:
-        """Take a step; whatever fails in it, the node's DNS must not end with the supervisor.
+        """Run a step and log its exceptions, which must not end the supervisor.
 
-        Returns whether nothing failed.
+        Returns whether it succeeded.
         """
         try:
             step()
@@ -105,7 +105,7 @@ class Supervisor:
     def _serve_events(self) -> None:
         for key, events in self._selector.select(_TURN):
             if self._selector.get_map().get(key.fd) is not key:
-                continue  # an event before it, of this turn, has closed it
+                continue  # an earlier event of this turn has closed it
             self._contained(partial(key.data, key.fileobj, events))
 
     def _listen_to_signals(self) -> None:
@@ -118,7 +118,7 @@ class Supervisor:
         }
         self._wakeup = obey(self._selector, actions)
 
-    # Workers of a supervisor that was killed
+    # Workers of a killed supervisor
 
     def _find_orphans(self) -> None:
         self._orphans.find()
@@ -127,14 +127,14 @@ class Supervisor:
             self._ask_orphan()
 
     def _ask_orphan(self) -> None:
-        """Let the newest orphan hand over its sockets; when it has, it is a worker as any other."""
+        """Request the sockets of the newest orphan, which then becomes an ordinary worker."""
         worker = self._workers.next = self._orphans.left.pop()
         worker.started = time.monotonic()
         self._log("INFO", f"worker {worker.pid} has no supervisor: adopting it")
         worker.signal(signal.SIGURG)
 
     def _settle_adoption(self, worker: Worker) -> None:
-        """End what else the killed supervisor has left, and a worker of another command line."""
+        """Stop all other orphans; replace an adopted worker with another command line."""
         for orphan in self._orphans.left:
             self._workers.retire(orphan)
         self._orphans.left = []
@@ -146,14 +146,14 @@ class Supervisor:
     def _start_worker_if_due(self) -> None:
         current = self._workers.current
         if current is not None and current.is_reloading:
-            return  # two changes at once: what one opens or gives up the other would not know of
+            return  # the new worker would miss sockets that the reload opens or closes
         if self._restarts.is_due:
             self._restarts.cancel()
             names = list(self._store.sockets)
             try:
                 store = self._store
                 pid = spawn(self._flags, store.sockets, store.path, outlives=store.is_lasting)
-            except OSError as error:  # no more processes, no memory
+            except OSError as error:  # process limit or memory exhausted
                 self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
                 return
             self._upgrade_later = False
@@ -161,8 +161,9 @@ class Supervisor:
             self._workers.next.is_standby = self._restarts.take_standby()
 
     def _start_later(self, problem: str, weight: float) -> None:
-        """Start another worker after a failure that counts for `weight`; relay in between if these
-        go on.
+        """Plan another start after a failure of the given `weight`.
+
+        If failures continue, the fallback answers meanwhile.
         """
         delay = self._restarts.count_failure(weight)
         if self._workers.next is None:
@@ -173,21 +174,21 @@ class Supervisor:
         self._relay_if_needed()
 
     def _prepare_standby(self, worker: Worker) -> None:
-        """Start a worker beside one that may hang: should it, the node waits that much less."""
+        """Start a worker beside one that may hang, so that a replacement takes less time."""
         if self._is_starting() or worker.is_reloading or self._workers.stop_deadline:
             return
         if self._restarts.plan_standby():
             self._log("WARNING", f"worker {worker.pid} gives no sign of life: starting another")
 
     def _is_starting(self) -> bool:
-        """Return whether a worker is starting, or is going to be started."""
+        """Return whether a worker is starting or planned."""
         return self._workers.next is not None or self._restarts.is_planned
 
     def _upgrade(self) -> None:
-        """Start a worker from the code that is on disk now; it takes over once it answers.
+        """Start a worker from the code on disk; it takes over once it answers.
 
-        While another one starts, or is being adopted, that comes first: it may have read the code,
-        or the Corefile, of before.
+        If another worker is starting or being adopted, the upgrade follows afterwards: that worker
+        may have read the previous code or Corefile.
         """
         following = self._workers.next
         if self._workers.stop_deadline:
@@ -209,8 +210,8 @@ class Supervisor:
                 self._relay.stop()
             self._probe.stop()
         for worker in self._workers.every():
-            # SIGINT: for good, so it empties the sockets' queues. One that leaves does so already,
-            # and would take a second signal for haste.
+            # SIGINT: a final stop, which empties the sockets' queues. A leaving worker is stopping
+            # already, and a second signal would make it exit at once.
             if again or not worker.stopping:
                 serves = worker.ready or worker.is_adopted
                 worker.signal(signal.SIGINT if serves else signal.SIGTERM)
@@ -218,9 +219,10 @@ class Supervisor:
             self._exit_code = 0
 
     def _reload(self) -> None:
-        """Pass a reload on; while a new worker starts, to that one once it serves.
+        """Forward a reload to the current worker, or later to the one that is starting.
 
-        A socket that the old one gave up now would be deaf for the new one.
+        If the old worker released a socket now, the socket would receive nothing in the new one
+        either.
         """
         self._reload_later = self._is_starting()
         if self._workers.current is not None and not self._reload_later:
@@ -228,8 +230,9 @@ class Supervisor:
             self._workers.current.signal(signal.SIGUSR1)
 
     def _begin_anew(self, worker: Worker) -> None:
-        """Let a new worker go again, and start another when the current one has reloaded, unless
-        it was a mere standby: one that reloads does not hang.
+        """Stop the new worker, because the current one reloads, and restart the upgrade afterwards.
+
+        A standby is not restarted: a worker that reloads does not hang.
         """
         if worker.is_standby:
             self._log("INFO", f"the Corefile changes: worker {worker.pid} is not needed")
@@ -239,7 +242,7 @@ class Supervisor:
         self._dismiss(worker)
 
     def _catch_up(self) -> None:
-        """Do what was asked for while a worker started."""
+        """Carry out the requests that arrived while a worker was starting."""
         if self._reload_later:
             self._reload()
         if self._upgrade_later:
@@ -252,7 +255,7 @@ class Supervisor:
             current, following = self._workers.current, self._workers.next
             if current is not None and pid == current.pid:
                 current.note(fields)
-                if "FDSTOREREMOVE" in fields:  # one that may not take over gives up its own only
+                if "FDSTOREREMOVE" in fields:  # only the current worker removes sockets
                     self._store.remove(fields.get("FDNAME", ""))
                 if _ALIVE in fields or "STOPPING" in fields:
                     self._probe.hear(last="STOPPING" in fields)
@@ -265,10 +268,13 @@ class Supervisor:
                     self._on_ready(following)
 
     def _on_ready(self, worker: Worker) -> None:
-        """Let `worker`, which answers now, take over, unless nothing is wrong with the old one."""
+        """Make `worker`, which answers now, take over.
+
+        A standby is dismissed instead if the current worker has recovered.
+        """
         current = self._workers.current
         if worker.is_adopted and not worker.ready:
-            # It may have been starting when it was asked, and have told by itself what is new.
+            # It may have been starting when it was asked, and have reported the changes by itself.
             worker.ready = True
             worker.signal(signal.SIGURG)
             return
@@ -281,17 +287,17 @@ class Supervisor:
         self._take_over(worker)
 
     def _dismiss(self, worker: Worker) -> None:
-        """Let a worker go that was started beside the current one."""
+        """Stop a worker that was started beside the current one."""
         self._workers.next = None
         self._workers.retire(worker)
         self._keep_only_sockets_in_use()
         self._catch_up()
 
     def _keep_only_sockets_in_use(self) -> None:
-        """Close the sockets that another worker than the current one has opened.
+        """Close the sockets that were opened by another worker than the current one.
 
-        The current one does not read them, and the kernel would still give them a share of the
-        queries.
+        The current worker does not read them, and the kernel would still distribute queries to
+        them.
         """
         if self._workers.current is not None:
             self._store.keep_only(self._workers.current.sockets)
@@ -315,7 +321,7 @@ class Supervisor:
         self._catch_up()
 
     def _on_orphans_end(self, worker: Worker) -> None:
-        self._read_notifications()  # its last ones
+        self._read_notifications()  # its last notifications
         self._on_exit(worker.pid, None)
 
     def _forget(self, sock: socket.socket) -> None:
@@ -334,11 +340,11 @@ class Supervisor:
                 if self._workers.current is not None and pid == self._workers.current.pid:
                     self._prepare_standby(self._workers.current)
                 continue
-            self._read_notifications()  # its last ones
+            self._read_notifications()  # its last notifications
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
     def _on_exit(self, pid: int, code: int | None) -> None:
-        """React to the end of a worker; the `code` of an adopted one is not known."""
+        """Handle the exit of a worker; the `code` of an adopted one is unknown."""
         how = "by itself" if code is None else f"with exit code {code}"
         if code is not None and code < 0:
             how = f"by signal {-code}"
@@ -348,7 +354,7 @@ class Supervisor:
             self._exit_code = 0
 
     def _on_loss(self, pid: int, code: int | None, how: str) -> None:
-        """Replace a worker that was not asked to go."""
+        """Replace a worker that exited without being stopped."""
         current, following = self._workers.current, self._workers.next
         if current is not None and pid == current.pid:
             self._workers.current = None
@@ -365,7 +371,7 @@ class Supervisor:
             self._ask_orphan()
             return
         if code is not None and code > 0 and not self._was_ready:
-            # The configuration or the host is to blame, and whoever started us must see it.
+            # The configuration or the host is at fault: pass the exit code on to the caller.
             self._exit_code = code
             return
         if lost.ready:

@@ -1,24 +1,25 @@
-"""Helpers for tests, of this project and of third-party plugins.
+"""Test helpers for this project and for third-party plugins.
 
     with serve(". { whoami }") as server:          # a real server in this process, on a free port
         reply = server.ask("example.org", "A")     # a dnslib.DNSRecord
 
-* `serve`: a server from Corefile text, in a thread of its own; zones without a port get a free one.
-* `serve_file`: one of a Corefile on disk, in the test's event loop.
-* `run_command`: the real `corepy` command as a process.
-* `ask`, `exchange`: a client, over UDP or TCP; `http_get`: one for endpoints.
-* `reply_of`: a reply from records in zone-file form.
-* `Load`: many queries a second, each followed until it is answered or lost.
-* `Upstream`: a name server that answers as a function of yours says, or drops, delays, lies;
-  `corepy.testing.tls` has a server for TLS. `Upstream("drops-edns")`: one of the behaviours in
-  `corepy.testing.behaviours`; `Fleet`: many of them at once.
+* `serve`: runs a server from Corefile text in its own thread; zones without a port get a free one.
+* `serve_file`: runs a server from a Corefile on disk in the test's event loop.
+* `run_command`: runs the real `corepy` command as a process.
+* `ask`, `exchange`: a DNS client for UDP and TCP; `http_get`: a client for HTTP endpoints.
+* `reply_of`: builds a reply from records in zone-file form.
+* `Load`: sends queries at a steady rate and tracks each one until it is answered or lost.
+* `Upstream`: a name server whose replies, drops and delays are defined by a function of the test;
+  `corepy.testing.tls` has a server for TLS. `Upstream("drops-edns")` uses one of the behaviours in
+  `corepy.testing.behaviours`; `Fleet` runs many upstreams at once.
 * `corepy.testing.clients`: kinds of clients. `corepy.testing.crossing` crosses them with
-  behaviours, `corepy.testing.outcomes` compares the outcomes with a table.
+  behaviours; `corepy.testing.outcomes` compares the outcomes with a table.
 * `knot`: a real authoritative name server.
-* `controller_for`, `set_up`, `refusal`: a directive's `setup` on Corefile text, without a server.
-* `inline`, `with_handlers`: plugins that a test writes down itself, for `serve(..., plugins=...)`;
-  `install`: one for `run_command`.
-* `Recorder`, `run_chain`, `make_request`: one handler at a time, without sockets.
+* `controller_for`, `set_up`, `refusal`: run a directive's `setup` on Corefile text, without a
+  server.
+* `inline`, `with_handlers`: plugins defined in the test, for `serve(..., plugins=...)`; `install`:
+  such a plugin for `run_command`.
+* `Recorder`, `run_chain`, `make_request`: test one handler at a time, without sockets.
 """
 
 from corepy.testing.chain import Recorder as Recorder

@@ -1,4 +1,4 @@
-"""One plugin at a time: its setup on Corefile text, its handler without sockets."""
+"""Tests one plugin at a time: its setup on Corefile text, its handler without sockets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:
-    """Return a controller for the directive that `text` starts with, in a block for `zone` that
-    listens on `hosts`.
+    """Return a controller for the directive at the start of `text`.
+
+    The directive is in a server block for `zone` that listens on `hosts`.
     """
     block = corefile.parse(f"{zone} {{\n{text}\n}}\n").blocks[0]
     config = BlockConfig(corefile.server_keys(block, 53), list(hosts))
@@ -27,8 +28,9 @@ def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> 
 
 
 def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:
-    """Run the installed plugin's `setup` on `text` and return the controller; raises
-    `CorefileError`.
+    """Run the installed plugin's `setup` on `text` and return the controller.
+
+    Raises `CorefileError` if `setup` does.
     """
     controller = controller_for(text, zone, hosts)
     load(find()[controller.directive]).setup(controller)
@@ -36,8 +38,9 @@ def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controll
 
 
 def refusal(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Diagnostic:
-    """Return the one mistake for which the installed plugin's `setup` refuses `text`; raises
-    AssertionError if it takes it.
+    """Return the diagnostic with which the installed plugin's `setup` rejects `text`.
+
+    Raises AssertionError if `setup` accepts `text`, and ValueError for several diagnostics.
     """
     try:
         set_up(text, zone, hosts)
@@ -50,31 +53,31 @@ def refusal(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Diagnos
 def make_request(
     name: str, qtype: str = "A", *, peer: tuple[str, int] = ("127.0.0.1", 40000), **question: Any
 ) -> Request:
-    """Return a request as a listener makes it; see `corepy.testing.query` for `question`."""
+    """Return a request like one from a listener; see `corepy.testing.query` for `question`."""
     request = Request.from_wire(query(name, qtype, **question))
     request.peer, request.local, request.server = peer, ("127.0.0.1", 53), "dns://:53"
     return request
 
 
 class Recorder(Handler):
-    """A next handler that notes the requests it gets, and answers as told."""
+    """A next handler that records its requests and answers with a given function."""
 
     name: ClassVar[str] = "recorder"
     purity = Purity.PURE
 
     def __init__(self, answer: Callable[[Request], Reply] | None = None) -> None:
-        """Without `answer` every reply is an empty NOERROR."""
+        """Take the function that answers; without it, every reply is an empty NOERROR."""
         self.requests: list[Request] = []
         self._answer = answer or (lambda request: request.error(0))
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Note and answer."""
+        """Record the request and answer it."""
         self.requests.append(request)
         return self._answer(request)
 
 
 def run_chain(request: Request, *handlers: Handler) -> Reply:
-    """Return the reply of `handlers`, chained in this order, in an event loop of its own."""
+    """Return the reply of `handlers`, chained in this order; runs them in a new event loop."""
     top = link(list(handlers))
     assert top is not None
 

@@ -1,4 +1,4 @@
-"""Clients for tests, DNS and HTTP: one question, one answer, plain blocking sockets."""
+"""DNS and HTTP clients for tests, with blocking sockets: one query, one reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Address = tuple[str, int]
 
 
 class Page(NamedTuple):
-    """What an endpoint answered."""
+    """The response of an HTTP endpoint."""
 
     status: int
     text: str
@@ -22,10 +22,10 @@ class Page(NamedTuple):
 
 
 def query(name: str, qtype: str = "A", *, do: bool = False, edns: int = 0, **flags: Any) -> bytes:
-    """Return a query's bytes. `edns` is the UDP size in bytes to announce (0: no EDNS, unless
-    `do`).
+    """Return the bytes of a query.
 
-    `flags` are header fields of dnslib (rd, cd, ad, opcode, ...).
+    `edns` is the UDP payload size to announce, in bytes (0: no EDNS, or 1232 with `do`); `flags`
+    are header fields of dnslib (rd, cd, ad, opcode, ...).
     """
     record = dnslib.DNSRecord.question(name, qtype)
     for field, value in flags.items():
@@ -56,8 +56,9 @@ def reply_of(
 
 
 def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 10.0) -> bytes:
-    """Send a message and return the first one that comes back; raises TimeoutError or
-    ConnectionError.
+    """Send a message and return the first one received.
+
+    Raises TimeoutError after `timeout` seconds, and ConnectionError.
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
@@ -72,7 +73,7 @@ def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float
 
 
 def read_frame(sock: socket.socket) -> bytes:
-    """Read one message with its length before it; raises ConnectionError when the stream ends."""
+    """Read one length-prefixed message; raises ConnectionError at the end of the stream."""
     (length,) = struct.unpack("!H", _read(sock, 2))
     return _read(sock, length)
 
@@ -96,7 +97,7 @@ def ask(
     timeout: float = 10.0,
     **question: Any,
 ) -> dnslib.DNSRecord:
-    """Ask one question (see `query`) and return the answer, whose ID has been checked."""
+    """Send one query (see `query`) and return the reply; raises ValueError for a wrong ID."""
     wire = query(name, qtype, **question)
     answer = exchange(address, wire, tcp=tcp, timeout=timeout)
     if answer[:2] != wire[:2]:
@@ -105,7 +106,7 @@ def ask(
 
 
 def http_get(port: int, path: str, *, timeout: float = 10.0, **headers: str) -> Page:
-    """Return what 127.0.0.1 answers to a GET; raises OSError or http.client.HTTPException."""
+    """Send a GET to 127.0.0.1; return the page. Raises OSError or http.client.HTTPException."""
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path, headers=headers)

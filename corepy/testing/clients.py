@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Client:
-    """One kind. `copies` is how many times it asks at once over one connection, or port."""
+    """One kind of client; it sends `copies` of each query at once from one connection or port."""
 
     opt: Opt | None = None
     flags: str = "rd"
@@ -29,20 +29,20 @@ class Client:
 
     @property
     def limit(self) -> int:
-        """Bytes of the largest reply that it takes."""
+        """Bytes of the largest reply that the client accepts."""
         if self.tcp:
             return 65535
         return 512 if self.opt is None else max(512, self.opt.size)
 
     def asks(self, name: bytes) -> bytes:
-        """Return the name as this client writes it."""
+        """Return the name in the letter case that this client uses."""
         return bytes(
             byte - 32 if self.mixed_case and i % 2 and 97 <= byte <= 122 else byte
             for i, byte in enumerate(name)
         )
 
     def query(self, name: bytes, kind: int = 1) -> Message:
-        """Return its query."""
+        """Return the client's query for `name` and the type `kind`, with a random ID."""
         flags = sum(FLAGS[flag] for flag in self.flags.split())
         question = (self.asks(name), kind, 1)
         return Message(secrets.randbelow(65536), flags, question=question, opt=self.opt)
@@ -94,4 +94,4 @@ CLIENTS: Final = {
     "pipelined": Client(Opt(), tcp=True, copies=3),
     "mixed case": Client(mixed_case=True),
 }
-"""One of each."""
+"""One client of each kind, by name."""

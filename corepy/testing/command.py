@@ -1,4 +1,4 @@
-"""The real command, as a process."""
+"""Runs the real `corepy` command as a process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START_TIMEOUT = 20.0
 
 
 class Command:
-    """A running `corepy`; made by `run_command`. What it prints is collected in `lines`."""
+    """A running `corepy` process, made by `run_command`; `lines` collects its output."""
 
     def __init__(self, process: subprocess.Popen[str], conf: Path) -> None:
         self.process = process
@@ -47,12 +47,13 @@ class Command:
 
     @property
     def output(self) -> str:
-        """All that was printed so far."""
+        """The output so far."""
         return "\n".join(self.lines)
 
     def wait_for(self, text: str, timeout: float = START_TIMEOUT, times: int = 1) -> None:
-        """Wait until a line with `text` was printed (`times` of them); raises TimeoutError with the
-        output if not.
+        """Wait until `times` lines with `text` were printed.
+
+        Raises TimeoutError with the output after `timeout` seconds, or if the process ends before.
         """
         with self._news:
             seen = self._news.wait_for(
@@ -66,25 +67,25 @@ class Command:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where it listens, read from the banner."""
+        """The addresses that it listens on, read from the banner."""
         found = (_LISTENING.match(line) for line in self.lines)
         return [(match[2] or "127.0.0.1", int(match[1])) for match in found if match]
 
     @property
     def address(self) -> Address:
-        """The first address."""
+        """The first of `addresses`."""
         return self.addresses[0]
 
     def ask(self, name: str, qtype: str = "A", **options: Any) -> dnslib.DNSRecord:
-        """Ask at the first address; see `corepy.testing.ask`."""
+        """Send a query to the first address; see `corepy.testing.ask`."""
         return ask(self.address, name, qtype, **options)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = START_TIMEOUT) -> int:
-        """Send a signal and return the exit code."""
+        """Send a signal, wait for the end of the process, and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         code = self.process.wait(timeout)
@@ -92,14 +93,14 @@ class Command:
         return code
 
     def end(self) -> None:
-        """Stop it if it runs, kill it if it does not stop."""
+        """Stop the process if it runs; if it does not stop, kill it and raise TimeoutExpired."""
         try:
             self.stop()
         except subprocess.TimeoutExpired:
             left = _children(self.process.pid)
             self.process.kill()
             self.process.wait()
-            for pid in left:  # the worker of a supervisor that is killed serves on
+            for pid in left:  # the workers of a killed supervisor continue to serve
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             raise
@@ -119,11 +120,11 @@ def run_command(
     stdin: str | None = None,
     wait: bool = True,
 ) -> Iterator[Command]:
-    """Run `corepy -conf FILE FLAGS` until the `with` block ends; it is killed if need be.
+    """Run `corepy -conf FILE FLAGS` until the `with` block ends.
 
-    `text` is written to the file; without it there is no -conf flag. `prefix` goes before the
-    command (`ip netns exec NAME`), `stdin` is what it reads from standard input. With `wait`,
-    returns once the banner is there. Zones without a port get port 0, which the system replaces.
+    `text` is written to FILE; if it is None, the -conf flag is omitted. `prefix` is put before the
+    command (`ip netns exec NAME`); `stdin` is the standard input. With `wait`, the block begins
+    after the banner was printed. Zones without a port get port 0, so the kernel chooses one.
     """
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder, "Corefile")
@@ -160,7 +161,7 @@ def _children(pid: int) -> list[int]:
 
 
 def wait_until(condition: object, timeout: float = 20.0) -> None:
-    """Wait until `condition()` is true; raises TimeoutError."""
+    """Wait until `condition()` is true; raises TimeoutError after `timeout` seconds."""
     assert callable(condition)
     deadline = time.monotonic() + timeout
     while not condition():

@@ -1,11 +1,11 @@
-"""Crosses behaviours of upstreams with kinds of clients: every pair through one corepy server.
+"""Crosses behaviours of upstreams with kinds of clients: runs all pairs through one corepy server.
 
     async with crossing(cells, block) as run:
         await run.ask(cell)
 
-Each cell has a name of its own, and an upstream and a server block of its own, so that nothing that
-corepy learns about one upstream changes the outcome of another cell; cells of a behaviour that
-teaches nothing may share these. Cells may be asked at the same time.
+Each cell has its own QNAME. It also has its own upstream and server block, because corepy's
+knowledge about an upstream must not change the outcome of another cell. Cells whose behaviour does
+not change that knowledge may share an upstream and a block. Cells may be asked concurrently.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from corepy.testing.message import parse as parse_message
 from corepy.testing.server import TestServer, serve
 
 TIMEOUT: Final = 30.0
-"""Seconds after which a client that got no reply fails."""
+"""Seconds after which a client without a reply fails."""
 
 PACE: Final = 0.5
-"""Seconds after which a cell that waits makes room for the next."""
+"""Seconds after which a waiting cell no longer counts as one of the concurrent cells."""
 
 Block = Callable[[Place], str]
 """Returns the directives of the server block for an upstream."""
@@ -52,10 +52,11 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The reply that a client with EDNS and room for everything gets.
+    """The reply to a client with EDNS and an unlimited size.
 
-    `flags` are those beside QR, and RD and CD, which are the query's. Records are lines as in
-    `corepy.testing.message`. `ede` are extended errors, `options` other EDNS options.
+    `flags` excludes QR, and RD and CD, which are copied from the query. Records are lines as in
+    `corepy.testing.message`. `ede` lists the codes of extended errors, `options` other EDNS
+    options.
     """
 
     rcode: str = "NOERROR"
@@ -67,12 +68,12 @@ class Outcome:
     options: Options = ()
 
     def for_client(self, client: Client, asked: bytes) -> list[str]:
-        """Return the lines that `describe` makes of the reply to this client.
+        """Return the expected reply to this client, as the lines of `describe`.
 
-        OPT is there if the query has one, with the client's size and DO (RFC 6891 section 6.1.1,
-        RFC 3225 section 3; the size is as CoreDNS's SizeAndDo). Without OPT the upper bits of an
-        rcode cannot be told, so it is SERVFAIL. Records that do not fit are left out from the end,
-        and TC is set (RFC 2181 section 9).
+        It has an OPT record if the query has one, with the client's size and DO (RFC 6891 section
+        6.1.1, RFC 3225 section 3; the size follows CoreDNS's SizeAndDo). Without OPT, an rcode with
+        upper bits cannot be expressed and becomes SERVFAIL. Records that do not fit are removed
+        from the end, and TC is set (RFC 2181 section 9).
         """
         query = client.query(asked)
         flags = sum(FLAGS[flag] for flag in self.flags.split())
@@ -92,7 +93,7 @@ class Outcome:
 
 
 def _cut(message: Message, limit: int) -> Message:
-    """Leave records out from the end until the message fits."""
+    """Remove answers from the end until the message fits in `limit` bytes; set TC if any were."""
     asked = message.question[0] if message.question else None
     size = len(replace(message, answer=[]).pack())
     for number, item in enumerate(message.answer):
@@ -104,9 +105,7 @@ def _cut(message: Message, limit: int) -> Message:
 
 
 def describe(message: Message, asked: bytes) -> list[str]:
-    """Return all of a message but its ID, a line for each of its parts; of an extended error only
-    the number.
-    """
+    """Return the parts of a message as lines, without its ID and the texts of extended errors."""
     rcodes = {number: text for text, number in RCODES.items()}
     flags = [flag for flag, bit in FLAGS.items() if message.flags & bit]
     lines = [
@@ -129,7 +128,7 @@ def _option(code: int, data: bytes) -> str:
 
 @dataclass
 class Crossing:
-    """All cells of one configuration; made by `crossing`."""
+    """A running server with the cells of one configuration; made by `crossing`."""
 
     server: TestServer
     zones: dict[Cell, str]
@@ -138,8 +137,9 @@ class Crossing:
     crowd: asyncio.Semaphore
 
     async def ask(self, cell: Cell) -> list[list[str]]:
-        """Return what each copy of the client's query got, see `describe`; an exception or a
-        malformed message is a line, too.
+        """Return the reply to each copy of the client's query, as the lines of `describe`.
+
+        An exception or a malformed reply is returned as one line.
         """
         async with self.crowd:
             asking = asyncio.create_task(self._ask(cell))
@@ -156,7 +156,7 @@ class Crossing:
             return [[repr(problem)]]
 
     def trail(self, cell: Cell) -> list[str]:
-        """Return how the upstream was asked so far: "udp+", "udp", "tcp+", ...; + is with EDNS."""
+        """Return the transports of the upstream's queries: "udp+", "tcp", ...; + is with EDNS."""
         seen, name = self.places[cell].seen, self.names[cell]
         return [
             query.proto + "+" * (query.message.opt is not None)
@@ -171,7 +171,7 @@ async def crossing(
 ) -> AsyncIterator[Crossing]:
     """Start the upstreams and one corepy server.
 
-    All cells of a behaviour in `shared` have one upstream; `crowd` are asked at once.
+    All cells of a behaviour in `shared` use one upstream; at most `crowd` cells are asked at once.
     """
     blocks: dict[str, tuple[str, Place]] = {}
     zones, places, names = {}, {}, {}

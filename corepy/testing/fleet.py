@@ -1,4 +1,4 @@
-"""Many upstreams in one thread: each has a loopback address and a behaviour of its own."""
+"""Runs many upstreams in one thread, each with its own loopback address and behaviour."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _SPACE: Final = socket.CMSG_SPACE(_PKTINFO.size)
 
 
 class Seen(NamedTuple):
-    """One query that an upstream got."""
+    """One query received by an upstream."""
 
     proto: str
-    """udp, tcp or tls."""
+    """"udp", "tcp" or "tls"."""
 
     name: bytes
-    """The name asked for, in wire form and lower case."""
+    """The QNAME, in wire form and lower case."""
 
     message: Message
 
@@ -53,7 +53,7 @@ class Place:
     def __init__(self, fleet: Fleet, host: str, behaviour: str) -> None:
         self.host = host
         self.seen: list[Seen] = []
-        """What was asked, in order."""
+        """The queries received, in order."""
         self._fleet = fleet
         self._memory: dict[str, bytes] = {}
         self._names: dict[bytes, int] = {}
@@ -62,21 +62,21 @@ class Place:
 
     @property
     def to(self) -> str:
-        """The address as `forward` takes it."""
+        """The address in the syntax of *forward*; the TCP port is closed for some behaviours."""
         return f"{self.host}:{self._fleet.udp_port if self._closed else self._fleet.port}"
 
     @property
     def to_tls(self) -> str:
-        """The same for TLS; the certificate is that of `corepy.testing.tls`."""
+        """The address for TLS; the server uses the certificate of `corepy.testing.tls`."""
         return f"tls://{self.host}:{self._fleet.tls_port}"
 
     def behave(self, behaviour: str) -> None:
-        """Behave like this from now on (whether TCP is closed does not change)."""
+        """Switch to another behaviour; an open or closed TCP port stays as it is."""
         self._script = BEHAVIOURS[behaviour]
         self._names.clear()
 
     def acts(self, wire: bytes, proto: str) -> list[Act]:
-        """Note a query and return what follows on it."""
+        """Record a query and return the acts that follow."""
         asked = Asked(wire, "udp" if proto == "udp" else "tcp", memory=self._memory)
         name = asked.name.lower()
         self.seen.append(Seen(proto, name, asked.message))
@@ -86,10 +86,10 @@ class Place:
 
 
 class Fleet:
-    """Listens while its `with` block lasts, on the loopback interface alone.
+    """Runs upstreams on the loopback interface until the `with` block ends.
 
-    All upstreams share three sockets, bound to all addresses of 127.0.0.0/8: to which of them a
-    query was sent tells whose it is.
+    All upstreams share their sockets, which are bound to all addresses; the destination address of
+    a query selects the upstream. One UDP socket has a port whose TCP port is closed.
     """
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class Fleet:
         self._thread.join(10)
 
     def add(self, behaviour: str) -> Place:
-        """Return another upstream."""
+        """Add an upstream with the named behaviour and return it."""
         number = len(self._places) + 1
         host = f"127.77.{number >> 8}.{number & 255}"
         place = self._places[host] = Place(self, host, behaviour)
@@ -214,7 +214,7 @@ async def _perform(writer: asyncio.StreamWriter, act: Act) -> None:
 
 
 def _sockets() -> tuple[socket.socket, socket.socket]:
-    """Return a UDP and a TCP socket at one port of every loopback address."""
+    """Return a UDP and a TCP socket at one free port, for all addresses of the loopback device."""
     udp, tcp = free_sockets("0.0.0.0", "lo")
     udp.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     udp.setblocking(False)

@@ -1,8 +1,8 @@
-"""Fuzz targets: functions of bytes that raise whenever something is wrong.
+"""Helpers for fuzz targets: functions that take bytes and raise if they find a mistake.
 
-A target is a module with a function `check(data)` and a dictionary `SEEDS` of inputs that once
-failed. pytest runs it with the seeds and, by `briefly`, with some random inputs; `make fuzz` runs
-it for as long as it is told to (tests/fuzz/run.py).
+A target is a module with a function `check(data)` and a dictionary `SEEDS` of inputs that failed
+in the past. pytest runs it with the seeds and, through `briefly`, with some random inputs; `make
+fuzz` runs it for a given time (tests/fuzz/run.py).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ Choice = TypeVar("Choice")
 Check = Callable[[bytes], None]
 
 EXAMPLES = 150
-"""Inputs of a brief run."""
+"""Random inputs of a run by `briefly`."""
 
 LONGEST = 2048
-"""Bytes of the longest input that is made."""
+"""Bytes of the longest generated input."""
 
 
 class Source:
-    """Decisions taken from bytes, one after the other; behind the last, all are zero."""
+    """Derives decisions from bytes in order; after the last byte, all decisions are zero."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -29,17 +29,17 @@ class Source:
 
     @property
     def left(self) -> int:
-        """How many bytes are left."""
+        """Number of unused bytes."""
         return max(0, len(self._data) - self._at)
 
     def take(self, number: int) -> bytes:
-        """Return so many bytes, or what is left."""
+        """Return the next `number` bytes, fewer at the end."""
         taken = self._data[self._at : self._at + number]
         self._at += number
         return taken
 
     def byte(self) -> int:
-        """Return one byte as a number."""
+        """Return the next byte as a number."""
         return self.take(1)[0] if self.left else 0
 
     def number(self, low: int, high: int) -> int:
@@ -53,12 +53,12 @@ class Source:
         return choices[self.number(0, len(choices) - 1)]
 
     def one_in(self, number: int) -> bool:
-        """Return True once in so many times; never when the bytes are used up."""
+        """Return True with a probability of 1 / `number`; False once all bytes are used."""
         return self.left > 0 and self.byte() % number == number - 1
 
 
 def briefly(check: Check, examples: int = EXAMPLES) -> None:
-    """Run a target on a few inputs, as a part of the test suite; raises what it raises."""
+    """Run a target on a few random inputs in the test suite; exceptions of the target propagate."""
     from hypothesis import HealthCheck, example, given, settings
     from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""Plugins written down in a test, used without being installed."""
+"""Plugins that are defined in a test and used without installation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class _InlineEntryPoint(importlib.metadata.EntryPoint):
-    """An entry point whose object is at hand."""
+    """An entry point whose object is in memory, not in a module."""
 
     def __init__(self, directive: str, plugin: object) -> None:
         super().__init__(directive, "inline", GROUP)
         vars(self)["plugin"] = plugin
 
     def load(self) -> Any:
-        """Return the object."""
+        """Return the plugin object."""
         return vars(self)["plugin"]
 
 
@@ -33,8 +33,9 @@ def inline(directive: str, setup: Callable[[Controller], object], **attributes: 
 
 
 def with_handlers(**handlers: Callable[[], Handler]) -> dict[str, FoundPlugin]:
-    """Return the installed plugins and, for each keyword, a directive that adds a handler made by
-    its value.
+    """Return the installed plugins and, for each keyword, a plugin that adds a handler.
+
+    The keyword is the directive, its value the function that creates the handler.
     """
 
     def adder(make: Callable[[], Handler]) -> Callable[[Controller], None]:

@@ -1,4 +1,4 @@
-"""A plugin that the real command finds, as if an installer had put it there."""
+"""Creates a plugin that the real command finds, as if it were installed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def install(folder: Path, directive: str, source: str) -> dict[str, str]:
-    """Put a plugin, its whole module given as `source`, into `folder`.
+    """Write a plugin with the module text `source` to `folder`.
 
-    Returns the environment in which a command finds it.
+    Returns the environment variables with which a command finds it.
     """
     package = f"corepy_{directive}"
     (folder / package).mkdir()

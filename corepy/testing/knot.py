@@ -1,4 +1,4 @@
-"""Knot DNS as an authoritative name server on loopback, for tests and benchmarks."""
+"""Runs Knot DNS as an authoritative name server on loopback, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def knot(
     prefix: Sequence[str] = (),
     modules: Sequence[str] = (),
 ) -> Iterator[Address]:
-    """Serve a zone file's text for `origin` while the `with` block lasts; yields the address.
+    """Serve the text of a zone file for `origin` until the `with` block ends; yields the address.
 
-    `prefix` goes before the command, such as `ip netns exec NAME`; `modules` are those of knot for
-    all queries, such as `mod-cookies`.
+    `prefix` is put before the command, such as `ip netns exec NAME`; `modules` are Knot's global
+    modules, such as `mod-cookies`.
     """
     program = shutil.which("knotd", path="/usr/sbin:/usr/bin:/sbin:/bin")
     assert program is not None, "the Debian package knot is missing"

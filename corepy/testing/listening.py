@@ -1,7 +1,7 @@
-"""Who reads which listening socket, as the kernel tells it.
+"""Finds the process that reads each listening socket, from the kernel's /proc.
 
-Where an address has several sockets (*multisocket*), one that nobody reads swallows its share of
-the queries without a trace; here it is found.
+If an address has several sockets (*multisocket*), the queries to a socket without a reader are lost
+and leave no trace. Tests find such sockets here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import re
 from pathlib import Path
 
 _TABLES = {"udp": "07", "udp6": "07", "tcp": "0A", "tcp6": "0A"}
-"""Files of /proc/net, and the state of sockets that take queries: TCP's listen, and UDP's are not
-connected.
+"""Files of /proc/net, and the state of their sockets that receive queries.
+
+These are listening TCP sockets and unconnected UDP sockets.
 """
 
 
 def children(pid: int) -> list[int]:
-    """Return the IDs of the processes that `pid` has started; none if it is gone."""
+    """Return the IDs of the child processes of `pid`; an empty list if it has ended."""
     try:
         return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
@@ -25,8 +26,9 @@ def children(pid: int) -> list[int]:
 
 
 def listening(port: int) -> list[str]:
-    """Return the inodes of the sockets at a port of this network namespace: UDP, and TCP that
-    listen.
+    """Return the inodes of the listening TCP and unconnected UDP sockets at a port.
+
+    They are those of this network namespace.
     """
     found = []
     for name, state in _TABLES.items():
@@ -37,20 +39,21 @@ def listening(port: int) -> list[str]:
 
 
 def read_by(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process waits for (epoll)."""
+    """Return the inodes of the sockets in the epoll sets of a process."""
     fds, inodes = Path(f"/proc/{pid}/fd"), set[str]()
     try:
         for info in Path(f"/proc/{pid}/fdinfo").iterdir():
             for fd in re.findall(r"^tfd:\s*(\d+)", info.read_text(), re.MULTILINE):
                 inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(fds / fd)))
-    except (FileNotFoundError, ProcessLookupError):  # closed, or gone, while we look
+    except (FileNotFoundError, ProcessLookupError):  # closed, or the process ended, meanwhile
         return inodes
     return inodes
 
 
 def is_whole(pid: int, port: int, number: int) -> bool:
-    """Return whether there are so many sockets of each kind, each read by a process of its own:
-    `pid` or one that it has started.
+    """Return whether `number` processes each read one UDP and one TCP socket of `port`.
+
+    The processes are `pid` and its children. False if there are other sockets at the port.
     """
     sockets = listening(port)
     reading = {process: read_by(process) for process in (pid, *children(pid))}

@@ -1,4 +1,4 @@
-"""A steady stream of queries, each of which is followed until it is answered or lost."""
+"""Sends queries at a steady rate and tracks each one until it is answered or lost."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATIENCE = 5.0
-"""Seconds that a stub resolver waits."""
+"""Timeout of a stub resolver, in seconds."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a load."""
+    """The results of a load: numbers of queries and replies, times of problems, latencies."""
 
     sent: int = 0
     wrong: int = 0
     unanswered: int = 0
     reconnects: int = 0
     lost: list[float] = field(default_factory=list)
-    """When each of the unanswered was asked, by the monotonic clock."""
+    """Times at which the unanswered queries were sent, by the monotonic clock."""
 
     late: list[float] = field(default_factory=list)
-    """The same for those whose answers came when a client has given up."""
+    """The same for queries answered after more than `PATIENCE`, the timeout of a client."""
 
     latencies: list[float] = field(default_factory=list)
-    """Seconds, one per answer."""
+    """Seconds from query to reply, one per correct reply."""
 
     def percentile(self, share: float) -> float:
         """Return the latency in seconds that `share` (0 to 1) of the answers do not exceed."""
@@ -44,14 +44,14 @@ class Outcome:
 
 
 class Load:
-    """Queries at a steady rate, from many source ports over UDP or pipelined over TCP connections.
+    """Sends queries at a steady rate, over UDP from many ports or pipelined over TCP connections.
 
         with Load(address, rate=1000) as load:
             ...
         assert load.outcome.unanswered == 0
 
-    A TCP query on a connection that the server closes before answering is asked again on a new one,
-    as RFC 7766 section 6.2.4 wants of clients.
+    If the server closes a TCP connection, its unanswered queries are sent again on a new one, as
+    RFC 7766 section 6.2.4 requires of clients.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class Load:
         together: int = 1,
         names: Sequence[str] = ("www.example.org.",),
     ) -> None:
-        """Ask `rate` queries a second in all, from `clients` sockets, each of which sends so many
-        `together`.
+        """Send `rate` queries a second in total from `clients` sockets.
+
+        Each socket sends `together` queries at a time, before the next socket's turn.
         """
         self.outcome = Outcome()
         self._address = address
@@ -142,7 +143,7 @@ class Load:
             if self._tcp:
                 self._reconnect(index)
             else:
-                self._sockets[index].send(wire)  # the error was that of an earlier datagram
+                self._sockets[index].send(wire)  # the error belonged to an earlier datagram
 
     def _read(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):

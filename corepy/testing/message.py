@@ -1,9 +1,9 @@
-r"""DNS messages for tests: builds any message, malformed ones included, and parses strictly.
+r"""DNS messages for tests: builds any message, including malformed ones, and parses strictly.
 
-The module shares no code with `corepy.dns`, so that a test finds the mistakes of either.
-Records are text as in a zone file whose origin is the name that was asked for: "@ 60 A 192.0.2.1",
-"@ 60 CNAME alias", "ns.example. 60 NS ns". The class is IN unless CLASSn is given; types that have
-no form of their own are written as in RFC 3597: "@ 60 TYPE65280 \# 00ff".
+The module shares no code with `corepy.dns`, so a test finds the mistakes of either. Records are
+written as in a zone file whose origin is the QNAME: "@ 60 A 192.0.2.1", "@ 60 CNAME alias",
+"ns.example. 60 NS ns". The class is IN unless CLASSn is given. Types that `TYPES` lacks are written
+as in RFC 3597: "@ 60 TYPE65280 \# 00ff".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLAGS: Final = {
     "qr": 0x8000, "aa": 0x0400, "tc": 0x0200, "rd": 0x0100, "ra": 0x0080, "z": 0x0040, "ad": 0x0020,
     "cd": 0x0010,
 }  # fmt: skip
-"""Bits of the header's second field, by their names in dig's output."""
+"""Bits of the second header field, by their names in the output of dig."""
 
 DO: Final = 0x8000
 NSID, SUBNET, COOKIE, KEEPALIVE, PADDING, EDE = 3, 8, 10, 11, 12, 15
@@ -59,7 +59,7 @@ class Opt(NamedTuple):
 
 @dataclass
 class Message:
-    """A message taken apart; `rcode` has the upper bits of OPT in it."""
+    """A parsed message; `rcode` includes the upper bits of OPT."""
 
     ident: int = 0
     flags: int = FLAGS["qr"]
@@ -72,7 +72,7 @@ class Message:
     opt: Opt | None = None
 
     def pack(self, *, compress: bool = True) -> bytes:
-        """Return the bytes, OPT last; `compress` lets names end with a pointer to the question."""
+        """Return the bytes, with OPT last; `compress` replaces the QNAME with a pointer to it."""
         asked = self.question[0] if self.question and compress else None
         parts = [] if self.question is None else [pack_question(*self.question)]
         sections = self.answer, self.authority, self.additional
@@ -87,7 +87,7 @@ class Message:
 
 
 def name(text: str, origin: bytes = b"\0") -> bytes:
-    """Return a name in wire form; without a dot at its end it is relative to `origin`."""
+    """Return a name in wire form; without a trailing dot it is relative to `origin`."""
     if text == "@":
         return origin
     labels = [label.encode() for label in text.split(".") if label]
@@ -97,7 +97,7 @@ def name(text: str, origin: bytes = b"\0") -> bytes:
 
 @lru_cache(maxsize=4096)
 def record(text: str, origin: bytes) -> Record:
-    """Return the record that a line says; see the module."""
+    """Return the record of a zone-file line; the docstring of the module describes the form."""
     owner, ttl, rest = text.split(" ", 2)
     class_ = 1
     if rest.startswith("CLASS"):
@@ -124,39 +124,41 @@ def _rdata(kind: str, text: str, origin: bytes) -> bytes:
 
 
 def pack_name(wire: bytes, asked: bytes | None) -> bytes:
-    """Return a name, ended with a pointer to the question's where it ends with that."""
+    """Return a name; if it ends with the QNAME `asked`, a pointer replaces that part."""
     if asked is None or len(asked) < 2 or not wire.lower().endswith(asked.lower()):
         return wire
     return wire[: len(wire) - len(asked)] + _QUESTION
 
 
 def pack_question(owner: bytes, kind: int, class_: int) -> bytes:
-    """Return a question section of one question."""
+    """Return the bytes of one question."""
     return owner + struct.pack("!HH", kind, class_)
 
 
 def pack_record(item: Record, asked: bytes | None = None) -> bytes:
-    """Return a record's bytes."""
+    """Return the bytes of a record; `asked` is the QNAME for compression."""
     rdata = pack_name(item.rdata, asked) if item.type in (2, 5) else item.rdata
     fixed = struct.pack("!HHIH", item.type, item.class_, item.ttl, len(rdata))
     return pack_name(item.owner, asked) + fixed + rdata
 
 
 def pack_options(options: Options) -> bytes:
-    """Return EDNS options as the rdata of OPT."""
+    """Return EDNS options as the RDATA of OPT."""
     return b"".join(struct.pack("!HH", code, len(data)) + data for code, data in options)
 
 
 def pack_opt(opt: Opt, extended_rcode: int = 0) -> bytes:
-    """Return an OPT record's bytes."""
+    """Return the bytes of an OPT record with the upper bits of an rcode."""
     rdata = pack_options(opt.options)
     upper = extended_rcode << 24 | opt.version << 16 | opt.flags
     return b"\0" + struct.pack("!HHIH", TYPES["OPT"], opt.size, upper, len(rdata)) + rdata
 
 
 def parse(wire: bytes) -> Message:
-    """Take a message apart; raises ValueError for whatever a strict client would refuse: bytes
-    behind the last record, pointers that do not point back, two OPT records, two questions.
+    """Parse a message; raises ValueError if a strict client would reject it.
+
+    Such messages have trailing bytes, pointers that do not point back, two OPT records, or two
+    questions.
     """
     try:
         return _parse(wire)
@@ -216,7 +218,7 @@ def _read_record(wire: bytes, at: int) -> tuple[Record, int]:
 
 
 def read_name(wire: bytes, at: int) -> tuple[bytes, int]:
-    """Return the name at `at`, without compression, and where it ends; raises ValueError."""
+    """Return the uncompressed name at `at`, and the offset after it; raises ValueError."""
     labels, end, before = b"", 0, at
     while length := wire[at]:
         if length >= _POINTER:
@@ -234,7 +236,7 @@ def read_name(wire: bytes, at: int) -> tuple[bytes, int]:
 
 
 def read_options(rdata: bytes) -> Iterable[tuple[int, bytes]]:
-    """Yield the options of an OPT record; raises ValueError if one is cut off."""
+    """Yield the options of an OPT record; raises ValueError for one that exceeds the record."""
     at = 0
     while at < len(rdata):
         code, length = struct.unpack_from("!HH", rdata, at)
@@ -245,7 +247,7 @@ def read_options(rdata: bytes) -> Iterable[tuple[int, bytes]]:
 
 
 def show(item: Record, origin: bytes) -> str:
-    """Return a record as `record` reads it, names in lower case."""
+    """Return a record in the form that `record` reads, with names in lower case."""
     kind = next((text for text, number in TYPES.items() if number == item.type), f"TYPE{item.type}")
     if item.type in _NAMED:
         rest = _show_name(item.rdata, origin)

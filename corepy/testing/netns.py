@@ -1,12 +1,13 @@
-"""A network namespace for a test, which runs in it with all it starts, and takes it along.
+"""Runs a test and its child processes in a network namespace that ends with the test.
 
     @isolated
     def test_something():
         run("ip", "link", "add", "eth9", "type", "bridge")
         assert rules("legacy") == []
 
-The namespace belongs to a thread, and threads and processes inherit it from the thread that starts
-them. Nothing is left in /run/netns, whatever happens to the test. Needs root, and fails without.
+A network namespace belongs to a thread; new threads and processes inherit it from the thread that
+starts them. The namespace has no name in /run/netns, so even a test that crashes leaves nothing
+behind. Creating it requires root; otherwise the test fails.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _Parameters = ParamSpec("_Parameters")
 
 
 def isolated(test: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
-    """Let a test function run in a network namespace of its own, whose loopback is up."""
+    """Return a test function that runs in a new network namespace, whose loopback is up."""
 
     @functools.wraps(test)
     def wrapper(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
@@ -38,7 +39,7 @@ def isolated(test: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
             try:
                 enter_new_netns()
                 test(*args, **kwargs)
-            except BaseException as error:  # raised again in the caller's thread
+            except BaseException as error:  # raised in the caller's thread below
                 failures.append(error)
 
         thread = threading.Thread(target=work, name=test.__name__)
@@ -51,7 +52,7 @@ def isolated(test: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
 
 
 def enter_new_netns() -> None:
-    """Put the calling thread, and what it starts then, into a new namespace; raises OSError."""
+    """Move the calling thread and its later child processes to a new namespace; raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET):
         number = ctypes.get_errno()
@@ -60,8 +61,11 @@ def enter_new_netns() -> None:
 
 
 def run(*words: str, text: str | None = None, check: bool = True) -> str:
-    """Run a program on `text`, return its output; raises OSError if it fails and `check`."""
-    result = subprocess.run(  # the words are the test's own
+    """Run a program with the input `text`, return its output.
+
+    With `check`, raises OSError if the program fails.
+    """
+    result = subprocess.run(  # the test chooses the command
         words, input=text, capture_output=True, text=True, check=False
     )
     if check and result.returncode:
@@ -70,9 +74,9 @@ def run(*words: str, text: str | None = None, check: bool = True) -> str:
 
 
 def saved(kind: str) -> str:
-    """Return both families' iptables-save without comments and packet counts.
+    """Return the output of iptables-save for IPv4 and IPv6, without comments and packet counts.
 
-    `kind` is legacy or nft.
+    `kind` is "legacy" or "nft".
     """
     texts = (run(f"{program}-{kind}-save") for program in ("iptables", "ip6tables"))
     lines = (line for text in texts for line in text.splitlines())
@@ -85,10 +89,10 @@ def rules(kind: str) -> list[str]:
 
 
 def placed_rules(kind: str) -> list[str]:
-    """Return the "-A" lines with family and table before them: "4 raw -A OUTPUT ...".
+    """Return the "-A" lines, each with its IP version and table: "4 raw -A OUTPUT ...".
 
-    A repeated rule stands in the list as often as in the table. Raises OSError if a table changed
-    while it was read.
+    The list repeats a rule as often as the table does. Raises OSError if a table changed while it
+    was read.
     """
     found = []
     for family, program in ((4, "iptables"), (6, "ip6tables")):
@@ -102,8 +106,10 @@ def placed_rules(kind: str) -> list[str]:
 
 
 def bystanders(kind: str, device: str) -> tuple[str, str, str]:
-    """Put rules, chains and policies of other programs into every table that DNS rules go to, and
-    addresses on a bridge `device`, which is made; return the `host` then.
+    """Set up iptables and addresses as other programs do, and return the resulting `host` state.
+
+    Every table that nodecache uses gets other rules, chains and policies; a new bridge `device` and
+    the loopback device get addresses.
     """
     for program in ("iptables", "ip6tables"):
         for words in (
@@ -118,7 +124,7 @@ def bystanders(kind: str, device: str) -> tuple[str, str, str]:
             run(f"{program}-{kind}", *words.split())
     for words in (
         f"link add {device} type bridge",
-        f"link set {device} addrgenmode none",  # a link-local address would come in its own time
+        f"link set {device} addrgenmode none",  # a link-local address would appear at any time
         f"link set {device} up",
         f"addr add 10.9.9.9/24 dev {device}",
         f"addr add fd09::9/64 dev {device} nodad",
@@ -130,10 +136,10 @@ def bystanders(kind: str, device: str) -> tuple[str, str, str]:
 
 @contextlib.contextmanager
 def pod(ip: str, gateway: str, *, device: str = "pod0") -> Iterator[tuple[str, ...]]:
-    """Make a client in a namespace of its own behind a pair of interfaces, as a pod is.
+    """Create a network namespace for a client, connected through a veth pair like a pod.
 
-    `ip` and `gateway` are its address and ours, with prefix lengths. Yields the words to put before
-    a command that is to run there.
+    `ip` is the client's address and `gateway` that of this namespace, with prefix lengths. Yields
+    the prefix for commands that are to run in the new namespace.
     """
     process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
     inside = ("nsenter", f"--net=/proc/{process.pid}/ns/net")
@@ -155,7 +161,7 @@ def pod(ip: str, gateway: str, *, device: str = "pod0") -> Iterator[tuple[str, .
 
 
 def host(kind: str) -> tuple[str, str, str]:
-    """Return all that a test may want to find unchanged: rules, addresses, links."""
+    """Return the state that a test expects to be unchanged: rules, addresses, links."""
     return saved(kind), run("ip", "addr"), run("ip", "link")
 
 

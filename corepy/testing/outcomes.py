@@ -1,16 +1,18 @@
-"""Tables of outcomes: what corepy makes of each behaviour of an upstream, and runs them.
+"""Compares corepy's replies for each behaviour of an upstream with a table of expected outcomes.
 
-A `Row` holds for one behaviour what clients get through *forward*, how the upstream is asked, and
-what *cache* keeps; `check` runs a table in one of `CONFIGS`.
+A `Row` describes one behaviour: the replies that clients get through *forward*, the queries that
+the upstream receives, and the entry that *cache* keeps. `check` runs a table in one of `CONFIGS`.
 
-How the upstream is asked tells how long it takes, since each wait that runs out brings another
-query. "udp+" is a query over UDP with EDNS, "tcp" one over TCP without. A list in full is an answer
-at once: nothing was waited for. Behind "~" only the kinds of queries are compared, in the order of
-their first appearance, since their number depends on the machine: the exchange lasted until a query
-was asked again, or until its budget was used up, which the extended error of the reply tells.
+The list of upstream queries also shows the duration, because each timeout causes another query.
+"udp+" is a query over UDP with EDNS, "tcp" one over TCP without. A list without "~" is complete:
+the reply came at once, without a timeout. After "~", only the kinds of queries are compared, in the
+order of their first appearance, because their number depends on the machine: the exchange lasted
+until a query was repeated, or until its time budget was used up, which the extended error of the
+reply shows.
 
-A pause of the machine looks like a lost datagram. So a cell that is not as its row says is asked
-again, with others like it, fewer and fewer at once; what is wrong is wrong each time.
+A pause of the machine looks like a lost datagram. Therefore cells that differ from their row are
+asked again, in rounds with fewer and fewer concurrent cells. Only a cell that differs in every
+round is reported.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ if TYPE_CHECKING:
     from corepy.testing.fleet import Place
 
 CONFIGS: Final = ("udp", "tcp", "tls", "cache", "verify", "immediate")
-"""*forward* over the client's transport, over TCP, over TLS; with *cache*; with a cache that serves
-stale answers if there is no better one, or at once.
+"""The configurations: *forward* alone ("udp", "tcp", "tls"), and *forward* with *cache*.
+
+"udp" forwards over the client's transport, "tcp" over TCP, "tls" over TLS. "cache" serves no stale
+answers, "verify" serves them if the upstream has no better one, "immediate" at once.
 """
 
 CROWDS: Final = (32, 8, 4, 2, 1, 1, 1)
-"""How many cells are asked at once, round by round, as long as any is wrong: what *cache* keeps for
-a second needs a second in which a busy machine runs the test.
+"""Number of cells that are asked at once, for each round; the last rounds repeat failed cells.
+
+*cache* keeps some failures for one second only, and a busy machine may need several attempts.
 """
 
 _OPTIONS: Final = {"tcp": "force_tcp", "tls": "tls {}\ntls_servername " + SERVER_NAME}
@@ -54,29 +59,31 @@ _CACHES: Final = {
 }
 _LEAST_TTL: Final = {"cache": 5, "verify": 2, "immediate": 2}
 _SHORT: Final = 5
-"""Seconds for a referral or a failure (CoreDNS, MinimalDefaultTTL and `servfail`)."""
+"""TTL of a referral or a failure in *cache* (CoreDNS, MinimalDefaultTTL and `servfail`)."""
 
 _MOST_TTL: Final = {"success": 3600, "denial": 1800}
 STALE: Final = Outcome(answer=("@ 0 A 192.0.2.77",), flags="aa ra", ede=(3,))
-"""What was good before, from the cache (RFC 8767; RFC 8914 section 4.4)."""
+"""The reply of the behaviour "short-lived", served stale (RFC 8767; RFC 8914 section 4.4)."""
 
 NEED_EDNS: Final = ("DO", "client subnet", "unknown option")
-"""Clients whose query means something else without EDNS."""
+"""Clients whose query has another meaning without EDNS."""
 
 _APART: Final = ("unknown option", "client subnet")
-"""Clients whose replies are not for everybody: *cache* answers them from below, or keeps the reply
-for their network alone (RFC 7871 section 7.3).
+"""Clients whose replies *cache* does not share with other clients.
+
+It passes their queries on, or keeps the reply for their network only (RFC 7871 section 7.3).
 """
 
 
 @dataclass
 class Row:
-    """What becomes of one behaviour, and why.
+    """The expected outcomes of one behaviour, and the reason `why`.
 
-    `udp` and `asked` hold where the upstream is asked over UDP first; `stream` and `stream_asked`
-    for clients over TCP and where *forward* uses TCP or TLS alone, unless `forced` is given for the
-    latter. `clients` are exceptions for kinds of clients. `shared` tells that corepy learns nothing
-    about the upstream, so that all clients may have the same one.
+    `udp` and `asked` apply if the upstream is asked over UDP first. `stream` and `stream_asked`
+    apply to clients over TCP, and to configurations in which *forward* uses only TCP or TLS; for
+    the latter, `forced` and `forced_asked` override them. `clients` are exceptions for kinds of
+    clients. With `shared`, the behaviour does not change corepy's knowledge about the upstream, so
+    all clients may use the same one.
     """
 
     why: str
@@ -88,25 +95,27 @@ class Row:
     forced_asked: str = ""
     clients: dict[str, Outcome] = field(default_factory=dict)
     after_good: dict[str, Outcome] = field(default_factory=dict)
-    """Exceptions if the upstream has answered before, as it has where there is a stale answer."""
+    """Exceptions if the upstream has answered before, as in "verify" and "immediate"."""
 
     shared: bool = False
     asked_by: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """How the upstream is asked, over UDP and over streams, for other kinds of clients."""
+    """Exceptions to `asked` and `stream_asked`, by kind of client."""
 
     kept: str = ""
-    """As what *cache* keeps the reply, and for how many seconds: "success 60", or nothing."""
+    """Kind and TTL in seconds of the entry that *cache* keeps: "success 60"; empty: no entry."""
 
     kept_by: dict[str, str] = field(default_factory=dict)
-    """The same for kinds of clients for which it differs."""
+    """Exceptions to `kept`, by kind of client."""
 
     outdates: bool | None = None
-    """Whether the reply ends a stale answer. Unless given: with NOERROR and NXDOMAIN, kept or not
-    (RFC 8767 section 4; CoreDNS, verifyStaleResponseWriter).
+    """Whether the reply replaces or removes a stale answer.
+
+    None: with NOERROR and NXDOMAIN, whether *cache* keeps the reply or not (RFC 8767 section 4;
+    CoreDNS, verifyStaleResponseWriter).
     """
 
     def expected(self, client: str, config: str) -> tuple[Outcome, str]:
-        """Return the outcome and how the upstream is asked."""
+        """Return the outcome and the upstream queries, in the form of `asked`."""
         outcome = self.udp
         asked, stream_asked = self.asked_by.get(client, (self.asked, self.stream_asked))
         if config in _OPTIONS and self.forced is not None:
@@ -119,7 +128,7 @@ class Row:
         return outcome, asked.replace("tcp", "tls") if config == "tls" else asked
 
     def kept_for(self, client: str) -> str:
-        """Return as what, and for how long, the reply to this kind of client is kept."""
+        """Return the entry that *cache* keeps for this kind of client, in the form of `kept`."""
         return self.kept_by.get(client, self.kept)
 
 
@@ -130,7 +139,7 @@ def relayed(
     why: str, *answer: str, shared: bool = True, kept: str = "", outdates: bool | None = None,
     **parts: Any,
 ) -> Row:  # fmt: skip
-    """Return a row of a reply that is relayed at once, over all transports."""
+    """Return the row of a reply that is relayed at once, over all transports."""
     outcome = Outcome(answer=answer, **parts)
     return Row(why, outcome, shared=shared, kept=kept, outdates=outdates)
 
@@ -145,8 +154,10 @@ def _block(config: str, authority: str) -> Block:
 
 
 def with_ttls(outcome: Outcome, config: str) -> Outcome:
-    """Return the outcome as *cache* hands it on: each TTL is the lowest of all, SOA's MINIMUM
-    included, within the bounds for its kind (CoreDNS; RFC 2308 section 5; RFC 2181 section 8).
+    """Return the outcome with the TTLs that *cache* sets.
+
+    Each TTL is the lowest of all, including SOA's MINIMUM, within the limits for the kind of reply
+    (CoreDNS; RFC 2308 section 5; RFC 2181 section 8).
     """
     lines = (*outcome.answer, *outcome.authority, *outcome.additional)
     ttls = [int(line.split()[1]) for line in lines]
@@ -177,38 +188,38 @@ def _timed(outcome: Outcome, ttl: int) -> Outcome:
 
 
 def _without_ad(outcome: Outcome, client: Client) -> Outcome:
-    """Take AD off for a client that did not ask for it (RFC 6840 section 5.8)."""
+    """Clear AD for a client that did not request it (RFC 6840 section 5.8)."""
     if "ad" in client.flags.split() or (client.opt is not None and client.opt.flags):
         return outcome
     return replace(outcome, flags=outcome.flags.replace(" ad", ""))
 
 
 def _attempts() -> int:
-    """Return how many tasks of *cache* refresh something, in the event loop that runs this."""
+    """Return the number of tasks in the running event loop in which *cache* refreshes entries."""
     return sum("Refresher" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 def _from_cache(outcome: Outcome) -> Outcome:
-    """Set AA, so that old stub resolvers take it, and leave the reserved bit out (CoreDNS)."""
+    """Set AA, which old stub resolvers require, and clear the reserved bit, as CoreDNS does."""
     flags = outcome.flags.removeprefix("aa ").removesuffix(" z")
     return replace(outcome, flags=f"aa {flags}".strip())
 
 
 @dataclass
 class Check:
-    """One table in one configuration."""
+    """Compares the cells of one table in one configuration with the expected outcomes."""
 
     table: Table
     config: str
     run: Crossing
 
     def wanted(self, cell: Cell, outcome: Outcome) -> list[list[str]]:
-        """Return what `Crossing.ask` returns if all is well."""
+        """Return the expected result of `Crossing.ask`."""
         kind = CLIENTS[cell.client]
         return [outcome.for_client(kind, self.run.names[cell])] * kind.copies
 
     def first(self, cell: Cell) -> Outcome:
-        """Return the outcome of the first query."""
+        """Return the expected outcome of the first query."""
         outcome, _ = self.table[cell.behaviour].expected(cell.client, self.config)
         if self.config not in _CACHES:
             return outcome
@@ -216,7 +227,7 @@ class Check:
         return outcome if cell.client == "unknown option" else with_ttls(outcome, self.config)
 
     async def forwarded(self, cell: Cell) -> list[str]:
-        """Compare a reply and how the upstream was asked; return the differences."""
+        """Compare the reply and the upstream queries; return the differences."""
         got = await self.run.ask(cell)
         _, asked = self.table[cell.behaviour].expected(cell.client, self.config)
         return [*_compare(got, self.wanted(cell, self.first(cell))), *self._trail(cell, asked)]
@@ -228,7 +239,7 @@ class Check:
         return [] if trail == asked.split() else [f"asked {trail}, not {asked.split()}"]
 
     async def cached(self, cell: Cell) -> list[str]:
-        """Compare a reply, what is kept of it, and what the second query gets."""
+        """Compare the reply, its cache entry and the reply to a second query."""
         began = time.monotonic()
         found = await self.forwarded(cell)
         kept = self.table[cell.behaviour].kept_for(cell.client)
@@ -255,7 +266,7 @@ class Check:
         return [] if " ".join(words) == wanted else [f"kept: {known}, not {wanted}"]
 
     def _knows(self, cell: Cell) -> list[str]:
-        """Return in words what the cache holds for a cell's query."""
+        """Return state, kind and TTL of the cache entry for a cell's query, as words."""
         request = Request.from_wire(CLIENTS[cell.client].query(self.run.names[cell]).pack())
         known = self._caches[self.run.zones[cell]].knows(request)
         return [str(known[key]) for key in ("state", "kept as", "ttl") if key in known]
@@ -267,7 +278,7 @@ class Check:
         }
 
     async def stale(self, cells: list[Cell]) -> list[list[str]]:
-        """Let good answers expire, then compare what clients get, and what is kept."""
+        """Let answers expire in the cache, then compare the replies and the cache entries."""
         for place in self.run.places.values():
             place.behave("short-lived")
         await asyncio.gather(*map(self.run.ask, cells))
@@ -275,12 +286,12 @@ class Check:
         for cell, place in self.run.places.items():
             place.behave(cell.behaviour)
         got = await asyncio.gather(*map(self.run.ask, cells))
-        while await self._refreshes():  # noqa: ASYNC110 - they are tasks of another event loop
+        while await self._refreshes():  # noqa: ASYNC110 - the tasks belong to another event loop
             await asyncio.sleep(0.05)
         return await asyncio.gather(*map(self._stale, cells, got))
 
     async def _refreshes(self) -> bool:
-        """Return whether something is being fetched in the background."""
+        """Return whether the cache is refreshing entries in the background."""
         return bool(await asyncio.to_thread(self.run.server.call, _attempts))
 
     async def _stale(self, cell: Cell, got: list[list[str]]) -> list[str]:
@@ -311,7 +322,7 @@ def _compare(got: list[list[str]], wanted: list[list[str]]) -> list[str]:
 
 
 def _aged(got: list[list[str]], wanted: list[list[str]], seconds: float) -> list[list[str]]:
-    """Put the wanted TTLs into replies whose TTLs are lower by no more than `seconds`."""
+    """Return the replies, with TTLs up to `seconds` below the wanted ones replaced by these."""
 
     def aged(line: str, other: str) -> str:
         ours, theirs = re.match(_TTL, line), re.match(_TTL, other)
@@ -335,7 +346,7 @@ _TTL: Final = r"((?:answer|authority|additional): \S+ )(\d+)"
 async def _round(
     table: Table, cells: list[Cell], config: str, authority: str, crowd: int
 ) -> dict[Cell, str]:
-    """Return the cells that are not as the table says, with the differences."""
+    """Return the cells that differ from the table, with the differences as text."""
     shared = {behaviour for behaviour, row in table.items() if row.shared}
     async with crossing(cells, _block(config, authority), shared, crowd) as run:
         check = Check(table, config, run)
@@ -353,7 +364,7 @@ async def _round(
 
 
 def check(table: Table, config: str, folder: Path) -> None:
-    """Run every row with every client; raises AssertionError with all differences."""
+    """Run every row with every client; raises AssertionError that lists all differences."""
     authority = folder / "ca.pem"
     authority.write_text(CERTIFICATE)
     wrong = dict.fromkeys(

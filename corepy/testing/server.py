@@ -1,4 +1,4 @@
-"""A server inside the test's process, in a thread with an event loop of its own."""
+"""Runs a server in the process of the test, in a thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Plugin = TypeVar("Plugin")
 class TestServer:
     """A running server; made by `serve`."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # pytest would collect it as a test class because of its name
 
     def __init__(
         self,
@@ -82,13 +82,13 @@ class TestServer:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where the server listens, as one asks it from this machine."""
+        """The addresses that the server listens on, as clients on this machine reach them."""
         endpoints = self.server.endpoints.values()
         return [(endpoint.listen.host or "127.0.0.1", endpoint.port) for endpoint in endpoints]
 
     @property
     def address(self) -> Address:
-        """The first address."""
+        """The first of `addresses`."""
         return self.addresses[0]
 
     def plugins(self, kind: type[Plugin]) -> list[Plugin]:
@@ -98,22 +98,22 @@ class TestServer:
         return [plugin for plugin in registered if isinstance(plugin, kind)]
 
     def ask(self, name: str, qtype: str = "A", **options: Any) -> dnslib.DNSRecord:
-        """Ask the server at its first address; see `corepy.testing.ask`."""
+        """Send a query to the first address; see `corepy.testing.ask`."""
         return ask(self.address, name, qtype, **options)
 
     def exchange(self, wire: bytes, **options: Any) -> bytes:
-        """Send bytes to its first address; see `corepy.testing.exchange`."""
+        """Send a message to the first address; see `corepy.testing.exchange`."""
         return exchange(self.address, wire, **options)
 
     def reload(self, text: str) -> None:
-        """Let another Corefile take over; raises what the reload raises."""
+        """Switch to another Corefile; exceptions of the reload propagate."""
         generation = self._build(text)
         asyncio.run_coroutine_threadsafe(self.server.run(generation), self._loop).result(
             STOP_TIMEOUT
         )
 
     def reload_under(self, poll: Callable[[], object], text: str, times: int = 20) -> None:
-        """Reload `times` times while `poll` is called over and over; raises what it raises."""
+        """Reload `times` times while a thread calls `poll` in a loop; its exceptions propagate."""
         done = threading.Event()
 
         def poll_on() -> None:
@@ -138,7 +138,7 @@ class TestServer:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(STOP_TIMEOUT)
 
     def close(self) -> None:
-        """Stop gracefully."""
+        """Stop the server gracefully; raises TimeoutError if it does not stop."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(STOP_TIMEOUT)
         if self._thread.is_alive():
@@ -147,8 +147,9 @@ class TestServer:
 
 @asynccontextmanager
 async def serve_file(path: str | os.PathLike[str]) -> AsyncIterator[Server]:
-    """Run the server of a Corefile in this event loop; it is loaded anew when a plugin asks for it,
-    as by the command.
+    """Run a server from the Corefile `path` in this event loop.
+
+    If a plugin requests a reload, the file is loaded again, as in the command.
     """
 
     async def reload(_: str) -> bool:
@@ -175,11 +176,12 @@ def serve(
     *,
     control: bool = False,
 ) -> Iterator[TestServer]:
-    """Run a server from Corefile text while the `with` block lasts.
+    """Run a server from Corefile text until the `with` block ends.
 
-    Zones without a port get a free one. `plugins` replaces the installed plugins (`registry.find`'s
-    result), `order` is the text of a file for `-plugin-order`. With `control` it has a control
-    socket, as the command has. Raises `CorefileError` or `StartupError` as the server would.
+    Zones without a port get a free one. `plugins` replaces the installed plugins (the result of
+    `registry.find`); `order` is the text of a file for `-plugin-order`. With `control`, the server
+    has a control socket, as in the command. Raises `CorefileError` or `StartupError` if the server
+    does.
     """
     server = TestServer(text, filename, plugins, order, control=control)
     try:

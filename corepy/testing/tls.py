@@ -1,4 +1,4 @@
-"""A TLS server for tests, with a certificate made for a hundred years."""
+"""A TLS server for tests, with a certificate that is valid for a hundred years."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ zj0EAwIDSAAwRQIgErNqaYK6deJO2blQxIztCp8U7cxZnVbwmRjtla6u9H0CIQC4
 80TtH/quNUD5D7eQrKP3VDGu5Ttpy/o7UmzOfrUzbg==
 -----END CERTIFICATE-----
 """
-"""Signed by itself: to trust the server, a client takes it as its CA."""
+"""Self-signed: a client that is to trust the server uses it as the CA certificate."""
 
 _KEY = """\
 -----BEGIN PRIVATE KEY-----
@@ -43,7 +43,7 @@ ph8lR0QLVT8Em0A4Q4DOgN6X6PGPcunoK/Uw3WWRXte6rChQNoFXjzlN
 
 
 def server_context(protocols: Sequence[str] = ()) -> ssl.SSLContext:
-    """Return a context of a server with the certificate; `protocols`: ALPN."""
+    """Return the context of a server with the certificate, and ALPN for `protocols`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
         pem.write(CERTIFICATE + _KEY)
@@ -55,16 +55,16 @@ def server_context(protocols: Sequence[str] = ()) -> ssl.SSLContext:
 
 
 class TLSServer:
-    """Accepts connections on loopback while its `with` block lasts, each in a thread of its own."""
+    """Accepts connections on loopback until the `with` block ends; each gets its own thread."""
 
     def __init__(self, talk: Talk, protocols: Sequence[str] = ()) -> None:
-        """`talk` is called with each connection, and may end with OSError; `protocols`: ALPN."""
+        """Take the function that serves a connection; it may raise OSError. `protocols`: ALPN."""
         self._talk = talk
         self._context = server_context(protocols)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
-        """Handshakes that succeeded."""
+        """Number of successful handshakes."""
         self._streams: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -85,7 +85,7 @@ class TLSServer:
             thread.join(5)
 
     def cut(self) -> None:
-        """End all connections."""
+        """Shut down all connections."""
         for stream in self._streams:
             with contextlib.suppress(OSError):
                 stream.shutdown(socket.SHUT_RDWR)
@@ -105,6 +105,6 @@ class TLSServer:
             plain,
             self._context.wrap_socket(plain, server_side=True) as stream,
         ):
-            self._streams.append(stream)  # the plain one has given up its descriptor
+            self._streams.append(stream)  # `wrap_socket` took the descriptor of `plain`
             self.connections += 1
             self._talk(stream)

@@ -1,4 +1,4 @@
-"""A name server for tests that behaves as a function says."""
+"""A name server for tests whose behaviour is a function, a zone or one of the library."""
 
 from __future__ import annotations
 
@@ -25,25 +25,23 @@ from corepy.testing.behaviours import (
 from corepy.testing.client import Address, read_frame
 
 Answer = bytes | dnslib.DNSRecord | None | Iterable[Act]
-"""What to send: a message, several one after the other, or nothing; other acts than messages are in
-`corepy.testing.behaviours`.
-"""
+"""The reply to a query: a message, a sequence of acts (`corepy.testing.behaviours`), or nothing."""
 
 Behaviour = Callable[[dnslib.DNSRecord, str], Answer]
-"""Called with the query and "udp" or "tcp"; runs in a thread, so it may sleep."""
+"""A function of the query and "udp" or "tcp"; it runs in a thread, so it may sleep."""
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER with a time of 0: closing sends RST."""
+"""Value of SO_LINGER with a time of 0: closing the socket sends RST."""
 
 
 class Upstream:
-    """Listens on UDP and TCP at one free port of 127.0.0.1 while the `with` block lasts.
+    """A name server at a free UDP and TCP port of 127.0.0.1, until the `with` block ends.
 
         with Upstream({"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}) as upstream: ...
         with Upstream(lambda query, proto: None) as black_hole: ...
         with Upstream("drops-edns") as upstream: ...     # one of corepy.testing.behaviours
 
-    `queries` lists what was asked, as (question text, "udp" or "tcp"), in order.
+    `queries` lists the received queries in order, as (question text, "udp" or "tcp").
     """
 
     def __init__(
@@ -59,7 +57,7 @@ class Upstream:
         self.queries: list[tuple[str, str]] = []
         self.connections = 0
         self._closing = False
-        self._sending = threading.Lock()  # so that nothing is sent from a socket that is closed
+        self._sending = threading.Lock()  # prevents sending from a closed socket
         self._streams: set[socket.socket] = set()
         self._udp, self._tcp = free_sockets(host)
         if isinstance(behaviour, str) and behaviour in WITHOUT_TCP:
@@ -80,11 +78,11 @@ class Upstream:
 
     @property
     def to(self) -> str:
-        """The address as `forward` takes it."""
+        """The address in the syntax of *forward*."""
         return f"{self.address[0]}:{self.address[1]}"
 
     def behave(self, behaviour: Behaviour | dict[str, list[str]] | str) -> None:
-        """Answer from now on as a function, a zone, or one of the library says, by its name."""
+        """Switch to another behaviour: a function, a zone, or a name from the library."""
         if not isinstance(behaviour, str):
             function = zone(behaviour) if isinstance(behaviour, dict) else behaviour
             self._behave = lambda _wire, query, proto: function(query, proto)
@@ -99,7 +97,7 @@ class Upstream:
         self._behave = behave
 
     def close(self) -> None:
-        """Stop listening; connections are cut."""
+        """Stop listening and shut down all connections."""
         with self._sending:
             self._closing = True
         with socket.socket(self._udp.family, socket.SOCK_DGRAM) as waker:
@@ -169,7 +167,7 @@ class Upstream:
 
 
 def _go_on(stream: socket.socket, act: Act) -> bool:
-    """Perform an act at a connection; return whether it is still open."""
+    """Perform an act on a connection; return whether the connection stays open."""
     if isinstance(act, bytes):
         stream.sendall(struct.pack("!H", len(act)) + act)
     elif isinstance(act, Raw):
@@ -180,8 +178,9 @@ def _go_on(stream: socket.socket, act: Act) -> bool:
 
 
 def zone(records: dict[str, list[str]]) -> Behaviour:
-    """Return a behaviour that answers from `records`, {"name. TYPE": [lines of a zone file]};
-    NXDOMAIN for the rest.
+    """Return a behaviour that answers from `records`, and with NXDOMAIN to all other questions.
+
+    `records` is {"name. TYPE": [lines of a zone file]}.
     """
     table = {key.lower(): lines for key, lines in records.items()}
 
@@ -199,8 +198,9 @@ def zone(records: dict[str, list[str]]) -> Behaviour:
 
 
 def free_sockets(host: str, interface: str = "") -> tuple[socket.socket, socket.socket]:
-    """Return a UDP socket and a listening TCP socket at one free port of `host`, which take what
-    comes over `interface` alone.
+    """Return a UDP socket and a listening TCP socket at one free port of `host`.
+
+    With `interface`, the sockets are bound to that device.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
@@ -211,7 +211,7 @@ def free_sockets(host: str, interface: str = "") -> tuple[socket.socket, socket.
             for sock in udp, tcp:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         try:
-            # Below the ports that the system gives to clients: it must stay free when it is let go.
+            # Choose a port below the ephemeral range: it must stay free after it is closed.
             udp.bind((host, secrets.randbelow(20_000) + 12_000))
             tcp.bind(udp.getsockname()[:2])
         except OSError:
@@ -223,7 +223,7 @@ def free_sockets(host: str, interface: str = "") -> tuple[socket.socket, socket.
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of `host` that nobody has, over UDP or TCP, at the moment."""
+    """Return a port of `host` that is currently free for both UDP and TCP."""
     udp, tcp = free_sockets(host)
     with udp, tcp:
         port: int = udp.getsockname()[1]

@@ -1,16 +1,16 @@
-r"""Records in presentation format, the text of zone files: text to wire and wire to text.
+r"""Records in presentation format, as in zone files: converts text to wire format and back.
 
-The one record codec of the project. `table` describes each record type as a sequence of named
+This is the project's only record codec. `table` describes each record type as a sequence of named
 fields, and `codec` reads and writes rdata by that table. `lines` reads whole records, `words`
 splits text into words. Every type can also be read and written in the generic form of RFC 3597
-section 5, `\# LENGTH HEX`, and types without an entry in the table have no other form.
+section 5, `\# LENGTH HEX`; types without an entry in the table have no other form.
 
-Three rules hold. Reading is complete: a missing, surplus or malformed field raises `RecordError`,
-which names the field and knows the word. Writing never fails: rdata that its fields cannot express
-is written in the generic form. What was written can be read again and gives the same bytes; only
-rdata that is malformed for its type is refused.
+Reading is strict: a missing, surplus or malformed field raises `RecordError`, with the field and
+the word at fault. Writing never fails: rdata that its fields cannot express is written in the
+generic form. Written text can be read again and gives the same bytes; only rdata that is malformed
+for its type is refused.
 
-Pure functions without I/O. Nothing in the server's hot path imports this package.
+All functions are pure, without I/O. The server's hot path does not import this package.
 """
 
 from corepy.dns.presentation.codec import rdata_from_text as rdata_from_text

@@ -1,4 +1,4 @@
-r"""Rdata from text and to text, by the table."""
+r"""Converts rdata from text and to text, by the table of fields."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from corepy.dns.presentation.table import FIELDS, Fields
 from corepy.dns.presentation.words import Word, Words, entries, shown
 
 GENERIC: Final = "\\#"
-"""The word in front of rdata in generic form (RFC 3597 section 5)."""
+"""The first word of rdata in generic form (RFC 3597 section 5)."""
 
 
 def rdata_from_text(rtype: int, text: str, origin: bytes = ROOT) -> bytes:
-    """Return the rdata that a text of one line means; raises RecordError.
+    """Return the rdata for one line of text; raise RecordError.
 
-    As in zone files, parentheses make several lines one.
+    As in zone files, parentheses join several lines into one.
     """
     lines = [entry.words for entry in entries(text)] or [[]]
     if len(lines) > 1:
@@ -29,7 +29,7 @@ def rdata_from_text(rtype: int, text: str, origin: bytes = ROOT) -> bytes:
 
 
 def rdata_to_text(rtype: int, rdata: bytes) -> str:
-    """Return rdata as text; names in it must not be compressed."""
+    """Return rdata as text; its names must not be compressed."""
     try:
         return (write(FIELDS[rtype], rdata) if rtype in FIELDS else "") or generic(rdata)
     except FormError:
@@ -42,7 +42,7 @@ def generic(rdata: bytes) -> str:
 
 
 def write(fields: Fields, rdata: bytes) -> str:
-    """Return rdata as its fields in text; raises FormError."""
+    """Return the fields of rdata as text; raise FormError."""
     texts, at = [], 0
     for _, kind in fields:
         text, at = kind.write(rdata, at)
@@ -54,7 +54,7 @@ def write(fields: Fields, rdata: bytes) -> str:
 
 
 def read_rdata(rtype: int, words: Words) -> bytes:
-    """Return the rdata that the words that are left mean; raises RecordError."""
+    """Return the rdata for the remaining words; raise RecordError."""
     field: str | None = None
     try:
         word = words.peek()

@@ -1,4 +1,4 @@
-"""Rdata whose fields depend on one another: gateways, HIP, TKEY and TSIG."""
+"""Field kinds for rdata with interdependent fields: gateways, HIP, TKEY and TSIG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_GATEWAY: Final = "."
 
 
 def _as_field(field: str, read: Callable[[Words], _Value], words: Words) -> _Value:
-    """Return what `read` returns; an error is that of a field with a name of its own."""
+    """Return the result of `read`; set the name of the field in an error."""
     try:
         return read(words)
     except RecordError as error:
@@ -37,7 +37,7 @@ def _write_none(wire: bytes, at: int) -> tuple[str, int]:
 
 
 _GATEWAYS: Final = (Kind(_read_none, _write_none), A, AAAA, NAME)
-"""What a gateway is, by its type (RFC 4025 section 2.3, RFC 8777 section 4.2.3)."""
+"""Kinds of a gateway by its type (RFC 4025 section 2.3, RFC 8777 section 4.2.3)."""
 
 
 def _write_gateway(wire: bytes, at: int, form: int) -> tuple[str, int]:
@@ -120,7 +120,7 @@ NAMES: Final = Kind(_read_names, _write_names)
 
 
 def _read_sized(words: Words) -> bytes:
-    """Read a size and as many bytes in base64, which are missing if there are none."""
+    """Read a size and as many bytes in base64; the second word is omitted for size 0."""
     size = read_number(words, c.MAX_SIZE)
     data = from_base64(words.plain()) if size else b""
     if len(data) != size:
@@ -135,7 +135,7 @@ def _write_sized(wire: bytes, at: int) -> tuple[str, int]:
 
 
 SIZED: Final = Kind(_read_sized, _write_sized)
-"""Bytes behind their number, as dig prints those of TSIG and TKEY."""
+"""A size and as many bytes, in dig's format for TSIG and TKEY."""
 
 ERROR: Final = mnemonic(2, c.RCODES, "error")
 """An rcode, by its name (RFC 8945 section 4.2)."""

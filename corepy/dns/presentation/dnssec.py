@@ -1,4 +1,4 @@
-"""Kinds of fields of DNSSEC: types, algorithms, times, hashes, type bitmaps (RFC 4034)."""
+"""Field kinds of DNSSEC: types, algorithms, times, hashes, type bitmaps (RFC 4034)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ALGORITHMS: Final = {
     "RSASHA1-NSEC3-SHA1": 7, "RSASHA256": 8, "RSASHA512": 10, "ECC-GOST": 12,
     "ECDSAP256SHA256": 13, "ECDSAP384SHA384": 14, "ED25519": 15, "ED448": 16, "INDIRECT": 252,
     "PRIVATEDNS": 253, "PRIVATEOID": 254,
-    # Other spellings of these: dnspython's, and BIND's and knot's.
+    # Aliases in dnspython, BIND and knot.
     "DSANSEC3SHA1": 6, "RSASHA1NSEC3SHA1": 7, "ECCGOST": 12, "NSEC3DSA": 6, "NSEC3RSASHA1": 7,
 }  # fmt: skip
-"""The mnemonics of RFC 4034 appendix A.1 and its updates, spelled as miekg/dns spells them."""
+"""The mnemonics of RFC 4034 appendix A.1 and its updates, spelled as in miekg/dns."""
 
 _CERT_TYPES: Final = {
     "PKIX": 1, "SPKI": 2, "PGP": 3, "IPKIX": 4, "ISPKI": 5, "IPGP": 6, "ACPKIX": 7, "IACPKIX": 8,
@@ -37,13 +37,13 @@ NAMED_ALGORITHM: Final = _ALGORITHM
 """An algorithm that is written as its mnemonic (CERT: RFC 4398 section 2.2)."""
 
 ALGORITHM: Final = Kind(_ALGORITHM.read, U8.write)
-"""An algorithm that is written as a number, as dig and miekg/dns do."""
+"""An algorithm that is written as a number, as in dig and miekg/dns."""
 
 CERT_TYPE: Final = mnemonic(2, _CERT_TYPES, "certificate type")
 KEY_PROTOCOL: Final = Kind(mnemonic(1, _KEY_PROTOCOLS, "protocol").read, U8.write)
 
 _NO_KEY: Final = 0xC000
-"""Both bits of a KEY record's flags that say that there is no key (RFC 2535 section 3.1.2)."""
+"""Both bits set in a KEY record's flags: the record has no key (RFC 2535 section 3.1.2)."""
 
 
 def read_type(text: str) -> int:
@@ -57,7 +57,7 @@ def read_type(text: str) -> int:
 def write_type(number: int) -> str:
     """Return a record type's name in the form that `read_type` reads.
 
-    Numbers 0 and 65535 have names that are for the log only.
+    The names of the numbers 0 and 65535 are only for the log.
     """
     name = c.type_name(number)
     return name if name.isupper() else f"TYPE{number}"
@@ -80,7 +80,7 @@ _MOST_TIME: Final = 0xFFFFFFFF
 
 
 def _read_time(words: Words) -> bytes:
-    """Read a date or seconds, which the number of digits tells apart (RFC 4034 section 3.2)."""
+    """Read a date or seconds, distinguished by the number of digits (RFC 4034 section 3.2)."""
     text = words.plain()
     if not _DATE.fullmatch(text):
         words.at -= 1
@@ -91,7 +91,7 @@ def _read_time(words: Words) -> bytes:
         raise RecordError(f"is not a date of the form YYYYMMDDHHmmSS: {shown(text)}") from None
     if seconds < 0:
         raise RecordError(f"is a date before 1970: {shown(text)}")
-    # Serial numbers go on from zero in 2106 (RFC 4034 section 3.1.5).
+    # Serial numbers wrap to zero in 2106 (RFC 4034 section 3.1.5).
     return (seconds & _MOST_TIME).to_bytes(4, "big")
 
 
@@ -124,7 +124,7 @@ def _read_hash(words: Words) -> bytes:
         data = base64.b32hexdecode(text + padding, casefold=True)
     except (binascii.Error, ValueError):
         raise RecordError(f"is not base32hex: {shown(text)}") from None
-    if _to_base32hex(data) != text.upper():  # bits behind the last byte: a digit is missing
+    if _to_base32hex(data) != text.upper():  # bits after the last byte: a digit is missing
         raise RecordError(f"is base32hex of no whole number of bytes: {shown(text)}")
     return counted(data)
 
@@ -192,7 +192,7 @@ TYPES: Final = Kind(_read_types, _write_types)
 
 
 def _read_old_types(words: Words) -> bytes:
-    """Read the one bitmap of NXT, for the types up to 127 (RFC 2535 section 5.2)."""
+    """Read the single bitmap of NXT, for the types up to 127 (RFC 2535 section 5.2)."""
     bits = 0
     while words.peek() is not None:
         number = _read_bit(words)
@@ -222,7 +222,7 @@ _KEY_FLAGS: Final = {
 
 
 def _read_key_flags(words: Words) -> bytes:
-    """Read a number, or mnemonics with "|" between them (RFC 2535 section 7.1)."""
+    """Read a number, or mnemonics separated by "|" (RFC 2535 section 7.1)."""
     text = words.plain()
     if text[:1].isdigit():
         words.at -= 1
@@ -245,14 +245,14 @@ KEY_FLAGS: Final = Kind(_read_key_flags, U16.write)
 
 
 def _read_key(words: Words) -> bytes:
-    """Read the key, which is missing only where the flags, three words before, say so."""
+    """Read the key; it may be missing only if the flags, three words before, are NOKEY."""
     if words.peek() is None and _key_flags(words.earlier(3)) & _NO_KEY == _NO_KEY:
         return b""
     return BASE64.read(words)
 
 
 def _write_key(wire: bytes, at: int) -> tuple[str, int]:
-    """Write the key, which is missing only where the flags say so."""
+    """Write the key; it may be missing only if the flags are NOKEY."""
     has_none = int.from_bytes(wire[:2], "big") & _NO_KEY == _NO_KEY
     if at == len(wire) and has_none:
         return "", at

@@ -6,11 +6,11 @@ from corepy.dns.errors import FormError
 
 
 class RecordError(ValueError):
-    """Text that is no record.
+    """The text is not a valid record.
 
     The message is `subject` and `problem`, such as "MX preference" and "is missing". `word` is the
-    index of the word at fault among those of the record, and `offset` that of its first character
-    in the text; both are None where they are unknown.
+    index of the word at fault in the record, and `offset` that of its first character in the text;
+    both are None if unknown.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class RecordError(ValueError):
 
     @property
     def subject(self) -> str:
-        """The type and the field at fault, "record" if the fault is in neither."""
+        """The type and the field at fault, or "record" for other errors."""
         return " ".join(part for part in (self.rtype, self.field) if part) or "record"
 
     def __str__(self) -> str:
@@ -34,4 +34,4 @@ class RecordError(ValueError):
 
 
 class NoTextForm(FormError):
-    """Rdata that is well formed but that the fields of its type cannot express as text."""
+    """The rdata is well formed, but the fields of its type cannot express it as text."""

@@ -1,8 +1,8 @@
-"""The kinds of fields that rdata is made of, each with its way from text and back.
+"""The kinds of fields in rdata, each with its conversion from text and to text.
 
-`read` takes words and returns bytes, or raises RecordError. `write` takes rdata and an offset and
-returns the text and the offset behind the field; it raises FormError for bytes that are malformed,
-and NoTextForm for those that `read` could not return.
+`read` takes words and returns bytes, or raises RecordError. `write` takes rdata and an offset, and
+returns the text and the offset after the field. It raises FormError for malformed bytes, and
+NoTextForm for bytes that `read` could not return.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LONGEST_TIME: Final = 60
 
 
 def cut(wire: bytes, at: int, length: int) -> tuple[bytes, int]:
-    """Return `length` bytes at an offset and the offset behind; raises FormError."""
+    """Return `length` bytes at an offset and the offset after them; raise FormError."""
     end = at + length
     if end > len(wire):
         raise FormError("rdata is cut off")
@@ -46,7 +46,7 @@ def cut(wire: bytes, at: int, length: int) -> tuple[bytes, int]:
 
 
 def read_number(words: Words, most: int) -> int:
-    """Return a number in decimal digits."""
+    """Return a number in decimal digits, from 0 to `most`; raise RecordError."""
     text = words.plain()
     if text.isdigit() and text.isascii() and len(text) <= _MOST_DIGITS:
         number = int(text)
@@ -76,7 +76,7 @@ U48: Final = unsigned(6)
 
 
 def mnemonic(size: int, table: dict[str, int], what: str) -> Kind:
-    """Return the kind of a number with names, written by name; the first of several is written."""
+    """Return the kind of a number with mnemonics; the first of several mnemonics is written."""
     most = (1 << 8 * size) - 1
     by_number = {number: name for name, number in reversed(table.items())}
 
@@ -100,7 +100,7 @@ def mnemonic(size: int, table: dict[str, int], what: str) -> Kind:
 
 
 def to_seconds(text: str) -> int | None:
-    """Return the seconds of a time such as 60 or 1h30m (miekg/dns: stringToTTL), None if none."""
+    """Return the seconds of a time such as 60 or 1h30m (miekg/dns: stringToTTL), or None."""
     if len(text) > _LONGEST_TIME:
         return None
     if text.isdigit() and text.isascii():
@@ -125,14 +125,14 @@ SECONDS: Final = Kind(_read_seconds, U32.write)
 
 
 def name_from_text(text: str, origin: bytes) -> bytes:
-    """Return a wire name; "@" is the origin, and a name without a final dot lies below it."""
+    """Return a wire name; "@" is the origin, and a name without a final dot is relative to it."""
     if text == "@":
         return origin
     try:
         name = names.from_text(text)
     except InvalidName as error:
         raise RecordError(f"is not a domain name: {error}") from None
-    except ValueError:  # a surrogate that stands for no byte
+    except ValueError:  # a surrogate that does not represent a byte
         raise RecordError(f"is not a domain name: {shown(text)}") from None
     if origin is ROOT or origin == ROOT or _is_absolute(text):
         return name
@@ -177,7 +177,7 @@ def address(family: int, size: int, mark: str, what: str) -> Kind:
     def read(words: Words) -> bytes:
         text = words.plain()
         try:
-            if mark in text:  # glibc takes no other; musl reads "1" as an address, too
+            if mark in text:  # as in glibc; musl also reads "1" as an address
                 return inet_pton(family, text)
         except (OSError, ValueError):
             pass

@@ -14,7 +14,7 @@ from corepy.dns.presentation.words import Entry, Word, Words, entries, offset_of
 from corepy.dns.records import rr
 
 _META_TYPES: Final = frozenset((0, c.TYPE_OPT, *range(128, 256), 0xFFFF))
-"""Types that no record of a zone has: QTYPEs and meta types (RFC 6895 section 3.1)."""
+"""Types that are not allowed in a zone: QTYPEs and meta types (RFC 6895 section 3.1)."""
 
 _TYPES: Final = {name: number for name, number in c.TYPES.items() if number not in _META_TYPES}
 _CLASSES: Final = {name: number for name, number in c.CLASSES.items() if name not in c.TYPES}
@@ -31,12 +31,12 @@ class Record(NamedTuple):
 
     @property
     def wire(self) -> bytes:
-        """The record as it stands in a message."""
+        """The record in wire format."""
         return rr(self.owner, self.rtype, self.ttl, self.rdata, self.rclass)
 
 
 def read_record(text: str, ttl: int, origin: bytes = ROOT) -> Record:
-    """Return the first record of a text; one without a TTL has `ttl`. Raises RecordError."""
+    """Return the first record in a text; `ttl` is the default TTL. Raise RecordError."""
     for entry in entries(text):
         try:
             return read_entry(entry, None, ttl, origin)
@@ -47,10 +47,10 @@ def read_record(text: str, ttl: int, origin: bytes = ROOT) -> Record:
 
 
 def read_entry(entry: Entry, owner: bytes | None, ttl: int, origin: bytes) -> Record:
-    """Return the record of an entry; raises RecordError.
+    """Return the record of an entry; raise RecordError.
 
-    With `owner`, that of the record before, an indented entry has no owner of its own. A record
-    without a class is in class IN.
+    `owner` is the owner of the previous record, which an indented entry inherits. The default class
+    is IN.
     """
     at = 0
     if owner is None or not entry.indented:
@@ -73,14 +73,14 @@ def _owner(word: str, origin: bytes) -> bytes:
 
 
 def _head(words: list[str], at: int) -> tuple[int | None, int, int, int]:
-    """Return TTL and class, both optional and in any order, the type, and where rdata begins."""
+    """Return TTL and class, both optional and in any order, the type, and the index of rdata."""
     ttl: int | None = None
     rclass: int | None = None
     for here in range(at, len(words)):
         word = words[here]
         if type(word) is not str:
             raise _bad_head(f"must not be quoted: {shown(word)}", here)
-        if "0" <= word[0] <= "9":  # no type and no class begins so
+        if "0" <= word[0] <= "9":  # types and classes never begin with a digit
             if ttl is None and (ttl := to_seconds(word)) is not None:
                 continue
             raise _bad_head(f"is missing, and this is not a TTL: {shown(word)}", here)

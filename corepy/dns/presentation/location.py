@@ -1,4 +1,4 @@
-"""The position of LOC (RFC 1876), the text numbers of GPOS (RFC 1712) and the prefixes of APL."""
+"""Field kinds of LOC (RFC 1876), GPOS (RFC 1712) and APL (RFC 3123)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECOND: Final = 1_000
 _SECONDS: Final = re.compile(r"([0-9]{1,2})(?:\.([0-9]{1,3}))?", re.ASCII)
 _METERS: Final = re.compile(r"(-?)([0-9]{1,8})(?:\.([0-9]{1,2}))?m?", re.ASCII | re.IGNORECASE)
 _BASE_ALTITUDE: Final = 10_000_000
-"""Centimeters of the reference spheroid above the altitude 0 of the wire."""
+"""Altitude of the reference spheroid on the wire, in centimeters."""
 
 _MOST_ALTITUDE: Final = 0xFFFFFFFF
 _DEFAULT_SIZES: Final = (0x12, 0x16, 0x13)
@@ -31,7 +31,7 @@ _DEFAULT_SIZES: Final = (0x12, 0x16, 0x13)
 
 
 def _read_angle(words: Words, most: int, marks: str) -> int:
-    """Read degrees, which minutes and seconds may follow, and a point of the compass."""
+    """Read degrees, optional minutes and seconds, and a compass direction."""
     angle = read_number(words, most) * _DEGREE
     if words.peek() not in (*marks, *marks.lower()):
         angle += read_number(words, 59) * _MINUTE
@@ -79,7 +79,7 @@ def _read_altitude(words: Words) -> bytes:
 
 
 def _read_size(words: Words) -> int:
-    """Read a size, of which the first digit and the power of ten are kept (RFC 1876 section 2)."""
+    """Read a size; the wire keeps its first digit and power of ten (RFC 1876 section 2)."""
     digits = str(_read_centimeters(words))
     if digits.startswith("-") or len(digits) > 10:
         raise RecordError("is not from 0 to 90000000 meters")

@@ -1,4 +1,4 @@
-"""Kinds of fields of bytes: character strings, hexadecimal digits, base64."""
+"""Field kinds of bytes: character strings, hexadecimal digits, base64."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from corepy.dns.presentation.fields import Kind, cut
 from corepy.dns.presentation.words import Words, shown
 
 MAX_STRING: Final = 255
-"""Bytes of the longest character string (RFC 1035 section 3.3)."""
+"""Maximum length of a character string in bytes (RFC 1035 section 3.3)."""
 
 _ESCAPE: Final = re.compile(rb"\\(?:([0-9]{3})|([^0-9])|)", re.DOTALL)
 _UNPRINTABLE: Final = re.compile(rb"[^ !#-\[\]-~]")
 
 
 def octets(text: str) -> bytes:
-    r"""Return the bytes of a character string, `\DDD` and `\X` replaced (RFC 1035 section 5.1)."""
+    r"""Return the bytes of a character string; unescape `\DDD` and `\X` (RFC 1035 section 5.1)."""
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -50,14 +50,14 @@ def _escape(match: re.Match[bytes]) -> bytes:
 
 
 def counted(data: bytes) -> bytes:
-    """Return a character string on the wire."""
+    """Return a character string in wire format."""
     if len(data) > MAX_STRING:
         raise RecordError(f"is longer than {MAX_STRING} bytes")
     return bytes((len(data),)) + data
 
 
 def cut_counted(wire: bytes, at: int) -> tuple[bytes, int]:
-    """Return what a length byte at an offset counts, and the offset behind; raises FormError."""
+    """Return the bytes after the length byte at an offset, and their end; raise FormError."""
     if at >= len(wire):
         raise FormError("rdata is cut off")
     return cut(wire, at + 1, wire[at])
@@ -76,7 +76,7 @@ STRING: Final = Kind(_read_string, _write_string)
 
 
 def _read_strings(words: Words) -> bytes:
-    """Read one or more strings; those that are too long become several (miekg/dns: scan_rr.go)."""
+    """Read one or more strings; overlong ones are split into several (miekg/dns: scan_rr.go)."""
     pieces: list[bytes] = []
     while words.peek() is not None or not pieces:
         data = octets(words.any())
@@ -116,11 +116,11 @@ def _write_text(wire: bytes, at: int) -> tuple[str, int]:
 
 
 TEXT: Final = Kind(_read_text, _write_text)
-"""A string that is all the rest of rdata (RFC 7553 section 4.4, RFC 8659 section 4.1)."""
+"""A string that is the whole rest of rdata (RFC 7553 section 4.4, RFC 8659 section 4.1)."""
 
 
 def from_hex(digits: str) -> bytes:
-    """Return bytes of hexadecimal digits."""
+    """Return the bytes of hexadecimal digits; raise RecordError."""
     try:
         return bytes.fromhex(digits)
     except ValueError:
@@ -128,7 +128,7 @@ def from_hex(digits: str) -> bytes:
 
 
 def from_base64(text: str) -> bytes:
-    """Return bytes of base64 (RFC 4648 section 4)."""
+    """Return the bytes of base64 (RFC 4648 section 4); raise RecordError."""
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
@@ -141,7 +141,7 @@ def to_base64(data: bytes) -> str:
 
 
 def to_hex(data: bytes) -> str:
-    """Return bytes as hexadecimal digits, in upper case as dig has them."""
+    """Return bytes as hexadecimal digits, in upper case as in dig."""
     return data.hex().upper()
 
 

@@ -40,14 +40,14 @@ _MOST_KEY_DIGITS: Final = 5
 
 
 class _Value(NamedTuple):
-    """How the value of a key is read, and written after a check that raises FormError."""
+    """Reads the value of a key, or validates and writes it (raising FormError)."""
 
     read: Callable[[bytes], bytes]
     write: Callable[[bytes], bytes]
 
 
 def key_name(number: int) -> str:
-    """Return the name of a key, `key` and the number for others (RFC 9460 section 2.1)."""
+    """Return the name of a key, or `key` and its number (RFC 9460 section 2.1)."""
     return _NAMES.get(number) or f"{_GENERIC}{number}"
 
 
@@ -66,12 +66,12 @@ def _key_number(name: str) -> int:
 
 
 def _one(value: bytes, kind: Kind) -> bytes:
-    """Read a value, or one of a list, as the field that it is like."""
+    """Read a value, or an item of a list, with the kind of a field."""
     return kind.read(Words([value.decode("latin-1")]))
 
 
 def _items(value: bytes) -> list[bytes]:
-    r"""Split a list at its commas; `\,` and `\\` stand for themselves (RFC 9460 appendix A.1)."""
+    r"""Split a list at its commas; `\,` and `\\` are escapes (RFC 9460 appendix A.1)."""
     items = [bytearray()]
     escaped = False
     for byte in value:
@@ -120,7 +120,7 @@ def _read_mandatory(value: bytes) -> bytes:
 
 
 def _keys_of(value: bytes) -> list[int]:
-    """Return the keys of `mandatory` on the wire, which ascend."""
+    """Return the keys of `mandatory` in wire format, which must ascend."""
     numbers = [int.from_bytes(value[at : at + 2], "big") for at in range(0, len(value), 2)]
     if not value or len(value) % 2 or sorted(set(numbers)) != numbers:
         raise FormError("mandatory is no ascending list of keys")
@@ -204,7 +204,7 @@ _VALUES: Final[dict[int, _Value]] = {
 
 
 def _flaw(values: dict[int, bytes]) -> str | None:
-    """Return what makes parameters useless to every client (RFC 9460 sections 7.1.1 and 8)."""
+    """Return why no client can use the parameters (RFC 9460 sections 7.1.1 and 8), or None."""
     if NO_DEFAULT_ALPN in values and ALPN not in values:
         return "has no-default-alpn without alpn"
     for key in _keys_of(values[MANDATORY]) if MANDATORY in values else ():
@@ -216,7 +216,7 @@ def _flaw(values: dict[int, bytes]) -> str | None:
 
 
 def _pairs(words: Words) -> Iterator[tuple[str, bytes]]:
-    """Take words such as `port=53`, `ohttp` and `alpn="h2"`; yield names and bytes of values."""
+    """Yield name and value bytes of words such as `port=53`, `ohttp` and `alpn="h2"`."""
     while words.peek() is not None:
         word = words.plain()
         name, equals, text = word.partition("=")
@@ -245,7 +245,7 @@ def _read_params(words: Words) -> bytes:
 
 
 def _value(name: str, key: int, text: bytes) -> bytes:
-    """Return the value of a key on the wire; that of `keyNNN` is the text itself."""
+    """Return the value of a key in wire format; the value of `keyNNN` is the text itself."""
     form = _VALUES.get(key)
     if form is None:
         return text

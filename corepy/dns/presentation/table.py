@@ -1,8 +1,9 @@
-"""The fields of every record type: the facts of the RFCs, and nothing else.
+"""The fields of every record type, as defined in the RFCs.
 
-The types are those that miekg/dns 1.1.72 has a presentation format for; RFC 1035 section 3.3 unless
-a line says otherwise. Types without an entry have the generic form only (RFC 3597): NULL, whose
-rdata is anything, ATMA and UNSPEC, which nobody described, and all that are newer.
+The types are those with a presentation format in miekg/dns 1.1.72; they are defined in RFC 1035
+section 3.3 unless a line names another RFC. Types without an entry have only the generic form (RFC
+3597): NULL, whose rdata is arbitrary, ATMA and UNSPEC, whose fields are not defined in any RFC, and
+all newer types.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from corepy.dns.presentation.strings import (
 )
 
 Fields = tuple[tuple[str, Kind], ...]
-"""Each field's name, as the RFCs have it, and its kind."""
+"""Each field's name, as in the RFCs, and its kind."""
 
 _DS: Final = (
     ("key tag", U16), ("algorithm", dnssec.ALGORITHM), ("digest type", U8), ("digest", HEX),

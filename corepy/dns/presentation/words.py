@@ -1,7 +1,7 @@
-r"""Text into words, and words into fields (RFC 1035 section 5.1).
+r"""Splits text into words, for parsing into fields (RFC 1035 section 5.1).
 
-Words are kept as they stand in the text, escapes included, since what an escape means depends on
-the field. A plain word is a `str`; a word in quotes, or right behind one, is a `Word`.
+Words are kept as written, with escapes, because the meaning of an escape depends on the field. A
+plain word is a `str`; a word in quotes, or directly after one, is a `Word`.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _DEPTHS: Final = {"(": 1, ")": -1, "\n": 0}
 
 
 class Word(str):
-    """A word in quotes, without them, or a plain word right behind such a word."""
+    """A word in quotes, without them, or a plain word directly after such a word."""
 
     __slots__ = ("glued", "quoted")
 
     quoted: bool
     glued: bool
-    """Whether no space stands in front of it."""
+    """Whether the word follows the previous one without a space."""
 
 
 class Entry(NamedTuple):
     """The words of one record or directive."""
 
     offset: int
-    """Where its first line begins in the text."""
+    """Offset of its first line in the text."""
 
     indented: bool
-    """Whether that line begins with a blank: the record then has the owner of the one before."""
+    """Whether that line begins with a blank: the record then has the previous record's owner."""
 
     words: list[str]
 
 
 def entries(text: str) -> Iterator[Entry]:
-    """Yield the entries of a zone file; lines in parentheses are one. Raises RecordError."""
+    """Yield the entries of a zone file; parentheses join lines. Raise RecordError."""
     at, end = 0, len(text)
     while at < end:
         start = at
@@ -65,13 +65,13 @@ def entries(text: str) -> Iterator[Entry]:
 
 
 def offset_of(text: str, entry: Entry, word: int | None) -> int:
-    """Return where a word of an entry of `text` begins; the end of the entry if it has no such."""
+    """Return the offset of an entry's word in `text`, or the entry's end if it has no such word."""
     found, end = _split(text, entry.offset)
     return found[word][1] if word is not None and word < len(found) else end
 
 
 def _split(text: str, start: int) -> tuple[list[tuple[str, int]], int]:
-    """Return the words of the entry at `start`, each with its offset, and where the next begins."""
+    """Return the words of the entry at `start`, with their offsets, and the next entry's offset."""
     words: list[tuple[str, int]] = []
     depth = 0
     before: str | None = None
@@ -106,14 +106,14 @@ def _misplaced(piece: str) -> str:
 
 
 def shown(word: str) -> str:
-    """Return a word as messages show it."""
+    """Return a word in quotes for a message, shortened if it is long."""
     return repr(str(word) if len(word) <= _SHOWN else f"{word[:_SHOWN]}...")
 
 
 class Words:
-    """The words of one record, taken one after the other.
+    """The words of one record, consumed one by one.
 
-    `origin` is the wire name that relative names are completed with.
+    `origin` is the wire name that completes relative names.
     """
 
     __slots__ = ("_words", "at", "origin")
@@ -124,22 +124,22 @@ class Words:
         self.at = at
 
     def peek(self) -> str | None:
-        """Return the next word, None behind the last."""
+        """Return the next word without consuming it, or None at the end."""
         return self._words[self.at] if self.at < len(self._words) else None
 
     def earlier(self, number: int) -> str:
-        """Return the word that was taken `number` words ago."""
+        """Return the word consumed `number` words ago."""
         return self._words[self.at - number]
 
     def any(self) -> str:
-        """Return the next word; raises RecordError if there is none."""
+        """Return the next word; raise RecordError if there are no more."""
         if self.at >= len(self._words):
             raise RecordError("is missing", word=self.at)
         self.at += 1
         return self._words[self.at - 1]
 
     def string(self) -> str:
-        """Return the next word, quoted or not, that has a space in front of it."""
+        """Return the next word, quoted or not, which must follow a space."""
         word = self.any()
         if type(word) is Word and word.glued:
             raise RecordError(f"has no space in front of it: {shown(word)}")
@@ -153,7 +153,7 @@ class Words:
         return word
 
     def rest(self) -> list[str]:
-        """Return all words that are left, of which none may be quoted."""
+        """Return all remaining words, which must not be quoted."""
         words = []
         while self.at < len(self._words):
             words.append(self.plain())

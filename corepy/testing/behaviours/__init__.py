@@ -1,19 +1,19 @@
-"""A library of upstreams as the world has them: more than a hundred behaviours, each with a name.
+"""More than a hundred named behaviours of upstreams, as observed in the field.
 
     with Upstream("drops-edns") as upstream: ...          # see `corepy.testing.Upstream`
-    upstream.behave("servfail")                           # from now on another one
+    upstream.behave("servfail")                           # switches to another behaviour
 
-    with Fleet() as fleet:                                # many, each at an address of its own
+    with Fleet() as fleet:                                # many, each with its own address
         first, second = fleet.add("late"), fleet.add("tcp-is-silent")
 
-`BEHAVIOURS` has all of them by name; `behaviour` adds one of your own:
+`BEHAVIOURS` maps names to behaviours; `behaviour` adds your own:
 
     @behaviour
     def answers_backwards(asked: Asked) -> Iterator[Act]:
         yield asked.good()[::-1]
 
-A behaviour is asked for each query (`Asked`), and yields what follows on it, act by act: messages,
-pauses, ends of connections.
+A behaviour is called with each query (`Asked`) and yields the acts that follow: messages, pauses,
+and ends of connections.
 """
 
 from corepy.testing.behaviours import contents, datagrams, edns, malformed, refusals, streams

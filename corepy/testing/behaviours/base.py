@@ -1,4 +1,4 @@
-"""What a behaviour is: a function from a query to the acts that follow on it."""
+"""The interface of behaviours: functions that map a query to the acts of the upstream."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from corepy.testing.message import (
 )
 
 ADDRESS: Final = "@ 60 A 192.0.2.1"
-"""The right answer to every question, whatever its type."""
+"""The correct answer to every question, regardless of its type."""
 
 
 class Pause(NamedTuple):
-    """Wait for so many seconds."""
+    """Wait for this number of seconds."""
 
     seconds: float
 
 
 class Elsewhere(NamedTuple):
-    """Send this message from another port (over a stream: not at all)."""
+    """Send this message from another port; ignored over a stream."""
 
     wire: bytes
 
 
 class Raw(NamedTuple):
-    """Put these bytes on the stream, without a length before them (over UDP: not at all)."""
+    """Write these bytes to the stream without a length prefix; ignored over UDP."""
 
     data: bytes
 
@@ -51,15 +51,15 @@ class End(Enum):
 
 
 Act = bytes | Pause | Elsewhere | Raw | End
-"""Bytes are a message to send; all acts of one query follow each other."""
+"""One act of an upstream; bytes are a message to send. The acts of a query run in sequence."""
 
 
 @dataclass
 class Asked:
-    """One query as an upstream has received it.
+    """One query as received by an upstream.
 
-    `proto` is "udp" or "tcp" (also below TLS), `before` how many queries for the same name came
-    before this one, `memory` a dictionary of the upstream's own.
+    `proto` is "udp" or "tcp" (also for TLS), `before` the number of earlier queries for the same
+    name, `memory` a dictionary that the upstream keeps between queries.
     """
 
     wire: bytes
@@ -69,27 +69,27 @@ class Asked:
 
     @cached_property
     def message(self) -> Message:
-        """The query taken apart."""
+        """The parsed query."""
         return parse(self.wire)
 
     @property
     def name(self) -> bytes:
-        """The name asked for, in wire form."""
+        """The QNAME, in wire form."""
         assert self.message.question is not None
         return self.message.question[0]
 
     @property
     def opt(self) -> Opt | None:
-        """Its OPT record."""
+        """The OPT record of the query; None without one."""
         return self.message.opt
 
     @property
     def options(self) -> dict[int, bytes]:
-        """Its EDNS options."""
+        """The EDNS options of the query, by code."""
         return {} if self.opt is None else dict(self.opt.options)
 
     def records(self, lines: Iterable[str]) -> list[Record]:
-        """Return records from lines whose origin is the name asked for."""
+        """Return the records of zone-file lines whose origin is the QNAME."""
         return [record(line, self.name) for line in lines]
 
     def message_of(
@@ -101,8 +101,10 @@ class Asked:
         flags: str = "qr ra",
         options: Options = (),
     ) -> Message:
-        """Return a reply as a resolver makes it, to be spoilt: RD and CD are those of the query
-        (RFC 1035, RFC 4035 section 3.2.2), OPT is there if the query has one (RFC 6891 section 7).
+        """Return a correct reply of a resolver, which the caller may then corrupt.
+
+        RD and CD are copied from the query (RFC 1035, RFC 4035 section 3.2.2); the reply has an OPT
+        record if the query has one (RFC 6891 section 7).
         """
         query = self.message
         copied = query.flags & (FLAGS["rd"] | FLAGS["cd"])
@@ -128,7 +130,7 @@ class Asked:
         flags: str = "qr ra",
         options: Options = (),
     ) -> bytes:
-        """Return the bytes of such a reply."""
+        """Return the bytes of `message_of`."""
         return self.message_of(
             *answer,
             authority=authority,
@@ -139,36 +141,36 @@ class Asked:
         ).pack()
 
     def good(self) -> bytes:
-        """Return the right answer."""
+        """Return the correct answer."""
         return self.reply(ADDRESS)
 
     def bare(self, rcode: str) -> bytes:
-        """Return a header and nothing else."""
+        """Return a reply that consists of a header with `rcode` only."""
         return self.reply(rcode=rcode)[:4] + bytes(8)
 
     def about(self, other: bytes) -> bytes:
-        """Return the right answer to another question: that for the name `other`, in wire form."""
+        """Return the correct answer to another question: `other`, in wire form, type A."""
         return Asked(
             self.wire[:12] + pack_question(other, 1, 1) + self.wire[self.question_end :]
         ).good()
 
     @property
     def question_end(self) -> int:
-        """Offset behind the question section."""
+        """Offset of the first byte after the question section."""
         return 12 + len(self.name) + 4
 
 
 Behaviour = Callable[[Asked], Iterable[Act]]
 
 BEHAVIOURS: Final[dict[str, Behaviour]] = {}
-"""All of the library, by name."""
+"""All behaviours of the library, by name."""
 
 WITHOUT_TCP: Final[set[str]] = set()
-"""Those whose port for TCP is closed."""
+"""Names of the behaviours whose TCP port is closed."""
 
 
 def group(*modules: str) -> set[str]:
-    """Return the names of the behaviours in these modules of the library ("edns", "streams")."""
+    """Return the names of the behaviours defined in these modules ("edns", "streams")."""
     return {
         name
         for name, function in BEHAVIOURS.items()
@@ -177,12 +179,12 @@ def group(*modules: str) -> set[str]:
 
 
 def behaviour(function: Behaviour) -> Behaviour:
-    """Add a function to the library, under its own name with hyphens."""
+    """Add a function to the library; its name is the function's, with hyphens."""
     BEHAVIOURS[function.__name__.replace("_", "-")] = function
     return function
 
 
 def without_tcp(function: Behaviour) -> Behaviour:
-    """Add a function to the library; nobody listens on its TCP port."""
+    """Add a function to the library, with a closed TCP port."""
     WITHOUT_TCP.add(function.__name__.replace("_", "-"))
     return behaviour(function)

@@ -1,5 +1,6 @@
-"""What stands in replies: flags, TTLs, records that were not asked for or are not there. All are
-the same over streams.
+"""Behaviours with unusual reply contents: flags, TTLs, unexpected or missing records.
+
+They are the same over UDP and streams.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ BEHAVIOURS.update(
 
 @behaviour
 def short_lived(asked: Asked) -> Iterator[Act]:
-    """Give a TTL of 2 seconds, and no OPT."""
+    """Give a TTL of 2 seconds, and omit OPT."""
     message = asked.message_of("@ 2 A 192.0.2.77")
     message.opt = None
     yield message.pack()
@@ -124,13 +125,13 @@ def short_lived(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def uncompressed(asked: Asked) -> Iterator[Act]:
-    """Write all names in full."""
+    """Do not compress names."""
     yield asked.message_of("@ 60 CNAME alias", "alias 60 A 192.0.2.1").pack(compress=False)
 
 
 @behaviour
 def owners_in_another_case(asked: Asked) -> Iterator[Act]:
-    """Write the owners of records in capitals."""
+    """Write the owner names of records in upper case."""
     message = asked.message_of(ADDRESS)
     message.answer = [item._replace(owner=item.owner.upper()) for item in message.answer]
     wire = message.pack(compress=False)

@@ -1,5 +1,6 @@
-"""What happens to datagrams: lost, late, doubled, forged. Over a stream all of these answer well,
-unless they say otherwise.
+"""Behaviours with lost, late, duplicated and forged datagrams.
+
+Over a stream they answer correctly, unless the docstring of the behaviour mentions streams.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ def good(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def silent(_asked: Asked) -> Iterator[Act]:
-    """Never answer, over streams neither."""
+    """Never answer, not over streams either."""
     yield from ()
 
 
 @behaviour
 def drops_first(asked: Asked) -> Iterator[Act]:
-    """Lose the first datagram for each name."""
+    """Drop the first datagram for each name."""
     if asked.proto != "udp" or asked.before:
         yield asked.good()
 
 
 @behaviour
 def drops_two(asked: Asked) -> Iterator[Act]:
-    """Lose the first two datagrams for each name."""
+    """Drop the first two datagrams for each name."""
     if asked.proto != "udp" or asked.before > 1:
         yield asked.good()
 
 
 @behaviour
 def late(asked: Asked) -> Iterator[Act]:
-    """Answer after 0.6 seconds, over streams, too."""
+    """Answer after 0.6 seconds; over streams, too."""
     yield Pause(0.6)
     yield asked.good()
 
@@ -55,20 +56,20 @@ def answers_twice(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def from_another_port(asked: Asked) -> Iterator[Act]:
-    """Answer from another port than was asked, as a broken NAT does (RFC 5452 section 9.1)."""
+    """Answer from another port than the query's, as a broken NAT does (RFC 5452 section 9.1)."""
     yield asked.good() if asked.proto != "udp" else Elsewhere(asked.good())
 
 
 @behaviour
 def forged_from_another_port(asked: Asked) -> Iterator[Act]:
-    """Let a forger with the right ID but another port answer first."""
+    """Send a forged answer with the correct ID from another port before the correct answer."""
     yield Elsewhere(asked.reply(_FORGED))
     yield asked.good()
 
 
 @behaviour
 def question_in_another_case(asked: Asked) -> Iterator[Act]:
-    """Repeat the question in capitals; over streams, too (RFC 4343)."""
+    """Copy the question in upper case; over streams, too (RFC 4343)."""
     message = asked.message_of("@ 60 A 192.0.2.1")
     assert message.question is not None
     message.question = (message.question[0].upper(), *message.question[1:])
@@ -82,20 +83,20 @@ def _with_other_id(asked: Asked, by: int) -> bytes:
 
 @behaviour
 def wrong_id_first(asked: Asked) -> Iterator[Act]:
-    """Send a forged answer with another ID, then the right one; over streams, too."""
+    """Send a forged answer with a wrong ID, then the correct one; over streams, too."""
     yield _with_other_id(asked, 1)
     yield asked.good()
 
 
 @behaviour
 def only_wrong_ids(asked: Asked) -> Iterator[Act]:
-    """Answer under another ID always, over streams, too."""
+    """Answer with a wrong ID only; over streams, too."""
     yield _with_other_id(asked, 1)
 
 
 @behaviour
 def floods_with_wrong_ids(asked: Asked) -> Iterator[Act]:
-    """Send 200 forged answers under a wrong ID for each datagram, and never the right one."""
+    """Send 200 forged answers with a wrong ID for each datagram, and never the correct one."""
     if asked.proto == "udp":
         yield from [_with_other_id(asked, 1)] * 200
     else:
@@ -104,7 +105,7 @@ def floods_with_wrong_ids(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def wrong_question_first(asked: Asked) -> Iterator[Act]:
-    """Send the answer to another question, then the right one."""
+    """Send the answer to another question, then the correct one."""
     if asked.proto == "udp":
         yield asked.about(_OTHER)
     yield asked.good()
@@ -112,13 +113,13 @@ def wrong_question_first(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def only_wrong_questions(asked: Asked) -> Iterator[Act]:
-    """Answer another question always, over streams, too."""
+    """Answer another question only; over streams, too."""
     yield asked.about(_OTHER)
 
 
 @behaviour
 def wrong_type_first(asked: Asked) -> Iterator[Act]:
-    """Send the answer for type TXT, then the right one."""
+    """Send an answer to a question of type TXT, then the correct one."""
     message = asked.message_of(_FORGED)
     message.question = (asked.name, 16, 1)
     if asked.proto == "udp":
@@ -128,7 +129,7 @@ def wrong_type_first(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def query_back_first(asked: Asked) -> Iterator[Act]:
-    """Send the query itself back, then the answer."""
+    """Echo the query, then send the answer."""
     if asked.proto == "udp":
         yield asked.wire
     yield asked.good()
@@ -144,7 +145,7 @@ def scraps_first(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def another_opcode_first(asked: Asked) -> Iterator[Act]:
-    """Send a reply with the opcode UPDATE, then the right one."""
+    """Send a reply with the opcode UPDATE, then the correct one."""
     wire = asked.reply(_FORGED)
     if asked.proto == "udp":
         yield wire[:2] + bytes((wire[2] | 5 << 3,)) + wire[3:]
@@ -153,7 +154,7 @@ def another_opcode_first(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def no_question(asked: Asked) -> Iterator[Act]:
-    """Leave the question out of the reply, over streams, too."""
+    """Omit the question from the reply; over streams, too."""
     message = asked.message_of("@ 60 A 192.0.2.1")
     message.question = None
     yield message.pack(compress=False)
@@ -161,15 +162,16 @@ def no_question(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def two_questions(asked: Asked) -> Iterator[Act]:
-    """Repeat the question twice, over streams, too."""
+    """Include the question twice; over streams, too."""
     wire, end = asked.good(), asked.question_end
     yield wire[:4] + b"\0\2" + wire[6:end] + wire[12:end] + wire[end:]
 
 
 @behaviour
 def rate_limited(asked: Asked) -> Iterator[Act]:
-    """Answer the first datagram for each name with an empty, truncated reply, as BIND's response
-    rate limiting does ("slip").
+    """Answer the first datagram for each name with an empty reply with TC.
+
+    BIND's response rate limiting does so ("slip").
     """
     if asked.proto == "udp" and not asked.before:
         yield asked.reply(flags="qr ra tc")
@@ -179,7 +181,7 @@ def rate_limited(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def rate_limited_silently(asked: Asked) -> Iterator[Act]:
-    """Drop one datagram, answer the next truncated, and so on: rate limiting with "slip 2"."""
+    """Drop a datagram and answer the next with TC, alternately: rate limiting with "slip 2"."""
     if asked.proto != "udp":
         yield asked.good()
     elif asked.before % 2:
@@ -188,20 +190,20 @@ def rate_limited_silently(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def cut_without_tc(asked: Asked) -> Iterator[Act]:
-    """Cut datagrams behind the header's promise, without TC, as a broken middlebox does."""
+    """Cut datagrams in the answer section without setting TC, as a broken middlebox does."""
     wire = asked.good()
     yield wire if asked.proto != "udp" else wire[: asked.question_end + 6]
 
 
 @behaviour
 def trailing_bytes(asked: Asked) -> Iterator[Act]:
-    """Send four bytes more than the message has, over streams, too."""
+    """Append four bytes to the message; over streams, too."""
     yield asked.good() + b"\0\1\2\3"
 
 
 @behaviour
 def trailing_opt(asked: Asked) -> Iterator[Act]:
-    """Put an OPT record behind the last that is counted, over streams, too."""
+    """Append an OPT record that the header does not count; over streams, too."""
     message = asked.message_of("@ 60 A 192.0.2.1")
     message.opt = None
     yield message.pack() + pack_opt(Opt())

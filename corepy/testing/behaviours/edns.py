@@ -1,4 +1,4 @@
-"""What servers and middleboxes make of EDNS (RFC 6891), over UDP and streams alike."""
+"""Behaviours of servers and middleboxes with EDNS (RFC 6891), over UDP and streams alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from corepy.testing.message import (
 )
 
 PRIVATE = 65001
-"""An option for local use (RFC 6891 section 9)."""
+"""Code of an option for local use (RFC 6891 section 9)."""
 
 _SERVER_COOKIE = b"S" * 16
 
@@ -69,7 +69,7 @@ def formerr_with_opt_to_edns(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def bare_formerr_to_edns(asked: Asked) -> Iterator[Act]:
-    """Answer queries with OPT with a header that says FORMERR, and nothing else."""
+    """Answer queries with OPT with a bare header whose rcode is FORMERR."""
     yield asked.good() if asked.opt is None else asked.bare("FORMERR")
 
 
@@ -81,13 +81,13 @@ def badvers_to_edns(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def echoes_edns_queries(asked: Asked) -> Iterator[Act]:
-    """Send queries with OPT back as they came."""
+    """Echo queries with OPT unchanged."""
     yield asked.good() if asked.opt is None else asked.wire
 
 
 @behaviour
 def ignores_edns(asked: Asked) -> Iterator[Act]:
-    """Answer as if the OPT record were not there (RFC 6891 section 7: a server of RFC 1035)."""
+    """Ignore the OPT record, as a server without EDNS does (RFC 6891 section 7)."""
     message = asked.message_of(ADDRESS)
     message.opt = None
     yield message.pack()
@@ -95,7 +95,7 @@ def ignores_edns(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def opt_unasked(asked: Asked) -> Iterator[Act]:
-    """Send OPT with a size of 512 in every reply."""
+    """Send OPT with a size of 512 in every reply, also to queries without OPT."""
     message = asked.message_of(ADDRESS)
     message.opt = Opt(size=512)
     yield message.pack()
@@ -103,7 +103,7 @@ def opt_unasked(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def opt_twice(asked: Asked) -> Iterator[Act]:
-    """Send two OPT records (RFC 6891 section 6.1.1: a message with them is malformed)."""
+    """Send two OPT records, which makes the message malformed (RFC 6891 section 6.1.1)."""
     wire = asked.good()
     if asked.opt is not None:
         wire = wire[:11] + b"\2" + wire[12:] + pack_opt(Opt())
@@ -112,7 +112,7 @@ def opt_twice(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def opt_version_1(asked: Asked) -> Iterator[Act]:
-    """Send OPT of version 1, with an option that version 0 could not read."""
+    """Send OPT of version 1, with an option that is malformed in version 0."""
     message = asked.message_of(ADDRESS)
     message.opt = None
     wire = message.pack()
@@ -124,7 +124,7 @@ def opt_version_1(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def opt_before_glue(asked: Asked) -> Iterator[Act]:
-    """Put OPT before other additional records, all names in full."""
+    """Put OPT before other additional records, and do not compress names."""
     message = asked.message_of(ADDRESS, additional=("ns.example. 60 A 192.0.2.53",))
     opt, message.opt = message.opt, None
     wire = message.pack(compress=False)
@@ -145,7 +145,7 @@ def option_cut_off(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def options_of_the_hop(asked: Asked) -> Iterator[Act]:
-    """Send options that are between two neighbours: keepalive, padding, a cookie, NSID."""
+    """Send hop-by-hop options: keepalive, padding, a cookie, NSID."""
     options = (
         (NSID, b"upstream-7"),
         (COOKIE, b"C" * 24),
@@ -169,7 +169,7 @@ def extended_error(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def answers_by_subnet(asked: Asked) -> Iterator[Act]:
-    """Give each client subnet an answer of its own, with its scope (RFC 7871 section 7.2.1)."""
+    """Answer queries with a client subnet differently, with a scope (RFC 7871 section 7.2.1)."""
     subnet = asked.options.get(SUBNET)
     if subnet is None:
         yield asked.good()
@@ -180,13 +180,13 @@ def answers_by_subnet(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def answers_by_option(asked: Asked) -> Iterator[Act]:
-    """Give queries with an option for local use an answer of their own."""
+    """Answer queries with an option for local use differently."""
     yield asked.reply("@ 60 A 203.0.113.10") if PRIVATE in asked.options else asked.good()
 
 
 @behaviour
 def with_cookies(asked: Asked) -> Iterator[Act]:
-    """Return the client's cookie with one of the server (RFC 7873 section 5.2.3)."""
+    """Return the client cookie with a server cookie (RFC 7873 section 5.2.3)."""
     cookie = asked.options.get(COOKIE)
     options = ((COOKIE, cookie[:8] + _SERVER_COOKIE),) if cookie else ()
     yield asked.reply(ADDRESS, options=options)
@@ -194,7 +194,7 @@ def with_cookies(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def wants_cookies(asked: Asked) -> Iterator[Act]:
-    """Answer BADCOOKIE until a query brings the server's cookie (RFC 7873 section 5.2.3, 5.3)."""
+    """Answer BADCOOKIE until a query has the server cookie (RFC 7873 sections 5.2.3 and 5.3)."""
     cookie = asked.options.get(COOKIE)
     if cookie is None:
         yield asked.good()
@@ -208,8 +208,9 @@ def wants_cookies(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def forged_without_the_cookie(asked: Asked) -> Iterator[Act]:
-    """Want the server's cookie as above; to queries with it a forger answers first, over UDP, with
-    a cookie of its own (RFC 7873 section 5.3).
+    """Require the server cookie, and let a forged reply with a wrong client cookie arrive first.
+
+    The forged reply follows only on a UDP query with the server cookie (RFC 7873 section 5.3).
     """
     if asked.proto == "udp" and asked.options.get(COOKIE, b"")[8:] == _SERVER_COOKIE:
         forged = ((COOKIE, bytes(8) + _SERVER_COOKIE),)
@@ -219,6 +220,6 @@ def forged_without_the_cookie(asked: Asked) -> Iterator[Act]:
 
 @behaviour
 def refuses_options(asked: Asked) -> Iterator[Act]:
-    """Answer FORMERR to queries with any EDNS option, and take EDNS without."""
+    """Answer FORMERR to queries with any EDNS option, but accept EDNS without options."""
     options = asked.options
     yield asked.reply(rcode="FORMERR") if pack_options(tuple(options.items())) else asked.good()

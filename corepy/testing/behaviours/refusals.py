@@ -1,4 +1,4 @@
-"""Replies that refuse: with each rcode, whole or as a bare header, for ever or for a while."""
+"""Behaviours that answer with error rcodes: full replies or bare headers, always or for a time."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ for _name in ("FORMERR", "SERVFAIL", "NOTIMP", "REFUSED", "YXDOMAIN", "NOTAUTH")
 
 @behaviour
 def servfail_then_good(asked: Asked) -> Iterator[Act]:
-    """Answer SERVFAIL to the first query for each name, as a server that starts does."""
+    """Answer SERVFAIL to the first query for each name, as a starting server does."""
     yield asked.good() if asked.before else asked.reply(rcode="SERVFAIL")
 
 
 @behaviour
 def refused_for_a(asked: Asked) -> Iterator[Act]:
-    """Refuse type A alone, as servers behind filters do; all others are answered."""
+    """Answer REFUSED to type A, as servers behind filters do, and answer all other types."""
     refused = asked.message.question is not None and asked.message.question[1] == 1
     yield asked.reply(rcode="REFUSED") if refused else asked.reply("@ 60 TXT fine")
 
 
 @behaviour
 def refused_with_records(asked: Asked) -> Iterator[Act]:
-    """Answer REFUSED with the root's name servers, an upward referral of old."""
+    """Answer REFUSED with the root name servers: an upward referral, as old servers send."""
     yield asked.reply(authority=(". 60 NS a.root-servers.net.",), rcode="REFUSED")
 
 
