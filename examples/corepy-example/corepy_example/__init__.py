@@ -4,6 +4,6 @@ from corepy_example.setup import setup as setup
 
 api_version = 1
 
-# Where to stand in the chain; without both, right above cache. `corepy -plugins -order` shows it.
+# Position in the chain: right above cache by default. `corepy -plugins -order` shows it.
 # before = ("log",)
 # after = ("errors",)

@@ -1,4 +1,4 @@
-"""The handler: answers TXT queries for names in its zones, and passes on all others."""
+"""The handler that answers TXT queries for names in its zones."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ ANSWERS = metrics.counter(
 
 @dataclass(slots=True)
 class Settings:
-    """What the directive says."""
+    """The options of the directive."""
 
     zones: dict[bytes, str] = field(default_factory=dict)
-    """The zones to answer for: as text, by their wire form."""
+    """The zones to answer for: text form by wire form."""
 
     text: str = "Hello"
     ttl: int = 60
 
 
 class ExampleHandler(Handler):
-    """One directive of one server block; all queries of the block go through this object."""
+    """One directive of one server block; all queries of the block pass through this object."""
 
     name: ClassVar[str] = "example"
-    # The reply goes by the query alone, not by the client, the clock or the dice.
+    # The reply depends only on the query, not on the client, the time or chance.
     purity = Purity.PURE
 
     def __init__(self, settings: Settings) -> None:
-        """Answer as `settings` say."""
+        """Answer with the text and TTL in `settings`."""
         self.settings = settings
         text = settings.text.encode()
         self._rdata = bytes((len(text),)) + text
         self._serving = False
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the text, or what the next handler returns."""
+        """Return the text, or the reply of the next handler."""
         if request.qtype != TYPE_TXT or self._zone_of(request) is None:
             return await self.next.serve_dns(request)
         ANSWERS.labels(request.server).inc()
-        owner = request.question[:-4]  # the name, in the letters of the query
+        owner = request.question[:-4]  # the name, with the letter case of the query
         record = rr(owner, TYPE_TXT, self.settings.ttl, self._rdata)
         return request.reply(answer=[record], authoritative=True)
 
     def _zone_of(self, request: Request) -> str | None:
-        """Return the longest zone that the query's name lies in."""
+        """Return the longest zone that contains the query's name."""
         found = [zone for zone in self.settings.zones if is_subdomain(request.name_wire, zone)]
         return self.settings.zones[max(found, key=len)] if found else None
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Take note that queries are answered now."""
+        """Record that queries are answered now."""
         self._serving = True
 
     @hookimpl
     def ready(self) -> bool:
-        """Return whether this plugin can do its work: the plugin *ready* asks."""
+        """Return whether this plugin is ready; called by the plugin *ready*."""
         return self._serving
 
     @hookimpl
     def metadata(self, request: Request) -> Mapping[str, str] | None:
-        """Return the labels that *log* and others may use for this query."""
+        """Return the labels that *log* and other plugins may use for this query."""
         zone = self._zone_of(request)
         return None if zone is None else {"example/zone": zone}

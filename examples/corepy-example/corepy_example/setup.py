@@ -1,6 +1,6 @@
-"""Read the *example* directive.
+"""Parse the *example* directive.
 
-Nothing here touches the world: `corepy -check` and every reload rely on that.
+Nothing here has side effects: `corepy -check` and every reload rely on that.
 """
 
 from __future__ import annotations

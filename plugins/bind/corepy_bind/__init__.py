@@ -1,4 +1,4 @@
-"""bind: the addresses that a server block listens on."""
+"""bind: sets the addresses that a server block listens on."""
 
 from corepy_bind.setup import setup as setup
 

@@ -1,10 +1,10 @@
-"""The interfaces of this host and their addresses, read without privileges and with nothing kept.
+"""Read the interfaces of this host and their addresses, without privileges and without state.
 
-Only netlink knows which interface an IPv4 address belongs to: /proc lists the local addresses, but
-not where they are, and an address with a /32 (an anycast address on lo, nodecache's on a dummy) has
-no route that would tell. So getifaddrs(3) is asked first, which opens a netlink socket (none that
-could carry traffic) and closes it before it returns. Where that is forbidden (seccomp, systemd's
-RestrictAddressFamilies) /proc is read: exact for IPv6, a guess for IPv4.
+Only netlink maps an IPv4 address to its interface. /proc lists the local addresses without their
+interfaces, and an address with a /32 (an anycast address on lo, nodecache's on a dummy) has no
+route that would identify the interface. So getifaddrs(3) is tried first. It opens a netlink socket,
+which cannot carry traffic, and closes it before it returns. Where that is forbidden (seccomp,
+systemd's RestrictAddressFamilies) /proc is read: exact for IPv6, a guess for IPv4.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _SOCKADDR_SIZE: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
 @dataclass(frozen=True, slots=True)
 class Interfaces:
-    """What is known of the host's interfaces."""
+    """The interfaces of the host and their addresses."""
 
     addresses: dict[str, list[str]]
-    """The addresses by interface, IPv4 first; an interface without addresses is there, too."""
+    """The addresses by interface, IPv4 first; includes interfaces without addresses."""
 
     exact: bool
     """False if the IPv4 addresses were guessed from routes."""
@@ -39,7 +39,7 @@ class Interfaces:
         return sorted(self.addresses)
 
     def hosts(self, name: str) -> list[str] | None:
-        """Return the addresses of an interface as listen hosts, None if there is no such interface.
+        """Return the addresses of an interface as listen hosts, None if it does not exist.
 
         A link-local IPv6 address gets the interface as its zone (plugin/bind/setup.go, listIP).
         """
@@ -56,9 +56,9 @@ def _with_zone(address: str, name: str) -> str:
 
 
 def read_interfaces(*, may_ask: bool = True) -> Interfaces:
-    """Return the interfaces of this network namespace; empty if the system tells nothing.
+    """Return the interfaces of this network namespace; empty if the system provides none.
 
-    Without `may_ask` only files are read: a configuration that is checked opens no socket.
+    Without `may_ask` only files are read, because checking a configuration must not open sockets.
     """
     if not may_ask:
         return Interfaces(_from_proc(_PROC), False)
@@ -69,7 +69,7 @@ def read_interfaces(*, may_ask: bool = True) -> Interfaces:
 
 
 class _IfAddrs(ctypes.Structure):
-    """The beginning of `struct ifaddrs` (getifaddrs(3)); the rest is not read."""
+    """The first fields of `struct ifaddrs` (getifaddrs(3)); the rest is not needed."""
 
 
 _IfAddrs._fields_ = [
@@ -89,7 +89,7 @@ def _from_libc() -> dict[str, list[str]]:
     try:
         entry = first
         while entry:
-            # An IPv4 address can have a label, such as eth0:1, in place of the interface's name.
+            # An IPv4 address may have a label, such as eth0:1, instead of the interface's name.
             name = os.fsdecode(entry.contents.name).partition(":")[0]
             addresses = found.setdefault(name, [])
             address = _read_sockaddr(entry.contents.address)
@@ -135,7 +135,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _local_ipv4(proc: Path) -> list[ipaddress.IPv4Address]:
-    """Return the host's own IPv4 addresses: those that fib_trie calls "/32 host LOCAL"."""
+    """Return the host's own IPv4 addresses: those that fib_trie lists as "/32 host LOCAL"."""
     lines = _lines(proc / "fib_trie")
     found: dict[ipaddress.IPv4Address, None] = {}
     leaf = ""
@@ -149,7 +149,7 @@ def _local_ipv4(proc: Path) -> list[ipaddress.IPv4Address]:
 
 
 def _routes(proc: Path) -> list[tuple[Network, str]]:
-    """Return the networks that are on a link, with the interface, the narrowest first."""
+    """Return the on-link networks with their interfaces, the longest prefix first."""
     routes = [(Network("127.0.0.0/8"), "lo")]
     for line in _lines(proc / "route")[1:]:
         name, destination, gateway, *_, mask, _, _, _ = line.split()

@@ -1,7 +1,7 @@
-"""Read the *bind* directives of a block into its listen hosts (CoreDNS: plugin/bind/setup.go).
+"""Parse the *bind* directives of a block into its listen hosts (CoreDNS: plugin/bind/setup.go).
 
-*bind* has no handler: what it does is done when `setup` returns. Interfaces are looked at only if a
-Corefile names one.
+*bind* has no handler: `setup` does all of its work. Interfaces are read only if a Corefile names
+one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def setup(controller: Controller) -> None:
 
 
 class _Directives:
-    """The directives of one block, being read."""
+    """Parses the directives of one block."""
 
     def __init__(self, controller: Controller, mistakes: Mistakes) -> None:
         self._controller = controller
@@ -41,7 +41,7 @@ class _Directives:
         self.hosts: dict[str, Token] = {}
 
     def read(self) -> None:
-        """Add what the directive at the controller's place binds to."""
+        """Add the addresses of the controller's current directive."""
         controller = self._controller
         wanted = self._arguments()
         excluded: list[Token] = []
@@ -58,13 +58,13 @@ class _Directives:
                         self._add(host, token)
 
     def _collected(self, token: Token) -> list[str]:
-        """Return the addresses of an argument, none for one that is a mistake."""
+        """Return the addresses of an argument, none if it is invalid."""
         with self._mistakes:
             return self._resolve(token)
         return []
 
     def _refuse_without_zone(self, token: Token) -> None:
-        """Raise the error for a link-local address that nothing can be bound to."""
+        """Raise an error for a link-local address without a zone, which cannot be bound."""
         address = parse_ip(token.text)
         if address is not None and "%" not in address and _is_link_local(address):
             raise self._controller.error(
@@ -90,7 +90,7 @@ class _Directives:
         self.hosts[host] = token
 
     def _resolve(self, token: Token) -> list[str]:
-        """Return the addresses that an argument stands for, in their usual spelling."""
+        """Return the addresses of an argument, in canonical form."""
         address = parse_ip(token.text)
         if address is not None:
             return [address]
@@ -119,7 +119,7 @@ class _Directives:
 
 
 def _hint(text: str) -> str | None:
-    """Return what to write in place of an argument that is neither address nor interface."""
+    """Return a suggestion for an argument that is neither address nor interface."""
     if "," in text or any(char.isspace() for char in text):
         return "separate addresses with spaces; the value of a variable stays one word"
     host, colon, port = text.rpartition(":")
@@ -129,11 +129,11 @@ def _hint(text: str) -> str | None:
 
 
 def parse_ip(text: str) -> str | None:
-    """Return an IP address in its usual spelling, None if `text` is none.
+    """Return an IP address in canonical form, None if `text` is not an IP address.
 
-    What is one is what Go's net.ParseIP takes: no leading zeros in IPv4. An IPv4-mapped IPv6
-    address means the IPv4 address, as it does there. A link-local address may have a zone, the
-    name or number of its network interface (RFC 4007 section 11), which CoreDNS refuses.
+    Accepts the syntax of Go's net.ParseIP, without leading zeros in IPv4. An IPv4-mapped IPv6
+    address becomes the IPv4 address, as in Go. A link-local address may have a zone, the name or
+    number of its network interface (RFC 4007 section 11), which CoreDNS refuses.
     """
     text, percent, zone = text.partition("%")
     try:

@@ -1,4 +1,4 @@
-"""bufsize: limits how large replies over UDP are."""
+"""bufsize: limits the size of replies over UDP."""
 
 from corepy_bufsize.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""The handler: lowers the size that a client says it takes (CoreDNS: plugin/bufsize)."""
+"""The handler that lowers the client's EDNS UDP payload size (CoreDNS: plugin/bufsize)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 class Bufsize(Handler):
-    """Lets no query pass that says its client takes more than `size` bytes over UDP.
+    """Limits the UDP payload size of each query to `size` bytes.
 
-    What it does depends on the query's bytes only, so a packet cache may repeat the reply.
+    The change depends only on the query's bytes, so the packet cache may repeat the reply.
     """
 
     name: ClassVar[str] = "bufsize"
     purity = Purity.PURE
 
     def __init__(self, size: int) -> None:
-        """Take the size in bytes."""
+        """`size` is in bytes."""
         self.size = size
 
     async def serve_dns(self, request: Request) -> Reply:

@@ -1,4 +1,4 @@
-"""Read the *bufsize* directive (CoreDNS: plugin/bufsize/setup.go)."""
+"""Parse the *bufsize* directive (CoreDNS: plugin/bufsize/setup.go)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from corepy.plugin import Controller
 
 DEFAULT: Final = 1232
-"""Bytes; what fits into IPv6's smallest MTU (DNS flag day 2020)."""
+"""Bytes that fit into the smallest IPv6 MTU (DNS flag day 2020)."""
 
 SMALLEST, LARGEST = 512, 4096
 
 
 def setup(controller: Controller) -> None:
-    """Add the handler; as there, only the first *bufsize* of a block is looked at."""
+    """Add the handler; as in CoreDNS, only the first *bufsize* of a block counts."""
     controller.next()
     size = DEFAULT
     for token in controller.arguments(0, 1):

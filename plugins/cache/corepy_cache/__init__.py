@@ -1,8 +1,8 @@
-"""The *cache* plugin: keeps replies and answers from them. The manual page is README.md.
+"""The *cache* plugin: stores replies and answers repeated questions from them; see README.md.
 
-`setup` reads the directive into `settings`; `handler` stands in the chain; `entry` is one kept
-reply, `store` many of them, `verdict` decides what may be kept and for how long; `refresh` asks
-again for what is old; `memory` bounds it all.
+`setup` parses the directive into `settings`. `handler` is the handler in the chain. `entry` is one
+cached reply, `store` a bounded table of them. `verdict` decides whether a reply may be cached and
+for how long. `refresh` renews entries, and `memory` bounds the memory of the whole process.
 """
 
 from corepy_cache.setup import setup as setup

@@ -1,4 +1,4 @@
-"""`corepy cache purge NAME|--zone ZONE`: make the servers that run here forget what they keep."""
+"""`corepy cache purge NAME|--zone ZONE`: remove names from the caches of running servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAILED: Final = 1
 
 
 def main(argv: list[str]) -> int:
-    """Run one command and return its exit code: 0, or 1 with a line on standard error."""
+    """Run one command; returns the exit code: 0, or 1 after an error message on standard error."""
     options = parser().read(argv)
     try:
         if options.zone is not None:
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
 
 
 def parser() -> Parser:
-    """Return what reads the arguments behind `corepy cache`."""
+    """Return the parser of the arguments after `corepy cache`."""
     parser = Parser("corepy cache", None, "Command the caches of the servers that run here.")
     purge = parser.command("purge", "forget a name, or all names in a zone")
     what = purge.add_mutually_exclusive_group(required=True)
@@ -40,7 +40,7 @@ def parser() -> Parser:
 
 
 def _purge(what: str, name: str) -> int:
-    """Ask every server; return how many entries went. Raises ControlError."""
+    """Purge on every server; returns the number of entries removed. Raises ControlError."""
     try:
         argument = {what: to_text(from_text(name))}
     except InvalidName as error:

@@ -1,8 +1,8 @@
-"""One kept reply, as the bytes behind its question, and how it becomes a client's reply again.
+"""A cached reply: the bytes after its question, and how a client's reply is built from them.
 
-A hit is one join: header, the client's own question, the rest. TTLs are lowered in the rest, at
-most once a second, and the outcome kept. There is one of these for each kept reply, so every slot
-costs memory, and `SIZE` has to follow what is added.
+A hit is one join of the header, the client's own question, and the rest. TTLs in the rest are
+lowered at most once a second, and the result is stored. Each cached reply has one `Entry`, so every
+slot costs memory, and `SIZE` must be updated when attributes are added.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from corepy.dns import Request
 
 SIZE: Final = 330
-"""Bytes of an entry beside its key and its records: the object, its numbers, its places in the
-store's table and queue (measured with tracemalloc; a test holds it to the truth).
+"""Bytes of an entry without its key and records.
+
+This covers the object, its numbers, and its places in the store's table and queue. It is measured
+with tracemalloc, and a test verifies it.
 """
 
 _OPCODE_RD_AD: Final = 0x7800 | FLAG_RD | FLAG_AD
@@ -30,17 +32,17 @@ _pack_flags = Struct("!HBB").pack
 _ttl = Struct("!I")
 _pack_ttl = _ttl.pack_into
 
-# Most headers and most lists of TTL offsets are one of a few; each is held once.
+# Most headers and most lists of TTL offsets have one of a few values; each value is stored once.
 Shared = TypeVar("Shared", bytes, tuple[int, ...])
 _shared: dict[bytes | tuple[int, ...], bytes | tuple[int, ...]] = {}
 _MOST_SHARED: Final = 1024
 _ONLY: Final[tuple[int, ...]] = (6,)
-"""Where the TTL of a single record lies whose owner is a pointer to the question."""
+"""The TTL offset of a single record whose owner is a pointer to the question."""
 
 
 def _share(value: Shared) -> Shared:
     if len(_shared) >= _MOST_SHARED:
-        return _shared.get(value, value)  # type: ignore[return-value]  # equal, so of one type
+        return _shared.get(value, value)  # type: ignore[return-value]  # equal, so of the same type
     return _shared.setdefault(value, value)  # type: ignore[return-value]  # as above
 
 
@@ -48,10 +50,10 @@ _heads: dict[tuple[bytes, int, bool], bytes] = {}
 
 
 def _head(rest: bytes, cd: int, with_ad: bool) -> bytes:
-    """Return the header of a reply to the usual query for a key, which has RD and not AD: CoreDNS's
-    item.toMsg. `rest` is what the message kept has from its fourth byte on.
+    """Return the header for the usual query of a key, which has RD set and AD clear.
 
-    AA is always set, since old stub resolvers drop what is not authoritative.
+    Follows CoreDNS's item.toMsg. `rest` is the header of the cached message from its fourth byte
+    on. AA is always set, because old stub resolvers drop non-authoritative replies.
     """
     low = rest[0] & _RA_RCODE | cd | (FLAG_AD if with_ad else 0)
     head = _share(_pack_flags(0, _QR_AA | FLAG_RD >> 8, low) + rest[1:])
@@ -61,7 +63,7 @@ def _head(rest: bytes, cd: int, with_ad: bool) -> bytes:
 
 
 class Entry:
-    """A reply kept under `key`, fresh for `ttl` seconds from `stored` (monotonic)."""
+    """A reply cached under `key`, fresh for `ttl` seconds from `stored` (monotonic time)."""
 
     __slots__ = (
         "answers",
@@ -88,7 +90,7 @@ class Entry:
     def __init__(
         self, key: bytes, request: Request, wire: bytes, offsets: list[int], ttl: int, stored: float
     ) -> None:
-        """Take the message `wire`, whose TTLs at `offsets` are all `ttl`, as what `key` keeps."""
+        """Store the message `wire`, whose TTLs at `offsets` all equal `ttl`."""
         end = request.question_end
         self.key = key
         self.tail = wire[end:]
@@ -101,29 +103,33 @@ class Entry:
         self.ttl = ttl
         self.stored = stored
         self.shown = ttl
-        """The TTL that stands in `tail` now."""
+        """The current TTL in `tail`."""
         self.used = False
-        """Asked for since the store last looked."""
+        """Whether the entry was used since the store last considered it for eviction."""
         self.denial = False
-        """It is kept among the denials."""
+        """Whether the entry is in the store of denials."""
         self.answers = False
-        """It holds what was asked for; `last_good` is the one before it that did, if it does not
-        and `prefer_positive` wants it kept."""
+        """Whether the reply contains the records asked for.
+
+        If it does not, `last_good` is the last entry that did, if `prefer_positive` requires it.
+        """
         self.last_good: Entry | None = None
         self.wildcard = ""
         self.options = b""
-        """EDNS options of a kept failure."""
+        """EDNS options that are cached with the reply."""
         self.hits = 0
         self.last_hit = 0.0
         self.task: Task[Reply | None] | None = None
-        """The attempt to replace this, if one is going on; none before `retry_at`, after as many
-        `failures` in a row."""
+        """The running attempt to replace this entry, if any.
+
+        No attempt starts before `retry_at`, which depends on the number of `failures` in a row.
+        """
         self.retry_at = 0.0
         self.failures = 0
 
     @property
     def size(self) -> int:
-        """Bytes of memory, estimated."""
+        """Estimated memory in bytes."""
         size = SIZE + len(self.key) + len(self.tail)
         if self.options:
             size += len(self.options)
@@ -131,20 +137,20 @@ class Entry:
 
     @property
     def rcode(self) -> int:
-        """The rcode that is kept, one of those below 16."""
+        """The cached rcode, which is below 16."""
         return self.head[3] & 15
 
     def left(self, now: float) -> int:
-        """Return the remaining TTL in seconds, 0 or less when stale."""
+        """Return the remaining TTL in seconds, 0 or less if stale."""
         elapsed = int(now - self.stored)
-        # A query may have waited above the cache since before this was stored.
+        # A query that waited above the cache may have arrived before this entry was stored.
         return self.ttl - elapsed if elapsed > 0 else self.ttl
 
     def reply(self, request: Request, left: int) -> Reply:
         """Return the reply to `request` with `left` seconds in every TTL.
 
-        CoreDNS sets all TTLs to what remains of the lowest, which a cache may do: RFC 2181 section
-        5.2 wants them equal within a set of records, and shorter is always safe.
+        CoreDNS sets all TTLs to the remainder of the lowest one. A cache may do so: RFC 2181
+        section 5.2 requires equal TTLs within an RRset, and a shorter TTL is always safe.
         """
         if left != self.shown:
             self._show(left)
@@ -166,10 +172,10 @@ class Entry:
     def _unusual_head(self, request: Request) -> bytes:
         low = self.head[3]
         if self.authentic and request.flags & FLAG_AD:
-            low |= FLAG_AD  # RFC 6840 section 5.7: the client wants to know
+            low |= FLAG_AD  # RFC 6840 section 5.7: the client requests it
         return _pack_flags(0, _QR_AA | request.flags >> 8 & 0x01, low) + self.head[4:]
 
     def count(self, hits: int, now: float, gap: float) -> None:
-        """Note `hits` queries; they add up unless `gap` seconds passed without one (freq.go)."""
+        """Count `hits` queries, from zero again after `gap` seconds without one (freq.go)."""
         self.hits = hits if self.last_hit < now - gap else self.hits + hits
         self.last_hit = now

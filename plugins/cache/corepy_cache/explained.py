@@ -1,4 +1,4 @@
-"""What `corepy explain` wants to know of a cache."""
+"""The state of a cache for `corepy explain`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANSWERS: Final = (c.NOERROR, c.NXDOMAIN)
 
 
 def knowledge(cache: Cache, request: Request, reply: Reply | None) -> dict[str, str | int]:
-    """Return what is kept for `request`; nothing being kept, why `reply` is not."""
+    """Return the state of the entry for `request`, or the reason why `reply` is not cached."""
     if not cache.covers(request):
         return {"state": "not its names"}
     if request.edns is not None and forwarded_options(request.edns.options):
@@ -43,7 +43,7 @@ def knowledge(cache: Cache, request: Request, reply: Reply | None) -> dict[str, 
 
 
 def why_not(cache: Cache, request: Request, reply: Reply) -> str:
-    """Return why a reply is not kept; see `Keeper.keep`."""
+    """Return why a reply is not cached; see `Keeper.keep`."""
     if not matches(reply, request):
         return "it answers another question"
     try:

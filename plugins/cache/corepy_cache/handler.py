@@ -1,7 +1,7 @@
-"""The cache in the chain: a query is answered from what is kept, or its reply is kept.
+"""The cache handler: answers a query from an entry, or caches the reply from below.
 
-After CoreDNS's plugin/cache/handler.go. A fresh hit is `begin_dns`, `Keeper.find`, `Entry.reply`
-and nothing else: it reads no clock and makes one object. Time is `request.received`.
+Follows CoreDNS's plugin/cache/handler.go. A fresh hit runs only `begin_dns`, `Keeper.find` and
+`Entry.reply`: it reads no clock and creates one object. The time is `request.received`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Cache(Handler):
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` tells monotonic seconds, on the same scale as `request.received`."""
+        """`clock` returns monotonic seconds on the time scale of `request.received`."""
         self.settings = settings
         self.budget = budget or process_budget()
         self.keeper = Keeper(settings, self.budget, clock)
@@ -70,15 +70,15 @@ class Cache(Handler):
         self._all_names = _ROOT in self._zones
         self._meters: dict[str, Meters] = {}
         self._quiet_until = 0.0
-        self._forget: Callable[[], None] = lambda: None  # empties the packet caches
+        self._forget: Callable[[], None] = lambda: None  # clears the packet caches
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Answer from the cache, or from below."""
+        """Answer from the cache or from the handlers below."""
         answer = self.begin_dns(request)
         return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
 
     def begin_dns(self, request: Request) -> Answer:
-        """Answer from the cache at once, or ask below."""
+        """Answer from the cache at once, or query the handlers below."""
         wire = request.wire
         if wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
             return self._pass_by(request)
@@ -89,7 +89,7 @@ class Cache(Handler):
         if edns is not None and edns.options and (options := forwarded_options(edns.options)):
             return self._answer_apart(request, options, now, meters)
         if wire[2] & 1 and not wire[3] & _CD and (edns is None or not edns.do):
-            key = request.asked  # as `key_of` has it, without the call
+            key = request.asked  # equal to `key_of`, without the call
         else:
             key = key_of(request)
         entry = self.keeper.find(key, now, meters)
@@ -110,17 +110,17 @@ class Cache(Handler):
         return reply
 
     def covers(self, request: Request) -> bool:
-        """Whether `request` is for this cache at all."""
+        """Whether this cache handles `request`, by its opcode and name."""
         if request.wire[2] & _OPCODE:
             return False
         return self._all_names or self._covers(request.name_wire)
 
     def knows(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
-        """Return what is kept for `request` now; see `Handler.knows`."""
+        """Describe the entry for `request`; see `Handler.knows`."""
         return explained.knowledge(self, request, reply)
 
     def twin(self, below: Handler) -> Handler:
-        """Return a copy whose attempts to refresh go to `below`, too."""
+        """Return a copy whose refreshes also go to `below`."""
         twin = super().twin(below)
         assert isinstance(twin, Cache)
         twin.refresher = self.refresher.twin(below.serve_dns)
@@ -132,7 +132,7 @@ class Cache(Handler):
         return reply
 
     def _let_repeat(self, reply: Reply, entry: Entry, until: float, meters: Meters) -> None:
-        """Allow the packet cache to say `reply` again, with TTLs lowered."""
+        """Allow the packet cache to repeat `reply` with lowered TTLs."""
         reply.deadline = until
         reply.since = entry.stored
         reply.observers = (Repetitions(self, entry, meters),)
@@ -141,7 +141,7 @@ class Cache(Handler):
         return any(is_subdomain(name, zone) for zone in self._zones)
 
     def meters(self, server: str, view: str = "") -> Meters:
-        """Return what counts for this server label."""
+        """Return the metrics for this server label."""
         meters = self._meters.get(server)
         if meters is None:
             meters = self._meters[server] = Meters(server, ",".join(self.settings.zones), view)
@@ -178,11 +178,11 @@ class Cache(Handler):
         return reply
 
     def _answer_apart(self, request: Request, options: bytes, now: float, meters: Meters) -> Answer:
-        """Answer a query whose EDNS `options` go upstream, since the reply may depend on them.
+        """Answer a query whose EDNS `options` go upstream and may affect the reply.
 
-        It gets nothing that was asked without them, and what it gets is for nobody without them:
-        with a client subnet the reply is kept for clients of its network, with any other option
-        not at all.
+        The client gets no reply to a query without these options, and other clients do not get its
+        reply. With a client subnet the reply is cached for clients of its network. With any other
+        option it is not cached.
         """
         subnet = subnet_of(options)
         if subnet is None:
@@ -199,13 +199,14 @@ class Cache(Handler):
         return self._miss(request, meters, take, options)
 
     def _miss(self, request: Request, meters: Meters, take: Step, options: bytes = b"") -> Answer:
-        """Ask below, with no other EDNS options of the client's than `options`; `take` deals with
-        the reply.
+        """Query the handlers below and let `take` process the reply.
+
+        Of the client's EDNS options only `options` are sent.
         """
         budget = self.budget
         if not budget.wait(request):
             return self._overloaded(request, meters)
-        # AD tells whether upstream found the reply authentic; who asks next may want to know.
+        # AD asks upstream whether the reply is authentic; later clients may need to know.
         if request.edns is not None and request.edns.options:
             below = request.derive(flags_set=c.FLAG_AD, options=options)
         else:
@@ -220,8 +221,8 @@ class Cache(Handler):
             return answer
         if type(answer) is Reply:
             return take(answer) or answer
-        budget.waited(request, answered=True)  # it has not begun yet, and perhaps never will
-        rest: Coroutine[Any, Any, Reply] = answer  # type: ignore[assignment]  # what is left
+        budget.waited(request, answered=True)  # it has not begun yet, and may never begin
+        rest: Coroutine[Any, Any, Reply] = answer  # type: ignore[assignment]  # the remaining type
         return self._await(rest, request, meters, take)
 
     async def _await(
@@ -244,12 +245,12 @@ class Cache(Handler):
     def _take(
         self, key: bytes, request: Request, meters: Meters, reply: Reply | None
     ) -> Reply | None:
-        """Keep a reply, if there is one."""
+        """Cache a reply, if there is one."""
         budget = self.budget
         budget.waited(request, answered=not budget.is_paced or _is_answer(reply))
-        if type(reply) is Reply and type(reply.wire) is bytes:  # else the server reports it
+        if type(reply) is Reply and type(reply.wire) is bytes:  # otherwise the server reports it
             self.keeper.keep(key, request, reply, meters)
-            reply.deadline = None  # only what is asked for again is worth a packet cache's place
+            reply.deadline = None  # only repeated questions deserve a place in the packet cache
         return reply
 
     def _take_apart(
@@ -259,7 +260,7 @@ class Cache(Handler):
         meters: Meters,
         reply: Reply | None,
     ) -> Reply | None:
-        """Keep a reply, if there is one, for clients of the network that it is for."""
+        """Cache a reply, if there is one, for clients of its network."""
         self.budget.waited(request, answered=_is_answer(reply))
         if type(reply) is not Reply or type(reply.wire) is not bytes:
             return reply
@@ -274,7 +275,7 @@ class Cache(Handler):
         return reply
 
     def _overloaded(self, request: Request, meters: Meters) -> Reply:
-        """Return SERVFAIL for a query too many, since REFUSED would be about the name."""
+        """Return SERVFAIL for a query above the limit; REFUSED would concern the name."""
         meters.rejects.value += 1
         if request.received >= self._quiet_until:
             self._quiet_until = request.received + _SECONDS_BETWEEN_WARNINGS
@@ -292,19 +293,19 @@ class Cache(Handler):
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
-        """Begin to count against the memory budget."""
+        """Start to count memory against the budget."""
         self.budget.divide(context.crew.size)
         if self.settings.memory:
             self.budget.wish(self, self.settings.memory)
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Get to know how packet caches, which repeat what is kept here, are emptied."""
+        """Store the function that clears the packet caches, which repeat replies of this cache."""
         self._forget = context.forget
 
     @hookimpl
     async def command(self, name: str, argument: Any) -> int | None:
-        """Forget names for `corepy cache purge`; return how many entries went."""
+        """Purge names for `corepy cache purge`; returns the number of entries removed."""
         if name != COMMAND:
             return None
         count = await purge((self.keeper.success, self.keeper.denial), doomed_by(argument))
@@ -316,14 +317,14 @@ class Cache(Handler):
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
-        """Stop what runs in the background and give the memory back."""
+        """Stop background refreshes and release the memory."""
         await self.refresher.stop()
         self.keeper.clear()
         self.budget.withdraw(self)
 
 
 def _is_answer(reply: Reply | None) -> bool:
-    """Whether an upstream answered, so that it can take the next query as well."""
+    """Whether an upstream answered, so that it can take another query."""
     if type(reply) is not Reply or reply.error is not None or reply.is_momentary:
         return False
     wire = reply.wire

@@ -1,9 +1,9 @@
-"""What one cache keeps: two stores, who is looked up first, and who replaces whom.
+"""The entries of one cache: two stores, the order of lookup, and the replacement of entries.
 
-After CoreDNS's plugin/cache/handler.go (getIfNotStale) and cache.go (WriteMsg, set). The newest
-truth wins: a positive reply removes a kept denial and the other way round, except under
-`prefer_positive`. CoreDNS leaves the loser in place, so that a name that was deleted can come back
-from its cache once the denial has expired.
+Follows CoreDNS's plugin/cache/handler.go (getIfNotStale) and cache.go (WriteMsg, set). The newest
+reply wins: a positive reply removes a cached denial and vice versa, except under `prefer_positive`.
+CoreDNS keeps the older entry, so a deleted name can return from its cache after the denial has
+expired.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from corepy_cache.subnet import Subnet
 
 WILDCARD: Final = "zone/wildcard"
-"""Metadata that says which wildcard record a reply came from; it is kept with the reply."""
+"""Metadata with the wildcard record that a reply was made from; cached with the reply."""
 
 LONGEST_STEP: Final = 5
-"""Seconds after which an upstream that did not answer is asked again at the latest."""
+"""The longest back-off in seconds before an unresponsive upstream is queried again."""
 
 _FORGET_FAILURES: Final = 60.0
 _UNUSUAL: Final = tuple(bytes((bits,)) for bits in range(8))
-"""By CD (1), missing RD (2) and DO (4)."""
+"""Key suffixes, by CD (1), missing RD (2) and DO (4)."""
 
 
 def key_of(request: Request) -> bytes:
-    """Return what a reply is kept under: name, type, class and, where unusual, CD, RD and DO.
+    """Return the key of a reply: name, type, class and, unless they are usual, CD, RD and DO.
 
-    All bytes are compared, not a hash of them. A name tells its own length, so no two keys are
-    spelled alike. RD counts (CoreDNS leaves it out), or one client could have what an upstream says
-    to a query without RD given to all others.
+    The key is compared in full, not as a hash. A name contains its length, so no two different
+    questions have the same key. RD is part of the key, unlike in CoreDNS. Otherwise one client
+    could distribute an upstream's reply to a query without RD to all others.
     """
     wire, key, edns = request.wire, request.asked, request.edns
     with_do = edns is not None and edns.do
@@ -57,9 +57,9 @@ def key_of(request: Request) -> bytes:
 
 
 def subnet_key_of(request: Request, suffix: bytes) -> bytes:
-    """Return what a reply for the clients of one subnet is kept under; see `Networks`.
+    """Return the key of a reply for the clients of one subnet; see `Networks`.
 
-    CD, RD and DO always stand before `suffix`, so this is none of the keys that `key_of` makes.
+    CD, RD and DO always precede `suffix`, so the key differs from all keys of `key_of`.
     """
     wire = request.wire
     flags = _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | request.do << 2]
@@ -67,8 +67,9 @@ def subnet_key_of(request: Request, suffix: bytes) -> bytes:
 
 
 def back_off(failures: int) -> int:
-    """Return for how many seconds the `failures`-th failure in a row holds (RFC 9520 section 3.2:
-    at least one, growing).
+    """Return the seconds for which the `failures`-th failure in a row is cached.
+
+    RFC 9520 section 3.2: at least one, growing.
     """
     return int(min(1 << min(failures - 1, 8), LONGEST_STEP))
 
@@ -79,8 +80,9 @@ _UNCOUNTED: Final = cast(
 _DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
 
 _shown: Final[WeakKeyDictionary[Keeper, list[Meters]]] = WeakKeyDictionary()
-"""The caches in use, and the gauges that show how many entries each has. Of two generations of a
-cache, which have gauges in common for a moment, the newer one comes last.
+"""The caches in use, and the gauges that show their numbers of entries.
+
+During a reload two generations of a cache share gauges; the newer one comes last.
 """
 
 
@@ -102,12 +104,12 @@ class Keeper:
         self.budget = budget
         self.settings = settings
         self.clock = clock
-        # An entry can be used while more seconds than this are left; stale ones have less than 1.
+        # An entry is usable while its remaining seconds exceed this; stale ones have less than 1.
         self._least = -settings.stale.up_to
         self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
 
     def show(self, meters: Meters) -> None:
-        """Let the gauges of `meters` show how many entries there are, whenever they are read."""
+        """Update the gauges of `meters` with the numbers of entries whenever they are read."""
         _shown.setdefault(self, []).append(meters)
 
     def find(self, key: bytes, now: float, meters: Meters) -> Entry | None:
@@ -128,7 +130,7 @@ class Keeper:
             and bad.rcode not in _DENIALS
             and (good is not None or bad.left(now) <= 0)
         ):
-            bad = None  # a failure passes: it never stands before an answer, nor is it served stale
+            bad = None  # a failure never takes precedence over an answer, nor is it served stale
         if bad is None or bad.left(now) <= least:
             if good is not None:
                 meters.success_hits.value += 1
@@ -141,7 +143,7 @@ class Keeper:
     def find_for(
         self, request: Request, subnet: Subnet, now: float, meters: Meters
     ) -> Entry | None:
-        """Return the fresh entry for clients of `subnet`; none is served stale."""
+        """Return the fresh entry for clients of `subnet`; such entries are never served stale."""
         for suffix in self.networks.keys(subnet):
             key = subnet_key_of(request, suffix)
             for store in (self.success, self.denial):
@@ -155,7 +157,7 @@ class Keeper:
         return None
 
     def peek(self, key: bytes, now: float) -> Entry | None:
-        """Return what `find` would, and change nothing."""
+        """Return the result of `find` without side effects."""
         good = self.success.get(key)
         used = good is not None and good.used
         entry = self.find(key, now, _UNCOUNTED)
@@ -173,13 +175,13 @@ class Keeper:
         refresh: bool = False,
         options: bytes = b"",
     ) -> tuple[Verdict | None, Entry | None]:
-        """Keep `reply` under `key` if it may be kept, and make it what the client gets.
+        """Cache `reply` under `key` if allowed, and modify it for the client.
 
-        `options` are EDNS options to keep with a positive or negative reply.
+        `options` are EDNS options to cache with a positive or negative reply.
 
-        Returns what the reply is (None if it answers another question or cannot be read) and what
-        was kept. A failed `refresh` is not kept: it must not take the place of what is there. A
-        positive or negative reply that may not be kept still removes what it outdates.
+        Returns the verdict (None if the reply is malformed or answers another question) and the new
+        entry. A failed `refresh` is not cached, so that it does not replace the existing entry. A
+        positive or negative reply that may not be cached still removes outdated entries.
         """
         if not matches(reply, request):
             meters.drops.value += 1
@@ -197,7 +199,7 @@ class Keeper:
             ttl = self._hold(failures)
         else:
             ttl = (settings.denial if verdict.denial else settings.success).clamp(verdict.ttl)
-        # A transfer's TTLs are its content.
+        # The TTLs of a zone transfer are data.
         if not (verdict.uniform and verdict.ttl == ttl) and verdict.kind not in NEVER:
             wire = bytearray(reply.wire)
             set_ttls(wire, offsets, ttl)
@@ -218,9 +220,9 @@ class Keeper:
         return verdict, entry
 
     def _failures(self, key: bytes, reply: Reply) -> int:
-        """Return how many times in a row there was no reply from any upstream, 0 if there is one.
+        """Return how many times in a row no upstream replied, 0 if one did.
 
-        Whoever asks the upstreams says so in `Reply.error`.
+        The plugin that queries the upstreams reports such a failure in `Reply.error`.
         """
         if reply.error is None:
             return 0
@@ -228,12 +230,12 @@ class Keeper:
         if before is None or now - before.stored > _FORGET_FAILURES:
             return 1
         if before.left(now) > 0:
-            # Nobody has asked since it was kept: these clients waited for the same resolution.
+            # No query has tried since it was cached: these clients waited for the same resolution.
             return max(1, before.failures)
         return before.failures + 1
 
     def _hold(self, failures: int) -> int:
-        """Return for how long a failure is kept."""
+        """Return the seconds for which to cache a failure."""
         longest = self.settings.servfail
         return min(longest, back_off(failures)) if failures else longest
 
@@ -260,7 +262,7 @@ class Keeper:
         return entry
 
     def _replace(self, entry: Entry, verdict: Verdict) -> None:
-        """Remove what `entry` outdates from the other store, and let it remember what is good."""
+        """Remove the outdated entry from the other store, and set `last_good` if needed."""
         if verdict.failure:
             return
         if not self._prefers_positive:
@@ -275,13 +277,13 @@ class Keeper:
                 entry.last_good = before if before.answers else before.last_good
 
     def _end(self, key: bytes, verdict: Verdict) -> None:
-        """Forget what a reply outdates that is not kept itself."""
+        """Remove the entries that an uncached reply outdates."""
         self.denial.remove(key)
         if verdict.answers or not self._prefers_positive:
             self.success.remove(key)
 
     def clear(self) -> None:
-        """Forget everything, for good: gauges show 0 unless another cache has them as well."""
+        """Remove all entries, finally; gauges show 0 unless another cache shares them."""
         for meters in _shown.pop(self, ()):
             meters.success_entries.value = meters.denial_entries.value = 0
         self.success.clear()
@@ -289,19 +291,19 @@ class Keeper:
 
 
 def _failure_options(reply: Reply) -> bytes:
-    """Return the extended errors to repeat with a kept failure (RFC 8914 section 4.14: 13)."""
+    """Return the extended errors of a cached failure (RFC 8914 section 4.14: 13)."""
     kept = [option(code, data) for code, data in parse_options(reply.options) if code == OPTION_EDE]
     return b"".join((*kept, ede(EDE_CACHED_ERROR)))
 
 
 def clear_ad(reply: Reply) -> None:
-    """Clear AD, for a client that has not asked for it (RFC 6840 section 5.8)."""
+    """Clear AD, for a client that did not request it (RFC 6840 section 5.8)."""
     wire = reply.wire
     reply.wire = b"".join((wire[:3], bytes(bits & ~c.FLAG_AD for bits in wire[3:4]), wire[4:]))
 
 
 def restore(request: Request, reply: Reply, entry: Entry) -> None:
-    """Give back what was kept beside the message."""
+    """Restore the EDNS options and metadata that were cached with the message."""
     reply.options = entry.options
     if entry.wildcard:
         request.metadata[WILDCARD] = entry.wildcard

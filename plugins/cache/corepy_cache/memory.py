@@ -1,13 +1,14 @@
-"""One byte budget for all caches of the process: kept replies and queries that wait for one.
+"""A memory budget for all caches of the process: cached replies and queries that wait for one.
 
-CoreDNS bounds each cache by a number of entries and nothing else, so what a configuration may need
-is the product of its blocks, and a slow upstream lets waiting queries grow without end. Here both
-are counted in bytes against one limit. Kept replies make way for waiting queries, up to half of it;
-beyond that new misses fail while hits go on, those of the client first that waits for most.
+CoreDNS bounds each cache only by its number of entries. So the memory that a configuration may need
+is the product of its server blocks, and a slow upstream makes waiting queries grow without bound.
+Here both are counted in bytes against one limit. Waiting queries evict cached replies, up to half
+of the limit. Beyond that new misses fail while hits continue; the misses of the client with most
+waiting queries fail first.
 
-What waits also costs time, all at once when it began all at once: thousands of queries that run
-into their timeout within a few milliseconds hold up every hit behind them. So the number that may
-wait rises slowly above what any server has to bear (`Budget.wait`).
+Waiting queries also cost time, especially queries that began at the same time. Thousands of queries
+that time out within a few milliseconds delay every hit behind them. So the number of queries that
+may wait rises only slowly above a number that any server can handle (`Budget.wait`).
 """
 
 from __future__ import annotations
@@ -28,56 +29,60 @@ if TYPE_CHECKING:
     from corepy_cache.store import Store
 
 WAITING_SIZE: Final = 4096
-"""Bytes that a query costs while it waits: its chain and the exchange with an upstream (3500 each
-when 12,000 waited for *forward*), and its share of the sockets' buffers.
+"""Bytes that a waiting query costs.
+
+This covers its chain and the exchange with an upstream (3500 bytes each when 12,000 waited for
+*forward*), and its share of the sockets' buffers.
 """
 
 SMALLEST: Final = 4 << 20
-"""Bytes that the budget has at least when nobody says otherwise."""
+"""Minimum default budget in bytes."""
 
 UNPACED: Final = 256
-"""Queries that may begin to wait at once whatever the budget: few enough to be no burden."""
+"""Queries that may begin to wait at once regardless of the budget; few enough to be harmless."""
 
 MOST_UNPACED: Final = 4000
 PER_SECOND: Final = 1000
-"""Queries by which the number of waiting ones may rise in a second above that."""
+"""Growth per second of the number of waiting queries above that."""
 
 _LONGEST_PAUSE: Final = 0.016
-"""Seconds without a wish to wait that count for the rise."""
+"""Seconds since the last rise that count towards the next one, at most."""
 
 _FORGET_AFTER: Final = 10.0
-"""Seconds after which it takes proof once more that more may wait."""
+"""Seconds without a rise after which the ceiling falls back and has to rise again."""
 
 _ENOUGH: Final = 4
-"""So many times the queries that wait have to find room before it is no longer kept in mind who has
-how many. That is far below what is scarce, since to begin takes a look at all that wait.
+"""The ceiling must exceed this many times the waiting queries before shares are discarded.
+
+Shares are counted per client. The threshold is far from scarcity, because counting begins with a
+scan of all waiting queries.
 """
 
 _LARGEST_DEFAULT: Final = 1 << 30
 
 
 class Budget:
-    """What is used and what may be; one per process, see `process_budget`."""
+    """The memory in use and its limit; one per process, see `process_budget`."""
 
     def __init__(self, limit: int) -> None:
         self.used = 0
         """Bytes in use by entries and waiting queries."""
         self._requests: set[Request] = set()
-        """Those that wait for a reply from below a cache; see `wait` and `waited`."""
+        """The queries that wait for a reply from below a cache; see `wait` and `waited`."""
         self._shares: Shares | None = None
-        """How many of them each client has, while places are scarce."""
+        """The number of waiting queries per client; None while there is enough room."""
         self.stores: WeakSet[Store] = WeakSet()
         self._default = limit
         self._processes = 1
         self._wishes: dict[object, int] = {}
         self._raised = 0.0
         self.is_paced = False
-        """The ceiling has risen, and comes down with each query that is not answered."""
+        """Whether the ceiling has risen; it then falls with each unanswered query."""
         self._set(limit)
 
     @property
     def waiting(self) -> int:
-        """How many queries wait for a reply from below a cache."""
+        """The number of queries that wait for a reply from below a cache."""
         return len(self._requests)
 
     def _set(self, whole: int) -> None:
@@ -91,35 +96,36 @@ class Budget:
         self._ceiling = ceiling
         self.is_paced = ceiling > self._unpaced
         if self._shares is None:
-            # With fewer in all, none can have as many as `Shares` refuses.
+            # With fewer waiting queries no client can exceed its share in `Shares`.
             self._plenty = -(-GREED * ceiling // (GREED + 1))
 
     def divide(self, processes: int) -> None:
-        """Leave the other processes of this server as much as this one takes."""
+        """Divide the limit equally among the `processes` of this server."""
         if processes != self._processes:
             self._processes = processes
             self._set(min(self._wishes.values(), default=self._default))
             self.make_room()
 
     def wish(self, owner: object, limit: int) -> None:
-        """Let `owner` ask for a limit in bytes; of several the lowest counts."""
+        """Set the limit in bytes that `owner` requests; the lowest request applies."""
         self._wishes[owner] = limit
         self._set(min(self._wishes.values()))
         self.make_room()
 
     def withdraw(self, owner: object) -> None:
-        """Forget what `owner` wished, if anything."""
+        """Remove the request of `owner`, if any."""
         self._wishes.pop(owner, None)
         self._set(min(self._wishes.values(), default=self._default))
 
     def wait(self, request: Request) -> bool:
-        """Count `request` as waiting, if there is room for it.
+        """Count `request` as waiting; returns False if the limit is reached.
 
-        Above a number that is allowed at any time the ceiling rises by `PER_SECOND`. A query that
-        was answered leaves its place to the next at once; one that was not takes its place along.
-        So an upstream that is far but well has as many as it can answer, and those that an ill one
-        lets wait neither begin nor end together. A client that has most of the places gets no
-        more while others may want them (`Shares`), which costs nothing while there are plenty.
+        A fixed number may always wait; above it the ceiling rises by `PER_SECOND`. An answered
+        query frees its place for the next one at once; an unanswered one also lowers the ceiling.
+        So a distant but healthy upstream gets as many queries as it can answer. Queries to an
+        unresponsive one neither begin nor end all at the same time. A client with most of the
+        places gets no more while others may need them (`Shares`); this costs nothing while there is
+        enough room.
         """
         requests = self._requests
         if len(requests) >= self._plenty and not self._take_share(request):
@@ -133,7 +139,7 @@ class Budget:
     def _take_share(self, request: Request) -> bool:
         requests, shares = self._requests, self._shares
         if request in requests:
-            return True  # two caches, one below the other
+            return True  # two caches in one chain
         if shares is None:
             shares = self._shares = Shares()
             shares.held.update(Counter(client_of(other.peer) for other in requests))
@@ -155,7 +161,7 @@ class Budget:
             self._set_ceiling(self._ceiling + rise)
 
     def waited(self, request: Request, *, answered: bool) -> None:
-        """Count `request` as waiting no more; `answered` matters only while `is_paced`."""
+        """Stop counting `request` as waiting; `answered` matters only while `is_paced`."""
         if self._shares is not None:
             self._give_back_share(self._shares, request)
         self._requests.discard(request)
@@ -171,7 +177,7 @@ class Budget:
             self._set_ceiling(self._ceiling)
 
     def make_room(self) -> None:
-        """Evict, from the store that holds most, until the limit is kept."""
+        """Evict entries from the largest store until the usage is within the limit."""
         while self.used > self.limit:
             fullest = max(self.stores, key=lambda store: store.bytes, default=None)
             if fullest is None or not fullest.evict():
@@ -196,10 +202,10 @@ def process_budget() -> Budget:
 
 
 def default_limit(root: Path = Path("/")) -> int:
-    """Return the budget in bytes for this machine: half of what is left under the cgroup's limit.
+    """Return the default budget in bytes: half of the unused memory below the cgroup's limit.
 
-    The rest is for what Python's allocator and the kernel's buffers take beside what is counted.
-    Without such a limit it is a quarter of the machine's memory, a gibibyte at most.
+    The other half is for memory that is not counted: Python's allocator and the kernel's buffers.
+    Without a cgroup limit the budget is a quarter of the machine's memory, at most 1 GiB.
     """
     limit = cgroup_limit(root)
     if limit is None:

@@ -1,6 +1,6 @@
-"""The plugin's metrics: CoreDNS's names and labels (plugin/cache/metrics.go), and what is ours.
+"""The metrics of the cache: CoreDNS's names and labels (plugin/cache/metrics.go), and additions.
 
-One `Meters` holds the children for one server label, so that counting costs an addition.
+A `Meters` object holds the children for one server label, so that counting costs one addition.
 """
 
 from __future__ import annotations

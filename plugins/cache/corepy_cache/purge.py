@@ -1,7 +1,7 @@
-"""Forgetting names on command, while the server runs (`corepy cache purge`).
+"""Purge names from a running server's cache (`corepy cache purge`).
 
-The command is "cache/purge", its argument {"name": NAME} or {"zone": ZONE}, the answer of each
-cache the number of entries that went.
+The command is "cache/purge" with the argument {"name": NAME} or {"zone": ZONE}. Each cache returns
+the number of entries removed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from corepy_cache.store import Store
 
 COMMAND: Final = "cache/purge"
-_SLICE: Final = 1000  # entries looked at before queries get their turn
+_SLICE: Final = 1000  # entries to test before other queries run
 
 
 async def purge(stores: Sequence[Store], doomed: Callable[[bytes], bool]) -> int:
-    """Remove the entries whose name (wire form) is `doomed`; return how many there were."""
+    """Remove the entries whose name (wire form) is `doomed`; returns their number."""
     removed = 0
     for store in stores:
         keys = list(store.entries)
@@ -35,7 +35,7 @@ async def purge(stores: Sequence[Store], doomed: Callable[[bytes], bool]) -> int
 
 
 def name_of(key: bytes) -> bytes:
-    """Return the name that a store's key begins with."""
+    """Return the name at the start of a store's key."""
     at = 0
     while n := key[at]:
         at += n + 1
@@ -43,7 +43,7 @@ def name_of(key: bytes) -> bytes:
 
 
 def doomed_by(argument: Any) -> Callable[[bytes], bool]:
-    """Return what tells whether a name in wire form is to go; raises `CommandError`."""
+    """Return a predicate that selects the names (wire form) to purge; raises `CommandError`."""
     if not isinstance(argument, dict) or len(argument) != 1:
         raise CommandError('to purge takes {"name": NAME} or {"zone": ZONE}')
     ((what, text),) = argument.items()

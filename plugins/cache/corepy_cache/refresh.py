@@ -1,8 +1,8 @@
-"""Asking again for what is kept: before it expires (prefetch), or after (serve stale, RFC 8767).
+"""Refresh entries: before they expire (prefetch), or afterwards (serve stale, RFC 8767).
 
-Each entry has at most one attempt going on, as a task that outlives the query that began it, and
-the number of tasks is bounded. A failed attempt leaves the entry as it is; a positive or negative
-answer ends it, even one that may not be kept.
+Each entry has at most one attempt in progress, as a task that outlives the query that started it.
+The number of tasks is bounded. A failed attempt leaves the entry unchanged. A positive or negative
+reply replaces it, or removes it if the reply may not be cached.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from corepy_cache.meters import Meters
 
 MOST: Final = 1000
-"""Attempts at once for each cache, shared between the clients that cause them; above that stale
-entries are served without.
+"""Maximum number of attempts in progress for each cache, shared between clients.
+
+Above it stale entries are served without an attempt.
 """
 
 _log = plugin_logger("cache")
 
 
 class Refresher:
-    """The attempts of one cache."""
+    """The attempts of one cache to refresh entries."""
 
     def __init__(
         self, keeper: Keeper, ask: Callable[[Request], Coroutine[Any, Any, Reply]]
@@ -48,21 +49,21 @@ class Refresher:
         self._shares = Shares()
 
     def twin(self, ask: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Refresher:
-        """Return one that asks another chain, and shares all else: the entries and the tasks."""
+        """Return a copy that queries another chain and shares the entries and tasks."""
         twin = copy.copy(self)
         twin._ask = ask
         return twin
 
     def start(self, request: Request, entry: Entry, meters: Meters) -> None:
-        """Begin to replace `entry` in the background, unless that is going on or has to wait."""
+        """Refresh `entry` in the background, unless an attempt is in progress or must wait."""
         if entry.task is None and self._may_begin(request, entry):
             below = _for_everybody(request)
-            below.metadata = {}  # the query's own may be read while this is still written
+            below.metadata = {}  # the query's own metadata may be read while the task writes
             self._begin(below, entry, meters)
             meters.prefetches.value += 1
 
     async def verify(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
-        """Return a reply from below if there is one in time; None says: serve the stale one."""
+        """Return a reply from below if it arrives in time; None means to serve the stale entry."""
         stale = self._settings.stale
         task = entry.task
         if task is None:
@@ -78,7 +79,7 @@ class Refresher:
         return None if reply is None else self._present(request, entry, reply)
 
     def _may_begin(self, request: Request, entry: Entry) -> bool:
-        """Whether another attempt may be begun for this client, which then holds a place for it."""
+        """Whether another attempt may start for this client; if so, reserves a place for it."""
         if request.received < entry.retry_at:
             return False
         return self._shares.take(client_of(request.peer), MOST - len(self._tasks))
@@ -94,7 +95,7 @@ class Refresher:
         self._shares.give_back(client)
 
     async def _attempt(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
-        """Ask below; return the reply if it replaces `entry`."""
+        """Query the chain below; returns the reply if it replaces `entry`."""
         error: str | None = None
         try:
             reply = await self._ask(request)
@@ -110,11 +111,11 @@ class Refresher:
         return None
 
     def _replaces(self, request: Request, reply: Reply, entry: Entry, meters: Meters) -> bool:
-        """Keep `reply` and tell whether it is news (cache.go: verifyStaleResponseWriter).
+        """Cache `reply` and return whether it replaces `entry`.
 
-        RFC 8767 section 4: only a positive or negative answer is, whether or not it may be kept;
-        all others count as a failure to refresh. Under prefer_positive only a positive one replaces
-        what is.
+        Follows cache.go: verifyStaleResponseWriter. RFC 8767 section 4: only a positive or negative
+        reply does, whether or not it may be cached; all others are failures to refresh. Under
+        prefer_positive only a positive reply replaces a positive entry.
         """
         verdict, kept = self._keeper.keep(entry.key, request, reply, meters, refresh=True)
         if verdict is None or not verdict.settles:
@@ -126,7 +127,7 @@ class Refresher:
         return True
 
     def _wait(self, entry: Entry, error: str | None) -> None:
-        """Let the next attempt wait: FAILURE_RECHECK, or while no upstream answers a little."""
+        """Delay the next attempt: by FAILURE_RECHECK, or by a back-off if no upstream answers."""
         seconds = self._settings.stale.recheck
         if error is not None and self._settings.servfail:
             entry.failures += 1
@@ -135,7 +136,7 @@ class Refresher:
             entry.retry_at = self._keeper.clock() + seconds
 
     def _present(self, request: Request, entry: Entry, reply: Reply) -> Reply:
-        """Return the news for this client: one attempt may have many that wait for it."""
+        """Return the new reply for this client; many clients may wait for one attempt."""
         now = self._keeper.clock()
         for store in (self._keeper.denial, self._keeper.success):
             fresh = store.get(entry.key)
@@ -148,7 +149,7 @@ class Refresher:
         return Reply(wire, options=reply.options)
 
     async def stop(self) -> None:
-        """Give up all attempts."""
+        """Cancel all attempts."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -156,6 +157,6 @@ class Refresher:
 
 
 def _for_everybody(request: Request) -> Request:
-    """Return the query for what others get as well: without EDNS options of the client's."""
+    """Return the query without the client's EDNS options, because all clients share its reply."""
     options = None if request.edns is None else b""
     return request.derive(flags_set=c.FLAG_AD, options=options)

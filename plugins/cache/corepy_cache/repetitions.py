@@ -1,4 +1,4 @@
-"""What the packet cache answers in place of the cache counts as its hits."""
+"""Count the packet cache's answers from an entry as hits of this cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Repetitions:
-    """Takes account of the hits that the packet cache answered for one entry."""
+    """Counts the hits that the packet cache answered for one entry."""
 
     __slots__ = ("_cache", "_entry", "_meters")
 
@@ -21,7 +21,7 @@ class Repetitions:
         self._meters = meters
 
     def repeated(self, times: int) -> None:
-        """Count them as if they had come here."""
+        """Count `times` hits as if this cache had answered them."""
         cache, entry, meters = self._cache, self._entry, self._meters
         meters.requests.value += times
         hits = meters.denial_hits if entry.denial else meters.success_hits

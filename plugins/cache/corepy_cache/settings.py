@@ -1,4 +1,4 @@
-"""What one *cache* directive says, with CoreDNS's defaults (plugin/cache/cache.go, New).
+"""The settings of one *cache* directive, with CoreDNS's defaults (plugin/cache/cache.go, New).
 
 All times are in seconds.
 """
@@ -14,18 +14,18 @@ MAX_DENIAL_TTL = 1800
 """Default upper bound for denials."""
 
 MIN_TTL = 5
-"""Default lower bound for both, and how long a SERVFAIL is kept."""
+"""Default lower bound for both, and the default TTL of a cached SERVFAIL."""
 
 DEFAULT_CAPACITY = 9984
-"""Entries of each kind unless the directive says otherwise: CoreDNS's 256 shards of 39."""
+"""Default number of entries of each kind: CoreDNS's 256 shards of 39."""
 
 MIN_CAPACITY = 1024
-"""CoreDNS's smallest cache: 256 shards of 4."""
+"""CoreDNS's smallest cache: 256 shards of 4 entries."""
 
 
 @dataclass(slots=True)
 class Bounds:
-    """Limits of one kind of reply; `except_zones` are lower-case wire names that are not kept."""
+    """Limits of one kind of reply; `except_zones` are lower-case wire names that are not cached."""
 
     max_ttl: int
     min_ttl: int = MIN_TTL
@@ -33,9 +33,9 @@ class Bounds:
     except_zones: tuple[bytes, ...] = ()
 
     def clamp(self, ttl: int) -> int:
-        """Return how long a reply is kept whose records say `ttl`."""
+        """Return the TTL to cache a reply with, given the TTL of its records."""
         least, most = self.min_ttl, self.max_ttl
-        # min and max would take ten times as long, for every reply.
+        # min() and max() take ten times as long, and this runs for every reply.
         return ttl if least <= ttl <= most else min(max(ttl, least), most)
 
 
@@ -46,7 +46,7 @@ class Stale:
     up_to: int = 0
     verify: bool = False
     verify_timeout: float = 0.0
-    """0 waits for as long as the chain below takes."""
+    """Seconds to wait for the chain below; 0 means no limit."""
     response_ttl: int = 0
     recheck: float = 0.0
     prefer_positive: bool = False
@@ -61,13 +61,13 @@ class Prefetch:
     percentage: int = 10
 
     def threshold(self, ttl: int) -> int:
-        """Return the remaining TTL from which an entry kept for `ttl` is fetched anew."""
+        """Return the remaining TTL at which an entry with `ttl` is prefetched."""
         return -(-ttl * self.percentage // 100)
 
 
 @dataclass(slots=True)
 class Settings:
-    """All of one directive; `zones` are presentation form, normalised."""
+    """The options of one directive; `zones` are in presentation form, normalized."""
 
     zones: list[str] = field(default_factory=lambda: ["."])
     success: Bounds = field(default_factory=lambda: Bounds(MAX_TTL))
@@ -77,4 +77,4 @@ class Settings:
     servfail: int = MIN_TTL
     keep_ttl: bool = False
     memory: int = 0
-    """Bytes for all of the process; 0 means that this directive does not say."""
+    """Bytes for the whole process; 0 if the directive has no `memory` option."""

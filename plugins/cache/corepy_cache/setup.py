@@ -1,6 +1,6 @@
-"""From the directive's tokens to `Settings`: CoreDNS's plugin/cache/setup.go takes and refuses so.
+"""Parse the directive into `Settings`, with the rules of CoreDNS's plugin/cache/setup.go.
 
-Each option is one method; the table in `_Parser.options` is all that decides which exist.
+Each option has one method; the table in `_Parser._options` lists all options.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SMALLEST_MEMORY = 1 << 20
 
 
 def setup(controller: Controller) -> None:
-    """Put a `Cache` into the block's chain."""
+    """Parse the directive and add a `Cache` to the block's chain."""
     settings = Settings()
     mistakes = Mistakes()
     with mistakes:
@@ -38,7 +38,7 @@ def setup(controller: Controller) -> None:
 
 
 def _seconds(text: str) -> int | None:
-    """Return the seconds of a duration such as "30s"; None for what is none."""
+    """Return the seconds of a duration such as "30s", or None if `text` is not a duration."""
     try:
         return int(parse_duration(text))
     except ValueError:
@@ -64,7 +64,7 @@ class _Parser:
             raise self._error("serve_stale_policy requires serve_stale", self._policy)
 
     def _arguments(self, args: list[Token]) -> None:
-        """Read `[TTL] [ZONES...]`."""
+        """Parse `[TTL] [ZONES...]`."""
         if args and (ttl := parse_integer(args[0].text)) is not None:
             ttl = self._positive_ttl(ttl, args[0])
             self._settings.success.max_ttl = self._settings.denial.max_ttl = ttl

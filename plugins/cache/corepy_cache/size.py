@@ -1,4 +1,4 @@
-"""Sizes in memory, such as "64MiB"."""
+"""Parse memory sizes such as "64MiB"."""
 
 from __future__ import annotations
 

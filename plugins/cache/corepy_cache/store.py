@@ -1,13 +1,13 @@
-"""Many entries, by key, up to a capacity; the least useful one goes first.
+"""A table of entries by key with a capacity, which evicts the least useful entry first.
 
-Who is evicted is decided by CLOCK (second chance): entries stand in a queue in the order they came;
-the front one goes if nobody asked for it since it stood there last, else it goes to the back once
-more. It costs one assignment on a hit and no lock, keeps popular names through a flood of names
-that are asked for once, and needs a queue slot for each entry. CoreDNS evicts at random from one of
-256 shards, and so may evict long before it is full.
+The eviction algorithm is CLOCK (second chance). Entries are queued in the order of insertion. The
+entry at the front is evicted if it was not used since it was last queued; otherwise it moves to the
+back once more. This costs one assignment on a hit and no lock, and needs a queue slot per entry. It
+keeps popular names during a flood of names that are queried once. CoreDNS evicts at random from one
+of 256 shards, so it may evict long before it is full.
 
-Invariant: every key of the table is in the queue. The queue may hold keys that were removed since;
-they are dropped when they come to the front, or all at once when they are too many.
+Invariant: every key of the table is in the queue. The queue may contain keys that were removed from
+the table. They are dropped at the front of the queue, or all at once if there are too many.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _SLACK: Final = 64
 
 
 class Store:
-    """Entries of one kind of one cache.
+    """The entries of one kind in one cache.
 
-    `entries` is the table, for reading; `get` is its own method. Both are open for speed.
+    `entries` is the table, for reading; `get` is its method. Both are public for speed.
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Store:
         self.capacity = capacity
         self.bytes = 0
         self.evicted = 0
-        """How many had to go, whoever needed the room; who counts them sets it to 0."""
+        """Number of evictions since the caller that counts them last reset it to 0."""
         self._budget = budget
         self.entries: dict[bytes, Entry] = {}
         self._queue: deque[bytes] = deque()
@@ -59,7 +59,7 @@ class Store:
         return iter(list(self.entries.values()))
 
     def put(self, entry: Entry) -> None:
-        """Keep `entry`, in place of one with the same key; others may be evicted for it."""
+        """Insert `entry` in place of any with the same key; may evict others."""
         entries, budget = self.entries, self._budget
         key = entry.key
         size = entry.size
@@ -67,7 +67,7 @@ class Store:
         if old is not None:
             size -= old.size
             entry.used = old.used
-            key = entry.key = old.key  # the queue has this one: hold it once
+            key = entry.key = old.key  # share the key object in the queue
         else:
             if len(entries) >= self.capacity:
                 self.evict()
@@ -79,7 +79,7 @@ class Store:
             budget.make_room()
 
     def remove(self, key: bytes) -> bool:
-        """Forget an entry; tell whether it was there."""
+        """Remove an entry; returns whether it existed."""
         if key not in self.entries:
             return False
         self._account(-self.entries.pop(key).size)
@@ -88,7 +88,7 @@ class Store:
         return True
 
     def evict(self) -> bool:
-        """Make the least useful entry go; False if there is none."""
+        """Evict the least useful entry; returns False if the store is empty."""
         queue, entries = self._queue, self.entries
         while queue:
             key = queue.popleft()
@@ -108,7 +108,7 @@ class Store:
         return False
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Remove all entries."""
         self._account(-self.bytes)
         self.entries.clear()
         self._queue.clear()

@@ -1,12 +1,12 @@
-"""Which clients a reply is for that was asked for with a client subnet (RFC 7871).
+"""Select the clients for a reply to a query with a client subnet (RFC 7871).
 
-Such a reply is kept for clients that send a subnet themselves, never for others:
+Such a reply is cached for clients that send a subnet themselves, never for others:
 
-* for the network that the upstream's SCOPE PREFIX-LENGTH names (section 7.3.1), 0 being all;
-* where the scope is longer than the client's prefix, or the reply has none, for queries with
-  exactly that prefix: the upstream may have chosen by it all the same;
-* for a query with prefix 0, by which a client wants its address left out (section 7.1.2), for
-  others of that kind.
+* for the network in the upstream's SCOPE PREFIX-LENGTH (section 7.3.1); 0 means all;
+* if the scope is longer than the client's prefix, or the reply has none, for queries with exactly
+  that prefix: the upstream may still have used it;
+* for a query with prefix 0, by which a client hides its address (section 7.1.2), for other
+  queries with prefix 0.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BITS: Final = {0: 0, 1: 32, 2: 128}
 _EVERYBODY: Final = b"\0"
 _LEFT_OUT: Final = b"\xff"
 _EXACTLY: Final = 0x80
-"""Set in the family's byte of a key that is for one prefix, not for all networks in it."""
+"""Flag in the family byte of a key for one exact prefix, not for the networks in it."""
 
 
 class Subnet(NamedTuple):
@@ -34,20 +34,20 @@ class Subnet(NamedTuple):
     address: bytes
 
     def network(self, bits: int) -> bytes:
-        """Return the first `bits` of the address in as few bytes as hold them."""
+        """Return the first `bits` of the address in the minimum number of bytes."""
         size = (bits + 7) // 8
         spare = size * 8 - bits
         number = int.from_bytes(self.address[:size], "big") >> spare << spare
         return number.to_bytes(size, "big")
 
     def own_key(self) -> bytes:
-        """Return the key of replies for this prefix and no other."""
+        """Return the key of replies for exactly this prefix."""
         if not self.source:
             return _LEFT_OUT
         return bytes((_EXACTLY | self.family, self.source)) + self.address
 
     def network_key(self, bits: int) -> bytes:
-        """Return the key of replies for the network of `bits` that this prefix lies in."""
+        """Return the key of replies for the network of length `bits` that contains this prefix."""
         if not bits:
             return _EVERYBODY
         return bytes((self.family, bits)) + self.network(bits)
@@ -58,7 +58,7 @@ class Subnet(NamedTuple):
         return option(OPTION_SUBNET, data)
 
     def own_options(self, kept: bytes) -> bytes:
-        """Return the options `kept` with a reply as this client gets them: with its own subnet."""
+        """Return the cached options, with the client's own subnet in the subnet option."""
         return b"".join(
             self.option(data[3]) if code == OPTION_SUBNET else option(code, data)
             for code, data in parse_options(kept)
@@ -66,10 +66,10 @@ class Subnet(NamedTuple):
 
 
 def subnet_of(options: bytes) -> Subnet | None:
-    """Return the subnet of a query's `options`; None if it is malformed or not the only option.
+    """Return the subnet in a query's `options`; None if malformed or not the only option.
 
-    Section 6: the address has as many bytes as its prefix needs; bits behind it, and the scope, are
-    0.
+    Section 6: the address has the minimum number of bytes for its prefix; unused bits and the scope
+    are 0.
     """
     (code, data), *others = parse_options(options)
     if code != OPTION_SUBNET or others or len(data) < 4 or data[0]:
@@ -82,9 +82,9 @@ def subnet_of(options: bytes) -> Subnet | None:
 
 
 def scope_of(options: bytes, subnet: Subnet) -> int | None:
-    """Return the scope that a reply's `options` name, -1 if none; None if it is for others.
+    """Return the scope in a reply's `options`, -1 if missing, None if the subnet differs.
 
-    Section 7.3: what does not repeat the query's subnet does not answer it.
+    Section 7.3: a reply must repeat the query's subnet.
     """
     try:
         found = [data for code, data in parse_options(options) if code == OPTION_SUBNET]
@@ -99,16 +99,14 @@ def scope_of(options: bytes, subnet: Subnet) -> int | None:
 
 
 class Networks:
-    """The networks that replies of one cache are kept for, by what stands behind a question in a
-    key.
-    """
+    """The networks for which one cache has replies, as key suffixes."""
 
     def __init__(self) -> None:
         self._lengths: dict[int, set[int]] = {1: set(), 2: set()}
-        """Prefix lengths seen, by family: those are looked up, the longest first."""
+        """The prefix lengths in use, by family; lookups try them in descending order."""
 
     def keys(self, subnet: Subnet) -> Iterator[bytes]:
-        """Yield the keys of all that may answer a query with `subnet`, the best first."""
+        """Yield the keys of all entries that may answer a query with `subnet`, the best first."""
         yield subnet.own_key()
         lengths = self._lengths.get(subnet.family, ())
         for bits in sorted(lengths, reverse=True):
@@ -117,7 +115,7 @@ class Networks:
         yield _EVERYBODY
 
     def key(self, subnet: Subnet, scope: int) -> bytes:
-        """Return the key to keep a reply with this scope under."""
+        """Return the key under which to cache a reply with this scope."""
         if scope < 0 or not subnet.source or scope > subnet.source:
             return subnet.own_key()
         if scope:

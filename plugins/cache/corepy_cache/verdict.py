@@ -1,8 +1,8 @@
-"""What a reply is worth: whether it may be kept, as what, and for how long.
+"""Classify a reply: whether it may be cached, as which kind, and for how long.
 
-After CoreDNS's plugin/cache/cache.go (cacheResponseType, key, answersQuestion); where we differ is
-said at the place. Pure functions over wire bytes that raise `FormError` for what cannot be read.
-The usual reply, whose records all answer the question themselves, takes one short loop.
+Follows CoreDNS's plugin/cache/cache.go (cacheResponseType, key, answersQuestion); comments mark the
+differences. Pure functions over wire bytes, which raise `FormError` for malformed messages. The
+usual reply, in which all records answer the question directly, takes one short loop.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ _QNAME_POINTER: Final = b"\xc0\x0c"
 _OPCODE_TC: Final = 0x7A
 _SPECIAL: Final = frozenset((c.TYPE_CNAME, c.TYPE_ANY, c.TYPE_AXFR, c.TYPE_IXFR))
 NEVER: Final = (Kind.OTHER_ERROR, Kind.META, Kind.UPDATE)
-"""Kinds that are none of the cache's business."""
+"""Kinds that are never cached."""
 
 MAX_TTL: Final = 0x7FFFFFFF
 
 _FEW: Final = 16
 _MOST_ALIASES: Final = 64
-"""Aliases of the longest chain that is an answer; BIND and unbound follow fewer."""
+"""The maximum length of an alias chain; BIND and unbound follow fewer aliases."""
 
 
 class Verdict:
-    """What `judge` found; `ttl` is what the records say in seconds, before any bounds. It is not to
-    be changed: replies share it.
+    """The result of `judge`, immutable because replies share it.
+
+    `ttl` is the TTL of the records in seconds, before any bounds apply.
     """
 
     __slots__ = ("answers", "denial", "failure", "keep", "kind", "settles", "ttl", "uniform")
@@ -52,12 +53,13 @@ class Verdict:
         self.kind = kind
         self.ttl = ttl
         self.uniform = uniform
-        """Every record's TTL is known to be `ttl`."""
+        """Whether every record is known to have the TTL `ttl`."""
         self.answers = answers
-        """It holds what was asked for (a usable positive reply)."""
+        """Whether the reply contains the records asked for (a usable positive reply)."""
         self.keep = keep
         self.settles = settles
-        """It states what the name has now, so that what was kept before is out of date."""
+        """Whether the reply gives the current state of the name, so that older entries are
+        outdated."""
         self.failure = kind is Kind.SERVER_ERROR
         self.denial = kind is Kind.NAME_ERROR or kind is Kind.NO_DATA
 
@@ -68,7 +70,7 @@ def _plain(ttl: int, uniform: bool) -> Verdict:
 
 
 def matches(reply: Reply, request: Request) -> bool:
-    """Tell whether the message is a reply to this question and no other.
+    """Return whether the message is a reply to exactly this question.
 
     RFC 5452 section 9.1; CoreDNS: request.Request.Match.
     """
@@ -85,10 +87,10 @@ def matches(reply: Reply, request: Request) -> bool:
 
 
 def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
-    """Return what may be done with a reply that `matches`; raises FormError.
+    """Classify a reply that `matches`; raises FormError.
 
-    `wall_clock` is given when the client set DO: a reply with a signature that is not valid then is
-    not kept (plugin/pkg/response/typify.go).
+    `wall_clock` is given if the client set DO. A reply with a signature that is not valid at that
+    time is then not cached (plugin/pkg/response/typify.go).
     """
     wire = reply.wire
     if wall_clock is None:
@@ -107,18 +109,18 @@ def judge(reply: Reply, request: Request, wall_clock: float | None) -> Verdict:
         if not answers:
             kind, keep = _without_answer(reply)
     elif kind is Kind.NAME_ERROR:
-        # RFC 2308 section 5: without SOA nothing says for how long the name is missing.
+        # RFC 2308 section 5: without SOA the negative TTL is unknown.
         keep = soa_negative_ttl(wire, reply.ttl_offsets) is not None
     settles = _settles(reply, kind, answers)
     return Verdict(kind, minimal_ttl(reply, kind), answers, keep and not reply.tc, settles=settles)
 
 
 def _settles(reply: Reply, kind: Kind, answers: bool) -> bool:
-    """Tell whether a reply replaces what is kept, even one that may not be kept itself.
+    """Return whether a reply replaces the cached one, even if it may not be cached itself.
 
-    RFC 8767 section 4: NOERROR and NXDOMAIN do, all other rcodes are failures to refresh. Of what
-    is truncated only the records that arrived count (RFC 2181 section 9): without any it just asks
-    for TCP.
+    RFC 8767 section 4: NOERROR and NXDOMAIN do; all other rcodes are failures to refresh. Of a
+    truncated reply only the records that arrived count (RFC 2181 section 9). Without records it
+    only requests TCP.
     """
     if kind is Kind.META or kind is Kind.UPDATE:
         return False
@@ -128,9 +130,9 @@ def _settles(reply: Reply, kind: Kind, answers: bool) -> bool:
 
 
 def _plain_ttl(wire: bytes, request: Request) -> int | None:
-    """Return the lowest TTL of a reply that is nothing but the records asked for; else None.
+    """Return the lowest TTL of a reply that has only the requested records, otherwise None.
 
-    They are known by their first bytes, compressed the way everybody does it.
+    Recognizes the records by their first bytes, with the usual name compression.
     """
     qtype, qclass = request.qtype, request.qclass
     if wire[6:8] == b"\0\0" or wire[8:12] != b"\0\0\0\0" or qtype in _SPECIAL:
@@ -153,10 +155,10 @@ def _plain_ttl(wire: bytes, request: Request) -> int | None:
 
 
 def _without_answer(reply: Reply) -> tuple[Kind, bool]:
-    """Return the kind of a NOERROR reply whose answer section does not reach what was asked for.
+    """Return the kind, and whether to cache it, of a NOERROR reply without the requested records.
 
-    With SOA it is a NODATA behind an alias (RFC 2308 section 2.2). Without, it is a chain that an
-    upstream did not finish, which must not be repeated to others.
+    With SOA it is a NODATA behind an alias (RFC 2308 section 2.2). Without SOA it is an alias chain
+    that an upstream left incomplete, which must not be repeated to other clients.
     """
     if soa_negative_ttl(reply.wire, reply.ttl_offsets) is not None:
         return Kind.NO_DATA, True
@@ -164,13 +166,13 @@ def _without_answer(reply: Reply) -> tuple[Kind, bool]:
 
 
 def _answers(reply: Reply, request: Request) -> bool:
-    """Tell whether the type asked for is there, at the end of the alias chain from the name.
+    """Return whether the alias chain from the name ends at records of the requested type.
 
     RFC 1034 section 3.6.2. A chain that forks (RFC 2181 section 10.1), loops, or is longer than any
     resolver follows has no end.
     """
     wire, qtype, qclass = reply.wire, request.qtype, request.qclass
-    # Remembering where pointers lead pays off only with many records.
+    # Caching the targets of compression pointers pays off only with many records.
     read = partial(read_name, wire) if reply.ancount <= _FEW else NameReader(wire).read
     aliases: dict[bytes, bytes] = {}
     candidates = []
@@ -196,7 +198,7 @@ def _answers(reply: Reply, request: Request) -> bool:
 
 
 def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:
-    """Return the name that aliases lead to, None if they go round in a circle."""
+    """Return the name at the end of an alias chain, None if the chain is a loop."""
     for _ in range(len(aliases) + 1):
         target = aliases.get(name)
         if target is None:

@@ -1,4 +1,4 @@
-"""debug: tracebacks and debug messages in the log."""
+"""debug: enables tracebacks and debug messages in the log."""
 
 from corepy_debug.setup import setup as setup
 

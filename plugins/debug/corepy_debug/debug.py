@@ -1,7 +1,7 @@
-"""How much is logged while a configuration with *debug* is served.
+"""Set the log level while a configuration with *debug* is served.
 
-The log belongs to the process, *debug* to a server block of one generation. So those that are in
-force are counted: on a reload the new one has begun before the old one ends.
+The log belongs to the process, but *debug* to a server block of one generation. So the active
+directives are counted: during a reload the new generation starts before the old one ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from corepy.plugin.log import server_logger
 
 
 class _Level:
-    """The log level of the process; DEBUG while anybody wants it."""
+    """The log level of the process; DEBUG while any server block requires it."""
 
     def __init__(self) -> None:
         self._wanted = 0
@@ -27,7 +27,7 @@ class _Level:
         self._wanted += 1
 
     def release(self) -> None:
-        """Take one wish back; the last one brings back the level from before."""
+        """Withdraw one request; the last one restores the previous level."""
         self._wanted -= 1
         if not self._wanted:
             server_logger().setLevel(self._before)
@@ -37,7 +37,7 @@ _LEVEL = _Level()
 
 
 class Verbosity:
-    """The wish of one server block."""
+    """The *debug* directive of one server block."""
 
     def __init__(self) -> None:
         self._is_wanted = False
@@ -51,7 +51,7 @@ class Verbosity:
 
     @hookimpl
     def shutdown(self) -> None:
-        """Log as before."""
+        """Restore the log level."""
         if self._is_wanted:
             self._is_wanted = False
             _LEVEL.release()

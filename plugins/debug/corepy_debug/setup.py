@@ -1,4 +1,4 @@
-"""Read the *debug* directive (CoreDNS: plugin/debug/debug.go)."""
+"""Parse the *debug* directive (CoreDNS: plugin/debug/debug.go)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def setup(controller: Controller) -> None:
-    """Let the block's exceptions show their tracebacks, and the process its debug messages."""
+    """Enable tracebacks for the block's exceptions, and debug messages for the process."""
     for _ in controller.occurrences():
         if controller.next_arg():
             raise controller.arg_error()

@@ -1,8 +1,8 @@
-"""Many errors of one kind, told in one line after a while (`consolidate`).
+"""Log many errors of one kind as one line after a period (`consolidate`).
 
-The period begins with the first error that matches; when it is over, the number of errors is logged
-and the next one begins a new period. Patterns are RE2's, which match in linear time whatever the
-pattern and the text: names and messages in errors come from outside.
+The period begins with the first matching error. When it ends, the number of errors is logged, and
+the next error begins a new period. Patterns are RE2's, which match in linear time for any pattern
+and text, because names and messages in errors come from clients and upstreams.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOG = plugin_logger("errors")
 
 @dataclass(slots=True)
 class Consolidation:
-    """One `consolidate` line of the Corefile, and what it has counted so far."""
+    """One `consolidate` line of the Corefile, and its counter."""
 
     period: float
     """Seconds from the first error to the summary."""
@@ -34,11 +34,11 @@ class Consolidation:
     _timer: asyncio.TimerHandle | None = field(default=None, repr=False)
 
     def matches(self, error: str) -> bool:
-        """Tell whether `error` is of this kind."""
+        """Return whether `error` is of this kind."""
         return self.pattern.search(error) is not None
 
     def swallow(self) -> bool:
-        """Count an error; return False if it is to be logged by itself, at this level."""
+        """Count an error; returns False if it must be logged individually, at this level."""
         self._count += 1
         if self._count > 1:
             return True
@@ -47,7 +47,7 @@ class Consolidation:
         return not self.show_first
 
     def summarise(self) -> None:
-        """End the period now and log what it counted, unless that was logged already."""
+        """End the period and log the number of errors, unless the only one was logged already."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""The handler: logs the error that a reply carries (CoreDNS: plugin/errors/errors.go)."""
+"""The handler that logs the error of a reply (CoreDNS: plugin/errors/errors.go)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 class Errors(Onlooker):
-    """Looks only at replies with an error. Those are never kept by the packet cache, so a reply
-    that comes from there has nothing to tell: an observer that need not be told of it.
+    """Logs replies with an error.
+
+    The packet cache never stores such replies, so this observer needs no notice of repetitions.
     """
 
     name: ClassVar[str] = "errors"
 
     def __init__(self, consolidations: Sequence[Consolidation] = ()) -> None:
-        """Give each error to the first of `consolidations` that matches it."""
+        """Each error is counted by the first of `consolidations` that matches it."""
         self._consolidations = consolidations
         self._stopped = False
 
     def observe(self, request: Request, reply: Reply) -> None:
-        """Log an error, if there is one. The server has logged those that it made itself."""
+        """Log the error, if there is one. The server itself logs the errors of its own replies."""
         if reply.error is not None and not reply.is_substitute:
             self._log(request, reply, printable(reply.error))
 
@@ -44,14 +45,14 @@ class Errors(Onlooker):
 
     @hookimpl
     def shutdown(self) -> None:
-        """Log what was counted; errors of queries that still drain are logged one by one."""
+        """Log the counts; later errors, of queries that still drain, are logged individually."""
         self._stopped = True
         for consolidation in self._consolidations:
             consolidation.summarise()
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line, control characters and lone surrogates escaped."""
+    """Return `text` on one line, with control characters and lone surrogates escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""Read the *errors* directive (CoreDNS: plugin/errors/setup.go)."""
+"""Parse the *errors* directive (CoreDNS: plugin/errors/setup.go)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _consolidate(controller: Controller) -> Consolidation:
 
 
 def _options(controller: Controller, arguments: list[Token]) -> tuple[int, bool]:
-    """Read `[LEVEL] [show_first]`; return the level and whether to show the first error."""
+    """Parse `[LEVEL] [show_first]`; returns the level and whether to show the first error."""
     level: int | None = None
     show_first = False
     for argument in arguments:

@@ -1,9 +1,10 @@
-"""forward: hands queries to other name servers (see ../README.md).
+"""forward: forwards queries to other name servers (see ../README.md).
 
-How a query passes through, top down: `handler` matches it and joins the exchange for the same
-question, or starts one; `exchange` asks one upstream after the other until a reply counts;
-`upstream` knows what is in flight to one server and how it has been doing, and sends through `udp`
-or `stream`; `health` probes. `setup`, `settings`, `targets` read the Corefile.
+The modules in the order in which a query passes through them: `handler` matches a query and joins
+the exchange for the same question, or starts one. `exchange` asks one upstream after the other
+until it gets a usable reply. `upstream` tracks the queries in flight to one server and its response
+times, and sends through `udp` or `stream`. `health` probes upstreams. `setup`, `settings` and
+`targets` read the Corefile.
 """
 
 from corepy_forward.setup import setup as setup

@@ -1,7 +1,7 @@
-"""How one question is asked: the attempts of an exchange, and in which form each is sent.
+"""Sends the attempts of an exchange, and chooses the form of each query.
 
-The usual form is the query as the client's flags and options make it, with our EDNS, over UDP. The
-others are for upstreams that cannot take it, and for replies that leave something to ask.
+The usual form has the client's flags and options and corepy's EDNS, and is sent over UDP. Other
+forms are for upstreams that do not support it, and for replies that require another query.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _RD: Final = 0x01
 _CD: Final = 0x10
 
 LARGE_SIZE: Final = 4096
-"""Bytes that a reply over UDP may have where there is no TCP for it; many servers send no more."""
+"""Bytes of a reply over UDP to allow if TCP does not work; many servers send at most this."""
 
 
 class Detours:
-    """What an exchange has tried beyond the usual."""
+    """The state of an exchange for queries in other forms than the usual one."""
 
     __slots__ = (
         "asked_large",
@@ -57,41 +57,41 @@ class Detours:
 
     def __init__(self) -> None:
         self.asked_large: list[Upstream] = []
-        """Upstreams asked over UDP for lack of TCP."""
+        """Upstreams asked for a large reply over UDP because TCP does not work."""
 
         self.lost_at: Upstream | None = None
-        """It left a query unanswered and was asked again without EDNS."""
+        """The upstream that was asked again without EDNS after no reply."""
 
         self.refused_by: Upstream | None = None
-        """It answered with an error and was asked again without EDNS."""
+        """The upstream that was asked again without EDNS after an error, `refused_with`."""
 
         self.refused_with = 0
         self.without_cookie: Upstream | None = None
-        """It answered with an error and was asked again without a cookie."""
+        """The upstream that was asked again without a cookie after an error."""
 
         self.had_bad_cookie = False
         self.has_heard = False
-        """Some upstream has sent something, if nothing of use."""
+        """Whether any upstream has sent a reply, even an unusable one."""
 
         self.moved: dict[Attempt, float] = {}
-        """When attempts went from UDP to TCP, monotonic seconds."""
+        """Monotonic times in seconds at which attempts moved from UDP to TCP."""
 
         self.lacked: dict[Attempt, str] = {}
-        """What a reply over UDP lacked, "cookie" or "case", because of which that was."""
+        """The "cookie" or "case" that a reply over UDP lacked, for attempts that moved for it."""
 
         self.ede = EDE_NO_REACHABLE_AUTHORITY
         self.failovers = 0
-        """Replies because of which another upstream was to be asked."""
+        """Number of replies with one of the rcodes of the option `failover`."""
 
         self.notes: tuple[str, ...] = ()
-        """What became of the attempts, for the log."""
+        """The outcomes of the attempts, for the log."""
 
 
 class Asking:
-    """The attempts of one question; see the module. The base of `Exchange`.
+    """Sends the attempts of one exchange; the base of `Exchange`.
 
-    The slots of all its classes are here and filled by one function: a call by way of `super` costs
-    as much as ten slots, and every query that is forwarded makes an exchange.
+    It has the slots of all derived classes, and one `__init__` sets them: each forwarded query
+    creates an exchange, and a call through `super` costs as much as setting ten slots.
     """
 
     __slots__ = (
@@ -113,16 +113,17 @@ class Asking:
     )
 
     def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
-        """`body` is the query without its ID, `question` its question section in lower case.
+        """Take the query.
 
-        `for_tcp`: the clients asked over TCP, so they have no use for a truncated answer.
+        `body` is the query without its ID, `question` its question section in lower case.
+        `for_tcp`: the clients use TCP, so they need a complete reply.
         """
         self._pool = pool
         self.question = question
         self.body = body
         self.for_tcp = for_tcp
         self.key: object = question
-        """What it is found by in `Pool.flights`."""
+        """The key in `Pool.flights`."""
 
         self.crowd: Crowd | None = None
         self.over_tcp = pool.force_tcp or (for_tcp and not pool.settings.prefer_udp)
@@ -131,7 +132,7 @@ class Asking:
         self.waiters: list[Pending] = []
         self.reply: Reply | None = None
         self.upstream: Upstream | None = None
-        """The one that sent the reply."""
+        """The upstream that sent `reply`."""
 
         self._tried: list[Upstream] = []
         self._open: list[Attempt] = []
@@ -139,16 +140,16 @@ class Asking:
 
     @property
     def detours(self) -> Detours:
-        """What was tried beyond the usual."""
+        """The state for queries in other forms, created on first use."""
         if self._detours is None:
             self._detours = Detours()
         return self._detours
 
     @property
     def unusualness(self) -> int:
-        """How far the query is from that of a stub resolver, which every upstream answers.
+        """Difference to a query of a stub resolver, which every upstream answers.
 
-        0: as it is; 1: with DO or CD; 2: with EDNS options of a client, or without RD.
+        0: none; 1: with DO or CD; 2: with EDNS options of a client, or without RD.
         """
         body = self.body
         if len(body) - len(self.question) != USUAL_SIZE or not body[0] & _RD:
@@ -156,13 +157,16 @@ class Asking:
         return int(body[1] & _CD != 0 or needs_edns(body, self.question))
 
     def queries_at(self, upstream: Upstream, unusualness: int = 0) -> int:
-        """Return how many queries of this exchange, if as unusual, are in flight to an upstream."""
+        """Return the number of this exchange's queries in flight to an upstream.
+
+        It is 0 if the exchange is less unusual than `unusualness`.
+        """
         if unusualness and self.unusualness < unusualness:
             return 0
         return sum(each.upstream is upstream for each in self._open)
 
     def is_full(self, upstream: Upstream) -> bool:
-        """Whether as many queries for the question are in flight to an upstream as may be."""
+        """Whether the maximum number of queries for the question is in flight to an upstream."""
         counted = self if self.crowd is None else self.crowd
         if counted.queries_at(upstream) >= MOST_QUERIES:
             return True
@@ -172,23 +176,23 @@ class Asking:
         )
 
     def replied(self, attempt: Attempt, wire: bytes) -> None:
-        """Take the upstream's message."""
+        """Process the upstream's reply."""
         raise NotImplementedError
 
     def failed(self, attempt: Attempt, reason: str) -> None:
-        """Learn that nothing will come of this attempt."""
+        """Handle the failure of an attempt."""
         raise NotImplementedError
 
     def late(self, attempt: Attempt) -> None:
-        """Learn that the reply takes longer than this upstream's usually do."""
+        """Handle a reply that takes longer than usual for this upstream."""
         raise NotImplementedError
 
     def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
-        """Take a reply over UDP that lacks what the upstream usually sends."""
+        """Handle a reply over UDP that lacks the expected "cookie" or "case"."""
         raise NotImplementedError
 
     def guessed(self, attempt: Attempt) -> None:
-        """Ask over TCP, if there is TCP: somebody may be guessing replies to this attempt."""
+        """Ask over TCP if it works, because a forger may be guessing replies to this attempt."""
         upstream, now = attempt.upstream, time.monotonic()
         upstream.is_limited = True
         if self.done or attempt not in self._open or upstream.tcp.is_dead(now):
@@ -214,7 +218,7 @@ class Asking:
         self._open.append(upstream.ask(self, body[:-2] + upstream.cookies.tail, False, now))
 
     def _ask_otherwise(self, upstream: Upstream, now: float) -> None:
-        """Start an attempt in the form that suits the upstream and what it was asked before."""
+        """Start an attempt in a form that depends on the upstream and on earlier attempts."""
         upstream.look(now)
         times, is_dead = self._tried.count(upstream), upstream.tcp.is_dead(now)
         if self.over_tcp and is_dead and self._ask_large(upstream, now, len(self._tried)):
@@ -223,14 +227,14 @@ class Asking:
         if times == 2 and body[9] and self._may_go_without(upstream, now):
             body = without_edns(body, self.question)
             self.detours.lost_at = upstream
-        # A second loss in a row at one upstream: perhaps it is UDP that does not get through.
+        # After a second loss in a row at one upstream, UDP may be blocked.
         distrusts_udp = times > 2 or upstream.guesses.are_many(self.question, now)
         self._send(upstream, body, self.over_tcp or (distrusts_udp and not is_dead), now)
 
     def _send(
         self, upstream: Upstream, body: bytes, over_tcp: bool, now: float, with_cookie: bool = True
     ) -> Attempt:
-        """Send a query; over UDP with a cookie, and with its name in random case if that is set."""
+        """Send a query; over UDP with a cookie, and in random case if that is configured."""
         if not over_tcp:
             if with_cookie and upstream.cookies.option:
                 body = with_option(body, self.question, upstream.cookies.option)
@@ -242,22 +246,23 @@ class Asking:
         return attempt
 
     def _form(self, upstream: Upstream, now: float) -> bytes:
-        """Return the query, without EDNS if that is what the upstream needs."""
+        """Return the query, without EDNS if the upstream does not support it."""
         edns = upstream.edns
         if edns.is_limited(now) and edns.is_off(now, needs_edns(self.body, self.question)):
             return without_edns(self.body, self.question)
         return self.body
 
     def _may_go_without(self, upstream: Upstream, now: float) -> bool:
-        """Whether EDNS may be left out of a query that was lost with it."""
+        """Whether a query that was lost with EDNS may be repeated without it."""
         if upstream.cookies.is_expected:
             return False
         return not upstream.edns.works(now) or not needs_edns(self.body, self.question)
 
     def _ask_large(self, upstream: Upstream, now: float, number: int) -> bool:
-        """Ask over UDP for as much as it carries, for lack of TCP; False if that is no use.
+        """Ask over UDP for a reply of up to `LARGE_SIZE`, because TCP does not work.
 
-        `number` is that of the attempt which this belongs to.
+        Return False if that is not possible, or was tried. `number` is the number of the attempt
+        for which TCP was to be used.
         """
         if self._pool.force_tcp or upstream.stream_proto != "tcp":
             return False
@@ -270,10 +275,11 @@ class Asking:
         return True
 
     def _ask_plainer(self, attempt: Attempt, rcode: int, reply: Reply | None) -> bool:
-        """Ask without EDNS what was perhaps refused for it; False if the reply is to be believed.
+        """Repeat a query without EDNS if EDNS may be the cause of the error (RFC 6891 section 7).
 
-        RFC 6891 section 7. Servers without EDNS answer other errors than FORMERR as well, some with
-        the OPT record that they were sent. `reply` is None if it had no OPT record.
+        Return False if the reply is accepted. Servers without EDNS answer with other errors than
+        FORMERR as well, some with a copy of the OPT record. `reply` is None if it had no OPT
+        record.
         """
         upstream, now = attempt.upstream, time.monotonic()
         if not attempt.body[9]:
@@ -289,7 +295,7 @@ class Asking:
             return False
         detours, over_tcp = self.detours, attempt.proto != "udp"
         if len(attempt.body) > len(self.body) and not works and not is_vague:
-            # Perhaps it is only the cookie that it does not know.
+            # The upstream may only not support the cookie.
             detours.without_cookie = upstream
             plainer = self._send(upstream, self.body, over_tcp, now, with_cookie=False)
         else:
@@ -300,9 +306,9 @@ class Asking:
         return True
 
     def _ask_with_cookie(self, attempt: Attempt) -> None:
-        """Ask again with the cookie that came with BADCOOKIE, then over TCP, at last without any.
+        """Repeat a query after BADCOOKIE: with the new cookie, then over TCP, then without cookie.
 
-        RFC 7873 section 5.3 ends with TCP; some upstreams refuse every cookie there, too.
+        RFC 7873 section 5.3 ends with TCP, but some upstreams reject every cookie there, too.
         """
         upstream, now = attempt.upstream, time.monotonic()
         if attempt.proto != "udp":
@@ -315,13 +321,13 @@ class Asking:
             self._send(upstream, self.body, False, now)
 
     def _move(self, attempt: Attempt, now: float) -> None:
-        """Ask once more over TCP."""
+        """Send the query of an attempt again over TCP."""
         self.detours.moved[attempt] = now
         self._open.append(attempt)
         attempt.upstream.over_tcp(attempt)
 
     def _retry(self, now: float, *, new_only: bool = False) -> bool:
-        """Start another attempt, unless there were enough."""
+        """Start another attempt, unless the maximum is reached; return whether one was started."""
         pool = self._pool
         pool.watch_time()
         if self.done or len(self._tried) >= pool.max_attempts:

@@ -1,4 +1,4 @@
-"""One message on its way to one upstream, and who wants to hear how it went."""
+"""One query in flight to one upstream, and the interface of its owner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_ident() -> bytes:
 
 
 class Owner(Protocol):
-    """The one that asks: an exchange for clients, or a health check."""
+    """The sender of an attempt, which gets its outcome: an exchange or a health check."""
 
     body: bytes
     """The query without its ID."""
@@ -33,44 +33,45 @@ class Owner(Protocol):
     """Its question section, the name in lower case."""
 
     def replied(self, attempt: Attempt, wire: bytes) -> None:
-        """Take the upstream's message, which answers the question."""
+        """Process the upstream's reply to the question."""
 
     def failed(self, attempt: Attempt, reason: str) -> None:
-        """Learn that nothing will come of this attempt."""
+        """Handle the failure of an attempt."""
 
     def late(self, attempt: Attempt) -> None:
-        """Learn that the reply takes longer than this upstream's usually do."""
+        """Handle a reply that takes longer than usual for this upstream."""
 
     def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
-        """Take a reply over UDP that lacks the "cookie" or "case" that the upstream usually sends;
-        no other is waited for.
+        """Handle a reply over UDP that lacks the expected "cookie" or "case".
+
+        The socket no longer waits for another reply.
         """
 
     def guessed(self, attempt: Attempt) -> None:
-        """Learn that somebody may be guessing replies to this attempt."""
+        """Handle a suspicion that a forger is guessing replies to this attempt."""
 
 
 class Link(Protocol):
-    """The socket or connection that an attempt waits at."""
+    """The socket or connection of an attempt."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether queries have been sent, not only kept for when the connection stands."""
+        """Whether the connection is established, so that queries are sent at once."""
 
     @property
     def heard(self) -> float:
-        """When something came last, monotonic seconds, if that is known."""
+        """Monotonic time in seconds of the last received data; 0 if unknown."""
 
     @property
     def has_answered(self) -> bool:
-        """Whether anything has come from the upstream."""
+        """Whether the upstream has sent any data."""
 
     def forget(self, attempt: Attempt) -> None:
         """Stop waiting for the reply to `attempt`."""
 
 
 class Attempt:
-    """See the module."""
+    """One query in flight to one upstream."""
 
     __slots__ = (
         "body",
@@ -89,7 +90,7 @@ class Attempt:
     def __init__(
         self, owner: Owner, upstream: Upstream, body: bytes, proto: str, sent: float
     ) -> None:
-        """`sent` is the monotonic time in seconds."""
+        """Take the query without its ID, and the monotonic time `sent` in seconds."""
         self.owner = owner
         self.upstream = upstream
         self.body = body
@@ -97,20 +98,19 @@ class Attempt:
         self.sent = sent
         self.is_late = False
         self.redials = self.mismatched = 0
-        """How often its connection was lost; messages with its ID that answered another question.
-        """
+        """Number of lost connections; number of messages with its ID but another question."""
 
         self.number = 1
-        """Which attempt of its exchange it is. What is asked because of its reply has the same."""
+        """The number of the attempt in its exchange; queries that follow on its reply share it."""
 
         self.ident: bytes
         self.link: Link | None = None
 
 
 def answers(wire: bytes, attempt: Attempt) -> bool:
-    """Whether `wire`, whose ID is right, is a response to the question that was asked.
+    """Whether `wire`, whose ID is correct, is a response to the question of the attempt.
 
-    RFC 5452 section 9.1. The name is compared without regard to case, type and class exactly.
+    RFC 5452 section 9.1. The name is compared case-insensitively, type and class exactly.
     """
     question = attempt.owner.question
     if len(wire) < 12 or wire[2] & 0xF8 != 0x80 | attempt.body[0] & 0x78 or wire[4:6] != b"\0\1":
@@ -122,10 +122,10 @@ def answers(wire: bytes, attempt: Attempt) -> bool:
 
 
 def is_bare(wire: bytes, attempt: Attempt) -> bool:
-    """Whether `wire` is a response that is nothing but a header.
+    """Whether `wire` is a response that consists of a header only.
 
-    Some servers answer so what they do not understand, or do not want to (RFC 6891 section 7 knows
-    it of servers without EDNS). It says which query it means by its ID alone.
+    Some servers send it to queries that they cannot parse or reject (RFC 6891 section 7 mentions it
+    for servers without EDNS). Only its ID identifies the query.
     """
     return (
         len(wire) == 12

@@ -1,7 +1,7 @@
-"""What an upstream can do, as far as its replies tell: EDNS, and DNS over TCP.
+"""Tracks whether an upstream supports EDNS and DNS over TCP, as far as its replies show.
 
-Both are learned from the exchanges of clients, believed for a while and then tried again: servers
-are upgraded, firewalls change.
+Both are learned from the exchanges of clients, and expire after a while, because servers are
+upgraded and firewalls change.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
 
 SETTLED: Final = 900.0
-"""Seconds for which it is believed that EDNS works, or that it does not."""
+"""Seconds for which EDNS counts as working, or as not supported."""
 
 AVOIDED: Final = 60.0
-"""Seconds for which questions that do not need EDNS go without it, after one sign against it."""
+"""Seconds for which queries that do not need EDNS omit it, after one sign that it fails."""
 
 DOUBTS: Final = 3
-"""Losses in a row that outweigh earlier replies with EDNS."""
+"""Consecutive losses that outweigh earlier replies with EDNS."""
 
 TCP_DEAD: Final = 60.0
-"""Seconds for which an upstream is taken to have no TCP."""
+"""Seconds for which an upstream counts as unreachable over TCP."""
 
 LEAST_TCP_PATIENCE: Final = 0.75
 MOST_TCP_PATIENCE: Final = 1.0
 
 
 class EdnsSupport:
-    """Whether an upstream takes queries with EDNS (RFC 6891 section 6.2.2).
+    """Tracks whether an upstream accepts queries with EDNS (RFC 6891 section 6.2.2).
 
-    A refusal of EDNS (FORMERR, NOTIMP, BADVERS) that is followed by an answer to the same query
-    without it settles the matter. SERVFAIL, REFUSED and silence have other causes as well, so they
-    count as a sign only: questions of clients that want DNSSEC go on with EDNS until a second one.
+    If the upstream rejects EDNS (FORMERR, NOTIMP, BADVERS) and then answers the same query without
+    it, EDNS is not supported. SERVFAIL, REFUSED and lost queries have other causes as well, so they
+    only count as a sign: queries of clients that need EDNS keep it until the second sign.
     """
 
     __slots__ = ("_avoid_until", "_losses", "_off_until", "_works_until", "settled_until")
 
     def __init__(self) -> None:
         self.settled_until = 0.0
-        """Monotonic seconds until when replies are not looked at."""
+        """Monotonic time in seconds until which replies need not be examined."""
 
         self._works_until = self._avoid_until = self._off_until = 0.0
         self._losses = 0
 
     def works(self, now: float) -> bool:
-        """Whether the upstream has answered a query with EDNS, not long ago."""
+        """Whether the upstream answered a query with EDNS recently."""
         return now < self._works_until
 
     def is_limited(self, now: float) -> bool:
-        """Whether some questions go without EDNS."""
+        """Whether some queries are sent without EDNS."""
         return now < max(self._avoid_until, self._off_until)
 
     def is_off(self, now: float, needed: bool) -> bool:
-        """Whether a query goes without EDNS; `needed` if the client has use for it."""
+        """Whether a query is sent without EDNS; `needed` if the client depends on EDNS."""
         return now < self._off_until or (not needed and now < self._avoid_until)
 
     def learn(self, attempt: Attempt, wire: bytes, now: float) -> None:
-        """Take a reply: an answer to a query with EDNS shows that it works."""
+        """Process a reply: an answer to a query with EDNS proves that EDNS works."""
         body = attempt.body
-        # A bare header shows nothing, and neither does the query sent back.
+        # Neither a bare header nor an echoed query proves anything.
         if not body[9] or not wire[5] or wire[3:] == body[1:]:
             return
         try:
@@ -76,12 +76,12 @@ class EdnsSupport:
             self._losses = 0
 
     def refused(self, now: float) -> None:
-        """Take an answer without EDNS after a refusal with it."""
+        """Record that the upstream rejected a query with EDNS and answered it without."""
         self._off_until = now + SETTLED
         self._works_until = self.settled_until = 0.0
 
     def lost(self, now: float) -> None:
-        """Take an answer without EDNS after a loss, or an error that need not mean EDNS."""
+        """Record an answer without EDNS, after no reply or a vague error with EDNS."""
         self._losses += 1
         self.settled_until = 0.0
         needed = DOUBTS if self.works(now) else 1
@@ -93,26 +93,26 @@ class EdnsSupport:
 
 
 class TcpSupport:
-    """Whether an upstream answers over TCP, and how long that takes, connecting included."""
+    """Tracks whether an upstream answers over TCP, and its response time including connecting."""
 
     __slots__ = ("_usual", "_variation", "dead_until")
 
     def __init__(self) -> None:
         self.dead_until = 0.0
-        """Monotonic seconds until when TCP is not tried if UDP will do."""
+        """Monotonic time in seconds until which TCP is only used if UDP does not suffice."""
 
         self._usual = self._variation = -1.0
 
     def is_dead(self, now: float) -> bool:
-        """Whether TCP failed not long ago and nothing has come over it since."""
+        """Whether TCP failed recently, and no data arrived over TCP since."""
         return now < self.dead_until
 
     def failed(self, now: float) -> None:
-        """Take a connection that failed, or a query that was left without a reply."""
+        """Record a failed connection, or a query over TCP without a reply."""
         self.dead_until = now + TCP_DEAD
 
     def took(self, seconds: float) -> None:
-        """Learn how long a query took, as RFC 6298 does."""
+        """Update the smoothed response time and its variation with a new sample (RFC 6298)."""
         self.dead_until = 0.0
         if self._usual < 0:
             self._usual, self._variation = seconds, seconds / 2
@@ -123,7 +123,7 @@ class TcpSupport:
 
     @property
     def patience(self) -> float:
-        """Seconds to wait for TCP while the client could have a truncated answer."""
+        """Seconds to wait for a reply over TCP before the client gets the truncated reply."""
         if self._usual < 0:
             return MOST_TCP_PATIENCE
         usual = self._usual + 4 * self._variation

@@ -1,15 +1,18 @@
-"""DNS cookies towards one upstream (RFC 7873, RFC 9018): what a forger off the path cannot know.
+"""DNS cookies for one upstream (RFC 7873, RFC 9018), which an off-path forger cannot know.
 
-Every query over UDP carries eight random bytes, and what the upstream has given us in return. An
-upstream that has once answered with a cookie of its own has to send ours back every time; a reply
-without it is not believed but asked for again over TCP. If it is missing there as well, some of the
-servers behind the address have no cookies, and nothing is expected of it for a while.
+Each query over UDP has a client cookie of eight random bytes, and the server cookie last received
+from the upstream. Once an upstream has sent a server cookie, each of its replies must contain the
+client cookie; a reply without it is not accepted, and the query is repeated over TCP. If that reply
+has no cookie either, some of the servers behind the address do not support cookies, and none is
+expected for a while.
 
-A mere echo of our cookie proves as much, but obliges to nothing: CoreDNS sends back what the client
-sent if the reply comes from its cache, and what its own upstream said if not.
+An echo of the client cookie without a server cookie is also proof, but creates no expectation:
+CoreDNS copies the client's option into replies from its cache, but other replies contain its
+upstream's option.
 
-Over TLS and HTTPS there are none: the connection itself shows who answers. Over TCP a forger would
-have to guess sequence numbers, so they are sent there only to see whether the upstream has any.
+Queries over TLS and HTTPS have no cookies, because the connection authenticates the server. Over
+TCP a forger would have to guess sequence numbers; there cookies are sent only to find out whether
+the upstream supports them.
 """
 
 from __future__ import annotations
@@ -24,23 +27,23 @@ CLIENT_SIZE: Final = 8
 SERVER_SIZES: Final = range(8, 33)
 
 RENEWED: Final = 86_400.0
-"""Seconds after which our cookie becomes another one, so that it does not name us for ever."""
+"""Seconds after which the client cookie is replaced, so that it cannot be used for tracking."""
 
 UNTRIED: Final = 900.0
-"""Seconds for which queries go without a cookie after they seem to have failed for it."""
+"""Seconds for which queries have no cookie after a query that probably failed because of it."""
 
 UNSURE: Final = 3600.0
-"""Seconds for which no cookie is expected of an upstream that sent some replies without."""
+"""Seconds for which no cookie is expected from an upstream after a reply without one."""
 
 _HEADER: Final = 4  # of an option
 _OPT_NAME_TYPE: Final = b"\0\0\x29"
-_TAIL: Final = OPT_SIZE - 2  # where it begins in an OPT record
+_TAIL: Final = OPT_SIZE - 2  # offset of RDLENGTH in an OPT record
 _CODE: Final = OPTION_COOKIE.to_bytes(2, "big")
 _NO_OPTIONS: Final = b"\0\0"
 
 
 class Cookies:
-    """See the module. Times are in monotonic seconds."""
+    """The client and server cookie for one upstream; times are monotonic, in seconds."""
 
     __slots__ = (
         "_client",
@@ -58,7 +61,7 @@ class Cookies:
         self._is_enabled = is_enabled
         self._unsure_until = self._untried_until = 0.0
         self.is_expected = False
-        """Whether a reply without our cookie is not to be believed."""
+        """Whether a reply without the client cookie is to be rejected."""
 
         self._renew(now)
 
@@ -68,26 +71,26 @@ class Cookies:
         self._use(b"")
 
     def _use(self, server: bytes) -> None:
-        """Send the upstream's part of the cookie from now on."""
+        """Use `server` as the server cookie in further queries."""
         self._server = server
         self.option = b""
-        """The option to send; empty if there is to be none."""
+        """The EDNS option to send; empty if queries are sent without a cookie."""
 
         if self._is_enabled and not self._untried_until:
             self.option = option(OPTION_COOKIE, self._client + server)
         self.tail = len(self.option).to_bytes(2, "big") + self.option
-        """The end of an OPT record with this option and no other: its length, the option."""
+        """The end of an OPT record with only this option: RDLENGTH and the option."""
 
     def is_in(self, wire: bytes) -> bool:
-        """Whether our cookie is in a message; nobody else puts these bytes there."""
+        """Whether a message contains the bytes of the client cookie."""
         return self._client in wire
 
     def take(self, wire: bytes) -> bytes | None:
-        """Return a reply that has our cookie, None for one that has not.
+        """Return a reply that contains the client cookie, or None if it does not.
 
-        In the usual reply OPT is the last record and the cookie its only option: it is taken off,
-        so that the reply is as quickly read as one without. Most upstreams give the same cookie
-        again for at least a second.
+        In the usual reply, OPT is the last record and the cookie its only option. The cookie is
+        removed then, so that parsing the reply is as fast as without one. The same cookie as in the
+        query is checked first, because most upstreams repeat a server cookie for at least a second.
         """
         start = len(wire) - len(self.tail)
         if (
@@ -117,7 +120,7 @@ class Cookies:
         return wire
 
     def learn(self, options: bytes, now: float) -> bool:
-        """Take the options of a reply; return whether our cookie is among them."""
+        """Process the options of a reply; return whether the client cookie is among them."""
         try:
             given = [data for code, data in parse_options(options) if code == OPTION_COOKIE]
         except FormError:
@@ -131,18 +134,18 @@ class Cookies:
         return True
 
     def distrust(self, now: float) -> None:
-        """Expect none for a while: some replies have it, some have not."""
+        """Expect no cookie for a while, because only some replies have one."""
         self.is_expected = False
         self._unsure_until = now + UNSURE
 
     def refused(self, now: float) -> None:
-        """Send none for a while: a query was answered only without."""
+        """Send no cookie for a while, because a query was only answered without one."""
         if not self.is_expected:
             self._untried_until = now + UNTRIED
             self._use(b"")
 
     def tidy(self, now: float) -> None:
-        """Begin to send cookies again; change ours from time to time."""
+        """Send cookies again after `UNTRIED`; replace the client cookie after `RENEWED`."""
         if self._untried_until and now >= self._untried_until:
             self._untried_until = 0.0
             self._use(b"")

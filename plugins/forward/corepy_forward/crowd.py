@@ -1,12 +1,13 @@
-"""Different queries for one question at the same time: few of them are in flight.
+"""Limits the number of different queries for one question that are in flight at the same time.
 
-Clients make queries differ that ask for one name, type and class: by flags, by EDNS options, by
-transport. Each in flight is a chance for a forger, who needs to hit only one of them (the birthday
-attack of RFC 5452 section 5), so the rest wait. There is a crowd only while there are two or more.
+Queries for one name, type and class may differ in flags, EDNS options and transport. Each query in
+flight gives a forger another chance, because the forged reply needs to match only one of them (the
+birthday attack of RFC 5452 section 5). Therefore further exchanges wait. A `Crowd` exists only
+while a question has two or more exchanges.
 
-One client can make any number of them, and make queries that an upstream is slow to answer, or does
-not answer at all. So those that differ from the plain query of stub resolvers may only have some of
-the places, and those that wait are taken from each client in turn.
+A single client can send any number of such queries, also ones that an upstream answers slowly or
+not at all. Therefore queries that differ from the plain query of stub resolvers may use only a part
+of the limit, and waiting exchanges start in turns, by client.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
 MOST_QUERIES: Final = 4
-"""Queries in flight to one upstream for one name, type and class."""
+"""Maximum number of queries in flight to one upstream for one name, type and class."""
 
 MOST_UNUSUAL: Final = (MOST_QUERIES, 3, 2)
-"""How many of them may be as unusual as the index says, or more; see `Asking.unusualness`."""
+"""Maximum number of these whose `Asking.unusualness` is at least the index."""
 
 LEAST_TIME: Final = 0.5
-"""Seconds that an exchange must have left to be worth a start."""
+"""Seconds that must remain of an exchange's time for it to be started."""
 
 
 class Turns:
-    """Exchanges that wait to be started: the oldest of each client in turn."""
+    """A queue of waiting exchanges that returns the oldest exchange of each client in turn."""
 
     __slots__ = ("_clients",)
 
@@ -44,16 +45,16 @@ class Turns:
         return bool(self._clients)
 
     def add(self, client: bytes, exchange: Exchange) -> None:
-        """Append an exchange that `client` began."""
+        """Append an exchange that was started for a query of `client`."""
         self._clients.setdefault(client, deque()).append(exchange)
 
     @property
     def first(self) -> Exchange:
-        """The exchange whose turn it is."""
+        """The next exchange to start."""
         return next(iter(self._clients.values()))[0]
 
     def drop_first(self) -> None:
-        """Remove it; the turn passes to the next client."""
+        """Remove the first exchange and continue with the next client."""
         client = next(iter(self._clients))
         queue = self._clients.pop(client)
         queue.popleft()
@@ -62,12 +63,12 @@ class Turns:
 
 
 class Crowd:
-    """The exchanges of one question."""
+    """The concurrent exchanges of one question."""
 
     __slots__ = ("_asking", "_is_starting", "_members", "_start", "_waiting")
 
     def __init__(self, first: Exchange, start: Callable[[Exchange], bool]) -> None:
-        """`first` is in flight. `start` lets an exchange ask; False if it is to wait."""
+        """Take the exchange in flight, and a function that starts one; False if it must wait."""
         self._start = start
         self._members: dict[tuple[bytes, bool], Exchange] = {}
         self._asking: dict[Exchange, None] = {first: None}
@@ -80,8 +81,10 @@ class Crowd:
         exchange.crowd = self
 
     def find(self, body: bytes, for_tcp: bool) -> Exchange | None:
-        """Return the exchange that asks in this way; a client over UDP may join either kind, since
-        it can use a truncated reply as well as a whole one.
+        """Return the exchange with this query, if there is one.
+
+        A client over UDP may also join an exchange for TCP clients, because it accepts a complete
+        reply as well as a truncated one.
         """
         exchange = self._members.get((body, for_tcp))
         if exchange is None and not for_tcp:
@@ -91,7 +94,7 @@ class Crowd:
         return exchange
 
     def join(self, exchange: Exchange, client: bytes) -> None:
-        """Let another exchange, begun by `client`, ask now or when there is room."""
+        """Add an exchange for a query of `client`; start it now, or when the limits permit it."""
         self._add(exchange)
         waiting = self._waiting[exchange.unusualness]
         if waiting or not self._let_ask(exchange):
@@ -105,17 +108,18 @@ class Crowd:
         return False
 
     def queries_at(self, upstream: Upstream, unusualness: int = 0) -> int:
-        """Return how many queries as unusual as that, or more, are in flight to an upstream."""
+        """Return the number of queries in flight to an upstream with at least this unusualness."""
         return sum(each.queries_at(upstream, unusualness) for each in self._asking)
 
     def leave(self, exchange: Exchange, limit: float) -> bool:
-        """Take out an exchange that has ended; True if it was the last.
+        """Remove an exchange that has ended; return True if it was the last one.
 
-        What has waited since `limit`, in monotonic seconds, or longer is no longer started.
+        Exchanges that have been waiting since `limit` (monotonic time in seconds) or longer are not
+        started.
         """
         self._members.pop((exchange.body, exchange.for_tcp), None)
         self._asking.pop(exchange, None)
-        if not self._is_starting:  # one that fails at its start leaves within this
+        if not self._is_starting:  # an exchange that fails at its start calls `leave` from here
             self._is_starting = True
             self._start_waiting(limit)
             self._is_starting = False

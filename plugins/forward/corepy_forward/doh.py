@@ -1,7 +1,7 @@
 """DNS over HTTPS to one upstream (RFC 8484), over HTTP/2 with the package h2.
 
-Every query is a stream of one connection. The message ID is 0 there, as section 4.1 wants it for
-caches; the stream tells which query a reply belongs to.
+Each query is a stream of the connection, and the stream identifies the query of a reply. The
+message ID is 0, as section 4.1 recommends for HTTP caches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_MESSAGE = 65535
 
 
 class HTTPStream(Stream):
-    """One HTTP/2 connection. The keys of `pending` are stream numbers, four bytes each."""
+    """One HTTP/2 connection; the keys of `pending` are stream numbers of four bytes."""
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
         super().__init__(pool, max_age)
@@ -46,7 +46,7 @@ class HTTPStream(Stream):
         self._authority = name if target.port == 443 or ":" in name else f"{name}:{target.port}"
 
     def send(self, attempt: Attempt) -> None:
-        """Send a query, as soon as the connection stands."""
+        """Send a query, as soon as the connection is established."""
         number, self._number = self._number, self._number + 2
         attempt.ident = number.to_bytes(4, "big")
         attempt.link = self
@@ -76,7 +76,7 @@ class HTTPStream(Stream):
             self._http.send_data(number, wire, end_stream=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send what has been waiting, if the server speaks HTTP/2."""
+        """Send the waiting queries if the server supports HTTP/2; otherwise close."""
         super().connection_made(transport)
         secure = transport.get_extra_info("ssl_object")
         if secure.selected_alpn_protocol() != "h2":
@@ -95,7 +95,7 @@ class HTTPStream(Stream):
                 self._transport.write(data)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take the replies that `nbytes` more complete."""
+        """Process `nbytes` received bytes, and the replies that they complete."""
         self._heard = time.monotonic()
         try:
             events = self._http.receive_data(self._pool.buffer[:nbytes].tobytes())
@@ -147,6 +147,6 @@ class HTTPStream(Stream):
             attempt.upstream.broke(attempt, reason)
 
     def _abort(self) -> None:
-        """End the connection; what waits is asked again over another."""
+        """Abort the connection; its pending queries are sent again over another one."""
         if self._transport is not None:
             self._transport.abort()

@@ -1,12 +1,12 @@
-"""One question on its way to the upstreams, for all clients that ask it meanwhile.
+"""Asks the upstreams one question, for all clients that send it in the meantime.
 
-The first attempt goes to the upstream that the policy chooses. When it is late, fails, or brings a
-reply that does not count, the next one starts, on another upstream where there is one; an attempt
-that was late is still listened to. The first good reply ends the exchange. Without one it ends when
-all attempts have failed, or when the budget is used up: that is before a stub resolver would give
-up, so that the client learns why.
+The first attempt goes to the upstream that the policy chooses. If it is late, fails, or gets an
+unusable reply, the next attempt starts, with another upstream if there is one; the reply to a late
+attempt is still accepted. The first good reply ends the exchange. Without one, the exchange ends
+when all attempts have failed, or when the time budget is used up. The budget is shorter than the
+timeout of stub resolvers, so that clients receive the reason of the failure.
 
-Everything happens in callbacks; the clients' chains wait for one `Pending` each.
+An exchange runs in callbacks; the plugin chain of each client waits for its own `Pending`.
 """
 
 from __future__ import annotations
@@ -41,18 +41,19 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
 
 BUDGET = 4.0
-"""Seconds for one question, whatever happens: glibc and others give up after 5."""
+"""Maximum seconds for one question; the timeout of glibc and others is 5."""
 
 BUDGET_DOWN = 1.9
-"""The same while health checks find no upstream well."""
+"""The same while the last health checks of all upstreams failed."""
 
 RESEND = 0.8
-"""Seconds after which a question is asked once more of an upstream that has it already: a datagram
-may be lost, but more likely the answer takes its time, and asking twice costs the upstream twice.
+"""Seconds after which a query is repeated to the same upstream.
+
+A datagram may be lost, but more likely the upstream is slow, and a repetition doubles its work.
 """
 
 GRACE: Final = 0.4
-"""Seconds that an answer with EDNS has, for a client that needs it, once there is one without."""
+"""Seconds to wait for an answer with EDNS, if the client needs it, after one without."""
 
 _TC = 0x02
 _MAX_NOTES = 8
@@ -61,13 +62,13 @@ _MAYBE_REFUSALS: Final = _REFUSALS | {SERVFAIL, REFUSED}
 
 
 class Exchange(Salvage):
-    """See the module. `reply` is the result; None if there is none, then `reason` says why."""
+    """Asks one question; `reply` is the result, or None, with the `reason` for the log."""
 
     __slots__ = ()
 
     @property
     def reason(self) -> str:
-        """Why there is no reply, for the log."""
+        """The reason of the failure, for the log."""
         return "; ".join(self._notes)
 
     @property
@@ -76,18 +77,18 @@ class Exchange(Salvage):
 
     @property
     def ede(self) -> int:
-        """What clients are told when there is no reply, as a code of RFC 8914."""
+        """The code of the extended error for clients that get SERVFAIL (RFC 8914)."""
         return self.detours.ede
 
     @property
     def ede_text(self) -> str:
-        """The same in words."""
+        """The text of the extended error."""
         if self._detours is not None and self._detours.has_heard:
             return "no upstream sent a usable answer"
         return "no upstream answered"
 
     def replied(self, attempt: Attempt, wire: bytes) -> None:
-        """End with this reply if it counts."""
+        """End the exchange with this reply if it is final."""
         if self.done:
             return
         self._open.remove(attempt)
@@ -115,9 +116,10 @@ class Exchange(Salvage):
         self._end()
 
     def _take_options(self, attempt: Attempt, wire: bytes, reply: Reply) -> None:
-        """Learn from options that are for us, leave those that are for the client.
+        """Process the hop-by-hop options of a reply, and keep only those for the client.
 
-        A reply over TCP shows whether the upstream ever sends what one over UDP lacked.
+        A reply over TCP shows whether the upstream sends the cookie or case at all that a reply
+        over UDP lacked.
         """
         upstream = attempt.upstream
         lacked = None if self._detours is None else self._detours.lacked.get(attempt)
@@ -131,7 +133,7 @@ class Exchange(Salvage):
             reply.options = end_to_end(reply.options, asked)
 
     def _is_odd(self, attempt: Attempt, wire: bytes, reply: Reply) -> bool:
-        """Start what follows a reply that may not be final; False if it is final after all."""
+        """Handle a reply that may not be final; return False if it is final."""
         if reply.tc and attempt.proto == "udp":
             self._truncated(attempt, reply)
             return True
@@ -144,7 +146,7 @@ class Exchange(Salvage):
             self._keep(attempt, reply)
             return True
         if wire[3:] == attempt.body[1:] and self._ask_plainer(attempt, FORMERR, None):
-            return True  # the query itself, sent back
+            return True  # the upstream echoed the query
         if rcode in self._pool.settings.failover_rcodes:
             self.detours.failovers += 1
             if self.detours.failovers < len(self._pool.upstreams):
@@ -154,8 +156,9 @@ class Exchange(Salvage):
         return False
 
     def _bad_cookie(self, attempt: Attempt) -> None:
-        """Ask again. BADCOOKIE is about this hop: clients with cookies of ours, or without any,
-        could make nothing of it.
+        """Repeat the query after BADCOOKIE, which is never sent to clients.
+
+        It concerns only the cookies between this server and the upstream.
         """
         if len(attempt.body) > len(self.body):
             self._ask_with_cookie(attempt)
@@ -164,7 +167,7 @@ class Exchange(Salvage):
             self.failed(attempt, NO_COOKIE_SENT)
 
     def _is_provisional(self, attempt: Attempt, reply: Reply) -> bool:
-        """Learn from a reply what the upstream can do; True if a better one may come."""
+        """Record the capabilities that a reply shows; return True if a better one may follow."""
         upstream, now, detours = attempt.upstream, time.monotonic(), self.detours
         moved = detours.moved.get(attempt)
         if moved is not None and attempt.proto == "tcp":
@@ -190,7 +193,7 @@ class Exchange(Salvage):
         return False
 
     def failed(self, attempt: Attempt, reason: str) -> None:
-        """Go on without this attempt."""
+        """Start another attempt after a failure; end the exchange if none is in flight."""
         if self.done:
             return
         self._open.remove(attempt)
@@ -214,7 +217,7 @@ class Exchange(Salvage):
             self._end()
 
     def late(self, attempt: Attempt) -> None:
-        """Ask another upstream as well; without one, the same again after a while."""
+        """Ask another upstream as well; if all were asked, repeat the query after a while."""
         if self.done:
             return
         pool = self._pool
@@ -230,12 +233,12 @@ class Exchange(Salvage):
             metrics.HEDGED.labels(attempt.upstream.address).inc()
 
     def _resend(self, attempt: Attempt) -> None:
-        """Ask again what can be lost: a datagram, or a query to a server that cannot take it."""
+        """Repeat a query that may be lost: a datagram, or one that the server does not support."""
         if self.done or attempt not in self._open:
             return
         choices = self._pool.upstreams if attempt.proto == "udp" else (attempt.upstream,)
         if all(map(self.is_full, choices)):
-            self._pool.loop.call_later(GRACE, self._resend, attempt)  # others will leave
+            self._pool.loop.call_later(GRACE, self._resend, attempt)  # wait for others to end
             return
         if attempt.proto == "udp":
             self._hedge(attempt)
@@ -246,7 +249,7 @@ class Exchange(Salvage):
             and attempt.link.heard > max(now - GRACE, attempt.sent)
             and now < self.started + 2 * RESEND
         ):
-            self._pool.loop.call_later(GRACE, self._resend, attempt)  # an answer may be on its way
+            self._pool.loop.call_later(GRACE, self._resend, attempt)  # the reply may arrive soon
             return
         is_connected = attempt.link is not None and attempt.link.is_connected
         if is_connected and attempt.body[9] and not upstream.edns.works(now):
@@ -255,7 +258,7 @@ class Exchange(Salvage):
             metrics.HEDGED.labels(upstream.address).inc()
 
     def out_of_time(self, now: float) -> None:
-        """End without another reply."""
+        """End the exchange because its time is used up, with the kept reply if there is one."""
         detail = f"gave up after {now - self.started:.2f}s"
         if self._tried:
             proto = "tcp" if self.over_tcp else "udp"
@@ -268,7 +271,7 @@ class Exchange(Salvage):
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
             number = attempt.number
-            most = max(number, self._pool.max_attempts)  # upstreams may have gone meanwhile
+            most = max(number, self._pool.max_attempts)  # upstreams may have been removed
             elapsed = time.monotonic() - attempt.sent
             detail = f"attempt {number} of {most}, {elapsed:.3f}s"
             if attempt.mismatched:
@@ -277,12 +280,12 @@ class Exchange(Salvage):
             self.detours.notes += (note,)
 
     def fail(self, reason: str) -> None:
-        """End without having asked anybody."""
+        """End the exchange without asking an upstream."""
         self.detours.notes += (reason,)
         self._end()
 
     def cancel(self) -> None:
-        """Wait no more, at the sockets, for what is in flight over UDP."""
+        """Stop waiting for replies over UDP."""
         for attempt in self._open:
             if attempt.proto == "udp":
                 attempt.upstream.cancel(attempt)

@@ -1,4 +1,4 @@
-"""What `corepy explain` wants to know of a `forward` line."""
+"""Describes a `forward` line for `corepy explain`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class Explained(Handler):
-    """A handler with upstreams; see `corepy.plugin.Handler` for what is overridden."""
+    """A handler that describes its upstreams; overrides methods of `corepy.plugin.Handler`."""
 
     pool: Pool | None
     with_metadata: bool
 
     def static_targets(self) -> list[Target]:
-        """Return the upstreams that are known without looking up a name."""
+        """Return the upstreams that are known without resolving host names."""
         raise NotImplementedError
 
     def knows(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
-        """Return the upstreams that could be asked."""
+        """Return the upstreams that the query may be sent to."""
         if not self.asks_outside(request):
             return {"state": "not its names"}
         if self.pool is None:
@@ -36,7 +36,7 @@ class Explained(Handler):
         return {"upstreams": ", ".join(known) or "none known yet"}
 
     def twin(self, below: Handler) -> Handler:
-        """Return a copy that tells which upstream answered."""
+        """Return a copy that records the upstream that answered, as metadata of the query."""
         twin = super().twin(below)
         assert isinstance(twin, Explained)
         twin.with_metadata = True

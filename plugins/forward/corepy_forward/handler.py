@@ -1,6 +1,6 @@
-"""The handler: which queries are forwarded, and the clients' side of an exchange.
+"""The handler: selects the queries to forward, and returns the replies of exchanges to clients.
 
-`serve_dns` runs for every query that the cache does not answer; measure before adding a line.
+`begin_dns` runs for every query that the cache does not answer; measure before adding a line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SECONDS_OF_QUIET = 1.0
 
 
 class Forward(Explained):
-    """One `forward` line of a Corefile."""
+    """Forwards the queries that match one `forward` line of a Corefile."""
 
     name: ClassVar[str] = "forward"
     purity = Purity.PURE
@@ -51,14 +51,19 @@ class Forward(Explained):
     def __init__(
         self, settings: Settings, config: BlockConfig, with_metadata: bool = False
     ) -> None:
-        """`config` is that of the line's server block. `with_metadata`: tell each query which
-        upstream answered it, as `forward/upstream`.
+        """Take the settings of the line and the configuration of its server block.
+
+        `with_metadata`: store the upstream that answered in each query, as `forward/upstream`.
         """
         self.settings = settings
         self._config = config
         self.pool: Pool | None = None
         self.is_last = True
-        """No other line of the block is below; `next` cannot tell, others may put links between."""
+        """Whether the line is the last one of its block.
+
+        `next` does not show it, because other handlers may be between two lines.
+        """
+
         self._watch: Watch | None = None
         self.with_metadata = with_metadata
         self._zone = names.from_text(settings.zone)
@@ -71,12 +76,12 @@ class Forward(Explained):
         self._quiet_until = 0.0
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return an upstream's reply; SERVFAIL if none can be had, or too many wait."""
+        """Return an upstream's reply; SERVFAIL without one, or if too many queries wait."""
         answer = self.begin_dns(request)
-        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
+        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # not Reply
 
     def begin_dns(self, request: Request) -> Answer:
-        """Refuse at once, or ask and return what brings the reply."""
+        """Return a refusal, or start or join an exchange and return its pending reply."""
         if not self._takes_all and not self.matches(request.name_wire):
             return self.next.begin_dns(request)
         if request.qtype in TRANSFERS or request.flags & _OPCODE:
@@ -88,7 +93,7 @@ class Forward(Explained):
         return self._look_further(request, answer) if self._looks_further else answer
 
     def _begin_for_tcp(self, pool: Pool, request: Request) -> Answer:
-        """Ask for a client over TCP, which may join others and get what is good for those only."""
+        """Ask for a client over TCP; if it joins clients over UDP, the reply may be truncated."""
         joined = pool.flights.get(request.asked)
         answer = self._ask(pool, request)
         if joined is not None and not joined.for_tcp and not self._force_tcp:
@@ -96,8 +101,9 @@ class Forward(Explained):
         return self._look_further(request, answer) if self._looks_further else answer
 
     def _ask(self, pool: Pool, request: Request, *, whole: bool = False) -> Answer:
-        """Return what brings the reply of an exchange, or a refusal. With `whole` it is one that
-        does not end with a truncated reply.
+        """Return the pending reply of an exchange, or a refusal.
+
+        With `whole`, the exchange does not end with a truncated reply.
         """
         places = pool.places
         if not places.take(request):
@@ -116,12 +122,12 @@ class Forward(Explained):
     def _conclude(
         self, places: Places, request: Request, exchange: Exchange, _reply: Reply | None
     ) -> Reply | None:
-        """Give the query's place back; return its reply if the exchange is over."""
+        """Release the place of the query; return its reply if the exchange has ended."""
         places.leave(request)
         return self._reply(request, exchange) if exchange.done else None
 
     async def _whole(self, pool: Pool, request: Request, answer: Answer) -> Reply:
-        """Ask again for a client over TCP that got a truncated reply with others."""
+        """Ask again if a client over TCP got a truncated reply of an exchange for UDP clients."""
         reply = answer if isinstance(answer, Reply) else await answer
         if not reply.tc:
             return reply
@@ -133,11 +139,11 @@ class Forward(Explained):
         return await self.next.serve_dns(request) if self._wants_next(reply) else reply
 
     def asks_outside(self, request: Request) -> bool:
-        """Return whether the query is to be forwarded."""
+        """Return whether the query matches the zone and exceptions of this line."""
         return self._takes_all or self.matches(request.name_wire)
 
     def matches(self, name: bytes) -> bool:
-        """Whether a wire name in lower case is to be forwarded (forward.go, match)."""
+        """Whether a name, in wire form and lower case, is to be forwarded (forward.go, match)."""
         if not names.is_subdomain(name, self._zone):
             return False
         return name == self._zone or not any(
@@ -145,7 +151,7 @@ class Forward(Explained):
         )
 
     def _join(self, pool: Pool, request: Request) -> Exchange:
-        """Return the exchange for this question: the one in flight, or a new one."""
+        """Return the exchange in flight for this question, or a new one."""
         question = request.asked
         body = body_of(request, question)
         exchange = pool.flights.get(question)
@@ -173,7 +179,7 @@ class Forward(Explained):
         return reply
 
     def _wants_next(self, reply: Reply) -> bool:
-        """Whether the next `forward` shall answer instead; only ever another one of this block."""
+        """Whether the next `forward` line of this block is to answer instead."""
         if self.is_last:
             return False
         if reply.rcode in self.settings.next_rcodes:
@@ -181,7 +187,7 @@ class Forward(Explained):
         return self.settings.next_on_nodata and reply.rcode == NOERROR and not reply.ancount
 
     def _reject(self, request: Request) -> Reply:
-        """Answer a query too many as cheaply as can be; one in a second says so in the log."""
+        """Reject a query over the limit, at minimal cost; log at most one line per second."""
         metrics.MAX_CONCURRENT_REJECTS.value += 1
         self._rejected += 1
         now = request.received
@@ -199,7 +205,7 @@ class Forward(Explained):
         return reply
 
     def static_targets(self) -> list[Target]:
-        """Return the upstreams that are known without looking up a name."""
+        """Return the upstreams that are known without resolving host names."""
         return without_repeats(t for entry in self.settings.entries for t in entry.targets)
 
     def _open(self, targets: list[Target]) -> Pool:
@@ -208,13 +214,13 @@ class Forward(Explained):
 
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
-        """Get ready to ask, as at a start."""
+        """Prepare as at a start, unless the context is offline."""
         if not context.offline:
             await self.before_listen(context)
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Look host names up and refuse to forward to ourselves; raises StartupError."""
+        """Resolve host names and reject own addresses as upstreams; raises StartupError."""
         LIMIT.configure(cgroup_limit())
         known = [problem for entry in self.settings.entries for problem in entry.problems]
         problems: list[str] = []
@@ -233,7 +239,7 @@ class Forward(Explained):
         self._open(choice.targets)
 
     def _refuse_own(self, places: Sequence[Place]) -> None:
-        """Raise StartupError for a TO that is this server; of a file, `choose` skips the line."""
+        """Raise StartupError if a TO is this server; for lines of files, `choose` skips them."""
         named = [t for entry in self.settings.entries if not entry.file for t in entry.targets]
         own = own_among(named, places)
         if own is not None:
@@ -244,8 +250,9 @@ class Forward(Explained):
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Begin to probe the upstreams, and to look for changes of where they come from; raises
-        StartupError if a port that the system chose makes us our own upstream.
+        """Start to probe the upstreams, and to watch their files, interfaces and host names.
+
+        Raises StartupError if an upstream is this server, on a port that the kernel has chosen.
         """
         own = places_of(self._config, context.addresses)
         self._refuse_own(own)
@@ -257,7 +264,7 @@ class Forward(Explained):
 
     @hookimpl
     def shutdown(self) -> None:
-        """Give all sockets back."""
+        """Stop watching and close all sockets."""
         if self._watch is not None:
             self._watch.stop()
         if self.pool is not None:
@@ -265,16 +272,16 @@ class Forward(Explained):
 
 
 def _join_for_tcp(pool: Pool, request: Request) -> Exchange:
-    """Return an exchange for this question that does not end with a truncated reply."""
+    """Return an exchange for this question whose reply is complete."""
     question = request.asked
     return pool.begin_for_tcp(question, body_of(request, question), request.peer)
 
 
 def _not_forwarded(request: Request) -> Reply:
-    """Return the refusal of what is meant for a zone's primary or secondary server.
+    """Return the refusal of a NOTIFY or transfer, which is for a zone's primary or secondary.
 
-    That server decides by the sender's address, which would be ours; and of a transfer it may send
-    any number of messages. NOTIFY (RFC 1996) is the only other opcode that gets here.
+    Such a server authorizes by the source address, which would be ours, and a transfer may consist
+    of any number of messages. NOTIFY (RFC 1996) is the only opcode besides QUERY that gets here.
     """
     if request.flags & _OPCODE:
         return request.error(NOTIMP)

@@ -1,8 +1,8 @@
 """Health checks of one upstream (CoreDNS: plugin/pkg/proxy/health.go, plugin/pkg/up).
 
-A check begins at start, and whenever something goes wrong with the upstream; it repeats until the
-upstream answers. Any answer is good. While no upstream answers at all the pause grows, so that a
-network that is down is not showered with probes when it comes back.
+A check starts with the server, and whenever a query to the upstream fails. It repeats until the
+upstream answers; any reply counts. While no upstream answers, the pause between probes grows, so
+that a recovering network is not flooded with probes.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
 TIMEOUT = 1.0
-"""Seconds that an upstream has to answer a probe."""
+"""Seconds to wait for the reply to a probe."""
 
 LEAST_PAUSE = 0.01
 TRUSTED = 0.05
-"""Seconds after a probe that was answered during which failed queries are no reason for another."""
+"""Seconds after an answered probe during which failed queries do not start another check."""
 
 MOST_BACKOFF = 4
-"""How much longer than `health_check` a pause may become."""
+"""Maximum factor by which the pause exceeds `health_check`."""
 
 
 class HealthCheck:
-    """See the module. The owner of its probes."""
+    """Probes one upstream until it answers; the `Owner` of its probes."""
 
     def __init__(self, upstream: Upstream, is_all_down: Callable[[], bool]) -> None:
         settings = upstream.settings
@@ -54,7 +54,7 @@ class HealthCheck:
         self._failures = metrics.HEALTHCHECK_FAILURES.labels(metrics.PROXY, upstream.address)
 
     def start(self) -> None:
-        """Begin to check, unless that is going on or has just gone well."""
+        """Start probing, unless a check is running or has just succeeded."""
         if self._enabled and self._timer is None and time.monotonic() >= self._well_until:
             self._probe()
 
@@ -86,7 +86,7 @@ class HealthCheck:
         self._timer = self._upstream.loop.call_later(pause, self._probe)
 
     def replied(self, attempt: Attempt, wire: bytes) -> None:
-        """Any reply will do."""
+        """Record a success: any reply counts."""
         if attempt is self._attempt:
             self._attempt = None
             self._stop_timer()
@@ -95,19 +95,19 @@ class HealthCheck:
             self._upstream.healthy()
 
     def failed(self, attempt: Attempt, reason: str) -> None:
-        """Try again after the pause."""
+        """Count a failed probe and repeat it after the pause."""
         if attempt is self._attempt:
             self._missed()
 
     def late(self, attempt: Attempt) -> None:
-        """Probes are not watched for that."""
+        """Do nothing: probes have their own timeout."""
 
     def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
-        """Any reply will do."""
+        """Record a success: any reply counts, also one without a cookie."""
         self.replied(attempt, wire)
 
     def guessed(self, attempt: Attempt) -> None:
-        """Probes tell clients nothing."""
+        """Do nothing: a probe's reply is not sent to clients."""
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -115,7 +115,7 @@ class HealthCheck:
             self._timer = None
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         self._enabled = False
         self._attempt = None
         self._stop_timer()

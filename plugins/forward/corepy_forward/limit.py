@@ -1,8 +1,9 @@
-"""How many clients of this process may wait for upstreams at once.
+"""Limits the number of queries in this process that wait for upstreams at the same time.
 
-Each costs memory while it waits, and a node's cache lives in a small container: when upstreams are
-slow and questions many, SERVFAIL for some is better than being killed. `max_concurrent` limits one
-`forward` line; this limits them all. Both are shared between clients (`corepy.net.clients.Shares`).
+Each waiting query uses memory, and a node-local cache often runs in a small container. If upstreams
+are slow and queries frequent, SERVFAIL for some clients is better than an out-of-memory kill.
+`max_concurrent` limits one `forward` line, this module all lines together. Both limits are shared
+between clients (`corepy.net.clients.Shares`).
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ if TYPE_CHECKING:
     from corepy.dns import Request
 
 BYTES_EACH = 4096
-"""Memory that a waiting query takes with all that belongs to it (3 KB were measured)."""
+"""Bytes of memory for one waiting query with all its objects (measured: 3 KB)."""
 
 SHARE = 8
-"""The part of the memory limit that waiting queries may take: one in so many."""
+"""Divisor: waiting queries may use this fraction of the memory limit."""
 
 LEAST, MOST = 1000, 10000
 
 _ENOUGH: Final = 4
-"""So many times the queries that wait have to find room before clients are no longer counted."""
+"""The count per client ends when waiting queries use less than one place in this number."""
 
 
 def _plenty(most: int) -> int:
-    """Return below how many of `most` places in use no client can have more than its share."""
+    """Return the number of used places below which no client can exceed its share of `most`."""
     return -(-GREED * most // (GREED + 1))
 
 
 class Limit:
-    """Number of clients that wait, and of those that may."""
+    """The number of waiting queries in this process, and its maximum."""
 
     __slots__ = ("most", "plenty", "waiting")
 
@@ -42,14 +43,16 @@ class Limit:
         self.configure(None)
 
     def configure(self, memory: int | None) -> None:
-        """Set the limit for `memory` bytes; None is unlimited memory."""
+        """Set the maximum for a memory limit in bytes; None: unlimited."""
         fitting = MOST if memory is None else memory // SHARE // BYTES_EACH
         self.most = min(max(fitting, LEAST), MOST)
         self.plenty = _plenty(self.most)
 
     def most_of_one(self, max_concurrent: int) -> int:
-        """Return how many may wait for the upstreams of one line; 0 is the default of
-        `max_concurrent`: another line still gets its turn while these upstreams are silent.
+        """Return the maximum number of waiting queries of one `forward` line.
+
+        If `max_concurrent` is 0, the default, this is less than `most`, so that queries of other
+        lines are still forwarded while the upstreams of one line do not answer.
         """
         return min(max_concurrent or self.most * 3 // 4, self.most)
 
@@ -58,10 +61,10 @@ LIMIT = Limit()
 
 
 class Places:
-    """The queries that wait for the upstreams of one line, of which there may be `most`.
+    """The queries that wait for the upstreams of one line; at most `most`.
 
-    While places are plenty nobody counts how many each client has; `take` and `leave` run for every
-    query. The count begins with a look at all that wait.
+    While few places are used, the places of each client are not counted, because `take` and `leave`
+    run for every query. The count starts from the set of waiting queries.
     """
 
     __slots__ = ("_plenty", "_shares", "most", "requests")
@@ -73,13 +76,13 @@ class Places:
         self._shares: Shares | None = None
 
     def take(self, request: Request) -> bool:
-        """Take a place for `request`; False if its client may not have one."""
+        """Take a place for `request`; return whether the limits permit it."""
         requests, limit = self.requests, LIMIT
         if (
             len(requests) >= self._plenty or limit.waiting >= limit.plenty
         ) and not self._take_share(request):
             return False
-        if request not in requests:  # else a plugin asks twice, and has one place
+        if request not in requests:  # a request that a plugin forwards twice has one place
             requests.add(request)
             limit.waiting += 1
         return True
@@ -96,7 +99,7 @@ class Places:
         return shares.take(client_of(request.peer), free)
 
     def leave(self, request: Request) -> None:
-        """Give the place of `request` back."""
+        """Release the place of `request`."""
         requests = self.requests
         if request in requests:
             requests.remove(request)

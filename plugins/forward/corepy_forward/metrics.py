@@ -1,5 +1,7 @@
-"""The metrics of forward, under CoreDNS's names (plugin/forward/metrics.go, pkg/proxy/metrics.go),
-and those of what CoreDNS does not do.
+"""Defines the metrics of forward.
+
+Those named coredns_* are CoreDNS's (plugin/forward/metrics.go, pkg/proxy/metrics.go); those named
+corepy_* measure features that CoreDNS lacks.
 """
 
 from __future__ import annotations
@@ -65,15 +67,15 @@ _shown: Final = Counter[str]()
 
 
 def show_up(address: str) -> metrics.Value:
-    """Return the gauge of an upstream, of which there may be several objects in this process."""
+    """Return the gauge of an upstream; several `Upstream` objects may share it."""
     _shown[address] += 1
     return UP.labels(address)
 
 
 def hide_up(address: str) -> None:
-    """Remove the gauge with the last of them: an upstream that is not used is neither up nor down.
+    """Remove the gauge of an upstream once the last of its `Upstream` objects is closed.
 
-    Called once for each `show_up`.
+    An unused upstream is neither up nor down. Called once for each `show_up`.
     """
     _shown[address] -= 1
     if not _shown[address]:

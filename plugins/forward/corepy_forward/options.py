@@ -1,4 +1,4 @@
-"""The options of a `forward` line: one row of a table each (CoreDNS: setup.go, parseBlock)."""
+"""Parses the options in the block of a `forward` line (CoreDNS: setup.go, parseBlock)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MAX_UINT32 = 2**32 - 1
 
 
 class Options:
-    """Reads the block of one line into its settings."""
+    """Stores the options in the block of one line in its settings."""
 
     def __init__(self, controller: Controller, settings: Settings) -> None:
         self._c = controller
         self._settings = settings
 
     def table(self) -> dict[str, Callable[[], None]]:
-        """Return what reads each option, found at the current token."""
+        """Return the parsers by option name; each starts at the token of its option."""
         return {
             "except": self._except,
             "max_fails": lambda: self._number("max_fails", _MAX_UINT32),

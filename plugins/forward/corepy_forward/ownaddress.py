@@ -1,10 +1,10 @@
-"""Finding an upstream that is this server block: every query to it would come back for ever.
+"""Detects upstreams that are addresses of this server block, which would cause a forwarding loop.
 
-Another block of the same server is as good an upstream as any; CoreDNS's manual has an example.
-In a TO it is a mistake in the Corefile, which is refused; in a file, a line that is skipped (the
-address of a node-local cache turns up in the resolv.conf that the cache reads). At load the
-addresses named with `bind` are known; the wildcard means any address of this machine, which is
-looked at before listening.
+Another block of the same server is a valid upstream; CoreDNS's manual has an example. A TO that is
+an own address is an error in the Corefile and is rejected. In a file, the line is skipped, because
+the address of a node-local cache may be in the resolv.conf that the cache reads. When the Corefile
+is loaded, only the addresses of `bind` are known; the wildcard means all addresses of this machine
+and is checked before the server listens.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Entry, Target
 
 Place = tuple[str, int]
-"""Host and port; the host is "" or another wildcard, or an IP address, possibly with its zone."""
+"""Host and port of a listening socket.
+
+The host is a wildcard such as "", or an IP address, possibly with its zone.
+"""
 
 _WILDCARDS = ("", "0.0.0.0", "::")
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""The address that a socket reaches which is connected to one of these."""
+"""The address that a socket connected to an unspecified address reaches."""
 
 
 def refuse_own_addresses(controller: Controller, entry: Entry, token: Token) -> None:
-    """Raise the error for a TO that is an address the block listens on."""
+    """Raise an error if a TO is an address that the block listens on."""
     own = own_among(entry.targets, named_places(controller.config))
     if own is not None:
         raise controller.error(
@@ -40,12 +43,12 @@ def refuse_own_addresses(controller: Controller, entry: Entry, token: Token) -> 
 
 
 def skipped_own(target: Target, place: str) -> str:
-    """Return the message for a line of a file that names an address of this server block."""
+    """Return the message for a line of a file with an address of this server block."""
     return f"{place}: {target.address} is this server itself; the line is skipped"
 
 
 def named_places(config: BlockConfig) -> list[Place]:
-    """Return where the block listens as far as *bind* says so: all but the wildcard."""
+    """Return the addresses and ports of the block's *bind* directives, without wildcards."""
     ports = {key.port for key in config.keys if key.transport == "dns"}
     return [
         (host, port) for host in config.listen_hosts if host not in _WILDCARDS for port in ports
@@ -53,9 +56,10 @@ def named_places(config: BlockConfig) -> list[Place]:
 
 
 def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
-    """Return where the block listens; `listening` is where the server does, as "dns://host:port".
+    """Return the addresses and ports that the block listens on.
 
-    Of a port that the system chooses only the latter knows the number.
+    `listening` has those of the whole server, as "dns://host:port". It is needed for the number of
+    a port that the kernel chooses.
     """
     hosts = {_normal(host) for host in config.listen_hosts}
     ports = {key.port for key in config.keys if key.transport == "dns"}
@@ -79,7 +83,7 @@ def _normal(host: str) -> str:
 
 
 def own_among(targets: Iterable[Target], places: Sequence[Place]) -> Target | None:
-    """Return the first of `targets` that is one of these places to listen."""
+    """Return the first of `targets` that is one of the addresses `places`."""
     for target in targets:
         if target.transport == "dns" and any(_is(target, host, port) for host, port in places):
             return target
@@ -98,7 +102,7 @@ def _is(target: Target, host: str, port: int) -> bool:
 
 
 def is_local(target: Target) -> bool:
-    """Whether an address belongs to this machine: only those can be bound."""
+    """Whether an address belongs to this machine, which is the case if a socket can bind to it."""
     with socket.socket(target.family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(target._replace(port=0).sockaddr)

@@ -1,4 +1,4 @@
-"""Which upstream is asked first (CoreDNS: plugin/forward/policy.go)."""
+"""Policies that choose the upstream to ask first (CoreDNS: plugin/forward/policy.go)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _BLOCK = 512
 
 
 class Policy(Protocol):
-    """Chooses among the upstreams that are fit to be asked."""
+    """Chooses one of the healthy upstreams."""
 
     def __call__(self, upstreams: Sequence[Upstream]) -> Upstream:
-        """Return one of `upstreams`, which are in the order of the Corefile and not empty."""
+        """Return one of `upstreams`, a non-empty sequence in the order of the Corefile."""
 
 
 class Random:
-    """Any of them, as likely as any other."""
+    """Chooses at random, with equal probabilities."""
 
     def __init__(self) -> None:
         self._dice: list[int] = []
 
     def __call__(self, upstreams: Sequence[Upstream]) -> Upstream:
-        """Return one at random."""
+        """Return a random upstream."""
         count = len(upstreams)
         if count == 1:
             return upstreams[0]
@@ -37,22 +37,22 @@ class Random:
 
 
 class RoundRobin:
-    """One after the other."""
+    """Chooses the upstreams in turn."""
 
     def __init__(self) -> None:
         self._turn = 0
 
     def __call__(self, upstreams: Sequence[Upstream]) -> Upstream:
-        """Return the next one."""
+        """Return the next upstream."""
         self._turn += 1
         return upstreams[self._turn % len(upstreams)]
 
 
 class Sequential:
-    """Always the first that is fit."""
+    """Always chooses the first healthy upstream."""
 
     def __call__(self, upstreams: Sequence[Upstream]) -> Upstream:
-        """Return the first one."""
+        """Return the first upstream."""
         return upstreams[0]
 
 
@@ -64,5 +64,5 @@ POLICIES: dict[str, type[Random | RoundRobin | Sequential]] = {
 
 
 def make_policy(name: str) -> Policy:
-    """Return a new policy of the name used in the Corefile."""
+    """Return a new policy, by its name in the Corefile."""
     return POLICIES[name]()

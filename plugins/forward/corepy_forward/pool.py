@@ -1,4 +1,4 @@
-"""The upstreams of one `forward` line and the exchanges in flight to them."""
+"""Manages the upstreams of one `forward` line and the exchanges in flight to them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Target
 
 TIDY_INTERVAL = 5.0
-"""Seconds between two looks for idle and aged connections, less if `expire` is shorter."""
+"""Seconds between two checks for idle and aged connections; half of `expire` if that is less."""
 
 HEDGE_BURST = 1000
 HEDGE_SHARE = 0.1
-"""Second queries allowed in any second: a burst, and a share of the queries in that second. When
-everything is slow, asking twice would only make it slower.
+"""Maximum second queries per second: `HEDGE_BURST`, plus this share of the queries.
+
+When all upstreams are slow, second queries would only increase their load.
 """
 
 SWEEP = 8
-"""Exchanges out of time that are ended at once. What began together must not end together: that
-takes longer than a client should wait who has come just now.
+"""Maximum number of exchanges that are ended at once because their time is used up.
+
+Many exchanges may have begun together; to end all of them at once would delay other clients.
 """
 
 SWEEP_PAUSE = 0.001
@@ -49,27 +51,28 @@ _UNLIMITED = 64
 
 
 class Pool:
-    """See the module. Made and used inside the event loop; give it back with `close`."""
+    """The upstreams of one line; created and used in the event loop. Call `close` at the end."""
 
     def __init__(self, settings: Settings, targets: Sequence[Target]) -> None:
-        """`targets` are those of `settings` after host names were looked up."""
+        """Take the settings, and their targets after host names were resolved."""
         self.settings = settings
         self.loop = asyncio.get_running_loop()
         self.wakeups = Wakeups(self.loop)
         self.flights: dict[object, Exchange] = {}
-        """In the order in which they began. The key is the question, of one in a crowd perhaps
-        more.
+        """The exchanges in flight, in the order of their start.
+
+        The key is the question, or (question, body, for_tcp) for those that joined a crowd.
         """
 
         self.crowds: dict[bytes, Crowd] = {}
-        """By question."""
+        """The crowds by question."""
 
         self.final_rcodes = _FINAL - settings.failover_rcodes
-        """Response codes that end an exchange without a further look."""
+        """Response codes that end an exchange without further checks."""
 
         self.force_tcp = settings.force_tcp
         self.places = Places(LIMIT.most_of_one(settings.max_concurrent))
-        """The queries of clients that wait for a reply."""
+        """The client queries that wait for a reply."""
 
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0
@@ -89,7 +92,7 @@ class Pool:
         self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)
 
     def retarget(self, targets: Sequence[Target]) -> None:
-        """Use these upstreams from now on; those that stay keep their state and sockets."""
+        """Switch to these upstreams; those already in use keep their state and sockets."""
         known = {upstream.target: upstream for upstream in self.upstreams}
         self.upstreams = [
             known.pop(target) if target in known else self._open(target) for target in targets
@@ -104,7 +107,7 @@ class Pool:
         self._rate()
 
     def _let_go(self, gone: Upstream) -> None:
-        """Close an upstream that is no longer used, now that nothing waits for it."""
+        """Close a removed upstream, after its last exchange has ended."""
         if gone in self._leaving:
             self._leaving.remove(gone)
             gone.close()
@@ -119,13 +122,13 @@ class Pool:
         return upstream
 
     def start_checks(self) -> None:
-        """Probe every upstream now, before the first client has to find out."""
+        """Probe every upstream now, so that failures are detected before the first query."""
         self._probing = True
         for check in self._checks.values():
             check.start()
 
     def _rate(self) -> None:
-        """Find the upstreams fit to be asked first."""
+        """Update the preferred upstreams: those that are up, without suspects if possible."""
         alive = [upstream for upstream in self.upstreams if not upstream.is_down()]
         self._preferred = [upstream for upstream in alive if not upstream.is_suspect] or alive
 
@@ -133,13 +136,13 @@ class Pool:
         return all(upstream.fails for upstream in self.upstreams)
 
     def is_any_well(self) -> bool:
-        """Whether some upstream has passed its last health check."""
+        """Whether at least one upstream has passed its last health check."""
         return not self._is_all_down()
 
     def begin(self, question: bytes, body: bytes, for_tcp: bool, peer: object = None) -> Exchange:
-        """Start the exchange for a question that is not in flight; it may be over at once.
+        """Start the exchange for a question that is not in flight; it may end at once.
 
-        `peer` is the address of the client that asks.
+        `peer` is the address of the client.
         """
         if self.crowds and question in self.crowds:
             return self._join(self.crowds[question], peer, question, body, for_tcp)
@@ -154,7 +157,7 @@ class Pool:
         return exchange
 
     def _begin_without_health(self, exchange: Exchange, now: float) -> None:
-        """Ask though no upstream is well."""
+        """Ask a random upstream while all are down, unless the settings or a stop prevent it."""
         if self._closed:
             exchange.fail(_STOPPING)
             return
@@ -165,7 +168,7 @@ class Pool:
             exchange.ask(self._random(self.upstreams), now)
 
     def begin_for_tcp(self, question: bytes, body: bytes, peer: object) -> Exchange:
-        """Return an exchange that does not end with a truncated reply."""
+        """Return an exchange for clients over TCP, which does not end with a truncated reply."""
         first = self.flights.get(question)
         if first is None:
             return self.begin(question, body, True, peer)
@@ -174,7 +177,7 @@ class Pool:
         return self.begin_beside(first, body, True, peer)
 
     def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool, peer: object) -> Exchange:
-        """Return the exchange that asks the question of `first`, in flight, in another way."""
+        """Return an exchange with another query for the question of `first`, which is in flight."""
         question = first.question
         crowd = self.crowds.get(question)
         if crowd is None:
@@ -195,7 +198,7 @@ class Pool:
         return exchange
 
     def _begin_in_crowd(self, exchange: Exchange) -> bool:
-        """Let an exchange ask an upstream that has room; False if none has."""
+        """Start an exchange with an upstream below its limit; return False if all are full."""
         now = time.monotonic()
         if not self._preferred:
             if not self._closed and all(map(exchange.is_full, self.upstreams)):
@@ -208,17 +211,17 @@ class Pool:
         return bool(fit)
 
     def leave(self, crowd: Crowd, exchange: Exchange) -> None:
-        """Take an exchange that has ended out of its crowd."""
+        """Remove an exchange that has ended from its crowd."""
         exchange.cancel()
         if crowd.leave(exchange, time.monotonic() - self._budget_now() + LEAST_TIME):
             self.crowds.pop(exchange.question, None)
 
     def _budget_now(self) -> float:
-        """Seconds that an exchange may take."""
+        """Return the seconds that an exchange may currently take."""
         return self.budget if self.is_any_well() else self.least_budget
 
     def watch_time(self) -> None:
-        """See to it that exchanges end in time, now that one of them has trouble."""
+        """Start the timer that ends exchanges in time; called when an exchange has a problem."""
         if self._sweep_timer is None:
             self._sweep_timer = self.loop.call_later(LONGEST_PAUSE, self._sweep)
 
@@ -241,8 +244,10 @@ class Pool:
         new_only: bool,
         is_full: Callable[[Upstream], bool],
     ) -> Upstream | None:
-        """Return the upstream to ask after those `tried`: one that is well, tried least, and next
-        in the order of the Corefile. With `new_only` None when all have been tried.
+        """Return the upstream to ask after those in `tried`; None if all are full.
+
+        Healthy upstreams come first, then those tried least, then the next in the order of the
+        Corefile. With `new_only`, return None if all have been tried.
         """
         upstreams = self.upstreams
         indexes = [
@@ -263,7 +268,7 @@ class Pool:
         return upstreams[min(indexes, key=rank)]
 
     def may_hedge(self) -> bool:
-        """Whether one more query may be sent on the mere suspicion that another one is lost."""
+        """Count a second query for a possibly lost one; return whether it is within the limit."""
         now = time.monotonic()
         elapsed = now - self._window
         if elapsed > 1:
@@ -282,13 +287,13 @@ class Pool:
         self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)
 
     def close(self) -> None:
-        """End what is in flight and close all sockets."""
+        """End all exchanges and close all sockets."""
         self._tidy_timer.cancel()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self._closed, self._preferred = True, []
         for exchange in list(self.flights.values()):
-            if not exchange.done:  # what waited in a crowd has ended with another
+            if not exchange.done:  # the end of one exchange may end others in its crowd
                 exchange.fail(_STOPPING)
         for check in self._checks.values():
             check.stop()

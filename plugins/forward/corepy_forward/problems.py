@@ -1,9 +1,9 @@
-"""Why an attempt failed, in the words of Go's net package, which CoreDNS's logs consist of.
+"""Describes failures of attempts with the messages of Go's net package, which CoreDNS logs.
 
-Alerts and the patterns of *errors* look for them: `^read udp .* i/o timeout$`, `connect: connection
-refused$`. A reason is what Go writes behind the address, with the system call in front if one
-failed ("connect: connection refused"); `go_error` makes the whole line of it, with our detail
-between its beginning and its end.
+Alerts and the patterns of *errors* match these messages: `^read udp .* i/o timeout$`, `connect:
+connection refused$`. A reason is the part after the address in Go's message, with the system call
+in front if one failed ("connect: connection refused"). `go_error` returns the whole line, with
+corepy's details between its beginning and its end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OPERATIONS["write"] = "write"
 
 _UNVERIFIED = "tls: failed to verify certificate"
 _UNKNOWN_AUTHORITY = frozenset((2, 18, 19, 20, 21))
-"""OpenSSL's codes (X509_V_ERR_*) for a chain that leads to no authority that is trusted."""
+"""OpenSSL's codes (X509_V_ERR_*) for a chain without a trusted authority."""
 
 _TLS_REASONS = {
     "WRONG_VERSION_NUMBER": "tls: first record does not look like a TLS handshake",
@@ -41,7 +41,7 @@ _TLS_REASONS = {
 
 
 def explain(error: Exception, call: str) -> str:
-    """Return the reason for an error of the system call `call`, or of TLS."""
+    """Return the reason for an error of TLS or of the system call `call`."""
     if isinstance(error, TimeoutError) and not error.errno:
         return NO_REPLY
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -50,14 +50,14 @@ def explain(error: Exception, call: str) -> str:
         return _TLS_REASONS.get(error.reason or "", f"tls: {error.reason or error}".lower())
     number: int = getattr(error, "errno", None) or 0
     if number in errno.errorcode:
-        return f"{call}: {os.strerror(number).lower()}"  # asyncio has words of its own
-    if isinstance(error, OSError) and error.strerror:  # of a look-up: its numbers are negative
+        return f"{call}: {os.strerror(number).lower()}"  # asyncio's texts differ from these
+    if isinstance(error, OSError) and error.strerror:  # getaddrinfo's numbers are negative
         return f"{call}: {error.strerror.lower()}"
     return (str(error) or type(error).__name__).lower()
 
 
 def is_of_reply(reason: str) -> bool:
-    """Whether the upstream has answered, if with nothing of use."""
+    """Whether the upstream sent a reply, though an unusable one."""
     return reason.startswith(_OF_REPLIES)
 
 

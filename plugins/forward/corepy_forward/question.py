@@ -1,7 +1,8 @@
-"""What goes upstream: the client's question in lower case, with its opcode, RD, AD, CD and DO, in
-our own EDNS. Two queries that agree in all of that are the same question.
+"""Builds the query to an upstream from a client's query.
 
-A body is a query without its ID: ten bytes of header, the question, OPT as the only record.
+It has the client's question in lower case, its opcode, RD, AD, CD and DO, and corepy's own EDNS.
+Clients whose queries agree in all of these share one exchange. A body is a query without its ID:
+ten bytes of header, the question, and OPT as the only record.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from corepy.dns.edns import OPT_SIZE, UDP_SIZE, forwarded_options, opt_record
 if TYPE_CHECKING:
     from corepy.dns import Request
 
-# What is kept of the client's flags: opcode, RD, AD, CD.
+# The flags copied from the client's query: opcode, RD, AD, CD.
 _FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
 _COUNTS = b"\0\1\0\0\0\0\0\1"
 _HEADERS: dict[int, bytes] = {}
@@ -22,7 +23,7 @@ _OPT_DO = opt_record(UDP_SIZE, do=True)
 
 
 def body_of(request: Request, question: bytes) -> bytes:
-    """Return the query to send without its ID; `question` is its question section."""
+    """Return the query to send, without its ID; `question` is its question section."""
     flags, edns = request.flags & _FLAGS, request.edns
     header = _HEADERS.get(flags) or _header(flags)
     if edns is None:
@@ -39,13 +40,13 @@ def _header(flags: int) -> bytes:
 
 
 def _own_opt(do: bool, options: bytes) -> bytes:
-    """Return our OPT record with those of a client's options that a reply may depend on."""
+    """Return the OPT record to send, with the client's options that a reply may depend on."""
     return opt_record(UDP_SIZE, do, options=forwarded_options(options))
 
 
 _HEADER = 10
 USUAL_SIZE = _HEADER + OPT_SIZE
-"""Bytes of a query without options, but for its question."""
+"""Bytes of a body without EDNS options, excluding the question."""
 
 
 def without_edns(body: bytes, question: bytes) -> bytes:
@@ -54,7 +55,7 @@ def without_edns(body: bytes, question: bytes) -> bytes:
 
 
 def with_size(body: bytes, question: bytes, size: int) -> bytes:
-    """Return the query with another size of what may come over UDP."""
+    """Return the query with another maximum size of UDP replies, in bytes."""
     if not body[9]:
         return body
     at = _HEADER + len(question) + 3
@@ -62,7 +63,7 @@ def with_size(body: bytes, question: bytes, size: int) -> bytes:
 
 
 def with_option(body: bytes, question: bytes, option: bytes) -> bytes:
-    """Return the query with an EDNS option more."""
+    """Return the query with an additional EDNS option; unchanged if it has no EDNS."""
     if not body[9]:
         return body
     at = _HEADER + len(question) + OPT_SIZE
@@ -71,11 +72,11 @@ def with_option(body: bytes, question: bytes, option: bytes) -> bytes:
 
 
 def client_options(body: bytes, question: bytes) -> bytes:
-    """Return the options in OPT."""
+    """Return the EDNS options of a query."""
     return body[_HEADER + len(question) + OPT_SIZE :]
 
 
 def needs_edns(body: bytes, question: bytes) -> bool:
-    """Whether clients have use for EDNS: they sent DO, or an option that goes further."""
+    """Whether clients depend on EDNS: they sent DO, or an option that is forwarded."""
     opt = body[_HEADER + len(question) :]
     return len(opt) > OPT_SIZE or (len(opt) == OPT_SIZE and opt[7] & 0x80 != 0)

@@ -1,8 +1,8 @@
-"""Files in the style of resolv.conf(5), of which the `nameserver` lines are used.
+"""Reads the `nameserver` lines of files in the format of resolv.conf(5).
 
-Lines and words are read as CoreDNS does (miekg/dns, clientconfig.go): a line ends in a line feed,
-may begin with white space, and its second word is the address. A line that cannot be used costs
-the others nothing: it is skipped, with a message that says why.
+Lines and words are parsed as in CoreDNS (miekg/dns, clientconfig.go): a line ends with a line feed,
+may begin with white space, and its second word is the address. An unusable line does not affect the
+others: it is skipped, with a message about the reason.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 1024 * 1024
 MAX_SERVERS = 64
-"""Name servers of one file that are used. Each costs a probe and sockets; resolvers of the C
-library stop at three.
+"""Maximum number of name servers used from one file.
+
+Each needs a probe and sockets. Resolvers of the C library use at most three.
 """
 
 _MAX_PROBLEMS = 5
@@ -27,26 +28,26 @@ _KEYWORD = "nameserver"
 
 
 class Nameserver(NamedTuple):
-    """One `nameserver` line that names an address."""
+    """A `nameserver` line with a usable address."""
 
     target: Target
     place: str
-    """The file and the number of the line."""
+    """The file and line number."""
 
 
 class ResolvConf(NamedTuple):
-    """What a file says."""
+    """The contents of a file."""
 
     servers: list[Nameserver]
     problems: list[str]
-    """A message for each line that is skipped."""
+    """A message for each skipped line."""
 
     version: FileVersion | None
-    """None if the file may change again without a new version."""
+    """The version that was read; None if the file may change again without a new version."""
 
 
 def read_resolv_conf(path: Path) -> ResolvConf:
-    """Return the name servers that a file names; raises `ValueError` if it cannot be read."""
+    """Return the name servers in a file; raises `ValueError` if it cannot be read."""
     try:
         content, version = read_file(path, MAX_SIZE)
     except OSError as error:
@@ -69,7 +70,7 @@ def read_resolv_conf(path: Path) -> ResolvConf:
 def _lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the words of each `nameserver` line.
 
-    A byte order mark, which editors of Windows write, is no part of the first word.
+    A byte order mark, which Windows editors write, is not a part of the first word.
     """
     text = content.decode("utf-8-sig", "replace")
     for number, line in enumerate(text.split("\n"), 1):
@@ -79,7 +80,7 @@ def _lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def _target(words: list[str]) -> Target:
-    """Return the upstream that a line names; raises `ValueError`."""
+    """Return the upstream in the words of a line; raises `ValueError`."""
     if len(words) == 1:
         raise ValueError("nameserver without an address")
     host, _, zone = words[1].partition("%")

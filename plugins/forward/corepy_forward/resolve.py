@@ -1,7 +1,7 @@
-"""Upstreams given by host name, looked up at start (CoreDNS: plugin/forward/resolve.go).
+"""Resolves upstreams given by host name at start (CoreDNS: plugin/forward/resolve.go).
 
-With `resolver` by asking those servers, one after the other; otherwise as every program on this
-host looks names up.
+With the option `resolver`, its servers are asked one after the other; without it, names are
+resolved with the system's getaddrinfo.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Entry, Hostname
 
 TIMEOUT = 2.0
-"""Seconds for each question to each resolver."""
+"""Seconds for each query to each resolver."""
 
 _UNKNOWN = (socket.EAI_NONAME, socket.EAI_NODATA)
 _LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
 async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[str]:
-    """Fill in the targets of the entries that are host names; return a message for each of which
-    no address can be used.
+    """Set the targets of the entries that are host names.
+
+    Return a message for each host name without a usable address.
     """
     problems = []
     for entry in entries:
@@ -52,7 +53,7 @@ async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[st
 
 
 def _target(host: Hostname, address: str) -> Target:
-    """Return the upstream at one of the addresses of a host."""
+    """Return the upstream at one address of a host."""
     address, _, zone = address.partition("%")
     address = as_ip(address) or address
     name = host.server_name or _verified(host)
@@ -61,12 +62,12 @@ def _target(host: Hostname, address: str) -> Target:
 
 
 def _verified(host: Hostname) -> str:
-    """Return the name to verify in TLS: the one that was configured."""
+    """Return the configured name, for verification in TLS; "" without TLS."""
     return host.name.rstrip(".") if host.transport != "dns" else ""
 
 
 async def _addresses(host: Hostname, resolvers: Sequence[str]) -> list[str]:
-    """Return at least one address; raises `ValueError`."""
+    """Return the addresses of a host, at least one; raises `ValueError`."""
     problem = ""
     try:
         if not resolvers:
@@ -81,7 +82,7 @@ async def _addresses(host: Hostname, resolvers: Sequence[str]) -> list[str]:
 
 
 def _explain(error: Exception, name: str) -> str:
-    """Return the problem of a look-up, in Go's words where programs look for them."""
+    """Return a message for a failed look-up, in Go's words, which monitoring may match."""
     if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN:
         return f"lookup {name}: no such host"
     return f"lookup {name}: {getattr(error, 'strerror', None) or error}".lower()
@@ -94,7 +95,7 @@ async def _ask_system(name: str) -> list[str]:
 
 
 async def _ask_resolvers(name: str, resolvers: Sequence[str]) -> tuple[list[str], str]:
-    """Return the addresses from the first resolver that has some, else what went wrong last."""
+    """Return the addresses from the first resolver that has some, or else the last problem."""
     problem = ""
     wire = names.from_text(name)
     for resolver in resolvers:
@@ -114,7 +115,7 @@ async def _ask_resolvers(name: str, resolvers: Sequence[str]) -> tuple[list[str]
 
 
 async def _ask(name: bytes, qtype: int, host: str, port: int) -> list[str]:
-    """Return the addresses in one resolver's answer; raises OSError and FormError."""
+    """Return the addresses in the reply of one resolver; raises OSError and FormError."""
     loop = asyncio.get_running_loop()
     address = as_ip(host) or host
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,7 +1,7 @@
-"""Replies that are not the answer but better than nothing: truncated, bare, unreadable, unproven.
+"""Handles replies that are not final: truncated, bare, malformed, or without a cookie or case.
 
-Each starts what may bring a better one. What is worth keeping is given to the clients when that
-fails or takes too long.
+Each of them starts another query that may bring a better reply. If that fails or takes too long,
+clients get the best reply so far.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _TC = 0x02
 
 
 class Salvage(Asking):
-    """What an exchange does with such replies; see the module."""
+    """The part of an exchange that handles replies that are not final."""
 
     __slots__ = ()
 
     def _note(self, attempt: Attempt, reason: str) -> None:
-        """Write down for the log what became of an attempt."""
+        """Record the outcome of an attempt for the log."""
         raise NotImplementedError
 
     def _end(self) -> None:
-        """End with the reply that there is."""
+        """End the exchange with the current `reply`."""
         raise NotImplementedError
 
     def doubted(self, attempt: Attempt, wire: bytes, lacks: str) -> None:
-        """Ask over TCP whether a reply is genuine; without TCP take it, as from any upstream."""
+        """Ask over TCP to verify a reply; if TCP does not work, accept the reply."""
         if self.done:
             attempt.upstream.cancel(attempt)
             return
@@ -50,11 +50,11 @@ class Salvage(Asking):
         self._move(attempt, now)
 
     def _waits_for_tcp(self, upstream: Upstream) -> bool:
-        """Whether there is no reply yet over TCP."""
+        """Whether a query to this upstream over TCP is in flight."""
         return any(each.upstream is upstream and each.proto == "tcp" for each in self._open)
 
     def _truncated(self, attempt: Attempt, reply: Reply) -> None:
-        """Ask for the whole answer; the truncated one is for clients that can ask over TCP."""
+        """Ask for the complete answer; keep the truncated one for clients over UDP."""
         upstream, now = attempt.upstream, time.monotonic()
         self.detours.has_heard = True
         if not self.for_tcp:
@@ -67,13 +67,13 @@ class Salvage(Asking):
         elif not self.for_tcp:
             self._end()
         else:
-            self._move(attempt, now)  # nothing else is left
+            self._move(attempt, now)  # the only remaining way
 
     def _bare(self, attempt: Attempt, wire: bytes) -> None:
-        """Deal with a reply that is nothing but a header: it does not say what it answers.
+        """Handle a reply that consists of a header only, and does not identify its question.
 
-        An error is better than none and ends the matter unless another upstream can be asked, or
-        the same one over TCP, where nobody else can have sent it.
+        An error rcode is kept, since it is better than no reply. It ends the exchange unless
+        another upstream can be asked, or the same one over TCP, where the reply cannot be forged.
         """
         rcode, now = wire[3] & 15, time.monotonic()
         if self._ask_plainer(attempt, rcode, None):
@@ -93,7 +93,7 @@ class Salvage(Asking):
             self._end()
 
     def _malformed(self, attempt: Attempt, wire: bytes) -> None:
-        """Ask again for a reply that cannot be read, over TCP if it was UDP that cut it."""
+        """Repeat the query after a malformed reply, over TCP if the reply came over UDP."""
         attempt.upstream.dropped("malformed")
         self.detours.has_heard = True
         now = time.monotonic()
@@ -108,22 +108,22 @@ class Salvage(Asking):
             self.failed(attempt, MALFORMED)
 
     def _keep(self, attempt: Attempt, reply: Reply) -> None:
-        """Keep a reply that is better than none."""
+        """Keep a reply, for the case that no better one arrives."""
         self.reply, self.upstream = reply, attempt.upstream
 
     def _hold(self, attempt: Attempt, seconds: float) -> None:
-        """Let clients wait for something better than what is kept, but no longer than that."""
+        """Let clients wait for a better reply than the one kept, for up to `seconds`."""
         self._pool.loop.call_later(seconds, self._release, attempt)
 
     def _release(self, attempt: Attempt) -> None:
-        """Give up waiting for something better."""
+        """End the wait for a better reply, unless data still arrives over TCP."""
         if self.done:
             return
         if attempt.proto == "tcp" and attempt in self._open:
             now, upstream = time.monotonic(), attempt.upstream
             heard = 0.0 if attempt.link is None else attempt.link.heard
             if heard > now - MOST_TCP_PATIENCE and heard > self.detours.moved.get(attempt, 0.0):
-                self._hold(attempt, upstream.tcp.patience)  # an answer is coming, perhaps ours
+                self._hold(attempt, upstream.tcp.patience)  # the data may be part of this reply
                 return
             upstream.tcp.failed(now)
         if not self.for_tcp or self.reply is not None:

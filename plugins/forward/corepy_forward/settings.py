@@ -1,4 +1,4 @@
-"""What one `forward` line of a Corefile says, with the defaults of CoreDNS (forward.go, New)."""
+"""The settings of one `forward` line, with the defaults of CoreDNS (forward.go, New)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Entry
 
 MAX_TARGETS = 15
-"""TOs of one line (setup.go)."""
+"""Maximum number of TOs in one line (setup.go)."""
 
 
 @dataclass(slots=True)
@@ -20,16 +20,16 @@ class HealthCheck:
     """The option `health_check`."""
 
     interval: float = 0.5
-    """Seconds between two probes of an upstream that does not answer."""
+    """Seconds between two probes to an upstream that does not answer."""
 
     recursion_desired: bool = True
     domain: str = "."
-    """The name whose NS records a probe asks for."""
+    """The QNAME of probes, whose type is NS."""
 
 
 @dataclass(slots=True)
 class TLSFiles:
-    """The option `tls`: PEM files. Without them no client certificate, and the system's CAs."""
+    """The PEM files of the option `tls`; defaults: no client certificate, the system's CAs."""
 
     cert: Path | None = None
     key: Path | None = None
@@ -53,11 +53,11 @@ class Settings:
     prefer_udp: bool = False
     max_fails: int = 2
     max_connect_attempts: int | None = None
-    """None is the default, which depends on the number of upstreams; 0 is no limit."""
+    """None: the default, which depends on the number of upstreams; 0: unlimited."""
 
     expire: float = 10.0
     max_age: float | None = None
-    """None is the default of corepy (see `stream`), 0 is no limit."""
+    """None: the default of corepy (`streams.MAX_AGE`); 0: unlimited."""
 
     max_idle_conns: int = 0
     read_timeout: float = 2.0
@@ -70,16 +70,16 @@ class Settings:
     failover_rcodes: frozenset[int] = frozenset()
     source_address: str = ""
     cookies: bool = True
-    """Whether queries over UDP carry DNS cookies."""
+    """Whether queries over UDP have DNS cookies."""
 
     random_case: bool = False
-    """Whether the letters of names are sent in random case."""
+    """Whether names are sent in random letter case over UDP."""
 
     resolvers: list[str] = field(default_factory=list)
-    """IP[:PORT] each, for hostnames in TO; empty means the system's resolver."""
+    """Resolvers for host names in TO, each IP[:PORT]; empty: the system's resolver."""
 
     doh_method: str = "POST"
     tls: TLSFiles = field(default_factory=TLSFiles)
     tls_servername: str = ""
     tls_contexts: dict[str, ssl.SSLContext] = field(default_factory=dict)
-    """By transport in TO. Made in setup, so that a bad file is found there."""
+    """TLS contexts by transport in TO; created in setup, which thereby detects invalid files."""

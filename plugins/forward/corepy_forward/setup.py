@@ -1,4 +1,4 @@
-"""Reading `forward` lines (CoreDNS: plugin/forward/setup.go); their options are in `options`."""
+"""Parses `forward` lines (CoreDNS: plugin/forward/setup.go); `options` parses their blocks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def setup(controller: Controller) -> None:
-    """Add one handler per `forward` line, in their order."""
+    """Add one handler for each `forward` line, in order."""
     mistakes = Mistakes()
     for _ in controller.occurrences():
         with controller.statement(mistakes):
@@ -45,12 +45,12 @@ def setup(controller: Controller) -> None:
 
 
 def _metadata(controller: Controller) -> bool:
-    """Whether somebody in this block can ask for `forward/upstream`."""
+    """Whether the block has *metadata*, so that plugins can read `forward/upstream`."""
     return bool(controller.sibling("metadata"))
 
 
 class _Line:
-    """One `forward` line on its way to become `Settings`."""
+    """Parses one `forward` line into `Settings`."""
 
     def __init__(self, controller: Controller) -> None:
         self._c = controller
@@ -80,7 +80,7 @@ class _Line:
         return settings
 
     def _no_target(self, source: Token) -> CorefileError:
-        """Return the error for a line with one argument, which was meant for an upstream or not."""
+        """Return the error for a line with one argument, with a hint if that is an upstream."""
         if not is_address_or_file(source.text):
             return self._c.arg_error(source)
         hint = f"the zone is missing, '.' for all names: forward . {source.text}"
@@ -116,7 +116,7 @@ class _Line:
         return "; ".join(problem for e in self._settings.entries for problem in e.problems) or None
 
     def _entry(self, token: Token) -> Entry:
-        """Return what one TO means, without the targets that can never be used."""
+        """Parse one TO; the entry excludes targets that can never be used."""
         c = self._c
         try:
             entry = parse_target(token.text)
@@ -135,7 +135,7 @@ class _Line:
         return entry
 
     def _read(self, entry: Entry, file: Path) -> None:
-        """Take the name servers that a file names; raises `ValueError` if it cannot be read."""
+        """Add the name servers in a file to `entry`; raises `ValueError` if it cannot be read."""
         contents = read_resolv_conf(file)
         own = named_places(self._c.config)
         entry.version = contents.version
@@ -165,7 +165,7 @@ class _Line:
             self._make_contexts(secure, tokens[0])
 
     def _make_contexts(self, transports: list[str], token: Token) -> None:
-        """Load certificates now, so that a bad file is a mistake in the Corefile."""
+        """Load certificates now, so that an invalid file is an error in the Corefile."""
         from corepy_forward.tls import make_context
 
         files = self._settings.tls
@@ -174,7 +174,7 @@ class _Line:
                 self._c.watch_file(path)
         if "https" in transports:
             try:
-                import corepy_forward.doh  # noqa: F401 - now, rather than while a client waits
+                import corepy_forward.doh  # noqa: F401 - import now, not while a client waits
             except ImportError as error:
                 hint = "pip install h2"
                 raise self._c.error(f"https:// upstreams: {error}", token, hint) from None
@@ -186,7 +186,7 @@ class _Line:
 
 
 def _drop_flawed(entry: Entry) -> None:
-    """Leave out what no socket can be connected to."""
+    """Remove targets that no socket can connect to, and add a message for each."""
     for target in list(entry.targets):
         problem = flaw(target)
         if problem:

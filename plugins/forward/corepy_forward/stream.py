@@ -1,8 +1,8 @@
-"""One connection to an upstream, TCP or TLS, with many queries in flight.
+"""One TCP or TLS connection to an upstream, with many queries in flight.
 
-Replies come in any order (RFC 7766 section 6.2.1.1). When a connection ends, what was in flight on
-it is asked again over another one: the server has closed it while it was idle, or was restarted,
-which says nothing about the queries.
+Replies arrive in any order (RFC 7766 section 6.2.1.1). When a connection ends, the queries in
+flight are sent again over another one. The usual causes, an idle timeout or a restart of the
+server, are not related to the queries.
 """
 
 from __future__ import annotations
@@ -20,27 +20,29 @@ if TYPE_CHECKING:
     from corepy_forward.streams import StreamPool
 
 USER_TIMEOUT = 1.0
-"""Seconds that sent data may stay unacknowledged before the connection counts as dead: the path has
-forgotten it, or the server is gone without a word (RFC 5482).
+"""Seconds that sent data may stay unacknowledged before the kernel aborts the connection.
+
+This happens if a device on the path lost the connection's state, or if the server disappeared
+without closing the connection (RFC 5482).
 """
 
 REDIALS = 2
-"""How often one query is moved to another connection."""
+"""How often one query may be moved to another connection."""
 
 _USUAL = 512
 _SIZES = tuple(size.to_bytes(2, "big") for size in range(_USUAL))
-"""Of the usual queries, as it stands in front of them."""
+"""Length prefixes of queries of usual sizes, by size."""
 
 
 class Stream(asyncio.BufferedProtocol):
-    """One connection, from its dialling on."""
+    """One connection, from the start of connecting."""
 
     def __init__(self, pool: StreamPool, max_age: float) -> None:
-        """`max_age` in seconds."""
+        """Take the pool and the maximum age in seconds."""
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
-        self._out: list[bytes] = []  # three pieces for each query: its length, ID and the rest
+        self._out: list[bytes] = []  # three pieces for each query: length, ID, body
         self._flushing = False
         self.pending: dict[bytes, Attempt] = {}
         self.last_used = self._opened = self._heard = time.monotonic()
@@ -49,25 +51,25 @@ class Stream(asyncio.BufferedProtocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection stands."""
+        """Whether the connection is established."""
         return self._transport is not None
 
     @property
     def has_answered(self) -> bool:
-        """Whether the server has sent anything."""
+        """Whether the server has sent any data."""
         return self._heard > self._opened
 
     @property
     def heard(self) -> float:
-        """When the server sent something last, monotonic seconds."""
+        """Monotonic time in seconds of the last data from the server."""
         return self._heard
 
     def is_aged(self, now: float) -> bool:
-        """Whether it should take no more queries."""
+        """Whether the connection has reached its maximum age and gets no more queries."""
         return now - self._opened >= self._max_age
 
     def send(self, attempt: Attempt) -> None:
-        """Send a query, as soon as the connection stands."""
+        """Send a query, as soon as the connection is established."""
         pending = self.pending
         ident = draw_ident()
         while ident in pending:
@@ -83,7 +85,7 @@ class Stream(asyncio.BufferedProtocol):
             self._schedule_flush()
 
     def _schedule_flush(self) -> None:
-        """Send at the end of this turn of the event loop, with what else it brings."""
+        """Schedule one write for all queries of this turn of the event loop."""
         if not self._flushing:
             self._flushing = True
             self._pool.upstream.loop.call_soon(self._flush)
@@ -95,18 +97,18 @@ class Stream(asyncio.BufferedProtocol):
             self._out.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send what has been waiting."""
+        """Send the waiting queries."""
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT * 1000))
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Lend the memory to receive into: all connections to an upstream use the same."""
+        """Return the receive buffer, which all connections to an upstream share."""
         return self._pool.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take the replies that `nbytes` more complete."""
+        """Process `nbytes` received bytes, and the replies that they complete."""
         pending, upstream = self.pending, self._pool.upstream
         now = self._heard = time.monotonic()
         upstream.tcp.dead_until = 0.0
@@ -121,14 +123,14 @@ class Stream(asyncio.BufferedProtocol):
                 if answers(wire, attempt) or is_bare(wire, attempt):
                     upstream.arrived(attempt, wire, now)
                 else:
-                    # Nobody else can have sent it, so nothing better will come.
+                    # Over a connection it cannot be a forgery, so no correct reply will follow.
                     upstream.dropped("question")
                     upstream.broke(attempt, OTHER_QUESTION)
         finally:
             upstream.wakeups.release()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ask again over another connection what has no reply yet."""
+        """Send the pending queries again over another connection."""
         self._transport = None
         self._pool.remove(self)
         reason = CLOSED if exc is None else explain(exc, "read")
@@ -142,7 +144,7 @@ class Stream(asyncio.BufferedProtocol):
                 self._pool.send(attempt)
 
     def refused(self, reason: str) -> None:
-        """End all that wait: there is no connection to be had."""
+        """Fail all pending attempts, because the connection cannot be established."""
         self._pool.remove(self)
         waiting = list(self.pending.values())
         self.pending.clear()
@@ -150,13 +152,13 @@ class Stream(asyncio.BufferedProtocol):
             attempt.upstream.broke(attempt, reason)
 
     def forget(self, attempt: Attempt) -> None:
-        """Stop waiting for the reply to `attempt`; a silent connection is given up."""
+        """Stop waiting for the reply to `attempt`; abort if no data arrived since the query."""
         self.pending.pop(attempt.ident, None)
         if self._heard < attempt.sent and self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """End the connection; nothing that waits is told."""
+        """Abort the connection without notifying the pending attempts."""
         self.pending.clear()
         if self.dialling is not None:
             self.dialling.cancel()

@@ -1,7 +1,7 @@
-"""The connections to one upstream: a few, long-lived, with many queries in flight on each.
+"""Manages the connections to one upstream: few, long-lived, each with many queries in flight.
 
-A connection is not used beyond `max_age`, which differs from connection to connection so that they
-do not all end at once.
+A connection gets no more queries after `max_age`, which has a random part so that connections do
+not all end at the same time.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
 MAX_CONNECTIONS = 4
-"""To one upstream. Many servers limit connections, most of all those per client."""
+"""Maximum number of connections to one upstream; many servers limit connections per client."""
 
 SHARE = 32
-"""Queries in flight on a connection before another one takes the next: some servers answer one
-after the other.
+"""Queries in flight on a connection before another connection is used.
+
+Some servers process the queries of a connection one after the other.
 """
 
 MAX_AGE = 300.0
-"""Seconds, where `max_age` is not given: a connection that never ends would stay with one backend
-behind a virtual address for ever.
+"""Default of `max_age` in seconds.
+
+With a load balancer, a connection of unlimited age would use one backend forever.
 """
 
 DIAL_TIMEOUT = 4.0
-"""Seconds to connect, handshake included."""
+"""Timeout for connecting in seconds, including the TLS handshake."""
 
 REDIAL_PAUSE = 0.1
-"""Seconds after an attempt to connect that failed during which queries fail without another one:
-there may be thousands, and each attempt costs more than a query.
+"""Seconds after a failed connect during which queries fail without a new one.
+
+There may be thousands of queries, and connecting costs more than a query.
 """
 
 _BUFFER_SIZE = 65536
@@ -48,7 +51,7 @@ class StreamPool:
     """The connections to one upstream."""
 
     def __init__(self, upstream: Upstream, make: Callable[[StreamPool, float], Stream]) -> None:
-        """`make` returns a new connection; it is given the pool and the seconds of its life."""
+        """Take the upstream, and a factory of connections with the arguments pool and max_age."""
         self.upstream = upstream
         self._make = make
         settings = upstream.settings
@@ -63,7 +66,7 @@ class StreamPool:
         self._hits, self._misses = upstream.connection_counters(upstream.stream_proto)
 
     def send(self, attempt: Attempt) -> None:
-        """Send a query over the connection that is in use, while it has not too much to do."""
+        """Send a query over the current connection, or over another one if that is busy."""
         current = self._current
         if current is None or len(current.pending) >= SHARE:
             if not self._streams and attempt.sent < self._no_dial_until:
@@ -76,7 +79,7 @@ class StreamPool:
         current.send(attempt)
 
     def _choose(self) -> Stream:
-        """Return the connection with the least to do, a new one if all have much."""
+        """Return the connection with the fewest pending queries; a new one if all are busy."""
         now = time.monotonic()
         streams, may_dial = self._streams, len(self._streams) < self._limit
         usable = [stream for stream in streams if not stream.is_aged(now)]
@@ -127,15 +130,15 @@ class StreamPool:
         stream.refused(problem)
 
     def remove(self, stream: Stream) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended from the pool."""
         if stream is self._current:
             self._current = None
         if stream in self._streams:
             self._streams.remove(stream)
 
     def tidy(self, now: float) -> None:
-        """Close connections that have nothing in flight and are idle, or too old."""
-        self._current = None  # so that a younger one is chosen where there is one
+        """Close connections without pending queries that are idle for `expire`, or too old."""
+        self._current = None  # so that the next query selects a younger connection, if any
         for stream in list(self._streams):
             idle = now - stream.last_used >= self._expire
             if not stream.pending and stream.dialling is None and (idle or stream.is_aged(now)):
@@ -143,14 +146,14 @@ class StreamPool:
                 stream.close()
 
     def close(self) -> None:
-        """Close all, without a word to those who wait."""
+        """Close all connections without notifying the pending attempts."""
         for stream in list(self._streams):
             self.remove(stream)
             stream.close()
 
     @property
     def connections(self) -> int:
-        """Number of connections, those being dialled included."""
+        """Number of connections, including those not yet established."""
         return len(self._streams)
 
 

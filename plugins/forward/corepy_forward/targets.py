@@ -1,8 +1,7 @@
-"""TO of a `forward` line: addresses, files in the style of resolv.conf, host names.
+"""Parses the TOs of a `forward` line: addresses, files like resolv.conf, and host names.
 
-Files are read by `resolvconf`.
-
-CoreDNS: plugin/pkg/parse/host.go, plugin/forward/resolve.go, setup.go.
+`resolvconf` reads the files. CoreDNS: plugin/pkg/parse/host.go, plugin/forward/resolve.go,
+setup.go.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
     from corepy.plugin.reading import FileVersion
 
 PORTS = {"dns": 53, "tls": 853, "https": 443}
-"""The protocols that an upstream may speak, with their default ports."""
+"""The transports of upstreams, with their default ports."""
 
 _PLACEHOLDER = re.compile("__[A-Z0-9_]+__|<nil>")
-"""As in the Corefiles of node-cache, and what it puts there for a variable that is not set."""
+"""Placeholders in the Corefiles of node-cache, and its text for a variable that is not set."""
 
 _OTHER_SCHEMES = ("quic", "grpc", "https3", "unix")
 
 
 class MissingFileError(ValueError):
-    """A TO that can only be meant for a file, which is not there."""
+    """Raised for a TO that can only be a file, but the file does not exist."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"no such file: {path!r}")
@@ -42,7 +41,7 @@ class MissingFileError(ValueError):
 
 
 class TargetError(ValueError):
-    """A TO that is no upstream; `hint` says what to write."""
+    """Raised for an invalid TO; `hint` explains how to correct it."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -50,7 +49,7 @@ class TargetError(ValueError):
 
 
 class Target(NamedTuple):
-    """One upstream."""
+    """The address of one upstream."""
 
     host: str
     """IP address, without scope."""
@@ -61,20 +60,20 @@ class Target(NamedTuple):
     """Name to send and verify in TLS."""
 
     scope: str = ""
-    """Network interface of a link-local address (plain DNS only), its name or number."""
+    """Name or number of the network interface of a link-local address (plain DNS only)."""
 
     interface: int = 0
-    """Number of that interface, known when the upstream is to be used."""
+    """Number of that interface; set before the upstream is used."""
 
     @property
     def address(self) -> str:
-        """The target in logs and metrics, such as "192.0.2.1:53" or "[fe80::1%eth0]:53"."""
+        """The text for logs and metrics, such as "192.0.2.1:53" or "[fe80::1%eth0]:53"."""
         host = f"{self.host}%{self.scope}" if self.scope else self.host
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
     def connect_host(self) -> str:
-        """The host as asyncio's functions take it."""
+        """The host in the form for asyncio's functions."""
         return f"{self.host}%{self.interface}" if self.interface else self.host
 
     @property
@@ -84,14 +83,14 @@ class Target(NamedTuple):
 
     @property
     def sockaddr(self) -> tuple[str, int] | tuple[str, int, int, int]:
-        """The address as the methods of a socket take it."""
+        """The address in the form for the methods of a socket."""
         if ":" in self.host:
             return self.host, self.port, 0, self.interface
         return self.host, self.port
 
 
 class Hostname(NamedTuple):
-    """An upstream given by name, to be looked up at start."""
+    """An upstream given by host name, which is resolved at start."""
 
     name: str
     port: int
@@ -101,32 +100,32 @@ class Hostname(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """One TO."""
+    """One TO of a `forward` line."""
 
     text: str
     targets: list[Target]
-    """The upstreams it names; of a host name empty until it is looked up."""
+    """The upstreams of this TO; for a host name empty until it is resolved."""
 
     file: Path | None = None
     hostname: Hostname | None = None
     place: str = ""
-    """Where it is in the Corefile."""
+    """Its position in the Corefile, as FILE:LINE."""
 
     places: dict[Target, str] = field(default_factory=dict)
-    """Where each target is, if not there."""
+    """The positions of targets from a file, as FILE:LINE."""
 
     last: list[Target] = field(default_factory=list)
-    """The targets used last, which stay in use while none can be used."""
+    """The targets used last, which stay in use while no current one is usable."""
 
     problems: list[str] = field(default_factory=list)
     """A message for each line or address that can never be used."""
 
     version: FileVersion | None = None
-    """The state of the file that was read; None if it has to be read again."""
+    """The version of the file that was read; None if the file must be read again."""
 
 
 def split_transport(text: str) -> tuple[str, str]:
-    """Return the scheme, "dns" if there is none that we know, and the rest."""
+    """Return the scheme and the rest; without a known scheme, "dns" and the whole text."""
     scheme, mark, rest = text.partition("://")
     if mark and (scheme in PORTS or scheme in _OTHER_SCHEMES):
         return scheme, rest
@@ -134,7 +133,7 @@ def split_transport(text: str) -> tuple[str, str]:
 
 
 def parse_target(text: str) -> Entry:
-    """Return what one TO means; raises `ValueError`. A file is not read yet."""
+    """Parse one TO without reading a file; raises `ValueError`."""
     transport, rest = split_transport(text)
     if not rest:
         raise ValueError(f'invalid address: "{text}"')
@@ -168,22 +167,22 @@ def parse_target(text: str) -> Entry:
 
 
 def is_address_or_file(text: str) -> bool:
-    """Whether a word is an IP address, with or without a port, or a file."""
+    """Whether a word is an IP address, with or without a port, or an existing file."""
     rest = split_transport(text)[1]
     return as_ip(_host_zone_port(rest)[0]) is not None or _is_file(rest)
 
 
 def _refuse_several(text: str) -> None:
-    """Raise `TargetError` for several upstreams in one word."""
+    """Raise `TargetError` if a word has several upstreams."""
     if "," in text or any(char.isspace() for char in text):
         hint = "separate upstreams with spaces; the value of a variable stays one word"
         raise TargetError(f"more than one upstream in one word: {text!r}", hint)
 
 
 def _refuse_no_host(host: str) -> None:
-    """Raise `TargetError` for what CoreDNS would look up as a host name, though it can be none."""
+    """Raise `TargetError` for text that CoreDNS resolves although it is not a valid host name."""
     if "/" in host:
-        return  # a file that is not there
+        return  # a missing file
     last = host.rstrip(".").rpartition(".")[2]
     if last.isdecimal():
         hint = "an IPv4 address has four numbers from 0 to 255"
@@ -197,23 +196,23 @@ def _refuse_no_host(host: str) -> None:
 
 
 def _is_file(text: str) -> bool:
-    """Whether a TO is a file rather than a host name, as far as this process may look."""
+    """Whether a TO is a file, not a host name, as far as this process may read directories."""
     try:
         mode = os.stat(text).st_mode
     except PermissionError:
         return "/" in text
-    except (OSError, ValueError):  # not there, or no path at all: too long, a NUL byte
+    except (OSError, ValueError):  # it does not exist, or is not a path: too long, a NUL byte
         return False
     return "/" in text or not stat.S_ISDIR(mode)
 
 
 def scope_of(address: str, zone: str) -> str:
-    """Return `zone` if `address` needs one to be reached; only link-local addresses do."""
+    """Return `zone` if `address` is an IPv6 link-local address, which requires one; else ""."""
     return zone if ipaddress.ip_address(address).is_link_local and ":" in address else ""
 
 
 def flaw(target: Target) -> str:
-    """Return why no socket can ever be connected to `target`, "" if one can."""
+    """Return the reason why a socket can never connect to `target`; "" if it may."""
     address = ipaddress.ip_address(target.host)
     if address.is_multicast or target.host == "255.255.255.255":
         return f"{target.host} is not the address of a single host"
@@ -228,7 +227,7 @@ def flaw(target: Target) -> str:
 
 
 def server_name(name: str) -> str:
-    """Return the name that TLS is to verify; raises `ValueError` if it cannot be one."""
+    """Return the name to verify in TLS; raises `ValueError` if it is invalid."""
     if name == ".":
         raise ValueError("not a server name for TLS: '.'")
     if name:
@@ -240,7 +239,7 @@ def server_name(name: str) -> str:
 
 
 def _host_zone_port(rest: str) -> tuple[str, str, str | None]:
-    """Take an address apart; the port is None where there is none."""
+    """Split an address into host, zone and port; the port may be missing (None)."""
     split = split_host_port(rest)
     host, port = (rest.strip("[]"), None) if split is None else split
     address, percent, zone = host.rpartition("%")
@@ -259,9 +258,9 @@ def split_host_port(text: str) -> tuple[str, str] | None:
 
 
 def as_ip(text: str) -> str | None:
-    """Return an IP address in its shortest spelling, None if it is none.
+    """Return an IP address in its canonical form; None if the text is not an IP address.
 
-    An IPv4-mapped IPv6 address is the IPv4 address, as for Go.
+    An IPv4-mapped IPv6 address becomes the IPv4 address, as in Go.
     """
     try:
         address = ipaddress.ip_address(text)
@@ -292,7 +291,7 @@ def _hostname(host: str, zone: str, port: str | None, transport: str) -> Hostnam
 
 
 def without_repeats(targets: Iterable[Target]) -> list[Target]:
-    """Return `targets` without those whose address and port came before (resolve.go)."""
+    """Return `targets` without repeated addresses and ports (resolve.go)."""
     first: dict[str, Target] = {}
     for target in targets:
         first.setdefault(target.address, target)

@@ -1,6 +1,6 @@
-"""TLS towards upstreams. Imported only when a Corefile uses it: the ssl module is large.
+"""Creates TLS contexts for upstreams (CoreDNS: plugin/pkg/tls/tls.go).
 
-CoreDNS: plugin/pkg/tls/tls.go.
+The module is imported only if a Corefile uses TLS, because the ssl module is large.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 _PROTOCOLS = {"tls": ["dot"], "https": ["h2"]}
-"""What is offered in the handshake (RFC 7858 with its ALPN registration, RFC 8484 section 5.2)."""
+"""ALPN protocols by transport (the registration for RFC 7858; RFC 8484 section 5.2)."""
 
 
 def make_context(files: TLSFiles, transport: str) -> ssl.SSLContext:
-    """Return a client's context, TLS 1.2 or later, that verifies names and certificates.
+    """Return a client context for TLS 1.2 or later that verifies names and certificates.
 
-    Raises OSError or ValueError naming the file that is missing or wrong.
+    Raises OSError or ValueError with the name of a missing or invalid file.
     """
-    # Not ssl.create_default_context: it writes the keys of all connections into the file that the
-    # environment variable SSLKEYLOGFILE names, fails if that cannot be opened, and is stricter
-    # with each version of Python about the certificates that private authorities make.
+    # Not ssl.create_default_context: it writes the keys of all connections to the file in the
+    # environment variable SSLKEYLOGFILE, fails if that cannot be opened, and each version of
+    # Python makes it stricter about the certificates of private authorities.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if files.ca is None:
         context.load_default_certs()
@@ -57,9 +57,9 @@ def _reason(error: ssl.SSLError) -> str:
 
 
 def _readable(path: Path) -> str:
-    """Return the path as text if the file can be read; raises OSError.
+    """Return the path as text if the file is readable; raises OSError.
 
-    OpenSSL reads it again, and would wait for the other end of a FIFO.
+    The check comes before OpenSSL opens the file, which would block for a FIFO.
     """
     read_file(path)
     return str(path)

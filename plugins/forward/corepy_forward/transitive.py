@@ -1,9 +1,9 @@
-"""EDNS options of an upstream's reply: which of them the client may get.
+"""Selects the EDNS options of an upstream's reply that are passed on to the client.
 
-Cookies, keepalive, padding and the server's identifier belong to one hop (RFC 7873, RFC 7828, RFC
-7830, RFC 5001 section 2.1). Of the others a client gets those it sent itself, and extended errors
-(RFC 8914), which need not be asked for. What it did not ask for may be about the upstream as well,
-such as a reporting channel (RFC 9567).
+Cookies, keepalive, padding and the server identifier are hop-by-hop (RFC 7873, RFC 7828, RFC 7830,
+RFC 5001 section 2.1). Of the other options, a client gets those whose code was in its query, and
+extended errors (RFC 8914), which need no request. Other options may describe the upstream, such as
+a reporting channel (RFC 9567).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from corepy.dns.errors import FormError
 
 
 def end_to_end(options: bytes, asked: bytes) -> bytes:
-    """Return the options of a reply that concern the client, which sent the options `asked`.
+    """Return the options of a reply for a client whose query had the options `asked`.
 
-    Options that cannot be read are left out.
+    The result is empty if the options are malformed.
     """
     try:
         wanted = {OPTION_EDE, *(code for code, _ in parse_options(asked))} - HOP_BY_HOP

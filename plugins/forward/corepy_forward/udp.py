@@ -1,20 +1,20 @@
-"""UDP to one upstream: connected sockets, each on a port of the system's choice.
+"""Sends queries to one upstream over UDP, through connected sockets on ports chosen by the kernel.
 
-RFC 5452 section 9.2 wants ports that nobody can guess, and different ones for queries that wait at
-the same time. A query that finds nothing waiting gets a port of its own: the socket is disconnected
-and connected again (4 us; a new one takes 18). Under load a socket takes a few queries at once, for
-no longer than a second, and is then replaced; it is closed when its last reply is in. Sharing helps
-no forger to guess: an ID belongs to one question, few queries for one question are in flight at a
-time (`crowd`), and a port is gone before a scan has found it. What does not fit is counted
-(`guesses`).
+RFC 5452 section 9.2 requires unpredictable ports, and different ones for concurrent queries. If no
+query is pending at the socket, the next query gets a new port: the socket is disconnected and
+connected again (4 us; a new socket takes 18). Under load, several queries share a socket for at
+most a second; then a new socket replaces it, and it is closed after its last reply. Sharing does
+not make forgery easier: an ID belongs to one question, few queries for one question are in flight
+at a time (`crowd`), and a port is closed before a scan can find it. Messages that match no query
+are counted (`guesses`).
 
-The kernel drops what comes from another address. Everything that does not answer a query in flight
-is counted and the wait goes on, without a new deadline.
+The kernel drops datagrams from other addresses. A message that answers no query in flight is
+counted, and does not change the deadline of any query.
 
-The queries of one turn of the event loop are sent at its end, one right after the other: to wake an
-upstream for each of them took a tenth of the time of a miss. Receiving one by one is as cheap here
-as in batches (measured: recvmmsg through ctypes 0.82 us a datagram, recv 0.87): replies come to
-many sockets, a few each.
+The queries of one turn of the event loop are sent together at its end, because waking the upstream
+for each of them took a tenth of the time of a cache miss. Replies are received one by one, which is
+as cheap here as in batches (measured: recvmmsg through ctypes 0.82 us a datagram, recv 0.87),
+because each of many sockets gets only a few.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
     from corepy_forward.upstream import Upstream
 
 USES = 32
-"""Queries that one port takes while others wait at it."""
+"""Maximum number of queries on one port while replies are pending there."""
 
 LIFETIME = 1.0
-"""Seconds for which it takes them."""
+"""Seconds for which a port is used for new queries while replies are pending there."""
 
 MOST_SOCKETS = 512
-"""Open at one upstream, or fewer where few descriptors are allowed. While an upstream is silent all
-of them wait, and those with the fewest queries take some more.
+"""Maximum number of open sockets for one upstream; less if the descriptor limit is low.
+
+If an upstream does not reply, all sockets have pending queries, and new queries use the sockets
+with the fewest.
 """
 
 _SHARE = 8
-"""The part of the descriptors of this process that one upstream may have: one in so many."""
+"""Divisor: one upstream may use this fraction of the descriptor limit of the process."""
 
 RECEIVE_SIZE = 4096
-"""Bytes of a reply that are read; a longer one is cut, found malformed and asked again over TCP."""
+"""Bytes read of a reply; a longer reply is cut, hence malformed, and the query goes over TCP."""
 
 _PER_EVENT = 256
 
 _connect = ctypes.CDLL(None).connect
 _connect.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _UNSPECIFIED = bytes(16)
-"""A sockaddr of the family AF_UNSPEC: connect(2) dissolves the association, and Linux gives the
-port back with it.
-"""
+"""A sockaddr of the family AF_UNSPEC: connect(2) disconnects, and Linux also frees the port."""
 
 
 class UDPSocket:
-    """One socket and the attempts that wait for a reply at it."""
+    """One socket and the attempts that wait for a reply on it."""
 
     __slots__ = (
         "_mismatched",
@@ -87,12 +87,12 @@ class UDPSocket:
         self.renew(0.0)
 
     def renew(self, now: float) -> None:
-        """Begin with another port."""
+        """Reset the counters after a change of the port."""
         self.uses = self._mismatched = 0
         self.opened = now
 
     def on_readable(self) -> None:
-        """Take the replies that have come."""
+        """Receive and process the available replies."""
         pending, receive, upstream = self.pending, self._receive, self._pool.upstream
         now, is_proving = time.monotonic(), upstream.proofs.are_wanted
         upstream.wakeups.hold()
@@ -126,7 +126,7 @@ class UDPSocket:
             self._pool.drained(self)
 
     def _guessed(self, wire: bytes, now: float) -> None:
-        """Count a message that answers nothing; see `guesses`."""
+        """Count a message that matches no query (`guesses`); at the limit notify the owners."""
         self._mismatched += 1
         if self._mismatched == MOST_GUESSES:
             self._mismatched = 0
@@ -142,7 +142,7 @@ class UDPSocket:
                 return
 
     def fail(self, error: OSError) -> None:
-        """End all that wait here: the system says that they wait in vain (ICMP)."""
+        """Fail all pending attempts after an error of the socket, such as an ICMP message."""
         waiting = list(self.pending.values())
         self.pending.clear()
         for attempt in waiting:
@@ -156,12 +156,15 @@ class UDPSocket:
 
 
 class UDPPool:
-    """The sockets to one upstream: one that takes queries, and those that only wait."""
+    """The sockets to one upstream: the active one for new queries, and those awaiting replies."""
 
     def __init__(
         self, upstream: Upstream, sockaddr: Any, family: int, source: str, expire: float
     ) -> None:
-        """`source` is the address to send from, or ""; `expire` how many seconds one may idle."""
+        """Take the addresses, and the seconds until an idle socket expires.
+
+        `source` is the address to bind to, or "".
+        """
         self.upstream = upstream
         self._sockaddr = sockaddr
         self._family = family
@@ -174,7 +177,7 @@ class UDPPool:
         self._hits, self._misses = upstream.connection_counters("udp")
 
     def send(self, attempt: Attempt) -> None:
-        """Send the attempt's query; raises OSError."""
+        """Send the query of an attempt at the end of this turn; raises OSError."""
         current, now = self._active, attempt.sent
         if current is None or (
             current.pending and (current.uses >= USES or now - current.opened > LIFETIME)
@@ -198,7 +201,7 @@ class UDPPool:
         self._out.append((current, attempt))
 
     def _flush(self) -> None:
-        """Send what has come together, at once: the upstream is woken once and finds it all."""
+        """Send the queries of this turn together, so that the upstream is woken only once."""
         out, self._out = self._out, []
         for current, attempt in out:
             try:
@@ -209,10 +212,10 @@ class UDPPool:
                     self.upstream.broke(attempt, explain(error, "write"))
 
     def _abandon(self, current: UDPSocket, error: OSError) -> None:
-        """Use another socket from now on: this one has an error, perhaps about an earlier query.
+        """Stop using a socket for new queries after an error, perhaps of an earlier query.
 
-        One that has taken its place already stays there: forgotten while idle, it would be open for
-        as long as the pool.
+        If another socket is active already, it stays active: without being active or having pending
+        queries, it would stay open as long as the pool.
         """
         if self._active is current:
             self._active = None
@@ -225,7 +228,7 @@ class UDPPool:
         self.drained(current)
 
     def _change_port(self, idle: UDPSocket, now: float) -> None:
-        """Give a socket at which nothing waits another port; raises OSError."""
+        """Connect a socket without pending queries through a new port; raises OSError."""
         try:
             _connect(idle.sock.fileno(), _UNSPECIFIED, len(_UNSPECIFIED))
             idle.sock.connect(self._sockaddr)
@@ -236,7 +239,7 @@ class UDPPool:
         idle.renew(now)
 
     def _next(self, now: float) -> UDPSocket:
-        """Return the socket that takes the next queries: a new one, unless there are too many."""
+        """Return the socket for the next queries: a new one, unless too many are open."""
         if len(self._open) < self._most:
             return self._replace(now)
         least = self._active = min(self._open, key=_load)
@@ -264,14 +267,14 @@ class UDPPool:
         return opened
 
     def guessed(self, question: bytes) -> None:
-        """Tell all that wait for replies to a question that somebody guesses them."""
+        """Notify the owners of all attempts for a question of a possible forgery."""
         waiting = [each for sock in self._open for each in sock.pending.values()]
         for attempt in waiting:
             if attempt.owner.question == question:
                 attempt.owner.guessed(attempt)
 
     def drained(self, idle: UDPSocket) -> None:
-        """Close a socket on which nothing waits any more, unless it takes queries still."""
+        """Close a socket without pending queries, unless it is the active one."""
         if idle is not self._active and idle in self._open and not idle.pending:
             self._close(idle)
 
@@ -288,7 +291,7 @@ class UDPPool:
             self._close(current)
 
     def close(self) -> None:
-        """Close all, without a word to those who wait."""
+        """Close all sockets without notifying the pending attempts."""
         self._active = None
         for each in list(self._open):
             self._close(each)

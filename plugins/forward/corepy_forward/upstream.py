@@ -1,7 +1,7 @@
-"""One upstream: what is in flight to it, how fast it answers, whether it can be trusted to.
+"""One upstream: its queries in flight, its response times, and its health.
 
-How late a reply is is measured against the upstream itself: smoothed round-trip time and its
-variation, as for TCP's retransmission timer (RFC 6298).
+A reply is late in comparison with earlier replies of the same upstream: the limit is computed from
+the smoothed round-trip time and its variation, like TCP's retransmission timer (RFC 6298).
 """
 
 from __future__ import annotations
@@ -34,19 +34,22 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Target
 
 FIRST_PATIENCE = 0.15
-"""Seconds after which a reply is late while nothing is known about the upstream."""
+"""Seconds after which a reply is late, before the first reply of the upstream."""
 
 LEAST_PATIENCE = 0.03
 MOST_PATIENCE = 0.4
 SUSPICION = 3
-"""Late replies in a row, without any that came, which make an upstream the last to be asked."""
+"""Consecutive late queries, without any reply, after which an upstream is asked last."""
 
 _STREAM_PROTOS = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
-"""What a connection to an upstream is called in logs and metrics, by the transport in TO."""
+"""Names of connections in logs and metrics, by the transport in TO."""
 
 
 class Upstream:
-    """See the module. `fails` counts failed health checks in a row."""
+    """Sends queries to one upstream and tracks its health.
+
+    `fails` counts consecutive failed health checks.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class Upstream:
         on_change: Callable[[], None],
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """`on_change` is called when the upstream becomes, or no longer is, fit to be asked."""
+        """Take the target and the settings; `on_change` is called when the health changes."""
         self.target = target
         self.address = target.address
         self.settings = settings
@@ -74,7 +77,7 @@ class Upstream:
         self.proofs = Proofs(settings, target.transport)
         self.cookies = self.proofs.cookies
         self.is_limited = self.proofs.has_random_case
-        """Some queries cannot be sent in their usual form: look which, and whether any is left."""
+        """Whether some queries may need another form than usual; `look` updates it."""
 
         self._srtt = self._variation = self._measured = -1.0
         self._silent = 0
@@ -94,13 +97,13 @@ class Upstream:
         )
 
     def connection_counters(self, proto: str) -> tuple[Value, Value]:
-        """Return the counters of queries over open and over new sockets."""
+        """Return the counters of queries over existing and over new sockets."""
         labels = metrics.PROXY, self.address, proto
         return metrics.CONN_CACHE_HITS.labels(*labels), metrics.CONN_CACHE_MISSES.labels(*labels)
 
     @property
     def streams(self) -> StreamPool:
-        """The connections to this upstream."""
+        """The pool of connections to this upstream, created on first use."""
         if self._streams is None:
             self._streams = self._open_streams()
         return self._streams
@@ -117,28 +120,28 @@ class Upstream:
         return StreamPool(self, Stream)
 
     def is_down(self) -> bool:
-        """Whether more health checks failed than are allowed (proxy.go, Down)."""
+        """Whether more than `max_fails` consecutive health checks failed (proxy.go, Down)."""
         return self.fails > self.settings.max_fails > 0
 
     def look(self, now: float) -> None:
-        """Find out whether any queries still cannot be sent in their usual form."""
+        """Update `is_limited`."""
         self.is_limited = (
             self.proofs.has_random_case or bool(self.guesses) or self.edns.is_limited(now)
         )
 
     def lost_edns(self, now: float) -> None:
-        """Take an answer without EDNS to what had none with EDNS."""
+        """Record an answer without EDNS, after no reply or a vague error with EDNS."""
         self.edns.lost(now)
         self.cookies.refused(now)
         self.is_limited = True
 
     def refused_edns(self, now: float) -> None:
-        """Take an answer without EDNS to what was refused with EDNS."""
+        """Record an answer without EDNS, after the query was rejected with EDNS."""
         self.edns.refused(now)
         self.is_limited = True
 
     def prove(self, attempt: Attempt, wire: bytes, now: float) -> None:
-        """Take a reply over UDP if it has what a forger cannot know."""
+        """Accept a reply over UDP if it has the expected cookie and case, else notify the owner."""
         wire, lacks = self.proofs.check(attempt, wire)
         if lacks:
             self.dropped(lacks)
@@ -147,7 +150,7 @@ class Upstream:
             self.arrived(attempt, wire, now)
 
     def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
-        """Send a query and watch over it; the owner hears of the outcome later, never within."""
+        """Send a query and watch its timeouts; the owner is called back later, never from here."""
         if over_tcp or self.context is not None:
             attempt = Attempt(owner, self, body, self.stream_proto, now)
             send = (self._streams or self.streams).send
@@ -162,7 +165,7 @@ class Upstream:
         return attempt
 
     def probe(self, owner: Owner, over_tcp: bool) -> Attempt:
-        """Send a query without watching over it; raises OSError."""
+        """Send a query without timeouts; raises OSError."""
         attempt = Attempt(owner, self, owner.body, "udp", time.monotonic())
         if over_tcp or self.context is not None:
             attempt.proto = self.stream_proto
@@ -172,13 +175,13 @@ class Upstream:
         return attempt
 
     def over_tcp(self, attempt: Attempt) -> None:
-        """Ask once more over TCP; the deadline of the attempt stays."""
+        """Send the query of an attempt again over TCP; its deadline does not change."""
         attempt.proto = self.stream_proto
         self._watched.add(attempt)
         self.streams.send(attempt)
 
     def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
-        """Take a reply that answers `attempt`."""
+        """Process a reply to `attempt`: update the statistics and pass it to the owner."""
         watched = self._watched
         (watched.old if attempt.is_late else watched.young).pop(attempt, None)
         rtt = now - attempt.sent
@@ -197,7 +200,7 @@ class Upstream:
         attempt.owner.replied(attempt, wire)
 
     def _measure(self, rtt: float) -> None:
-        """Learn from one reply of those that came at the same time."""
+        """Update the response time with one of the replies that arrived at the same time."""
         if self._srtt < 0:
             self._srtt, self._variation = rtt, rtt / 2
         else:
@@ -213,17 +216,17 @@ class Upstream:
         return duration
 
     def dropped(self, reason: str) -> None:
-        """Count a message that is not taken, by what is wrong with it."""
+        """Count a discarded message, by the reason."""
         metrics.DROPPED.labels(self.address, reason).inc()
 
     def broke(self, attempt: Attempt, reason: str) -> None:
-        """Give an attempt up, and see whether the upstream is still well."""
+        """Fail an attempt, and start a health check."""
         self._watched.remove(attempt)
         self.check()
         attempt.owner.failed(attempt, reason)
 
     def cancel(self, attempt: Attempt) -> None:
-        """Wait no more for the reply to `attempt`; its owner is not told."""
+        """Stop waiting for the reply to `attempt` without notifying its owner."""
         self._watched.remove(attempt)
         if attempt.link is not None:
             attempt.link.forget(attempt)
@@ -250,21 +253,21 @@ class Upstream:
         self._on_change()
 
     def healthy(self) -> None:
-        """Take a successful health check."""
+        """Record a successful health check."""
         self._silent = self.fails = 0
         self.is_suspect = False
         self._up.value = 1
         self._on_change()
 
     def unhealthy(self) -> None:
-        """Take a failed health check."""
+        """Record a failed health check."""
         self.fails += 1
         if self.is_down():
             self._up.value = 0
         self._on_change()
 
     def tidy(self, now: float) -> None:
-        """Close what has been idle or open for too long."""
+        """Close idle and aged sockets, renew cookies, and remove expired counts."""
         self._udp.tidy(now)
         self.cookies.tidy(now)
         self.guesses.tidy(now)
@@ -272,7 +275,7 @@ class Upstream:
             self._streams.tidy(now)
 
     def close(self) -> None:
-        """Close all sockets, without telling those that wait; called once."""
+        """Close all sockets without notifying the pending attempts; called once."""
         metrics.hide_up(self.address)
         self._watched.close()
         self._udp.close()

@@ -1,8 +1,8 @@
-"""Which of the configured upstreams this machine can ask at the moment.
+"""Selects the configured upstreams that this machine can currently use.
 
-An upstream that cannot be asked costs the others nothing: it is left out, with a reason, until it
-can be. Two things change while a server runs: network interfaces come and go (a link-local address
-is reached through one), and an address may become this server's own.
+An unusable upstream does not affect the others: it is skipped, with a reason, until it is usable.
+Two conditions change while a server runs: network interfaces, which link-local addresses need,
+appear and disappear, and an address may become this server's own.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 
 
 class Choice(NamedTuple):
-    """The upstreams to use, and why others are left out."""
+    """The upstreams to use, and the reasons why others are skipped."""
 
     targets: list[Target]
     problems: list[str]
 
 
 def choose(entries: Iterable[Entry], own: Sequence[Place]) -> Choice:
-    """Return the upstreams that can be asked now; `own` are the addresses that the block listens
-    on.
+    """Return the currently usable upstreams; `own` are the addresses that the block listens on.
 
-    Where none of an entry's upstreams can be used, those that it had before stay in use.
+    If none of an entry's upstreams is usable, those used last stay in use.
     """
     chosen: list[Target] = []
     problems: list[str] = []
@@ -61,8 +60,9 @@ def _usable(entry: Entry, own: Sequence[Place], problems: list[str]) -> Iterator
 
 
 def interface_index(zone: str) -> int:
-    """Return the index of the network interface that `zone` names, or is the number of, and 0 for
-    no zone; raises `ValueError` if this machine has no such interface.
+    """Return the index of the network interface whose name or number is `zone`; 0 for "".
+
+    Raises `ValueError` if this machine has no such interface.
     """
     if not zone:
         return 0

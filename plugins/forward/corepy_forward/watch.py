@@ -1,9 +1,9 @@
-"""Upstreams that change while the server runs, without a reload.
+"""Updates the upstreams while the server runs, without a reload.
 
-A file is read again when it changes. One that is missing, unreadable or without name servers leaves
-those that were read last in use: it is likely to be in the middle of being written. A name server
-that cannot be used now is tried again: one behind a network interface when there is such an
-interface, one given by a host name that could not be looked up every few seconds.
+A file is read again when it changes. If it is missing, unreadable or without name servers, the name
+servers read last stay in use, because another program may be writing the file. Unusable upstreams
+are checked again: a link-local address is used once its network interface exists, and a host name
+that could not be resolved is looked up every few seconds.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from corepy_forward.targets import Entry
 
 INTERVAL = 1.0
-"""Seconds between two looks. A look is one stat(2) for each file, which notices mounts and links
-that are swapped, as a watch on the file would not; a look-up for each interface that an upstream
-names; and, where the block listens at all addresses at the port of an upstream, one bind(2).
+"""Seconds between two checks.
+
+A check is one stat(2) for each file, which detects replaced mounts and links, as inotify would not;
+an if_nametoindex for each interface of an upstream; and, if the block listens on all addresses at
+the port of an upstream, one bind(2).
 """
 
 LOOK_UP_INTERVAL = 5.0
-"""Seconds between two attempts to look up the host names that could not be looked up."""
+"""Seconds between two look-ups of the host names that could not be resolved."""
 
 log = plugin_logger("forward")
 
@@ -48,7 +50,7 @@ def changes(settings: Settings) -> bool:
 
 
 class Watch:
-    """The changing upstreams of one `forward` line."""
+    """Checks the upstreams of one `forward` line periodically, and applies changes to the pool."""
 
     def __init__(
         self,
@@ -57,8 +59,10 @@ class Watch:
         listening: Sequence[Place],
         known: Iterable[str],
     ) -> None:
-        """Begin; `listening` are the block's own addresses, which are no upstreams, and `known` the
-        problems that the log has already.
+        """Start the checks.
+
+        `listening` are the block's own addresses, which are never used as upstreams; `known` are
+        the problems that were logged already.
         """
         self._settings = settings
         self._pool = pool
@@ -78,7 +82,7 @@ class Watch:
         self._use()
 
     def _read(self, entry: Entry, file: Path) -> None:
-        """Read a file that has changed, or may have."""
+        """Read a file that has changed, or may have changed."""
         try:
             contents = read_resolv_conf(file)
             entry.version = contents.version
@@ -95,7 +99,7 @@ class Watch:
         entry.problems = contents.problems
 
     def _use(self) -> None:
-        """Use what can be used now; log each problem when it appears, not again while it lasts."""
+        """Switch to the usable upstreams; log each problem once while it lasts."""
         choice = choose(self._settings.entries, self._listening)
         log_problems(choice.problems, self._problems)
         self._problems = set(choice.problems)
@@ -105,7 +109,7 @@ class Watch:
             log.info("upstreams are now %s", " ".join(t.address for t in choice.targets))
 
     def _begin_look_up(self) -> None:
-        """Look up, besides, the host names whose addresses are not known yet."""
+        """Start a task that looks up the host names that are not resolved yet."""
         missing = [e for e in self._settings.entries if e.hostname is not None and not e.targets]
         now = self._pool.loop.time()
         if missing and self._look_up is None and now >= self._next_look_up:
@@ -121,14 +125,14 @@ class Watch:
             self._look_up = None
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         self._timer.cancel()
         if self._look_up is not None:
             self._look_up.cancel()
 
 
 def log_problems(problems: Iterable[str], known: Collection[str]) -> None:
-    """Log a warning for each that is not known."""
+    """Log a warning for each problem that is not in `known`."""
     for problem in dict.fromkeys(problems):
         if problem not in known:
             log.warning("%s", problem)

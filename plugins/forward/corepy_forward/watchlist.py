@@ -1,8 +1,8 @@
-"""When attempts are late, and when they are given up: two queues and two timers per upstream.
+"""Detects late and expired attempts, with two queues and two timers for each upstream.
 
-An attempt is `young` until its reply is late by its upstream's own measure, then `old` until the
-read timeout. Both queues are in the order of sending, so a query that is answered in time costs one
-insertion and one removal, and no timer of its own.
+An attempt is `young` until its reply is late in comparison with this upstream's usual response
+time, then `old` until the read timeout. Both queues are in the order of sending. A query that is
+answered in time costs one insertion and one removal, but no timer of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _TICK = 0.001
 _AT_ONCE = 16
-"""Attempts that are dealt with before the event loop goes on: what waits there may be a client."""
+"""Attempts processed in one turn of the event loop, so that clients do not wait for the rest."""
 
 
 class Watchlist:
-    """See the module. `patience` in seconds is how long an attempt is young; it may be changed."""
+    """Calls back for late and expired attempts; `patience`, in seconds until late, may change."""
 
     def __init__(
         self,
@@ -32,7 +32,10 @@ class Watchlist:
         on_late: Callable[[list[Attempt]], None],
         on_expired: Callable[[Attempt], None],
     ) -> None:
-        """`timeout` in seconds from sending; an attempt that expires has left the list."""
+        """Take the times in seconds from sending and the callbacks.
+
+        An expired attempt is removed before `on_expired` is called.
+        """
         self.patience = patience
         self.young: dict[Attempt, None] = {}
         self.old: dict[Attempt, None] = {}
@@ -44,7 +47,7 @@ class Watchlist:
         self._old_timer: asyncio.TimerHandle | None = None
 
     def add(self, attempt: Attempt) -> None:
-        """Watch over an attempt: a new one, or one that goes on in another way."""
+        """Add an attempt: a new one, or one that continues over TCP."""
         if attempt.is_late:
             self.old[attempt] = None
             if self._old_timer is None:
@@ -55,7 +58,7 @@ class Watchlist:
             self._young_timer = self._loop.call_at(attempt.sent + self.patience, self._find_late)
 
     def remove(self, attempt: Attempt) -> None:
-        """Watch no more."""
+        """Remove an attempt."""
         (self.old if attempt.is_late else self.young).pop(attempt, None)
 
     def _find_late(self) -> None:
@@ -65,7 +68,7 @@ class Watchlist:
             del self.young[attempt]
             attempt.is_late = True
             self.add(attempt)
-        # The timer counts as set while owners ask again.
+        # `_young_timer` is not None yet, so that new attempts of the owners do not set another.
         if late:
             self._on_late(late)
         first = next(iter(self.young), None)
@@ -94,7 +97,7 @@ class Watchlist:
 
 
 def _before(queue: dict[Attempt, None], limit: float) -> list[Attempt]:
-    """Return the first few of those in `queue` that were sent at `limit` or before."""
+    """Return the first attempts in `queue` that were sent by `limit`, at most `_AT_ONCE`."""
     found: list[Attempt] = []
     for attempt in queue:
         if attempt.sent > limit or len(found) == _AT_ONCE:

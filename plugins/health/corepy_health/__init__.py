@@ -1,4 +1,4 @@
-"""health: an endpoint that tells whether this server answers DNS."""
+"""health: an HTTP endpoint that reports whether this server answers DNS queries."""
 
 from corepy_health.setup import setup as setup
 

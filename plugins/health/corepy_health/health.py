@@ -1,5 +1,6 @@
-"""The endpoint /health (CoreDNS: plugin/health/health.go), which says no when this server does not
-answer DNS.
+"""The endpoint /health (CoreDNS: plugin/health/health.go).
+
+It answers 503 if this server does not answer DNS queries.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ PATH = "/health"
 
 
 class Health:
-    """See the module."""
+    """Serves /health and monitors the listen addresses of this server."""
 
     def __init__(self, address: str, lameduck: float = 0.0) -> None:
-        """Answer at `address`, host:port; go on for `lameduck` seconds when told to stop."""
+        """Serve at `address` (host:port), and continue for `lameduck` seconds on shutdown."""
         self.address = address
         self.lameduck = lameduck
         self._claim: Claim | None = None
@@ -31,14 +32,14 @@ class Health:
         self._targets: list[probe.Target] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    @hookimpl(tryfirst=True)  # which is last in the order of starting
+    @hookimpl(tryfirst=True)  # tryfirst runs last at the start
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Open the address, which nodecache may just have added, or refuse to start."""
+        """Bind the address, which nodecache may just have added; a failure refuses the start."""
         self._claim = await claim(self.address)
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Answer, and watch what this server listens on."""
+        """Serve /health, and monitor the addresses that this server listens on."""
         assert self._claim is not None
         self._crew = context.crew
         self._targets = probe.targets(list(context.addresses))
@@ -59,16 +60,16 @@ class Health:
 
     @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:
-        """Go on for a while as if nothing were, for those who have not heard of the end yet."""
+        """Continue for the lameduck period, for clients that do not know of the shutdown yet."""
         if context.final and self.lameduck > 0:
             LOG.info("Going into lameduck mode for %gs", self.lameduck)
             await asyncio.sleep(self.lameduck)
         for task in self._tasks:
-            task.cancel()  # before sockets close, which is no failure
+            task.cancel()  # before sockets close, which is not a failure
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
-        """Give the address back."""
+        """Release the address."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

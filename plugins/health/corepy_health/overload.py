@@ -1,5 +1,6 @@
-"""The self-check over HTTP: how long this process takes for its own /health (CoreDNS:
-plugin/health/overloaded.go).
+"""The HTTP self-check: measures the time this process takes to answer its own /health.
+
+CoreDNS: plugin/health/overloaded.go.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TIMEOUT: Final = 3.0
 """Seconds after which a request has failed."""
 
 SLOW: Final = 1.0
-"""Seconds that a request on the machine itself never takes, unless something is wrong."""
+"""Seconds after which a local request indicates a problem."""
 
 DURATION = metrics.histogram(
     "coredns_health_request_duration_seconds",
@@ -33,7 +34,7 @@ _REQUEST: Final = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close
 
 
 async def watch(address: Address) -> None:
-    """Ask for /health at `address` again and again, and measure."""
+    """Request /health at `address` periodically and measure the time."""
     host, loop = address.host or "localhost", asyncio.get_running_loop()
     url = f"http://{address}/health"
     while True:
@@ -42,7 +43,7 @@ async def watch(address: Address) -> None:
         try:
             async with asyncio.timeout(TIMEOUT):
                 status = await _get(host, address.port)
-        except OSError as error:  # TimeoutError among them
+        except OSError as error:  # includes TimeoutError
             failure = error.strerror or str(error) or "timed out"
         else:
             failure = "" if b" 200 " in status else status.decode("latin-1").strip()

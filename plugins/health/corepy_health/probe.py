@@ -1,8 +1,8 @@
-"""Asking this server's own addresses, to know whether they still answer.
+"""Query this server's own addresses to check whether they still answer.
 
-The question never enters a chain: it has an opcode that the server itself answers (STATUS, with
-NOTIMP), so an upstream that is down, or a plugin that is slow, is not taken for a dead server. It
-takes the way of every query through socket and event loop.
+The query never enters a chain. It has an opcode that the server itself answers (STATUS, with
+NOTIMP), so an unreachable upstream or a slow plugin does not make the server look dead. It passes
+through socket and event loop like every query.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 INTERVAL: Final = 1.0
-"""Seconds between two questions."""
+"""Seconds between two queries."""
 
 PATIENCE: Final = 0.9
-"""Seconds that one question may take before it is asked again."""
+"""Seconds that one query may take before it is repeated."""
 
 PAUSE: Final = 0.1
-"""Seconds after a failed question."""
+"""Seconds after a failed query."""
 
 DEAD_AFTER: Final = 2.0
-"""Seconds without an answer after which an address is taken for dead."""
+"""Seconds without an answer after which an address is considered dead."""
 
 LAST_CHANCE: Final = 0.5
-"""Seconds that an address gets to prove otherwise before that is said aloud: if everything was held
-up, the questions were too.
+"""Seconds for one more query before a failure is reported.
+
+If the whole process was stalled, the queries of the self-check were stalled as well.
 """
 
 _OPCODE_STATUS: Final = 2 << 11
-_LINGER_NOT: Final = struct.pack("ii", 1, 0)  # no TIME_WAIT for each question over TCP
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)  # no TIME_WAIT for each query over TCP
 
 
 class Target:
-    """One address with one protocol, and when it last answered."""
+    """One address with one protocol, and the time of its last answer."""
 
     def __init__(
         self, protocol: str, host: str, port: int, ask: Callable[[str, int], Awaitable[None]]
@@ -59,7 +60,7 @@ class Target:
         return time.monotonic() - self._answered > DEAD_AFTER
 
     async def ask(self, patience: float) -> bool:
-        """Ask once; return whether there was an answer within `patience` seconds."""
+        """Send one query; returns whether it was answered within `patience` seconds."""
         try:
             async with asyncio.timeout(patience):
                 await self._ask(self._host, self._port)
@@ -73,13 +74,13 @@ class Target:
         return False
 
     async def watch(self) -> None:
-        """Ask again and again."""
+        """Query periodically."""
         while True:
             answered = await self.ask(PATIENCE)
             await asyncio.sleep(INTERVAL if answered else PAUSE)
 
     async def problem(self) -> str | None:
-        """Return what is wrong with it, None if it answers."""
+        """Return the problem with this address, None if it answers."""
         if not self.is_late or await self.ask(LAST_CHANCE):
             return None
         seconds = time.monotonic() - self._answered
@@ -87,7 +88,7 @@ class Target:
 
 
 def targets(addresses: list[str]) -> list[Target]:
-    """Return what to ask for addresses such as "dns://127.0.0.1:53"."""
+    """Return the targets for addresses such as "dns://127.0.0.1:53"."""
     found = []
     for address in addresses:
         transport, _, rest = address.partition("://")
@@ -100,7 +101,7 @@ def targets(addresses: list[str]) -> list[Target]:
 
 
 async def ask_udp(host: str, port: int) -> None:
-    """Ask over UDP and wait for the answer; raises OSError."""
+    """Query over UDP and wait for the answer; raises OSError."""
     loop, query = asyncio.get_running_loop(), _query()
     with _open(host, socket.SOCK_DGRAM) as sock, connected(sock, _sockaddr(host, port)):
         await loop.sock_sendall(sock, query)
@@ -109,7 +110,7 @@ async def ask_udp(host: str, port: int) -> None:
 
 
 async def ask_tcp(host: str, port: int) -> None:
-    """Ask over a new TCP connection and wait for the answer; raises OSError."""
+    """Query over a new TCP connection and wait for the answer; raises OSError."""
     loop, query = asyncio.get_running_loop(), _query()
     with _open(host, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

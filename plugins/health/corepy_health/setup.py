@@ -1,4 +1,4 @@
-"""Read the *health* directive (CoreDNS: plugin/health/setup.go)."""
+"""Parse the *health* directive (CoreDNS: plugin/health/setup.go)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_ADDRESS: Final = ":8080"
 
 
 def setup(controller: Controller) -> None:
-    """Register the endpoint; of several directives in a block, what the last ones say counts."""
+    """Register the endpoint; options of later directives in a block override earlier ones."""
     health = Health(DEFAULT_ADDRESS)
     options = {"lameduck": lambda: _read_lameduck(controller, health)}
     mistakes = Mistakes()

@@ -1,4 +1,4 @@
-"""The handler: sends records in another order each time (CoreDNS: plugin/loadbalance)."""
+"""The handler that reorders the records of each reply (CoreDNS: plugin/loadbalance)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _NOT_AUTHORITY: Final = (ANSWER, ADDITIONAL)
 class LoadBalance(Handler):
     """Changes the order of the records in successful replies.
 
-    It throws dice for each reply, so no packet cache may repeat one: the handler is impure.
+    The order is random for each reply, so the packet cache must not repeat one: purity is IMPURE.
     """
 
     name: ClassVar[str] = "loadbalance"
     purity = Purity.IMPURE
 
     def __init__(self, weights: WeightFile | None, preference: Preference | None) -> None:
-        """Go by `weights`, or by chance alone; then by `preference`."""
+        """Order by `weights`, or at random if None; then by `preference`."""
         self.weights = weights
         self.preference = preference
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply, rearranged."""
+        """Return the next handler's reply with its records reordered."""
         reply = await self.next.serve_dns(request)
         wire = reply.wire
         if reply.rcode == c.NOERROR and request.qtype not in c.TRANSFERS:
@@ -45,11 +45,11 @@ class LoadBalance(Handler):
                 elif max(counts(wire)[1:]) > 1:
                     reply.wire = self._rearranged(wire, request.qtype)
             except FormError:
-                pass  # the server refuses to send what cannot be read, and says so
+                pass  # the server rejects malformed replies and reports them
         return reply
 
     def _shuffled(self, reply: Reply) -> bytes:
-        """Return a large message with its addresses shuffled, if that is all there is to do."""
+        """Return a large message, shuffled if its answers are addresses of one name."""
         wire = reply.wire
         found = alike(wire, reply.ttl_offsets)
         if self.weights is not None or found is None:

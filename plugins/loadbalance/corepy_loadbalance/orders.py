@@ -1,4 +1,4 @@
-"""In which order a section's records are sent: one class a policy."""
+"""The policies for the order of a section's records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sorted(NamedTuple):
 
 
 def by_kind(records: Sequence[Record]) -> Sorted:
-    """Sort by kind; within a kind the order stays."""
+    """Group records by kind; within a kind the order does not change."""
     kinds = Sorted([], [], [], [])
     for record in records:
         if record.rtype in ADDRESSES:
@@ -46,7 +46,7 @@ def round_robin(records: Sequence[Record]) -> list[Record]:
 
 
 def shuffle(records: list[Any]) -> None:
-    """Change the order at random; how far orders differ in likelihood is below 1 in 10,000."""
+    """Shuffle in place; the probabilities of orders differ by less than 1 in 10,000."""
     count = len(records)
     if count < 2:
         return
@@ -57,9 +57,9 @@ def shuffle(records: list[Any]) -> None:
 
 
 def weighted(records: Sequence[Record], weight: Callable[[bytes, bytes], int]) -> Sequence[Record]:
-    """Put aliases first, and that address on top that the dice say.
+    """Put aliases first, and a random address, chosen by weight, before the other addresses.
 
-    `weight` returns how likely an address is, by owner and rdata.
+    `weight` returns the weight of an address, by owner and rdata.
     """
     kinds = by_kind(records)
     addresses = kinds.addresses
@@ -76,7 +76,7 @@ def weighted(records: Sequence[Record], weight: Callable[[bytes, bytes], int]) -
 
 
 class Preference:
-    """Addresses of some networks before the others, in the order of the networks."""
+    """Puts addresses in some networks before the others, in the order of the networks."""
 
     def __init__(self, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> None:
         self.networks = tuple(networks)

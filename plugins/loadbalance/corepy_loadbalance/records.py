@@ -1,8 +1,7 @@
-"""Changing the order of a message's records.
+"""Change the order of a message's records.
 
-Most often addresses of one name change places: records of the same owner, type and length, which
-are swapped where they lie. Anything else may break compression pointers, so the message is written
-anew.
+Most often the records are addresses of one name, with the same owner, type and length, which can be
+swapped in place. Any other change may break compression pointers, so the message is rebuilt.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, s
 
 EVERYWHERE: Final = (ANSWER, AUTHORITY, ADDITIONAL)
 _LARGEST_ANEW: Final = 4096
-"""Bytes of the largest message whose records are compressed anew in another order."""
+"""Maximum size in bytes of a message that is rebuilt."""
 
 ADDRESSES: Final = frozenset((c.TYPE_A, c.TYPE_AAAA))
 
 
 class Record(NamedTuple):
-    """A record and where its parts lie in `wire`."""
+    """A record and the offsets of its parts in `wire`."""
 
     wire: bytes
     names: NameReader
@@ -40,11 +39,11 @@ class Record(NamedTuple):
 
     @property
     def rdata(self) -> bytes:
-        """The rdata as it lies there."""
+        """The rdata as in the message."""
         return self.wire[self.rdata_start : self.end]
 
     def can_take_the_place_of(self, other: Record) -> bool:
-        """Tell whether no pointer changes its meaning if this record's bytes replace another's.
+        """Return whether this record's bytes can replace another's without affecting pointers.
 
         A pointer can lead to an owner, never into an address.
         """
@@ -71,10 +70,10 @@ Order = Callable[[list[Record]], Sequence[Record]]
 
 
 def rearrange(wire: bytes, order: Order, sections: Sequence[int] = EVERYWHERE) -> bytes:
-    """Return the message with the records of `sections` as `order` wants them; raises FormError.
+    """Return the message with the records of `sections` in the given order; raises FormError.
 
-    A message that would grow over the limit is returned as it is, and so is one so large that it
-    would hold up the event loop.
+    A message that would exceed the size limit is returned unchanged. So is a message that would
+    take too long to rebuild, because that would block the event loop.
     """
     if len(wire) > LARGEST:
         return wire
@@ -108,10 +107,10 @@ def _written_anew(wire: bytes, records: list[Record]) -> bytes:
 
 
 def alike(wire: bytes, offsets: Sequence[int]) -> tuple[int, list[bytes]] | None:
-    """Return where the answers begin and their bytes if they are addresses of one name, which may
-    change places whatever else is in the message; else None.
+    """Return the offset and the bytes of the answers if all are addresses of one name, else None.
 
-    `offsets` are those of the TTLs. This is for messages of any size.
+    Such answers may be swapped, whatever else the message contains. `offsets` are the offsets of
+    TTLs. Works for messages of any size.
     """
     number, start = wire[6] << 8 | wire[7], skip_questions(wire, counts(wire)[0])
     if not number:

@@ -1,4 +1,4 @@
-"""Read the *loadbalance* directive (CoreDNS: plugin/loadbalance/setup.go)."""
+"""Parse the *loadbalance* directive (CoreDNS: plugin/loadbalance/setup.go)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 POLICIES: Final = ("round_robin", "weighted")
 RELOAD: Final = 30.0
-"""Seconds between two looks at the weight file unless given."""
+"""Default seconds between two checks of the weight file."""
 
 
 @dataclass(slots=True)
 class Settings:
-    """What the directives of a block say together; of several policies the last counts."""
+    """The options of all directives of a block; the last policy applies."""
 
     path: Path | None = None
     reload: float = RELOAD
@@ -44,7 +44,7 @@ def setup(controller: Controller) -> None:
 
 
 def _policy(controller: Controller, settings: Settings) -> dict[str, Callable[[], None]]:
-    """Read the arguments; return the options that may follow."""
+    """Parse the arguments; returns the options that may follow."""
     prefer = {"prefer": lambda: _prefer(controller, settings)}
     settings.path = None
     arguments = controller.remaining_tokens()

@@ -18,7 +18,7 @@ _log = plugin_logger("loadbalance")
 
 
 class WeightError(ValueError):
-    """A weight file says something that cannot be understood; the message says what."""
+    """A weight file is malformed; the message describes the error."""
 
 
 def parse(text: str) -> dict[bytes, dict[bytes, int]]:
@@ -66,10 +66,10 @@ Weights = dict[bytes, dict[bytes, int]]
 
 
 class WeightFile(FileData[Weights]):
-    """The weights of a file, read at the start and again whenever it has changed."""
+    """The weights of a file, loaded at the start and after each change."""
 
     def __init__(self, path: Path, interval: float) -> None:
-        """Look at `path` every `interval` seconds; 0 for never again."""
+        """Check `path` every `interval` seconds; 0 means only at the start."""
         super().__init__(
             path,
             lambda content: parse(content.decode("utf-8-sig", "replace")),
@@ -81,5 +81,5 @@ class WeightFile(FileData[Weights]):
         )
 
     def weight(self, owner: bytes, address: bytes) -> int:
-        """Return the weight of an address of a name in lower case."""
+        """Return the weight of an address; `owner` is in lower case."""
         return self.value.get(owner, {}).get(address, DEFAULT_WEIGHT)

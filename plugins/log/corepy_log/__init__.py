@@ -1,4 +1,4 @@
-"""log: one line for each query, on standard output."""
+"""log: writes a line for each query to standard output."""
 
 from corepy_log.setup import setup as setup
 

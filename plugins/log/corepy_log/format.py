@@ -1,9 +1,9 @@
-"""The format of a line: text with placeholders (CoreDNS: plugin/pkg/replacer).
+"""The format of a log line: text with placeholders (CoreDNS: plugin/pkg/replacer).
 
-A format is taken apart once, at setup. What runs for each query are the functions in `PLACEHOLDERS`
-and one `%` of a prepared template, which Python does faster than joining pieces. A placeholder's
-function must be cheap and must not fail, whatever the message holds. What it returns has no control
-characters, or a client could write lines of its own into the log.
+A format is parsed once, at setup. Each query then runs only the functions in `CONSTANT` and
+`VARYING` and one `%` of a prepared template, which is faster in Python than joining pieces. A
+placeholder's function must be cheap and must not fail, regardless of the message. Its result must
+have no control characters; otherwise a client could write lines of its own into the log.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
 
     Constant = Callable[[Request, Reply], object]
-    """What a placeholder says of the question and its reply: the same whenever it is repeated."""
+    """Value of a placeholder for a question and its reply: the same for each repetition."""
 
     Varying = Callable[[bytes, object, float], object]
-    """What it says of one query: (ID, the client's socket address, seconds that the reply took)."""
+    """Value for one query, from (ID, the client's socket address, seconds until the reply)."""
 
 EMPTY: Final = "-"
-"""Stands for metadata that nobody has set."""
+"""The value of metadata that is not set."""
 
 _EXCHANGE: Final = (
     '{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize}'
@@ -55,7 +55,7 @@ _FLAGS: Final = (
     ("cd", c.FLAG_CD),
 )
 
-# The same names are asked for again and again.
+# The same names are queried again and again.
 _name = lru_cache(maxsize=1024)(to_text)
 
 
@@ -75,7 +75,7 @@ def _host_of(sockaddr: bytes) -> str:
 
 
 def _host(ident: bytes, peer: object, seconds: float) -> str:
-    """Return the client's address; hosts are remembered, while ports change with each query.
+    """Return the client's address, cached by host, because ports change with each query.
 
     In a sockaddr the port is the third and fourth byte in both families (ip(7), ipv6(7)).
     """
@@ -91,7 +91,7 @@ def _port(ident: bytes, peer: object, seconds: float) -> int:
 
 
 def _client(ident: bytes, peer: object, seconds: float) -> str:
-    """Return what `_CLIENT` says, in one go."""
+    """Return the value of `_CLIENT` with a single call."""
     if type(peer) is bytes and len(peer) > 4:
         return f"{_host_of(peer[:2] + _NO_PORT + peer[4:])}:{peer[2] << 8 | peer[3]}"
     host, port = host_port(peer)
@@ -122,7 +122,7 @@ def _reply_flags(request: Request, reply: Reply) -> str:
 
 
 def _class(number: int) -> str:
-    """Return the class as miekg/dns writes it: "ANY" would be a type as well."""
+    """Return the class as miekg/dns writes it: "ANY" would also be a type."""
     return "CLASS255" if number == c.CLASS_ANY else c.class_name(number)
 
 
@@ -149,7 +149,10 @@ VARYING: Final[dict[str, Varying]] = {
 
 
 def _exchange(request: Request, reply: Reply) -> str:
-    """Return what `_EXCHANGE` says, in one go: most lines have it, and ten calls are a lot."""
+    """Return the value of `_EXCHANGE` with a single call, because most lines have it.
+
+    Ten calls would be expensive.
+    """
     answer, edns = reply.wire, request.edns
     rcode = reply.extended_rcode << 4 | answer[3] & 15
     size, most = len(answer), request.size
@@ -183,25 +186,26 @@ def _escape(text: str) -> str:
 
 
 def expand(text: str) -> str:
-    """Return a format with `{common}` and `{combined}` written out."""
+    """Return a format with `{common}` and `{combined}` expanded."""
     return text.replace("{common}", COMMON).replace("{combined}", COMBINED)
 
 
 def unknown_placeholders(text: str) -> list[str]:
-    """Return what looks like a placeholder and is none; it is printed as it stands."""
+    """Return unknown names in braces that look like placeholders; they are printed unchanged."""
     names = _IN_BRACES.findall(text)
     known = {*CONSTANT, *VARYING}
     return [n for n in names if n not in known and _LIKE_A_PLACEHOLDER.fullmatch(n)]
 
 
 class Format:
-    """A format, taken apart. A line is made in two steps, so that a reply from the packet cache
-    costs the second only: `fix` returns what to keep of the first.
+    """A parsed format, which builds a line in two steps.
+
+    A reply from the packet cache needs only the second step: `fix` returns the result of the first.
     """
 
     def __init__(self, text: str) -> None:
         self.names = frozenset(_IN_BRACES.findall(text))
-        """What stands in braces."""
+        """The texts in braces."""
         self._varying: list[Varying] = []
         self._constants: list[Constant] = []
         template, end = "", 0
@@ -214,7 +218,7 @@ class Format:
         self._template = template
 
     def _place(self, unit: str) -> str:
-        """Take in a placeholder, or several at once; return its place in the template, if any."""
+        """Add one or several placeholders; returns the place in the template, empty if unknown."""
         varying = _VARYING_UNITS.get(unit)
         if varying is not None:
             self._varying.append(varying)
@@ -227,7 +231,7 @@ class Format:
         return "%s"
 
     def fix(self, request: Request, reply: Reply) -> str:
-        """Return the line of this reply to this question, with what varies left open."""
+        """Return the line for this reply to this question, with the varying values left open."""
         values = []
         for constant in self._constants:
             text = str(constant(request, reply))
@@ -238,10 +242,10 @@ class Format:
         """Return the line for a query with the ID `ident` from `peer`."""
         values = []
         for varying in self._varying:
-            values.append(varying(ident, peer, seconds))  # noqa: PERF401 - is a call in 3.11
+            values.append(varying(ident, peer, seconds))  # noqa: PERF401 - costs a call in 3.11
         return fixed % tuple(values)
 
 
 def _escape_percent(text: str) -> str:
-    """Return what is `text` after both steps of formatting."""
+    """Return text that both formatting steps turn into `text`."""
     return text.replace("%", "%%%%")

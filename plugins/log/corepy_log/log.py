@@ -1,4 +1,4 @@
-"""The handler: says what was asked and what was answered (CoreDNS: plugin/log/log.go)."""
+"""The handler that logs queries and their replies (CoreDNS: plugin/log/log.go)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 ALL: Final = frozenset((ReplyClass.ALL,))
 TYPE_LABEL, CLASS_LABEL = "log/type", "log/class"
 PATIENCE: Final = 0.5
-"""Seconds that the end of the process waits for the last lines to be read."""
+"""Seconds that a stopping process waits until the last lines are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which queries to log, and how."""
+    """A selection of queries to log, and their format."""
 
     scope: str = "."
-    """The name that these queries ask for or end in."""
+    """The zone of the queries' names."""
 
     format: str = COMMON
     classes: frozenset[ReplyClass] = ALL
@@ -51,15 +51,15 @@ class Logger:
         self._asks_kind = self._classes is not None or bool(own)
         metadata = {name for name in self.format.names if name.startswith("/")}
         self.is_repeatable = "local" not in self.format.names and metadata == own
-        """Whether the line says nothing that can differ when the packet cache repeats the reply."""
+        """Whether no constant field can differ when the packet cache repeats the reply."""
 
     def covers(self, name_wire: bytes) -> bool:
-        """Tell whether queries for this name, in lower case, are the rule's."""
+        """Return whether a name, in lower case, is in the rule's scope."""
         scope = self._scope
         return scope == ROOT or (scope is not None and is_subdomain(name_wire, scope))
 
     def wants(self, request: Request, reply: Reply) -> bool:
-        """Tell whether a reply is of a class to be logged."""
+        """Return whether a reply has a class to be logged."""
         if not self._asks_kind:
             return True
         kind = _kind(request, reply)
@@ -84,11 +84,11 @@ class Repetitions:
         WRITER.write(self._format.line(self._fixed, ident, peer, seconds))
 
     def repeated(self, times: int) -> None:
-        """Do nothing: each of them was seen."""
+        """Do nothing: `seen` has logged each query."""
 
 
 class Log(Handler):
-    """Logs the queries that pass, and those that the packet cache answers in place of the chain."""
+    """Logs queries, including those that the packet cache answers in place of the chain."""
 
     name: ClassVar[str] = "log"
     witnesses = True
@@ -101,12 +101,12 @@ class Log(Handler):
         self.purity = Purity.OBSERVER if repeatable else Purity.IMPURE
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply as it is."""
+        """Return the next handler's reply unchanged."""
         start = time.monotonic()
         try:
             reply = await self.next.serve_dns(request)
         except (Exception, asyncio.CancelledError):
-            # The server answers SERVFAIL in place of the plugin that broke.
+            # The server answers SERVFAIL after an exception in a plugin.
             self._log(request, request.error(SERVFAIL), time.monotonic() - start)
             raise
         self._log(request, reply, time.monotonic() - start)
@@ -126,13 +126,13 @@ class Log(Handler):
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
-        """Write what is left."""
+        """Write the remaining lines."""
         WRITER.flush(PATIENCE if context.final else 0.0)
 
 
 def _kind(request: Request, reply: Reply) -> Kind:
     try:
-        # CoreDNS judges signatures if the reply has DO, which it has if the query has it.
+        # CoreDNS checks signatures if the reply has DO, which it has if the query has it.
         return typify(reply, time.time() if request.do else None)
     except FormError:
         return Kind.OTHER_ERROR

@@ -1,4 +1,4 @@
-"""Read the *log* directives of a block (CoreDNS: plugin/log/setup.go)."""
+"""Parse the *log* directives of a block (CoreDNS: plugin/log/setup.go)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def setup(controller: Controller) -> None:
 
 
 def _arguments(controller: Controller) -> tuple[list[str], str]:
-    """Read `[NAMES...] [FORMAT]`; return the names, fully qualified, and the format.
+    """Parse `[NAMES...] [FORMAT]`; returns the names, fully qualified, and the format.
 
-    The last of several arguments is the format if it has a brace in it; an only one is a name.
+    The last of several arguments is the format if it contains a brace; a single argument is a name.
     """
     arguments = controller.remaining_tokens()
     text = COMMON

@@ -1,4 +1,4 @@
-"""loop: finds out whether what is forwarded comes back."""
+"""loop: detects forwarding loops."""
 
 from corepy_loop.setup import setup as setup
 

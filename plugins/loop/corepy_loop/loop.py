@@ -1,21 +1,22 @@
-"""The handler: sees what it has sent down coming back.
+"""The handler that detects its own forwarded queries when they return.
 
-After CoreDNS's plugin/loop/loop.go, with another way of looking. CoreDNS asks itself over UDP and
-counts how often the question comes by. Here the question is put to the handler below, so nobody
-else but a loop can bring it to this one: seeing it once is enough, and no answer that is shared or
-kept above (cache) or below (identical questions in flight, forward) hides it.
+Follows CoreDNS's plugin/loop/loop.go, with another method. CoreDNS queries itself over UDP and
+counts how often the query arrives. Here a probe goes to the handler below, so only a loop can bring
+it to this handler, and one arrival is proof. Shared or stored replies of the handlers above (cache)
+or below (identical queries in flight, forward) cannot hide it.
 
-A loop that appears later makes queries wait, since each waits for itself. So when some have waited
-for long and none was answered meanwhile, or when one has failed for want of an answer, a probe is
-sent. When it comes back, those that wait are asked again with a mark, and the next ones are marked
-on their way down; so are those after a failure, whatever the probe. The mark is an EDNS option with
-a random value that belongs to this handler alone: a block may well forward to another block of this
-process. Nothing is marked while all is well: it would cost every query time, and upstreams their
-fast paths.
+A loop that appears later makes queries wait, because each waits for itself. So a probe is sent if
+queries have waited too long and none was answered meanwhile, or if one has failed without a reply.
+If the probe returns, the waiting queries are sent again with a mark, and later ones are marked on
+their way down. Queries after a failure are also marked, regardless of the probe. The mark is an
+EDNS option with a random value of this handler, because a block may forward to another block of
+this process. No query is marked in normal operation, because marking costs time for every query and
+disables fast paths of upstreams.
 
-Where the server is several processes, one of them probes. What comes back comes to any of them, and
-to the others it is a query as any; they send it round again, until it comes to the one that knows
-it, or to one that waits for it already. So there are several probes, of which one is enough.
+In a server of several processes only one probes. A returning query reaches any of the processes.
+The others handle it as an ordinary query and forward it again, until it reaches the process that
+knows it, or one in which an identical query waits. So several probes are sent, and one of them is
+enough.
 """
 
 from __future__ import annotations
@@ -37,30 +38,33 @@ if TYPE_CHECKING:
     from corepy.plugin import LifecycleContext
 
 OPTION_VISITED: Final = 65_313
-"""From the range for local use (RFC 6891 section 9); its data are the mark's eight bytes."""
+"""Option code in the local range (RFC 6891 section 9); its data are the eight bytes of the mark."""
 
 START_WAIT: Final = 1.0
-"""Seconds that a start waits at most for all probes together, while queries are answered already. A
-loop comes round as fast as messages are forwarded; what takes longer is an upstream that is down.
+"""Maximum seconds that the start waits for all probes together; queries are answered meanwhile.
+
+A loop returns a probe as fast as messages are forwarded; a slower probe means that an upstream is
+unreachable.
 """
 
 PROBE_FOR: Final = 30.0
-"""Seconds after the start for which a probe that had no good answer is repeated (setup.go)."""
+"""Seconds after the start during which an unanswered probe is repeated (setup.go)."""
 
 PROBE_PAUSE: Final = 1.0
 PROBES_OF_MANY: Final = 8
-"""Probes at a time where the server is several processes: with 8 of them, 2 starts of 100 need a
-second try.
+"""Probes at a time in a server of several processes.
+
+With 8 processes, 2 of 100 starts need a second attempt.
 """
 
 PROBE_AGAIN: Final = 30.0
-"""Seconds between two probes of a running server, which are due to silence or failures."""
+"""Minimum seconds between two probes of a running server, after silence or failures."""
 
 SUSPECT_FOR: Final = 60.0
-"""Seconds after a failure, or a loop, for which queries are marked."""
+"""Seconds after a failure or loop during which queries are marked."""
 
 QUIET: Final = 60.0
-"""Seconds between two lines in the log about the same loop."""
+"""Seconds between two log lines about the same loop."""
 
 _EDE: Final = ede(EDE_OTHER, "forwarding loop: this server has forwarded the query before")
 _ADVICE: Final = "see https://coredns.io/plugins/loop#troubleshooting"
@@ -69,15 +73,17 @@ log = plugin_logger("loop")
 
 
 class Loop(Handler):
-    """One *loop* directive. It looks at the query's bytes only: what it answers itself is never
-    kept, since the mark is an EDNS option and the probe is asked once.
+    """One *loop* directive. Its purity is PURE because it depends only on the query's bytes.
+
+    Its own replies are never cached, because the mark is an EDNS option and each probe is sent
+    once.
     """
 
     name: ClassVar[str] = "loop"
     purity = Purity.PURE
 
     def __init__(self, zone: str) -> None:
-        """`zone` is where names are probed."""
+        """`zone` is the zone of the probes' names."""
         self._zone = zone
         self._mark = option(OPTION_VISITED, secrets.token_bytes(8))
         self._probes = Probes(zone)
@@ -88,13 +94,13 @@ class Loop(Handler):
         self._starting = False
         self._found = ""
         self._suspect_until = 0.0
-        self._seen = 0.0  # when something came back last
+        self._seen = 0.0  # time of the last returning query
         self._next_probe = 0.0
         self._probes_at_a_time = 1
         self._quiet_until = 0.0
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Ask the next handler, or answer SERVFAIL to what has been here before."""
+        """Query the next handler, or answer SERVFAIL to a returning query."""
         edns = request.edns
         if (edns is not None and self._mark in edns.options) or request in self._probes:
             return self._came_back(request)
@@ -121,11 +127,11 @@ class Loop(Handler):
         return request.derive(options=self._mark if edns is None else edns.options + self._mark)
 
     def _failed(self, request: Request, reply: Reply) -> None:
-        """Say to the client that it was a loop, or look whether it is one."""
+        """Report a detected loop to the client, or probe for one."""
         now = time.monotonic()
         if self._seen and self._seen >= request.received and _EDE not in reply.options:
             reply.options = _EDE + reply.options
-        # An upstream's SERVFAIL counts if it is late: it may have waited for us.
+        # A late SERVFAIL from an upstream counts: the upstream may have waited for this server.
         if reply.error is not None or now - request.received >= SLOW:
             self._suspect_until = now + SUSPECT_FOR
             self._probe_if_due()
@@ -156,12 +162,12 @@ class Loop(Handler):
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
-        """Probe, all blocks at the same time; raises StartupError if there is a loop."""
+        """Probe, for all blocks at the same time; raises StartupError if there is a loop."""
         if not context.crew.leads:
             self._note_server(context)
             return
         if self._first_reply is not None:
-            return  # the first of the blocks has seen to all
+            return  # the first block has started all probes
         loops = [it for it in context.plugins.get_plugins() if isinstance(it, Loop)]
         await asyncio.wait([it.begin(context) for it in loops], timeout=START_WAIT)
         for it in loops:
@@ -172,7 +178,7 @@ class Loop(Handler):
         metrics.DETECTED.labels(self._server, self._zone)
 
     def begin(self, context: LifecycleContext) -> asyncio.Future[None]:
-        """Start to probe; return what is done when an answer has come or a loop was found."""
+        """Start to probe; the future is done after the first reply or a detected loop."""
         self._note_server(context)
         self._probes_at_a_time = 1 if context.crew.size == 1 else PROBES_OF_MANY
         self._starting = True
@@ -181,13 +187,11 @@ class Loop(Handler):
         return self._first_reply
 
     def end_of_start(self, context: LifecycleContext) -> None:
-        """Take loops for those of a running server from now on; raises StartupError if one was
-        found before.
-        """
+        """Treat later loops as loops of a running server; raises StartupError if one was found."""
         self._starting = False
         if not self._found:
             return
-        # Only a first start is fatal: on a reload the old configuration goes on.
+        # Only the first start fails; on a reload the old configuration continues.
         (log.error if context.replaces else log.critical)("%s", self._found)
         raise StartupError(f'there is a forwarding loop for zone "{self._zone}"')
 
@@ -208,7 +212,7 @@ class Loop(Handler):
             self._replied()
             self._task = None
 
-    # -- later
+    # -- in operation
 
     def _probe_if_due(self) -> None:
         now = time.monotonic()
@@ -217,18 +221,18 @@ class Loop(Handler):
             self._task = asyncio.create_task(self._probe_again(), name="corepy-loop")
 
     async def _probe_again(self) -> None:
-        """Find out whether a loop is why queries wait or fail, one that loses the mark, too."""
+        """Probe for the cause of waiting or failed queries; also finds loops that drop the mark."""
         try:
             await self._probe()
         finally:
             self._task = None
 
     async def _probe(self) -> bool:
-        """Return whether there was an answer to a probe."""
+        """Return whether a probe was answered."""
         return any(await asyncio.gather(*(self._ask() for _ in range(self._probes_at_a_time))))
 
     async def _ask(self) -> bool:
-        """Send one probe; return whether there was an answer to it."""
+        """Send one probe; return whether it was answered."""
         try:
             reply = await self.next.serve_dns(self._probes.draw(self._server))
         except Exception as error:
@@ -238,7 +242,7 @@ class Loop(Handler):
 
     @hookimpl
     def shutdown(self) -> None:
-        """Probe no more."""
+        """Stop probing."""
         self._waiting.close()
         if self._task is not None:
             self._task.cancel()

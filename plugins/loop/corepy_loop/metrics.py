@@ -1,4 +1,4 @@
-"""What the plugin counts; CoreDNS has none of this."""
+"""The metrics of *loop*; CoreDNS has none."""
 
 from __future__ import annotations
 

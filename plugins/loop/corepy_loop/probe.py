@@ -1,4 +1,4 @@
-"""The probe: a question that nobody but us and our upstreams can know."""
+"""Probes: queries with random names that only this server and its upstreams know."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from corepy.dns import Request, names, query
 from corepy.dns.constants import TYPE_HINFO
 
 MOST_NAMES = 64
-"""Names that are remembered: a probe may come back late, from a queue on the way."""
+"""Number of names to remember: a probe in a queue on the way may return late."""
 
-_LABEL = 42  # bytes of two labels of 20 digits each
+_LABEL = 42  # bytes of two labels with 20 digits each
 _LONGEST_ZONE = 255 - _LABEL
 
 
@@ -20,14 +20,15 @@ class Probes:
 
     def __init__(self, zone: str) -> None:
         wire = names.from_text(zone)
-        # A zone whose name leaves no room is probed with the root's names: none is forwarded.
+        # If the zone leaves no room for the labels, use the root: such a zone forwards no names
+        # below it.
         self._zone = wire if len(wire) <= _LONGEST_ZONE else b"\0"
         self._names: dict[bytes, None] = {}
 
     def draw(self, server: str) -> Request:
-        """Return a new probe as if it had come to `server`.
+        """Return a new probe as if it had arrived at `server`.
 
-        `<number>.<number>.zone` HINFO, as loop.go: 128 bits from the system's generator.
+        `<number>.<number>.zone` HINFO, as in loop.go: 128 bits from the system's random generator.
         """
         labels = "".join(f"{secrets.randbits(64)}." for _ in range(2))
         name = names.from_text(labels)[:-1] + self._zone

@@ -1,4 +1,4 @@
-"""Read the *loop* directive (CoreDNS: plugin/loop/setup.go)."""
+"""Parse the *loop* directive (CoreDNS: plugin/loop/setup.go)."""
 
 from __future__ import annotations
 

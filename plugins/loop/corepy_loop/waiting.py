@@ -1,10 +1,11 @@
-"""The queries that wait for an answer from below, and when their silence is suspicious.
+"""The queries that wait for a reply from below, and the detection of suspicious silence.
 
-A query in a loop waits for itself. Long before it fails there is a sign: it has waited for longer
-than a query should, and no other one was answered meanwhile. A slow upstream does not look like
-that, since its other answers keep coming; one that is down does, and a probe tells them apart.
+In a loop a query waits for itself. The first sign of it appears long before the query fails: it has
+waited too long, and no other query was answered in the meantime. A slow upstream looks different,
+because its other replies continue to arrive. An unreachable upstream looks the same; a probe
+distinguishes the two.
 
-Once a loop is proven, those that wait are *recalled*: each stops waiting, and can be asked again
+Once a loop is proven, the waiting queries are *recalled*: each stops waiting and can be sent again
 with a mark.
 """
 
@@ -18,19 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SLOW: Final = 1.0
-"""Seconds after which a query has waited for longer than it should."""
+"""Seconds after which a query has waited too long."""
 
 LOOK: Final = 0.5
-"""Seconds between two looks at those that wait."""
+"""Seconds between two checks of the waiting queries."""
 
 
 class Waiting:
-    """See the module. There is one timer for all, and none while nothing waits."""
+    """The tasks that wait for a reply, with one timer for all and no timer while none wait."""
 
     def __init__(self, suspicious: Callable[[], None]) -> None:
-        """`suspicious` is called at each look that finds a silence."""
+        """`suspicious` is called by each check that finds silence."""
         self.is_silent = False
-        """Whether nothing was answered since the last look; the handler makes it false."""
+        """Whether no query was answered since the last check; the handler resets it to False."""
 
         self._suspicious = suspicious
         self._since: dict[asyncio.Task[Any], float] = {}
@@ -38,7 +39,7 @@ class Waiting:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, received: float) -> asyncio.Task[Any]:
-        """Note that the running task waits with a query that was `received` then."""
+        """Record that the running task waits with a query that arrived at `received`."""
         task = asyncio.current_task()
         assert task is not None
         self._since[task] = received
@@ -47,28 +48,28 @@ class Waiting:
         return task
 
     def leave(self, task: asyncio.Task[Any]) -> None:
-        """Note that `task` waits no more."""
+        """Record that `task` no longer waits."""
         self._since.pop(task, None)
-        if task in self._recalled:  # what it waited for was faster, or does not let itself be ended
+        if task in self._recalled:  # its reply was faster, or its handler ignored the cancellation
             self._recalled.discard(task)
             task.uncancel()
 
     def recall(self) -> None:
-        """Interrupt all that wait with CancelledError; `is_recalled` tells it from others."""
+        """Cancel all waiting tasks; `is_recalled` distinguishes this from other cancellations."""
         for task in self._since:
             self._recalled.add(task)
             task.cancel()
         self._since.clear()
 
     def is_recalled(self, task: asyncio.Task[Any]) -> bool:
-        """Whether a CancelledError in `task` is ours alone; then it is taken back."""
+        """Whether a CancelledError in `task` comes only from `recall`; if so, undoes it."""
         if task not in self._recalled:
             return False
         self._recalled.discard(task)
         return task.uncancel() == 0
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

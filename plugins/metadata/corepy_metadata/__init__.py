@@ -1,4 +1,4 @@
-"""metadata: collects what plugins know about a query."""
+"""metadata: collects the labels that plugins provide for a query."""
 
 from corepy_metadata.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""The handler: lets plugins say what they know about a query (CoreDNS: plugin/metadata)."""
+"""The handler that lets plugins provide labels for a query (CoreDNS: plugin/metadata)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Labels(dict[str, Any]):
-    """The metadata of one query: what plugins have set, and what providers say when asked.
+    """The metadata of one query: labels set by plugins, and labels of providers on demand.
 
-    Providers are asked once, when somebody wants a label that nobody has set. Most queries end
-    before that, and a provider may say more when the reply is there.
+    Providers are called once, at the first access to a label that is not set. Most queries end
+    without such an access, and a provider may return more labels once the reply exists.
     """
 
     __slots__ = ("_providers", "_request")
@@ -34,7 +34,7 @@ class Labels(dict[str, Any]):
         self._request = request
 
     def collect(self) -> None:
-        """Ask the providers; what was set by hand stays."""
+        """Call the providers; labels that are already set do not change."""
         providers, self._providers = self._providers, ()
         for provider in providers:
             for label, value in (provider(self._request) or {}).items():
@@ -47,7 +47,7 @@ class Labels(dict[str, Any]):
         return self[label]
 
     def get(self, label: str, default: Any = None) -> Any:
-        """Return the value of a label, or `default` if nobody knows it."""
+        """Return the value of a label, or `default` if it is not set."""
         try:
             return self[label]
         except KeyError:
@@ -62,22 +62,22 @@ class Labels(dict[str, Any]):
 class Metadata(Handler):
     """Puts `Labels` into `request.metadata` of queries for its zones.
 
-    It changes no reply, so it does not keep the packet cache from repeating one: a plugin whose
-    reply or log line goes by metadata says so by its own purity.
+    It changes no reply, so the packet cache may repeat replies. A plugin whose reply or log line
+    depends on metadata must declare that with its own purity.
     """
 
     name: ClassVar[str] = "metadata"
     purity = Purity.PURE
 
     def __init__(self, zones: Sequence[str]) -> None:
-        """Take zones in presentation form; those that cannot be on the wire match nothing."""
+        """`zones` are in presentation form; zones without a wire form match nothing."""
         self.zones = tuple(zones)
         self._wires = [wire for zone in zones if (wire := _to_wire(zone)) is not None]
         self._providers: tuple[Provider, ...] = ()
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
-        """Find the providers: those of the block's chain, and objects that stand in no chain."""
+        """Find the providers: those in the block's chain, and objects that are not handlers."""
         chain: set[Handler] = set()
         link: Handler | None = self
         while link is not None:
@@ -112,9 +112,9 @@ def _to_wire(zone: str) -> bytes | None:
 
 
 def _provider(implementation: pluggy.HookImpl) -> Provider:
-    """Return a function of the request that returns labels, whatever the plugin's does.
+    """Wrap a plugin's hook: the function takes a request, returns labels and raises nothing.
 
-    An implementation may do without the parameter.
+    The hook may omit the parameter.
     """
     function: Any = implementation.function
     takes_request = bool(implementation.argnames)
@@ -123,7 +123,7 @@ def _provider(implementation: pluggy.HookImpl) -> Provider:
     def provide(request: Request) -> Mapping[str, str]:
         try:
             return dict((function(request) if takes_request else function()) or {})
-        except BaseException as error:  # other people's code: the query goes on without its labels
+        except BaseException as error:  # foreign code: the query continues without its labels
             report(plugin, "hook", "cannot say what it knows of a query", error)
             return {}
 

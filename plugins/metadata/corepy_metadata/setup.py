@@ -1,4 +1,4 @@
-"""Read the *metadata* directive (CoreDNS: plugin/metadata/setup.go)."""
+"""Parse the *metadata* directive (CoreDNS: plugin/metadata/setup.go)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def setup(controller: Controller) -> None:
-    """Add the handler; the directive has no block and may stand once."""
+    """Add the handler; the directive has no block and may be used once."""
     for _ in controller.single():
         zones = controller.zones_from(controller.remaining_tokens())
         if controller.next_block():

@@ -1,4 +1,4 @@
-"""minimal: leaves out what a client did not ask for."""
+"""minimal: removes the authority and additional sections from answers."""
 
 from corepy_minimal.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""The handler: answers without authority and additional sections (CoreDNS: plugin/minimal)."""
+"""The handler that removes the authority and additional sections (CoreDNS: plugin/minimal)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NOTHING_TO_TAKE: Final = bytes(4)
 
 
 class Minimal(Handler):
-    """Takes from a reply that answers the question what stands behind the answer.
+    """Removes the sections after the answer section from replies with an answer.
 
-    Denials, delegations and errors keep all that they have: there it means something. What is done
-    to a reply depends on the reply only, so a packet cache may repeat it.
+    Denials, delegations and errors are not changed, because they need these sections. The change
+    depends only on the reply, so the packet cache may repeat it.
     """
 
     name: ClassVar[str] = "minimal"
@@ -34,12 +34,12 @@ class Minimal(Handler):
                 if kind is not Kind.DELEGATION and classify(kind) is ReplyClass.SUCCESS:
                     reply.wire = _answer_of(reply.wire)
             except FormError:
-                pass  # the server refuses to send what cannot be read, and says so
+                pass  # the server rejects malformed replies and reports them
         return reply
 
 
 def _answer_of(wire: bytes) -> bytes:
-    """Return a message up to its answer section; no pointer there leads behind it."""
+    """Return a message up to its answer section, in which no pointer leads to later sections."""
     for section, *_, owner, _ in walk(wire):
         if section != ANSWER:
             return wire[:8] + _NOTHING_TO_TAKE + wire[12:owner]

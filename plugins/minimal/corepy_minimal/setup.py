@@ -1,4 +1,4 @@
-"""Read the *minimal* directive (CoreDNS: plugin/minimal/setup.go)."""
+"""Parse the *minimal* directive (CoreDNS: plugin/minimal/setup.go)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""multisocket: several sockets at each address, each with a process of its own."""
+"""multisocket: opens several sockets at each address, each with its own process."""
 
 from corepy_multisocket.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""Determine the number of processors that this process may use."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 
 
 def usable(root: Path = Path("/")) -> int:
-    """Return the number of processors, as far as affinity and cgroup let us use them; at least 1.
+    """Return the number of processors that affinity and cgroup allow, at least 1.
 
-    A share of a processor counts as a whole one, as in Go's GOMAXPROCS. (Go wants two at least;
-    there a thread costs next to nothing, here a process does not.)
+    A fraction of a processor counts as one, as in Go's GOMAXPROCS. (Go uses at least two. Its
+    threads cost almost nothing, unlike processes here.)
     """
     quotas = [quota for folder in _folders(root) if (quota := _read_quota(folder))]
     return min([len(os.sched_getaffinity(0)), *quotas])
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Yield the folders of our cgroup and those above it, in both versions (cgroup(7))."""
+    """Yield the folders of this cgroup and its parents, in both versions (cgroup(7))."""
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = mount / "cpu" if controllers else mount
-        yield base  # in a container the path is the host's, and the mount is our own group
+        yield base  # in a container the path is the host's, and the mount its own group
         folder = base / path.lstrip("/")
         while folder != base:
             yield folder
@@ -36,7 +36,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _read_quota(folder: Path) -> int | None:
-    """Return the processors that a group may use, rounded up; None if it has no limit."""
+    """Return the processors that a cgroup may use, rounded up; None if it has no limit."""
     words = _read(folder / "cpu.max").split() or [
         _read(folder / "cpu.cfs_quota_us").strip(),
         _read(folder / "cpu.cfs_period_us").strip(),

@@ -1,4 +1,4 @@
-"""The processes of this server, as one of the plugins that *ready* asks."""
+"""Report the readiness of this server's processes to *ready*."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """See the module."""
+    """Implements the hook `ready` for all processes of the server."""
 
     def __init__(self) -> None:
         self._crew: Crew | None = None
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
-        """Get to know them."""
+        """Store the crew."""
         self._crew = context.crew
 
     @hookimpl
     def ready(self) -> bool:
-        """Return whether all are there and the plugins of each can do their work."""
+        """Return whether all processes exist and the plugins of each are ready."""
         return self._crew is not None and self._crew.is_ready

@@ -1,4 +1,4 @@
-"""Read the *multisocket* directive (CoreDNS: plugin/multisocket/multisocket.go)."""
+"""Parse the *multisocket* directive (CoreDNS: plugin/multisocket/multisocket.go)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
 
 MOST: Final = 1024
-"""Sockets of an address."""
+"""Maximum number of sockets per address."""
 
 
 def setup(controller: Controller) -> None:
-    """Set how many sockets the addresses of the block get."""
+    """Set the number of sockets for each address of the block."""
     for _ in controller.single():
         arguments = controller.arguments(0, 1)
         controller.config.sockets = _number(controller, arguments[0]) if arguments else usable()

@@ -1,6 +1,7 @@
-"""nodecache: the node's interface, addresses and packet filter rules for a local DNS cache.
+"""nodecache: sets up the interface, addresses and packet filter rules of a node-local DNS cache.
 
-Importing the package imports neither pyroute2 nor python-iptables: `corepy -check` needs none.
+Importing this package imports neither pyroute2 nor python-iptables, so `corepy -check` needs
+neither.
 """
 
 from corepy_nodecache.setup import setup as setup

@@ -1,4 +1,4 @@
-"""The nodecache settings in a Corefile, for the one-shot commands, which run without a server."""
+"""Read the nodecache settings of a Corefile, for the one-shot commands."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Plan(NamedTuple):
-    """What a Corefile asks of the host."""
+    """The desired state that a Corefile configures."""
 
     want: Want
     mode: Mode
-    """Where its rules go; off if no block has rules."""
+    """The kind of iptables for the rules; off if no block has rules."""
 
     warnings: tuple[str, ...]
 

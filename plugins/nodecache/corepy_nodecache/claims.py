@@ -1,11 +1,11 @@
-"""Who on this node wants what: a process says so with sockets in the abstract namespace.
+"""Announce the desired state to other processes, with sockets in the abstract Unix namespace.
 
-An abstract Unix socket belongs to a network namespace, just as links, addresses and rules do, so
-two pods in the host's network see each other's without sharing a directory; and the kernel closes
-it when its process dies, however it dies. A name is `corepy-nodecache/TOKEN/CLAIM`; the token tells
-processes apart (their pids may be equal in containers). Whoever is about to remove something looks
-for a claim of another process first. `node_lock` makes look and act one step. None of the sockets
-is ever read, and none accepts connections.
+An abstract Unix socket belongs to a network namespace, as links, addresses and rules do. So two
+pods in the host network see each other's sockets without sharing a directory. The kernel closes the
+sockets of a process on any kind of exit. A name is `corepy-nodecache/TOKEN/CLAIM`. The token
+identifies the process, because pids may be equal in containers. Before a process removes an object
+it checks the claims of the others; `node_lock` makes check and removal atomic. No socket is ever
+read or accepts connections.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _STEP: Final = 0.01
 
 @contextlib.contextmanager
 def node_lock(wait: float = 3.0) -> Iterator[bool]:
-    """Exclude corepy's other processes of this node; yields False after `wait` seconds in vain.
+    """Exclude the node's other corepy processes; yields False if that fails for `wait` seconds.
 
-    Going on without the lock is better than a node without DNS: at worst two processes repair each
-    other's work.
+    The caller continues without the lock, because a node without DNS is worse: at worst two
+    processes repair each other's changes.
     """
     deadline = time.monotonic() + wait
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
@@ -50,14 +50,14 @@ def node_lock(wait: float = 3.0) -> Iterator[bool]:
 
 
 class Claims:
-    """The claims of this process, and a view of those of the others."""
+    """The claims of this process, and a view of the claims of others."""
 
     def __init__(self) -> None:
         self._token = secrets.token_hex(4)
         self._held: dict[str, socket.socket] = {}
 
     def hold(self, want: Want) -> None:
-        """Claim exactly what `want` says."""
+        """Claim exactly the addresses and endpoints in `want`."""
         names = {_address_text(it) for it in want.addresses}
         names |= {_endpoint_text(it) for it in want.endpoints}
         for name in names - self._held.keys():
@@ -68,11 +68,11 @@ class Claims:
             self._held.pop(name).close()
 
     def close(self) -> None:
-        """Give up all claims."""
+        """Release all claims."""
         self.hold(Want())
 
     def others(self) -> Want:
-        """Return what other processes of this node claim."""
+        """Return the claims of the other processes of this node."""
         addresses, endpoints = set(), set()
         for token, claim in _all_claims():
             item = _parse(claim) if token != self._token else None
@@ -92,7 +92,7 @@ def _endpoint_text(endpoint: Endpoint) -> str:
 
 
 def _parse(claim: str) -> Address | Endpoint | None:
-    """Read a claim; None for one of a future version."""
+    """Parse a claim; returns None for an unknown kind, which a future version may use."""
     match claim.split(" "):
         case ["address", device, ip]:
             return Address(device, ip)

@@ -1,4 +1,4 @@
-"""`corepy nodecache status | plan | teardown`: one-shot commands that need no running server."""
+"""`corepy nodecache status | plan | teardown`: commands that do not need a running server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NOTHING: Final = {
 
 
 def main(argv: list[str]) -> int:
-    """Run one command and return its exit code: 0, or 1 with a line on standard error."""
+    """Run one command; return the exit code: 0, or 1 after an error message on standard error."""
     options = _parser().read(argv)
     try:
         rows = _rows(options)
@@ -92,7 +92,7 @@ def _rows(options: argparse.Namespace) -> Sequence[Sequence[str]]:
 
 
 def _warn_without_driver(steps: Sequence[survey.Step]) -> None:
-    """Say on standard error if an interface is to be made that this kernel cannot make."""
+    """Warn on standard error if the steps add an interface that this kernel cannot create."""
     kind = "interface "
     devices = [it.what.removeprefix(kind) for it in steps if it.what.startswith(kind)]
     if devices and lacks_dummy():

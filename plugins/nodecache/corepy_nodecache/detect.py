@@ -1,12 +1,12 @@
-"""Detects which kind of iptables the node uses; this is the meaning of `iptables auto`.
+"""Detect the kind of iptables that the node uses, for `iptables auto`.
 
-The order of Kubernetes' iptables-wrapper (kubernetes-sigs/iptables-wrappers,
+The order is the one of Kubernetes' iptables-wrapper (kubernetes-sigs/iptables-wrappers,
 internal/iptables/detect.go): kubelet's chains in the nft-backed mangle table, then the same in the
-legacy one, then whichever kind holds more rules, then nft. Rules of corepy itself count before
-those of others: an earlier process may have found out that the kernel takes only one kind. Getting
-it wrong breaks nodes: legacy tables made by the first program to start have led kube-proxy to
+legacy one, then the kind with more rules, then nft. Rules of corepy itself take precedence over
+rules of others, because an earlier process may have found that the kernel accepts only one kind. A
+wrong choice breaks nodes: legacy tables of the first program on a node have led kube-proxy to
 choose legacy as well (kubermatic/kubeone 1037). So detection creates nothing: legacy tables are
-read only when /proc lists them.
+read only if /proc lists them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Choice(NamedTuple):
 
     kind: Mode
     evidence: str
-    """What on the node speaks for this kind; empty if it is only the default."""
+    """The reason for this kind, found on the node; empty if it is only the default."""
 
 
 def choose(mode: Mode) -> RuleTables:
-    """Return the back end for `mode`, which is not off."""
+    """Return the back end for `mode`, which must not be off."""
     return tables_of(detect().kind if mode == "auto" else mode)
 
 
@@ -74,7 +74,7 @@ def _has_hint(saved: str) -> bool:
 
 
 def _survey_all() -> tuple[set[str], int]:
-    """Return the chains of the legacy mangle tables, and how many legacy rules there are in all."""
+    """Return the chains of the legacy mangle tables, and the number of all legacy rules."""
     chains: set[str] = set()
     rules = 0
     for family in FAMILIES:

@@ -1,4 +1,4 @@
-"""Whether this kernel has the driver of the interface, found out without making one."""
+"""Detects whether the kernel has the dummy driver, without creating an interface."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _IS_CONFIGURED: Final = re.compile(rb"^CONFIG_DUMMY=[ym]$", re.MULTILINE)
 
 
 def lacks_dummy(root: Path = Path("/")) -> bool:
-    """Return whether the kernel surely has no dummy driver; False also where nothing tells.
+    """Return whether the kernel certainly lacks the dummy driver; False if that is unknown.
 
-    Its configuration tells, and the lists of its modules: some distributions have the module in a
-    package of its own. A container often sees neither.
+    The sources are the configuration of the kernel and the lists of its modules, because some
+    distributions ship the module in a separate package. A container often sees neither.
     """
     release = os.uname().release
     config = _configuration(root, release)

@@ -1,9 +1,9 @@
-"""Making the host what is wanted, in one blocking call: the part that touches the kernel.
+"""Bring the host into the desired state with one blocking call.
 
-Order is everything here. What is wanted appears addresses first, then rules; what is no longer
-wanted goes rules first, then addresses, then the link; and all that is new stands before anything
-old goes. A failure in one part does not keep the others from being done. Runs in one thread; knows
-nothing of asyncio.
+The order of changes matters. A pass first adds addresses, then rules. It then removes unwanted
+rules, then addresses, then the link. Everything new is in place before anything old is removed. A
+failure in one step does not prevent the others. The code is synchronous and runs in a single
+thread.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ if TYPE_CHECKING:
 
 
 class Report(NamedTuple):
-    """What one pass over the host did and found."""
+    """The changes that one pass over the host made, and the state it found."""
 
     done: list[str]
-    """Changes, in words."""
+    """The changes, as text for the log."""
     added: bool
-    """Whether something wanted was missing."""
+    """Whether a desired address or rule was missing."""
     errors: list[HostError]
     rules: int
-    """Wanted rules that are there after the pass."""
+    """The number of desired rules that are in place after the pass."""
     addresses: int
-    """Wanted addresses that are there after the pass."""
+    """The number of desired addresses that are in place after the pass."""
     repaired: bool = False
-    """Whether something was missing that an earlier pass had put there."""
+    """Whether an address or rule was missing that an earlier pass had added."""
 
     @classmethod
     def nothing(cls, want: Want) -> Report:
-        """Return the report of a host that is as wanted."""
+        """Return the report of a pass that found the desired state."""
         return cls([], False, [], len(want.rules()), len(want.addresses))
 
 
 class Host:
-    """The network namespace of this process, as far as corepy cares for it."""
+    """The links, addresses and rules that corepy manages in its network namespace."""
 
     def __init__(self) -> None:
         self.tables: RuleTables | None = None
-        """Where rules go; None leaves rules alone."""
+        """The iptables back end; None if corepy manages no rules."""
         self._links = Links()
         self._claims = Claims()
         self._known: Want = Want()
 
     def sync(self, want: Want, sweep: bool = False) -> Report:
-        """Make the host what `want` says; never raises for what the host does.
+        """Bring the host into the state `want`; failures are in the report, not raised.
 
-        Removed is what an earlier call wanted; with `sweep` also what an earlier process left
-        behind. What another living process claims stays.
+        Removes what an earlier call wanted, and with `sweep` also what an earlier process left
+        behind. The claims of other running processes are kept.
         """
         try:
             return self._sync(want, sweep)
-        except OSError as error:  # no more descriptors, say
+        except OSError as error:  # for instance EMFILE
             return Report([], False, [HostError("interface_check", str(error))], 0, 0)
 
     def _sync(self, want: Want, sweep: bool) -> Report:
@@ -68,7 +68,7 @@ class Host:
                 self._known.addresses | want.addresses, self._known.endpoints | want.endpoints
             )
             self._known = known
-            self._claims.hold(known)  # a claim stands as long as something may be there
+            self._claims.hold(known)  # claimed as long as it may be on the host
             report = self._apply(want, sweep)
             if not report.errors:
                 self._known = want
@@ -76,7 +76,7 @@ class Host:
             return report
 
     def close(self) -> None:
-        """Give up the claims; what is on the host stays."""
+        """Release the claims; the host does not change."""
         self._claims.close()
 
     def _apply(self, want: Want, sweep: bool) -> Report:
@@ -122,7 +122,7 @@ class Host:
         return False
 
     def _present(self, want: Want, errors: list[HostError]) -> tuple[int, int]:
-        """Count what stands; nothing is read again when nothing went wrong."""
+        """Count the desired rules and addresses in place; reads the host only after an error."""
         rules = want.rules() if self.tables else set()
         if not errors:
             return len(rules), len(want.addresses)

@@ -1,12 +1,12 @@
 """Rules in the legacy tables (x_tables), through python-iptables' binding of libiptc.
 
-Reading takes no lock (the kernel hands out a consistent table); a change holds the xtables lock
-from reading to commit, and each table is committed in one go. Only our marked entries are looked
-at, as bytes: a kube-proxy table of thousands of rules costs a walk over memory. Opening a legacy
-table creates it in this network namespace, so a table that nothing is wanted in is opened only when
-/proc says that it is there.
+Reading needs no lock, because the kernel returns a consistent table. A change holds the xtables
+lock from reading to commit, and each table is committed at once. Only entries with our mark are
+decoded, from their bytes, so a kube-proxy table of thousands of rules costs one scan of memory.
+Opening a legacy table creates it in this network namespace. So a table without desired rules is
+opened only if it is listed in /proc.
 
-iptc is not imported before it is needed: on a node with nftables it never is.
+iptc is imported only when needed: never on a node with nftables.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAMES_FILES: Final[dict[Family, str]] = {
 
 
 def existing_tables(family: Family) -> set[str]:
-    """Return the legacy tables that this network namespace has; asking creates none."""
+    """Return the legacy tables that this network namespace has, without creating any."""
     try:
         with open(_NAMES_FILES[family], encoding="ascii") as file:
             return set(file.read().split())
@@ -46,7 +46,7 @@ def existing_tables(family: Family) -> set[str]:
 
 
 def survey(family: Family, name: str) -> tuple[list[str], int]:
-    """Return the chains of an existing table and their number of rules; raises `HostError`."""
+    """Return the chains of an existing table and its number of rules; raises `HostError`."""
     table = _open(family, name)
     try:
         chains = [chain.name for chain in table.chains]
@@ -56,7 +56,7 @@ def survey(family: Family, name: str) -> tuple[list[str], int]:
 
 
 class LegacyTables:
-    """The raw and filter tables of both families, for one thread (libiptc has globals)."""
+    """The raw and filter tables of both families; used by one thread, as libiptc has globals."""
 
     name = "legacy"
 
@@ -65,11 +65,11 @@ class LegacyTables:
         self._refused = float("-inf")
 
     def read(self) -> list[Rule]:
-        """Return all marked rules, repeated ones as often as they are there."""
+        """Return all marked rules, duplicates included."""
         return [rule for family in FAMILIES for table in TABLES for rule in _marked(family, table)]
 
     def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
-        """Make the marked rules those `wanted`, table by table; see `RuleTables`."""
+        """Make the marked rules equal to `wanted`, table by table; see `RuleTables`."""
         return each_family(lambda family: self._family(family, wanted, removable))
 
     def _family(
@@ -83,9 +83,10 @@ class LegacyTables:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold the xtables lock; right after a wait in vain it is tried once, without waiting.
+        """Hold the xtables lock; soon after a timeout it is tried only once, without waiting.
 
-        The blocks of a Corefile ask one after the other: ten of them must not wait ten times.
+        The server blocks of a Corefile run one after the other: ten of them must not wait ten
+        times.
         """
         is_burst = time.monotonic() - self._refused < _BURST
         try:
@@ -97,7 +98,7 @@ class LegacyTables:
             raise
 
     def check(self, families: Iterable[Family]) -> None:
-        """Open every table that rules of `families` need, creating it; raises `HostError`."""
+        """Open, and so create, each table that rules of `families` need; raises `HostError`."""
         for family in families:
             for table in TABLES:
                 _open(family, table).close()
@@ -118,7 +119,7 @@ def _open(family: Family, name: str) -> Table:
     iptc = load_iptc()
     try:
         table: Table = (iptc.Table6 if family == 6 else iptc.Table)(name, autocommit=False)
-        table.refresh()  # the object is kept by iptc, its view of the kernel is not
+        table.refresh()  # iptc caches the object; its copy of the kernel's table is stale
     except iptc.IPTCError as error:
         hint = f"the kernel needs {_module(family, name)} (modprobe it), or set: iptables nft"
         raise HostError(
@@ -168,7 +169,7 @@ def _apply(family: Family, name: str, change: Difference) -> Difference:
             entry = _buffer(named(raw, family, target))
             table.delete_entry(rule.chain, entry, _buffer(b"\xff" * len(raw)))
         for rule in change.add:
-            # At the head: a rule that drops must not stand before ours.
+            # At the head, so that no dropping rule precedes ours.
             table.insert_entry(rule.chain, _buffer(encode(rule)), 0)
         table.commit()
     except iptc.IPTCError as error:

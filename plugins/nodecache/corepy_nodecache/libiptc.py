@@ -1,8 +1,8 @@
-"""Loading python-iptables, quickly and in little memory.
+"""Import python-iptables quickly and with little memory.
 
-Left to itself its import takes half a second and 15 MB: it runs ldconfig five times to learn where
-its libraries are, although the dynamic linker knows, and where setuptools stands in for distutils
-it loads all of setuptools.
+A plain import takes half a second and 15 MB. It runs ldconfig five times to find its libraries,
+although the dynamic linker knows their paths. Where setuptools replaces distutils it loads all of
+setuptools.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _SONAMES: Final = {
     "ip6tc": "libip6tc.so.2",
     "xtables": "libxtables.so.12",
 }
-"""The libraries by the names it looks for; others, and other versions, are searched for."""
+"""The sonames of the libraries that python-iptables looks up; others are searched for."""
 
 
 @functools.cache
 def load_iptc() -> ModuleType:
-    """Import python-iptables; raises `HostError` naming the package its libraries are in."""
+    """Import python-iptables; raises `HostError` with the package that contains its libraries."""
     try:
         with (
             _environment(_hints()),
@@ -46,7 +46,7 @@ def load_iptc() -> ModuleType:
             _without_setuptools(),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")  # it leaves pipes open, and has invalid escapes
+            warnings.simplefilter("ignore")  # it leaves pipes open and has invalid escapes
             import iptc
     except Exception as error:
         message = (
@@ -72,7 +72,7 @@ def _hints() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _known_libraries() -> Iterator[None]:
-    """Answer for what is in `_SONAMES` without running ldconfig."""
+    """Resolve the libraries in `_SONAMES` without running ldconfig."""
     search = ctypes.util.find_library
 
     def find(name: str) -> str | None:
@@ -91,7 +91,7 @@ def _known_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_setuptools() -> Iterator[None]:
-    """Keep setuptools from answering `import distutils`, where it has installed itself for that."""
+    """Disable setuptools' import hook for distutils, if it is installed."""
     shim = sys.modules.get("_distutils_hack")
     if shim is None:
         yield
@@ -105,7 +105,7 @@ def _without_setuptools() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment(wanted: dict[str, str]) -> Iterator[None]:
-    """Set those variables that are not set, and unset them again."""
+    """Set those variables that are not set, and remove them afterwards."""
     mine = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(mine)
     try:

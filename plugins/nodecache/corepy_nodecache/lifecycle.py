@@ -1,8 +1,8 @@
-"""The plugin in the life of a server generation: when what is asked of the host.
+"""The lifecycle hooks of nodecache: which changes of the host happen at which stage.
 
-Addresses come before the sockets that bind to them; rules come when queries are answered, so a
-configuration that cannot serve never captures traffic (kubernetes/dns 377); rules go before the
-sockets drain, and addresses last.
+Addresses are added before the sockets bind to them. Rules are added once queries are answered, so a
+configuration that cannot serve never captures traffic (kubernetes/dns 377). On shutdown rules are
+removed before the sockets drain, and addresses last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = plugin_logger("nodecache")
 
 
 class _Process:
-    """What all server blocks and generations of this process share."""
+    """The state that all server blocks and generations of this process share."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -32,10 +32,10 @@ class _Process:
         self.starting: set[Nodecache] = set()
         """Owners that have joined but do not serve yet."""
         self.may_sweep = True
-        """Whether what an earlier process left behind may go; no, if processes leave on purpose."""
+        """Whether to remove objects of earlier processes; false once an owner uses skipteardown."""
 
     async def join(self, owner: Nodecache, settings: Settings) -> Reconciler:
-        """Return the reconciler, made for the first owner, after the checks; raises `HostError`."""
+        """Check the host and return the reconciler, created if necessary; raises `HostError`."""
         async with self.lock:
             reconciler = self.reconciler = self.reconciler or Reconciler()
             warnings = await self._check(reconciler, settings)
@@ -47,7 +47,7 @@ class _Process:
         return reconciler
 
     async def _check(self, reconciler: Reconciler, settings: Settings) -> list[str]:
-        """Check the host, choosing the tables for the first owner with rules; returns warnings."""
+        """Check the host, selecting the tables for the first owner with rules; returns warnings."""
         mode, tables = settings.iptables, reconciler.tables
         if mode == "off":
             return await reconciler.worker.run(lambda: preflight.check(settings, tables))
@@ -66,7 +66,7 @@ class _Process:
         return await reconciler.worker.run(lambda: preflight.check(settings, tables))
 
     async def leave(self, owner: Nodecache, keep: bool) -> None:
-        """Let `owner` go; the last one ends the reconciler."""
+        """Remove `owner`; closes the reconciler after the last one."""
         self.starting.discard(owner)
         reconciler = self.reconciler
         if reconciler:
@@ -82,7 +82,7 @@ def _tell(report: Report | None) -> None:
 
 
 class Nodecache:
-    """One `nodecache` directive of one generation; an owner of wishes about the host."""
+    """One `nodecache` directive of one generation; owns a part of the desired state of the host."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -91,7 +91,7 @@ class Nodecache:
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Check the host, and put the addresses on the interface."""
+        """Check the host and add the addresses to the interface."""
         settings = self._settings
         try:
             reconciler = await _process.join(self, settings)
@@ -107,7 +107,7 @@ class Nodecache:
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
-        """Install the rules; a host that refuses them now is tried again in the background."""
+        """Add the rules; after a failure the reconciler retries in the background."""
         self._served = True
         _process.starting.discard(self)
         sweep = _process.may_sweep and not _process.starting
@@ -117,13 +117,13 @@ class Nodecache:
 
     @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:
-        """Take the rules away, unless a successor or another process wants them."""
+        """Remove the rules, unless a later generation or another process wants them."""
         if not self._keeps(context):
             await self._wish(Want(self._settings.addresses()))
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
-        """Take the addresses and the interface away; the last owner ends the reconciler."""
+        """Remove the addresses and the interface; the last owner closes the reconciler."""
         await _process.leave(self, keep=self._keeps(context))
 
     async def _wish(self, want: Want, sweep: bool = False) -> Report | None:
@@ -135,7 +135,7 @@ class Nodecache:
         return report
 
     def _keeps(self, context: LifecycleContext) -> bool:
-        # What a failed start added itself is taken back in any case.
+        # A failed start always removes its own additions.
         return context.final and self._settings.skip_teardown and (self._served or not self._added)
 
 

@@ -1,12 +1,12 @@
-"""The interface and its addresses, read and written through pyroute2.
+"""Read and change the interface and its addresses through pyroute2.
 
-The kernel itself holds the marks of what corepy made, so no state file can disagree with it and a
-crash loses nothing: a link has `MARK` as its alias (`ip link` shows it), an address has the
-protocol number `PROTOCOL` (`ip addr` shows "proto 0xc0"; Linux 5.18). Older kernels drop that
-number; there, host addresses on a link of ours count as ours. Everything without a mark was there
-before: it is used as it stands and never removed.
+The kernel itself stores the marks of corepy's objects. So no state file can contradict it, and a
+crash loses nothing. A link has `MARK` as its alias (shown by `ip link`). An address has the
+protocol number `PROTOCOL` (shown by `ip addr` as "proto 0xc0"; Linux 5.18). Older kernels drop that
+number; there, host addresses on a link of ours count as ours. Objects without a mark existed
+before: they are used unchanged and never removed.
 
-pyroute2 is imported when first needed, in the thread that does the host's work.
+pyroute2 is imported when first needed, in the worker thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyroute2 import IPRoute, Message
 
 PROTOCOL: Final = 0xC0
-"""IFA_PROTO of our addresses: neither the kernel (1 to 3) nor a known daemon uses it."""
+"""IFA_PROTO of our addresses, a number that neither the kernel (1 to 3) nor a known daemon uses."""
 
 _IFA_F_NODAD: Final = 0x02
 _IFF_UP: Final = 0x01
@@ -33,7 +33,7 @@ _HOST_PREFIX: Final = {4: 32, 6: 128}
 
 
 class Link(NamedTuple):
-    """A network interface as the kernel has it now."""
+    """A network interface in the current state of the kernel."""
 
     number: int
     name: str
@@ -43,7 +43,7 @@ class Link(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """An address as the kernel has it now."""
+    """An address in the current state of the kernel."""
 
     device: str
     ip: str
@@ -62,11 +62,11 @@ class Snapshot(NamedTuple):
     addresses: tuple[Placed, ...]
 
     def on(self, device: str) -> list[Placed]:
-        """Return the addresses of one device, without the link-local one that the kernel makes."""
+        """Return the addresses of one device, without the kernel's own link-local address."""
         return [it for it in self.addresses if it.device == device and not it.is_link_local]
 
     def elsewhere(self, address: Address) -> str:
-        """Return another device that has this address already, empty if none has."""
+        """Return another device that already has this address, or an empty string."""
         others = (it.device for it in self.addresses if it.ip == address.ip)
         return next((device for device in others if device != address.device), "")
 
@@ -76,17 +76,17 @@ class Snapshot(NamedTuple):
 
 
 class Links:
-    """Links and addresses of this network namespace, for one thread at a time."""
+    """The links and addresses of this network namespace; used by one thread at a time."""
 
     def read(self) -> Snapshot:
-        """Return what is there; raises `HostError`."""
+        """Return the links and addresses; raises `HostError`."""
         with open_route("interface_check") as route:
             return _snapshot(route)
 
     def ensure(self, wanted: Iterable[Address]) -> list[str]:
-        """Make sure that every address is on its device, creating a dummy link if need be.
+        """Add each address to its device, and create missing devices as dummy links.
 
-        Returns what was done, in words. An address that another device has is left there. Raises
+        Returns the changes as text. An address that another device already has is not moved. Raises
         `HostError`.
         """
         done: list[str] = []
@@ -101,7 +101,7 @@ class Links:
         return done
 
     def remove(self, addresses: Iterable[Address]) -> list[str]:
-        """Take away those of `addresses` that corepy added, and its links that are empty then."""
+        """Remove those of `addresses` that corepy added, then its links without addresses."""
         done: list[str] = []
         with open_route("interface_check") as route:
             now = _snapshot(route)
@@ -112,7 +112,7 @@ class Links:
         return done
 
     def remove_all(self) -> list[str]:
-        """Take away every address and link with our mark."""
+        """Remove every address and link with our mark."""
         now = self.read()
         devices = [link.name for link in now.links.values() if link.is_ours]
         return self.remove([*now.ours(), *(Address(device, "") for device in devices)])
@@ -138,7 +138,7 @@ def _link(message: Message) -> Link:
 
 def _placed(message: Message, links: dict[int, Link]) -> Placed | None:
     link = links.get(message["index"])
-    # A point-to-point IPv4 address has the peer in IFA_ADDRESS and itself in IFA_LOCAL.
+    # For a point-to-point IPv4 link IFA_ADDRESS is the peer and IFA_LOCAL the own address.
     ip = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     if link is None or ip is None:
         return None
@@ -147,7 +147,7 @@ def _placed(message: Message, links: dict[int, Link]) -> Placed | None:
 
 
 def is_marked(protocol: int | None, is_host_on_our_link: bool, kernel: str | None = None) -> bool:
-    """Return whether corepy added an address, from its IFA_PROTO and where it stands."""
+    """Return whether corepy added an address, from its IFA_PROTO and its link."""
     if protocol is None and is_host_on_our_link:
         return not kernel_keeps_protocol(kernel or os.uname().release)
     return protocol == PROTOCOL
@@ -179,13 +179,13 @@ def _create(route: IPRoute, device: str) -> None:
     try:
         route.link("add", ifname=device, kind="dummy")
     except parts().error as error:
-        if error.code == errno.EEXIST:  # another process of ours was faster
+        if error.code == errno.EEXIST:  # another corepy process was faster
             return
         if error.code == errno.EOPNOTSUPP:
             raise HostError("interface_add", NO_DUMMY.format(device=device)) from error
         raise
     (index,) = route.link_lookup(ifname=device)
-    # The alias first: a crash right here must leave a link that the next start knows as ours.
+    # The alias comes first: after a crash right here the next start must recognize the link.
     route.link("set", index=index, ifalias=MARK)
     route.link("set", index=index, state="up")
 

@@ -1,9 +1,8 @@
-"""The lock that every user of legacy iptables takes before it changes a table.
+"""The xtables lock, which every user of legacy iptables takes before changing a table.
 
-`iptables -w` holds an exclusive flock on /run/xtables.lock, or on the file that XTABLES_LOCKFILE
-names (iptables, xshared.c). libiptc reads, changes and writes back a whole table, so whoever skips
-the lock loses updates. Waiting is bounded and happens in the thread that does the host's work,
-never in the event loop.
+`iptables -w` holds an exclusive flock on /run/xtables.lock, or on the file in XTABLES_LOCKFILE
+(iptables, xshared.c). libiptc reads, changes and writes back a whole table, so a writer without the
+lock loses updates. Waiting is bounded and happens in the worker thread, never in the event loop.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH: Final = "/run/xtables.lock"
 DEFAULT_WAIT: Final = 2.0
-"""Seconds for one attempt; the reconciler tries again, so more would only delay shutdown."""
+"""Seconds for one attempt; the reconciler retries, so a longer wait would only delay shutdown."""
 
 _STEP: Final = 0.05
 
 
 def lock_path() -> str:
-    """Return the file to lock."""
+    """Return the path of the lock file."""
     return os.environ.get("XTABLES_LOCKFILE") or DEFAULT_PATH
 
 
 @contextlib.contextmanager
 def xtables_lock(wait: float = DEFAULT_WAIT) -> Iterator[None]:
-    """Hold the lock; raises `HostError` (iptables_lock) when it is not free in `wait` seconds."""
+    """Hold the lock; raises `HostError` (iptables_lock) if it is not free within `wait` seconds."""
     path = lock_path()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""What the plugin counts; names and labels of the first as node-cache has them (app/metrics.go)."""
+"""The metrics of nodecache; the first one has node-cache's name and labels (app/metrics.go)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What nodecache wants on the host, as plain values: addresses, endpoints and packet filter rules.
+"""The desired state of the host as plain values: addresses, endpoints and packet filter rules.
 
-Nothing here touches the host. Two blocks that want the same thing produce equal values, so sets do
-the reference counting. The list in `rules_for` is the contract with the operator (and with
-node-cache, whose rules it repeats: kubernetes-sigs/node-local-dns, cmd/node-cache/app/cache_app.go,
-initIptables); change it only together with the README.
+Nothing here touches the host. Server blocks with the same needs produce equal values, so sets
+replace reference counts. The list in `rules_for` is the contract with the operator. It repeats the
+rules of node-cache (kubernetes-sigs/node-local-dns, cmd/node-cache/app/cache_app.go, initIptables).
+Change it only together with the README.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 MARK: Final = "corepy nodecache"
-"""The comment of every rule, and the alias of every link, that corepy made."""
+"""The comment of every rule and the alias of every link that corepy creates."""
 
 Family = Literal[4, 6]
 Kind = Literal["dns", "health"]
 Mode = Literal["auto", "legacy", "nft", "off"]
 
 TABLES: Final = ("filter", "raw")
-"""In the order of writing: untracked packets that nothing accepts may be dropped, so the rules that
-accept come first. When rules only go, the order is the reverse (`table_order`)."""
+"""The tables in the order of writing.
+
+Accepting rules come first, because a firewall may drop untracked packets that no rule accepts. A
+pass that only removes rules uses the reverse order (`table_order`).
+"""
 
 
 class HostError(Exception):
-    """The host did not do what was asked; `kind` is the error counter's label, as in node-cache."""
+    """A change of the host failed; `kind` is the label of the error counter, as in node-cache."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -37,14 +40,14 @@ class HostError(Exception):
 
 
 class Address(NamedTuple):
-    """An address that a device of this node has to carry."""
+    """An address that a network device of this node must have."""
 
     device: str
     ip: str
 
     @property
     def family(self) -> Family:
-        """4 or 6."""
+        """Return 4 or 6."""
         return family_of(self.ip)
 
 
@@ -57,7 +60,7 @@ class Endpoint(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One packet filter rule; an empty address and port 0 mean any. Its comment is `MARK`."""
+    """One packet filter rule with the comment `MARK`; an empty address and port 0 match any."""
 
     family: Family
     table: str
@@ -71,7 +74,7 @@ class Rule(NamedTuple):
 
 
 class Want(NamedTuple):
-    """Everything that this process wants on the host."""
+    """The desired state of the host, for this process or one server block."""
 
     addresses: frozenset[Address] = frozenset()
     endpoints: frozenset[Endpoint] = frozenset()
@@ -82,35 +85,35 @@ class Want(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How a list of marked rules has to change; `remove` holds positions in it, ascending."""
+    """The changes that a list of marked rules needs; `remove` has positions in it, ascending."""
 
     add: list[Rule]
     remove: list[int]
 
 
 def family_of(ip: str) -> Family:
-    """Return 4 or 6 for an address in text form."""
+    """Return the IP version (4 or 6) of an address in text form."""
     return 6 if ":" in ip else 4
 
 
 def canonical_ip(text: str) -> str:
-    """Return an address as the kernel prints it; raises ValueError for what no host can have."""
+    """Return an address as the kernel prints it; raises ValueError if no host can have it."""
     ip = ipaddress.ip_address(text)
     if isinstance(ip, ipaddress.IPv6Address) and (ip.scope_id or ip.ipv4_mapped):
         raise ValueError(f"{text} cannot stand in a rule, being mapped or with a zone")
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{text} is not the address of a host")
-    # As C spells it, and so iptables and ip; Python differs for some IPv6 addresses.
+    # inet_ntop's spelling, which iptables and ip print; Python's differs for some IPv6 addresses.
     return socket.inet_ntop(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, ip.packed)
 
 
 def table_order(wanted: Collection[Rule]) -> Sequence[str]:
-    """Return the tables in the order to change them when `wanted` is what has to be there."""
+    """Return the tables in the order of change: reversed if no rules are wanted."""
     return TABLES if wanted else TABLES[::-1]
 
 
 def spec(rule: Rule) -> str:
-    """Return a rule in iptables' notation, from the chain on."""
+    """Return a rule in the notation of iptables, beginning with the chain."""
     width = 128 if rule.family == 6 else 32
     parts = [
         rule.chain,
@@ -136,10 +139,10 @@ def rules_for(endpoint: Endpoint) -> tuple[Rule, ...]:
         for protocol in ("udp", "tcp")
         for rule in (
             _to(endpoint, "raw", "PREROUTING", protocol, "NOTRACK"),
-            # Clients in the host's network, such as hostNetwork pods (kubernetes/dns 318).
+            # For clients in the host network, such as hostNetwork pods (kubernetes/dns 318).
             _to(endpoint, "raw", "OUTPUT", protocol, "NOTRACK"),
             _from(endpoint, "raw", "OUTPUT", protocol, "NOTRACK"),
-            # Untracked packets miss the usual "established: accept".
+            # The usual "ESTABLISHED: ACCEPT" rule does not match untracked packets.
             _to(endpoint, "filter", "INPUT", protocol, "ACCEPT"),
             _from(endpoint, "filter", "OUTPUT", protocol, "ACCEPT"),
         )
@@ -159,10 +162,10 @@ def _from(endpoint: Endpoint, table: str, chain: str, protocol: str, target: str
 def difference(
     actual: Sequence[Rule], wanted: Iterable[Rule], removable: Callable[[Rule], bool]
 ) -> Difference:
-    """Compare the marked rules that are there with those wanted.
+    """Compare the marked rules on the host with the desired rules.
 
-    Missing ones are added, repeated ones are thinned out to one, and others go if `removable` says
-    so.
+    Adds missing rules, removes duplicates, and removes each undesired rule for which `removable`
+    returns true.
     """
     wanted = set(wanted)
     seen: Counter[Rule] = Counter()

@@ -1,13 +1,14 @@
-"""Rules on a host whose iptables is the nf_tables kind, through the nft-backed iptables programs.
+"""Rules on a host with iptables-nft, written through the nft-backed iptables programs.
 
-Why not native nftables through pyroute2. An ACCEPT counts only in the chain that would otherwise
-drop: a verdict in a table of our own does not stop `ip filter INPUT`, where kube-proxy, CNI and
-firewalls put their rules, from dropping later on the same hook. So rules have to stand in the
-tables iptables owns ("managed by iptables-nft, do not touch!"), written in the very expressions
-that the node's version of iptables reads back; a form it does not know makes the whole table
-"incompatible" for every iptables program of the node. Only those programs know that form. One
-`iptables-nft-restore --noflush` a family, one netlink transaction a table, takes 5 ms, needs no
-lock (the kernel's generation number orders the writers) and runs only when something has to change.
+This is why they are not native nftables rules through pyroute2. An ACCEPT counts only in the chain
+that would otherwise drop. A verdict in a table of our own does not keep `ip filter INPUT`, where
+kube-proxy, CNI and firewalls have their rules, from dropping later on the same hook. So our rules
+must be in the tables of iptables ("managed by iptables-nft, do not touch!"), in the exact
+expressions that the node's version of iptables can parse. An unknown form makes the whole table
+"incompatible" for every iptables program of the node, and only those programs know the form. One
+`iptables-nft-restore --noflush` per family, with one netlink transaction per table, takes 5 ms. It
+needs no lock, because the kernel's generation number orders the writers. It runs only when rules
+have to change.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ if TYPE_CHECKING:
     from corepy_nodecache.model import Family
 
 _STEMS: Final[dict[Family, str]] = {4: "iptables", 6: "ip6tables"}
-_TIMEOUT: Final = 10.0  # seconds; a program that hangs must not stop the reconciler for good
+_TIMEOUT: Final = 10.0  # seconds; a program that hangs must not stop the reconciler forever
 _SAMPLES: Final[dict[Family, str]] = {4: "192.0.2.1", 6: "2001:db8::1"}  # for documentation
-_ATTEMPTS: Final = 3  # a writer between our reading and writing fails the transaction
+_ATTEMPTS: Final = 3  # a change by others between reading and writing fails the transaction
 
 
 @functools.cache
 def program(family: Family, task: str) -> str | None:
-    """Return the path of the nft-backed `save` or `restore` program, None if there is none."""
+    """Return the path of the nft-backed `save` or `restore` program, or None if it is missing."""
     stem = _STEMS[family]
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     named = shutil.which(f"{stem}-nft-{task}", path=path)
@@ -58,7 +59,7 @@ def program(family: Family, task: str) -> str | None:
 
 
 def save(family: Family, table: str) -> str | None:
-    """Return what `save` prints for `table`, None when it cannot run here; creates nothing."""
+    """Return the output of `save` for `table`, None if it fails; creates no table."""
     command = program(family, "save")
     if command is None:
         return None
@@ -75,23 +76,21 @@ class NftTables:
         self._tried_out: set[Family] = set()
 
     def read(self) -> list[Rule]:
-        """Return all marked rules, repeated ones as often as they are there; raises `HostError`."""
+        """Return all marked rules, duplicates included; raises `HostError`."""
         return [rule for family in FAMILIES for rule in _marked(family)]
 
     def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
-        """Make the marked rules those `wanted`, family by family; see `RuleTables`."""
+        """Make the marked rules equal to `wanted`, family by family; see `RuleTables`."""
         return each_family(lambda family: _reconcile_family(family, wanted, removable))
 
     def check(self, families: Iterable[Family]) -> None:
-        """Make sure that the programs for `families` are there, and that the kernel takes our rules
-        from them; raises `HostError`.
-        """
+        """Check that the programs exist and the kernel accepts our rules; raises `HostError`."""
         for family in families:
             for task in ("save", "restore"):
                 if program(family, task) is None:
                     message = f"no {_STEMS[family]}-nft-{task} found: install the package iptables"
                     raise HostError("iptables", message)
-            # Of ten server blocks, only the first has to find it out.
+            # Only the first of ten server blocks has to try.
             if not _marked(family, must=True) and family not in self._tried_out:
                 _try_out(family)
                 self._tried_out.add(family)
@@ -116,10 +115,11 @@ def _reconcile_family(
 
 
 def _try_out(family: Family) -> None:
-    """Write our kind of rules and delete them in the same transaction, so they never apply.
+    """Add sample rules and delete them in the same transaction, so that they never apply.
 
-    That the tables can be read says little: a chain of the right name may be no base chain, and the
-    kernel may lack what NOTRACK or the comment needs. The restore programs' --test asks it nothing.
+    Reading the tables proves little: a chain with the right name may be no base chain, and the
+    kernel may lack the modules for NOTRACK or the comment. --test of the restore programs does not
+    consult the kernel.
     """
     problem = ""
     rules = rules_for(Endpoint("dns", _SAMPLES[family], 53))
@@ -142,7 +142,7 @@ def _there_and_back(rules: Sequence[Rule]) -> str:
 
 
 def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
-    """Return the input of the `restore` program that adds at the head, and removes."""
+    """Return input for the `restore` program that adds rules at the head and removes others."""
     lines = []
     for table in table_order(add):
         edits = [f"-D {spec(rule)}" for rule in remove if rule.table == table]
@@ -159,7 +159,7 @@ def parse(family: Family, table: str, text: str) -> list[Rule]:
 
 
 def _parse_rule(family: Family, table: str, words: list[str]) -> Rule | None:
-    """Read one rule of ours; None for a rule that bears our words but is built differently."""
+    """Parse one rule; returns None if it has our comment but another structure."""
     words = ["-j CT" if word == "CT" else word for word in words if word != "--notrack"]
     pairs = zip(words[::2], words[1::2], strict=False)
     options = {option: value for option, value in pairs if option != "-m"}
@@ -182,7 +182,7 @@ _KNOWN_OPTIONS: Final = {"-A", "-p", "-s", "-d", "--sport", "--dport", "--commen
 
 
 def _marked(family: Family, must: bool = False) -> list[Rule]:
-    """Return the marked rules; a host without that family has none, unless it `must`."""
+    """Return the marked rules; an unreadable table has none, or raises `HostError` if `must`."""
     rules = []
     for table in TABLES:
         text = save(family, table)
@@ -193,7 +193,7 @@ def _marked(family: Family, must: bool = False) -> list[Rule]:
 
 
 def _restore(family: Family, text: str) -> str:
-    """Apply a transaction; returns what went wrong, empty if nothing did."""
+    """Apply a transaction; returns the error message, empty on success."""
     command = program(family, "restore")
     if command is None:
         return f"no {_STEMS[family]}-nft-restore found: install the package iptables"
@@ -206,7 +206,7 @@ def _restore(family: Family, text: str) -> str:
 
 def _run(command: list[str], text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(  # noqa: S603  # a fixed program; addresses are parsed, never a shell
+        return subprocess.run(  # noqa: S603  # fixed programs, no shell; parsed addresses
             command, input=text, capture_output=True, timeout=_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:

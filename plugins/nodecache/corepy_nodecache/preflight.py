@@ -1,6 +1,6 @@
-"""What has to be true of the host before anything is changed; each failure is one clear line.
+"""Check the requirements on the host before any change; each failure is a one-line message.
 
-Called in the worker's thread. Returns warnings for what is odd but works.
+Runs in the worker's thread. Unusual conditions that work cause warnings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _IPVS_DEVICE: Final = "kube-ipvs0"
 
 
 def check(settings: Settings, tables: RuleTables | None) -> list[str]:
-    """Raise `HostError` if the host cannot be what `settings` want; returns warnings."""
+    """Raise `HostError` if the host cannot satisfy `settings`; returns warnings."""
     rules = tables if settings.endpoints() else None
     _check_capabilities(settings, rules)
     warnings = _check_addresses(settings, Links().read()) if settings.device else []
@@ -32,11 +32,12 @@ def check(settings: Settings, tables: RuleTables | None) -> list[str]:
 
 
 def choose_tables(settings: Settings) -> tuple[RuleTables, list[str]]:
-    """Return tables that take the rules of `settings`, and warnings; raises `HostError`.
+    """Return tables that accept the rules of `settings`, and warnings; raises `HostError`.
 
-    With `iptables auto` the other kind is tried where nothing on the node speaks for the detected
-    one: a kernel may have nf_tables and lack one of its families. Where something does, rules of
-    the other kind could make kube-proxy choose wrongly, so the start is refused instead.
+    If the kind that `iptables auto` detects does not work, the other kind is tried, but only if the
+    detection had no evidence on the node: a kernel may have nf_tables and lack one of its families.
+    With evidence, rules of the other kind could lead kube-proxy to a wrong choice, so the start is
+    refused instead.
     """
     if settings.iptables != "auto":
         tables = choose(settings.iptables)
@@ -76,7 +77,7 @@ def _fall_back(
 def _check_capabilities(settings: Settings, tables: RuleTables | None) -> None:
     needed = ["CAP_NET_ADMIN"] if settings.device or tables else []
     if tables and tables.name == "legacy":
-        needed.append("CAP_NET_RAW")  # libiptc speaks through a raw socket
+        needed.append("CAP_NET_RAW")  # libiptc uses a raw socket
     missing = [name for name in needed if not _effective() >> _CAPABILITIES[name] & 1]
     if missing:
         names = " and ".join(missing)

@@ -1,10 +1,10 @@
-"""Keeping the host as the configuration wants it, for the life of the process.
+"""Keep the host in the desired state for the lifetime of the process.
 
-One reconciler per process holds the wishes of all owners (an owner is one server block of one
-generation). Their union is what the host has to be, so a reload whose new generation joins before
-the old one leaves changes nothing that both want. Every change of a wish is one pass over the host;
-between them a background task looks again when the kernel tells of a change, when the poll is due,
-and after a failure.
+Each process has one reconciler, which holds the desired states of all owners. An owner is one
+server block of one generation. The host must match their union, so a reload, whose new generation
+joins before the old one leaves, does not touch anything that both want. Every change of a desired
+state causes one pass over the host. A background task starts further passes after a change
+notification from the kernel, at each polling interval, and after a failure.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from corepy_nodecache.worker import Worker
 if TYPE_CHECKING:
     from corepy_nodecache.tables import RuleTables
 
-_SETTLE: Final = 0.05  # seconds; a flush and its refill by one program are one event
-_MIN_GAP: Final = 0.5  # seconds between looks that the kernel's messages ask for
-_FRESH: Final = 0.5  # seconds in which an equal wish needs no pass of its own
-_LEGACY_TICK: Final = 0.5  # seconds between looks at the sizes of legacy tables
+_SETTLE: Final = 0.05  # seconds; combines a program's flush and refill into one event
+_MIN_GAP: Final = 0.5  # seconds between passes that kernel notifications trigger
+_FRESH: Final = 0.5  # seconds after a pass in which an equal desired state needs no other pass
+_LEGACY_TICK: Final = 0.5  # seconds between reads of the sizes of legacy tables
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 10.0
-_LOCK_RETRY: Final = 1.0  # a lock that is held becomes free without a message
-_LAST_TRIES: Final = 8.0  # seconds for a process that ends to get the lock
+_LOCK_RETRY: Final = 1.0  # the release of the lock causes no notification
+_LAST_TRIES: Final = 8.0  # seconds that a stopping process waits for the lock
 
 log = plugin_logger("nodecache")
 
 
 class Reconciler:
-    """See the module; every method is for the event loop it was started in."""
+    """Owns the desired states and the background task; bound to the event loop that created it."""
 
     def __init__(self) -> None:
         self.worker = Worker()
@@ -52,7 +52,7 @@ class Reconciler:
         self._watch = Watch(asyncio.get_running_loop(), self._changed.set)
         self._asked = Want()
         self._whole = Want()
-        """What the last pass without an error brought about; for the worker's thread."""
+        """The desired state of the last pass without an error; used by the worker's thread."""
         self._is_locked_out = False
         self._is_quiet = False
         self._running = 0
@@ -64,11 +64,11 @@ class Reconciler:
 
     @property
     def tables(self) -> RuleTables | None:
-        """Where rules go; None as long as no owner has rules."""
+        """The iptables back end; None as long as no owner has rules."""
         return self._host.tables
 
     def use(self, tables: RuleTables) -> None:
-        """Let rules go to `tables`, and notice when others change them; at most once."""
+        """Write rules to `tables` and watch them for changes by others; call at most once."""
         self._host.tables = tables
         if tables.name == "legacy":
             self._fingerprint = LegacyFingerprint()
@@ -77,16 +77,16 @@ class Reconciler:
 
     @property
     def owners(self) -> int:
-        """How many owners have a wish."""
+        """The number of owners with a desired state."""
         return len(self._wishes)
 
     async def set_wish(
         self, owner: object, want: Want, interval: float, sweep: bool = False, quiet: bool = False
     ) -> Report:
-        """Make `want` the wish of `owner`, and the host what all owners wish.
+        """Set the desired state of `owner` and bring the host into the union of all of them.
 
-        `interval` is the owner's slow poll in seconds, 0 for none; for `sweep` see `Host.sync`. If
-        `quiet`, it is for the caller to say what went wrong, until the next wish.
+        `interval` is the owner's polling interval in seconds, 0 for none. For `sweep` see
+        `Host.sync`. If `quiet`, the caller logs failures, until the next call.
         """
         self._is_quiet = quiet
         self._wishes[owner] = want
@@ -96,7 +96,7 @@ class Reconciler:
         return await self._sync(sweep)
 
     async def leave(self, owner: object, keep: bool = False) -> Report | None:
-        """Forget `owner`; what only it wished goes, unless it is to be kept beyond the process."""
+        """Remove `owner` and everything that only it wants; `keep` leaves all on the host."""
         self._is_quiet = False
         wish = self._wishes.pop(owner, None)
         self._intervals.pop(owner, None)
@@ -105,7 +105,7 @@ class Reconciler:
         return await self._sync() if wish and not keep and not self._is_fresh() else None
 
     async def close(self) -> None:
-        """Stop watching; the host stays as it is."""
+        """Stop watching; the host does not change."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -117,7 +117,7 @@ class Reconciler:
         self.worker.close()
 
     async def _try_to_the_last(self) -> None:
-        """Wait for the lock longer than usual: rules that stay capture traffic for nobody."""
+        """Wait longer than usual for the lock: leftover rules capture traffic without a server."""
         deadline = time.monotonic() + _LAST_TRIES
         while self._is_locked_out and time.monotonic() < deadline:
             await asyncio.sleep(_FIRST_RETRY)
@@ -132,9 +132,9 @@ class Reconciler:
         return union([*self._wishes.values(), *self._kept])
 
     def _is_fresh(self, sweep: bool = False) -> bool:
-        """Whether a pass a moment ago has done all that there is to do.
+        """Whether the last pass is recent, complete, and had the current desired state.
 
-        Of a reload with ten blocks, most passes would find nothing to change.
+        On a reload with ten server blocks, most passes would find nothing to change.
         """
         is_recent = time.monotonic() - self._last_pass < _FRESH
         is_settled = not (sweep or self._running or self._problem)
@@ -147,23 +147,23 @@ class Reconciler:
             report = await self.worker.run(lambda: self._pass(want, sweep))
         finally:
             self._running -= 1
-        self._asked = want  # not before: after a pass that raised, an equal wish needs another
+        self._asked = want  # set last: if a pass raises, an equal desired state needs another pass
         self._publish(report)
         return report
 
     def _pass(self, want: Want, sweep: bool) -> Report:
-        was_whole = self._whole == want  # else it is the first time, perhaps tried again
+        was_whole = self._whole == want  # otherwise this is the first attempt, or a retry of it
         sizes = self._fingerprint.read() if self._fingerprint else ()
         report = self._host.sync(want, sweep)
         if not report.errors:
             self._whole = want
-        # Sizes read now might be of what others did since; after a change of ours the next tick
-        # looks again.
+        # Sizes read after the change might include changes by others. After a change of ours the
+        # next tick compares again.
         self._sizes = () if report.done else sizes
         return report._replace(repaired=was_whole and report.added)
 
     def _publish(self, report: Report) -> None:
-        """Count and log the outcome, and decide when to look again."""
+        """Count and log the outcome, and schedule the next pass."""
         for error in report.errors:
             metrics.setup_errors.labels(error.kind).inc()
         metrics.rules.set(report.rules)
@@ -179,7 +179,7 @@ class Reconciler:
         self._due = self._last_pass + self._next_delay()
 
     def _log_state(self, problem: str) -> None:
-        """Log a line when things begin to fail, fail differently, or work again."""
+        """Log the first failure, each different failure, and the recovery."""
         if problem and problem != self._problem:
             log.error("%s (trying again)", problem)
         elif self._problem and not problem:
@@ -199,13 +199,13 @@ class Reconciler:
             try:
                 if await self._must_look():
                     await self._sync()
-            except Exception:  # a bug here must not end the looking after the node
+            except Exception:  # a bug here must not stop the background task
                 log.exception("looking at the host failed")
                 self._due = time.monotonic() + _LAST_RETRY
                 await asyncio.sleep(_MIN_GAP)
 
     async def _wait(self) -> None:
-        """Sleep until the kernel tells of a change, at most until something else is due."""
+        """Sleep until the kernel announces a change or the next check is due."""
         delay = self._due - time.monotonic()
         if self._fingerprint:
             delay = min(delay, _LEGACY_TICK)

@@ -1,9 +1,9 @@
-"""Loading pyroute2 for as little memory as it can be had.
+"""Import the parts of pyroute2 that links and addresses need, to save memory.
 
-`import pyroute2` loads all of it (230 modules, 13 MB), from WireGuard to ipsets, of which links and
-addresses need half. A node's cache has a memory limit, so the package's `__init__` is passed over
-while its parts are imported. It is then forgotten, so that whoever else imports pyroute2 gets the
-whole.
+`import pyroute2` loads 230 modules (13 MB), from WireGuard to ipsets; links and addresses need half
+of them. A node's cache has a memory limit. So the package's `__init__` is skipped while its parts
+are imported: an empty module takes its place in `sys.modules`. That module is removed afterwards,
+so other code that imports pyroute2 gets the complete package.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PACKAGE = "pyroute2"
 
 
 class Parts(NamedTuple):
-    """What is used of pyroute2."""
+    """The classes of pyroute2 that nodecache uses."""
 
     route: type[IPRoute]
     error: type[NetlinkError]
@@ -36,7 +36,7 @@ class Parts(NamedTuple):
 
 @functools.cache
 def parts() -> Parts:
-    """Import them, for the first caller."""
+    """Return the classes; imports them on the first call."""
     spec = importlib.util.find_spec(_PACKAGE)
     if _PACKAGE in sys.modules or spec is None or spec.submodule_search_locations is None:
         return _import()
@@ -58,7 +58,7 @@ def _import() -> Parts:
 
 @contextlib.contextmanager
 def open_route(kind: str) -> Iterator[IPRoute]:
-    """Open rtnetlink; what goes wrong in the body is raised as `HostError` of this kind."""
+    """Open rtnetlink; errors inside the `with` statement are raised as `HostError` of this kind."""
     try:
         with parts().route() as route:
             yield route

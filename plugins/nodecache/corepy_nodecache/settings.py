@@ -1,4 +1,4 @@
-"""The settings of one `nodecache` directive; what they mean is in the README."""
+"""The settings of one `nodecache` directive, as documented in the README."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_IP = "192.168.10.100"
-"""Where upstream listens without *bind* (contentful-labs/coredns-nodecache, setup.go)."""
+"""The address that upstream uses without *bind* (contentful-labs/coredns-nodecache, setup.go)."""
 
 
 class Settings(NamedTuple):
-    """What one server block asks of the host."""
+    """The options of one server block."""
 
     ips: tuple[str, ...] = (DEFAULT_IP,)
     ports: tuple[int, ...] = (53,)
@@ -26,7 +26,7 @@ class Settings(NamedTuple):
     skip_teardown: bool = False
 
     def addresses(self) -> frozenset[Address]:
-        """Return the addresses that the interface has to carry."""
+        """Return the addresses that the interface must have."""
         return frozenset(Address(self.interface, ip) for ip in self.ips if self.device)
 
     def endpoints(self) -> frozenset[Endpoint]:
@@ -37,11 +37,11 @@ class Settings(NamedTuple):
         return frozenset(dns | {Endpoint("health", ip, port) for ip, port in self.health})
 
     def want(self) -> Want:
-        """Return both."""
+        """Return the desired addresses and endpoints."""
         return Want(self.addresses(), self.endpoints())
 
 
 def union(wants: Sequence[Want]) -> Want:
-    """Return everything that any of `wants` contains."""
+    """Return the union of several desired states."""
     addresses = frozenset[Address]().union(*(want.addresses for want in wants))
     return Want(addresses, frozenset[Endpoint]().union(*(want.endpoints for want in wants)))

@@ -1,4 +1,4 @@
-"""Reading the directive. The host is not touched before `Nodecache.before_listen`."""
+"""Parse the `nodecache` directive. Nothing on the host changes before `Nodecache.before_listen`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INTERFACE_BYTES: Final = 15  # IFNAMSIZ without the final NUL
 
 
 def setup(controller: Controller) -> None:
-    """Parse `nodecache` and register its part in the life of the server; raises `CorefileError`."""
+    """Parse `nodecache` and register its lifecycle hooks; raises `CorefileError`."""
     from corepy_nodecache.lifecycle import Nodecache
 
     controller.register(Nodecache(parse(controller)))
@@ -47,14 +47,14 @@ def parse(controller: Controller) -> Settings:
 
 
 class _Reader:
-    """Collects the settings, option by option."""
+    """Builds the settings, one option at a time."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._settings = Settings()
 
     def argument(self, token: Token) -> None:
-        # Upstream ignores every other argument; a typing error there tears the node down.
+        # Upstream ignores unknown arguments, so there a misspelled skipteardown causes a teardown.
         if token.text.lower() != SKIP_TEARDOWN:
             raise self._controller.unknown_option([SKIP_TEARDOWN], token)
         self._settings = self._settings._replace(skip_teardown=True)
@@ -84,7 +84,7 @@ class _Reader:
         self._settings = self._settings._replace(interval=seconds)
 
     def finish(self) -> Settings:
-        """Add what the rest of the server block says."""
+        """Return the settings, completed from the other directives of the server block."""
         config = self._controller.config
         ports = tuple(sorted({key.port for key in config.keys}))
         settings = self._settings._replace(ips=self._ips(config.listen_hosts), ports=ports)
@@ -112,11 +112,11 @@ class _Reader:
 
 
 def _health(tokens: Sequence[Token]) -> tuple[str, int] | None:
-    """Return where *health* listens, if it names an address (its default is every one)."""
+    """Return the address and port of *health*, or None if its address is missing or a wildcard."""
     if len(tokens) < 2 or tokens[1].line != tokens[0].line:
         return None
     host, _, port = tokens[1].text.rpartition(":")
     try:
         return canonical_ip(host.strip("[]")), int(port)
-    except ValueError:  # *health* itself says what is wrong with it
+    except ValueError:  # *health* reports its own errors
         return None

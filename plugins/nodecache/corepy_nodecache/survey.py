@@ -1,6 +1,6 @@
-"""What of corepy is on the host, and what a configuration would change: for the one-shot commands.
+"""List corepy's objects on the host and the changes a Corefile would make, for the commands.
 
-Works without a running server, reads both kinds of iptables, and creates nothing by looking.
+Needs no running server, reads both kinds of iptables, and creates no tables by reading.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNWANTED: Final = "not wanted"
 
 
 class Finding(NamedTuple):
-    """One thing on the host; `state` says in words whose it is, or what is wrong with it."""
+    """One object on the host; `state` describes its owner or the problem with it."""
 
     kind: str
     where: str
@@ -37,21 +37,22 @@ class Finding(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One change that a configuration asks for; `action` is add or remove."""
+    """One change that a configuration requires; `action` is add or remove."""
 
     action: str
     what: str
 
 
 def all_tables() -> tuple[RuleTables, ...]:
-    """Return both kinds of iptables."""
+    """Return the back ends of both kinds of iptables."""
     return LegacyTables(), NftTables()
 
 
 def findings(links: Links, plan: Plan | None = None) -> list[Finding]:
-    """Return every link, address and rule of corepy, and who claims what; raises `HostError`.
+    """Return every link, address, rule and claim of corepy; raises `HostError`.
 
-    With a `plan`, also what it wants and is not there, and what is there and it does not want.
+    With a `plan`, also returns the objects that it wants and that are missing, and marks those that
+    it does not want.
     """
     now = links.read()
     want = plan.want if plan else None
@@ -88,7 +89,7 @@ def _owner(placed: Placed, want: Want | None) -> str:
 
 
 def _all_rules(plan: Plan | None) -> Iterator[Finding]:
-    """Yield the rules in both kinds of iptables; those of a `plan` belong into one of them."""
+    """Yield the rules in both kinds of iptables; the rules of a `plan` belong in one of them."""
     chosen = choose(plan.mode).name if plan and plan.mode != "off" else ""
     for tables in all_tables():
         wanted = plan.want.rules() if plan and tables.name == chosen else set()
@@ -96,7 +97,7 @@ def _all_rules(plan: Plan | None) -> Iterator[Finding]:
 
 
 def _rules(kind: str, rules: Sequence[Rule], wanted: set[Rule] | None) -> list[Finding]:
-    """Return one line for each address and port."""
+    """Return one finding for each address and port."""
     actual = set(rules)
     sockets = {_socket(rule) for rule in actual | (wanted or set())}
     return [
@@ -118,7 +119,7 @@ def _socket(rule: Rule) -> tuple[str, int]:
 
 
 def _count(rules: Sequence[Rule], wanted: set[Rule] | None) -> str:
-    """Say how many of an endpoint's rules there are, and what is wrong with that."""
+    """Return the number of an endpoint's rules, with the numbers of duplicate and wrong ones."""
     actual = set(rules)
     parts = [str(len(actual))]
     if len(rules) > len(actual):
@@ -140,9 +141,9 @@ def _claimed() -> list[Finding]:
 
 
 def steps(plan: Plan, links: Links) -> list[Step]:
-    """Return what a server with this `plan` would change now; raises `HostError`.
+    """Return the changes that a server with this `plan` would make now; raises `HostError`.
 
-    What other processes claim stays.
+    The claims of other processes are kept.
     """
     want, others = plan.want, Claims().others()
     now = links.read()
@@ -176,7 +177,7 @@ def _text(tables: RuleTables, rule: Rule) -> str:
 
 
 def remove_everything(links: Links) -> list[str]:
-    """Take away all rules, addresses and links of corepy; returns what was done, in words."""
+    """Remove all rules, addresses and links of corepy; returns the changes as text."""
     done = []
     for tables in all_tables():
         _, removed = tables.reconcile(set(), lambda _: True)

@@ -1,4 +1,4 @@
-"""What both kinds of iptables have in common: their interface, and going family by family."""
+"""The interface of both iptables back ends, and a helper that runs a change for each IP family."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 
 
 class RuleTables(Protocol):
-    """The raw and filter tables of this network namespace, for one thread at a time."""
+    """The raw and filter tables of this network namespace; used by one thread at a time."""
 
     name: str
 
     def read(self) -> list[Rule]:
-        """Return all marked rules, repeated ones as often as they are there; raises `HostError`."""
+        """Return all marked rules, duplicates included; raises `HostError`."""
 
     def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
-        """Make the marked rules those `wanted`; returns how many were added and removed.
+        """Make the marked rules equal to `wanted`; returns how many were added and removed.
 
-        Marked rules beyond those go if `removable`. Each table changes in one step. Raises
-        `HostError`.
+        Removes other marked rules only if `removable` returns true for them. Each table changes
+        atomically. Raises `HostError`.
         """
 
     def check(self, families: Iterable[Family]) -> None:
-        """Raise `HostError` if rules of `families` could not be written; may create tables."""
+        """Raise `HostError` if rules of `families` cannot be written; may create tables."""
 
 
 def each_family(work: Callable[[Family], tuple[int, int]]) -> tuple[int, int]:
-    """Run `work` for both families and add up what it changed; both get their turn.
+    """Run `work` for both families, even if the first one fails, and return the sums of its counts.
 
-    Raises the first `HostError` in the end, and at once when the lock is not to be had: the second
-    would wait as long.
+    Raises the first `HostError` after both. If the lock is unavailable, it raises at once, because
+    the second family would wait for the same lock.
     """
     added = removed = 0
     failure: HostError | None = None

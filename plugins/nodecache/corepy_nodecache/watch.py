@@ -1,11 +1,11 @@
-"""Noticing that somebody else changed links, addresses or rules, at next to no cost.
+"""Detect changes of links, addresses and rules by other programs, at almost no cost.
 
-Links, addresses and nftables announce changes over netlink: one socket each, read by the event
-loop, never parsed further than needed to know that a look is due (a socket filter in the kernel
-lets one nftables message a transaction through, so a kube-proxy that rewrites ten thousand rules
-wakes us once). Legacy tables announce nothing. For them the number of rules and the size of each
-table, one getsockopt a table, is compared twice a second; a rewrite that leaves both equal is found
-by the slow poll.
+For links, addresses and nftables the kernel sends netlink notifications. The event loop reads one
+socket for each, and discards the contents: any notification triggers a check. A socket filter in
+the kernel passes one nftables message per transaction, so a kube-proxy that rewrites ten thousand
+rules wakes the process once. Legacy tables have no notifications. For them the number of rules and
+the size of each table are compared twice a second, with one getsockopt per table. A rewrite that
+leaves both equal is found by the slower poll of the reconciler.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Watch:
         self._add(_rtnetlink_socket())
 
     def add_nftables(self) -> None:
-        """Listen to nftables as well; without effect where the kernel has none."""
+        """Watch nftables as well; has no effect if the kernel lacks it."""
         sock = _nftables_socket()
         if sock:
             self._add(sock)
@@ -63,7 +63,7 @@ class Watch:
         self._loop.add_reader(sock, self._drain, sock)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop watching."""
         for sock in self._sockets:
             self._loop.remove_reader(sock)
             sock.close()
@@ -72,10 +72,10 @@ class Watch:
     def _drain(self, sock: socket.socket) -> None:
         for _ in range(_READS_PER_WAKE):
             try:
-                sock.recv(1)  # the rest of the message is dropped by the kernel
+                sock.recv(1)  # the kernel drops the rest of the message
             except BlockingIOError:
                 break
-            except OSError:  # ENOBUFS: messages were lost, so a look is due all the more
+            except OSError:  # ENOBUFS: messages were lost, so a check is due in any case
                 continue
         self._changed()
 
@@ -116,13 +116,13 @@ def _pass_only(sock: socket.socket, message_type: int) -> None:
 
 
 class LegacyFingerprint:
-    """The sizes of this namespace's legacy raw and filter tables, for one thread at a time."""
+    """The sizes of the legacy raw and filter tables; used by one thread at a time."""
 
     def __init__(self) -> None:
         self._sockets: dict[Family, socket.socket] = {}
 
     def read(self) -> tuple[bytes, ...]:
-        """Return a value that differs when a table grew, shrank or went away; creates no table."""
+        """Return a value that changes if a table grows, shrinks or disappears; creates no table."""
         return tuple(
             self._info(family, table)
             for family in FAMILIES

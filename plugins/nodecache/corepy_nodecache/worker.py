@@ -1,4 +1,4 @@
-"""The one thread in which the host is read and changed, so that DNS never waits for a lock."""
+"""The single thread that reads and changes the host, so the event loop never waits for a lock."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _Result = TypeVar("_Result")
 
 
 class Worker:
-    """A queue of one: libiptc has globals and changes have an order."""
+    """Runs functions in one thread, in order, because libiptc has globals and order matters."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nodecache")
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Return what `work` returns; if the waiting is cancelled it still runs to its end."""
+        """Return the result of `work`, which runs to its end even if the caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:
-        """End the thread once it has done what it is at."""
+        """Stop the thread after its current function."""
         self._executor.shutdown()

@@ -1,11 +1,11 @@
-"""A rule of ours as the bytes of the kernel's `struct ipt_entry` / `struct ip6t_entry`, and back.
+"""Convert a rule to and from the kernel's `struct ipt_entry` / `struct ip6t_entry`.
 
-python-iptables can build and read such entries too, but through libxtables' extensions, which print
-to a C stdout that it redirects meanwhile (`IPTCModule._get_saved_buf` does dup2 on descriptor 1):
-in a threaded server that swallows log lines. Our ten rules need three matches and two targets, so
-they are laid out here; python-iptables (libiptc) carries them to the kernel. Layouts:
+python-iptables could do this with the extensions of libxtables. Those print to the C stdout, which
+python-iptables captures with dup2 on descriptor 1 (`IPTCModule._get_saved_buf`): in a threaded
+server that swallows log lines. Our ten rules need three matches and two targets, so this module
+builds them itself, and libiptc passes them to the kernel. The layouts are from
 linux/netfilter_ipv4/ip_tables.h, netfilter_ipv6/ip6_tables.h, netfilter/x_tables.h, xt_tcpudp.h,
-xt_comment.h, xt_CT.h; native byte order and an 8-byte alignment (64-bit machines).
+xt_comment.h and xt_CT.h, with native byte order and an 8-byte alignment (64-bit machines).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ANY_PORT: Final = (0, 0xFFFF)
 
 
 class _Layout(NamedTuple):
-    """Where the fields of one family's entry are, in bytes."""
+    """The positions of the fields in one family's entry, in bytes."""
 
     family: int
     address: int  # length of an address
@@ -50,7 +50,7 @@ _IP6T_F_PROTO: Final = 1
 
 
 def encode(rule: Rule) -> bytes:
-    """Return the entry for `rule`, for libiptc, which maps the name ACCEPT to its verdict."""
+    """Return the entry for `rule`; libiptc replaces the name ACCEPT by its verdict."""
     layout = _LAYOUTS[rule.family]
     matches = _ports_match(rule) + _extension("comment", MARK.encode().ljust(_COMMENT_BYTES, b"\0"))
     target = _target(rule.target)
@@ -75,9 +75,7 @@ def _extension(name: str, data: bytes, revision: int = 0) -> bytes:
 
 def _ports_match(rule: Rule) -> bytes:
     ports = _PORTS.pack(*_port_range(rule.source_port), *_port_range(rule.destination_port))
-    tail = (
-        b"\0" * 4 if rule.protocol == "tcp" else b"\0"
-    )  # TCP option and flags, and what is inverted
+    tail = b"\0" * 4 if rule.protocol == "tcp" else b"\0"  # TCP option, TCP flags, inverted fields
     return _extension(rule.protocol, ports + tail)
 
 
@@ -93,10 +91,10 @@ def _target(name: str) -> bytes:
 
 
 def decode(family: Family, table: str, chain: str, entry: bytes, target: str) -> Rule | None:
-    """Return the rule in `entry` if it carries our mark and reads as one of ours, else None.
+    """Return the rule in `entry`, or None if it lacks our mark or has another structure.
 
-    `target` is libiptc's name for the target, a verdict or a chain; the entry itself has a number
-    for the latter two.
+    `target` is the name that libiptc returns. For a verdict or a chain the entry itself contains
+    only a number.
     """
     layout = _LAYOUTS[family]
     target_offset, end = struct.unpack_from("=2H", entry, layout.offsets)
@@ -116,7 +114,7 @@ def decode(family: Family, table: str, chain: str, entry: bytes, target: str) ->
 
 
 def named(entry: bytes, family: Family, target: str) -> bytes:
-    """Return an `entry` of the kernel with its target's name, as libiptc wants for deleting."""
+    """Return `entry` with the name of its target, which libiptc needs to delete it."""
     (target_offset,) = struct.unpack_from("=H", entry, _LAYOUTS[family].offsets)
     size, name, revision = _EXTENSION.unpack_from(entry, target_offset)
     header = _EXTENSION.pack(size, target.encode().ljust(len(name), b"\0"), revision)
@@ -126,7 +124,7 @@ def named(entry: bytes, family: Family, target: str) -> bytes:
 def _extensions(entry: bytes, start: int, end: int) -> Iterator[tuple[str, bytes]]:
     while start < end:
         size, name, _ = _EXTENSION.unpack_from(entry, start)
-        # The kernel pads names with whatever lay on its stack.
+        # The kernel pads names with uninitialized memory.
         yield (
             name.split(b"\0", 1)[0].decode("latin-1"),
             entry[start + _EXTENSION.size : start + size],

@@ -1,4 +1,4 @@
-"""nsid: tells clients that ask which server answered."""
+"""nsid: identifies the answering server to clients that request it."""
 
 from corepy_nsid.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""The handler: adds a name server identifier for clients that ask (CoreDNS: plugin/nsid)."""
+"""The handler that adds a name server identifier if requested (CoreDNS: plugin/nsid)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OPTION_NSID: Final = 3
 
 
 class Nsid(Handler):
-    """Adds the option to replies to queries that carry it; others pass unchanged.
+    """Adds the option to replies to queries that contain it; other replies are not changed.
 
-    The reply depends on the query's bytes only, so a packet cache may repeat it.
+    The reply depends only on the query's bytes, so the packet cache may repeat it.
     """
 
     name: ClassVar[str] = "nsid"
@@ -29,7 +29,7 @@ class Nsid(Handler):
         self._option = option(OPTION_NSID, data)
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply, with the option if the client asked."""
+        """Return the next handler's reply, with the option if the client requests it."""
         edns = request.edns
         if edns is None or not edns.options:
             return await self.next.serve_dns(request)

@@ -1,4 +1,4 @@
-"""Read the *nsid* directive (CoreDNS: plugin/nsid/setup.go)."""
+"""Parse the *nsid* directive (CoreDNS: plugin/nsid/setup.go)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from corepy.plugin import Controller
 
 LONGEST: Final = 512
-"""Bytes of the longest identifier: one that left no room in a reply would be of no use."""
+"""Maximum bytes of the identifier; a longer one might leave no room for records in a reply."""
 
 
 def setup(controller: Controller) -> None:

@@ -1,7 +1,7 @@
-"""`coredns_plugin_enabled`: which handlers serve which zone at which address.
+"""`coredns_plugin_enabled`: the handlers of each zone at each address.
 
-A reload has two generations for a moment, which mostly show the same: each time series is owned by
-all who show it, and gone with the last.
+During a reload two generations exist, with mostly the same time series. Each time series belongs to
+all generations that show it and is removed with the last one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Enabled:
         self._mine: list[tuple[str, str, str, str]] = []
 
     def show(self, own: Handler, context: LifecycleContext) -> None:
-        """Show the handlers of the chain that `own` stands in."""
+        """Show the handlers of the chain that contains `own`."""
         above = [
             plugin
             for plugin in context.plugins.get_plugins()
@@ -55,13 +55,13 @@ class Enabled:
             transport, _, address = server.partition("://")
             host, _, port = address.rpartition(":")
             for key in self._config.keys:
-                same_port = key.port in (0, int(port))  # 0: the system chose
+                same_port = key.port in (0, int(port))  # 0: chosen by the system
                 if transport == key.transport and host.strip("[]") in hosts and same_port:
                     served.add((server, key.zone))
         return served
 
     def hide(self) -> None:
-        """Take away what nobody else shows."""
+        """Remove the time series that no other generation or block shows."""
         for labels in self._mine:
             _shown[labels] -= 1
             if not _shown[labels]:
@@ -71,6 +71,6 @@ class Enabled:
 
 
 def _normal(host: str) -> str:
-    """Return an address as `context.addresses` spells it."""
+    """Return an address in the notation of `context.addresses`."""
     address, percent, zone = host.partition("%")
     return f"{ip_address(address)}{percent}{zone}" if host else ""

@@ -1,7 +1,7 @@
-"""Where metrics are exported: /metrics at an address, which may be taken for now.
+"""Export /metrics at an address, and retry while the address is in use.
 
-Metrics are no reason to serve no DNS: an address that cannot be bound is said and tried again. (In
-CoreDNS the start fails.)
+An address that cannot be bound must not prevent DNS service. The error is logged and binding is
+retried. (In CoreDNS the start fails.)
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 PATH: Final = "/metrics"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds between two tries, doubled after each."""
+"""Seconds between two attempts, doubled after each."""
 
 LOG = plugin_logger("prometheus")
 
 
 class Endpoint:
-    """See the module."""
+    """Serves the metrics of all processes at one address."""
 
     def __init__(self, address: str, crew: Crew) -> None:
-        """Export at `address`, host:port, what the processes of `crew` count."""
+        """Export the metrics of the processes in `crew` at `address` (host:port)."""
         self._address = address
         self._crew = crew
         self._claim: Claim | None = None
         self._retrying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Export from now on, or as soon as the address can be bound."""
+        """Start to export, or retry in the background until the address can be bound."""
         error = await self._try()
         if error is not None:
             LOG.error("%s; no metrics until then, trying again", error)
@@ -61,7 +61,7 @@ class Endpoint:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def close(self) -> None:
-        """Export no more."""
+        """Stop exporting."""
         if self._retrying is not None:
             self._retrying.cancel()
             await asyncio.wait([self._retrying])

@@ -1,9 +1,8 @@
-"""From the process's numbers to the text of a scrape, with prometheus_client's families and
-encoders.
+"""Build the text of a scrape, with the metric families and encoders of prometheus_client.
 
-Encoding takes microseconds for each sample, and a scrape has thousands: it is done in slices, and
-between two of them the event loop serves DNS. (In a thread it would take the interpreter away from
-the loop for 5 ms at a time.) prometheus_client is big, so it is imported by the first scrape.
+Encoding takes microseconds per sample, and a scrape has thousands. So it is split into slices, and
+the event loop serves DNS in between. (A thread would hold the GIL for 5 ms at a time.)
+prometheus_client is large and is imported by the first scrape.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from corepy.plugin import Crew
 
 SLICE: Final = 30
-"""Samples that are encoded at a time, if they are of one family: up to half a millisecond."""
+"""Samples of one family that are encoded at a time: up to half a millisecond."""
 
 CLIENT: Final = "prometheus_client"
 OPENMETRICS: Final = "application/openmetrics-text"
@@ -42,8 +41,8 @@ _TEXT_KINDS: Final = frozenset(("text/plain", "text/*", "*/*"))
 
 
 async def scrape(crew: Crew, request: Request) -> Response:
-    """Answer with all metrics of `crew`, in the format that the Accept header asks for."""
-    # The import takes a while: in a thread, where the loop gets its turns.
+    """Return all metrics of `crew`, in the format of the Accept header."""
+    # The slow import runs in a thread, so the loop continues meanwhile.
     await asyncio.get_running_loop().run_in_executor(None, import_module, CLIENT)
     from prometheus_client.exposition import choose_encoder
 
@@ -56,10 +55,11 @@ async def scrape(crew: Crew, request: Request) -> Response:
 
 
 def _takes_only_openmetrics(accept: str) -> bool:
-    """Whether a client does not read the text format.
+    """Whether a client does not accept the text format.
 
-    CoreDNS always answers in the text format, though Prometheus prefers OpenMetrics. The bounds of
-    buckets are other labels there, so a fleet of both would have two series for each bucket.
+    CoreDNS always answers in the text format, though Prometheus prefers OpenMetrics. OpenMetrics
+    writes the bounds of buckets differently, so a fleet of both servers would have two series for
+    each bucket.
     """
     kinds = {kind.partition(";")[0].strip() for kind in accept.split(",")}
     return OPENMETRICS in kinds and kinds.isdisjoint(_TEXT_KINDS)
@@ -80,7 +80,7 @@ async def _pieces(
 
 
 class _Only:
-    """A collector of one family, for the encoders."""
+    """A collector with one family, for the encoders."""
 
     def __init__(self, family: Metric) -> None:
         self._family = family
@@ -90,14 +90,14 @@ class _Only:
 
 
 def _without_head(text: bytes) -> bytes:
-    """Return the samples of a family that another part has introduced."""
+    """Return the samples of a family without its HELP and TYPE lines."""
     while text.startswith(b"# "):
         text = text.partition(b"\n")[2]
     return text
 
 
 def parts(followers: Sequence[int] = (), *, is_open: bool = False) -> Iterator[Metric]:
-    """Yield all metrics, each read when its turn comes; large families in several parts.
+    """Yield all metrics, each read only when it is encoded; large families in several parts.
 
     `followers` are the IDs of the other processes of this server; `is_open`: for OpenMetrics.
     """
@@ -114,7 +114,7 @@ def parts(followers: Sequence[int] = (), *, is_open: bool = False) -> Iterator[M
 
 def _parts_of(metric: metrics.Metric[Any], *, is_open: bool) -> Iterator[Metric]:
     if not metric.label_names:
-        metric.labels()  # is there from the start, at zero
+        metric.labels()  # exists from the start, at zero
     part = _empty(metric)
     for values, child in metric.children():
         labels = dict(zip(metric.label_names, values, strict=True))
@@ -142,7 +142,7 @@ def _add_histogram(
 ) -> None:
     from prometheus_client.utils import floatToGoString
 
-    # OpenMetrics wants a decimal point, and its parsers may insist on it.
+    # OpenMetrics requires a decimal point, and parsers may insist on it.
     show: Callable[[float], str] = floatToGoString if is_open else go_number
     count, bucket = 0, family.name + "_bucket"
     for bound, below in zip((*child.bounds, math.inf), child.counts, strict=True):

@@ -1,7 +1,7 @@
-"""The handler: counts every query that passes, and those that the packet cache answers in its place
-(CoreDNS: plugin/metrics/handler.go, metrics.go).
+"""The handler that counts queries, including the packet cache's (plugin/metrics/handler.go).
 
-Counts live in the process's registry (`corepy.plugin.metrics`), so they survive reloads.
+See also CoreDNS's metrics.go. Counts are in the process's registry (`corepy.plugin.metrics`), so
+they survive reloads.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from corepy.plugin import BlockConfig
 
 SERVER: Final = ""
-"""Stands for the server itself where a plugin is named."""
+"""The server itself, as the value of a plugin label."""
 
 DROPPED: Final = "dropped"
 
 
 class Prometheus(Onlooker):
-    """See the module."""
+    """Counts queries and exports metrics for one server block."""
 
     name: ClassVar[str] = "prometheus"
 
     def __init__(self, config: BlockConfig, address: str, *, runtime: bool = False) -> None:
-        """Export at `address`, host:port; with `runtime`, measure the interpreter too."""
+        """Export at `address` (host:port); with `runtime`, measure the interpreter too."""
         self.address = address
         self.runtime = runtime
         self._enabled = Enabled(config)
@@ -41,8 +41,8 @@ class Prometheus(Onlooker):
         self._series = AllSeries()
 
     def observe(self, request: Request, reply: Reply) -> None:
-        """Count it."""
-        # As in CoreDNS, where the server writes the reply to an error.
+        """Count a query and its reply."""
+        # As in CoreDNS, where the server itself replies after an error.
         if reply.error is not None or reply.is_substitute:
             plugin = SERVER
         else:
@@ -53,21 +53,21 @@ class Prometheus(Onlooker):
 
     @hookimpl
     def dropped(self, request: Request, reply: Reply) -> bool:
-        """Count a query that no block answers, as of the zone "dropped" (vars.Dropped)."""
+        """Count a query that no block answers, with the zone "dropped" (vars.Dropped)."""
         request.zone = DROPPED
         self._series.alike(request, reply, SERVER).count(time.monotonic() - request.received)
         return True
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
-        """Get to know the chain, which is whole now."""
+        """Inspect the chain, which is complete now, and insert the marks."""
         self._keeper = keeper_below(self)
         self._first = first_below(self)
         put_marks(self)
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
-        """Export; what other processes of this server count, one of them exports."""
+        """Start to export; in a server of several processes only the leader exports, for all."""
         if self.runtime:
             runtime.enable()
         if not context.crew.leads:
@@ -80,7 +80,7 @@ class Prometheus(Onlooker):
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
-        """Export no more, unless a successor does."""
+        """Stop exporting, unless a later generation continues."""
         self._enabled.hide()
         if self._endpoint is not None:
             await self._endpoint.close()

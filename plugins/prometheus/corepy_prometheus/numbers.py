@@ -1,7 +1,7 @@
-"""Numbers as Go's client library writes them in the text format (strconv.FormatFloat 'g', -1).
+"""Format numbers as Go's client library does in the text format (strconv.FormatFloat 'g', -1).
 
-The bounds of buckets are labels: where one node runs CoreDNS and another corepy, `le="100"` and
-`le="100.0"` would be two series.
+Bucket bounds are labels: if one node runs CoreDNS and another corepy, `le="100"` and `le="100.0"`
+would be two series.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 _PLAIN: Final = 1e6
-"""From here on Go writes an exponent, Python from 1e16 on."""
+"""Go uses an exponent from this value on, Python from 1e16 on."""
 
 _SAMPLE: Final = re.compile(rb"^([^#\n].*) (\S+)$", re.MULTILINE)
 
@@ -36,7 +36,7 @@ def go_number(value: float) -> str:
 
 
 def with_go_numbers(text: bytes) -> bytes:
-    """Return lines of the text format with the value of each sample as Go writes it."""
+    """Return lines of the text format with each sample's value in Go's notation."""
     return _SAMPLE.sub(_with_go_number, text)
 
 

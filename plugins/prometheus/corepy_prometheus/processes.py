@@ -1,7 +1,7 @@
-"""What the processes of this server take of the machine, as if they were one.
+"""The resource usage of all processes of this server, in total.
 
-prometheus_client reads one process; its samples are added up. The CPU time of those that have ended
-is with the leader, which was their parent, so that the sum never goes backwards.
+prometheus_client reads one process, so its samples are added up. The kernel adds the CPU time of
+ended processes to the leader, their parent, so that the total never decreases.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUMS: Final = frozenset(
         "process_open_fds",
     }
 )
-"""The others (start time, limits) are the leader's."""
+"""The metrics that are added up; the others (start time, limits) are the leader's."""
 
 CPU: Final = "process_cpu_seconds"
 

@@ -1,7 +1,7 @@
-"""What `runtime_metrics` adds: how the interpreter gets along.
+"""The metrics of `runtime_metrics`: garbage collection pauses and event loop lag.
 
-A latch, as in CoreDNS: once a server block has asked for it, it stays on in the process until its
-end.
+As in CoreDNS the option is a latch: once a server block enables it, it stays on until the process
+ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import WeakSet
 from corepy.plugin import metrics
 
 INTERVAL: Final = 0.5
-"""Seconds between two looks at the event loop."""
+"""Seconds between two measurements of the event loop."""
 
 _BOUNDS: Final = tuple(0.0001 * 4**n for n in range(8))
 _watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -23,7 +23,7 @@ _collector: list[_CollectorWatch] = []
 
 
 def is_enabled() -> bool:
-    """Return whether somebody has asked for it."""
+    """Return whether a server block has enabled the metrics."""
     return bool(_collector)
 
 
@@ -38,7 +38,7 @@ def enable() -> None:
 
 
 class _CollectorWatch:
-    """Measures how long the garbage collector stops everything."""
+    """Measures the pauses of the garbage collector."""
 
     def __init__(self) -> None:
         pauses = metrics.histogram(
@@ -59,7 +59,7 @@ class _CollectorWatch:
 
 
 class _LoopWatch:
-    """Measures how late the event loop runs what is due."""
+    """Measures the delay of a timer in the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._lag = metrics.histogram(

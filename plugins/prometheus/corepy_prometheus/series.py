@@ -1,7 +1,7 @@
 """The metrics of queries: CoreDNS's names, labels and buckets (plugin/metrics/vars).
 
-Labels are looked up once for each combination that occurs; a `Series` holds what they led to, so
-that counting a query is a handful of additions.
+Each combination of labels is looked up once. A `Series` holds the result, so counting a query takes
+a few additions.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ if TYPE_CHECKING:
     """Server, zone, view, proto, family, type."""
 
     Shape = tuple[str, str, str, str, str, int, int, int, bool, int, str]
-    """Labels, the type as a number; the query's and the reply's size, DO, rcode, who answered."""
+    """Labels with the type as a number; sizes of query and reply, DO, rcode, answering plugin."""
 
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16e3, 32e3, 48e3, 64e3)
 
 REPEATED_SECONDS: Final = 0.00001
-"""What the packet cache takes for an answer, which is not measured for each: well inside the lowest
-bucket.
-"""
+"""Duration of an answer from the packet cache; not measured, well inside the lowest bucket."""
 
 MAX_SHAPES: Final = 1000
-"""Shapes that a handler remembers; most queries are of a few."""
+"""Maximum number of shapes that a handler remembers; most queries have one of a few."""
 
 MONITORED: Final = (
     "A", "AAAA", "ANY", "AXFR", "CNAME", "DNSKEY", "DS", "HTTPS", "IXFR", "MX", "NS", "NSEC",
@@ -81,12 +79,12 @@ _OPT_SIZE: Final = 11
 _RCODES: Final = {number: name for name, number in c.RCODES.items()}
 _IPV4: Final = AF_INET.to_bytes(2, sys.byteorder)
 _IPV4_SIZE: Final = 16
-"""Bytes of an IPv4 socket address; one with IPv6 has 28."""
+"""Bytes of an IPv4 socket address; an IPv6 one has 28."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class Series:
-    """The children that one combination of labels leads to."""
+    """The metric children of one combination of labels."""
 
     __slots__ = (
         "_block",
@@ -109,7 +107,7 @@ class Series:
         self._responses: dict[tuple[int, str], Value] = {}
 
     def responses(self, rcode: int, plugin: str) -> Value:
-        """Return the counter of replies with `rcode` that `plugin` made."""
+        """Return the counter of replies with `rcode` by `plugin`."""
         child = self._responses.get((rcode, plugin))
         if child is None:
             name = _RCODES.get(rcode) or f"RCODE{rcode}"
@@ -118,14 +116,14 @@ class Series:
 
 
 class AllSeries:
-    """What one handler counts in, found by all that two queries can differ in at once."""
+    """The series of one handler, by `Shape`."""
 
     def __init__(self) -> None:
         self._alike: dict[Shape, Alike] = {}
         self._series: dict[Labels, Series] = {}
 
     def alike(self, request: Request, reply: Reply, plugin: str) -> Alike:
-        """Return what counts queries like this, answered by `plugin`.
+        """Return the counter for queries of this shape, answered by `plugin`.
 
         Runs for every query that the packet cache does not answer.
         """
@@ -162,10 +160,10 @@ class AllSeries:
 
 
 class Alike:
-    """Counts queries that differ in nothing that is counted but the time they took.
+    """Counts queries that are equal in all counted properties except their duration.
 
-    Those that the packet cache answers, as a `corepy.plugin.Observer`; and those that went through
-    the chain, most of which is put off until somebody wants to know.
+    It counts queries that the packet cache answers, as a `corepy.plugin.Observer`. It also counts
+    queries that pass through the chain; most of that work is deferred until the metrics are read.
     """
 
     __slots__ = ("_do", "_duration", "_passed", "_request_size", "_response_size", "_responses",
@@ -179,7 +177,7 @@ class Alike:
         self._passed = 0
 
     def count(self, seconds: float) -> None:
-        """Count one query that took so long."""
+        """Count one query that took `seconds`."""
         if not self._passed:
             _uncounted.append(self)
         self._passed += 1
@@ -193,7 +191,7 @@ class Alike:
         self._count(times)
 
     def settle(self) -> None:
-        """Count those that have passed since the last time."""
+        """Count the queries since the last call."""
         times, self._passed = self._passed, 0
         self._count(times)
 
@@ -212,14 +210,14 @@ _uncounted: list[Alike] = []
 
 @metrics.before_reading
 def settle() -> None:
-    """Count what has passed; somebody wants to know."""
+    """Count deferred queries, before the metrics are read."""
     for alike in _uncounted:
         alike.settle()
     _uncounted.clear()
 
 
 def prepare(server: str, zone: str) -> None:
-    """Let the time series that every query counts in be there before the first one, at zero."""
+    """Create the time series that count every query, with the value zero."""
     REQUEST_DURATION.labels(server, zone, "")
     DO_REQUESTS.labels(server, zone, "")
 

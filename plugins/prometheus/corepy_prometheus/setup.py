@@ -1,4 +1,4 @@
-"""Read the *prometheus* directive (CoreDNS: plugin/metrics/setup.go)."""
+"""Parse the *prometheus* directive (CoreDNS: plugin/metrics/setup.go)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which plugin answered: the label `plugin` of `coredns_dns_responses_total`.
+"""Determine the plugin that answered, for the label `plugin` of `coredns_dns_responses_total`.
 
-A reply comes from the last handler on its way down. So a mark is put above each handler below this
-one that may answer, and the last mark that a query passed names who did. It stands in the query's
-metadata, which follows the query when a plugin changes it. The first of those handlers needs no
-mark: each query comes there.
+The last handler that a query reaches answers it. So a mark is inserted above each handler below
+this one that may answer, and the last mark that a query passes names the plugin. The name is stored
+in the query's metadata, which derived queries share. The first of those handlers needs no mark,
+because every query reaches it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from corepy.plugin.handler import Answer
 
 ANSWERED_BY: Final = ".prometheus/plugin"
-"""Begins with a dot: look-ups that a plugin makes for this query are answered by others."""
+"""Starts with a dot, so that a lookup by a plugin for this query does not change it."""
 
 
 class Mark(Handler):
-    """Notes that a query reached the handler below."""
+    """Records that a query reached the handler below."""
 
     name: ClassVar[str] = "prometheus"
     purity = Purity.PURE
@@ -36,12 +36,12 @@ class Mark(Handler):
         self._begin = below.begin_dns
 
     def serve_dns(self, request: Request) -> Coroutine[Any, Any, Reply]:
-        """Return the coroutine of the handler below, with no other around it."""
+        """Return the coroutine of the handler below, without wrapping it."""
         request.metadata[ANSWERED_BY] = self._plugin
         return self._serve(request)
 
     def begin_dns(self, request: Request) -> Answer:
-        """As `serve_dns`."""
+        """Like `serve_dns`, for the fast path."""
         request.metadata[ANSWERED_BY] = self._plugin
         return self._begin(request)
 
@@ -59,9 +59,7 @@ def handlers_below(top: Handler) -> Iterator[Handler]:
 
 
 def put_marks(top: Handler) -> None:
-    """Put a mark above each handler below `top` that may answer but the first, and above the end of
-    the chain.
-    """
+    """Insert marks below `top`: above each answering handler but the first, and above the end."""
     first_is_met = False
     for handler in (top, *handlers_below(top)):
         below = handler.next
@@ -73,12 +71,12 @@ def put_marks(top: Handler) -> None:
 
 
 def first_below(top: Handler) -> str:
-    """Return the plugin that answers where no mark is met."""
+    """Return the plugin that answers a query without a mark."""
     answering = (h.name for h in handlers_below(top) if not isinstance(h, Onlooker))
     return next(answering, "")
 
 
 def keeper_below(top: Handler) -> str:
-    """Return the plugin that the packet cache stands in for."""
+    """Return the plugin whose replies the packet cache repeats."""
     keepers = (h.name for h in handlers_below(top) if h.purity is Purity.KEEPER)
     return next(keepers, "")

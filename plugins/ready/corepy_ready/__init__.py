@@ -1,4 +1,4 @@
-"""ready: an endpoint that tells whether all plugins can do their work."""
+"""ready: an HTTP endpoint that reports whether all plugins are ready."""
 
 from corepy_ready.setup import setup as setup
 

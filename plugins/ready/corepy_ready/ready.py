@@ -1,7 +1,7 @@
 """The endpoint /ready (CoreDNS: plugin/ready/ready.go, list.go).
 
-Asks the hook `ready` of all plugins of the generation. Once a plugin has said yes it is not asked
-again, unless told to do so continuously; a reload asks anew.
+Calls the hook `ready` of all plugins of the generation. A plugin that returned True is not called
+again, unless configured to monitor continuously; a reload calls all plugins again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LOG = plugin_logger("ready")
 
 
 class Ready:
-    """See the module."""
+    """Serves /ready for one generation."""
 
     def __init__(self, address: str, *, continuously: bool = False) -> None:
-        """Answer at `address`, host:port."""
+        """Serve at `address` (host:port)."""
         self.address = address
         self.continuously = continuously
         self._claim: Claim | None = None
@@ -34,26 +34,26 @@ class Ready:
         self._ready: set[str] = set()
         self._stopping = False
 
-    @hookimpl(tryfirst=True)  # which is last in the order of starting
+    @hookimpl(tryfirst=True)  # tryfirst runs last at the start
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Open the address, which nodecache may just have added, or refuse to start."""
+        """Bind the address, which nodecache may just have added; a failure refuses the start."""
         self._claim = await claim(self.address)
 
     @hookimpl(tryfirst=True)
     def serving(self, context: LifecycleContext) -> None:
-        """Answer, now that all plugins have started."""
+        """Serve /ready, now that all plugins have started."""
         assert self._claim is not None
         self._plugins = context.plugins
         self._claim.serve(PATH, self.answer)
 
-    @hookimpl(tryfirst=True)  # and first in the order of stopping: before a lame duck
+    @hookimpl(tryfirst=True)  # tryfirst runs first when stopping: before a lame duck
     def stopping(self, context: LifecycleContext) -> None:
-        """Say no when the process ends."""
+        """Answer 503 from now on if the process stops."""
         self._stopping = context.final
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
-        """Give the address back."""
+        """Release the address."""
         if self._claim is not None:
             await self._claim.close()
 
@@ -86,7 +86,7 @@ class Ready:
 def _is_ready(implementation: pluggy.HookImpl) -> bool:
     try:
         return bool(implementation.function())
-    except BaseException as error:  # other people's code: sys.exit() in it must not end us
+    except BaseException as error:  # foreign code: sys.exit() in it must not stop the server
         report(_directive(implementation), "hook", "cannot say whether it is ready", error)
         return False
 

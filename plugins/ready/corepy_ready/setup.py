@@ -1,4 +1,4 @@
-"""Read the *ready* directive (CoreDNS: plugin/ready/setup.go)."""
+"""Parse the *ready* directive (CoreDNS: plugin/ready/setup.go)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""reload: takes a changed configuration over while the server goes on."""
+"""reload: loads a changed configuration while the server runs."""
 
 from corepy_reload.setup import setup as setup
 

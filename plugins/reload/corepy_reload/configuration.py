@@ -1,6 +1,6 @@
-"""What the configuration says: at the start, and in the files now.
+"""Read and hash the configuration: as it was started, and as it is in the files now.
 
-Everything here reads files and parses, so it belongs into a thread.
+All functions read and parse files, so they must run in a thread.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ class Snapshot(NamedTuple):
     """The configuration at one moment."""
 
     digest: str
-    """SHA512 in hexadecimal of all that matters; of what is wrong, if something is."""
+    """SHA512, in hexadecimal, of the configuration, or of the problem with it."""
 
     files: frozenset[Path]
-    """What to keep an eye on."""
+    """The files to watch."""
 
     problem: str = ""
-    """Why this cannot be loaded, if that can be told already."""
+    """The reason why this cannot be loaded, if already known."""
 
     is_empty: bool = False
-    """Whether the problem is that there is no server block."""
+    """Whether the problem is the lack of a server block."""
 
 
 class Configuration:
     """A Corefile with its imports, and the files that plugins read."""
 
     def __init__(self, name: str, text: str, files: Sequence[Path]) -> None:
-        """`name` and `text` are the Corefile's; `files` the generation's (`LifecycleContext`)."""
+        """`name` and `text` are the Corefile's, `files` the generation's (`LifecycleContext`)."""
         path = os.path.abspath(name)
         self._name = path
         self._text = text
-        # Standard input has a name too, but is no file.
+        # Standard input also has a name, but is not a file.
         self._is_file = bool(files) and files[0] == Path(path)
         self._files = frozenset(files)
 
     def started(self) -> Snapshot:
-        """Return what was started, however the Corefile has changed since it was parsed."""
+        """Return the configuration as it was parsed, even if the Corefile has changed since."""
         return self._read(self._text)
 
     def now(self) -> Snapshot:
-        """Return what would be started now."""
+        """Return the configuration that a start would use now."""
         return self._read(None if self._is_file else self._text)
 
     def _read(self, text: str | None) -> Snapshot:
@@ -69,9 +69,9 @@ class Configuration:
         return Snapshot(digest.hexdigest(), files)
 
     def _broken(self, problem: str, *, is_empty: bool = False) -> Snapshot:
-        """Return what stands for a configuration that cannot be loaded.
+        """Return a snapshot of a configuration that cannot be loaded.
 
-        Another mistake in it, or the same at another place, is another digest.
+        A different mistake, or the same mistake in a different place, has a different digest.
         """
         digest = hashlib.sha512(b"broken\0" + problem.encode("utf-8", "surrogateescape"))
         for path in sorted(self._files):
@@ -80,7 +80,7 @@ class Configuration:
 
 
 def _digest(path: Path) -> bytes:
-    """Return a hash of a file's content; of why there is none, otherwise."""
+    """Return a hash of a file's content, or the reason why it cannot be read."""
     try:
         if not path.is_file():
             return b"no file"

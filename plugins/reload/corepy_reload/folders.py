@@ -1,8 +1,7 @@
-"""Which folders to watch so that a change of a file is noticed, whatever way it comes.
+"""Find the folders to watch so that every change of a file is detected.
 
-A mounted ConfigMap is changed by swapping one symbolic link somewhere on the way to the file (the
-kubelet's `..data`), so each folder that holds a link on the way counts, and the one that holds the
-file in the end.
+The kubelet changes a mounted ConfigMap by replacing one symbolic link on the path to the file
+(`..data`). So each folder with a link on the path is watched, and the folder of the file itself.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-_MOST_LINKS = 40  # as the kernel
+_MOST_LINKS = 40  # the kernel's limit
 
 
 class Folder(NamedTuple):
-    """A folder at a place; another one there is another `Folder`."""
+    """A folder at a path; a different folder at the same path is a different `Folder`."""
 
     path: str
     device: int
@@ -63,7 +62,7 @@ def _link(path: str) -> str | None:
 
 
 def _folder(path: str) -> Folder | None:
-    """Return the folder at `path`; the nearest one above if it is not there."""
+    """Return the folder at `path`, or the nearest existing one above it."""
     while True:
         try:
             status = os.stat(path)

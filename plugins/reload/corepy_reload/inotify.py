@@ -1,7 +1,7 @@
-"""inotify(7) on the event loop: told that something happened in a folder, not what.
+"""inotify(7) on the event loop: detects that a folder has changed, not which file.
 
-Where it does not work (another kernel, no instances left, a network file system that changes
-elsewhere) there is the watcher's interval.
+Where it does not work, the watcher's interval applies: with another kernel, without free inotify
+instances, or on a network file system that another machine changes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from corepy_reload.folders import Folder
 
-# A file that was written and closed, moved, made (links are never closed), removed; the folder
-# itself being removed or moved. Only folders.
+# Files that were closed after writing, moved, created (links are never closed) or deleted; deletion
+# or move of the folder itself. Only folders.
 _MASK: Final = 0x008 | 0x040 | 0x080 | 0x100 | 0x200 | 0x400 | 0x800 | 0x01000000
 _READ_SIZE: Final = 65536
 
@@ -25,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Inotify:
-    """Calls `changed` from the event loop when something happens in the folders."""
+    """Calls `changed` from the event loop after any change in the folders."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -34,9 +34,9 @@ class Inotify:
         self._folders: frozenset[Folder] = frozenset()
 
     def watch(self, folders: frozenset[Folder]) -> bool:
-        """Watch these folders and no others; raises OSError if the kernel does not let us.
+        """Watch exactly these folders; raises OSError if the kernel refuses.
 
-        Return whether others were watched before: then something may have gone unnoticed.
+        Returns whether the folders differ from before, in which case a change may have been missed.
         """
         if folders == self._folders:
             return False
@@ -51,11 +51,11 @@ class Inotify:
         for path in paths:
             try:
                 _check(_libc.inotify_add_watch(self._descriptor, os.fsencode(path), _MASK))
-            except (FileNotFoundError, NotADirectoryError):  # gone meanwhile
+            except (FileNotFoundError, NotADirectoryError):  # removed in the meantime
                 continue
 
     def close(self) -> None:
-        """Watch nothing."""
+        """Stop watching."""
         if self._descriptor >= 0:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""What the plugin counts; the first two as CoreDNS names them (plugin/reload/metrics.go)."""
+"""The metrics of *reload*; the first two have CoreDNS's names (plugin/reload/metrics.go)."""
 
 from __future__ import annotations
 

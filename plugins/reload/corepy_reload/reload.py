@@ -1,4 +1,4 @@
-"""One *reload* directive in the life of a generation; the work is the watcher's."""
+"""The lifecycle hooks of one *reload* directive; they pass its generation to the watcher."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """See the module."""
+    """One *reload* directive of one generation."""
 
     def __init__(self, period: float, name: str, text: str) -> None:
-        """Look every `period` seconds; `name` and `text` are the Corefile's, as it was parsed."""
+        """Check every `period` seconds; `name` and `text` are the Corefile's, as parsed."""
         self.period = period
         self._name = name
         self._text = text
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Note what is about to be started, before anything that takes long."""
+        """Hash the starting configuration, before any slow step."""
         await watcher().prepare(self, context, Configuration(self._name, self._text, context.files))
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
-        """From now on this is what runs."""
+        """Record that this generation is running."""
         await watcher().serve(self, context)
 
     @hookimpl
     def stopping(self, context: LifecycleContext) -> None:
-        """Reload no more when the process ends."""
+        """Stop reloading if the process ends."""
         if context.final:
             watcher().rest()
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
-        """Go, after a successor has come or because the start failed."""
+        """Leave the watcher, after a reload or a failed start."""
         watcher().leave(self, context)

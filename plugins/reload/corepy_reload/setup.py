@@ -1,4 +1,4 @@
-"""Read the *reload* directive (CoreDNS: plugin/reload/setup.go)."""
+"""Parse the *reload* directive (CoreDNS: plugin/reload/setup.go)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_JITTER = 1.0
 
 
 def setup(controller: Controller) -> None:
-    """Register the hooks; files are looked at once the server runs."""
+    """Register the hooks; files are read once the server runs."""
     interval, jitter = DEFAULT_INTERVAL, DEFAULT_JITTER
     for _ in controller.single():
         directive = controller.token
@@ -30,7 +30,7 @@ def setup(controller: Controller) -> None:
             jitter = _jitter(controller, arguments[1])
         controller.options({})
     assert directive is not None
-    # The imports that brought the directive here begin in the Corefile itself.
+    # The chain of imports to the directive begins in the Corefile itself.
     source = (*directive.imports, directive)[0].source
     period = interval + draw_jitter(min(jitter, interval / 2))
     controller.register(Reload(period, source.name, source.text))
@@ -53,5 +53,5 @@ def _jitter(controller: Controller, token: Token) -> float:
 
 
 def draw_jitter(jitter: float) -> float:
-    """Return seconds between -jitter/2 and +jitter/2, as setup.go draws them."""
+    """Return a random number of seconds between -jitter/2 and +jitter/2, as in setup.go."""
     return jitter * (secrets.randbits(32) / (1 << 32) - 0.5)

@@ -1,12 +1,12 @@
-"""Looking whether the configuration has changed, and having it loaded: one watcher per server.
+"""Detect configuration changes and request reloads: one watcher per server.
 
-It outlives generations: the task that asks for a reload must not end with the generation that it
-replaces. Rules:
+The watcher outlives generations: the task that requests a reload must not end with the generation
+that it replaces. Rules:
 
-* What is compared is what runs with what the files say, never one look with the one before.
-* A reload that failed leaves everything as it is; the same content is tried again later and later,
-  since its cause may have gone (a port in use), unless the mistake is in the content itself.
-* Nothing is said about a file that may be half written: it is looked at twice.
+* It compares the running configuration with the files, never two successive reads of the files.
+* A failed reload changes nothing. The same content is retried at growing intervals, because the
+  cause may disappear (a port in use), unless the mistake is in the content itself.
+* A file that may be half written causes no message: it is read a second time first.
 """
 
 from __future__ import annotations
@@ -27,16 +27,14 @@ if TYPE_CHECKING:
     from corepy_reload.reload import Reload
 
 SETTLE = 0.2
-"""Seconds from the first sign of a change to the look at it."""
+"""Seconds from the first notification of a change until the files are read."""
 
 PAUSE = 1.0
-"""Seconds between two looks, however often something changes; also until the second look at what
-is broken.
-"""
+"""Minimum seconds between two reads of the files, including the second read of a broken file."""
 
 FIRST_RETRY = 5.0
 LAST_RETRY = 300.0
-"""Seconds until a failed reload is tried again: from the first, doubling up to the last."""
+"""Seconds until a failed reload is retried: the first delay, doubled up to the last."""
 
 REASON = "A configuration file changed"
 
@@ -45,7 +43,7 @@ log = plugin_logger("reload")
 
 @dataclass(slots=True)
 class Entry:
-    """A generation that has *reload* in it."""
+    """A generation whose configuration contains *reload*."""
 
     context: LifecycleContext
     configuration: Configuration
@@ -56,12 +54,12 @@ class Entry:
 
     @property
     def period(self) -> float:
-        """Seconds between looks: the shortest that a block asks for."""
+        """Seconds between checks: the shortest period of all blocks."""
         return min(owner.period for owner in self.owners)
 
 
 class Watcher:
-    """See the module."""
+    """Watches the files of the running generation and requests reloads."""
 
     def __init__(self) -> None:
         self._entries: dict[object, Entry] = {}  # by plugin manager, the newest last
@@ -71,7 +69,7 @@ class Watcher:
         self._inotify = Inotify(self._news.set)
         self._is_blind = False
         self._looked = 0.0
-        self._doubtful = ""  # digest of what was broken at the last look
+        self._doubtful = ""  # digest of a broken configuration at the last read
         self._tried = ""  # digest of the last attempt, if it failed
         self._failures = 0
         self._retry_at = 0.0
@@ -79,7 +77,7 @@ class Watcher:
     # -- generations come and go
 
     async def prepare(self, owner: Reload, context: LifecycleContext, conf: Configuration) -> None:
-        """Note a generation that is about to start."""
+        """Add a generation that is about to start."""
         entry = self._entries.get(context.plugins)
         if entry is None:
             entry = Entry(context, conf, await asyncio.to_thread(conf.started))
@@ -87,18 +85,18 @@ class Watcher:
         entry.owners.add(owner)
 
     async def serve(self, owner: Reload, context: LifecycleContext) -> None:
-        """Take a prepared generation for the one that runs."""
+        """Record that a prepared generation is running."""
         entry = self._entries[context.plugins]
         if not entry.serves:
             entry.serves = True
             await self._watch(entry.started)
             self._show()
         if self._task is None or self._task.done():
-            self._news.set()  # what has changed since the start began
+            self._news.set()  # check for changes since the start began
             self._task = asyncio.create_task(self._run(), name="corepy-reload")
 
     def leave(self, owner: Reload, context: LifecycleContext) -> None:
-        """Forget a generation; the one before it runs on if it was not replaced."""
+        """Remove a generation; the one before it continues unless it was replaced."""
         entry = self._entries.get(context.plugins)
         if entry is None:
             return
@@ -111,9 +109,9 @@ class Watcher:
             _watchers.pop(asyncio.get_running_loop(), None)
 
     def rest(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._inotify.close()
-        # In a reload that we asked for ourselves, the task ends when that is done.
+        # If this task itself requested the reload, it ends afterwards on its own.
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
@@ -123,7 +121,7 @@ class Watcher:
         return serving[-1] if serving else None
 
     def _show(self) -> None:
-        """Say in log and metrics what runs."""
+        """Publish the running configuration in log and metrics."""
         before, entry = self._shown, self._running
         if entry is before:
             return
@@ -139,7 +137,7 @@ class Watcher:
         metrics.SUCCESSFUL.set(digest != self._tried)
         log.info("Running configuration SHA512 = %s", digest)
 
-    # -- looking
+    # -- checking
 
     async def _run(self) -> None:
         while self._entries:
@@ -150,7 +148,7 @@ class Watcher:
                 log.exception("looking for changes failed")
 
     async def _wait(self) -> None:
-        """Wait for a sign of a change, or until it is time to look anyway."""
+        """Wait for a notification, or until the next check is due."""
         entry = self._running
         delay = entry.period if entry else PAUSE
         if self._doubtful:
@@ -174,13 +172,13 @@ class Watcher:
         if entry is not self._running:
             return
         if await self._watch(found):
-            self._news.set()  # it may have changed before it was watched
+            self._news.set()  # it may have changed before the watch began
             if found.problem:
                 return
         await self._judge(entry, found)
 
     async def _watch(self, found: Snapshot) -> bool:
-        """Watch the folders of what was found; return whether others were watched before."""
+        """Watch the folders of a snapshot; returns whether the folders differ from before."""
         folders = await asyncio.to_thread(folders_of, found.files)
         try:
             changed = self._inotify.watch(folders)
@@ -193,7 +191,7 @@ class Watcher:
         return changed
 
     async def _judge(self, entry: Entry, found: Snapshot) -> None:
-        """Load what was found if it is news."""
+        """Load a snapshot if it differs from the running configuration."""
         doubtful, self._doubtful = self._doubtful, ""
         if found.digest == entry.started.digest:
             if self._failures:
@@ -209,7 +207,7 @@ class Watcher:
             await self._load(entry, found)
 
     async def _load(self, entry: Entry, found: Snapshot) -> None:
-        # An empty file would be loaded, and nothing would be served.
+        # An empty file could be loaded, but the server would answer nothing.
         if found.is_empty:
             log.error("%s: %s", REASON, found.problem)
         elif await entry.context.reload(REASON):
@@ -236,7 +234,7 @@ _watchers: dict[asyncio.AbstractEventLoop, Watcher] = {}
 
 
 def watcher() -> Watcher:
-    """Return the watcher of the running event loop, which is that of one server."""
+    """Return the watcher of the running event loop, which runs one server."""
     loop = asyncio.get_running_loop()
     found = _watchers.get(loop)
     if found is None:

@@ -1,4 +1,4 @@
-"""template: replies made from what a template says about the query."""
+"""template: generates replies from templates that use the query's name, type and other fields."""
 
 from corepy_template.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""The comparisons of text/template: of values of one kind only, anything else is an error."""
+"""The comparisons of text/template, which require values of the same kind."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def _comparable(value: object) -> type:
 
 
 def is_nothing(value: object) -> bool:
-    """Tell whether a value is Go's nil or none at all."""
+    """Return whether a value is Go's nil or missing."""
     return value is None or value is NO_VALUE
 
 
 def equals_any(values: Sequence[object]) -> bool:
-    """Go's `eq`: whether the first value is one of the others."""
+    """Go's `eq`: whether the first value equals one of the others."""
     first, *others = values
     if not others:
         raise TemplateError("missing argument for comparison")

@@ -1,4 +1,4 @@
-"""From the syntax tree to closures: the blocks of a template (Go: text/template, exec.go)."""
+"""Compile the syntax tree of a template's blocks to closures (Go: text/template, exec.go)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from corepy_template.values import is_true, show
 
 
 class Compiler(PipelineCompiler):
-    """Compiles one template: `body` makes the node, the other attributes tell about it."""
+    """Compiles one template: `body` returns its node, attributes have its fields and problems."""
 
     _loops = 0
 
     def body(self, tree: Tree[Token]) -> Node:
-        """Return the node for all that stands in a body; its variables end with it."""
+        """Return the node for a body, which is the scope of its variables."""
         with self.scope():
             return sequence([self._node(child) for child in tree.children])
 
@@ -71,7 +71,7 @@ class Compiler(PipelineCompiler):
             return self.body(children[0])
 
     def _branch(self, children: list[Any], dot_is_data: bool | None) -> Node:
-        """Compile `if`, or `with`, whose body has the value for its dot."""
+        """Compile `if`, or `with`, whose body has the value as its dot."""
         condition_tree, body_tree, *rest = children
         with self.scope():
             condition = self.pipeline(condition_tree)

@@ -1,4 +1,4 @@
-"""What a template sees of a query: the fields of its dot (plugin/template: templateData)."""
+"""The data of a template: the fields of its dot (plugin/template: templateData)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Question(Struct):
 
 
 class Opt(Struct):
-    """What the client says about EDNS, `.Message.IsEdns0`."""
+    """The client's EDNS OPT record, `.Message.IsEdns0`."""
 
     go_type = "*dns.OPT"
     FIELDS: ClassVar[Mapping[str, Callable[[Any], object]]] = {
@@ -45,7 +45,7 @@ class Opt(Struct):
 
 
 class Message(Struct):
-    """The whole query, `.Message`: its header, its question and what it says about EDNS."""
+    """The whole query, `.Message`: its header, question and EDNS OPT record."""
 
     go_type = "*dns.Msg"
     FIELDS: ClassVar[Mapping[str, Callable[[Any], object]]] = {
@@ -69,7 +69,7 @@ class Message(Struct):
         self.request = request
 
     def has(self, flag: int) -> bool:
-        """Tell whether a bit of the header is set."""
+        """Return whether a flag of the header is set."""
         return self.request.flags & flag != 0
 
 
@@ -100,7 +100,7 @@ class Data(Struct):
         self, request: Request, zone: str, type_and_class: tuple[str, str], regex: str,
         match: Sequence[str], groups: Mapping[str, int],
     ) -> None:  # fmt: skip
-        """`match` are the whole match and its groups, of which `groups` have names."""
+        """`match` has the whole match and its groups; `groups` maps names to group numbers."""
         self.request = request
         self.zone = zone
         self.type, self.class_ = type_and_class

@@ -1,7 +1,8 @@
-"""`printf`: Go's format verbs (package fmt) for the values that templates have.
+"""`printf`: Go's format verbs (package fmt) for the values of templates.
 
-Mistakes in a format are no errors: as in Go they show in the text, such as `%!d(string=x)`, which
-then is no valid record. Widths and precisions are bounded as there, since a query may supply them.
+As in Go, mistakes in a format raise no error. They appear in the text, such as `%!d(string=x)`,
+which then is not a valid record. Widths and precisions are limited, because a query may supply
+them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from corepy_template.values import MOST_TEXT, NO_VALUE, TemplateError, to_text, 
 from corepy_template.verbs import Spec, scalar
 
 _MOST: Final = 10_000
-"""The widest and most precise that is asked for; Go takes a million, a record has no use for it."""
+"""Maximum width and precision; Go allows a million, records need less."""
 
 _INDEX: Final = r"(?:\[(\d+)\])?"
 _VERB: Final = re.compile(
@@ -23,7 +24,7 @@ _VERB: Final = re.compile(
 
 
 class _Arguments:
-    """What is left to be formatted."""
+    """The arguments that remain to be formatted."""
 
     def __init__(self, values: Sequence[object]) -> None:
         self.values = values
@@ -31,7 +32,7 @@ class _Arguments:
         self.reordered = False
         self.bad_index = False
         self.length = 0
-        """Characters that the verbs made so far."""
+        """Characters that the verbs have produced so far."""
 
     def go_to(self, index: str | None) -> None:
         """Continue at the argument with this number, counted from 1."""
@@ -42,7 +43,7 @@ class _Arguments:
             self.at = self.at if self.bad_index else at
 
     def number(self, digits: str | None) -> int | None:
-        """Return a width or precision: digits, or "*" for the next argument; None if unusable."""
+        """Return a width or precision: digits, or "*" for the next argument; None if invalid."""
         if digits != "*":
             number: object = int((digits or "0")[:9])
         else:
@@ -65,14 +66,14 @@ def sprintf(text: str, values: Sequence[object]) -> str:
 
 
 def _bounded(piece: str, arguments: _Arguments) -> str:
-    """Return a piece of the text, unless all of them are too long; raises TemplateError."""
+    """Return a piece of the text; raises TemplateError if all pieces together are too long."""
     arguments.length += len(piece)
     _check(arguments.length)
     return piece
 
 
 def _joined(pieces: Iterable[str]) -> str:
-    """Return pieces with spaces between them; a width can make each of many as long as it likes."""
+    """Join pieces with spaces; raises TemplateError as soon as the result is too long."""
     kept: list[str] = []
     length = 0
     for piece in pieces:

@@ -1,7 +1,7 @@
-"""The functions that templates can call: text/template's own, and CoreDNS's `parseInt`.
+"""The functions of templates: the functions of text/template, and CoreDNS's `parseInt`.
 
-A function takes the values of its arguments and returns one; `TemplateError` says what is wrong
-with them. `and` and `or` are not here: they do not evaluate all of their arguments (compiler.py).
+A function takes the values of its arguments and returns one; it raises `TemplateError` for invalid
+arguments. `and` and `or` are in operands.py, because they do not evaluate all of their arguments.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MANY: Final = 1 << 30
 
 
 class Function(NamedTuple):
-    """A function and the number of arguments that it takes."""
+    """A function and its permitted numbers of arguments."""
 
     call: Callable[[Sequence[object]], object]
     fewest: int
     most: int = MANY
 
     def complaint(self, name: str, given: int) -> str | None:
-        """Return what is wrong with a call with `given` arguments, None if nothing is."""
+        """Return an error message for a call with `given` arguments, None if it is valid."""
         if self.fewest <= given <= self.most:
             return None
         want = f"at least {self.fewest}" if self.most == MANY else str(self.fewest)
@@ -42,7 +42,7 @@ class Function(NamedTuple):
 
 
 def sprint(values: Sequence[object]) -> str:
-    """Return the values' texts, with a space between two that are no strings (Go: fmt.Sprint)."""
+    """Return the values' texts, with a space between two non-strings (Go: fmt.Sprint)."""
     pieces: list[str] = []
     previous: object = ""
     for value in values:
@@ -83,7 +83,7 @@ _PREFIX: Final = re.compile(r"0(?:([bB])_?|([oO])_?|([xX])_?|_?(?=[0-9]))")
 
 
 def _parse_int(values: Sequence[object]) -> int:
-    """Go's strconv.ParseUint: text, base (0: as its prefix says) and bits."""
+    """Go's strconv.ParseUint: text, base (0 means from the prefix) and bits."""
     text, base, bits = _string(values[0]), _integer(values[1]), _integer(values[2])
     digits = text
     if base == 0:

@@ -1,4 +1,4 @@
-"""The handler: answers what its rules match (CoreDNS: plugin/template/template.go)."""
+"""The handler that answers queries from its rules (CoreDNS: plugin/template/template.go)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 
 
 class Templates(Handler):
-    """Answers from the first rule that matches; what none matches goes on to the next handler."""
+    """Answers from the first rule that matches; unmatched queries go to the next handler."""
 
     name: ClassVar[str] = "template"
 
@@ -36,7 +36,7 @@ class Templates(Handler):
         self.purity = Purity.IMPURE if per_client else Purity.PURE
 
     async def serve_dns(self, request: Request) -> Reply:
-        """Return the reply of a template, or that of the next handler."""
+        """Return a reply from a template or from the next handler."""
         for rule in self.rules:
             zone = rule.zone_for(request)
             if zone is None:
@@ -78,7 +78,7 @@ class Templates(Handler):
 
 
 async def _resolve(request: Request, target: bytes) -> tuple[list[bytes], bool]:
-    """Return what this server answers for an alias's target, and whether it is cut off."""
+    """Return this server's records for the target of an alias, and whether they are truncated."""
     reply = await lookup(request, target)
     try:
         return ([], False) if reply is None else (list(plain_records(reply.wire, ANSWER)), reply.tc)
@@ -92,7 +92,7 @@ def _count(rule: Rule, request: Request, zone: str) -> None:
 
 
 def _bare(request: Request, rule: Rule) -> Reply:
-    """Return a reply without records, put together from the query's own bytes."""
+    """Return a reply without records, built from the bytes of the query."""
     rcode, wire = rule.rcode, request.wire
     if rcode == c.SERVFAIL:
         return request.error(rcode, ede=rule.ede)

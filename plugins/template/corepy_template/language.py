@@ -1,6 +1,7 @@
-"""The template language: text in, `Template` out.
+"""The template language: compiles text into a `Template`.
 
-A text without actions needs no grammar and so no lark; most *template* directives are such.
+A text without actions needs no grammar, and so does not import lark. Most *template* directives
+have such texts.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 _OPENS: Final = "{{"
 _SHOWN: Final = 20
 _NAMED: Final = re.compile(r"\{\{-?\s*(define|template|block)\b")
-"""Go's ways to name templates and call them."""
+"""Go's actions that define and call named templates."""
 
 
 def compile_template(
     text: str, data_fields: frozenset[str]
 ) -> tuple[Template, list[SyntaxProblem]]:
-    """Return the template, and what will fail whenever it is rendered.
+    """Return the template, and the problems that make every rendering fail.
 
     `data_fields` are the fields of the data. Raises `SyntaxProblem`.
     """
@@ -56,7 +57,7 @@ def _parser() -> Lark:
 
 
 def _explain(error: UnexpectedInput, text: str) -> tuple[str, int]:
-    """Return what is wrong, and where."""
+    """Return an error message and its offset."""
     named = _NAMED.search(text)
     if named is not None:
         return f"{{{{{named[1]}}}}} is not supported: a record is one template", named.start()

@@ -1,4 +1,4 @@
-"""What *template* counts (CoreDNS: plugin/template/metrics.go)."""
+"""The metrics of *template* (CoreDNS: plugin/template/metrics.go)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands are made of: constants, fields, calls. Each becomes one closure."""
+"""The parts of commands: constants, fields and calls. Each is compiled to one closure."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def constant(token: Token) -> object:
 
 
 def _number(text: str) -> int | float:
-    """Return an int where the text has no sign of a float, as Go's ideal constants."""
+    """Return an int unless the text has the form of a float, as Go's untyped constants."""
     digits = text.lstrip("+-").lower()
     if digits.startswith("0x") and "p" in digits:
         return float.fromhex(text.replace("_", ""))
     if not digits.startswith("0x") and ("." in digits or "e" in digits):
         return float(text)
     if len(digits) > 1 and digits[0] == "0" and (digits[1].isdigit() or digits[1] == "_"):
-        text = text.replace("0", "0o", 1)  # an octal number in the old spelling
+        text = text.replace("0", "0o", 1)  # an octal number in the old notation
     number = int(text, 0)
     if not _FEWEST_INT <= number <= _MOST_INT:
         raise ValueError(f"{text} overflows int")
@@ -59,12 +59,12 @@ def data(frame: Frame) -> object:
 
 
 def variable(slot: int) -> Evaluate:
-    """Return the closure that returns a variable."""
+    """Return a closure that returns a variable."""
     return lambda frame: frame.variables[slot]
 
 
 def after(first: Evaluate, slot: int, then: Evaluate) -> Evaluate:
-    """Return the closure that puts the value of `first` into a variable and returns `then`."""
+    """Return a closure that stores the value of `first` in a variable and returns `then`."""
 
     def evaluate(frame: Frame) -> object:
         frame.variables[slot] = first(frame)
@@ -74,14 +74,14 @@ def after(first: Evaluate, slot: int, then: Evaluate) -> Evaluate:
 
 
 def fields(base: Evaluate, names: Sequence[str]) -> Evaluate:
-    """Return the closure for `base.name.name`."""
+    """Return a closure for `base.name.name`."""
     for name in names:
         base = _field(base, name)
     return base
 
 
 def _field(base: Evaluate, name: str) -> Evaluate:
-    if base is dot:  # saves the usual case a call
+    if base is dot:  # saves a call in the usual case
         return lambda frame: get_field(frame.dot, name)
     return lambda frame: get_field(base(frame), name)
 
@@ -89,9 +89,9 @@ def _field(base: Evaluate, name: str) -> Evaluate:
 def call(
     name: str, function: Callable[[Sequence[object]], object], arguments: Sequence[Evaluate]
 ) -> Evaluate:
-    """Return the closure that calls a function.
+    """Return a closure that calls a function.
 
-    What it works on is counted before it does, and what it returns before anything uses that.
+    The sizes of its arguments are charged before the call, the size of its result before any use.
     """
     has_verbs = name == "printf"
 
@@ -115,7 +115,7 @@ def call(
 
 
 def call_member(base: Evaluate, name: str, arguments: Sequence[Evaluate]) -> Evaluate:
-    """Return the closure that calls a method."""
+    """Return a closure that calls a method."""
 
     def evaluate(frame: Frame) -> object:
         frame.spend()
@@ -125,9 +125,9 @@ def call_member(base: Evaluate, name: str, arguments: Sequence[Evaluate]) -> Eva
 
 
 def and_or(name: str, arguments: Sequence[Evaluate]) -> Evaluate:
-    """Return the closure of `and` or `or`: the first argument that decides, or else the last.
+    """Return a closure for `and` or `or`: the first deciding argument, otherwise the last.
 
-    Those behind it are not evaluated.
+    Later arguments are not evaluated.
     """
     if not arguments:
         return fail(f"wrong number of args for {name}: want at least 1 got 0")
@@ -146,7 +146,7 @@ def and_or(name: str, arguments: Sequence[Evaluate]) -> Evaluate:
 
 
 def fail(message: str) -> Evaluate:
-    """Return the closure of what is wrong for every query."""
+    """Return a closure that raises an error for every query."""
 
     def evaluate(frame: Frame) -> object:
         raise TemplateError(message)

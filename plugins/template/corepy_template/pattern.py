@@ -1,7 +1,8 @@
-"""A regular expression of `match`, at work.
+"""A compiled regular expression of the `match` option.
 
-Names are ASCII, so the pattern is tried on bytes, which spares RE2's module the counting of
-characters: measured, 17 instead of 29 us for a match with five groups, 1.4 instead of 4.2 for none.
+Names are ASCII, so the pattern is applied to bytes, which saves RE2's Python module the conversion
+of character offsets. Measured: 17 us instead of 29 for a match with five groups, and 1.4 us instead
+of 4.2 if the name does not match.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Pattern:
-    """A pattern that `Controller.pattern` has checked."""
+    """A pattern that `Controller.pattern` has validated."""
 
     def __init__(self, checked: re2._Regexp) -> None:
         import re2
@@ -25,10 +26,10 @@ class Pattern:
         self._numbers = range(compiled.groups + 1)
         self.text = checked.pattern
         self.groups = {name.decode(): number for name, number in names}
-        """The groups that have names, by their number."""
+        """The named groups and their numbers."""
 
     def find(self, name: str) -> Sequence[str] | None:
-        """Return the first match in a name and its groups, "" for those that take no part."""
+        """Return the first match in a name and its groups, "" for unmatched groups."""
         found = self._search(name.encode())
         if found is None:
             return None

@@ -1,9 +1,9 @@
-"""Compiling pipelines: what stands between the braces, without the words that open a block.
+"""Compile pipelines: the expressions inside the braces, without the keywords of blocks.
 
-Whatever can be known before there is a query is decided here: names of functions and variables,
-constants, which fields of the data are looked at. What Go's parser refuses is a `SyntaxProblem`;
-what Go leaves to the execution is left to it here as well, since a template that CoreDNS loads must
-load, and `PipelineCompiler.doubts` tells of it.
+Everything that is independent of the query is resolved here: names of functions and variables,
+constants, and the set of fields used. Texts that Go's parser rejects raise `SyntaxProblem`. Errors
+that Go finds only during execution are found during execution here as well, because a template that
+CoreDNS loads must load; `PipelineCompiler.doubts` lists them for warnings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PipelineCompiler:
 
     def __init__(self, data_fields: frozenset[str]) -> None:
         self.fields: set[str] = set()
-        """The fields of the data that were looked at; "*" stands for the data as a whole."""
+        """The fields of the data that the template uses; "*" means the data as a whole."""
         self.variables = 0
         self.doubts: list[SyntaxProblem] = []
         self._data_fields = data_fields
@@ -38,9 +38,9 @@ class PipelineCompiler:
 
     @contextmanager
     def scope(self, dot_is_data: bool | None = None) -> Iterator[None]:
-        """Let the variables that are declared meanwhile end with the `with` block.
+        """Open a scope for variables for the duration of the `with` statement.
 
-        `dot_is_data` says what the dot is meanwhile, if it changes.
+        `dot_is_data` is whether the dot is the data in that scope; None means no change.
         """
         before = self._dot_is_data
         self._dot_is_data = before if dot_is_data is None else dot_is_data
@@ -53,9 +53,9 @@ class PipelineCompiler:
 
     @contextmanager
     def nested(self, piece: Tree[Token]) -> Iterator[None]:
-        """Count a block or parenthesis while it is compiled; SyntaxProblem if there are too many.
+        """Count a level of nesting while it is compiled; raises SyntaxProblem if it is too deep.
 
-        What is nested in the text is nested in the calls that render it, whose number is limited.
+        Nested text becomes nested calls during rendering, and the depth of these is limited.
         """
         self._depth += 1
         if self._depth > MOST_NESTING:
@@ -68,7 +68,7 @@ class PipelineCompiler:
             self._depth -= 1
 
     def range_pipeline(self, tree: Tree[Token]) -> tuple[Evaluate, list[tuple[int, int]]]:
-        """Return what is gone through, and the slots that take index (0) and element (1)."""
+        """Return the value to iterate over, and the slots for index (0) and element (1)."""
         names = [child for child in tree.children if _is(child, "VARIABLE")]
         evaluate = self._commands(tree)
         assign = any(_is(child, "ASSIGN") for child in tree.children)
@@ -77,7 +77,7 @@ class PipelineCompiler:
         return evaluate, list(zip(slots, parts, strict=True))
 
     def pipeline(self, tree: Tree[Token]) -> Evaluate:
-        """Return the value of a pipeline; one that sets a variable sets it as well."""
+        """Return the value of a pipeline, which also sets its variable if it has one."""
         evaluate = self._commands(tree)
         if not assigns(tree):
             return evaluate
@@ -92,7 +92,7 @@ class PipelineCompiler:
         return declare
 
     def _slot(self, name: Any, assign: bool) -> int:
-        """Return where a variable lives: an older one to assign to, or a new one."""
+        """Return the slot of a variable: the existing one to assign to, or a new one."""
         if "." in name or name == "$":
             raise problem(f"cannot set {name}", name)
         if assign:
@@ -119,7 +119,7 @@ class PipelineCompiler:
         return value
 
     def _command(self, words: list[Any], piped: Evaluate | None, stage: int) -> Evaluate:
-        """Compile one command; `piped` is what the one before it gives it as last argument."""
+        """Compile one command; `piped` is the previous command's value, its last argument."""
         first, *rest = words
         if stage and (_is(first, *operands.LITERALS) or _constant_name(first)):
             raise problem(f"non executable command in pipeline stage {stage + 1}", first)
@@ -179,7 +179,7 @@ class PipelineCompiler:
         return lambda frame: value
 
     def _base(self, token: Token) -> tuple[Evaluate, list[str]]:
-        """Return where a chain of fields begins, and the fields."""
+        """Return the base of a chain of fields, and the fields."""
         names = _names(token)
         if token.type != "VARIABLE":
             if self._dot_is_data:
@@ -193,14 +193,14 @@ class PipelineCompiler:
         return operands.variable(slot), names
 
     def _note(self, token: Token, names: list[str]) -> None:
-        """Remember that a field of the data is looked at, or all of it."""
+        """Record that the template uses a field of the data, or all of it."""
         self.fields.add(names[0] if names else "*")
         if names and names[0] not in self._data_fields:
             known = ", ".join(sorted(self._data_fields))
             self.doubts.append(problem(f"no such field: .{names[0]}", token, f"fields: {known}"))
 
     def _call_member(self, first: Any, arguments: list[Evaluate]) -> Evaluate:
-        """Compile a first word that is no function but has arguments: a method, or a mistake."""
+        """Compile a command with arguments that is not a function: a method, or an error."""
         if isinstance(first, Tree):
             pipeline, end = first.children
             with self.nested(pipeline):
@@ -218,12 +218,12 @@ class PipelineCompiler:
 
 
 def _is(piece: Any, *kinds: str) -> bool:
-    """Tell whether a token is of a type, or a tree of a rule."""
+    """Return whether a token has one of the types, or a tree one of the rules."""
     return (piece.type if isinstance(piece, Token) else piece.data) in kinds
 
 
 def assigns(tree: Tree[Token]) -> bool:
-    """Tell whether a pipeline sets a variable, which keeps its value out of the text."""
+    """Return whether a pipeline sets a variable; its value is then not written to the text."""
     return _is(tree.children[0], "VARIABLE")
 
 
@@ -232,7 +232,7 @@ def _constant_name(word: Any) -> bool:
 
 
 def _names(token: Any) -> list[str]:
-    """Return the fields that a token names, such as a and b in `.a.b`, `$x.a.b` or `).a.b`."""
+    """Return the field names in a token, such as a and b in `.a.b`, `$x.a.b` or `).a.b`."""
     return [] if token.type == "DOT" else str(token).split(".")[1:]
 
 
@@ -241,5 +241,5 @@ def _first_token(piece: Any) -> Token:
 
 
 def problem(message: str, token: Token, hint: str | None = None) -> SyntaxProblem:
-    """Return what is wrong with a token."""
+    """Return a `SyntaxProblem` at the position of a token."""
     return SyntaxProblem(message, token.start_pos or 0, hint)

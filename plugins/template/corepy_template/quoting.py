@@ -1,4 +1,4 @@
-"""Go's quoted strings: read them, and write them (package strconv)."""
+"""Parse and write Go's quoted strings (package strconv)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESCAPE: Final = re.compile(
 
 
 def unquote(literal: str) -> str:
-    """Return what a literal in quotes of any kind means; raises ValueError."""
+    """Return the value of a literal in quotes of any kind; raises ValueError."""
     mark, text = literal[0], literal[1:-1]
     if mark == "`":
         return text.replace("\r", "")
@@ -55,12 +55,12 @@ def character(literal: str) -> int:
 
 
 def quote(text: str, *, ascii_only: bool = False) -> str:
-    """Return the literal that means `text` (strconv.Quote, or QuoteToASCII)."""
+    """Return the literal for `text` (strconv.Quote, or QuoteToASCII)."""
     return f'"{_escaped(text, chr(34), ascii_only)}"'
 
 
 def quote_character(char: str, *, ascii_only: bool = False) -> str:
-    """Return the literal that means a character (strconv.QuoteRune)."""
+    """Return the literal for a character (strconv.QuoteRune)."""
     return f"'{_escaped(char, chr(39), ascii_only)}'"
 
 

@@ -1,8 +1,8 @@
-"""What a compiled template is: closures that put text together, and what they work on.
+"""A compiled template: closures that build the text, and the state they work on.
 
-An `Evaluate` returns a value, a `Node` appends to the frame's text and returns how to go on.
-Templates come from the operator but work on what strangers ask, so the work and the memory of one
-rendering are bounded while it runs, by the methods of `Frame`.
+An `Evaluate` returns a value. A `Node` appends to the frame's text and returns how to continue.
+Templates come from the operator, but their data comes from untrusted queries. So the methods of
+`Frame` limit the work and memory of each rendering while it runs.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 from corepy_template.values import MOST_TEXT, NO_VALUE, TemplateError, to_text
 
 MOST_STEPS: Final = 10_000
-"""Actions, function calls, turns of `range` and verbs of `printf` of one rendering, together."""
+"""Total of actions, function calls, `range` iterations and `printf` verbs in one rendering."""
 
 MOST_WORK: Final = 4 * MOST_TEXT
-"""Characters of all strings that the functions of one rendering read and make, together."""
+"""Total of characters in all strings that functions read and return in one rendering."""
 
 MOST_NESTING: Final = 100
-"""Blocks and parentheses of a template that may stand in one another."""
+"""Maximum depth of nested blocks and parentheses in a template."""
 
 GO_ON: Final = 0
 BREAK: Final = 1
@@ -27,7 +27,7 @@ CONTINUE: Final = 2
 
 
 class SyntaxProblem(Exception):
-    """A text is no template: what is wrong, and the offset in characters where it is."""
+    """An error in the text of a template, with its offset in characters."""
 
     def __init__(self, message: str, offset: int, hint: str | None = None) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class SyntaxProblem(Exception):
 
 
 class Frame:
-    """One rendering."""
+    """The state of one rendering."""
 
     __slots__ = ("_length", "_out", "_steps", "_work", "data", "dot", "variables")
 
@@ -55,20 +55,20 @@ class Frame:
         return "".join(self._out)
 
     def put(self, text: str) -> None:
-        """Append to the text; raises TemplateError when it gets too long."""
+        """Append to the text; raises TemplateError if it gets too long."""
         self._out.append(text)
         self._length += len(text)
         if self._length > MOST_TEXT:
             raise TemplateError(f"the text is longer than {MOST_TEXT} characters")
 
     def spend(self, steps: int = 1) -> None:
-        """Count steps; raises TemplateError when there were too many."""
+        """Count steps; raises TemplateError if there are too many."""
         self._steps += steps
         if self._steps > MOST_STEPS:
             raise TemplateError(f"more than {MOST_STEPS} steps")
 
     def charge(self, value: object) -> None:
-        """Count the characters of a string that is worked on; raises TemplateError."""
+        """Count the characters of a string that is used; raises TemplateError."""
         if type(value) is not str:
             return
         length = len(value)
@@ -84,17 +84,17 @@ Node = Callable[[Frame], int]
 
 
 class Template:
-    """A text with actions, ready to be rendered."""
+    """A compiled template, ready to be rendered."""
 
     def __init__(
         self, source: str, node: Node | None, variables: int, fields: frozenset[str]
     ) -> None:
-        """Without `node` the source is the text itself."""
+        """Without `node` the source itself is the result."""
         self.source = source
         self.place = ""
-        """File and line that it stands in, for messages."""
+        """File and line of the source, for messages."""
         self.fields = fields
-        """The fields of the data that it looks at; "*" stands for the data as a whole."""
+        """The fields of the data that the template uses; "*" means the data as a whole."""
         self._node = node
         self._variables = variables
 
@@ -118,7 +118,7 @@ class Template:
 
 
 def sequence(nodes: Sequence[Node]) -> Node:
-    """Return the node that does what `nodes` do, one after the other."""
+    """Return a node that runs `nodes` in order."""
     if len(nodes) == 1:
         return nodes[0]
 
@@ -133,7 +133,7 @@ def sequence(nodes: Sequence[Node]) -> Node:
 
 
 def text_node(text: str) -> Node:
-    """Return the node that appends `text`."""
+    """Return a node that appends `text`."""
 
     def append(frame: Frame) -> int:
         frame.put(text)
@@ -143,7 +143,7 @@ def text_node(text: str) -> Node:
 
 
 def turns(value: object, variables: int) -> Sequence[tuple[object, object]]:
-    """Return (index, element) of what `range` goes through; raises TemplateError."""
+    """Return the (index, element) pairs of a `range`; raises TemplateError."""
     if value is None or value is NO_VALUE:
         return ()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""One *template* directive: which queries are its, and what it says to them."""
+"""The rule of one *template* directive: the queries that it matches, and its reply."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 _NAMES_OF_TYPES: Final = {number: name for name, number in c.TYPES.items()}
 _NAMES_OF_CLASSES: Final = {number: name for name, number in c.CLASSES.items()}
 PER_CLIENT: Final = frozenset(("Remote", "Meta", "*"))
-"""The fields that may differ between two queries of the same bytes."""
+"""The fields that may differ between two queries with the same bytes."""
 
 
 class WriteError(Exception):
-    """A record of a reply cannot be written; the text is for the log."""
+    """A record of a reply cannot be written; the message is for the log."""
 
 
 class Zones:
-    """Names to be asked for the longest one that another name lies in (plugin/plugin.go: Zones)."""
+    """Finds the longest zone that contains a name (plugin/plugin.go: Zones)."""
 
     __slots__ = ("_everything", "_zones")
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Names that cannot be on the wire match nothing."""
+        """Names that have no wire form match nothing."""
         self._zones: list[tuple[bytes, str]] = []
         for name in sorted(names, key=len, reverse=True):
             try:
@@ -42,7 +42,7 @@ class Zones:
         self._everything = self._zones[0][1] if alone else None
 
     def find(self, name_wire: bytes) -> str | None:
-        """Return the longest zone that a name in lower case lies in."""
+        """Return the longest zone that contains a name, which must be in lower case."""
         if self._everything is not None:
             return self._everything
         for wire, name in self._zones:
@@ -53,7 +53,7 @@ class Zones:
 
 @dataclass(slots=True)
 class Rule:
-    """See the module; the fields are what the directive says."""
+    """The options of one *template* directive, and its writer."""
 
     qclass: int
     qtype: int
@@ -65,13 +65,13 @@ class Rule:
     rcode: int = c.NOERROR
     ede: tuple[int, str] | None = None
     passes_on: Zones = field(default_factory=lambda: Zones(()))
-    """Zones with fallthrough."""
+    """The zones of the fallthrough option."""
     writer: Writer | None = None
-    """Who matches names and writes records; None if there is nothing of that to do."""
+    """Matches names and writes records; None if the directive has no patterns and no templates."""
 
     @property
     def templates(self) -> list[Template]:
-        """All templates."""
+        """The templates of all sections."""
         return [*self.answer, *self.authority, *self.additional]
 
     @property
@@ -80,7 +80,7 @@ class Rule:
         return any(template.fields & PER_CLIENT for template in self.templates)
 
     def zone_for(self, request: Request) -> str | None:
-        """Return the zone by which a query is this rule's, as far as zone, class and type say."""
+        """Return the rule's zone for a query, or None if zone, class or type do not match."""
         qtype, qclass = request.qtype, request.qclass
         if qtype != self.qtype and self.qtype != c.TYPE_ANY and qtype != c.TYPE_ANY:
             return None
@@ -89,9 +89,9 @@ class Rule:
         return self.zones.find(request.name_wire)
 
     def names_of(self, request: Request) -> tuple[str, str]:
-        """Return type and class as templates and metrics see them: "" for those without a name.
+        """Return type and class for templates and metrics, "" for those without a name.
 
-        Where the query says ANY, it is what the directive says.
+        ANY in the query is replaced by the value of the directive.
         """
         qtype, qclass = request.qtype, request.qclass
         return (

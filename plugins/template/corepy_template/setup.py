@@ -1,4 +1,4 @@
-"""Read the *template* directives of a block (CoreDNS: plugin/template/setup.go)."""
+"""Parse the *template* directives of a server block (CoreDNS: plugin/template/setup.go)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], No
 
 
 def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
-    """Read a mnemonic; as there it must be in upper case."""
+    """Parse a mnemonic, which must be in upper case, as in CoreDNS."""
     token = controller.next_argument()
     number = table.get(token.text)
     if number is None:
@@ -99,7 +99,7 @@ def _template(controller: Controller, token: Token) -> Template:
 
 
 def _check_record(controller: Controller, token: Token) -> None:
-    """Warn of a text that is no record: CoreDNS loads it, and answers SERVFAIL."""
+    """Warn if a constant template is not a valid record: CoreDNS loads it and answers SERVFAIL."""
     from corepy.dns.presentation import RecordError
     from corepy_template.writer import record_of
 
@@ -111,7 +111,7 @@ def _check_record(controller: Controller, token: Token) -> None:
 
 
 def _at(token: Token, offset: int) -> Token:
-    """Return the place of a character of a token's text, or the token if that cannot be told."""
+    """Return the position of a character in a token, or the token if quoting hides the position."""
     before = token.text[:offset]
     if token.text != token.raw or '"' in before or "\n" in before:
         return token
@@ -134,7 +134,7 @@ def _fallthrough(controller: Controller) -> Zones:
 
 
 def _ignore(controller: Controller) -> None:
-    """Take an option that once meant something; CoreDNS reads over it."""
+    """Skip the arguments of an obsolete option, which CoreDNS also ignores."""
     controller.remaining_args()
 
 

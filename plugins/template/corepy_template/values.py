@@ -1,8 +1,9 @@
-"""What a template computes with: Go's values as Python's, and what text/template does with them.
+"""The values of template expressions, and the operations of text/template on them.
 
-str, bool, int (of every size and sign) and float are themselves, a slice is a sequence, a map a
-dict with string keys, a struct an object of a class below `Struct`, nil is None. Strings are
-counted and cut in bytes, as Go does it. `NO_VALUE` is what a map has for a key that is not there.
+Go's values become Python's. str, bool, int (of every size and sign) and float are themselves, a
+slice is a sequence, a map a dict with string keys, a struct an object of a subclass of `Struct`;
+nil becomes None. The length and the slices of strings are in bytes, as in Go. A missing key of a
+map has the value `NO_VALUE`.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 MOST_TEXT: Final = 131_072
-"""Characters of one rendering, and of each string on the way; no record has a use for more."""
+"""Maximum characters of one rendering, and of each intermediate string; records are shorter."""
 
-_EXPONENT_FROM: Final = 6  # the power of ten, where digits are the shortest
+_EXPONENT_FROM: Final = 6  # the power of ten from which Go's shortest form has an exponent
 
 
 class TemplateError(Exception):
-    """A template cannot be rendered for this query; the message says which step of it failed."""
+    """A template cannot be rendered for this query; the message names the step that failed."""
 
 
 class Struct:
-    """A value with named parts; Go's struct with its methods."""
+    """A value with named fields, and methods: Go's struct."""
 
     FIELDS: ClassVar[Mapping[str, Callable[[Any], object]]] = {}
-    """How to get each field."""
+    """The accessor of each field."""
 
     METHODS: ClassVar[Mapping[str, Callable[[Any, str], object]]] = {}
-    """Methods of one string argument."""
+    """Methods with one string argument."""
 
     go_type: ClassVar[str]
-    """What error messages call it."""
+    """Go's name of the type, for error messages."""
 
     def __str__(self) -> str:
         raise TemplateError(f"{self.go_type} as a whole cannot be printed")
@@ -63,7 +64,7 @@ def kind(value: object) -> type | None:
 
 
 def is_true(value: object) -> bool:
-    """Return what `if` and `and` take `value` for: all but zero and empty values are true."""
+    """Return the truth of `value` for `if` and `and`: zero and empty values are false."""
     return value is not NO_VALUE and (isinstance(value, Struct) or bool(value))
 
 
@@ -83,7 +84,7 @@ def get_field(receiver: object, name: str) -> object:
 
 
 def call_member(receiver: object, name: str, arguments: list[object]) -> object:
-    """Return what the method `name` says to arguments, of which there is at least one."""
+    """Call the method `name` with at least one argument; raises TemplateError."""
     method = receiver.METHODS.get(name) if isinstance(receiver, Struct) else None
     if method is None:
         get_field(receiver, name)
@@ -97,17 +98,17 @@ def call_member(receiver: object, name: str, arguments: list[object]) -> object:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return a string as Go sees it."""
+    """Return the bytes that Go would have for a string."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def from_bytes(data: bytes) -> str:
-    """Return the string for bytes; those that are no UTF-8 come back with `to_bytes`."""
+    """Return the string for bytes; `to_bytes` restores invalid UTF-8."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def show(value: object) -> str:
-    """Return what an action puts into the text."""
+    """Return the text that an action writes for a value."""
     if type(value) is str:
         return value
     return "<no value>" if value is NO_VALUE or value is None else to_text(value)
@@ -129,10 +130,10 @@ def to_text(value: object) -> str:
 
 
 def float_text(number: float) -> str:
-    """Return a float in the shortest digits that mean it, Go's `%g`."""
+    """Return the shortest digits that represent a float, Go's `%g`."""
     if math.isinf(number) or math.isnan(number):
         return "NaN" if math.isnan(number) else "+Inf" if number > 0 else "-Inf"
-    from decimal import Decimal  # few templates have floats
+    from decimal import Decimal  # few templates use floats
 
     parts = Decimal(repr(number)).as_tuple()
     digits = "".join(map(str, parts.digits)).rstrip("0") or "0"

@@ -1,4 +1,4 @@
-"""One verb of `printf`: a value in the form that it asks for (Go: fmt, format.go)."""
+"""Format one value for one verb of `printf` (Go: fmt, format.go)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PREFIXES: Final = {"b": "0b", "o": "0", "x": "0x", "X": "0X"}
 
 
 class Spec:
-    """One verb with its flags; `precision` is -1 if none is given."""
+    """One verb with its flags; `precision` is -1 if it is not given."""
 
     __slots__ = ("minus", "plus", "precision", "sharp", "space", "verb", "width", "zero")
 
@@ -28,24 +28,24 @@ class Spec:
         self.verb = ""
 
     def pad(self, text: str) -> str:
-        """Return `text` as wide as asked for."""
+        """Return `text` padded to the width."""
         if self.minus:
             return text.ljust(self.width)
         return text.rjust(self.width, "0" if self.zero else " ")
 
     def pad_number(self, sign: str, digits: str) -> str:
-        """Return a number as wide as asked for, zeros standing behind the sign."""
+        """Return a number padded to the width, with zeros after the sign."""
         if self.zero:
             return sign + digits.rjust(self.width - len(sign), "0")
         return self.pad(sign + digits)
 
     def sign(self, negative: bool) -> str:
-        """Return what stands in front of a number."""
+        """Return the sign of a number."""
         return "-" if negative else "+" if self.plus else " " if self.space else ""
 
 
 def scalar(spec: Spec, value: object) -> str | None:
-    """Return a value that has no parts, None if the verb is none for it."""
+    """Format a value without elements; returns None if the verb does not apply to its type."""
     if isinstance(value, bool):
         return spec.pad(to_text(value)) if spec.verb in "tv" else None
     if isinstance(value, int):

@@ -1,4 +1,4 @@
-"""Matching names and writing records: what a directive without match and records never loads."""
+"""Match names and write records; imported only for directives with patterns or templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EVERYTHING: Final = ".*"
 DEFAULT_TTL: Final = 3600
-"""Seconds of a record without a TTL (miekg/dns: defaultTtl)."""
+"""TTL in seconds of a record without one (miekg/dns: defaultTtl)."""
 
 _REMEMBERED: Final = 1024
 _SHOWN: Final = 200
@@ -26,18 +26,18 @@ _SHOWN: Final = 200
 
 @lru_cache(maxsize=_REMEMBERED)
 def record_of(text: str) -> Record:
-    """Return the first record of a text, whose names are all absolute; raises RecordError."""
+    """Return the first record of a text, with absolute names only; raises RecordError."""
     return read_record(text, DEFAULT_TTL)
 
 
 class Writer:
-    """Serves one rule."""
+    """Matches names and writes records for one rule."""
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
 
     def match(self, request: Request, zone: str) -> Data | None:
-        """Return what the templates get to see, None if no pattern matches the name."""
+        """Return the data for the templates, None if no pattern matches the name."""
         names = self._rule.names_of(request)
         if not self._rule.patterns:
             return Data(request, zone, names, EVERYTHING, (request.name,), {})
@@ -48,7 +48,7 @@ class Writer:
         return None
 
     def records(self, section: str, templates: Sequence[Template], data: Data) -> Iterator[Record]:
-        """Yield the records of a section; raises WriteError, which is counted."""
+        """Yield the records of a section; counts failures and raises them as WriteError."""
         for template in templates:
             failures = TEMPLATE_FAILURES
             try:

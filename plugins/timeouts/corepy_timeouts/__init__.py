@@ -1,4 +1,4 @@
-"""timeouts: how long TCP clients may take."""
+"""timeouts: sets the time limits for TCP clients."""
 
 from corepy_timeouts.setup import setup as setup
 

@@ -1,4 +1,4 @@
-"""Read the *timeouts* directive into the block's configuration (CoreDNS: plugin/timeouts)."""
+"""Parse the *timeouts* directive into the block's configuration (CoreDNS: plugin/timeouts)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 SHORTEST: Final = 1.0
 LONGEST: Final = 24 * 3600.0
-"""Seconds that a timeout may be."""
+"""Limits of a timeout in seconds."""
 
 OPTIONS: Final = ("read", "write", "idle")
 UNLIMITED: Final = -1
 
 
 def setup(controller: Controller) -> None:
-    """Take the timeouts over; where one is given twice, the last counts."""
+    """Store the timeouts; if one is given twice, the last applies."""
     for _ in controller.occurrences():
         directive = controller.token
         controller.arguments(0, 0)
@@ -28,7 +28,7 @@ def setup(controller: Controller) -> None:
 
 
 def _read_block(controller: Controller) -> bool:
-    """Read the options; return whether there were any."""
+    """Parse the options; returns whether there are any."""
     is_empty = True
     while controller.next_block():
         is_empty = False
@@ -53,7 +53,7 @@ def _seconds(controller: Controller) -> float:
 
 
 def _queries(controller: Controller) -> None:
-    """Read how many queries a connection may bring."""
+    """Parse the maximum number of queries per connection."""
     token = controller.argument()
     number = controller.integer(token)
     if number == 0 or number < UNLIMITED:

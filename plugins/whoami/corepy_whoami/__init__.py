@@ -1,4 +1,4 @@
-"""whoami: tells a client which address, port and transport its query came from."""
+"""whoami: returns the address, port and transport of the client."""
 
 from corepy_whoami.setup import setup as setup
 

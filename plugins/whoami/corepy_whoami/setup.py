@@ -1,4 +1,4 @@
-"""Read the *whoami* directive (CoreDNS: plugin/whoami/setup.go)."""
+"""Parse the *whoami* directive (CoreDNS: plugin/whoami/setup.go)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def setup(controller: Controller) -> None:
     """Add the handler; the directive takes no arguments and no block.
 
-    As there, only the first *whoami* of a block is looked at.
+    As in CoreDNS, only the first *whoami* of a block counts.
     """
     controller.next()
     if controller.next_arg():

@@ -1,4 +1,4 @@
-"""The handler: every query gets where it came from (CoreDNS: plugin/whoami/whoami.go)."""
+"""The handler that returns the source of each query (CoreDNS: plugin/whoami/whoami.go)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _pack_srv = Struct("!HHH").pack
 
 
 class Whoami(Handler):
-    """Answers with the client's address as A or AAAA and its port as SRV, all in the additional
-    section.
+    """Answers with the client's address as A or AAAA and its port as SRV.
 
-    The reply is another one for each client, so no packet cache may keep it: the handler is impure.
+    The records are in the additional section. The reply differs for each client, so the packet
+    cache must not store it: purity is IMPURE, the default.
     """
 
     name: ClassVar[str] = "whoami"
