@@ -32,7 +32,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; the exit code is 1 if a server did not start or answered wrongly."""
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds, and so ends the servers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # SystemExit also stops the servers
     plan = _plan(arguments)
     servers = [one for one in all_servers() if one.name in arguments.servers]
     results = Results()
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write_docs(machine: str, results: Results) -> None:
-    from benchmarks.plots import draw  # matplotlib is needed for this only
+    from benchmarks.plots import draw  # only this needs matplotlib
 
     images = DOCS / "img"
     images.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def _write_docs(machine: str, results: Results) -> None:
 
 @contextmanager
 def _noting(problems: list[Exception]) -> Iterator[None]:
-    """Let a failed case cost no other case its figures: say it, and note it in `problems`."""
+    """Continue after a failed case: print the error, and append it to `problems`."""
     try:
         yield
     except (AnswerError, LoadError, StartError) as error:

@@ -1,4 +1,4 @@
-"""Ask one question and check its answer: start-up and correctness, never load."""
+"""Sends one query and checks the answer: for start-up and correctness, not for load."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import subprocess
 
 START_LIMIT = 20.0  # seconds until a server has to answer
-RETRY = 0.1  # seconds until the first question is asked again
+RETRY = 0.1  # seconds before the first query is repeated
 
 
 class AnswerError(Exception):
-    """A server did not answer, or not what the zone says."""
+    """A server did not answer, or gave an answer that differs from the zone."""
 
 
 def free_port() -> int:
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def ask(address: str, port: int, name: str, *, tcp: bool = False, timeout: float = RETRY) -> str:
-    """Return the address that the server gives for `name`; raises `AnswerError` or `OSError`."""
+    """Return the address that the server answers for `name`; raises `AnswerError` or `OSError`."""
     question = dnslib.DNSRecord.question(name)
     question.header.id = secrets.randbelow(65536)
     wire = bytes(question.pack())
@@ -49,9 +49,9 @@ def ask(address: str, port: int, name: str, *, tcp: bool = False, timeout: float
 def wait_for_answer(
     address: str, port: int, name: str, expected: str, process: subprocess.Popen[bytes]
 ) -> None:
-    """Ask until the answer is right.
+    """Repeat the query until the answer is right.
 
-    Raises `AnswerError` after `START_LIMIT` seconds, or if `process` ends.
+    Raises `AnswerError` after `START_LIMIT` seconds, or if `process` exits.
     """
     deadline = time.monotonic() + START_LIMIT
     problem: Exception = AnswerError("no answer")

@@ -1,7 +1,7 @@
-"""The cases: what is asked, how the servers are set for it, the ratios corepy wants to reach.
+"""The cases: queries, server settings, and the ratios that corepy aims at.
 
-Goals are ratios of CPU per query, corepy's divided by the peer's; they are shown beside the
-measured ones, never asserted.
+Goals are ratios of CPU per query: corepy's divided by the peer's. They are shown beside the
+measured ratios, never asserted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGE_CACHE = (
 
 
 class Names(Enum):
-    """Which names are asked."""
+    """The set of names that is queried."""
 
     HOT = "hot"
     MANY = "many"
@@ -46,7 +46,7 @@ class Case:
     goals: Mapping[str, float] = field(default_factory=dict)
 
     def setting(self, port: int, upstream: int) -> Setting:
-        """Return the configuration that the case needs."""
+        """Return the server configuration for the case."""
         return Setting(
             port=port,
             upstream=upstream,

@@ -1,5 +1,6 @@
-"""What can befall the processes of a supervised server with *multisocket*, one thing or several at
-once, and whether all is whole again after it.
+"""Disturbs the processes of a supervised server with *multisocket*, and checks its recovery.
+
+One or several events happen at once: kills, stops, reloads, upgrades.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from corepy.testing import Command
 
 AT_ONCE = (1, 1, 2, 3)
-"""How many things may happen before the server is given time to recover."""
+"""The number of events before the server gets time to recover; one is drawn."""
 
 GAP = 0.7
-"""Seconds between two of them, at most."""
+"""Maximum seconds between two of these events."""
 
 WHOLE_TIMEOUT = 60.0
 
@@ -34,8 +35,9 @@ class Crew:
     def __init__(
         self, command: Command, port: int, most: int, corefile: Callable[[int], str]
     ) -> None:
-        """`corefile` returns the configuration with so many processes, of which there are `most` at
-        most and at first.
+        """Begin with `most` processes, which is also the maximum.
+
+        `corefile` returns the configuration with a number of processes.
         """
         self.number = most
         self._most = most
@@ -53,7 +55,7 @@ class Crew:
         }
 
     def suffer(self, chance: random.Random) -> str:
-        """Let some things happen, faster than the server can recover; return their names."""
+        """Cause some events, faster than the server can recover; return their names."""
         names = chance.sample(list(self._events), chance.choice(AT_ONCE))
         for name in names:
             self._events[name](chance)
@@ -61,8 +63,9 @@ class Crew:
         return " + ".join(names)
 
     def recover(self) -> None:
-        """Wait until there is one worker, and every socket is read by one process of it; raises
-        TimeoutError with what there is instead.
+        """Wait until there is one worker, and each socket is read by one of its processes.
+
+        Raises TimeoutError with the current state.
         """
         try:
             wait_until(self._is_whole, WHOLE_TIMEOUT)

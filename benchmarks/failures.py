@@ -1,7 +1,7 @@
-"""Failures under load: what clients notice when the worker of a supervisor is killed or hangs.
+"""Failures under load: the effect on clients when a supervised worker is killed or hangs.
 
-As kinds of `benchmarks.handover`. The longest latency is the time without service: queries wait in
-the socket meanwhile. What the worker had taken from there already is lost with it.
+These are further kinds of `benchmarks.handover`. The longest latency is the time without service,
+in which queries wait in the socket. Queries that the worker had already received are lost.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ def setup(controller):
 
 @contextmanager
 def killed(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
-    """SIGKILL: gone without a word."""
+    """SIGKILL: the worker exits without cleanup."""
     with _supervised(corefile(upstream)) as fail_by:
         yield lambda: fail_by(lambda worker: os.kill(worker, signal.SIGKILL))
 
 
 @contextmanager
 def stopped(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
-    """SIGSTOP: the process is there and does nothing."""
+    """SIGSTOP: the worker exists but does not run."""
     with _supervised(corefile(upstream)) as fail_by:
         yield lambda: fail_by(lambda worker: os.kill(worker, signal.SIGSTOP))
 
 
 @contextmanager
 def blocked(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold up the event loop: a plugin sleeps for a minute when it is asked for `TRIGGER`."""
+    """Block the event loop: a plugin sleeps for a minute on a query for `TRIGGER`."""
     environment = install(folder, "block", BLOCK)
     text = corefile(upstream).replace("    cache\n", "    block\n    cache\n")
     with _supervised(text, environment) as fail_by:
@@ -77,7 +77,7 @@ FAILURES: dict[str, Kind] = {"killed": killed, "stopped": stopped, "blocked": bl
 def _supervised(
     text: str, env: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[Callable[[int], None]], None]]:
-    """Run a supervisor; yields a function that makes the worker fail and waits for the next one."""
+    """Run a supervisor; yield a function that makes the worker fail and waits for the next one."""
     with run_command(text, "-supervise", env=env) as command:
         command.wait_for(" serves")
 

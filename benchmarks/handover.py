@@ -1,9 +1,9 @@
-"""Handovers under load: what is lost when the server of an address is replaced or reloaded.
+"""Measures handovers under load: the queries lost when a server is replaced or reloaded.
 
-Each kind of handover is a context manager that starts what it needs at `ADDRESS`, given the name
-server that knows the answers and a folder for files, and yields a function that hands over once.
-Everything happens in the network namespace of the caller, who should have one of their own: the
-port is fixed, so that several processes can share it.
+Each kind of handover is a context manager. It starts the servers at `ADDRESS`, given the address of
+the upstream and a folder for files, and yields a function that performs one handover. All servers
+run in the network namespace of the caller, which should be a new one: the port is fixed, so that
+several processes can share it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ADDRESS = ("127.0.0.1", 53)
 PAUSE = 0.3
-"""Seconds between two handovers: queries of clients that came over anew are under way again."""
+"""Seconds between two handovers, in which clients that reconnected send queries again."""
 
 NAMES = [f"name{number}.example.org." for number in range(20)]
 ZONE = (
@@ -43,7 +43,7 @@ STOP_TIMEOUT = 20.0
 
 
 def corefile(upstream: str, extra: str = "", processes: int = 1) -> str:
-    """Return the Corefile: a cache at `ADDRESS`, and `extra` blocks."""
+    """Return the Corefile: a cache at `ADDRESS`, and the `extra` blocks."""
     return f"""\
 .:{ADDRESS[1]} {{
     bind {ADDRESS[0]}
@@ -56,14 +56,14 @@ def corefile(upstream: str, extra: str = "", processes: int = 1) -> str:
 
 @contextmanager
 def replaced(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
-    """SIGTERM, with a second process on the same address (SO_REUSEPORT)."""
+    """SIGTERM while a second process answers at the same address (SO_REUSEPORT)."""
     with _replacing(upstream) as hand_over:
         yield hand_over
 
 
 @contextmanager
 def relieved(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
-    """As `replaced`, with a supervisor above each process."""
+    """Like `replaced`, with a supervisor for each process."""
     with _replacing(upstream, "-supervise") as hand_over:
         yield hand_over
 
@@ -83,7 +83,7 @@ def _replacing(upstream: str, *flags: str) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def reloaded(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
-    """SIGUSR1 with other blocks: one comes or goes at another port, one at the port asked."""
+    """SIGUSR1 with other blocks: one at another port and one at the same port come and go."""
     more = f"example.net:{ADDRESS[1]} example.net:5353 {{\n bind {ADDRESS[0]}\n whoami\n}}\n"
     turns = 0
     with run_command(corefile(upstream)) as command:
@@ -137,7 +137,7 @@ def regrown(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def rolled(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
-    """Two servers at one address, as a highly available pair runs; each is started anew in turn."""
+    """Restart both servers of a highly available pair at one address, in turn."""
     text = corefile(upstream)
     with ExitStack() as cleanup:
         pair = [cleanup.enter_context(run_command(text)) for _ in range(2)]
@@ -152,7 +152,7 @@ def rolled(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def baseline(upstream: str, folder: Path) -> Iterator[Callable[[], None]]:
-    """As `replaced`, with two unbound processes (so-reuseport)."""
+    """Like `replaced`, with two unbound processes (so-reuseport)."""
     conf = folder / "unbound.conf"
     conf.write_text(_unbound(upstream))
     with ExitStack() as cleanup:
@@ -177,7 +177,7 @@ HANDOVERS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one kind of handover did to the queries."""
+    """The outcome of one kind of handover."""
 
     name: str
     turns: int
@@ -185,7 +185,7 @@ class Result:
     udp: Fate
     tcp: Fate
     overflows: int = 0
-    """Datagrams that found a full socket, anybody's: more came than the machine could serve."""
+    """Datagrams dropped because a socket of the namespace was full: an overloaded machine."""
 
     @property
     def lost(self) -> int:
@@ -194,7 +194,7 @@ class Result:
 
 
 def measure(name: str, kind: Kind, turns: int, traffic: Traffic, folder: Path) -> Result:
-    """Do what `kind` does `turns` times under `traffic`; `folder` is for configuration files."""
+    """Perform `turns` handovers of a `kind` under `traffic`; `folder` takes configuration files."""
     with (
         knot(ZONE, "example.org") as (host, port),
         kind(f"{host}:{port}", folder) as hand_over,
@@ -213,7 +213,7 @@ def measure(name: str, kind: Kind, turns: int, traffic: Traffic, folder: Path) -
 
 
 def overflows() -> int:
-    """Return how many datagrams found a full socket in this network namespace (RcvbufErrors)."""
+    """Return the datagrams dropped by full sockets in this network namespace (RcvbufErrors)."""
     lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
     names, values = (line.split() for line in lines if line.startswith("Udp:"))
     return int(values[names.index("RcvbufErrors")])
@@ -253,7 +253,7 @@ forward-zone:
 
 @contextmanager
 def _run_unbound(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run unbound; returns once it has a socket of its own at `ADDRESS`."""
+    """Run unbound; yields once it has a socket of its own at `ADDRESS`."""
     with subprocess.Popen(["unbound", "-d", "-c", str(conf)], stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: _listens(process.pid), STOP_TIMEOUT)
@@ -263,11 +263,11 @@ def _run_unbound(conf: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _listens(pid: int) -> bool:
-    """Whether a process holds a socket that listens at `ADDRESS`."""
+    """Return whether a process holds a socket that listens at `ADDRESS`."""
     folder = f"/proc/{pid}/fd"
     try:
         mine = {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
-    except FileNotFoundError:  # closed while we looked
+    except FileNotFoundError:  # closed meanwhile
         return False
     wanted = f"0100007F:{ADDRESS[1]:04X}"
     lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]

@@ -1,7 +1,7 @@
-"""Load by dnsperf: files of questions, runs, and what dnsperf says of them.
+"""Generates load with dnsperf: question files, runs, and the parsing of its report.
 
-One dnsperf per server address, all on one core. Rounds go as fast as dnsperf can; latencies are
-taken in runs of their own at a fixed rate, where dnsperf prints every answer (-v): at its highest
+One dnsperf per server address, all on one core. Rounds run at dnsperf's highest rate. Latencies are
+measured in separate runs at a fixed rate, in which dnsperf prints every answer (-v): at the highest
 rate, printing costs the load generator too much.
 """
 
@@ -27,12 +27,12 @@ _LATENCY = re.compile(r"Average Latency \(s\): +([\d.]+)")
 
 
 class LoadError(Exception):
-    """dnsperf did not run to its end."""
+    """dnsperf failed, or printed no valid report."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What dnsperf saw: counts of queries, seconds, each answer's latency if it printed them."""
+    """The report of dnsperf: counts of queries, seconds, and latencies if it printed them."""
 
     sent: int
     completed: int
@@ -45,7 +45,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Load:
-    """One run: who is asked what, how (`rate` in queries a second, None for as fast as it goes)."""
+    """One run: addresses, questions and options.
+
+    `rate` is in queries a second; None means the highest rate.
+    """
 
     addresses: Sequence[str]
     port: int
@@ -63,7 +66,7 @@ def pinned(command: Sequence[str], core: int) -> list[str]:
 
 
 def write_questions(path: Path, names: Iterable[str]) -> Path:
-    """Write an input file for dnsperf that asks each name for its IPv4 address."""
+    """Write an input file for dnsperf with an A query for each name."""
     with path.open("w") as file:
         file.writelines(f"{name} A\n" for name in names)
     return path
@@ -101,7 +104,7 @@ def _command(load: Load, address: str) -> list[str]:
 
 
 def parse(output: str) -> Outcome:
-    """Read dnsperf's report; raises `LoadError` if it is not one."""
+    """Parse dnsperf's report; raises `LoadError` if it is not valid."""
     answers, _, report = output.partition(
         "\nStatistics:\n"
     )  # TCP has "Connection Statistics:" below
@@ -124,14 +127,14 @@ def parse(output: str) -> Outcome:
 def parse_answers(text: str) -> list[float]:
     """Return the latencies in seconds from the lines of `dnsperf -v`.
 
-    An answer's line is "> RCODE NAME TYPE SECONDS"; that of a timeout has no seconds.
+    The line of an answer is "> RCODE NAME TYPE SECONDS"; the line of a timeout has no seconds.
     """
     lines = (line.split() for line in text.splitlines() if line.startswith("> "))
     return [float(fields[4]) for fields in lines if len(fields) == 5]
 
 
 def combine(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return runs that went on side by side as one."""
+    """Combine the outcomes of concurrent runs."""
     completed = sum(outcome.completed for outcome in outcomes)
     weighted = sum(outcome.mean_latency * outcome.completed for outcome in outcomes)
     return Outcome(

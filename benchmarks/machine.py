@@ -1,4 +1,4 @@
-"""What the figures were taken on: processor, kernel, interpreter, versions. No host names."""
+"""Describes the environment of a run: processor, kernel, interpreter, versions; no host names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def describe(servers: Sequence[Server], plan: Plan) -> str:
-    """Return a Markdown list of everything that the figures depend on."""
+    """Return a Markdown list of all facts on which the figures depend."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{server.name} {server.version()}" for server in servers)
     lines = [
@@ -36,9 +36,9 @@ def describe(servers: Sequence[Server], plan: Plan) -> str:
 
 
 def sources_digest() -> str:
-    """Return a digest of the source of corepy and its plugins, where a server started now finds it.
+    """Return a digest of the source of corepy and its plugins that a new server would run.
 
-    A checkout that changes during a run gives figures of two servers as if they were one.
+    If a checkout changes during a run, its figures would mix two versions.
     """
     packages = {entry.module for entry in entry_points(group="corepy.plugins")}
     digest = hashlib.sha256()
@@ -51,7 +51,7 @@ def sources_digest() -> str:
 
 
 def cpu_model(cpuinfo: str) -> str:
-    """Return the processor's name from /proc/cpuinfo, or the architecture where it has none."""
+    """Return the processor's name from /proc/cpuinfo, or the architecture if it has none."""
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":

@@ -1,11 +1,11 @@
-"""What a second process brings: the same server with `multisocket 1` and `multisocket 2`, in turns.
+"""Compares the same server with `multisocket 1` and `multisocket 2`, in turns.
 
     python -m benchmarks.multisocket --rounds 5 --seconds 3
 
-The load generator (dnsperf, one thread) needs processor time as well, and has no core of its own
-here: on a machine of two cores, two processes of the server and the generator share what one
-process and the generator had to themselves. So beside the rate stands what a query costs either
-side; on more cores the rate follows from that.
+The load generator (dnsperf, one thread) needs CPU time as well, and has no core of its own here: on
+a machine of two cores, two server processes and the generator share the cores that one process and
+the generator had for themselves. Therefore the table has, beside the rate, the CPU time of a query
+on both sides. These times determine the rate on more cores.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ TEMPLATE = """\
     }}
 """
 WAYS = {"packet cache": ("on", CACHE), "cache": ("off", CACHE), "template": ("off", TEMPLATE)}
-"""Who answers: the packet cache; with it switched off *cache*; or *template*, anew each time, which
-costs several times what it costs to ask.
+"""How queries are answered, with COREPY_PACKET_CACHE and the directives.
+
+The packet cache answers; without it *cache*; or *template* makes each answer anew, which costs
+several times as much as sending the query.
 """
 
 CLIENTS = 64
-"""Source ports: the kernel spreads queries over sockets by these."""
+"""Source ports; the kernel distributes queries to sockets by their hash."""
 
 PROCESSES = (1, 2)
 
 
 @dataclass(frozen=True)
 class Round:
-    """One run: answers a second, and microseconds of CPU for each on both sides."""
+    """One run: answers a second, and CPU microseconds of each answer on both sides."""
 
     rate: float
     server: float
@@ -82,7 +84,7 @@ def _compare(way: str, switch: str, body: str, rounds: int, seconds: float) -> N
     one, two = (corefile(number, body) for number in PROCESSES)
     with run_command(one, env=env) as first, run_command(two, env=env) as second:
         for command in (first, second):
-            for _ in range(CLIENTS):  # every process gets to know every name
+            for _ in range(CLIENTS):  # fills the cache of every process
                 for name in NAMES:
                     ask(command.address, name)
         for _ in range(rounds):
@@ -102,12 +104,12 @@ def _compare(way: str, switch: str, body: str, rounds: int, seconds: float) -> N
 
 
 def corefile(processes: int, body: str) -> str:
-    """Return the Corefile of a server that is so many processes."""
+    """Return the Corefile of a server with so many processes."""
     return f". {{\n    bind 127.0.0.1\n    multisocket {processes}\n{body}}}\n"
 
 
 def load(command: Command, seconds: float) -> Round:
-    """Ask as fast as it goes; raises `LoadError`."""
+    """Send queries at the highest rate; raises `LoadError`."""
     host, port = command.address
     before, mine = cpu_seconds(command.process.pid), _generator_seconds()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,15 @@
-"""A flood of new names while the upstream takes its time, in a small control group.
+"""Measures a flood of new names with a slow upstream, in a small control group.
 
     python -m benchmarks.overload --seconds 60
 
-The real command runs in a control group of 64 MiB, dnsperf asks it for 20,000 new names a second,
-and what is asked upstream is answered after five seconds, too late for everybody. Meanwhile names
-that are in the cache are asked for, and each answer's latency counts. The group ends a process that
-takes more memory. Where no group can be made (no right to, or a cgroup v2 whose own group may have
-no children) the process's largest resident size says the same, and `memory` replaces the limit that
-the server would have read.
+The server command runs in a control group of 64 MiB. dnsperf sends 20,000 queries for new names a
+second, and the upstream answers after five seconds, later than any client waits. Meanwhile other
+queries ask for cached names, and the latency of each answer is measured. The kernel kills a process
+that exceeds the memory of the group.
+
+If no group can be created (missing privileges, or a cgroup v2 whose own group may have no
+children), the process's largest resident size is the measure, and the option `memory` of *cache*
+replaces the limit that the server would have read.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ HOT = [f"hot-{number}.example.org." for number in range(20)]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMORY_OPTION = 15 << 20
-"""What the server takes of a group of `MEMORY` by itself (plugins/cache, Memory), about."""
+"""The approximate share of a group of `MEMORY` that the server uses by default.
+
+See plugins/cache, Memory.
+"""
 
 _COUNTS = re.compile(r"Queries (sent|lost): +(\d+)")
 _CODES = re.compile(r"([A-Z]{3,}) (\d+) \(")
@@ -56,7 +61,7 @@ _ADDRESS = bytes((192, 0, 2, 53))
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a flood; `latencies` of hits are in seconds."""
+    """The outcome of a flood; `latencies` of hits are in seconds."""
 
     sent: int
     codes: dict[str, int]
@@ -68,16 +73,16 @@ class Result:
     p99: float
     worst: float
     peak: int
-    """Bytes: the process's largest resident size."""
+    """The process's largest resident size in bytes."""
 
     group_peak: int
-    """Bytes: the most that the control group held, 0 without one."""
+    """The largest memory use of the control group in bytes, 0 without one."""
 
     cpu: float
     """Share of a core that the server used."""
 
     rejects: int
-    """Refused queries by the server's own count."""
+    """Refused queries, as counted by the server."""
 
     alive: bool
 
@@ -85,7 +90,7 @@ class Result:
 class LateUpstream:
     """Answers every query after `DELAY` seconds, those for `HOT` names at once.
 
-    In a process of its own: as a thread it would hold up the clock of the hits.
+    It runs in a process of its own: as a thread it would delay the measurement of the hits.
     """
 
     def __init__(self) -> None:
@@ -108,7 +113,7 @@ class LateUpstream:
 
     @property
     def to(self) -> str:
-        """The address as `forward` takes it."""
+        """The address in the syntax of *forward*."""
         return "{}:{}".format(*self._sock.getsockname())
 
     def _run(self) -> None:
@@ -138,15 +143,13 @@ class LateUpstream:
             answer = wire[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + wire[12:end] + record
             try:
                 self._sock.sendto(answer, peer)
-            except OSError:  # the socket that asked is gone, and the system says so
+            except OSError:  # the client has closed its socket (ECONNREFUSED)
                 pass
 
 
 @contextmanager
 def memory_group(limit: int) -> Iterator[Path | None]:
-    """Make a control group of `limit` bytes below this process's own; None where that is not
-    possible.
-    """
+    """Make a control group of `limit` bytes below this process's own; None if impossible."""
     folder = _own_group()
     group = None if folder is None else folder / f"overload-{os.getpid()}"
     try:
@@ -166,7 +169,7 @@ def memory_group(limit: int) -> Iterator[Path | None]:
 
 
 def _own_group() -> Path | None:
-    """Return where this process's group is, of the hierarchy that limits memory."""
+    """Return the folder of this process's group in the hierarchy that limits memory."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         base = _CGROUP / "memory" if "memory" in controllers.split(",") else _CGROUP
@@ -184,7 +187,7 @@ def _peak(group: Path | None) -> int:
 
 
 def _resident_peak(pid: int) -> int:
-    """Return the largest resident size in bytes, 0 for a process that has ended."""
+    """Return the largest resident size in bytes, 0 for a process that has exited."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -195,7 +198,7 @@ def _resident_peak(pid: int) -> int:
 def run(
     seconds: float, rate: int = RATE, memory: int = MEMORY, cores: tuple[int, int] | None = None
 ) -> Result:
-    """Let it rain for so many seconds; `cores` binds the server and the load to a core each."""
+    """Run the flood for so many seconds; `cores` binds the server and the load to a core each."""
     with memory_group(memory) as group, LateUpstream() as upstream:
         option = "" if group is not None else f"{{\nmemory {_MEMORY_OPTION}\n}}"
         metrics = f"127.0.0.1:{free_port()}"
@@ -264,7 +267,7 @@ def _dnsperf(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what came of it; 1 if the server did not live through it."""
+    """Run the flood and print the outcome; the exit code is 1 if the server did not survive."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=int, default=RATE, help="new names a second")

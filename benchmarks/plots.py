@@ -1,4 +1,4 @@
-"""Results as plots (SVG, the same bytes for the same results)."""
+"""Draws results as plots (SVG; the output is reproducible)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmarks.results import CaseResult, Results, Track
 
-WIDTH = 0.8  # of the place that a group of bars has
+WIDTH = 0.8  # share of the space of a group that its bars take
 COLOURS = {
     "corepy": "#d62728",
     "unbound": "#1f77b4",
@@ -27,7 +27,7 @@ COLOURS = {
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
-    """Write the plots that the results allow; returns their file names, each with its title."""
+    """Write the plots that the results allow; return their file names and titles."""
     mpl.rcParams["svg.hashsalt"] = "corepy"
     drawn = {}
     if results.cases:
@@ -82,7 +82,7 @@ def _bars(
     *,
     log: bool = False,
 ) -> Figure:
-    """Return horizontal bars: a group a line, from the top, a bar a series."""
+    """Return horizontal bars: one group per case, from the top, one bar per series."""
     figure = Figure(
         figsize=(8, 1.2 + 0.14 * len(groups) * (len(series) + 1.5)), layout="constrained"
     )

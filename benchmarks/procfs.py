@@ -1,9 +1,9 @@
-"""What a server uses, as the kernel counts it: CPU time and memory of a process tree.
+"""The CPU time and memory of a process tree, as the kernel counts them.
 
-CPU time is utime + stime. It is read from the process's CPU clock (clock_getcpuclockid(3): the
-same count in nanoseconds, threads that ended included), as /proc/PID/stat has it in hundredths of
-a second only, too coarse for a round of half a second. Children that ended (dnsmasq forks for each
-TCP connection) come from cutime + cstime.
+CPU time is utime + stime. It is read from the process's CPU clock (clock_getcpuclockid(3)): the
+same count in nanoseconds, including threads that have ended. /proc/PID/stat has it only in
+hundredths of a second, which is too coarse for a round of half a second. Reaped children (dnsmasq
+forks for each TCP connection) are counted by cutime + cstime.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CPUCLOCK_SCHED = 2  # linux/posix-timers_types.h: the process's clock is (~pid 
 
 def parse_stat(text: str) -> tuple[int, float]:
     """Return the parent's ID and the reaped children's CPU seconds from /proc/PID/stat."""
-    fields = text.rpartition(")")[2].split()  # the name, in brackets, may hold anything
+    fields = text.rpartition(")")[2].split()  # the name, in parentheses, may contain any character
     return int(fields[1]), (int(fields[13]) + int(fields[14])) / _TICKS
 
 
@@ -50,7 +50,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pss_kib(pid: int) -> int:
-    """Return the memory of the tree of `pid` in KiB, shared pages divided among their users."""
+    """Return the memory of the tree of `pid` in KiB; shared pages are divided among their users."""
     total = 0
     for member in tree(pid):
         try:

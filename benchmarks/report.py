@@ -1,6 +1,6 @@
-"""Results as Markdown tables: for the terminal, and between markers of `docs/benchmarks.md`.
+"""Formats results as Markdown tables, for the terminal and for `docs/benchmarks.md`.
 
-The page is written by hand around the markers; nothing outside of them is touched.
+In the page the tables are written between markers; the rest of it is not touched.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _MARK = "<!-- {} of {}: written by python -m benchmarks -->"
 
 
 class MarkerError(Exception):
-    """The page lacks a marker that the tool writes between."""
+    """The page lacks a marker between which a table is written."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, figures to the right."""
+    """Return a Markdown table with right-aligned figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -53,7 +53,7 @@ def server_names(cases: Iterable[CaseResult]) -> list[str]:
 
 
 def cpu_table(cases: Sequence[CaseResult]) -> str:
-    """Return medians with the lowest and highest round, a row a case and a column a server."""
+    """Return the medians with the lowest and highest round: a row per case, a column per server."""
 
     def cell(track: Track) -> str:
         low, middle, high = track.cpu_us()
@@ -80,7 +80,7 @@ def _by_server(cases: Sequence[CaseResult], cell: Callable[[Track], str]) -> str
 
 
 def ratio_table(cases: Sequence[CaseResult]) -> str:
-    """Return the ratios of the subject to every other server, with the goal where there is one."""
+    """Return the ratios of corepy to every other server, each with its goal if it has one."""
     peers = [name for name in server_names(cases) if name != SUBJECT]
     rows = [[result.case.title, *(_ratio(result, peer) for peer in peers)] for result in cases]
     return table(["case", *peers], rows)
@@ -98,7 +98,7 @@ def _ratio(result: CaseResult, peer: str) -> str:
 
 
 def case_table(result: CaseResult) -> str:
-    """Return everything that was measured in one case."""
+    """Return all measurements of one case."""
     head = ["server", "CPU us", "answers/s", "lost", "failed", "mean at full rate"]
     head += ["at rate", "mean", "p99", "p99.9", "lost", "PSS"]
     rows = [[name, *_track_cells(track)] for name, track in result.tracks.items()]
@@ -127,7 +127,7 @@ def _track_cells(track: Track) -> list[str]:
 
 
 def footprint_table(results: Results) -> str:
-    """Return what the servers cost at start and in memory."""
+    """Return the start times and the memory of the servers."""
     rows = [
         [
             name,
@@ -158,7 +158,7 @@ def write_page(page: Path, parts: Mapping[str, str]) -> None:
 
 
 def between_markers(text: str, name: str, content: str) -> str:
-    """Return `text` with what is between the markers of `name` replaced; raises `MarkerError`."""
+    """Return `text` with new `content` between the markers of `name`; raises `MarkerError`."""
     begin, end = _MARK.format("begin", name), _MARK.format("end", name)
     before, found_begin, rest = text.partition(begin)
     _, found_end, after = rest.partition(end)

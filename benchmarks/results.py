@@ -1,6 +1,7 @@
-"""What a run yields, and the statistics of it. Pure values; no server, no clock.
+"""The results of a run and their statistics: pure values without server or clock.
 
-Ratios are taken round by round before their median: a slow second of the machine hits both sides.
+Ratios are taken round by round before their median: a slow second of the machine affects both
+sides.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Spread(NamedTuple):
-    """A median between the lowest and the highest of its values."""
+    """A median with the lowest and the highest of its values."""
 
     low: float
     median: float
@@ -66,29 +67,29 @@ class Track:
     pss_kib: int = 0
 
     def cpu_us(self) -> Spread:
-        """CPU microseconds per query over the rounds."""
+        """Return the CPU microseconds per query over the rounds."""
         return spread([one.cpu_us for one in self.rounds])
 
     def rate(self) -> float:
-        """Median of the answers per second."""
+        """Return the median of the answers per second."""
         return median(one.rate for one in self.rounds)
 
     def mean_latency(self) -> float:
-        """Median of the rounds' mean latencies under full load, in seconds."""
+        """Return the median of the rounds' mean latencies under full load, in seconds."""
         return median(one.mean_latency for one in self.rounds)
 
     def lost_share(self) -> float:
-        """Share of the queries that got no answer."""
+        """Return the share of queries without an answer."""
         return share(self.rounds, "lost")
 
     def failed_share(self) -> float:
-        """Share of the queries that got an answer other than NOERROR."""
+        """Return the share of queries with an answer other than NOERROR."""
         return share(self.rounds, "failed")
 
 
 @dataclass
 class CaseResult:
-    """A case, its servers by name in their order, remarks on them, and why others are missing."""
+    """The results of one case: servers by name, remarks on them, and why others are missing."""
 
     case: Case
     tracks: dict[str, Track] = field(default_factory=dict)
@@ -105,10 +106,10 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a server costs before any load.
+    """The start time and memory of a server without load.
 
-    `first_answers`: seconds from each start to the first answer. Memory in KiB: `empty_kib` then,
-    `filled_kib` with many names cached.
+    `first_answers`: seconds from each start to the first answer. Memory in KiB: `empty_kib` at that
+    time, `filled_kib` with many names cached.
     """
 
     first_answers: Sequence[float]
@@ -118,7 +119,7 @@ class Footprint:
 
 @dataclass
 class Results:
-    """A whole run."""
+    """The results of a whole run."""
 
     cases: list[CaseResult] = field(default_factory=list)
     footprints: dict[str, Footprint] = field(default_factory=dict)
@@ -132,7 +133,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def share(rounds: Sequence[Round], what: str) -> float:
-    """Return the sum of the count `what` over all rounds as a share of the queries sent."""
+    """Return the sum of a count over all rounds, as a share of the queries sent.
+
+    `what` names the attribute of `Round`.
+    """
     sent = sum(one.sent for one in rounds)
     return sum(getattr(one, what) for one in rounds) / sent if sent else 0.0
 
@@ -146,7 +150,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def latency(rate: int, seconds: Sequence[float], lost: int) -> Latency:
-    """Return the figures of one run at `rate`; raises `ValueError` if nothing was answered."""
+    """Return the figures of one run at `rate`; raises `ValueError` if no query was answered."""
     ordered = sorted(seconds)
     return Latency(
         rate=rate,

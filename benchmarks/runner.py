@@ -1,8 +1,8 @@
-"""The measurement: all servers of a case run at once, and take turns under load (ABCDE ABCDE ...).
+"""The measurement: all servers of a case run, and take turns under load (ABCDE ABCDE ...).
 
-Servers share one core, load generator and upstream the other. An idle server costs next to nothing,
-so the one under load has its core alone; the machine's slow moments hit all servers alike, as
-rounds are short and interleaved.
+The servers share one core; load generator and upstream share the other. An idle server costs next
+to nothing, so the one under load has its core alone. Rounds are short and interleaved, so that slow
+moments of the machine affect all servers alike.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from benchmarks.running import Running
     from benchmarks.servers import Server
 
-REFERENCE = "unbound"  # half of its highest rate is what latency is taken at
-HEADROOM = 1.25  # a server that cannot do this much more than that gets half of its own highest
-NEW_RATE = 100_000  # new names prepared for each second: more than any server resolves
+REFERENCE = "unbound"  # latency is measured at half of its highest rate
+HEADROOM = 1.25  # a server with less headroom is measured at half of its own highest rate
+NEW_RATE = 100_000  # new names prepared per second: more than any server resolves
 UNIFORM = 400_000  # questions drawn from the big set, repeated when used up
 FOOTPRINT_NAMES = 10_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure; `latency_rounds` may be 0, `seconds` are those of a round."""
+    """The amount of measurements; `latency_rounds` may be 0, `seconds` is the length of a round."""
 
     rounds: int
     seconds: float
@@ -56,7 +56,7 @@ class Plan:
 
 
 class Runner:
-    """One run: an upstream, a temporary folder, the cores. Use as a context manager."""
+    """One run: an upstream, a temporary folder, the cores. Use it as a context manager."""
 
     def __init__(self, servers: Sequence[Server], plan: Plan, say: Callable[[str], None]) -> None:
         cores = sorted(os.sched_getaffinity(0))
@@ -82,7 +82,7 @@ class Runner:
         self._stack.close()
 
     def footprints(self) -> dict[str, Footprint]:
-        """Start every server a few times; see what it costs empty and with many names cached."""
+        """Start every server several times; measure it empty and with many names cached."""
         self._say("footprint: starts and memory")
         names = self._questions("footprint", map(cached_name, range(FOOTPRINT_NAMES)))
         seen: dict[str, list[tuple[float, int, int]]] = {one.name: [] for one in self._servers}
@@ -128,7 +128,7 @@ class Runner:
         return write_questions(self._folder / f"{name}.questions", names)
 
     def _warm(self, case: Case, group: Sequence[Running]) -> None:
-        """Have every server see every name that it is to have in its cache."""
+        """Fill every server's cache with the names of the case."""
         if case.names is Names.NEW:
             return
         names = self._hot
@@ -217,9 +217,9 @@ class Runner:
 
 
 def latency_rates(highest: dict[str, float]) -> dict[str, int]:
-    """Return the rate to take each server's latency at.
+    """Return the rate at which to measure each server's latency.
 
-    Half of the highest that the reference reached, or of the server's own if that is too slow.
+    It is half of the reference's highest rate, or of the server's own if that is too low.
     """
     common = highest.get(REFERENCE, max(highest.values(), default=0.0)) / 2
     return {

@@ -1,4 +1,4 @@
-"""A server as a process: started on its core, verified, gone at the end with all its children."""
+"""Runs a server as a process: starts it on its core, verifies it, ends it with its children."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StartError(Exception):
 
 @dataclass
 class Running:
-    """A server that answers. `first_answer`: seconds from its start until then."""
+    """A running server. `first_answer`: seconds from its start to its first answer."""
 
     server: Server
     setting: Setting
@@ -48,17 +48,17 @@ class Running:
         return procfs.pss_kib(self.pid)
 
     def remark(self) -> str:
-        """Return what the server's output so far says that a reader of its figures has to know."""
+        """Return a remark for readers of the figures, from the server's output so far."""
         return self.server.remark(self.log.read_text(errors="replace"))
 
     def forget_log(self) -> None:
-        """Empty the file that takes the server's output, which is opened for appending."""
+        """Truncate the file of the server's output, which is opened for appending."""
         os.truncate(self.log, 0)
 
 
 @contextmanager
 def running(server: Server, setting: Setting, folder: Path, core: int) -> Iterator[Running]:
-    """Run `server` on `core` while the context lasts, in the new `folder`. Raises `StartError`."""
+    """Run `server` on `core` within the context, in the new `folder`. Raises `StartError`."""
     folder.mkdir(parents=True)
     launch = server.configure(setting, folder)
     log = folder / "log"
@@ -89,14 +89,14 @@ def running(server: Server, setting: Setting, folder: Path, core: int) -> Iterat
 
 
 def _verify(setting: Setting) -> None:
-    """Ask every listener for something known and something that a wildcard answers."""
+    """Query every listener for a hot name and for a name that the wildcard answers."""
     for number, address in enumerate(setting.addresses):
         for name in (hot_name(number + 1), new_name(0, number)):
             verify(address, setting.port, name, expected_address(name))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the process gracefully if it wants, and its whole session in any case."""
+    """Terminate the process gracefully if it complies, and kill its whole session in any case."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_LIMIT)

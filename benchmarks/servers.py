@@ -1,8 +1,8 @@
-"""The servers that are compared: for each, its configuration for a `Setting` and its command.
+"""The compared servers: for each, its configuration for a `Setting` and its command.
 
-A new peer is one class here and its name in `PEERS`. Every server gets one thread where it can be
-told so, the same cache size, no validation, and nothing to do besides answering; what cannot be had
-alike is said in `docs/benchmarks.md`.
+A new peer is one class here and its name in `PEERS`. Every server is configured with one thread if
+it can be, the same cache size, no validation, and no other work. `docs/benchmarks.md` lists the
+remaining differences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKET_CACHE = "COREPY_PACKET_CACHE"
 
 @dataclass(frozen=True)
 class Setting:
-    """What a case asks of a server's configuration."""
+    """The requirements of a case for a server's configuration."""
 
     port: int
     upstream: int
@@ -38,47 +38,47 @@ class Setting:
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a configured server."""
+    """The command and environment of a configured server."""
 
     command: list[str]
     environment: dict[str, str]
 
 
 class Server(ABC):
-    """One of the servers; subclasses say how it is configured and started."""
+    """A server to compare; subclasses define its configuration and command."""
 
     name: str
     program: str
     version_flag = "--version"
 
     def version(self) -> str:
-        """Return the version that the program itself names."""
+        """Return the version that the program itself prints."""
         done = subprocess.run(
             [self.program, self.version_flag], capture_output=True, text=True, check=False
         )
         return parse_version(done.stdout + done.stderr)
 
     def unfit(self, setting: Setting) -> str | None:
-        """Return why the server has no such case, or None if it has."""
+        """Return why the server cannot run a case with this setting; None if it can."""
         return None
 
     def remark(self, log: str) -> str:
-        """Return what a reader of the figures has to know, from what the server said at start."""
+        """Return a remark for readers of the figures, from the server's output at start."""
         return ""
 
     @abstractmethod
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write the configuration into `folder` and return how to start it."""
+        """Write the configuration into `folder` and return the command to start the server."""
 
 
 def parse_version(text: str) -> str:
-    """Return the first thing in `text` that looks like a version, "?" if there is none."""
+    """Return the first version number in `text`, "?" without one."""
     found = re.search(r"\d+\.\d+[\w.+-]*", text)
     return found[0] if found else "?"
 
 
 def corefile(setting: Setting, *, metrics: bool) -> str:
-    """Return the Corefile for CoreDNS's kind of server."""
+    """Return the Corefile for CoreDNS and corepy."""
     lines = [
         f".:{setting.port} {{",
         f"    bind {' '.join(setting.addresses)}",
@@ -96,7 +96,7 @@ def corefile(setting: Setting, *, metrics: bool) -> str:
 
 
 class Corepy(Server):
-    """The server of this project, run by the interpreter that runs the benchmark."""
+    """The server of this project, run by the same interpreter as the benchmark."""
 
     name = "corepy"
     program = sys.executable
@@ -106,12 +106,12 @@ class Corepy(Server):
         return parse_version(_corepy("-version"))
 
     def remark(self, log: str) -> str:
-        """Return whether the packet cache is on: the log has a line for each address."""
+        """Return whether the packet cache is on; the log has a line for each address."""
         states = {line.partition(": packet cache ")[2] for line in log.splitlines()} - {""}
         return f"packet cache {' and '.join(sorted(states))}" if states else "packet cache unknown"
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write a Corefile; `prometheus` is part of it where that plugin is installed."""
+        """Write a Corefile; it includes `prometheus` if that plugin is installed."""
         metrics = "prometheus" in _corepy("-plugins").split()
         file = folder / "Corefile"
         file.write_text(corefile(setting, metrics=metrics))
@@ -126,7 +126,7 @@ def _corepy(flag: str) -> str:
 
 
 class NodeCache(Server):
-    """CoreDNS as NodeLocal DNSCache ships it, or any server that takes the same flags."""
+    """CoreDNS as shipped in NodeLocal DNSCache, or any server with the same flags."""
 
     name = "node-cache"
     version_flag = "-version"
@@ -135,13 +135,13 @@ class NodeCache(Server):
         self.program = program
 
     def version(self) -> str:
-        """Return CoreDNS's version from the usage: -version alone wants the other flags too."""
+        """Return CoreDNS's version from the usage: -version alone needs the other flags, too."""
         done = subprocess.run([self.program, "-h"], capture_output=True, text=True, check=False)
         found = re.search(r"CoreDNS v(\S+)", done.stdout + done.stderr)
         return f"CoreDNS {found[1]}" if found else "?"
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write the base file, from which it makes its Corefile; leave the host alone."""
+        """Write the template from which it makes its Corefile; change nothing on the host."""
         base = folder / "base" / "Corefile.base"
         base.parent.mkdir()
         base.write_text(corefile(setting, metrics=True))
@@ -166,7 +166,7 @@ class Unbound(Server):
     version_flag = "-V"
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write unbound.conf. Its caches are bounded in bytes: room for every name of any case."""
+        """Write unbound.conf; the cache limits, in bytes, fit every name of any case."""
         interfaces = "".join(
             f"    interface: {address}@{setting.port}\n" for address in setting.addresses
         )
@@ -200,13 +200,13 @@ forward-zone:
 
 
 class Dnsmasq(Server):
-    """dnsmasq; everything is said by flags."""
+    """dnsmasq, configured by flags only."""
 
     name = "dnsmasq"
     program = "dnsmasq"
 
     def unfit(self, setting: Setting) -> str | None:
-        """Return a reason for what dnsmasq lacks."""
+        """Return a reason if the case needs a feature that dnsmasq lacks."""
         return "cannot forward UDP queries over TCP" if setting.upstream_tcp else None
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
@@ -231,17 +231,17 @@ class Dnsmasq(Server):
 
 
 class Dnsdist(Server):
-    """dnsdist with a packet cache: like corepy's hot way, it answers without reading records."""
+    """dnsdist with a packet cache: like corepy's, it answers without parsing records."""
 
     name = "dnsdist"
     program = "dnsdist"
 
     def unfit(self, setting: Setting) -> str | None:
-        """Return a reason for what dnsdist lacks."""
+        """Return a reason if the case needs a feature that dnsdist lacks."""
         return None if setting.packet_cache else "has no cache but its packet cache"
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
-        """Write the Lua configuration; no security polling, which would leave the host."""
+        """Write the Lua configuration; security polling is off, it would query other hosts."""
         first, *rest = (f'"{address}:{setting.port}"' for address in setting.addresses)
         tcp = "true" if setting.upstream_tcp else "false"
         lines = [

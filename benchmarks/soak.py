@@ -1,8 +1,8 @@
-"""The command `python -m benchmarks.soak`: handovers and failures of every kind under load, many of
-them; with --minutes, a storm of all of them after that.
+"""The command `python -m benchmarks.soak`: many handovers and failures of every kind under load.
 
-Runs in a network namespace of its own (root is needed), prints one row per kind and transport, and
-ends with exit code 1 if a handover lost a query or a failure took too long.
+With --minutes, a storm of all of them follows. Runs in a network namespace of its own (root is
+needed), prints one row per kind and transport, and ends with exit code 1 if a handover lost a query
+or a failure took too long.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 BASELINE = "unbound"
 KINDS = {**HANDOVERS, BASELINE: baseline, **FAILURES}
 LIMITS = {"killed": 1.0, "stopped": 3.0, "blocked": 3.0}
-"""Seconds within which a failure must be over."""
+"""Seconds within which service must be restored after a failure."""
 
 FAILURE_RATE = 0.2
-"""Share of the load that failures are measured under: what is asked while nobody answers must fit
-into the socket.
+"""Share of the load under which failures are measured.
+
+The queries of the time without service must fit into the socket's queue.
 """
 HEAD = (
     "| handover | turns | transport | sent | unanswered | wrong | reconnects | p50 ms | p99 ms"
@@ -39,7 +40,7 @@ HEAD = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what is asked for; the exit code is 1 if corepy did not keep its promises."""
+    """Measure the selected kinds; the exit code is 1 if corepy exceeded a limit."""
     arguments = _parser().parse_args(argv)
     enter_new_netns()
     print(HEAD, flush=True)
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _storm(arguments: argparse.Namespace) -> bool:
-    """Let it storm, print what came of it; return whether the answers there were are right."""
+    """Run the storm and print the outcome; return whether no answer was wrong."""
     rate = arguments.rate * FAILURE_RATE
     traffic = Traffic(rate, arguments.ports, rate * arguments.tcp_share, arguments.connections)
     began = time.monotonic()
@@ -72,7 +73,7 @@ def _storm(arguments: argparse.Namespace) -> bool:
 
 
 def is_good(result: Result) -> bool:
-    """Return whether corepy kept its promises; unbound has made none."""
+    """Return whether corepy kept the limits; unbound has none."""
     if result.name in FAILURES:
         longest = max(result.udp.longest, result.tcp.longest)
         return longest < LIMITS[result.name] and not result.udp.wrong + result.tcp.wrong
@@ -80,7 +81,7 @@ def is_good(result: Result) -> bool:
 
 
 def row(result: Result) -> str:
-    """Return the table's rows of one kind."""
+    """Return the table rows of one kind."""
     lines = []
     for name, fate in (("UDP", result.udp), ("TCP", result.tcp)):
         overflows = result.overflows if name == "UDP" else ""

@@ -1,12 +1,11 @@
-"""Reloads, upgrades, kills, upstream faults and flushed rules under load, in any order and for as
-long as wanted.
+"""Random reloads, upgrades, kills, upstream faults and flushed rules under load.
 
-The server is supervised, and *nodecache* keeps its address and rules. The interface is a bridge
-made beforehand, since not every kernel has the dummy driver. What is reported: the fate of the
+The server is supervised, and *nodecache* maintains its address and rules. The interface is a bridge
+created beforehand, since not every kernel has the dummy driver. The report has the outcome of the
 queries, and whether memory and descriptors of the supervisor and its worker grow.
 
-With more than one process (*multisocket*) single ones are killed and stopped, too, their number
-changes, and things happen while others are under way. After each turn every socket must be read.
+With several processes (*multisocket*), single processes are killed and stopped, too, their number
+changes, and events overlap. After each turn every socket must be read by a process.
 """
 
 from __future__ import annotations
@@ -49,27 +48,27 @@ COREFILE = """\
 """
 
 PAUSE = (0.5, 3.0)
-"""Seconds between two events: at least, at most."""
+"""Minimum and maximum seconds between two events."""
 
 FAULT = 1.0
-"""Seconds that the upstream is out of reach."""
+"""Seconds that the upstream is unreachable."""
 
 SERVE_TIMEOUT = 30.0
 CREW_SHARE = 0.7
-"""Share of the turns that are about single processes, if there are several."""
+"""Share of the turns that concern single processes, if there are several."""
 
 
 @dataclass(slots=True)
 class Storm:
-    """What happened, and what was measured at each event."""
+    """The events, and the measurements at each event."""
 
     events: dict[str, int] = field(default_factory=dict)
     log: list[tuple[float, str]] = field(default_factory=list)
-    """Each event with the time, by the monotonic clock, at which it was over."""
+    """The end time of each event, by the monotonic clock, and its name."""
 
     seconds: list[float] = field(default_factory=list)
     pss: list[int] = field(default_factory=list)
-    """KiB, supervisor and worker together."""
+    """KiB of supervisor and worker together."""
 
     descriptors: list[int] = field(default_factory=list)
     udp: Fate | None = None
@@ -85,8 +84,9 @@ class Storm:
 
     @property
     def pss_slope(self) -> float:
-        """KiB an hour by which memory grew, as least squares have it, the first quarter left out:
-        caches fill.
+        """The growth of memory in KiB an hour, by least squares.
+
+        The first quarter is left out, because the caches fill.
         """
         start = len(self.pss) // 4
         times, sizes = self.seconds[start:], self.pss[start:]
@@ -98,7 +98,7 @@ class Storm:
         return 3600 * sum((t - mean_time) * (s - mean_size) for t, s in pairs) / spread
 
     def blame(self) -> list[str]:
-        """Return a line for each event before whose end queries were asked that have no answer."""
+        """Return a line for each event that lost queries: those sent since the previous event."""
         assert self.udp is not None
         assert self.tcp is not None
         lines, began = [], 0.0
@@ -111,7 +111,7 @@ class Storm:
 
 
 def rage(seconds: float, traffic: Traffic, seed: int, processes: int = 1) -> Storm:
-    """Let it storm; `seed` decides what comes when. There are `processes` at most."""
+    """Run the storm with at most `processes`; `seed` determines the events."""
     chance, storm = random.Random(seed), Storm()
     with (
         knot(ZONE, "example.org") as (host, port),
@@ -150,7 +150,7 @@ def rage(seconds: float, traffic: Traffic, seed: int, processes: int = 1) -> Sto
 
 @contextmanager
 def _run(upstream: str, processes: int) -> Iterator[tuple[Command, Callable[[int], str]]]:
-    """Start the server, which is to take `upstream`; it serves when this is entered."""
+    """Start the server; yields it and a function that returns a Corefile with `upstream`."""
     run("ip", "link", "add", DEVICE, "type", "bridge")
     host, port = ADDRESS
 
@@ -162,7 +162,7 @@ def _run(upstream: str, processes: int) -> Iterator[tuple[Command, Callable[[int
 
 
 def _signal(command: Command, number: int, done: str) -> None:
-    """Send a signal and wait for the line that says `done`."""
+    """Send a signal and wait for the log line that contains `done`."""
     before = _count(command, done)
     command.send_signal(number)
     command.wait_for(done, times=before + 1)
@@ -191,13 +191,13 @@ def _flush() -> None:
 
 
 def _rules() -> list[str]:
-    """Return the rules of the namespace, which are all *nodecache*'s."""
-    saved = run(f"{IPTABLES}-save", check=False)  # fails when the tables change meanwhile
+    """Return the rules of the namespace, all of them made by *nodecache*."""
+    saved = run(f"{IPTABLES}-save", check=False)  # fails if the tables change meanwhile
     return sorted(line for line in saved.splitlines() if line.startswith("-A"))
 
 
 def report(storm: Storm) -> str:
-    """Return what is printed after the table."""
+    """Return the text printed after the table."""
     events = ", ".join(f"{count} x {event}" for event, count in sorted(storm.events.items()))
     head = (
         f"storm: {events}; memory {storm.pss[0]} to {storm.pss[-1]} KiB, slope"

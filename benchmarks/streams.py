@@ -1,8 +1,8 @@
 """Two steady streams of queries, over UDP and over TCP, each from a process of its own.
 
-Two processes, so that neither waits for the other's Python, nor for that of whoever measures. The
-module is also the program that those processes run: it asks until its standard input ends, then
-prints what became of the queries.
+With two processes, neither stream waits for the interpreter of the other, or of the process that
+measures. This module is also the program of those processes: it sends queries until its standard
+input ends, then prints the outcome.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FINISH_TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of the queries of one stream; latencies in seconds."""
+    """The outcome of the queries of one stream; latencies in seconds."""
 
     sent: int
     unanswered: int
@@ -38,14 +38,15 @@ class Fate:
     p99: float
     longest: float
     lost: list[float]
-    """When each query was asked, by the monotonic clock, that a client would call lost: without an
-    answer, or with one after more than `corepy.testing.load.PATIENCE` seconds.
+    """The send times, by the monotonic clock, of queries that a client would count as lost.
+
+    These have no answer, or one after more than `corepy.testing.load.PATIENCE` seconds.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """How much is asked: queries a second over each transport, and the sockets they come from."""
+    """The load: queries a second over each transport, and the number of client sockets."""
 
     udp_rate: float = 5000
     udp_ports: int = 200
@@ -54,7 +55,7 @@ class Traffic:
 
 
 class Streams:
-    """Asks at `address` while the `with` block lasts; `udp` and `tcp` are known after it."""
+    """Queries `address` within the `with` block; `udp` and `tcp` are set at its end."""
 
     udp: Fate
     tcp: Fate
@@ -81,11 +82,11 @@ class Streams:
             )
         for process in self._processes:
             assert process.stdout is not None
-            process.stdout.readline()  # it has begun
+            process.stdout.readline()  # the stream has begun
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """End the streams and wait for their last answers."""
+        """Stop the streams and wait for their last answers."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()

@@ -1,7 +1,7 @@
-"""The authoritative server behind every measured one: knot with one zone; the names asked for.
+"""The upstream of all measured servers, knot with one zone, and the names to query.
 
 Every name below the zone exists (wildcard), so a new name is a miss and never a negative answer.
-The hot names have addresses of their own: an answer to the wrong question is noticed.
+The hot names have addresses of their own, so that an answer to the wrong question is detected.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ zone:
 
 
 def hot_name(number: int) -> str:
-    """Return one of the `HOT` names that are asked over and over."""
+    """Return one of the `HOT` names that are queried repeatedly."""
     return f"service-{number}.{ZONE}"
 
 
@@ -56,12 +56,12 @@ def hot_address(number: int) -> str:
 
 
 def cached_name(number: int) -> str:
-    """Return a name of the big set that fits into every server's cache."""
+    """Return a name of the large set that fits into every server's cache."""
     return f"cached-{number}.{ZONE}"
 
 
 def new_name(generation: int, number: int) -> str:
-    """Return a name that nobody asked before; `generation` counts the rounds of a run."""
+    """Return a name that was not queried before; `generation` counts the rounds of a run."""
     return f"new-{generation}-{number}.{ZONE}"
 
 
@@ -90,8 +90,8 @@ def zone_text() -> str:
 def _bind_threads(pid: int, core: int) -> None:
     """Bind all threads to one core.
 
-    Knot binds its UDP workers to cores of its own choice, beginning with the first: that of the
-    measured server, which every query that it sends would interrupt.
+    Knot binds its UDP workers to cores of its own choice, beginning with the first one. The
+    measured server runs on that core and would be interrupted by every query that it sends.
     """
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {core})
@@ -99,7 +99,7 @@ def _bind_threads(pid: int, core: int) -> None:
 
 @contextmanager
 def upstream(folder: Path, core: int) -> Iterator[int]:
-    """Run knot on `core` while the context lasts; yields its port.
+    """Run knot on `core` within the context; yields its port.
 
     Raises `benchmarks.ask.AnswerError` if it does not answer.
     """

@@ -1,7 +1,7 @@
-"""The API pages: every public name of the packages that plugin authors import.
+"""Generates the API pages: every public name of the packages that plugin authors import.
 
-A name is public if its package imports it as itself (`from x import Y as Y`), as type checkers
-have it.
+A name is public if its package imports it as itself (`from x import Y as Y`), the convention of
+type checkers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Package(NamedTuple):
-    """How one page begins, what it shows first, and modules that are used by their own names."""
+    """The introduction of one page, its first names, and modules documented as a whole."""
 
     about: str
     first: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ PACKAGES = {
 
 
 def public_names(package: str) -> list[str]:
-    """Return the public names of `corepy.<package>`, as it lists them."""
+    """Return the public names of `corepy.<package>` in the order of its imports."""
     tree = ast.parse((ROOT / "corepy" / package / "__init__.py").read_text())
     imported = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     return [alias.name for node in imported for alias in node.names if alias.asname == alias.name]

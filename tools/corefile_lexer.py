@@ -1,4 +1,4 @@
-"""Colours for Corefiles in the documentation: a lexer for Pygments, and a fence for mkdocs."""
+"""Highlights Corefiles in the documentation: a Pygments lexer, and a fence for mkdocs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pygments.token import Comment, Keyword, Name, Number, Punctuation, String, 
 
 
 class CorefileLexer(RegexLexer):  # type: ignore[misc]  # pygments has no types
-    """Words of a Corefile: what they are follows from where they stand on their line."""
+    """Splits a Corefile into tokens; the kind of a word depends on its position in the line."""
 
     name = "Corefile"
     aliases: ClassVar = ["corefile"]
@@ -64,7 +64,7 @@ class CorefileLexer(RegexLexer):  # type: ignore[misc]  # pygments has no types
 
 
 def fence(source: str, _language: str, css_class: str, *_: Any, **__: Any) -> str:
-    """Return the HTML of a block (pymdownx.superfences: custom formatter)."""
+    """Return the HTML of a code block (pymdownx.superfences: custom formatter)."""
     formatter = HtmlFormatter(cssclass=css_class, wrapcode=True)
     html: str = highlight(source, CorefileLexer(), formatter)
     return html

@@ -1,7 +1,8 @@
-"""Draw the layout of the Grafana dashboard into docs/img/dashboard.svg: panels, titles, kinds.
+"""Draws the layout of the Grafana dashboard into docs/img/dashboard.svg: panels, titles, kinds.
 
-Run it after a change of the dashboard, where matplotlib is (make bench installs it):
-python tools/draw_dashboard.py
+Run it after a change of the dashboard; it needs matplotlib (`make bench` installs it):
+
+    python tools/draw_dashboard.py
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ COLOURS = {
 
 
 def draw(dashboard: Path, picture: Path) -> None:
-    """Draw `dashboard` (JSON) into `picture` (SVG), the same bytes for the same dashboard."""
+    """Draw `dashboard` (JSON) into `picture` (SVG); the output is reproducible."""
     panels = json.loads(dashboard.read_text())["panels"]
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     mpl.rcParams["svg.hashsalt"] = "corepy"

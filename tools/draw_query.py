@@ -1,9 +1,9 @@
-"""Draw how a query travels into docs/img/query.svg.
+"""Draws the path of a query into docs/img/query.svg.
 
-Run it after a change: `python tools/draw_query.py`. Each box may name the file that it tells of; a
-test looks that the picture is the one of this program and that the files exist. Plain SVG: the page
-then needs no script of other people's to draw it, and the picture is the same on the site, in an
-editor and where the repository is browsed.
+Run it after a change: `python tools/draw_query.py`. Each box may name the file that implements it.
+A test checks that the picture is the output of this program and that the files exist. The output is
+plain SVG: the page needs no third-party script, and the picture is the same on the site, in an
+editor and in a repository browser.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ text { font: 14px sans-serif; fill: #222; text-anchor: middle }
 
 
 class Box(NamedTuple):
-    """Something that a query passes."""
+    """A component that a query passes."""
 
     x: int
     y: int
@@ -50,7 +50,7 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A way from one thing to the next, through these corners."""
+    """An arrow between two boxes, through the given corners."""
 
     points: tuple[tuple[int, int], ...]
     label: str = ""

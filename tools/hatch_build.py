@@ -1,4 +1,4 @@
-"""What a wheel holds beside the packages: manual pages, which `pip install` puts into share/man."""
+"""Adds the manual pages to a wheel; `pip install` puts them into share/man."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ManualPages(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Do it, before a wheel is built."""
+        """Write and add the pages before a wheel is built."""
         if self.target_name != "wheel":
             return
         sys.path.insert(0, str(TOOLS))

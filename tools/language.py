@@ -1,9 +1,9 @@
-"""How plain the English of docstrings, comments and documents is: some words in a thousand.
+"""Measures how plain the English of docstrings, comments and documents is.
 
     python tools/language.py corepy plugins docs
 
-The limits are the highest ratios of flake8, starlette, trio and click. Words beyond them mark
-sentences that have to be read twice.
+It counts some words per thousand. The limits are the highest ratios of flake8, starlette, trio and
+click. Words beyond them mark sentences that have to be read twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIMITS: Final = {
     r"is no|is none": 0.5,
     r"says?|tells?|hears?": 1.5,
 }
-"""Occurrences for a thousand words."""
+"""Occurrences per thousand words."""
 
 _FENCE: Final = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE: Final = re.compile(r"`[^`\n]*`|^ {4,}\S.*$|<[^>\n]*>|\]\([^)]*\)", re.MULTILINE)
@@ -36,7 +36,7 @@ _DIRECTIVE: Final = re.compile(r"(noqa|type:|mypy:|pragma:|fmt:|!).*")
 
 
 def prose(path: Path) -> str:
-    """Return the text of a Python or Markdown file that is for people, without code."""
+    """Return the prose of a Python or Markdown file, without code."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = "\n\n".join((*_docstrings(text), *_comments(text)))
@@ -44,7 +44,7 @@ def prose(path: Path) -> str:
 
 
 def _docstrings(text: str) -> Iterator[str]:
-    """Yield the strings that are statements: those of modules, classes, functions, attributes."""
+    """Yield the docstrings of modules, classes, functions and attributes."""
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Expr(value=ast.Constant(value=str() as text_of_node)):
@@ -58,7 +58,7 @@ def _comments(text: str) -> Iterator[str]:
 
 
 def ratios(texts: Iterable[str]) -> dict[str, float]:
-    """Return, by pattern of `LIMITS`, the occurrences for a thousand words of all texts."""
+    """Return the occurrences per thousand words of all texts, by pattern of `LIMITS`."""
     whole = "\n\n".join(texts)
     words = len(_WORD.findall(whole)) or 1
     return {it: 1000 * len(_pattern(it).findall(whole)) / words for it in LIMITS}
@@ -69,7 +69,7 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 
 def excess(texts: Iterable[str]) -> dict[str, float]:
-    """Return the ratios that are above their limit."""
+    """Return the ratios above their limit."""
     return {it: ratio for it, ratio in ratios(texts).items() if ratio > LIMITS[it]}
 
 

@@ -1,6 +1,6 @@
-"""Manual pages from the Markdown of the documentation: corepy.1, corefile.5, corepy-<plugin>.7.
+"""Generates manual pages from the documentation: corepy.1, corefile.5, corepy-<plugin>.7.
 
-`python tools/man_pages.py FOLDER` writes them; building a wheel puts them into it
+`python tools/man_pages.py FOLDER` writes them. Building a wheel includes them in it
 (tools/hatch_build.py).
 """
 
@@ -29,22 +29,22 @@ CODE_ESCAPES: Final = {**ESCAPES, "-": "\\-", "'": "\\(aq", "`": "\\(ga", '"': "
 
 
 class Page(NamedTuple):
-    """A manual page and where its text is."""
+    """A manual page and its Markdown source."""
 
     name: str
     section: int
     source: Path
     about: str = ""
-    """What the page's line under NAME says, where the source has no such section."""
+    """The description in the NAME section, if the source has no such section."""
 
     @property
     def file(self) -> str:
-        """The file's name, such as corepy.1."""
+        """The name of the file, such as corepy.1."""
         return f"{self.name}.{self.section}"
 
 
 def pages() -> list[Page]:
-    """Return every page."""
+    """Return all pages."""
     readmes = sorted(ROOT.glob("plugins/*/README.md"))
     found = [
         Page("corepy", 1, ROOT / "docs/command.md"),
@@ -55,7 +55,7 @@ def pages() -> list[Page]:
 
 
 def write(folder: Path) -> list[tuple[Page, Path]]:
-    """Write all pages into `folder` and return what was written."""
+    """Write all pages into `folder` and return them with their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
@@ -73,7 +73,7 @@ def render(page: Page, version: str, date: str) -> str:
     """Return a page in roff's man macros."""
     tokens = MarkdownIt("commonmark").enable("table").parse(page.source.read_text())
     head = f".TH {page.name.upper()} {page.section} {date} {_quoted(version)}"
-    # tbl(1) first; nothing is spread to the right margin, which looks bad in narrow columns.
+    # Run tbl(1) first; no justification, which looks bad in narrow columns.
     lines = ["'\\\" t", head, ".ad l"]
     if page.about:
         lines += [
@@ -82,7 +82,7 @@ def render(page: Page, version: str, date: str) -> str:
             ".SH DESCRIPTION",
         ]
     text = "\n".join([*lines, *Roff(page.name).blocks(tokens)])
-    # A paragraph right below a heading is one already, and mandoc says so.
+    # A heading starts a paragraph itself; mandoc warns about a second one.
     return re.sub(r"^(\.S[HS] .*)\n\.PP\n", r"\1\n", text, flags=re.MULTILINE) + "\n"
 
 
@@ -95,10 +95,10 @@ def _text(text: str, escapes: dict[str, str]) -> str:
 
 
 class Roff:
-    """Turns Markdown's tokens into lines of roff."""
+    """Converts Markdown tokens into lines of roff."""
 
     def __init__(self, name: str) -> None:
-        """`name` is the page's, which the line under NAME has to begin with."""
+        """`name` is the name of the page, with which the line in NAME must begin."""
         self._name = name
         self._in_name = False
         self._loose = True
@@ -112,7 +112,7 @@ class Roff:
         }
 
     def blocks(self, tokens: Sequence[Token]) -> Iterator[str]:
-        """Yield the lines for a run of blocks."""
+        """Yield the lines for a sequence of blocks."""
         at = 0
         while at < len(tokens):
             token = tokens[at]
@@ -135,7 +135,7 @@ class Roff:
 
     def _paragraph(self, tokens: Sequence[Token]) -> Iterator[str]:
         text = self._inline(tokens[1])
-        if self._in_name:  # "*cache* - does this": whatis(1) wants the page's own name
+        if self._in_name:  # "*cache* - does this": whatis(1) needs the page's own name
             _, _, about = text.partition(" - ")
             about = about.replace("\n", " ").removesuffix(".")
             text = f"{_text(self._name, CODE_ESCAPES)} \\- {about}"
@@ -181,7 +181,7 @@ class Roff:
                 rows.append([])
             elif token.type == "inline":
                 rows[-1].append(self._inline(token))
-        if len(rows[0]) == 2:  # terms and what they mean
+        if len(rows[0]) == 2:  # terms and their descriptions
             for term, about in rows[1:]:
                 yield ".TP"
                 yield from _lines(term or "\\&")
@@ -223,7 +223,7 @@ class Roff:
 
 
 def _end_of(tokens: Sequence[Token], at: int) -> int:
-    """Return where the block that begins at `at` ends."""
+    """Return the index of the token that closes the block opened at `at`."""
     depth = 0
     for place in range(at, len(tokens)):
         depth += tokens[place].nesting
@@ -241,7 +241,7 @@ def _lines_of(cell: str) -> str:
 
 
 def _guarded(line: str) -> str:
-    """Keep a line from being taken for a request."""
+    """Escape a line that roff would interpret as a request."""
     return f"\\&{line}" if line.startswith((".", "'")) else line
 
 

@@ -1,4 +1,4 @@
-"""The reference of metrics, from the registry that they are counted in."""
+"""Generates the reference of metrics from the registry in which they are declared."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Source(NamedTuple):
 
     @property
     def module(self) -> str:
-        """The name to import it by."""
+        """The module name with which the file is imported."""
         folders = self.path.relative_to(ROOT).with_suffix("").parts
         return ".".join(folders if folders[0] == "corepy" else folders[2:])
 
 
 def sources() -> list[Source]:
-    """Return the files that declare metrics, with the plugin that they belong to."""
+    """Return the files that declare metrics, with the plugin to which they belong."""
     found = []
     for path in sorted((*ROOT.glob("corepy/**/*.py"), *ROOT.glob("plugins/*/corepy_*/**/*.py"))):
         names = DECLARES.findall(path.read_text())
@@ -57,7 +57,7 @@ def sources() -> list[Source]:
 
 
 def by_owner() -> dict[str, list[metrics.Metric[Any]]]:
-    """Import what declares metrics and return them by plugin, those of the server first."""
+    """Import the modules that declare metrics; return the metrics by plugin, the server first."""
     owners = {}
     for source in sources():
         import_module(source.module)

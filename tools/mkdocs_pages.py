@@ -1,7 +1,7 @@
-"""Pages of the documentation that are made of files elsewhere, and how Corefiles look in all pages.
+"""Generates documentation pages from other files, and highlights the Corefiles of all pages.
 
-One page per plugin from its README, the reference of metrics from the registry, the API pages from
-the packages' names, the example of a plugin from its files, the list of changes.
+The pages are: one per plugin from its README, the reference of metrics from the registry, the API
+pages from the packages' names, the example plugin from its files, and the list of changes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LINKS = (
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Give each plugin a place in the navigation, and Corefiles their colours."""
+    """Add each plugin to the navigation, and the highlighter for Corefiles."""
     pages = [{name: f"plugins/{name}.md"} for name in (it.parent.name for it in READMES)]
     for item in config.nav or []:
         if item.get("Plugins") == "plugins/index.md":
@@ -53,7 +53,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages."""
+    """Add the generated pages."""
     pages = {f"plugins/{readme.parent.name}.md": _manual(readme) for readme in READMES}
     pages["plugins/index.md"] = _index()
     pages["metrics.md"] = metrics_reference.render()
@@ -66,7 +66,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Mark flags, for the style sheet to keep a line from ending behind their dash."""
+    """Mark command-line flags, so that the style sheet prevents a line break after the dash."""
     return FLAG.sub(r'<code class="flag">\1</code>', html)
 
 
@@ -103,6 +103,6 @@ def _example() -> str:
 
 
 def summary(readme: Path) -> str:
-    """Return what a plugin's page says under its name, without the name."""
+    """Return the description in a plugin README's Name section, without the name."""
     found = re.search(r"## Name\n+\*\w+\* - (.*?)(?:\n\n|\Z)", readme.read_text(), re.DOTALL)
     return " ".join(found[1].split()) if found else ""

@@ -98,7 +98,7 @@ def _group(word: str) -> tuple[str, int]:
 
 
 def _trace(modules: Sequence[str], options: argparse.Namespace) -> Trace:
-    """Load or make the trace. A kept trace is of all groups, whichever are asked for."""
+    """Load or make the trace. A trace that is kept covers all groups, not only those selected."""
     kept: Path | None = options.trace
     if kept and not options.module:
         modules = sorted(
@@ -135,7 +135,7 @@ def _sample(
 def _try_all(
     mutants: Sequence[Mutant], trace: Trace, options: argparse.Namespace
 ) -> list[tuple[Mutant, Outcome]]:
-    """Try the mutants, one at a time in each copy; returns the outcomes in the mutants' order."""
+    """Try the mutants, one at a time in each copy; return the outcomes in the mutants' order."""
     waiting: queue.SimpleQueue[tuple[int, Mutant]] = queue.SimpleQueue()
     for item in enumerate(mutants):
         waiting.put(item)

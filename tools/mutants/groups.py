@@ -1,4 +1,4 @@
-"""The groups of modules that the tool knows."""
+"""The groups of modules that can be selected for mutation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS: Final = {
     "forward": ("plugins/forward/corepy_forward/*.py",),
     "nodecache": ("plugins/nodecache/corepy_nodecache/*.py",),
 }
-"""Glob patterns of modules from the root."""
+"""Glob patterns of modules, relative to the root."""
 
 TESTS: Final = (
     "tests",
@@ -38,9 +38,7 @@ TESTS: Final = (
         )
     ),
 )
-"""Arguments of pytest: the suite without tests that take long and look at other things than the
-modules of the groups.
-"""
+"""Arguments of pytest: the suite without slow tests that do not cover the modules of the groups."""
 
 
 def modules_of(root: Path, globs: tuple[str, ...]) -> list[str]:

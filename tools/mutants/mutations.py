@@ -1,4 +1,4 @@
-"""The small faults that a module can have, found in its syntax tree and made in its text."""
+"""Finds the small faults that a module can have in its syntax tree, and makes them in its text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ARITHMETIC: Final[dict[type[ast.operator], str]] = {
 }
 
 _GAP: Final = re.compile(r"((?:\s*\))*).*?((?:\(\s*)*)", re.DOTALL)
-"""The text between two operands: parentheses that close, the operator, parentheses that open."""
+"""The text between two operands: closing parentheses, the operator, opening parentheses."""
 
 
 class Mutation(NamedTuple):
@@ -54,7 +54,7 @@ def find(text: str) -> list[Mutation]:
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects mutations; leaves out annotations, docstrings, type checking and assertions."""
+    """Collects mutations; skips annotations, docstrings, type checking and assertions."""
 
     def __init__(self, text: str) -> None:
         self.found: list[Mutation] = []
@@ -65,7 +65,7 @@ class _Finder(ast.NodeVisitor):
         self._lines = text.splitlines()
 
     def _offset(self, line: int, column: int) -> int:
-        """Return the offset of a place; `column` counts bytes, as ast does."""
+        """Return the character offset of a position; `column` counts bytes, as in `ast`."""
         prefix = self._lines[line - 1].encode()[:column].decode() if column else ""
         return self._starts[line - 1] + len(prefix)
 
@@ -83,7 +83,7 @@ class _Finder(ast.NodeVisitor):
         self.found.append(Mutation(kind, node.lineno, *self._span(node), new))
 
     def _add_between(self, kind: str, left: ast.expr, right: ast.expr, new: str) -> None:
-        """Replace the operator between two operands, parentheses around them left as they are."""
+        """Replace the operator between two operands; keep the parentheses around them."""
         start, end = self._span(left)[1], self._span(right)[0]
         gap = _GAP.fullmatch(self._text[start:end])
         assert gap is not None
@@ -151,7 +151,7 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        """Drop an assignment to something that was there before."""
+        """Drop an assignment to an attribute or item."""
         if isinstance(node.targets[0], ast.Attribute | ast.Subscript):
             self._add("dropped statement", node, "pass")
         if not (isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__slots__"):

@@ -1,8 +1,8 @@
-"""Records which tests run which lines: called by instrumented modules, and a plugin of pytest.
+"""Records which tests run which lines: called by instrumented modules, and a pytest plugin.
 
 The tracer copies this file into the traced tree; it imports nothing of the project. Each test has a
-file of its own, to which every process that runs code for it appends: also a server that the test
-starts and kills, which inherits the name of the test in its environment.
+file of its own, to which every process that runs code for it appends. That includes a server that
+the test starts and kills: it inherits the name of the test in its environment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPORTS: Final = "reports"
 _folder: Final = os.environ.get(TRACE, "")
 _seen: Final[set[str]] = set()
 _test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-"""The test that has started this process; in a process of pytest the one that runs."""
+"""The test that started this process; in a pytest process the current test."""
 
 
 def file_of(test: str) -> str:
@@ -34,23 +34,23 @@ def file_of(test: str) -> str:
 
 
 def hit(place: str) -> None:
-    """Note that the running test has reached a line: "MODULE LINE"."""
+    """Record that the running test reached a line: "MODULE LINE"."""
     if place not in _seen:
         _seen.add(place)
         if _test:
-            # Opened each time: a server closes descriptors that it does not know.
+            # Opened each time: a server closes descriptors unknown to it.
             _append(file_of(_test), f"{place}\n")
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
-    """Note which test runs; under xdist the controller runs none of the modules."""
+    """Store the current test; under xdist the controller runs none of the modules."""
     global _test
     _test = nodeid
     _seen.clear()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note the outcome and the duration of a phase; under xdist only in the controller."""
+    """Record the outcome and duration of a phase; under xdist only in the controller."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         row = json.dumps([report.nodeid, report.outcome, report.duration])
         _append(REPORTS, f"{row}\n")
@@ -61,4 +61,4 @@ def _append(name: str, row: str) -> None:
         with Path(_folder, name).open("a") as file:
             file.write(row)
     except OSError:
-        pass  # a test takes away descriptors, memory or the file system: its other lines are known
+        pass  # the test limits descriptors, memory or disk; its other lines are known

@@ -1,4 +1,4 @@
-"""Finding the statements that a line of a module has an effect on."""
+"""Finds the statements that depend on a line of a module."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def is_inside_a_function(text: str, line: int) -> bool:
 
 
 def using(module: str, line: int, texts: dict[str, str]) -> set[tuple[str, int]] | None:
-    """Return the (module, line) pairs of all statements in functions that use a name which a line
-    outside of functions defines, directly or by way of other such names.
+    """Return the statements in functions that use a name which a line outside of functions defines.
 
-    None for a line inside of a function.
+    They use it directly or by way of other such names, and are (module, line) pairs. None for a
+    line inside of a function.
     """
     if is_inside_a_function(texts[module], line):
         return None

@@ -1,4 +1,4 @@
-"""The record of a trace run: which tests run a line, and which of them to try first."""
+"""The record of a trace run: which tests run a line, and which of them to run first."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Trace:
         return self.digests.get(module) == digest(text)
 
     def tests_of(self, module: str, line: int, texts: dict[str, str]) -> list[str]:
-        """Return the tests that run the innermost traced statement around `line`, the cheapest
-        first.
+        """Return the tests that run the innermost traced statement around `line`, cheapest first.
 
-        For a line outside of functions: those that run a statement with a name that it defines,
-        then all that run anything of the module. `texts` has every module of the trace.
+        For a line outside of functions: first the tests that run a statement with a name that it
+        defines, then all tests that run any line of the module. `texts` has every module of the
+        trace.
         """
         places = statements.using(module, line, texts)
         if places is None:
@@ -59,7 +59,7 @@ class Trace:
         return [*sorted(users, key=lambda it: (self.tests[it].cost, it)), *rest]
 
     def updated(self, newer: Trace) -> Trace:
-        """Return a trace with the tests of another in addition or instead."""
+        """Return a trace with the tests of another one added or replaced."""
         return Trace(self.digests, {**self.tests, **newer.tests})
 
     def save(self, path: Path) -> None:
@@ -79,7 +79,7 @@ def load(path: Path) -> Trace:
     with gzip.open(path, "rt") as file:
         kept = json.load(file)
     modules = sorted(kept["digests"])
-    places: dict[tuple[int, int], tuple[str, int]] = {}  # one object for a place, not one a test
+    places: dict[tuple[int, int], tuple[str, int]] = {}  # one object per place, shared by all tests
     tests = {
         name: Test(
             seconds,
@@ -93,5 +93,5 @@ def load(path: Path) -> Trace:
 
 
 def digest(text: str) -> str:
-    """Return what tells two texts of a module apart."""
+    """Return a digest that identifies a text of a module."""
     return hashlib.sha256(text.encode()).hexdigest()

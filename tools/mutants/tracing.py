@@ -1,4 +1,4 @@
-"""Puts the probe into modules, and runs tests with them.
+"""Inserts the probe into modules, and runs tests with them.
 
 Coverage tools follow neither `os.fork` nor a server that is killed.
 """
@@ -30,7 +30,7 @@ def trace(source: Path, modules: Iterable[str], arguments: Sequence[str], jobs: 
         folder, rows = Path(name, "tree"), Path(name, "rows")
         copy_tree(source, folder)
         rows.mkdir(mode=0o777)
-        rows.chmod(0o777)  # a server that gives up root writes here too
+        rows.chmod(0o777)  # a server that drops root privileges writes here, too
         shutil.copy(probe.__file__, folder / f"{PROBE}.py")
         digests = {}
         for module in modules:
@@ -50,7 +50,7 @@ def trace(source: Path, modules: Iterable[str], arguments: Sequence[str], jobs: 
 
 
 def read(folder: Path, digests: dict[str, str]) -> Trace:
-    """Return the record that the probes have left in `folder`; only of tests that passed."""
+    """Return the record that the probes left in `folder`, only of tests that passed."""
     reports = folder / probe.REPORTS
     seconds: dict[str, float] = defaultdict(float)
     failed = set()

@@ -1,4 +1,4 @@
-"""Running tests on one fault at a time, each worker in a copy of the tree of its own."""
+"""Runs tests on one fault at a time, each worker in its own copy of the tree."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mutants.trace import Test
 
 MOST_SECONDS: Final = 45.0
-"""Tests run for one mutant, by their duration in the trace run."""
+"""Limit of the tests run for one mutant: the sum of their durations in the trace run."""
 
 FIRST: Final = 25
-"""Tests of the first batch; most mutants end there, and only their files are collected."""
+"""Tests of the first batch; most mutants are noticed in it, and only its files are collected."""
 
 
 class Outcome(NamedTuple):
-    """The end of one trial: noticed by a test that fails or does not end, or not."""
+    """The result of one trial: whether a test failed or did not end, and which."""
 
     noticed: bool
     how: str
@@ -64,7 +64,7 @@ class Copy:
         self._process.communicate()
 
     def try_out(self, name: str, mutation: Mutation, tests: Iterable[str]) -> Outcome:
-        """Make the fault in the module `name`, run `tests` until one fails, and mend it again."""
+        """Make the fault in the module `name`, run `tests` until one fails, and undo the fault."""
         waiting = self._affordable(tests)
         if not waiting:
             return Outcome(False, "no test runs the line")
@@ -81,7 +81,7 @@ class Copy:
         return Outcome(False, "only tests that fail without the fault run the line")
 
     def _affordable(self, tests: Iterable[str]) -> list[str]:
-        """Return the first of `tests`, as many as the time for a mutant is enough for."""
+        """Return as many of the first `tests` as the time limit of a mutant allows."""
         chosen: list[str] = []
         left = MOST_SECONDS
         for test in tests:
@@ -95,7 +95,7 @@ class Copy:
         path = self.folder / name
         original, times = path.read_text(), path.stat()
         path.write_text(mutation.apply(original))
-        # Cached bytecode belongs to a text by its size and its time of change in seconds.
+        # Cached bytecode is matched by size and modification time in seconds.
         self._changes += 1
         os.utime(path, (times.st_atime, times.st_mtime + 10 * self._changes))
         try:
@@ -116,7 +116,7 @@ class Copy:
         self._process.stdin.write(json.dumps({"tests": tests, "limits": limits}) + "\n")
         self._process.stdin.flush()
         how, number = json.loads(self._process.stdout.readline())
-        if how == "time-out" and patience == 1:  # a busy machine, or something waits for ever
+        if how == "time-out" and patience == 1:  # a busy machine, or a deadlock
             return self._run(tests[max(number, 0) :], patience=3)
         return how, tests[number] if number >= 0 else ""
 
@@ -134,13 +134,13 @@ class Copy:
 
 
 def by_file(tests: Sequence[str]) -> list[str]:
-    """Return tests with those of a file together, so that they share fixtures."""
+    """Return tests grouped by file, so that they share fixtures."""
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     return sorted(tests, key=lambda test: files.index(test.partition("::")[0]))
 
 
 def copy_tree(source: Path, folder: Path) -> None:
-    """Copy everything that git knows or would add."""
+    """Copy all files that git tracks or would add."""
     listed = subprocess.run(
         ["/usr/bin/git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=source,
@@ -155,7 +155,7 @@ def copy_tree(source: Path, folder: Path) -> None:
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """Return the environment in which a copy of the tree takes precedence of the installed one."""
+    """Return an environment in which a copy of the tree precedes the installed packages."""
     plugins = sorted(str(path) for path in folder.glob("plugins/*"))
     paths = [str(folder), *plugins, str(Path(__file__).parent.parent)]
     # A test of this tool may itself run in a process of pytest-xdist.

@@ -1,7 +1,7 @@
-"""A process that has imported pytest and the libraries, but nothing of the project.
+"""A process that has imported pytest and the libraries, but no module of the project.
 
 It forks for each run of tests, so that a run costs neither the start of Python nor those imports.
-Requests come as lines of JSON on standard input; the replies go to standard output.
+Requests are lines of JSON on standard input; replies go to standard output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MARK: Final = "COREPY_MUTANTS_WARM"
-"""The environment variable that all descendants of a warm process have in common."""
+"""The environment variable that all descendants of a warm process share."""
 
 LIBRARIES: Final = (
     *("asyncio", "dns.message", "dnslib", "h11", "h2.connection"),
@@ -33,19 +33,21 @@ LIBRARIES: Final = (
 
 SECONDS_TO_COLLECT: Final = 60.0
 SECONDS_TO_END: Final = 15.0
-"""For the teardown after a failure; what is left then is killed."""
+"""Limit of the teardown after a failure; remaining processes are killed then."""
 
 _PROGRESS: Final = struct.Struct("!i")
-"""The number of the test that starts; inverted: of the test that fails."""
+"""The number of the test that starts, or its inverse (~) when it fails."""
 
 _OUTCOMES: Final = {0: "passed", 1: "failed", 2: "failed", 3: "failed", 5: "passed"}
-"""By exit code of pytest. 2 and 3: the faulty module cannot be imported, or breaks pytest itself.
-5: parameters that are made of the module have changed, so the tests of that name are gone.
+"""By exit code of pytest.
+
+2 and 3: the faulty module cannot be imported, or breaks pytest itself. 5: parameters computed from
+the module have changed, so no test has that name.
 """
 
 
 class Result(NamedTuple):
-    """How a run has ended: "passed", "failed" or "time-out", and the number of the test."""
+    """The result of a run: "passed", "failed" or "time-out", and the number of the test."""
 
     how: str
     test: int
@@ -57,7 +59,7 @@ def main() -> None:
         try:
             importlib.import_module(name)
         except ImportError:
-            pass  # there is no wheel of it for this Python
+            pass  # it has no wheel for this Python version
     early = [name for name in sys.modules if name.startswith("corepy")]
     if early:
         raise RuntimeError(f"imported before the fork: {', '.join(early)}")
@@ -89,7 +91,7 @@ def run(tests: Sequence[str], limits: Sequence[float]) -> Result:
 
 
 def _watch(reading: int, ended: int, limits: Sequence[float]) -> tuple[str, int]:
-    """Follow the progress of a child; returns the outcome, empty if its exit code tells it."""
+    """Follow the progress of a child; return the outcome, empty if the exit code determines it."""
     number, limit = -1, SECONDS_TO_COLLECT
     failed = False
     while True:
@@ -111,18 +113,18 @@ def _child(tests: Sequence[str], progress: int) -> NoReturn:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)
-    # The same examples in each trial: whether a mutant is noticed must not be left to chance.
+    # Use the same examples in each trial, so that its outcome does not depend on chance.
     settings.register_profile("mutants", derandomize=True, database=None)
     settings.load_profile("mutants")
     files = dict.fromkeys(test.partition("::")[0] for test in tests)
-    # Without its own plugins: pytest would look for them, and complain that they are imported.
+    # Disable autoload: pytest would warn about plugins that are already imported.
     flags = ("-q", "-x", "-p", "no:cacheprovider", "--disable-plugin-autoload")
     code = pytest.main([*flags, *files], plugins=[_Selection(tests, progress)])
     os._exit(code)
 
 
 class _Selection:
-    """A plugin of pytest: runs the chosen tests in their order, and reports progress."""
+    """A pytest plugin: runs the chosen tests in their order, and reports progress."""
 
     def __init__(self, tests: Sequence[str], progress: int) -> None:
         self._numbers = {test: number for number, test in enumerate(tests)}
@@ -144,7 +146,7 @@ class _Selection:
 def kill_descendants(mark: str) -> None:
     """Kill every process with the mark in its environment except this one.
 
-    A server of a test may have a session of its own, and parents that are gone.
+    A server started by a test may have a session of its own, and its parents may have exited.
     """
     wanted = f"{MARK}={mark}".encode()
     while True:
