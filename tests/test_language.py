@@ -1,15 +1,15 @@
 """Prose is plain: rare are the words that make sentences hard to read; see `tools/language.py`."""
 
-import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-_SPEC = importlib.util.spec_from_file_location("language", ROOT / "tools" / "language.py")
-language = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(language)
+sys.path.insert(0, str(ROOT / "tools"))
+
+import language  # noqa: E402
 
 CODE = [
     path

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corepy.dns import Request
 from corepy.net.clients import Shares, client_of
 from corepy.testing import make_request
 from corepy_forward.limit import LIMIT, Places
@@ -40,7 +41,8 @@ STEPS = st.lists(st.tuples(st.sampled_from(CLIENTS), st.integers(0, 3)), max_siz
 def test_who_is_refused_does_not_depend_on_when_the_count_began(steps, most, of_others):
     before, LIMIT.waiting = LIMIT.waiting, LIMIT.most - of_others
     try:
-        places, shares, waiting = Places(most), Shares(), []
+        places, shares = Places(most), Shares()
+        waiting = list[Request]()
         for client, leaves in steps:
             free = min(most - len(waiting), LIMIT.most - LIMIT.waiting)
             request, may = query(client), shares.take(client_of(client), free)
