@@ -14,13 +14,13 @@ import language  # noqa: E402
 CODE = [
     path
     for folder in ("corepy", "plugins", "examples", "benchmarks", "tools")
-    for path in language.files([ROOT / folder])
+    for path in language.files([str(ROOT / folder)])
     if path.suffix == ".py" and "tests" not in path.parts
 ]
 DOCUMENTS = [
     path
     for name in ("README.md", "CHANGELOG.md", "docs", "deploy", "editors", "examples", "plugins")
-    for path in language.files([ROOT / name])
+    for path in language.files([str(ROOT / name)])
     if path.suffix == ".md"
 ]
 
