@@ -288,7 +288,10 @@ def test_the_status_of_rules(capsys: pytest.CaptureFixture[str], tmp_path: Path)
 
 
 @isolated
-def test_the_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_plan(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "lacks_dummy", lambda: False)
     path = block(tmp_path / "Corefile", "off")
     words = ("plan", "-conf", str(path))
     assert printed(capsys, *words) == (
