@@ -29,12 +29,12 @@ CALM = 1.0
 TRIGGER = "block.example.org."
 BLOCK = f"""\
 import time
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Cacheability, Handler
 
 api_version = 1
 
 class Block(Handler):
-    name, purity = "block", Purity.PURE
+    name, cacheability = "block", Cacheability.SAFE
 
     async def serve_dns(self, request):
         if request.name == {TRIGGER!r}:

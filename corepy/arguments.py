@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
         if not self._commands:
             found, extra = self.parse_known_args(self._in_plain_form(arguments))
             if extra:
-                self.error(f"unrecognized arguments: {' '.join(extra)}{self._cure(extra)}")
+                self.error(f"unrecognized arguments: {' '.join(extra)}{self._conf_hint(extra)}")
             return found
         name, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
         if name in _HELP:
@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
         found.command = name
         return found
 
-    def _cure(self, extra: Sequence[str]) -> str:
+    def _conf_hint(self, extra: Sequence[str]) -> str:
         """Return a hint at -conf if the only extra argument is an existing file."""
         is_file = len(extra) == 1 and "-conf" in self._flags and os.path.isfile(extra[0])
         return f", did you mean -conf {extra[0]}?" if is_file else ""

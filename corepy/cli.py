@@ -188,11 +188,11 @@ def _complete(shell: str) -> int:
 def _show_order(file: str | None) -> int:
     """Print the installed plugins in chain order, each with the reason for its position."""
     from corepy.corefile import CorefileError
+    from corepy.plugin.order_table import positions, table
     from corepy.plugin.orderfile import load_order
-    from corepy.plugin.places import places, table
 
     try:
-        found, problems = places(load_order(file) if file is not None else [])
+        found, problems = positions(load_order(file) if file is not None else [])
     except CorefileError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILURE

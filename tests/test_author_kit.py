@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corepy.commands.new_plugin import main
-from corepy.scaffold.files import TEMPLATE, skeleton
+from corepy.scaffold.skeleton import TEMPLATE, skeleton
 from corepy.testing import run_command
 
 ROOT = Path(__file__).parent.parent

@@ -18,11 +18,11 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.dns import Reply, names
-from corepy.plugin import Handler, Purity, StartupError, hookimpl, lookup
+from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, lookup
 from corepy.plugin.failures import FAILURES
 from corepy.plugin.registry import find
-from corepy.server import generation, overdue, watch
-from corepy.server.failure import PANICS
+from corepy.server import generation, loop_watchdog, query_timeout
+from corepy.server.failure_report import PANICS
 from corepy.testing import free_port, http_get, inline, query, run_command, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
@@ -190,7 +190,7 @@ def about(name, qtype="A"):
         (reply_with(deadline="soon"), "something else than seconds"),
         (reply_with(since=None), "something else than seconds"),
         (reply_with(extended_rcode=1000), "rcode that does not exist"),
-        (reply_with(observers=None), "something else than a tuple"),
+        (reply_with(hit_counters=None), "something else than a tuple"),
     ],
 )
 def test_nonsense_is_not_sent(behave, words, above, caplog):
@@ -285,7 +285,7 @@ async def spins(handler, request):
 
 @pytest.mark.parametrize("behave", [hangs, hangs_on, spins])
 def test_a_query_that_never_returns(behave, monkeypatch, caplog):
-    monkeypatch.setenv(overdue.SWITCH, "0.3")
+    monkeypatch.setenv(query_timeout.SWITCH, "0.3")
     before = counted("timeout")
     with misbehaving(behave) as server:
         servfails(server)
@@ -300,7 +300,7 @@ def test_a_query_that_never_returns(behave, monkeypatch, caplog):
 
 
 def test_many_that_hang_are_one_line(monkeypatch, caplog):
-    monkeypatch.setenv(overdue.SWITCH, "2")
+    monkeypatch.setenv(query_timeout.SWITCH, "2")
     with misbehaving(hangs) as server:
         wires = b"".join(
             struct.pack("!H", len(it)) + it for it in (query(f"{n}.{NAME}") for n in range(50))
@@ -315,13 +315,13 @@ def test_many_that_hang_are_one_line(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("3.5", 3.5), ("0", 0), ("-1", 0), ("soon", overdue.LIMIT)]
+    ("text", "seconds"), [("3.5", 3.5), ("0", 0), ("-1", 0), ("soon", query_timeout.LIMIT)]
 )
 def test_the_limit_can_be_set(text, seconds, monkeypatch):
-    monkeypatch.setenv(overdue.SWITCH, text)
-    assert overdue.limit() == seconds
-    monkeypatch.setenv(watch.SWITCH, text)
-    assert watch.limit() == (seconds if text != "soon" else watch.LIMIT)
+    monkeypatch.setenv(query_timeout.SWITCH, text)
+    assert query_timeout.limit() == seconds
+    monkeypatch.setenv(loop_watchdog.SWITCH, text)
+    assert loop_watchdog.limit() == (seconds if text != "soon" else loop_watchdog.LIMIT)
 
 
 # The event loop
@@ -334,12 +334,12 @@ def blocks(handler, request):
 
 
 def test_who_blocks_the_loop_is_named(monkeypatch, caplog):
-    monkeypatch.setenv(watch.SWITCH, "0.1")
+    monkeypatch.setenv(loop_watchdog.SWITCH, "0.1")
     before = counted("blocked")
     with misbehaving(blocks) as server:
         assert server.ask(f"block.{NAME}", timeout=20).rr
         wait_until(lambda: "was blocked for" in caplog.text, 20)
-        assert watch.BLOCKED.labels("bad").value > 0
+        assert loop_watchdog.BLOCKED.labels("bad").value > 0
     assert counted("blocked") - before >= 1
     lines = [it for it in caplog.records if "event loop" in it.getMessage()]
     assert {it.name for it in lines} == {"corepy.plugin.bad"}
@@ -347,7 +347,7 @@ def test_who_blocks_the_loop_is_named(monkeypatch, caplog):
 
 
 def test_a_hook_that_blocks_is_named(monkeypatch, caplog):
-    monkeypatch.setenv(watch.SWITCH, "0.1")
+    monkeypatch.setenv(loop_watchdog.SWITCH, "0.1")
 
     class Hooks:
         @hookimpl
@@ -363,7 +363,7 @@ def test_a_hook_that_blocks_is_named(monkeypatch, caplog):
 
 
 def test_a_loop_that_works_is_left_alone(monkeypatch, caplog):
-    monkeypatch.setenv(watch.SWITCH, "0.5")
+    monkeypatch.setenv(loop_watchdog.SWITCH, "0.5")
     with misbehaving(lambda handler, request: handler.next.serve_dns(request)) as server:
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
@@ -432,22 +432,22 @@ def test_tasks_and_callbacks(how, error, caplog):
 class Listener:
     """An observer, and a witness, that cannot bear it."""
 
-    def repeated(self, times):
+    def count_hits(self, times):
         raise SystemExit(times)
 
-    def seen(self, ident, peer, received):
+    def on_hit(self, ident, peer, received):
         raise ValueError(ident)
 
 
 def test_observers_and_witnesses():
     class Watching(Bad):
-        purity = Purity.OBSERVER
-        witnesses = True
+        cacheability = Cacheability.OBSERVES
+        listens_to_hits = True
 
         async def serve_dns(self, request):
             reply = await self.next.serve_dns(request)
             if reply.deadline is not None:
-                reply.observers += (Listener(),)
+                reply.hit_counters += (Listener(),)
             return reply
 
     text = "bad.test {\nbad\ncache\ngood\n}\ngood.test {\ngood\n}"
@@ -553,7 +553,10 @@ async def ready_later(self):
         (adding(Nameless()), "Nameless has no name"),
         (adding(Unequal()), "has __eq__ but no __hash__"),
         (adding(SHARED, SHARED), "stands in a chain already"),
-        (lambda c: c.add_handler(type("P", (Good,), {"purity": "pure"})()), "is no Purity"),
+        (
+            lambda c: c.add_handler(type("P", (Good,), {"cacheability": "pure"})()),
+            "is no Cacheability",
+        ),
         (hooks(redy=lambda self: True), "no hook 'redy' (did you mean 'ready'?)"),
         (hooks(ready=lambda self, request: True), "request"),
         (hooks(ready=ready_later), "'ready' has to be an ordinary function"),
@@ -796,7 +799,7 @@ def wild(tmp_path):
 @pytest.mark.parametrize("flags", [(), ("-supervise",)])
 def test_the_process_survives(wild, flags):
     port = free_port()
-    env = {"PYTHONPATH": str(wild), overdue.SWITCH: "1"}
+    env = {"PYTHONPATH": str(wild), query_timeout.SWITCH: "1"}
     with run_command(COREFILE % port, *flags, env=env) as server:
 
         def fine():

@@ -12,9 +12,9 @@ import threading
 
 import pytest
 
-from corepy.plugin import CommandError, control, hookimpl
-from corepy.plugin.control import ControlError, NotKnownError, ask, ask_all, process_of
-from corepy.server.control import MOST
+from corepy.plugin import CommandError, control_client, hookimpl
+from corepy.plugin.control_client import ControlError, NotKnownError, ask, ask_all, process_of
+from corepy.server.control_socket import MOST
 from corepy.testing import inline, run_command, serve
 from corepy.testing.command import wait_until
 
@@ -26,7 +26,7 @@ SPOKEN = COREFILE.replace("whoami", "speaker\n    whoami")
 def folder(tmp_path, monkeypatch):
     """Keep the sockets of these tests to themselves."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(control, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path])
     return tmp_path
 
 
@@ -51,7 +51,7 @@ class Speaker:
             self.hanging.set()
             await asyncio.Event().wait()
         if argument == "much":
-            return "x" * (control.LONGEST_ANSWER + 1)
+            return "x" * (control_client.LONGEST_ANSWER + 1)
         return [self.number, argument]
 
 
@@ -77,7 +77,7 @@ def answers(path):
 
 
 def only(folder):
-    (path,) = folder.glob(control.PATTERN)
+    (path,) = folder.glob(control_client.PATTERN)
     return path
 
 
@@ -110,12 +110,12 @@ def test_what_goes_wrong_is_told(folder, caplog):
             with pytest.raises(ControlError, match=message):
                 ask(path, "speaker/do", argument)
         with pytest.raises(ControlError, match="too long"):
-            ask(path, "speaker/do", "x" * control.LONGEST_QUESTION)
+            ask(path, "speaker/do", "x" * control_client.LONGEST_QUESTION)
         assert ask(path, "speaker/do", "still") == [{"plugin": "speaker", "value": [1, "still"]}]
 
 
 def test_a_command_that_hangs_is_given_up(folder, monkeypatch):
-    from corepy.server import control as server
+    from corepy.server import control_socket as server
 
     monkeypatch.setattr(server, "PATIENCE", 0.1)
     with (
@@ -126,7 +126,7 @@ def test_a_command_that_hangs_is_given_up(folder, monkeypatch):
 
 
 def test_a_command_that_hangs_does_not_keep_the_server_from_stopping(folder, monkeypatch):
-    from corepy.server import control as server
+    from corepy.server import control_socket as server
 
     monkeypatch.setattr(server, "_CLOSING", 0.1)
     Speaker.hanging.clear()
@@ -196,7 +196,7 @@ def test_generations_that_start_and_drain_are_asked_as_well(folder):
     "line",
     [
         b"", b"\n", b"name\n", b"[]\n", b"{}\n", b'{"command": 1}\n', b"\xff\n", b"[" * 60000 + b"\n",
-        b"x" * (control.LONGEST_QUESTION + 10),
+        b"x" * (control_client.LONGEST_QUESTION + 10),
     ],
 )  # fmt: skip
 def test_the_socket_takes_no_nonsense(line, folder):
@@ -248,7 +248,7 @@ def test_leftover_sockets_are_removed(folder):
     with serve(COREFILE, control=True):
         assert not old.exists()
         assert young.exists()
-        (alive,) = control.sockets()
+        (alive,) = control_client.sockets()
         assert alive not in (old, young)
 
 
@@ -266,7 +266,7 @@ def test_callers_who_come_as_the_server_stops_leave_nothing_open(folder):
 
 def test_without_a_folder_it_serves_all_the_same(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)  # another test may differ
-    monkeypatch.setattr(control, "folders", lambda: [tmp_path / "no" / "where"])
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path / "no" / "where"])
     with serve(COREFILE, control=True) as server:
         assert server.ask("www.example.org").header.rcode == 0
     assert "no control socket" in caplog.text
@@ -276,14 +276,14 @@ def test_folders(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/one:/run/two")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert [str(folder) for folder in control.folders()] == [
+    assert [str(folder) for folder in control_client.folders()] == [
         "/run/one", "/run/corepy", "/run/user/7/corepy",
     ]  # fmt: skip
 
 
 def test_answers_that_are_none(folder):
     """Somebody else's socket, or one that breaks off."""
-    path = folder / f"{control.PATTERN.replace('*', '1-x')}"
+    path = folder / f"{control_client.PATTERN.replace('*', '1-x')}"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -334,12 +334,12 @@ def test_under_the_supervisor_each_worker_has_its_own(tmp_path):
         assert process_of(first) != command.process.pid
         command.send_signal(signal.SIGUSR2)
         command.wait_for("leaves")
-        wait_until(lambda: first not in control.sockets(), 20)
-        (second,) = control.sockets()
+        wait_until(lambda: first not in control_client.sockets(), 20)
+        (second,) = control_client.sockets()
         assert process_of(second) not in (process_of(first), command.process.pid)
         assert answers(second)
         os.kill(process_of(second), signal.SIGKILL)
         command.wait_for("serves", times=3)
-        wait_until(lambda: len(control.sockets()) == 1, 20)
+        wait_until(lambda: len(control_client.sockets()) == 1, 20)
         assert command.stop() == 0
-    assert control.sockets() == []
+    assert control_client.sockets() == []

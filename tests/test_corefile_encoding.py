@@ -51,14 +51,14 @@ def test_others_are_read(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "place"),
+    ("content", "location"),
     [
         (GOOD.encode("utf-16"), "Corefile:1:1: "),
         (b".\n{\n  \xc3\xa9 \0\n}", "Corefile:3:5: "),
         (b"\xef\xbb\xbf.\0 {\n}", "Corefile:1:2: "),
     ],
 )
-def test_it_has_a_place(content, place):
+def test_it_has_a_place(content, location):
     with pytest.raises(CorefileError) as caught:
         parse(content)
-    assert str(caught.value).startswith(f"{place}no Corefile: ")
+    assert str(caught.value).startswith(f"{location}no Corefile: ")

@@ -69,9 +69,9 @@ def test_every_corefile_is_found_where_it_is():
         "cm.yaml: data.Corefile of quoted",
     ]
     token = first[2][0].statements[1].tokens[0]
-    assert (token.text, token.place) == ("whoamy", "cm.yaml:15:9")
+    assert (token.text, token.location) == ("whoamy", "cm.yaml:15:9")
     assert token.source.line(15) == "        whoamy"
-    assert third[2][0].keys[0].place == "cm.yaml:23:7"
+    assert third[2][0].keys[0].location == "cm.yaml:23:7"
     assert fourth[1] == "cm.yaml(data.Corefile)"
     assert [it.name for it in fourth[2][0].statements] == ["errors", "forward", "cache"]
 

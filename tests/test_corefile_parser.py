@@ -25,10 +25,10 @@ def messages(text: str | bytes, filename: str = "Corefile") -> list[str]:
     return [diagnostic.message for diagnostic in caught.value.diagnostics]
 
 
-def places(text: str, filename: str = "Corefile") -> list[str]:
+def locations(text: str, filename: str = "Corefile") -> list[str]:
     with pytest.raises(CorefileError) as caught:
         parse(text, filename)
-    return [each.token.place if each.token else "" for each in caught.value.diagnostics]
+    return [each.token.location if each.token else "" for each in caught.value.diagnostics]
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_what_is_accepted(
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "message"),
+    ("text", "location", "message"),
     [
         ("localhost, {\n}", "1:12", "another zone"),
         ("localhost:1234, http://host2,", "1:17", "the file ends"),
@@ -164,8 +164,8 @@ def test_what_is_accepted(
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_what_is_refused(text: str, place: str, message: str) -> None:
-    assert places(text)[0] == f"Corefile:{place}"
+def test_what_is_refused(text: str, location: str, message: str) -> None:
+    assert locations(text)[0] == f"Corefile:{location}"
     assert message in messages(text)[0]
 
 
@@ -221,8 +221,8 @@ def test_snippets() -> None:
     assert keys(corefile) == [["example.com"]]
     assert sizes(corefile) == {"gzip": 2, "errors": 2}
     token = corefile.blocks[0].directives["gzip"][1]
-    assert token.place == "Corefile:2:7"
-    assert [site.place for site in token.imports] == ["Corefile:6:9"]
+    assert token.location == "Corefile:2:7"
+    assert [site.location for site in token.imports] == ["Corefile:6:9"]
 
 
 def test_a_snippet_is_known_in_imported_files(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_snippet_is_known_in_imported_files(tmp_path: Path) -> None:
     corefile = parse(f"(common) {{\n gzip foo\n}}\nimport {tmp_path}/site\n")
     assert keys(corefile) == [["example.com"]]
     gzip = corefile.blocks[0].directives["gzip"][0]
-    assert [site.place for site in gzip.imports] == ["Corefile:4:8", f"{tmp_path}/site:2:9"]
+    assert [site.location for site in gzip.imports] == ["Corefile:4:8", f"{tmp_path}/site:2:9"]
 
 
 def test_a_file_that_is_a_chain_of_imports_names_all_of_them(tmp_path: Path) -> None:
@@ -318,13 +318,15 @@ def test_two_blocks_share_nothing() -> None:
 
 def test_the_parser_goes_on_after_a_mistake() -> None:
     text = ". {\n import nofile\n log }\n}\nexample.org { errors }\nb, {\n}\nc {\n import\n}\n"
-    assert places(text) == [f"Corefile:{place}" for place in ("2:9", "3:6", "5:22", "6:4", "9:2")]
+    assert locations(text) == [
+        f"Corefile:{location}" for location in ("2:9", "3:6", "5:22", "6:4", "9:2")
+    ]
 
 
 def test_what_follows_from_a_mistake_is_not_reported() -> None:
     # The missing file may have defined the snippet, and its brace may have closed the block.
-    assert places("import snippets/all\n. {\n import common\n}\n") == ["Corefile:1:8"]
-    assert places(". {\n log }\nexample.org {\n errors {\n") == ["Corefile:2:6"]
+    assert locations("import snippets/all\n. {\n import common\n}\n") == ["Corefile:1:8"]
+    assert locations(". {\n log }\nexample.org {\n errors {\n") == ["Corefile:2:6"]
 
 
 ONE_ARGUMENT = "import takes only one argument (a file, a pattern or a snippet)"
@@ -351,7 +353,7 @@ ONE_ARGUMENT = "import takes only one argument (a file, a pattern or a snippet)"
 )
 def test_nothing_follows_from_a_wrong_import(text: str, found: dict[str, str]) -> None:
     """The words behind it are passed over, but for the braces, which others depend on."""
-    assert dict(zip(places(text), messages(text), strict=True)) == found
+    assert dict(zip(locations(text), messages(text), strict=True)) == found
 
 
 def test_mistakes_are_counted_no_further_than_people_read() -> None:
@@ -392,7 +394,7 @@ def test_hints_of_imports(text: str, hint: str | None, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "message"),
+    ("text", "location", "message"),
     [
         ("1053{\n log\n}", "1:1", "with the brace as its last character"),
         ("1053 {\n}", "1:1", "not as a port"),
@@ -409,10 +411,10 @@ def test_hints_of_imports(text: str, hint: str | None, folder: Path) -> None:
         ("import nothing*", "1:8", "no file matches"),
     ],
 )
-def test_warnings(text: str, place: str, message: str) -> None:
+def test_warnings(text: str, location: str, message: str) -> None:
     (warning,) = parse(text).warnings
     assert warning.token is not None
-    assert warning.token.place == f"Corefile:{place}"
+    assert warning.token.location == f"Corefile:{location}"
     assert warning.severity == "warning"
     assert message in warning.message
 

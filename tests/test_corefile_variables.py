@@ -18,7 +18,7 @@ def problems(text, env):
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "location"),
     [
         (". {\n forward . {$X}\n}", "2:12"),
         (". {\n bind {$X}\n whoami\n}", "2:7"),
@@ -38,9 +38,9 @@ def problems(text, env):
     ],
 )
 @pytest.mark.parametrize(("env", "state"), [({}, "not set"), ({"X": ""}, "empty")])
-def test_a_variable_without_a_value_is_named(text, place, env, state):
+def test_a_variable_without_a_value_is_named(text, location, env, state):
     shown, as_json = problems(text, env)
-    assert f"Corefile:{place}: " in shown
+    assert f"Corefile:{location}: " in shown
     assert shown.count(f"the environment variable X is {state}") == 1
     assert f"the environment variable X is {state}" in as_json
 

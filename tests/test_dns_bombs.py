@@ -18,11 +18,11 @@ import pytest
 
 from corepy.dns import FormError, Reply, Request, accept, edns, finish, query
 from corepy.dns.compress import LARGEST
+from corepy.dns.reply_validation import reply_problem
 from corepy.dns.response import typify
-from corepy.dns.soundness import flaw
 from corepy.dns.text import to_dig
 from corepy.plugin import Handler
-from corepy_cache.verdict import judge
+from corepy_cache.classify import classify
 from corepy_loadbalance.loadbalance import LoadBalance
 from corepy_loadbalance.orders import Preference
 from corepy_loadbalance.weights import WeightFile
@@ -224,9 +224,9 @@ def test_no_reply_holds_up_the_event_loop(name: str, qtype: int) -> None:
 
     received = step("received", lambda: Reply.from_answer(bytes(wire), asked.question_end))
     if isinstance(received, Reply):
-        step("judged", lambda: judge(received, asked, None))
-        step("judged with DO", lambda: judge(received, asked, 1.0))
-        step("checked", lambda: flaw(asked, received.copy()))
+        step("judged", lambda: classify(received, asked, None))
+        step("judged with DO", lambda: classify(received, asked, 1.0))
+        step("checked", lambda: reply_problem(asked, received.copy()))
         for weights in (None, WEIGHTS):
             balance = LoadBalance(weights, PREFERENCE)
             balance.next = Returns(received)

@@ -12,7 +12,7 @@ import pytest
 
 from corepy.dns import Edns, FormError, Reply, Request, edns, finish, names, query, records
 from corepy.dns import constants as c
-from corepy.dns.soundness import flaw
+from corepy.dns.reply_validation import reply_problem
 
 NAME = names.from_text("Web.Example.org.")
 
@@ -58,8 +58,8 @@ def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> 
     asked, other = request(qtype=qtype), request(qtype=qtype | 0x2020)
     with pytest.raises(ValueError, match="differs"):
         asked.reply().set_question(other.question)
-    assert flaw(other, asked.reply()) == "answered another question than it was asked"
-    assert flaw(asked, asked.reply()) is None
+    assert reply_problem(other, asked.reply()) == "answered another question than it was asked"
+    assert reply_problem(asked, asked.reply()) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_flaws_of_what_belongs_to_a_reply(values: dict[str, Any], problem: str |
     reply = asked.reply()
     for name, value in values.items():
         setattr(reply, name, value)
-    found = flaw(asked, reply)
+    found = reply_problem(asked, reply)
     assert found is problem is None or (found or "").startswith(problem or "-")
 
 

@@ -20,7 +20,7 @@ import api_reference  # noqa: E402
 import draw_query  # noqa: E402
 import metrics_reference  # noqa: E402
 
-from corepy.scaffold.files import skeleton  # noqa: E402
+from corepy.scaffold.skeleton import skeleton  # noqa: E402
 
 SOURCES = [*ROOT.glob("corepy/**/*.py"), *ROOT.glob("plugins/*/corepy_*/**/*.py")]
 MANUALS = sorted(ROOT.glob("plugins/*/README.md"))

@@ -12,10 +12,10 @@ import pytest
 from corepy.commands import explain
 from corepy.commands.explanation import render
 from corepy.dns import Request, finish
-from corepy.plugin import Handler, Purity, control, hookimpl
-from corepy.plugin.control import ControlError, ask
+from corepy.plugin import Cacheability, Handler, control_client, hookimpl
+from corepy.plugin.control_client import ControlError, ask
 from corepy.plugin.output import WRITER
-from corepy.server.packet_cache import PacketCache, Room, why_not
+from corepy.server.packet_cache import MemoryPool, PacketCache, why_not
 from corepy.testing import Upstream, free_port, query, run_command, serve, with_handlers
 
 ZONE = {
@@ -31,7 +31,7 @@ ZONE = {
 def folder(tmp_path, monkeypatch):
     """Keep the control sockets of these tests to themselves."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(control, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path])
     return tmp_path
 
 
@@ -206,7 +206,7 @@ def test_capitals_are_an_obstacle(explained):
 
 
 def test_order_records_and_options_are_compared():
-    from corepy.server.differences import Answer, answer_changes
+    from corepy.server.diff import ReplyState, answer_changes
 
     request = Request.from_wire(query("a.example", "A"))
     one, two, three = (
@@ -214,7 +214,7 @@ def test_order_records_and_options_are_compared():
     )
 
     def changes(before, after):
-        return answer_changes(Answer.of(before), Answer.of(after), 0.0)
+        return answer_changes(ReplyState.of(before), ReplyState.of(after), 0.0)
 
     first = request.reply(answer=[one, two])
     assert changes(first, request.reply(answer=[two, one])) == ["answer: other order"]
@@ -279,7 +279,7 @@ class Nonsense(Handler):
     async def serve_dns(self, request):
         return b"no reply"
 
-    def knows(self, request, reply=None):
+    def explain_state(self, request, reply=None):
         raise KeyError("what")
 
 
@@ -502,7 +502,7 @@ def test_only_rehearsals_are_called_without_a_server(monkeypatch):
 
     from corepy import corefile
     from corepy.server.builder import build
-    from corepy.server.explain import Asked, rehearse
+    from corepy.server.explainer import Asked, rehearse
 
     text = ".:5399 {\n    cautious\n    bold\n    whoami\n}\n"
     plugins = with_handlers(cautious=Cautious, bold=Bold)
@@ -562,7 +562,7 @@ def live(**argument):
 
 
 def ask_for(argument):
-    (socket,) = control.sockets()
+    (socket,) = control_client.sockets()
     return ask(socket, "explain", argument)
 
 
@@ -594,10 +594,10 @@ def test_the_live_chain_is_untouched():
         ) as server,
     ):
         (router,) = server.server.generation.routers.values()
-        (site,) = router.sites
+        (route,) = router.routes
 
         def chain():
-            links, link = [], site.chain
+            links, link = [], route.chain
             while link is not None:
                 links.append((link, dict(vars(link))))
                 link = vars(link).get("next")
@@ -641,7 +641,7 @@ def test_a_stale_entry_that_is_verified_shows_who_was_asked():
         from corepy_cache.handler import Cache
 
         (cache,) = server.plugins(Cache)
-        (entry,) = cache.keeper.success
+        (entry,) = cache.store.success
         server.call(lambda: setattr(entry, "stored", entry.stored - 10))
         explanation = live()
         by_name = steps(explanation)
@@ -704,7 +704,7 @@ def test_a_server_that_cannot_explain_does_not_hide_the_others(tmp_path, capsys)
 
 class Kept(Handler):
     name = "kept"
-    purity = Purity.KEEPER
+    cacheability = Cacheability.SETS_DEADLINE
 
 
 @pytest.mark.parametrize(
@@ -736,7 +736,7 @@ def test_why_not_says_what_admit_does(question, deadline, size):
     sent = finish(request, reply)
 
     async def admitted():
-        cache = PacketCache(Room(1 << 20))
+        cache = PacketCache(MemoryPool(1 << 20))
         cache.admit(request, reply, sent)
         return bool(cache.entries)
 

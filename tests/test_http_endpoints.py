@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.http import Response, claim, split_address
+from corepy.http import HTTPResponse, claim, split_address
 from corepy.net.sockets import BindError
 
 LOCAL = "127.0.0.1:0"
 
 
 def ok(request):
-    return Response(b"OK")
+    return HTTPResponse(b"OK")
 
 
 @asynccontextmanager
@@ -185,7 +185,7 @@ def test_a_connection_is_used_again():
 def test_coroutines_and_headers():
     async def slow(request):
         await asyncio.sleep(0)
-        return Response(request.headers["accept"].encode(), 503, "text/x")
+        return HTTPResponse(request.headers["accept"].encode(), 503, "text/x")
 
     async def run():
         async with serving(slow) as port:
@@ -206,7 +206,7 @@ def test_a_large_answer_waits_for_a_slow_reader():
             yield b"#" * 65536
 
     async def run():
-        async with serving(lambda request: Response(pieces())) as port:
+        async with serving(lambda request: HTTPResponse(pieces())) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65536)
             writer.write(request())
             await reader.readline()
@@ -229,7 +229,7 @@ def test_a_broken_answer(caplog):
     async def run():
         async with serving(broken) as port:
             assert status(await send(port, request())) == 500
-        async with serving(lambda request: Response(half())) as port:
+        async with serving(lambda request: HTTPResponse(half())) as port:
             try:
                 assert not (await send(port, request())).endswith(b"0\r\n\r\n")
             except ConnectionResetError:
@@ -244,7 +244,7 @@ def test_a_broken_answer(caplog):
 def test_claims_share_an_address():
     async def run():
         old = await claim(LOCAL)
-        old.serve("/a", lambda request: Response(b"old"))
+        old.serve("/a", lambda request: HTTPResponse(b"old"))
         address = f"127.0.0.1:{old.address.port}"
         same = await claim(LOCAL)
         assert same.address == old.address
@@ -252,7 +252,7 @@ def test_claims_share_an_address():
         new = await claim(LOCAL)
         port = old.address.port
         assert body(await send(port, request("/a"))) == b"old"
-        new.serve("/a", lambda request: Response(b"new"))
+        new.serve("/a", lambda request: HTTPResponse(b"new"))
         new.serve("/b", ok)
         assert body(await send(port, request("/a"))) == b"new"
         assert body(await send(port, request("/b"))) == b"OK"
@@ -276,7 +276,7 @@ def test_an_answer_in_the_making_is_finished():
     async def slow(request):
         began.set()
         await asyncio.sleep(0.1)
-        return Response(b"done")
+        return HTTPResponse(b"done")
 
     async def run():
         held = await claim(LOCAL)
@@ -298,7 +298,7 @@ def test_one_that_never_ends_is_cut_off(monkeypatch):
     async def endless(request):
         began.set()
         await asyncio.sleep(1000)
-        return Response()
+        return HTTPResponse()
 
     async def run():
         held = await claim(LOCAL)
@@ -354,7 +354,7 @@ def test_busy_connections_keep_nobody_out(monkeypatch):
     async def waits(request):
         begun.release()
         await go_on.wait()
-        return Response(b"OK")
+        return HTTPResponse(b"OK")
 
     async def run():
         async with serving(waits) as port:
@@ -377,7 +377,7 @@ def test_who_reads_no_answers_gets_no_more_of_them():
     def count(request):
         nonlocal asked
         asked += 1
-        return Response(b"#" * 10_000)
+        return HTTPResponse(b"#" * 10_000)
 
     async def run():
         async with serving(count) as port:
@@ -438,7 +438,7 @@ def test_addresses_that_cannot_be_bound(address, problem):
 
 
 def test_out_of_descriptors(monkeypatch, caplog):
-    monkeypatch.setattr("corepy.net.accept.PAUSE", 0.05)
+    monkeypatch.setattr("corepy.net.acceptor.PAUSE", 0.05)
 
     class Exhausted:
         def __init__(self, sock):

@@ -13,7 +13,7 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from corepy.server.slot import STEP_TIMEOUT
+from corepy.server.follower_handle import STEP_TIMEOUT
 from corepy.testing import Load, Upstream, ask, free_port, http_get, install, run_command
 from corepy.testing.client import query
 from corepy.testing.command import wait_until
@@ -23,12 +23,12 @@ WHO = """\
 import asyncio
 import os
 from corepy.dns.records import rr
-from corepy.plugin import Handler, Purity, StartupError, hookimpl
+from corepy.plugin import Cacheability, Handler, StartupError, hookimpl
 
 api_version = 1
 
 class Who(Handler):
-    name, purity = "who", Purity.PURE
+    name, cacheability = "who", Cacheability.SAFE
 
     def __init__(self, argument=""):
         self.refuses = argument in ("refuses", "refuses-to-lead")
@@ -46,7 +46,7 @@ class Who(Handler):
 
     @hookimpl
     def serving(self, context):
-        if self.refuses and context.crew.leads == self.leads:
+        if self.refuses and context.process_group.is_leader == self.leads:
             raise StartupError("not with me")
 
 def setup(controller):

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from corepy.net import clients
-from corepy.net.clients import Seats, Shares, client_of
-from corepy.net.selfasking import connected, is_own
+from corepy.net.clients import ConnectionLimit, Shares, client_of
+from corepy.net.own_connections import connected, is_own
 
 
 def raw(host, port=5353):
@@ -62,9 +62,9 @@ def taken(seats, arrivals):
     """Let clients come one after the other; return who had to leave, by name."""
     names = []
     for number, (client, idle) in enumerate(arrivals):
-        leaver = seats.take(client, Fake(f"{client.decode()}{number}", float(number), idle))
-        if leaver is not None:
-            names.append(leaver.name)
+        evicted = seats.take(client, Fake(f"{client.decode()}{number}", float(number), idle))
+        if evicted is not None:
+            names.append(evicted.name)
     return names
 
 
@@ -95,29 +95,29 @@ BUSY, IDLE = False, True
 )  # fmt: skip
 def test_who_leaves(most, of_one, arrivals, leavers, monkeypatch):
     monkeypatch.setattr(clients.time, "monotonic", lambda: 1000.0)
-    assert taken(Seats(most, of_one), arrivals) == leavers
+    assert taken(ConnectionLimit(most, of_one), arrivals) == leavers
 
 
 def test_one_that_has_just_come_is_not_taken_for_idle(monkeypatch):
     """Its question is on the way: else a client that keeps all its seats busy shuts itself out."""
     monkeypatch.setattr(clients.time, "monotonic", lambda: 2.0 + clients.GRACE / 2)
     arrivals = [(b"a", BUSY)] * 2 + [(b"a", IDLE)] * 2
-    assert taken(Seats(3, 3), arrivals) == ["a0"]
+    assert taken(ConnectionLimit(3, 3), arrivals) == ["a0"]
 
 
 def test_a_seat_is_free_after_its_owner_has_left():
-    seats: Seats[Fake] = Seats(2, 2)
+    seats: ConnectionLimit[Fake] = ConnectionLimit(2, 2)
     first, second, third = Fake("1"), Fake("2"), Fake("3")
     assert seats.take(b"a", first) is None
     assert seats.take(b"a", second) is None
-    seats.leave(first)
-    seats.leave(first)
+    seats.remove(first)
+    seats.remove(first)
     assert seats.take(b"b", third) is None
     assert seats.take(b"c", Fake("4")) is second
 
 
 def test_a_thousand_clients_leave_nothing_behind():
-    seats: Seats[Fake] = Seats(10, 5)
+    seats: ConnectionLimit[Fake] = ConnectionLimit(10, 5)
     for number in range(1000):
         seats.take(b"%d" % number, Fake("x", number))
     assert len(seats._taken) == len(seats._clients) == 10

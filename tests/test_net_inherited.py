@@ -20,8 +20,8 @@ def pass_on(monkeypatch):
     monkeypatch.setattr(inherited, "FIRST_FD", PLACE)
 
     def put(*socks, names=None, **env):
-        for place, sock in enumerate(socks, PLACE):
-            os.dup2(sock.fileno(), place, inheritable=True)
+        for shard, sock in enumerate(socks, PLACE):
+            os.dup2(sock.fileno(), shard, inheritable=True)
         names = [key_of(sock).name for sock in socks] if names is None else names
         return {
             "LISTEN_FDS": str(len(socks)),
@@ -64,9 +64,9 @@ def test_sockets_are_found_by_protocol_and_address(pair, pass_on, cleanup):
 
 def test_sockets_of_one_address_are_told_apart_by_their_names(pair, pass_on, cleanup):
     udp, _ = pair
-    names = [key_of(udp, place).name for place in (0, 2, 11)]
+    names = [key_of(udp, shard).name for shard in (0, 2, 11)]
     found = taken(pass_on(udp, udp, udp, names=names), cleanup)
-    assert set(found) == {key_of(udp, place) for place in (0, 2, 11)}
+    assert set(found) == {key_of(udp, shard) for shard in (0, 2, 11)}
     assert not any(lent for _, lent in found.values())
 
 
@@ -93,15 +93,15 @@ def test_what_is_no_listening_ip_socket_is_closed(pair, pass_on, cleanup):
     unix = cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
     found = taken(pass_on(pair[0], unix, pair[0], names=["a", "b", "c"]), cleanup)
     assert len(found) == 1
-    for place in (PLACE + 1, PLACE + 2):  # the unix socket, and the same address again
+    for shard in (PLACE + 1, PLACE + 2):  # the unix socket, and the same address again
         with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(place)
+            os.fstat(shard)
 
 
-@pytest.mark.parametrize("place", [PLACE, PLACE + 1])
-def test_a_descriptor_that_is_not_open_is_passed_over(pair, pass_on, cleanup, place):
+@pytest.mark.parametrize("shard", [PLACE, PLACE + 1])
+def test_a_descriptor_that_is_not_open_is_passed_over(pair, pass_on, cleanup, shard):
     environment = pass_on(*pair)
-    os.close(place)
+    os.close(shard)
     assert len(taken(environment, cleanup)) == 1
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.plugin import Handler, OrderError, hookimpl
-from corepy.plugin.order import DIRECTIVES, Wish, arrange, resolve, setup_order
+from corepy.plugin.order import DIRECTIVES, Constraint, arrange, resolve, setup_order
+from corepy.plugin.order_table import positions, table
 from corepy.plugin.orderfile import load_order, parse_order
-from corepy.plugin.places import places, table
 from corepy.plugin.registry import find
 from corepy.testing import inline, run_command, serve, with_handlers
 
@@ -20,8 +20,8 @@ def rules(text):
     return parse_order(text, "order.txt")
 
 
-def order(text, *wishes, installed=()):
-    return resolve(wishes, installed, rules(text))
+def order(text, *constraints, installed=()):
+    return resolve(constraints, installed, rules(text))
 
 
 def test_the_file():
@@ -34,7 +34,7 @@ def test_the_file():
         ("bar", "after", "errors"),
         ("bar", "before", "cache"),
     ]
-    assert found[3].other.place == "order.txt:4:31"
+    assert found[3].other.location == "order.txt:4:31"
 
 
 @pytest.mark.parametrize(
@@ -93,18 +93,20 @@ def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
 
 
 def test_it_replaces_the_plugins_own_wish():
-    wish = Wish("foo", "corepy-foo", after=("forward",))
-    found = order("foo before log", wish)
+    constraint = Constraint("foo", "corepy-foo", after=("forward",))
+    found = order("foo before log", constraint)
     assert found.index("foo") == found.index("log") - 1
-    (place,) = [it for it in arrange([wish], [], rules("foo before log")) if it.directive == "foo"]
-    assert place.reason == "before log: order.txt:1, instead of after forward"
+    (position,) = [
+        it for it in arrange([constraint], [], rules("foo before log")) if it.directive == "foo"
+    ]
+    assert position.reason == "before log: order.txt:1, instead of after forward"
 
 
 def test_a_wish_that_cannot_be_met_can_be_mended():
-    wish = Wish("foo", "corepy-foo", before=("errors",), after=("cache",))
+    constraint = Constraint("foo", "corepy-foo", before=("errors",), after=("cache",))
     with pytest.raises(OrderError):
-        order("", wish)
-    found = order("foo after cache", wish)
+        order("", constraint)
+    found = order("foo after cache", constraint)
     assert found.index("foo") == found.index("cache") + 1
 
 
@@ -124,7 +126,9 @@ def test_the_rest_keeps_its_order():
 
 
 def test_a_neighbour_follows_what_it_wants_to_stand_by():
-    found = order("cache before errors", Wish("foo", "d", before=("cache",)), Wish("bar", "d"))
+    found = order(
+        "cache before errors", Constraint("foo", "d", before=("cache",)), Constraint("bar", "d")
+    )
     at = found.index("errors")
     assert set(found[at - 3 : at - 1]) == {"foo", "bar"}
     assert found[at - 1] == "cache"
@@ -141,19 +145,19 @@ def test_a_neighbour_follows_what_it_wants_to_stand_by():
 )
 def test_contradictions_are_shown(text, said, at):
     with pytest.raises(OrderError) as caught:
-        order(text, Wish("foo", "corepy-foo"), Wish("bar", "corepy-bar"))
+        order(text, Constraint("foo", "corepy-foo"), Constraint("bar", "corepy-bar"))
     assert said in str(caught.value)
     assert caught.value.token.text == at
 
 
 def test_setups_keep_their_order():
     """*nodecache* wants what *bind* has set, wherever their handlers stand."""
-    chain = order("nodecache before bind\ncache before log", Wish("foo", "d"))
+    chain = order("nodecache before bind\ncache before log", Constraint("foo", "d"))
     assert chain.index("nodecache") < chain.index("bind")
     setups = setup_order(chain)
     assert [name for name in setups if name != "foo"] == list(DIRECTIVES)
     assert setups.index("foo") == chain.index("foo")
-    assert setup_order(order("", Wish("foo", "d"))) == order("", Wish("foo", "d"))
+    assert setup_order(order("", Constraint("foo", "d"))) == order("", Constraint("foo", "d"))
 
 
 class Note(Handler):
@@ -262,7 +266,7 @@ def test_places_are_explained():
         name: plugin for name, plugin in PLUGINS.items() if name in ("early", "foo", "log", "cache")
     }
     found["broken"] = inline("broken", lambda _: None, api_version=0)
-    shown, problems = places(rules("foo after cache"), found)
+    shown, problems = positions(rules("foo after cache"), found)
     assert table(shown) == (
         "early  before log: its own wish (corepy-early)\n"
         "log    fixed place\n"

@@ -1,4 +1,4 @@
-"""Replies that callbacks bring, awaited and delivered; onlookers, who see them."""
+"""Replies that callbacks bring, awaited and delivered; observing handlers, who see them."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from corepy.dns import Reply
-from corepy.plugin import Onlooker, Pending, Wakeups
+from corepy.plugin import ObservingHandler, Pending, Wakeups
 from corepy.server.builder import enter, link
 from corepy.testing import Recorder, make_request, run_chain
 
@@ -110,7 +110,7 @@ def test_cancelled_it_takes_its_steps_without_a_reply():
     assert seen == [None]
 
 
-class Watcher(Onlooker):
+class Watcher(ObservingHandler):
     name = "watcher"
 
     def __init__(self):

@@ -143,10 +143,10 @@ WALL_CLOCK = {
     "corepy/plugin/output.py": "a time stamp of a line of the log",
     "corepy/supervise/journal.py": "the same",
     "corepy/plugin/reading.py": "the age of a file; one from the future is read once more",
-    "corepy/plugin/control.py": "the age of a socket that does not answer, for a command",
+    "corepy/plugin/control_client.py": "the age of a socket that does not answer, for a command",
     "plugins/reload/corepy_reload/watcher.py": "when a configuration was read, for a gauge",
-    "plugins/cache/corepy_cache/keeper.py": "whether a signature is valid (RFC 4034 section 3.1.5)",
-    "plugins/cache/corepy_cache/explained.py": "the same",
+    "plugins/cache/corepy_cache/cache_store.py": "whether a signature is valid (RFC 4034 section 3.1.5)",
+    "plugins/cache/corepy_cache/explain_state.py": "the same",
     "plugins/log/corepy_log/log.py": "the same, for the class of a log line",
 }
 """Files that ask for the time of day, and why a step of the clock does no harm there."""

@@ -1,6 +1,6 @@
 """Chains that wait: interrupted, expired, given up, and delivered exactly once.
 
-No sockets and no clock: `Runner` starts a chain in an event loop of the test, which holds the
+No sockets and no clock: `ChainRunner` starts a chain in an event loop of the test, which holds the
 futures that the chain waits for.
 """
 
@@ -10,7 +10,7 @@ import pytest
 
 from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
 from corepy.plugin import Handler, Pending, Wakeups
-from corepy.server.query import Runner, task_set_aside
+from corepy.server.chain_runner import ChainRunner, task_set_aside
 from corepy.testing import make_request, serve, with_handlers
 
 LIMIT = 20.0  # seconds after which a test has failed for good
@@ -37,7 +37,7 @@ class Delivered(list[int]):
     def __init__(self):
         super().__init__()
         self.event = asyncio.Event()
-        self.runner = Runner(self.take)
+        self.runner = ChainRunner(self.take)
 
     def take(self, query, reply):
         assert query.is_done
@@ -302,9 +302,9 @@ def test_a_chain_that_expires_may_still_answer():
                 pass  # it has an answer all the same
 
         query = delivered.start(work)
-        assert not query.is_overdue
+        assert not query.has_timed_out
         expire(query)
-        assert query.is_overdue
+        assert query.has_timed_out
         assert delivered == []
         await delivered.wait()
         assert delivered == [NOERROR]

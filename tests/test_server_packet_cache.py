@@ -15,26 +15,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Request, finish, names, records
-from corepy.plugin import Handler, Purity
-from corepy.server.packet_cache import SWITCH, PacketCache, Room
+from corepy.plugin import Cacheability, Handler
+from corepy.server.packet_cache import SWITCH, MemoryPool, PacketCache
 from corepy.server.udp import BACKLOG, OVERFLOWS
 from corepy.testing import Upstream, query, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
 
 
-class Keeper(Handler):
+class DeadlineSetter(Handler):
     """Answers with a counter and says that the answer holds for a while; counts what is repeated."""
 
     name = "keeper"
-    purity = Purity.KEEPER
+    cacheability = Cacheability.SETS_DEADLINE
 
     def __init__(self, seconds=60.0, ttl=60):
         self.seconds, self.ttl = seconds, ttl
         self.calls = self.credited = 0
         self.held, self.go_on = threading.Event(), threading.Event()
 
-    def repeated(self, times):
+    def count_hits(self, times):
         self.credited += times
 
     async def serve_dns(self, request):
@@ -46,7 +46,7 @@ class Keeper(Handler):
         reply = request.reply(answer=records)
         reply.since = request.received
         reply.deadline = request.received + self.seconds
-        reply.observers = (self,)
+        reply.hit_counters = (self,)
         return reply
 
 
@@ -59,21 +59,21 @@ class Above(Handler):
         return await self.next.serve_dns(request)
 
 
-class Seen(Keeper):
+class Seen(DeadlineSetter):
     name = "seen"
-    witnesses = True
+    listens_to_hits = True
 
     def __init__(self):
         super().__init__()
         self.seen_queries = []
 
-    def seen(self, ident, peer, received):
+    def on_hit(self, ident, peer, received):
         self.seen_queries.append((ident, peer))
 
 
 @pytest.fixture
 def keeper():
-    return Keeper()
+    return DeadlineSetter()
 
 
 @pytest.fixture
@@ -145,12 +145,17 @@ def test_unusual_queries_always_go_down_the_chain(server, keeper, change):
 
 
 @pytest.mark.parametrize(
-    ("purity", "calls"),
-    [(Purity.PURE, 1), (Purity.OBSERVER, 1), (Purity.KEEPER, 1), (Purity.IMPURE, 2)],
+    ("cacheability", "calls"),
+    [
+        (Cacheability.SAFE, 1),
+        (Cacheability.OBSERVES, 1),
+        (Cacheability.SETS_DEADLINE, 1),
+        (Cacheability.UNSAFE, 2),
+    ],
 )
-def test_what_stands_above_decides(keeper, purity, calls):
+def test_what_stands_above_decides(keeper, cacheability, calls):
     above = Above()
-    above.purity = purity
+    above.cacheability = cacheability
     order = {"above": lambda: above, "keeper": lambda: keeper}
     plugins = with_handlers(**order)
     vars(plugins["above"].entry_point.load())["before"] = ("keeper",)
@@ -191,7 +196,7 @@ def test_it_can_be_switched_off(keeper, monkeypatch, value, calls):
 
 
 def test_a_deadline_ends_it():
-    keeper, asked = Keeper(seconds=0.3), 0
+    keeper, asked = DeadlineSetter(seconds=0.3), 0
     with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=lambda: keeper)) as server:
         while keeper.calls < 3:
             ask_twice(server)
@@ -238,7 +243,7 @@ def test_a_reload_empties_it():
     keepers = []
 
     def make():
-        keepers.append(Keeper())
+        keepers.append(DeadlineSetter())
         return keepers[-1]
 
     with serve(". {\nkeeper\n}", plugins=with_handlers(keeper=make)) as server:
@@ -253,7 +258,7 @@ def test_zones_and_addresses_are_apart():
     keepers = []
 
     def make():
-        keepers.append(Keeper())
+        keepers.append(DeadlineSetter())
         return keepers[-1]
 
     with serve(text, plugins=with_handlers(keeper=make)) as server:
@@ -396,8 +401,8 @@ def test_nobody_can_tell(blocks, questions):
 
 def test_entries_take_the_memory_that_is_accounted():
     async def measure():
-        room = Room(1 << 30)
-        packets = PacketCache(room)
+        memory_pool = MemoryPool(1 << 30)
+        packets = PacketCache(memory_pool)
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
@@ -407,11 +412,11 @@ def test_entries_take_the_memory_that_is_accounted():
                 record = records.rr(request.name_wire, 1, 60, bytes(4))
                 reply = request.reply(answer=[record])
                 reply.deadline, reply.since = 160.0 + number, 99.5 + number / 1e6
-                reply.observers = (object(),)
+                reply.hit_counters = (object(),)
                 packets.admit(request, reply, finish(request, reply))
             for entry in packets.entries.values():
                 entry.age(101.7)
-            return tracemalloc.get_traced_memory()[0] - before, room.used
+            return tracemalloc.get_traced_memory()[0] - before, memory_pool.used
         finally:
             tracemalloc.stop()
 
@@ -421,7 +426,7 @@ def test_entries_take_the_memory_that_is_accounted():
 
 def test_a_full_room_makes_the_oldest_go():
     async def fill():
-        packets = PacketCache(Room(20_000))
+        packets = PacketCache(MemoryPool(20_000))
         for number in range(200):
             request = Request.from_wire(query(f"n{number}.example.org."))
             request.received = 1.0
@@ -439,7 +444,7 @@ def test_a_full_room_makes_the_oldest_go():
 
 def test_replies_of_every_length_lie_beside_each_other():
     async def fill():
-        packets, sent = PacketCache(Room(1 << 20)), {}
+        packets, sent = PacketCache(MemoryPool(1 << 20)), {}
         for length in range(300):
             request = Request.from_wire(query(f"n{length}.example.org."))
             request.received = 1.0
@@ -454,24 +459,24 @@ def test_replies_of_every_length_lie_beside_each_other():
 
 
 def test_the_processes_of_a_server_share_the_room():
-    room = Room(100_000)
-    room.divide(4)
+    memory_pool = MemoryPool(100_000)
+    memory_pool.divide(4)
     taken = 0
-    while room.take(bytes(30), 100) is not None:
+    while memory_pool.take(bytes(30), 100) is not None:
         taken += 1
-    assert 25_000 - 1000 < room.used <= 25_000
+    assert 25_000 - 1000 < memory_pool.used <= 25_000
     assert 25 < taken < 33
 
 
 def test_memory_that_is_given_back_is_used_again():
     """Whatever the transport: far more replies come and go than there is room for at once."""
-    room = Room(20_000)
+    memory_pool = MemoryPool(20_000)
     for number in range(20_000):
         key = b"%d" % number
-        chunk = room.take(key, 100)
+        chunk = memory_pool.take(key, 100)
         assert chunk is not None
-        room.give_back(key, chunk)
-    assert room.used == 0
+        memory_pool.give_back(key, chunk)
+    assert memory_pool.used == 0
 
 
 def test_known_names_do_not_wait_behind_a_flood_of_new_ones(server, keeper):

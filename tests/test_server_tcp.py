@@ -12,13 +12,13 @@ import pytest
 from corepy.dns.constants import TYPE_TXT
 from corepy.dns.records import rr
 from corepy.net.frames import frame
-from corepy.net.selfasking import is_own
+from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
 from corepy.plugin import BlockConfig, Handler
 from corepy.server import tcp
-from corepy.server.packet_cache import Room
-from corepy.server.query import task_set_aside
-from corepy.server.router import ROOT, Router, Site
+from corepy.server.chain_runner import task_set_aside
+from corepy.server.packet_cache import MemoryPool
+from corepy.server.router import ROOT, Router, ZoneRoute
 from corepy.testing import query
 
 LABEL = "dns://:53"
@@ -128,13 +128,13 @@ class Answers(Handler):
         if first == "keep":
             reply.since = request.received
             reply.deadline = request.received + self.seconds
-            reply.observers = (self,)
+            reply.hit_counters = (self,)
         return reply
 
-    def repeated(self, times):
+    def count_hits(self, times):
         pass
 
-    def seen(self, ident, peer, received):
+    def on_hit(self, ident, peer, received):
         self.seen_queries.append((ident, peer, received))
 
 
@@ -161,13 +161,15 @@ class Bench:
     def __init__(self, loop, **settings):
         self.loop = loop
         self.handler = Answers()
-        self.listener = tcp.TCPListener(open_tcp(Address("127.0.0.1", 0)), Room(1 << 20), LABEL)
+        self.listener = tcp.TCPListener(
+            open_tcp(Address("127.0.0.1", 0)), MemoryPool(1 << 20), LABEL
+        )
         self.listener.settings = BlockConfig([], **(SETTINGS | settings))
-        site = Site(".", self.handler, None, self.handler)
-        self.listener.answers.swap(Router({ROOT: site}, any_class=True, dropped=None))
+        route = ZoneRoute(".", self.handler, None, self.handler)
+        self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
 
     def connect(self, peer=PEER):
-        connection, transport = tcp.Connection(self.listener), Transport(self.loop, peer)
+        connection, transport = tcp.TCPConnection(self.listener), Transport(self.loop, peer)
         transport.protocol = connection
         vars(connection)["data_received"] = set_aside(connection.data_received)
         connection.connection_made(transport)
@@ -265,14 +267,14 @@ def test_replies_come_as_they_are_ready(run):
 def test_a_query_that_cannot_be_answered_costs_only_itself(run, monkeypatch, caplog):
     async def test(bench):
         connection, transport = bench.connect()
-        begin = bench.listener.answers.begin
+        begin = bench.listener.pipeline.begin
 
         def broken(message, *args):
             if message[1] == 2:
                 raise RuntimeError("broken")
             return begin(message, *args)
 
-        monkeypatch.setattr(bench.listener.answers, "begin", broken)
+        monkeypatch.setattr(bench.listener.pipeline, "begin", broken)
         wires = [ask("a.test.", number) for number in (1, 2, 3)]
         connection.data_received(stream(*wires))
         assert transport.sent == [empty(wires[0]), empty(wires[2])]
@@ -296,7 +298,7 @@ def test_the_packet_cache_answers_and_shows(run):
         connection.data_received(stream(wires[0]))
         assert bench.handler.calls == 2
         bench.listener.close()
-        assert not bench.listener.answers.packets.entries
+        assert not bench.listener.pipeline.packets.entries
 
     run(test)
 

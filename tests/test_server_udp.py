@@ -17,9 +17,9 @@ from corepy.dns.records import rr
 from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
-from corepy.plugin import Handler, Purity
-from corepy.server.packet_cache import Room
-from corepy.server.router import ROOT, Router, Site
+from corepy.plugin import Cacheability, Handler
+from corepy.server.packet_cache import MemoryPool
+from corepy.server.router import ROOT, Router, ZoneRoute
 from corepy.server.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
 from corepy.testing import query
 
@@ -28,11 +28,11 @@ LABEL = "dns://:53"
 TTL = 60
 
 
-class Keeper(Handler):
+class DeadlineSetter(Handler):
     """Answers each name with an address that counts its calls; the reply holds for `TTL` seconds."""
 
     name = "keeper"
-    purity = Purity.KEEPER
+    cacheability = Cacheability.SETS_DEADLINE
 
     def __init__(self):
         self.calls = 0
@@ -51,10 +51,10 @@ class Keeper(Handler):
         )
         reply.since = request.received
         reply.deadline = request.received + TTL
-        reply.observers = (self,)
+        reply.hit_counters = (self,)
         return reply
 
-    def repeated(self, times):
+    def count_hits(self, times):
         self.credited.append(times)
 
 
@@ -76,9 +76,9 @@ class Bench:
     def __init__(self, batch, keeper, clock, address, server):
         sock = open_udp(Address(address, 0))
         self.batch, self.keeper, self.clock = batch, keeper, clock
-        self.listener = UDPListener(sock, batch, Room(1 << 20), LABEL, wildcard=not address)
-        site = Site(".", keeper, None, keeper, witnessed=hasattr(keeper, "seen"))
-        self.listener.answers.swap(Router({ROOT: site}, any_class=True, dropped=None))
+        self.listener = UDPListener(sock, batch, MemoryPool(1 << 20), LABEL, wildcard=not address)
+        route = ZoneRoute(".", keeper, None, keeper, has_hit_listeners=hasattr(keeper, "on_hit"))
+        self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
         self.client = self.new_client(server or address or "127.0.0.1")
         self.listener.start()
 
@@ -124,7 +124,7 @@ def bench(request, monkeypatch):
 
     @contextlib.contextmanager
     def make(keeper=None, address="127.0.0.1", *, batch=None, server=""):
-        bench = Bench(batch or request.param(), keeper or Keeper(), clock, address, server)
+        bench = Bench(batch or request.param(), keeper or DeadlineSetter(), clock, address, server)
         try:
             yield bench
         finally:
@@ -257,12 +257,12 @@ def test_hits_of_both_ways_are_credited_when_an_entry_ends(bench):
 
 
 def test_witnesses_see_each_query_of_a_batch(bench):
-    class Witness(Keeper):
-        def seen(self, ident, peer, received):
+    class HitListener(DeadlineSetter):
+        def on_hit(self, ident, peer, received):
             self.seen_queries.append((ident, peer, received))
 
     async def test():
-        keeper = Witness()
+        keeper = HitListener()
         with bench(keeper) as it:
             known, new = ask_for("a.example.org.", 1), ask_for("b.example.org.", 2)
             await it.ask(known)
@@ -464,7 +464,7 @@ def test_what_came_before_the_start_is_answered_however_much_it_is(bench):
     async def test():
         with bench() as it:
             wires = [ask_for(f"n{n}.example.org.", n) for n in range(BURST)]
-            it.listener.answers.packets.admit = lambda *_: None  # every query goes to the chain
+            it.listener.pipeline.packets.admit = lambda *_: None  # every query goes to the chain
             it.listener.pause()
             it.listener.start()
             assert await answered(it, wires) == ([wire[:2] for wire in wires], 0)
@@ -481,7 +481,7 @@ def test_how_long_a_new_server_catches_up(bench, monkeypatch, seconds, is_over):
     async def test():
         loop = asyncio.get_running_loop()
         with bench() as it:
-            it.listener.answers.packets.admit = lambda *_: None
+            it.listener.pipeline.packets.admit = lambda *_: None
             it.listener.pause()
             it.listener.start()
             began = loop.time
@@ -499,7 +499,7 @@ def test_a_client_that_sends_too_much_gets_three_quarters_of_the_queue(bench):
     async def test():
         with bench() as it:
             await it.ask(ask_for("a.example.org."))  # catching up with what came before is over
-            it.listener.answers.packets.admit = lambda *_: None
+            it.listener.pipeline.packets.admit = lambda *_: None
             wires = [ask_for(f"n{n}.example.org.", n) for n in range(2 * BURST)]
             # The first turn asks at once, and so does the second before it looks at the socket.
             left, queue, overflows = len(wires), -SLOTS, 0
@@ -523,7 +523,7 @@ def test_a_second_client_finds_places_in_a_queue_that_the_first_has_filled(bench
     async def test():
         with bench() as it:
             await it.ask(ask_for("a.example.org."))
-            it.listener.answers.packets.admit = lambda *_: None
+            it.listener.pipeline.packets.admit = lambda *_: None
             for number in range(BURST):
                 it.client.send(ask_for(f"n{number}.example.org.", number))
             with it.new_client("127.0.0.1", own="127.0.0.9") as second:
@@ -545,7 +545,7 @@ def test_a_query_in_the_midst_of_the_burst_of_another_client(bench):
     async def test():
         with bench() as it, it.new_client("127.0.0.1", own="127.0.0.9") as second:
             await it.ask(ask_for("a.example.org."))
-            it.listener.answers.packets.admit = lambda *_: None
+            it.listener.pipeline.packets.admit = lambda *_: None
             burst = [ask_for(f"n{n}.example.org.", n) for n in range(8 * SLOTS)]
             for wire in burst[: 4 * SLOTS]:
                 it.client.send(wire)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from corepy.net.hunger import Diet
+from corepy.net.cpu_starvation import CpuTimes
 from corepy.net.sockets import Address, open_pair
 from corepy.supervise import probe as module
 from corepy.supervise.probe import (
@@ -45,7 +45,7 @@ def rounds(probe, sockets, number):
     """Ask so many times; return the verdict."""
     for _ in range(number):
         probe.ask(sockets)
-    return probe.verdict()
+    return probe.find_problem()
 
 
 def test_one_that_answers_nothing_is_given_up_quickly(probe, sockets):
@@ -54,12 +54,12 @@ def test_one_that_answers_nothing_is_given_up_quickly(probe, sockets):
 
 
 def test_one_that_is_silent_for_a_moment_is_suspect_before_it_is_given_up(probe, sockets):
-    probe.hear()
+    probe.record_alive()
     rounds(probe, sockets, SUSPECT_AFTER - 1)
     assert not probe.is_suspect()
     assert rounds(probe, sockets, 1) is None
     assert probe.is_suspect()
-    probe.hear()
+    probe.record_alive()
     assert not probe.is_suspect()
 
 
@@ -71,7 +71,7 @@ def test_an_address_that_is_given_up_counts_no_more(probe, sockets):
 
 
 def test_one_that_says_nothing_is_given_up_quickly(probe, sockets):
-    probe.hear()
+    probe.record_alive()
     assert rounds(probe, sockets, SILENT_AFTER - 1) is None
     assert "no sign of life" in rounds(probe, sockets, 1)
 
@@ -79,15 +79,15 @@ def test_one_that_says_nothing_is_given_up_quickly(probe, sockets):
 def test_one_whose_loop_turns_is_given_time(probe, sockets):
     """Another process of the server may have got all the questions, and hang."""
     for _ in range(PARTLY_SILENT_AFTER - 1):
-        probe.hear()
+        probe.record_alive()
         assert rounds(probe, sockets, 1) is None
-    probe.hear()
+    probe.record_alive()
     assert "no answer at udp-a" in rounds(probe, sockets, 1)
 
 
 def test_one_that_ends_is_not_expected_to_say_anything(probe, sockets):
-    probe.hear()
-    probe.hear(last=True)
+    probe.record_alive()
+    probe.record_alive(last=True)
     assert rounds(probe, {}, SILENT_AFTER) is None
 
 
@@ -97,11 +97,11 @@ def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
     def starving(_pid):
         """Each look-up is a second later, and all of the second was waited."""
         now = next(got) * 10**9
-        return Diet(now, 0, now, "R")
+        return CpuTimes(now, 0, now, "R")
 
-    monkeypatch.setattr(module, "diet", starving)
+    monkeypatch.setattr(module, "cpu_times", starving)
     probe.reset(sockets, NOBODY)
-    probe.hear()
+    probe.record_alive()
     assert rounds(probe, sockets, STARVED_AFTER - 1) is None
     assert not probe.is_suspect()
     assert "no sign of life for 10 s" in rounds(probe, sockets, 1)
@@ -109,12 +109,12 @@ def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
 
 def test_a_supervisor_that_cannot_ask_does_not_blame_the_worker(probe, sockets):
     """As when the system has no descriptors left."""
-    probe.hear()
+    probe.record_alive()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
         for _ in range(2 * PARTLY_SILENT_AFTER):
-            probe.hear()
+            probe.record_alive()
             assert rounds(probe, sockets, 1) is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

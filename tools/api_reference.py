@@ -27,8 +27,15 @@ PACKAGES = {
         " [`Controller`](#corepy.plugin.Controller) and adds [`Handler`](#corepy.plugin.Handler)s"
         " to the chain, or objects with [hooks](#corepy.plugin.HookSpecs).",
         (
-            *("Controller", "Handler", "Onlooker", "Purity", "Observer", "Witness"),
-            *("HookSpecs", "LifecycleContext", "Crew"),
+            *(
+                "Controller",
+                "Handler",
+                "ObservingHandler",
+                "Cacheability",
+                "HitCounter",
+                "HitListener",
+            ),
+            *("HookSpecs", "LifecycleContext", "ProcessGroup"),
         ),
         ("corepy.plugin.metrics",),
     ),

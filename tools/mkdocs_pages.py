@@ -15,7 +15,7 @@ import corefile_lexer
 import metrics_reference
 from mkdocs.structure.files import File
 
-from corepy.scaffold.files import skeleton
+from corepy.scaffold.skeleton import skeleton
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig

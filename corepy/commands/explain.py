@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from corepy.server.explain import Asked
+    from corepy.server.explainer import Asked
 
 _DESCRIPTION = """\
 Show which server block answers a question and why, what each plugin of its chain does with it, and
@@ -115,7 +115,7 @@ def _number(text: str) -> int:
 
 
 def _asked(flags: argparse.Namespace) -> Asked:
-    from corepy.server.explain import Asked
+    from corepy.server.explainer import Asked
 
     return Asked(
         flags.name,
@@ -135,7 +135,7 @@ def _by_servers(flags: argparse.Namespace) -> list[dict[str, Any]]:
 
     A server may listen at other addresses, or be about to start. Raises `_FailedError` if all fail.
     """
-    from corepy.plugin.control import ControlError, ServerGoneError, ask, process_of, sockets
+    from corepy.plugin.control_client import ControlError, ServerGoneError, ask, process_of, sockets
 
     question = asdict(_checked(flags))
     found: list[dict[str, Any]] = []
@@ -167,7 +167,7 @@ def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     """Explain the answer of a server with this Corefile; raises `_FailedError`."""
     from corepy.plugin.log import configure, unconfigure
     from corepy.plugin.output import WRITER
-    from corepy.server.explain import rehearse
+    from corepy.server.explainer import rehearse
     from corepy.server.loader import Loader, unreadable
 
     asked, lines = _checked(flags), list[str]()

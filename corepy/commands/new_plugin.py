@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.arguments import Parser
 from corepy.plugin.order import DIRECTIVES
 from corepy.plugin.registry import find
-from corepy.scaffold.files import write
+from corepy.scaffold.skeleton import write
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 
 if TYPE_CHECKING:

@@ -119,9 +119,9 @@ def _place(token: Token) -> dict[str, object]:
 
 
 def _headline(diagnostic: Diagnostic) -> str:
-    place = f"{_printable(diagnostic.token.place)}: " if diagnostic.token else ""
+    location = f"{_printable(diagnostic.token.location)}: " if diagnostic.token else ""
     warning = "warning: " if diagnostic.severity == "warning" else ""
-    return f"{place}{warning}{_printable(diagnostic.message)}"
+    return f"{location}{warning}{_printable(diagnostic.message)}"
 
 
 def _lines(diagnostic: Diagnostic) -> list[str]:
@@ -132,7 +132,7 @@ def _lines(diagnostic: Diagnostic) -> list[str]:
         shown += _excerpt(token)
         shown += _chain(token.imports)
     for text, site in diagnostic.related:
-        shown.append(f"  {_printable(text)}: {_printable(site.place)}")
+        shown.append(f"  {_printable(text)}: {_printable(site.location)}")
         shown += _excerpt(site)
         shown += _chain(site.imports)
     if diagnostic.hint:
@@ -142,7 +142,7 @@ def _lines(diagnostic: Diagnostic) -> list[str]:
 
 def _chain(imports: Sequence[Token]) -> list[str]:
     """Format the imports that led here, innermost first; leave out the middle of a long list."""
-    lines = [f"  imported at {_printable(site.place)}" for site in reversed(imports)]
+    lines = [f"  imported at {_printable(site.location)}" for site in reversed(imports)]
     left_out = len(lines) - _SHOWN_IMPORTS
     if left_out > 0:
         half = _SHOWN_IMPORTS // 2

@@ -143,7 +143,7 @@ class Importer:
     def _brought(self, name: str, token: Token, body: list[Token]) -> list[Token]:
         origin = Import(name, token)
         _refuse_cycle(origin)
-        return [each.brought_by(origin) for each in body]
+        return [each.imported_by(origin) for each in body]
 
     def _paths(self, name: str, token: Token) -> list[str]:
         """Return the paths that an import of files matches."""
@@ -183,7 +183,7 @@ class Importer:
             }
         definition = self._definitions.get(f"({name})")
         if definition is not None:
-            return f"the snippet is defined at {definition.place}; it must be defined before"
+            return f"the snippet is defined at {definition.location}; it must be defined before"
         near = suggest(name, self.snippets)
         if near is None:
             folder = os.path.dirname(pattern)

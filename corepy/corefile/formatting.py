@@ -50,7 +50,7 @@ def format_text(content: str | bytes, filename: str = "Corefile") -> str:
     if source.open_quote:
         raise CorefileError(Diagnostic("the quote is never closed", source.open_quote))
     text = _Writer().write(source)
-    if _sayings(source) != _sayings(source_of(filename, text)):
+    if _token_texts(source) != _token_texts(source_of(filename, text)):
         message = "formatting would change what this file says (a mistake of corepy's)"
         raise CorefileError(Diagnostic(f"{filename}: {message}; it is left as it is"))
     return text
@@ -64,7 +64,7 @@ def _refuse_bad_utf8(content: bytes) -> None:
         raise CorefileError(Diagnostic(f"line {line} is not UTF-8, byte {error.start}")) from None
 
 
-def _sayings(source: Source) -> list[tuple[str, bool]]:
+def _token_texts(source: Source) -> list[tuple[str, bool]]:
     return [(token.text, token.quoted) for token in tokenize(source)]
 
 
@@ -107,7 +107,7 @@ class _Line:
         return " ".join([*words, self.comment] if self.comment else words)
 
 
-class _Place(Enum):
+class _Section(Enum):
     """The part of a Corefile that the next line belongs to."""
 
     KEYS = "the keys of a server block, or an import"
@@ -123,7 +123,7 @@ class _Writer:
         self._written: list[str] = []
         self._before: _Line | None = None
         self._depth = 0
-        self._place = _Place.KEYS
+        self._section = _Section.KEYS
         self._takes_brace = False
         """Whether the block's opening brace may be appended to its keys, the last line written."""
         self._is_known = True
@@ -141,17 +141,17 @@ class _Writer:
         if not line.words:
             self._takes_brace = False
             self._put(line)
-        elif self._place is _Place.KEYS:
+        elif self._section is _Section.KEYS:
             self._keys(line)
-        elif self._place is _Place.HEADER and line.words[0].token.text == "{":
+        elif self._section is _Section.HEADER and line.words[0].token.text == "{":
             if self._is_known:
                 self._open(line, 1)
             else:
                 self._put(line)
-                self._place = _Place.BLOCK
+                self._section = _Section.BLOCK
         else:
-            if self._place is _Place.HEADER:
-                self._place = _Place.BARE
+            if self._section is _Section.HEADER:
+                self._section = _Section.BARE
             self._put(line)
 
     def _keys(self, line: _Line) -> None:
@@ -164,7 +164,7 @@ class _Writer:
             return
         self._put(line)
         if "{" not in texts and texts[0] != "import" and not texts[-1].endswith(","):
-            self._place = _Place.HEADER
+            self._section = _Section.HEADER
             self._takes_brace = self._is_known and not line.comment
 
     def _open(self, line: _Line, end: int) -> None:
@@ -176,7 +176,7 @@ class _Writer:
             self._before = head
         else:
             self._put(head)
-        self._place, self._takes_brace = _Place.BLOCK, False
+        self._section, self._takes_brace = _Section.BLOCK, False
         if rest is not None:
             self._put(rest)
 
@@ -188,19 +188,21 @@ class _Writer:
         self._before = line
         for word in line.words:
             self._count(word.token.text)
-        if self._place is _Place.KEYS and 0 < closes < len(line.words):
-            self._place = _Place.HEADER  # more keys, after the closing brace of the previous block
+        if self._section is _Section.KEYS and 0 < closes < len(line.words):
+            self._section = (
+                _Section.HEADER
+            )  # more keys, after the closing brace of the previous block
 
     def _count(self, text: str) -> None:
         if text == "{":
             self._depth += 1
-            if self._place is _Place.KEYS:
-                self._place = _Place.BLOCK
+            if self._section is _Section.KEYS:
+                self._section = _Section.BLOCK
         elif text == "}":
-            is_last = self._depth <= (self._place is _Place.BLOCK)
+            is_last = self._depth <= (self._section is _Section.BLOCK)
             self._depth = max(0, self._depth - 1)
             if is_last:
-                self._place = _Place.KEYS
+                self._section = _Section.KEYS
 
 
 def _lines(source: Source) -> Iterator[_Line]:

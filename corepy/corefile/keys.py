@@ -62,7 +62,7 @@ def server_keys(block: ServerBlock, default_port: int) -> list[ZoneAddress]:
 def key_warnings(keys: Iterable[Token]) -> Iterator[Diagnostic]:
     """Yield a warning for each key that is a valid zone, but probably meant as something else."""
     for token in keys:
-        for what, hint in _doubts(token.text):
+        for what, hint in _likely_mistakes(token.text):
             message = f"{quote(token.text)} is taken as a zone, {what}"
             yield Diagnostic(message, token, hint, "warning")
             break
@@ -130,7 +130,7 @@ def _hint(text: str) -> str | None:
     return None
 
 
-def _doubts(text: str) -> Iterator[tuple[str, str]]:
+def _likely_mistakes(text: str) -> Iterator[tuple[str, str]]:
     transport, rest = zones.split_transport(text)
     before, _, port = rest.rpartition(":")
     host = before if port.isdigit() else rest

@@ -79,7 +79,7 @@ class Token(NamedTuple):
         return self.column + self.length
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The token's position, as `file:line:column`."""
         return f"{self.source.name}:{self.line}:{self.column}"
 
@@ -96,7 +96,7 @@ class Token(NamedTuple):
         """Return the token with another `text`, such as after replacing variables."""
         return Token(text, *self[1:])
 
-    def brought_by(self, origin: Import) -> Token:
+    def imported_by(self, origin: Import) -> Token:
         """Return a copy of the token as inserted by the import `origin`."""
         return Token(*self[:7], origin)
 
@@ -118,7 +118,7 @@ class Token(NamedTuple):
         return self.line + self.text.count("\n")
 
     def __repr__(self) -> str:
-        return f"<Token {self.text!r} at {self.place}>"
+        return f"<Token {self.text!r} at {self.location}>"
 
     def __eq__(self, other: object) -> bool:
         return self is other

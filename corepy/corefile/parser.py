@@ -92,12 +92,12 @@ class _Parser:
         sources = self._importer.sources
         for source in sources:
             source.variables = self._environment.variables
-        doubts = [
+        likely_mistakes = [
             _OPEN_QUOTE._replace(token=source.open_quote) for source in sources if source.open_quote
         ]
         if self._mistakes:
-            raise CorefileError(*doubts, *self._mistakes)
-        warnings = (self._warnings + doubts)[:_MOST]
+            raise CorefileError(*likely_mistakes, *self._mistakes)
+        warnings = (self._warnings + likely_mistakes)[:_MOST]
         return Corefile(self._blocks, self._importer.files, sources, warnings, self._zoneless)
 
     # -- a server block or a snippet

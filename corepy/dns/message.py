@@ -41,7 +41,7 @@ _new = object.__new__
 
 # Set by the server, copied by `Request.derive`.
 _SERVER_SLOTS: Final = (
-    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router", "site",
+    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router", "route",
     "repeats",
 )  # fmt: skip
 
@@ -104,9 +104,9 @@ class Request:
         "question_end",
         "received",
         "repeats",
+        "route",
         "router",
         "server",
-        "site",
         "view",
         "wire",
         "zone",
@@ -128,7 +128,7 @@ class Request:
     peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
     local: object  # local address that received the query, likewise
     router: Any  # of the answering generation; see corepy.plugin.lookup
-    site: Any  # of the answering server block
+    route: Any  # of the answering server block
     received: float  # monotonic seconds
     repeats: bool  # False: `Reply.deadline` is not used for this query, so it need not be computed
     server: str  # such as "dns://:53"
@@ -198,7 +198,7 @@ class Request:
         self.qclass = qclass
         self.question_end = end
         self.proto = "udp"
-        self.peer = self.local = self.router = self.site = None
+        self.peer = self.local = self.router = self.route = None
         self.received = 0.0
         self.repeats = True
         self.server = self.zone = self.view = ""
@@ -339,7 +339,7 @@ class Request:
         copy.metadata = self.metadata
         copy.repeats = self.repeats
         copy.router = self.router
-        copy.site = self.site
+        copy.route = self.route
         return copy
 
     def set_udp_size(self, udp_size: int) -> None:

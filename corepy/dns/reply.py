@@ -52,13 +52,13 @@ class Reply:
     `is_momentary` marks a failure that depends on the moment and the client, such as too many
     concurrent queries, and must not be cached.
 
-    `sound` is a message that has been validated, or derived from a validated one: as long as it is
-    `wire`, its records need not be checked again.
+    `validated` is a message that has been validated, or derived from a validated one: as long as it
+    is `wire`, its records need not be checked again.
 
     For the packet cache: `deadline` is the monotonic time in seconds until which the reply may be
     repeated without calling the chain (None: not at all). `since` is the time from which its TTLs
-    are decremented in whole seconds. `observers` are notified of the repetitions (see
-    `corepy.plugin.Observer`).
+    are decremented in whole seconds. `hit_counters` are notified of the repetitions (see
+    `corepy.plugin.HitCounter`).
     """
 
     __slots__ = (
@@ -67,12 +67,12 @@ class Reply:
         "deadline",
         "error",
         "extended_rcode",
+        "hit_counters",
         "is_momentary",
         "is_substitute",
-        "observers",
         "options",
         "since",
-        "sound",
+        "validated",
         "wire",
     )
 
@@ -91,8 +91,8 @@ class Reply:
         self.deadline = deadline
         self.is_momentary = self.is_substitute = False
         self.since = 0.0
-        self.observers: tuple[Any, ...] = ()
-        self.sound: bytes | None = None
+        self.hit_counters: tuple[Any, ...] = ()
+        self.validated: bytes | None = None
         # Values parsed from a message, each with that message: assigning `wire` invalidates them.
         self._record: tuple[bytes, DNSRecord] | None = None
         self._read: Read | None = None
@@ -105,7 +105,7 @@ class Reply:
         if edns is not None:
             reply.extended_rcode = edns.extended_rcode
             reply.options = edns.options
-        reply.sound = stripped
+        reply.validated = stripped
         reply._read = (stripped, offsets, None)
         return reply
 

@@ -11,9 +11,9 @@ bodies, small heads, few connections, short timeouts. A message that is not HTTP
 connection and has no other effect.
 """
 
-from corepy.http.address import read_address as read_address
-from corepy.http.address import split_address as split_address
+from corepy.http.listen_address import read_address as read_address
+from corepy.http.listen_address import split_address as split_address
 from corepy.http.listener import Claim as Claim
 from corepy.http.listener import claim as claim
-from corepy.http.messages import Request as Request
-from corepy.http.messages import Response as Response
+from corepy.http.messages import HTTPRequest as HTTPRequest
+from corepy.http.messages import HTTPResponse as HTTPResponse

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import h11
 
-from corepy.http.messages import Request, Response
+from corepy.http.messages import HTTPRequest, HTTPResponse
 
 if TYPE_CHECKING:
     from corepy.http.listener import Listener
@@ -37,7 +37,7 @@ DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
 LOG: Final = logging.getLogger("corepy.http")
 
 
-class Connection(asyncio.Protocol):
+class HTTPConnection(asyncio.Protocol):
     """The asyncio protocol of one HTTP connection."""
 
     def __init__(self, listener: Listener) -> None:
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         """Send an error response, if the protocol state permits it, and close."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             text = f"{error}\n".encode("ascii", "replace")
-            self._send_head(Response(status=error.error_status_hint), len(text), keep=False)
+            self._send_head(HTTPResponse(status=error.error_status_hint), len(text), keep=False)
             if self._request is None or self._request.method != b"HEAD":
                 self._send(h11.Data(data=text))
             self._send(h11.EndOfMessage())
@@ -155,20 +155,20 @@ class Connection(asyncio.Protocol):
                     await self._can_write.wait()
         self._send(h11.EndOfMessage())
 
-    async def _answer(self, method: str, event: h11.Request) -> Response:
+    async def _answer(self, method: str, event: h11.Request) -> HTTPResponse:
         path = event.target.decode("ascii").partition("?")[0]
         answer = self._listener.answer(path)
         if answer is None:
-            return Response(b"404 page not found\n", HTTPStatus.NOT_FOUND)
+            return HTTPResponse(b"404 page not found\n", HTTPStatus.NOT_FOUND)
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
         try:
-            response = answer(Request(method, path, headers))
+            response = answer(HTTPRequest(method, path, headers))
             return await response if inspect.isawaitable(response) else response
         except (Exception, SystemExit, KeyboardInterrupt):  # a plugin must not stop the server
             LOG.exception("%s: no answer for %s", self._listener.bound, path)
-            return Response(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
+            return HTTPResponse(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _send_head(self, response: Response, size: int | None, *, keep: bool) -> None:
+    def _send_head(self, response: HTTPResponse, size: int | None, *, keep: bool) -> None:
         headers = [
             ("Content-Type", response.content_type),
             ("Date", time.strftime(DATE, time.gmtime())),

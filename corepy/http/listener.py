@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from corepy.http.address import resolve
-from corepy.http.connection import LOG, Connection
-from corepy.net.accept import Acceptor
-from corepy.net.clients import Seats, client_of
-from corepy.net.selfasking import is_own
+from corepy.http.connection import LOG, HTTPConnection
+from corepy.http.listen_address import resolve
+from corepy.net.acceptor import Acceptor
+from corepy.net.clients import ConnectionLimit, client_of
+from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
 
 if TYPE_CHECKING:
@@ -72,10 +72,12 @@ class Listener:
         self, sock: socket.socket, wanted: Address, listeners: dict[Address, Listener]
     ) -> None:
         self.bound = Address(wanted.host, sock.getsockname()[1])
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[HTTPConnection, None] = {}
         self.draining = False
-        self._seats: Seats[Connection] = Seats(MAX_CONNECTIONS, MAX_CONNECTIONS)
-        self._acceptor = Acceptor(sock, lambda: Connection(self), str(self.bound), LOG)
+        self._limit: ConnectionLimit[HTTPConnection] = ConnectionLimit(
+            MAX_CONNECTIONS, MAX_CONNECTIONS
+        )
+        self._acceptor = Acceptor(sock, lambda: HTTPConnection(self), str(self.bound), LOG)
         self._wanted = wanted
         self._listeners = listeners
         self._claims: list[Claim] = []
@@ -98,23 +100,23 @@ class Listener:
         """Start accepting connections."""
         self._acceptor.start()
 
-    def admit(self, newcomer: Connection, peer: object) -> None:
-        """Add `newcomer`; above the limit, end a connection of the client that has the most.
+    def admit(self, added: HTTPConnection, peer: object) -> None:
+        """Add `added`; above the limit, end a connection of the client that has the most.
 
         Even a busy connection is ended: a client that keeps all connections busy, or reads no
         responses, must not lock out health checks.
         """
-        self.connections[newcomer] = None
+        self.connections[added] = None
         if is_own(peer):
             return
-        leaver = self._seats.take(client_of(peer), newcomer)
-        if leaver is not None:
-            leaver.end()
+        evicted = self._limit.take(client_of(peer), added)
+        if evicted is not None:
+            evicted.end()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: HTTPConnection) -> None:
         """Remove a closed connection."""
         self.connections.pop(connection, None)
-        self._seats.leave(connection)
+        self._limit.remove(connection)
 
     async def release(self, claim: Claim) -> None:
         """Remove `claim`, and close after the last one."""

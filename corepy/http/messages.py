@@ -13,7 +13,7 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HTTPRequest:
     """An HTTP request."""
 
     method: str
@@ -27,7 +27,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HTTPResponse:
     """An HTTP response."""
 
     body: bytes | AsyncIterator[bytes] = b""
@@ -36,4 +36,4 @@ class Response:
 
 
 if TYPE_CHECKING:
-    Answer = Callable[[Request], Response | Awaitable[Response]]
+    Answer = Callable[[HTTPRequest], HTTPResponse | Awaitable[HTTPResponse]]

@@ -26,7 +26,7 @@ from array import array
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from corepy.net.memory import Buffer
+from corepy.net.arena import Buffer
 from corepy.net.packetinfo import IFINDEX, LEVEL, control_for, local_address
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ class Channel:
         Raise OSError if no descriptors are left to duplicate `fds`.
         """
         future = self._loop.create_future()
-        future.add_done_callback(_heard)
+        future.add_done_callback(_mark_retrieved)
         if not self.is_open:
             future.set_exception(ChannelClosed())
             return future
@@ -220,7 +220,7 @@ def _duplicates(fds: Sequence[int]) -> list[int]:
     return mine
 
 
-def _heard(future: asyncio.Future[Any]) -> None:
+def _mark_retrieved(future: asyncio.Future[Any]) -> None:
     """Mark the exception as retrieved: the caller may not wait for the future."""
     if not future.cancelled():
         future.exception()

@@ -94,8 +94,8 @@ class Shares:
             del held[client]
 
 
-class Connection(Protocol):
-    """The attributes of a connection that `Seats` needs."""
+class LimitedConnection(Protocol):
+    """The attributes of a connection that `ConnectionLimit` needs."""
 
     last_activity: float
     """Monotonic time in seconds when the connection was opened or last carried data."""
@@ -105,60 +105,66 @@ class Connection(Protocol):
         """Whether no request of the connection is in progress."""
 
 
-Seat = TypeVar("Seat", bound=Connection)
+Limited = TypeVar("Limited", bound=LimitedConnection)
 
 
-class Seats(Generic[Seat]):
+class ConnectionLimit(Generic[Limited]):
     """The connections of one listener, limited in total and per client."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
         self._most = most
         self._most_of_one = most_of_one
-        self._taken: dict[bytes, dict[Seat, None]] = {}
-        self._clients: dict[Seat, bytes] = {}
+        self._taken: dict[bytes, dict[Limited, None]] = {}
+        self._clients: dict[Limited, bytes] = {}
 
-    def take(self, client: bytes, newcomer: Seat) -> Seat | None:
-        """Add `newcomer`; return the connection that must be closed for it, if any.
+    def take(self, client: bytes, added: Limited) -> Limited | None:
+        """Add `added`; return the connection that must be closed for it, if any.
 
         A client at its own limit loses one of its connections. At the total limit, the client with
         the most connections loses one. That is the newcomer's client unless another one has more
         than it would have.
         """
         own = self._taken.get(client)
-        leaver: Seat | None = None
+        evicted: Limited | None = None
         if own is not None and len(own) >= self._most_of_one:
-            leaver = _least_used(own)
+            evicted = _least_used(own)
         elif len(self._clients) >= self._most:
             most = max(map(len, self._taken.values()))
             if own is not None and len(own) + 1 >= most:
-                leaver = _least_used(own)
+                evicted = _least_used(own)
             else:
-                full = (seats for seats in self._taken.values() if len(seats) == most)
-                leaver = _least_used(seat for seats in full for seat in seats)
-        if leaver is not None:
-            self.leave(leaver)
-        self._taken.setdefault(client, {})[newcomer] = None
-        self._clients[newcomer] = client
-        return leaver
+                full = (
+                    connections for connections in self._taken.values() if len(connections) == most
+                )
+                evicted = _least_used(
+                    connection for connections in full for connection in connections
+                )
+        if evicted is not None:
+            self.remove(evicted)
+        self._taken.setdefault(client, {})[added] = None
+        self._clients[added] = client
+        return evicted
 
-    def leave(self, seat: Seat) -> None:
+    def remove(self, connection: Limited) -> None:
         """Remove a connection; do nothing if it is not there."""
-        client = self._clients.pop(seat, None)
+        client = self._clients.pop(connection, None)
         if client is not None:
-            seats = self._taken[client]
-            del seats[seat]
-            if not seats:
+            connections = self._taken[client]
+            del connections[connection]
+            if not connections:
                 del self._taken[client]
 
 
-def _least_used(seats: Iterable[Seat]) -> Seat:
+def _least_used(connections: Iterable[Limited]) -> Limited:
     """Return the connection that has been idle longest or, if all are busy, busy longest.
 
     A connection opened within `GRACE` is not idle: its first query is on the way.
     """
     limit = time.monotonic() - GRACE
 
-    def rank(seat: Seat) -> tuple[bool, float]:
-        return not (seat.is_idle and seat.last_activity < limit), seat.last_activity
+    def rank(connection: Limited) -> tuple[bool, float]:
+        return not (
+            connection.is_idle and connection.last_activity < limit
+        ), connection.last_activity
 
-    return min(seats, key=rank)
+    return min(connections, key=rank)

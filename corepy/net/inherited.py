@@ -36,7 +36,7 @@ _NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
 
 
 class Key(NamedTuple):
-    """Identifies a listening socket; `place` distinguishes sockets of one address."""
+    """Identifies a listening socket; `shard` distinguishes sockets of one address."""
 
     protocol: str
     """"udp" or "tcp"."""
@@ -44,7 +44,7 @@ class Key(NamedTuple):
     address: Address
     """The wildcard address is ""."""
 
-    place: int = 0
+    shard: int = 0
     """Index from 0; above 0 only with several sockets per address (*multisocket*)."""
 
     @property
@@ -52,7 +52,7 @@ class Key(NamedTuple):
         """The name of the socket in the manager's store, which must not contain colons."""
         host = self.address.host.replace(":", "_") or "any"
         name = f"{self.protocol}-{host}-{self.address.port}"
-        return f"{name}-{self.place}" if self.place else name
+        return f"{name}-{self.shard}" if self.shard else name
 
 
 class Inherited(NamedTuple):
@@ -78,10 +78,12 @@ def take(environment: MutableMapping[str, str] | None = None) -> Sockets:
     if not count.isdigit() or pid != str(os.getpid()):
         return {}
     found: Sockets = {}
-    for place, fd in enumerate(range(FIRST_FD, FIRST_FD + int(count))):
+    for position, fd in enumerate(range(FIRST_FD, FIRST_FD + int(count))):
         with contextlib.suppress(OSError):
             os.set_inheritable(fd, False)
-            _adopt(socket.socket(fileno=fd), names[place] if place < len(names) else "", found)
+            _adopt(
+                socket.socket(fileno=fd), names[position] if position < len(names) else "", found
+            )
     return found
 
 
@@ -92,9 +94,9 @@ def _adopt(sock: socket.socket, name: str, found: Sockets) -> None:
         return
     sock.setblocking(False)
     key = Key(protocol, address_of(sock))
-    place = name.removeprefix(f"{key.name}-")
-    if place != name and place.isascii() and place.isdigit():
-        key = key._replace(place=int(place))
+    shard = name.removeprefix(f"{key.name}-")
+    if shard != name and shard.isascii() and shard.isdigit():
+        key = key._replace(shard=int(shard))
     if key in found:
         sock.close()
     else:
@@ -144,22 +146,22 @@ class Manager:
         """Send states such as "READY=1" or "WATCHDOG=1"."""
         self._send("\n".join(states), [])
 
-    def tell_if_it_listens(self, *states: str) -> None:
+    def tell_without_waiting(self, *states: str) -> None:
         """Send states that will be repeated soon, without waiting for the manager."""
         self._send("\n".join(states), [], waiting=False)
 
-    def keep(self, socks: Iterable[socket.socket], place: int = 0) -> None:
+    def keep(self, socks: Iterable[socket.socket], shard: int = 0) -> None:
         """Store sockets in the manager, which passes them to the next process."""
         for sock in socks:
             # Without FDPOLL=0, a pending socket error (ICMP) would remove the socket from the
             # store.
-            name = key_of(sock, place).name
+            name = key_of(sock, shard).name
             self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [sock.fileno()])
 
-    def release(self, socks: Iterable[socket.socket], place: int = 0) -> None:
+    def release(self, socks: Iterable[socket.socket], shard: int = 0) -> None:
         """Remove sockets from the manager's store."""
         for sock in socks:
-            self._send(f"FDSTOREREMOVE=1\nFDNAME={key_of(sock, place).name}", [])
+            self._send(f"FDSTOREREMOVE=1\nFDNAME={key_of(sock, shard).name}", [])
 
     def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> None:
         """Send a message, waiting for the manager for at most `PATIENCE` seconds.
@@ -195,6 +197,6 @@ class Manager:
         return True
 
 
-def key_of(sock: socket.socket, place: int = 0) -> Key:
-    """Return the key of a socket; its `place` must be given, as it is not part of the socket."""
-    return Key(_NAMES[sock.type], address_of(sock), place)
+def key_of(sock: socket.socket, shard: int = 0) -> Key:
+    """Return the key of a socket; its `shard` must be given, as it is not part of the socket."""
+    return Key(_NAMES[sock.type], address_of(sock), shard)

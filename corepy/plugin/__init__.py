@@ -8,8 +8,8 @@ name is the directive. Usually it is a package with
     def setup(controller: Controller) -> None: ...
 
 and optionally `acts_once = True`, if it has no handlers and only one process of a server should run
-it (`corepy.plugin.crew`). A third-party plugin may also have `before` and `after`: tuples of the
-directives that it must precede or follow in the chain.
+it (`corepy.plugin.process_group`). A third-party plugin may also have `before` and `after`: tuples
+of the directives that it must precede or follow in the chain.
 """
 
 from corepy.corefile import CorefileError as CorefileError
@@ -22,7 +22,6 @@ from corepy.corefile import suggest as suggest
 from corepy.corefile import suggest_file as suggest_file
 from corepy.plugin.controller import BlockConfig as BlockConfig
 from corepy.plugin.controller import Controller as Controller
-from corepy.plugin.crew import Crew as Crew
 from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.duration import show_duration as show_duration
 from corepy.plugin.errors import CommandError as CommandError
@@ -31,12 +30,12 @@ from corepy.plugin.errors import PluginError as PluginError
 from corepy.plugin.errors import StartupError as StartupError
 from corepy.plugin.filedata import FileData as FileData
 from corepy.plugin.filedata import in_thread as in_thread
+from corepy.plugin.handler import Cacheability as Cacheability
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
-from corepy.plugin.handler import Observer as Observer
-from corepy.plugin.handler import Onlooker as Onlooker
-from corepy.plugin.handler import Purity as Purity
-from corepy.plugin.handler import Witness as Witness
+from corepy.plugin.handler import HitCounter as HitCounter
+from corepy.plugin.handler import HitListener as HitListener
+from corepy.plugin.handler import ObservingHandler as ObservingHandler
 from corepy.plugin.hooks import HookSpecs as HookSpecs
 from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl
@@ -45,4 +44,5 @@ from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
+from corepy.plugin.process_group import ProcessGroup as ProcessGroup
 from corepy.plugin.registry import API_VERSION as API_VERSION

@@ -144,10 +144,10 @@ class Controller(Dispenser):
             except ValueError as error:
                 self.warn(f"{error}, so it is left out", arg)
             else:
-                self._doubt(arg)
+                self._warn_if_unlikely(arg)
         return found
 
-    def _doubt(self, token: Token) -> None:
+    def _warn_if_unlikely(self, token: Token) -> None:
         """Warn about an argument that is a valid zone, but most likely meant as something else."""
         text = token.text
         if any(warning.token is token for warning in self.warnings):

@@ -50,7 +50,7 @@ def report(plugin: str, kind: str, what: str, error: BaseException) -> None:
     logger_of(plugin).error("%s: %s", what, describe(error), exc_info=shown)
 
 
-_places_seen: set[tuple[str, int]] = set()
+_lines_seen: set[tuple[str, int]] = set()
 
 
 def is_news(error: BaseException) -> bool:
@@ -60,8 +60,8 @@ def is_news(error: BaseException) -> bool:
         return False
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    place = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-    if place in _places_seen:
+    code_line = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+    if code_line in _lines_seen:
         return False
-    _places_seen.add(place)
+    _lines_seen.add(code_line)
     return True

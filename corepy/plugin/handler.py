@@ -19,7 +19,7 @@ Rules for a handler:
 * It may await anything, but must not block: one event loop serves the whole node.
 * It is shared by all zones and listeners of its block and by all queries in flight; state of a
   query belongs in local variables or in `request.metadata`.
-* `purity` determines whether the packet cache may repeat replies that passed through it. The
+* `cacheability` determines whether the packet cache may repeat replies that passed through it. The
   default is safe.
 """
 
@@ -41,46 +41,46 @@ SERVFAIL = 2
 REFUSED = 5
 
 
-class Purity(Enum):
+class Cacheability(Enum):
     """The inputs that a handler's effect on a reply depends on.
 
     It determines whether the packet cache may answer in place of the chain.
     """
 
-    IMPURE = "impure"
+    UNSAFE = "unsafe"
     """The effect may depend on the client, the time or chance: no packet cache for its block.
 
     This is the default.
     """
 
-    PURE = "pure"
+    SAFE = "safe"
     """The reply depends only on the query's bytes, until `Reply.deadline`."""
 
-    OBSERVER = "observer"
-    """Does not change replies, but needs to count them: it adds an `Observer` to replies."""
+    OBSERVES = "observes"
+    """Does not change replies, but needs to count them: it adds a `HitCounter` to replies."""
 
-    KEEPER = "keeper"
+    SETS_DEADLINE = "sets deadline"
     """Sets `Reply.deadline`, until which its reply may be repeated, regardless of lower handlers.
 
     It sets the deadline of every reply that it returns, to None if the deadline is unknown.
     """
 
 
-class Observer(Protocol):
+class HitCounter(Protocol):
     """Counts repetitions of a reply from the packet cache, which do not run the chain.
 
-    A handler of purity OBSERVER or KEEPER adds one to `Reply.observers` on the way up if
-    `Reply.deadline` is set.
+    A handler of cacheability OBSERVES or SETS_DEADLINE adds one to `Reply.hit_counters` on the way
+    up if `Reply.deadline` is set.
     """
 
-    def repeated(self, times: int) -> None:
+    def count_hits(self, times: int) -> None:
         """Count `times` more repetitions; called at least once a second if there are any."""
 
 
-class Witness(Observer, Protocol):
-    """An observer that is called for each repetition, at a cost for every query."""
+class HitListener(HitCounter, Protocol):
+    """A hit counter that is called for each repetition, at a cost for every query."""
 
-    def seen(self, ident: bytes, peer: object, received: float) -> None:
+    def on_hit(self, ident: bytes, peer: object, received: float) -> None:
         """Record one query: its two ID bytes, `Request.peer`, and `Request.received`."""
 
 
@@ -90,11 +90,11 @@ class Handler:
     name: ClassVar[str]
     """The directive, as in the Corefile; it names the handler in logs, errors and metrics."""
 
-    purity: Purity = Purity.IMPURE
-    """See `Purity`. Set it on the class, or on the object if it depends on the configuration."""
+    cacheability: Cacheability = Cacheability.UNSAFE
+    """See `Cacheability`. Set it on the class, or on the object if the configuration decides."""
 
-    witnesses: bool = False
-    """True if the observers that it adds to replies are `Witness`es."""
+    listens_to_hits: bool = False
+    """True if the hit counters that it adds to replies are `HitListener`s."""
 
     any_class: ClassVar[bool] = False
     """True if the server should pass queries of classes other than IN to the chain.
@@ -126,7 +126,9 @@ class Handler:
 
     # For `corepy explain`; never called for ordinary queries.
 
-    def knows(self, request: Request, reply: Reply | None = None) -> Mapping[str, str | int]:
+    def explain_state(
+        self, request: Request, reply: Reply | None = None
+    ) -> Mapping[str, str | int]:
         """Return this handler's state for `request`, for an operator.
 
         For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one or two
@@ -135,29 +137,29 @@ class Handler:
         """
         return {}
 
-    def asks_outside(self, request: Request) -> bool:
+    def queries_upstream(self, request: Request) -> bool:
         """Return whether this handler would query another server for `request`."""
         return False
 
-    def twin(self, below: Handler) -> Handler:
+    def copy_for_trace(self, below: Handler) -> Handler:
         """Return a copy of this handler above `below`, for a traced copy of the chain.
 
         It is a shallow copy: both share the objects in the attributes. Override it if these refer
         back to the handler.
         """
-        twin = copy.copy(self)
-        twin.next = below
-        return twin
+        traced = copy.copy(self)
+        traced.next = below
+        return traced
 
 
-class Onlooker(Handler):
+class ObservingHandler(Handler):
     """A handler that does not change replies, and is called with each query and its reply.
 
-    Subclasses override only `observe`. Onlookers at the top of a block are not part of the chain of
-    a query: the server calls them after the reply, the lowest first.
+    Subclasses override only `observe`. Observing handlers at the top of a block are not part of the
+    chain of a query: the server calls them after the reply, the lowest first.
     """
 
-    purity = Purity.OBSERVER
+    cacheability = Cacheability.OBSERVES
 
     def observe(self, request: Request, reply: Reply) -> None:
         """Record a query that was answered; see `Reply.is_substitute`."""
@@ -186,7 +188,7 @@ class EndOfChain(Handler):
     """
 
     name: ClassVar[str] = "end"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, above: str) -> None:
         self._reason = f"plugin/{above}: no next plugin found"

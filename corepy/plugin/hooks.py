@@ -16,9 +16,9 @@ On a reload, the first two hooks of the new generation are called while the old 
 A plugin that manages a resource of the host thus gets the new configuration before the old one is
 removed.
 
-If a server has several processes (`corepy.plugin.crew`), each has a generation of its own and calls
-its hooks. In the leader, `serving` is called when all of them answer queries, and `before_listen`
-before any socket is bound.
+If a server has several processes (`corepy.plugin.process_group`), each has a generation of its own
+and calls its hooks. In the leader, `serving` is called when all of them answer queries, and
+`before_listen` before any socket is bound.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from corepy.plugin.crew import Crew
+from corepy.plugin.process_group import ProcessGroup
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -79,8 +79,8 @@ class LifecycleContext:
     A port that the kernel chooses is 0 in `before_listen`, and known from `serving` on.
     """
 
-    crew: Crew = field(default_factory=Crew)
-    """The processes of this server; `crew.leads` is whether this one acts for all of them."""
+    process_group: ProcessGroup = field(default_factory=ProcessGroup)
+    """This server's processes; `process_group.is_leader` is whether this one acts for all."""
 
 
 class HookSpecs:
@@ -135,7 +135,7 @@ class HookSpecs:
         `argument` and the result are JSON values. The client gets the results of all plugins,
         including those of a generation that is still draining. None means that the command is not
         for this plugin. May be a coroutine function. Raise `CommandError` with a message for the
-        operator. The client is `corepy.plugin.control`.
+        operator. The client is `corepy.plugin.control_client`.
         """
 
     @hookspec(firstresult=True)

@@ -38,12 +38,12 @@ _CHAIN = """
 DIRECTIVES: tuple[str, ...] = tuple(_CHAIN.split())
 """Directives with a fixed place, including those that only CoreDNS contains."""
 
-_PLACE = {name: place for place, name in enumerate(DIRECTIVES)}
+_POSITION = {name: position for position, name in enumerate(DIRECTIVES)}
 _DEFAULT_ABOVE = "cache"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Constraint:
     """A third-party plugin's constraints on its place."""
 
     directive: str
@@ -52,7 +52,7 @@ class Wish:
     after: tuple[str, ...] = ()
 
 
-class Rule(NamedTuple):
+class OperatorRule(NamedTuple):
     """A rule in the operator's file: `subject` is before, or after, `other`."""
 
     subject: Token
@@ -60,7 +60,7 @@ class Rule(NamedTuple):
     other: Token
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A directive of the chain, and the reason for its place."""
 
     directive: str
@@ -68,14 +68,14 @@ class Place(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Want:
+class _Placement:
     """The constraints of one directive without a fixed place, or moved from it by the operator."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
     reason: str
     distribution: str = ""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[OperatorRule, ...] = ()
 
     def __str__(self) -> str:
         sides = (("before", self.before), ("after", self.after))
@@ -83,31 +83,38 @@ class _Want:
 
 
 def resolve(
-    wishes: Iterable[Wish], installed: Iterable[str], rules: Sequence[Rule] = ()
+    constraints: Iterable[Constraint], installed: Iterable[str], rules: Sequence[OperatorRule] = ()
 ) -> list[str]:
     """Return all directives in chain order; see `arrange`."""
-    return [place.directive for place in arrange(wishes, installed, rules)]
+    return [position.directive for position in arrange(constraints, installed, rules)]
 
 
 def arrange(
-    wishes: Iterable[Wish], installed: Iterable[str], rules: Sequence[Rule] = ()
-) -> list[Place]:
-    """Return the places of all directives, fixed ones and those of `wishes`, in chain order.
+    constraints: Iterable[Constraint], installed: Iterable[str], rules: Sequence[OperatorRule] = ()
+) -> list[Position]:
+    """Return the places of all directives, fixed ones and those of `constraints`, in chain order.
 
     Constraints may refer to the `installed` names and the fixed ones. `rules` are the operator's.
     Raise `OrderError` for an unknown name, and for constraints that contradict each other or the
     fixed order.
     """
-    asked = {wish.directive: wish for wish in wishes if wish.directive not in _PLACE}
-    wants = _wants(asked, rules)
-    known = {*_PLACE, *installed, *asked}
-    for name, want in wants.items():
-        for other in (*want.before, *want.after):
+    asked = {
+        constraint.directive: constraint
+        for constraint in constraints
+        if constraint.directive not in _POSITION
+    }
+    placements = _placements(asked, rules)
+    known = {*_POSITION, *installed, *asked}
+    for name, placement in placements.items():
+        for other in (*placement.before, *placement.after):
             if other not in known:
                 problem = f"wants to stand before or after {other!r}, which nobody has"
-                raise OrderError(name, want.distribution, problem, _token(want, other))
-    order = _Sorter(wants).sort()
-    return [Place(name, wants[name].reason if name in wants else "fixed place") for name in order]
+                raise OrderError(name, placement.distribution, problem, _token(placement, other))
+    order = _Sorter(placements).sort()
+    return [
+        Position(name, placements[name].reason if name in placements else "fixed place")
+        for name in order
+    ]
 
 
 def setup_order(chain: Sequence[str]) -> list[str]:
@@ -117,61 +124,67 @@ def setup_order(chain: Sequence[str]) -> list[str]:
     the block configuration that others have set (*nodecache* on *bind*), regardless of the
     handlers' order.
     """
-    fixed = iter(sorted((name for name in chain if name in _PLACE), key=_PLACE.__getitem__))
-    return [next(fixed) if name in _PLACE else name for name in chain]
+    fixed = iter(sorted((name for name in chain if name in _POSITION), key=_POSITION.__getitem__))
+    return [next(fixed) if name in _POSITION else name for name in chain]
 
 
-def _wants(asked: dict[str, Wish], rules: Sequence[Rule]) -> dict[str, _Want]:
-    wants = {}
-    for name, wish in asked.items():
-        want = _Want(wish.before, wish.after, "", wish.distribution)
-        words = f"{want}: its own wish" if str(want) else f"right above {_DEFAULT_ABOVE}: no wish"
-        want.reason = f"{words} ({wish.distribution})"
-        wants[name] = want
+def _placements(
+    asked: dict[str, Constraint], rules: Sequence[OperatorRule]
+) -> dict[str, _Placement]:
+    placements = {}
+    for name, constraint in asked.items():
+        placement = _Placement(constraint.before, constraint.after, "", constraint.distribution)
+        words = (
+            f"{placement}: its own wish"
+            if str(placement)
+            else f"right above {_DEFAULT_ABOVE}: no wish"
+        )
+        placement.reason = f"{words} ({constraint.distribution})"
+        placements[name] = placement
     for name in dict.fromkeys(rule.subject.text for rule in rules):
-        if name in wants or name in _PLACE:
-            wants[name] = _ordered(name, rules, wants.get(name))
-    return wants
+        if name in placements or name in _POSITION:
+            placements[name] = _ordered(name, rules, placements.get(name))
+    return placements
 
 
-def _ordered(name: str, rules: Sequence[Rule], own: _Want | None) -> _Want:
+def _ordered(name: str, rules: Sequence[OperatorRule], own: _Placement | None) -> _Placement:
     mine = tuple(rule for rule in rules if rule.subject.text == name)
     before, after = (
         tuple(rule.other.text for rule in mine if rule.relation == relation)
         for relation in ("before", "after")
     )
-    want = _Want(before, after, "", own.distribution if own else "", mine)
+    placement = _Placement(before, after, "", own.distribution if own else "", mine)
     files = dict.fromkeys(f"{rule.subject.file}:{rule.subject.line}" for rule in mine)
     instead = f", instead of {own}" if own and str(own) else ""
-    want.reason = f"{want}: {' and '.join(files)}{instead}"
-    return want
+    placement.reason = f"{placement}: {' and '.join(files)}{instead}"
+    return placement
 
 
-def _token(want: _Want, other: str) -> Token | None:
-    return next((rule.other for rule in want.rules if rule.other.text == other), None)
+def _token(placement: _Placement, other: str) -> Token | None:
+    return next((rule.other for rule in placement.rules if rule.other.text == other), None)
 
 
 class _Sorter:
     """Sorts topologically; among unblocked directives, the one with the smallest place is first."""
 
-    def __init__(self, wants: dict[str, _Want]) -> None:
-        self._wants = wants
-        fixed = [name for name in DIRECTIVES if name not in wants]
-        self._followers: dict[str, set[str]] = {name: set() for name in (*fixed, *wants)}
+    def __init__(self, placements: dict[str, _Placement]) -> None:
+        self._placements = placements
+        fixed = [name for name in DIRECTIVES if name not in placements]
+        self._followers: dict[str, set[str]] = {name: set() for name in (*fixed, *placements)}
         for upper, lower in itertools.pairwise(fixed):
             self._followers[upper].add(lower)
-        for name, want in wants.items():
-            self._followers[name].update(it for it in want.before if it in self._followers)
-            for upper in want.after:
+        for name, placement in placements.items():
+            self._followers[name].update(it for it in placement.before if it in self._followers)
+            for upper in placement.after:
                 if upper in self._followers:
                     self._followers[upper].add(name)
 
     def sort(self) -> list[str]:
-        places = {name: self._place(name, ()) for name in self._followers}
+        positions = {name: self._position(name, ()) for name in self._followers}
         waiting_for = dict.fromkeys(self._followers, 0)
         for name in itertools.chain.from_iterable(self._followers.values()):
             waiting_for[name] += 1
-        free = [(places[name], name) for name, count in waiting_for.items() if not count]
+        free = [(positions[name], name) for name, count in waiting_for.items() if not count]
         heapq.heapify(free)
         order: list[str] = []
         while free:
@@ -180,25 +193,29 @@ class _Sorter:
             for follower in self._followers[name]:
                 waiting_for[follower] -= 1
                 if not waiting_for[follower]:
-                    heapq.heappush(free, (places[follower], follower))
+                    heapq.heappush(free, (positions[follower], follower))
         if len(order) < len(self._followers):
-            raise self._knot(set(self._followers).difference(order))
+            raise self._cycle_error(set(self._followers).difference(order))
         return order
 
-    def _place(self, name: str, asking: tuple[str, ...]) -> float:
+    def _position(self, name: str, asking: tuple[str, ...]) -> float:
         """Return the preferred position of `name`; fixed places are whole numbers."""
-        want = self._wants.get(name)
-        if want is None or name in asking:  # a cycle, which the sort will detect
-            return _PLACE.get(name, _PLACE[_DEFAULT_ABOVE])
+        placement = self._placements.get(name)
+        if placement is None or name in asking:  # a cycle, which the sort will detect
+            return _POSITION.get(name, _POSITION[_DEFAULT_ABOVE])
         asking = (*asking, name)
         step = 0.5 ** len(asking)
-        if befores := [self._place(it, asking) for it in want.before if it in self._followers]:
+        if befores := [
+            self._position(it, asking) for it in placement.before if it in self._followers
+        ]:
             return min(befores) - step
-        if afters := [self._place(it, asking) for it in want.after if it in self._followers]:
+        if afters := [
+            self._position(it, asking) for it in placement.after if it in self._followers
+        ]:
             return max(afters) + step
-        return self._place(_DEFAULT_ABOVE, asking) - step
+        return self._position(_DEFAULT_ABOVE, asking) - step
 
-    def _knot(self, stuck: set[str]) -> OrderError:
+    def _cycle_error(self, stuck: set[str]) -> OrderError:
         """Return the error for a cycle among directives that block each other."""
         circle = [min(stuck)]
         while True:
@@ -216,9 +233,9 @@ class _Sorter:
         start = min(owned)[-1]
         pairs = pairs[start:] + pairs[:start]
         said = ", ".join(f"{upper} before {lower}" for upper, lower in self._short(pairs))
-        name, token = self._to_blame(pairs)
+        name, token = self._responsible(pairs)
         problem = f"cannot be placed: these contradict each other: {said}"
-        return OrderError(name, self._wants[name].distribution, problem, token)
+        return OrderError(name, self._placements[name].distribution, problem, token)
 
     def _short(self, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the pairs of a cycle, with consecutive pairs of the fixed order merged."""
@@ -236,17 +253,17 @@ class _Sorter:
     def _owner(self, pair: tuple[str, str]) -> str | None:
         """Return the directive that requires this order of the pair; None for the fixed order."""
         upper, lower = pair
-        if upper in self._wants and lower in self._wants[upper].before:
+        if upper in self._placements and lower in self._placements[upper].before:
             return upper
-        if lower in self._wants and upper in self._wants[lower].after:
+        if lower in self._placements and upper in self._placements[lower].after:
             return lower
         return None
 
-    def _to_blame(self, pairs: list[tuple[str, str]]) -> tuple[str, Token | None]:
+    def _responsible(self, pairs: list[tuple[str, str]]) -> tuple[str, Token | None]:
         """Return the directive to blame, and its token in the operator's file, if it is there."""
         owners = [(owner, pair) for pair in pairs if (owner := self._owner(pair))]
         for owner, pair in owners:
             other = pair[1] if owner == pair[0] else pair[0]
-            if token := _token(self._wants[owner], other):
+            if token := _token(self._placements[owner], other):
                 return owner, token
         return min(owner for owner, _ in owners), None

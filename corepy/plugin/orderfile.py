@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.corefile import CorefileError, Diagnostic, Source, Token, suggest
-from corepy.plugin.order import DIRECTIVES, Rule
+from corepy.plugin.order import DIRECTIVES, OperatorRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ _WORD: Final = re.compile(r"\S+")
 _HINT: Final = "a line is: DIRECTIVE before|after DIRECTIVE..."
 
 
-def load_order(path: str) -> list[Rule]:
+def load_order(path: str) -> list[OperatorRule]:
     """Return the rules of a file; raise `CorefileError` with every error in it.
 
     It is also raised if the file cannot be read.
@@ -40,10 +40,10 @@ def load_order(path: str) -> list[Rule]:
     return parse_order(text, path)
 
 
-def parse_order(text: str, name: str) -> list[Rule]:
+def parse_order(text: str, name: str) -> list[OperatorRule]:
     """Return the rules of a text; messages refer to it as `name`. Raise `CorefileError`."""
     source = Source(name, text)
-    rules: list[Rule] = []
+    rules: list[OperatorRule] = []
     mistakes: list[Diagnostic] = []
     for number, line in enumerate(text.split("\n"), 1):
         words = [
@@ -59,7 +59,7 @@ def parse_order(text: str, name: str) -> list[Rule]:
     return rules
 
 
-def _rules(words: Sequence[Token]) -> Iterator[Rule]:
+def _rules(words: Sequence[Token]) -> Iterator[OperatorRule]:
     if not words:
         return
     subject, relation = words[0], None
@@ -73,7 +73,7 @@ def _rules(words: Sequence[Token]) -> Iterator[Rule]:
             hint = f"did you mean {near!r}?" if near else _HINT
             raise _mistake(f"expected 'before' or 'after', not {word.text!r}", word, hint)
         else:
-            yield Rule(subject, relation, word)
+            yield OperatorRule(subject, relation, word)
     if relation is None:
         raise _mistake(f"nothing is said of {subject.text!r}", subject)
 
@@ -82,7 +82,7 @@ def _mistake(message: str, token: Token, hint: str = _HINT) -> CorefileError:
     return CorefileError(Diagnostic(message, token, hint))
 
 
-def unknown_names(rules: Sequence[Rule], installed: Iterable[str]) -> list[Diagnostic]:
+def unknown_names(rules: Sequence[OperatorRule], installed: Iterable[str]) -> list[Diagnostic]:
     """Return an error for each name in `rules` that is neither installed nor of a fixed place."""
     known = {*installed, *DIRECTIVES}
     tokens = (token for rule in rules for token in (rule.subject, rule.other))

@@ -24,7 +24,7 @@ def banner(generation: Generation, server: Server) -> str:
     for listen, router in generation.routers.items():
         endpoint = server.endpoints[listen]
         where = f" on {listen.host}" if listen.host else ""
-        for zone in sorted(site.zone for site in router.sites):
+        for zone in sorted(route.zone for route in router.routes):
             if not follows_preferred_syntax(zone):
                 lines.append(f'Warning: Domain "{zone}" does not follow RFC1035 preferred syntax')
             lines.append(f"{zone}:{endpoint.port}{where}")
@@ -35,11 +35,13 @@ def packet_cache_lines(generation: Generation, server: Server) -> list[str]:
     """Return a line per server: whether the packet cache is on, and why it is not."""
     lines = []
     for listen, router in generation.routers.items():
-        off = [(site.zone, site.obstacle) for site in router.sites if site.obstacle is not None]
+        off = [
+            (route.zone, route.obstacle) for route in router.routes if route.obstacle is not None
+        ]
         reasons = ", ".join(
             f"{zone} ({f'because of {why}' if why else 'nothing is cached'})" for zone, why in off
         )
-        state = "on" if not off else "off" if len(off) == len(router.sites) else "on, but off"
+        state = "on" if not off else "off" if len(off) == len(router.routes) else "on, but off"
         state += f" for {reasons}" if off else ""
         if not is_enabled():
             state = f"off (environment variable {SWITCH})"

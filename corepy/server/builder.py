@@ -16,30 +16,30 @@ from corepy.corefile.keys import ZoneAddress
 from corepy.dns import names
 from corepy.plugin import (
     BlockConfig,
+    Cacheability,
     Controller,
     EndOfChain,
     Handler,
-    Onlooker,
+    ObservingHandler,
     PluginError,
-    Purity,
 )
 from corepy.plugin.errors import OrderError, describe
 from corepy.plugin.failures import count
-from corepy.plugin.order import DIRECTIVES, Wish, resolve, setup_order
+from corepy.plugin.order import DIRECTIVES, Constraint, resolve, setup_order
 from corepy.plugin.orderfile import unknown_names
 from corepy.plugin.registry import LoadedPlugin, find, load
-from corepy.server.blame import doing
+from corepy.server.attribution import doing
 from corepy.server.endpoint import Listen
 from corepy.server.generation import Generation, Plan
 from corepy.server.guard import Guard
-from corepy.server.router import Router, Site
-from corepy.server.vetting import settle, vet
+from corepy.server.router import Router, ZoneRoute
+from corepy.server.validate import reject_coroutine, validate_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from corepy.corefile import Corefile, ServerBlock, Token
-    from corepy.plugin.order import Rule
+    from corepy.plugin.order import OperatorRule
     from corepy.plugin.registry import FoundPlugin
 
 DEFAULT_PORT = 53
@@ -57,7 +57,7 @@ class _Block:
     handlers: list[Handler] = field(default_factory=list)
     """The same handlers in chain order."""
 
-    sound: bool = True
+    is_valid: bool = True
     """False after a mistake in the block: checks that depend on the whole block are skipped."""
 
 
@@ -68,7 +68,7 @@ def build(
     *,
     checking: bool = False,
     on_imported: Callable[[], None] | None = None,
-    rules: Sequence[Rule] = (),
+    rules: Sequence[OperatorRule] = (),
     hosts: list[list[str]] | None = None,
 ) -> Generation:
     """Return the generation that `corefile` describes.
@@ -92,7 +92,7 @@ class _Builder:
         corefile: Corefile,
         default_port: int,
         found: Mapping[str, FoundPlugin],
-        rules: Sequence[Rule],
+        rules: Sequence[OperatorRule],
         hosts: list[list[str]] | None,
         *,
         checking: bool,
@@ -111,12 +111,12 @@ class _Builder:
     def build(self, on_imported: Callable[[], None] | None) -> Generation:
         blocks = [self._open(parsed) for parsed in self._corefile.blocks]
         for zoneless in self._corefile.zoneless:
-            blocks += self._judge_zoneless(zoneless)
+            blocks += self._reject_zoneless(zoneless)
         loaded = self._load_all()
         if on_imported is not None:
             on_imported()
         for block in blocks:
-            block.sound &= block.parsed.directives.keys() <= loaded.keys()
+            block.is_valid &= block.parsed.directives.keys() <= loaded.keys()
         chain = self._order(loaded)
         for directive in setup_order(chain):
             if loaded[directive].acts_once and self._hosts is not None:
@@ -129,16 +129,16 @@ class _Builder:
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.listen_hosts = hosts
         self._warn_of_idle_rules(blocks, loaded)
-        self._listen([block for block in blocks if block.sound], loaded)
+        self._listen([block for block in blocks if block.is_valid], loaded)
         if self._mistakes:
-            raise CorefileError(*sorted(self._mistakes, key=self._place))
+            raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
         listen_hosts = [block.config.listen_hosts for block in blocks]
         self._generation.plan = Plan(
             self._corefile, self._default_port, listen_hosts, list(self._rules)
         )
         return self._generation
 
-    def _place(self, mistake: Diagnostic) -> tuple[int, int, int]:
+    def _reading_order(self, mistake: Diagnostic) -> tuple[int, int, int]:
         """Return the position of a mistake in the reading order of all files."""
         token = mistake.token
         if token is None:
@@ -147,13 +147,13 @@ class _Builder:
         file = sources.index(token.source) if token.source in sources else len(sources)
         return (file, token.line, token.column)
 
-    def _judge_zoneless(self, block: ServerBlock) -> list[_Block]:
+    def _reject_zoneless(self, block: ServerBlock) -> list[_Block]:
         """Reject a block without a zone, which CoreDNS ignores silently.
 
         It is returned so that its directives are checked, too. A block whose zone is an unset
         variable may be omitted on purpose: it is ignored with a warning if there are other blocks.
         """
-        names = list(dict.fromkeys(filter(None, map(_absence, block.empty_keys))))
+        names = list(dict.fromkeys(filter(None, map(_empty_word_message, block.empty_keys))))
         if names and self._corefile.blocks:
             message = "this server block is left out: it has no zone"
             warning = Diagnostic(message, block.opening, ", ".join(names), "warning")
@@ -167,8 +167,8 @@ class _Builder:
     def _without_keys(self, parsed: ServerBlock) -> _Block:
         """Return a block for invalid keys, so that its directives are checked."""
         token = parsed.opening or parsed.keys[0]
-        stand_in = ZoneAddress(".", self._default_port, "dns", token)
-        return _Block(parsed, BlockConfig([stand_in]), sound=False)
+        placeholder = ZoneAddress(".", self._default_port, "dns", token)
+        return _Block(parsed, BlockConfig([placeholder]), is_valid=False)
 
     def _open(self, parsed: ServerBlock) -> _Block:
         try:
@@ -220,9 +220,11 @@ class _Builder:
         if unknown:
             self._mistakes.extend(unknown)
             return []
-        wishes = [Wish(p.directive, p.distribution, p.before, p.after) for p in loaded.values()]
+        constraints = [
+            Constraint(p.directive, p.distribution, p.before, p.after) for p in loaded.values()
+        ]
         try:
-            order = resolve(wishes, self._found, self._rules)
+            order = resolve(constraints, self._found, self._rules)
         except OrderError as error:
             token = error.token or self._use_of(error.directive)
             self._mistakes.append(Diagnostic(str(error), token))
@@ -248,8 +250,8 @@ class _Builder:
         try:
             with doing(directive):
                 returned: object = plugin.setup(controller)  # type: ignore[func-returns-value]
-                settle(returned)
-                vet(controller)
+                reject_coroutine(returned)
+                validate_handlers(controller)
                 for hooks in (*controller.handlers, *controller.hooks):
                     self._generation.register(hooks, directive)
         except CorefileError as error:
@@ -257,13 +259,13 @@ class _Builder:
                 it if isinstance(it, Diagnostic) else Diagnostic(str(it), token)
                 for it in error.diagnostics or ("failed in setup",)
             )
-            block.sound = False
+            block.is_valid = False
             return
         except BaseException as error:  # plugin code may raise SystemExit
             count(directive, "setup")
             problem = f"plugin/{directive} (from {plugin.distribution}) failed in setup"
             self._mistakes.append(Diagnostic(f"{problem}: {describe(error)}", token))
-            block.sound = False
+            block.is_valid = False
             return
         block.parts[directive] = controller.handlers
         self._generation.files.extend(controller.files)
@@ -272,17 +274,17 @@ class _Builder:
     def _listen(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
         """Fill in the routers: each zone of each block, at each listen address of the block."""
         checker = OverlapChecker()
-        zones: dict[Listen, dict[bytes, Site]] = {}
+        zones: dict[Listen, dict[bytes, ZoneRoute]] = {}
         any_class: set[Listen] = set()
         for block in blocks:
             for handler in block.handlers:
                 handler.debug = block.config.debug
             top = link(_guarded(block, loaded))
             first = block.parsed.keys[0]
-            place, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
-            entry, onlookers = enter(top)
+            position, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
+            entry, observing_handlers = enter(top)
             obstacle = packet_cache_obstacle(block.handlers)
-            witnessed = any(handler.witnesses for handler in block.handlers)
+            has_hit_listeners = any(handler.listens_to_hits for handler in block.handlers)
             for key in block.config.keys:
                 for host in block.config.listen_hosts:
                     mistake = checker.check(key, host)
@@ -290,15 +292,15 @@ class _Builder:
                         self._mistakes.append(mistake)
                         continue
                     listen = Listen(key.transport, _normal_host(host), key.port)
-                    zones.setdefault(listen, {})[names.from_text(key.zone)] = Site(
+                    zones.setdefault(listen, {})[names.from_text(key.zone)] = ZoneRoute(
                         key.zone,
                         top,
                         obstacle,
                         entry,
-                        onlookers,
-                        place,
+                        observing_handlers,
+                        position,
                         directives,
-                        witnessed,
+                        has_hit_listeners,
                     )
                     self._generation.settings[listen] = block.config
                     self._generation.sockets.setdefault(listen, block.config.sockets)
@@ -306,13 +308,13 @@ class _Builder:
                         any_class.add(listen)
         hook = self._generation.plugins.hook.dropped
         dropped = hook if hook.get_hookimpls() else None
-        for listen, sites in zones.items():
+        for listen, routes in zones.items():
             self._generation.routers[listen] = Router(
-                sites, any_class=listen in any_class, dropped=dropped
+                routes, any_class=listen in any_class, dropped=dropped
             )
 
 
-def _absence(word: Token) -> str | None:
+def _empty_word_message(word: Token) -> str | None:
     """Return a message that names the environment variables that leave a word empty."""
     variables = word.source.variables
     return variables.absence(word.raw) if variables is not None else None
@@ -340,28 +342,29 @@ def link(handlers: list[Handler]) -> Handler | None:
     return below
 
 
-def enter(top: Handler | None) -> tuple[Handler | None, tuple[Onlooker, ...]]:
-    """Return the first handler that is not an onlooker, and the onlookers above, lowest first."""
-    onlookers: list[Onlooker] = []
-    while isinstance(top, Onlooker):
-        onlookers.insert(0, top)
+def enter(top: Handler | None) -> tuple[Handler | None, tuple[ObservingHandler, ...]]:
+    """Return the first handler that does more than observe, and those above it, lowest first."""
+    observing_handlers: list[ObservingHandler] = []
+    while isinstance(top, ObservingHandler):
+        observing_handlers.insert(0, top)
         top = top.next
-    return top, tuple(onlookers)
+    return top, tuple(observing_handlers)
 
 
 def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
     """Return why the packet cache must not store replies of a chain; None if it may.
 
-    The reason is the name of an IMPURE handler above a KEEPER, or "" for a chain without a KEEPER.
+    The reason is the name of an UNSAFE handler above one that SETS_DEADLINE, or "" for a chain
+    without the latter.
     """
-    impure: str | None = None
+    unsafe: str | None = None
     reason: str | None = ""
     for handler in handlers:
-        if handler.purity is Purity.IMPURE:
-            impure = impure or handler.name
-        elif handler.purity is Purity.KEEPER:
-            if impure is not None:
-                return impure
+        if handler.cacheability is Cacheability.UNSAFE:
+            unsafe = unsafe or handler.name
+        elif handler.cacheability is Cacheability.SETS_DEADLINE:
+            if unsafe is not None:
+                return unsafe
             reason = None
     return reason
 

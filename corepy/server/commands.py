@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from corepy.server.server import Server
 
 
-async def obey(server: Server, name: str, argument: Any) -> Any:
+async def run_command(server: Server, name: str, argument: Any) -> Any:
     """Carry out the command `name`; return plain data for JSON. Raises `CommandError`."""
     if name == "explain":
-        from corepy.server.explain import explain_live
+        from corepy.server.explainer import explain_live
 
         return await explain_live(server, argument)
     results = await server.command(name, argument)

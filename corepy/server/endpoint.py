@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from corepy.net.datagrams import Datagrams
     from corepy.net.inherited import Sockets
     from corepy.plugin import BlockConfig
-    from corepy.server.packet_cache import Room
-    from corepy.server.query import Query
+    from corepy.server.chain_runner import ChainTask
+    from corepy.server.packet_cache import MemoryPool
     from corepy.server.router import Router
 
 
@@ -40,49 +40,49 @@ class Listen(NamedTuple):
 class Endpoint:
     """The open sockets of one `Listen`.
 
-    With *multisocket*, the sockets of one place in their group.
+    With *multisocket*, the sockets of one shard in their group.
     """
 
     def __init__(
         self,
         listen: Listen,
         batch: Datagrams,
-        room: Room,
+        memory_pool: MemoryPool,
         inherited: Sockets | None = None,
         *,
         port: int | None = None,
-        place: int = 0,
+        shard: int = 0,
     ) -> None:
         """Take the sockets from `inherited`, or open them.
 
-        `port` is the port that the kernel chose for port 0; `place` is counted from 0. Raises
+        `port` is the port that the kernel chose for port 0; `shard` is counted from 0. Raises
         `corepy.net.sockets.BindError`.
         """
         wanted = inherited or {}
         address = Address(listen.host, listen.port if port is None else port)
-        keys = Key("udp", address, place), Key("tcp", address, place)
+        keys = Key("udp", address, shard), Key("tcp", address, shard)
         self.kept = set(keys) <= wanted.keys()
         """Whether the manager keeps the sockets open for the next process."""
         udp, tcp, self._lent = _sockets(*keys, wanted)
         self.listen = listen
-        self.place = place
+        self.shard = shard
         self.sockets = (udp, tcp)
         self.port: int = udp.getsockname()[1]
         self.label = listen.label(self.port)
-        self.udp = UDPListener(udp, batch, room, self.label, wildcard=not listen.host)
-        self.tcp = TCPListener(tcp, room, self.label)
+        self.udp = UDPListener(udp, batch, memory_pool, self.label, wildcard=not listen.host)
+        self.tcp = TCPListener(tcp, memory_pool, self.label)
         self._started = self._stopped = False
 
     def swap(self, router: Router, settings: BlockConfig) -> None:
         """Use `router` and `settings` from the next query on."""
-        self.udp.answers.swap(router)
-        self.tcp.answers.swap(router)
+        self.udp.pipeline.swap(router)
+        self.tcp.pipeline.swap(router)
         self.tcp.settings = settings
 
     def forget(self) -> None:
         """Empty the packet caches."""
-        self.udp.answers.packets.clear()
-        self.tcp.answers.packets.clear()
+        self.udp.pipeline.packets.clear()
+        self.tcp.pipeline.packets.clear()
 
     def start(self) -> None:
         """Start answering; does nothing if it has started or was stopped."""
@@ -99,7 +99,7 @@ class Endpoint:
             self.tcp.pause()
             self.forget()
 
-    def waiting(self) -> set[Query]:
+    def waiting(self) -> set[ChainTask]:
         """Return the queries that have no answer yet."""
         return self.udp.runner.waiting | self.tcp.waiting()
 
@@ -141,7 +141,7 @@ def _sockets(
     )
 
 
-async def drained(queries: set[Query], leaving: list[Endpoint], timeout: float) -> int:
+async def drained(queries: set[ChainTask], leaving: list[Endpoint], timeout: float) -> int:
     """Wait until all `queries` are answered and all connections of `leaving` are closed.
 
     Waits at most `timeout` seconds; returns the number of queries still pending then.

@@ -1,7 +1,7 @@
-"""Runs a follower: `python -m corepy.server.follower LEADER PLACE LOG-FORMAT`.
+"""Runs a follower: `python -m corepy.server.follower LEADER SHARD LOG-FORMAT`.
 
-The leader (`corepy.server.leader`) starts followers, and sends one all orders and sockets over one
-channel. A follower exits when its leader does. It ignores signals that a terminal or a service
+The leader (`corepy.server.leader`) starts followers, and sends one all requests and sockets over
+one channel. A follower exits when its leader does. It ignores signals that a terminal or a service
 manager sends to all processes; the leader handles them.
 """
 
@@ -27,13 +27,20 @@ from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, streams_that_never_wait
 from corepy.plugin.registry import find
 from corepy.plugin.report import Reporter
-from corepy.server import orders
+from corepy.server import protocol
 from corepy.server.builder import build
-from corepy.server.collector import set_modules_apart
-from corepy.server.contained import run as run_contained
-from corepy.server.crew import ServerCrew
+from corepy.server.event_loop import run as run_contained
+from corepy.server.gc_tuning import freeze_modules
+from corepy.server.group import ServerProcessGroup
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
-from corepy.server.orders import CHANNEL_FD, Farewell, Order, Place, Preparation, State
+from corepy.server.protocol import (
+    CHANNEL_FD,
+    ActivatedAddress,
+    Activation,
+    CheckReply,
+    Preparation,
+    StopReply,
+)
 from corepy.server.server import Server
 
 if TYPE_CHECKING:
@@ -51,121 +58,121 @@ _NOT_FOR_US: Final = (
 )
 
 
-class FollowingCrew(ServerCrew):
+class FollowerProcessGroup(ServerProcessGroup):
     """The process group as a follower sees it."""
 
-    leads = False
+    is_leader = False
 
 
 class Follower:
-    """The follower's side of the channel; carries out the leader's orders."""
+    """The follower's side of the channel; carries out the leader's requests."""
 
-    def __init__(self, place: int) -> None:
-        self._place = place
-        self._crew = FollowingCrew()
-        self._server = Server(self._ask_to_reload, crew=self._crew)
+    def __init__(self, shard: int) -> None:
+        self._shard = shard
+        self._process_group = FollowerProcessGroup()
+        self._server = Server(self._ask_to_reload, process_group=self._process_group)
         self._reporter = Reporter()
         self._found: dict[str, FoundPlugin] = {}
         self._next: Generation
         self._is_changing = False
         self._ended = asyncio.Event()
-        self._orders: dict[str, Callable[[Any, list[int]], Awaitable[object]]] = {
-            orders.PREPARE: self._prepare,
-            orders.SWITCH: self._switch,
-            orders.SETTLE: self._settle,
-            orders.UNDO: self._undo,
-            orders.LOOK: self._look,
-            orders.REPORT: self._report,
-            orders.COMMAND: self._command,
-            orders.STOP: self._stop,
+        self._handlers: dict[str, Callable[[Any, list[int]], Awaitable[object]]] = {
+            protocol.PREPARE: self._prepare,
+            protocol.ACTIVATE: self._activate,
+            protocol.FINALIZE: self._finalize,
+            protocol.ROLLBACK: self._rollback,
+            protocol.CHECK: self._check,
+            protocol.REPORT: self._report,
+            protocol.COMMAND: self._command,
+            protocol.STOP: self._stop,
         }
         sock = socket.socket(fileno=CHANNEL_FD)
-        self._channel = Channel(sock, self._obey, self._orphaned)
+        self._channel = Channel(sock, self._dispatch, self._orphaned)
 
     async def run(self) -> None:
-        """Carry out orders until the order to stop."""
+        """Carry out requests until the one to stop."""
         await self._ended.wait()
         await self._channel.flushed()
 
-    async def _obey(self, what: str, body: Any, fds: list[int]) -> object:
+    async def _dispatch(self, what: str, body: Any, fds: list[int]) -> object:
         try:
-            return await self._orders[what](body, fds)
+            return await self._handlers[what](body, fds)
         except Refusal:
             raise
         except (CorefileError, StartupError, BindError, CommandError) as error:
             raise Refusal(str(error)) from error
         except Exception as error:
-            server_logger().exception("process %d: %s failed", self._place, what)
+            server_logger().exception("process %d: %s failed", self._shard, what)
             raise Refusal(f"{type(error).__name__}: {error}") from error
 
     async def _prepare(self, body: Preparation, _: list[int]) -> None:
         plan, first = body.plan, not self._found
         if not plan.corefile.directives <= self._found.keys():
             self._found = find()
-        self._crew.size = body.size
+        self._process_group.size = body.size
         self._next = build(
             plan.corefile,
             plan.default_port,
             self._found,
             hosts=plan.hosts,
             rules=plan.rules,
-            on_imported=set_modules_apart if first else None,
+            on_imported=freeze_modules if first else None,
         )
         self._is_changing = True
         await self._server.prepare(self._next)
 
-    async def _switch(self, body: Order, fds: list[int]) -> None:
+    async def _activate(self, body: Activation, fds: list[int]) -> None:
         routers = self._next.routers
-        self._next.routers = {place.listen: routers[place.listen] for place in body.places}
+        self._next.routers = {address.listen: routers[address.listen] for address in body.addresses}
         given = iter(fds)
-        for place in body.places:
-            if place.is_new:
-                self._adopt(place, next(given), next(given))
-            elif place.listen not in self._server.endpoints:
-                raise Refusal(f"no sockets of {place.listen.label(place.port)}")
-        await self._server.switch()
+        for address in body.addresses:
+            if address.is_new:
+                self._adopt(address, next(given), next(given))
+            elif address.listen not in self._server.endpoints:
+                raise Refusal(f"no sockets of {address.listen.label(address.port)}")
+        await self._server.activate()
 
-    def _adopt(self, place: Place, *fds: int) -> None:
+    def _adopt(self, address: ActivatedAddress, *fds: int) -> None:
         sockets: Sockets = {}
         for fd in fds:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            sockets[key_of(sock, self._place)] = Inherited(sock, lent=False)
-        endpoint = self._server.new_endpoint(place.listen, sockets, place.port, self._place)
+            sockets[key_of(sock, self._shard)] = Inherited(sock, lent=False)
+        endpoint = self._server.new_endpoint(address.listen, sockets, address.port, self._shard)
         self._server.adopt(endpoint)
 
-    async def _settle(self, _body: object, _: list[int]) -> None:
+    async def _finalize(self, _body: object, _: list[int]) -> None:
         self._is_changing = False
-        await self._server.settle()
+        await self._server.finalize()
         gc.collect()  # collects the old generation
 
-    async def _undo(self, _body: object, _: list[int]) -> None:
+    async def _rollback(self, _body: object, _: list[int]) -> None:
         if self._is_changing:
             self._is_changing = False
-            await self._server.undo()
+            await self._server.rollback()
 
-    async def _look(self, _body: object, _: list[int]) -> State:
+    async def _check(self, _body: object, _: list[int]) -> CheckReply:
         generation = self._server.generation
         try:
-            return State(generation is not None and all(generation.plugins.hook.ready()))
+            return CheckReply(generation is not None and all(generation.plugins.hook.ready()))
         except Exception:  # *ready* in the leader calls the same hook and logs the exception
-            return State(is_ready=False)
+            return CheckReply(is_ready=False)
 
     async def _report(self, _body: object, _: list[int]) -> object:
         return self._reporter.report()
 
-    async def _command(self, body: orders.Command, _: list[int]) -> object:
+    async def _command(self, body: protocol.Command, _: list[int]) -> object:
         return await self._server.command(*body)
 
-    async def _stop(self, kept: Sequence[Listen], _: list[int]) -> Farewell:
+    async def _stop(self, kept: Sequence[Listen], _: list[int]) -> StopReply:
         await self._server.stop(hand_over=kept)
         # The reply must precede the end of the channel, which means that the process exited.
         asyncio.get_running_loop().call_soon(self._ended.set)
-        return Farewell(self._reporter.report())
+        return StopReply(self._reporter.report())
 
     async def _ask_to_reload(self, reason: str) -> bool:
         try:
-            return bool(await self._channel.ask(orders.RELOAD, reason))
+            return bool(await self._channel.ask(protocol.RELOAD, reason))
         except (Refusal, ChannelClosed):
             return False
 
@@ -177,9 +184,9 @@ class Follower:
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    """Run a follower until its order to stop; return the exit code."""
+    """Run a follower until the request to stop; return the exit code."""
     fill_standard_descriptors()
-    leader, place, log_format = arguments
+    leader, shard, log_format = arguments
     for number in _NOT_FOR_US:
         signal.signal(number, signal.SIG_IGN)
     # SIGKILL, because a follower that hangs would keep its share of the queries.
@@ -190,12 +197,12 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     raise_descriptor_limit()
     configure(json=log_format == "json")
     with streams_that_never_wait(), contextlib.suppress(KeyboardInterrupt):
-        run_contained(_follow(int(place)))
+        run_contained(_follow(int(shard)))
     return EXIT_OK
 
 
-async def _follow(place: int) -> None:
-    await Follower(place).run()
+async def _follow(shard: int) -> None:
+    await Follower(shard).run()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from corepy.plugin import CommandError, HookSpecs, StartupError
 from corepy.plugin.errors import describe
 from corepy.plugin.failures import count, report
 from corepy.plugin.hooks import PROJECT
-from corepy.server.blame import doing
+from corepy.server.attribution import doing
 from corepy.server.hookmanager import HookManager
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from corepy.corefile import Corefile, Diagnostic
     from corepy.plugin import BlockConfig, LifecycleContext
-    from corepy.plugin.order import Rule
+    from corepy.plugin.order import OperatorRule
     from corepy.server.endpoint import Listen
     from corepy.server.router import Router
 
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     hosts: list[list[str]]
     """The addresses of each server block, as resolved when the generation was first built."""
 
-    rules: list[Rule]
+    rules: list[OperatorRule]
     """The operator's rules for the order of the chain."""
 
 
@@ -77,7 +77,7 @@ class Generation:
     warnings: list[Diagnostic] = field(default_factory=list)
     plugins: HookManager = field(default_factory=lambda: _new_manager())
     _registered: int = 0
-    _sound: set[type] = field(default_factory=set)
+    _valid_types: set[type] = field(default_factory=set)
     """The classes whose hooks passed the checks of `register`."""
 
     def register(self, plugin: object, directive: str) -> None:
@@ -87,7 +87,7 @@ class Generation:
         """
         if self.plugins.is_registered(plugin):
             return
-        is_known = type(plugin) in self._sound and self.plugins.is_known_kind(plugin)
+        is_known = type(plugin) in self._valid_types and self.plugins.is_known_kind(plugin)
         self._registered += 1
         name = f"{directive}.{self._registered}"
         try:
@@ -105,7 +105,7 @@ class Generation:
             function = getattr(plugin, caller.name, None)
             if caller.name not in MAY_WAIT and inspect.iscoroutinefunction(function):
                 raise HookError(f"the hook {caller.name!r} has to be an ordinary function")
-        self._sound.add(type(plugin))
+        self._valid_types.add(type(plugin))
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
         """Call a starting hook of all plugins in chain order.

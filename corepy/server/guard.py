@@ -11,10 +11,10 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, ClassVar
 
-from corepy.dns.soundness import flaw
-from corepy.plugin import Handler, Purity
+from corepy.dns.reply_validation import reply_problem
+from corepy.plugin import Cacheability, Handler
 from corepy.plugin.errors import describe
-from corepy.server.failure import EscapeError, NonsenseError
+from corepy.server.failure_report import EscapeError, InvalidReplyError
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -24,7 +24,7 @@ class Guard(Handler):
     """Wraps the handler below it, and has the same name."""
 
     name: str  # type: ignore[misc]  # differs by instance
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
     hidden: ClassVar[bool] = True
 
     def __init__(self, guarded: Handler) -> None:
@@ -35,7 +35,7 @@ class Guard(Handler):
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply of the wrapped handler, if it is valid for `request`.
 
-        Raises `NonsenseError` if it is not valid, and `EscapeError` for SystemExit and similar
+        Raises `InvalidReplyError` if it is not valid, and `EscapeError` for SystemExit and similar
         exceptions.
         """
         try:
@@ -44,7 +44,7 @@ class Guard(Handler):
             raise
         except BaseException as error:
             raise EscapeError(f"raised {describe(error)}") from error
-        problem = flaw(request, reply)
+        problem = reply_problem(request, reply)
         if problem is not None:
-            raise NonsenseError(problem)
+            raise InvalidReplyError(problem)
         return reply

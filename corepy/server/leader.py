@@ -2,10 +2,10 @@
 
 The process that was started is the leader. For each listen address of a block with *multisocket* N
 it opens and holds N pairs of sockets. The leader answers at the first pair. Each of the others
-belongs to a *place*, and each place has a follower: a process that runs the same generation at the
-sockets of its place. Rules:
+belongs to a shard, and each shard has a follower: a process that runs the same generation at the
+sockets of its shard. Rules:
 
-* Every place is served at all times: the leader answers while its follower does not run.
+* Every shard is served at all times: the leader answers while its follower does not run.
 * A change of the generation takes the same steps in all processes (`Server`). If a follower refuses
   a step, the whole server refuses the change. A follower that crashes, hangs or was not running is
   restarted with the outcome.
@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.net.channel import ChannelClosed, Refusal
 from corepy.plugin import CommandError, StartupError
 from corepy.plugin.log import server_logger
-from corepy.server import orders
-from corepy.server.crew import ServerCrew
-from corepy.server.orders import Preparation
-from corepy.server.slot import Slot
+from corepy.server import protocol
+from corepy.server.follower_handle import FollowerHandle
+from corepy.server.group import ServerProcessGroup
+from corepy.server.protocol import Preparation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from corepy.server.crew import Endpoints
     from corepy.server.endpoint import Endpoint, Listen
     from corepy.server.generation import Generation
+    from corepy.server.group import Endpoints
 
 LATE_AFTER: Final = 1.0
 """Seconds without a reply after which a follower is reported; it is replaced a second later."""
@@ -41,7 +41,7 @@ START_WAIT: Final = 10.0
 """Seconds that a change waits for new followers; the others continue without the late ones."""
 
 
-class Leader(ServerCrew):
+class Leader(ServerProcessGroup):
     """Starts the followers, and drives them through changes of the generation."""
 
     shares_sockets = True
@@ -52,35 +52,35 @@ class Leader(ServerCrew):
         self.wanted: Preparation | None = None
         """The preparation for followers that start now."""
         self._reload = reload
-        self._slots: dict[int, Slot] = {}
+        self._handles: dict[int, FollowerHandle] = {}
         self._server: Endpoints
         self._next: Preparation
         self._before: Preparation | None = None
-        self._asked: dict[Slot, int] = {}
+        self._asked: dict[FollowerHandle, int] = {}
 
     # State for plugins
 
     @property
     def followers(self) -> Sequence[int]:
         """The process IDs of the followers that answer."""
-        return [slot.pid for slot in self._slots.values() if slot.is_up]
+        return [handle.pid for handle in self._handles.values() if handle.is_up]
 
     @property
     def is_ready(self) -> bool:
         """Whether all followers run and their plugins are ready."""
-        return all(slot.is_up and slot.is_ready for slot in self._slots.values())
+        return all(handle.is_up and handle.is_ready for handle in self._handles.values())
 
     def problems(self) -> list[str]:
         """Return a line for each follower that holds sockets and does not reply."""
         return [
-            f"process {slot.place} ({slot.pid}): no answer for {slot.silence:.1f} s"
-            for slot in self._slots.values()
-            if slot.is_up and slot.silence > LATE_AFTER
+            f"process {handle.shard} ({handle.pid}): no answer for {handle.silence:.1f} s"
+            for handle in self._handles.values()
+            if handle.is_up and handle.silence > LATE_AFTER
         ]
 
     async def gather(self) -> None:
         """Add the current metrics of the followers to those of this process."""
-        up = [slot.gather() for slot in self._slots.values() if slot.is_up]
+        up = [handle.gather() for handle in self._handles.values() if handle.is_up]
         await asyncio.gather(*up, return_exceptions=True)
 
     # Called by the server
@@ -89,10 +89,10 @@ class Leader(ServerCrew):
         """Store the server; called before any other method."""
         self._server = server
 
-    def has(self, place: int) -> bool:
-        """Return whether a follower answers at the sockets of this place."""
-        slot = self._slots.get(place)
-        return slot is not None and slot.is_up
+    def has(self, shard: int) -> bool:
+        """Return whether a follower answers at the sockets of this shard."""
+        handle = self._handles.get(shard)
+        return handle is not None and handle.is_up
 
     def expect(self, generation: Generation) -> None:
         """Store the generation of the next steps."""
@@ -105,69 +105,71 @@ class Leader(ServerCrew):
 
     async def prepare(self) -> None:
         """Make every follower build the generation; raises `StartupError` if one refuses."""
-        staying = [slot for slot in self._slots.values() if slot.place < self.size and slot.is_up]
-        for slot in staying:
-            slot.preparation = self._next
-            self._asked[slot] = slot.pid
-        await self._all(staying, Slot.prepare)
+        staying = [
+            handle for handle in self._handles.values() if handle.shard < self.size and handle.is_up
+        ]
+        for handle in staying:
+            handle.preparation = self._next
+            self._asked[handle] = handle.pid
+        await self._all(staying, FollowerHandle.prepare)
 
-    async def switch(self) -> None:
+    async def activate(self) -> None:
         """Make every follower answer with the generation, and start those that are missing.
 
         Raises `StartupError` if one refuses.
         """
         self.wanted = self._next
         asked = self._still_there()
-        for slot in self._slots.values():
-            if slot.is_up and slot.place < self.size and slot not in asked:
-                slot.replace()  # it started during `prepare` of the others
-        await self._all(asked, Slot.switch)
+        for handle in self._handles.values():
+            if handle.is_up and handle.shard < self.size and handle not in asked:
+                handle.replace()  # it started during `prepare` of the others
+        await self._all(asked, FollowerHandle.activate)
         new = [
-            self._slots.setdefault(place, Slot(self, place))
-            for place in range(1, self.size)
-            if place not in self._slots
+            self._handles.setdefault(shard, FollowerHandle(self, shard))
+            for shard in range(1, self.size)
+            if shard not in self._handles
         ]
-        late = asyncio.gather(*(slot.tried.wait() for slot in new))
+        late = asyncio.gather(*(handle.tried.wait() for handle in new))
         try:
             async with asyncio.timeout(START_WAIT):
                 await late
         except TimeoutError:
             server_logger().warning("not all %d processes have started yet", self.size)
 
-    async def settle(self) -> None:
+    async def finalize(self) -> None:
         """Make every follower stop the old generation; stop the followers no longer needed."""
-        leaving = [self._slots[place] for place in self._slots if place >= self.size]
+        leaving = [self._handles[shard] for shard in self._handles if shard >= self.size]
         staying = self._still_there()
-        ends = [self._end(slot) for slot in leaving]
-        await asyncio.gather(self._all(staying, Slot.settle, must=False), *ends)
+        ends = [self._end(handle) for handle in leaving]
+        await asyncio.gather(self._all(staying, FollowerHandle.finalize, must=False), *ends)
 
-    async def undo(self) -> None:
+    async def rollback(self) -> None:
         """Return every follower to the generation before the last `prepare`."""
         self.wanted = self._before
         self.size = self._before.size if self._before else 1
-        for slot in [slot for slot in self._slots.values() if slot.place >= self.size]:
-            await self._end(slot)
+        for handle in [handle for handle in self._handles.values() if handle.shard >= self.size]:
+            await self._end(handle)
         asked = self._still_there()
-        for slot in self._slots.values():
-            if slot.preparation is self._next and slot not in asked:
-                slot.replace()
-        await self._all(asked, lambda slot: slot.undo(self._before), must=False)
+        for handle in self._handles.values():
+            if handle.preparation is self._next and handle not in asked:
+                handle.replace()
+        await self._all(asked, lambda handle: handle.rollback(self._before), must=False)
 
     async def stop(self) -> None:
         """Make every follower drain and exit."""
-        slots = list(self._slots.values())
-        await asyncio.gather(*(self._end(slot) for slot in slots))
+        handles = list(self._handles.values())
+        await asyncio.gather(*(self._end(handle) for handle in handles))
         self.wanted = None
         self.size = 1
 
-    def _still_there(self) -> list[Slot]:
-        """Return the slots whose process received `prepare` and still runs."""
-        return [slot for slot, pid in self._asked.items() if slot.is_up and slot.pid == pid]
+    def _still_there(self) -> list[FollowerHandle]:
+        """Return the handles whose process received `prepare` and still runs."""
+        return [handle for handle, pid in self._asked.items() if handle.is_up and handle.pid == pid]
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
         """Return the results of the followers' plugins; skip followers that exit meanwhile."""
-        command = orders.Command(name, argument)
-        up = [slot.command(command) for slot in self._slots.values() if slot.is_up]
+        command = protocol.Command(name, argument)
+        up = [handle.command(command) for handle in self._handles.values() if handle.is_up]
         results: list[dict[str, Any]] = []
         for outcome in await asyncio.gather(*up, return_exceptions=True):
             if isinstance(outcome, Refusal):
@@ -178,62 +180,66 @@ class Leader(ServerCrew):
                 raise outcome
         return results
 
-    async def _end(self, slot: Slot) -> None:
+    async def _end(self, handle: FollowerHandle) -> None:
         # Another process uses the kept sockets, now or later: their queues must not be drained.
         kept = [
             endpoint.listen
-            for (_, place), endpoint in self._server.shared.items()
-            if place == slot.place and endpoint.kept
+            for (_, shard), endpoint in self._server.shared.items()
+            if shard == handle.shard and endpoint.kept
         ]
-        await slot.stop(kept)
-        del self._slots[slot.place]
+        await handle.stop(kept)
+        del self._handles[handle.shard]
 
     async def _all(
-        self, slots: Sequence[Slot], step: Callable[[Slot], Awaitable[None]], *, must: bool = True
+        self,
+        handles: Sequence[FollowerHandle],
+        step: Callable[[FollowerHandle], Awaitable[None]],
+        *,
+        must: bool = True,
     ) -> None:
-        """Make `slots` take a step; replace those that do not reply.
+        """Make `handles` take a step; replace those that do not reply.
 
         Raises `StartupError` if one refuses and the step `must` succeed; otherwise that one is
         replaced.
         """
-        outcomes = await asyncio.gather(*map(step, slots), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(step, handles), return_exceptions=True)
         refusals = []
-        for slot, outcome in zip(slots, outcomes, strict=True):
+        for handle, outcome in zip(handles, outcomes, strict=True):
             if isinstance(outcome, ChannelClosed | TimeoutError):
-                slot.replace()
+                handle.replace()
             elif isinstance(outcome, Refusal | OSError):  # such as EMFILE
                 if must:
-                    refusals.append(f"process {slot.place}: {outcome}")
+                    refusals.append(f"process {handle.shard}: {outcome}")
                 else:
-                    slot.replace()
+                    handle.replace()
             elif outcome is not None:
                 raise outcome
         if refusals:
             raise StartupError("; ".join(refusals))
 
-    # Called by slots
+    # Called by handles
 
-    def endpoints_of(self, place: int, sockets: Mapping[Listen, int]) -> list[Endpoint]:
-        """Return the endpoints of a place that exist if each address has so many `sockets`.
+    def endpoints_of(self, shard: int, sockets: Mapping[Listen, int]) -> list[Endpoint]:
+        """Return the endpoints of a shard that exist if each address has so many `sockets`.
 
         Until a change is settled, the server also has the endpoints from before.
         """
         return [
             endpoint
             for (listen, there), endpoint in self._server.shared.items()
-            if there == place < sockets.get(listen, 0)
+            if there == shard < sockets.get(listen, 0)
         ]
 
-    def has_come(self, slot: Slot) -> None:
+    def follower_up(self, handle: FollowerHandle) -> None:
         """Leave the sockets to a follower that answers at them now."""
-        self._server.step_aside(slot.place)
+        self._server.hand_back_shard(handle.shard)
 
-    def has_gone(self, slot: Slot) -> None:
+    def follower_down(self, handle: FollowerHandle) -> None:
         """Answer at the sockets of a follower that does not run."""
-        self._server.stand_in(slot.place)
+        self._server.take_over_shard(handle.shard)
 
     async def answer(self, what: str, body: Any, _: list[int]) -> object:
         """Carry out a follower's request."""
-        if what != orders.RELOAD:
+        if what != protocol.RELOAD:
             raise Refusal(f"the leader does not know {what!r}")
         return await self._reload(str(body))

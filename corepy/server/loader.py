@@ -14,7 +14,7 @@ from corepy.corefile.lexer import decode
 from corepy.plugin.orderfile import load_order
 from corepy.plugin.registry import find
 from corepy.server.builder import build
-from corepy.server.collector import set_modules_apart
+from corepy.server.gc_tuning import freeze_modules
 
 if TYPE_CHECKING:
     from corepy.plugin.registry import FoundPlugin
@@ -99,7 +99,7 @@ class Loader:
             self._options.port,
             self._found,
             checking=checking,
-            on_imported=set_modules_apart if first and not checking else None,
+            on_imported=freeze_modules if first and not checking else None,
             rules=rules,
         )
         if order is not None:

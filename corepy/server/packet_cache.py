@@ -3,9 +3,9 @@
 A query is answered from here if the same bytes, except for the ID, came to the same socket before
 and the chain would give the same answer again. The cache admits a reply that
 
-* comes from a chain with a handler of purity KEEPER (the cache plugin) below handlers of purity
-  PURE or OBSERVER only (`Site.obstacle`), and has a `Reply.deadline`: until then the KEEPER
-  guarantees the reply;
+* comes from a chain with a handler of cacheability SETS_DEADLINE (the cache plugin) below handlers
+  of cacheability SAFE or OBSERVES only (`ZoneRoute.obstacle`), and has a `Reply.deadline`: until
+  then the handler that SETS_DEADLINE guarantees the reply;
 * answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no capitals in the
   name. Other queries come in too many variants to be worth their memory;
 * belongs to the current generation: a change of the router empties the cache.
@@ -14,7 +14,7 @@ The key needs neither address nor port nor transport, since each socket has a ca
 else that a reply can depend on (flags, name, type, class, EDNS size, DO) is in the bytes.
 
 TTLs are lowered in place, at most once a second. Hits are counted on the entry and reported to the
-reply's observers in bulk: within a second, and when the entry is aged or removed.
+reply's hit counters in bulk: within a second, and when the entry is aged or removed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import struct
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from corepy.dns import wire
-from corepy.net.memory import Arena
-from corepy.plugin.memory import cgroup_limit
-from corepy.server.failure import report_background
+from corepy.net.arena import Arena
+from corepy.plugin.memory_limit import cgroup_limit
+from corepy.server.failure_report import report_background
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corepy.dns import Reply, Request
-    from corepy.net.memory import Chunk
+    from corepy.net.arena import Chunk
 
 LARGEST_MEMORY: Final = 64 * 1024 * 1024
 SHARE: Final = 8
@@ -65,7 +65,7 @@ def is_enabled() -> bool:
     return os.environ.get(SWITCH, "on").lower() != "off"
 
 
-class Room:
+class MemoryPool:
     """The memory that all packet caches of a process share."""
 
     def __init__(self, limit: int | None = None) -> None:
@@ -95,8 +95,8 @@ class Room:
         self._arena.give_back(chunk)
 
 
-class Entry:
-    """One cached reply. The listener reads `due`, `iov` and `witnesses`, and counts `hits`."""
+class CachedReply:
+    """One cached reply. The listener reads `due`, `iov` and `hit_listeners`, and counts `hits`."""
 
     __slots__ = (
         "_aged",
@@ -105,11 +105,11 @@ class Entry:
         "chunk",
         "deadline",
         "due",
+        "hit_counters",
+        "hit_listeners",
         "hits",
         "iov",
-        "observers",
         "size",
-        "witnesses",
     )
 
     def __init__(self, reply: Reply, body: bytes, chunk: Chunk, now: float) -> None:
@@ -122,9 +122,9 @@ class Entry:
         self.due = now
         """From this time on the entry must be aged before it is used again."""
         self.deadline = reply.deadline or 0.0
-        self.observers = reply.observers
-        self.witnesses = tuple(
-            observer for observer in reply.observers if hasattr(observer, "seen")
+        self.hit_counters = reply.hit_counters
+        self.hit_listeners = tuple(
+            hit_counter for hit_counter in reply.hit_counters if hasattr(hit_counter, "on_hit")
         )
         self._since = reply.since
         self._aged = int(now - reply.since)
@@ -149,23 +149,25 @@ class Entry:
         self.due = due if due < self.deadline else self.deadline
 
     def credit(self) -> None:
-        """Report the hits since the last call to the observers."""
+        """Report the hits since the last call to the hit counters."""
         hits, self.hits = self.hits, 0
         if hits:
-            for observer in self.observers:
+            for hit_counter in self.hit_counters:
                 try:
-                    observer.repeated(hits)
+                    hit_counter.count_hits(hits)
                 except BaseException as error:
-                    report_background(error, "an observer of replies failed")
+                    report_background(error, "a hit counter failed")
 
     def show(self, ident: bytes, peer: object, received: float) -> None:
-        """Report a query that the entry answers to its witnesses; one that raises is removed."""
-        for witness in self.witnesses:
+        """Report a query to the entry's hit listeners; one that raises is removed."""
+        for hit_listener in self.hit_listeners:
             try:
-                witness.seen(ident, peer, received)
+                hit_listener.on_hit(ident, peer, received)
             except BaseException as error:
-                self.witnesses = tuple(it for it in self.witnesses if it is not witness)
-                report_background(error, "a witness of queries failed")
+                self.hit_listeners = tuple(
+                    it for it in self.hit_listeners if it is not hit_listener
+                )
+                report_background(error, "a hit listener failed")
 
 
 def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
@@ -191,11 +193,11 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
 class PacketCache:
     """The cached replies of one socket."""
 
-    def __init__(self, room: Room) -> None:
-        """Store replies in `room`, which all packet caches share."""
-        self.entries: dict[bytes, Entry] = {}
-        self._room = room
-        self._touched: list[Entry] = []
+    def __init__(self, memory_pool: MemoryPool) -> None:
+        """Store replies in `memory_pool`, which all packet caches share."""
+        self.entries: dict[bytes, CachedReply] = {}
+        self._memory_pool = memory_pool
+        self._touched: list[CachedReply] = []
         self._loop = asyncio.get_running_loop()
 
     def admit(self, request: Request, reply: Reply, sent: bytes) -> None:
@@ -210,13 +212,13 @@ class PacketCache:
             return
         key = query[2:]
         self._forget(key)
-        chunk = self._room.take(key, len(sent) - 2)
+        chunk = self._memory_pool.take(key, len(sent) - 2)
         if chunk is None:
             # The next attempt finds memory if the oldest entry had the same size.
             if self.entries:
                 self._forget(next(iter(self.entries)))
             return
-        self.entries[key] = Entry(reply, sent[2:], chunk, request.received)
+        self.entries[key] = CachedReply(reply, sent[2:], chunk, request.received)
 
     def view(self, query: bytes, now: float) -> tuple[int, float] | None:
         """Return the hits not yet reported and the seconds left of the entry for `query`.
@@ -227,8 +229,8 @@ class PacketCache:
         return None if entry is None else (entry.hits, entry.deadline - now)
 
     def are_usable(
-        self, entries: Sequence[Entry | None], keys: Sequence[bytes], now: float
-    ) -> TypeGuard[Sequence[Entry]]:
+        self, entries: Sequence[CachedReply | None], keys: Sequence[bytes], now: float
+    ) -> TypeGuard[Sequence[CachedReply]]:
         """Return whether the entries found for `keys` can answer all of them at `now`."""
         if None in entries:
             return False
@@ -238,7 +240,7 @@ class PacketCache:
                 return False
         return True
 
-    def find(self, key: bytes, now: float) -> Entry | None:
+    def find(self, key: bytes, now: float) -> CachedReply | None:
         """Return the entry for `key` if it is valid at `now`, and count the hit."""
         entry = self.entries.get(key)
         if entry is None or (entry.due <= now and not self._look_at(key, entry, now)):
@@ -246,7 +248,7 @@ class PacketCache:
         entry.hits += 1
         return entry
 
-    def _look_at(self, key: bytes, entry: Entry, now: float) -> bool:
+    def _look_at(self, key: bytes, entry: CachedReply, now: float) -> bool:
         """Age an entry that is due; return whether it is still valid. An expired one is removed."""
         entry.credit()
         if entry.deadline <= now:
@@ -259,7 +261,7 @@ class PacketCache:
         return True
 
     def credit(self) -> None:
-        """Report all hits up to now to the observers."""
+        """Report all hits up to now to the hit counters."""
         touched, self._touched = self._touched, []
         for entry in touched:
             entry.credit()
@@ -268,7 +270,7 @@ class PacketCache:
         entry = self.entries.pop(key, None)
         if entry is not None:
             entry.credit()
-            self._room.give_back(key, entry.chunk)
+            self._memory_pool.give_back(key, entry.chunk)
 
     def clear(self) -> None:
         """Remove all entries."""

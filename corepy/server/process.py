@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 from corepy import corefile
 from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import ALIVE, Manager, take
-from corepy.net.signals import restore_signals
+from corepy.net.signal_reset import restore_signals
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
 from corepy.server.banner import banner, packet_cache_lines
-from corepy.server.commands import obey
-from corepy.server.contained import run as run_contained
-from corepy.server.control import ControlSocket
+from corepy.server.commands import run_command
+from corepy.server.control_socket import ControlSocket
+from corepy.server.event_loop import run as run_contained
 from corepy.server.leader import Leader
 from corepy.server.loader import Loader, unreadable
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
@@ -48,7 +48,7 @@ def run(options: Options, announce: str) -> int:
 
     Returns the exit code. `announce` is printed below the banner.
     """
-    _deaf()
+    _ignore_signals()
     restore_signals()
     raise_descriptor_limit()
     configure(json=options.log_format == "json")
@@ -75,18 +75,18 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
         return await reload(server, loader, reason, manager)
 
     server = Server(reload_it, take(), manager, Leader(options.log_format, reload_it))
-    stopping = _obey_signals(server, loader, manager)
-    control = ControlSocket(lambda name, argument: obey(server, name, argument))
+    stopping = _install_signal_handlers(server, loader, manager)
+    control = ControlSocket(lambda name, argument: run_command(server, name, argument))
     control.open()  # open before the banner and READY=1 announce the server
     try:
-        _refuse_silence(generation)
+        _require_listeners(generation)
         await server.run(generation)
         await _until_stopped(options, server, generation, announce, manager, stopping)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
     finally:
         await control.close()
-    _deaf()
+    _ignore_signals()
     return EXIT_OK
 
 
@@ -105,7 +105,7 @@ async def _until_stopped(
                 WRITER.write(line)
             log_packet_cache(generation, server)
         manager.tell("READY=1")
-        signs = _say_alive(manager), _watchdog(server, manager)
+        signs = _notify_alive(manager), _watchdog(server, manager)
         tasks = [asyncio.create_task(sign) for sign in signs]
         number = await stopping
         manager.tell("STOPPING=1")
@@ -115,7 +115,7 @@ async def _until_stopped(
         await server.stop(hand_over=number == signal.SIGTERM and manager.is_there)
 
 
-def _deaf() -> None:
+def _ignore_signals() -> None:
     """Ignore signals that would kill the process before or after its handlers are installed.
 
     Closing the loop restores the default signal handlers, which would kill the process.
@@ -130,10 +130,10 @@ def _deaf() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-async def _say_alive(manager: Manager) -> None:
+async def _notify_alive(manager: Manager) -> None:
     """Notify the manager that the event loop runs, ten times per watchdog interval."""
     while manager.watchdog:
-        manager.tell_if_it_listens(ALIVE)
+        manager.tell_without_waiting(ALIVE)
         await asyncio.sleep(manager.watchdog / 10)
 
 
@@ -145,7 +145,7 @@ async def _watchdog(server: Server, manager: Manager) -> None:
         # another one.
         attempt = patience / 4 if server.shared else patience
         if not await unanswered(server.endpoints.values(), patience, attempt):
-            manager.tell_if_it_listens("WATCHDOG=1")
+            manager.tell_without_waiting("WATCHDOG=1")
         await asyncio.sleep(patience)
 
 
@@ -155,7 +155,9 @@ def _refuse(message: str) -> int:
     return EXIT_FAILURE
 
 
-def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.Future[int]:
+def _install_signal_handlers(
+    server: Server, loader: Loader, manager: Manager
+) -> asyncio.Future[int]:
     """Install the signal handlers; the result is the number of the signal that stops."""
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[int] = loop.create_future()
@@ -180,7 +182,7 @@ def _obey_signals(server: Server, loader: Loader, manager: Manager) -> asyncio.F
     loop.add_signal_handler(signal.SIGTERM, stop, signal.SIGTERM)
     loop.add_signal_handler(signal.SIGINT, stop, signal.SIGINT)
     loop.add_signal_handler(signal.SIGUSR1, restart)
-    loop.add_signal_handler(signal.SIGURG, server.introduce)
+    loop.add_signal_handler(signal.SIGURG, server.resend_state)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
     return stopping
@@ -196,7 +198,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     try:
         generation = loader.load()
-        _refuse_silence(generation)
+        _require_listeners(generation)
         await server.run(generation)
     except corefile.CorefileError as error:
         log.error("%s: the new Corefile is not valid, the old one goes on:\n%s", reason, error)
@@ -215,7 +217,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     return False
 
 
-def _refuse_silence(generation: Generation) -> None:
+def _require_listeners(generation: Generation) -> None:
     """Raise `StartupError` for a configuration that listens on no address."""
     if not generation.routers:
         message = "no server block has an address to listen on, so nothing would be served"

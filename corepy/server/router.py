@@ -11,15 +11,15 @@ from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from corepy.dns.soundness import flaw
+from corepy.dns.reply_validation import reply_problem
 from corepy.plugin.handler import REFUSED
-from corepy.server.failure import NonsenseError, report_failure
+from corepy.server.failure_report import InvalidReplyError, report_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.dns import Reply, Request
-    from corepy.plugin import Handler, Onlooker
+    from corepy.plugin import Handler, ObservingHandler
 
 ROOT = b"\0"
 TYPE_DS = 43
@@ -27,7 +27,7 @@ CLASS_IN = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ZoneRoute:
     """One zone of one server block."""
 
     zone: str
@@ -43,38 +43,42 @@ class Site:
     """
 
     entry: Handler | None = None
-    """The first handler of the chain that is not an `Onlooker`; queries enter here."""
+    """The first handler of the chain that is not an `ObservingHandler`; queries enter here."""
 
-    onlookers: tuple[Onlooker, ...] = ()
-    """The onlookers above `entry`, the lowest first."""
+    observing_handlers: tuple[ObservingHandler, ...] = ()
+    """The observing handlers above `entry`, the lowest first."""
 
-    place: str = ""
+    position: str = ""
     """The position of the block in the configuration, such as "Corefile:3"."""
 
     directives: tuple[str, ...] = ()
     """The directives of the block, in the order of the file."""
 
-    witnessed: bool = False
+    has_hit_listeners: bool = False
     """Whether a handler of the chain observes each query that the packet cache answers."""
 
 
 class Router:
     """The zones served at one address. Immutable: a reload replaces it."""
 
-    __slots__ = ("_only_root", "_zones", "any_class", "dropped", "sites", "witnessed")
+    __slots__ = ("_only_root", "_zones", "any_class", "dropped", "has_hit_listeners", "routes")
 
     def __init__(
-        self, zones: Mapping[bytes, Site], *, any_class: bool, dropped: Callable[..., object] | None
+        self,
+        zones: Mapping[bytes, ZoneRoute],
+        *,
+        any_class: bool,
+        dropped: Callable[..., object] | None,
     ) -> None:
         """`zones` is keyed by wire name in lower case; `dropped` is the hook of that name."""
         self.dropped = dropped
         self._zones = dict(zones)
         self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
         self.any_class = any_class
-        self.sites = list(self._zones.values())
-        self.witnessed = any(site.witnessed for site in self.sites)
+        self.routes = list(self._zones.values())
+        self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)
 
-    def route(self, request: Request) -> Site | None:
+    def route(self, request: Request) -> ZoneRoute | None:
         """Return the site for `request`; None means REFUSED, as does a site without a chain."""
         if request.qclass != CLASS_IN and not self.any_class:
             return None
@@ -84,16 +88,16 @@ class Router:
             return self._route_ds(request.name_wire)
         name, zones, offset = request.name_wire, self._zones, 0
         while True:
-            site = zones.get(name[offset:])
-            if site is not None:
-                return site
+            route = zones.get(name[offset:])
+            if route is not None:
+                return route
             length = name[offset]
             if not length:
                 return None
             offset += length + 1
 
     @property
-    def zones(self) -> Mapping[bytes, Site]:
+    def zones(self) -> Mapping[bytes, ZoneRoute]:
         """The sites by the wire names of their zones."""
         return self._zones
 
@@ -103,26 +107,26 @@ class Router:
         A failure in the block that answers becomes SERVFAIL, as for a client; the block that asks
         sees no exception.
         """
-        site = self.route(request)
-        if site is None or site.chain is None:
+        route = self.route(request)
+        if route is None or route.chain is None:
             return request.error(REFUSED)
-        request.zone = site.zone
+        request.zone = route.zone
         try:
-            reply = await site.chain.serve_dns(request)
+            reply = await route.chain.serve_dns(request)
         except (CancelledError, GeneratorExit):  # the query that needs the look-up was cancelled
             raise
         except BaseException as error:
             return report_failure(request, error)
-        problem = flaw(request, reply)
-        return reply if problem is None else report_failure(request, NonsenseError(problem))
+        problem = reply_problem(request, reply)
+        return reply if problem is None else report_failure(request, InvalidReplyError(problem))
 
-    def _route_ds(self, name: bytes) -> Site | None:
+    def _route_ds(self, name: bytes) -> ZoneRoute | None:
         found, offset = None, 0
         while name[offset]:  # the root is not a parent here, but the zone for want of any other
-            site = self._zones.get(name[offset:])
-            if site is not None:
-                if site.chain is None:
-                    return site
-                found = site
+            route = self._zones.get(name[offset:])
+            if route is not None:
+                if route.chain is None:
+                    return route
+                found = route
             offset += name[offset] + 1
         return found or self._zones.get(ROOT)

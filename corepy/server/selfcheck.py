@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from corepy.net.frames import frame
-from corepy.net.selfasking import connected
+from corepy.net.own_connections import connected
 from corepy.net.sockets import own_address
 
 if TYPE_CHECKING:

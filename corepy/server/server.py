@@ -11,21 +11,21 @@ from corepy.net.inherited import Manager
 from corepy.net.sockets import Address, BindError, leave_group
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
-from corepy.server.absence import Absence
-from corepy.server.crew import Endpoints, ServerCrew
 from corepy.server.endpoint import Endpoint, drained
-from corepy.server.overdue import Overdue
-from corepy.server.packet_cache import Room
+from corepy.server.group import Endpoints, ServerProcessGroup
+from corepy.server.loop_watchdog import LoopWatchdog
+from corepy.server.missing_addresses import MissingAddresses
+from corepy.server.packet_cache import MemoryPool
+from corepy.server.query_timeout import QueryTimeouts
 from corepy.server.selfcheck import unanswered
-from corepy.server.watch import LoopWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from corepy.net.inherited import Sockets
+    from corepy.server.chain_runner import ChainTask
     from corepy.server.endpoint import Listen
     from corepy.server.generation import Generation
-    from corepy.server.query import Query
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that pending queries get when a generation stops.
@@ -46,7 +46,7 @@ class _Change:
     context: LifecycleContext
     endpoints: dict[Listen, Endpoint]
     shared: dict[tuple[Listen, int], Endpoint]
-    in_flight: set[Query] = field(default_factory=set)
+    in_flight: set[ChainTask] = field(default_factory=set)
 
 
 class Server(Endpoints):
@@ -57,12 +57,12 @@ class Server(Endpoints):
         reload: Callable[[str], Awaitable[bool]] | None = None,
         inherited: Sockets | None = None,
         manager: Manager | None = None,
-        crew: ServerCrew | None = None,
+        process_group: ServerProcessGroup | None = None,
     ) -> None:
         """Create a server without endpoints; plugins call `reload` to load the Corefile again.
 
         `inherited` sockets are used where their address matches. `manager` keeps the sockets in use
-        for the next process. `crew` drives the other processes of this server.
+        for the next process. `process_group` drives the other processes of this server.
         """
         self._inherited = inherited if inherited is not None else {}
         self._manager = manager or Manager({})
@@ -74,13 +74,13 @@ class Server(Endpoints):
         self.endpoints: dict[Listen, Endpoint] = {}
         self.shared: dict[tuple[Listen, int], Endpoint] = {}
         """The sockets of other processes, at which this one answers while they do not run."""
-        self._crew = crew or ServerCrew()
-        self._crew.open_to(self)
+        self._process_group = process_group or ServerProcessGroup()
+        self._process_group.open_to(self)
         self._batch = open_batch()
-        self._room = Room()
-        self._absence = Absence()
-        self._overdue = Overdue(self._waiting)
-        self._watch = LoopWatch(asyncio.get_running_loop())
+        self._memory_pool = MemoryPool()
+        self._missing_addresses = MissingAddresses()
+        self._query_timeouts = QueryTimeouts(self._waiting)
+        self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
         self._changing = asyncio.Lock()
         self._change: _Change
 
@@ -94,16 +94,16 @@ class Server(Endpoints):
         async with self._changing:
             try:
                 await self.prepare(generation)
-                await self.switch()
+                await self.activate()
             except (StartupError, BindError) as error:
-                await self.undo()
+                await self.rollback()
                 raise StartupError(str(error)) from error
-            await self.settle()
+            await self.finalize()
 
     async def prepare(self, generation: Generation) -> None:
         """Take the first step of `run`: everything that needs no socket.
 
-        If this step or the next one raises an exception, the caller must call `undo`.
+        If this step or the next one raises an exception, the caller must call `rollback`.
         """
         context = self._context(generation)
         context.replaces = self.generation is not None
@@ -111,12 +111,12 @@ class Server(Endpoints):
             generation, self.generation, context, dict(self.endpoints), dict(self.shared)
         )
         self.generations.append(generation)
-        self._crew.expect(generation)
-        self._room.divide(self._crew.size)
+        self._process_group.expect(generation)
+        self._memory_pool.divide(self._process_group.size)
         await generation.start_hooks("before_listen", context)
-        await self._crew.prepare()
+        await self._process_group.prepare()
 
-    async def switch(self) -> None:
+    async def activate(self) -> None:
         """Take the second step: make the generation answer."""
         change = self._change
         generation, context = change.generation, change.context
@@ -125,32 +125,34 @@ class Server(Endpoints):
         self._route(generation)
         mine = [self.endpoints[listen] for listen in generation.routers]
         context.addresses = [endpoint.label for endpoint in mine]
-        await self._crew.switch()
-        if self._crew.leads:
-            await self._prove(mine)
+        await self._process_group.activate()
+        if self._process_group.is_leader:
+            await self._self_check(mine)
         await generation.start_hooks("serving", context)
 
-    async def settle(self) -> None:
+    async def finalize(self) -> None:
         """Take the last step, which cannot be undone: stop the old generation."""
         change = self._change
         self.generation = change.generation
-        self._overdue.start()
-        self._watch.start()
-        if self._crew.leads:
-            self._absence.look([self.endpoints[listen] for listen in self.generation.routers])
+        self._query_timeouts.start()
+        self._loop_watchdog.start()
+        if self._process_group.is_leader:
+            self._missing_addresses.check(
+                [self.endpoints[listen] for listen in self.generation.routers]
+            )
         self._hand_over()
         if change.old is None:
             leaving = self._unwanted()
             self._release(leaving)
-            await self._give_up(leaving, set(), self._crew.settle())
+            await self._drain_and_close(leaving, set(), self._process_group.finalize())
         else:
             await self._retire(change.old, change.in_flight, final=False)
 
-    async def undo(self) -> None:
+    async def rollback(self) -> None:
         """Restore the state before `prepare`."""
         change = self._change
-        await self._crew.undo()
-        self._room.divide(self._crew.size)
+        await self._process_group.rollback()
+        self._memory_pool.divide(self._process_group.size)
         if change.old is not None:
             self._route(change.old)
         kept = {*change.endpoints.values(), *change.shared.values()}
@@ -171,34 +173,34 @@ class Server(Endpoints):
         """
         async with self._changing:
             if self.generation is not None:
-                await self._absence.stop()
+                await self._missing_addresses.stop()
                 if hand_over is not True:
                     self._release(it for it in self._every() if it.listen not in (hand_over or ()))
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
-                self._overdue.stop()
-                self._watch.stop()
+                self._query_timeouts.stop()
+                self._loop_watchdog.stop()
 
     def adopt(self, endpoint: Endpoint) -> None:
         """Use an endpoint opened by the leader for the generation that is being prepared."""
         self.endpoints[endpoint.listen] = endpoint
 
     def new_endpoint(
-        self, listen: Listen, inherited: Sockets, port: int | None = None, place: int = 0
+        self, listen: Listen, inherited: Sockets, port: int | None = None, shard: int = 0
     ) -> Endpoint:
         """Return a new endpoint with the resources of this server; see `Endpoint`."""
-        return Endpoint(listen, self._batch, self._room, inherited, port=port, place=place)
+        return Endpoint(listen, self._batch, self._memory_pool, inherited, port=port, shard=shard)
 
-    def stand_in(self, place: int) -> None:
-        """Answer at the sockets of a place whose process is not running."""
+    def take_over_shard(self, shard: int) -> None:
+        """Answer at the sockets of a shard whose process is not running."""
         for (_, there), endpoint in self.shared.items():
-            if there == place:
+            if there == shard:
                 endpoint.start()
 
-    def step_aside(self, place: int) -> None:
-        """Stop answering at the sockets of a place whose process is running."""
+    def hand_back_shard(self, shard: int) -> None:
+        """Stop answering at the sockets of a shard whose process is running."""
         for (_, there), endpoint in self.shared.items():
-            if there == place:
+            if there == shard:
                 endpoint.pause()
 
     def _every(self) -> Iterator[Endpoint]:
@@ -208,44 +210,44 @@ class Server(Endpoints):
     def _hand_over(self) -> None:
         """Give the sockets in use to the manager, and close unused inherited ones."""
         for key, (sock, lent) in self._inherited.items():
-            self._manager.release([sock], key.place)
-            if key.place and not lent and key.protocol == "udp":
+            self._manager.release([sock], key.shard)
+            if key.shard and not lent and key.protocol == "udp":
                 leave_group(sock)  # leaves the queries to the rest of the SO_REUSEPORT group
             sock.close()
         self._inherited.clear()
         for endpoint in self._every():
             if not endpoint.kept and self._manager.keeps_sockets:
-                self._manager.keep(endpoint.sockets, endpoint.place)
+                self._manager.keep(endpoint.sockets, endpoint.shard)
                 endpoint.kept = True
 
-    def introduce(self) -> None:
+    def resend_state(self) -> None:
         """Send the complete state to a new manager, whose predecessor was killed."""
         if self.generation is not None:
             for endpoint in self._every():
                 if endpoint.kept:
-                    self._manager.keep(endpoint.sockets, endpoint.place)
+                    self._manager.keep(endpoint.sockets, endpoint.shard)
             self._manager.tell("READY=1")
 
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
         """Take the sockets of `endpoints` back from the manager."""
         for endpoint in endpoints:
             if endpoint.kept:
-                self._manager.release(endpoint.sockets, endpoint.place)
+                self._manager.release(endpoint.sockets, endpoint.shard)
                 endpoint.kept = False
 
     def _open(self, generation: Generation) -> None:
         for listen in generation.routers:
             if listen not in self.endpoints:
                 self.endpoints[listen] = self.new_endpoint(listen, self._inherited)
-            if not self._crew.shares_sockets:
+            if not self._process_group.shares_sockets:
                 continue
             port = self.endpoints[listen].port
             # Surplus sockets of an earlier process may have queries in their queues.
-            inherited = self._inherited_places(Address(listen.host, port))
-            for place in {*range(1, generation.sockets[listen]), *inherited}:
-                if (listen, place) not in self.shared:
-                    self.shared[listen, place] = self.new_endpoint(
-                        listen, self._inherited, port, place
+            inherited = self._inherited_shards(Address(listen.host, port))
+            for shard in {*range(1, generation.sockets[listen]), *inherited}:
+                if (listen, shard) not in self.shared:
+                    self.shared[listen, shard] = self.new_endpoint(
+                        listen, self._inherited, port, shard
                     )
 
     def _route(self, generation: Generation) -> None:
@@ -258,10 +260,12 @@ class Server(Endpoints):
             listen = endpoint.listen
             endpoint.swap(generation.routers[listen], generation.settings[listen])
         for endpoint in mine:
-            if endpoint is self.endpoints[endpoint.listen] or not self._crew.has(endpoint.place):
+            if endpoint is self.endpoints[endpoint.listen] or not self._process_group.has(
+                endpoint.shard
+            ):
                 endpoint.start()
 
-    async def _prove(self, endpoints: list[Endpoint]) -> None:
+    async def _self_check(self, endpoints: list[Endpoint]) -> None:
         """Raise `StartupError` unless queries are answered at `endpoints`.
 
         After this check plugins may direct the node's traffic to this server.
@@ -273,7 +277,9 @@ class Server(Endpoints):
                 f" program) keeps queries away"
             )
 
-    async def _retire(self, generation: Generation, in_flight: set[Query], *, final: bool) -> None:
+    async def _retire(
+        self, generation: Generation, in_flight: set[ChainTask], *, final: bool
+    ) -> None:
         """Stop `generation`: its unused endpoints, its pending queries, its plugins."""
         context = self._context(generation)
         context.final = final
@@ -281,23 +287,23 @@ class Server(Endpoints):
         leaving = list(self._every()) if final else self._unwanted()
         if not final:
             self._release(leaving)
-        crew = self._crew.stop() if final else self._crew.settle()
-        await self._give_up(leaving, in_flight, crew)
+        process_group = self._process_group.stop() if final else self._process_group.finalize()
+        await self._drain_and_close(leaving, in_flight, process_group)
         self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
 
-    async def _give_up(
-        self, leaving: list[Endpoint], in_flight: set[Query], crew: Awaitable[None]
+    async def _drain_and_close(
+        self, leaving: list[Endpoint], in_flight: set[ChainTask], process_group: Awaitable[None]
     ) -> None:
         """Close the endpoints `leaving` after their queries and those `in_flight` are answered.
 
-        `crew` runs at the same time in the other processes.
+        `process_group` runs at the same time in the other processes.
         """
         for endpoint in leaving:
-            # Includes endpoints of followers: a follower gets its order later, and may hang.
+            # Includes endpoints of followers: a follower gets its request later, and may hang.
             endpoint.stop()
             in_flight |= endpoint.waiting()
-        left, _ = await asyncio.gather(drained(in_flight, leaving, DRAIN_TIMEOUT), crew)
+        left, _ = await asyncio.gather(drained(in_flight, leaving, DRAIN_TIMEOUT), process_group)
         if left:
             log = server_logger()
             log.warning("%d queries have no answer after %g s of draining", left, DRAIN_TIMEOUT)
@@ -311,8 +317,8 @@ class Server(Endpoints):
         self.shared = {at: it for at, it in self.shared.items() if it not in gone}
         await asyncio.sleep(0)  # closed transports call connection_lost in the next turn
 
-    def _inherited_places(self, address: Address) -> set[int]:
-        return {key.place for key in self._inherited if key.address == address and key.place}
+    def _inherited_shards(self, address: Address) -> set[int]:
+        return {key.shard for key in self._inherited if key.address == address and key.shard}
 
     def _unwanted(self) -> list[Endpoint]:
         return [endpoint for endpoint in self._every() if not self._wants(endpoint)]
@@ -323,7 +329,7 @@ class Server(Endpoints):
         if generation is None or listen not in generation.routers:
             return False
         own = endpoint is self.endpoints.get(listen)
-        return own or endpoint.place < generation.sockets[listen]
+        return own or endpoint.shard < generation.sockets[listen]
 
     def _context(self, generation: Generation) -> LifecycleContext:
         labels = [
@@ -336,7 +342,7 @@ class Server(Endpoints):
             self.forget,
             generation.files,
             addresses=labels,
-            crew=self._crew,
+            process_group=self._process_group,
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
@@ -345,7 +351,7 @@ class Server(Endpoints):
         Returns their results. Raises `CommandError`.
         """
         found = [await each.command(name, argument) for each in list(self.generations)]
-        found.append(await self._crew.command(name, argument))
+        found.append(await self._process_group.command(name, argument))
         return [result for results in found for result in results]
 
     def forget(self) -> None:
@@ -353,7 +359,7 @@ class Server(Endpoints):
         for endpoint in self._every():
             endpoint.forget()
 
-    def _waiting(self) -> set[Query]:
+    def _waiting(self) -> set[ChainTask]:
         return {query for endpoint in self._every() for query in endpoint.waiting()}
 
 

@@ -13,22 +13,22 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from corepy.net.accept import Acceptor
-from corepy.net.clients import Seats, client_of
+from corepy.net.acceptor import Acceptor
+from corepy.net.clients import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.frames import FrameReader, frame
-from corepy.net.selfasking import is_own
+from corepy.net.own_connections import is_own
 from corepy.plugin.log import server_logger
-from corepy.server.answer import Answerer
-from corepy.server.query import Runner
+from corepy.server.chain_runner import ChainRunner
+from corepy.server.pipeline import QueryPipeline
 
 if TYPE_CHECKING:
     import socket
 
     from corepy.dns import Reply
     from corepy.plugin import BlockConfig
-    from corepy.server.packet_cache import Room
-    from corepy.server.query import Query
+    from corepy.server.chain_runner import ChainTask
+    from corepy.server.packet_cache import MemoryPool
 
 MAX_CONNECTIONS = 1000
 """Open connections per listener.
@@ -60,15 +60,17 @@ a message.
 class TCPListener:
     """One listening TCP socket of an endpoint, and its connections."""
 
-    def __init__(self, sock: socket.socket, room: Room, label: str) -> None:
-        """Listen at `sock`; `room` is shared by all listeners of the loop."""
+    def __init__(self, sock: socket.socket, memory_pool: MemoryPool, label: str) -> None:
+        """Listen at `sock`; `memory_pool` is shared by all listeners of the loop."""
         self.settings: BlockConfig
-        self.answers = Answerer(label, "tcp", room)
-        self.connections: dict[Connection, None] = {}
+        self.pipeline = QueryPipeline(label, "tcp", memory_pool)
+        self.connections: dict[TCPConnection, None] = {}
         self.draining = False
         most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
-        self._seats: Seats[Connection] = Seats(most, max(most // SHARE_OF_ONE, 1))
-        self._acceptor = Acceptor(sock, lambda: Connection(self), label, server_logger())
+        self._limit: ConnectionLimit[TCPConnection] = ConnectionLimit(
+            most, max(most // SHARE_OF_ONE, 1)
+        )
+        self._acceptor = Acceptor(sock, lambda: TCPConnection(self), label, server_logger())
 
     def start(self) -> None:
         """Start accepting connections."""
@@ -78,28 +80,28 @@ class TCPListener:
         """Accept no connections until `start` is called again; keep those that are open."""
         self._acceptor.pause()
 
-    def admit(self, newcomer: Connection, peer: object) -> None:
-        """Register `newcomer`, and close another connection if there are too many."""
-        self.connections[newcomer] = None
+    def admit(self, added: TCPConnection, peer: object) -> None:
+        """Register `added`, and close another connection if there are too many."""
+        self.connections[added] = None
         if is_own(peer):
             return
-        leaver = self._seats.take(client_of(peer), newcomer)
-        if leaver is not None:
-            leaver.make_room()
+        evicted = self._limit.take(client_of(peer), added)
+        if evicted is not None:
+            evicted.make_room()
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: TCPConnection) -> None:
         """Unregister a closed connection."""
         self.connections.pop(connection, None)
-        self._seats.leave(connection)
+        self._limit.remove(connection)
 
-    def waiting(self) -> set[Query]:
+    def waiting(self) -> set[ChainTask]:
         """Return the queries that have no answer yet."""
         return {query for connection in self.connections for query in connection.runner.waiting}
 
     @property
     def label(self) -> str:
         """The server's address in logs and metrics."""
-        return self.answers.label
+        return self.pipeline.label
 
     def stop(self, *, leave_queue: bool = False) -> None:
         """Accept the connections that are queued and no more; close idle connections.
@@ -122,16 +124,16 @@ class TCPListener:
     def close(self) -> None:
         """Flush ready replies, then close all connections."""
         self.stop()
-        self.answers.packets.clear()
+        self.pipeline.packets.clear()
         for connection in list(self.connections):
             connection.finish()
 
 
-class Connection(asyncio.Protocol):
+class TCPConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, listener: TCPListener) -> None:
-        self.runner = Runner(self._deliver)
+        self.runner = ChainRunner(self._deliver)
         self.last_activity = time.monotonic()
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -209,20 +211,20 @@ class Connection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def _answer(self, message: bytes, now: float) -> bytes | None:
-        answers = self._listener.answers
-        entry = answers.packets.find(message[2:], now)
+        pipeline = self._listener.pipeline
+        entry = pipeline.packets.find(message[2:], now)
         if entry is None:
-            return answers.begin(message, now, self._peer, self._local, self.runner)
-        if entry.witnesses:
+            return pipeline.begin(message, now, self._peer, self._local, self.runner)
+        if entry.hit_listeners:
             entry.show(message[:2], self._peer, now)
         return message[:2] + entry.body
 
-    def _deliver(self, query: Query, reply: Reply) -> None:
+    def _deliver(self, query: ChainTask, reply: Reply) -> None:
         if self._closing and self._transport.is_closing():
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(frame(self._listener.answers.complete(query.request, reply)))
+        self._out.append(frame(self._listener.pipeline.complete(query.request, reply)))
 
     def _flush(self) -> None:
         if self._out and not self._transport.is_closing():

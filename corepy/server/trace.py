@@ -1,8 +1,8 @@
 """Traces one question on its way through a chain, for `corepy explain`.
 
 Other queries do not run any of this code. For each explained question a second chain is built from
-copies of the handlers (`Handler.twin`), and the `serve_dns` of each copy is wrapped. The copies
-share the objects to which the originals refer: caches, upstreams, counters.
+copies of the handlers (`Handler.copy_chain`), and the `serve_dns` of each copy is wrapped. The
+copies share the objects to which the originals refer: caches, upstreams, counters.
 
 A context variable records which handler called which. So steps in tasks of their own (verifying a
 stale entry) and look-ups by the server itself are attributed to the right handler, too.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from corepy.dns import Reply
 from corepy.plugin import CommandError, EndOfChain, Handler
 from corepy.plugin.handler import SERVFAIL
-from corepy.server.differences import Answer, Question, answer_changes, question_changes
+from corepy.server.diff import QuestionState, ReplyState, answer_changes, question_changes
 from corepy.server.router import Router
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ class Step:
         self.handler = handler
         self.parent = _current.get()
         self.children: list[Step] = []
-        self.question = Question.of(request)
-        self.before = _knowledge(handler, request)
+        self.question = QuestionState.of(request)
+        self.before = _state_of(handler, request)
         self.after: Mapping[str, str | int] = self.before
         self.labels: dict[str, str] = {}
-        self.answer: Answer | None = None
+        self.answer: ReplyState | None = None
         self.error = ""
         self.entered = self.began = self.ended = self.left = 0.0
         """Monotonic seconds. `began` to `ended` is the call of the handler; `entered` to `left`
@@ -133,34 +133,34 @@ class Trace:
         """With `offline`, handlers that would send queries to another server are not called."""
         self.steps: list[Step] = []
         self._offline = offline
-        self._twins: dict[int, Handler] = {}
+        self._copies: dict[int, Handler] = {}
 
     def router(self, router: Router) -> Router:
         """Return a router of the same zones whose chains record their steps."""
         return _WatchedRouter(router, self)
 
-    def twin(self, top: Handler | None) -> Handler | None:
+    def copy_chain(self, top: Handler | None) -> Handler | None:
         """Return the traced copy of a chain, given by its first handler."""
         if top is None:
             return None
-        if id(top) not in self._twins:
-            below = None if isinstance(top, EndOfChain) else self.twin(top.next)
-            self._twins[id(top)] = self._watch(_twin(top, below or top))
-        return self._twins[id(top)]
+        if id(top) not in self._copies:
+            below = None if isinstance(top, EndOfChain) else self.copy_chain(top.next)
+            self._copies[id(top)] = self._watch(_copy_handler(top, below or top))
+        return self._copies[id(top)]
 
-    def _watch(self, twin: Handler) -> Handler:
-        serve = _server_of(twin)
-        if not twin.hidden:
+    def _watch(self, traced: Handler) -> Handler:
+        serve = _server_of(traced)
+        if not traced.hidden:
 
             async def serve_dns(request: Request) -> Reply:
-                return await self._run(twin, serve, request)
+                return await self._run(traced, serve, request)
 
             # Overrides the method of this object only.
-            twin.serve_dns = twin.begin_dns = serve_dns  # type: ignore[method-assign]
-        return twin
+            traced.serve_dns = traced.begin_dns = serve_dns  # type: ignore[method-assign]
+        return traced
 
     async def _run(self, handler: Handler, serve: Serve, request: Request) -> Reply:
-        if self._offline and handler.asks_outside(request):
+        if self._offline and handler.queries_upstream(request):
             serve = _do_not_ask
         entered = time.monotonic()
         step = Step(handler.name, handler, request)
@@ -178,9 +178,9 @@ class Trace:
             reply = await serve(request)
             step.ended = time.monotonic()
             if type(reply) is Reply:
-                step.answer = Answer.of(reply)
-                step.after = _knowledge(step.handler, request, reply)
-            else:  # `corepy.server.query` rejects it
+                step.answer = ReplyState.of(reply)
+                step.after = _state_of(step.handler, request, reply)
+            else:  # `corepy.server.chain_runner` rejects it
                 step.error = f"returned {type(reply).__name__} instead of a Reply"
             return reply
         except BaseException as error:
@@ -200,7 +200,8 @@ class _WatchedRouter(Router):
 
     def __init__(self, router: Router, trace: Trace) -> None:
         zones = {
-            wire: replace(site, chain=trace.twin(site.chain)) for wire, site in router.zones.items()
+            wire: replace(route, chain=trace.copy_chain(route.chain))
+            for wire, route in router.zones.items()
         }
         super().__init__(zones, any_class=router.any_class, dropped=None)
         self._trace = trace
@@ -212,9 +213,9 @@ class _WatchedRouter(Router):
         return await self._trace.follow(step, super().lookup, request)
 
 
-def _twin(handler: Handler, below: Handler) -> Handler:
+def _copy_handler(handler: Handler, below: Handler) -> Handler:
     try:
-        return handler.twin(below)
+        return handler.copy_for_trace(below)
     except Exception as error:
         problem = f"plugin/{handler.name} cannot be watched: {type(error).__name__}: {error}"
         raise CommandError(problem) from error
@@ -237,13 +238,13 @@ async def _do_not_ask(request: Request) -> Reply:
     return request.error(SERVFAIL, NOT_ASKED)
 
 
-def _knowledge(
+def _state_of(
     handler: Handler | None, request: Request, reply: Reply | None = None
 ) -> Mapping[str, str | int]:
     if handler is None:
         return {}
     try:
-        return dict(handler.knows(request, reply))
+        return dict(handler.explain_state(request, reply))
     except Exception as error:  # a plugin's exception here must not change the answer
         return {"state": f"unknown ({type(error).__name__}: {error})"}
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.address import host_port
 from corepy.net.batch import SLOTS
 from corepy.net.clients import GREED, Shares, client_of
-from corepy.net.selfasking import is_own
+from corepy.net.own_connections import is_own
 from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
-from corepy.server.answer import Answerer
-from corepy.server.query import Runner, task_set_aside
+from corepy.server.chain_runner import ChainRunner, task_set_aside
+from corepy.server.pipeline import QueryPipeline
 
 if TYPE_CHECKING:
     import socket
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply
     from corepy.net.datagrams import Datagrams
-    from corepy.server.packet_cache import Entry, Room
-    from corepy.server.query import Query
+    from corepy.server.chain_runner import ChainTask
+    from corepy.server.packet_cache import CachedReply, MemoryPool
 
 ROUNDS = 4
 """Batches received from one socket before the event loop may do other work."""
@@ -71,12 +71,18 @@ class UDPListener:
     """One listening UDP socket of an endpoint."""
 
     def __init__(
-        self, sock: socket.socket, batch: Datagrams, room: Room, label: str, *, wildcard: bool
+        self,
+        sock: socket.socket,
+        batch: Datagrams,
+        memory_pool: MemoryPool,
+        label: str,
+        *,
+        wildcard: bool,
     ) -> None:
-        """Answer at `sock`; `batch` and `room` are shared by all listeners of the loop."""
+        """Answer at `sock`; `batch` and `memory_pool` are shared by all listeners of the loop."""
         self.sock = sock
-        self.answers = Answerer(label, "udp", room)
-        self.runner = Runner(self._deliver)
+        self.pipeline = QueryPipeline(label, "udp", memory_pool)
+        self.runner = ChainRunner(self._deliver)
         self._batch = batch
         self._wildcard = wildcard
         self._local = sock.getsockname()
@@ -115,13 +121,13 @@ class UDPListener:
         The other queries wait for `_ask_chains`. So in a flood of new names the popular ones wait
         neither behind the others of their batch nor in the socket's queue.
         """
-        batch, packets = self._batch, self.answers.packets
+        batch, packets = self._batch, self.pipeline.packets
         count = batch.receive(self.sock)
         if not count:
             return 0
         now = time.monotonic()
         keys: list[bytes] = []
-        entries: list[Entry | None] = []
+        entries: list[CachedReply | None] = []
         if packets.entries:
             keys = batch.keys(count)
             entries = list(map(packets.entries.get, keys))
@@ -134,29 +140,29 @@ class UDPListener:
             self._unsent.inc(lost)
         return count
 
-    def _repeat(self, entries: Sequence[Entry], now: float) -> int:
+    def _repeat(self, entries: Sequence[CachedReply], now: float) -> int:
         """Answer the whole batch from the packet cache; return the number of unsent replies."""
         bodies = []
         for entry in entries:
             entry.hits += 1
             bodies.append(entry.iov)
-        if self.answers.router.witnessed:
+        if self.pipeline.router.has_hit_listeners:
             batch = self._batch
             for slot, entry in enumerate(entries):
-                if entry.witnesses:
+                if entry.hit_listeners:
                     entry.show(batch.payload(slot)[:2], batch.address(slot), now)
         return self._batch.answer_all(bodies, self.sock)
 
     def _sort(self, count: int, now: float) -> int:
         """Answer from the packet cache, queue the other queries; return the unsent replies."""
         batch, new, local = self._batch, self._new, self._local
-        known = self.answers.packets.entries
+        known = self.pipeline.packets.entries
         messages, peers = batch.payloads(count), batch.addresses(count)
         for slot in range(count):
             wire = self._from_cache(messages[slot], peers[slot], now) if known else None
             if wire is not None:
                 batch.reply(slot, wire, self.sock)
-            elif len(new) < UNSHARED or self._has_place(peers[slot]):
+            elif len(new) < UNSHARED or self._reserve(peers[slot]):
                 if self._wildcard:
                     local = batch.local(slot, self._port)
                 new.append((messages[slot], now, peers[slot], local))
@@ -164,7 +170,7 @@ class UDPListener:
                 self._overflows.inc()
         return batch.flush(self.sock)
 
-    def _has_place(self, peer: Any) -> bool:
+    def _reserve(self, peer: Any) -> bool:
         """Reserve a place in a long queue for a client; return whether there was one."""
         shares, client = self._shares, client_of(peer)
         if shares is None:
@@ -191,8 +197,8 @@ class UDPListener:
         self._is_asking = bool(self._new)
         if self._is_asking:
             self._loop.call_soon(self._ask_chains)
-        batch, sock, begin, runner = self._batch, self.sock, self.answers.begin, self.runner
-        known = self.answers.packets.entries
+        batch, sock, begin, runner = self._batch, self.sock, self.pipeline.begin, self.runner
+        known = self.pipeline.packets.entries
         for message, now, peer, local in new:
             try:
                 # The reply to an identical query may have been cached since.
@@ -202,7 +208,7 @@ class UDPListener:
                 if wire is not None:
                     batch.queue(wire, peer, local if self._wildcard else None, sock)
             except Exception:
-                server_logger().exception("a datagram to %s was dropped", self.answers.label)
+                server_logger().exception("a datagram to %s was dropped", self.pipeline.label)
         lost = batch.flush(sock)
         if lost:
             self._unsent.inc(lost)
@@ -216,19 +222,19 @@ class UDPListener:
             shares.give_back(client_of(peer))
 
     def _from_cache(self, message: bytes, peer: Any, now: float) -> bytes | None:
-        entry = self.answers.packets.find(message[2:], now)
+        entry = self.pipeline.packets.find(message[2:], now)
         if entry is None:
             return None
-        if entry.witnesses:
+        if entry.hit_listeners:
             entry.show(message[:2], peer, now)
         return message[:2] + entry.body
 
-    def _deliver(self, query: Query, reply: Reply) -> None:
+    def _deliver(self, query: ChainTask, reply: Reply) -> None:
         request = query.request
         if not self._late:
             self._loop.call_soon(self._flush_late)
         local = request.local if self._wildcard else None
-        self._late.append((self.answers.complete(request, reply), request.peer, local))
+        self._late.append((self.pipeline.complete(request, reply), request.peer, local))
 
     def _flush_late(self) -> None:
         late, self._late = self._late, []
@@ -239,7 +245,7 @@ class UDPListener:
             try:
                 batch.queue(wire, peer, local, sock)
             except Exception:  # a plugin has changed the request's addresses
-                server_logger().exception("a reply from %s was dropped", self.answers.label)
+                server_logger().exception("a reply from %s was dropped", self.pipeline.label)
         lost = batch.flush(sock)
         if lost:
             self._unsent.inc(lost)
@@ -262,7 +268,7 @@ class UDPListener:
     def close(self) -> None:
         """Send the replies that are ready and close the socket."""
         self._flush_late()
-        self.answers.packets.clear()
+        self.pipeline.packets.clear()
         # Otherwise the loop would take the next socket with this descriptor for this one.
         self._loop.remove_reader(self.sock)
         self.sock.close()

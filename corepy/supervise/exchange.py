@@ -166,7 +166,7 @@ class Exchanges(Generic[Asker]):
             if exchange is None or not _answers(reply, exchange.question):
                 port.strays += 1
                 if port.strays >= MAX_STRAYS:
-                    self._give_up(port)
+                    self._fall_back_to_tcp(port)
                     return
                 continue
             self._end(exchange, reply[2:])
@@ -189,7 +189,7 @@ class Exchanges(Generic[Asker]):
         for asker in exchange.askers if body is not None else ():
             self._answer(asker, body or b"")
 
-    def _give_up(self, port: _Port[Asker]) -> None:
+    def _fall_back_to_tcp(self, port: _Port[Asker]) -> None:
         """Send truncated replies to the clients of a port, so that they retry over TCP.
 
         The reply has QR, opcode and RD of the query, and TC.

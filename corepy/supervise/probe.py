@@ -6,9 +6,10 @@ the process that receives it. So an answer does not prove that the worker itself
 missing one may be the fault of another process. Therefore the worker also reports over the
 notification socket that its event loop runs.
 
-A worker without these reports is replaced quickly, unless it gets no CPU (`corepy.net.hunger`). A
-worker that reports but leaves a transport unanswered is replaced only after a long time: a flood
-can crowd out the probes, and killing a busy worker would make it worse.
+A worker without these reports is replaced quickly, unless it gets no CPU
+(`corepy.net.cpu_starvation`). A worker that reports but leaves a transport unanswered is replaced
+only after a long time: a flood can crowd out the probes, and killing a busy worker would make it
+worse.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import selectors
 import socket
 from typing import TYPE_CHECKING
 
-from corepy.net.hunger import diet, is_starved
+from corepy.net.cpu_starvation import cpu_times, is_starved
 from corepy.net.sockets import own_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from corepy.net.hunger import Diet
+    from corepy.net.cpu_starvation import CpuTimes
 
 INTERVAL = 0.25
 """Seconds between two rounds of probes."""
@@ -56,35 +57,35 @@ class Probe:
         self._selector = selector
         self._open: dict[socket.socket, tuple[str, bytes]] = {}
         self._unanswered: dict[str, int] = {}
-        self._quiet: int | None = None
+        self._rounds_since_report: int | None = None
         self._pid = 0
-        self._before: Diet | None = None
+        self._before: CpuTimes | None = None
         """The CPU times of the worker when it last showed a sign of life."""
 
     def reset(self, sockets: Mapping[str, socket.socket], pid: int) -> None:
         """Reset all counts for worker `pid`, which is known to answer at `sockets`."""
         self._forget_open()
         self._unanswered = dict.fromkeys(_one_each(sockets), 0)
-        self._quiet = None
-        self._pid, self._before = pid, diet(pid)
+        self._rounds_since_report = None
+        self._pid, self._before = pid, cpu_times(pid)
 
-    def hear(self, *, last: bool = False) -> None:
+    def record_alive(self, *, last: bool = False) -> None:
         """Record the worker's report that it is alive; with `last` it is about to exit."""
-        self._quiet = None if last else 0
+        self._rounds_since_report = None if last else 0
 
     def stop(self) -> None:
         """Stop waiting for answers."""
         self._forget_open()
         self._unanswered.clear()
-        self._quiet = None
+        self._rounds_since_report = None
 
     def ask(self, sockets: dict[str, socket.socket]) -> None:
         """Send one probe to each address; those of the last round are given up."""
         self._forget_open()
         if not self._silence():
-            self._before = diet(self._pid)
-        if self._quiet is not None:
-            self._quiet += 1
+            self._before = cpu_times(self._pid)
+        if self._rounds_since_report is not None:
+            self._rounds_since_report += 1
         before, self._unanswered = self._unanswered, {}
         for name, listening in _one_each(sockets).items():
             with contextlib.suppress(OSError):  # no descriptor or port: not the worker's fault
@@ -121,7 +122,7 @@ class Probe:
         except OSError:
             self._close(sock)
 
-    def verdict(self) -> str | None:
+    def find_problem(self) -> str | None:
         """Return the worker's problem; None if it answers or is excused."""
         silence = self._silence()
         if silence >= SILENT_AFTER and not self._is_excused(silence):
@@ -133,19 +134,21 @@ class Probe:
 
     def is_suspect(self) -> bool:
         """Return whether the worker has been silent for so long that it may hang."""
-        return self._silence() >= SUSPECT_AFTER and not is_starved(self._before, diet(self._pid))
+        return self._silence() >= SUSPECT_AFTER and not is_starved(
+            self._before, cpu_times(self._pid)
+        )
 
     def _silence(self) -> int:
         """Return the rounds since the last sign of life.
 
         That is the worker's own report, or if it sends none, any answer.
         """
-        if self._quiet is not None:
-            return self._quiet
+        if self._rounds_since_report is not None:
+            return self._rounds_since_report
         return min(self._unanswered.values(), default=0)
 
     def _is_excused(self, silence: int) -> bool:
-        return silence < STARVED_AFTER and is_starved(self._before, diet(self._pid))
+        return silence < STARVED_AFTER and is_starved(self._before, cpu_times(self._pid))
 
     def _forget_open(self) -> None:
         for sock in list(self._open):

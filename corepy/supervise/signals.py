@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def obey(
+def install_handlers(
     selector: selectors.BaseSelector, actions: Mapping[int, Callable[[], None]]
 ) -> tuple[socket.socket, socket.socket]:
     """Run the action of each signal in the loop; SIGCHLD only wakes the loop.

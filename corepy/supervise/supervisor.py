@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import ALIVE
-from corepy.net.signals import restore_signals
+from corepy.net.signal_reset import restore_signals
 from corepy.supervise.adoption import command_of, runs
-from corepy.supervise.care import STOP_TIMEOUT, Care
 from corepy.supervise.journal import PATIENCE, Journal
+from corepy.supervise.monitor import STOP_TIMEOUT, WorkerMonitor
 from corepy.supervise.orphans import Orphans
 from corepy.supervise.probe import Probe
 from corepy.supervise.relay import Relay
 from corepy.supervise.restarts import SHORT_LIFE, Restarts
-from corepy.supervise.signals import obey
+from corepy.supervise.signals import install_handlers
 from corepy.supervise.spawn import spawn
 from corepy.supervise.store import Store
 from corepy.supervise.worker import Worker, Workers
@@ -59,7 +59,9 @@ class Supervisor:
         self._relay = Relay(self._selector, fallback) if fallback else None
         self._orphans = Orphans(self._selector, self._store, self._log, self._on_orphans_end)
         self._workers = Workers(self._orphans)
-        self._care = Care(self._workers, self._probe, self._store, self._log, self._prepare_standby)
+        self._monitor = WorkerMonitor(
+            self._workers, self._probe, self._store, self._log, self._prepare_standby
+        )
         self._restarts = Restarts()
         self._reload_later = self._upgrade_later = False
         self._was_ready = False
@@ -116,7 +118,7 @@ class Supervisor:
             signal.SIGUSR2: self._upgrade,
             signal.SIGHUP: self._upgrade,
         }
-        self._wakeup = obey(self._selector, actions)
+        self._wakeup = install_handlers(self._selector, actions)
 
     # Workers of a killed supervisor
 
@@ -251,14 +253,14 @@ class Supervisor:
     # Notifications of workers
 
     def _read_notifications(self) -> None:
-        for pid, fields in self._store.receive(self._workers.are_heard):
+        for pid, fields in self._store.receive(self._workers.accepts_from):
             current, following = self._workers.current, self._workers.next
             if current is not None and pid == current.pid:
                 current.note(fields)
                 if "FDSTOREREMOVE" in fields:  # only the current worker removes sockets
                     self._store.remove(fields.get("FDNAME", ""))
                 if _ALIVE in fields or "STOPPING" in fields:
-                    self._probe.hear(last="STOPPING" in fields)
+                    self._probe.record_alive(last="STOPPING" in fields)
                 is_stopping = bool(self._workers.stop_deadline)
                 if following is not None and current.is_reloading and not is_stopping:
                     self._begin_anew(following)
@@ -279,7 +281,7 @@ class Supervisor:
             worker.signal(signal.SIGURG)
             return
         if worker.is_standby and current is not None:
-            if not self._care.hangs(current):
+            if not self._monitor.hangs(current):
                 self._log("INFO", f"worker {current.pid} goes on, {worker.pid} is not needed")
                 self._dismiss(worker)
                 return
@@ -391,7 +393,7 @@ class Supervisor:
             relay.start(self._store.sockets.values())
 
     def _look_after_if_due(self) -> None:
-        if self._care.is_due:
-            self._care.look_after()
+        if self._monitor.is_due:
+            self._monitor.look_after()
             if self._relay:
                 self._relay.expire()

@@ -37,7 +37,9 @@ class Worker:
         self.was_hung = False
         """Whether it was replaced because it showed no sign of life."""
         self.halted = 0
-        """Rounds of `Care` in which it was found stopped by a signal, while it starts or leaves."""
+        """Rounds of `WorkerMonitor` in which it was found stopped by a signal, while starting or
+        leaving.
+        """
 
         self._reloads = 0
         self._expected = False
@@ -93,7 +95,7 @@ class Workers:
         workers = self.current, self.next, *self._orphans.left, *self.leaving.values()
         return [worker for worker in workers if worker is not None]
 
-    def are_heard(self, pid: int) -> bool:
+    def accepts_from(self, pid: int) -> bool:
         """Return whether notifications of this process are accepted.
 
         A departing worker may not change the kept sockets.

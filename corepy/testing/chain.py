@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy import corefile
 from corepy.dns import Reply, Request
-from corepy.plugin import BlockConfig, Controller, CorefileError, Diagnostic, Handler, Purity
+from corepy.plugin import BlockConfig, Cacheability, Controller, CorefileError, Diagnostic, Handler
 from corepy.plugin.registry import find, load
 from corepy.server.builder import link
 from corepy.testing.client import query
@@ -63,7 +63,7 @@ class Recorder(Handler):
     """A next handler that records its requests and answers with a given function."""
 
     name: ClassVar[str] = "recorder"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, answer: Callable[[Request], Reply] | None = None) -> None:
         """Take the function that answers; without it, every reply is an empty NOERROR."""

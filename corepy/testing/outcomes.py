@@ -268,7 +268,7 @@ class Check:
     def _knows(self, cell: Cell) -> list[str]:
         """Return state, kind and TTL of the cache entry for a cell's query, as words."""
         request = Request.from_wire(CLIENTS[cell.client].query(self.run.names[cell]).pack())
-        known = self._caches[self.run.zones[cell]].knows(request)
+        known = self._caches[self.run.zones[cell]].explain_state(request)
         return [str(known[key]) for key in ("state", "kept as", "ttl") if key in known]
 
     def __post_init__(self) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from corepy import corefile
 from corepy.plugin.orderfile import parse_order
 from corepy.server.builder import build
-from corepy.server.commands import obey
-from corepy.server.contained import run
-from corepy.server.control import ControlSocket
+from corepy.server.commands import run_command
+from corepy.server.control_socket import ControlSocket
+from corepy.server.event_loop import run
 from corepy.server.server import Server
 from corepy.testing.client import Address, ask, exchange
 
@@ -63,7 +63,7 @@ class TestServer:
         try:
             self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
             self.server = Server()
-            socket = ControlSocket(lambda name, argument: obey(self.server, name, argument))
+            socket = ControlSocket(lambda name, argument: run_command(self.server, name, argument))
             if self._control:
                 socket.open()
             await self.server.run(self._build(text))

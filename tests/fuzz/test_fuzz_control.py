@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy.plugin import control
+from corepy.plugin import control_client
 from corepy.testing import serve
 from corepy.testing.fuzzing import Source, briefly
 
@@ -40,7 +40,7 @@ def path() -> Path:
             os.environ["RUNTIME_DIRECTORY"] = before
     atexit.register(folder.cleanup)
     atexit.register(running.__exit__, None, None, None)
-    return next(Path(folder.name).glob(control.PATTERN))
+    return next(Path(folder.name).glob(control_client.PATTERN))
 
 
 def exchange(pieces: list[bytes]) -> bytes:

@@ -7,7 +7,7 @@ import asyncio
 import h11
 import pytest
 
-from corepy.http import Request, Response, claim
+from corepy.http import HTTPRequest, HTTPResponse, claim
 from corepy.testing.fuzzing import Source, briefly
 
 METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"get", b"", b"G\0T", b"X" * 300)
@@ -69,8 +69,8 @@ async def exchange(port: int, pieces: list[bytes]) -> bytes:
         writer.close()
 
 
-def answer(request: Request) -> Response:
-    return Response(b"OK")
+def answer(request: HTTPRequest) -> HTTPResponse:
+    return HTTPResponse(b"OK")
 
 
 async def run(stream: bytes, cuts: list[int]) -> None:

@@ -14,7 +14,7 @@ from corepy.dns import Reply, finish
 from corepy.dns import constants as c
 from corepy.dns.presentation import RecordError, rdata_from_text, rdata_to_text
 from corepy.dns.rdata import check_records
-from corepy.dns.soundness import flaw
+from corepy.dns.reply_validation import reply_problem
 from corepy.testing import make_request, set_up
 from corepy.testing.fuzzing import Source, briefly
 
@@ -114,7 +114,7 @@ def check_template(source: Source) -> None:
     except StopIteration as end:
         reply = end.value
         assert isinstance(reply, Reply)
-        assert flaw(asked, reply) is None
+        assert reply_problem(asked, reply) is None
         sent = finish(asked, reply)
         Reply.from_wire(sent)
         # Not dnspython's reader: it refuses a digest whose length is not its algorithm's.

@@ -13,8 +13,8 @@ from corepy.dns import FormError, Reply, Request, edns, finish, query
 from corepy.dns import constants as c
 from corepy.dns.edns import parse_options
 from corepy.dns.rdata import LAYOUTS, split
+from corepy.dns.reply_validation import reply_problem
 from corepy.dns.response import minimal_ttl, typify
-from corepy.dns.soundness import flaw
 from corepy.dns.text import to_dig
 from corepy.dns.wire import read_name, ttl_offsets, walk
 from corepy.plugin import Handler
@@ -190,7 +190,7 @@ def check_reply(wire: bytes, asked: Request, is_right: bool) -> None:
         check_names(reply.wire)
         check_volatile(reply.wire, reply.ttl_offsets)
         check_plain(reply)
-        assert flaw(asked, reply) is None
+        assert reply_problem(asked, reply) is None
         for now in (None, 1e9):
             try:
                 minimal_ttl(reply, typify(reply, now))
@@ -290,7 +290,7 @@ def check_kept(asked: Request, reply: Reply, records: Content | None) -> None:
         asked.received = now[0]
         given = cache.begin_dns(asked)
         assert isinstance(given, Reply)
-        assert flaw(asked, given) is None
+        assert reply_problem(asked, given) is None
         sent = finish(asked, given)
         shown = try_content(sent)
         if records is not None:
@@ -299,7 +299,7 @@ def check_kept(asked: Request, reply: Reply, records: Content | None) -> None:
             if below.asked == 1 and i:
                 assert all(isinstance(r[-1], int) and r[-1] <= 0x7FFFFFFF for r in shown)
         now[0] += 1
-    cache.keeper.clear()
+    cache.store.clear()
 
 
 def raw(wire: str | bytes) -> bytes:

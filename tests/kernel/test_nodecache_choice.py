@@ -10,7 +10,7 @@ import pytest
 from corepy.testing.netns import isolated, run
 from corepy_nodecache import detect, legacy, nft, preflight
 from corepy_nodecache.legacy import LegacyTables
-from corepy_nodecache.model import Endpoint, Family, HostError, Mode, Want
+from corepy_nodecache.model import DesiredState, Family, HostError, Mode, UntrackedEndpoint
 from corepy_nodecache.nft import NftTables
 from corepy_nodecache.settings import Settings
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENDPOINT = Settings(ips=("169.254.20.10",), device=False)
-V4 = Want(endpoints=frozenset({Endpoint("dns", "169.254.20.10", 53)})).rules()
-V6 = Want(endpoints=frozenset({Endpoint("dns", "fd00::10", 53)})).rules()
+V4 = DesiredState(endpoints=frozenset({UntrackedEndpoint("dns", "169.254.20.10", 53)})).rules()
+V6 = DesiredState(endpoints=frozenset({UntrackedEndpoint("dns", "fd00::10", 53)})).rules()
 TABLES = {"legacy": LegacyTables, "nft": NftTables}
 NO_SAVE = "no iptables-nft-save found: install the package iptables"
 NO_MODULE = (

@@ -18,7 +18,7 @@ import pytest
 from corepy.testing import ask, run_command
 from corepy.testing.command import wait_until
 from corepy.testing.netns import addresses, isolated, placed_rules, run
-from corepy_nodecache.model import MARK, Endpoint, Want, spec
+from corepy_nodecache.model import MARK, DesiredState, UntrackedEndpoint, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,9 @@ def ours(kind: str) -> list[str]:
 
 
 def expected(*sockets: tuple[str, int]) -> list[str]:
-    rules = Want(endpoints=frozenset(Endpoint("dns", *it) for it in sockets)).rules()
+    rules = DesiredState(
+        endpoints=frozenset(UntrackedEndpoint("dns", *it) for it in sockets)
+    ).rules()
     return sorted(f"{rule.family} {rule.table} -A {spec(rule)}" for rule in rules)
 
 

@@ -16,7 +16,7 @@ import pytest
 from corepy.testing.netns import addresses, isolated, rules, run
 from corepy_nodecache import claims, detect, metrics
 from corepy_nodecache import reconciler as module
-from corepy_nodecache.model import MARK, Mode, Want
+from corepy_nodecache.model import MARK, DesiredState, Mode
 from corepy_nodecache.reconciler import Reconciler
 from corepy_nodecache.settings import Settings
 
@@ -43,7 +43,7 @@ class Passes:
         self._sync = reconciler._host.sync
         reconciler._host.sync = self.sync  # type: ignore[method-assign]  # watched
 
-    def sync(self, want: Want, sweep: bool = False) -> Report:
+    def sync(self, want: DesiredState, sweep: bool = False) -> Report:
         self.count += 1
         self.begun.set()
         assert self.gate.wait(SLOW)
@@ -57,7 +57,7 @@ class Passes:
 async def reconciler(kind: Mode) -> AsyncIterator[Reconciler]:
     run("ip", "link", "add", "nodecache", "type", "bridge")
     made = Reconciler()
-    made.use(await made.worker.run(lambda: detect.choose(kind)))
+    made.use(await made.host_thread.run(lambda: detect.choose(kind)))
     try:
         yield made
     finally:
@@ -88,7 +88,7 @@ def held_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 def test_a_bug_in_a_pass_does_not_end_the_repairs(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         async with reconciler("nft") as it:
-            await it.set_wish("owner", ONE.want(), 0)
+            await it.set_desired("owner", ONE.want(), 0)
             passes = Passes(it)
             passes.failures = 1
             run("iptables-nft", "-t", "raw", "-F")
@@ -113,11 +113,11 @@ def test_a_bug_in_a_pass_reaches_its_caller_and_the_next_wish_works(
             passes = Passes(it)
             passes.failures = 1
             with pytest.raises(ZeroDivisionError):
-                await it.set_wish("owner", ONE.want(), 0)
-            await it.set_wish("owner", ONE.want(), 0)
+                await it.set_desired("owner", ONE.want(), 0)
+            await it.set_desired("owner", ONE.want(), 0)
             assert count("nft") == 10
             # The pass that failed no longer counts as running, so an equal wish needs no pass.
-            await it.set_wish("owner", ONE.want(), 0)
+            await it.set_desired("owner", ONE.want(), 0)
             assert passes.count == 2
             await it.leave("owner")
 
@@ -128,7 +128,7 @@ def test_a_bug_in_a_pass_reaches_its_caller_and_the_next_wish_works(
 def test_legacy_tables_are_looked_at_without_an_interval() -> None:
     async def work() -> None:
         async with reconciler("legacy") as it:
-            await it.set_wish("owner", ONE.want(), 0)
+            await it.set_desired("owner", ONE.want(), 0)
             run("iptables-legacy", "-t", "raw", "-F")
             await until(lambda: count("legacy") == 10)
             await it.leave("owner")
@@ -141,7 +141,7 @@ def test_legacy_tables_that_stay_the_same_cause_no_pass() -> None:
     async def work() -> None:
         async with reconciler("legacy") as it:
             passes = Passes(it)
-            await it.set_wish("owner", ONE.want(), 0)
+            await it.set_desired("owner", ONE.want(), 0)
             sizes: list[tuple[bytes, ...]] = []
             fingerprint = it._fingerprint
             assert fingerprint is not None
@@ -169,7 +169,7 @@ def test_a_lock_that_becomes_free_while_the_process_stops(
     async def work() -> None:
         with contextlib.ExitStack() as stack:
             async with reconciler("legacy") as it:
-                await it.set_wish("owner", ONE.want(), 60)
+                await it.set_desired("owner", ONE.want(), 60)
                 release = stack.enter_context(held_lock(tmp_path, monkeypatch))
                 before = refused.value
                 await it.leave("owner")
@@ -197,7 +197,7 @@ def test_a_lock_that_is_never_free_ends_the_stop_with_an_error(
 
     async def work() -> None:
         async with reconciler("legacy") as it:
-            await it.set_wish("owner", ONE.want(), 60)
+            await it.set_desired("owner", ONE.want(), 60)
             stack.enter_context(held_lock(tmp_path, monkeypatch))
             await it.leave("owner")
 
@@ -216,9 +216,9 @@ def test_a_wish_is_not_fulfilled_by_a_pass_that_still_runs() -> None:
         async with reconciler("nft") as it:
             passes = Passes(it)
             passes.gate.clear()
-            first = asyncio.create_task(it.set_wish("first", ONE.want(), 60))
+            first = asyncio.create_task(it.set_desired("first", ONE.want(), 60))
             await asyncio.to_thread(passes.begun.wait, SLOW)
-            second = asyncio.create_task(it.set_wish("second", ONE.want(), 60))
+            second = asyncio.create_task(it.set_desired("second", ONE.want(), 60))
             await asyncio.sleep(0)
             assert not second.done()
             passes.gate.set()
@@ -238,15 +238,15 @@ def test_passes_are_made_only_where_something_changes(monkeypatch: pytest.Monkey
         async with reconciler("nft") as it:
             it._task.cancel()  # the passes that the kernel's messages ask for do not count here
             passes = Passes(it)
-            await it.set_wish("first", ONE.want(), 60)
-            await it.set_wish("second", ONE.want(), 60)
+            await it.set_desired("first", ONE.want(), 60)
+            await it.set_desired("second", ONE.want(), 60)
             assert passes.count == 1
             assert await it.leave("nobody") is None
             assert await it.leave("second") is None
             assert passes.count == 1
-            await it.set_wish("third", TWO.want(), 60)
+            await it.set_desired("third", TWO.want(), 60)
             assert (passes.count, count("nft")) == (2, 20)
-            await it.set_wish("first", ONE.want(), 60, sweep=True)
+            await it.set_desired("first", ONE.want(), 60, sweep=True)
             assert passes.count == 3
             await it.leave("third", keep=True)
             assert (passes.count, count("nft"), it.owners) == (3, 20, 1)
@@ -262,7 +262,7 @@ def test_a_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
     async def work() -> None:
         async with reconciler("nft") as it:
-            await it.set_wish("owner", ONE.want(), 60)
+            await it.set_desired("owner", ONE.want(), 60)
             assert caplog.messages == []
             run("ip", "link", "del", "nodecache")
             await until(lambda: metrics.degraded.value == 1)

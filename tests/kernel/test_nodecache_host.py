@@ -13,7 +13,7 @@ from corepy_nodecache import host as module
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.host import Host, Report
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import MARK, HostError, Want
+from corepy_nodecache.model import MARK, DesiredState, HostError
 from corepy_nodecache.nft import NftTables
 from corepy_nodecache.settings import Settings
 
@@ -74,7 +74,7 @@ def test_a_pass_reports_what_it_did(made: Callable[..., Host]) -> None:
     run("ip", "addr", "flush", "dev", "nodecache")
     assert host.sync(ONE) == Report([f"added {IP} to nodecache"], True, [], 10, 1)
     gone = ["removed 10 rules", f"removed {IP} from nodecache"]
-    assert host.sync(Want()) == Report(gone, False, [], 0, 0)
+    assert host.sync(DesiredState()) == Report(gone, False, [], 0, 0)
 
 
 @isolated
@@ -82,7 +82,7 @@ def test_without_tables_rules_are_left_alone(made: Callable[..., Host]) -> None:
     host = made(tables=False)
     NftTables().reconcile(ONE.rules(), lambda _: True)
     assert host.sync(ONE) == Report([f"added {IP} to nodecache"], True, [], 0, 1)
-    assert host.sync(Want(), sweep=True) == Report(
+    assert host.sync(DesiredState(), sweep=True) == Report(
         [f"removed {IP} from nodecache"], False, [], 0, 0
     )
     assert on_host() == (10, [])
@@ -97,7 +97,7 @@ def test_rules_that_fail_keep_no_addresses_away(made: Callable[..., Host]) -> No
     NftTables().reconcile(set(list(ONE.rules())[:4]), lambda _: True)
     assert host.sync(ONE) == Report([], False, [NO], 4, 1)
     # The address of an earlier wish goes all the same.
-    assert host.sync(Want()) == Report([f"removed {IP} from nodecache"], False, [NO], 0, 0)
+    assert host.sync(DesiredState()) == Report([f"removed {IP} from nodecache"], False, [NO], 0, 0)
 
 
 @isolated
@@ -141,7 +141,7 @@ def test_claims_last_as_long_as_something_may_be_there(made: Callable[..., Host]
     assert on_host() == (10, placed(IP))
     assert view.others() == ONE
     host.close()
-    assert view.others() == Want()
+    assert view.others() == DesiredState()
     assert on_host() == (10, placed(IP))
 
 
@@ -150,14 +150,14 @@ def test_what_another_process_claims_stays(made: Callable[..., Host]) -> None:
     host, neighbour = made(), Claims()
     host.sync(TWO)
     neighbour.hold(ONE)
-    assert host.sync(Want(), sweep=True).done == [
+    assert host.sync(DesiredState(), sweep=True).done == [
         "removed 10 rules",
         f"removed {OTHER} from nodecache",
     ]
     assert on_host() == (10, placed(IP))
     neighbour.close()
-    assert host.sync(Want()).done == []  # it is no longer ours
-    assert host.sync(Want(), sweep=True).done == [
+    assert host.sync(DesiredState()).done == []  # it is no longer ours
+    assert host.sync(DesiredState(), sweep=True).done == [
         "removed 10 rules",
         f"removed {IP} from nodecache",
     ]

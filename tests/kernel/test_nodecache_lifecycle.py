@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from corepy_nodecache.host import Report
-    from corepy_nodecache.model import Want
+    from corepy_nodecache.model import DesiredState
 
 IP, OTHER, THIRD = "169.254.20.10", "169.254.20.11", "169.254.20.12"
 
@@ -172,7 +172,7 @@ def test_a_sweep_that_fails_is_due_again(
 ) -> None:
     sync = Host.sync
 
-    def fail(host: Host, want: Want, sweep: bool = False) -> Report:
+    def fail(host: Host, want: DesiredState, sweep: bool = False) -> Report:
         report = sync(host, want)
         return report._replace(errors=[HostError("iptables", "no")]) if sweep else report
 
@@ -378,10 +378,10 @@ def test_a_repair_is_not_told_twice(
         # and its report would be lost with the task.
         reconciler._task.cancel()
         await asyncio.wait([reconciler._task])
-        await reconciler.worker.run(lambda: None)
+        await reconciler.host_thread.run(lambda: None)
         run("iptables-nft", "-t", "raw", "-F")
         caplog.clear()
-        await block._wish(block._settings.want(), sweep=True)
+        await block._set_desired(block._settings.want(), sweep=True)
         assert caplog.messages == ["repaired what others had changed: added 6 rules"]
         await stop(block)
 

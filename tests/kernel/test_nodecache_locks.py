@@ -14,14 +14,14 @@ from corepy.testing.netns import isolated, rules
 from corepy_nodecache import claims, legacy, lock
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.legacy import LegacyTables
-from corepy_nodecache.model import MARK, Address, Endpoint, HostError, Want
+from corepy_nodecache.model import MARK, Address, DesiredState, HostError, UntrackedEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-V4 = Want(endpoints=frozenset({Endpoint("dns", "169.254.20.10", 53)})).rules()
-BOTH = V4 | Want(endpoints=frozenset({Endpoint("dns", "fd00::10", 53)})).rules()
+V4 = DesiredState(endpoints=frozenset({UntrackedEndpoint("dns", "169.254.20.10", 53)})).rules()
+BOTH = V4 | DesiredState(endpoints=frozenset({UntrackedEndpoint("dns", "fd00::10", 53)})).rules()
 
 
 class Clock:
@@ -221,18 +221,25 @@ def test_claims_of_other_versions_are_no_claims_of_ours() -> None:
         for text in texts:
             claim = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             claim.bind(f"\0{text}")
-        assert mine.others() == Want(
+        assert mine.others() == DesiredState(
             frozenset({Address("nodecache", "10.0.0.1")}),
-            frozenset({Endpoint("dns", "10.0.0.2", 53), Endpoint("health", "fd00::1", 8080)}),
+            frozenset(
+                {
+                    UntrackedEndpoint("dns", "10.0.0.2", 53),
+                    UntrackedEndpoint("health", "fd00::1", 8080),
+                }
+            ),
         )
-    assert mine.others() == Want()
+    assert mine.others() == DesiredState()
 
 
 @isolated
 def test_claims_are_exchanged_one_by_one() -> None:
     mine, view, before = Claims(), Claims(), descriptors()
-    old = Want(frozenset({Address("a", "10.0.0.1"), Address("a", "10.0.0.2")}))
-    new = Want(frozenset({Address("a", "10.0.0.2")}), frozenset({Endpoint("dns", "10.0.0.2", 53)}))
+    old = DesiredState(frozenset({Address("a", "10.0.0.1"), Address("a", "10.0.0.2")}))
+    new = DesiredState(
+        frozenset({Address("a", "10.0.0.2")}), frozenset({UntrackedEndpoint("dns", "10.0.0.2", 53)})
+    )
     mine.hold(old)
     kept = mine._held["address a 10.0.0.2"]
     mine.hold(new)

@@ -11,7 +11,7 @@ from corepy.testing.netns import isolated
 from corepy_nodecache import metrics
 from corepy_nodecache import reconciler as module
 from corepy_nodecache.host import Report
-from corepy_nodecache.model import HostError, Want
+from corepy_nodecache.model import DesiredState, HostError
 from corepy_nodecache.reconciler import Reconciler
 from corepy_nodecache.settings import Settings
 
@@ -182,7 +182,7 @@ def test_failures_are_tried_again_less_and_less_often(clock: Clock) -> None:
 @isolated
 def test_an_equal_wish_needs_no_pass_for_a_moment(clock: Clock) -> None:
     async def work(it: Reconciler) -> None:
-        it._wishes, it._asked, it._last_pass = {1: ONE}, ONE, 0.0
+        it._desired, it._asked, it._last_pass = {1: ONE}, ONE, 0.0
         clock.now = 0.49
         assert it._is_fresh()
         assert not it._is_fresh(sweep=True)
@@ -190,7 +190,7 @@ def test_an_equal_wish_needs_no_pass_for_a_moment(clock: Clock) -> None:
         assert not it._is_fresh()
         it._running, it._problem = 0, "no"
         assert not it._is_fresh()
-        it._problem, it._asked = "", Want()
+        it._problem, it._asked = "", DesiredState()
         assert not it._is_fresh()
         it._asked = ONE
         clock.now = 0.5
@@ -213,11 +213,11 @@ def test_a_stop_tries_for_eight_seconds(clock: Clock, monkeypatch: pytest.Monkey
         it._is_locked_out = True
         with monkeypatch.context() as patch:
             patch.setattr(asyncio, "sleep", clock.sleep)
-            await it._try_to_the_last()
+            await it._remove_at_exit()
         assert clock.sleeps == [0.5] * 16
         assert passes == [0.5 * number for number in range(1, 17)]
         it._is_locked_out = False
-        await it._try_to_the_last()
+        await it._remove_at_exit()
         assert len(passes) == 16
 
     drive(work)
@@ -263,9 +263,9 @@ def test_sizes_after_a_change_of_ours_are_looked_at_again(clock: Clock) -> None:
         assert it._sizes == (b"1",)
         assert it._pass(ONE, False).repaired  # an earlier pass has left the host whole
         assert it._sizes == ()
-        assert it._pass(Want(), False).repaired is False
+        assert it._pass(DesiredState(), False).repaired is False
         # The wish changed and failed meanwhile; what it wanted before was whole once.
-        assert it._pass(Want(), False).repaired is False
+        assert it._pass(DesiredState(), False).repaired is False
         use(it, Sizes())
 
     drive(work)

@@ -20,7 +20,7 @@ import pytest
 from corepy.testing.netns import addresses, isolated, rules, run, saved
 from corepy_nodecache import claims, detect, metrics, preflight
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import MARK, HostError, Mode, Want
+from corepy_nodecache.model import MARK, DesiredState, HostError, Mode
 from corepy_nodecache.reconciler import Reconciler
 from corepy_nodecache.settings import Settings
 
@@ -38,7 +38,7 @@ SLOW = 30.0  # seconds after which a test has failed for good
 @contextlib.asynccontextmanager
 async def reconciler(kind: Mode) -> AsyncIterator[Reconciler]:
     made = Reconciler()
-    made.use(await made.worker.run(lambda: detect.choose(kind)))
+    made.use(await made.host_thread.run(lambda: detect.choose(kind)))
     try:
         yield made
     finally:
@@ -70,12 +70,12 @@ def test_addresses_and_rules_come_and_go_in_order(kind: Mode) -> None:
 
     async def work() -> None:
         async with reconciler(kind) as it:
-            await it.set_wish("owner", Want(BOTH.addresses()), 60)
+            await it.set_desired("owner", DesiredState(BOTH.addresses()), 60)
             assert (addresses("nodecache"), count(kind)) == (PREFIXED, 0)
-            await it.set_wish("owner", BOTH.want(), 60)
+            await it.set_desired("owner", BOTH.want(), 60)
             assert count(kind) == 20
             assert (metrics.rules.value, metrics.addresses.value) == (20, 2)
-            await it.set_wish("owner", Want(BOTH.addresses()), 60)
+            await it.set_desired("owner", DesiredState(BOTH.addresses()), 60)
             assert (addresses("nodecache"), count(kind)) == (PREFIXED, 0)
             await it.leave("owner")
             assert addresses("nodecache") == []
@@ -99,7 +99,7 @@ def test_each_repair_is_counted_once(kind: Mode) -> None:
 
     async def work() -> None:
         async with reconciler(kind) as it:
-            await it.set_wish("owner", BOTH.want(), 60)
+            await it.set_desired("owner", BOTH.want(), 60)
             run(f"iptables-{kind}", "-t", "raw", "-F")
             await seconds_until(lambda: whole() and repairs() == 1)
             run("ip", "link", "del", "nodecache")
@@ -122,7 +122,7 @@ def test_the_slow_poll_sees_what_nobody_tells(kind: Mode) -> None:
 
     async def work() -> None:
         async with reconciler(kind) as it:
-            await it.set_wish("owner", ONE.want(), 1)
+            await it.set_desired("owner", ONE.want(), 1)
             script = saved(kind).replace("169.254.20.10", "169.254.20.11").partition("\n*")[0]
             run(f"iptables-{kind}-restore", text=script + "\n")
             await seconds_until(lambda: sum("20.10/32" in line for line in rules(kind)) == 10)
@@ -152,7 +152,7 @@ def test_a_held_lock_delays_rules_and_nothing_else(
             with path.open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 failures = metrics.setup_errors.labels("iptables_lock").value
-                await it.set_wish("owner", BOTH.want(), 60)
+                await it.set_desired("owner", BOTH.want(), 60)
                 assert metrics.setup_errors.labels("iptables_lock").value == failures + 1
                 assert (addresses("nodecache"), count("legacy")) == (PREFIXED, 0)
                 assert metrics.degraded.value == 1
@@ -177,8 +177,8 @@ from corepy_nodecache.settings import Settings
 async def main():
     kind, *ips = sys.argv[1:]
     reconciler = Reconciler()
-    reconciler.use(await reconciler.worker.run(lambda: detect.choose(kind)))
-    await reconciler.set_wish("owner", Settings(ips=tuple(ips)).want(), 60, sweep=True)
+    reconciler.use(await reconciler.host_thread.run(lambda: detect.choose(kind)))
+    await reconciler.set_desired("owner", Settings(ips=tuple(ips)).want(), 60, sweep=True)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await reconciler.leave("owner")
@@ -354,11 +354,11 @@ def test_claims_are_seen_and_end_with_the_process() -> None:
     mine, others = claims.Claims(), claims.Claims()
     mine.hold(BOTH.want())
     assert others.others() == BOTH.want()
-    assert mine.others() == Want()
+    assert mine.others() == DesiredState()
     mine.hold(ONE.want())
     assert others.others() == ONE.want()
     mine.close()
-    assert others.others() == Want()
+    assert others.others() == DesiredState()
 
 
 @isolated

@@ -26,7 +26,7 @@ from corepy.testing.netns import (
     run,
     saved,
 )
-from corepy_nodecache.model import MARK, Endpoint, Want, spec
+from corepy_nodecache.model import MARK, DesiredState, UntrackedEndpoint, spec
 
 V4, V6 = ("169.254.20.10", 5300), ("fd00::10", 5300)
 ANOTHER = ("169.254.20.11", 5300)
@@ -49,7 +49,9 @@ def ours(kind: str) -> int:
 
 def exactly(kind: str, *sockets: tuple[str, int]) -> bool:
     """Whether the rules of `sockets` are there, all of them, once each, and no other of ours."""
-    wanted = Want(endpoints=frozenset(Endpoint("dns", *it) for it in sockets)).rules()
+    wanted = DesiredState(
+        endpoints=frozenset(UntrackedEndpoint("dns", *it) for it in sockets)
+    ).rules()
     found = (rule for rule in placed_rules(kind) if MARK in rule)
     return sorted(found) == sorted(f"{it.family} {it.table} -A {spec(it)}" for it in wanted)
 

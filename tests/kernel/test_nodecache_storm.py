@@ -19,7 +19,7 @@ import pytest
 
 from corepy.testing import Command, ask, run_command
 from corepy.testing.netns import addresses, bystanders, host, isolated, placed_rules
-from corepy_nodecache.model import MARK, Endpoint, Want, spec
+from corepy_nodecache.model import MARK, DesiredState, UntrackedEndpoint, spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +49,8 @@ def corefile(kind: str, blocks: Blocks) -> str:
 
 def expected(blocks: Blocks) -> frozenset[str]:
     """What a look sees of a configuration: its rules and its addresses."""
-    endpoints = {Endpoint("dns", ip, port) for port, ips in blocks.items() for ip in ips}
-    rules = Want(endpoints=frozenset(endpoints)).rules()
+    endpoints = {UntrackedEndpoint("dns", ip, port) for port, ips in blocks.items() for ip in ips}
+    rules = DesiredState(endpoints=frozenset(endpoints)).rules()
     texts = {f"{rule.family} {rule.table} -A {spec(rule)}" for rule in rules}
     width = {ip: 128 if ":" in ip else 32 for ips in blocks.values() for ip in ips}
     return frozenset(texts | {f"{ip}/{bits}" for ip, bits in width.items()})

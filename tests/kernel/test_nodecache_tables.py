@@ -12,7 +12,7 @@ import pytest
 from corepy.testing.netns import isolated, rules, run, saved
 from corepy_nodecache import detect, preflight, watch
 from corepy_nodecache.legacy import LegacyTables, existing_tables
-from corepy_nodecache.model import MARK, Endpoint, HostError, Want
+from corepy_nodecache.model import MARK, DesiredState, HostError, UntrackedEndpoint
 from corepy_nodecache.nft import NftTables
 from corepy_nodecache.settings import Settings
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 KINDS = ("legacy", "nft")
 TABLES: dict[str, type[LegacyTables] | type[NftTables]] = {"legacy": LegacyTables, "nft": NftTables}
-V4 = Endpoint("dns", "169.254.20.10", 53)
-V6 = Endpoint("dns", "fd00::10", 53)
-HEALTH = Endpoint("health", "169.254.20.10", 8080)
+V4 = UntrackedEndpoint("dns", "169.254.20.10", 53)
+V6 = UntrackedEndpoint("dns", "fd00::10", 53)
+HEALTH = UntrackedEndpoint("health", "169.254.20.10", 8080)
 
 GOLDEN = """\
 -A PREROUTING -d {ip} -p tcp -m tcp --dport 53 {mark} -j NOTRACK
@@ -49,12 +49,12 @@ def golden(text: str, ip: str = "") -> list[str]:
     return text.format(ip=ip, mark=f'-m comment --comment "{MARK}"').splitlines()
 
 
-def wanted(*endpoints: Endpoint) -> set[object]:
-    return set(Want(endpoints=frozenset(endpoints)).rules())
+def wanted(*endpoints: UntrackedEndpoint) -> set[object]:
+    return set(DesiredState(endpoints=frozenset(endpoints)).rules())
 
 
-def reconcile(tables: RuleTables, *endpoints: Endpoint) -> tuple[int, int]:
-    return tables.reconcile(Want(endpoints=frozenset(endpoints)).rules(), lambda _: True)
+def reconcile(tables: RuleTables, *endpoints: UntrackedEndpoint) -> tuple[int, int]:
+    return tables.reconcile(DesiredState(endpoints=frozenset(endpoints)).rules(), lambda _: True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -137,7 +137,7 @@ def test_a_family_without_wishes_gets_no_tables(kind: str) -> None:
 def test_only_what_is_removable_goes() -> None:
     tables = LegacyTables()
     reconcile(tables, V4, V6)
-    kept = Want(endpoints=frozenset({V6})).rules()
+    kept = DesiredState(endpoints=frozenset({V6})).rules()
     assert tables.reconcile(set(), lambda rule: rule not in kept) == (0, 10)
     assert set(tables.read()) == kept
 
@@ -307,7 +307,7 @@ def test_auto_refuses_where_a_fall_back_could_mislead_kube_proxy(
 def test_untracked_is_proven_with_a_tracked_control(kind: str, ip: str) -> None:
     """Traffic to the wanted socket leaves no flow behind; traffic to the port beside it does."""
     six = ":" in ip
-    reconcile(TABLES[kind](), Endpoint("dns", ip, 5353))
+    reconcile(TABLES[kind](), UntrackedEndpoint("dns", ip, 5353))
     # A rule that asks for a state switches connection tracking on in this namespace.
     program = f"{'ip6tables' if six else 'iptables'}-{kind}"
     run(program, *["-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"])

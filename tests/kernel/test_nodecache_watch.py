@@ -15,7 +15,7 @@ from corepy_nodecache import cli, legacy, watch
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.legacy import LegacyTables
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import MARK, Address, Endpoint, Family, HostError, Want
+from corepy_nodecache.model import MARK, Address, DesiredState, Family, HostError, UntrackedEndpoint
 from corepy_nodecache.nft import NftTables
 from corepy_nodecache.watch import LegacyFingerprint, Watch
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SLOW = 30.0
 IP = "169.254.20.10"
-RULES = Want(endpoints=frozenset({Endpoint("dns", IP, 53)})).rules()
+RULES = DesiredState(endpoints=frozenset({UntrackedEndpoint("dns", IP, 53)})).rules()
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,10 @@ def test_the_status_as_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     run("ip", "link", "set", "nodecache", "down")
     mine = Claims()
     mine.hold(
-        Want(frozenset({Address("nodecache", IP)}), frozenset({Endpoint("health", IP, 8080)}))
+        DesiredState(
+            frozenset({Address("nodecache", IP)}),
+            frozenset({UntrackedEndpoint("health", IP, 8080)}),
+        )
     )
     assert printed(capsys, "status") == (
         "KIND     WHERE      WHAT                     STATE\n"
@@ -300,9 +303,11 @@ def test_the_plan(
     bridge()
     Links().ensure([Address("nodecache", it) for it in (IP, "10.0.0.1", "10.0.0.2")])
     neighbour = Claims()
-    stale = Endpoint("dns", "10.0.0.1", 53), Endpoint("dns", "10.0.0.2", 53)
-    neighbour.hold(Want(frozenset({Address("nodecache", "10.0.0.2")}), frozenset({stale[1]})))
-    old = Want(endpoints=frozenset(stale)).rules()
+    stale = UntrackedEndpoint("dns", "10.0.0.1", 53), UntrackedEndpoint("dns", "10.0.0.2", 53)
+    neighbour.hold(
+        DesiredState(frozenset({Address("nodecache", "10.0.0.2")}), frozenset({stale[1]}))
+    )
+    old = DesiredState(endpoints=frozenset(stale)).rules()
     NftTables().reconcile(old | RULES, lambda _: True)
     assert printed(capsys, *words) == ("ACTION  WHAT\nremove  address 10.0.0.1 on nodecache\n")
     block(path)

@@ -10,7 +10,7 @@ from corepy.dns.names import ROOT
 from corepy.dns.presentation.codec import read_rdata
 from corepy.dns.presentation.errors import RecordError
 from corepy.dns.presentation.fields import name_from_text, to_seconds
-from corepy.dns.presentation.words import Entry, Word, Words, entries, offset_of, shown
+from corepy.dns.presentation.words import Word, Words, ZoneFileEntry, entries, offset_of, shown
 from corepy.dns.records import rr
 
 _META_TYPES: Final = frozenset((0, c.TYPE_OPT, *range(128, 256), 0xFFFF))
@@ -46,7 +46,7 @@ def read_record(text: str, ttl: int, origin: bytes = ROOT) -> Record:
     raise RecordError("is missing", offset=len(text))
 
 
-def read_entry(entry: Entry, owner: bytes | None, ttl: int, origin: bytes) -> Record:
+def read_entry(entry: ZoneFileEntry, owner: bytes | None, ttl: int, origin: bytes) -> Record:
     """Return the record of an entry; raise RecordError.
 
     `owner` is the owner of the previous record, which an indented entry inherits. The default class

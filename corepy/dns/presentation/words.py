@@ -36,7 +36,7 @@ class Word(str):
     """Whether the word follows the previous one without a space."""
 
 
-class Entry(NamedTuple):
+class ZoneFileEntry(NamedTuple):
     """The words of one record or directive."""
 
     offset: int
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
     words: list[str]
 
 
-def entries(text: str) -> Iterator[Entry]:
+def entries(text: str) -> Iterator[ZoneFileEntry]:
     """Yield the entries of a zone file; parentheses join lines. Raise RecordError."""
     at, end = 0, len(text)
     while at < end:
@@ -61,10 +61,10 @@ def entries(text: str) -> Iterator[Entry]:
             found, at = _split(text, at)
             words = [word for word, _ in found]
         if words:
-            yield Entry(start, text[start] in " \t", words)
+            yield ZoneFileEntry(start, text[start] in " \t", words)
 
 
-def offset_of(text: str, entry: Entry, word: int | None) -> int:
+def offset_of(text: str, entry: ZoneFileEntry, word: int | None) -> int:
     """Return the offset of an entry's word in `text`, or the entry's end if it has no such word."""
     found, end = _split(text, entry.offset)
     return found[word][1] if word is not None and word < len(found) else end

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns.constants import TYPE_TXT
 from corepy.dns.names import is_subdomain
 from corepy.dns.records import rr
-from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl, metrics
+from corepy.plugin import Cacheability, Handler, LifecycleContext, hookimpl, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class ExampleHandler(Handler):
 
     name: ClassVar[str] = "example"
     # The reply depends only on the query, not on the client, the time or chance.
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, settings: Settings) -> None:
         """Answer with the text and TTL in `settings`."""

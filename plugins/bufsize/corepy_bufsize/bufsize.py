@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Cacheability, Handler
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -17,7 +17,7 @@ class Bufsize(Handler):
     """
 
     name: ClassVar[str] = "bufsize"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, size: int) -> None:
         """`size` is in bytes."""

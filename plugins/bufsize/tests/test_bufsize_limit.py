@@ -4,7 +4,7 @@ import dnslib
 import pytest
 
 from corepy.dns import Edns, Request, query
-from corepy.plugin import CorefileError, Purity
+from corepy.plugin import Cacheability, CorefileError
 from corepy.testing import Recorder, Upstream, run_chain, serve, set_up
 from corepy_bufsize.bufsize import Bufsize
 
@@ -25,7 +25,7 @@ NAME = b"\7example\0"
 def test_size(text, size):
     (handler,) = set_up(text).handlers
     assert isinstance(handler, Bufsize)
-    assert (handler.size, handler.purity) == (size, Purity.PURE)
+    assert (handler.size, handler.cacheability) == (size, Cacheability.SAFE)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Final
 
 from corepy.dns.names import InvalidName, from_text, to_text
 from corepy.plugin.arguments import Parser
-from corepy.plugin.control import ControlError, ask_all
+from corepy.plugin.control_client import ControlError, ask_all
 from corepy_cache.purge import COMMAND
 
 OK: Final = 0

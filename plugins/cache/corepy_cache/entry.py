@@ -1,8 +1,8 @@
 """A cached reply: the bytes after its question, and how a client's reply is built from them.
 
 A hit is one join of the header, the client's own question, and the rest. TTLs in the rest are
-lowered at most once a second, and the result is stored. Each cached reply has one `Entry`, so every
-slot costs memory, and `SIZE` must be updated when attributes are added.
+lowered at most once a second, and the result is stored. Each cached reply has one `CacheEntry`, so
+every slot costs memory, and `SIZE` must be updated when attributes are added.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _head(rest: bytes, cd: int, with_ad: bool) -> bytes:
     return head
 
 
-class Entry:
+class CacheEntry:
     """A reply cached under `key`, fresh for `ttl` seconds from `stored` (monotonic time)."""
 
     __slots__ = (
@@ -113,7 +113,7 @@ class Entry:
 
         If it does not, `last_good` is the last entry that did, if `prefer_positive` requires it.
         """
-        self.last_good: Entry | None = None
+        self.last_good: CacheEntry | None = None
         self.wildcard = ""
         self.options = b""
         """EDNS options that are cached with the reply."""
@@ -159,7 +159,7 @@ class Entry:
             head = self._unusual_head(request)
         wire = request.wire
         reply = Reply(b"".join((head, wire[12 : request.question_end], self.tail)))
-        reply.sound = reply.wire
+        reply.validated = reply.wire
         return reply
 
     def _show(self, left: int) -> None:

@@ -1,7 +1,7 @@
 """The cache handler: answers a query from an entry, or caches the reply from below.
 
-Follows CoreDNS's plugin/cache/handler.go. A fresh hit runs only `begin_dns`, `Keeper.find` and
-`Entry.reply`: it reads no clock and creates one object. The time is `request.received`.
+Follows CoreDNS's plugin/cache/handler.go. A fresh hit runs only `begin_dns`, `CacheStore.find` and
+`CacheEntry.reply`: it reads no clock and creates one object. The time is `request.received`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from corepy.dns.edns import (
     forwarded_options,
 )
 from corepy.dns.names import from_text, is_subdomain
-from corepy.plugin import Handler, LifecycleContext, Pending, Purity, hookimpl, plugin_logger
-from corepy_cache import explained
-from corepy_cache.keeper import WILDCARD, Keeper, clear_ad, key_of, restore, subnet_key_of
-from corepy_cache.memory import Budget, process_budget
-from corepy_cache.meters import Meters
-from corepy_cache.purge import COMMAND, doomed_by, purge
+from corepy.plugin import Cacheability, Handler, LifecycleContext, Pending, hookimpl, plugin_logger
+from corepy_cache import explain_state
+from corepy_cache.budget import Budget, process_budget
+from corepy_cache.cache_store import WILDCARD, CacheStore, clear_ad, key_of, restore, subnet_key_of
+from corepy_cache.hit_counter import EntryHitCounter
+from corepy_cache.metrics import CacheMetrics
+from corepy_cache.purge import COMMAND, purge, purge_predicate
 from corepy_cache.refresh import Refresher
-from corepy_cache.repetitions import Repetitions
 from corepy_cache.subnet import scope_of, subnet_of
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
     from corepy.plugin.pending import Step
-    from corepy_cache.entry import Entry
+    from corepy_cache.entry import CacheEntry
     from corepy_cache.settings import Settings
     from corepy_cache.subnet import Subnet
 
@@ -53,7 +53,7 @@ class Cache(Handler):
     """One *cache* directive, shared by all zones and listeners of its block."""
 
     name: ClassVar[str] = "cache"
-    purity = Purity.KEEPER
+    cacheability = Cacheability.SETS_DEADLINE
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Cache(Handler):
         """`clock` returns monotonic seconds on the time scale of `request.received`."""
         self.settings = settings
         self.budget = budget or process_budget()
-        self.keeper = Keeper(settings, self.budget, clock)
-        self.refresher = Refresher(self.keeper, lambda request: self.next.serve_dns(request))
+        self.store = CacheStore(settings, self.budget, clock)
+        self.refresher = Refresher(self.store, lambda request: self.next.serve_dns(request))
         self._zones = tuple(from_text(zone).lower() for zone in settings.zones)
         self._all_names = _ROOT in self._zones
-        self._meters: dict[str, Meters] = {}
+        self._metrics: dict[str, CacheMetrics] = {}
         self._quiet_until = 0.0
         self._forget: Callable[[], None] = lambda: None  # clears the packet caches
 
@@ -82,31 +82,31 @@ class Cache(Handler):
         wire = request.wire
         if wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
             return self._pass_by(request)
-        meters = self._meters.get(request.server) or self.meters(request.server, request.view)
-        meters.requests.value += 1
-        now = request.received or self.keeper.clock()
+        metrics = self._metrics.get(request.server) or self.metrics(request.server, request.view)
+        metrics.requests.value += 1
+        now = request.received or self.store.clock()
         edns = request.edns
         if edns is not None and edns.options and (options := forwarded_options(edns.options)):
-            return self._answer_apart(request, options, now, meters)
+            return self._answer_with_options(request, options, now, metrics)
         if wire[2] & 1 and not wire[3] & _CD and (edns is None or not edns.do):
             key = request.asked  # equal to `key_of`, without the call
         else:
             key = key_of(request)
-        entry = self.keeper.find(key, now, meters)
+        entry = self.store.find(key, now, metrics)
         if entry is None:
-            return self._miss(request, meters, partial(self._take, key, request, meters))
+            return self._miss(request, metrics, partial(self._take, key, request, metrics))
         entry.used = True
         left = entry.left(now)
         if left <= 0:
-            return self._stale(request, entry, meters)
+            return self._stale(request, entry, metrics)
         settings = self.settings
         reply = entry.reply(request, entry.ttl if settings.keep_ttl else left)
         if entry.options or entry.wildcard:
             restore(request, reply, entry)
         if settings.prefetch.amount > 0:
-            self._fresh_with_prefetch(request, reply, entry, left, meters)
+            self._fresh_with_prefetch(request, reply, entry, left, metrics)
         elif request.repeats and not settings.keep_ttl:
-            self._let_repeat(reply, entry, entry.stored + entry.ttl, meters)
+            self._allow_packet_cache(reply, entry, entry.stored + entry.ttl, metrics)
         return reply
 
     def covers(self, request: Request) -> bool:
@@ -115,41 +115,45 @@ class Cache(Handler):
             return False
         return self._all_names or self._covers(request.name_wire)
 
-    def knows(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
-        """Describe the entry for `request`; see `Handler.knows`."""
-        return explained.knowledge(self, request, reply)
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Describe the entry for `request`; see `Handler.explain_state`."""
+        return explain_state.explain_state(self, request, reply)
 
-    def twin(self, below: Handler) -> Handler:
+    def copy_for_trace(self, below: Handler) -> Handler:
         """Return a copy whose refreshes also go to `below`."""
-        twin = super().twin(below)
-        assert isinstance(twin, Cache)
-        twin.refresher = self.refresher.twin(below.serve_dns)
-        return twin
+        traced = super().copy_for_trace(below)
+        assert isinstance(traced, Cache)
+        traced.refresher = self.refresher.copy_for_trace(below.serve_dns)
+        return traced
 
     async def _pass_by(self, request: Request) -> Reply:
         reply = await self.next.serve_dns(request)
         reply.deadline = None
         return reply
 
-    def _let_repeat(self, reply: Reply, entry: Entry, until: float, meters: Meters) -> None:
+    def _allow_packet_cache(
+        self, reply: Reply, entry: CacheEntry, until: float, metrics: CacheMetrics
+    ) -> None:
         """Allow the packet cache to repeat `reply` with lowered TTLs."""
         reply.deadline = until
         reply.since = entry.stored
-        reply.observers = (Repetitions(self, entry, meters),)
+        reply.hit_counters = (EntryHitCounter(self, entry, metrics),)
 
     def _covers(self, name: bytes) -> bool:
         return any(is_subdomain(name, zone) for zone in self._zones)
 
-    def meters(self, server: str, view: str = "") -> Meters:
+    def metrics(self, server: str, view: str = "") -> CacheMetrics:
         """Return the metrics for this server label."""
-        meters = self._meters.get(server)
-        if meters is None:
-            meters = self._meters[server] = Meters(server, ",".join(self.settings.zones), view)
-            self.keeper.show(meters)
-        return meters
+        metrics = self._metrics.get(server)
+        if metrics is None:
+            metrics = self._metrics[server] = CacheMetrics(
+                server, ",".join(self.settings.zones), view
+            )
+            self.store.show(metrics)
+        return metrics
 
     def _fresh_with_prefetch(
-        self, request: Request, reply: Reply, entry: Entry, left: int, meters: Meters
+        self, request: Request, reply: Reply, entry: CacheEntry, left: int, metrics: CacheMetrics
     ) -> None:
         prefetch = self.settings.prefetch
         entry.count(1, request.received, prefetch.duration)
@@ -157,19 +161,19 @@ class Cache(Handler):
         if left > threshold:
             if not self.settings.keep_ttl:
                 until = entry.stored + entry.ttl - threshold
-                self._let_repeat(reply, entry, until, meters)
+                self._allow_packet_cache(reply, entry, until, metrics)
         elif entry.hits >= prefetch.amount:
-            self.refresher.start(request, entry, meters)
+            self.refresher.start(request, entry, metrics)
 
-    async def _stale(self, request: Request, entry: Entry, meters: Meters) -> Reply:
+    async def _stale(self, request: Request, entry: CacheEntry, metrics: CacheMetrics) -> Reply:
         stale = self.settings.stale
         if stale.verify:
-            verified = await self.refresher.verify(request, entry, meters)
+            verified = await self.refresher.verify(request, entry, metrics)
             if verified is not None:
                 return verified
         else:
-            self.refresher.start(request, entry, meters)
-        meters.stale.value += 1
+            self.refresher.start(request, entry, metrics)
+        metrics.stale.value += 1
         reply = entry.reply(request, stale.response_ttl)
         if entry.wildcard:
             request.metadata[WILDCARD] = entry.wildcard
@@ -177,7 +181,9 @@ class Cache(Handler):
         reply.options = _STALE_NXDOMAIN if denied else _STALE_ANSWER  # RFC 8914 section 4.4, 4.20
         return reply
 
-    def _answer_apart(self, request: Request, options: bytes, now: float, meters: Meters) -> Answer:
+    def _answer_with_options(
+        self, request: Request, options: bytes, now: float, metrics: CacheMetrics
+    ) -> Answer:
         """Answer a query whose EDNS `options` go upstream and may affect the reply.
 
         The client gets no reply to a query without these options, and other clients do not get its
@@ -186,26 +192,28 @@ class Cache(Handler):
         """
         subnet = subnet_of(options)
         if subnet is None:
-            meters.misses.value += 1
+            metrics.misses.value += 1
         else:
-            entry = self.keeper.find_for(request, subnet, now, meters)
+            entry = self.store.find_for(request, subnet, now, metrics)
             if entry is not None:
                 left = entry.ttl if self.settings.keep_ttl else entry.left(now)
                 reply = entry.reply(request, left)
                 restore(request, reply, entry)
                 reply.options = subnet.own_options(entry.options)
                 return reply
-        take = partial(self._take_apart, subnet, request, meters)
-        return self._miss(request, meters, take, options)
+        take = partial(self._take_for_subnet, subnet, request, metrics)
+        return self._miss(request, metrics, take, options)
 
-    def _miss(self, request: Request, meters: Meters, take: Step, options: bytes = b"") -> Answer:
+    def _miss(
+        self, request: Request, metrics: CacheMetrics, take: Step, options: bytes = b""
+    ) -> Answer:
         """Query the handlers below and let `take` process the reply.
 
         Of the client's EDNS options only `options` are sent.
         """
         budget = self.budget
-        if not budget.wait(request):
-            return self._overloaded(request, meters)
+        if not budget.begin_wait(request):
+            return self._overloaded(request, metrics)
         # AD asks upstream whether the reply is authentic; later clients may need to know.
         if request.edns is not None and request.edns.options:
             below = request.derive(flags_set=c.FLAG_AD, options=options)
@@ -214,27 +222,27 @@ class Cache(Handler):
         try:
             answer = self.next.begin_dns(below)
         except BaseException:
-            budget.waited(request, answered=False)
+            budget.end_wait(request, answered=False)
             raise
         if type(answer) is Pending:
             answer.steps.append(take)
             return answer
         if type(answer) is Reply:
             return take(answer) or answer
-        budget.waited(request, answered=True)  # it has not begun yet, and may never begin
+        budget.end_wait(request, answered=True)  # it has not begun yet, and may never begin
         rest: Coroutine[Any, Any, Reply] = answer  # type: ignore[assignment]  # the remaining type
-        return self._await(rest, request, meters, take)
+        return self._await(rest, request, metrics, take)
 
     async def _await(
         self,
         answer: Coroutine[Any, Any, Reply],
         request: Request,
-        meters: Meters,
+        metrics: CacheMetrics,
         take: Step,
     ) -> Reply:
-        if not self.budget.wait(request):
+        if not self.budget.begin_wait(request):
             answer.close()
-            return self._overloaded(request, meters)
+            return self._overloaded(request, metrics)
         reply: Reply | None = None
         try:
             reply = await answer
@@ -243,40 +251,40 @@ class Cache(Handler):
         return reply
 
     def _take(
-        self, key: bytes, request: Request, meters: Meters, reply: Reply | None
+        self, key: bytes, request: Request, metrics: CacheMetrics, reply: Reply | None
     ) -> Reply | None:
         """Cache a reply, if there is one."""
         budget = self.budget
-        budget.waited(request, answered=not budget.is_paced or _is_answer(reply))
+        budget.end_wait(request, answered=not budget.is_ceiling_raised or _is_answer(reply))
         if type(reply) is Reply and type(reply.wire) is bytes:  # otherwise the server reports it
-            self.keeper.keep(key, request, reply, meters)
+            self.store.keep(key, request, reply, metrics)
             reply.deadline = None  # only repeated questions deserve a place in the packet cache
         return reply
 
-    def _take_apart(
+    def _take_for_subnet(
         self,
         subnet: Subnet | None,
         request: Request,
-        meters: Meters,
+        metrics: CacheMetrics,
         reply: Reply | None,
     ) -> Reply | None:
         """Cache a reply, if there is one, for clients of its network."""
-        self.budget.waited(request, answered=_is_answer(reply))
+        self.budget.end_wait(request, answered=_is_answer(reply))
         if type(reply) is not Reply or type(reply.wire) is not bytes:
             return reply
         scope = None if subnet is None else scope_of(reply.options, subnet)
         if subnet is not None and scope is not None:
-            key = subnet_key_of(request, self.keeper.networks.key(subnet, scope))
+            key = subnet_key_of(request, self.store.networks.key(subnet, scope))
             options = b"" if scope < 0 else subnet.option(scope)
-            self.keeper.keep(key, request, reply, meters, options=options)
+            self.store.keep(key, request, reply, metrics, options=options)
         elif not (request.do or request.ad):
             clear_ad(reply)
         reply.deadline = None
         return reply
 
-    def _overloaded(self, request: Request, meters: Meters) -> Reply:
+    def _overloaded(self, request: Request, metrics: CacheMetrics) -> Reply:
         """Return SERVFAIL for a query above the limit; REFUSED would concern the name."""
-        meters.rejects.value += 1
+        metrics.rejects.value += 1
         if request.received >= self._quiet_until:
             self._quiet_until = request.received + _SECONDS_BETWEEN_WARNINGS
             _log.warning(
@@ -294,9 +302,9 @@ class Cache(Handler):
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
         """Start to count memory against the budget."""
-        self.budget.divide(context.crew.size)
+        self.budget.divide(context.process_group.size)
         if self.settings.memory:
-            self.budget.wish(self, self.settings.memory)
+            self.budget.request_limit(self, self.settings.memory)
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
@@ -308,7 +316,7 @@ class Cache(Handler):
         """Purge names for `corepy cache purge`; returns the number of entries removed."""
         if name != COMMAND:
             return None
-        count = await purge((self.keeper.success, self.keeper.denial), doomed_by(argument))
+        count = await purge((self.store.success, self.store.denial), purge_predicate(argument))
         self._forget()
         if count:
             entries = "entry" if count == 1 else "entries"
@@ -319,8 +327,8 @@ class Cache(Handler):
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop background refreshes and release the memory."""
         await self.refresher.stop()
-        self.keeper.clear()
-        self.budget.withdraw(self)
+        self.store.clear()
+        self.budget.withdraw_request(self)
 
 
 def _is_answer(reply: Reply | None) -> bool:

@@ -15,21 +15,21 @@ from corepy.plugin import CommandError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy_cache.store import Store
+    from corepy_cache.entry_table import EntryTable
 
 COMMAND: Final = "cache/purge"
 _SLICE: Final = 1000  # entries to test before other queries run
 
 
-async def purge(stores: Sequence[Store], doomed: Callable[[bytes], bool]) -> int:
-    """Remove the entries whose name (wire form) is `doomed`; returns their number."""
+async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]) -> int:
+    """Remove the entries whose name (wire form) `is_purged` selects; returns their number."""
     removed = 0
-    for store in stores:
-        keys = list(store.entries)
+    for table in tables:
+        keys = list(table.entries)
         for start in range(0, len(keys), _SLICE):
             for key in keys[start : start + _SLICE]:
-                if doomed(name_of(key)):
-                    removed += store.remove(key)
+                if is_purged(name_of(key)):
+                    removed += table.remove(key)
             await asyncio.sleep(0)
     return removed
 
@@ -42,7 +42,7 @@ def name_of(key: bytes) -> bytes:
     return key[: at + 1]
 
 
-def doomed_by(argument: Any) -> Callable[[bytes], bool]:
+def purge_predicate(argument: Any) -> Callable[[bytes], bool]:
     """Return a predicate that selects the names (wire form) to purge; raises `CommandError`."""
     if not isinstance(argument, dict) or len(argument) != 1:
         raise CommandError('to purge takes {"name": NAME} or {"zone": ZONE}')

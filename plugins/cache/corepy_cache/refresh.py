@@ -16,15 +16,15 @@ from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.net.clients import Shares, client_of
 from corepy.plugin import plugin_logger
-from corepy_cache.keeper import back_off
+from corepy_cache.cache_store import back_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from corepy.dns import Request
-    from corepy_cache.entry import Entry
-    from corepy_cache.keeper import Keeper
-    from corepy_cache.meters import Meters
+    from corepy_cache.cache_store import CacheStore
+    from corepy_cache.entry import CacheEntry
+    from corepy_cache.metrics import CacheMetrics
 
 MOST: Final = 1000
 """Maximum number of attempts in progress for each cache, shared between clients.
@@ -39,37 +39,39 @@ class Refresher:
     """The attempts of one cache to refresh entries."""
 
     def __init__(
-        self, keeper: Keeper, ask: Callable[[Request], Coroutine[Any, Any, Reply]]
+        self, store: CacheStore, ask: Callable[[Request], Coroutine[Any, Any, Reply]]
     ) -> None:
         """`ask` runs the chain below the cache."""
         self._ask = ask
-        self._keeper = keeper
-        self._settings = keeper.settings
+        self._store = store
+        self._settings = store.settings
         self._tasks: set[asyncio.Task[Reply | None]] = set()
         self._shares = Shares()
 
-    def twin(self, ask: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Refresher:
+    def copy_for_trace(self, ask: Callable[[Request], Coroutine[Any, Any, Reply]]) -> Refresher:
         """Return a copy that queries another chain and shares the entries and tasks."""
-        twin = copy.copy(self)
-        twin._ask = ask
-        return twin
+        traced = copy.copy(self)
+        traced._ask = ask
+        return traced
 
-    def start(self, request: Request, entry: Entry, meters: Meters) -> None:
+    def start(self, request: Request, entry: CacheEntry, metrics: CacheMetrics) -> None:
         """Refresh `entry` in the background, unless an attempt is in progress or must wait."""
         if entry.task is None and self._may_begin(request, entry):
-            below = _for_everybody(request)
+            below = _without_options(request)
             below.metadata = {}  # the query's own metadata may be read while the task writes
-            self._begin(below, entry, meters)
-            meters.prefetches.value += 1
+            self._begin(below, entry, metrics)
+            metrics.prefetches.value += 1
 
-    async def verify(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
+    async def verify(
+        self, request: Request, entry: CacheEntry, metrics: CacheMetrics
+    ) -> Reply | None:
         """Return a reply from below if it arrives in time; None means to serve the stale entry."""
         stale = self._settings.stale
         task = entry.task
         if task is None:
             if not self._may_begin(request, entry):
                 return None
-            task = self._begin(_for_everybody(request), entry, meters)
+            task = self._begin(_without_options(request), entry, metrics)
         elif stale.recheck:
             return None
         await asyncio.wait((task,), timeout=stale.verify_timeout or None)
@@ -78,14 +80,16 @@ class Refresher:
         reply = task.result()
         return None if reply is None else self._present(request, entry, reply)
 
-    def _may_begin(self, request: Request, entry: Entry) -> bool:
+    def _may_begin(self, request: Request, entry: CacheEntry) -> bool:
         """Whether another attempt may start for this client; if so, reserves a place for it."""
         if request.received < entry.retry_at:
             return False
         return self._shares.take(client_of(request.peer), MOST - len(self._tasks))
 
-    def _begin(self, below: Request, entry: Entry, meters: Meters) -> asyncio.Task[Reply | None]:
-        task = entry.task = asyncio.create_task(self._attempt(below, entry, meters))
+    def _begin(
+        self, below: Request, entry: CacheEntry, metrics: CacheMetrics
+    ) -> asyncio.Task[Reply | None]:
+        task = entry.task = asyncio.create_task(self._attempt(below, entry, metrics))
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, client_of(below.peer)))
         return task
@@ -94,12 +98,14 @@ class Refresher:
         self._tasks.discard(task)
         self._shares.give_back(client)
 
-    async def _attempt(self, request: Request, entry: Entry, meters: Meters) -> Reply | None:
+    async def _attempt(
+        self, request: Request, entry: CacheEntry, metrics: CacheMetrics
+    ) -> Reply | None:
         """Query the chain below; returns the reply if it replaces `entry`."""
         error: str | None = None
         try:
             reply = await self._ask(request)
-            if self._replaces(request, reply, entry, meters):
+            if self._replaces(request, reply, entry, metrics):
                 return reply
             error = reply.error
         except Exception as problem:
@@ -110,36 +116,38 @@ class Refresher:
         self._wait(entry, error)
         return None
 
-    def _replaces(self, request: Request, reply: Reply, entry: Entry, meters: Meters) -> bool:
+    def _replaces(
+        self, request: Request, reply: Reply, entry: CacheEntry, metrics: CacheMetrics
+    ) -> bool:
         """Cache `reply` and return whether it replaces `entry`.
 
         Follows cache.go: verifyStaleResponseWriter. RFC 8767 section 4: only a positive or negative
         reply does, whether or not it may be cached; all others are failures to refresh. Under
         prefer_positive only a positive reply replaces a positive entry.
         """
-        verdict, kept = self._keeper.keep(entry.key, request, reply, meters, refresh=True)
-        if verdict is None or not verdict.settles:
+        classification, kept = self._store.keep(entry.key, request, reply, metrics, refresh=True)
+        if classification is None or not classification.replaces_entry:
             return False
-        if self._settings.stale.prefer_positive and entry.answers and not verdict.answers:
+        if self._settings.stale.prefer_positive and entry.answers and not classification.answers:
             return False
         if kept is not None:
             kept.hits, kept.last_hit = entry.hits, entry.last_hit
         return True
 
-    def _wait(self, entry: Entry, error: str | None) -> None:
+    def _wait(self, entry: CacheEntry, error: str | None) -> None:
         """Delay the next attempt: by FAILURE_RECHECK, or by a back-off if no upstream answers."""
         seconds = self._settings.stale.recheck
         if error is not None and self._settings.servfail:
             entry.failures += 1
             seconds = max(seconds, min(self._settings.servfail, back_off(entry.failures)))
         if seconds:
-            entry.retry_at = self._keeper.clock() + seconds
+            entry.retry_at = self._store.clock() + seconds
 
-    def _present(self, request: Request, entry: Entry, reply: Reply) -> Reply:
+    def _present(self, request: Request, entry: CacheEntry, reply: Reply) -> Reply:
         """Return the new reply for this client; many clients may wait for one attempt."""
-        now = self._keeper.clock()
-        for store in (self._keeper.denial, self._keeper.success):
-            fresh = store.get(entry.key)
+        now = self._store.clock()
+        for table in (self._store.denial, self._store.success):
+            fresh = table.get(entry.key)
             if fresh is not None and fresh.left(now) > 0:
                 return fresh.reply(request, fresh.left(now))
         wire, end = reply.wire, request.question_end
@@ -156,7 +164,7 @@ class Refresher:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _for_everybody(request: Request) -> Request:
+def _without_options(request: Request) -> Request:
     """Return the query without the client's EDNS options, because all clients share its reply."""
     options = None if request.edns is None else b""
     return request.derive(flags_set=c.FLAG_AD, options=options)

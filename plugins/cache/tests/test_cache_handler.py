@@ -9,28 +9,30 @@ from pluggy import PluginManager
 
 from corepy.dns import Reply, Request
 from corepy.dns.message import query
-from corepy.plugin import CorefileError, Crew, LifecycleContext, metrics
+from corepy.plugin import CorefileError, LifecycleContext, ProcessGroup, metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
+from corepy_cache.budget import WAITING_SIZE, Budget
+from corepy_cache.cache_store import key_of
+from corepy_cache.entry_table import EntryTable
 from corepy_cache.handler import Cache
-from corepy_cache.keeper import key_of
-from corepy_cache.memory import WAITING_SIZE, Budget
-from corepy_cache.meters import ENTRIES
+from corepy_cache.metrics import ENTRIES
 from corepy_cache.setup import setup
-from corepy_cache.store import Store
 
 SOA = "example.org. {} IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 {}"
 
 
 def context(processes):
     """What the hooks of a server of so many processes are told."""
-    crew = Crew()
-    crew.size = processes
+    process_group = ProcessGroup()
+    process_group.size = processes
 
     async def reload(_):
         return False
 
-    return LifecycleContext(PluginManager("corepy"), reload, lambda: None, crew=crew)
+    return LifecycleContext(
+        PluginManager("corepy"), reload, lambda: None, process_group=process_group
+    )
 
 
 class Bench:
@@ -51,8 +53,8 @@ class Bench:
 
     @property
     def kept(self):
-        keeper = self.cache.keeper
-        return len(keeper.success), len(keeper.denial)
+        store = self.cache.store
+        return len(store.success), len(store.denial)
 
     async def reply_to(self, name="www.example.org", qtype="A", **question):
         request = make_request(name, qtype, **question)
@@ -130,7 +132,7 @@ def test_how_many_are_kept_is_shown_to_those_who_ask():
     assert (entries("success"), entries("denial")) == (3, 1)
     bench.ask("2.example.com")
     assert (entries("success"), entries("denial")) == (3, 2)
-    bench.cache.keeper.clear()
+    bench.cache.store.clear()
     assert (entries("success"), entries("denial")) == (0, 0)
 
 
@@ -143,7 +145,7 @@ def test_of_two_generations_the_newer_one_is_shown():
     assert entries("success") == 2
     old.ask("3.example.org")
     assert entries("success") == 2
-    old.cache.keeper.clear()
+    old.cache.store.clear()
     assert entries("success") == 2
 
 
@@ -152,11 +154,11 @@ def test_entries_that_others_evict_are_not_shown():
     budget = Budget(8 << 10)
     few, many = Bench("cache few.org"), Bench("cache many.org")
     for bench in (few, many):
-        bench.cache.budget = bench.cache.keeper.budget = budget
-        bench.cache.keeper.success = Store(1024, budget)
+        bench.cache.budget = bench.cache.store.budget = budget
+        bench.cache.store.success = EntryTable(1024, budget)
     for number in range(4):
         few.ask(f"{number}.few.org")
-    budget.wish("a flood", 1)
+    budget.request_limit("a flood", 1)
     assert entries("success", "few.org.") == 0
 
 
@@ -458,11 +460,11 @@ def test_repetitions_count(behaviour, kind):
     name = f"www.{kind}.org"
     bench.ask(name)
     bench.now += 20
-    (observer,) = bench.ask(name).observers
-    meters = bench.cache.meters("dns://:53")
-    observer.repeated(49)
-    assert meters.requests.value == 51
-    assert (meters.success_hits.value, meters.denial_hits.value) == (
+    (hit_counter,) = bench.ask(name).hit_counters
+    metrics = bench.cache.metrics("dns://:53")
+    hit_counter.count_hits(49)
+    assert metrics.requests.value == 51
+    assert (metrics.success_hits.value, metrics.denial_hits.value) == (
         (50, 0) if kind == "success" else (0, 50)
     )
     bench.now += 53
@@ -537,7 +539,7 @@ def test_prefetch_keeps_the_count_and_asks_for_ad():
     bench.ask()
     assert bench.asked == 2
     assert bench.below.requests[1].ad
-    (entry,) = bench.cache.keeper.success
+    (entry,) = bench.cache.store.success
     assert (entry.hits, entry.ttl, entry.task) == (1, 60, None)
 
 
@@ -549,7 +551,7 @@ def test_a_hundred_hits_make_one_background_query(text):
 
     async def run():
         await asyncio.gather(*(bench.reply_to() for _ in range(100)))
-        assert {entry.task is None for entry in bench.cache.keeper.success} == {True}
+        assert {entry.task is None for entry in bench.cache.store.success} == {True}
 
     asyncio.run(run())
     assert bench.asked == 2
@@ -628,7 +630,7 @@ def test_failures_by_timeout_are_kept_in_growing_steps():
 def test_the_steps_of_a_failure_begin_anew_with_an_answer():
     bench = Bench("cache {\nserve_stale 1h\n}")
     bench.ask()
-    (entry,) = bench.cache.keeper.success
+    (entry,) = bench.cache.store.success
     bench.reply = failure("no reply")
     for failures in (1, 2):
         bench.now += 100
@@ -637,7 +639,7 @@ def test_the_steps_of_a_failure_begin_anew_with_an_answer():
     bench.reply = answer(60)
     bench.now += 100
     bench.ask()
-    (entry,) = bench.cache.keeper.success
+    (entry,) = bench.cache.store.success
     assert (entry.failures, entry.retry_at) == (0, 0)
 
 
@@ -652,11 +654,11 @@ def test_a_servfail_never_stands_before_an_answer():
     bench = Bench("cache {\nservfail 5m\n}")
     bench.reply = message(rcode=2)
     bench.ask()
-    entry = next(iter(bench.cache.keeper.denial))
+    entry = next(iter(bench.cache.store.denial))
     bench.reply = answer(60)
-    bench.cache.keeper.denial.remove(entry.key)
+    bench.cache.store.denial.remove(entry.key)
     bench.ask()
-    bench.cache.keeper.denial.put(entry)
+    bench.cache.store.denial.put(entry)
     assert bench.ask().rcode == 0
     bench.now += 60
     assert bench.ask().rcode == 2
@@ -687,7 +689,7 @@ def test_too_many_waiting_queries_fail(caplog):
     assert hit.rcode == 0
     assert rcodes == [0, 0, 0, 2, 2]
     assert caplog.text.count("others get SERVFAIL, 127.0.0.1 among them") == 1
-    assert bench.cache.meters("dns://:53").rejects.value >= 2
+    assert bench.cache.metrics("dns://:53").rejects.value >= 2
 
 
 def test_metrics():
@@ -719,7 +721,7 @@ def test_evictions_are_counted():
     for number in range(1100):
         bench.ask(f"n{number}.evict.org")
     assert bench.kept == (1024, 0)
-    assert bench.cache.meters("dns://:53").success_evictions.value == 76
+    assert bench.cache.metrics("dns://:53").success_evictions.value == 76
 
 
 def test_what_is_asked_for_survives_a_flood():

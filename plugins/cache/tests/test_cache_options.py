@@ -25,8 +25,8 @@ from corepy.dns.names import from_text
 from corepy.server.builder import link
 from corepy.server.packet_cache import why_not
 from corepy.testing import Recorder, controller_for
+from corepy_cache.budget import Budget
 from corepy_cache.handler import Cache
-from corepy_cache.memory import Budget
 from corepy_cache.setup import setup
 from corepy_cache.subnet import Subnet, scope_of, subnet_of
 
@@ -162,8 +162,8 @@ def test_denials_and_failures_are_kept_for_a_subnet_as_well(rcode):
 def test_queries_that_are_answered_apart_are_counted():
     """Hits of both kinds, and misses: also of options that no reply is kept for."""
     bench = Bench()
-    meters = bench.cache.meters("dns://:53")
-    counters = meters.success_hits, meters.denial_hits, meters.misses
+    metrics = bench.cache.metrics("dns://:53")
+    counters = metrics.success_hits, metrics.denial_hits, metrics.misses
     before = [counter.value for counter in counters]
     bench.scope = 24
     for _ in range(3):
@@ -200,7 +200,7 @@ def test_a_reply_to_an_unknown_option_is_for_this_client_alone(options, rcode):
         bench.ask(options)
         assert bench.number == number
         assert bench.sent() == options
-    assert (len(bench.cache.keeper.success), len(bench.cache.keeper.denial)) == (0, 0)
+    assert (len(bench.cache.store.success), len(bench.cache.store.denial)) == (0, 0)
     bench.ask()
     bench.ask()
     assert bench.number == 3
@@ -330,7 +330,7 @@ def test_a_reply_about_another_subnet_is_not_kept(found):
     bench.below._answer = behave
     assert bench.ask(subnet("198.51.100.0/24")) == [1]
     assert bench.ask(subnet("198.51.100.0/24")) == [2]
-    assert len(bench.cache.keeper.success) == 0
+    assert len(bench.cache.store.success) == 0
 
 
 def test_ad_reaches_only_those_who_asked_for_it():
@@ -358,8 +358,8 @@ def test_the_memory_of_a_subnets_entries_is_counted_and_given_back():
     bench.scope = 24
     for third in range(50):
         bench.ask(subnet(f"198.51.{third}.0/24"))
-    assert bench.cache.budget.used == sum(entry.size for entry in bench.cache.keeper.success) > 0
-    bench.cache.keeper.clear()
+    assert bench.cache.budget.used == sum(entry.size for entry in bench.cache.store.success) > 0
+    bench.cache.store.clear()
     assert bench.cache.budget.used == 0
 
 
@@ -374,8 +374,8 @@ def test_a_purge_takes_what_is_kept_for_subnets():
 
 def test_explain_says_that_options_are_asked_apart():
     bench = Bench()
-    assert "EDNS options" in bench.cache.knows(asked(option(PRIVATE)))["state"]
-    assert bench.cache.knows(asked(HOP["cookie"]))["state"] == "miss"
+    assert "EDNS options" in bench.cache.explain_state(asked(option(PRIVATE)))["state"]
+    assert bench.cache.explain_state(asked(HOP["cookie"]))["state"] == "miss"
 
 
 @pytest.mark.parametrize(

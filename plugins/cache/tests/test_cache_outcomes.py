@@ -15,8 +15,8 @@ from corepy.dns import Reply
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache import refresh
+from corepy_cache.budget import Budget
 from corepy_cache.handler import Cache
-from corepy_cache.memory import Budget
 from corepy_cache.setup import setup
 
 SOA = "example.org. 40 IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 40"
@@ -142,8 +142,8 @@ class Bench:
             await asyncio.wait(tasks)
 
     def kept(self):
-        meters = self.cache.meters("dns://:53")
-        entry = self.cache.keeper.find(KEY, self.now, meters)
+        metrics = self.cache.metrics("dns://:53")
+        entry = self.cache.store.find(KEY, self.now, metrics)
         if entry is None:
             return NOTHING
         return f"{entry.rcode} {'fresh' if entry.left(self.now) > 0 else 'stale'}"
@@ -360,7 +360,7 @@ def test_prefer_positive_keeps_the_last_good_answer():
         bench.now += 10
         await bench.ask()
         await bench.settle()
-        return seen(await bench.ask()), len(bench.cache.keeper.success)
+        return seen(await bench.ask()), len(bench.cache.store.success)
 
     assert asyncio.run(run()) == (("new", 50), 1)
 
@@ -398,7 +398,7 @@ def test_clients_that_wait_for_one_failure_count_once():
             await asyncio.sleep(0)
             bench.gate.set()
             await asyncio.gather(*waiting)
-            held.append(bench.cache.keeper.denial.get(KEY).ttl)
+            held.append(bench.cache.store.denial.get(KEY).ttl)
             bench.now += 10
         return held
 

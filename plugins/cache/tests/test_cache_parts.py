@@ -13,13 +13,13 @@ from corepy.dns import Reply, Request
 from corepy.dns.message import query
 from corepy.dns.response import Kind
 from corepy.dns.wire import FormError
-from corepy.plugin.memory import cgroup_limit
+from corepy.plugin.memory_limit import cgroup_limit
 from corepy_cache import entry as entry_module
-from corepy_cache.entry import Entry
-from corepy_cache.keeper import back_off
-from corepy_cache.memory import SMALLEST, WAITING_SIZE, Budget, default_limit
-from corepy_cache.store import Store
-from corepy_cache.verdict import judge, matches
+from corepy_cache.budget import SMALLEST, WAITING_SIZE, Budget, default_limit
+from corepy_cache.cache_store import back_off
+from corepy_cache.classify import classify, matches
+from corepy_cache.entry import CacheEntry
+from corepy_cache.entry_table import EntryTable
 
 
 def question(number=0, **options):
@@ -34,72 +34,72 @@ def make(number=0, ttl=60, records=1, stored=0.0):
         record.add_answer(dnslib.RR(record.q.qname, 1, 1, ttl, dnslib.A(f"192.0.2.{last}")))
     reply = Reply.from_wire(bytes(record.pack()))
     key = request.name_wire + b"\0\1\0\1"
-    return Entry(key, request, reply.wire, reply.ttl_offsets, ttl, stored)
+    return CacheEntry(key, request, reply.wire, reply.ttl_offsets, ttl, stored)
 
 
 def test_store_replaces_in_place():
     budget = Budget(1 << 20)
-    store = Store(10, budget)
-    store.put(make(1))
+    table = EntryTable(10, budget)
+    table.put(make(1))
     newer = make(1, records=5)
-    store.put(newer)
-    assert store.evicted == 0
-    assert list(store) == [newer]
-    assert store.bytes == budget.used == newer.size
-    assert store.remove(newer.key)
-    assert not store.remove(newer.key)
-    assert (len(store), store.bytes, budget.used) == (0, 0, 0)
+    table.put(newer)
+    assert table.evicted == 0
+    assert list(table) == [newer]
+    assert table.bytes == budget.used == newer.size
+    assert table.remove(newer.key)
+    assert not table.remove(newer.key)
+    assert (len(table), table.bytes, budget.used) == (0, 0, 0)
 
 
 def test_store_keeps_what_is_asked_for():
-    store = Store(100, Budget(1 << 20))
+    table = EntryTable(100, Budget(1 << 20))
     popular = [make(number) for number in range(20)]
     for entry in popular:
-        store.put(entry)
+        table.put(entry)
     for number in range(1000, 2000):
         for entry in popular:
             entry.used = True
-        store.put(make(number))
-    assert len(store) == 100
-    assert all(store.get(entry.key) is entry for entry in popular)
-    assert store.evicted == 920
+        table.put(make(number))
+    assert len(table) == 100
+    assert all(table.get(entry.key) is entry for entry in popular)
+    assert table.evicted == 920
 
 
 def test_store_evicts_even_when_all_are_used():
-    store = Store(5, Budget(1 << 20))
+    table = EntryTable(5, Budget(1 << 20))
     for number in range(50):
-        for entry in store:
+        for entry in table:
             entry.used = True
-        store.put(make(number))
-    assert len(store) == 5
+        table.put(make(number))
+    assert len(table) == 5
 
 
 @given(st.lists(st.tuples(st.sampled_from("pru"), st.integers(0, 30)), max_size=300))
 @settings(deadline=None, max_examples=60)
 def test_store_agrees_with_itself(steps):
     budget = Budget(12 * make().size)
-    store = Store(16, budget)
+    table = EntryTable(16, budget)
     for action, number in steps:
         entry = make(number)
         if action == "p":
-            store.put(entry)
-            assert store.get(entry.key) is entry
+            table.put(entry)
+            assert table.get(entry.key) is entry
         elif action == "r":
-            store.remove(entry.key)
-        elif (known := store.get(entry.key)) is not None:
+            table.remove(entry.key)
+        elif (known := table.get(entry.key)) is not None:
             known.used = True
-        assert len(store) <= 12
-        assert store.bytes == budget.used == sum(each.size for each in store)
-        assert set(store.entries) <= set(store._queue)
-        assert len(store._queue) <= 2 * len(store) + 65
+        assert len(table) <= 12
+        assert table.bytes == budget.used == sum(each.size for each in table)
+        assert set(table.entries) <= set(table._queue)
+        assert len(table._queue) <= 2 * len(table) + 65
 
 
 def test_removing_and_adding_does_not_grow_the_queue():
-    store = Store(10, Budget(1 << 20))
+    table = EntryTable(10, Budget(1 << 20))
     for _ in range(1000):
-        store.put(make(1))
-        store.remove(make(1).key)
-    assert len(store._queue) < 100
+        table.put(make(1))
+        table.remove(make(1).key)
+    assert len(table._queue) < 100
 
 
 def test_size_is_true():
@@ -110,11 +110,11 @@ def test_size_is_true():
     tracemalloc.start()
     try:
         budget = Budget(1 << 30)
-        store = Store(count, budget)
+        table = EntryTable(count, budget)
         before = tracemalloc.get_traced_memory()[0]
         for number in range(count):
             # As on the way: the key is cut from the query, the tail from the reply.
-            store.put(make(number, ttl=300, stored=1000.0 + number))
+            table.put(make(number, ttl=300, stored=1000.0 + number))
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
@@ -158,10 +158,10 @@ def test_judging_hostile_bytes(junk, count, do):
     reply = Reply(b"\0\0\x81\x80" + counts + request.question + junk)
     assert matches(reply, request)
     try:
-        verdict = judge(reply, request, 1.8e9 if do else None)
+        classification = classify(reply, request, 1.8e9 if do else None)
     except FormError:
         return
-    assert verdict.ttl >= 0
+    assert classification.ttl >= 0
 
 
 @settings(deadline=None)
@@ -186,12 +186,12 @@ def test_a_reply_to_another_question_never_matches(flip):
     assert matches(Reply(bytes(wire)), request) is same
 
 
-@pytest.mark.parametrize(("flags", "settles"), [(0x81, True), (0x85, True), (0xA9, False)])
-def test_a_reply_of_another_opcode_settles_nothing(flags, settles):
+@pytest.mark.parametrize(("flags", "replaces_entry"), [(0x81, True), (0x85, True), (0xA9, False)])
+def test_a_reply_of_another_opcode_settles_nothing(flags, replaces_entry):
     """0xA9: UPDATE. What was kept before stays."""
     request = question()
     wire = bytes((0, 0, flags, 0x80, 0, 1, 0, 0, 0, 0, 0, 0)) + request.question
-    assert judge(Reply(wire), request, None).settles is settles
+    assert classify(Reply(wire), request, None).replaces_entry is replaces_entry
 
 
 @pytest.mark.parametrize("do", [False, True])
@@ -202,11 +202,15 @@ def test_the_usual_reply_is_worth_the_same_on_the_short_way(do, ttls):
     record = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
     for last, ttl in enumerate(ttls):
         record.add_answer(dnslib.RR(record.q.qname, 1, 1, ttl, dnslib.A(f"192.0.2.{last}")))
-    verdict = judge(Reply.from_wire(bytes(record.pack())), request, 1.8e9 if do else None)
-    assert (verdict.kind, verdict.ttl) == (Kind.NO_ERROR, min(ttls))
-    assert (verdict.answers, verdict.keep, verdict.settles) == (True, True, True)
-    assert (verdict.failure, verdict.denial) == (False, False)
-    assert not verdict.uniform or (not do and len({*ttls}) == 1)
+    classification = classify(Reply.from_wire(bytes(record.pack())), request, 1.8e9 if do else None)
+    assert (classification.kind, classification.ttl) == (Kind.NO_ERROR, min(ttls))
+    assert (classification.answers, classification.keep, classification.replaces_entry) == (
+        True,
+        True,
+        True,
+    )
+    assert (classification.failure, classification.denial) == (False, False)
+    assert not classification.uniform or (not do and len({*ttls}) == 1)
 
 
 @pytest.mark.parametrize(("links", "answers"), [(0, True), (1, True), (64, True), (65, False)])
@@ -222,9 +226,9 @@ def test_as_many_aliases_as_resolvers_follow(links, answers, has_loop):
     if has_loop:
         record.add_answer(dnslib.RR(owner, 5, 1, 60, dnslib.CNAME(record.q.qname)))
     record.add_answer(dnslib.RR(owner, 1, 1, 60, dnslib.A("192.0.2.1")))
-    verdict = judge(Reply.from_wire(bytes(record.pack())), request, None)
-    assert verdict.answers is (answers and not has_loop)
-    assert verdict.keep is verdict.answers
+    classification = classify(Reply.from_wire(bytes(record.pack())), request, None)
+    assert classification.answers is (answers and not has_loop)
+    assert classification.keep is classification.answers
 
 
 @pytest.mark.parametrize(("gap", "hits"), [(0, 2), (10, 2), (10.5, 1), (100, 1)])
@@ -246,19 +250,19 @@ def test_headers_that_replies_share_are_not_kept_without_end(monkeypatch):
     for number in range(3000):
         # Arbitrary counts, which an upstream may send.
         wire = reply.wire[:8] + number.to_bytes(4, "big") + reply.wire[12:]
-        entry = Entry(b"", request, wire, reply.ttl_offsets, 60, 0.0)
+        entry = CacheEntry(b"", request, wire, reply.ttl_offsets, 60, 0.0)
         assert entry.head[4:] == wire[4:12]
     assert len(entry_module._heads) == len(entry_module._shared) == 1024
 
 
 def test_a_budget_is_used_to_its_end():
     budget = Budget(5 * make().size)
-    store = Store(100, budget)
+    table = EntryTable(100, budget)
     for number in range(5):
-        store.put(make(number))
-    assert (len(store), budget.used) == (5, budget.limit)
-    store.put(make(5))
-    assert (len(store), budget.used) == (5, budget.limit)
+        table.put(make(number))
+    assert (len(table), budget.used) == (5, budget.limit)
+    table.put(make(5))
+    assert (len(table), budget.used) == (5, budget.limit)
 
 
 def test_back_off():
@@ -267,7 +271,7 @@ def test_back_off():
 
 def test_budget_bounds_entries_and_waiting_together():
     budget = Budget(100 * WAITING_SIZE)
-    small, large = Store(10000, budget), Store(10000, budget)
+    small, large = EntryTable(10000, budget), EntryTable(10000, budget)
     for number in range(100):
         small.put(make(number))
     for number in range(5000):
@@ -295,12 +299,12 @@ def begin(budget, now, wishes):
     requests = [question() for _ in range(wishes)]
     for request in requests:
         request.received = now
-    return sum(map(budget.wait, requests))
+    return sum(map(budget.begin_wait, requests))
 
 
 def end(budget, count, *, answered):
     for request in list(budget._requests)[:count]:
-        budget.waited(request, answered=answered)
+        budget.end_wait(request, answered=answered)
 
 
 def test_the_number_of_waiting_queries_rises_slowly():
@@ -348,25 +352,25 @@ def test_few_queries_are_not_paced():
 
 def test_the_lowest_wish_counts():
     budget = Budget(64 << 20)
-    budget.wish("a", 32 << 20)
-    budget.wish("b", 16 << 20)
+    budget.request_limit("a", 32 << 20)
+    budget.request_limit("b", 16 << 20)
     assert budget.limit == 16 << 20
-    budget.withdraw("b")
+    budget.withdraw_request("b")
     assert budget.limit == 32 << 20
-    budget.withdraw("a")
-    budget.withdraw("a")
+    budget.withdraw_request("a")
+    budget.withdraw_request("a")
     assert budget.limit == 64 << 20
 
 
 def test_a_store_that_is_gone_counts_no_more():
     budget = Budget(1 << 20)
-    store = Store(10, budget)
-    store.put(make())
-    store.clear()
-    del store
+    table = EntryTable(10, budget)
+    table.put(make())
+    table.clear()
+    del table
     gc.collect()
     assert budget.used == 0
-    assert len(budget.stores) == 0
+    assert len(budget.tables) == 0
 
 
 V2 = "0::/kubepods/pod1/c1\n"

@@ -11,8 +11,8 @@ from corepy.plugin import metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache import refresh
+from corepy_cache.budget import WAITING_SIZE, Budget, process_budget
 from corepy_cache.handler import Cache
-from corepy_cache.memory import WAITING_SIZE, Budget, process_budget
 from corepy_cache.setup import setup
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x400, 0x200, 0x100, 0x80, 0x20, 0x10
@@ -237,13 +237,13 @@ def test_the_gauge_shows_memory_as_it_is_now():
         assert gauge("memory_bytes")[()] == before + 3 * WAITING_SIZE
         bench.gate.set()
         await asyncio.gather(*waiting)
-        kept = sum(entry.size for entry in bench.cache.keeper.success)
+        kept = sum(entry.size for entry in bench.cache.store.success)
         assert gauge("memory_bytes")[()] == before + kept
         assert gauge("entries")["dns://:53", "success", ".", ""] == 3
         assert await bench.cache.command("cache/purge", {"name": "1.example.org"}) == 1
         assert gauge("memory_bytes")[()] == before + kept * 2 // 3
         assert gauge("entries")["dns://:53", "success", ".", ""] == 2
-        bench.cache.keeper.clear()
+        bench.cache.store.clear()
         return before, gauge("memory_bytes")[()]
 
     before, after = asyncio.run(run())

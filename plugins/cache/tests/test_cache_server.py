@@ -11,10 +11,10 @@ import dnslib
 import pytest
 
 from corepy.dns.edns import OPTION_EDE
-from corepy.plugin import control
+from corepy.plugin import control_client
 from corepy.testing import Upstream, ask, query, run_command, serve
 from corepy_cache import cli
-from corepy_cache.meters import HITS
+from corepy_cache.metrics import HITS
 
 ZONE = {
     "www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"],
@@ -28,7 +28,7 @@ ZONE = {
 def runtime_folder(tmp_path, monkeypatch):
     """Keep the control sockets of these tests to themselves."""
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(control, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path])
     return tmp_path
 
 
@@ -215,8 +215,8 @@ def test_purge_takes_no_nonsense(argument, runtime_folder):
     with Upstream(ZONE) as upstream, serve(corefile(upstream), control=True) as server:
         server.ask("www.example.org")
         (path,) = runtime_folder.iterdir()
-        with pytest.raises(control.ControlError):
-            control.ask(path, "cache/purge", argument)
+        with pytest.raises(control_client.ControlError):
+            control_client.ask(path, "cache/purge", argument)
         server.ask("www.example.org")
         assert asked(upstream) == 1
 

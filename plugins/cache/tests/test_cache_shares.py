@@ -14,8 +14,8 @@ from corepy.plugin import Pending, Wakeups
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
 from corepy_cache import refresh
+from corepy_cache.budget import WAITING_SIZE, Budget
 from corepy_cache.handler import Cache
-from corepy_cache.memory import WAITING_SIZE, Budget
 from corepy_cache.setup import setup
 
 GREEDY, OTHER = ("192.0.2.1", 1053), ("192.0.2.2", 1053)
@@ -221,7 +221,7 @@ def test_a_client_cannot_have_all_the_refreshes(monkeypatch):
         bench.below.gate.clear()
         for name in names:
             await bench.ask(name, GREEDY)
-        entry = bench.cache.keeper.success.get(b"\3www\7example\3net\0\0\1\0\1")
+        entry = bench.cache.store.success.get(b"\3www\7example\3net\0\0\1\0\1")
         await bench.ask("www.example.net", OTHER)
         begun = entry.task is not None
         held = sum(bench.cache.refresher._shares.held.values())
@@ -288,7 +288,7 @@ def test_no_mistake_below_costs_a_place_for_good(way):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         budget = bench.cache.budget
-        return budget.waiting, budget.used - bench.cache.keeper.denial.bytes
+        return budget.waiting, budget.used - bench.cache.store.denial.bytes
 
     assert asyncio.run(run()) == (0, 0)
 
@@ -308,30 +308,30 @@ def test_shares_are_the_same_as_if_they_were_always_counted(steps):
                 if number == 0:
                     request.peer = None  # the server's own
                 may = model.take(client_of(request.peer), ROOM - len(waiting))
-                assert budget.wait(request) is may
+                assert budget.begin_wait(request) is may
                 if may:
                     waiting.append(request)
             elif waiting:
                 request = waiting.pop(number % len(waiting))
                 model.give_back(client_of(request.peer))
-                budget.waited(request, answered=True)
+                budget.end_wait(request, answered=True)
             assert budget.waiting == len(waiting)
             assert budget.used == len(waiting) * WAITING_SIZE
     for request in waiting:
-        budget.waited(request, answered=False)
+        budget.end_wait(request, answered=False)
     assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
 
 
 def test_one_query_below_two_caches_counts_once_as_its_clients():
     budget = Budget(2 * ROOM * WAITING_SIZE)
     first = make_request("www.example.org", peer=GREEDY)
-    assert budget.wait(first)
+    assert budget.begin_wait(first)
     others = [make_request("www.example.org", peer=GREEDY) for _ in range(ROOM * 3 // 4 - 1)]
-    assert all(map(budget.wait, others))
-    assert budget.wait(first)
-    assert not budget.wait(make_request("www.example.org", peer=GREEDY))
+    assert all(map(budget.begin_wait, others))
+    assert budget.begin_wait(first)
+    assert not budget.begin_wait(make_request("www.example.org", peer=GREEDY))
     for request in (first, first, *others):
-        budget.waited(request, answered=True)
+        budget.end_wait(request, answered=True)
     assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
 
 
@@ -375,15 +375,15 @@ def test_only_what_an_upstream_answers_leaves_its_place_to_the_next(below, free,
         return request
 
     waiting = [own() for _ in range(500)]
-    assert all(map(budget.wait, waiting))
+    assert all(map(budget.begin_wait, waiting))
     late = [own() for _ in range(11)]
     for request in late:
         request.received = 0.0101
-    assert [budget.wait(request) for request in late] == [True] * 10 + [False]
-    budget.waited(waiting.pop(), answered=True)
+    assert [budget.begin_wait(request) for request in late] == [True] * 10 + [False]
+    budget.end_wait(waiting.pop(), answered=True)
     request = make_request("www.example.org", edns=1232, peer=OTHER).derive(options=options)
     request.received = 0.0101
     request.peer = None
     asyncio.run(top.serve_dns(request))
     assert budget.waiting == 509
-    assert sum(budget.wait(own()) for _ in range(2)) == free
+    assert sum(budget.begin_wait(own()) for _ in range(2)) == free

@@ -11,9 +11,9 @@ import pytest
 from corepy.dns import Reply
 from corepy.server.builder import link
 from corepy.testing import Recorder, controller_for, make_request
+from corepy_cache.budget import Budget
+from corepy_cache.cache_store import key_of
 from corepy_cache.handler import Cache
-from corepy_cache.keeper import key_of
-from corepy_cache.memory import Budget
 from corepy_cache.setup import setup
 
 NAME = "www.example.org"
@@ -111,7 +111,7 @@ class Bench:
     def kept(self, **question):
         """Return the addresses kept for the question, None if nothing usable is."""
         request = make_request(NAME, **question)
-        entry = self.cache.keeper.peek(key_of(request), self.now)
+        entry = self.cache.store.peek(key_of(request), self.now)
         if entry is None:
             return None
         return [str(rr.rdata) for rr in entry.reply(request, 1).record.rr]

@@ -37,7 +37,7 @@ class Consolidation:
         """Return whether `error` is of this kind."""
         return self.pattern.search(error) is not None
 
-    def swallow(self) -> bool:
+    def consolidate(self) -> bool:
         """Count an error; returns False if it must be logged individually, at this level."""
         self._count += 1
         if self._count > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, ClassVar
 
-from corepy.plugin import Onlooker, hookimpl
+from corepy.plugin import ObservingHandler, hookimpl
 from corepy_errors.consolidation import LOG
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corepy_errors.consolidation import Consolidation
 
 
-class Errors(Onlooker):
+class Errors(ObservingHandler):
     """Logs replies with an error.
 
     The packet cache never stores such replies, so this observer needs no notice of repetitions.
@@ -37,7 +37,7 @@ class Errors(Onlooker):
         level = logging.ERROR
         for consolidation in self._consolidations:
             if consolidation.matches(error):
-                if not self._stopped and consolidation.swallow():
+                if not self._stopped and consolidation.consolidate():
                     return
                 level = consolidation.level
                 break

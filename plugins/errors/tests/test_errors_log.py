@@ -9,7 +9,7 @@ import pytest
 import re2
 
 from corepy.dns import Reply, Request
-from corepy.plugin import Purity
+from corepy.plugin import Cacheability
 from corepy.plugin.log import CoreDNSFormatter, server_logger
 from corepy.testing import Recorder, make_request, run_chain, serve
 from corepy_errors.consolidation import Consolidation
@@ -174,7 +174,7 @@ def test_hostile_patterns_take_no_time(output: io.StringIO) -> None:
 
 
 def test_keeps_the_packet_cache() -> None:
-    assert Errors().purity is Purity.OBSERVER
+    assert Errors().cacheability is Cacheability.OBSERVES
 
 
 def test_served(output: io.StringIO) -> None:

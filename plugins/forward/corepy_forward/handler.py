@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TRANSFERS
 from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
-from corepy.plugin import Pending, Purity, StartupError, hookimpl
-from corepy.plugin.memory import cgroup_limit
+from corepy.plugin import Cacheability, Pending, StartupError, hookimpl
+from corepy.plugin.memory_limit import cgroup_limit
 from corepy_forward import metrics
-from corepy_forward.explained import Explained
+from corepy_forward.explain_state import Explained
 from corepy_forward.limit import LIMIT
 from corepy_forward.ownaddress import own_among, places_of
 from corepy_forward.pool import Pool
@@ -45,7 +45,7 @@ class Forward(Explained):
     """Forwards the queries that match one `forward` line of a Corefile."""
 
     name: ClassVar[str] = "forward"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
     any_class: ClassVar[bool] = True
 
     def __init__(
@@ -138,7 +138,7 @@ class Forward(Explained):
         reply = answer if isinstance(answer, Reply) else await answer
         return await self.next.serve_dns(request) if self._wants_next(reply) else reply
 
-    def asks_outside(self, request: Request) -> bool:
+    def queries_upstream(self, request: Request) -> bool:
         """Return whether the query matches the zone and exceptions of this line."""
         return self._takes_all or self.matches(request.name_wire)
 
@@ -234,7 +234,7 @@ class Forward(Explained):
         self._problems = [*problems, *choice.problems]
         if not choice.targets:
             raise StartupError("; ".join(self._problems) or "no valid upstream addresses found")
-        if context.crew.leads:
+        if context.process_group.is_leader:
             log_problems(self._problems, known)
         self._open(choice.targets)
 

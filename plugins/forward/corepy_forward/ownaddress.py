@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from corepy.plugin import BlockConfig, Controller, Token
-    from corepy_forward.targets import Entry, Target
+    from corepy_forward.targets import Target, ToAddress
 
 Place = tuple[str, int]
 """Host and port of a listening socket.
@@ -31,7 +31,7 @@ _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """The address that a socket connected to an unspecified address reaches."""
 
 
-def refuse_own_addresses(controller: Controller, entry: Entry, token: Token) -> None:
+def refuse_own_addresses(controller: Controller, entry: ToAddress, token: Token) -> None:
     """Raise an error if a TO is an address that the block listens on."""
     own = own_among(entry.targets, named_places(controller.config))
     if own is not None:

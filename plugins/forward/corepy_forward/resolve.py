@@ -22,7 +22,7 @@ from corepy_forward.targets import Target, as_ip, flaw, scope_of, split_host_por
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from corepy_forward.targets import Entry, Hostname
+    from corepy_forward.targets import Hostname, ToAddress
 
 TIMEOUT = 2.0
 """Seconds for each query to each resolver."""
@@ -31,7 +31,7 @@ _UNKNOWN = (socket.EAI_NONAME, socket.EAI_NODATA)
 _LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
-async def look_up(entries: Iterable[Entry], resolvers: Sequence[str]) -> list[str]:
+async def look_up(entries: Iterable[ToAddress], resolvers: Sequence[str]) -> list[str]:
     """Set the targets of the entries that are host names.
 
     Return a message for each host name without a usable address.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import ssl
     from pathlib import Path
 
-    from corepy_forward.targets import Entry
+    from corepy_forward.targets import ToAddress
 
 MAX_TARGETS = 15
 """Maximum number of TOs in one line (setup.go)."""
@@ -43,7 +43,7 @@ class Settings:
     zone: str = "."
     """FROM, normalised."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ToAddress] = field(default_factory=list)
     """TO, in the order of the line."""
 
     ignored: list[str] = field(default_factory=list)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from corepy.plugin import Controller, CorefileError, Token
-    from corepy_forward.targets import Entry
+    from corepy_forward.targets import ToAddress
 
 
 def setup(controller: Controller) -> None:
@@ -115,7 +115,7 @@ class _Line:
     def _reasons(self) -> str | None:
         return "; ".join(problem for e in self._settings.entries for problem in e.problems) or None
 
-    def _entry(self, token: Token) -> Entry:
+    def _entry(self, token: Token) -> ToAddress:
         """Parse one TO; the entry excludes targets that can never be used."""
         c = self._c
         try:
@@ -134,7 +134,7 @@ class _Line:
             _drop_flawed(entry)
         return entry
 
-    def _read(self, entry: Entry, file: Path) -> None:
+    def _read(self, entry: ToAddress, file: Path) -> None:
         """Add the name servers in a file to `entry`; raises `ValueError` if it cannot be read."""
         contents = read_resolv_conf(file)
         own = named_places(self._c.config)
@@ -185,7 +185,7 @@ class _Line:
             raise self._c.error(f"tls: {error}", token) from None
 
 
-def _drop_flawed(entry: Entry) -> None:
+def _drop_flawed(entry: ToAddress) -> None:
     """Remove targets that no socket can connect to, and add a message for each."""
     for target in list(entry.targets):
         problem = flaw(target)

@@ -99,7 +99,7 @@ class Hostname(NamedTuple):
 
 
 @dataclass(slots=True)
-class Entry:
+class ToAddress:
     """One TO of a `forward` line."""
 
     text: str
@@ -132,7 +132,7 @@ def split_transport(text: str) -> tuple[str, str]:
     return "dns", text
 
 
-def parse_target(text: str) -> Entry:
+def parse_target(text: str) -> ToAddress:
     """Parse one TO without reading a file; raises `ValueError`."""
     transport, rest = split_transport(text)
     if not rest:
@@ -151,10 +151,10 @@ def parse_target(text: str) -> Entry:
     if address is not None:
         number = PORTS[transport] if port is None else parse_port(port)
         if transport == "dns":
-            return Entry(text, [Target(address, number, scope=scope_of(address, zone))])
-        return Entry(text, [Target(address, number, transport, server_name(zone))])
+            return ToAddress(text, [Target(address, number, scope=scope_of(address, zone))])
+        return ToAddress(text, [Target(address, number, transport, server_name(zone))])
     if _is_file(rest):
-        return Entry(text, [], file=Path(rest))
+        return ToAddress(text, [], file=Path(rest))
     if _PLACEHOLDER.fullmatch(host):
         raise ValueError(f"a placeholder that nothing has replaced: {host!r}")
     _refuse_no_host(host)
@@ -163,7 +163,7 @@ def parse_target(text: str) -> Entry:
         if "/" in rest:
             raise MissingFileError(rest)
         raise ValueError(f'not an IP address, file, or valid domain: "{text}"')
-    return Entry(text, [], hostname=hostname)
+    return ToAddress(text, [], hostname=hostname)
 
 
 def is_address_or_file(text: str) -> bool:

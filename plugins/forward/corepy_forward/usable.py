@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from corepy_forward.ownaddress import Place
-    from corepy_forward.targets import Entry, Target
+    from corepy_forward.targets import Target, ToAddress
 
 
 class Choice(NamedTuple):
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
     problems: list[str]
 
 
-def choose(entries: Iterable[Entry], own: Sequence[Place]) -> Choice:
+def choose(entries: Iterable[ToAddress], own: Sequence[Place]) -> Choice:
     """Return the currently usable upstreams; `own` are the addresses that the block listens on.
 
     If none of an entry's upstreams is usable, those used last stay in use.
@@ -45,7 +45,7 @@ def choose(entries: Iterable[Entry], own: Sequence[Place]) -> Choice:
     return Choice(without_repeats(chosen), problems)
 
 
-def _usable(entry: Entry, own: Sequence[Place], problems: list[str]) -> Iterator[Target]:
+def _usable(entry: ToAddress, own: Sequence[Place], problems: list[str]) -> Iterator[Target]:
     for target in entry.targets:
         place = entry.places.get(target, entry.place)
         try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from corepy_forward.ownaddress import Place
     from corepy_forward.pool import Pool
     from corepy_forward.settings import Settings
-    from corepy_forward.targets import Entry
+    from corepy_forward.targets import ToAddress
 
 INTERVAL = 1.0
 """Seconds between two checks.
@@ -81,7 +81,7 @@ class Watch:
         self._begin_look_up()
         self._use()
 
-    def _read(self, entry: Entry, file: Path) -> None:
+    def _read(self, entry: ToAddress, file: Path) -> None:
         """Read a file that has changed, or may have changed."""
         try:
             contents = read_resolv_conf(file)
@@ -115,7 +115,7 @@ class Watch:
         if missing and self._look_up is None and now >= self._next_look_up:
             self._look_up = self._pool.loop.create_task(self._find(missing))
 
-    async def _find(self, missing: Collection[Entry]) -> None:
+    async def _find(self, missing: Collection[ToAddress]) -> None:
         from corepy_forward.resolve import look_up
 
         try:

@@ -14,7 +14,7 @@ from corepy.plugin.reading import file_version, read_file
 from corepy.testing import refusal, set_up
 from corepy_forward import resolvconf
 from corepy_forward.resolvconf import read_resolv_conf
-from corepy_forward.targets import Entry, parse_target
+from corepy_forward.targets import ToAddress, parse_target
 from corepy_forward.usable import choose
 
 V4, V6 = "192.0.2.1:53", "[2001:db8::1]:53"
@@ -288,7 +288,7 @@ def test_whatever_a_file_says_sockets_can_be_opened_to_what_is_left(tmp_path: Pa
     path.write_bytes(content)
     contents = read_resolv_conf(path)
     targets = [server.target for server in contents.servers]
-    entry = Entry(str(path), targets, file=path, problems=contents.problems)
+    entry = ToAddress(str(path), targets, file=path, problems=contents.problems)
     choice = choose([entry], [("127.0.0.1", 53)])
     assert "127.0.0.1" not in {target.host for target in choice.targets}
     for target in choice.targets:

@@ -18,7 +18,7 @@ from corepy.testing.netns import isolated, run
 from corepy_forward import targets, watch
 from corepy_forward.handler import Forward
 from corepy_forward.ownaddress import own_among
-from corepy_forward.targets import Entry, Target
+from corepy_forward.targets import Target, ToAddress
 from corepy_forward.usable import choose
 
 GOOD = "nameserver 127.0.0.1"
@@ -356,7 +356,7 @@ def test_words_that_are_nothing(to, hint):
 
 def test_last_targets_stay_only_while_nothing_else_of_the_entry_can_be_used():
     good, missing = Target("192.0.2.1", 53), Target("fe80::1", 53, scope="wlan9")
-    entry = Entry("conf", [good])
+    entry = ToAddress("conf", [good])
     assert choose([entry], []).targets == [good]
     entry.targets = [missing]
     assert choose([entry], []).targets == [good]

@@ -9,8 +9,8 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from corepy.http import Request, Response, claim
-from corepy.plugin import Crew, LifecycleContext, hookimpl
+from corepy.http import HTTPRequest, HTTPResponse, claim
+from corepy.plugin import LifecycleContext, ProcessGroup, hookimpl
 from corepy_health import overload, probe
 from corepy_health.overload import LOG
 
@@ -28,7 +28,7 @@ class Health:
         self.address = address
         self.lameduck = lameduck
         self._claim: Claim | None = None
-        self._crew = Crew()
+        self._process_group = ProcessGroup()
         self._targets: list[probe.Target] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -41,22 +41,24 @@ class Health:
     def serving(self, context: LifecycleContext) -> None:
         """Serve /health, and monitor the addresses that this server listens on."""
         assert self._claim is not None
-        self._crew = context.crew
+        self._process_group = context.process_group
         self._targets = probe.targets(list(context.addresses))
         watches = [target.watch() for target in self._targets]
         watches.append(overload.watch(self._claim.address))
         self._tasks = [asyncio.create_task(watch) for watch in watches]
         self._claim.serve(PATH, self.answer)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: HTTPRequest) -> HTTPResponse:
         """Answer a request for /health."""
         late = [target for target in self._targets if target.is_late]
         found = await asyncio.gather(*(target.problem() for target in late)) if late else []
-        problems = [problem for problem in found if problem is not None] + self._crew.problems()
+        problems = [
+            problem for problem in found if problem is not None
+        ] + self._process_group.problems()
         if problems:
             body = "".join(f"{problem}\n" for problem in problems)
-            return Response(body.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
-        return Response(b"OK")
+            return HTTPResponse(body.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        return HTTPResponse(b"OK")
 
     @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:

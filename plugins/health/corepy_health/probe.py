@@ -14,7 +14,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final
 
-from corepy.net.selfasking import connected
+from corepy.net.own_connections import connected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

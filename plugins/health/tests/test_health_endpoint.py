@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from corepy.http import Request
-from corepy.plugin import Crew, Handler, StartupError, hookimpl
+from corepy.http import HTTPRequest
+from corepy.plugin import Handler, ProcessGroup, StartupError, hookimpl
 from corepy.testing import TestServer, http_get, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
@@ -87,14 +87,14 @@ def test_a_closed_socket_is_named(impatient) -> None:
     health._targets = [target, tcp]
 
     time.sleep(0.5)
-    response = asyncio.run(health.answer(Request("GET", "/health", {})))
+    response = asyncio.run(health.answer(HTTPRequest("GET", "/health", {})))
     assert response.status == 503
     assert isinstance(response.body, bytes)
     lines = response.body.decode().splitlines()
     assert [" Connection refused for " in line for line in lines] == [True, True]
 
 
-class Hanging(Crew):
+class Hanging(ProcessGroup):
     """The processes of a server, one of which does not answer."""
 
     def problems(self) -> list[str]:
@@ -103,9 +103,9 @@ class Hanging(Crew):
 
 def test_another_process_of_the_server_that_does_not_answer_is_named() -> None:
     health = Health("")
-    assert asyncio.run(health.answer(Request("GET", "/health", {}))).status == 200
-    health._crew = Hanging()
-    response = asyncio.run(health.answer(Request("GET", "/health", {})))
+    assert asyncio.run(health.answer(HTTPRequest("GET", "/health", {}))).status == 200
+    health._process_group = Hanging()
+    response = asyncio.run(health.answer(HTTPRequest("GET", "/health", {})))
     assert (response.status, response.body) == (503, b"process 1 (4711): no answer for 1.6 s\n")
 
 

@@ -8,7 +8,7 @@ from corepy.dns import FormError
 from corepy.dns import constants as c
 from corepy.dns.compress import LARGEST
 from corepy.dns.wire import ADDITIONAL, ANSWER, counts
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Cacheability, Handler
 from corepy_loadbalance.orders import Preference, round_robin, shuffle, weighted
 from corepy_loadbalance.records import alike, rearrange
 
@@ -23,11 +23,12 @@ _NOT_AUTHORITY: Final = (ANSWER, ADDITIONAL)
 class LoadBalance(Handler):
     """Changes the order of the records in successful replies.
 
-    The order is random for each reply, so the packet cache must not repeat one: purity is IMPURE.
+    The order is random for each reply, so the packet cache must not repeat one: cacheability is
+    UNSAFE.
     """
 
     name: ClassVar[str] = "loadbalance"
-    purity = Purity.IMPURE
+    cacheability = Cacheability.UNSAFE
 
     def __init__(self, weights: WeightFile | None, preference: Preference | None) -> None:
         """Order by `weights`, or at random if None; then by `preference`."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Reply
-from corepy.plugin import Purity
+from corepy.plugin import Cacheability
 from corepy.testing import Recorder, Upstream, make_request, reply_of, run_chain, serve, set_up
 from corepy_loadbalance.orders import round_robin
 from corepy_loadbalance.records import rearrange
@@ -129,7 +129,7 @@ def test_no_message_loses_a_record(answer, additional):
 
 
 def test_no_packet_cache():
-    assert set_up("loadbalance").handlers[0].purity is Purity.IMPURE
+    assert set_up("loadbalance").handlers[0].cacheability is Cacheability.UNSAFE
 
 
 @pytest.mark.parametrize("tcp", [False, True])

@@ -11,7 +11,7 @@ from corepy.dns.constants import SERVFAIL
 from corepy.dns.errors import FormError
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 from corepy.dns.response import Kind, ReplyClass, classify, typify
-from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
+from corepy.plugin import Cacheability, Handler, LifecycleContext, hookimpl
 from corepy.plugin.output import WRITER
 from corepy_log.format import COMMON, Format
 
@@ -27,7 +27,7 @@ PATIENCE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LogRule:
     """A selection of queries to log, and their format."""
 
     scope: str = "."
@@ -40,7 +40,7 @@ class Rule:
 class Logger:
     """A rule, prepared for use."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: LogRule) -> None:
         try:
             self._scope: bytes | None = lower(from_text(rule.scope))
         except InvalidName:
@@ -69,8 +69,8 @@ class Logger:
         return self._classes is None or of_class in self._classes
 
 
-class Repetitions:
-    """Logs the queries that the packet cache answers with a reply (`corepy.plugin.Witness`)."""
+class HitLogger:
+    """Logs the queries that the packet cache answers with a reply (`corepy.plugin.HitListener`)."""
 
     __slots__ = ("_fixed", "_format")
 
@@ -78,27 +78,27 @@ class Repetitions:
         self._format = line_format
         self._fixed = fixed
 
-    def seen(self, ident: bytes, peer: object, received: float) -> None:
+    def on_hit(self, ident: bytes, peer: object, received: float) -> None:
         """Log one query."""
         seconds = time.monotonic() - received
         WRITER.write(self._format.line(self._fixed, ident, peer, seconds))
 
-    def repeated(self, times: int) -> None:
-        """Do nothing: `seen` has logged each query."""
+    def count_hits(self, times: int) -> None:
+        """Do nothing: `on_hit` has logged each query."""
 
 
 class Log(Handler):
     """Logs queries, including those that the packet cache answers in place of the chain."""
 
     name: ClassVar[str] = "log"
-    witnesses = True
+    listens_to_hits = True
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[LogRule]) -> None:
         """Log each query by the first of `rules` that covers its name."""
         self.rules = rules
         self._loggers = [Logger(rule) for rule in rules]
         repeatable = all(logger.is_repeatable for logger in self._loggers)
-        self.purity = Purity.OBSERVER if repeatable else Purity.IMPURE
+        self.cacheability = Cacheability.OBSERVES if repeatable else Cacheability.UNSAFE
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply unchanged."""
@@ -121,7 +121,7 @@ class Log(Handler):
                     ident, peer = request.wire[:2], request.peer
                     WRITER.write(logger.format.line(fixed, ident, peer, seconds))
                     if reply.deadline is not None:
-                        reply.observers += (Repetitions(logger.format, fixed),)
+                        reply.hit_counters += (HitLogger(logger.format, fixed),)
                 return
 
     @hookimpl

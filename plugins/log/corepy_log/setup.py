@@ -8,7 +8,7 @@ from corepy.dns.names import InvalidName, from_text
 from corepy.dns.response import ReplyClass
 from corepy.plugin import Mistakes
 from corepy_log.format import COMMON, CONSTANT, VARYING, expand, unknown_placeholders
-from corepy_log.log import ALL, Log, Rule
+from corepy_log.log import ALL, Log, LogRule
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def setup(controller: Controller) -> None:
     """Add one handler for all *log* directives of the block."""
-    rules, mistakes = list[Rule](), Mistakes()
+    rules, mistakes = list[LogRule](), Mistakes()
     for _ in controller.occurrences():
         with controller.statement(mistakes):
             scopes, text = _arguments(controller)
             classes = _options(controller)
-            rules.extend(Rule(scope, text, classes) for scope in scopes)
+            rules.extend(LogRule(scope, text, classes) for scope in scopes)
     mistakes.settle()
     controller.add_handler(Log(rules))
 

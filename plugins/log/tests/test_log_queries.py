@@ -9,9 +9,9 @@ from corepy.dns import constants as c
 from corepy.dns.names import from_text
 from corepy.dns.records import rr
 from corepy.dns.response import ReplyClass
-from corepy.plugin import EndOfChain, Handler, Purity
+from corepy.plugin import Cacheability, EndOfChain, Handler
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
-from corepy_log.log import Log, Rule
+from corepy_log.log import Log, LogRule
 
 
 def ask(
@@ -21,7 +21,7 @@ def ask(
 
 
 def test_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    reply = ask(Log([Rule()]), id=7, peer=("10.240.0.1", 40212))
+    reply = ask(Log([LogRule()]), id=7, peer=("10.240.0.1", 40212))
     assert reply.rcode == c.SERVFAIL
     assert re.fullmatch(
         r'\[INFO\] 10\.240\.0\.1:40212 - 7 "A IN example\.org\. udp 29 false 512" '
@@ -33,22 +33,22 @@ def test_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("rules", "name", "expected"),
     [
-        ([Rule("example.org.", "{name}")], "example.org", "example.org."),
-        ([Rule("example.org.", "{name}")], "Example.ORG", "example.org."),
-        ([Rule("Example.ORG.", "{name}")], "a.example.org", "a.example.org."),
-        ([Rule("example.org.", "{name}")], "anexample.org", None),
-        ([Rule("example.org.", "{name}")], "example.net", None),
-        ([Rule("example.org.", "1"), Rule("example.net.", "2")], "example.net", "2"),
-        ([Rule("example.org.", "1"), Rule(".", "2")], "example.org", "1"),
-        ([Rule("a..b.", "1"), Rule("org.", "2")], "example.org", "2"),
-        ([Rule(".", "{type} {class}")], "example.org", "A IN"),
-        ([Rule(".", "{name}")], "foo.%s.example.org", "foo.%s.example.org."),
-        ([Rule(".", "{name}")], ".", "."),
+        ([LogRule("example.org.", "{name}")], "example.org", "example.org."),
+        ([LogRule("example.org.", "{name}")], "Example.ORG", "example.org."),
+        ([LogRule("Example.ORG.", "{name}")], "a.example.org", "a.example.org."),
+        ([LogRule("example.org.", "{name}")], "anexample.org", None),
+        ([LogRule("example.org.", "{name}")], "example.net", None),
+        ([LogRule("example.org.", "1"), LogRule("example.net.", "2")], "example.net", "2"),
+        ([LogRule("example.org.", "1"), LogRule(".", "2")], "example.org", "1"),
+        ([LogRule("a..b.", "1"), LogRule("org.", "2")], "example.org", "2"),
+        ([LogRule(".", "{type} {class}")], "example.org", "A IN"),
+        ([LogRule(".", "{name}")], "foo.%s.example.org", "foo.%s.example.org."),
+        ([LogRule(".", "{name}")], ".", "."),
         ([], "example.org", None),
     ],
 )
 def test_scope(
-    capsys: pytest.CaptureFixture[str], rules: list[Rule], name: str, expected: str | None
+    capsys: pytest.CaptureFixture[str], rules: list[LogRule], name: str, expected: str | None
 ) -> None:
     ask(Log(rules), name)
     assert capsys.readouterr().out == ("" if expected is None else f"[INFO] {expected}\n")
@@ -87,7 +87,7 @@ KINDS = [
 def test_class(
     capsys: pytest.CaptureFixture[str], wanted: str, kind: str, of_class: str, name: str
 ) -> None:
-    rule = Rule(".", "x", frozenset({ReplyClass(wanted)}))
+    rule = LogRule(".", "x", frozenset({ReplyClass(wanted)}))
     ask(Log([rule]), below=reply_of(kind))
     assert capsys.readouterr().out == ("[INFO] x\n" if wanted in (of_class, "all") else "")
 
@@ -96,20 +96,20 @@ def test_class(
 def test_kind_in_the_line(
     capsys: pytest.CaptureFixture[str], kind: str, of_class: str, name: str
 ) -> None:
-    ask(Log([Rule(".", "{/log/class} {/log/type}")]), below=reply_of(kind))
+    ask(Log([LogRule(".", "{/log/class} {/log/type}")]), below=reply_of(kind))
     assert capsys.readouterr().out == f"[INFO] {of_class} {name}\n"
 
 
 def test_all_beside_others_is_all(capsys: pytest.CaptureFixture[str]) -> None:
     classes = frozenset({ReplyClass.ALL, ReplyClass.DENIAL})
-    ask(Log([Rule(".", "x", classes)]), below=reply_of("servfail"))
+    ask(Log([LogRule(".", "x", classes)]), below=reply_of("servfail"))
     assert capsys.readouterr().out == "[INFO] x\n"
 
 
 def test_the_first_rule_decides_even_if_its_class_does_not_match(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rules = [Rule("org.", "1", frozenset({ReplyClass.DENIAL})), Rule(".", "2")]
+    rules = [LogRule("org.", "1", frozenset({ReplyClass.DENIAL})), LogRule(".", "2")]
     ask(Log(rules), below=reply_of("servfail"))
     assert capsys.readouterr().out == ""
 
@@ -120,7 +120,7 @@ def test_expired_signature_is_an_error_for_who_asks_with_do(
     owner = from_text("example.org")
     rdata = bytes(8) + (1).to_bytes(4, "big") * 2 + bytes(2) + b"\0"
     below = Recorder(lambda q: q.reply(answer=[rr(owner, c.TYPE_RRSIG, 60, rdata)]))
-    handler = Log([Rule(".", "{/log/type}")])
+    handler = Log([LogRule(".", "{/log/type}")])
     ask(handler, below=below)
     ask(handler, below=below, do=True)
     assert capsys.readouterr().out == "[INFO] NOERROR\n[INFO] OTHERERROR\n"
@@ -135,7 +135,7 @@ class Broken(Handler):
 
 def test_a_plugin_that_breaks(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError):
-        ask(Log([Rule(".", "{rcode}")]), below=Broken())
+        ask(Log([LogRule(".", "{rcode}")]), below=Broken())
     assert capsys.readouterr().out == "[INFO] SERVFAIL\n"
 
 
@@ -143,26 +143,26 @@ def test_only_looks(capsys: pytest.CaptureFixture[str]) -> None:
     request = make_request("example.org")
     kept = request.error(0)
     below = Recorder(lambda asked: kept)
-    assert run_chain(request, Log([Rule()]), below) is kept
+    assert run_chain(request, Log([LogRule()]), below) is kept
     assert below.requests == [request]
-    assert Log([]).purity is Purity.OBSERVER
+    assert Log([]).cacheability is Cacheability.OBSERVES
 
 
 @pytest.mark.parametrize(
-    ("line_format", "purity"),
+    ("line_format", "cacheability"),
     [
-        ("{remote} {type} {/log/type} {/log/class}", Purity.OBSERVER),
-        ("{remote} {local}", Purity.IMPURE),
-        ("{/forward/upstream}", Purity.IMPURE),
-        ("{/log/type} {/log/other}", Purity.IMPURE),
+        ("{remote} {type} {/log/type} {/log/class}", Cacheability.OBSERVES),
+        ("{remote} {local}", Cacheability.UNSAFE),
+        ("{/forward/upstream}", Cacheability.UNSAFE),
+        ("{/log/type} {/log/other}", Cacheability.UNSAFE),
     ],
 )
-def test_purity(line_format: str, purity: Purity) -> None:
-    assert Log([Rule(), Rule(".", line_format)]).purity is purity
+def test_purity(line_format: str, cacheability: Cacheability) -> None:
+    assert Log([LogRule(), LogRule(".", line_format)]).cacheability is cacheability
 
 
 def test_what_the_packet_cache_repeats(capsys: pytest.CaptureFixture[str]) -> None:
-    handler = Log([Rule("org.", "{remote}:{port} {>id} {name} {rcode} {/log/type}")])
+    handler = Log([LogRule("org.", "{remote}:{port} {>id} {name} {rcode} {/log/type}")])
 
     class Kept(Recorder):
         async def serve_dns(self, request: Request) -> Reply:
@@ -175,10 +175,10 @@ def test_what_the_packet_cache_repeats(capsys: pytest.CaptureFixture[str]) -> No
 
         async def serve_dns(self, request: Request) -> Reply:
             reply = await self.next.serve_dns(request)
-            (witness,) = reply.observers
-            witness.seen(b"\1\2", ("::1", 53), 0.0)
-            witness.seen(b"\0\3", request.peer, 0.0)
-            witness.repeated(2)
+            (hit_listener,) = reply.hit_counters
+            hit_listener.on_hit(b"\1\2", ("::1", 53), 0.0)
+            hit_listener.on_hit(b"\0\3", request.peer, 0.0)
+            hit_listener.count_hits(2)
             return reply
 
     run_chain(make_request("a.org", id=1), Repeat(), handler, Kept())
@@ -193,10 +193,10 @@ def test_no_witness_of_what_is_not_logged() -> None:
     def kept(request: Request) -> Reply:
         return Reply(request.error(0).wire, deadline=5.0)
 
-    handler = Log([Rule("org.", "x", frozenset({ReplyClass.ERROR}))])
-    assert ask(handler, "a.org", Recorder(kept)).observers == ()
-    assert ask(handler, "a.net", Recorder(kept)).observers == ()
-    assert ask(Log([Rule(".", "x")]), "a.org", reply_of("servfail")).observers == ()
+    handler = Log([LogRule("org.", "x", frozenset({ReplyClass.ERROR}))])
+    assert ask(handler, "a.org", Recorder(kept)).hit_counters == ()
+    assert ask(handler, "a.net", Recorder(kept)).hit_counters == ()
+    assert ask(Log([LogRule(".", "x")]), "a.org", reply_of("servfail")).hit_counters == ()
 
 
 @pytest.mark.parametrize("tcp", [False, True])

@@ -5,12 +5,12 @@ import pytest
 from corepy.dns.response import ReplyClass
 from corepy.testing import refusal, set_up
 from corepy_log.format import COMBINED, COMMON
-from corepy_log.log import ALL, Log, Rule
+from corepy_log.log import ALL, Log, LogRule
 
 DENIAL, ERROR = ReplyClass.DENIAL, ReplyClass.ERROR
 
 
-def rules(text: str) -> list[Rule]:
+def rules(text: str) -> list[LogRule]:
     (handler,) = set_up(text).handlers
     assert isinstance(handler, Log)
     return list(handler.rules)
@@ -19,60 +19,63 @@ def rules(text: str) -> list[Rule]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("log", [Rule(".", COMMON, ALL)]),
-        ("log example.org", [Rule("example.org.")]),
-        ("log example.org. {common}", [Rule("example.org.")]),
-        ("log example.org {combined}", [Rule("example.org.", COMBINED)]),
+        ("log", [LogRule(".", COMMON, ALL)]),
+        ("log example.org", [LogRule("example.org.")]),
+        ("log example.org. {common}", [LogRule("example.org.")]),
+        ("log example.org {combined}", [LogRule("example.org.", COMBINED)]),
         (
             "log example.org.\nlog example.net {combined}",
-            [Rule("example.org."), Rule("example.net.", COMBINED)],
+            [LogRule("example.org."), LogRule("example.net.", COMBINED)],
         ),
         (
             "log example.org {host}\nlog example.org {when}",
-            [Rule("example.org.", "{host}"), Rule("example.org.", "{when}")],
+            [LogRule("example.org.", "{host}"), LogRule("example.org.", "{when}")],
         ),
-        ("log example.org example.net", [Rule("example.org."), Rule("example.net.")]),
+        ("log example.org example.net", [LogRule("example.org."), LogRule("example.net.")]),
         (
             "log example.org example.net {host}",
-            [Rule("example.org.", "{host}"), Rule("example.net.", "{host}")],
+            [LogRule("example.org.", "{host}"), LogRule("example.net.", "{host}")],
         ),
         (
             "log example.org example.net {when} {\nclass denial\n}",
             [
-                Rule("example.org.", "{when}", frozenset({DENIAL})),
-                Rule("example.net.", "{when}", frozenset({DENIAL})),
+                LogRule("example.org.", "{when}", frozenset({DENIAL})),
+                LogRule("example.net.", "{when}", frozenset({DENIAL})),
             ],
         ),
-        ("log example.org {\nclass all\n}", [Rule("example.org.")]),
-        ("log example.org {\nclass denial\n}", [Rule("example.org.", COMMON, frozenset({DENIAL}))]),
-        ("log {\nclass denial\n}", [Rule(".", COMMON, frozenset({DENIAL}))]),
-        ("log {\nclass denial error\n}", [Rule(".", COMMON, frozenset({DENIAL, ERROR}))]),
-        ("log {\nclass denial\nclass error\n}", [Rule(".", COMMON, frozenset({DENIAL, ERROR}))]),
-        ("log {\n}", [Rule()]),
+        ("log example.org {\nclass all\n}", [LogRule("example.org.")]),
+        (
+            "log example.org {\nclass denial\n}",
+            [LogRule("example.org.", COMMON, frozenset({DENIAL}))],
+        ),
+        ("log {\nclass denial\n}", [LogRule(".", COMMON, frozenset({DENIAL}))]),
+        ("log {\nclass denial error\n}", [LogRule(".", COMMON, frozenset({DENIAL, ERROR}))]),
+        ("log {\nclass denial\nclass error\n}", [LogRule(".", COMMON, frozenset({DENIAL, ERROR}))]),
+        ("log {\n}", [LogRule()]),
         (
             'log example.org "{combined} {/forward/upstream}"',
-            [Rule("example.org.", COMBINED + " {/forward/upstream}")],
+            [LogRule("example.org.", COMBINED + " {/forward/upstream}")],
         ),
         (
             'log example.org "{common} {/forward/upstream}"',
-            [Rule("example.org.", COMMON + " {/forward/upstream}")],
+            [LogRule("example.org.", COMMON + " {/forward/upstream}")],
         ),
         (
             'log example.org "{when} {combined} {/forward/upstream}"',
-            [Rule("example.org.", "{when} " + COMBINED + " {/forward/upstream}")],
+            [LogRule("example.org.", "{when} " + COMBINED + " {/forward/upstream}")],
         ),
         (
             "log a b {\nclass denial\n}\nlog c",
             [
-                Rule("a.", COMMON, frozenset({DENIAL})),
-                Rule("b.", COMMON, frozenset({DENIAL})),
-                Rule("c."),
+                LogRule("a.", COMMON, frozenset({DENIAL})),
+                LogRule("b.", COMMON, frozenset({DENIAL})),
+                LogRule("c."),
             ],
         ),
-        ('log ""', [Rule(".")]),
+        ('log ""', [LogRule(".")]),
     ],
 )
-def test_rules(text: str, expected: list[Rule]) -> None:
+def test_rules(text: str, expected: list[LogRule]) -> None:
     assert rules(text) == expected
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns.constants import SERVFAIL
 from corepy.dns.edns import EDE_OTHER, ede, option
-from corepy.plugin import Handler, Purity, StartupError, hookimpl, plugin_logger
+from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, plugin_logger
 from corepy_loop import metrics
 from corepy_loop.probe import Probes
 from corepy_loop.waiting import SLOW, Waiting
@@ -73,14 +73,14 @@ log = plugin_logger("loop")
 
 
 class Loop(Handler):
-    """One *loop* directive. Its purity is PURE because it depends only on the query's bytes.
+    """One *loop* directive. Its cacheability is SAFE because it depends only on the query's bytes.
 
     Its own replies are never cached, because the mark is an EDNS option and each probe is sent
     once.
     """
 
     name: ClassVar[str] = "loop"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, zone: str) -> None:
         """`zone` is the zone of the probes' names."""
@@ -119,7 +119,7 @@ class Loop(Handler):
         if reply.rcode == SERVFAIL:
             self._failed(request, reply)
         else:
-            self._waiting.is_silent = False
+            self._waiting.is_stalled = False
         return reply
 
     def _marked(self, request: Request) -> Request:
@@ -148,12 +148,12 @@ class Loop(Handler):
             self._replied()
         else:
             self._waiting.recall()
-            self._say(now)
+            self._log_loop(now)
         reply = request.error(SERVFAIL)
         reply.options = _EDE
         return reply
 
-    def _say(self, now: float) -> None:
+    def _log_loop(self, now: float) -> None:
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
             log.error("%s; such queries are answered SERVFAIL", self._found)
@@ -163,7 +163,7 @@ class Loop(Handler):
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
         """Probe, for all blocks at the same time; raises StartupError if there is a loop."""
-        if not context.crew.leads:
+        if not context.process_group.is_leader:
             self._note_server(context)
             return
         if self._first_reply is not None:
@@ -180,7 +180,7 @@ class Loop(Handler):
     def begin(self, context: LifecycleContext) -> asyncio.Future[None]:
         """Start to probe; the future is done after the first reply or a detected loop."""
         self._note_server(context)
-        self._probes_at_a_time = 1 if context.crew.size == 1 else PROBES_OF_MANY
+        self._probes_at_a_time = 1 if context.process_group.size == 1 else PROBES_OF_MANY
         self._starting = True
         self._first_reply = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._probe_at_start(), name="corepy-loop")
@@ -234,7 +234,7 @@ class Loop(Handler):
     async def _ask(self) -> bool:
         """Send one probe; return whether it was answered."""
         try:
-            reply = await self.next.serve_dns(self._probes.draw(self._server))
+            reply = await self.next.serve_dns(self._probes.new_probe(self._server))
         except Exception as error:
             log.warning("the probe failed: %s: %s", type(error).__name__, error)
             return False

@@ -25,7 +25,7 @@ class Probes:
         self._zone = wire if len(wire) <= _LONGEST_ZONE else b"\0"
         self._names: dict[bytes, None] = {}
 
-    def draw(self, server: str) -> Request:
+    def new_probe(self, server: str) -> Request:
         """Return a new probe as if it had arrived at `server`.
 
         `<number>.<number>.zone` HINFO, as in loop.go: 128 bits from the system's random generator.

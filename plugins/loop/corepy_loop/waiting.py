@@ -30,7 +30,7 @@ class Waiting:
 
     def __init__(self, suspicious: Callable[[], None]) -> None:
         """`suspicious` is called by each check that finds silence."""
-        self.is_silent = False
+        self.is_stalled = False
         """Whether no query was answered since the last check; the handler resets it to False."""
 
         self._suspicious = suspicious
@@ -44,7 +44,7 @@ class Waiting:
         assert task is not None
         self._since[task] = received
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
+            self._timer = asyncio.get_running_loop().call_later(LOOK, self._check)
         return task
 
     def leave(self, task: asyncio.Task[Any]) -> None:
@@ -74,12 +74,12 @@ class Waiting:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         longest = next(iter(self._since.values()), None)
         if longest is None:
             return
-        self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
-        if self.is_silent and time.monotonic() - longest >= SLOW:
+        self._timer = asyncio.get_running_loop().call_later(LOOK, self._check)
+        if self.is_stalled and time.monotonic() - longest >= SLOW:
             self._suspicious()
-        self.is_silent = True
+        self.is_stalled = True

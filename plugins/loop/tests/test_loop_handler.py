@@ -43,7 +43,7 @@ def test_refused(text, message):
 
 def test_probes_cannot_be_guessed():
     probes = Probes("example.org.")
-    drawn = [probes.draw("dns://:53") for _ in range(MOST_NAMES)]
+    drawn = [probes.new_probe("dns://:53") for _ in range(MOST_NAMES)]
     assert len({it.name for it in drawn}) == MOST_NAMES
     for it in drawn:
         first, second, rest = it.name.split(".", 2)
@@ -55,20 +55,20 @@ def test_probes_cannot_be_guessed():
     assert all(it in probes for it in drawn)
     assert make_request(drawn[0].name, "A") not in probes
     assert make_request("1.2.example.org", "HINFO") not in probes
-    probes.draw("dns://:53")
+    probes.new_probe("dns://:53")
     assert drawn[0] not in probes
     assert drawn[1] in probes
 
 
 def test_the_longest_zone():
     fits, too_long = ("a" * 62 + ".") * 3 + "a" * 22 + ".", ("a" * 62 + ".") * 4
-    assert Probes(fits).draw("").name.endswith("." + fits)
-    assert Probes(too_long).draw("").name.count(".") == 2
+    assert Probes(fits).new_probe("").name.endswith("." + fits)
+    assert Probes(too_long).new_probe("").name.count(".") == 2
 
 
 def test_a_name_in_capitals_is_the_same_probe():
     probes = Probes("example.org.")
-    name = probes.draw("").name
+    name = probes.new_probe("").name
     assert make_request(name.upper(), "HINFO") in probes
 
 
@@ -232,8 +232,8 @@ def test_a_slow_upstream_that_answers_others_is_not_probed():
         waiting = asyncio.create_task(ask(handler, "slow.example", waited=SLOW))
         await asyncio.sleep(0)
         for _ in range(3):
-            handler._waiting._look()
-            handler._waiting.is_silent = False  # as after an answer
+            handler._waiting._check()
+            handler._waiting.is_stalled = False  # as after an answer
         below.gate.set()
         reply = await waiting
         handler.shutdown()
@@ -251,7 +251,7 @@ def test_an_upstream_that_is_silent_is_probed_once_and_nothing_is_marked():
         waiting = asyncio.create_task(ask(handler, "slow.example", waited=SLOW))
         await asyncio.sleep(0)
         for _ in range(4):
-            handler._waiting._look()
+            handler._waiting._check()
             await asyncio.sleep(0)
         below.gate.set()
         reply = await waiting

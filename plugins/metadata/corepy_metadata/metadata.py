@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
-from corepy.plugin import Handler, LifecycleContext, Purity, hookimpl
+from corepy.plugin import Cacheability, Handler, LifecycleContext, hookimpl
 from corepy.plugin.failures import report
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ class Metadata(Handler):
     """Puts `Labels` into `request.metadata` of queries for its zones.
 
     It changes no reply, so the packet cache may repeat replies. A plugin whose reply or log line
-    depends on metadata must declare that with its own purity.
+    depends on metadata must declare that with its own cacheability.
     """
 
     name: ClassVar[str] = "metadata"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, zones: Sequence[str]) -> None:
         """`zones` are in presentation form; zones without a wire form match nothing."""

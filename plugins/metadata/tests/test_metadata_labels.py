@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from corepy.plugin import Handler, Purity, hookimpl
+from corepy.plugin import Cacheability, Handler, hookimpl
 from corepy.testing import Recorder, make_request, refusal, run_chain, serve, set_up, with_handlers
 from corepy_metadata.metadata import Labels, Metadata
 
@@ -21,7 +21,7 @@ from corepy_metadata.metadata import Labels, Metadata
 def test_directive(text, zones):
     (handler,) = set_up(text, "block").handlers
     assert isinstance(handler, Metadata)
-    assert (handler.zones, handler.purity) == (zones, Purity.PURE)
+    assert (handler.zones, handler.cacheability) == (zones, Cacheability.SAFE)
 
 
 @pytest.mark.parametrize("text", ["metadata example.com. {\nsome_param\n}", "metadata\nmetadata"])

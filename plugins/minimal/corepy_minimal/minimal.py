@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns import FormError
 from corepy.dns.response import Kind, ReplyClass, classify, typify
 from corepy.dns.wire import ANSWER, walk
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Cacheability, Handler
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -23,7 +23,7 @@ class Minimal(Handler):
     """
 
     name: ClassVar[str] = "minimal"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply, shortened."""

@@ -5,7 +5,7 @@ import pytest
 
 from corepy.dns import Reply
 from corepy.dns.wire import ttl_offsets
-from corepy.plugin import CorefileError, Purity
+from corepy.plugin import Cacheability, CorefileError
 from corepy.testing import Recorder, Upstream, make_request, reply_of, run_chain, serve, set_up
 
 ANSWER = ["example.com. 293 IN A 142.250.76.46"]
@@ -56,7 +56,7 @@ def test_unreadable_reply_is_left_to_the_server():
 
 def test_directive():
     (handler,) = set_up("minimal").handlers
-    assert handler.purity is Purity.PURE
+    assert handler.cacheability is Cacheability.SAFE
     for text in ("minimal example.org", "minimal {\n}"):
         with pytest.raises(CorefileError):
             set_up(text)

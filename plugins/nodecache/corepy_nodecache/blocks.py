@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.plugin import CorefileError
-from corepy.plugin.commands import blocks_of
-from corepy_nodecache.model import HostError, Want
+from corepy.plugin.corefile_blocks import controllers_of
+from corepy_nodecache.model import DesiredState, HostError
 from corepy_nodecache.settings import union
 from corepy_nodecache.setup import parse
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Plan(NamedTuple):
     """The desired state that a Corefile configures."""
 
-    want: Want
+    want: DesiredState
     mode: Mode
     """The kind of iptables for the rules; off if no block has rules."""
 
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
 def load_plan(path: str, default_port: int) -> Plan:
     """Read a Corefile; `default_port` is for zones without a port. Raises `HostError`."""
     try:
-        controllers = blocks_of(path, "nodecache", default_port)
+        controllers = controllers_of(path, "nodecache", default_port)
         blocks = [parse(controller) for controller in controllers]
     except OSError as error:
         message = f"cannot read the Corefile {path}: {error.strerror}"

@@ -16,7 +16,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
-from corepy_nodecache.model import Address, Endpoint, Want
+from corepy_nodecache.model import Address, DesiredState, UntrackedEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Claims:
         self._token = secrets.token_hex(4)
         self._held: dict[str, socket.socket] = {}
 
-    def hold(self, want: Want) -> None:
+    def hold(self, want: DesiredState) -> None:
         """Claim exactly the addresses and endpoints in `want`."""
         names = {_address_text(it) for it in want.addresses}
         names |= {_endpoint_text(it) for it in want.endpoints}
@@ -69,9 +69,9 @@ class Claims:
 
     def close(self) -> None:
         """Release all claims."""
-        self.hold(Want())
+        self.hold(DesiredState())
 
-    def others(self) -> Want:
+    def others(self) -> DesiredState:
         """Return the claims of the other processes of this node."""
         addresses, endpoints = set(), set()
         for token, claim in _all_claims():
@@ -80,24 +80,24 @@ class Claims:
                 addresses.add(item)
             elif item:
                 endpoints.add(item)
-        return Want(frozenset(addresses), frozenset(endpoints))
+        return DesiredState(frozenset(addresses), frozenset(endpoints))
 
 
 def _address_text(address: Address) -> str:
     return f"address {address.device} {address.ip}"
 
 
-def _endpoint_text(endpoint: Endpoint) -> str:
+def _endpoint_text(endpoint: UntrackedEndpoint) -> str:
     return f"{endpoint.kind} {endpoint.port} {endpoint.ip}"
 
 
-def _parse(claim: str) -> Address | Endpoint | None:
+def _parse(claim: str) -> Address | UntrackedEndpoint | None:
     """Parse a claim; returns None for an unknown kind, which a future version may use."""
     match claim.split(" "):
         case ["address", device, ip]:
             return Address(device, ip)
         case [("dns" | "health") as kind, port, ip] if port.isdecimal():
-            return Endpoint(kind, ip, int(port))
+            return UntrackedEndpoint(kind, ip, int(port))
     return None
 
 

@@ -11,7 +11,7 @@ from corepy_nodecache import survey
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.driver import NO_DUMMY, lacks_dummy
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import HostError, Want
+from corepy_nodecache.model import DesiredState, HostError
 
 if TYPE_CHECKING:
     import argparse
@@ -85,7 +85,7 @@ def _rows(options: argparse.Namespace) -> Sequence[Sequence[str]]:
         found = survey.steps(_load(options), links)
         _warn_without_driver(found)
         return found
-    if Claims().others() != Want() and not options.force:
+    if Claims().others() != DesiredState() and not options.force:
         message = "corepy is running on this host and would put everything back: stop it first"
         raise HostError("interface_check", message)
     return [(line,) for line in survey.remove_everything(links)]

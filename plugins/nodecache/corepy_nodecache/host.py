@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corepy_nodecache.claims import Claims, node_lock
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import HostError, Rule, Want
+from corepy_nodecache.model import DesiredState, FilterRule, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ class Report(NamedTuple):
     """Whether an address or rule was missing that an earlier pass had added."""
 
     @classmethod
-    def nothing(cls, want: Want) -> Report:
+    def nothing(cls, want: DesiredState) -> Report:
         """Return the report of a pass that found the desired state."""
         return cls([], False, [], len(want.rules()), len(want.addresses))
 
@@ -49,9 +49,9 @@ class Host:
         """The iptables back end; None if corepy manages no rules."""
         self._links = Links()
         self._claims = Claims()
-        self._known: Want = Want()
+        self._known: DesiredState = DesiredState()
 
-    def sync(self, want: Want, sweep: bool = False) -> Report:
+    def sync(self, want: DesiredState, sweep: bool = False) -> Report:
         """Bring the host into the state `want`; failures are in the report, not raised.
 
         Removes what an earlier call wanted, and with `sweep` also what an earlier process left
@@ -62,9 +62,9 @@ class Host:
         except OSError as error:  # for instance EMFILE
             return Report([], False, [HostError("interface_check", str(error))], 0, 0)
 
-    def _sync(self, want: Want, sweep: bool) -> Report:
+    def _sync(self, want: DesiredState, sweep: bool) -> Report:
         with node_lock():
-            known = Want(
+            known = DesiredState(
                 self._known.addresses | want.addresses, self._known.endpoints | want.endpoints
             )
             self._known = known
@@ -79,7 +79,7 @@ class Host:
         """Release the claims; the host does not change."""
         self._claims.close()
 
-    def _apply(self, want: Want, sweep: bool) -> Report:
+    def _apply(self, want: DesiredState, sweep: bool) -> Report:
         others = self._claims.others()
         done: list[str] = []
         errors: list[HostError] = []
@@ -96,17 +96,19 @@ class Host:
             errors.append(error)
             return False
 
-    def _add_addresses(self, want: Want, done: list[str]) -> bool:
+    def _add_addresses(self, want: DesiredState, done: list[str]) -> bool:
         changes = self._links.ensure(want.addresses) if want.addresses else []
         done += changes
         return bool(changes)
 
-    def _set_rules(self, want: Want, others: Want, sweep: bool, done: list[str]) -> bool:
+    def _set_rules(
+        self, want: DesiredState, others: DesiredState, sweep: bool, done: list[str]
+    ) -> bool:
         if self.tables is None:
             return False
         known, foreign = self._known.rules(), others.rules()
 
-        def removable(rule: Rule) -> bool:
+        def removable(rule: FilterRule) -> bool:
             return rule not in foreign and (sweep or rule in known)
 
         added, removed = self.tables.reconcile(want.rules(), removable)
@@ -114,14 +116,16 @@ class Host:
         done += [f"removed {removed} rules"] if removed else []
         return bool(added)
 
-    def _drop_addresses(self, want: Want, others: Want, sweep: bool, done: list[str]) -> bool:
+    def _drop_addresses(
+        self, want: DesiredState, others: DesiredState, sweep: bool, done: list[str]
+    ) -> bool:
         unwanted = self._known.addresses - want.addresses
         if sweep:
             unwanted |= set(self._links.read().ours()) - want.addresses
         done += self._links.remove(unwanted - others.addresses) if unwanted else []
         return False
 
-    def _present(self, want: Want, errors: list[HostError]) -> tuple[int, int]:
+    def _present(self, want: DesiredState, errors: list[HostError]) -> tuple[int, int]:
         """Count the desired rules and addresses in place; reads the host only after an error."""
         rules = want.rules() if self.tables else set()
         if not errors:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy_nodecache.libiptc import load_iptc
 from corepy_nodecache.lock import DEFAULT_WAIT, xtables_lock
-from corepy_nodecache.model import TABLES, HostError, Rule, difference, table_order
+from corepy_nodecache.model import TABLES, FilterRule, HostError, difference, table_order
 from corepy_nodecache.tables import FAMILIES, each_family
 from corepy_nodecache.xtentry import decode, encode, named
 
@@ -64,16 +64,18 @@ class LegacyTables:
         self._lock_wait = lock_wait
         self._refused = float("-inf")
 
-    def read(self) -> list[Rule]:
+    def read(self) -> list[FilterRule]:
         """Return all marked rules, duplicates included."""
         return [rule for family in FAMILIES for table in TABLES for rule in _marked(family, table)]
 
-    def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
+    def reconcile(
+        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+    ) -> tuple[int, int]:
         """Make the marked rules equal to `wanted`, table by table; see `RuleTables`."""
         return each_family(lambda family: self._family(family, wanted, removable))
 
     def _family(
-        self, family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
+        self, family: Family, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
     ) -> tuple[int, int]:
         if not any(_changes(family, wanted, removable)):
             return (0, 0)
@@ -105,7 +107,7 @@ class LegacyTables:
 
 
 def _changes(
-    family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
+    family: Family, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
 ) -> Iterator[tuple[str, Difference]]:
     for table in table_order(wanted):
         mine = {rule for rule in wanted if rule.family == family and rule.table == table}
@@ -132,7 +134,7 @@ def _module(family: Family, name: str) -> str:
     return f"{'ip6table' if family == 6 else 'iptable'}_{name}"
 
 
-def _marked(family: Family, name: str, create: bool = False) -> list[Rule]:
+def _marked(family: Family, name: str, create: bool = False) -> list[FilterRule]:
     if not create and name not in existing_tables(family):
         return []
     table = _open(family, name)
@@ -142,7 +144,7 @@ def _marked(family: Family, name: str, create: bool = False) -> list[Rule]:
         table.close()
 
 
-def _walk(table: Table, family: Family) -> Iterator[tuple[Rule, bytes, str]]:
+def _walk(table: Table, family: Family) -> Iterator[tuple[FilterRule, bytes, str]]:
     """Yield rule, entry and libiptc's name of the target for each marked rule, in order."""
     for chain in ("PREROUTING", "INPUT", "OUTPUT"):
         for entry in _entries(table, chain) if table.is_chain(chain) else ():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from corepy.plugin import LifecycleContext, StartupError, hookimpl, plugin_logger
 from corepy_nodecache import preflight
-from corepy_nodecache.model import HostError, Want
+from corepy_nodecache.model import DesiredState, HostError
 from corepy_nodecache.reconciler import Reconciler
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class _Process:
         """Check the host, selecting the tables for the first owner with rules; returns warnings."""
         mode, tables = settings.iptables, reconciler.tables
         if mode == "off":
-            return await reconciler.worker.run(lambda: preflight.check(settings, tables))
+            return await reconciler.host_thread.run(lambda: preflight.check(settings, tables))
         if tables is None:
-            choose = reconciler.worker.run(lambda: preflight.choose_tables(settings))
+            choose = reconciler.host_thread.run(lambda: preflight.choose_tables(settings))
             tables, warnings = await choose
             reconciler.use(tables)
             log.info("rules go to %s iptables", tables.name)
@@ -63,20 +63,20 @@ class _Process:
                 " all server blocks need the same kind, and a change needs a restart"
             )
             raise HostError("iptables", message)
-        return await reconciler.worker.run(lambda: preflight.check(settings, tables))
+        return await reconciler.host_thread.run(lambda: preflight.check(settings, tables))
 
     async def leave(self, owner: Nodecache, keep: bool) -> None:
         """Remove `owner`; closes the reconciler after the last one."""
         self.starting.discard(owner)
         reconciler = self.reconciler
         if reconciler:
-            _tell(await reconciler.leave(owner, keep))
+            _log_changes(await reconciler.leave(owner, keep))
             if not reconciler.owners:
                 self.reconciler, self.may_sweep = None, True
                 await reconciler.close()
 
 
-def _tell(report: Report | None) -> None:
+def _log_changes(report: Report | None) -> None:
     for line in report.done if report and not report.repaired else ():
         log.info("%s", line)
 
@@ -97,13 +97,13 @@ class Nodecache:
             reconciler = await _process.join(self, settings)
         except HostError as error:
             raise StartupError(str(error)) from error
-        want, interval = Want(settings.addresses()), settings.interval
-        report = await reconciler.set_wish(self, want, interval, quiet=True)
+        want, interval = DesiredState(settings.addresses()), settings.interval
+        report = await reconciler.set_desired(self, want, interval, quiet=True)
         self._added = report.added
         failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
         if failures:
             raise StartupError("; ".join(failures))
-        _tell(report)
+        _log_changes(report)
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:
@@ -111,7 +111,7 @@ class Nodecache:
         self._served = True
         _process.starting.discard(self)
         sweep = _process.may_sweep and not _process.starting
-        report = await self._wish(self._settings.want(), sweep)
+        report = await self._set_desired(self._settings.want(), sweep)
         if sweep and report and not report.errors:
             _process.may_sweep = False
 
@@ -119,19 +119,19 @@ class Nodecache:
     async def stopping(self, context: LifecycleContext) -> None:
         """Remove the rules, unless a later generation or another process wants them."""
         if not self._keeps(context):
-            await self._wish(Want(self._settings.addresses()))
+            await self._set_desired(DesiredState(self._settings.addresses()))
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
         """Remove the addresses and the interface; the last owner closes the reconciler."""
         await _process.leave(self, keep=self._keeps(context))
 
-    async def _wish(self, want: Want, sweep: bool = False) -> Report | None:
+    async def _set_desired(self, want: DesiredState, sweep: bool = False) -> Report | None:
         if _process.reconciler is None:
             return None
         interval = self._settings.interval
-        report = await _process.reconciler.set_wish(self, want, interval, sweep)
-        _tell(report)
+        report = await _process.reconciler.set_desired(self, want, interval, sweep)
+        _log_changes(report)
         return report
 
     def _keeps(self, context: LifecycleContext) -> bool:

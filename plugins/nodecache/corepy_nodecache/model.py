@@ -51,7 +51,7 @@ class Address(NamedTuple):
         return family_of(self.ip)
 
 
-class Endpoint(NamedTuple):
+class UntrackedEndpoint(NamedTuple):
     """A socket whose traffic must not be tracked: DNS over UDP and TCP, or health over TCP."""
 
     kind: Kind
@@ -59,7 +59,7 @@ class Endpoint(NamedTuple):
     port: int
 
 
-class Rule(NamedTuple):
+class FilterRule(NamedTuple):
     """One packet filter rule with the comment `MARK`; an empty address and port 0 match any."""
 
     family: Family
@@ -73,13 +73,13 @@ class Rule(NamedTuple):
     target: str
 
 
-class Want(NamedTuple):
+class DesiredState(NamedTuple):
     """The desired state of the host, for this process or one server block."""
 
     addresses: frozenset[Address] = frozenset()
-    endpoints: frozenset[Endpoint] = frozenset()
+    endpoints: frozenset[UntrackedEndpoint] = frozenset()
 
-    def rules(self) -> set[Rule]:
+    def rules(self) -> set[FilterRule]:
         """Return the rules of all endpoints."""
         return {rule for endpoint in self.endpoints for rule in rules_for(endpoint)}
 
@@ -87,7 +87,7 @@ class Want(NamedTuple):
 class Difference(NamedTuple):
     """The changes that a list of marked rules needs; `remove` has positions in it, ascending."""
 
-    add: list[Rule]
+    add: list[FilterRule]
     remove: list[int]
 
 
@@ -107,12 +107,12 @@ def canonical_ip(text: str) -> str:
     return socket.inet_ntop(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, ip.packed)
 
 
-def table_order(wanted: Collection[Rule]) -> Sequence[str]:
+def table_order(wanted: Collection[FilterRule]) -> Sequence[str]:
     """Return the tables in the order of change: reversed if no rules are wanted."""
     return TABLES if wanted else TABLES[::-1]
 
 
-def spec(rule: Rule) -> str:
+def spec(rule: FilterRule) -> str:
     """Return a rule in the notation of iptables, beginning with the chain."""
     width = 128 if rule.family == 6 else 32
     parts = [
@@ -127,7 +127,7 @@ def spec(rule: Rule) -> str:
     return " ".join(filter(None, parts))
 
 
-def rules_for(endpoint: Endpoint) -> tuple[Rule, ...]:
+def rules_for(endpoint: UntrackedEndpoint) -> tuple[FilterRule, ...]:
     """Return the rules of an endpoint: ten for DNS, two for the health check."""
     if endpoint.kind == "health":
         return (
@@ -149,18 +149,24 @@ def rules_for(endpoint: Endpoint) -> tuple[Rule, ...]:
     )
 
 
-def _to(endpoint: Endpoint, table: str, chain: str, protocol: str, target: str) -> Rule:
+def _to(
+    endpoint: UntrackedEndpoint, table: str, chain: str, protocol: str, target: str
+) -> FilterRule:
     family = family_of(endpoint.ip)
-    return Rule(family, table, chain, protocol, "", endpoint.ip, 0, endpoint.port, target)
+    return FilterRule(family, table, chain, protocol, "", endpoint.ip, 0, endpoint.port, target)
 
 
-def _from(endpoint: Endpoint, table: str, chain: str, protocol: str, target: str) -> Rule:
+def _from(
+    endpoint: UntrackedEndpoint, table: str, chain: str, protocol: str, target: str
+) -> FilterRule:
     family = family_of(endpoint.ip)
-    return Rule(family, table, chain, protocol, endpoint.ip, "", endpoint.port, 0, target)
+    return FilterRule(family, table, chain, protocol, endpoint.ip, "", endpoint.port, 0, target)
 
 
 def difference(
-    actual: Sequence[Rule], wanted: Iterable[Rule], removable: Callable[[Rule], bool]
+    actual: Sequence[FilterRule],
+    wanted: Iterable[FilterRule],
+    removable: Callable[[FilterRule], bool],
 ) -> Difference:
     """Compare the marked rules on the host with the desired rules.
 
@@ -168,7 +174,7 @@ def difference(
     returns true.
     """
     wanted = set(wanted)
-    seen: Counter[Rule] = Counter()
+    seen: Counter[FilterRule] = Counter()
     remove = []
     for position, rule in enumerate(actual):
         seen[rule] += 1

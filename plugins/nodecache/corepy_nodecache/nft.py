@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Final
 from corepy_nodecache.model import (
     MARK,
     TABLES,
-    Endpoint,
+    FilterRule,
     HostError,
-    Rule,
+    UntrackedEndpoint,
     difference,
     rules_for,
     spec,
@@ -75,11 +75,13 @@ class NftTables:
     def __init__(self) -> None:
         self._tried_out: set[Family] = set()
 
-    def read(self) -> list[Rule]:
+    def read(self) -> list[FilterRule]:
         """Return all marked rules, duplicates included; raises `HostError`."""
         return [rule for family in FAMILIES for rule in _marked(family)]
 
-    def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
+    def reconcile(
+        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+    ) -> tuple[int, int]:
         """Make the marked rules equal to `wanted`, family by family; see `RuleTables`."""
         return each_family(lambda family: _reconcile_family(family, wanted, removable))
 
@@ -97,7 +99,7 @@ class NftTables:
 
 
 def _reconcile_family(
-    family: Family, wanted: set[Rule], removable: Callable[[Rule], bool]
+    family: Family, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
 ) -> tuple[int, int]:
     mine = {rule for rule in wanted if rule.family == family}
     for attempt in range(1, _ATTEMPTS + 1):
@@ -122,7 +124,7 @@ def _try_out(family: Family) -> None:
     consult the kernel.
     """
     problem = ""
-    rules = rules_for(Endpoint("dns", _SAMPLES[family], 53))
+    rules = rules_for(UntrackedEndpoint("dns", _SAMPLES[family], 53))
     for _ in range(_ATTEMPTS):
         problem = _restore(family, _there_and_back(rules))
         if not problem:
@@ -132,7 +134,7 @@ def _try_out(family: Family) -> None:
     raise HostError("iptables", f"{message}; repair them, or set: iptables legacy, or iptables off")
 
 
-def _there_and_back(rules: Sequence[Rule]) -> str:
+def _there_and_back(rules: Sequence[FilterRule]) -> str:
     lines = []
     for table in TABLES:
         specs = [spec(rule) for rule in rules if rule.table == table]
@@ -141,7 +143,7 @@ def _there_and_back(rules: Sequence[Rule]) -> str:
     return "\n".join([*lines, ""])
 
 
-def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
+def transaction(add: Sequence[FilterRule], remove: Sequence[FilterRule]) -> str:
     """Return input for the `restore` program that adds rules at the head and removes others."""
     lines = []
     for table in table_order(add):
@@ -151,21 +153,21 @@ def transaction(add: Sequence[Rule], remove: Sequence[Rule]) -> str:
     return "\n".join([*lines, ""])
 
 
-def parse(family: Family, table: str, text: str) -> list[Rule]:
+def parse(family: Family, table: str, text: str) -> list[FilterRule]:
     """Return the rules with our mark in the output of the `save` program."""
     lines = (line for line in text.splitlines() if line.startswith("-A ") and MARK in line)
     rules = (_parse_rule(family, table, shlex.split(line)) for line in lines)
     return [rule for rule in rules if rule]
 
 
-def _parse_rule(family: Family, table: str, words: list[str]) -> Rule | None:
+def _parse_rule(family: Family, table: str, words: list[str]) -> FilterRule | None:
     """Parse one rule; returns None if it has our comment but another structure."""
     words = ["-j CT" if word == "CT" else word for word in words if word != "--notrack"]
     pairs = zip(words[::2], words[1::2], strict=False)
     options = {option: value for option, value in pairs if option != "-m"}
     if options.get("--comment") != MARK or not options.keys() <= _KNOWN_OPTIONS:
         return None
-    return Rule(
+    return FilterRule(
         family,
         table,
         options["-A"],
@@ -181,7 +183,7 @@ def _parse_rule(family: Family, table: str, words: list[str]) -> Rule | None:
 _KNOWN_OPTIONS: Final = {"-A", "-p", "-s", "-d", "--sport", "--dport", "--comment", "-j"}
 
 
-def _marked(family: Family, must: bool = False) -> list[Rule]:
+def _marked(family: Family, must: bool = False) -> list[FilterRule]:
     """Return the marked rules; an unreadable table has none, or raises `HostError` if `must`."""
     rules = []
     for table in TABLES:

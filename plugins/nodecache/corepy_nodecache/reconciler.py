@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import plugin_logger
 from corepy_nodecache import metrics
 from corepy_nodecache.host import Host, Report
-from corepy_nodecache.model import Want
+from corepy_nodecache.host_thread import HostThread
+from corepy_nodecache.model import DesiredState
 from corepy_nodecache.settings import union
 from corepy_nodecache.watch import LegacyFingerprint, Watch
-from corepy_nodecache.worker import Worker
 
 if TYPE_CHECKING:
     from corepy_nodecache.tables import RuleTables
@@ -41,17 +41,17 @@ class Reconciler:
     """Owns the desired states and the background task; bound to the event loop that created it."""
 
     def __init__(self) -> None:
-        self.worker = Worker()
+        self.host_thread = HostThread()
         self._host = Host()
-        self._wishes: dict[object, Want] = {}
-        self._kept: list[Want] = []
+        self._desired: dict[object, DesiredState] = {}
+        self._kept: list[DesiredState] = []
         self._intervals: dict[object, float] = {}
         self._fingerprint: LegacyFingerprint | None = None
         self._sizes: tuple[bytes, ...] = ()
         self._changed = asyncio.Event()
         self._watch = Watch(asyncio.get_running_loop(), self._changed.set)
-        self._asked = Want()
-        self._whole = Want()
+        self._asked = DesiredState()
+        self._whole = DesiredState()
         """The desired state of the last pass without an error; used by the worker's thread."""
         self._is_locked_out = False
         self._is_quiet = False
@@ -78,10 +78,15 @@ class Reconciler:
     @property
     def owners(self) -> int:
         """The number of owners with a desired state."""
-        return len(self._wishes)
+        return len(self._desired)
 
-    async def set_wish(
-        self, owner: object, want: Want, interval: float, sweep: bool = False, quiet: bool = False
+    async def set_desired(
+        self,
+        owner: object,
+        want: DesiredState,
+        interval: float,
+        sweep: bool = False,
+        quiet: bool = False,
     ) -> Report:
         """Set the desired state of `owner` and bring the host into the union of all of them.
 
@@ -89,7 +94,7 @@ class Reconciler:
         `Host.sync`. If `quiet`, the caller logs failures, until the next call.
         """
         self._is_quiet = quiet
-        self._wishes[owner] = want
+        self._desired[owner] = want
         self._intervals[owner] = interval
         if self._is_fresh(sweep):
             return Report.nothing(self._want())
@@ -98,11 +103,11 @@ class Reconciler:
     async def leave(self, owner: object, keep: bool = False) -> Report | None:
         """Remove `owner` and everything that only it wants; `keep` leaves all on the host."""
         self._is_quiet = False
-        wish = self._wishes.pop(owner, None)
+        desired = self._desired.pop(owner, None)
         self._intervals.pop(owner, None)
-        if wish and keep:
-            self._kept.append(wish)
-        return await self._sync() if wish and not keep and not self._is_fresh() else None
+        if desired and keep:
+            self._kept.append(desired)
+        return await self._sync() if desired and not keep and not self._is_fresh() else None
 
     async def close(self) -> None:
         """Stop watching; the host does not change."""
@@ -110,13 +115,13 @@ class Reconciler:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         self._watch.close()
-        await self._try_to_the_last()
+        await self._remove_at_exit()
         if self._problem:
             log.error("not all could be taken away; the next start does it, or nodecache teardown")
-        await self.worker.run(self._close_host)
-        self.worker.close()
+        await self.host_thread.run(self._close_host)
+        self.host_thread.close()
 
-    async def _try_to_the_last(self) -> None:
+    async def _remove_at_exit(self) -> None:
         """Wait longer than usual for the lock: leftover rules capture traffic without a server."""
         deadline = time.monotonic() + _LAST_TRIES
         while self._is_locked_out and time.monotonic() < deadline:
@@ -128,8 +133,8 @@ class Reconciler:
         if self._fingerprint:
             self._fingerprint.close()
 
-    def _want(self) -> Want:
-        return union([*self._wishes.values(), *self._kept])
+    def _want(self) -> DesiredState:
+        return union([*self._desired.values(), *self._kept])
 
     def _is_fresh(self, sweep: bool = False) -> bool:
         """Whether the last pass is recent, complete, and had the current desired state.
@@ -144,14 +149,14 @@ class Reconciler:
         want = self._want()
         self._running += 1
         try:
-            report = await self.worker.run(lambda: self._pass(want, sweep))
+            report = await self.host_thread.run(lambda: self._pass(want, sweep))
         finally:
             self._running -= 1
         self._asked = want  # set last: if a pass raises, an equal desired state needs another pass
         self._publish(report)
         return report
 
-    def _pass(self, want: Want, sweep: bool) -> Report:
+    def _pass(self, want: DesiredState, sweep: bool) -> Report:
         was_whole = self._whole == want  # otherwise this is the first attempt, or a retry of it
         sizes = self._fingerprint.read() if self._fingerprint else ()
         report = self._host.sync(want, sweep)
@@ -224,4 +229,4 @@ class Reconciler:
             return True
         if self._fingerprint is None:
             return False
-        return await self.worker.run(self._fingerprint.read) != self._sizes
+        return await self.host_thread.run(self._fingerprint.read) != self._sizes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy_nodecache.model import Address, Endpoint, Mode, Want
+from corepy_nodecache.model import Address, DesiredState, Mode, UntrackedEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,19 +29,21 @@ class Settings(NamedTuple):
         """Return the addresses that the interface must have."""
         return frozenset(Address(self.interface, ip) for ip in self.ips if self.device)
 
-    def endpoints(self) -> frozenset[Endpoint]:
+    def endpoints(self) -> frozenset[UntrackedEndpoint]:
         """Return the sockets whose traffic must not be tracked."""
         if self.iptables == "off":
             return frozenset()
-        dns = {Endpoint("dns", ip, port) for ip in self.ips for port in self.ports}
-        return frozenset(dns | {Endpoint("health", ip, port) for ip, port in self.health})
+        dns = {UntrackedEndpoint("dns", ip, port) for ip in self.ips for port in self.ports}
+        return frozenset(dns | {UntrackedEndpoint("health", ip, port) for ip, port in self.health})
 
-    def want(self) -> Want:
+    def want(self) -> DesiredState:
         """Return the desired addresses and endpoints."""
-        return Want(self.addresses(), self.endpoints())
+        return DesiredState(self.addresses(), self.endpoints())
 
 
-def union(wants: Sequence[Want]) -> Want:
+def union(wants: Sequence[DesiredState]) -> DesiredState:
     """Return the union of several desired states."""
     addresses = frozenset[Address]().union(*(want.addresses for want in wants))
-    return Want(addresses, frozenset[Endpoint]().union(*(want.endpoints for want in wants)))
+    return DesiredState(
+        addresses, frozenset[UntrackedEndpoint]().union(*(want.endpoints for want in wants))
+    )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from corepy_nodecache.blocks import Plan
     from corepy_nodecache.link import Placed, Snapshot
-    from corepy_nodecache.model import Rule, Want
+    from corepy_nodecache.model import DesiredState, FilterRule
     from corepy_nodecache.tables import RuleTables
 
 
@@ -59,7 +59,7 @@ def findings(links: Links, plan: Plan | None = None) -> list[Finding]:
     return [*_links(now, want), *_addresses(now, want), *_all_rules(plan), *_claimed()]
 
 
-def _links(now: Snapshot, want: Want | None) -> list[Finding]:
+def _links(now: Snapshot, want: DesiredState | None) -> list[Finding]:
     ours = (link for link in now.links.values() if link.is_ours)
     found = [Finding("link", it.name, it.kind, "up" if it.is_up else "down") for it in ours]
     devices = {address.device for address in want.addresses} if want else set()
@@ -67,7 +67,7 @@ def _links(now: Snapshot, want: Want | None) -> list[Finding]:
     return [*found, *(Finding("link", device, "dummy", MISSING) for device in missing)]
 
 
-def _addresses(now: Snapshot, want: Want | None) -> list[Finding]:
+def _addresses(now: Snapshot, want: DesiredState | None) -> list[Finding]:
     wanted = want.addresses if want else frozenset()
     devices = {address.device for address in now.addresses if address.is_ours}
     devices |= {link.name for link in now.links.values() if link.is_ours}
@@ -81,7 +81,7 @@ def _addresses(now: Snapshot, want: Want | None) -> list[Finding]:
     return [*found, *(Finding("address", it.device, it.ip, MISSING) for it in missing)]
 
 
-def _owner(placed: Placed, want: Want | None) -> str:
+def _owner(placed: Placed, want: DesiredState | None) -> str:
     if not placed.is_ours:
         return "not corepy's"
     is_surplus = want and Address(placed.device, placed.ip) not in want.addresses
@@ -96,7 +96,7 @@ def _all_rules(plan: Plan | None) -> Iterator[Finding]:
         yield from _rules(tables.name, tables.read(), wanted if plan else None)
 
 
-def _rules(kind: str, rules: Sequence[Rule], wanted: set[Rule] | None) -> list[Finding]:
+def _rules(kind: str, rules: Sequence[FilterRule], wanted: set[FilterRule] | None) -> list[Finding]:
     """Return one finding for each address and port."""
     actual = set(rules)
     sockets = {_socket(rule) for rule in actual | (wanted or set())}
@@ -114,11 +114,11 @@ def _rules(kind: str, rules: Sequence[Rule], wanted: set[Rule] | None) -> list[F
     ]
 
 
-def _socket(rule: Rule) -> tuple[str, int]:
+def _socket(rule: FilterRule) -> tuple[str, int]:
     return rule.source or rule.destination, rule.source_port or rule.destination_port
 
 
-def _count(rules: Sequence[Rule], wanted: set[Rule] | None) -> str:
+def _count(rules: Sequence[FilterRule], wanted: set[FilterRule] | None) -> str:
     """Return the number of an endpoint's rules, with the numbers of duplicate and wrong ones."""
     actual = set(rules)
     parts = [str(len(actual))]
@@ -161,7 +161,7 @@ def steps(plan: Plan, links: Links) -> list[Step]:
     ]
 
 
-def _rule_steps(plan: Plan, others: Want) -> tuple[list[str], list[str]]:
+def _rule_steps(plan: Plan, others: DesiredState) -> tuple[list[str], list[str]]:
     if plan.mode == "off":
         return [], []
     tables = choose(plan.mode)
@@ -172,7 +172,7 @@ def _rule_steps(plan: Plan, others: Want) -> tuple[list[str], list[str]]:
     )
 
 
-def _text(tables: RuleTables, rule: Rule) -> str:
+def _text(tables: RuleTables, rule: FilterRule) -> str:
     return f"rule {tables.name} IPv{rule.family} {rule.table} {spec(rule)}"
 
 

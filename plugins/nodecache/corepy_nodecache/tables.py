@@ -9,7 +9,7 @@ from corepy_nodecache.model import HostError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from corepy_nodecache.model import Family, Rule
+    from corepy_nodecache.model import Family, FilterRule
 
 FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 
@@ -19,10 +19,12 @@ class RuleTables(Protocol):
 
     name: str
 
-    def read(self) -> list[Rule]:
+    def read(self) -> list[FilterRule]:
         """Return all marked rules, duplicates included; raises `HostError`."""
 
-    def reconcile(self, wanted: set[Rule], removable: Callable[[Rule], bool]) -> tuple[int, int]:
+    def reconcile(
+        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+    ) -> tuple[int, int]:
         """Make the marked rules equal to `wanted`; returns how many were added and removed.
 
         Removes other marked rules only if `removable` returns true for them. Each table changes

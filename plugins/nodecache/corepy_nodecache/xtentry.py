@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy_nodecache.model import MARK, Rule
+from corepy_nodecache.model import MARK, FilterRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ _LAYOUTS: Final[dict[Family, _Layout]] = {
 _IP6T_F_PROTO: Final = 1
 
 
-def encode(rule: Rule) -> bytes:
+def encode(rule: FilterRule) -> bytes:
     """Return the entry for `rule`; libiptc replaces the name ACCEPT by its verdict."""
     layout = _LAYOUTS[rule.family]
     matches = _ports_match(rule) + _extension("comment", MARK.encode().ljust(_COMMENT_BYTES, b"\0"))
@@ -73,7 +73,7 @@ def _extension(name: str, data: bytes, revision: int = 0) -> bytes:
     return (_EXTENSION.pack(size, name.encode(), revision) + data).ljust(size, b"\0")
 
 
-def _ports_match(rule: Rule) -> bytes:
+def _ports_match(rule: FilterRule) -> bytes:
     ports = _PORTS.pack(*_port_range(rule.source_port), *_port_range(rule.destination_port))
     tail = b"\0" * 4 if rule.protocol == "tcp" else b"\0"  # TCP option, TCP flags, inverted fields
     return _extension(rule.protocol, ports + tail)
@@ -90,7 +90,7 @@ def _target(name: str) -> bytes:
     return _extension(name, b"\0" * 8)
 
 
-def decode(family: Family, table: str, chain: str, entry: bytes, target: str) -> Rule | None:
+def decode(family: Family, table: str, chain: str, entry: bytes, target: str) -> FilterRule | None:
     """Return the rule in `entry`, or None if it lacks our mark or has another structure.
 
     `target` is the name that libiptc returns. For a verdict or a chain the entry itself contains
@@ -110,7 +110,7 @@ def decode(family: Family, table: str, chain: str, entry: bytes, target: str) ->
     source, destination = (_ip_at(entry, layout, place) for place in (0, 1))
     first, _, second, _ = _PORTS.unpack_from(ports)
     name = _target_name(target, target_data)
-    return Rule(family, table, chain, protocol, source, destination, first, second, name)
+    return FilterRule(family, table, chain, protocol, source, destination, first, second, name)
 
 
 def named(entry: bytes, family: Family, target: str) -> bytes:

@@ -15,15 +15,15 @@ import pytest
 
 import corepy_nodecache
 from corepy_nodecache import libiptc, xtentry
-from corepy_nodecache.model import Endpoint, Family, HostError, Rule, rules_for
+from corepy_nodecache.host_thread import HostThread
+from corepy_nodecache.model import Family, FilterRule, HostError, UntrackedEndpoint, rules_for
 from corepy_nodecache.tables import each_family
-from corepy_nodecache.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-V4 = rules_for(Endpoint("dns", "169.254.20.10", 53))
-V6 = rules_for(Endpoint("dns", "fd00::10", 53))
+V4 = rules_for(UntrackedEndpoint("dns", "169.254.20.10", 53))
+V6 = rules_for(UntrackedEndpoint("dns", "fd00::10", 53))
 
 
 def test_one_process_of_a_server_acts() -> None:
@@ -129,29 +129,29 @@ def test_both_families_get_their_turn() -> None:
 
 def test_the_worker_is_one_thread() -> None:
     async def work() -> None:
-        worker = Worker()
-        threads = [worker.run(threading.current_thread) for _ in range(3)]
+        host_thread = HostThread()
+        threads = [host_thread.run(threading.current_thread) for _ in range(3)]
         found = set(await asyncio.gather(*threads))
         assert [it.name for it in found] == ["nodecache_0"]
         with pytest.raises(ZeroDivisionError):
-            await worker.run(lambda: 1 // 0)
-        worker.close()
+            await host_thread.run(lambda: 1 // 0)
+        host_thread.close()
         assert not found.pop().is_alive()
 
     asyncio.run(work())
 
 
-def changed(rule: Rule, place: int, value: int) -> bytes:
+def changed(rule: FilterRule, place: int, value: int) -> bytes:
     entry = bytearray(xtentry.encode(rule))
     entry[place] = value
     return bytes(entry)
 
 
 @pytest.mark.parametrize("rule", [V4[0], V6[0]], ids=["IPv4", "IPv6"])
-def test_entries_that_differ_from_ours_in_one_byte_are_others(rule: Rule) -> None:
+def test_entries_that_differ_from_ours_in_one_byte_are_others(rule: FilterRule) -> None:
     layout = xtentry._LAYOUTS[rule.family]
 
-    def read(entry: bytes) -> Rule | None:
+    def read(entry: bytes) -> FilterRule | None:
         return xtentry.decode(rule.family, rule.table, rule.chain, entry, "CT")
 
     assert read(xtentry.encode(rule)) == rule
@@ -207,5 +207,5 @@ def test_an_entry_of_the_kernel_is_named_for_deleting() -> None:
 @pytest.mark.parametrize(
     ("rule", "size"), [(V4[0], 112 + 48 + 288 + 104), (V6[9], 168 + 48 + 288 + 40)]
 )
-def test_entries_have_the_sizes_of_the_kernels_structures(rule: Rule, size: int) -> None:
+def test_entries_have_the_sizes_of_the_kernels_structures(rule: FilterRule, size: int) -> None:
     assert len(xtentry.encode(rule)) == size

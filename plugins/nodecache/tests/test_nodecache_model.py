@@ -12,10 +12,10 @@ from corepy_nodecache.lock import lock_path
 from corepy_nodecache.model import (
     MARK,
     Address,
-    Endpoint,
+    DesiredState,
     Family,
-    Rule,
-    Want,
+    FilterRule,
+    UntrackedEndpoint,
     canonical_ip,
     difference,
     rules_for,
@@ -23,9 +23,9 @@ from corepy_nodecache.model import (
 )
 from corepy_nodecache.settings import Settings, union
 
-DNS = Endpoint("dns", "169.254.20.10", 53)
-DNS6 = Endpoint("dns", "fd00::10", 53)
-HEALTH = Endpoint("health", "169.254.20.10", 8080)
+DNS = UntrackedEndpoint("dns", "169.254.20.10", 53)
+DNS6 = UntrackedEndpoint("dns", "fd00::10", 53)
+HEALTH = UntrackedEndpoint("health", "169.254.20.10", 8080)
 
 ports = st.integers(1, 65535)
 ips = st.one_of(
@@ -35,8 +35,8 @@ ips = st.one_of(
 
 
 @st.composite
-def any_rule(draw: st.DrawFn) -> Rule:
-    endpoint = Endpoint(draw(st.sampled_from(["dns", "health"])), draw(ips), draw(ports))
+def any_rule(draw: st.DrawFn) -> FilterRule:
+    endpoint = UntrackedEndpoint(draw(st.sampled_from(["dns", "health"])), draw(ips), draw(ports))
     return draw(st.sampled_from(rules_for(endpoint)))
 
 
@@ -62,7 +62,7 @@ def test_the_health_check_is_tcp_in_raw_output() -> None:
 
 def test_blocks_that_want_the_same_share_it() -> None:
     one = Settings(ips=("169.254.20.10",)).want()
-    assert len(union([one, one, Want()]).rules()) == 10
+    assert len(union([one, one, DesiredState()]).rules()) == 10
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_difference_adds_thins_out_and_removes() -> None:
 
 @settings(deadline=None)
 @given(any_rule())
-def test_entry_bytes_read_back(rule: Rule) -> None:
+def test_entry_bytes_read_back(rule: FilterRule) -> None:
     entry = xtentry.encode(rule)
     target = "CT" if rule.target == "NOTRACK" else rule.target
     assert xtentry.decode(rule.family, rule.table, rule.chain, entry, target) == rule
@@ -98,14 +98,14 @@ def test_entry_bytes_read_back(rule: Rule) -> None:
 
 @settings(deadline=None)
 @given(any_rule())
-def test_entries_without_our_comment_are_nobodys(rule: Rule) -> None:
+def test_entries_without_our_comment_are_nobodys(rule: FilterRule) -> None:
     entry = xtentry.encode(rule).replace(MARK.encode(), b"corepy nodecachE")
     assert xtentry.decode(rule.family, rule.table, rule.chain, entry, "ACCEPT") is None
 
 
 @settings(deadline=None)
 @given(any_rule())
-def test_a_deletable_entry_names_its_target(rule: Rule) -> None:
+def test_a_deletable_entry_names_its_target(rule: FilterRule) -> None:
     entry = xtentry.encode(rule)
     name = "CT" if rule.target == "NOTRACK" else rule.target
     assert xtentry.named(entry, rule.family, name) == entry
@@ -113,7 +113,7 @@ def test_a_deletable_entry_names_its_target(rule: Rule) -> None:
 
 @settings(deadline=None)
 @given(st.lists(any_rule(), unique=True, max_size=8), st.sampled_from([4, 6]))
-def test_what_restore_is_given_reads_back(rules: list[Rule], family: Family) -> None:
+def test_what_restore_is_given_reads_back(rules: list[FilterRule], family: Family) -> None:
     rules = [rule for rule in rules if rule.family == family]
     text = nft.transaction(rules, [])
     for table in ("raw", "filter"):
@@ -138,7 +138,7 @@ def test_rules_built_differently_are_not_ours(line: str) -> None:
 def test_both_spellings_of_notrack_are_the_same() -> None:
     start = f'-A OUTPUT -s 10.0.0.1/32 -p tcp -m tcp --sport 53 -m comment --comment "{MARK}"'
     old, new = nft.parse(4, "raw", f"{start} -j NOTRACK\n{start} -j CT --notrack")
-    assert old == new == Rule(4, "raw", "OUTPUT", "tcp", "10.0.0.1", "", 53, 0, "NOTRACK")
+    assert old == new == FilterRule(4, "raw", "OUTPUT", "tcp", "10.0.0.1", "", 53, 0, "NOTRACK")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns.edns import option, parse_options, without_option
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Cacheability, Handler
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -21,7 +21,7 @@ class Nsid(Handler):
     """
 
     name: ClassVar[str] = "nsid"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
 
     def __init__(self, data: bytes) -> None:
         """Identify the server as `data`, which clients show as text or in hexadecimal."""

@@ -7,7 +7,7 @@ import pytest
 
 from corepy.dns import Edns, Request, query
 from corepy.dns.edns import ede, option
-from corepy.plugin import Purity
+from corepy.plugin import Cacheability
 from corepy.testing import Recorder, refusal, run_chain, serve, set_up
 
 NSID = option(3)
@@ -61,7 +61,7 @@ def test_refused(text):
 
 
 def test_a_packet_cache_may_repeat_the_reply():
-    assert set_up("nsid").handlers[0].purity is Purity.PURE
+    assert set_up("nsid").handlers[0].cacheability is Cacheability.SAFE
 
 
 @pytest.mark.parametrize("tcp", [False, True])

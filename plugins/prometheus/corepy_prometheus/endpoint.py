@@ -17,7 +17,7 @@ from corepy_prometheus.exposition import scrape
 
 if TYPE_CHECKING:
     from corepy.http import Claim
-    from corepy.plugin import Crew
+    from corepy.plugin import ProcessGroup
 
 PATH: Final = "/metrics"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -26,13 +26,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 LOG = plugin_logger("prometheus")
 
 
-class Endpoint:
+class MetricsEndpoint:
     """Serves the metrics of all processes at one address."""
 
-    def __init__(self, address: str, crew: Crew) -> None:
-        """Export the metrics of the processes in `crew` at `address` (host:port)."""
+    def __init__(self, address: str, process_group: ProcessGroup) -> None:
+        """Export the metrics of the processes in `process_group` at `address` (host:port)."""
         self._address = address
-        self._crew = crew
+        self._process_group = process_group
         self._claim: Claim | None = None
         self._retrying: asyncio.Task[None] | None = None
 
@@ -48,7 +48,7 @@ class Endpoint:
             self._claim = await claim(self._address)
         except BindError as error:
             return error
-        self._claim.serve(PATH, partial(scrape, self._crew))
+        self._claim.serve(PATH, partial(scrape, self._process_group))
         return None
 
     async def _retry(self) -> None:

@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http import Response
+from corepy.http import HTTPResponse
 from corepy.plugin import metrics
 from corepy.plugin.metrics import Distribution
 from corepy_prometheus import processes, runtime
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
-    from corepy.http import Request
-    from corepy.plugin import Crew
+    from corepy.http import HTTPRequest
+    from corepy.plugin import ProcessGroup
 
 SLICE: Final = 30
 """Samples of one family that are encoded at a time: up to half a millisecond."""
@@ -40,18 +40,18 @@ END: Final = b"# EOF\n"
 _TEXT_KINDS: Final = frozenset(("text/plain", "text/*", "*/*"))
 
 
-async def scrape(crew: Crew, request: Request) -> Response:
-    """Return all metrics of `crew`, in the format of the Accept header."""
+async def scrape(process_group: ProcessGroup, request: HTTPRequest) -> HTTPResponse:
+    """Return all metrics of `process_group`, in the format of the Accept header."""
     # The slow import runs in a thread, so the loop continues meanwhile.
     await asyncio.get_running_loop().run_in_executor(None, import_module, CLIENT)
     from prometheus_client.exposition import choose_encoder
 
-    await crew.gather()
+    await process_group.gather()
     accept = request.headers.get("accept", "")
     is_open = _takes_only_openmetrics(accept)
     encode, content_type = choose_encoder(accept if is_open else "")
-    pieces = _pieces(parts(crew.followers, is_open=is_open), encode, is_open=is_open)
-    return Response(pieces, content_type=content_type)
+    pieces = _pieces(parts(process_group.followers, is_open=is_open), encode, is_open=is_open)
+    return HTTPResponse(pieces, content_type=content_type)
 
 
 def _takes_only_openmetrics(accept: str) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from corepy.plugin import LifecycleContext, Onlooker, hookimpl
+from corepy.plugin import LifecycleContext, ObservingHandler, hookimpl
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
-from corepy_prometheus.endpoint import Endpoint
+from corepy_prometheus.endpoint import MetricsEndpoint
 from corepy_prometheus.series import AllSeries, prepare
-from corepy_prometheus.tracker import ANSWERED_BY, first_below, keeper_below, put_marks
+from corepy_prometheus.tracker import ANSWERED_BY, deadline_setter_below, first_below, put_marks
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -26,7 +26,7 @@ SERVER: Final = ""
 DROPPED: Final = "dropped"
 
 
-class Prometheus(Onlooker):
+class Prometheus(ObservingHandler):
     """Counts queries and exports metrics for one server block."""
 
     name: ClassVar[str] = "prometheus"
@@ -36,8 +36,8 @@ class Prometheus(Onlooker):
         self.address = address
         self.runtime = runtime
         self._enabled = Enabled(config)
-        self._endpoint: Endpoint | None = None
-        self._first = self._keeper = SERVER
+        self._endpoint: MetricsEndpoint | None = None
+        self._first = self._deadline_setter = SERVER
         self._series = AllSeries()
 
     def observe(self, request: Request, reply: Reply) -> None:
@@ -47,21 +47,21 @@ class Prometheus(Onlooker):
             plugin = SERVER
         else:
             plugin = request.metadata.get(ANSWERED_BY, self._first)
-        self._series.alike(request, reply, plugin).count(time.monotonic() - request.received)
+        self._series.counter_for(request, reply, plugin).count(time.monotonic() - request.received)
         if reply.deadline is not None:
-            reply.observers += (self._series.alike(request, reply, self._keeper),)
+            reply.hit_counters += (self._series.counter_for(request, reply, self._deadline_setter),)
 
     @hookimpl
     def dropped(self, request: Request, reply: Reply) -> bool:
         """Count a query that no block answers, with the zone "dropped" (vars.Dropped)."""
         request.zone = DROPPED
-        self._series.alike(request, reply, SERVER).count(time.monotonic() - request.received)
+        self._series.counter_for(request, reply, SERVER).count(time.monotonic() - request.received)
         return True
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
         """Inspect the chain, which is complete now, and insert the marks."""
-        self._keeper = keeper_below(self)
+        self._deadline_setter = deadline_setter_below(self)
         self._first = first_below(self)
         put_marks(self)
 
@@ -70,12 +70,12 @@ class Prometheus(Onlooker):
         """Start to export; in a server of several processes only the leader exports, for all."""
         if self.runtime:
             runtime.enable()
-        if not context.crew.leads:
+        if not context.process_group.is_leader:
             return
         self._enabled.show(self, context)
         for server, zone in self._enabled.served(context):
             prepare(server, zone)
-        self._endpoint = Endpoint(self.address, context.crew)
+        self._endpoint = MetricsEndpoint(self.address, context.process_group)
         await self._endpoint.open()
 
     @hookimpl

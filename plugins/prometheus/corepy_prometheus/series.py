@@ -119,10 +119,10 @@ class AllSeries:
     """The series of one handler, by `Shape`."""
 
     def __init__(self) -> None:
-        self._alike: dict[Shape, Alike] = {}
+        self._counters: dict[Shape, ShapeCounter] = {}
         self._series: dict[Labels, Series] = {}
 
-    def alike(self, request: Request, reply: Reply, plugin: str) -> Alike:
+    def counter_for(self, request: Request, reply: Reply, plugin: str) -> ShapeCounter:
         """Return the counter for queries of this shape, answered by `plugin`.
 
         Runs for every query that the packet cache does not answer.
@@ -145,24 +145,24 @@ class AllSeries:
             reply.extended_rcode << 4 | wire[3] & 15,
             plugin,
         )
-        return self._alike.get(shape) or self._add(shape)
+        return self._counters.get(shape) or self._add(shape)
 
-    def _add(self, shape: Shape) -> Alike:
+    def _add(self, shape: Shape) -> ShapeCounter:
         labels = (*shape[:5], TYPES.get(shape[5], OTHER))
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = Series(labels)
-        if len(self._alike) >= MAX_SHAPES:
-            settle()
-            self._alike.clear()
-        alike = self._alike[shape] = Alike(series, shape)
-        return alike
+        if len(self._counters) >= MAX_SHAPES:
+            flush()
+            self._counters.clear()
+        counter = self._counters[shape] = ShapeCounter(series, shape)
+        return counter
 
 
-class Alike:
+class ShapeCounter:
     """Counts queries that are equal in all counted properties except their duration.
 
-    It counts queries that the packet cache answers, as a `corepy.plugin.Observer`. It also counts
+    It counts queries that the packet cache answers, as a `corepy.plugin.HitCounter`. It also counts
     queries that pass through the chain; most of that work is deferred until the metrics are read.
     """
 
@@ -185,12 +185,12 @@ class Alike:
         duration.counts[bisect_left(TIME_BUCKETS, seconds)] += 1
         duration.total += seconds
 
-    def repeated(self, times: int) -> None:
+    def count_hits(self, times: int) -> None:
         """Count `times` queries that the packet cache answered."""
         self._duration.observe(REPEATED_SECONDS, times)
         self._count(times)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Count the queries since the last call."""
         times, self._passed = self._passed, 0
         self._count(times)
@@ -205,14 +205,14 @@ class Alike:
             series.do_requests.value += times
 
 
-_uncounted: list[Alike] = []
+_uncounted: list[ShapeCounter] = []
 
 
 @metrics.before_reading
-def settle() -> None:
+def flush() -> None:
     """Count deferred queries, before the metrics are read."""
-    for alike in _uncounted:
-        alike.settle()
+    for counter in _uncounted:
+        counter.flush()
     _uncounted.clear()
 
 

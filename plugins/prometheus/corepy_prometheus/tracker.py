@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from corepy.plugin import EndOfChain, Handler, Onlooker, Purity
+from corepy.plugin import Cacheability, EndOfChain, Handler, ObservingHandler
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -26,7 +26,7 @@ class Mark(Handler):
     """Records that a query reached the handler below."""
 
     name: ClassVar[str] = "prometheus"
-    purity = Purity.PURE
+    cacheability = Cacheability.SAFE
     hidden: ClassVar[bool] = True
 
     def __init__(self, below: Handler) -> None:
@@ -45,7 +45,7 @@ class Mark(Handler):
         request.metadata[ANSWERED_BY] = self._plugin
         return self._begin(request)
 
-    def twin(self, below: Handler) -> Handler:
+    def copy_for_trace(self, below: Handler) -> Handler:
         """Return a mark above `below`."""
         return Mark(below)
 
@@ -63,7 +63,7 @@ def put_marks(top: Handler) -> None:
     first_is_met = False
     for handler in (top, *handlers_below(top)):
         below = handler.next
-        if isinstance(below, Onlooker):
+        if isinstance(below, ObservingHandler):
             continue
         if first_is_met or isinstance(below, EndOfChain):
             handler.next = Mark(below)
@@ -72,11 +72,13 @@ def put_marks(top: Handler) -> None:
 
 def first_below(top: Handler) -> str:
     """Return the plugin that answers a query without a mark."""
-    answering = (h.name for h in handlers_below(top) if not isinstance(h, Onlooker))
+    answering = (h.name for h in handlers_below(top) if not isinstance(h, ObservingHandler))
     return next(answering, "")
 
 
-def keeper_below(top: Handler) -> str:
+def deadline_setter_below(top: Handler) -> str:
     """Return the plugin whose replies the packet cache repeats."""
-    keepers = (h.name for h in handlers_below(top) if h.purity is Purity.KEEPER)
-    return next(keepers, "")
+    deadline_setters = (
+        h.name for h in handlers_below(top) if h.cacheability is Cacheability.SETS_DEADLINE
+    )
+    return next(deadline_setters, "")

@@ -9,14 +9,14 @@ import pytest
 
 from corepy.dns import Reply, Request
 from corepy.dns.constants import type_number
-from corepy.plugin import BlockConfig, EndOfChain, Handler, Purity, metrics
+from corepy.plugin import BlockConfig, Cacheability, EndOfChain, Handler, metrics
 from corepy.server.builder import link
 from corepy.testing import Recorder, make_request, run_chain, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
 from corepy_prometheus.handler import Prometheus
 from corepy_prometheus.series import TYPES, family
-from corepy_prometheus.tracker import handlers_below, keeper_below, put_marks
+from corepy_prometheus.tracker import deadline_setter_below, handlers_below, put_marks
 
 V4 = socket.AF_INET.to_bytes(2, "little") + struct.pack("!H", 53) + bytes([192, 0, 2, 1]) + bytes(8)
 V6 = socket.AF_INET6.to_bytes(2, "little") + bytes(6)
@@ -185,15 +185,15 @@ def test_the_label_follows_a_changed_query() -> None:
 
 
 def test_marks() -> None:
-    class Keeper(Pass):
-        name, purity = "keeper", Purity.KEEPER
+    class DeadlineSetter(Pass):
+        name, cacheability = "keeper", Cacheability.SETS_DEADLINE
 
-    handler, keeper, below = Prometheus(BlockConfig([]), ""), Keeper(), Below()
-    link([handler, keeper, below])
+    handler, deadline_setter, below = Prometheus(BlockConfig([]), ""), DeadlineSetter(), Below()
+    link([handler, deadline_setter, below])
     put_marks(handler)
-    assert list(handlers_below(handler)) == [keeper, below]
-    assert keeper_below(handler) == "keeper"
-    assert keeper_below(keeper) == ""
+    assert list(handlers_below(handler)) == [deadline_setter, below]
+    assert deadline_setter_below(handler) == "keeper"
+    assert deadline_setter_below(deadline_setter) == ""
     assert type(below.next.next) is EndOfChain
 
 
@@ -203,8 +203,8 @@ def test_repetitions() -> None:
     request = make_request("example.org", do=True)
     request.zone = "repeated."
     reply = run_chain(request, handler, kept)
-    (observer,) = reply.observers
-    observer.repeated(10)
+    (hit_counter,) = reply.hit_counters
+    hit_counter.count_hits(10)
     seen = found("repeated.")
     assert seen["requests_total,,udp,1,A"] == 11
     assert seen["do_requests_total,"] == 11
@@ -215,7 +215,8 @@ def test_repetitions() -> None:
 
 def test_no_observer_of_what_is_not_kept() -> None:
     assert (
-        run_chain(make_request("a.org"), Prometheus(BlockConfig([]), ""), Below()).observers == ()
+        run_chain(make_request("a.org"), Prometheus(BlockConfig([]), ""), Below()).hit_counters
+        == ()
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from corepy.plugin import Purity
+from corepy.plugin import Cacheability
 from corepy.testing import refusal, set_up
 from corepy_prometheus.handler import Prometheus
 
@@ -22,7 +22,7 @@ def test_accepts(text: str, address: str, runtime: bool) -> None:
     (handler,) = set_up(text).handlers
     assert isinstance(handler, Prometheus)
     assert (handler.address, handler.runtime) == (address, runtime)
-    assert handler.purity is Purity.OBSERVER
+    assert handler.cacheability is Cacheability.OBSERVES
 
 
 @pytest.mark.parametrize(

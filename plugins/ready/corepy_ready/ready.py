@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from corepy.http import Request, Response, claim
+from corepy.http import HTTPRequest, HTTPResponse, claim
 from corepy.plugin import LifecycleContext, hookimpl, plugin_logger
 from corepy.plugin.failures import report
 
@@ -57,16 +57,16 @@ class Ready:
         if self._claim is not None:
             await self._claim.close()
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HTTPRequest) -> HTTPResponse:
         """Answer a request for /ready."""
         if self._stopping:
-            return Response(b"Shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
+            return HTTPResponse(b"Shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
         waiting = self.not_ready()
         if not waiting:
-            return Response(b"OK")
+            return HTTPResponse(b"OK")
         names = ",".join(waiting)
         LOG.info("Plugins not ready: %r", names)
-        return Response(names.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        return HTTPResponse(names.encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def not_ready(self) -> list[str]:
         """Return the names of the plugins that are not ready, sorted."""

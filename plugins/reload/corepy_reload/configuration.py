@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.plugin import CorefileError
-from corepy.plugin.content import read_content
+from corepy.plugin.fingerprint import read_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Configuration:
 
     def _read(self, text: str | None) -> Snapshot:
         try:
-            content = read_content(self._name, text)
+            content = read_fingerprint(self._name, text)
         except CorefileError as error:
             return self._broken(str(error))
         except OSError as error:

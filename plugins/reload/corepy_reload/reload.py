@@ -35,7 +35,7 @@ class Reload:
     def stopping(self, context: LifecycleContext) -> None:
         """Stop reloading if the process ends."""
         if context.final:
-            watcher().rest()
+            watcher().stop_checking()
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:

@@ -42,7 +42,7 @@ log = plugin_logger("reload")
 
 
 @dataclass(slots=True)
-class Entry:
+class WatchedGeneration:
     """A generation whose configuration contains *reload*."""
 
     context: LifecycleContext
@@ -62,14 +62,14 @@ class Watcher:
     """Watches the files of the running generation and requests reloads."""
 
     def __init__(self) -> None:
-        self._entries: dict[object, Entry] = {}  # by plugin manager, the newest last
-        self._shown: Entry | None = None
+        self._entries: dict[object, WatchedGeneration] = {}  # by plugin manager, the newest last
+        self._shown: WatchedGeneration | None = None
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._inotify = Inotify(self._news.set)
-        self._is_blind = False
+        self._inotify_failed = False
         self._looked = 0.0
-        self._doubtful = ""  # digest of a broken configuration at the last read
+        self._broken_digest = ""  # digest of a broken configuration at the last read
         self._tried = ""  # digest of the last attempt, if it failed
         self._failures = 0
         self._retry_at = 0.0
@@ -80,7 +80,7 @@ class Watcher:
         """Add a generation that is about to start."""
         entry = self._entries.get(context.plugins)
         if entry is None:
-            entry = Entry(context, conf, await asyncio.to_thread(conf.started))
+            entry = WatchedGeneration(context, conf, await asyncio.to_thread(conf.started))
             self._entries[context.plugins] = entry
         entry.owners.add(owner)
 
@@ -105,10 +105,10 @@ class Watcher:
             del self._entries[context.plugins]
             self._show()
         if not self._entries:
-            self.rest()
+            self.stop_checking()
             _watchers.pop(asyncio.get_running_loop(), None)
 
-    def rest(self) -> None:
+    def stop_checking(self) -> None:
         """Stop checking."""
         self._inotify.close()
         # If this task itself requested the reload, it ends afterwards on its own.
@@ -116,7 +116,7 @@ class Watcher:
             self._task.cancel()
 
     @property
-    def _running(self) -> Entry | None:
+    def _running(self) -> WatchedGeneration | None:
         serving = [entry for entry in self._entries.values() if entry.serves]
         return serving[-1] if serving else None
 
@@ -143,7 +143,7 @@ class Watcher:
         while self._entries:
             await self._wait()
             try:
-                await self._look()
+                await self._check()
             except Exception:
                 log.exception("looking for changes failed")
 
@@ -151,7 +151,7 @@ class Watcher:
         """Wait for a notification, or until the next check is due."""
         entry = self._running
         delay = entry.period if entry else PAUSE
-        if self._doubtful:
+        if self._broken_digest:
             delay = PAUSE
         elif self._failures:
             delay = min(delay, max(PAUSE, self._retry_at - time.monotonic()))
@@ -163,7 +163,7 @@ class Watcher:
         await asyncio.sleep(max(SETTLE, self._looked + PAUSE - time.monotonic()))
         self._news.clear()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         entry = self._running
         if entry is None:
             return
@@ -175,7 +175,7 @@ class Watcher:
             self._news.set()  # it may have changed before the watch began
             if found.problem:
                 return
-        await self._judge(entry, found)
+        await self._load_if_changed(entry, found)
 
     async def _watch(self, found: Snapshot) -> bool:
         """Watch the folders of a snapshot; returns whether the folders differ from before."""
@@ -183,16 +183,16 @@ class Watcher:
         try:
             changed = self._inotify.watch(folders)
         except OSError as error:
-            if not self._is_blind:
+            if not self._inotify_failed:
                 log.warning("inotify: %s; changes are noticed at the interval", error.strerror)
-            self._is_blind = True
+            self._inotify_failed = True
             return False
-        self._is_blind = False
+        self._inotify_failed = False
         return changed
 
-    async def _judge(self, entry: Entry, found: Snapshot) -> None:
+    async def _load_if_changed(self, entry: WatchedGeneration, found: Snapshot) -> None:
         """Load a snapshot if it differs from the running configuration."""
-        doubtful, self._doubtful = self._doubtful, ""
+        broken_digest, self._broken_digest = self._broken_digest, ""
         if found.digest == entry.started.digest:
             if self._failures:
                 log.info("The files match the running configuration again")
@@ -200,13 +200,13 @@ class Watcher:
         elif found.digest == self._tried:
             if not found.problem and time.monotonic() >= self._retry_at:
                 await self._load(entry, found)
-        elif found.problem and found.digest != doubtful:
-            self._doubtful = found.digest
+        elif found.problem and found.digest != broken_digest:
+            self._broken_digest = found.digest
         else:
             self._failures = 0
             await self._load(entry, found)
 
-    async def _load(self, entry: Entry, found: Snapshot) -> None:
+    async def _load(self, entry: WatchedGeneration, found: Snapshot) -> None:
         # An empty file could be loaded, but the server would answer nothing.
         if found.is_empty:
             log.error("%s: %s", REASON, found.problem)

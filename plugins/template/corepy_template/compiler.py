@@ -14,9 +14,9 @@ from corepy_template.rendering import (
     GO_ON,
     Frame,
     Node,
+    range_items,
     sequence,
     text_node,
-    turns,
 )
 from corepy_template.values import is_true, show
 
@@ -43,14 +43,14 @@ class Compiler(PipelineCompiler):
         if assigns(tree):
 
             def store(frame: Frame) -> int:
-                frame.spend()
+                frame.count_steps()
                 evaluate(frame)
                 return GO_ON
 
             return store
 
         def put(frame: Frame) -> int:
-            frame.spend()
+            frame.count_steps()
             frame.put(show(evaluate(frame)))
             return GO_ON
 
@@ -81,7 +81,7 @@ class Compiler(PipelineCompiler):
         moves_dot = dot_is_data is not None
 
         def branch(frame: Frame) -> int:
-            frame.spend()
+            frame.count_steps()
             value = condition(frame)
             if not is_true(value):
                 return otherwise(frame) if otherwise is not None else GO_ON
@@ -105,16 +105,16 @@ class Compiler(PipelineCompiler):
             otherwise = self._node(rest[0]) if rest else None
 
         def loop(frame: Frame) -> int:
-            frame.spend()
+            frame.count_steps()
             value = evaluate(frame)
-            pairs = turns(value, len(slots))
+            pairs = range_items(value, len(slots))
             if not pairs:
                 for slot, _ in slots:
                     frame.variables[slot] = value
                 return otherwise(frame) if otherwise is not None else GO_ON
             before = frame.dot
             for pair in pairs:
-                frame.spend()
+                frame.count_steps()
                 frame.dot = pair[1]
                 for slot, part in slots:
                     frame.variables[slot] = pair[part]

@@ -10,14 +10,14 @@ from corepy.dns import constants as c
 from corepy.dns.edns import ede
 from corepy.dns.rdata import plain_records
 from corepy.dns.wire import ANSWER
-from corepy.plugin import Handler, Purity, lookup
+from corepy.plugin import Cacheability, Handler, lookup
 from corepy_template.metrics import MATCHES
 from corepy_template.rule import WriteError
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy_template.data import Data
-    from corepy_template.rule import Rule
+    from corepy_template.rule import TemplateRule
     from corepy_template.writer import Writer
 
 
@@ -30,10 +30,10 @@ class Templates(Handler):
 
     name: ClassVar[str] = "template"
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[TemplateRule]) -> None:
         self.rules = rules
         per_client = any(rule.is_per_client for rule in rules)
-        self.purity = Purity.IMPURE if per_client else Purity.PURE
+        self.cacheability = Cacheability.UNSAFE if per_client else Cacheability.SAFE
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return a reply from a template or from the next handler."""
@@ -49,11 +49,11 @@ class Templates(Handler):
             if data is not None:
                 _count(rule, request, zone)
                 return await self._reply(rule, writer, data)
-            if rule.passes_on.find(request.name_wire) is None:
+            if rule.fallthrough.find(request.name_wire) is None:
                 return request.error(c.SERVFAIL)
         return await self.next.serve_dns(request)
 
-    async def _reply(self, rule: Rule, writer: Writer, data: Data) -> Reply:
+    async def _reply(self, rule: TemplateRule, writer: Writer, data: Data) -> Reply:
         request = data.request
         if rule.rcode == c.SERVFAIL:
             return _bare(request, rule)
@@ -86,12 +86,12 @@ async def _resolve(request: Request, target: bytes) -> tuple[list[bytes], bool]:
         return [], False
 
 
-def _count(rule: Rule, request: Request, zone: str) -> None:
+def _count(rule: TemplateRule, request: Request, zone: str) -> None:
     qtype, qclass = rule.names_of(request)
     MATCHES.labels(request.server, zone, request.view, qclass, qtype).value += 1
 
 
-def _bare(request: Request, rule: Rule) -> Reply:
+def _bare(request: Request, rule: TemplateRule) -> Reply:
     """Return a reply without records, built from the bytes of the query."""
     rcode, wire = rule.rcode, request.wire
     if rcode == c.SERVFAIL:

@@ -45,7 +45,7 @@ def compile_template(
         raise SyntaxProblem(message, offset) from None
     except (LarkError, RecursionError):
         raise SyntaxProblem("nested too deeply", 0) from None
-    return Template(text, node, compiler.variables, frozenset(compiler.fields)), compiler.doubts
+    return Template(text, node, compiler.variables, frozenset(compiler.fields)), compiler.warnings
 
 
 @functools.cache

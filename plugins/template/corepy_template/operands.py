@@ -98,9 +98,9 @@ def call(
     def evaluate(frame: Frame) -> object:
         values = [argument(frame) for argument in arguments]
         verbs = values[0].count("%") if has_verbs and isinstance(values[0], str) else 0
-        frame.spend(1 + verbs)
+        frame.count_steps(1 + verbs)
         for value in values:
-            frame.charge(value)
+            frame.count_characters(value)
         try:
             result = function(values)
         except TemplateError as error:
@@ -108,7 +108,7 @@ def call(
             if text.startswith("error calling"):
                 raise
             raise TemplateError(f"error calling {name}: {text}") from None
-        frame.charge(result)
+        frame.count_characters(result)
         return result
 
     return evaluate
@@ -118,7 +118,7 @@ def call_member(base: Evaluate, name: str, arguments: Sequence[Evaluate]) -> Eva
     """Return a closure that calls a method."""
 
     def evaluate(frame: Frame) -> object:
-        frame.spend()
+        frame.count_steps()
         return call_value_member(base(frame), name, [argument(frame) for argument in arguments])
 
     return evaluate
@@ -135,7 +135,7 @@ def and_or(name: str, arguments: Sequence[Evaluate]) -> Evaluate:
 
     def evaluate(frame: Frame) -> object:
         value: object = None
-        frame.spend(len(arguments))
+        frame.count_steps(len(arguments))
         for argument in arguments:
             value = argument(frame)
             if is_true(value) is decides:

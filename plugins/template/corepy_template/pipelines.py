@@ -3,7 +3,7 @@
 Everything that is independent of the query is resolved here: names of functions and variables,
 constants, and the set of fields used. Texts that Go's parser rejects raise `SyntaxProblem`. Errors
 that Go finds only during execution are found during execution here as well, because a template that
-CoreDNS loads must load; `PipelineCompiler.doubts` lists them for warnings.
+CoreDNS loads must load; `PipelineCompiler.warnings` lists them for warnings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PipelineCompiler:
         self.fields: set[str] = set()
         """The fields of the data that the template uses; "*" means the data as a whole."""
         self.variables = 0
-        self.doubts: list[SyntaxProblem] = []
+        self.warnings: list[SyntaxProblem] = []
         self._data_fields = data_fields
         self._scopes: list[dict[str, int]] = [{}]
         self._dot_is_data = True
@@ -134,7 +134,7 @@ class PipelineCompiler:
         if _is(first, "NAME") and not _constant_name(first):
             return self._call(first, arguments)
         if _is(first, "NAME") and first == "nil":
-            self.doubts.append(problem("nil is not a command", first))
+            self.warnings.append(problem("nil is not a command", first))
             return operands.fail("nil is not a command")
         if not arguments:
             return self._operand(first)
@@ -149,7 +149,7 @@ class PipelineCompiler:
             raise self._unknown_function(token)
         complaint = function.complaint(name, len(arguments))
         if complaint:
-            self.doubts.append(problem(complaint, token))
+            self.warnings.append(problem(complaint, token))
             return operands.fail(complaint)
         return operands.call(name, function.call, arguments)
 
@@ -197,7 +197,7 @@ class PipelineCompiler:
         self.fields.add(names[0] if names else "*")
         if names and names[0] not in self._data_fields:
             known = ", ".join(sorted(self._data_fields))
-            self.doubts.append(problem(f"no such field: .{names[0]}", token, f"fields: {known}"))
+            self.warnings.append(problem(f"no such field: .{names[0]}", token, f"fields: {known}"))
 
     def _call_member(self, first: Any, arguments: list[Evaluate]) -> Evaluate:
         """Compile a command with arguments that is not a function: a method, or an error."""
@@ -211,7 +211,7 @@ class PipelineCompiler:
             names = []
         if not names:
             complaint = "can't give argument to non-function"
-            self.doubts.append(problem(complaint, _first_token(first)))
+            self.warnings.append(problem(complaint, _first_token(first)))
             return operands.fail(complaint)
         *path, method = names
         return operands.call_member(operands.fields(base, path), method, arguments)

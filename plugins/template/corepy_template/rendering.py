@@ -61,13 +61,13 @@ class Frame:
         if self._length > MOST_TEXT:
             raise TemplateError(f"the text is longer than {MOST_TEXT} characters")
 
-    def spend(self, steps: int = 1) -> None:
+    def count_steps(self, steps: int = 1) -> None:
         """Count steps; raises TemplateError if there are too many."""
         self._steps += steps
         if self._steps > MOST_STEPS:
             raise TemplateError(f"more than {MOST_STEPS} steps")
 
-    def charge(self, value: object) -> None:
+    def count_characters(self, value: object) -> None:
         """Count the characters of a string that is used; raises TemplateError."""
         if type(value) is not str:
             return
@@ -91,7 +91,7 @@ class Template:
     ) -> None:
         """Without `node` the source itself is the result."""
         self.source = source
-        self.place = ""
+        self.location = ""
         """File and line of the source, for messages."""
         self.fields = fields
         """The fields of the data that the template uses; "*" means the data as a whole."""
@@ -142,7 +142,7 @@ def text_node(text: str) -> Node:
     return append
 
 
-def turns(value: object, variables: int) -> Sequence[tuple[object, object]]:
+def range_items(value: object, variables: int) -> Sequence[tuple[object, object]]:
     """Return the (index, element) pairs of a `range`; raises TemplateError."""
     if value is None or value is NO_VALUE:
         return ()

@@ -52,7 +52,7 @@ class Zones:
 
 
 @dataclass(slots=True)
-class Rule:
+class TemplateRule:
     """The options of one *template* directive, and its writer."""
 
     qclass: int
@@ -64,7 +64,7 @@ class Rule:
     authority: list[Template] = field(default_factory=list)
     rcode: int = c.NOERROR
     ede: tuple[int, str] | None = None
-    passes_on: Zones = field(default_factory=lambda: Zones(()))
+    fallthrough: Zones = field(default_factory=lambda: Zones(()))
     """The zones of the fallthrough option."""
     writer: Writer | None = None
     """Matches names and writes records; None if the directive has no patterns and no templates."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import constants as c
 from corepy.plugin import Mistakes, parse_unsigned, suggest
 from corepy_template.handler import Templates
-from corepy_template.rule import Rule, Zones
+from corepy_template.rule import TemplateRule, Zones
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ _MOST_CODE: Final = 0xFFFF
 
 def setup(controller: Controller) -> None:
     """Add one handler for all *template* directives of the block."""
-    rules, mistakes = list[Rule](), Mistakes()
+    rules, mistakes = list[TemplateRule](), Mistakes()
     for _ in controller.occurrences():
         with controller.statement(mistakes):
             rules.append(_rule(controller))
@@ -30,11 +30,11 @@ def setup(controller: Controller) -> None:
     controller.add_handler(Templates(rules))
 
 
-def _rule(controller: Controller) -> Rule:
+def _rule(controller: Controller) -> TemplateRule:
     qclass = _number(controller, c.CLASSES, "query class")
     qtype = _number(controller, c.TYPES, "query type")
     zones = controller.zones_from(controller.remaining_tokens())
-    rule = Rule(qclass, qtype, Zones(zones))
+    rule = TemplateRule(qclass, qtype, Zones(zones))
     controller.options(_options(controller, rule))
     if rule.patterns or rule.templates:
         from corepy_template.writer import Writer
@@ -43,7 +43,7 @@ def _rule(controller: Controller) -> Rule:
     return rule
 
 
-def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], None]]:
+def _options(controller: Controller, rule: TemplateRule) -> Mapping[str, Callable[[], None]]:
     def add(templates: list[Template]) -> Callable[[], None]:
         return lambda: templates.extend(
             _template(controller, text) for text in controller.arguments(1)
@@ -56,7 +56,7 @@ def _options(controller: Controller, rule: Rule) -> Mapping[str, Callable[[], No
         "authority": add(rule.authority),
         "rcode": lambda: setattr(rule, "rcode", _number(controller, _RCODES, "rcode")),
         "ederror": lambda: setattr(rule, "ede", _ederror(controller)),
-        "fallthrough": lambda: setattr(rule, "passes_on", _fallthrough(controller)),
+        "fallthrough": lambda: setattr(rule, "fallthrough", _fallthrough(controller)),
         "upstream": lambda: _ignore(controller),
         "var": lambda: _refuse_expression(controller),
         "expr": lambda: _refuse_expression(controller),
@@ -85,14 +85,14 @@ def _template(controller: Controller, token: Token) -> Template:
     from corepy_template.language import SyntaxProblem, compile_template
 
     try:
-        template, doubts = compile_template(token.text, FIELDS)
+        template, warnings = compile_template(token.text, FIELDS)
     except SyntaxProblem as problem:
         message = f"could not compile template: {problem}"
         raise controller.error(message, _at(token, problem.offset), problem.hint) from None
-    template.place = token.place
-    for doubt in doubts:
-        message = f"this template fails for every query: {doubt}"
-        controller.warn(message, _at(token, doubt.offset), doubt.hint)
+    template.location = token.location
+    for warning in warnings:
+        message = f"this template fails for every query: {warning}"
+        controller.warn(message, _at(token, warning.offset), warning.hint)
     if template.is_constant:
         _check_record(controller, token)
     return template
@@ -106,8 +106,8 @@ def _check_record(controller: Controller, token: Token) -> None:
     try:
         record_of(token.text)
     except RecordError as error:
-        place = token if error.offset is None else _at(token, error.offset)
-        controller.warn(f"this is no record, so every query gets SERVFAIL: {error}", place)
+        location = token if error.offset is None else _at(token, error.offset)
+        controller.warn(f"this is no record, so every query gets SERVFAIL: {error}", location)
 
 
 def _at(token: Token, offset: int) -> Token:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns.presentation import Record, RecordError, read_record
 from corepy_template.data import Data
 from corepy_template.metrics import RR_FAILURES, TEMPLATE_FAILURES
-from corepy_template.rule import Rule, WriteError
+from corepy_template.rule import TemplateRule, WriteError
 from corepy_template.values import TemplateError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def record_of(text: str) -> Record:
 class Writer:
     """Matches names and writes records for one rule."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: TemplateRule) -> None:
         self._rule = rule
 
     def match(self, request: Request, zone: str) -> Data | None:
@@ -60,4 +60,4 @@ class Writer:
                 labels = (request.server, data.zone, request.view, data.class_, data.type)
                 failures.labels(*labels, section, template.source).inc()
                 source = template.source[:_SHOWN]
-                raise WriteError(f"{template.place}: {section} {source!r}: {error}") from None
+                raise WriteError(f"{template.location}: {section} {source!r}: {error}") from None

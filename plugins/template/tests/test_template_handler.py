@@ -6,7 +6,7 @@ from corepy.dns import Edns, Reply, Request, query
 from corepy.dns.edns import ede
 from corepy.dns.rdata import plain_records
 from corepy.dns.wire import ANSWER
-from corepy.plugin import Handler, Purity
+from corepy.plugin import Cacheability, Handler
 from corepy.testing import (
     Recorder,
     Upstream,
@@ -122,8 +122,8 @@ def test_what_templates_see(field, expected):
     (rule,) = template.rules
     assert rule.writer is not None
     data = rule.writer.match(request, "example.")
-    compiled, doubts = compile_template(f"{{{{ {field} }}}}", FIELDS)
-    assert not doubts
+    compiled, warnings = compile_template(f"{{{{ {field} }}}}", FIELDS)
+    assert not warnings
     assert compiled.render(data) == expected
 
 
@@ -271,17 +271,17 @@ def test_unreadable_answer_for_a_target():
 
 
 @pytest.mark.parametrize(
-    ("record", "purity"),
+    ("record", "cacheability"),
     [
-        ("{{ .Name }} A 192.0.2.1", Purity.PURE),
-        ("x A 192.0.2.1", Purity.PURE),
-        ("{{ .Name }} A {{ .Remote }}", Purity.IMPURE),
-        ("{{ with $ }}{{ .Remote }}{{ end }}", Purity.IMPURE),
-        ("{{ .Meta `a` }} A 192.0.2.1", Purity.IMPURE),
+        ("{{ .Name }} A 192.0.2.1", Cacheability.SAFE),
+        ("x A 192.0.2.1", Cacheability.SAFE),
+        ("{{ .Name }} A {{ .Remote }}", Cacheability.UNSAFE),
+        ("{{ with $ }}{{ .Remote }}{{ end }}", Cacheability.UNSAFE),
+        ("{{ .Meta `a` }} A 192.0.2.1", Cacheability.UNSAFE),
     ],
 )
-def test_purity(record, purity):
-    assert handler(f'answer "{record}"').purity is purity
+def test_purity(record, cacheability):
+    assert handler(f'answer "{record}"').cacheability is cacheability
 
 
 def test_matches_are_counted():

@@ -278,8 +278,8 @@ def test_mistakes_have_a_place(text, offset, message):
     ],
 )
 def test_what_fails_for_every_query_is_told(text, message):
-    _, doubts = compile_template(text, FIELDS)
-    assert [str(doubt) for doubt in doubts] == [message]
+    _, warnings = compile_template(text, FIELDS)
+    assert [str(warning) for warning in warnings] == [message]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Whoami(Handler):
     """Answers with the client's address as A or AAAA and its port as SRV.
 
     The records are in the additional section. The reply differs for each client, so the packet
-    cache must not store it: purity is IMPURE, the default.
+    cache must not store it: cacheability is UNSAFE, the default.
     """
 
     name: ClassVar[str] = "whoami"

@@ -6,7 +6,7 @@ import dnslib
 import pytest
 
 from corepy.dns import Request, finish
-from corepy.plugin import Purity
+from corepy.plugin import Cacheability
 from corepy.testing import make_request, query, refusal, run_chain, serve, set_up
 from corepy_whoami.whoami import Whoami
 
@@ -87,7 +87,7 @@ def test_client_without_an_address() -> None:
 
 
 def test_no_packet_cache() -> None:
-    assert Whoami().purity is Purity.IMPURE
+    assert Whoami().cacheability is Cacheability.UNSAFE
 
 
 def test_directive() -> None:

@@ -1,0 +1,59 @@
+"""Validates a plugin's reply to a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns.constants import HEADER_SIZE, MAX_SIZE
+from corepy.dns.edns import parse_options
+from corepy.dns.errors import FormError
+from corepy.dns.reply import Reply
+
+if TYPE_CHECKING:
+    from corepy.dns.message import Request
+
+_QR: Final = 0x80
+_ONE_QUESTION: Final = b"\0\1"
+_SECONDS: Final = frozenset((float, int))
+
+
+def reply_problem(request: Request, reply: Any) -> str | None:
+    """Return why `reply` is not a valid reply to `request`, or None if it is.
+
+    The message's ID is ignored, because the query's ID is always sent. Records are checked unless
+    the message has already been validated.
+    """
+    if type(reply) is not Reply:
+        return f"returned {type(reply).__name__} instead of a Reply"
+    wire, end = reply.wire, request.question_end
+    if type(wire) is not bytes or type(reply.options) is not bytes:
+        return "made a reply of something else than bytes"
+    if wire[4:6] != _ONE_QUESTION or not wire[2] & _QR or not end <= len(wire) <= MAX_SIZE:
+        return "made a reply that is no reply message"
+    asked, said = request.wire[HEADER_SIZE:end], wire[HEADER_SIZE:end]
+    if said != asked and (said[:-4].lower() != request.name_wire or said[-4:] != asked[-4:]):
+        return "answered another question than it was asked"
+    if reply.validated is not wire or reply.options:
+        try:
+            reply.ttl_offsets  # noqa: B018 - parses the records once
+            parse_options(reply.options)
+        except FormError as error:
+            return f"made a reply that cannot be read: {error}"
+        reply.validated = wire
+    if (
+        (reply.deadline is None or type(reply.deadline) in _SECONDS)
+        and type(reply.since) in _SECONDS
+        and type(reply.extended_rcode) is int
+        and 0 <= reply.extended_rcode <= 255
+        and type(reply.hit_counters) is tuple
+    ):
+        return None
+    return _value_problem(reply)
+
+
+def _value_problem(reply: Reply) -> str:
+    if type(reply.hit_counters) is not tuple:
+        return "set the observers of its reply to something else than a tuple"
+    if type(reply.extended_rcode) is not int or not 0 <= reply.extended_rcode <= 255:
+        return "set an rcode that does not exist"
+    return "set a time of its reply to something else than seconds"

@@ -1,0 +1,319 @@
+"""The entries of one cache: two stores, the order of lookup, and the replacement of entries.
+
+Follows CoreDNS's plugin/cache/handler.go (getIfNotStale) and cache.go (WriteMsg, set). The newest
+reply wins: a positive reply removes a cached denial and vice versa, except under `prefer_positive`.
+CoreDNS keeps the older entry, so a deleted name can return from its cache after the denial has
+expired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakKeyDictionary
+
+from corepy.dns import constants as c
+from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
+from corepy.dns.names import is_subdomain
+from corepy.dns.wire import FormError, set_ttls
+from corepy.plugin.metrics import Value, before_reading
+from corepy_cache.classify import NEVER, Classification, classify, matches
+from corepy_cache.entry import CacheEntry
+from corepy_cache.entry_table import EntryTable
+from corepy_cache.metrics import CacheMetrics
+from corepy_cache.subnet import Networks
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+    from corepy_cache.budget import Budget
+    from corepy_cache.settings import Settings
+    from corepy_cache.subnet import Subnet
+
+WILDCARD: Final = "zone/wildcard"
+"""Metadata with the wildcard record that a reply was made from; cached with the reply."""
+
+LONGEST_STEP: Final = 5
+"""The longest back-off in seconds before an unresponsive upstream is queried again."""
+
+_FORGET_FAILURES: Final = 60.0
+_UNUSUAL: Final = tuple(bytes((bits,)) for bits in range(8))
+"""Key suffixes, by CD (1), missing RD (2) and DO (4)."""
+
+
+def key_of(request: Request) -> bytes:
+    """Return the key of a reply: name, type, class and, unless they are usual, CD, RD and DO.
+
+    The key is compared in full, not as a hash. A name contains its length, so no two different
+    questions have the same key. RD is part of the key, unlike in CoreDNS. Otherwise one client
+    could distribute an upstream's reply to a query without RD to all others.
+    """
+    wire, key, edns = request.wire, request.asked, request.edns
+    with_do = edns is not None and edns.do
+    if wire[2] & 1 and not wire[3] & c.FLAG_CD and not with_do:
+        return key
+    return key + _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | with_do << 2]
+
+
+def subnet_key_of(request: Request, suffix: bytes) -> bytes:
+    """Return the key of a reply for the clients of one subnet; see `Networks`.
+
+    CD, RD and DO always precede `suffix`, so the key differs from all keys of `key_of`.
+    """
+    wire = request.wire
+    flags = _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | request.do << 2]
+    return request.asked + flags + suffix
+
+
+def back_off(failures: int) -> int:
+    """Return the seconds for which the `failures`-th failure in a row is cached.
+
+    RFC 9520 section 3.2: at least one, growing.
+    """
+    return int(min(1 << min(failures - 1, 8), LONGEST_STEP))
+
+
+_UNCOUNTED: Final = cast(
+    CacheMetrics, SimpleNamespace(success_hits=Value(), denial_hits=Value(), misses=Value())
+)
+_DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
+
+_shown: Final[WeakKeyDictionary[CacheStore, list[CacheMetrics]]] = WeakKeyDictionary()
+"""The caches in use, and the gauges that show their numbers of entries.
+
+During a reload two generations of a cache share gauges; the newer one comes last.
+"""
+
+
+@before_reading
+def _show_sizes() -> None:
+    for store, shown in list(_shown.items()):
+        for metrics in shown:
+            metrics.success_entries.value = len(store.success.entries)
+            metrics.denial_entries.value = len(store.denial.entries)
+
+
+class CacheStore:
+    """The entries of one *cache* directive."""
+
+    def __init__(self, settings: Settings, budget: Budget, clock: Callable[[], float]) -> None:
+        self.success = EntryTable(settings.success.capacity, budget)
+        self.denial = EntryTable(settings.denial.capacity, budget)
+        self.networks = Networks()
+        self.budget = budget
+        self.settings = settings
+        self.clock = clock
+        # An entry is usable while its remaining seconds exceed this; stale ones have less than 1.
+        self._least = -settings.stale.up_to
+        self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
+
+    def show(self, metrics: CacheMetrics) -> None:
+        """Update the gauges of `metrics` with the numbers of entries whenever they are read."""
+        _shown.setdefault(self, []).append(metrics)
+
+    def find(self, key: bytes, now: float, metrics: CacheMetrics) -> CacheEntry | None:
+        """Return the entry to answer from, fresh or stale."""
+        least = self._least
+        good = self.success.get(key)
+        if self._prefers_positive and good is not None:
+            preferred = good if good.answers else good.last_good
+            if preferred is not None and preferred.left(now) > least:
+                metrics.success_hits.value += 1
+                good.used = True
+                return preferred
+        if good is not None and now - good.stored >= good.ttl - least:  # left(now) <= least
+            good = None
+        bad = self.denial.get(key)
+        if (
+            bad is not None
+            and bad.rcode not in _DENIALS
+            and (good is not None or bad.left(now) <= 0)
+        ):
+            bad = None  # a failure never takes precedence over an answer, nor is it served stale
+        if bad is None or bad.left(now) <= least:
+            if good is not None:
+                metrics.success_hits.value += 1
+            else:
+                metrics.misses.value += 1
+            return good
+        metrics.denial_hits.value += 1
+        return bad
+
+    def find_for(
+        self, request: Request, subnet: Subnet, now: float, metrics: CacheMetrics
+    ) -> CacheEntry | None:
+        """Return the fresh entry for clients of `subnet`; such entries are never served stale."""
+        for suffix in self.networks.keys(subnet):
+            key = subnet_key_of(request, suffix)
+            for table in (self.success, self.denial):
+                entry = table.get(key)
+                if entry is not None and entry.left(now) > 0:
+                    hits = metrics.denial_hits if entry.denial else metrics.success_hits
+                    hits.value += 1
+                    entry.used = True
+                    return entry
+        metrics.misses.value += 1
+        return None
+
+    def peek(self, key: bytes, now: float) -> CacheEntry | None:
+        """Return the result of `find` without side effects."""
+        good = self.success.get(key)
+        used = good is not None and good.used
+        entry = self.find(key, now, _UNCOUNTED)
+        if good is not None:
+            good.used = used
+        return entry
+
+    def keep(
+        self,
+        key: bytes,
+        request: Request,
+        reply: Reply,
+        metrics: CacheMetrics,
+        *,
+        refresh: bool = False,
+        options: bytes = b"",
+    ) -> tuple[Classification | None, CacheEntry | None]:
+        """Cache `reply` under `key` if allowed, and modify it for the client.
+
+        `options` are EDNS options to cache with a positive or negative reply.
+
+        Returns the verdict (None if the reply is malformed or answers another question) and the new
+        entry. A failed `refresh` is not cached, so that it does not replace the existing entry. A
+        positive or negative reply that may not be cached still removes outdated entries.
+        """
+        if not matches(reply, request):
+            metrics.drops.value += 1
+            return None, None
+        try:
+            edns = request.edns
+            do = edns is not None and edns.do
+            classification = classify(reply, request, time.time() if do else None)
+            offsets = reply.ttl_offsets
+        except FormError:
+            return None, None
+        settings, failures = self.settings, 0
+        if classification.failure:
+            failures = self._failures(key, reply)
+            ttl = self._hold(failures)
+        else:
+            ttl = (settings.denial if classification.denial else settings.success).clamp(
+                classification.ttl
+            )
+        # The TTLs of a zone transfer are data.
+        if (
+            not (classification.uniform and classification.ttl == ttl)
+            and classification.kind not in NEVER
+        ):
+            wire = bytearray(reply.wire)
+            set_ttls(wire, offsets, ttl)
+            reply.wire = bytes(wire)
+        entry = None
+        is_passing = classification.failure and (refresh or reply.is_momentary)
+        if classification.keep and ttl > 0 and not is_passing:
+            entry = CacheEntry(key, request, reply.wire, offsets, ttl, self.clock())
+            if options:
+                entry.options = options
+            if failures:
+                entry.failures = failures
+            entry = self._put(entry, classification, request, reply, metrics)
+        if entry is None and classification.replaces_entry:
+            self._end(key, classification)
+        if reply.wire[3] & c.FLAG_AD and not (do or request.ad):
+            clear_ad(reply)
+        return classification, entry
+
+    def _failures(self, key: bytes, reply: Reply) -> int:
+        """Return how many times in a row no upstream replied, 0 if one did.
+
+        The plugin that queries the upstreams reports such a failure in `Reply.error`.
+        """
+        if reply.error is None:
+            return 0
+        before, now = self.denial.get(key), self.clock()
+        if before is None or now - before.stored > _FORGET_FAILURES:
+            return 1
+        if before.left(now) > 0:
+            # No query has tried since it was cached: these clients waited for the same resolution.
+            return max(1, before.failures)
+        return before.failures + 1
+
+    def _hold(self, failures: int) -> int:
+        """Return the seconds for which to cache a failure."""
+        longest = self.settings.servfail
+        return min(longest, back_off(failures)) if failures else longest
+
+    def _put(
+        self,
+        entry: CacheEntry,
+        classification: Classification,
+        request: Request,
+        reply: Reply,
+        metrics: CacheMetrics,
+    ) -> CacheEntry | None:
+        denial = classification.denial or classification.failure
+        bounds = self.settings.denial if denial else self.settings.success
+        for zone in bounds.except_zones:
+            if is_subdomain(request.name_wire, zone):
+                return None
+        entry.denial = denial
+        entry.answers = classification.answers
+        entry.wildcard = request.metadata.get(WILDCARD, "")
+        if classification.failure:
+            entry.options = _failure_options(reply)
+        self._replace(entry, classification)
+        table = self.denial if denial else self.success
+        table.put(entry)
+        if table.evicted:
+            counter = metrics.denial_evictions if denial else metrics.success_evictions
+            counter.value += table.evicted
+            table.evicted = 0
+        return entry
+
+    def _replace(self, entry: CacheEntry, classification: Classification) -> None:
+        """Remove the outdated entry from the other store, and set `last_good` if needed."""
+        if classification.failure:
+            return
+        if not self._prefers_positive:
+            other = self.success if classification.denial else self.denial
+            if entry.key in other.entries:
+                other.remove(entry.key)
+        elif entry.answers:
+            self.denial.remove(entry.key)
+        elif not classification.denial:
+            before = self.success.get(entry.key)
+            if before is not None:
+                entry.last_good = before if before.answers else before.last_good
+
+    def _end(self, key: bytes, classification: Classification) -> None:
+        """Remove the entries that an uncached reply outdates."""
+        self.denial.remove(key)
+        if classification.answers or not self._prefers_positive:
+            self.success.remove(key)
+
+    def clear(self) -> None:
+        """Remove all entries, finally; gauges show 0 unless another cache shares them."""
+        for metrics in _shown.pop(self, ()):
+            metrics.success_entries.value = metrics.denial_entries.value = 0
+        self.success.clear()
+        self.denial.clear()
+
+
+def _failure_options(reply: Reply) -> bytes:
+    """Return the extended errors of a cached failure (RFC 8914 section 4.14: 13)."""
+    kept = [option(code, data) for code, data in parse_options(reply.options) if code == OPTION_EDE]
+    return b"".join((*kept, ede(EDE_CACHED_ERROR)))
+
+
+def clear_ad(reply: Reply) -> None:
+    """Clear AD, for a client that did not request it (RFC 6840 section 5.8)."""
+    wire = reply.wire
+    reply.wire = b"".join((wire[:3], bytes(bits & ~c.FLAG_AD for bits in wire[3:4]), wire[4:]))
+
+
+def restore(request: Request, reply: Reply, entry: CacheEntry) -> None:
+    """Restore the EDNS options and metadata that were cached with the message."""
+    reply.options = entry.options
+    if entry.wildcard:
+        request.metadata[WILDCARD] = entry.wildcard

@@ -1,0 +1,66 @@
+"""Telling a process that gets no CPU from one that hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from corepy.net.cpu_starvation import CpuTimes, cpu_times, is_starved, is_stopped
+from corepy.testing.command import wait_until
+
+SECOND = 10**9
+BEFORE = CpuTimes(at=5 * SECOND, ran=3 * SECOND, waited=SECOND, state="R")
+
+
+@pytest.mark.parametrize(
+    ("ran", "waited", "state", "starved"),
+    [
+        (0.3, 1.5, "R", True),
+        (0.3, 1.5, "S", True),  # it has just got what it waited for
+        (0.0, 0.0, "R", True),  # it waits all the time, which is counted when it ends
+        (2.0, 0.0, "R", False),  # spins
+        (1.2, 0.7, "R", False),
+        (0.0, 0.0, "S", False),  # blocked
+        (0.1, 0.1, "D", False),
+        (0.1, 1.6, "T", False),  # stopped, whatever was before
+        (0.1, 1.6, "t", False),
+    ],
+)
+def test_who_waits_for_a_cpu_most_of_the_time_is_starved(ran, waited, state, starved):
+    now = CpuTimes(
+        BEFORE.at + 2 * SECOND,
+        BEFORE.ran + int(ran * SECOND),
+        BEFORE.waited + int(waited * SECOND),
+        state,
+    )
+    assert is_starved(BEFORE, now) is starved
+
+
+def test_of_whom_nothing_is_known_is_not():
+    assert not is_starved(None, BEFORE)
+    assert not is_starved(BEFORE, None)
+
+
+def test_the_kernel_is_asked():
+    before = cpu_times(os.getpid())
+    spent = sum(range(1_000_000))
+    now = cpu_times(os.getpid())
+    assert spent
+    assert now.state == "R"
+    assert now.at > before.at
+    assert now.ran > before.ran
+    assert now.waited >= before.waited
+
+
+def test_a_stopped_process_is_known_as_such():
+    sleeps = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(sleeps, stdin=subprocess.PIPE) as process:
+        assert not is_stopped(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(process.pid), 20)
+        assert cpu_times(process.pid).state == "T"
+        process.kill()
+    assert not is_stopped(process.pid)
+    assert cpu_times(process.pid) is None
