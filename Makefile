@@ -37,6 +37,8 @@ $(READY): pyproject.toml
 	@./tools/build-packages $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@# The former name of the distribution, which would claim the same directives.
+	$(BIN)/python -m pip uninstall -qq --yes corepy
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 

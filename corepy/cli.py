@@ -160,13 +160,14 @@ def _fallback(text: str) -> tuple[str, int]:
 
 
 def version_text() -> str:
-    """Return the output of -version: name and version, then platform and interpreter."""
+    """Return the output of -version: name and version, then platform, interpreter and commit."""
     import platform
-    from importlib.metadata import version
+
+    from corepy.release import commit, version
 
     system = f"{platform.system().lower()}/{platform.machine()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"corepy-{version('corepy')}\n{system}, {python}\n"
+    return f"corepy-{version()}\n{system}, {python}, {commit()}\n"
 
 
 def _list_plugins() -> int:

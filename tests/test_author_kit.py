@@ -152,8 +152,9 @@ def test_a_name_of_coredns_is_allowed_with_a_word(tmp_path, capsys):
         ("h\u00e9llo", "no name for a plugin"),
         ("../up", "no name for a plugin"),
         ("x" * 41, "at most 40"),
+        ("dns", "corepy-dns is the distribution of corepy"),
         ("import", "a word of the Corefile language"),
-        ("cache", "the distribution corepy has this directive"),
+        ("cache", "the distribution corepy-dns has this directive"),
     ],
 )
 def test_bad_names_are_refused_in_one_line(name, words, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -30,7 +31,9 @@ def test_version(flag):
     done = corepy(flag)
     name, system = done.stdout.splitlines()
     assert name.startswith("corepy-")
-    assert system.startswith("linux/")
+    assert re.fullmatch(
+        r"linux/\w+, CPython 3\.\S+, (unknown|[0-9a-f]{7,}(-dirty)?(-editable)?)", system
+    )
     assert done.returncode == 0
 
 

@@ -92,6 +92,17 @@ def test_two_distributions_with_one_directive(site):
     assert load(found["other"]).directive == "other"
 
 
+def test_the_former_name_of_the_distribution(site):
+    for name in ("corepy", "corepy-dns"):
+        site.install(name, "alpha", GOOD)
+    with pytest.raises(PluginError) as caught:
+        load(site.find()["alpha"])
+    assert str(caught.value) == (
+        "plugin/alpha (from corepy, corepy-dns): corepy is the former name of corepy-dns;"
+        " pip uninstall corepy, then install corepy-dns again"
+    )
+
+
 @pytest.mark.parametrize(
     ("file", "content", "found"),
     [

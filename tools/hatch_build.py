@@ -1,4 +1,8 @@
-"""Adds the manual pages to a wheel; `pip install` puts them into share/man."""
+"""Adds the manual pages and the commit to the distributions.
+
+`pip install` puts the pages into share/man. A wheel records the commit in its metadata, where
+`corepy -version` reads it; an sdist records it for the wheels that are built from it.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,35 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-TOOLS = Path(__file__).parent
+sys.path.insert(0, str(Path(__file__).parent))
+try:
+    import build_commit
+    import man_pages
+finally:
+    sys.path.pop(0)
 
 
-class ManualPages(BuildHookInterface[Any]):
-    """Writes the pages into build/man and adds them to the wheel."""
+class DistributionFiles(BuildHookInterface[Any]):
+    """Writes the files into build/ and adds them to the wheel or the sdist."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Write and add the pages before a wheel is built."""
-        if self.target_name != "wheel":
+        """Write and add the files before a distribution is built."""
+        root = Path(self.root)
+        commit = build_commit.commit(root)
+        if self.target_name == "sdist":
+            build_data["force_include"][_written(root, commit)] = build_commit.FILE
             return
-        sys.path.insert(0, str(TOOLS))
-        try:
-            import man_pages
-        finally:
-            sys.path.remove(str(TOOLS))
-        for page, path in man_pages.write(Path(self.root) / "build" / "man"):
+        for page, path in man_pages.write(root / "build" / "man"):
             build_data["shared_data"][str(path)] = f"share/man/man{page.section}/{page.file}"
+        if commit:
+            editable = "-editable" if version == "editable" else ""
+            build_data["extra_metadata"][_written(root, commit + editable)] = "commit.txt"
+
+
+def _written(root: Path, text: str) -> str:
+    file = root / "build" / "commit.txt"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return str(file)

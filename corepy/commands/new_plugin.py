@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.arguments import Parser
 from corepy.plugin.order import DIRECTIVES
 from corepy.plugin.registry import find
+from corepy.release import DISTRIBUTION
 from corepy.scaffold.skeleton import write
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 
@@ -21,7 +22,10 @@ LONGEST: Final = 40
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _RULE: Final = f"lower-case letters, digits and _ between them, at most {LONGEST}"
-_RESERVED: Final = {"import": "it is a word of the Corefile language"}
+_RESERVED: Final = {
+    "import": "it is a word of the Corefile language",
+    "dns": f"{DISTRIBUTION} is the distribution of corepy",
+}
 
 _NEXT: Final = """\
 {folder} is written: a plugin with options, metrics and tests. What next:

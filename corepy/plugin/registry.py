@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from corepy.plugin.errors import PluginError, describe
 from corepy.plugin.log import server_logger
+from corepy.release import DISTRIBUTION, FORMER_DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from corepy.plugin.controller import Controller
 
 GROUP = "corepy.plugins"
-OWN_DISTRIBUTION = "corepy"
 API_VERSION = 1
 """The version of `corepy.plugin`'s API; a plugin declares its own as `api_version`."""
 
@@ -53,7 +53,7 @@ class LoadedPlugin:
     @property
     def is_ours(self) -> bool:
         """Whether the plugin is part of corepy's own distribution."""
-        return self.distribution == OWN_DISTRIBUTION
+        return self.distribution == DISTRIBUTION
 
 
 _packages: dict[str, str] = {}
@@ -113,12 +113,8 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     """Import a plugin and validate it; raise `PluginError` for any problem."""
     directive, distribution = found.directive, found.distribution
     if found.rivals:
-        claimants = ", ".join((distribution, *found.rivals))
-        raise PluginError(
-            directive,
-            claimants,
-            "several installed distributions claim this directive; remove all but one",
-        )
+        claimants = (distribution, *found.rivals)
+        raise PluginError(directive, ", ".join(claimants), _rivalry(claimants))
     try:
         plugin = found.entry_point.load()
     except BaseException as error:  # third-party code: its sys.exit() must not end the process
@@ -135,6 +131,13 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     before, after = (_names(plugin, attribute, found) for attribute in ("before", "after"))
     once = bool(getattr(plugin, "acts_once", False))
     return LoadedPlugin(directive, distribution, plugin.setup, before, after, once)
+
+
+def _rivalry(claimants: Iterable[str]) -> str:
+    if {DISTRIBUTION, FORMER_DISTRIBUTION}.issubset(claimants):
+        steps = f"pip uninstall {FORMER_DISTRIBUTION}, then install {DISTRIBUTION} again"
+        return f"{FORMER_DISTRIBUTION} is the former name of {DISTRIBUTION}; {steps}"
+    return "several installed distributions claim this directive; remove all but one"
 
 
 def _names(plugin: object, attribute: str, found: FoundPlugin) -> tuple[str, ...]:

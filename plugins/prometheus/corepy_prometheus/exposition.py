@@ -12,12 +12,12 @@ import math
 import platform
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.http import HTTPResponse
 from corepy.plugin import metrics
 from corepy.plugin.metrics import Distribution
+from corepy.release import commit, version
 from corepy_prometheus import processes, runtime
 from corepy_prometheus.numbers import go_number, with_go_numbers
 
@@ -159,10 +159,10 @@ def _build_info() -> Metric:
     names = ("version", "revision", "goversion")
     help_text = "A constant 1, labeled by corepy's version, revision, and Python's version."
     family = GaugeMetricFamily("coredns_build_info", help_text, labels=names)
-    family.add_metric((_version(), "", f"python{platform.python_version()}"), 1)
+    family.add_metric((*_release(), f"python{platform.python_version()}"), 1)
     return family
 
 
 @cache
-def _version() -> str:
-    return version("corepy")
+def _release() -> tuple[str, str]:
+    return version(), commit()

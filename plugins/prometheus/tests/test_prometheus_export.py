@@ -1,5 +1,6 @@
 """What a scrape of a running server looks like, and that it is always there."""
 
+import platform
 import re
 import socket
 from collections import Counter
@@ -10,6 +11,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from corepy import release
 from corepy.plugin import CorefileError, StartupError, metrics
 from corepy.testing import TestServer, free_port, http_get, run_command, serve
 from corepy.testing.command import wait_until
@@ -86,10 +88,10 @@ def test_prometheus_can_read_it(accept, kind, parse) -> None:
     assert text.count("# EOF") == (parse is parse_openmetrics)
     assert families["coredns_dns_requests"].type == "counter"
     assert families["coredns_dns_request_duration_seconds"].type == "histogram"
-    assert families["coredns_build_info"].samples[0].labels.keys() == {
-        "version",
-        "revision",
-        "goversion",
+    assert families["coredns_build_info"].samples[0].labels == {
+        "version": release.version(),
+        "revision": release.commit(),
+        "goversion": f"python{platform.python_version()}",
     }
     assert families["coredns_panics"].samples[0].value >= 0
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_info"} <= set(families)

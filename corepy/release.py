@@ -1,0 +1,37 @@
+"""The release of corepy that is installed: its distribution, version and commit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DISTRIBUTION: Final = "corepy-dns"
+"""The name of the distribution; `corepy` on the package index is another project."""
+
+FORMER_DISTRIBUTION: Final = "corepy"
+"""The name that the distribution had before its first release."""
+
+UNKNOWN: Final = "unknown"
+
+
+def version() -> str:
+    """Return the version of the installed distribution; "unknown" if none is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:  # a checkout on PYTHONPATH
+        return UNKNOWN
+
+
+def commit() -> str:
+    """Return the commit from which the installed distribution was built.
+
+    tools/hatch_build.py records it in the metadata at build time. An editable installation has the
+    suffix "-editable", since its files may have changed since.
+    """
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        return distribution(DISTRIBUTION).read_text("extra_metadata/commit.txt") or UNKNOWN
+    except PackageNotFoundError:
+        return UNKNOWN
