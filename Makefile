@@ -106,7 +106,7 @@ mutants: $(READY)
 
 unit: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST)
-	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore tests/kernel
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore-glob '*/tests/kernel'
 
 clean:
 	rm -rf .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

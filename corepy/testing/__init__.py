@@ -19,11 +19,12 @@
   server.
 * `inline`, `with_handlers`: plugins defined in the test, for `serve(..., plugins=...)`; `install`:
   such a plugin for `run_command`.
-* `Recorder`, `run_chain`, `make_request`: test one handler at a time, without sockets.
+* `Recorder`, `run_chain`, `link`, `make_request`: test one handler at a time, without sockets.
 """
 
 from corepy.testing.chain import Recorder as Recorder
 from corepy.testing.chain import controller_for as controller_for
+from corepy.testing.chain import link as link
 from corepy.testing.chain import make_request as make_request
 from corepy.testing.chain import refusal as refusal
 from corepy.testing.chain import run_chain as run_chain

@@ -9,7 +9,7 @@ from corepy import corefile
 from corepy.dns import Reply, Request
 from corepy.plugin import BlockConfig, Cacheability, Controller, CorefileError, Diagnostic, Handler
 from corepy.plugin.registry import find, load
-from corepy.server.builder import link
+from corepy.server import builder
 from corepy.testing.client import query
 
 if TYPE_CHECKING:
@@ -76,10 +76,16 @@ class Recorder(Handler):
         return self._answer(request)
 
 
+def link(handlers: Sequence[Handler]) -> Handler:
+    """Chain `handlers`, at least one, in this order and return the first."""
+    top = builder.link(list(handlers))
+    assert top is not None
+    return top
+
+
 def run_chain(request: Request, *handlers: Handler) -> Reply:
     """Return the reply of `handlers`, chained in this order; runs them in a new event loop."""
-    top = link(list(handlers))
-    assert top is not None
+    top = link(handlers)
 
     async def run() -> Reply:
         return await top.serve_dns(request)

@@ -10,8 +10,7 @@ from pluggy import PluginManager
 from corepy.dns import Reply, Request
 from corepy.dns.message import query
 from corepy.plugin import CorefileError, LifecycleContext, ProcessGroup, metrics
-from corepy.server.builder import link
-from corepy.testing import Recorder, controller_for, make_request
+from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache.budget import WAITING_SIZE, Budget
 from corepy_cache.cache_store import key_of
 from corepy_cache.entry_table import EntryTable

@@ -8,8 +8,7 @@ import pytest
 
 from corepy.dns import Reply
 from corepy.plugin import metrics
-from corepy.server.builder import link
-from corepy.testing import Recorder, controller_for, make_request
+from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache import refresh
 from corepy_cache.budget import WAITING_SIZE, Budget, process_budget
 from corepy_cache.handler import Cache

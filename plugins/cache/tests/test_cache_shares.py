@@ -11,8 +11,7 @@ from corepy.dns import Reply, Request
 from corepy.dns.edns import OPTION_EDE, option, parse_options
 from corepy.net.clients import Shares, client_of
 from corepy.plugin import Pending, Wakeups
-from corepy.server.builder import link
-from corepy.testing import Recorder, controller_for, make_request
+from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache import refresh
 from corepy_cache.budget import WAITING_SIZE, Budget
 from corepy_cache.handler import Cache

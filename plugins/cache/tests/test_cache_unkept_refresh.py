@@ -9,8 +9,7 @@ import dnslib
 import pytest
 
 from corepy.dns import Reply
-from corepy.server.builder import link
-from corepy.testing import Recorder, controller_for, make_request
+from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache.budget import Budget
 from corepy_cache.cache_store import key_of
 from corepy_cache.handler import Cache

@@ -10,8 +10,7 @@ import pytest
 from corepy.dns import Reply, Request
 from corepy.dns.constants import type_number
 from corepy.plugin import BlockConfig, Cacheability, EndOfChain, Handler, metrics
-from corepy.server.builder import link
-from corepy.testing import Recorder, make_request, run_chain, serve
+from corepy.testing import Recorder, link, make_request, run_chain, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
 from corepy_prometheus.handler import Prometheus
