@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from corepy_forward.handler import Forward
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
 from corepy_forward.targets import Target
@@ -137,3 +138,23 @@ def on_bench(monkeypatch):
         assert problems == []
 
     return run
+
+
+@pytest.fixture
+def in_flight():
+    """Return a function of a server with one upstream, which counts what waits for replies.
+
+    It returns the number of queries at the upstream's sockets and the number of clients.
+    """
+
+    def of(server):
+        (forward,) = server.plugins(Forward)
+
+        def count():
+            (upstream,) = forward.pool.upstreams
+            queries = sum(len(sock.pending) for sock in upstream._udp._open)
+            return queries, len(forward.pool.places.requests)
+
+        return server.call(count)
+
+    return of

@@ -1,8 +1,10 @@
 """Connections and sockets: how many, how old, how idle; what metrics and metadata say."""
 
 import concurrent.futures
+import itertools
 import socket
 import struct
+import threading
 import time
 
 import dnslib
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from corepy.dns import Reply
 from corepy.plugin import metrics
 from corepy.testing import Upstream, make_request, serve
+from corepy.testing.command import wait_until
 from corepy_forward import pool as pool_module
 from corepy_forward import streams
 from corepy_forward.attempt import Attempt, answers, is_bare
@@ -20,11 +23,35 @@ from corepy_forward.handler import Forward
 from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
 from corepy_forward.metrics import PROXY
 
+PATIENT = ("max_fails 0", "read_timeout 30s")
+
 
 def answer(query, _proto=""):
     reply = query.reply(ra=1, aa=0)
     reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 IN A 192.0.2.7"))
     return reply
+
+
+def behind(gate):
+    """Return a behaviour that answers when the event `gate` is set."""
+
+    def behave(query, proto):
+        gate.wait(20)
+        return answer(query, proto)
+
+    return behave
+
+
+def refuses_behind(gate):
+    """Return a behaviour that answers SERVFAIL when the event `gate` is set."""
+
+    def behave(query, _proto):
+        gate.wait(20)
+        reply = query.reply()
+        reply.header.rcode = 2
+        return reply
+
+    return behave
 
 
 def handler_of(server):
@@ -41,13 +68,6 @@ def value(name, *labels):
     return metric.labels(*labels).value
 
 
-def wait_for(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_at_most_four_connections():
     with Upstream(answer) as upstream, serve(corefile(upstream, "force_tcp")) as server:
         names = [f"n{i}.example" for i in range(600)]
@@ -56,23 +76,27 @@ def test_at_most_four_connections():
         assert 1 <= upstream.connections <= 4
 
 
-def test_max_idle_conns_is_a_lower_limit():
-    text = ("force_tcp", "max_idle_conns 1")
-    with Upstream(answer, delay=0.01) as upstream, serve(corefile(upstream, *text)) as server:
+def test_max_idle_conns_is_a_lower_limit(in_flight):
+    gate = threading.Event()
+    options = ("force_tcp", "max_idle_conns 1", *PATIENT)
+    with Upstream(behind(gate)) as upstream, serve(corefile(upstream, *options)) as server:
         names = [f"n{i}.example" for i in range(100)]
         with concurrent.futures.ThreadPoolExecutor(100) as pool:
-            assert all(reply.rr for reply in pool.map(server.ask, names))
+            asked = [pool.submit(server.ask, name) for name in names]
+            wait_until(lambda: in_flight(server)[1] == len(names))
+            gate.set()
+            assert all(future.result().rr for future in asked)
         assert upstream.connections == 1
 
 
-def test_idle_sockets_are_closed(monkeypatch):
-    monkeypatch.setattr(pool_module, "TIDY_INTERVAL", 0.05)
-    with Upstream(answer) as upstream, serve(corefile(upstream, "expire 100ms")) as server:
+def test_idle_sockets_are_closed():
+    with Upstream(answer) as upstream, serve(corefile(upstream, "expire 100s")) as server:
         assert server.ask("a.example").rr
         assert server.ask("a.example", tcp=True).rr
         (only,) = handler_of(server).pool.upstreams
-        assert only.streams.connections == 1
-        wait_for(lambda: not only.streams.connections and not only._udp._open)
+        for later, sockets in ((99, (1, 1)), (101, (0, 0))):
+            server.call(only.tidy, time.monotonic() + later)
+            assert (only.streams.connections, len(only._udp._open)) == sockets
         assert server.ask("a.example").rr
         assert server.ask("a.example", tcp=True).rr
         assert upstream.connections == 2
@@ -82,12 +106,13 @@ def test_old_connections_are_left_though_busy(monkeypatch):
     monkeypatch.setattr(pool_module, "TIDY_INTERVAL", 0.05)
     options = ("force_tcp", "expire 50ms", "max_age 200ms")
     with Upstream(answer) as upstream, serve(corefile(upstream, *options)) as server:
-        deadline = time.monotonic() + 1
-        number = 0
-        while time.monotonic() < deadline:
-            number += 1
-            assert server.ask(f"n{number}.example").rr
-        assert upstream.connections >= 3
+        numbers = itertools.count()
+
+        def is_third() -> bool:
+            assert server.ask(f"n{next(numbers)}.example").rr
+            return upstream.connections >= 3
+
+        wait_until(is_third)
 
 
 def test_metrics():
@@ -193,13 +218,16 @@ def test_silent_upstreams_of_one_line_leave_room_for_another(monkeypatch):
     monkeypatch.setattr("corepy_forward.limit.LEAST", 8)
     monkeypatch.setattr("corepy_forward.limit.BYTES_EACH", 1 << 60)
     monkeypatch.setattr("corepy_forward.handler.cgroup_limit", lambda: 1)
-    with Upstream(lambda *_: None) as dead, Upstream(answer) as alive:
-        text = f".:0 {{\nforward example.org {dead.to}\nforward . {alive.to}\n}}"
+    gate = threading.Event()
+    with Upstream(refuses_behind(gate)) as dead, Upstream(answer) as alive:
+        options = "\n".join(PATIENT)
+        text = f".:0 {{\nforward example.org {dead.to} {{\n{options}\n}}\nforward . {alive.to}\n}}"
         with serve(text) as server, concurrent.futures.ThreadPoolExecutor(20) as pool:
             waiting = [pool.submit(server.ask, f"n{i}.example.org") for i in range(20)]
-            wait_for(lambda: sum(future.done() for future in waiting) >= 14)
+            wait_until(lambda: sum(future.done() for future in waiting) >= 15)
             assert server.ask("a.example").rr
             assert sum(future.done() for future in waiting) == 15  # one client has 5 of the 6
+            gate.set()
             assert {future.result().header.rcode for future in waiting} == {2}
     monkeypatch.undo()
     LIMIT.configure(None)

@@ -5,15 +5,14 @@ import itertools
 import socket
 import struct
 import threading
-import time
 from typing import Any
 
 import dnslib
 import pytest
 
 from corepy.testing import Upstream, query, serve
+from corepy.testing.command import wait_until
 from corepy_forward.crowd import MOST_QUERIES, MOST_UNUSUAL, Turns
-from corepy_forward.handler import Forward
 
 MANY = 40
 UNKNOWN = 65001
@@ -56,24 +55,6 @@ def good(asked):
     return reply
 
 
-def in_flight(server):
-    """Return how many queries wait for replies of the only upstream, and how many clients do."""
-    (forward,) = server.plugins(Forward)
-
-    def count():
-        queries = sum(len(each._open) for each in forward.pool.flights.values())
-        return queries, len(forward.pool.places.requests)
-
-    return server.call(count)
-
-
-def wait_for(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def client_at(host, server):
     """Yield the connected socket of a client with that address."""
@@ -89,7 +70,7 @@ def client_at(host, server):
 )
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("before", ["", "cache\n"], ids=["", "cache"])
-def test_queries_that_are_not_answered_do_not_hold_up_the_usual_one(asked, tcp, before):
+def test_queries_that_are_not_answered_do_not_hold_up_the_usual_one(asked, tcp, before, in_flight):
     """400 queries a second of one client cost the others this name, as long as they went on."""
     gate = threading.Event()
 
@@ -105,7 +86,7 @@ def test_queries_that_are_not_answered_do_not_hold_up_the_usual_one(asked, tcp, 
     ):
         for wire in asked:
             greedy.send(wire)
-        wait_for(lambda: in_flight(server)[1] == len(asked))
+        wait_until(lambda: in_flight(server)[1] == len(asked))
         reply = server.ask("victim.example", tcp=tcp)
         assert [str(each.rdata) for each in reply.rr] == ["192.0.2.7"]
         queries, waiting = in_flight(server)
@@ -114,7 +95,7 @@ def test_queries_that_are_not_answered_do_not_hold_up_the_usual_one(asked, tcp, 
         assert all(b"victim" in greedy.recv(4096) for _ in asked)
 
 
-def test_a_client_with_options_waits_for_its_turn_not_for_all_of_another():
+def test_a_client_with_options_waits_for_its_turn_not_for_all_of_another(in_flight):
     gate, order, lock = threading.Event(), [], threading.Lock()
 
     def behave(asked, _):
@@ -131,9 +112,9 @@ def test_a_client_with_options_waits_for_its_turn_not_for_all_of_another():
     ):
         for wire in OPTIONS:
             greedy.send(wire)
-        wait_for(lambda: in_flight(server)[1] == MANY)
+        wait_until(lambda: in_flight(server)[1] == MANY)
         other.send(variant(MANY))
-        wait_for(lambda: in_flight(server)[1] == MANY + 1)
+        wait_until(lambda: in_flight(server)[1] == MANY + 1)
         gate.set()
         assert b"victim" in other.recv(4096)
         assert order.index(MANY) < 2 * MOST_UNUSUAL[-1] + 2

@@ -3,15 +3,18 @@
 import concurrent.futures
 import socket
 import struct
-import time
+import threading
 
 import dnslib
 import pytest
 
 from corepy.testing import Upstream, serve
+from corepy.testing.command import wait_until
 from corepy_forward.handler import Forward
+from corepy_forward.upstream import FIRST_PATIENCE, SUSPICION
 
 RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
+PATIENT = "max_fails 0\nread_timeout 30s"
 
 
 def answer(query, _proto=""):
@@ -22,6 +25,16 @@ def answer(query, _proto=""):
 
 def silent(_query, _proto):
     return None
+
+
+def behind(gate):
+    """Return a behaviour that answers when the event `gate` is set."""
+
+    def behave(query, proto):
+        gate.wait(20)
+        return answer(query, proto)
+
+    return behave
 
 
 def rcode(number):
@@ -184,10 +197,31 @@ def test_next_upstream_is_asked_when_one_is_silent(policy):
         Upstream(RECORDS) as alive,
         serve(corefile(dead, alive, options=f"policy {policy}")) as server,
     ):
-        started = time.monotonic()
         for _ in range(6):
             assert server.ask("example.org").rr
-        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
+def test_a_silent_upstream_costs_one_patience_a_few_times(on_bench, policy):
+    """The other one is asked as well, and soon instead; no query waits for the read timeout."""
+
+    async def test(bench):
+        _, alive = bench.sinks
+        took = []
+        for number in range(60):
+            began, exchange = bench.loop.now, bench.ask(f"n{number}")
+            while not exchange.done:
+                await bench.turn()
+                if alive.queries():
+                    alive.reply()
+                    await bench.end_of(exchange)
+                else:
+                    await bench.let_pass(0.001)
+            took.append(bench.loop.now - began)
+        assert max(took) <= FIRST_PATIENCE + 0.002
+        assert sum(seconds > 0 for seconds in took) <= SUSPICION
+
+    on_bench(test, 2, policy=policy, max_fails=2, read_timeout=2.0)
 
 
 def test_refused_port_is_left_at_once():
@@ -243,47 +277,60 @@ def test_zones_and_exceptions():
             assert client_queries(upstream) == [("example.org. A", "udp")]
 
 
-def test_identical_questions_in_flight_share_one_exchange():
-    with Upstream(answer, delay=0.3) as upstream, serve(corefile(upstream)) as server:
+def test_identical_questions_in_flight_share_one_exchange(in_flight):
+    gate = threading.Event()
+    with Upstream(behind(gate)) as upstream, serve(corefile(upstream, options=PATIENT)) as server:
         names = ["example.org", "EXAMPLE.org"] * 20
         with concurrent.futures.ThreadPoolExecutor(40) as pool:
-            replies = list(pool.map(server.ask, names))
+            asked = [pool.submit(server.ask, name) for name in names]
+            wait_until(lambda: in_flight(server)[1] == len(names))
+            gate.set()
+            replies = [future.result() for future in asked]
         assert [str(reply.q.qname) for reply in replies] == [name + "." for name in names]
         assert all(reply.rr for reply in replies)
         # One, and the ones that a late reply is worth.
         assert len(client_queries(upstream)) <= 4
 
 
-def test_max_concurrent():
+def test_max_concurrent(in_flight):
+    gate = threading.Event()
     with (
-        Upstream(answer, delay=0.3) as upstream,
-        serve(corefile(upstream, options="max_concurrent 2")) as server,
+        Upstream(behind(gate)) as upstream,
+        serve(corefile(upstream, options=f"{PATIENT}\nmax_concurrent 2")) as server,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
     ):
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            replies = list(pool.map(server.ask, ["a.org", "b.org", "c.org", "d.org"]))
-        assert sorted(reply.header.rcode for reply in replies) == [0, 0, 2, 2]
+        asked = [pool.submit(server.ask, name) for name in ("a.org", "b.org")]
+        wait_until(lambda: in_flight(server)[1] == 2)
+        assert [server.ask(name).header.rcode for name in ("c.org", "d.org")] == [2, 2]
+        gate.set()
+        assert [future.result().header.rcode for future in asked] == [0, 0]
 
 
-def test_all_silent_is_servfail_before_a_stub_gives_up():
+def test_all_silent_is_servfail_before_a_stub_gives_up(on_bench):
     with Upstream(silent) as dead, serve(corefile(dead)) as server:
-        started = time.monotonic()
         reply = server.ask("example.org", edns=1232)
-        assert time.monotonic() - started < 2.5
         assert reply.header.rcode == 2
         assert reply.ar[0].rdata[0].code == 15
         assert reply.ar[0].rdata[0].data[:2] == b"\0\x16"  # no reachable authority
+
+    async def test(bench):
+        bench.pool.start_checks()
+        exchange = bench.ask()
+        await bench.let_pass(2.1)
+        assert (exchange.done, exchange.reply) == (True, None)
+
+    on_bench(test, max_fails=2, read_timeout=2.0)
 
 
 def test_dying_connections_lose_nothing():
     with (
         Upstream(answer, delay=0.02) as upstream,
-        serve(corefile(upstream, options="force_tcp")) as server,
+        serve(corefile(upstream, options=f"{PATIENT}\nforce_tcp")) as server,
     ):
         names = [f"name{i}.org" for i in range(100)]
         with concurrent.futures.ThreadPoolExecutor(100) as pool:
             replies = [pool.submit(server.ask, name) for name in names]
-            while len(client_queries(upstream)) < 10:
-                time.sleep(0.01)
+            wait_until(lambda: len(client_queries(upstream)) >= 10)
             for stream in list(upstream._streams):
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 stream.shutdown(socket.SHUT_RDWR)

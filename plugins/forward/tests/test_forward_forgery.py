@@ -5,7 +5,6 @@ import random
 import socket
 import struct
 import threading
-import time
 
 import dnslib
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from corepy.dns import Reply
 from corepy.dns.edns import option, parse_options
 from corepy.testing import Upstream, serve
+from corepy.testing.command import wait_until
 from corepy.testing.knot import knot
 from corepy_forward import guesses as guesses_module
 from corepy_forward import udp as udp_module
@@ -62,19 +62,6 @@ def variant(number):
     return struct.pack("!H", number & 0xFFFF) + bytes(query[2:11]) + b"\1" + bytes(query[12:]) + opt
 
 
-def in_flight(server):
-    """Return how many queries wait for replies of the only upstream, and how many clients do."""
-    (forward,) = server.plugins(Forward)
-
-    def count():
-        (upstream,) = forward.pool.upstreams
-        return sum(len(sock.pending) for sock in upstream._udp._open), len(
-            forward.pool.places.requests
-        )
-
-    return server.call(count)
-
-
 def queries_of_crowd(server):
     """Return how many queries of the only crowd are in flight to the only upstream."""
     (forward,) = server.plugins(Forward)
@@ -84,13 +71,6 @@ def queries_of_crowd(server):
         return crowd.queries_at(forward.pool.upstreams[0])
 
     return server.call(count)
-
-
-def wait_for(condition, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Silent:
@@ -115,7 +95,7 @@ def local_ports():
     return low, high
 
 
-def test_queries_for_one_name_that_differ_in_options_and_a_blind_forger():
+def test_queries_for_one_name_that_differ_in_options_and_a_blind_forger(in_flight):
     """The attack that succeeded within seconds: 1,650 queries in flight were as many chances."""
     with Silent() as upstream, serve(corefile(upstream.to)) as server:
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -125,7 +105,7 @@ def test_queries_for_one_name_that_differ_in_options_and_a_blind_forger():
             for number in range(2000):
                 client.send(variant(number))
                 if number % 50 == 49:
-                    wait_for(lambda sent=number: in_flight(server)[1] > sent - 50)
+                    wait_until(lambda sent=number: in_flight(server)[1] > sent - 50)
                     assert in_flight(server)[0] <= MOST_QUERIES
             query = dnslib.DNSRecord.parse(upstream.sock.recv(512))
             low, high = local_ports()
@@ -158,7 +138,7 @@ VARIANTS = [
 ]
 
 
-def test_all_that_differ_are_answered_a_few_at_a_time():
+def test_all_that_differ_are_answered_a_few_at_a_time(in_flight):
     gate, most, now, lock = threading.Event(), 0, 0, threading.Lock()
 
     def behave(query, proto):
@@ -180,7 +160,7 @@ def test_all_that_differ_are_answered_a_few_at_a_time():
         threads = [threading.Thread(target=ask, args=(options,)) for options in VARIANTS * 2]
         for thread in threads:
             thread.start()
-        wait_for(lambda: in_flight(server)[1] == len(threads))
+        wait_until(lambda: in_flight(server)[1] == len(threads))
         gate.set()
         for thread in threads:
             thread.join(20)
@@ -191,7 +171,7 @@ def test_all_that_differ_are_answered_a_few_at_a_time():
 
 
 @pytest.mark.parametrize("most", [2, MOST_QUERIES])
-def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(most):
+def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(most, in_flight):
     """It joins a crowd that began over TCP, in which a client over UDP asks the same as it does.
 
     When the crowd has all its queries in flight, the client cannot go on to UDP before others end.
@@ -223,8 +203,8 @@ def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(
         for number, client in enumerate(clients, 1):
             threads.append(threading.Thread(target=ask, args=client))
             threads[-1].start()
-            wait_for(lambda number=number: in_flight(server)[1] == number)
-        wait_for(lambda: queries_of_crowd(server) >= most)
+            wait_until(lambda number=number: in_flight(server)[1] == number)
+        wait_until(lambda: queries_of_crowd(server) >= most)
         gate.set()
         for thread in threads:
             thread.join(20)
@@ -252,7 +232,7 @@ def test_who_waits_in_vain_is_told_and_nothing_is_left():
         assert server.call(lambda: (forward.pool.flights, forward.pool.crowds)) == ({}, {})
 
 
-def test_a_server_stops_while_many_wait_for_one_name():
+def test_a_server_stops_while_many_wait_for_one_name(in_flight):
     with (
         Silent() as upstream,
         serve(corefile(upstream.to)) as server,
@@ -261,7 +241,7 @@ def test_a_server_stops_while_many_wait_for_one_name():
         client.connect(server.address)
         for number in range(100):
             client.send(variant(number))
-        wait_for(lambda: in_flight(server)[1] == 100)
+        wait_until(lambda: in_flight(server)[1] == 100)
         (forward,) = server.plugins(Forward)
         server.call(forward.pool.close)
         assert not forward.pool.flights
