@@ -15,7 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from corepy.arguments import EXIT_USAGE, Parser
+from corepy.flags import EXIT_USAGE, Parser
 from corepy.net.descriptors import fill_standard_descriptors
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 
@@ -172,7 +172,7 @@ def version_text() -> str:
 
 def _list_plugins() -> int:
     """Print the installed plugins in the format of CoreDNS, without importing them."""
-    from corepy.plugin.registry import find
+    from corepy.loading.registry import find
 
     _print("".join(f"{directive}\n" for directive in find()))
     return EXIT_OK
@@ -189,8 +189,8 @@ def _complete(shell: str) -> int:
 def _show_order(file: str | None) -> int:
     """Print the installed plugins in chain order, each with the reason for its position."""
     from corepy.corefile import CorefileError
-    from corepy.plugin.order_table import positions, table
-    from corepy.plugin.orderfile import load_order
+    from corepy.loading.order_table import positions, table
+    from corepy.loading.orderfile import load_order
 
     try:
         found, problems = positions(load_order(file) if file is not None else [])

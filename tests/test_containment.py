@@ -18,11 +18,13 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.dns import Reply, names
+from corepy.loading.registry import find
 from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, lookup
 from corepy.plugin.failures import FAILURES
-from corepy.plugin.registry import find
-from corepy.server import generation, loop_watchdog, query_timeout
-from corepy.server.failure_report import PANICS
+from corepy.server.build import generation
+from corepy.server.contain import loop_watchdog
+from corepy.server.contain.failure_report import PANICS
+from corepy.server.listen import query_timeout
 from corepy.testing import free_port, http_get, inline, query, run_command, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until

@@ -56,7 +56,7 @@ class Speaker:
 
 
 def speakers():
-    from corepy.plugin.registry import find
+    from corepy.loading.registry import find
 
     numbers = iter(range(1, 100))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from corepy.corefile import CorefileError, parse, render, to_json
-from corepy.server.builder import build
+from corepy.server.build.builder import build
 
 SECRET = "s3cr3t-Pa55word.example"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from corepy.dns import Request, accept, edns, query, records
 from corepy.dns import constants as c
 from corepy.dns.accept import is_foreign_class, is_transfer
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 NAME = b"\3WWW\7example\3org\0"
 QUESTION = NAME + b"\0\1\0\1"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Request, accept, edns
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 options = st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40)), max_size=5)
 

@@ -21,8 +21,8 @@ from corepy.dns import constants as c
 from corepy.dns.names import to_text
 from corepy.dns.presentation import RecordError, rdata_from_text, rdata_to_text, read_record
 from corepy.dns.presentation.codec import write
-from corepy.dns.presentation.errors import NoTextForm
 from corepy.dns.presentation.fields import NAME
+from corepy.dns.presentation.record_error import NoTextForm
 from corepy.dns.presentation.table import FIELDS
 from corepy.dns.rdata import LAYOUTS, split
 from corepy.dns.wire import read_name, walk

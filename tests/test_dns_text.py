@@ -37,7 +37,7 @@ def test_malformed_rdata_is_written_in_generic_form():
 
 def test_the_codec_is_imported_only_for_records():
     code = (
-        "import sys, corepy.server.builder, corepy.server.explainer\n"
+        "import sys, corepy.server.build.builder, corepy.server.explain.explainer\n"
         "assert 'corepy.dns.presentation' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

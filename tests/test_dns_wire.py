@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from corepy.dns import constants as c
 from corepy.dns import edns, names, records, wire
 from corepy.dns.compress import rebuild
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.rdata import split
 from corepy.dns.survey import strip_opt
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corepy import cli
-from corepy.plugin.order import DIRECTIVES
+from corepy.loading.order import DIRECTIVES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [

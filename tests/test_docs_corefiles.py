@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corepy import corefile
-from corepy.server.builder import build
+from corepy.server.build.builder import build
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("docs", "deploy", "editors", "examples", "plugins")

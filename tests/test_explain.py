@@ -15,7 +15,7 @@ from corepy.dns import Request, finish
 from corepy.plugin import Cacheability, Handler, control_client, hookimpl
 from corepy.plugin.control_client import ControlError, ask
 from corepy.plugin.output import WRITER
-from corepy.server.packet_cache import MemoryPool, PacketCache, why_not
+from corepy.server.listen.packet_cache import MemoryPool, PacketCache, why_not
 from corepy.testing import Upstream, free_port, query, run_command, serve, with_handlers
 
 ZONE = {
@@ -206,7 +206,7 @@ def test_capitals_are_an_obstacle(explained):
 
 
 def test_order_records_and_options_are_compared():
-    from corepy.server.diff import ReplyState, answer_changes
+    from corepy.server.explain.diff import ReplyState, answer_changes
 
     request = Request.from_wire(query("a.example", "A"))
     one, two, three = (
@@ -501,8 +501,8 @@ def test_only_rehearsals_are_called_without_a_server(monkeypatch):
     import asyncio
 
     from corepy import corefile
-    from corepy.server.builder import build
-    from corepy.server.explainer import Asked, rehearse
+    from corepy.server.build.builder import build
+    from corepy.server.explain.explainer import Asked, rehearse
 
     text = ".:5399 {\n    cautious\n    bold\n    whoami\n}\n"
     plugins = with_handlers(cautious=Cautious, bold=Bold)

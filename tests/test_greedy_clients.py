@@ -12,9 +12,9 @@ import pytest
 from corepy.http import connection as http_connection
 from corepy.http import listener as http_listener
 from corepy.plugin import Handler
-from corepy.server import tcp
+from corepy.server.listen import tcp
+from corepy.server.listen.udp import BACKLOG, OVERFLOWS
 from corepy.server.selfcheck import unanswered
-from corepy.server.udp import BACKLOG, OVERFLOWS
 from corepy.testing import Upstream, query, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until

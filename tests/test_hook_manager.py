@@ -7,8 +7,8 @@ import pytest
 
 from corepy.plugin import HookSpecs, hookimpl
 from corepy.plugin.hooks import PROJECT
-from corepy.server.generation import Generation, HookError
-from corepy.server.hookmanager import HookManager
+from corepy.server.build.generation import Generation, HookError
+from corepy.server.build.hookmanager import HookManager
 
 
 class Plain:

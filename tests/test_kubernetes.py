@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from corepy import cli, corefile
-from corepy.server.builder import build
+from corepy.server.build.builder import build
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -138,7 +138,7 @@ def test_mutations(mutations, text, faults):
 
 
 def test_every_mutation_of_real_modules_is_python(mutations):
-    for name in ("dns/names.py", "server/chain_runner.py"):
+    for name in ("dns/names.py", "server/listen/chain_runner.py"):
         text = (TOOLS.parent / "corepy" / name).read_text()
         for mutation in mutations.find(text):
             ast.parse(mutation.apply(text))

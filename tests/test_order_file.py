@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from corepy.corefile import CorefileError
+from corepy.loading.order import DIRECTIVES, Constraint, arrange, resolve, setup_order
+from corepy.loading.order_table import positions, table
+from corepy.loading.orderfile import load_order, parse_order
+from corepy.loading.registry import find
 from corepy.plugin import Handler, OrderError, hookimpl
-from corepy.plugin.order import DIRECTIVES, Constraint, arrange, resolve, setup_order
-from corepy.plugin.order_table import positions, table
-from corepy.plugin.orderfile import load_order, parse_order
-from corepy.plugin.registry import find
 from corepy.testing import inline, run_command, serve, with_handlers
 
 

@@ -271,7 +271,7 @@ def test_in_a_server(tmp_path):
             controller.add_handler(handler)
             controller.register(handler.data)
 
-    from corepy.plugin.registry import find
+    from corepy.loading.registry import find
 
     plugins = {**find(), "listed": inline("listed", setup)}
     with serve(". {\n listed\n}", plugins=plugins) as server:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from corepy.loading.order import DIRECTIVES, Constraint, resolve
 from corepy.plugin import OrderError
-from corepy.plugin.order import DIRECTIVES, Constraint, resolve
 
 
 def placed(*constraints, installed=()):

@@ -7,7 +7,7 @@ import pytest
 
 from corepy.dns import Reply
 from corepy.plugin import ObservingHandler, Pending, Wakeups
-from corepy.server.builder import enter, link
+from corepy.server.build.builder import enter, link
 from corepy.testing import Recorder, make_request, run_chain
 
 REPLY = Reply(b"reply")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from corepy.loading.registry import find, load
 from corepy.plugin import PluginError
-from corepy.plugin.registry import find, load
 
 
 @pytest.fixture

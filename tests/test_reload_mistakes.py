@@ -6,7 +6,7 @@ from pathlib import Path
 
 from corepy import corefile
 from corepy.plugin import CorefileError, metrics
-from corepy.server.builder import build
+from corepy.server.build.builder import build
 from corepy.testing import free_port, http_get, serve_file
 from corepy.testing.command import wait_until
 from corepy.testing.load import Load

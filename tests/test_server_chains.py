@@ -10,7 +10,7 @@ import pytest
 
 from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
 from corepy.plugin import Handler, Pending, Wakeups
-from corepy.server.chain_runner import ChainRunner, task_set_aside
+from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
 from corepy.testing import make_request, serve, with_handlers
 
 LIMIT = 20.0  # seconds after which a test has failed for good

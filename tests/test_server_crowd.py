@@ -12,7 +12,7 @@ import dnslib
 import pytest
 
 from corepy.plugin import Handler
-from corepy.server import tcp
+from corepy.server.listen import tcp
 from corepy.testing import Upstream, query, run_command, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until

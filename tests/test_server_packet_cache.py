@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from corepy.dns import Request, finish, names, records
 from corepy.plugin import Cacheability, Handler
-from corepy.server.packet_cache import SWITCH, MemoryPool, PacketCache
-from corepy.server.udp import BACKLOG, OVERFLOWS
+from corepy.server.listen.packet_cache import SWITCH, MemoryPool, PacketCache
+from corepy.server.listen.udp import BACKLOG, OVERFLOWS
 from corepy.testing import Upstream, query, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until

@@ -12,7 +12,7 @@ import pytest
 
 from corepy.dns import names
 from corepy.plugin import Handler, lookup
-from corepy.server.failure_report import PANICS
+from corepy.server.contain.failure_report import PANICS
 from corepy.testing import ask, query, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until

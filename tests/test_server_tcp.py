@@ -15,10 +15,10 @@ from corepy.net.frames import frame
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
 from corepy.plugin import BlockConfig, Handler
-from corepy.server import tcp
-from corepy.server.chain_runner import task_set_aside
-from corepy.server.packet_cache import MemoryPool
-from corepy.server.router import ROOT, Router, ZoneRoute
+from corepy.server.listen import tcp
+from corepy.server.listen.chain_runner import task_set_aside
+from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.testing import query
 
 LABEL = "dns://:53"

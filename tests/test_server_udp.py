@@ -18,9 +18,9 @@ from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Cacheability, Handler
-from corepy.server.packet_cache import MemoryPool
-from corepy.server.router import ROOT, Router, ZoneRoute
-from corepy.server.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
+from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.listen.router import ROOT, Router, ZoneRoute
+from corepy.server.listen.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
 from corepy.testing import query
 
 LIMIT = 20.0  # seconds after which a test has failed for good
@@ -120,7 +120,7 @@ def bench(request, monkeypatch):
     """Return a context manager for the test's event loop."""
     clock = SimpleNamespace(now=1000.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr("corepy.server.udp.time", clock)
+    monkeypatch.setattr("corepy.server.listen.udp.time", clock)
 
     @contextlib.contextmanager
     def make(keeper=None, address="127.0.0.1", *, batch=None, server=""):

@@ -6,8 +6,8 @@ import pytest
 
 from corepy.testing import Fleet, Upstream, exchange
 from corepy.testing.behaviours import BEHAVIOURS, WITHOUT_TCP, Asked, Elsewhere, Pause, Raw
-from corepy.testing.clients import CLIENTS
-from corepy.testing.message import DO, Message, Opt, name, parse, record, show
+from corepy.testing.client_kinds import CLIENTS
+from corepy.testing.wire_message import DO, Message, Opt, name, parse, record, show
 
 NAME = name("www.example.")
 LINES = [

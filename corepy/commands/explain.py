@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from corepy import corefile
-from corepy.arguments import EXIT_USAGE, Parser
+from corepy.flags import EXIT_USAGE, Parser
 from corepy.plugin.errors import CommandError, StartupError
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from corepy.server.explainer import Asked
+    from corepy.server.explain.explainer import Asked
 
 _DESCRIPTION = """\
 Show which server block answers a question and why, what each plugin of its chain does with it, and
@@ -115,7 +115,7 @@ def _number(text: str) -> int:
 
 
 def _asked(flags: argparse.Namespace) -> Asked:
-    from corepy.server.explainer import Asked
+    from corepy.server.explain.explainer import Asked
 
     return Asked(
         flags.name,
@@ -167,8 +167,8 @@ def _by_corefile(flags: argparse.Namespace) -> dict[str, Any]:
     """Explain the answer of a server with this Corefile; raises `_FailedError`."""
     from corepy.plugin.log import configure, unconfigure
     from corepy.plugin.output import WRITER
-    from corepy.server.explainer import rehearse
-    from corepy.server.loader import Loader, unreadable
+    from corepy.server.build.loader import Loader, unreadable
+    from corepy.server.explain.explainer import rehearse
 
     asked, lines = _checked(flags), list[str]()
     configure()

@@ -1,4 +1,4 @@
-"""Format an explanation of `corepy.server.explainer` as text."""
+"""Format an explanation of `corepy.server.explain.explainer` as text."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corepy.arguments import Parser
 from corepy.corefile import CorefileError, format_text
 from corepy.corefile.files import read_corefile
 from corepy.corefile.lexer import decode
+from corepy.flags import Parser
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from corepy.arguments import Parser
-from corepy.plugin.order import DIRECTIVES
-from corepy.plugin.registry import find
+from corepy.flags import Parser
+from corepy.loading.order import DIRECTIVES
+from corepy.loading.registry import find
 from corepy.release import DISTRIBUTION
 from corepy.scaffold.skeleton import write
 from corepy.server.options import EXIT_FAILURE, EXIT_OK

@@ -20,7 +20,7 @@ from corepy.dns.constants import (
     OPCODE_QUERY,
     TRANSFERS,
 )
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.message import Request, finish
 from corepy.dns.wire import read_name
 

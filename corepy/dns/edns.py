@@ -11,7 +11,7 @@ from functools import lru_cache
 from struct import Struct, error
 from typing import Final
 
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 OPTION_LLQ: Final = 1
 OPTION_UL: Final = 2

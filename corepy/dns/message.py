@@ -16,7 +16,7 @@ from corepy.dns import constants as c
 from corepy.dns.address import host_port
 from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.reply import finish as finish

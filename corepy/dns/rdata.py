@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.wire import Buffer, NameReader, read_name, walk
 
 

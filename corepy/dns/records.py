@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from corepy.dns.compress import rebuild
 from corepy.dns.constants import CLASS_IN, MIN_SIZE, TYPE_OPT
 from corepy.dns.edns import option
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
     from dnslib import RR, DNSBuffer, DNSRecord

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.compress import LARGEST, cut, rebuild
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
 from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, read_short, without_option
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.survey import has_plain_names, strip_opt
 from corepy.dns.wire import ttl_offsets
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns.constants import HEADER_SIZE, MAX_SIZE
 from corepy.dns.edns import parse_options
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.reply import Reply
 
 if TYPE_CHECKING:

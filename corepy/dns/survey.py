@@ -15,7 +15,7 @@ from typing import Final
 from corepy.dns import constants as c
 from corepy.dns.compress import LARGEST, rebuild
 from corepy.dns.edns import OPT_SIZE, Edns, check_options, read_opt, read_short
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import MAX_NAME
 from corepy.dns.rdata import LAYOUTS
 from corepy.dns.wire import counts

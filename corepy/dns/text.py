@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from corepy.dns import constants as c
 from corepy.dns.compress import first_records
 from corepy.dns.edns import OPTION_EDE, OPTION_NSID, Edns, parse_options
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import to_text
 from corepy.dns.rdata import split
 from corepy.dns.survey import strip_opt

@@ -14,7 +14,7 @@ from struct import Struct, error
 from typing import Final
 
 from corepy.dns.constants import HEADER_SIZE, TYPE_SOA
-from corepy.dns.errors import FormError as FormError
+from corepy.dns.form_error import FormError as FormError
 from corepy.dns.names import MAX_NAME
 
 ANSWER: Final = 1

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from corepy.http.connection import LOG, HTTPConnection
 from corepy.http.listen_address import resolve
 from corepy.net.acceptor import Acceptor
-from corepy.net.clients import ConnectionLimit, client_of
+from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
 

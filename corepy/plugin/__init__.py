@@ -36,6 +36,7 @@ from corepy.plugin.handler import Handler as Handler
 from corepy.plugin.handler import HitCounter as HitCounter
 from corepy.plugin.handler import HitListener as HitListener
 from corepy.plugin.handler import ObservingHandler as ObservingHandler
+from corepy.plugin.hooks import API_VERSION as API_VERSION
 from corepy.plugin.hooks import HookSpecs as HookSpecs
 from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl
@@ -45,4 +46,3 @@ from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.process_group import ProcessGroup as ProcessGroup
-from corepy.plugin.registry import API_VERSION as API_VERSION

@@ -1,4 +1,4 @@
-"""Command-line parser for plugins' commands; see `corepy.arguments`."""
+"""Command-line parser for plugins' commands; see `corepy.flags`."""
 
-from corepy.arguments import EXIT_USAGE as EXIT_USAGE
-from corepy.arguments import Parser as Parser
+from corepy.flags import EXIT_USAGE as EXIT_USAGE
+from corepy.flags import Parser as Parser

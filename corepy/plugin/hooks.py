@@ -24,7 +24,7 @@ and calls its hooks. In the leader, `serving` is called when all of them answer 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
 
 PROJECT = "corepy"
+API_VERSION: Final = 1
+"""The version of this package's API; a plugin declares its own as `api_version`."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

@@ -6,7 +6,7 @@ format; the prometheus plugin iterates over `registered()`. On the query path, k
 `labels` returns: counting then costs only `child.value += 1`.
 
 If a server has several processes, the leader's registry is that of the server: it includes the
-counts of the other processes (`corepy.plugin.report`).
+counts of the other processes (`corepy.server.workers.metrics_report`).
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
-from corepy.server.packet_cache import SWITCH, is_enabled
+from corepy.server.listen.packet_cache import SWITCH, is_enabled
 
 if TYPE_CHECKING:
-    from corepy.server.generation import Generation
+    from corepy.server.build.generation import Generation
     from corepy.server.server import Server
 
 _LETTERS = frozenset(string.ascii_letters)

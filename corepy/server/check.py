@@ -6,7 +6,7 @@ import gc
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy import corefile
-from corepy.server.loader import Loader, unreadable
+from corepy.server.build.loader import Loader, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 async def run_command(server: Server, name: str, argument: Any) -> Any:
     """Carry out the command `name`; return plain data for JSON. Raises `CommandError`."""
     if name == "explain":
-        from corepy.server.explainer import explain_live
+        from corepy.server.explain.explainer import explain_live
 
         return await explain_live(server, argument)
     results = await server.command(name, argument)

@@ -16,7 +16,7 @@ from corepy.plugin.log import server_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corepy.server.endpoint import Endpoint
+    from corepy.server.listen.endpoint import Endpoint
 
 INTERVAL = 1.0
 """Seconds between two checks for missing addresses."""

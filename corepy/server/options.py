@@ -25,4 +25,4 @@ class Options:
     """"text" has the form of CoreDNS's log; with "json" each line of output is a JSON object."""
 
     plugin_order: str | None = None
-    """A file with the operator's rules for the order of the chain (`corepy.plugin.orderfile`)."""
+    """A file with the operator's rules for the order of the chain (`corepy.loading.orderfile`)."""

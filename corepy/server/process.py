@@ -28,18 +28,18 @@ from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
 from corepy.server.banner import banner, packet_cache_lines
+from corepy.server.build.loader import Loader, unreadable
 from corepy.server.commands import run_command
+from corepy.server.contain.event_loop import run as run_contained
 from corepy.server.control_socket import ControlSocket
-from corepy.server.event_loop import run as run_contained
-from corepy.server.leader import Leader
-from corepy.server.loader import Loader, unreadable
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.pidfile import pidfile
 from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
+from corepy.server.workers.leader import Leader
 
 if TYPE_CHECKING:
-    from corepy.server.generation import Generation
+    from corepy.server.build.generation import Generation
     from corepy.server.options import Options
 
 

@@ -18,7 +18,7 @@ from corepy.net.sockets import own_address
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corepy.server.endpoint import Endpoint
+    from corepy.server.listen.endpoint import Endpoint
 
     SocketAddress = tuple[str | int, ...]
 

@@ -11,21 +11,21 @@ from corepy.net.inherited import Manager
 from corepy.net.sockets import Address, BindError, leave_group
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
-from corepy.server.endpoint import Endpoint, drained
-from corepy.server.group import Endpoints, ServerProcessGroup
-from corepy.server.loop_watchdog import LoopWatchdog
+from corepy.server.contain.loop_watchdog import LoopWatchdog
+from corepy.server.listen.endpoint import Endpoint, drained
+from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.listen.query_timeout import QueryTimeouts
 from corepy.server.missing_addresses import MissingAddresses
-from corepy.server.packet_cache import MemoryPool
-from corepy.server.query_timeout import QueryTimeouts
 from corepy.server.selfcheck import unanswered
+from corepy.server.workers.group import Endpoints, ServerProcessGroup
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
     from corepy.net.inherited import Sockets
-    from corepy.server.chain_runner import ChainTask
-    from corepy.server.endpoint import Listen
-    from corepy.server.generation import Generation
+    from corepy.server.build.generation import Generation
+    from corepy.server.listen.chain_runner import ChainTask
+    from corepy.server.listen.endpoint import Listen
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that pending queries get when a generation stops.

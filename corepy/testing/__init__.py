@@ -12,7 +12,7 @@
 * `Upstream`: a name server whose replies, drops and delays are defined by a function of the test;
   `corepy.testing.tls` has a server for TLS. `Upstream("drops-edns")` uses one of the behaviours in
   `corepy.testing.behaviours`; `Fleet` runs many upstreams at once.
-* `corepy.testing.clients`: kinds of clients. `corepy.testing.crossing` crosses them with
+* `corepy.testing.client_kinds`: kinds of clients. `corepy.testing.crossing` crosses them with
   behaviours; `corepy.testing.outcomes` compares the outcomes with a table.
 * `knot`: a real authoritative name server.
 * `controller_for`, `set_up`, `refusal`: run a directive's `setup` on Corefile text, without a
@@ -39,11 +39,11 @@ from corepy.testing.command import run_command as run_command
 from corepy.testing.fleet import Fleet as Fleet
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
+from corepy.testing.inprocess import TestServer as TestServer
+from corepy.testing.inprocess import serve as serve
+from corepy.testing.inprocess import serve_file as serve_file
 from corepy.testing.install import install as install
 from corepy.testing.knot import knot as knot
 from corepy.testing.load import Load as Load
-from corepy.testing.server import TestServer as TestServer
-from corepy.testing.server import serve as serve
-from corepy.testing.server import serve_file as serve_file
 from corepy.testing.upstream import Upstream as Upstream
 from corepy.testing.upstream import free_port as free_port

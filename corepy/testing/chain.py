@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy import corefile
 from corepy.dns import Reply, Request
+from corepy.loading.registry import find, load
 from corepy.plugin import BlockConfig, Cacheability, Controller, CorefileError, Diagnostic, Handler
-from corepy.plugin.registry import find, load
-from corepy.server import builder
+from corepy.server.build import builder
 from corepy.testing.client import query
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from corepy.testing.clients import CLIENTS, Client
+from corepy.testing.client_kinds import CLIENTS, Client
 from corepy.testing.fleet import Fleet, Place
-from corepy.testing.message import (
+from corepy.testing.inprocess import TestServer, serve
+from corepy.testing.wire_message import (
     EDE,
     FLAGS,
     RCODES,
@@ -30,8 +31,7 @@ from corepy.testing.message import (
     record,
     show,
 )
-from corepy.testing.message import parse as parse_message
-from corepy.testing.server import TestServer, serve
+from corepy.testing.wire_message import parse as parse_message
 
 TIMEOUT: Final = 30.0
 """Seconds after which a client without a reply fails."""
@@ -55,7 +55,7 @@ class Outcome:
     """The reply to a client with EDNS and an unlimited size.
 
     `flags` excludes QR, and RD and CD, which are copied from the query. Records are lines as in
-    `corepy.testing.message`. `ede` lists the codes of extended errors, `options` other EDNS
+    `corepy.testing.wire_message`. `ede` lists the codes of extended errors, `options` other EDNS
     options.
     """
 

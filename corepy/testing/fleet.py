@@ -26,7 +26,7 @@ from corepy.testing.upstream import RESET, free_sockets
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from corepy.testing.message import Message
+    from corepy.testing.wire_message import Message
 
     Peer = tuple[str, int]
 

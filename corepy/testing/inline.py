@@ -6,7 +6,8 @@ import importlib.metadata
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from corepy.plugin.registry import API_VERSION, GROUP, FoundPlugin, find
+from corepy.loading.registry import GROUP, FoundPlugin, find
+from corepy.plugin import API_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns import Request
 from corepy.plugin import Handler
 from corepy.testing.behaviours import WITHOUT_TCP
-from corepy.testing.clients import CLIENTS, Client
+from corepy.testing.client_kinds import CLIENTS, Client
 from corepy.testing.crossing import Cell, Crossing, Outcome, crossing
 from corepy.testing.tls import CERTIFICATE, SERVER_NAME
 

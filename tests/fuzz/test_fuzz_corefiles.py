@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from corepy.corefile import Corefile, CorefileError, format_text, parse, render, to_json
-from corepy.server.builder import build
+from corepy.server.build.builder import build
 from corepy.testing.fuzzing import Source, briefly
 
 KEYS = (

@@ -11,7 +11,7 @@ import pytest
 from corepy.dns import constants as c
 from corepy.dns import edns, query
 from corepy.dns.wire import read_name, walk
-from corepy.server.packet_cache import SWITCH
+from corepy.server.listen.packet_cache import SWITCH
 from corepy.testing import TestServer, exchange, serve
 from corepy.testing.fuzzing import Source, briefly
 

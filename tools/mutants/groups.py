@@ -10,9 +10,7 @@ if TYPE_CHECKING:
 GROUPS: Final = {
     "corefile+dns": ("corepy/corefile/*.py", "corepy/dns/*.py"),
     "cache": ("plugins/cache/corepy_cache/*.py",),
-    "server": tuple(
-        f"corepy/server/{it}.py" for it in ("udp", "tcp", "packet_cache", "query", "router")
-    ),
+    "server": ("corepy/server/listen/*.py",),
     "forward": ("plugins/forward/corepy_forward/*.py",),
     "nodecache": ("plugins/nodecache/corepy_nodecache/*.py",),
 }

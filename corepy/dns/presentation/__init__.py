@@ -15,9 +15,9 @@ All functions are pure, without I/O. The server's hot path does not import this 
 
 from corepy.dns.presentation.codec import rdata_from_text as rdata_from_text
 from corepy.dns.presentation.codec import rdata_to_text as rdata_to_text
-from corepy.dns.presentation.errors import RecordError as RecordError
 from corepy.dns.presentation.lines import Record as Record
 from corepy.dns.presentation.lines import read_entry as read_entry
 from corepy.dns.presentation.lines import read_record as read_record
+from corepy.dns.presentation.record_error import RecordError as RecordError
 from corepy.dns.presentation.words import entries as entries
 from corepy.dns.presentation.words import offset_of as offset_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from corepy.dns.constants import MAX_SIZE, type_name
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import ROOT
-from corepy.dns.presentation.errors import NoTextForm, RecordError
 from corepy.dns.presentation.fields import read_number
+from corepy.dns.presentation.record_error import NoTextForm, RecordError
 from corepy.dns.presentation.strings import from_hex
 from corepy.dns.presentation.table import FIELDS, Fields
 from corepy.dns.presentation.words import Word, Words, entries, shown

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from corepy.dns import constants as c
-from corepy.dns.errors import FormError
-from corepy.dns.presentation.errors import NoTextForm, RecordError
+from corepy.dns.form_error import FormError
 from corepy.dns.presentation.fields import AAAA, NAME, U8, A, Kind, cut, mnemonic, read_number
+from corepy.dns.presentation.record_error import NoTextForm, RecordError
 from corepy.dns.presentation.strings import counted, from_base64, from_hex, to_base64, to_hex
 from corepy.dns.presentation.words import Words, shown
 

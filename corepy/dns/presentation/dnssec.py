@@ -10,9 +10,9 @@ import time
 from typing import Final
 
 from corepy.dns import constants as c
-from corepy.dns.errors import FormError
-from corepy.dns.presentation.errors import NoTextForm, RecordError
+from corepy.dns.form_error import FormError
 from corepy.dns.presentation.fields import U8, U16, Kind, cut, mnemonic, read_number
+from corepy.dns.presentation.record_error import NoTextForm, RecordError
 from corepy.dns.presentation.strings import BASE64, counted, cut_counted, from_hex, to_hex
 from corepy.dns.presentation.words import Words, shown
 

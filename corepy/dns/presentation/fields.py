@@ -13,9 +13,9 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final, NamedTuple
 
 from corepy.dns import names
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import MAX_NAME, ROOT, InvalidName
-from corepy.dns.presentation.errors import RecordError
+from corepy.dns.presentation.record_error import RecordError
 from corepy.dns.presentation.words import Words, shown
 
 Read = Callable[[Words], bytes]

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from corepy.dns import constants as c
 from corepy.dns.names import ROOT
 from corepy.dns.presentation.codec import read_rdata
-from corepy.dns.presentation.errors import RecordError
 from corepy.dns.presentation.fields import name_from_text, to_seconds
+from corepy.dns.presentation.record_error import RecordError
 from corepy.dns.presentation.words import Word, Words, ZoneFileEntry, entries, offset_of, shown
 from corepy.dns.records import rr
 

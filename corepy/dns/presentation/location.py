@@ -7,9 +7,9 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from struct import Struct
 from typing import Final
 
-from corepy.dns.errors import FormError
-from corepy.dns.presentation.errors import NoTextForm, RecordError
+from corepy.dns.form_error import FormError
 from corepy.dns.presentation.fields import Kind, cut, read_number
+from corepy.dns.presentation.record_error import NoTextForm, RecordError
 from corepy.dns.presentation.strings import MAX_STRING, counted, cut_counted
 from corepy.dns.presentation.words import Words, shown
 

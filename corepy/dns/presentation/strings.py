@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from corepy.dns.errors import FormError
-from corepy.dns.presentation.errors import NoTextForm, RecordError
+from corepy.dns.form_error import FormError
 from corepy.dns.presentation.fields import Kind, cut
+from corepy.dns.presentation.record_error import NoTextForm, RecordError
 from corepy.dns.presentation.words import Words, shown
 
 MAX_STRING: Final = 255

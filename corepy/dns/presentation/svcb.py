@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final, NamedTuple
 
-from corepy.dns.errors import FormError
-from corepy.dns.presentation.errors import NoTextForm, RecordError
+from corepy.dns.form_error import FormError
 from corepy.dns.presentation.fields import AAAA, U16, A, Kind, cut
+from corepy.dns.presentation.record_error import NoTextForm, RecordError
 from corepy.dns.presentation.strings import (
     counted,
     cut_counted,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from corepy.dns.names import ROOT
-from corepy.dns.presentation.errors import RecordError
+from corepy.dns.presentation.record_error import RecordError
 
 _SHOWN: Final = 60
 

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from corepy.testing.message import (
+from corepy.testing.wire_message import (
     DO,
     FLAGS,
     RCODES,

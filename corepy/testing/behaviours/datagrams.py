@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corepy.testing.behaviours.base import Act, Asked, Elsewhere, Pause, behaviour
-from corepy.testing.message import Opt, name, pack_opt
+from corepy.testing.wire_message import Opt, name, pack_opt
 
 _OTHER = name("other.example.")
 _FORGED = "@ 60 A 198.51.100.66"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corepy.testing.behaviours.base import ADDRESS, Act, Asked, behaviour
-from corepy.testing.message import (
+from corepy.testing.wire_message import (
     COOKIE,
     EDE,
     KEEPALIVE,

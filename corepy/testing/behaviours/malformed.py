@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from corepy.testing.behaviours.base import ADDRESS, Act, Asked, behaviour
-from corepy.testing.message import pack_question
+from corepy.testing.wire_message import pack_question
 
 
 def _with_owner(asked: Asked, owner: bytes) -> bytes:

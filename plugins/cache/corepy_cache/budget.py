@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from corepy.net.clients import GREED, Shares, client_of
+from corepy.net.connection_limit import GREED, Shares, client_of
 from corepy.plugin.memory_limit import cgroup_limit, read_text
 from corepy.plugin.metrics import before_reading
 from corepy_cache.metrics import MEMORY, MEMORY_LIMIT

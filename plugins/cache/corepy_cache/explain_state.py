@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
 from corepy.dns.edns import forwarded_options
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import is_subdomain
 from corepy.dns.response import Kind
 from corepy_cache.cache_store import key_of

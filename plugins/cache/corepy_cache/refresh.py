@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
-from corepy.net.clients import Shares, client_of
+from corepy.net.connection_limit import Shares, client_of
 from corepy.plugin import plugin_logger
 from corepy_cache.cache_store import back_off
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns.edns import OPTION_SUBNET, option, parse_options
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

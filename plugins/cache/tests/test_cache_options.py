@@ -22,7 +22,7 @@ from corepy.dns.edns import (
 )
 from corepy.dns.message import query
 from corepy.dns.names import from_text
-from corepy.server.packet_cache import why_not
+from corepy.server.listen.packet_cache import why_not
 from corepy.testing import Recorder, controller_for, link
 from corepy_cache.budget import Budget
 from corepy_cache.handler import Cache

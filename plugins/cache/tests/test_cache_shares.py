@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request
 from corepy.dns.edns import OPTION_EDE, option, parse_options
-from corepy.net.clients import Shares, client_of
+from corepy.net.connection_limit import Shares, client_of
 from corepy.plugin import Pending, Wakeups
 from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache import refresh

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt

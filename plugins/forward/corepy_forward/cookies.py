@@ -21,7 +21,7 @@ import os
 from typing import Final
 
 from corepy.dns.edns import OPT_SIZE, OPTION_COOKIE, option, parse_options
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 CLIENT_SIZE: Final = 8
 SERVER_SIZES: Final = range(8, 33)

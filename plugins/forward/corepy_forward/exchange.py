@@ -28,7 +28,7 @@ from corepy.dns.constants import (
     rcode_name,
 )
 from corepy.dns.edns import EDE_NETWORK_ERROR
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy_forward import metrics
 from corepy_forward.crowd import MOST_QUERIES
 from corepy_forward.lettercase import is_kept

@@ -3,7 +3,7 @@
 Each waiting query uses memory, and a node-local cache often runs in a small container. If upstreams
 are slow and queries frequent, SERVFAIL for some clients is better than an out-of-memory kill.
 `max_concurrent` limits one `forward` line, this module all lines together. Both limits are shared
-between clients (`corepy.net.clients.Shares`).
+between clients (`corepy.net.connection_limit.Shares`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from corepy.net.clients import GREED, Shares, client_of
+from corepy.net.connection_limit import GREED, Shares, client_of
 
 if TYPE_CHECKING:
     from corepy.dns import Request

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from corepy.dns.constants import NOERROR, NXDOMAIN
-from corepy.net.clients import client_of
+from corepy.net.connection_limit import client_of
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
 from corepy_forward.crowd import LEAST_TIME, Crowd

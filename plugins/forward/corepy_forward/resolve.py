@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from corepy.dns import Reply, names
 from corepy.dns.constants import CLASS_IN, TYPE_A, TYPE_AAAA
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.message import query
 from corepy.dns.wire import ANSWER, walk
 from corepy_forward.attempt import draw_ident

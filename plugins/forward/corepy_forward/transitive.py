@@ -9,7 +9,7 @@ a reporting channel (RFC 9567).
 from __future__ import annotations
 
 from corepy.dns.edns import HOP_BY_HOP, OPTION_EDE, option, parse_options
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 
 
 def end_to_end(options: bytes, asked: bytes) -> bytes:

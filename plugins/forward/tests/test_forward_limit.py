@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import Request
-from corepy.net.clients import Shares, client_of
+from corepy.net.connection_limit import Shares, client_of
 from corepy.testing import make_request
 from corepy_forward.limit import LIMIT, Places
 

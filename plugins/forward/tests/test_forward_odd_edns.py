@@ -6,10 +6,10 @@ import pytest
 
 from corepy.testing.behaviours import ADDRESS, group
 from corepy.testing.behaviours.edns import PRIVATE
-from corepy.testing.clients import CLIENTS
+from corepy.testing.client_kinds import CLIENTS
 from corepy.testing.crossing import Outcome
-from corepy.testing.message import SUBNET
 from corepy.testing.outcomes import CONFIGS, NEED_EDNS, Row, check, relayed
+from corepy.testing.wire_message import SUBNET
 
 GOOD = Outcome(answer=(ADDRESS,))
 UNREACHABLE = Outcome("SERVFAIL", flags="", ede=(22,))

@@ -5,7 +5,7 @@ for how to read it.
 import pytest
 
 from corepy.testing.behaviours import ADDRESS, group
-from corepy.testing.clients import CLIENTS
+from corepy.testing.client_kinds import CLIENTS
 from corepy.testing.crossing import Outcome
 from corepy.testing.outcomes import CONFIGS, Row, check
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns.constants import SERVFAIL
-from corepy.dns.errors import FormError
+from corepy.dns.form_error import FormError
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 from corepy.dns.response import Kind, ReplyClass, classify, typify
 from corepy.plugin import Cacheability, Handler, LifecycleContext, hookimpl

@@ -13,7 +13,7 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from corepy.server.follower_handle import STEP_TIMEOUT
+from corepy.server.workers.handle import STEP_TIMEOUT
 from corepy.testing import Load, Upstream, ask, free_port, http_get, install, run_command
 from corepy.testing.client import query
 from corepy.testing.command import wait_until

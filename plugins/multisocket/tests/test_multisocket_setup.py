@@ -5,7 +5,7 @@ import os
 import pytest
 
 from corepy import corefile
-from corepy.server.builder import build
+from corepy.server.build.builder import build
 from corepy.testing import refusal, set_up
 from corepy_multisocket.cpus import usable
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from corepy.commands.corefile_blocks import controllers_of
 from corepy.plugin import CorefileError
-from corepy.plugin.corefile_blocks import controllers_of
 from corepy_nodecache.model import DesiredState, HostError
 from corepy_nodecache.settings import union
 from corepy_nodecache.setup import parse
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
 def load_plan(path: str, default_port: int) -> Plan:
     """Read a Corefile; `default_port` is for zones without a port. Raises `HostError`."""
     try:
-        controllers = controllers_of(path, "nodecache", default_port)
+        controllers = controllers_of(path, "nodecache", default_port, after=["bind"])
         blocks = [parse(controller) for controller in controllers]
     except OSError as error:
         message = f"cannot read the Corefile {path}: {error.strerror}"

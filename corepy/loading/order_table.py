@@ -1,0 +1,55 @@
+"""The installed plugins in chain order, with the reason for each place: `corepy -plugins -order`.
+
+This imports only third-party plugins, because only they have constraints.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.corefile import CorefileError, Diagnostic
+from corepy.loading.order import DIRECTIVES, Constraint, Position, arrange
+from corepy.loading.orderfile import unknown_names
+from corepy.loading.registry import find, load
+from corepy.plugin.errors import OrderError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from corepy.loading.order import OperatorRule
+    from corepy.loading.registry import FoundPlugin
+
+
+def positions(
+    rules: Sequence[OperatorRule], installed: Mapping[str, FoundPlugin] | None = None
+) -> tuple[list[Position], list[str]]:
+    """Return the places of installed plugins under `rules`, and a line for each unusable plugin.
+
+    Raise `CorefileError` for contradictory constraints.
+    """
+    found = find() if installed is None else installed
+    unknown = unknown_names(rules, found)
+    if unknown:
+        raise CorefileError(*unknown)
+    constraints, problems = [], []
+    for directive, plugin in found.items():
+        if directive in DIRECTIVES:
+            continue
+        try:
+            loaded = load(plugin)
+            constraints.append(
+                Constraint(directive, loaded.distribution, loaded.before, loaded.after)
+            )
+        except PluginError as error:
+            problems.append(str(error))
+    try:
+        order = arrange(constraints, found, rules)
+    except OrderError as error:
+        raise CorefileError(Diagnostic(str(error), error.token)) from error
+    return [position for position in order if position.directive in found], problems
+
+
+def table(found: Sequence[Position]) -> str:
+    """Return the places as text, one line each."""
+    width = max((len(position.directive) for position in found), default=0)
+    return "".join(f"{position.directive:<{width}}  {position.reason}\n" for position in found)

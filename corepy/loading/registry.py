@@ -1,0 +1,148 @@
+"""Finds the installed plugins and loads single ones.
+
+Finding reads the metadata of installed distributions and imports none of them. Loading imports the
+one plugin that a Corefile uses. A broken distribution, or two that claim the same directive, make
+only that directive fail, with a specific error. pluggy's own loader is not used, because it imports
+a whole group and stops at the first failure.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from corepy.plugin.errors import PluginError, describe
+from corepy.plugin.hooks import API_VERSION
+from corepy.plugin.log import server_logger
+from corepy.release import DISTRIBUTION, FORMER_DISTRIBUTION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from corepy.plugin.controller import Controller
+
+GROUP = "corepy.plugins"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPlugin:
+    """A directive that an installed distribution provides, not yet imported."""
+
+    directive: str
+    distribution: str
+    version: str
+    entry_point: importlib.metadata.EntryPoint
+    rivals: tuple[str, ...] = ()
+    """Other distributions that claim the same directive."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlugin:
+    """An imported plugin with a compatible API version."""
+
+    directive: str
+    distribution: str
+    setup: Callable[[Controller], None]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    acts_once: bool = False
+    """Whether only one process of a server sets it up."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the plugin is part of corepy's own distribution."""
+        return self.distribution == DISTRIBUTION
+
+
+_packages: dict[str, str] = {}
+"""The directive of each top-level package that was imported for a plugin."""
+
+
+def plugin_of_module(name: str) -> str:
+    """Return the directive of the plugin that contains the module `name`; "" for others."""
+    return _packages.get(name.partition(".")[0], "")
+
+
+def find(
+    distributions: Iterable[importlib.metadata.Distribution] | None = None,
+) -> dict[str, FoundPlugin]:
+    """Return the installed plugins by directive, in alphabetical order.
+
+    `distributions` are searched instead of the environment's, for tests.
+    """
+    claims: dict[str, dict[str, FoundPlugin]] = {}
+    for distribution in (
+        importlib.metadata.distributions() if distributions is None else distributions
+    ):
+        try:
+            offered = list(_offers(distribution))
+        except Exception as error:  # any installed distribution may be broken, a plugin or not
+            where = getattr(distribution, "_path", "a distribution")
+            server_logger().warning("%s cannot be read: %s", where, describe(error))
+            continue
+        for found in offered:
+            claims.setdefault(found.directive, {}).setdefault(found.distribution, found)
+    return {directive: _settle(claims[directive]) for directive in sorted(claims)}
+
+
+def _offers(distribution: importlib.metadata.Distribution) -> Iterator[FoundPlugin]:
+    entry_points = distribution.entry_points
+    for entry in entry_points.select(group=GROUP) if entry_points else ():
+        metadata = distribution.metadata  # parsed anew each time
+        # Checked first: a later Python raises KeyError for a missing field, and 3.13 warns.
+        name, version = (
+            (metadata[field] if field in metadata else "") or "unknown"  # noqa: SIM401  # typeshed
+            for field in ("Name", "Version")
+        )
+        yield FoundPlugin(entry.name, name, version, entry)
+
+
+def _settle(claims: dict[str, FoundPlugin]) -> FoundPlugin:
+    first, *others = (claims[name] for name in sorted(claims))
+    if not others:
+        return first
+    rivals = tuple(other.distribution for other in others)
+    return FoundPlugin(
+        first.directive, first.distribution, first.version, first.entry_point, rivals
+    )
+
+
+def load(found: FoundPlugin) -> LoadedPlugin:
+    """Import a plugin and validate it; raise `PluginError` for any problem."""
+    directive, distribution = found.directive, found.distribution
+    if found.rivals:
+        claimants = (distribution, *found.rivals)
+        raise PluginError(directive, ", ".join(claimants), _rivalry(claimants))
+    try:
+        plugin = found.entry_point.load()
+    except BaseException as error:  # third-party code: its sys.exit() must not end the process
+        raise PluginError(
+            directive, distribution, f"cannot be imported: {describe(error)}"
+        ) from error
+    _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
+    version = getattr(plugin, "api_version", None)
+    if version != API_VERSION:
+        problem = f"is written for plugin API version {version}, this corepy speaks {API_VERSION}"
+        raise PluginError(directive, distribution, problem)
+    if not callable(getattr(plugin, "setup", None)):
+        raise PluginError(directive, distribution, "has no function setup(controller)")
+    before, after = (_names(plugin, attribute, found) for attribute in ("before", "after"))
+    once = bool(getattr(plugin, "acts_once", False))
+    return LoadedPlugin(directive, distribution, plugin.setup, before, after, once)
+
+
+def _rivalry(claimants: Iterable[str]) -> str:
+    if {DISTRIBUTION, FORMER_DISTRIBUTION}.issubset(claimants):
+        steps = f"pip uninstall {FORMER_DISTRIBUTION}, then install {DISTRIBUTION} again"
+        return f"{FORMER_DISTRIBUTION} is the former name of {DISTRIBUTION}; {steps}"
+    return "several installed distributions claim this directive; remove all but one"
+
+
+def _names(plugin: object, attribute: str, found: FoundPlugin) -> tuple[str, ...]:
+    names = getattr(plugin, attribute, ())
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise PluginError(
+            found.directive, found.distribution, f"`{attribute}` must be a tuple of directive names"
+        )
+    return tuple(names)

@@ -1,0 +1,375 @@
+"""Builds a `Generation` from a parsed Corefile: sets up plugins, builds chains, checks zones.
+
+Opens no socket and has no other side effects on the host. Independent mistakes are collected and
+reported together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
+from corepy.corefile.keys import ZoneAddress
+from corepy.dns import names
+from corepy.loading.order import DIRECTIVES, Constraint, resolve, setup_order
+from corepy.loading.orderfile import unknown_names
+from corepy.loading.registry import LoadedPlugin, find, load
+from corepy.plugin import (
+    BlockConfig,
+    Cacheability,
+    Controller,
+    EndOfChain,
+    Handler,
+    ObservingHandler,
+    PluginError,
+)
+from corepy.plugin.errors import OrderError, describe
+from corepy.plugin.failures import count
+from corepy.server.build.generation import Generation, Plan
+from corepy.server.build.validate import reject_coroutine, validate_handlers
+from corepy.server.contain.attribution import doing
+from corepy.server.contain.guard import Guard
+from corepy.server.listen.endpoint import Listen
+from corepy.server.listen.router import Router, ZoneRoute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from corepy.corefile import Corefile, ServerBlock, Token
+    from corepy.loading.order import OperatorRule
+    from corepy.loading.registry import FoundPlugin
+
+DEFAULT_PORT = 53
+
+
+@dataclass(slots=True)
+class _Block:
+    """A server block during the build."""
+
+    parsed: ServerBlock
+    config: BlockConfig
+    parts: dict[str, list[Handler]] = field(default_factory=dict)
+    """The handlers that each directive added."""
+
+    handlers: list[Handler] = field(default_factory=list)
+    """The same handlers in chain order."""
+
+    is_valid: bool = True
+    """False after a mistake in the block: checks that depend on the whole block are skipped."""
+
+
+def build(
+    corefile: Corefile,
+    default_port: int = DEFAULT_PORT,
+    found: Mapping[str, FoundPlugin] | None = None,
+    *,
+    checking: bool = False,
+    on_imported: Callable[[], None] | None = None,
+    rules: Sequence[OperatorRule] = (),
+    hosts: list[list[str]] | None = None,
+) -> Generation:
+    """Return the generation that `corefile` describes.
+
+    `default_port` is the port of zones without one. `found` are the installed plugins, looked up by
+    default. With `checking` the result is not meant to be started. `on_imported` is called after
+    all plugins are imported and before anything is built. `rules` are the operator's rules for the
+    order of the chain. `hosts` are the addresses of the blocks as the leader resolved them, for a
+    follower.
+
+    Raises `corepy.corefile.CorefileError` with every mistake that could be found.
+    """
+    installed = find() if found is None else found
+    builder = _Builder(corefile, default_port, installed, rules, hosts, checking=checking)
+    return builder.build(on_imported)
+
+
+class _Builder:
+    def __init__(
+        self,
+        corefile: Corefile,
+        default_port: int,
+        found: Mapping[str, FoundPlugin],
+        rules: Sequence[OperatorRule],
+        hosts: list[list[str]] | None,
+        *,
+        checking: bool,
+    ) -> None:
+        self._checking = checking
+        self._rules = rules
+        self._hosts = hosts
+        self._corefile = corefile
+        self._default_port = default_port
+        self._found = found
+        self._mistakes: list[Diagnostic] = []
+        self._generation = Generation(
+            files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings)
+        )
+
+    def build(self, on_imported: Callable[[], None] | None) -> Generation:
+        blocks = [self._open(parsed) for parsed in self._corefile.blocks]
+        for zoneless in self._corefile.zoneless:
+            blocks += self._reject_zoneless(zoneless)
+        loaded = self._load_all()
+        if on_imported is not None:
+            on_imported()
+        for block in blocks:
+            block.is_valid &= block.parsed.directives.keys() <= loaded.keys()
+        chain = self._order(loaded)
+        for directive in setup_order(chain):
+            if loaded[directive].acts_once and self._hosts is not None:
+                continue  # only the leader sets it up
+            for block in blocks:
+                if directive in block.parsed.directives:
+                    self._set_up(loaded[directive], block)
+        for block in blocks:
+            block.handlers = [it for name in chain for it in block.parts.get(name, ())]
+        for block, hosts in zip(blocks, self._hosts or (), strict=False):
+            block.config.listen_hosts = hosts
+        self._warn_of_idle_rules(blocks, loaded)
+        self._listen([block for block in blocks if block.is_valid], loaded)
+        if self._mistakes:
+            raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
+        listen_hosts = [block.config.listen_hosts for block in blocks]
+        self._generation.plan = Plan(
+            self._corefile, self._default_port, listen_hosts, list(self._rules)
+        )
+        return self._generation
+
+    def _reading_order(self, mistake: Diagnostic) -> tuple[int, int, int]:
+        """Return the position of a mistake in the reading order of all files."""
+        token = mistake.token
+        if token is None:
+            return (-1, 0, 0)
+        sources = self._corefile.sources
+        file = sources.index(token.source) if token.source in sources else len(sources)
+        return (file, token.line, token.column)
+
+    def _reject_zoneless(self, block: ServerBlock) -> list[_Block]:
+        """Reject a block without a zone, which CoreDNS ignores silently.
+
+        It is returned so that its directives are checked, too. A block whose zone is an unset
+        variable may be omitted on purpose: it is ignored with a warning if there are other blocks.
+        """
+        names = list(dict.fromkeys(filter(None, map(_empty_word_message, block.empty_keys))))
+        if names and self._corefile.blocks:
+            message = "this server block is left out: it has no zone"
+            warning = Diagnostic(message, block.opening, ", ".join(names), "warning")
+            self._generation.warnings.append(warning)
+            return []
+        hint = "write the zones that it serves in front of the brace, '.' for all names"
+        message = "this server block has no zone"
+        self._mistakes.append(Diagnostic(message, block.opening, ", ".join(names) or hint))
+        return [self._without_keys(block)]
+
+    def _without_keys(self, parsed: ServerBlock) -> _Block:
+        """Return a block for invalid keys, so that its directives are checked."""
+        token = parsed.opening or parsed.keys[0]
+        placeholder = ZoneAddress(".", self._default_port, "dns", token)
+        return _Block(parsed, BlockConfig([placeholder]), is_valid=False)
+
+    def _open(self, parsed: ServerBlock) -> _Block:
+        try:
+            keys = server_keys(parsed, self._default_port)
+        except CorefileError as error:
+            self._mistakes.extend(error.diagnostics)
+            return self._without_keys(parsed)
+        for key in keys:
+            if key.transport != "dns":
+                self._mistakes.append(
+                    Diagnostic(f"corepy does not serve {key.transport}:// (only dns://)", key.token)
+                )
+        return _Block(parsed, BlockConfig(keys))
+
+    def _load_all(self) -> dict[str, LoadedPlugin]:
+        """Import the plugins that the Corefile uses; report failures at the directives."""
+        loaded: dict[str, LoadedPlugin] = {}
+        failed: dict[str, str] = {}
+        for block in (*self._corefile.blocks, *self._corefile.zoneless):
+            for directive, tokens in block.directives.items():
+                if directive in loaded:
+                    continue
+                if directive not in self._found:
+                    message, hint = f"unknown directive {directive!r}", self._hint(directive)
+                    self._mistakes.append(Diagnostic(message, tokens[0], hint))
+                    continue
+                if directive not in failed:
+                    try:
+                        with doing(directive):
+                            loaded[directive] = load(self._found[directive])
+                        continue
+                    except PluginError as error:
+                        failed[directive] = str(error)
+                        count(directive, "setup")
+                self._mistakes.append(Diagnostic(failed[directive], tokens[0]))
+        return loaded
+
+    def _hint(self, directive: str) -> str:
+        near = suggest(directive, list(self._found))
+        if near:
+            return f"did you mean {near!r}?"
+        if directive in DIRECTIVES:
+            return "a CoreDNS plugin that is not installed here; `corepy -plugins` lists what is"
+        return "`corepy -plugins` lists the directives that are installed"
+
+    def _order(self, loaded: Mapping[str, LoadedPlugin]) -> list[str]:
+        """Return the directives in use in chain order."""
+        unknown = unknown_names(self._rules, self._found)
+        if unknown:
+            self._mistakes.extend(unknown)
+            return []
+        constraints = [
+            Constraint(p.directive, p.distribution, p.before, p.after) for p in loaded.values()
+        ]
+        try:
+            order = resolve(constraints, self._found, self._rules)
+        except OrderError as error:
+            token = error.token or self._use_of(error.directive)
+            self._mistakes.append(Diagnostic(str(error), token))
+            return []
+        return [directive for directive in order if directive in loaded]
+
+    def _use_of(self, directive: str) -> Token | None:
+        uses = (block.directives.get(directive) for block in self._corefile.blocks)
+        return next((tokens[0] for tokens in uses if tokens), None)
+
+    def _warn_of_idle_rules(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
+        """Warn about order rules for directives that have no handler."""
+        subjects = {rule.subject.text: rule.subject for rule in self._rules}
+        for name, token in subjects.items():
+            if name in loaded and not any(block.parts.get(name) for block in blocks):
+                message = f"{name} handles no query, so its place in the chain means nothing"
+                self._generation.warnings.append(Diagnostic(message, token, None, "warning"))
+
+    def _set_up(self, plugin: LoadedPlugin, block: _Block) -> None:
+        directive = plugin.directive
+        controller = Controller(directive, block.parsed, block.config, checking=self._checking)
+        token = block.parsed.directives[directive][0]
+        try:
+            with doing(directive):
+                returned: object = plugin.setup(controller)  # type: ignore[func-returns-value]
+                reject_coroutine(returned)
+                validate_handlers(controller)
+                for hooks in (*controller.handlers, *controller.hooks):
+                    self._generation.register(hooks, directive)
+        except CorefileError as error:
+            self._mistakes.extend(
+                it if isinstance(it, Diagnostic) else Diagnostic(str(it), token)
+                for it in error.diagnostics or ("failed in setup",)
+            )
+            block.is_valid = False
+            return
+        except BaseException as error:  # plugin code may raise SystemExit
+            count(directive, "setup")
+            problem = f"plugin/{directive} (from {plugin.distribution}) failed in setup"
+            self._mistakes.append(Diagnostic(f"{problem}: {describe(error)}", token))
+            block.is_valid = False
+            return
+        block.parts[directive] = controller.handlers
+        self._generation.files.extend(controller.files)
+        self._generation.warnings.extend(controller.warnings)
+
+    def _listen(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
+        """Fill in the routers: each zone of each block, at each listen address of the block."""
+        checker = OverlapChecker()
+        zones: dict[Listen, dict[bytes, ZoneRoute]] = {}
+        any_class: set[Listen] = set()
+        for block in blocks:
+            for handler in block.handlers:
+                handler.debug = block.config.debug
+            top = link(_guarded(block, loaded))
+            first = block.parsed.keys[0]
+            position, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
+            entry, observing_handlers = enter(top)
+            obstacle = packet_cache_obstacle(block.handlers)
+            has_hit_listeners = any(handler.listens_to_hits for handler in block.handlers)
+            for key in block.config.keys:
+                for host in block.config.listen_hosts:
+                    mistake = checker.check(key, host)
+                    if mistake is not None:
+                        self._mistakes.append(mistake)
+                        continue
+                    listen = Listen(key.transport, _normal_host(host), key.port)
+                    zones.setdefault(listen, {})[names.from_text(key.zone)] = ZoneRoute(
+                        key.zone,
+                        top,
+                        obstacle,
+                        entry,
+                        observing_handlers,
+                        position,
+                        directives,
+                        has_hit_listeners,
+                    )
+                    self._generation.settings[listen] = block.config
+                    self._generation.sockets.setdefault(listen, block.config.sockets)
+                    if any(handler.any_class for handler in block.handlers):
+                        any_class.add(listen)
+        hook = self._generation.plugins.hook.dropped
+        dropped = hook if hook.get_hookimpls() else None
+        for listen, routes in zones.items():
+            self._generation.routers[listen] = Router(
+                routes, any_class=listen in any_class, dropped=dropped
+            )
+
+
+def _empty_word_message(word: Token) -> str | None:
+    """Return a message that names the environment variables that leave a word empty."""
+    variables = word.source.variables
+    return variables.absence(word.raw) if variables is not None else None
+
+
+def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]:
+    """Return the handlers of a block, with a `Guard` above each that is not in-tree."""
+    foreign = {name for name in block.parts if not loaded[name].is_ours}
+    guarded = {id(handler) for name in foreign for handler in block.parts[name]}
+    return [
+        link
+        for handler in block.handlers
+        for link in ((Guard(handler), handler) if id(handler) in guarded else (handler,))
+    ]
+
+
+def link(handlers: list[Handler]) -> Handler | None:
+    """Chain `handlers` in this order; return the first one, None without any."""
+    if not handlers:
+        return None
+    below: Handler = EndOfChain(handlers[-1].name)
+    for handler in reversed(handlers):
+        handler.next = below
+        below = handler
+    return below
+
+
+def enter(top: Handler | None) -> tuple[Handler | None, tuple[ObservingHandler, ...]]:
+    """Return the first handler that does more than observe, and those above it, lowest first."""
+    observing_handlers: list[ObservingHandler] = []
+    while isinstance(top, ObservingHandler):
+        observing_handlers.insert(0, top)
+        top = top.next
+    return top, tuple(observing_handlers)
+
+
+def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
+    """Return why the packet cache must not store replies of a chain; None if it may.
+
+    The reason is the name of an UNSAFE handler above one that SETS_DEADLINE, or "" for a chain
+    without the latter.
+    """
+    unsafe: str | None = None
+    reason: str | None = ""
+    for handler in handlers:
+        if handler.cacheability is Cacheability.UNSAFE:
+            unsafe = unsafe or handler.name
+        elif handler.cacheability is Cacheability.SETS_DEADLINE:
+            if unsafe is not None:
+                return unsafe
+            reason = None
+    return reason
+
+
+def _normal_host(host: str) -> str:
+    """Return an address in canonical form, so that two spellings mean one socket."""
+    address, percent, zone = host.partition("%")
+    return f"{ipaddress.ip_address(address)}{percent}{zone}" if host else ""

@@ -1,0 +1,73 @@
+"""Logs and counts plugins' failures, in queries and in background work.
+
+The plugin at fault is found in the stack (`corepy.server.contain.attribution`);
+`corepy.plugin.failures` has the counters and loggers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.plugin import metrics
+from corepy.plugin.errors import describe
+from corepy.plugin.failures import SERVER, count, is_news, logger_of, report
+from corepy.plugin.handler import SERVFAIL
+from corepy.server.contain.attribution import of_error
+
+if TYPE_CHECKING:
+    from corepy.dns import Reply, Request
+
+PANICS = metrics.counter("coredns_panics_total", "Count of exceptions that plugins let through.")
+
+
+class ContractError(Exception):
+    """A handler violated its contract; the log line contains the message."""
+
+
+class InvalidReplyError(ContractError):
+    """A handler returned an object that is not a reply to the query."""
+
+
+class EscapeError(ContractError):
+    """A handler raised an exception that would end the process, such as SystemExit."""
+
+
+def report_failure(request: Request, error: BaseException) -> Reply:
+    """Log an exception raised by a plugin, and return the SERVFAIL for the client.
+
+    The log line has the traceback the first time that an exception comes from a place in the code,
+    and each time where *debug* or *errors* with `stacktrace` is used.
+    """
+    found = of_error(error)
+    is_invalid_reply = isinstance(error, InvalidReplyError)
+    PANICS.labels().inc()
+    count(found.plugin, "nonsense" if is_invalid_reply else "exception")
+    what = str(error) if isinstance(error, ContractError) else describe(error)
+    debug = found.handler is not None and found.handler.debug
+    shown = not is_invalid_reply and (is_news(error) or debug)
+    logger_of(found.plugin).error(
+        "%s %s from %s: %s; answered SERVFAIL",
+        request.name,
+        request.type,
+        request.remote[0],
+        what,
+        exc_info=error if shown else None,
+    )
+    return substitute(request, f"plugin/{found.plugin or SERVER}: {what}")
+
+
+def substitute(request: Request, reason: str | None = None) -> Reply:
+    """Return the SERVFAIL for a chain that has no reply of its own."""
+    reply = request.error(SERVFAIL, reason)
+    reply.is_substitute = True
+    return reply
+
+
+def report_background(
+    error: BaseException, what: str, plugin: str = "", kind: str = "task"
+) -> None:
+    """Log and count an exception raised outside of a query.
+
+    `plugin` is at fault if given, otherwise the one found in the stack.
+    """
+    report(plugin or of_error(error).plugin, kind, what, error)

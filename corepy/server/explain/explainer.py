@@ -1,0 +1,367 @@
+"""Explains one question: the block that answers it, why, and each plugin's part in the reply.
+
+`explain` works on any routers: those of a running server (`explain_live`, through its control
+socket), or those of a generation built only for this purpose (`rehearse`, for
+`corepy explain -conf`). The result is plain data that JSON can represent.
+
+The question passes through copies of the live handlers (see `trace`). In a running server it counts
+in metrics, is logged and fills caches like any other query; its metadata has the label
+`corepy/explain`. It bypasses the packet cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns import Reply, Request, finish
+from corepy.dns import constants as c
+from corepy.dns.edns import UDP_SIZE, Edns
+from corepy.dns.form_error import FormError
+from corepy.dns.message import query
+from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.dns.survey import strip_opt
+from corepy.dns.text import flag_names, option_texts, records_of, shortened, to_dig
+from corepy.plugin import CommandError, EndOfChain, LifecycleContext
+from corepy.plugin.handler import REFUSED, SERVFAIL
+from corepy.server.contain.failure_report import report_failure
+from corepy.server.explain.trace import Trace
+from corepy.server.listen.packet_cache import SWITCH, is_enabled, why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corepy.plugin import Handler
+    from corepy.server.build.generation import Generation
+    from corepy.server.listen.router import Router, ZoneRoute
+    from corepy.server.server import Server
+
+LABEL: Final = "corepy/explain"
+"""Metadata label of an explained question, for log formats."""
+
+MOST_TIMES: Final = 10
+_SHOWN_ROUTES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The question to explain."""
+
+    name: str
+    type: str = "A"
+    class_: str = "IN"
+    client: str = ""
+    """IP address; empty for the loopback address of the server's address family."""
+
+    protocol: str = "udp"
+    edns: int = UDP_SIZE
+    """UDP size to announce, in bytes; 0 for a query without EDNS."""
+
+    do: bool = False
+    at: str = ""
+    """The server to query: IP, IP:PORT or a whole label."""
+
+    times: int = 1
+    """How often to ask; the last time is explained."""
+
+    @classmethod
+    def of(cls, argument: Any) -> Asked:
+        """Return the question in a command's argument; raises `CommandError`."""
+        known = {field.name: field.type for field in fields(cls)}
+        if not isinstance(argument, dict) or not {"name"} <= argument.keys() <= known.keys():
+            raise CommandError("explain takes an object with the name to explain")
+        kinds = {"str": str, "int": int, "bool": bool}
+        for key, value in argument.items():
+            if type(value) is not kinds[str(known[key])]:
+                raise CommandError(f"explain: {key} must be {known[key]}")
+        asked = cls(**argument)
+        asked.check()
+        return asked
+
+    def check(self) -> None:
+        """Raise `CommandError` for invalid values."""
+        self.wire()
+        if self.client:
+            _address(self.client)
+        if self.protocol not in ("udp", "tcp"):
+            raise CommandError(f"protocol {self.protocol!r} is neither udp nor tcp")
+        if not 1 <= self.times <= MOST_TIMES:
+            raise CommandError(f"a question can be asked 1 to {MOST_TIMES} times")
+
+    def wire(self) -> bytes:
+        """Return the query message; raises `CommandError`."""
+        try:
+            name = from_text(self.name)
+            qtype, qclass = c.type_number(self.type), c.class_number(self.class_)
+        except (InvalidName, ValueError) as error:
+            raise CommandError(str(error)) from None
+        if not 0 <= self.edns <= c.MAX_SIZE:
+            raise CommandError(f"EDNS size {self.edns} is not 0 to {c.MAX_SIZE}")
+        edns = Edns(self.edns or UDP_SIZE, self.do) if self.edns or self.do else None
+        return query(name, qtype, qclass, edns=edns)
+
+    def request(self, label: str) -> Request:
+        """Return the query as the server `label` receives it; raises `CommandError`."""
+        host = label.partition("://")[2].rpartition(":")[0].strip("[]")
+        local = host if host else ("::1" if ":" in self.client else "127.0.0.1")
+        client = self.client or ("::1" if ":" in local else "127.0.0.1")
+        request = Request.from_wire(self.wire())
+        request.received = time.monotonic()
+        request.peer, request.local = (client, 53535), (local, 53)
+        request.proto, request.server = self.protocol, label
+        request.metadata = {LABEL: "true"}
+        return request
+
+
+def _address(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is not an IP address of a client") from None
+
+
+async def explain_live(server: Server, argument: Any) -> dict[str, Any]:
+    """Return a running server's explanation of a question; raises `CommandError`."""
+    asked = Asked.of(argument)
+    generation = server.generation
+    if generation is None:
+        raise CommandError("the server does not serve now")
+    endpoints = {server.endpoints[listen].label: listen for listen in generation.routers}
+    routers = {label: generation.routers[listen] for label, listen in endpoints.items()}
+    explanation, label = await explain(routers, asked)
+    endpoint = server.endpoints[endpoints[label]]
+    pipeline = (endpoint.udp if asked.protocol == "udp" else endpoint.tcp).pipeline
+    held = pipeline.packets.view(asked.wire(), time.monotonic())
+    if explanation["packet_cache"] is not None and held is not None:
+        explanation["packet_cache"]["holds"] = {"seconds left": held[1]}
+    return explanation
+
+
+async def rehearse(generation: Generation, asked: Asked, *, offline: bool) -> dict[str, Any]:
+    """Return the explanation of a question by a generation that is never started.
+
+    With `offline` no query is sent to other servers. Raises `CommandError`, and `StartupError` if
+    the server would not start.
+    """
+    routers = {listen.label(): router for listen, router in generation.routers.items()}
+    context = LifecycleContext(
+        generation.plugins,
+        _no_reload,
+        lambda: None,
+        generation.files,
+        offline=offline,
+        addresses=list(routers),
+    )
+    try:
+        await generation.start_hooks("rehearse", context)
+        explanation, _ = await explain(routers, asked, offline=offline)
+        return explanation
+    finally:
+        await generation.stop_hooks("shutdown", context, after="rehearse")
+
+
+async def _no_reload(_reason: str) -> bool:
+    return False
+
+
+async def explain(
+    routers: Mapping[str, Router], asked: Asked, *, offline: bool = False
+) -> tuple[dict[str, Any], str]:
+    """Return the explanation, and the label of the server that was chosen from `routers`."""
+    label = _choose(routers, asked)
+    router = routers[label]
+    request = asked.request(label)
+    for _ in range(asked.times - 1):
+        await _answer(router, asked.request(label))
+    trace = Trace(offline=offline)
+    reply = await _answer(trace.router(router), request)
+    route, sent = router.route(request), finish(request, reply)
+    # Formatting a message can take seconds, and must not block the event loop.
+    steps = await asyncio.to_thread(lambda: [step.as_dict() for step in trace.steps])
+    shown = await asyncio.to_thread(_reply, reply, sent)
+    return {
+        "question": _question(asked, request),
+        "server": label,
+        "elsewhere": _elsewhere(routers, label, request),
+        "block": None if route is None else _block(router, route),
+        "reason": _reason(router, route, request),
+        "candidates": _candidates(router, request),
+        "steps": steps + _not_asked(route, trace),
+        "packet_cache": _packet_cache(route, request, reply, sent),
+        "seconds": sum(step.seconds for step in trace.steps if step.ended),
+        "reply": shown,
+    }, label
+
+
+def _question(asked: Asked, request: Request) -> dict[str, Any]:
+    return {
+        "name": request.qname,
+        "type": request.type,
+        "class": request.class_,
+        "client": request.remote[0],
+        "protocol": asked.protocol,
+        "edns": asked.edns,
+        "do": asked.do,
+        "times": asked.times,
+    }
+
+
+def _choose(routers: Mapping[str, Router], asked: Asked) -> str:
+    """Return the server to query: the one that was named, otherwise the one that fits best."""
+    fitting = [label for label in routers if _is_at(label, asked.at)]
+    if not fitting:
+        if not routers:
+            raise CommandError("no server block has an address to listen on")
+        raise CommandError(f"no server at {asked.at!r}; there is {', '.join(routers)}")
+
+    def fit(label: str) -> int:
+        route = routers[label].route(asked.request(label))
+        return -1 if route is None else len(from_text(route.zone))
+
+    return max(fitting, key=fit)
+
+
+def _is_at(label: str, at: str) -> bool:
+    address = label.partition("://")[2]
+    host, _, port = address.rpartition(":")
+    return not at or at in (label, address, host, host.strip("[]"), f":{port}")
+
+
+async def _answer(router: Router, request: Request) -> Reply:
+    """Return a server's reply, as `corepy.server.listen.pipeline` makes it."""
+    route = router.route(request)
+    if route is None or route.chain is None:
+        return request.error(REFUSED)
+    request.zone, request.view, request.router = route.zone, "", router
+    task = asyncio.current_task()
+    try:
+        reply = await route.chain.serve_dns(request)
+        if type(reply) is not Reply:
+            raise TypeError(f"the chain returned {type(reply).__name__} instead of a Reply")
+        return reply
+    except Exception as error:
+        return report_failure(request, error)
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise  # this task itself is cancelled
+        return request.error(SERVFAIL)
+
+
+def _block(router: Router, route: ZoneRoute) -> dict[str, Any]:
+    in_chain = [handler.name for handler in _handlers(route)]
+    zones = [it.zone for it in router.routes if it.position == route.position]
+    beside = [name for name in route.directives if name not in in_chain]
+    return {
+        "zone": route.zone, "zones": zones, "place": route.position,
+        "chain": in_chain, "beside": beside,
+    }  # fmt: skip
+
+
+def _handlers(route: ZoneRoute) -> list[Handler]:
+    """Return the handlers of a chain that belong to a directive, from the first on."""
+    found, handler = [], route.chain
+    while handler is not None and not isinstance(handler, EndOfChain):
+        if not handler.hidden:
+            found.append(handler)
+        handler = handler.next
+    return found
+
+
+def _reason(router: Router, route: ZoneRoute | None, request: Request) -> str:
+    if request.qclass != c.CLASS_IN and not router.any_class:
+        return f"class {request.class_} is refused where no plugin wants it"
+    if route is None:
+        return "the name lies in no zone of this server"
+    if route.chain is None:
+        return "the block has no plugin that answers, so it refuses"
+    if len(router.routes) == 1:
+        return "the only zone of this server"
+    if request.qtype == c.TYPE_DS and route.zone == request.name:
+        return "the zone itself, whose parent is not served here"
+    if request.qtype == c.TYPE_DS:
+        return "a DS record belongs to the parent zone, so the shortest zone above it answers"
+    return "the longest zone that the name lies in"
+
+
+def _candidates(router: Router, request: Request) -> list[dict[str, Any]]:
+    """Return the zones of the server: first those that contain the name, longest first."""
+    found = [
+        {"zone": route.zone, "place": route.position, "fits": is_subdomain(request.name_wire, wire)}
+        for wire, route in router.zones.items()
+    ]
+    found.sort(key=lambda it: (not it["fits"], -len(str(it["zone"]))))
+    return found[:_SHOWN_ROUTES]
+
+
+def _elsewhere(
+    routers: Mapping[str, Router], label: str, request: Request
+) -> list[dict[str, str | None]]:
+    """Return the other servers at which another block answers."""
+    here = routers[label].route(request)
+    position = here.position if here else None
+    other = {each: router.route(request) for each, router in routers.items() if each != label}
+    return [
+        {
+            "server": each,
+            "zone": None if route is None else route.zone,
+            "place": None if route is None else route.position,
+        }
+        for each, route in other.items()
+        if (route.position if route else None) != position
+    ]
+
+
+def _not_asked(route: ZoneRoute | None, trace: Trace) -> list[dict[str, Any]]:
+    """Return a step for each handler of the chain that the question did not reach."""
+    asked = [id(step.handler) for step in trace.steps]
+    return [
+        {"plugin": handler.name, "depth": 0, "did": "not asked", "seconds": None}
+        for handler in (_handlers(route) if route else ())
+        if id(trace.copy_chain(handler)) not in asked
+    ]
+
+
+def _packet_cache(
+    route: ZoneRoute | None, request: Request, reply: Reply, sent: bytes
+) -> dict[str, Any] | None:
+    """Return whether the packet cache would store this reply, and if not, why."""
+    if route is None or route.chain is None:
+        return None
+    if not is_enabled():
+        why: str | None = f"it is off (environment variable {SWITCH})"
+    elif route.obstacle == "":
+        why = "nothing in this block is cached"
+    elif route.obstacle is not None:
+        why = f"what {route.obstacle} does depends on more than the query"
+    else:
+        why = why_not(request, reply, sent)
+    kept: dict[str, Any] = {
+        "obstacle": route.obstacle or None,
+        "admitted": why is None,
+        "reason": why,
+    }
+    if why is None and reply.deadline is not None:
+        kept["seconds"] = reply.deadline - request.received
+    return kept
+
+
+def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
+    """Return the reply that the client gets."""
+    text, records, edns = "", {}, None
+    try:
+        _, edns, _ = strip_opt(sent)
+        records, text = records_of(shortened(sent)), to_dig(sent)
+    except FormError as error:
+        text = f";; the message cannot be shown: {error}\n"
+    return {
+        "rcode": c.rcode_name(sent[3] & 15 | (edns.extended_rcode << 4 if edns else 0)),
+        "flags": flag_names(int.from_bytes(sent[2:4], "big")),
+        **{section: [it._asdict() for it in each] for section, each in records.items()},
+        "edns": option_texts(edns.options) if edns else [],
+        "error": reply.error,
+        "size": len(sent),
+        "text": text,
+    }

@@ -1,0 +1,132 @@
+"""Selects the server block that answers a query: the one with the longest matching zone.
+
+As core/dnsserver/server.go: ServeDNS. A query of type DS for a zone's apex belongs to the parent
+zone, so the search continues towards the root, and the shortest matching zone except the root
+answers.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from corepy.dns.reply_validation import reply_problem
+from corepy.plugin.handler import REFUSED
+from corepy.server.contain.failure_report import InvalidReplyError, report_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from corepy.dns import Reply, Request
+    from corepy.plugin import Handler, ObservingHandler
+
+ROOT = b"\0"
+TYPE_DS = 43
+CLASS_IN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneRoute:
+    """One zone of one server block."""
+
+    zone: str
+    """Fully qualified, in lower case."""
+
+    chain: Handler | None
+    """The first handler of the block's chain; None if the block has no handler (REFUSED)."""
+
+    obstacle: str | None = ""
+    """Why the packet cache must not store replies of this block; None if it may.
+
+    The directive of the handler that prevents it, or "" if no handler sets a deadline for replies.
+    """
+
+    entry: Handler | None = None
+    """The first handler of the chain that is not an `ObservingHandler`; queries enter here."""
+
+    observing_handlers: tuple[ObservingHandler, ...] = ()
+    """The observing handlers above `entry`, the lowest first."""
+
+    position: str = ""
+    """The position of the block in the configuration, such as "Corefile:3"."""
+
+    directives: tuple[str, ...] = ()
+    """The directives of the block, in the order of the file."""
+
+    has_hit_listeners: bool = False
+    """Whether a handler of the chain observes each query that the packet cache answers."""
+
+
+class Router:
+    """The zones served at one address. Immutable: a reload replaces it."""
+
+    __slots__ = ("_only_root", "_zones", "any_class", "dropped", "has_hit_listeners", "routes")
+
+    def __init__(
+        self,
+        zones: Mapping[bytes, ZoneRoute],
+        *,
+        any_class: bool,
+        dropped: Callable[..., object] | None,
+    ) -> None:
+        """`zones` is keyed by wire name in lower case; `dropped` is the hook of that name."""
+        self.dropped = dropped
+        self._zones = dict(zones)
+        self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
+        self.any_class = any_class
+        self.routes = list(self._zones.values())
+        self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)
+
+    def route(self, request: Request) -> ZoneRoute | None:
+        """Return the site for `request`; None means REFUSED, as does a site without a chain."""
+        if request.qclass != CLASS_IN and not self.any_class:
+            return None
+        if self._only_root is not None:
+            return self._only_root
+        if request.qtype == TYPE_DS:
+            return self._route_ds(request.name_wire)
+        name, zones, offset = request.name_wire, self._zones, 0
+        while True:
+            route = zones.get(name[offset:])
+            if route is not None:
+                return route
+            length = name[offset]
+            if not length:
+                return None
+            offset += length + 1
+
+    @property
+    def zones(self) -> Mapping[bytes, ZoneRoute]:
+        """The sites by the wire names of their zones."""
+        return self._zones
+
+    async def lookup(self, request: Request) -> Reply:
+        """Return the reply to a question of the server itself; see `corepy.plugin.lookup`.
+
+        A failure in the block that answers becomes SERVFAIL, as for a client; the block that asks
+        sees no exception.
+        """
+        route = self.route(request)
+        if route is None or route.chain is None:
+            return request.error(REFUSED)
+        request.zone = route.zone
+        try:
+            reply = await route.chain.serve_dns(request)
+        except (CancelledError, GeneratorExit):  # the query that needs the look-up was cancelled
+            raise
+        except BaseException as error:
+            return report_failure(request, error)
+        problem = reply_problem(request, reply)
+        return reply if problem is None else report_failure(request, InvalidReplyError(problem))
+
+    def _route_ds(self, name: bytes) -> ZoneRoute | None:
+        found, offset = None, 0
+        while name[offset]:  # the root is not a parent here, but the zone for want of any other
+            route = self._zones.get(name[offset:])
+            if route is not None:
+                if route.chain is None:
+                    return route
+                found = route
+            offset += name[offset] + 1
+        return found or self._zones.get(ROOT)

@@ -1,0 +1,274 @@
+"""Answers queries that arrive as datagrams.
+
+One readable event receives a batch from the socket. Replies that are ready at once are sent as one
+batch; replies of chains that had to wait are collected and sent once per turn of the event loop. A
+batch whose queries are all in the packet cache is answered without parsing any of them, the usual
+case of a node-local cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from corepy.dns.address import host_port
+from corepy.net.batch import SLOTS
+from corepy.net.connection_limit import GREED, Shares, client_of
+from corepy.net.own_connections import is_own
+from corepy.net.sockets import leave_group
+from corepy.plugin import metrics
+from corepy.plugin.log import server_logger
+from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
+from corepy.server.listen.pipeline import QueryPipeline
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from corepy.dns import Reply
+    from corepy.net.datagrams import Datagrams
+    from corepy.server.listen.chain_runner import ChainTask
+    from corepy.server.listen.packet_cache import CachedReply, MemoryPool
+
+ROUNDS = 4
+"""Batches received from one socket before the event loop may do other work."""
+
+BACKLOG = 1024
+"""Queries of one client that may wait for their chains to run.
+
+More than a burst brings, and few enough to be answered before the client retries.
+"""
+
+ROOM_OF_ALL = BACKLOG * (GREED + 1) // GREED
+"""Queries of all clients that may wait.
+
+It leaves room for other clients beside one with BACKLOG queries (`Shares`).
+"""
+
+UNSHARED = 128
+"""Length of the queue from which the queries of each client are counted."""
+
+CATCHING_UP: Final = 5.0
+"""Seconds after the start in which the listener does not drop queries beyond BACKLOG.
+
+They stay in the socket's queue until it has been read empty once. The queries that arrived while
+there was no server are one burst. The packet cache is still empty, so it could not answer any of
+them ahead of the others.
+"""
+
+OVERFLOWS = metrics.counter(
+    "corepy_udp_overflows_total",
+    "Queries that were dropped because they came faster than they could be worked off.",
+    ("server",),
+)
+UNSENT = metrics.counter(
+    "corepy_udp_unsent_total", "Replies that the socket did not take.", ("server",)
+)
+
+
+class UDPListener:
+    """One listening UDP socket of an endpoint."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        batch: Datagrams,
+        memory_pool: MemoryPool,
+        label: str,
+        *,
+        wildcard: bool,
+    ) -> None:
+        """Answer at `sock`; `batch` and `memory_pool` are shared by all listeners of the loop."""
+        self.sock = sock
+        self.pipeline = QueryPipeline(label, "udp", memory_pool)
+        self.runner = ChainRunner(self._deliver)
+        self._batch = batch
+        self._wildcard = wildcard
+        self._local = sock.getsockname()
+        self._port = self._local[1].to_bytes(2, "big")
+        self._late: list[tuple[bytes, Any, Any]] = []
+        self._new: list[tuple[bytes, float, Any, Any]] = []
+        self._shares: Shares | None = None  # None while the queue is short
+        self._is_asking = False
+        self._catching_up_until = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._unsent = UNSENT.labels(label)
+        self._overflows = OVERFLOWS.labels(label)
+
+    def start(self) -> None:
+        """Start answering."""
+        self._catching_up_until = self._loop.time() + CATCHING_UP
+        self._loop.add_reader(self.sock, self._on_readable)
+
+    def pause(self) -> None:
+        """Receive no queries until `start` is called again."""
+        self._loop.remove_reader(self.sock)
+
+    def _on_readable(self) -> None:
+        for _ in range(ROUNDS):
+            if len(self._new) > BACKLOG - SLOTS and self._loop.time() < self._catching_up_until:
+                break
+            if self._serve_batch() < SLOTS:
+                self._catching_up_until = 0.0  # the queue from before the start is empty
+                break
+        if not self._is_asking:
+            self._ask_chains()
+
+    def _serve_batch(self) -> int:
+        """Receive one batch and send the replies in the packet cache; return its size.
+
+        The other queries wait for `_ask_chains`. So in a flood of new names the popular ones wait
+        neither behind the others of their batch nor in the socket's queue.
+        """
+        batch, packets = self._batch, self.pipeline.packets
+        count = batch.receive(self.sock)
+        if not count:
+            return 0
+        now = time.monotonic()
+        keys: list[bytes] = []
+        entries: list[CachedReply | None] = []
+        if packets.entries:
+            keys = batch.keys(count)
+            entries = list(map(packets.entries.get, keys))
+        if entries and packets.are_usable(entries, keys, now):
+            lost = self._repeat(entries, now)
+        else:
+            lost = self._sort(count, now)
+        batch.release(count)
+        if lost:
+            self._unsent.inc(lost)
+        return count
+
+    def _repeat(self, entries: Sequence[CachedReply], now: float) -> int:
+        """Answer the whole batch from the packet cache; return the number of unsent replies."""
+        bodies = []
+        for entry in entries:
+            entry.hits += 1
+            bodies.append(entry.iov)
+        if self.pipeline.router.has_hit_listeners:
+            batch = self._batch
+            for slot, entry in enumerate(entries):
+                if entry.hit_listeners:
+                    entry.show(batch.payload(slot)[:2], batch.address(slot), now)
+        return self._batch.answer_all(bodies, self.sock)
+
+    def _sort(self, count: int, now: float) -> int:
+        """Answer from the packet cache, queue the other queries; return the unsent replies."""
+        batch, new, local = self._batch, self._new, self._local
+        known = self.pipeline.packets.entries
+        messages, peers = batch.payloads(count), batch.addresses(count)
+        for slot in range(count):
+            wire = self._from_cache(messages[slot], peers[slot], now) if known else None
+            if wire is not None:
+                batch.reply(slot, wire, self.sock)
+            elif len(new) < UNSHARED or self._reserve(peers[slot]):
+                if self._wildcard:
+                    local = batch.local(slot, self._port)
+                new.append((messages[slot], now, peers[slot], local))
+            else:
+                self._overflows.inc()
+        return batch.flush(self.sock)
+
+    def _reserve(self, peer: Any) -> bool:
+        """Reserve a place in a long queue for a client; return whether there was one."""
+        shares, client = self._shares, client_of(peer)
+        if shares is None:
+            shares = self._shares = Shares()
+            for _, _, other, _ in self._new:
+                shares.take(client_of(other), ROOM_OF_ALL)
+        if shares.take(client, ROOM_OF_ALL - len(self._new)):
+            return True
+        # The server's own self-check queries have priority.
+        return is_own(host_port(peer)) and shares.take(client, ROOM_OF_ALL)
+
+    def _ask_chains(self) -> None:
+        """Run the chains of the first queued queries.
+
+        The rest follows after the event loop has done its other work.
+        """
+        new = self._new[:SLOTS]
+        if not new:
+            self._is_asking = False
+            return
+        del self._new[:SLOTS]
+        if self._shares is not None:
+            self._release(self._shares, new)
+        self._is_asking = bool(self._new)
+        if self._is_asking:
+            self._loop.call_soon(self._ask_chains)
+        batch, sock, begin, runner = self._batch, self.sock, self.pipeline.begin, self.runner
+        known = self.pipeline.packets.entries
+        for message, now, peer, local in new:
+            try:
+                # The reply to an identical query may have been cached since.
+                wire = self._from_cache(message, peer, now) if known else None
+                if wire is None:
+                    wire = begin(message, now, peer, local, runner)
+                if wire is not None:
+                    batch.queue(wire, peer, local if self._wildcard else None, sock)
+            except Exception:
+                server_logger().exception("a datagram to %s was dropped", self.pipeline.label)
+        lost = batch.flush(sock)
+        if lost:
+            self._unsent.inc(lost)
+
+    def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any]]) -> None:
+        """Release the places of queries that were taken from the queue."""
+        if len(self._new) < UNSHARED:
+            self._shares = None
+            return
+        for _, _, peer, _ in taken:
+            shares.give_back(client_of(peer))
+
+    def _from_cache(self, message: bytes, peer: Any, now: float) -> bytes | None:
+        entry = self.pipeline.packets.find(message[2:], now)
+        if entry is None:
+            return None
+        if entry.hit_listeners:
+            entry.show(message[:2], peer, now)
+        return message[:2] + entry.body
+
+    def _deliver(self, query: ChainTask, reply: Reply) -> None:
+        request = query.request
+        if not self._late:
+            self._loop.call_soon(self._flush_late)
+        local = request.local if self._wildcard else None
+        self._late.append((self.pipeline.complete(request, reply), request.peer, local))
+
+    def _flush_late(self) -> None:
+        late, self._late = self._late, []
+        batch, sock = self._batch, self.sock
+        if sock.fileno() < 0:
+            return
+        for wire, peer, local in late:
+            try:
+                batch.queue(wire, peer, local, sock)
+            except Exception:  # a plugin has changed the request's addresses
+                server_logger().exception("a reply from %s was dropped", self.pipeline.label)
+        lost = batch.flush(sock)
+        if lost:
+            self._unsent.inc(lost)
+
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Receive no new queries, and answer those in the socket's queue.
+
+        With `leave_queue` they stay there, for the process that continues with the socket.
+        """
+        self._loop.remove_reader(self.sock)
+        with task_set_aside():
+            while self._new:
+                self._ask_chains()
+            if leave_queue:
+                return
+            leave_group(self.sock)
+            while self._serve_batch() or self._new:
+                self._ask_chains()
+
+    def close(self) -> None:
+        """Send the replies that are ready and close the socket."""
+        self._flush_late()
+        self.pipeline.packets.clear()
+        # Otherwise the loop would take the next socket with this descriptor for this one.
+        self._loop.remove_reader(self.sock)
+        self.sock.close()
