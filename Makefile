@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 PACKAGES_RUN := iptables bind9-dnsutils
-PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 conntrack strace knot knot-dnsutils unbound dnsperf \
-	user-mode-linux systemd man-db groff mandoc zsh
+PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unbound dnsperf \
+	systemd man-db groff mandoc zsh
+# Each plugin.toml lists those of the plugin's tests.
+PACKAGES_PLUGINS = $(shell $(BIN)/python tools/plugin_folders.py $(PLUGIN))
 PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
 
 # Tests need no annotations, but their bodies are checked. Not for what the running test checks at once: whether
@@ -20,19 +22,20 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 .PHONY: help run test unit test-pythons fresh mutants lint format bench soak fuzz docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
-	@echo 'make test    run every test'
+	@echo 'make test    run every test; PLUGIN=cache: those of one plugin'
 	@echo 'make test-pythons   the tests without a kernel of their own, with every Python that is installed'
 	@echo 'make fresh   make run and pip install in a fresh Debian; RELEASE=trixie for another'
 	@echo 'make mutants   which small faults in the code the tests notice'
 	@echo 'make lint    ruff and mypy --strict'
-	@echo 'make format  put the code into its form'
+	@echo 'make format  format the code and write the plugin index'
 	@echo 'make bench   measure side by side with other servers'
 	@echo 'make soak    handovers, failures and storms under load, for as long as you say'
 	@echo 'make fuzz    run the fuzz targets, SECONDS each (60), all or those in TARGETS'
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make man     write the manual pages into build/man/'
 
-$(READY): pyproject.toml
+# The entry points come from the folders of plugins/, so a new folder needs another installation.
+$(READY): pyproject.toml plugins $(wildcard plugins/*/plugin.toml)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "corepy needs Python 3.11 or newer")'
 	@./tools/build-packages $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
@@ -48,12 +51,13 @@ run: $(READY)
 	@echo '    dig @127.0.0.1 -p 1053 whoami.example.org A'
 	@exec $(BIN)/corepy -conf examples/Corefile
 
+TESTS = $(addprefix plugins/,$(PLUGIN))
 # The servers that tests start find the modules compiled.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
-	@./tools/debian-packages $(PACKAGES_TEST)
-	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial'
-	$(BIN)/pytest -m serial
+	@./tools/debian-packages $(if $(PLUGIN),,$(PACKAGES_TEST)) $(PACKAGES_PLUGINS)
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' $(TESTS)
+	$(BIN)/pytest -m serial $(TESTS) $(if $(PLUGIN),|| [ $$? = 5 ])    # 5: the plugin has none
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -64,6 +68,7 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/python tools/plugin_index.py
 
 bench: $(READY)
 	@./tools/debian-packages $(PACKAGES_BENCH)
@@ -71,7 +76,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(READY)
-	@./tools/debian-packages $(PACKAGES_TEST)
+	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 # Without a wheel of atheris the targets run with hypothesis.
@@ -101,11 +106,11 @@ test-pythons:
 
 # Small faults in the modules, and which of them the tests notice; ARGS=--help says more.
 mutants: $(READY)
-	@./tools/debian-packages $(PACKAGES_TEST)
+	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
 	PYTHONPATH=tools $(BIN)/python -m mutants $(ARGS)
 
 unit: $(READY)
-	@./tools/debian-packages $(PACKAGES_TEST)
+	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore-glob '*/tests/kernel'
 
 clean:

@@ -127,6 +127,13 @@ def test_every_plugin_has_a_page_in_the_navigation(site):
         assert page.count(f'href="{name}/"') >= 2  # in the table, and at the side
 
 
+def test_the_lists_of_plugins_about_migrating_are_filled_in(site):
+    page = (site / "migrating" / "index.html").read_text()
+    assert re.search(r"<td>here</td>\s*<td><em>bind</em>, ", page)
+    assert re.search(r"not have:\s*<em>dns64</em>, ", page)
+    assert "<!-- " not in page.partition("<article")[2].partition("</article>")[0]
+
+
 def test_the_example_is_shown_whole(site):
     page = (site / "example" / "index.html").read_text()
     files = skeleton("example")

@@ -1,4 +1,4 @@
-"""Adds the manual pages and the commit to the distributions.
+"""Adds the packages of `plugins/`, the manual pages and the commit to the distributions.
 
 `pip install` puts the pages into share/man. A wheel records the commit in its metadata, where
 `corepy -version` reads it; an sdist records it for the wheels that are built from it.
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 try:
     import build_commit
     import man_pages
+    import plugin_folders
 finally:
     sys.path.pop(0)
 
@@ -32,11 +33,22 @@ class DistributionFiles(BuildHookInterface[Any]):
         if self.target_name == "sdist":
             build_data["force_include"][_written(root, commit)] = build_commit.FILE
             return
+        self._add_plugins(plugin_folders.plugins(root))
         for page, path in man_pages.write(root / "build" / "man"):
             build_data["shared_data"][str(path)] = f"share/man/man{page.section}/{page.file}"
         if commit:
             editable = "-editable" if version == "editable" else ""
             build_data["extra_metadata"][_written(root, commit + editable)] = "commit.txt"
+
+    def _add_plugins(self, found: list[plugin_folders.Plugin]) -> None:
+        """Extend the lists of the packages in a wheel and of the folders of an editable one.
+
+        hatchling reads both lists only after the hooks.
+        """
+        wheel, build = self.build_config.target_config, self.build_config.build_config
+        folders = {f"plugins/{plugin.name}": plugin.package for plugin in found}
+        wheel["packages"] = [*wheel["packages"], *(f"{it}/{folders[it]}" for it in folders)]
+        build["dev-mode-dirs"] = [*build["dev-mode-dirs"], *folders]
 
 
 def _written(root: Path, text: str) -> str:

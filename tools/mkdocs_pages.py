@@ -1,7 +1,8 @@
 """Generates documentation pages from other files, and highlights the Corefiles of all pages.
 
-The pages are: one per plugin from its README, the reference of metrics from the registry, the API
-pages from the packages' names, the example plugin from its files, and the list of changes.
+The pages are: the plugin index and one page per plugin from the folders of `plugins/`, the
+reference of metrics from the registry, the API pages from the packages' names, the example plugin
+from its files, and the list of changes.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from typing import TYPE_CHECKING
 import api_reference
 import corefile_lexer
 import metrics_reference
+import plugin_index
 from mkdocs.structure.files import File
+from plugin_folders import plugins
 
 from corepy.scaffold.skeleton import skeleton
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-READMES = sorted(ROOT.glob("plugins/*/README.md"))
+PLUGINS = plugins()
 EXAMPLE = """\
 # The example
 
@@ -41,10 +45,13 @@ LINKS = (
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add each plugin to the navigation, and the highlighter for Corefiles."""
-    pages = [{name: f"plugins/{name}.md"} for name in (it.parent.name for it in READMES)]
+    groups = [
+        {purpose.capitalize(): [{it.name: f"plugins/{it.name}.md"} for it in group]}
+        for purpose, group in plugin_index.by_purpose(PLUGINS)
+    ]
     for item in config.nav or []:
         if item.get("Plugins") == "plugins/index.md":
-            item["Plugins"] = ["plugins/index.md", *pages]
+            item["Plugins"] = ["plugins/index.md", *groups]
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {})
     fences.setdefault("custom_fences", []).append(
         {"name": "corefile", "class": "highlight", "format": corefile_lexer.fence}
@@ -54,8 +61,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
-    pages = {f"plugins/{readme.parent.name}.md": _manual(readme) for readme in READMES}
-    pages["plugins/index.md"] = _index()
+    pages = {f"plugins/{plugin.name}.md": _manual(plugin.readme) for plugin in PLUGINS}
+    pages["plugins/index.md"] = plugin_index.index(PLUGINS, lambda plugin: f"{plugin.name}.md")
     pages["metrics.md"] = metrics_reference.render()
     pages["example.md"] = _example()
     pages["changelog.md"] = (ROOT / "CHANGELOG.md").read_text()
@@ -63,6 +70,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Fill in the lists of plugins in the page about migrating."""
+    if page.file.src_uri != "migrating.md":
+        return markdown
+    lists = {
+        "directives of CoreDNS": plugin_index.directives(PLUGINS),
+        "missing plugins of node-cache": plugin_index.missing_of_node_cache(PLUGINS),
+    }
+    for name, text in lists.items():
+        comments = re.findall(rf"<!-- {name}:.*? -->", markdown)
+        if len(comments) != 1:
+            raise ValueError(f"docs/migrating.md needs one comment '<!-- {name}: ... -->'")
+        markdown = markdown.replace(comments[0], text)
+    return markdown
 
 
 def on_page_content(html: str, **_: object) -> str:
@@ -77,21 +100,6 @@ def _manual(readme: Path) -> str:
     return text
 
 
-def _index() -> str:
-    lines = [
-        "# Plugins",
-        "",
-        "What comes with corepy. `corepy -plugins` lists what is installed, others' included.",
-        "",
-        "| directive | what it does |",
-        "| --- | --- |",
-    ]
-    for readme in READMES:
-        name = readme.parent.name
-        lines.append(f"| [{name}]({name}.md) | {summary(readme)} |")
-    return "\n".join(lines) + "\n"
-
-
 def _example() -> str:
     files = skeleton("example")
     parts = [EXAMPLE]
@@ -100,9 +108,3 @@ def _example() -> str:
             language = LANGUAGES[Path(name).suffix]
             parts.append(f"## `{name}`\n\n````{language}\n{files[name]}````\n")
     return "\n".join(parts)
-
-
-def summary(readme: Path) -> str:
-    """Return the description in a plugin README's Name section, without the name."""
-    found = re.search(r"## Name\n+\*\w+\* - (.*?)(?:\n\n|\Z)", readme.read_text(), re.DOTALL)
-    return " ".join(found[1].split()) if found else ""
