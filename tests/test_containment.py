@@ -441,7 +441,7 @@ class Listener:
         raise ValueError(ident)
 
 
-def test_observers_and_witnesses():
+def test_hit_counters_and_listeners():
     class Watching(Bad):
         cacheability = Cacheability.OBSERVES
         listens_to_hits = True

@@ -72,7 +72,7 @@ def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> 
         ({"extended_rcode": 1.0}, "set an rcode that does not exist"),
         ({"since": "soon"}, "set a time of its reply to something else than seconds"),
         ({"since": "soon", "extended_rcode": 255}, "set a time of its reply to something else"),
-        ({"observers": []}, "set the observers of its reply to something else than a tuple"),
+        ({"hit_counters": []}, "set the hit counters of its reply to something else than a tuple"),
     ],
 )
 def test_flaws_of_what_belongs_to_a_reply(values: dict[str, Any], problem: str | None) -> None:

@@ -483,9 +483,10 @@ def test_how_long_a_new_server_catches_up(bench, monkeypatch, seconds, is_over):
         with bench() as it:
             it.listener.pipeline.packets.admit = lambda *_: None
             it.listener.pause()
+            began = loop.time()
+            monkeypatch.setattr(loop, "time", lambda: began)
             it.listener.start()
-            began = loop.time
-            monkeypatch.setattr(loop, "time", lambda: began() + seconds)
+            monkeypatch.setattr(loop, "time", lambda: began + seconds)
             wires = [ask_for(f"n{n}.example.org.", n) for n in range(BURST)]
             _, overflows = await answered(it, wires)
             assert (overflows > 0) is is_over

@@ -53,7 +53,7 @@ def reply_problem(request: Request, reply: Any) -> str | None:
 
 def _value_problem(reply: Reply) -> str:
     if type(reply.hit_counters) is not tuple:
-        return "set the observers of its reply to something else than a tuple"
+        return "set the hit counters of its reply to something else than a tuple"
     if type(reply.extended_rcode) is not int or not 0 <= reply.extended_rcode <= 255:
         return "set an rcode that does not exist"
     return "set a time of its reply to something else than seconds"

@@ -26,7 +26,7 @@ KINDS: Final = (
     "blocked",  # it blocked the event loop
     "setup",  # its import or setup raised, or created an invalid handler
     "hook",  # one of its hooks raised, or did not return
-    "task",  # one of its tasks, callbacks or observers raised
+    "task",  # one of its tasks, callbacks or hit counters raised
 )
 SERVER: Final = "server"
 """Label value for failures that are not a plugin's."""
