@@ -165,11 +165,11 @@ def test_addresses_are_printed_as_dns_tools_do():
 
 def test_a_full_socket_is_waited_for():
     """A pair of local sockets takes a few datagrams; the reader begins a moment later."""
-    batch = Batch()
+    batch = Batch(patience=20)
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        receiver.settimeout(5)
+        receiver.settimeout(20)
         got: list[bytes] = []
         reader = threading.Thread(
             target=lambda: got.extend(receiver.recv(99) for _ in range(SLOTS))

@@ -93,7 +93,9 @@ class _Ring:
 class Batch:
     """A batch of datagrams and their replies; shared by all UDP sockets of an event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = SEND_PATIENCE) -> None:
+        """`patience` is the time in seconds that `flush` waits for a full socket."""
+        self._patience = patience
         libc = ctypes.CDLL(None, use_errno=True)
         self._recvmmsg = libc.recvmmsg
         self._sendmmsg = libc.sendmmsg
@@ -262,8 +264,7 @@ class Batch:
         This includes datagrams lost when a full queue was flushed earlier.
 
         A datagram that its receiver or the route refuses is skipped. A full socket is waited for up
-        to `SEND_PATIENCE`; then the rest is dropped, as the network would drop it: DNS clients
-        retry.
+        to `patience`; then the rest is dropped, as the network would drop it: DNS clients retry.
         """
         lost, self._lost = self._lost, 0
         if self._datas:
@@ -320,7 +321,7 @@ class Batch:
             if sent > 0:
                 done += sent
             elif ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
-                deadline = deadline or time.monotonic() + SEND_PATIENCE
+                deadline = deadline or time.monotonic() + self._patience
                 if not _becomes_writable(fd, deadline):
                     return lost + count - done
             elif ctypes.get_errno() != errno.EINTR:

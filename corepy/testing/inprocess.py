@@ -29,6 +29,24 @@ STOP_TIMEOUT = 20.0
 Plugin = TypeVar("Plugin")
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be stopped: no timer expires then, however slow the machine."""
+
+    _stopped_at: float | None = None
+
+    def time(self) -> float:
+        """Return the time of the clock."""
+        return super().time() if self._stopped_at is None else self._stopped_at
+
+    def stop_clock(self) -> None:
+        """Stop the clock."""
+        self._stopped_at = self.time()
+
+    def resume_clock(self) -> None:
+        """Let the clock show the real time again."""
+        self._stopped_at = None
+
+
 class TestServer:
     """A running server; made by `serve`."""
 
@@ -42,17 +60,21 @@ class TestServer:
         order: str = "",
         *,
         control: bool = False,
+        still: bool = False,
     ) -> None:
         self._control = control
+        self._still = still
         self._filename = filename
         self._rules = parse_order(order, "order.txt")
         self._plugins = plugins
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop
+        self._loop = _Loop()
         self._stop: asyncio.Event
         self.server: Server
-        self._thread = threading.Thread(target=lambda: run(self._main(text)), daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: run(self._main(text), lambda: self._loop), daemon=True
+        )
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -61,18 +83,21 @@ class TestServer:
 
     async def _main(self, text: str) -> None:
         try:
-            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            self._stop = asyncio.Event()
             self.server = Server()
             socket = ControlSocket(lambda name, argument: run_command(self.server, name, argument))
             if self._control:
                 socket.open()
             await self.server.run(self._build(text))
+            if self._still:
+                self._loop.stop_clock()
         except BaseException as failure:
             self._failure = failure
             return
         finally:
             self._started.set()
         await self._stop.wait()
+        self._loop.resume_clock()
         await self.server.stop()
         await socket.close()
 
@@ -175,15 +200,17 @@ def serve(
     order: str = "",
     *,
     control: bool = False,
+    still: bool = False,
 ) -> Iterator[TestServer]:
     """Run a server from Corefile text until the `with` block ends.
 
     Zones without a port get a free one. `plugins` replaces the installed plugins (the result of
     `registry.find`); `order` is the text of a file for `-plugin-order`. With `control`, the server
-    has a control socket, as in the command. Raises `CorefileError` or `StartupError` if the server
-    does.
+    has a control socket, as in the command. With `still`, the clock of the event loop stands still
+    from the start of the server to the end of the block: no timer expires, so that a busy machine
+    makes nothing late. Raises `CorefileError` or `StartupError` if the server does.
     """
-    server = TestServer(text, filename, plugins, order, control=control)
+    server = TestServer(text, filename, plugins, order, control=control, still=still)
     try:
         yield server
     finally:

@@ -15,7 +15,7 @@ from corepy.server.contain.attribution import of_coroutine
 from corepy.server.contain.failure_report import report_background
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 Result = TypeVar("Result")
 
@@ -24,12 +24,15 @@ PATIENCE: Final = 2.0
 """Seconds that remaining tasks get for their cancellation at the end."""
 
 
-def run(main: Coroutine[Any, Any, Result]) -> Result:
+def run(
+    main: Coroutine[Any, Any, Result],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> Result:
     """Run `main` in a new event loop and return its result, like `asyncio.run`.
 
     Tasks that do not end after their cancellation are abandoned.
     """
-    loop = asyncio.new_event_loop()
+    loop = loop_factory()
     loop.set_exception_handler(_report)
     try:
         return _run(loop, loop.create_task(main))

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from functools import partial
 
 import dnslib
 import pytest
 
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream
+from corepy.testing import serve as serve_with_timers
 from corepy_forward.capabilities import (
     AVOIDED,
     DOUBTS,
@@ -18,6 +20,8 @@ from corepy_forward.capabilities import (
     TcpSupport,
 )
 from corepy_forward.handler import Forward
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 PATIENT = "max_fails 0\nread_timeout 30s"
 """An outcome that took the time of one attempt would take longer than the tests wait."""
@@ -88,7 +92,7 @@ WITHOUT_EDNS = {
 @pytest.mark.parametrize("edns", [{}, {"edns": 1232}, {"edns": 1232, "do": True}], ids=str)
 @pytest.mark.parametrize("react", WITHOUT_EDNS.values(), ids=WITHOUT_EDNS)
 def test_an_upstream_without_edns(react, edns, tcp):
-    with Upstream(without_edns(react)) as upstream, serve(corefile(upstream)) as server:
+    with Upstream(without_edns(react)) as upstream, serve_with_timers(corefile(upstream)) as server:
         for name in ("a.example", "b.example", "c.example", "d.example"):
             reply = server.ask(name, tcp=tcp, **edns)
             assert (reply.header.rcode, len(reply.rr)) == (0, 1)
@@ -114,7 +118,11 @@ def test_which_refusals_settle_it_for_clients_that_need_edns(rcode, is_settled):
 @pytest.mark.parametrize("react", [dropped, refusal(2), refusal(5), refusal(1)])
 def test_two_upstreams_without_edns(react):
     behave = without_edns(react)
-    with Upstream(behave) as one, Upstream(behave) as two, serve(corefile(one, two)) as server:
+    with (
+        Upstream(behave) as one,
+        Upstream(behave) as two,
+        serve_with_timers(corefile(one, two)) as server,
+    ):
         for name in ("a.example", "b.example"):
             assert server.ask(name).rr
 
@@ -139,7 +147,7 @@ class Flaky:
 @pytest.mark.parametrize("react", [dropped, refusal(2), refusal(5)])
 def test_one_mishap_does_not_end_edns_for_who_needs_it(react):
     behave = Flaky(react)
-    with Upstream(behave) as upstream, serve(corefile(upstream)) as server:
+    with Upstream(behave) as upstream, serve_with_timers(corefile(upstream)) as server:
         assert server.ask("example.org").rr
         server.ask("flaky.example")
         assert server.ask("signed.example", edns=1232, do=True).rr
@@ -167,7 +175,7 @@ def test_an_answer_with_edns_that_is_late_is_better_than_one_without_for_dnssec(
         threading.Timer(0.05, behind.set).start()
         return good(query, proto)
 
-    with Upstream(behave) as upstream, serve(corefile(upstream)) as server:
+    with Upstream(behave) as upstream, serve_with_timers(corefile(upstream)) as server:
         reply = server.ask("example.org", edns=1232, do=True)
         assert reply.rr
         (forward,) = server.plugins(Forward)
@@ -264,7 +272,7 @@ WITHOUT_TCP = {
 
 @pytest.mark.parametrize("start", WITHOUT_TCP.values(), ids=WITHOUT_TCP)
 def test_a_truncated_answer_is_released_where_tcp_brings_nothing(start):
-    with start(small_only) as upstream, serve(corefile(upstream)) as server:
+    with start(small_only) as upstream, serve_with_timers(corefile(upstream)) as server:
         for name in ("a.example", "b.example", "c.example"):
             reply = server.ask(name)
             assert (reply.header.rcode, reply.header.tc) == (0, 1)
@@ -278,7 +286,7 @@ def test_a_truncated_answer_is_released_where_tcp_brings_nothing(start):
 
 @pytest.mark.parametrize("start", WITHOUT_TCP.values(), ids=WITHOUT_TCP)
 def test_clients_over_tcp_get_what_an_upstream_without_tcp_has(start):
-    with start(large) as upstream, serve(corefile(upstream)) as server:
+    with start(large) as upstream, serve_with_timers(corefile(upstream)) as server:
         for name in ("a.example", "b.example"):
             reply = server.ask(name, tcp=True)
             assert (reply.header.rcode, reply.header.tc, len(reply.rr)) == (0, 0, 120)
@@ -293,7 +301,10 @@ def test_clients_over_tcp_get_what_an_upstream_without_tcp_has(start):
 @pytest.mark.parametrize("start", WITHOUT_TCP.values(), ids=WITHOUT_TCP)
 def test_a_truncated_answer_is_none_for_clients_over_tcp(start):
     options = "max_fails 0\nread_timeout 300ms\nmax_connect_attempts 1"
-    with start(small_only) as upstream, serve(corefile(upstream, options=options)) as server:
+    with (
+        start(small_only) as upstream,
+        serve_with_timers(corefile(upstream, options=options)) as server,
+    ):
         reply = server.ask("a.example", tcp=True, edns=1232)
         assert (reply.header.rcode, reply.header.tc) == (2, 0)
         assert b"no upstream sent a usable answer" in reply.ar[0].rdata[0].data

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from functools import partial
 
 import dnslib
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply
 from corepy.plugin import metrics
-from corepy.testing import Upstream, make_request, serve
+from corepy.testing import Upstream, make_request
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
 from corepy_forward import pool as pool_module
 from corepy_forward import streams
@@ -22,6 +24,8 @@ from corepy_forward.attempt import Attempt, answers, is_bare
 from corepy_forward.handler import Forward
 from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
 from corepy_forward.metrics import PROXY
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 PATIENT = ("max_fails 0", "read_timeout 30s")
 
@@ -105,7 +109,7 @@ def test_idle_sockets_are_closed():
 def test_old_connections_are_left_though_busy(monkeypatch):
     monkeypatch.setattr(pool_module, "TIDY_INTERVAL", 0.05)
     options = ("force_tcp", "expire 50ms", "max_age 200ms")
-    with Upstream(answer) as upstream, serve(corefile(upstream, *options)) as server:
+    with Upstream(answer) as upstream, serve_with_timers(corefile(upstream, *options)) as server:
         numbers = itertools.count()
 
         def is_third() -> bool:

@@ -5,14 +5,18 @@ and between them the attempt and its time.
 import re
 import socketserver
 import threading
+from functools import partial
 
 import dnslib
 import pytest
 
-from corepy.testing import Upstream, make_request, serve, set_up
+from corepy.testing import Upstream, make_request, set_up
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.tls import CERTIFICATE, TLSServer
 from corepy.testing.upstream import free_port
 from corepy_forward.handler import Forward
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 NO_TLS = "tls: first record does not look like a TLS handshake"
 
@@ -69,7 +73,9 @@ def test_fault_of_one_upstream(behave, options, begin, end, caplog):
     patience = "2s" if behave is closes else "200ms"  # three connections take their time
     with Upstream(behave) as upstream:
         options += f"\nread_timeout {patience}\nmax_connect_attempts 1"
-        with serve(f".:0 {{\nerrors\nforward . {upstream.to} {{\n{options}\n}}\n}}") as server:
+        with serve_with_timers(
+            f".:0 {{\nerrors\nforward . {upstream.to} {{\n{options}\n}}\n}}"
+        ) as server:
             assert server.ask("example.org").header.rcode == 2
     begin = re.escape(begin.format(to=upstream.to))
     assert re.search(f" A: {begin}{ATTEMPT}(?:{end})$", reason(caplog))
@@ -97,7 +103,9 @@ def test_no_time_is_left(caplog):
     """While no upstream is well the budget ends before the first reply is due."""
     with Upstream(silent) as upstream:
         options = "max_fails 1\nhealth_check 10s"
-        with serve(f".:0 {{\nerrors\nforward . {upstream.to} {{\n{options}\n}}\n}}") as server:
+        with serve_with_timers(
+            f".:0 {{\nerrors\nforward . {upstream.to} {{\n{options}\n}}\n}}"
+        ) as server:
             (forward,) = server.plugins(Forward)
             server.call(lambda: [forward.pool.upstreams[0].unhealthy() for _ in range(2)])
             assert server.ask("example.org").header.rcode == 2
@@ -152,7 +160,7 @@ def test_the_patterns_of_the_manuals_match(pattern, caplog):
     with Upstream(silent) as upstream:
         to = f"forward . {upstream.to} {{\nread_timeout 50ms\nmax_connect_attempts 3\n}}"
         errors = f'errors {{\nconsolidate 1h "{pattern}" warning\n}}'
-        with serve(f".:0 {{\n{errors}\n{to}\n}}") as server:
+        with serve_with_timers(f".:0 {{\n{errors}\n{to}\n}}") as server:
             for name in ("a", "b"):
                 assert server.ask(f"{name}.example.org").header.rcode == 2
     lines = [r.getMessage() for r in caplog.records if r.name.endswith(".errors")]
@@ -165,7 +173,7 @@ def test_every_upstream_is_named(caplog):
         text = f".:0 {{\nerrors\nforward . {one.to} {{\n{options}\n}}\n}}".replace(
             one.to, f"{one.to} {two.to}"
         )
-        with serve(text) as server:
+        with serve_with_timers(text) as server:
             assert server.ask("example.org").header.rcode == 2
     line = reason(caplog)
     assert f"A: read udp {one.to} (attempt 1 of 2" in line

@@ -4,14 +4,18 @@ import concurrent.futures
 import socket
 import struct
 import threading
+from functools import partial
 
 import dnslib
 import pytest
 
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
 from corepy_forward.handler import Forward
 from corepy_forward.upstream import FIRST_PATIENCE, SUSPICION
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
 PATIENT = "max_fails 0\nread_timeout 30s"
@@ -149,7 +153,7 @@ def test_truncated_reply_is_passed_on_if_tcp_fails():
 
     with Upstream(behave) as upstream:
         options = "read_timeout 300ms\nmax_connect_attempts 1"
-        with serve(corefile(upstream, options=options)) as server:
+        with serve_with_timers(corefile(upstream, options=options)) as server:
             reply = server.ask("example.org")
             assert (reply.header.rcode, reply.header.tc) == (0, 1)
 
@@ -195,7 +199,7 @@ def test_next_upstream_is_asked_when_one_is_silent(policy):
     with (
         Upstream(silent) as dead,
         Upstream(RECORDS) as alive,
-        serve(corefile(dead, alive, options=f"policy {policy}")) as server,
+        serve_with_timers(corefile(dead, alive, options=f"policy {policy}")) as server,
     ):
         for _ in range(6):
             assert server.ask("example.org").rr
@@ -307,7 +311,7 @@ def test_max_concurrent(in_flight):
 
 
 def test_all_silent_is_servfail_before_a_stub_gives_up(on_bench):
-    with Upstream(silent) as dead, serve(corefile(dead)) as server:
+    with Upstream(silent) as dead, serve_with_timers(corefile(dead)) as server:
         reply = server.ask("example.org", edns=1232)
         assert reply.header.rcode == 2
         assert reply.ar[0].rdata[0].code == 15

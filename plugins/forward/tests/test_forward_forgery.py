@@ -5,13 +5,15 @@ import random
 import socket
 import struct
 import threading
+from functools import partial
 
 import dnslib
 import pytest
 
 from corepy.dns import Reply
 from corepy.dns.edns import option, parse_options
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
 from corepy.testing.knot import knot
 from corepy_forward import guesses as guesses_module
@@ -26,6 +28,8 @@ from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
 from corepy_forward.targets import Target
 from corepy_forward.udp import USES
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 COOKIE = 10
 PATIENT = "max_fails 0\nread_timeout 30s"
@@ -188,7 +192,7 @@ def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(
             reply.rr.clear()
         return reply
 
-    with Upstream(behave) as upstream, serve(corefile(upstream.to)) as server:
+    with Upstream(behave) as upstream, serve_with_timers(corefile(upstream.to)) as server:
         replies = {}
 
         def ask(name, options):
@@ -219,7 +223,7 @@ def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(
 def test_who_waits_in_vain_is_told_and_nothing_is_left():
     with (
         Silent() as upstream,
-        serve(corefile(upstream.to, "max_fails 0\nread_timeout 4s")) as server,
+        serve_with_timers(corefile(upstream.to, "max_fails 0\nread_timeout 4s")) as server,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
         client.settimeout(20)
@@ -579,7 +583,10 @@ class Mixed:
 @pytest.mark.parametrize("tcp", [True, False])
 def test_servers_behind_one_address_only_some_of_which_have_cookies(tcp):
     options = "max_fails 0\nread_timeout 1s"
-    with Upstream(Mixed(tcp)) as upstream, serve(corefile(upstream.to, options)) as server:
+    with (
+        Upstream(Mixed(tcp)) as upstream,
+        serve_with_timers(corefile(upstream.to, options)) as server,
+    ):
         for name in ("a.example", "b.example", "c.example", "d.example"):
             assert server.ask(name).rr
         before = len(upstream.queries)
@@ -690,7 +697,7 @@ def test_random_case_and_an_upstream_that_does_not_keep_it(tcp):
         return None if proto == "tcp" and not tcp else good(in_lower_case(query))
 
     options = "max_fails 0\nread_timeout 1s\nrandom_case"
-    with Upstream(behave) as upstream, serve(corefile(upstream.to, options)) as server:
+    with Upstream(behave) as upstream, serve_with_timers(corefile(upstream.to, options)) as server:
         for name in (LONG, "b." + LONG):
             assert server.ask(name).rr
         before = len(upstream.queries)

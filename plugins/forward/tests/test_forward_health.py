@@ -1,16 +1,20 @@
 """Health checks, black holes, and what counts against an upstream."""
 
 import itertools
+from functools import partial
 
 import pytest
 
 from corepy.plugin import metrics
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
 from corepy_forward.handler import Forward
 from corepy_forward.health import TIMEOUT
 from corepy_forward.metrics import PROXY, UP
 from corepy_forward.settings import HealthCheck as Probing
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 RECORDS = {"example.org. A": ["example.org. 60 IN A 192.0.2.1"]}
 
@@ -69,7 +73,9 @@ def test_a_probe_that_is_answered_is_the_last(on_bench):
 def test_max_fails_0_probes_nothing():
     behave = Switchable(False)
     with Upstream(behave) as upstream:
-        with serve(f".:0 {{\nforward . {upstream.to} {{\nmax_fails 0\n}}\n}}") as server:
+        with serve_with_timers(
+            f".:0 {{\nforward . {upstream.to} {{\nmax_fails 0\n}}\n}}"
+        ) as server:
             assert server.ask("example.org").header.rcode == 2
         assert not behave.probes
 
@@ -78,7 +84,7 @@ def test_down_and_up_again():
     behave = Switchable(False)
     with Upstream(behave) as upstream:
         options = "health_check 10ms\nfailfast_all_unhealthy_upstreams\nmax_fails 1"
-        with serve(f".:0 {{\nforward . {upstream.to} {{\n{options}\n}}\n}}") as server:
+        with serve_with_timers(f".:0 {{\nforward . {upstream.to} {{\n{options}\n}}\n}}") as server:
             pool = pool_of(server)
             wait_until(lambda: pool.upstreams[0].is_down())
             broken = value("coredns_forward_healthcheck_broken_total")
@@ -97,7 +103,7 @@ def test_an_upstream_that_is_no_longer_used_has_no_gauge():
     """Else it would be reported down, or up, until the process ends."""
     with Upstream(Switchable(True)) as kept, Upstream(Switchable(False)) as gone:
         text = ".:0 {{\nforward . {} {{\nhealth_check 10ms\nmax_fails 1\n}}\n}}"
-        with serve(text.format(f"{kept.to} {gone.to}")) as server:
+        with serve_with_timers(text.format(f"{kept.to} {gone.to}")) as server:
             wait_until(lambda: value("corepy_forward_upstream_up", gone.to) == 0)
             server.reload(text.format(kept.to))
             wait_until(lambda: (gone.to,) not in dict(UP.children()))
@@ -136,7 +142,7 @@ def test_black_hole_is_passed_over_from_the_first_query_on():
     with (
         Upstream(lambda *_: None) as dead,
         Upstream(RECORDS) as alive,
-        serve(f".:0 {{\nforward . {dead.to} {alive.to}\n}}") as server,
+        serve_with_timers(f".:0 {{\nforward . {dead.to} {alive.to}\n}}") as server,
     ):
         for _ in range(60):
             assert server.ask("example.org").rr

@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import subprocess
 import sys
+from functools import partial
 
 import dnslib
 import h2.config
@@ -11,10 +12,13 @@ import h2.connection
 import h2.events
 import pytest
 
-from corepy.testing import refusal, serve
+from corepy.testing import refusal
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.tls import CERTIFICATE, TLSServer
 from corepy_forward import metrics
 from corepy_forward.handler import Forward
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 
 class HTTPSUpstream(TLSServer):

@@ -1,13 +1,17 @@
 """What becomes of an upstream's reply: which end the exchange, and what of them clients get."""
 
 import struct
+from functools import partial
 
 import dnslib
 import pytest
 
 from corepy.dns import Reply
 from corepy.dns.edns import option, parse_options
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream
+from corepy.testing import serve as serve_with_timers
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 COOKIE, KEEPALIVE, PADDING, NSID, EDE, SUBNET = 10, 11, 12, 3, 15, 8
 
@@ -222,6 +226,6 @@ def test_a_bare_header_over_udp_is_not_doubted_for_long():
 
     with (
         Upstream(behave) as upstream,
-        serve(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
+        serve_with_timers(corefile(upstream, options="max_fails 0\nread_timeout 30s")) as server,
     ):
         assert server.ask("example.org").header.rcode == 5

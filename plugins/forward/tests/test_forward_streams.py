@@ -1,11 +1,15 @@
 """What a reply over TCP that answers something else does: nobody but the upstream can send it."""
 
 import re
+from functools import partial
 
 import dnslib
 import pytest
 
-from corepy.testing import Upstream, free_port, serve
+from corepy.testing import Upstream, free_port
+from corepy.testing import serve as serve_with_timers
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 EDE = 15
 

@@ -2,13 +2,17 @@
 
 import concurrent.futures
 import os
+from functools import partial
 
 import dnslib
 import pytest
 
-from corepy.testing import refusal, serve, set_up
+from corepy.testing import refusal, set_up
+from corepy.testing import serve as serve_with_timers
 from corepy.testing.client import read_frame
 from corepy.testing.tls import CERTIFICATE, TLSServer
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 
 @pytest.fixture

@@ -3,15 +3,19 @@
 import contextlib
 import re
 import socket
+from functools import partial
 
 import dnslib
 import pytest
 
 from corepy.plugin import StartupError
-from corepy.testing import Upstream, controller_for, serve
+from corepy.testing import Upstream, controller_for
+from corepy.testing import serve as serve_with_timers
 from corepy_forward import ownaddress
 from corepy_forward.handler import Forward
 from corepy_forward.targets import Target
+
+serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 
 
 def fixed(address):
