@@ -329,17 +329,24 @@ def test_the_limit_can_be_set(text, seconds, monkeypatch):
 # The event loop
 
 
+def block_until_named(plugin):
+    """Block this thread until the watchdog has found the plugin."""
+    before, deadline = counted("blocked", plugin), time.monotonic() + 20
+    while counted("blocked", plugin) == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def blocks(handler, request):
     if request.name.startswith("block."):
-        time.sleep(0.6)
+        block_until_named("bad")
     return handler.next.serve_dns(request)
 
 
 def test_who_blocks_the_loop_is_named(monkeypatch, caplog):
-    monkeypatch.setenv(loop_watchdog.SWITCH, "0.1")
+    monkeypatch.setenv(loop_watchdog.SWITCH, "0.5")
     before = counted("blocked")
     with misbehaving(blocks) as server:
-        assert server.ask(f"block.{NAME}", timeout=20).rr
+        assert server.ask(f"block.{NAME}", timeout=30).rr
         wait_until(lambda: "was blocked for" in caplog.text, 20)
         assert loop_watchdog.BLOCKED.labels("bad").value > 0
     assert counted("blocked") - before >= 1
@@ -354,7 +361,7 @@ def test_a_hook_that_blocks_is_named(monkeypatch, caplog):
     class Hooks:
         @hookimpl
         def stopping(self):
-            time.sleep(0.6)
+            block_until_named("hooks")
 
     before = counted("blocked", "hooks")
     extra = inline("hooks", lambda controller: controller.register(Hooks()))
@@ -364,13 +371,65 @@ def test_a_hook_that_blocks_is_named(monkeypatch, caplog):
     assert "plugin.hooks" in caplog.text
 
 
+class FakeLoop:
+    """An event loop that answers the watchdog, or else keeps the callbacks that it gets."""
+
+    def __init__(self, *, answers):
+        self.answers = answers
+        self.callbacks = []
+
+    def call_soon_threadsafe(self, callback):
+        self.callbacks.append(callback)
+        if self.answers:
+            callback()
+
+    def is_closed(self):
+        return False
+
+
+class FakeCpu:
+    """The CPU time of a thread that gets none until `is_fed`."""
+
+    def __init__(self):
+        self.is_fed = False
+        self.asked = 0
+
+    def ran(self):
+        return 0.0
+
+    def is_starved(self, since, seconds):
+        self.asked += 1
+        return not self.is_fed
+
+
+@contextmanager
+def watched(monkeypatch, loop, cpu):
+    monkeypatch.setenv(loop_watchdog.SWITCH, "0.01")
+    watchdog = loop_watchdog.LoopWatchdog(loop, cpu)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.stop()
+
+
 def test_a_loop_that_works_is_left_alone(monkeypatch, caplog):
-    monkeypatch.setenv(loop_watchdog.SWITCH, "0.5")
-    with misbehaving(lambda handler, request: handler.next.serve_dns(request)) as server:
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
-            server.ask(NAME)
+    loop, cpu = FakeLoop(answers=True), FakeCpu()
+    with watched(monkeypatch, loop, cpu):
+        wait_until(lambda: len(loop.callbacks) >= 10)
     assert "event loop" not in caplog.text
+    assert not cpu.asked
+
+
+def test_a_loop_that_gets_no_cpu_is_left_alone(monkeypatch, caplog):
+    loop, cpu = FakeLoop(answers=False), FakeCpu()
+    with watched(monkeypatch, loop, cpu):
+        wait_until(lambda: cpu.asked >= 10)
+        loop.callbacks[0]()
+        wait_until(lambda: len(loop.callbacks) == 2)
+        assert "event loop" not in caplog.text
+        cpu.is_fed = True
+        wait_until(lambda: "the event loop is blocked for more than 0.01 s" in caplog.text)
 
 
 def test_the_watch_ends_with_the_server():

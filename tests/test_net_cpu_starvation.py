@@ -1,13 +1,17 @@
 """Telling a process that gets no CPU from one that hangs."""
 
+import hashlib
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from corepy.net.cpu_starvation import CpuTimes, cpu_times, is_starved, is_stopped
+from corepy.net.cpu_starvation import CpuTimes, ThreadCpu, cpu_times, is_starved, is_stopped
 from corepy.testing.command import wait_until
 
 SECOND = 10**9
@@ -64,3 +68,26 @@ def test_a_stopped_process_is_known_as_such():
         process.kill()
     assert not is_stopped(process.pid)
     assert cpu_times(process.pid) is None
+
+
+def test_the_cpu_time_of_a_thread():
+    """The digests leave the interpreter's lock to this thread, so that the other one runs on."""
+    measured: queue.Queue[ThreadCpu] = queue.Queue()
+    begun, stop = threading.Event(), threading.Event()
+
+    def compute():
+        measured.put(ThreadCpu())
+        begun.wait()
+        while not stop.is_set():
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compute)
+        cpu = measured.get()
+        wait_until(lambda: not cpu.is_starved(cpu.ran(), 3600))  # it waits for something else
+        ran = cpu.ran()
+        begun.set()
+        wait_until(lambda: cpu.is_starved(ran, 3600))  # it has had little of an hour
+        wait_until(lambda: cpu.ran() > ran + 0.02)
+        assert not cpu.is_starved(ran, 0.02)
+        stop.set()

@@ -8,6 +8,7 @@ documentation, proc_pid_stat(5)).
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -56,6 +57,32 @@ def is_starved(before: CpuTimes | None, now: CpuTimes | None) -> bool:
     if now.waited - before.waited >= STARVED_SHARE * silence:
         return True
     return now.state == "R" and now.ran - before.ran <= RUNNING_SHARE * silence
+
+
+class ThreadCpu:
+    """The CPU time of the thread that creates it; for other threads of the process."""
+
+    def __init__(self) -> None:
+        self._id = threading.get_native_id()
+        self._clock: int | None = None
+        if hasattr(time, "pthread_getcpuclockid"):  # not on macOS
+            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+
+    def ran(self) -> float:
+        """Return the thread's CPU time in seconds; 0.0 without support of the platform."""
+        return 0.0 if self._clock is None else time.clock_gettime(self._clock)
+
+    def is_starved(self, since: float, seconds: float) -> bool:
+        """Return whether the thread waits for a CPU, and did so for most of the last `seconds`.
+
+        `since` is what `ran` returned at their beginning.
+        """
+        if self._clock is None or self.ran() - since > (1 - STARVED_SHARE) * seconds:
+            return False
+        try:
+            return _state(self._id) == "R"
+        except (OSError, ValueError):
+            return False
 
 
 def is_stopped(pid: int) -> bool:

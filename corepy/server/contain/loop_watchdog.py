@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from corepy.net.cpu_starvation import ThreadCpu
 from corepy.plugin import metrics
 from corepy.plugin.failures import SERVER, count, logger_of
 from corepy.server.contain.attribution import of_thread
@@ -45,8 +46,10 @@ def limit() -> float:
 class LoopWatchdog:
     """Monitors the event loop of the thread that creates it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, cpu: ThreadCpu | None = None) -> None:
+        """`cpu` is the CPU time of the loop's thread, by default the thread that runs now."""
         self._loop = loop
+        self._cpu = cpu or ThreadCpu()
         self._limit = limit()
         self._ident = threading.get_ident()
         self._alive = threading.Event()
@@ -72,22 +75,28 @@ class LoopWatchdog:
     def _run(self) -> None:
         while not self._end.wait(self._limit):
             self._alive.clear()
-            asked = time.monotonic()
+            asked, ran = time.monotonic(), self._cpu.ran()
             try:
                 self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:  # the loop is closed
                 return
-            if self._alive.wait(self._limit) or self._was_late(asked):
-                continue
-            if not self._end.is_set():  # `stop` in the loop's thread waits for this one
+            if self._is_blocked(asked, ran):
                 self._name(asked)
 
-    def _was_late(self, asked: float) -> bool:
-        """Return whether this thread itself got no CPU: the machine is busy, or was suspended.
+    def _is_blocked(self, asked: float, ran: float) -> bool:
+        """Return whether the loop does not answer, although its thread has a CPU.
 
-        The delay then does not prove that the loop is blocked, so the loop gets another interval.
+        A delay proves nothing while the loop's thread waits for a CPU, or if this thread itself got
+        none: the machine is busy, or was suspended. Then the loop gets another interval.
         """
-        return time.monotonic() - asked > 2 * self._limit and self._alive.wait(self._limit)
+        if self._alive.wait(self._limit):
+            return False
+        was_late = time.monotonic() - asked > 2 * self._limit
+        while was_late or self._cpu.is_starved(ran, time.monotonic() - asked):
+            was_late = False
+            if self._alive.wait(self._limit):
+                return False
+        return not self._end.is_set()  # `stop` in the loop's thread waits for this one
 
     def _name(self, asked: float) -> None:
         """Log the code that is running, and how long it took once it is over."""
