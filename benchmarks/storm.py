@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.crew import Crew
+from benchmarks.disturbance import DisturbedProcesses
 from benchmarks.handover import NAMES, ZONE, workers
 from benchmarks.procfs import pss_kib
 from benchmarks.streams import Streams
@@ -54,7 +54,7 @@ FAULT = 1.0
 """Seconds that the upstream is unreachable."""
 
 SERVE_TIMEOUT = 30.0
-CREW_SHARE = 0.7
+DISTURBED_SHARE = 0.7
 """Share of the turns that concern single processes, if there are several."""
 
 
@@ -97,7 +97,7 @@ class Storm:
         pairs = zip(times, sizes, strict=True)
         return 3600 * sum((t - mean_time) * (s - mean_size) for t, s in pairs) / spread
 
-    def blame(self) -> list[str]:
+    def losses_by_event(self) -> list[str]:
         """Return a line for each event that lost queries: those sent since the previous event."""
         assert self.udp is not None
         assert self.tcp is not None
@@ -130,18 +130,18 @@ def rage(seconds: float, traffic: Traffic, seed: int, processes: int = 1) -> Sto
             "upstream fault": lambda: _cut_off(port),
             "rules flushed": _flush,
         }
-        crew = Crew(command, ADDRESS[1], processes, corefile)
+        group = DisturbedProcesses(command, ADDRESS[1], processes, corefile)
         streams, began = Streams(ADDRESS, traffic, NAMES), time.monotonic()
         with streams:
             while time.monotonic() - began < seconds:
                 time.sleep(chance.uniform(*PAUSE))
-                if processes > 1 and chance.random() < CREW_SHARE:
-                    event = crew.suffer(chance)
+                if processes > 1 and chance.random() < DISTURBED_SHARE:
+                    event = group.disturb(chance)
                 else:
                     event = chance.choice(list(events))
                     events[event]()
                 wait_until(lambda: len(workers(command)) == 1, SERVE_TIMEOUT)
-                crew.recover()
+                group.wait_until_recovered()
                 wait_until(lambda: _rules() == rules, SERVE_TIMEOUT)
                 storm.note(event, began, command.process.pid)
         storm.udp, storm.tcp = streams.udp, streams.tcp
@@ -204,4 +204,4 @@ def report(storm: Storm) -> str:
         f" {storm.pss_slope:.0f} KiB/h; descriptors of the supervisor {storm.descriptors[0]} to"
         f" {storm.descriptors[-1]}"
     )
-    return "\n".join([head, *storm.blame()])
+    return "\n".join([head, *storm.losses_by_event()])

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,12 @@ def test_layers_import_downwards(path):
     layers = {name.split(".")[1] for name in of_project(path) if "." in name}
     assert layers <= ALLOWED[layer]
     assert not {name for name in of_project(path) if name.startswith("corepy_")}
+
+
+def test_no_two_files_of_the_core_share_a_name():
+    names = Counter(path.name for path in SOURCES if "behaviours" not in path.parts)
+    del names["__init__.py"]
+    assert not [name for name, count in names.items() if count > 1]
 
 
 @pytest.mark.parametrize("path", PLUGIN_SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

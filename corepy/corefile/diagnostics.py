@@ -53,9 +53,9 @@ class Diagnostic(NamedTuple):
             return self
         words = [self.token.raw, *(token.raw for _, token in self.related)]
         hint = variables.hide(self.hint, words) if self.hint else None
-        absence = variables.absence(self.token.raw) if self.severity == "error" else None
-        if absence is not None and absence not in (hint or ""):
-            hint = f"{absence}; {hint}" if hint else absence
+        missing = variables.missing_values(self.token.raw) if self.severity == "error" else None
+        if missing is not None and missing not in (hint or ""):
+            hint = f"{missing}; {hint}" if hint else missing
         related = tuple((variables.hide(text, words), token) for text, token in self.related)
         return self._replace(
             message=variables.hide(self.message, words), hint=hint, related=related

@@ -41,7 +41,7 @@ class Variables:
         """Record that the variable `name` was replaced by `value`, or is not set (None)."""
         self._values[name] = value
 
-    def absence(self, raw: str) -> str | None:
+    def missing_values(self, raw: str) -> str | None:
         """Return a message that names the unset and empty variables in the word `raw`, if any.
 
         `raw` is the word as written in the Corefile.

@@ -331,7 +331,7 @@ class _Parser:
         self._warnings.append(Diagnostic(message, token, hint, "warning"))
 
     def _warn_of_empty(self, message: str, token: Token) -> None:
-        self._warn(message, token, self._environment.variables.absence(token.raw))
+        self._warn(message, token, self._environment.variables.missing_values(token.raw))
 
     def _note(self, *mistakes: Diagnostic) -> None:
         self._mistakes += mistakes

@@ -317,7 +317,7 @@ class _Builder:
 def _empty_word_message(word: Token) -> str | None:
     """Return a message that names the environment variables that leave a word empty."""
     variables = word.source.variables
-    return variables.absence(word.raw) if variables is not None else None
+    return variables.missing_values(word.raw) if variables is not None else None
 
 
 def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]:

@@ -179,9 +179,9 @@ class CacheStore:
 
         `options` are EDNS options to cache with a positive or negative reply.
 
-        Returns the verdict (None if the reply is malformed or answers another question) and the new
-        entry. A failed `refresh` is not cached, so that it does not replace the existing entry. A
-        positive or negative reply that may not be cached still removes outdated entries.
+        Returns the classification (None if the reply is malformed or answers another question) and
+        the new entry. A failed `refresh` is not cached, so that it does not replace the existing
+        entry. A positive or negative reply that may not be cached still removes outdated entries.
         """
         if not matches(reply, request):
             metrics.drops.value += 1

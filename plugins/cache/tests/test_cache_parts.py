@@ -1,4 +1,4 @@
-"""The parts by themselves: store, entry, verdict, budget."""
+"""The parts by themselves: store, entry, classification, budget."""
 
 import gc
 import os

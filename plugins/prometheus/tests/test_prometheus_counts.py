@@ -185,13 +185,13 @@ def test_the_label_follows_a_changed_query() -> None:
 
 def test_marks() -> None:
     class DeadlineSetter(Pass):
-        name, cacheability = "keeper", Cacheability.SETS_DEADLINE
+        name, cacheability = "setter", Cacheability.SETS_DEADLINE
 
     handler, deadline_setter, below = Prometheus(BlockConfig([]), ""), DeadlineSetter(), Below()
     link([handler, deadline_setter, below])
     put_marks(handler)
     assert list(handlers_below(handler)) == [deadline_setter, below]
-    assert deadline_setter_below(handler) == "keeper"
+    assert deadline_setter_below(handler) == "setter"
     assert deadline_setter_below(deadline_setter) == ""
     assert type(below.next.next) is EndOfChain
 

@@ -29,7 +29,7 @@ GAP = 0.7
 WHOLE_TIMEOUT = 60.0
 
 
-class Crew:
+class DisturbedProcesses:
     """The processes of a server that `command` supervises, at a port."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Crew:
             "upgrade": lambda _: self._command.send_signal(signal.SIGHUP),
         }
 
-    def suffer(self, chance: random.Random) -> str:
+    def disturb(self, chance: random.Random) -> str:
         """Cause some events, faster than the server can recover; return their names."""
         names = chance.sample(list(self._events), chance.choice(AT_ONCE))
         for name in names:
@@ -62,7 +62,7 @@ class Crew:
             time.sleep(chance.uniform(0, GAP))
         return " + ".join(names)
 
-    def recover(self) -> None:
+    def wait_until_recovered(self) -> None:
         """Wait until there is one worker, and each socket is read by one of its processes.
 
         Raises TimeoutError with the current state.
