@@ -61,8 +61,6 @@ _WORDS: Final = (
 )
 """Extracts from argparse's help the flags and the choices in braces."""
 
-SHELLS: Final = ("bash", "zsh")
-
 
 def script(shell: str, parser: argparse.ArgumentParser, commands: Sequence[str]) -> str:
     """Return the completion script in the language of `shell` for `parser` and `commands`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy import cli, completion
+from corepy import cli
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "dumb"}
@@ -60,7 +60,7 @@ def test_all_that_bash_offers_at_the_start():
     assert set(offered("")) == {*short, *cli._commands()}
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_every_flag_is_in_the_script(shell, capsys):
     assert cli.main(["-completion", shell]) == 0
     script = capsys.readouterr().out

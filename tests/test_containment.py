@@ -163,7 +163,9 @@ def reply_with(**values):
 
 def about(name, qtype="A"):
     def behave(handler, request):
-        return Reply.from_record(dnslib.DNSRecord.question(name, qtype).reply())
+        reply = Reply(b"")
+        reply.set_record(dnslib.DNSRecord.question(name, qtype).reply())
+        return reply
 
     return behave
 

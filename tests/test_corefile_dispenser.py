@@ -145,8 +145,6 @@ def test_the_tokens_of_a_snippet_are_neither_argument_nor_new_line() -> None:
     [
         (2, "arg_error", "Testfile:1:6: unexpected token '{', expecting an argument"),
         (6, "arg_error", "Testfile:3:12: wrong argument count or unexpected line ending"),
-        (6, "eof_error", "Testfile:3:12: unexpected end of file"),
-        (0, "eof_error", "unexpected end of file"),
     ],
 )
 def test_errors_point_at_the_current_token(steps: int, make: str, expected: str) -> None:
@@ -169,4 +167,3 @@ def test_errors_about_something_else() -> None:
         "    | ^~~~",
         "  hint: a hint",
     ]
-    assert "unexpected 'arg1', expecting '{'" in str(d.syntax_error("{"))

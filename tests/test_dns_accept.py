@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from corepy.dns import Request, accept, edns, query, records
 from corepy.dns import constants as c
-from corepy.dns.accept import is_foreign_class, is_transfer
 from corepy.dns.form_error import FormError
 
 NAME = b"\3WWW\7example\3org\0"
@@ -191,14 +190,6 @@ def test_other_edns_versions(version: int) -> None:
     assert (parsed.header.rcode, parsed.header.ar) == (c.BADVERS & 15, 1)
     assert (reply_opt.rtype, reply_opt.rclass) == (c.TYPE_OPT, 1400)
     assert reply_opt.ttl == (c.BADVERS >> 4) << 24 | 0x8000
-
-
-def test_class_and_transfer() -> None:
-    assert not is_foreign_class(accepted(message()))
-    assert is_foreign_class(accepted(message(NAME + b"\0\x10\0\3")))
-    assert is_transfer(accepted(message(NAME + b"\0\xfc\0\1")))
-    assert is_transfer(accepted(message(NAME + b"\0\xfb\0\1")))
-    assert not is_transfer(accepted(message()))
 
 
 @settings(deadline=None)

@@ -43,7 +43,9 @@ def reply(
         record.add_auth(*dnslib.RR.fromZone(line))
     for line in additional:
         record.add_ar(*dnslib.RR.fromZone(line))
-    return Reply.from_record(record)
+    reply = Reply(b"")
+    reply.set_record(record)
+    return reply
 
 
 KINDS = [

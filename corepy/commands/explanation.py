@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-_INDENT = 17
-"""Indentation of the details below the line of a plugin."""
-
 
 def render(explanation: dict[str, Any]) -> str:
     """Return the text, which ends with a newline."""

@@ -116,14 +116,6 @@ class Dispenser:
         message = f"wrong argument count or unexpected line ending after {quote(text)}"
         return self.error(message, token)
 
-    def syntax_error(self, expected: str) -> CorefileError:
-        """Return the error for the current token where `expected` was required."""
-        return self.error(f"syntax error: unexpected {quote(self.val)}, expecting {expected!r}")
-
-    def eof_error(self) -> CorefileError:
-        """Return the error for a premature end of the file."""
-        return self.error("unexpected end of file")
-
     @contextlib.contextmanager
     def statement(self, mistakes: Mistakes) -> Iterator[None]:
         """Parse the statement that begins at the current token: its line and the block on it.

@@ -74,11 +74,6 @@ class Token(NamedTuple):
         return self.source.name
 
     @property
-    def end_column(self) -> int:
-        """The column after the token, if the token were on one line."""
-        return self.column + self.length
-
-    @property
     def location(self) -> str:
         """The token's position, as `file:line:column`."""
         return f"{self.source.name}:{self.line}:{self.column}"

@@ -12,13 +12,11 @@ from typing import Final
 
 from corepy.dns.constants import (
     BADVERS,
-    CLASS_IN,
     FORMERR,
     HEADER_SIZE,
     NOTIMP,
     OPCODE_NOTIFY,
     OPCODE_QUERY,
-    TRANSFERS,
 )
 from corepy.dns.form_error import FormError
 from corepy.dns.message import Request, finish
@@ -67,13 +65,3 @@ def form_error(data: bytes) -> bytes:
 def _refusal(data: bytes, opcode: int, rcode: int, question: bytes = b"") -> bytes:
     flags = bytes((0x80 | opcode << 3 | data[2] & 1, data[3] & 0x10 | rcode))
     return data[:2] + flags + (_ONE_QUESTION if question else _NO_RECORDS) + question
-
-
-def is_foreign_class(request: Request) -> bool:
-    """Return whether CoreDNS refuses the class without chaos or forward (server.go)."""
-    return request.qclass != CLASS_IN
-
-
-def is_transfer(request: Request) -> bool:
-    """Return whether the query requests a zone transfer, which only the transfer plugin answers."""
-    return request.qtype in TRANSFERS

@@ -148,22 +148,15 @@ def rcode_name(number: int) -> str:
 
 def type_number(name: str) -> int:
     """Return a record type's number for a name in any case, also `TYPE123`. Raise ValueError."""
-    return _number(name, TYPES, "TYPE", 0xFFFF)
+    return _number(name, TYPES, "TYPE")
 
 
 def class_number(name: str) -> int:
     """Return a class's number for a name in any case, also `CLASS123`. Raise ValueError."""
-    return _number(name, CLASSES, "CLASS", 0xFFFF)
+    return _number(name, CLASSES, "CLASS")
 
 
-def rcode_number(name: str) -> int:
-    """Return an rcode's number for a name in any case, also `BADVERS`; raise ValueError."""
-    if name.upper() == "BADVERS":
-        return BADVERS
-    return _number(name, RCODES, "RCODE", 0xFFF)
-
-
-def _number(name: str, table: dict[str, int], prefix: str, top: int) -> int:
+def _number(name: str, table: dict[str, int], prefix: str) -> int:
     upper = name.upper()
     number = table.get(upper)
     if number is not None:
@@ -171,6 +164,6 @@ def _number(name: str, table: dict[str, int], prefix: str, top: int) -> int:
     digits = upper.removeprefix(prefix)
     if digits != upper and digits.isascii() and digits.isdigit() and len(digits) <= 5:
         number = int(digits)
-        if number <= top:
+        if number <= 0xFFFF:
             return number
     raise ValueError(f"unknown DNS {prefix.lower()}: {name!r}")

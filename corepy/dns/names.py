@@ -149,15 +149,6 @@ def parent_offsets(wire: bytes) -> list[int]:
     return offsets
 
 
-def count_labels(wire: bytes) -> int:
-    """Return the number of labels, 0 for the root."""
-    count = i = 0
-    while n := wire[i]:
-        i += n + 1
-        count += 1
-    return count
-
-
 def is_subdomain(child: bytes, zone: bytes) -> bool:
     """Return whether child is zone or below it; both in lower case (RFC 9499 section 2)."""
     if not child.endswith(zone):

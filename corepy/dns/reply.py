@@ -146,13 +146,6 @@ class Reply:
         reply._read = wire, offsets, ((lowest, highest) if highest < _TTL_SIGN else None)
         return reply
 
-    @classmethod
-    def from_record(cls, record: DNSRecord) -> Reply:
-        """Return a reply with the content of a dnslib message, without its OPT record."""
-        reply = cls(b"")
-        reply.set_record(record)
-        return reply
-
     @property
     def record(self) -> DNSRecord:
         """The reply as a dnslib object, always the same one; change it with `set_record`.
@@ -211,25 +204,6 @@ class Reply:
     def ancount(self) -> int:
         """Number of records in the answer section."""
         return self.wire[6] << 8 | self.wire[7]
-
-    def set_question(self, question: bytes) -> None:
-        """Replace the question by `question`, which may differ from it in case.
-
-        Clients that randomize the case check it. Raise ValueError for another question.
-        """
-        wire = self.wire
-        end = HEADER_SIZE + len(question)
-        if wire[HEADER_SIZE:end] == question:
-            return
-        # Type and class are compared exactly: type 65 is not type 97.
-        if (
-            wire[HEADER_SIZE : end - 4].lower() != question[:-4].lower()
-            or wire[end - 4 : end] != question[-4:]
-        ):
-            raise ValueError("the question differs in more than case")
-        self.wire = b"".join((wire[:HEADER_SIZE], question, wire[end:]))
-        if self._read is not None and self._read[0] is wire:
-            self._read = (self.wire, self._read[1], None)
 
     def copy(self) -> Reply:
         """Return an independent copy of the reply."""

@@ -281,12 +281,6 @@ def set_ttls(buf: bytearray, offsets: Iterable[int], seconds: int) -> None:
         _pack_ttl(buf, at, seconds)
 
 
-def clamp_ttls(buf: bytearray, offsets: Iterable[int], low: int, high: int) -> None:
-    """Clamp every TTL in place to the range low..high seconds, inclusive."""
-    for at in offsets:
-        _pack_ttl(buf, at, min(max(read_ttl(buf, at), low), high))
-
-
 def soa_negative_ttl(msg: Buffer, offsets: Sequence[int] | None = None) -> int | None:
     """Return min(TTL, MINIMUM) in seconds of the authority section's SOA, None without one.
 
