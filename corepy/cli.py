@@ -61,7 +61,9 @@ def _show(flags: argparse.Namespace) -> int:
         _print(version_text())
         return EXIT_OK
     if flags.plugins:
-        return _show_order(flags.plugin_order) if flags.order else _list_plugins()
+        from corepy.commands.plugin_list import list_in_order, list_plugins
+
+        return list_in_order(flags.plugin_order) if flags.order else list_plugins()
     if flags.completion:
         return _complete(flags.completion)
     return _check(_options(flags), as_json=flags.json)
@@ -170,36 +172,12 @@ def version_text() -> str:
     return f"corepy-{version()}\n{system}, {python}, {commit()}\n"
 
 
-def _list_plugins() -> int:
-    """Print the installed plugins in the format of CoreDNS, without importing them."""
-    from corepy.loading.registry import find
-
-    _print("".join(f"{directive}\n" for directive in find()))
-    return EXIT_OK
-
-
 def _complete(shell: str) -> int:
     """Print the completion script for a shell."""
     from corepy.completion import script
 
     _print(script(shell, _parser(), sorted(_commands())))
     return EXIT_OK
-
-
-def _show_order(file: str | None) -> int:
-    """Print the installed plugins in chain order, each with the reason for its position."""
-    from corepy.corefile import CorefileError
-    from corepy.loading.order_table import positions, table
-    from corepy.loading.orderfile import load_order
-
-    try:
-        found, problems = positions(load_order(file) if file is not None else [])
-    except CorefileError as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_FAILURE
-    _print(table(found))
-    sys.stderr.writelines(f"{problem}\n" for problem in problems)
-    return EXIT_FAILURE if problems else EXIT_OK
 
 
 def _serve(options: Options) -> int:
@@ -250,8 +228,27 @@ def _plugin_command(name: str, arguments: list[str]) -> int:
     if name not in offered:
         sys.stderr.write(f"corepy: {_no_command(name, sorted(offered))}; see corepy -help\n")
         return EXIT_USAGE
-    code: int = offered[name].load()(arguments)
+    try:
+        command = offered[name].load()
+    except ImportError as error:
+        sys.stderr.write(f"corepy {name}: {_why_not_loaded(offered[name], error)}\n")
+        return EXIT_FAILURE
+    code: int = command(arguments)
     return code
+
+
+def _why_not_loaded(command: EntryPoint, error: ImportError) -> str:
+    """Return the reason why the module of a command cannot be imported."""
+    from corepy.loading.extras import missing_extra
+    from corepy.loading.registry import find
+
+    package = command.module.partition(".")[0]
+    for directive, plugin in find().items():
+        if plugin.entry_point.module.partition(".")[0] == package:
+            problem = missing_extra(directive, plugin.entry_point)
+            if problem:
+                return problem
+    return f"cannot be imported: {error}"
 
 
 _SERVE: Final = ("serve", "server", "run", "start", "up")

@@ -1,6 +1,7 @@
 """The installed plugins in chain order, with the reason for each place: `corepy -plugins -order`.
 
-This imports only third-party plugins, because only they have constraints.
+This imports only plugins without a fixed place, because only they have constraints. The constraints
+of a plugin whose packages are not installed are unknown, so its default position is listed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic
+from corepy.loading.extras import missing_extra
 from corepy.loading.order import DIRECTIVES, Constraint, Position, arrange
 from corepy.loading.orderfile import unknown_names
 from corepy.loading.registry import find, load
@@ -34,6 +36,9 @@ def positions(
     constraints, problems = [], []
     for directive, plugin in found.items():
         if directive in DIRECTIVES:
+            continue
+        if missing_extra(directive, plugin.entry_point):
+            constraints.append(Constraint(directive, plugin.distribution))
             continue
         try:
             loaded = load(plugin)

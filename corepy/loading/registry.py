@@ -12,6 +12,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from corepy.loading.extras import missing_extra
 from corepy.plugin.errors import PluginError, describe
 from corepy.plugin.hooks import API_VERSION
 from corepy.plugin.log import server_logger
@@ -117,9 +118,9 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     try:
         plugin = found.entry_point.load()
     except BaseException as error:  # third-party code: its sys.exit() must not end the process
-        raise PluginError(
-            directive, distribution, f"cannot be imported: {describe(error)}"
-        ) from error
+        problem = missing_extra(directive, found.entry_point)
+        problem = problem or f"cannot be imported: {describe(error)}"
+        raise PluginError(directive, distribution, problem) from error
     _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
     version = getattr(plugin, "api_version", None)
     if version != API_VERSION:
