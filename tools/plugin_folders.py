@@ -9,7 +9,7 @@ packages:
     dependencies = ["maxminddb>=2.6"]       # Python packages that corepy does not need without it
     test-packages = ["iproute2"]            # Debian packages that its tests need
 
-    [commands]                              # `corepy geoip ...`
+    [commands]                              # further commands of corepy
     geoip = "corepy_geoip.cli:main"
 
 Only `purpose` is required. Uses the standard library only, since the build imports it.
