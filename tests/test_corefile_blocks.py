@@ -7,7 +7,7 @@ import pytest
 from corepy.commands import corefile_blocks
 from corepy.commands.corefile_blocks import controllers_of
 from corepy.loading.registry import GROUP, FoundPlugin
-from corepy.plugin import CorefileError
+from corepy.plugin import CorefileError, ListenHosts
 
 TWO = """\
 .:5300 example.org {
@@ -36,7 +36,7 @@ def corefile(tmp_path):
 
 def test_each_block_with_the_directive_knows_where_it_listens(corefile):
     blocks = controllers_of(corefile(TWO), "whoami", 5399, after=["bind"])
-    assert [(it.config.listen_hosts, it.config.zones) for it in blocks] == [
+    assert [(list(it.config.get(ListenHosts).hosts), it.config.zones) for it in blocks] == [
         (["127.0.0.1", "::1"], [".", "example.org."]),
         ([""], ["a.example."]),
     ]

@@ -22,6 +22,7 @@ from corepy.plugin import (
     Handler,
     HookSpecs,
     LifecycleContext,
+    Timeouts,
     metrics,
 )
 from corepy.testing import Recorder, controller_for, make_request, run_chain, serve, with_handlers
@@ -165,6 +166,16 @@ def test_the_mistake_that_is_shown(code):
     with pytest.raises(CorefileError) as caught:
         code("setup").setup(Controller("hello", block, config))
     assert str(caught.value) == shown
+
+
+def test_patience(code):
+    controller = controller_for("hello 1s")
+    code("patience").setup(controller)
+    assert controller.config.get(Timeouts) == Timeouts(read=1.0)
+    controller = controller_for("hello 1s")
+    controller.config.set(Timeouts(idle=60.0), "timeouts")
+    with pytest.raises(CorefileError, match="hello conflicts with timeouts: both set Timeouts"):
+        code("patience").setup(controller)
 
 
 def test_count(code):

@@ -1,8 +1,20 @@
 """What `Controller` reads for a plugin, and how it refuses the rest."""
 
+from dataclasses import dataclass
+
 import pytest
 
-from corepy.plugin import CorefileError, Mistakes, suggest_file
+from corepy import corefile
+from corepy.plugin import (
+    BlockConfig,
+    Controller,
+    CorefileError,
+    Debug,
+    ListenHosts,
+    Mistakes,
+    Timeouts,
+    suggest_file,
+)
 from corepy.testing import controller_for
 
 
@@ -168,3 +180,42 @@ def test_zones_that_were_meant_otherwise(words, doubts):
     zones = controller.zones_from(controller.arguments())
     assert len(controller.warnings) == doubts
     assert bool(zones) == (words not in ("a..b", "__PILLAR__DNS__DOMAIN__"))
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A third party's type, which two of its directives share."""
+
+    queries: int = 100
+
+
+def two_controllers():
+    block = corefile.parse(". {\nfirst\nsecond\n}\n", "Corefile").blocks[0]
+    config = BlockConfig(corefile.server_keys(block, 53))
+    return Controller("first", block, config), Controller("second", block, config)
+
+
+def test_directives_of_a_block_share_values_by_type():
+    first, second = two_controllers()
+    assert second.config.get(Timeouts) == Timeouts(read=3.0, idle=10.0, write=5.0)
+    assert second.config.get(Quota) == Quota(100)
+    first.configure(Quota(5))
+    first.configure(Quota(7))  # its own value may be replaced
+    assert second.config.get(Quota) == Quota(7)
+    assert second.config.get(ListenHosts).hosts == ("",)
+
+
+def test_two_directives_may_store_equal_values_only():
+    first, second = two_controllers()
+    first.configure(Debug(tracebacks=True))
+    second.configure(Debug(tracebacks=True))
+    first.configure(Quota(5))
+    with pytest.raises(CorefileError) as caught:
+        second.configure(Quota(6))
+    assert str(caught.value).splitlines() == [
+        "Corefile:3:1: second conflicts with first: both set Quota",
+        "  3 | second",
+        "    | ^~~~~~",
+        "  hint: remove second or first from this server block",
+    ]
+    assert first.config.get(Quota) == Quota(5)

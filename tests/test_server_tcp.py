@@ -14,7 +14,7 @@ from corepy.dns.records import rr
 from corepy.net.frames import frame
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
-from corepy.plugin import BlockConfig, Handler
+from corepy.plugin import Handler, Timeouts
 from corepy.server.listen import tcp
 from corepy.server.listen.chain_runner import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
@@ -23,7 +23,6 @@ from corepy.testing import query
 
 LABEL = "dns://:53"
 PEER, OTHER = ("192.0.2.1", 1053), ("192.0.2.2", 1053)
-SETTINGS = {"read_timeout": 3.0, "idle_timeout": 10.0, "write_timeout": 5.0}
 
 
 class ClockLoop(asyncio.SelectorEventLoop):
@@ -164,7 +163,7 @@ class Bench:
         self.listener = tcp.TCPListener(
             open_tcp(Address("127.0.0.1", 0)), MemoryPool(1 << 20), LABEL
         )
-        self.listener.settings = BlockConfig([], **(SETTINGS | settings))
+        self.listener.timeouts = Timeouts(**settings)
         route = ZoneRoute(".", self.handler, None, self.handler)
         self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
 
@@ -438,7 +437,7 @@ def test_a_connection_ends_after_its_number_of_queries(run, asked, answered):
         assert sorted(transport.sent) == sorted(map(empty, wires[:answered]))
         assert transport.done == ([(0, "close")] if answered == 3 else [])
 
-    run(test, max_tcp_queries=3)
+    run(test, max_queries=3)
 
 
 @pytest.mark.parametrize("waits", [False, True])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from corepy import corefile
 from corepy.corefile import CorefileError, Diagnostic
 from corepy.loading.registry import find, load
-from corepy.plugin.controller import BlockConfig, Controller
+from corepy.plugin.block_config import BlockConfig
+from corepy.plugin.controller import Controller
 from corepy.plugin.errors import PluginError
 
 if TYPE_CHECKING:

@@ -20,7 +20,11 @@ from corepy.corefile import parse_integer as parse_integer
 from corepy.corefile import parse_unsigned as parse_unsigned
 from corepy.corefile import suggest as suggest
 from corepy.corefile import suggest_file as suggest_file
-from corepy.plugin.controller import BlockConfig as BlockConfig
+from corepy.plugin.block_config import BlockConfig as BlockConfig
+from corepy.plugin.block_config import Debug as Debug
+from corepy.plugin.block_config import ListenHosts as ListenHosts
+from corepy.plugin.block_config import SocketCount as SocketCount
+from corepy.plugin.block_config import Timeouts as Timeouts
 from corepy.plugin.controller import Controller as Controller
 from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.duration import show_duration as show_duration

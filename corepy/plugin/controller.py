@@ -10,7 +10,6 @@ every reload rely on that. Code with side effects belongs in the hooks `before_l
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from corepy.corefile import (
@@ -33,55 +32,9 @@ if TYPE_CHECKING:
 
     import re2
 
-    from corepy.corefile import ServerBlock, Token, ZoneAddress
+    from corepy.corefile import ServerBlock, Token
+    from corepy.plugin.block_config import BlockConfig
     from corepy.plugin.handler import Handler
-
-
-@dataclass(slots=True)
-class BlockConfig:
-    """The configuration of one server block, which plugins can change (CoreDNS: Config)."""
-
-    keys: Sequence[ZoneAddress]
-    """The zones of the block with transport and port; the first one identifies the block."""
-
-    listen_hosts: list[str] = field(default_factory=lambda: [""])
-    """Addresses to listen on; "" is the wildcard. Set by *bind*."""
-
-    sockets: int = 1
-    """Number of sockets per transport and address, each with a process of its own.
-
-    Among blocks that share an address, the first one decides. Set by *multisocket*.
-    """
-
-    debug: bool = False
-    """Whether to log the traceback of a plugin's exception."""
-
-    read_timeout: float = 3.0
-    """Seconds for a TCP client to send its first query (core/dnsserver/server.go)."""
-
-    idle_timeout: float = 10.0
-    """Seconds that a TCP connection may be idle between queries."""
-
-    write_timeout: float = 5.0
-    """Seconds for a TCP client to accept a reply."""
-
-    max_tcp_queries: int | None = None
-    """Maximum queries on one TCP connection before it is closed; None for no limit."""
-
-    @property
-    def zones(self) -> list[str]:
-        """The zones of the block, fully qualified and in lower case."""
-        return [key.zone for key in self.keys]
-
-    @property
-    def port(self) -> int:
-        """The port of the block's first key."""
-        return self.keys[0].port
-
-    @property
-    def transport(self) -> str:
-        """The transport of the block's first key, such as "dns" or "tls"."""
-        return self.keys[0].transport
 
 
 def _is_duration(text: str) -> bool:
@@ -116,6 +69,21 @@ class Controller(Dispenser):
     def register(self, plugin: object) -> None:
         """Register the hook implementations of `plugin` for the lifetime of this generation."""
         self.hooks.append(plugin)
+
+    def configure(self, value: object) -> None:
+        """Store `value` for the server block; `config.get(type(value))` returns it.
+
+        Raise `CorefileError` if another directive has stored a different value of the same type.
+        """
+        kind = type(value)
+        other = self.config.directive_of(kind)
+        if other not in ("", self.directive) and self.config.get(kind) != value:
+            raise self.error(
+                f"{self.directive} conflicts with {other}: both set {kind.__name__}",
+                self._block.directives[self.directive][0],
+                f"remove {self.directive} or {other} from this server block",
+            )
+        self.config.set(value, self.directive)
 
     def watch_file(self, path: Path) -> None:
         """Declare a file of the configuration, so that *reload* notices its changes."""

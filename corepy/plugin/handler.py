@@ -106,7 +106,7 @@ class Handler:
     """True for a helper of another handler; `corepy explain` leaves it out."""
 
     debug: bool = False
-    """Whether to log tracebacks of its exceptions; set when the chain is built (`BlockConfig`)."""
+    """Whether to log tracebacks of its exceptions; set when the chain is built (`Debug`)."""
 
     next: Handler
     """The handler below; set when the chain is built. The lowest is `EndOfChain`, so never None."""

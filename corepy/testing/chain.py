@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from corepy import corefile
 from corepy.dns import Reply, Request
 from corepy.loading.registry import find, load
-from corepy.plugin import BlockConfig, Cacheability, Controller, CorefileError, Diagnostic, Handler
+from corepy.plugin import (
+    BlockConfig,
+    Cacheability,
+    Controller,
+    CorefileError,
+    Diagnostic,
+    Handler,
+    ListenHosts,
+)
 from corepy.server.build import builder
 from corepy.testing.client import query
 
@@ -22,7 +30,8 @@ def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> 
     The directive is in a server block for `zone` that listens on `hosts`.
     """
     block = corefile.parse(f"{zone} {{\n{text}\n}}\n").blocks[0]
-    config = BlockConfig(corefile.server_keys(block, 53), list(hosts))
+    config = BlockConfig(corefile.server_keys(block, 53))
+    config.set(ListenHosts(tuple(hosts)))
     directive = next(iter(block.directives))
     return Controller(directive, block, config)
 

@@ -21,10 +21,13 @@ from corepy.plugin import (
     BlockConfig,
     Cacheability,
     Controller,
+    Debug,
     EndOfChain,
     Handler,
+    ListenHosts,
     ObservingHandler,
     PluginError,
+    SocketCount,
 )
 from corepy.plugin.errors import OrderError, describe
 from corepy.plugin.failures import count
@@ -127,12 +130,12 @@ class _Builder:
         for block in blocks:
             block.handlers = [it for name in chain for it in block.parts.get(name, ())]
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
-            block.config.listen_hosts = hosts
+            block.config.set(ListenHosts(tuple(hosts)))
         self._warn_of_idle_rules(blocks, loaded)
         self._listen([block for block in blocks if block.is_valid], loaded)
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
-        listen_hosts = [block.config.listen_hosts for block in blocks]
+        listen_hosts = [list(block.config.get(ListenHosts).hosts) for block in blocks]
         self._generation.plan = Plan(
             self._corefile, self._default_port, listen_hosts, list(self._rules)
         )
@@ -278,7 +281,7 @@ class _Builder:
         any_class: set[Listen] = set()
         for block in blocks:
             for handler in block.handlers:
-                handler.debug = block.config.debug
+                handler.debug = block.config.get(Debug).tracebacks
             top = link(_guarded(block, loaded))
             first = block.parsed.keys[0]
             position, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
@@ -286,7 +289,7 @@ class _Builder:
             obstacle = packet_cache_obstacle(block.handlers)
             has_hit_listeners = any(handler.listens_to_hits for handler in block.handlers)
             for key in block.config.keys:
-                for host in block.config.listen_hosts:
+                for host in block.config.get(ListenHosts).hosts:
                     mistake = checker.check(key, host)
                     if mistake is not None:
                         self._mistakes.append(mistake)
@@ -303,7 +306,9 @@ class _Builder:
                         has_hit_listeners,
                     )
                     self._generation.settings[listen] = block.config
-                    self._generation.sockets.setdefault(listen, block.config.sockets)
+                    self._generation.sockets.setdefault(
+                        listen, block.config.get(SocketCount).per_address
+                    )
                     if any(handler.any_class for handler in block.handlers):
                         any_class.add(listen)
         hook = self._generation.plugins.hook.dropped

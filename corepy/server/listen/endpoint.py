@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.net.inherited import Key
 from corepy.net.sockets import Address, open_pair, open_tcp, open_udp, prepare_udp
+from corepy.plugin import Timeouts
 from corepy.server.listen.tcp import TCPListener
 from corepy.server.listen.udp import UDPListener
 
@@ -73,11 +74,11 @@ class Endpoint:
         self.tcp = TCPListener(tcp, memory_pool, self.label)
         self._started = self._stopped = False
 
-    def swap(self, router: Router, settings: BlockConfig) -> None:
-        """Use `router` and `settings` from the next query on."""
+    def swap(self, router: Router, config: BlockConfig) -> None:
+        """Use `router` and `config` from the next query on."""
         self.udp.pipeline.swap(router)
         self.tcp.pipeline.swap(router)
-        self.tcp.settings = settings
+        self.tcp.timeouts = config.get(Timeouts)
 
     def forget(self) -> None:
         """Empty the packet caches."""

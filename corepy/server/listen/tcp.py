@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import socket
 
     from corepy.dns import Reply
-    from corepy.plugin import BlockConfig
+    from corepy.plugin import Timeouts
     from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import MemoryPool
 
@@ -62,7 +62,7 @@ class TCPListener:
 
     def __init__(self, sock: socket.socket, memory_pool: MemoryPool, label: str) -> None:
         """Listen at `sock`; `memory_pool` is shared by all listeners of the loop."""
-        self.settings: BlockConfig
+        self.timeouts: Timeouts
         self.pipeline = QueryPipeline(label, "tcp", memory_pool)
         self.connections: dict[TCPConnection, None] = {}
         self.draining = False
@@ -163,7 +163,7 @@ class TCPConnection(asyncio.Protocol):
         if self._listener.draining:
             self.drain()
             return
-        self._timer = self._loop.call_later(self._listener.settings.read_timeout, self._check_idle)
+        self._timer = self._loop.call_later(self._listener.timeouts.read, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection and cancel its pending queries."""
@@ -177,7 +177,7 @@ class TCPConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer the queries in `data`, up to the limits on replies and pending queries."""
         now, size = time.monotonic(), 0
-        most = self._listener.settings.max_tcp_queries
+        most = self._listener.timeouts.max_queries
         self._is_behind = False
         for message in self._reader.feed(data):
             if most is not None and self._queries >= most:
@@ -249,8 +249,8 @@ class TCPConnection(asyncio.Protocol):
             (self._transport.pause_reading if wants_pause else self._transport.resume_reading)()
 
     def pause_writing(self) -> None:
-        """Give the client `write_timeout` seconds to read its replies."""
-        self._write_timer = self._loop.call_later(self._listener.settings.write_timeout, self.abort)
+        """Give the client `Timeouts.write` seconds to read its replies."""
+        self._write_timer = self._loop.call_later(self._listener.timeouts.write, self.abort)
         self._throttle()
 
     def resume_writing(self) -> None:
@@ -265,8 +265,8 @@ class TCPConnection(asyncio.Protocol):
 
     def _check_idle(self) -> None:
         """Close the connection if it was idle for its timeout, otherwise check again later."""
-        settings = self._listener.settings
-        limit = settings.idle_timeout if self._asked else settings.read_timeout
+        timeouts = self._listener.timeouts
+        limit = timeouts.idle if self._asked else timeouts.read
         left = self.last_activity + limit - time.monotonic()
         if left <= 0 and self.is_idle:
             self.close()
@@ -298,11 +298,11 @@ class TCPConnection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close after all written bytes are sent; abort if that exceeds `write_timeout`."""
+        """Close after all written bytes are sent; abort if that exceeds `Timeouts.write`."""
         self._closing = True
         self._transport.close()
         if self._write_timer is None and self._transport.get_write_buffer_size():
-            timeout = self._listener.settings.write_timeout
+            timeout = self._listener.timeouts.write
             self._write_timer = self._loop.call_later(timeout, self.abort)
 
     def make_room(self) -> None:

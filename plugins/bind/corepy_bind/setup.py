@@ -10,7 +10,7 @@ import ipaddress
 import os
 from typing import TYPE_CHECKING
 
-from corepy.plugin import Mistakes
+from corepy.plugin import ListenHosts, Mistakes
 from corepy_bind.interfaces import Interfaces, read_interfaces
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def setup(controller: Controller) -> None:
-    """Set `listen_hosts` to the addresses of all *bind* directives of the block, in their order."""
+    """Set `ListenHosts` to the addresses of all *bind* directives of the block, in their order."""
     mistakes = Mistakes()
     directives = _Directives(controller, mistakes)
     for _ in controller.occurrences():
         with controller.statement(mistakes):
             directives.read()
     mistakes.settle()
-    hosts = list(directives.hosts)
+    hosts = tuple(directives.hosts)
     if not hosts:
         controller.warn("bind leaves no address to listen on, so this server block answers nothing")
-    controller.config.listen_hosts = hosts
+    controller.configure(ListenHosts(hosts))
 
 
 class _Directives:

@@ -122,12 +122,14 @@ SECCOMP = """
         struct.pack("HxxxxxxQ", filter_size, ctypes.addressof(code))
     )
     prctl = ctypes.CDLL(None, use_errno=True).prctl
+    from corepy.plugin import ListenHosts
     from corepy.testing import set_up
     import corepy_bind
     assert prctl(38, 1, 0, 0, 0) == 0
     assert prctl(22, 2, ctypes.byref(program)) == 0
     controller = set_up("bind lo")
-    print(*controller.config.listen_hosts[:1], *(w.message for w in controller.warnings))
+    hosts = controller.config.get(ListenHosts).hosts
+    print(*hosts[:1], *(w.message for w in controller.warnings))
 """
 SYSCALL_SOCKET = {"x86_64": 41, "aarch64": 198}
 

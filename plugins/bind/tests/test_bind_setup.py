@@ -5,8 +5,13 @@ import sys
 
 import pytest
 
+from corepy.plugin import Controller, ListenHosts
 from corepy.testing import refusal, set_up
 from corepy_bind.setup import parse_ip
+
+
+def listen_hosts(controller: Controller) -> list[str]:
+    return list(controller.config.get(ListenHosts).hosts)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,7 @@ from corepy_bind.setup import parse_ip
 )
 def test_listens_on(text: str, hosts: list[str]) -> None:
     controller = set_up(text)
-    assert controller.config.listen_hosts == hosts
+    assert listen_hosts(controller) == hosts
     assert not controller.warnings
     assert not controller.handlers
 
@@ -72,16 +77,16 @@ def test_points_at_the_argument() -> None:
 
 
 def test_an_interface_stands_for_its_addresses() -> None:
-    hosts = set_up("bind 1.2.3.4 lo").config.listen_hosts
+    hosts = listen_hosts(set_up("bind 1.2.3.4 lo"))
     assert hosts[:2] == ["1.2.3.4", "127.0.0.1"]
-    rest = set_up("bind lo {\nexcept 127.0.0.1\n}").config.listen_hosts
+    rest = listen_hosts(set_up("bind lo {\nexcept 127.0.0.1\n}"))
     assert rest == hosts[2:]
-    assert set_up("bind 1.2.3.4 lo {\nexcept lo\n}").config.listen_hosts == ["1.2.3.4"]
+    assert listen_hosts(set_up("bind 1.2.3.4 lo {\nexcept lo\n}")) == ["1.2.3.4"]
 
 
 def test_warns_of_a_block_that_listens_nowhere() -> None:
     controller = set_up("bind 1.2.3.4 {\nexcept 1.2.3.4\n}")
-    assert controller.config.listen_hosts == []
+    assert controller.config.get(ListenHosts).hosts == ()
     assert "answers nothing" in controller.warnings[0].message
 
 
@@ -121,6 +126,7 @@ def test_what_an_address_is(text: str, address: str | None) -> None:
 def test_setup_makes_no_python_socket() -> None:
     program = """if True:
         import sys
+        from corepy.plugin import ListenHosts
         from corepy.testing import set_up
 
         def forbid(event, args):
@@ -128,7 +134,7 @@ def test_setup_makes_no_python_socket() -> None:
                 raise AssertionError(event)
 
         sys.addaudithook(forbid)
-        print(set_up("bind lo").config.listen_hosts[0])
+        print(set_up("bind lo").config.get(ListenHosts).hosts[0])
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("127.0.0.1\n", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corepy.plugin import Debug
 from corepy_debug.debug import Verbosity
 
 if TYPE_CHECKING:
@@ -15,5 +16,5 @@ def setup(controller: Controller) -> None:
     for _ in controller.occurrences():
         if controller.next_arg():
             raise controller.arg_error()
-    controller.config.debug = True
+    controller.configure(Debug(tracebacks=True))
     controller.register(Verbosity())

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from corepy.plugin import Debug
 from corepy.plugin.log import server_logger
 from corepy.testing import refusal, serve, set_up
 
@@ -22,7 +23,7 @@ def level():
 @pytest.mark.parametrize("text", ["debug", "debug\ndebug"])
 def test_directive(text, level):
     controller = set_up(text)
-    assert controller.config.debug
+    assert controller.config.get(Debug).tracebacks
     assert not controller.handlers
     assert level() == logging.WARNING, "setup changes nothing"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from corepy.plugin import Debug
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors
 
@@ -41,7 +42,7 @@ def _check_destination(controller: Controller) -> None:
 
 
 def _show_tracebacks(controller: Controller) -> None:
-    controller.config.debug = True
+    controller.configure(Debug(tracebacks=True))
 
 
 def _consolidate(controller: Controller) -> Consolidation:

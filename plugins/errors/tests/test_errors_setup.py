@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from corepy.plugin import Debug
 from corepy.testing import refusal, set_up
 from corepy_errors.consolidation import Consolidation
 from corepy_errors.errors import Errors
@@ -36,7 +37,7 @@ def consolidations(text: str) -> list[Consolidation]:
 )
 def test_accepts(text: str, count: int, tracebacks: bool) -> None:
     assert len(consolidations(text)) == count
-    assert set_up(text).config.debug is tracebacks
+    assert set_up(text).config.get(Debug).tracebacks is tracebacks
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from corepy.plugin import ListenHosts
 from corepy_forward.targets import as_ip, split_host_port
 
 if TYPE_CHECKING:
@@ -50,9 +51,8 @@ def skipped_own(target: Target, place: str) -> str:
 def named_places(config: BlockConfig) -> list[Place]:
     """Return the addresses and ports of the block's *bind* directives, without wildcards."""
     ports = {key.port for key in config.keys if key.transport == "dns"}
-    return [
-        (host, port) for host in config.listen_hosts if host not in _WILDCARDS for port in ports
-    ]
+    named = [host for host in config.get(ListenHosts).hosts if host not in _WILDCARDS]
+    return [(host, port) for host in named for port in ports]
 
 
 def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
@@ -61,7 +61,7 @@ def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
     `listening` has those of the whole server, as "dns://host:port". It is needed for the number of
     a port that the kernel chooses.
     """
-    hosts = {_normal(host) for host in config.listen_hosts}
+    hosts = {_normal(host) for host in config.get(ListenHosts).hosts}
     ports = {key.port for key in config.keys if key.transport == "dns"}
     return [
         (host, port)

@@ -8,7 +8,7 @@ from functools import partial
 import dnslib
 import pytest
 
-from corepy.plugin import StartupError
+from corepy.plugin import ListenHosts, StartupError
 from corepy.testing import Upstream, controller_for
 from corepy.testing import serve as serve_with_timers
 from corepy_forward import ownaddress
@@ -116,5 +116,5 @@ def test_places_of_a_block_among_those_of_the_server():
         (".:54", ["127.0.0.1"], []),
     ):
         config = controller_for("forward . 192.0.2.1", zone=text).config
-        config.listen_hosts = hosts
+        config.set(ListenHosts(tuple(hosts)))
         assert ownaddress.places_of(config, listening) == places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corepy.plugin import SocketCount
 from corepy_multisocket.cpus import usable
 from corepy_multisocket.processes import Processes
 
@@ -18,8 +19,9 @@ def setup(controller: Controller) -> None:
     """Set the number of sockets for each address of the block."""
     for _ in controller.single():
         arguments = controller.arguments(0, 1)
-        controller.config.sockets = _number(controller, arguments[0]) if arguments else usable()
+        number = _number(controller, arguments[0]) if arguments else usable()
         controller.options({})
+        controller.configure(SocketCount(number))
     controller.register(Processes())
 
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from corepy import corefile
+from corepy.plugin import SocketCount
 from corepy.server.build.builder import build
 from corepy.testing import refusal, set_up
 from corepy_multisocket.cpus import usable
@@ -22,7 +23,7 @@ from corepy_multisocket.cpus import usable
 )
 def test_accepted(text, sockets):
     controller = set_up(text)
-    assert controller.config.sockets == sockets
+    assert controller.config.get(SocketCount).per_address == sockets
     assert not controller.handlers
     assert not controller.warnings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from corepy.plugin import Mistakes
+from corepy.plugin import ListenHosts, Mistakes
 from corepy_nodecache.model import canonical_ip
 from corepy_nodecache.settings import DEFAULT_IP, Settings
 
@@ -87,7 +87,8 @@ class _Reader:
         """Return the settings, completed from the other directives of the server block."""
         config = self._controller.config
         ports = tuple(sorted({key.port for key in config.keys}))
-        settings = self._settings._replace(ips=self._ips(config.listen_hosts), ports=ports)
+        ips = self._ips(config.get(ListenHosts).hosts)
+        settings = self._settings._replace(ips=ips, ports=ports)
         health = _health(self._controller.sibling("health"))
         return settings._replace(health=(health,) if health and health[0] in settings.ips else ())
 

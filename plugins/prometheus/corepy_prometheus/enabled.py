@@ -10,7 +10,7 @@ from collections import Counter
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from corepy.plugin import Handler, metrics
+from corepy.plugin import Handler, ListenHosts, metrics
 from corepy_prometheus.tracker import handlers_below
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Enabled:
 
     def served(self, context: LifecycleContext) -> set[tuple[str, str]]:
         """Return the (server, zone) pairs of the block; sockets must be bound."""
-        hosts = {_normal(host) for host in self._config.listen_hosts}
+        hosts = {_normal(host) for host in self._config.get(ListenHosts).hosts}
         served = set()
         for server in context.addresses:
             transport, _, address = server.partition("://")

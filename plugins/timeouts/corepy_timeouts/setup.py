@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from corepy.plugin import parse_integer
+from corepy.plugin import Timeouts, parse_integer
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller
@@ -22,24 +23,25 @@ def setup(controller: Controller) -> None:
     for _ in controller.occurrences():
         directive = controller.token
         controller.arguments(0, 0)
-        if not _read_block(controller):
+        changes = _read_block(controller)
+        if not changes:
             message = "timeouts block with no timeouts specified"
             raise controller.error(message, directive, "give one of read, write and idle")
+        controller.configure(replace(controller.config.get(Timeouts), **changes))
 
 
-def _read_block(controller: Controller) -> bool:
-    """Parse the options; returns whether there are any."""
-    is_empty = True
+def _read_block(controller: Controller) -> dict[str, Any]:
+    """Return the fields of `Timeouts` that the options of one occurrence set."""
+    changes: dict[str, Any] = {}
     while controller.next_block():
-        is_empty = False
         option = controller.val
         if option == "maxtcpqueries":
-            _queries(controller)
+            changes["max_queries"] = _queries(controller)
         elif option in OPTIONS:
-            setattr(controller.config, f"{option}_timeout", _seconds(controller))
+            changes[option] = _seconds(controller)
         else:
             raise controller.unknown_option([*OPTIONS, "maxtcpqueries"])
-    return not is_empty
+    return changes
 
 
 def _seconds(controller: Controller) -> float:
@@ -52,11 +54,11 @@ def _seconds(controller: Controller) -> float:
     return seconds
 
 
-def _queries(controller: Controller) -> None:
-    """Parse the maximum number of queries per connection."""
+def _queries(controller: Controller) -> int | None:
+    """Return the maximum number of queries per connection."""
     token = controller.argument()
     number = controller.integer(token)
     if number == 0 or number < UNLIMITED:
         message = f"maxtcpqueries {number} needs to be -1 (unlimited) or a positive integer"
         raise controller.error(message, token)
-    controller.config.max_tcp_queries = None if number == UNLIMITED else number
+    return None if number == UNLIMITED else number

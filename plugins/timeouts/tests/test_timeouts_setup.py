@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from corepy.plugin import Timeouts
 from corepy.testing import refusal, serve, set_up
 
 
@@ -22,8 +23,8 @@ from corepy.testing import refusal, serve, set_up
 )
 def test_accepted(options, expected):
     controller = set_up(f"timeouts {{\n{options}\n}}")
-    config = controller.config
-    assert (config.read_timeout, config.write_timeout, config.idle_timeout) == expected
+    timeouts = controller.config.get(Timeouts)
+    assert (timeouts.read, timeouts.write, timeouts.idle) == expected
     assert not controller.handlers
     assert not controller.warnings
 
@@ -31,7 +32,7 @@ def test_accepted(options, expected):
 @pytest.mark.parametrize(("number", "expected"), [("128", 128), ("-1", None)])
 def test_a_number_of_queries(number, expected):
     controller = set_up(f"timeouts {{\nread 10s\nmaxtcpqueries {number}\n}}")
-    assert controller.config.max_tcp_queries == expected
+    assert controller.config.get(Timeouts).max_queries == expected
     assert not controller.warnings
 
 

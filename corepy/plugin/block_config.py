@@ -1,0 +1,105 @@
+"""The configuration of one server block, which directives share by typed values.
+
+A directive stores a value with `Controller.configure`. The server and other directives read it by
+its type with `BlockConfig.get`. The types below configure the server; plugins may add types of
+their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corepy.corefile import ZoneAddress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenHosts:
+    """The addresses that a server block listens on; *bind* sets it."""
+
+    hosts: tuple[str, ...] = ("",)
+    """IP addresses; "" is the wildcard."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketCount:
+    """The number of sockets per address; *multisocket* sets it."""
+
+    per_address: int = 1
+    """Sockets per transport and address, each with a process of its own.
+
+    Among blocks that share an address, the first one decides.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The limits of a client's connection; *timeouts* sets it.
+
+    The defaults are those of core/dnsserver/server.go.
+    """
+
+    read: float = 3.0
+    """Seconds for a client to send its first query."""
+
+    idle: float = 10.0
+    """Seconds that a connection may be idle between queries."""
+
+    write: float = 5.0
+    """Seconds for a client to accept a reply."""
+
+    max_queries: int | None = None
+    """Maximum queries on one connection before it is closed; None for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debug:
+    """What to log about an exception in a handler of the block; *debug* and *errors* set it."""
+
+    tracebacks: bool = False
+
+
+class BlockConfig:
+    """The keys of one server block, and the values that its directives store (CoreDNS: Config)."""
+
+    __slots__ = ("_directives", "_values", "keys")
+
+    def __init__(self, keys: Sequence[ZoneAddress]) -> None:
+        """`keys` are the zones of the block with transport and port; the first identifies it."""
+        self.keys = keys
+        self._values: dict[type, object] = {}
+        self._directives: dict[type, str] = {}
+
+    def get(self, kind: type[T]) -> T:
+        """Return the stored value of type `kind`, by default `kind()`."""
+        value = self._values.get(kind)
+        return kind() if value is None else cast("T", value)
+
+    def set(self, value: object, directive: str = "") -> None:
+        """Store `value`, which replaces an earlier value of its type, for `directive`."""
+        self._values[type(value)] = value
+        self._directives[type(value)] = directive
+
+    def directive_of(self, kind: type) -> str:
+        """Return the directive that stored the value of type `kind`, "" if none did."""
+        return self._directives.get(kind, "")
+
+    @property
+    def zones(self) -> list[str]:
+        """The zones of the block, fully qualified and in lower case."""
+        return [key.zone for key in self.keys]
+
+    @property
+    def port(self) -> int:
+        """The port of the block's first key."""
+        return self.keys[0].port
+
+    @property
+    def transport(self) -> str:
+        """The transport of the block's first key, such as "dns" or "tls"."""
+        return self.keys[0].transport
