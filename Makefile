@@ -19,10 +19,11 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
 	comparison-overlap)
 
-.PHONY: help run test unit test-pythons fresh mutants lint format bench soak fuzz docs man clean
+.PHONY: help run test test-loaded unit test-pythons fresh mutants lint format bench soak fuzz docs man clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test; PLUGIN=cache: those of one plugin'
+	@echo 'make test-loaded   make test beside processes that keep all CPUs busy, RUNS times (3)'
 	@echo 'make test-pythons   the tests without a kernel of their own, with every Python that is installed'
 	@echo 'make fresh   make run and pip install in a fresh Debian; RELEASE=trixie for another'
 	@echo 'make mutants   which small faults in the code the tests notice'
@@ -58,6 +59,11 @@ test: $(READY)
 	@./tools/debian-packages $(if $(PLUGIN),,$(PACKAGES_TEST)) $(PACKAGES_PLUGINS)
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' $(TESTS)
 	$(BIN)/pytest -m serial $(TESTS) $(if $(PLUGIN),|| [ $$? = 5 ])    # 5: the plugin has none
+
+# Does a busy machine fail the tests? The processes that make it busy end with the run.
+RUNS ?= 3
+test-loaded: $(READY)
+	@exec $(BIN)/python tools/beside_burners.py $(RUNS) $(MAKE) test
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -295,7 +295,7 @@ def test_a_query_that_never_returns(behave, monkeypatch, caplog):
         servfails(server)
         assert server.ask("x.good.test.").rr
         (endpoint,) = server.server.endpoints.values()
-        wait_until(lambda: not server.call(endpoint.waiting), 20)
+        wait_until(lambda: not server.call(endpoint.waiting))
     assert counted("timeout") == before + 2
     lines = [it for it in caplog.records if "no answer after 0.3 s" in it.getMessage()]
     assert lines
@@ -349,7 +349,7 @@ def test_who_blocks_the_loop_is_named(monkeypatch, caplog):
     before = counted("blocked")
     with misbehaving(blocks) as server:
         assert server.ask(f"block.{NAME}", timeout=30).rr
-        wait_until(lambda: "was blocked for" in caplog.text, 20)
+        wait_until(lambda: "was blocked for" in caplog.text)
         assert loop_watchdog.BLOCKED.labels("bad").value > 0
     assert counted("blocked") - before >= 1
     lines = [it for it in caplog.records if "event loop" in it.getMessage()]
@@ -441,7 +441,7 @@ def test_the_watch_ends_with_the_server():
     before = watches()  # those of servers that other tests share
     with misbehaving(blocks):
         (added,) = watches() - before
-    wait_until(lambda: added not in watches(), 20)
+    wait_until(lambda: added not in watches())
 
 
 # What runs behind the server's back
@@ -488,7 +488,7 @@ def test_tasks_and_callbacks(how, error, caplog):
         assert server.ask("x.good.test.").rr
         server.call(lambda: [vars(it).pop("tasks", 0) for it in server.plugins(Starter)])
         gc.collect()
-        wait_until(lambda: counted("task") >= before + 6, 20)
+        wait_until(lambda: counted("task") >= before + 6)
     assert "corepy.plugin.bad" in {record.name for record in caplog.records}
 
 

@@ -229,7 +229,7 @@ def test_too_many_callers_cost_only_themselves(folder):
         assert server.ask("www.example.org").header.rcode == 0
         for caller in callers:
             caller.close()
-        wait_until(lambda: _answers(path), 20)
+        wait_until(lambda: _answers(path))
 
 
 def _answers(path):
@@ -334,12 +334,12 @@ def test_under_the_supervisor_each_worker_has_its_own(tmp_path):
         assert process_of(first) != command.process.pid
         command.send_signal(signal.SIGUSR2)
         command.wait_for("leaves")
-        wait_until(lambda: first not in control_client.sockets(), 20)
+        wait_until(lambda: first not in control_client.sockets())
         (second,) = control_client.sockets()
         assert process_of(second) not in (process_of(first), command.process.pid)
         assert answers(second)
         os.kill(process_of(second), signal.SIGKILL)
         command.wait_for("serves", times=3)
-        wait_until(lambda: len(control_client.sockets()) == 1, 20)
+        wait_until(lambda: len(control_client.sockets()) == 1)
         assert command.stop() == 0
     assert control_client.sockets() == []

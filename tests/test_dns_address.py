@@ -57,7 +57,7 @@ def test_a_real_peer(family: socket.AddressFamily, host: str) -> None:
         socket.socket(family, socket.SOCK_DGRAM) as server,
         socket.socket(family, socket.SOCK_DGRAM) as client,
     ):
-        server.settimeout(5)
+        server.settimeout(30)
         server.bind((host, 0))
         client.bind((host, 0))
         client.sendto(b"x", server.getsockname())

@@ -21,7 +21,7 @@ def pair(request):
     server = open_udp(Address(request.param, 0))
     client = socket.socket(server.family, socket.SOCK_DGRAM)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    client.settimeout(5)
+    client.settimeout(30)
     client.connect(server.getsockname())
     with server, client:
         yield server, client
@@ -111,7 +111,7 @@ def test_a_wildcard_socket_answers_from_the_address_that_was_asked(batch, asked,
     with open_udp(Address("", 0)) as server:
         family = socket.AF_INET6 if ":" in asked else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as client:
-            client.settimeout(5)
+            client.settimeout(30)
             # Connected: the kernel drops a reply that comes from elsewhere.
             client.connect((asked, server.getsockname()[1]))
             client.send(b"?")

@@ -63,7 +63,7 @@ def test_a_stopped_process_is_known_as_such():
     with subprocess.Popen(sleeps, stdin=subprocess.PIPE) as process:
         assert not is_stopped(process.pid)
         process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: is_stopped(process.pid), 20)
+        wait_until(lambda: is_stopped(process.pid))
         assert cpu_times(process.pid).state == "T"
         process.kill()
     assert not is_stopped(process.pid)

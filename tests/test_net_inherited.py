@@ -129,7 +129,7 @@ def inbox(request, tmp_path, cleanup):
         f"{tmp_path}/notify" if request.param == "path" else f"@corepy-test-{os.urandom(8).hex()}"
     )
     sock.bind(name.replace("@", "\0"))
-    sock.settimeout(5)
+    sock.settimeout(30)
     return sock, name
 
 

@@ -164,7 +164,7 @@ def test_stop_answers_what_lies_in_the_socket(plugins, name):
 
         async def ask_and_stop():
             for client in clients:
-                client.settimeout(10)
+                client.settimeout(30)
                 client.connect(server.address)
                 client.send(query(name))
             await server.server.stop()  # before the event loop could look at the socket
@@ -219,7 +219,7 @@ def test_many_reloads_under_load_lose_nothing(plugins):
 
         def client():
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(5)
+                sock.settimeout(30)
                 sock.connect(server.address)
                 while not done.is_set():
                     wire = query("example.org.")

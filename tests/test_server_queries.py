@@ -268,7 +268,7 @@ def test_tcp_answers_what_was_asked_before_the_end_of_the_stream():
         serve(". {\nslow\n}", plugins=PLUGINS) as server,
         socket.create_connection(server.address) as client,
     ):
-        client.settimeout(5)
+        client.settimeout(30)
         wire = query("slow.test.")
         client.sendall(struct.pack("!H", len(wire)) + wire)
         client.shutdown(socket.SHUT_WR)
@@ -280,7 +280,7 @@ def test_tcp_queries_in_pieces_and_in_bulk(zones):
     wire = query("example.org.")
     framed = struct.pack("!H", len(wire)) + wire
     with socket.create_connection(zones.address) as client:
-        client.settimeout(5)
+        client.settimeout(30)
         for piece in (framed[:1], framed[1:7], framed[7:] + framed * 299):
             client.sendall(piece)
         assert {read_frame(client)[:2] for _ in range(300)} == {wire[:2]}
@@ -375,7 +375,7 @@ def test_a_connection_ends_after_its_number_of_queries():
         serve(text, plugins=PLUGINS) as server,
         socket.create_connection(server.address) as client,
     ):
-        client.settimeout(5)
+        client.settimeout(30)
         client.sendall((struct.pack("!H", len(wire)) + wire) * 5)
         assert [read_frame(client)[:2] for _ in range(3)] == [wire[:2]] * 3
         with pytest.raises(ConnectionError):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from corepy.testing.command import wait_until
+from corepy.testing.listening import children
 
 TOOLS = Path(__file__).parent.parent / "tools"
 
@@ -67,3 +71,53 @@ def test_without_re2_only_patterns_are_refused(tmp_path):
     assert done.returncode == 1
     assert "Corefile:3:15: " in done.stderr
     assert "regular expressions need the package google-re2: pip install google-re2" in done.stderr
+
+
+WAITING = "import sys; print('runs', flush=True); sys.stdin.read()"
+PARENT = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+
+
+def beside_burners(runs, *command):
+    return [sys.executable, str(TOOLS / "beside_burners.py"), str(runs), *command]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_command_beside_burners():
+    parent = "import os; print(open(f'/proc/{os.getppid()}/task/{os.getppid()}/children').read())"
+    done = run(*beside_burners(2, sys.executable, "-c", parent), env=None)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[::2] == ["run 1 of 2 beside busy CPUs", "run 2 of 2 beside busy CPUs"]
+    for pids in lines[1::2]:
+        assert len(pids.split()) == len(os.sched_getaffinity(0)) + 1
+        assert not any(map(is_running, pids.split()))
+    failing = run(*beside_burners(3, sys.executable, "-c", "print('once'); exit(7)"), env=None)
+    assert (failing.returncode, failing.stdout.count("once")) == (7, 1)
+
+
+@pytest.mark.parametrize("whose", ["own", "parent's"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_burners_end_however_the_run_ends(whose, number):
+    """SIGINT as from a terminal, which signals all the processes; the command reads to its end."""
+    words = [sys.executable, "-c", PARENT, *beside_burners(1, sys.executable, "-c", WAITING)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while process.stdout.readline() != "runs\n":
+            pass
+        (tool,) = children(process.pid)
+        burners = children(tool)
+        assert len(burners) == len(os.sched_getaffinity(0)) + 1
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            os.kill(tool if whose == "own" else process.pid, number)
+        if (number, whose) == (signal.SIGKILL, "own"):
+            process.stdin.close()  # nobody ends the command
+        wait_until(lambda: not any(map(is_running, [tool, *burners])))

@@ -42,7 +42,7 @@ def workers(command):
 
 
 def the_worker(command):
-    wait_until(lambda: len(workers(command)) == 1, 10)
+    wait_until(lambda: len(workers(command)) == 1)
     return workers(command)[0]
 
 
@@ -78,7 +78,7 @@ def test_the_pid_file_is_the_newest_workers(upstream, tmp_path):
         assert path.read_text() == f"{first}\n"
         command.send_signal(signal.SIGUSR2)
         command.wait_for(f"{first} leaves")
-        wait_until(lambda: first not in workers(command), 20)
+        wait_until(lambda: first not in workers(command))
         assert path.read_text() == f"{workers(command)[0]}\n"
         assert command.stop() == 0
     assert not path.exists()
@@ -103,7 +103,7 @@ def test_upgrades_lose_nothing(command, tcp):
             before = the_worker(command)
             command.send_signal(signal.SIGUSR2 if turn % 2 else signal.SIGHUP)
             command.wait_for(" leaves", times=turn + 1)
-            wait_until(lambda before=before: before not in workers(command), 20)
+            wait_until(lambda before=before: before not in workers(command))
     assert load.outcome.sent > 1000
     assert (load.outcome.unanswered, load.outcome.wrong) == (0, 0)
 
@@ -113,7 +113,7 @@ def test_a_worker_that_hangs_is_replaced(command):
         hung = the_worker(command)
         os.kill(hung, signal.SIGSTOP)
         command.wait_for(" serves", times=2)
-        wait_until(lambda: hung not in workers(command), 20)
+        wait_until(lambda: hung not in workers(command))
     assert load.outcome.unanswered <= 64  # what it had taken when it stopped
     assert load.outcome.wrong == 0
 
@@ -125,7 +125,7 @@ def test_a_worker_that_is_stopped_is_replaced_before_its_silence_is_long(command
     command.wait_for("gives no sign of life: starting another")
     command.wait_for(" serves", times=2)
     assert command.ask("www.example.org.").rr
-    wait_until(lambda: hung not in workers(command), 20)
+    wait_until(lambda: hung not in workers(command))
     assert starts(command) == 2
 
 
@@ -135,7 +135,7 @@ def test_a_worker_that_recovers_goes_on_with_its_cache(command):
     command.wait_for("gives no sign of life: starting another")
     os.kill(worker, signal.SIGCONT)
     command.wait_for(f"worker {worker} goes on")
-    wait_until(lambda: workers(command) == [worker], 20)
+    wait_until(lambda: workers(command) == [worker])
     assert command.ask("www.example.org.").rr
 
 
@@ -274,4 +274,4 @@ def test_one_socket_stays_through_it_all(command):
     assert len(kept) == 2
     os.kill(the_worker(command), signal.SIGKILL)
     command.wait_for(" serves", times=2)
-    wait_until(lambda: kept <= inodes(), 10)
+    wait_until(lambda: kept <= inodes())

@@ -36,7 +36,7 @@ class Manager:
             self.listen()
             return sum(told.fields.get(field) == value for told in self.told) >= times
 
-        wait_until(heard, 20)
+        wait_until(heard)
 
     def fields(self, name):
         return [told.fields[name] for told in self.told if name in told.fields]

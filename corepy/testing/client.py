@@ -55,7 +55,7 @@ def reply_of(
     return bytes(record.pack())
 
 
-def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 10.0) -> bytes:
+def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 30.0) -> bytes:
     """Send a message and return the first one received.
 
     Raises TimeoutError after `timeout` seconds, and ConnectionError.
@@ -94,7 +94,7 @@ def ask(
     qtype: str = "A",
     *,
     tcp: bool = False,
-    timeout: float = 10.0,
+    timeout: float = 30.0,
     **question: Any,
 ) -> dnslib.DNSRecord:
     """Send one query (see `query`) and return the reply; raises ValueError for a wrong ID."""
@@ -105,7 +105,7 @@ def ask(
     return dnslib.DNSRecord.parse(answer)
 
 
-def http_get(port: int, path: str, *, timeout: float = 10.0, **headers: str) -> Page:
+def http_get(port: int, path: str, *, timeout: float = 30.0, **headers: str) -> Page:
     """Send a GET to 127.0.0.1; return the page. Raises OSError or http.client.HTTPException."""
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:

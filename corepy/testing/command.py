@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import dnslib
 
 _LISTENING = re.compile(r"^\S+:(\d+)(?: on (\S+))?$")
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 
 
 class Command:
@@ -160,7 +160,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
-def wait_until(condition: object, timeout: float = 20.0) -> None:
+def wait_until(condition: object, timeout: float = 60.0) -> None:
     """Wait until `condition()` is true; raises TimeoutError after `timeout` seconds."""
     assert callable(condition)
     deadline = time.monotonic() + timeout

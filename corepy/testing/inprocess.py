@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from corepy.server.build.generation import Generation
 
-STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 60.0
 Plugin = TypeVar("Plugin")
 
 

@@ -80,6 +80,7 @@ class Load:
         self._buffers = [b"" for _ in range(clients)]
         self._sockets = [self._open(index) for index in range(clients)]
         self._stopping = threading.Event()
+        self._last_reply = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Load:
@@ -88,7 +89,7 @@ class Load:
 
     def __exit__(self, *exc: object) -> None:
         self._stopping.set()
-        self._thread.join(PATIENCE * 4)
+        self._thread.join()
 
     def _open(self, index: int) -> socket.socket:
         kind = socket.SOCK_STREAM if self._tcp else socket.SOCK_DGRAM
@@ -114,8 +115,8 @@ class Load:
             for _ in range(min(due - self.outcome.sent, 200)):
                 self._ask(self.outcome.sent // self._together % len(self._sockets))
             self._read(0.001)
-        deadline = time.monotonic() + PATIENCE
-        while any(self._waiting) and time.monotonic() < deadline:
+        self._last_reply = time.monotonic()
+        while any(self._waiting) and time.monotonic() < self._last_reply + PATIENCE:
             self._read(0.01)
         self.outcome.lost = sorted(at for each in self._waiting for at, _ in each.values())
         self.outcome.unanswered = len(self.outcome.lost)
@@ -177,7 +178,8 @@ class Load:
         if asked is None or answer[3] & 15 or asked[1][10:] not in answer:
             self.outcome.wrong += 1
         else:
-            latency = time.monotonic() - asked[0]
+            self._last_reply = time.monotonic()
+            latency = self._last_reply - asked[0]
             self.outcome.latencies.append(latency)
             if latency > PATIENCE:
                 self.outcome.late.append(asked[0])

@@ -129,7 +129,7 @@ zone:
             ["knotd", "-c", str(folder / "knot.conf")], stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        wait_until(lambda: process.poll() is not None or "server started" in log.read_text(), 20)
+        wait_until(lambda: process.poll() is not None or "server started" in log.read_text())
         assert process.poll() is None, log.read_text()
         yield
     finally:

@@ -15,7 +15,9 @@ import pytest
 
 from corepy.testing import Load, Upstream, exchange, query, run_command, serve
 from corepy.testing.client import read_frame
+from corepy.testing.command import wait_until
 from corepy.testing.netns import isolated, run
+from corepy_forward.handler import Forward
 
 pytestmark = pytest.mark.serial  # rates and latencies: not beside other tests
 
@@ -86,11 +88,11 @@ def connections_to(port):
 
 @isolated
 def test_an_upstream_that_allows_few_connections(tmp_path):
-    """5,000 new names a second over at most four connections; everybody is answered."""
+    """15,000 new names, 500 of them at a time, over at most four connections; all are answered."""
     questions = tmp_path / "questions"
     questions.write_text("".join(f"{name} A\n" for name in NAMES))
     with small_knot(5300), run_command(corefile("127.0.0.1:5300", "force_tcp")) as server:
-        words = f"-s 127.0.0.1 -p {server.address[1]} -d {questions} -n 1 -Q 5000 -q 5000 -c 4"
+        words = f"-s 127.0.0.1 -p {server.address[1]} -d {questions} -n 1 -q 500 -c 4 -t 30"
         with subprocess.Popen(
             ["dnsperf", *words.split()], stdout=subprocess.PIPE, text=True
         ) as load:
@@ -103,8 +105,7 @@ def test_an_upstream_that_allows_few_connections(tmp_path):
     codes = re.findall(r"([A-Z]{3,}) (\d+) \(", output)
     assert 1 <= most <= 4
     assert sent == len(NAMES)
-    assert codes == [("NOERROR", str(sent - lost))]
-    assert lost < sent / 1000  # between dnsperf and us
+    assert (codes, lost) == ([("NOERROR", str(sent))], 0)
 
 
 class Resetting:
@@ -178,7 +179,7 @@ class Resetting:
 def test_reset_with_a_hundred_queries_in_flight(options, connections):
     with (
         Resetting(100) as upstream,
-        serve(corefile(upstream.to, f"force_tcp\nmax_fails 0\n{options}")) as server,
+        serve(corefile(upstream.to, f"force_tcp\nmax_fails 0\n{options}"), still=True) as server,
         concurrent.futures.ThreadPoolExecutor(100) as clients,
     ):
         replies = list(clients.map(server.ask, NAMES[:100]))
@@ -218,18 +219,20 @@ def test_a_virtual_address_that_moves_is_followed_within_max_age():
     run("ip", "addr", "add", f"{VIP}/32", "dev", "lo")
     with backend("192.0.2.1") as old, backend("192.0.2.2") as new:
         point_vip(old.address[1])
-        options = "force_tcp\nexpire 1s\nmax_age 2s\nmax_fails 0"
-        with serve(corefile(VIP, options)) as server:
+        options = "force_tcp\nexpire 1000s\nmax_age 1000s\nmax_fails 0"
+        with serve(corefile(VIP, options), still=True) as server:
             names = iter(NAMES)
-            assert str(server.ask(next(names)).rr[0].rdata) == "192.0.2.1"
+
+            def answering():
+                return {str(server.ask(next(names)).rr[0].rdata) for _ in range(20)}
+
+            (forward,) = server.plugins(Forward)
+            (upstream,) = forward.pool.upstreams
+            assert answering() == {"192.0.2.1"}
             point_vip(new.address[1])
-            began, seen = time.monotonic(), []
-            while time.monotonic() < began + 4:
-                seen.append(str(server.ask(next(names)).rr[0].rdata))
-                time.sleep(0.02)
-    moved = seen.index("192.0.2.2")
-    assert set(seen[:moved]) == {"192.0.2.1"}  # it was the old connection that was in use
-    assert set(seen[moved:]) == {"192.0.2.2"}
+            for later, address in ((0, "192.0.2.1"), (700, "192.0.2.1"), (1001, "192.0.2.2")):
+                server.call(upstream.tidy, time.monotonic() + later)
+                assert answering() == {address}
 
 
 @isolated
@@ -241,41 +244,28 @@ def test_a_fifth_of_all_datagrams_is_lost():
             words = f"-A INPUT -p udp {end} {port} -m statistic --mode random --probability 0.2"
             run("iptables", *words.split(), "-j", "DROP")
         with run_command(corefile(upstream.to)) as server:
-            with Load(server.address, rate=500, names=NAMES) as load:
-                time.sleep(6)
+            with Load(server.address, rate=300, names=NAMES) as load:
+                wait_until(lambda: load.outcome.sent > 1000)
             outcome = load.outcome
     failed = outcome.wrong + outcome.unanswered
-    assert outcome.sent > 1000
     assert failed < outcome.sent / 1000
-
-
-LIMIT = 0.3  # seconds
 
 
 @isolated
 @pytest.mark.parametrize("policy", ["random", "round_robin", "sequential"])
 def test_one_of_two_upstreams_is_a_black_hole(policy):
-    """It drops everything, in silence, from the first query on."""
+    """It drops everything, in silence, from the first query on.
+
+    How long the queries take: `test_a_silent_upstream_costs_one_patience_a_few_times`.
+    """
     with backend("192.0.2.1") as dead, backend("192.0.2.7") as alive:
         for proto in ("udp", "tcp"):
             words = f"-A INPUT -p {proto} --dport {dead.address[1]} -j DROP"
             run("iptables", *words.split())
-        p99 = []
-        for _ in range(3):  # the machine may stand still in one of them
-            p99.append(miss_p99(f"{dead.to} {alive.to}", f"policy {policy}"))
-            if p99[-1] < LIMIT:
-                break
+        with (
+            run_command(corefile(f"{dead.to} {alive.to}", f"policy {policy}")) as server,
+            Load(server.address, rate=100, names=NAMES) as load,
+        ):
+            wait_until(lambda: load.outcome.sent > 300)
         run("iptables", "-F")  # or `dead` would not hear that it is to end
-    assert min(p99) < LIMIT
-
-
-def miss_p99(upstreams, options):
-    """Seconds within which a fresh server answers 99 of 100 misses, all of which it has to answer."""
-    with (
-        run_command(corefile(upstreams, options)) as server,
-        Load(server.address, rate=300, names=NAMES) as load,
-    ):
-        time.sleep(4)
-    assert load.outcome.sent > 600
     assert (load.outcome.wrong, load.outcome.unanswered) == (0, 0)
-    return load.outcome.percentile(0.99)

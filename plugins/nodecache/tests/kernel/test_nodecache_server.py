@@ -278,7 +278,7 @@ def test_of_several_processes_one_acts(kind: str) -> None:
         assert not re.search("libip[46]tc|libxtables", loaded)
         os.kill(follower, signal.SIGKILL)
         server.wait_for("has ended")
-        wait_until(lambda: _children(server.process.pid) not in ([], [follower]), 20)
+        wait_until(lambda: _children(server.process.pid) not in ([], [follower]))
         reload(server, block(kind, V4[0], more="multisocket 1"))
         assert not _children(server.process.pid)
         assert exactly(kind, V4)

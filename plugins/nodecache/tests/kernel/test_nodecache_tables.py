@@ -320,8 +320,8 @@ def test_untracked_is_proven_with_a_tracked_control(kind: str, ip: str) -> None:
             socket.create_connection((ip, port)),
         ):
             server.bind((ip, port))
-            server.settimeout(5)
-            client.settimeout(5)
+            server.settimeout(30)
+            client.settimeout(30)
             client.sendto(b"question", (ip, port))
             _, address = server.recvfrom(64)
             server.sendto(b"answer", address)
