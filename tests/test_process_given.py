@@ -146,7 +146,7 @@ WALL_CLOCK = {
     "corepy/plugin/control_client.py": "the age of a socket that does not answer, for a command",
     "plugins/reload/corepy_reload/watcher.py": "when a configuration was read, for a gauge",
     "plugins/cache/corepy_cache/cache_store.py": "whether a signature is valid (RFC 4034 section 3.1.5)",
-    "plugins/cache/corepy_cache/explain_state.py": "the same",
+    "plugins/cache/corepy_cache/classify.py": "the same",
     "plugins/log/corepy_log/log.py": "the same, for the class of a log line",
 }
 """Files that ask for the time of day, and why a step of the clock does no harm there."""

@@ -20,8 +20,8 @@ from corepy.dns.wire import read_name, ttl_offsets, walk
 from corepy.plugin import Handler
 from corepy.testing import controller_for
 from corepy.testing.fuzzing import Source, briefly
+from corepy_cache import setup
 from corepy_cache.handler import Cache
-from corepy_cache.setup import setup
 from corepy_loadbalance.orders import round_robin
 from corepy_loadbalance.records import rearrange
 

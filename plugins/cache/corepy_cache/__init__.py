@@ -1,11 +1,33 @@
 """The *cache* plugin: stores replies and answers repeated questions from them; see README.md.
 
-`setup` parses the directive into `settings`. `handler` is the handler in the chain. `entry` is one
-cached reply, `entry_table` a bounded table of them. `classify` decides whether a reply may be
-cached and for how long. `refresh` renews entries, and `budget` bounds the memory of the whole
-process.
+The modules in reading order: `settings` parses the directive. `handler` is the handler in the
+chain. `keys` tells which clients share a reply. `cache_store` has the entries of one directive,
+`entry` is one cached reply and a bounded table of them. `classify` decides whether a reply may be
+cached and for how long. `refresh` renews entries. `budget` bounds the memory of the whole process.
+`purge` removes names on command, and `metrics` defines the metrics.
 """
 
-from corepy_cache.setup import setup as setup
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from corepy.plugin import Mistakes
+from corepy_cache.handler import Cache
+from corepy_cache.settings import Parser, Settings
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller
 
 api_version = 1
+
+
+def setup(controller: Controller) -> None:
+    """Parse the directive and add a `Cache` to the block's chain."""
+    settings = Settings()
+    mistakes = Mistakes()
+    with mistakes:
+        for _ in controller.single():
+            with controller.statement(mistakes):
+                Parser(controller, settings).directive()
+    mistakes.settle()
+    controller.add_handler(Cache(settings))

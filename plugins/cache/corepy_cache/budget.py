@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
 
 from corepy.net.connection_limit import GREED, Shares, client_of
@@ -26,7 +26,6 @@ from corepy_cache.metrics import MEMORY, MEMORY_LIMIT
 
 if TYPE_CHECKING:
     from corepy.dns import Request
-    from corepy_cache.entry_table import EntryTable
 
 WAITING_SIZE: Final = 4096
 """Bytes that a waiting query costs.
@@ -61,6 +60,16 @@ scan of all waiting queries.
 _LARGEST_DEFAULT: Final = 1 << 30
 
 
+class Evictable(Protocol):
+    """A table of entries, as the budget uses it; see `entry.EntryTable`."""
+
+    bytes: int
+    """The memory that its entries use."""
+
+    def evict(self) -> bool:
+        """Evict the least useful entry; returns False if there is none."""
+
+
 class Budget:
     """The memory in use and its limit; one per process, see `process_budget`."""
 
@@ -71,7 +80,7 @@ class Budget:
         """The queries that wait for a reply from below a cache; see `begin_wait` and `end_wait`."""
         self._shares: Shares | None = None
         """The number of waiting queries per client; None while there is enough room."""
-        self.tables: WeakSet[EntryTable] = WeakSet()
+        self.tables: WeakSet[Evictable] = WeakSet()
         self._default = limit
         self._processes = 1
         self._requested_limits: dict[object, int] = {}

@@ -20,16 +20,15 @@ from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
 from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.classify import NEVER, Classification, classify, matches
-from corepy_cache.entry import CacheEntry
-from corepy_cache.entry_table import EntryTable
+from corepy_cache.entry import CacheEntry, EntryTable
+from corepy_cache.keys import Networks, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
-from corepy_cache.subnet import Networks
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy_cache.budget import Budget
+    from corepy_cache.keys import Subnet
     from corepy_cache.settings import Settings
-    from corepy_cache.subnet import Subnet
 
 WILDCARD: Final = "zone/wildcard"
 """Metadata with the wildcard record that a reply was made from; cached with the reply."""
@@ -38,32 +37,6 @@ LONGEST_STEP: Final = 5
 """The longest back-off in seconds before an unresponsive upstream is queried again."""
 
 _FORGET_FAILURES: Final = 60.0
-_UNUSUAL: Final = tuple(bytes((bits,)) for bits in range(8))
-"""Key suffixes, by CD (1), missing RD (2) and DO (4)."""
-
-
-def key_of(request: Request) -> bytes:
-    """Return the key of a reply: name, type, class and, unless they are usual, CD, RD and DO.
-
-    The key is compared in full, not as a hash. A name contains its length, so no two different
-    questions have the same key. RD is part of the key, unlike in CoreDNS. Otherwise one client
-    could distribute an upstream's reply to a query without RD to all others.
-    """
-    wire, key, edns = request.wire, request.asked, request.edns
-    with_do = edns is not None and edns.do
-    if wire[2] & 1 and not wire[3] & c.FLAG_CD and not with_do:
-        return key
-    return key + _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | with_do << 2]
-
-
-def subnet_key_of(request: Request, suffix: bytes) -> bytes:
-    """Return the key of a reply for the clients of one subnet; see `Networks`.
-
-    CD, RD and DO always precede `suffix`, so the key differs from all keys of `key_of`.
-    """
-    wire = request.wire
-    flags = _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | request.do << 2]
-    return request.asked + flags + suffix
 
 
 def back_off(failures: int) -> int:
@@ -298,6 +271,28 @@ class CacheStore:
             metrics.success_entries.value = metrics.denial_entries.value = 0
         self.success.clear()
         self.denial.clear()
+
+
+class EntryHitCounter:
+    """Counts the hits that the packet cache answered for one entry."""
+
+    __slots__ = ("_entry", "_metrics", "_store")
+
+    def __init__(self, store: CacheStore, entry: CacheEntry, metrics: CacheMetrics) -> None:
+        self._store = store
+        self._entry = entry
+        self._metrics = metrics
+
+    def count_hits(self, times: int) -> None:
+        """Count `times` hits as if this cache had answered them."""
+        store, entry, metrics = self._store, self._entry, self._metrics
+        metrics.requests.value += times
+        hits = metrics.denial_hits if entry.denial else metrics.success_hits
+        hits.value += times
+        entry.used = True
+        prefetch = store.settings.prefetch
+        if prefetch.amount > 0:
+            entry.count(times, store.clock(), prefetch.duration)
 
 
 def _failure_options(reply: Reply) -> bytes:

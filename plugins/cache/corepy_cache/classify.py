@@ -7,16 +7,20 @@ usual reply, in which all records answer the question directly, takes one short 
 
 from __future__ import annotations
 
+import time
 from functools import lru_cache, partial
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
+from corepy.dns.form_error import FormError
+from corepy.dns.names import is_subdomain
 from corepy.dns.response import Kind, minimal_ttl, typify
 from corepy.dns.wire import NameReader, read_name, soa_negative_ttl
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
+    from corepy_cache.settings import Settings
 
 _unpack_record = Struct("!HHIH").unpack_from
 _QNAME_POINTER: Final = b"\xc0\x0c"
@@ -213,3 +217,33 @@ def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:
             return name
         name = target
     return None
+
+
+def why_not(settings: Settings, request: Request, reply: Reply) -> str:
+    """Return why a reply is not cached; see `CacheStore.keep`."""
+    if not matches(reply, request):
+        return "it answers another question"
+    try:
+        classification = classify(reply, request, time.time() if request.do else None)
+    except FormError:
+        return "it cannot be read"
+    if reply.tc:
+        return "it is truncated"
+    if classification.kind in NEVER:
+        return f"{c.rcode_name(reply.rcode)} is no answer to be kept ({classification.kind.value})"
+    if not classification.keep:
+        if classification.kind is Kind.NAME_ERROR:
+            return "no SOA record says for how long the name is missing"
+        return "its aliases do not lead to what was asked for"
+    return _by_settings(settings, request, classification)
+
+
+def _by_settings(settings: Settings, request: Request, classification: Classification) -> str:
+    bounds = (
+        settings.denial if classification.denial or classification.failure else settings.success
+    )
+    if any(is_subdomain(request.name_wire, zone) for zone in bounds.except_zones):
+        return "keeping it is disabled for this name"
+    if classification.failure and not settings.servfail:
+        return "failures are not kept (servfail 0)"
+    return "its TTL is 0"

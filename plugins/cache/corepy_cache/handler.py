@@ -22,22 +22,21 @@ from corepy.dns.edns import (
 )
 from corepy.dns.names import from_text, is_subdomain
 from corepy.plugin import Cacheability, Handler, LifecycleContext, Pending, hookimpl, plugin_logger
-from corepy_cache import explain_state
 from corepy_cache.budget import Budget, process_budget
-from corepy_cache.cache_store import WILDCARD, CacheStore, clear_ad, key_of, restore, subnet_key_of
-from corepy_cache.hit_counter import EntryHitCounter
+from corepy_cache.cache_store import WILDCARD, CacheStore, EntryHitCounter, clear_ad, restore
+from corepy_cache.classify import why_not
+from corepy_cache.keys import key_of, scope_of, subnet_key_of, subnet_of
 from corepy_cache.metrics import CacheMetrics
 from corepy_cache.purge import COMMAND, purge, purge_predicate
 from corepy_cache.refresh import Refresher
-from corepy_cache.subnet import scope_of, subnet_of
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
     from corepy.plugin.pending import Step
     from corepy_cache.entry import CacheEntry
+    from corepy_cache.keys import Subnet
     from corepy_cache.settings import Settings
-    from corepy_cache.subnet import Subnet
 
 _OPCODE: Final = 0x78
 _CD: Final = c.FLAG_CD
@@ -116,8 +115,18 @@ class Cache(Handler):
         return self._all_names or self._covers(request.name_wire)
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
-        """Describe the entry for `request`; see `Handler.explain_state`."""
-        return explain_state.explain_state(self, request, reply)
+        """Describe the entry for `request`, or the reason why `reply` is not cached."""
+        if not self.covers(request):
+            return {"state": "not its names"}
+        if request.edns is not None and forwarded_options(request.edns.options):
+            return {"state": "asked apart, for the sake of the client's EDNS options"}
+        entry = self.store.peek(key_of(request), now := self.store.clock())
+        if entry is not None:
+            return entry.describe(now, "verify" if self.settings.stale.verify else "immediate")
+        known: dict[str, str | int] = {"state": "miss"}
+        if reply is not None:
+            known["not kept"] = why_not(self.settings, request, reply)
+        return known
 
     def copy_for_trace(self, below: Handler) -> Handler:
         """Return a copy whose refreshes also go to `below`."""
@@ -137,7 +146,7 @@ class Cache(Handler):
         """Allow the packet cache to repeat `reply` with lowered TTLs."""
         reply.deadline = until
         reply.since = entry.stored
-        reply.hit_counters = (EntryHitCounter(self, entry, metrics),)
+        reply.hit_counters = (EntryHitCounter(self.store, entry, metrics),)
 
     def _covers(self, name: bytes) -> bool:
         return any(is_subdomain(name, zone) for zone in self._zones)

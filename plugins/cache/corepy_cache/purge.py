@@ -1,24 +1,31 @@
-"""Purge names from a running server's cache (`corepy cache purge`).
+"""Purge names from the caches of running servers: `corepy cache purge NAME|--zone ZONE`.
 
-The command is "cache/purge" with the argument {"name": NAME} or {"zone": ZONE}. Each cache returns
-the number of entries removed.
+The command to a server is "cache/purge" with the argument {"name": NAME} or {"zone": ZONE}. Each
+cache returns the number of entries removed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.dns.names import InvalidName, from_text, is_subdomain, to_text
 from corepy.plugin import CommandError
+from corepy.plugin.arguments import Parser
+from corepy.plugin.control_client import ControlError, ask_all
+from corepy_cache.keys import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy_cache.entry_table import EntryTable
+    from corepy_cache.entry import EntryTable
 
 COMMAND: Final = "cache/purge"
 _SLICE: Final = 1000  # entries to test before other queries run
+
+OK: Final = 0
+FAILED: Final = 1
 
 
 async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]) -> int:
@@ -32,14 +39,6 @@ async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]
                     removed += table.remove(key)
             await asyncio.sleep(0)
     return removed
-
-
-def name_of(key: bytes) -> bytes:
-    """Return the name at the start of a store's key."""
-    at = 0
-    while n := key[at]:
-        at += n + 1
-    return key[: at + 1]
 
 
 def purge_predicate(argument: Any) -> Callable[[bytes], bool]:
@@ -56,3 +55,40 @@ def purge_predicate(argument: Any) -> Callable[[bytes], bool]:
     if what == "name":
         return lambda known: known == name
     return lambda known: is_subdomain(known, name)
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; returns the exit code: 0, or 1 after an error message on standard error."""
+    options = parser().read(argv)
+    try:
+        if options.zone is not None:
+            count = _purge("zone", options.zone)
+        else:
+            count = _purge("name", options.name)
+    except ControlError as error:
+        sys.stderr.write(f"corepy cache: {error}\n")
+        return FAILED
+    sys.stdout.write(f"{count} {'entry' if count == 1 else 'entries'} purged\n")
+    return OK
+
+
+def parser() -> Parser:
+    """Return the parser of the arguments after `corepy cache`."""
+    parser = Parser("corepy cache", None, "Command the caches of the servers that run here.")
+    purge = parser.command("purge", "forget a name, or all names in a zone")
+    what = purge.add_mutually_exclusive_group(required=True)
+    what.add_argument("name", nargs="?", metavar="NAME", help="the name to forget")
+    purge.flag("zone", metavar="ZONE", help="forget all names in this zone", group=what)
+    return parser
+
+
+def _purge(what: str, name: str) -> int:
+    """Purge on every server; returns the number of entries removed. Raises ControlError."""
+    try:
+        argument = {what: to_text(from_text(name))}
+    except InvalidName as error:
+        raise ControlError(str(error)) from None
+    counts = [result["value"] for _, results in ask_all(COMMAND, argument) for result in results]
+    if not counts:
+        raise ControlError("no server with a cache runs here, or none that this user may command")
+    return sum(counts)

@@ -11,12 +11,12 @@ from corepy.dns import Reply, Request
 from corepy.dns.message import query
 from corepy.plugin import CorefileError, LifecycleContext, ProcessGroup, metrics
 from corepy.testing import Recorder, controller_for, link, make_request
+from corepy_cache import setup
 from corepy_cache.budget import WAITING_SIZE, Budget
-from corepy_cache.cache_store import key_of
-from corepy_cache.entry_table import EntryTable
+from corepy_cache.entry import EntryTable
 from corepy_cache.handler import Cache
+from corepy_cache.keys import key_of
 from corepy_cache.metrics import ENTRIES
-from corepy_cache.setup import setup
 
 SOA = "example.org. {} IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 {}"
 

@@ -24,10 +24,10 @@ from corepy.dns.message import query
 from corepy.dns.names import from_text
 from corepy.server.listen.packet_cache import why_not
 from corepy.testing import Recorder, controller_for, link
+from corepy_cache import setup
 from corepy_cache.budget import Budget
 from corepy_cache.handler import Cache
-from corepy_cache.setup import setup
-from corepy_cache.subnet import Subnet, scope_of, subnet_of
+from corepy_cache.keys import Subnet, scope_of, subnet_of
 
 PRIVATE = 65001
 SOA = "example.org. 60 IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 60"

@@ -13,10 +13,9 @@ import pytest
 
 from corepy.dns import Reply
 from corepy.testing import Recorder, controller_for, link, make_request
-from corepy_cache import refresh
+from corepy_cache import refresh, setup
 from corepy_cache.budget import Budget
 from corepy_cache.handler import Cache
-from corepy_cache.setup import setup
 
 SOA = "example.org. 40 IN SOA ns.example.org. admin.example.org. 1 7200 3600 1209600 40"
 ALIAS = "www.example.org. 40 IN CNAME gone.example.org."

@@ -9,10 +9,9 @@ import pytest
 from corepy.dns import Reply
 from corepy.plugin import metrics
 from corepy.testing import Recorder, controller_for, link, make_request
-from corepy_cache import refresh
+from corepy_cache import refresh, setup
 from corepy_cache.budget import WAITING_SIZE, Budget, process_budget
 from corepy_cache.handler import Cache
-from corepy_cache.setup import setup
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x400, 0x200, 0x100, 0x80, 0x20, 0x10
 SERVFAIL, NXDOMAIN = 2, 3

@@ -13,8 +13,8 @@ import pytest
 from corepy.dns.edns import OPTION_EDE
 from corepy.plugin import control_client
 from corepy.testing import Upstream, ask, query, run_command, serve
-from corepy_cache import cli
 from corepy_cache.metrics import HITS
+from corepy_cache.purge import main
 
 ZONE = {
     "www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"],
@@ -169,7 +169,7 @@ def test_purge(capsys, caplog, runtime_folder):
             fill()
             caplog.clear()
             with caplog.at_level("INFO", "corepy"):
-                assert cli.main(["purge", *argv]) == 0
+                assert main(["purge", *argv]) == 0
             entries = "1 entry" if count == 1 else f"{count} entries"
             logged = [it for it in caplog.messages if it.startswith("purged")]
             assert all(it.startswith(f"purged {entries} of ") for it in logged)
@@ -200,10 +200,10 @@ def test_the_packet_cache_stands_in_and_reports():
 def test_purge_survives_a_reload(capsys):
     with Upstream(ZONE) as upstream, serve(corefile(upstream), control=True) as server:
         server.reload(corefile(upstream, "success 2000") + corefile(upstream, zone="example.net"))
-        assert cli.main(["purge", "--zone", "."]) == 0
+        assert main(["purge", "--zone", "."]) == 0
         server.ask("a.example.net")
         capsys.readouterr()
-        assert cli.main(["purge", "a.example.net"]) == 0
+        assert main(["purge", "a.example.net"]) == 0
         assert capsys.readouterr().out == "1 entry purged\n"
 
 
@@ -230,19 +230,19 @@ def test_purge_asks_all_servers(capsys):
     ):
         one.ask("www.example.org")
         two.ask("www.example.org")
-        assert cli.main(["purge", "www.example.org"]) == 0
+        assert main(["purge", "www.example.org"]) == 0
         assert capsys.readouterr().out == "2 entries purged\n"
 
 
 def test_purge_where_nobody_has_a_cache(capsys):
     with serve(". {\n    bind 127.0.0.1\n    whoami\n}\n", control=True):
-        assert cli.main(["purge", "www.example.org"]) == 1
+        assert main(["purge", "www.example.org"]) == 1
     assert "no server with a cache runs here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["a..b"], ["--zone", ""], ["x" * 64], ["www.example.org"]])
 def test_purge_that_cannot_be(argv, capsys):
-    assert cli.main(["purge", *argv]) == 1
+    assert main(["purge", *argv]) == 1
     assert capsys.readouterr().err.startswith("corepy cache: ")
 
 

@@ -12,10 +12,9 @@ from corepy.dns.edns import OPTION_EDE, option, parse_options
 from corepy.net.connection_limit import Shares, client_of
 from corepy.plugin import Pending, Wakeups
 from corepy.testing import Recorder, controller_for, link, make_request
-from corepy_cache import refresh
+from corepy_cache import refresh, setup
 from corepy_cache.budget import WAITING_SIZE, Budget
 from corepy_cache.handler import Cache
-from corepy_cache.setup import setup
 
 GREEDY, OTHER = ("192.0.2.1", 1053), ("192.0.2.2", 1053)
 ROOM = 40

@@ -10,10 +10,10 @@ import pytest
 
 from corepy.dns import Reply
 from corepy.testing import Recorder, controller_for, link, make_request
+from corepy_cache import setup
 from corepy_cache.budget import Budget
-from corepy_cache.cache_store import key_of
 from corepy_cache.handler import Cache
-from corepy_cache.setup import setup
+from corepy_cache.keys import key_of
 
 NAME = "www.example.org"
 A = f"{NAME}. {{}} IN A 192.0.2.{{}}"

@@ -9,13 +9,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from corepy.dns.constants import BADVERS, REFUSED, SERVFAIL
 from corepy.dns.edns import EDE_NO_REACHABLE_AUTHORITY
-from corepy_forward.crowd import MOST_QUERIES, MOST_UNUSUAL
-from corepy_forward.lettercase import with_random_case
-from corepy_forward.question import (
+from corepy_forward.forgery import with_random_case
+from corepy_forward.forms import (
     USUAL_SIZE,
-    client_options,
     needs_edns,
     with_option,
     with_size,
@@ -25,13 +22,16 @@ from corepy_forward.question import (
 if TYPE_CHECKING:
     from corepy.dns import Reply
     from corepy.plugin import Pending
-    from corepy_forward.attempt import Attempt
-    from corepy_forward.crowd import Crowd
-    from corepy_forward.pool import Pool
-    from corepy_forward.upstream import Upstream
+    from corepy_forward.attempt import Attempt, CrowdLike, PoolLike, UpstreamLike
 
 _RD: Final = 0x01
 _CD: Final = 0x10
+
+MOST_QUERIES: Final = 4
+"""Maximum number of queries in flight to one upstream for one name, type and class."""
+
+MOST_UNUSUAL: Final = (MOST_QUERIES, 3, 2)
+"""Maximum number of these whose `Asking.unusualness` is at least the index."""
 
 LARGE_SIZE: Final = 4096
 """Bytes of a reply over UDP to allow if TCP does not work; many servers send at most this."""
@@ -56,17 +56,17 @@ class Detours:
     )
 
     def __init__(self) -> None:
-        self.asked_large: list[Upstream] = []
+        self.asked_large: list[UpstreamLike] = []
         """Upstreams asked for a large reply over UDP because TCP does not work."""
 
-        self.lost_at: Upstream | None = None
+        self.lost_at: UpstreamLike | None = None
         """The upstream that was asked again without EDNS after no reply."""
 
-        self.refused_by: Upstream | None = None
+        self.refused_by: UpstreamLike | None = None
         """The upstream that was asked again without EDNS after an error, `refused_with`."""
 
         self.refused_with = 0
-        self.without_cookie: Upstream | None = None
+        self.without_cookie: UpstreamLike | None = None
         """The upstream that was asked again without a cookie after an error."""
 
         self.had_bad_cookie = False
@@ -112,7 +112,9 @@ class Asking:
         "waiters",
     )
 
-    def __init__(self, pool: Pool, question: bytes, body: bytes, for_tcp: bool, now: float) -> None:
+    def __init__(
+        self, pool: PoolLike, question: bytes, body: bytes, for_tcp: bool, now: float
+    ) -> None:
         """Take the query.
 
         `body` is the query without its ID, `question` its question section in lower case.
@@ -125,16 +127,16 @@ class Asking:
         self.key: object = question
         """The key in `Pool.flights`."""
 
-        self.crowd: Crowd | None = None
+        self.crowd: CrowdLike | None = None
         self.over_tcp = pool.force_tcp or (for_tcp and not pool.settings.prefer_udp)
         self.started = now
         self.done = False
         self.waiters: list[Pending] = []
         self.reply: Reply | None = None
-        self.upstream: Upstream | None = None
+        self.upstream: UpstreamLike | None = None
         """The upstream that sent `reply`."""
 
-        self._tried: list[Upstream] = []
+        self._tried: list[UpstreamLike] = []
         self._open: list[Attempt] = []
         self._detours: Detours | None = None
 
@@ -156,7 +158,7 @@ class Asking:
             return 2
         return int(body[1] & _CD != 0 or needs_edns(body, self.question))
 
-    def queries_at(self, upstream: Upstream, unusualness: int = 0) -> int:
+    def queries_at(self, upstream: UpstreamLike, unusualness: int = 0) -> int:
         """Return the number of this exchange's queries in flight to an upstream.
 
         It is 0 if the exchange is less unusual than `unusualness`.
@@ -165,9 +167,9 @@ class Asking:
             return 0
         return sum(each.upstream is upstream for each in self._open)
 
-    def is_full(self, upstream: Upstream) -> bool:
+    def is_full(self, upstream: UpstreamLike) -> bool:
         """Whether the maximum number of queries for the question is in flight to an upstream."""
-        counted = self if self.crowd is None else self.crowd
+        counted: CrowdLike = self if self.crowd is None else self.crowd
         if counted.queries_at(upstream) >= MOST_QUERIES:
             return True
         level = self.unusualness
@@ -202,7 +204,7 @@ class Asking:
         self._open.remove(attempt)
         self._move(attempt, now)
 
-    def ask(self, upstream: Upstream, now: float) -> None:
+    def ask(self, upstream: UpstreamLike, now: float) -> None:
         """Start an attempt."""
         tried, body = self._tried, self.body
         if (
@@ -217,7 +219,7 @@ class Asking:
         tried.append(upstream)
         self._open.append(upstream.ask(self, body[:-2] + upstream.cookies.tail, False, now))
 
-    def _ask_otherwise(self, upstream: Upstream, now: float) -> None:
+    def _ask_otherwise(self, upstream: UpstreamLike, now: float) -> None:
         """Start an attempt in a form that depends on the upstream and on earlier attempts."""
         upstream.look(now)
         times, is_dead = self._tried.count(upstream), upstream.tcp.is_dead(now)
@@ -232,7 +234,12 @@ class Asking:
         self._send(upstream, body, self.over_tcp or (distrusts_udp and not is_dead), now)
 
     def _send(
-        self, upstream: Upstream, body: bytes, over_tcp: bool, now: float, with_cookie: bool = True
+        self,
+        upstream: UpstreamLike,
+        body: bytes,
+        over_tcp: bool,
+        now: float,
+        with_cookie: bool = True,
     ) -> Attempt:
         """Send a query; over UDP with a cookie, and in random case if that is configured."""
         if not over_tcp:
@@ -245,20 +252,20 @@ class Asking:
         self._open.append(attempt)
         return attempt
 
-    def _form(self, upstream: Upstream, now: float) -> bytes:
+    def _form(self, upstream: UpstreamLike, now: float) -> bytes:
         """Return the query, without EDNS if the upstream does not support it."""
         edns = upstream.edns
         if edns.is_limited(now) and edns.is_off(now, needs_edns(self.body, self.question)):
             return without_edns(self.body, self.question)
         return self.body
 
-    def _may_go_without(self, upstream: Upstream, now: float) -> bool:
+    def _may_go_without(self, upstream: UpstreamLike, now: float) -> bool:
         """Whether a query that was lost with EDNS may be repeated without it."""
         if upstream.cookies.is_expected:
             return False
         return not upstream.edns.works(now) or not needs_edns(self.body, self.question)
 
-    def _ask_large(self, upstream: Upstream, now: float, number: int) -> bool:
+    def _ask_large(self, upstream: UpstreamLike, now: float, number: int) -> bool:
         """Ask over UDP for a reply of up to `LARGE_SIZE`, because TCP does not work.
 
         Return False if that is not possible, or was tried. `number` is the number of the attempt
@@ -273,52 +280,6 @@ class Asking:
         body = with_size(self._form(upstream, now), self.question, LARGE_SIZE)
         self._send(upstream, body, False, now).number = number
         return True
-
-    def _ask_plainer(self, attempt: Attempt, rcode: int, reply: Reply | None) -> bool:
-        """Repeat a query without EDNS if EDNS may be the cause of the error (RFC 6891 section 7).
-
-        Return False if the reply is accepted. Servers without EDNS answer with other errors than
-        FORMERR as well, some with a copy of the OPT record. `reply` is None if it had no OPT
-        record.
-        """
-        upstream, now = attempt.upstream, time.monotonic()
-        if not attempt.body[9]:
-            return False
-        works = upstream.edns.works(now)
-        is_vague = rcode in (SERVFAIL, REFUSED)
-        if is_vague:
-            knows_options = reply is not None and reply.options != b""
-            believed = works or knows_options or client_options(self.body, self.question) != b""
-        else:
-            believed = works and reply is not None and rcode != BADVERS
-        if believed:
-            return False
-        detours, over_tcp = self.detours, attempt.proto != "udp"
-        if len(attempt.body) > len(self.body) and not works and not is_vague:
-            # The upstream may only not support the cookie.
-            detours.without_cookie = upstream
-            plainer = self._send(upstream, self.body, over_tcp, now, with_cookie=False)
-        else:
-            detours.refused_by, detours.refused_with = upstream, rcode
-            body = without_edns(self.body, self.question)
-            plainer = self._send(upstream, body, over_tcp, now)
-        plainer.number = attempt.number
-        return True
-
-    def _ask_with_cookie(self, attempt: Attempt) -> None:
-        """Repeat a query after BADCOOKIE: with the new cookie, then over TCP, then without cookie.
-
-        RFC 7873 section 5.3 ends with TCP, but some upstreams reject every cookie there, too.
-        """
-        upstream, now = attempt.upstream, time.monotonic()
-        if attempt.proto != "udp":
-            self.detours.without_cookie = upstream
-            self._send(upstream, self.body, False, now, with_cookie=False)
-        elif self.detours.had_bad_cookie:
-            self._move(attempt, now)
-        else:
-            self.detours.had_bad_cookie = True
-            self._send(upstream, self.body, False, now)
 
     def _move(self, attempt: Attempt, now: float) -> None:
         """Send the query of an attempt again over TCP."""

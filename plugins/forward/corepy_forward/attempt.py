@@ -1,13 +1,28 @@
-"""One query in flight to one upstream, and the interface of its owner."""
+"""One query in flight to one upstream, and the interfaces between the objects that handle it.
+
+Pools create exchanges, exchanges create attempts at upstreams, and upstreams pass them to sockets;
+replies and failures are called back in the opposite direction. Each module imports only the ones
+that it creates objects of. The interfaces of the opposite direction are the protocols in this file:
+`Owner` and `UpstreamLike` for sockets and attempts, `PoolLike` and `CrowdLike` for exchanges.
+"""
 
 from __future__ import annotations
 
 import os
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from corepy_forward.upstream import Upstream
+    import asyncio
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from corepy.plugin import Wakeups
+    from corepy.plugin.metrics import Value
+    from corepy_forward.forgery import Cookies, Guesses, Proofs
+    from corepy_forward.forms import EdnsSupport, TcpSupport
+    from corepy_forward.settings import Settings
+    from corepy_forward.targets import Target
 
 _BLOCK = 512
 _cut = Struct("2s" * _BLOCK).unpack
@@ -70,6 +85,109 @@ class Link(Protocol):
         """Stop waiting for the reply to `attempt`."""
 
 
+class UpstreamLike(Protocol):
+    """An upstream; see `upstream.Upstream` for its methods and attributes."""
+
+    target: Target
+    address: str
+    settings: Settings
+    wakeups: Wakeups
+    loop: asyncio.AbstractEventLoop
+    context: ssl.SSLContext | None
+    stream_proto: str
+    is_limited: bool
+    edns: EdnsSupport
+    tcp: TcpSupport
+    guesses: Guesses
+    proofs: Proofs
+    cookies: Cookies
+
+    def ask(self, owner: Owner, body: bytes, over_tcp: bool, now: float) -> Attempt:
+        """Send a query and watch its timeouts."""
+
+    def probe(self, owner: Owner, over_tcp: bool) -> Attempt:
+        """Send a query without timeouts; raises OSError."""
+
+    def over_tcp(self, attempt: Attempt) -> None:
+        """Send the query of an attempt again over TCP."""
+
+    def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
+        """Process a reply to `attempt`."""
+
+    def prove(self, attempt: Attempt, wire: bytes, now: float) -> None:
+        """Accept a reply over UDP if it has the expected cookie and case."""
+
+    def dropped(self, reason: str) -> None:
+        """Count a discarded message."""
+
+    def broke(self, attempt: Attempt, reason: str) -> None:
+        """Fail an attempt."""
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Stop waiting for the reply to `attempt`."""
+
+    def look(self, now: float) -> None:
+        """Update `is_limited`."""
+
+    def lost_edns(self, now: float) -> None:
+        """Record an answer without EDNS, after no reply or a vague error with EDNS."""
+
+    def refused_edns(self, now: float) -> None:
+        """Record an answer without EDNS, after the query was rejected with EDNS."""
+
+    def healthy(self) -> None:
+        """Record a successful health check."""
+
+    def unhealthy(self) -> None:
+        """Record a failed health check."""
+
+    def connection_counters(self, proto: str) -> tuple[Value, Value]:
+        """Return the counters of queries over existing and over new sockets."""
+
+
+class CrowdLike(Protocol):
+    """The concurrent exchanges of one question; see `limits.Crowd`."""
+
+    def queries_at(self, upstream: UpstreamLike, unusualness: int = 0) -> int:
+        """Return the number of queries in flight to an upstream with at least this unusualness."""
+
+
+class PoolLike(Protocol):
+    """The upstreams of a `forward` line, as its exchanges use them; see `pool.Pool`."""
+
+    settings: Settings
+    loop: asyncio.AbstractEventLoop
+    force_tcp: bool
+    final_rcodes: frozenset[int]
+    max_attempts: int
+
+    @property
+    def upstreams(self) -> Sequence[UpstreamLike]:
+        """The upstreams in use, in the order of the Corefile."""
+
+    @property
+    def flights(self) -> dict[object, Any]:
+        """The exchanges in flight, by `Asking.key`."""
+
+    def another(
+        self,
+        tried: Sequence[UpstreamLike],
+        *,
+        new_only: bool,
+        is_full: Callable[[UpstreamLike], bool],
+    ) -> UpstreamLike | None:
+        """Return the upstream to ask after those in `tried`."""
+
+    def may_hedge(self) -> bool:
+        """Count a second query, and return whether it is within the limit."""
+
+    def watch_time(self) -> None:
+        """Start the timer that ends exchanges in time."""
+
+    def leave(self, crowd: Any, exchange: Any) -> None:
+        """Remove an `Exchange` that has ended from its `Crowd`."""
+
+
 class Attempt:
     """One query in flight to one upstream."""
 
@@ -88,7 +206,7 @@ class Attempt:
     )
 
     def __init__(
-        self, owner: Owner, upstream: Upstream, body: bytes, proto: str, sent: float
+        self, owner: Owner, upstream: UpstreamLike, body: bytes, proto: str, sent: float
     ) -> None:
         """Take the query without its ID, and the monotonic time `sent` in seconds."""
         self.owner = owner

@@ -17,8 +17,8 @@ import h2.events
 import h2.exceptions
 
 from corepy_forward.attempt import answers, is_bare
-from corepy_forward.problems import HTTP_STATUS, OTHER_QUESTION, TOO_LARGE
-from corepy_forward.stream import Stream
+from corepy_forward.failures import HTTP_STATUS, OTHER_QUESTION, TOO_LARGE
+from corepy_forward.streams import Stream
 
 if TYPE_CHECKING:
     import asyncio

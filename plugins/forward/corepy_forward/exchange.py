@@ -30,12 +30,11 @@ from corepy.dns.constants import (
 from corepy.dns.edns import EDE_NETWORK_ERROR
 from corepy.dns.form_error import FormError
 from corepy_forward import metrics
-from corepy_forward.crowd import MOST_QUERIES
-from corepy_forward.lettercase import is_kept
-from corepy_forward.problems import NO_COOKIE_SENT, NO_REPLY, go_error, is_of_reply
-from corepy_forward.question import client_options, needs_edns
+from corepy_forward.asking import MOST_QUERIES
+from corepy_forward.failures import NO_COOKIE_SENT, NO_REPLY, go_error, is_of_reply
+from corepy_forward.forgery import is_kept
+from corepy_forward.forms import client_options, end_to_end, needs_edns
 from corepy_forward.salvage import Salvage
-from corepy_forward.transitive import end_to_end
 
 if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt

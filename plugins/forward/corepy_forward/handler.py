@@ -11,29 +11,28 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TRANSFERS
 from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
-from corepy.plugin import Cacheability, Pending, StartupError, hookimpl
+from corepy.plugin import Cacheability, Handler, Pending, StartupError, hookimpl
 from corepy.plugin.memory_limit import cgroup_limit
 from corepy_forward import metrics
-from corepy_forward.explain_state import Explained
-from corepy_forward.limit import LIMIT
-from corepy_forward.ownaddress import own_among, places_of
+from corepy_forward.forms import body_of
+from corepy_forward.limits import LIMIT
 from corepy_forward.pool import Pool
-from corepy_forward.question import body_of
+from corepy_forward.resolve import look_up
 from corepy_forward.targets import without_repeats
-from corepy_forward.usable import choose
-from corepy_forward.watch import Watch, changes, log_problems
+from corepy_forward.usable import Watch, changes, choose, log_problems, own_among, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy.plugin import BlockConfig, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy_forward.exchange import Exchange
-    from corepy_forward.limit import Places
-    from corepy_forward.ownaddress import Place
+    from corepy_forward.limits import Places
+    from corepy_forward.pool import Pool
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
+    from corepy_forward.usable import Place
 
 _OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
 _NO_TRANSFERS = EDE_NOT_SUPPORTED, "zone transfers are not forwarded"
@@ -41,7 +40,7 @@ _OPCODE = 0x7800
 _SECONDS_OF_QUIET = 1.0
 
 
-class Forward(Explained):
+class Forward(Handler):
     """Forwards the queries that match one `forward` line of a Corefile."""
 
     name: ClassVar[str] = "forward"
@@ -138,6 +137,26 @@ class Forward(Explained):
         reply = answer if isinstance(answer, Reply) else await answer
         return await self.next.serve_dns(request) if self._wants_next(reply) else reply
 
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Return the upstreams that the query may be sent to, for `corepy explain`."""
+        if not self.queries_upstream(request):
+            return {"state": "not its names"}
+        if self.pool is None:
+            known = [target.address for target in self.static_targets()]
+        else:
+            known = [
+                f"{each.address} (down)" if each.is_down() else each.address
+                for each in self.pool.upstreams
+            ]
+        return {"upstreams": ", ".join(known) or "none known yet"}
+
+    def copy_for_trace(self, below: Handler) -> Handler:
+        """Return a copy that records the upstream that answered, as metadata of the query."""
+        traced = super().copy_for_trace(below)
+        assert isinstance(traced, Forward)
+        traced.with_metadata = True
+        return traced
+
     def queries_upstream(self, request: Request) -> bool:
         """Return whether the query matches the zone and exceptions of this line."""
         return self._takes_all or self.matches(request.name_wire)
@@ -225,8 +244,6 @@ class Forward(Explained):
         known = [problem for entry in self.settings.entries for problem in entry.problems]
         problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):
-            from corepy_forward.resolve import look_up
-
             problems = await look_up(self.settings.entries, self.settings.resolvers)
         own = places_of(self._config, context.addresses)
         self._refuse_own(own)

@@ -11,17 +11,16 @@ from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.net.connection_limit import client_of
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
-from corepy_forward.crowd import LEAST_TIME, Crowd
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
-from corepy_forward.health import HealthCheck
-from corepy_forward.limit import LIMIT, Places
-from corepy_forward.policy import Random, make_policy
-from corepy_forward.problems import NO_HEALTHY
+from corepy_forward.failures import NO_HEALTHY, HealthCheck
+from corepy_forward.limits import LEAST_TIME, LIMIT, Crowd, Places
+from corepy_forward.settings import Random, make_policy
 from corepy_forward.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from corepy_forward.attempt import UpstreamLike
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
 
@@ -239,10 +238,10 @@ class Pool:
 
     def another(
         self,
-        tried: Sequence[Upstream],
+        tried: Sequence[UpstreamLike],
         *,
         new_only: bool,
-        is_full: Callable[[Upstream], bool],
+        is_full: Callable[[UpstreamLike], bool],
     ) -> Upstream | None:
         """Return the upstream to ask after those in `tried`; None if all are full.
 
@@ -258,7 +257,7 @@ class Pool:
         if not indexes or (self.settings.failfast and not self._preferred):
             return None
         count = len(upstreams)
-        first = upstreams.index(tried[0]) if tried[0] in upstreams else 0
+        first = next((i for i, each in enumerate(upstreams) if each is tried[0]), 0)
 
         def rank(index: int) -> tuple[bool, int, int]:
             upstream = upstreams[index]

@@ -1,4 +1,6 @@
-"""Handles replies that are not final: truncated, bare, malformed, or without a cookie or case.
+"""Handles replies that are not final.
+
+They are truncated, bare, malformed, without a cookie or case, or reject EDNS or the cookie.
 
 Each of them starts another query that may bring a better reply. If that fails or takes too long,
 clients get the best reply so far.
@@ -10,14 +12,21 @@ import time
 from typing import TYPE_CHECKING
 
 from corepy.dns import Reply
-from corepy.dns.constants import HEADER_SIZE, NOERROR, NXDOMAIN, rcode_name
+from corepy.dns.constants import (
+    BADVERS,
+    HEADER_SIZE,
+    NOERROR,
+    NXDOMAIN,
+    REFUSED,
+    SERVFAIL,
+    rcode_name,
+)
 from corepy_forward.asking import Asking
-from corepy_forward.capabilities import MOST_TCP_PATIENCE
-from corepy_forward.problems import MALFORMED
+from corepy_forward.failures import MALFORMED
+from corepy_forward.forms import MOST_TCP_PATIENCE, client_options, without_edns
 
 if TYPE_CHECKING:
-    from corepy_forward.attempt import Attempt
-    from corepy_forward.upstream import Upstream
+    from corepy_forward.attempt import Attempt, UpstreamLike
 
 _TC = 0x02
 
@@ -49,7 +58,7 @@ class Salvage(Asking):
         self._open.remove(attempt)
         self._move(attempt, now)
 
-    def _waits_for_tcp(self, upstream: Upstream) -> bool:
+    def _waits_for_tcp(self, upstream: UpstreamLike) -> bool:
         """Whether a query to this upstream over TCP is in flight."""
         return any(each.upstream is upstream and each.proto == "tcp" for each in self._open)
 
@@ -106,6 +115,52 @@ class Salvage(Asking):
         else:
             self._open.append(attempt)
             self.failed(attempt, MALFORMED)
+
+    def _ask_plainer(self, attempt: Attempt, rcode: int, reply: Reply | None) -> bool:
+        """Repeat a query without EDNS if EDNS may be the cause of the error (RFC 6891 section 7).
+
+        Return False if the reply is accepted. Servers without EDNS answer with other errors than
+        FORMERR as well, some with a copy of the OPT record. `reply` is None if it had no OPT
+        record.
+        """
+        upstream, now = attempt.upstream, time.monotonic()
+        if not attempt.body[9]:
+            return False
+        works = upstream.edns.works(now)
+        is_vague = rcode in (SERVFAIL, REFUSED)
+        if is_vague:
+            knows_options = reply is not None and reply.options != b""
+            believed = works or knows_options or client_options(self.body, self.question) != b""
+        else:
+            believed = works and reply is not None and rcode != BADVERS
+        if believed:
+            return False
+        detours, over_tcp = self.detours, attempt.proto != "udp"
+        if len(attempt.body) > len(self.body) and not works and not is_vague:
+            # The upstream may only not support the cookie.
+            detours.without_cookie = upstream
+            plainer = self._send(upstream, self.body, over_tcp, now, with_cookie=False)
+        else:
+            detours.refused_by, detours.refused_with = upstream, rcode
+            body = without_edns(self.body, self.question)
+            plainer = self._send(upstream, body, over_tcp, now)
+        plainer.number = attempt.number
+        return True
+
+    def _ask_with_cookie(self, attempt: Attempt) -> None:
+        """Repeat a query after BADCOOKIE: with the new cookie, then over TCP, then without cookie.
+
+        RFC 7873 section 5.3 ends with TCP, but some upstreams reject every cookie there, too.
+        """
+        upstream, now = attempt.upstream, time.monotonic()
+        if attempt.proto != "udp":
+            self.detours.without_cookie = upstream
+            self._send(upstream, self.body, False, now, with_cookie=False)
+        elif self.detours.had_bad_cookie:
+            self._move(attempt, now)
+        else:
+            self.detours.had_bad_cookie = True
+            self._send(upstream, self.body, False, now)
 
     def _keep(self, attempt: Attempt, reply: Reply) -> None:
         """Keep a reply, for the case that no better one arrives."""

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from corepy.net.descriptors import descriptor_limit
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
-from corepy_forward.guesses import MOST as MOST_GUESSES
-from corepy_forward.problems import explain
+from corepy_forward.failures import explain
+from corepy_forward.forgery import MOST_GUESSES
 
 if TYPE_CHECKING:
-    from corepy_forward.upstream import Upstream
+    from corepy_forward.attempt import UpstreamLike
 
 USES = 32
 """Maximum number of queries on one port while replies are pending there."""
@@ -159,7 +159,7 @@ class UDPPool:
     """The sockets to one upstream: the active one for new queries, and those awaiting replies."""
 
     def __init__(
-        self, upstream: Upstream, sockaddr: Any, family: int, source: str, expire: float
+        self, upstream: UpstreamLike, sockaddr: Any, family: int, source: str, expire: float
     ) -> None:
         """Take the addresses, and the seconds until an idle socket expires.
 

@@ -15,12 +15,10 @@ from corepy.dns.constants import rcode_name
 from corepy.plugin.metrics import TIME_BUCKETS
 from corepy_forward import metrics
 from corepy_forward.attempt import Attempt
-from corepy_forward.capabilities import EdnsSupport, TcpSupport
-from corepy_forward.guesses import Guesses
-from corepy_forward.problems import NO_REPLY, explain
-from corepy_forward.proofs import Proofs
+from corepy_forward.failures import NO_REPLY, Watchlist, explain
+from corepy_forward.forgery import Guesses, Proofs
+from corepy_forward.forms import EdnsSupport, TcpSupport
 from corepy_forward.udp import UDPPool
-from corepy_forward.watchlist import Watchlist
 
 if TYPE_CHECKING:
     import ssl
@@ -115,7 +113,7 @@ class Upstream:
             from corepy_forward.doh import HTTPStream
 
             return StreamPool(self, HTTPStream)
-        from corepy_forward.stream import Stream
+        from corepy_forward.streams import Stream
 
         return StreamPool(self, Stream)
 
@@ -142,7 +140,7 @@ class Upstream:
 
     def prove(self, attempt: Attempt, wire: bytes, now: float) -> None:
         """Accept a reply over UDP if it has the expected cookie and case, else notify the owner."""
-        wire, lacks = self.proofs.check(attempt, wire)
+        wire, lacks = self.proofs.check(attempt.body, attempt.owner.question, wire)
         if lacks:
             self.dropped(lacks)
             attempt.owner.doubted(attempt, wire, lacks)
@@ -192,7 +190,7 @@ class Upstream:
         if self.is_suspect:
             self._trust()
         if now > self.edns.settled_until:
-            self.edns.learn(attempt, wire, now)
+            self.edns.learn(attempt.body, wire, now)
         rcode = wire[3] & 15
         duration = self._durations[rcode] or self._duration(rcode)
         duration.counts[bisect_left(TIME_BUCKETS, rtt)] += 1

@@ -1,23 +1,143 @@
-"""Selects the configured upstreams that this machine can currently use.
+"""Selects the upstreams that this machine can use, at the start and while the server runs.
 
 An unusable upstream does not affect the others: it is skipped, with a reason, until it is usable.
 Two conditions change while a server runs: network interfaces, which link-local addresses need,
 appear and disappear, and an address may become this server's own.
+
+An upstream that is an address of this server block would cause a forwarding loop. Another block of
+the same server is a valid upstream; CoreDNS's manual has an example. A TO that is an own address is
+an error in the Corefile and is rejected. In a file, the line is skipped, because the address of a
+node-local cache may be in the resolv.conf that the cache reads. When the Corefile is loaded, only
+the addresses of `bind` are known; the wildcard means all addresses of this machine and is checked
+before the server listens.
+
+`Watch` updates the upstreams without a reload. A file is read again when it changes. If it is
+missing, unreadable or without name servers, the name servers read last stay in use, because another
+program may be writing the file. A host name that could not be resolved is looked up every few
+seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy_forward.ownaddress import own_among, skipped_own
-from corepy_forward.targets import without_repeats
+from corepy.plugin import ListenHosts, plugin_logger
+from corepy.plugin.reading import file_version
+from corepy_forward.resolve import look_up, read_resolv_conf
+from corepy_forward.targets import as_ip, split_host_port, without_repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
 
-    from corepy_forward.ownaddress import Place
+    from corepy.plugin import BlockConfig, Controller, Token
+    from corepy_forward.pool import Pool
+    from corepy_forward.settings import Settings
     from corepy_forward.targets import Target, ToAddress
+
+Place = tuple[str, int]
+"""Host and port of a listening socket.
+
+The host is a wildcard such as "", or an IP address, possibly with its zone.
+"""
+
+_WILDCARDS = ("", "0.0.0.0", "::")
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The address that a socket connected to an unspecified address reaches."""
+
+INTERVAL = 1.0
+"""Seconds between two checks.
+
+A check is one stat(2) for each file, which detects replaced mounts and links, as inotify would not;
+an if_nametoindex for each interface of an upstream; and, if the block listens on all addresses at
+the port of an upstream, one bind(2).
+"""
+
+LOOK_UP_INTERVAL = 5.0
+"""Seconds between two look-ups of the host names that could not be resolved."""
+
+log = plugin_logger("forward")
+
+
+def refuse_own_addresses(controller: Controller, entry: ToAddress, token: Token) -> None:
+    """Raise an error if a TO is an address that the block listens on."""
+    own = own_among(entry.targets, named_places(controller.config))
+    if own is not None:
+        raise controller.error(
+            f"upstream {own.address} is an address that this server listens on",
+            token,
+            "queries would go round in a circle",
+        )
+
+
+def skipped_own(target: Target, place: str) -> str:
+    """Return the message for a line of a file with an address of this server block."""
+    return f"{place}: {target.address} is this server itself; the line is skipped"
+
+
+def named_places(config: BlockConfig) -> list[Place]:
+    """Return the addresses and ports of the block's *bind* directives, without wildcards."""
+    ports = {key.port for key in config.keys if key.transport == "dns"}
+    named = [host for host in config.get(ListenHosts).hosts if host not in _WILDCARDS]
+    return [(host, port) for host in named for port in ports]
+
+
+def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
+    """Return the addresses and ports that the block listens on.
+
+    `listening` has those of the whole server, as "dns://host:port". It is needed for the number of
+    a port that the kernel chooses.
+    """
+    hosts = {_normal(host) for host in config.get(ListenHosts).hosts}
+    ports = {key.port for key in config.keys if key.transport == "dns"}
+    return [
+        (host, port)
+        for host, port in _places(listening)
+        if _normal(host) in hosts and (port in ports or 0 in ports)
+    ]
+
+
+def _places(listening: Iterable[str]) -> Iterable[Place]:
+    for address in listening:
+        transport, _, rest = address.partition("://")
+        split = split_host_port(rest)
+        if transport == "dns" and split is not None and split[1].isdigit():
+            yield split[0], int(split[1])
+
+
+def _normal(host: str) -> str:
+    return "" if host in _WILDCARDS else as_ip(host.partition("%")[0]) or host
+
+
+def own_among(targets: Iterable[Target], places: Sequence[Place]) -> Target | None:
+    """Return the first of `targets` that is one of the addresses `places`."""
+    for target in targets:
+        if target.transport == "dns" and any(_is(target, host, port) for host, port in places):
+            return target
+    return None
+
+
+def _is(target: Target, host: str, port: int) -> bool:
+    if target.port != port:
+        return False
+    if host in _WILDCARDS:
+        return is_local(target)
+    zone = host.partition("%")[2]
+    if zone and target.scope and zone != target.scope:
+        return False  # the same link-local address on another link
+    return _normal(host) == _UNSPECIFIED.get(target.host, target.host)
+
+
+def is_local(target: Target) -> bool:
+    """Whether an address belongs to this machine, which is the case if a socket can bind to it."""
+    with socket.socket(target.family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(target._replace(port=0).sockaddr)
+        except OSError:
+            return False
+    return True
 
 
 class Choice(NamedTuple):
@@ -74,3 +194,100 @@ def interface_index(zone: str) -> int:
         return socket.if_nametoindex(zone)
     except (OSError, OverflowError, ValueError):
         raise ValueError(f"there is no network interface {zone!r}") from None
+
+
+def changes(settings: Settings) -> bool:
+    """Whether the upstreams of a `forward` line may change while the server runs."""
+    return any(
+        entry.file is not None
+        or (entry.hostname is not None and not entry.targets)
+        or any(target.scope for target in entry.targets)
+        for entry in settings.entries
+    )
+
+
+class Watch:
+    """Checks the upstreams of one `forward` line periodically, and applies changes to the pool."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        listening: Sequence[Place],
+        known: Iterable[str],
+    ) -> None:
+        """Start the checks.
+
+        `listening` are the block's own addresses, which are never used as upstreams; `known` are
+        the problems that were logged already.
+        """
+        self._settings = settings
+        self._pool = pool
+        self._listening = listening
+        self._problems = set(known)
+        self._faults: dict[Path, str] = {}
+        self._look_up: asyncio.Task[None] | None = None
+        self._next_look_up = pool.loop.time() + LOOK_UP_INTERVAL
+        self._timer: asyncio.TimerHandle = pool.loop.call_later(INTERVAL, self._look)
+
+    def _look(self) -> None:
+        self._timer = self._pool.loop.call_later(INTERVAL, self._look)
+        for entry in self._settings.entries:
+            if entry.file is not None and file_version(entry.file) != entry.version:
+                self._read(entry, entry.file)
+        self._begin_look_up()
+        self._use()
+
+    def _read(self, entry: ToAddress, file: Path) -> None:
+        """Read a file that has changed, or may have changed."""
+        try:
+            contents = read_resolv_conf(file)
+            entry.version = contents.version
+            if not contents.servers:
+                raise ValueError(f"{file} names no usable name servers")
+        except ValueError as error:
+            if self._faults.get(file) != str(error):
+                log.warning("%s: %s; its last name servers stay in use", entry.place, error)
+            self._faults[file] = str(error)
+            return
+        self._faults.pop(file, None)
+        entry.targets = [server.target for server in contents.servers]
+        entry.places = {server.target: server.place for server in reversed(contents.servers)}
+        entry.problems = contents.problems
+
+    def _use(self) -> None:
+        """Switch to the usable upstreams; log each problem once while it lasts."""
+        choice = choose(self._settings.entries, self._listening)
+        log_problems(choice.problems, self._problems)
+        self._problems = set(choice.problems)
+        pool = self._pool
+        if choice.targets != [upstream.target for upstream in pool.upstreams]:
+            pool.retarget(choice.targets)
+            log.info("upstreams are now %s", " ".join(t.address for t in choice.targets))
+
+    def _begin_look_up(self) -> None:
+        """Start a task that looks up the host names that are not resolved yet."""
+        missing = [e for e in self._settings.entries if e.hostname is not None and not e.targets]
+        now = self._pool.loop.time()
+        if missing and self._look_up is None and now >= self._next_look_up:
+            self._look_up = self._pool.loop.create_task(self._find(missing))
+
+    async def _find(self, missing: Collection[ToAddress]) -> None:
+        try:
+            await look_up(missing, self._settings.resolvers)
+        finally:
+            self._next_look_up = self._pool.loop.time() + LOOK_UP_INTERVAL
+            self._look_up = None
+
+    def stop(self) -> None:
+        """Stop the checks."""
+        self._timer.cancel()
+        if self._look_up is not None:
+            self._look_up.cancel()
+
+
+def log_problems(problems: Iterable[str], known: Collection[str]) -> None:
+    """Log a warning for each problem that is not in `known`."""
+    for problem in dict.fromkeys(problems):
+        if problem not in known:
+            log.warning("%s", problem)

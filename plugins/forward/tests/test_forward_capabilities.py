@@ -9,7 +9,7 @@ import pytest
 
 from corepy.testing import Upstream
 from corepy.testing import serve as serve_with_timers
-from corepy_forward.capabilities import (
+from corepy_forward.forms import (
     AVOIDED,
     DOUBTS,
     LEAST_TCP_PATIENCE,
@@ -200,20 +200,19 @@ def test_a_refusal_of_edns_needs_no_second_one():
     assert not edns.is_limited(now + SETTLED)
 
 
-class Asked:
-    body = b"\1\0\0\1\0\0\0\0\0\1" + b"\1a\0\0\1\0\1" + b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+QUERY = b"\1\0\0\1\0\0\0\0\0\1" + b"\1a\0\0\1\0\1" + b"\0\0\x29\4\xd0\0\0\0\0\0\0"
 
 
 def test_losses_of_an_upstream_that_has_answered_with_edns():
     edns, now = EdnsSupport(), 1000.0
     answer = b"\0\0\x81\x80\0\1\0\0\0\0\0\0\1a\0\0\1\0\1"
-    edns.learn(Asked, answer, now)  # type: ignore[arg-type]  # an attempt, as far as it is looked at
+    edns.learn(QUERY, answer, now)
     for _ in range(DOUBTS - 1):
         edns.lost(now)
         assert not edns.is_limited(now)
     edns.lost(now)
     assert edns.is_limited(now)
-    edns.learn(Asked, answer, now)  # type: ignore[arg-type]
+    edns.learn(QUERY, answer, now)
     assert not edns.is_off(now, needed=False)
 
 

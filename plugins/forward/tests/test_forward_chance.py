@@ -4,7 +4,9 @@ import asyncio
 import itertools
 import socket
 
-from corepy_forward import udp
+import pytest
+
+from corepy_forward import exchange, udp
 from corepy_forward.attempt import draw_ident
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
@@ -28,6 +30,12 @@ def chi_square(values, low, high):
 LIMIT = 148.0
 
 
+@pytest.fixture(autouse=True)
+def _without_repetitions(monkeypatch):
+    """`capture` reads each query once; a busy machine would make some of them late."""
+    monkeypatch.setattr(exchange, "RESEND", 600.0)
+
+
 def capture(queries, at_once=1):
     """Send queries to a socket of ours, so many before the first of them is answered; return their
     IDs and their ports, in order.
@@ -39,7 +47,7 @@ def capture(queries, at_once=1):
             sink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
             sink.bind(("127.0.0.1", 0))
             sink.setblocking(False)
-            settings = Settings(max_fails=0)
+            settings = Settings(max_fails=0, read_timeout=600.0)
             pool = Pool(settings, [Target("127.0.0.1", sink.getsockname()[1])])
             for first in range(0, queries, at_once):
                 for number in range(first, first + at_once):

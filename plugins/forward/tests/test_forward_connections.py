@@ -22,7 +22,7 @@ from corepy_forward import pool as pool_module
 from corepy_forward import streams
 from corepy_forward.attempt import Attempt, answers, is_bare
 from corepy_forward.handler import Forward
-from corepy_forward.limit import LEAST, LIMIT, MOST, Limit
+from corepy_forward.limits import LEAST, LIMIT, MOST, Limit
 from corepy_forward.metrics import PROXY
 
 serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
@@ -219,8 +219,8 @@ def test_type_is_not_compared_as_letters():
 
 
 def test_silent_upstreams_of_one_line_leave_room_for_another(monkeypatch):
-    monkeypatch.setattr("corepy_forward.limit.LEAST", 8)
-    monkeypatch.setattr("corepy_forward.limit.BYTES_EACH", 1 << 60)
+    monkeypatch.setattr("corepy_forward.limits.LEAST", 8)
+    monkeypatch.setattr("corepy_forward.limits.BYTES_EACH", 1 << 60)
     monkeypatch.setattr("corepy_forward.handler.cgroup_limit", lambda: 1)
     gate = threading.Event()
     with Upstream(refuses_behind(gate)) as dead, Upstream(answer) as alive:

@@ -14,7 +14,8 @@ import pytest
 from corepy.testing import Upstream, query
 from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
-from corepy_forward.crowd import MOST_QUERIES, MOST_UNUSUAL, Turns
+from corepy_forward.asking import MOST_QUERIES, MOST_UNUSUAL
+from corepy_forward.limits import Turns
 
 serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 

@@ -16,14 +16,12 @@ from corepy.testing import Upstream
 from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
 from corepy.testing.knot import knot
-from corepy_forward import guesses as guesses_module
+from corepy_forward import forgery as forgery_module
 from corepy_forward import udp as udp_module
-from corepy_forward.asking import LARGE_SIZE
-from corepy_forward.cookies import Cookies
-from corepy_forward.crowd import MOST_QUERIES
-from corepy_forward.guesses import MOST, REMEMBERED, Guesses
+from corepy_forward.asking import LARGE_SIZE, MOST_QUERIES
+from corepy_forward.failures import HealthCheck
+from corepy_forward.forgery import MOST_GUESSES, REMEMBERED, Cookies, Guesses
 from corepy_forward.handler import Forward
-from corepy_forward.health import HealthCheck
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
 from corepy_forward.targets import Target
@@ -320,7 +318,7 @@ def wrong_questions(number):
 @pytest.mark.parametrize("guess", [wrong_idents, wrong_questions])
 def test_after_a_hundred_wrong_replies_the_right_one_comes_too_late(guess):
     with (
-        Upstream(Forged(guess(MOST))) as upstream,
+        Upstream(Forged(guess(MOST_GUESSES))) as upstream,
         serve(corefile(upstream.to)) as server,
     ):
         assert addresses(server.ask("victim.example")) == ["192.0.2.7"]
@@ -329,7 +327,7 @@ def test_after_a_hundred_wrong_replies_the_right_one_comes_too_late(guess):
 
 def test_a_question_that_is_guessed_at_stays_on_tcp(monkeypatch):
     """Guesses for it add up over ports and exchanges."""
-    monkeypatch.setattr(guesses_module, "MOST", 12)
+    monkeypatch.setattr(forgery_module, "MOST_GUESSES", 12)
     with (
         Upstream(lambda q, p: [*wrong_idents(5)(q)[:-1], bytes(good(q).pack())]) as upstream,
         serve(corefile(upstream.to)) as server,
@@ -364,7 +362,7 @@ def test_each_hundred_wrong_replies_to_one_port_count():
             ident = bytes(each ^ 0xFF for each in attempt.ident)
             async with asyncio.timeout(20):
                 for _ in range(2):
-                    for _ in range(MOST):
+                    for _ in range(MOST_GUESSES):
                         upstream.sock.sendto(ident + bytes(10), port)
                     assert await probe.told.get() is attempt
             pool.close()
@@ -374,8 +372,8 @@ def test_each_hundred_wrong_replies_to_one_port_count():
 
 def test_counting_guesses():
     guesses, now = Guesses(), 1000.0
-    results = [guesses.count(b"victim", now) for _ in range(MOST + 5)]
-    assert results.index(True) == MOST - 1
+    results = [guesses.count(b"victim", now) for _ in range(MOST_GUESSES + 5)]
+    assert results.index(True) == MOST_GUESSES - 1
     assert results.count(True) == 1
     assert guesses.are_many(b"victim", now)
     assert not guesses.are_many(b"other", now)

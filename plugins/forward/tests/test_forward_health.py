@@ -9,8 +9,8 @@ from corepy.plugin import metrics
 from corepy.testing import Upstream
 from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
+from corepy_forward.failures import TIMEOUT
 from corepy_forward.handler import Forward
-from corepy_forward.health import TIMEOUT
 from corepy_forward.metrics import PROXY, UP
 from corepy_forward.settings import HealthCheck as Probing
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from corepy.dns import Request
 from corepy.net.connection_limit import Shares, client_of
 from corepy.testing import make_request
-from corepy_forward.limit import LIMIT, Places
+from corepy_forward.limits import LIMIT, Places
 
 CLIENTS = [(f"192.0.2.{number}", 1053) for number in range(3)] + [None]
 

@@ -8,12 +8,11 @@ import dnslib
 import pytest
 
 from corepy.testing import Upstream, serve
-from corepy_forward import limit
-from corepy_forward.problems import NO_REPLY, explain
+from corepy_forward import limits
+from corepy_forward.failures import NO_REPLY, Watchlist, explain
 from corepy_forward.resolve import _ask_resolvers, _target
 from corepy_forward.settings import HealthCheck
 from corepy_forward.targets import Hostname, split_host_port
-from corepy_forward.watchlist import Watchlist
 
 TRUNCATED = b"\x83\x80\0\1\0\2\0\0\0\0\1a\0\0\1\0\1\1x"
 MALFORMED = b"\x81" + TRUNCATED[1:]
@@ -135,11 +134,11 @@ def test_the_zone_of_an_address_that_was_looked_up(transport, address, scope):
 @pytest.mark.parametrize("memory", [None, 1 << 20, 1 << 26])
 def test_how_many_clients_may_wait_follows_the_memory_that_there_is(monkeypatch, memory):
     monkeypatch.setattr("corepy_forward.handler.cgroup_limit", lambda: memory)
-    monkeypatch.setattr(limit.LIMIT, "most", 1)
-    expected = limit.Limit()
+    monkeypatch.setattr(limits.LIMIT, "most", 1)
+    expected = limits.Limit()
     expected.configure(memory)
     with serve(".:0 {\nforward . 127.0.0.1:1 {\nmax_fails 0\n}\n}"):
-        assert limit.LIMIT.most == expected.most > 1
+        assert limits.LIMIT.most == expected.most > 1
 
 
 @pytest.mark.parametrize(

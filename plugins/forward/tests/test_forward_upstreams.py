@@ -11,7 +11,7 @@ import pytest
 from corepy.plugin import ListenHosts, StartupError
 from corepy.testing import Upstream, controller_for
 from corepy.testing import serve as serve_with_timers
-from corepy_forward import ownaddress
+from corepy_forward import usable
 from corepy_forward.handler import Forward
 from corepy_forward.targets import Target
 
@@ -100,10 +100,10 @@ def test_own_address_is_refused(to):
 def test_foreign_addresses_are_not_own():
     listening = [("", 53), ("::1", 54), ("127.0.0.1", 55)]
     for host, port in (("192.0.2.1", 53), ("127.0.0.1", 54), ("127.0.0.2", 55), ("::1", 55)):
-        assert ownaddress.own_among([Target(host, port)], listening) is None
+        assert usable.own_among([Target(host, port)], listening) is None
     for host, port in (("127.0.0.1", 53), ("::1", 54), ("127.0.0.1", 55)):
-        assert ownaddress.own_among([Target(host, port)], listening) is not None
-    assert ownaddress.own_among([Target("127.0.0.1", 53, "tls")], listening) is None
+        assert usable.own_among([Target(host, port)], listening) is not None
+    assert usable.own_among([Target("127.0.0.1", 53, "tls")], listening) is None
 
 
 def test_places_of_a_block_among_those_of_the_server():
@@ -117,4 +117,4 @@ def test_places_of_a_block_among_those_of_the_server():
     ):
         config = controller_for("forward . 192.0.2.1", zone=text).config
         config.set(ListenHosts(tuple(hosts)))
-        assert ownaddress.places_of(config, listening) == places
+        assert usable.places_of(config, listening) == places

@@ -15,11 +15,10 @@ from corepy.plugin.reading import file_version
 from corepy.testing import Upstream, refusal, run_command, serve, set_up
 from corepy.testing.command import wait_until
 from corepy.testing.netns import isolated, run
-from corepy_forward import targets, watch
+from corepy_forward import targets, usable
 from corepy_forward.handler import Forward
-from corepy_forward.ownaddress import own_among
 from corepy_forward.targets import Target, ToAddress
-from corepy_forward.usable import choose
+from corepy_forward.usable import choose, own_among
 
 GOOD = "nameserver 127.0.0.1"
 
@@ -57,8 +56,8 @@ def upstream(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch):
-    monkeypatch.setattr(watch, "INTERVAL", 0.02)
-    monkeypatch.setattr(watch, "LOOK_UP_INTERVAL", 0.02)
+    monkeypatch.setattr(usable, "INTERVAL", 0.02)
+    monkeypatch.setattr(usable, "LOOK_UP_INTERVAL", 0.02)
 
 
 class Lines(logging.Handler):
@@ -196,7 +195,7 @@ def test_an_interface_that_comes_goes_and_comes_again():
     logger = logging.getLogger("corepy")
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
-    watch.INTERVAL = 0.02
+    usable.INTERVAL = 0.02
     port = targets.PORTS["dns"]
     try:
         with Upstream(answers(), host="::") as upstream, tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,11 @@
-"""Tracks whether an upstream supports EDNS and DNS over TCP, as far as its replies show.
+"""The forms of queries to an upstream, and which of them it supports.
 
-Both are learned from the exchanges of clients, and expire after a while, because servers are
-upgraded and firewalls change.
+The usual query has the client's question in lower case, its opcode, RD, AD, CD and DO, and corepy's
+own EDNS. Clients whose queries agree in all of these share one exchange. A body is a query without
+its ID: ten bytes of header, the question, and OPT as the only record.
+
+Whether an upstream supports EDNS and DNS over TCP is learned from the exchanges of clients. It
+expires after a while, because servers are upgraded and firewalls change.
 """
 
 from __future__ import annotations
@@ -10,10 +14,31 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN
+from corepy.dns.edns import (
+    HOP_BY_HOP,
+    OPT_SIZE,
+    OPTION_EDE,
+    UDP_SIZE,
+    forwarded_options,
+    opt_record,
+    option,
+    parse_options,
+)
 from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
-    from corepy_forward.attempt import Attempt
+    from corepy.dns import Request
+
+# The flags copied from the client's query: opcode, RD, AD, CD.
+_FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
+_COUNTS = b"\0\1\0\0\0\0\0\1"
+_HEADERS: dict[int, bytes] = {}
+_OPT = opt_record(UDP_SIZE)
+_OPT_DO = opt_record(UDP_SIZE, do=True)
+
+_HEADER = 10
+USUAL_SIZE = _HEADER + OPT_SIZE
+"""Bytes of a body without EDNS options, excluding the question."""
 
 SETTLED: Final = 900.0
 """Seconds for which EDNS counts as working, or as not supported."""
@@ -29,6 +54,78 @@ TCP_DEAD: Final = 60.0
 
 LEAST_TCP_PATIENCE: Final = 0.75
 MOST_TCP_PATIENCE: Final = 1.0
+
+
+def body_of(request: Request, question: bytes) -> bytes:
+    """Return the query to send, without its ID; `question` is its question section."""
+    flags, edns = request.flags & _FLAGS, request.edns
+    header = _HEADERS.get(flags) or _header(flags)
+    if edns is None:
+        return header + question + _OPT
+    if edns.options:
+        return header + question + _own_opt(edns.do, edns.options)
+    return header + question + (_OPT_DO if edns.do else _OPT)
+
+
+def _header(flags: int) -> bytes:
+    """Return the header of a query without its ID: flags and counts."""
+    header = _HEADERS[flags] = flags.to_bytes(2, "big") + _COUNTS
+    return header
+
+
+def _own_opt(do: bool, options: bytes) -> bytes:
+    """Return the OPT record to send, with the client's options that a reply may depend on."""
+    return opt_record(UDP_SIZE, do, options=forwarded_options(options))
+
+
+def without_edns(body: bytes, question: bytes) -> bytes:
+    """Return the query without EDNS."""
+    return body[:8] + b"\0\0" + body[_HEADER : _HEADER + len(question)]
+
+
+def with_size(body: bytes, question: bytes, size: int) -> bytes:
+    """Return the query with another maximum size of UDP replies, in bytes."""
+    if not body[9]:
+        return body
+    at = _HEADER + len(question) + 3
+    return body[:at] + size.to_bytes(2, "big") + body[at + 2 :]
+
+
+def with_option(body: bytes, question: bytes, option: bytes) -> bytes:
+    """Return the query with an additional EDNS option; unchanged if it has no EDNS."""
+    if not body[9]:
+        return body
+    at = _HEADER + len(question) + OPT_SIZE
+    length = len(body) - at + len(option)
+    return b"".join((body[: at - 2], length.to_bytes(2, "big"), body[at:], option))
+
+
+def client_options(body: bytes, question: bytes) -> bytes:
+    """Return the EDNS options of a query."""
+    return body[_HEADER + len(question) + OPT_SIZE :]
+
+
+def needs_edns(body: bytes, question: bytes) -> bool:
+    """Whether clients depend on EDNS: they sent DO, or an option that is forwarded."""
+    opt = body[_HEADER + len(question) :]
+    return len(opt) > OPT_SIZE or (len(opt) == OPT_SIZE and opt[7] & 0x80 != 0)
+
+
+def end_to_end(options: bytes, asked: bytes) -> bytes:
+    """Return the options of a reply for a client whose query had the options `asked`.
+
+    Cookies, keepalive, padding and the server identifier are hop-by-hop (RFC 7873, RFC 7828,
+    RFC 7830, RFC 5001 section 2.1). Of the other options, a client gets those whose code was in its
+    query, and extended errors (RFC 8914), which need no request. Other options may describe the
+    upstream, such as a reporting channel (RFC 9567). The result is empty if the options are
+    malformed.
+    """
+    try:
+        wanted = {OPTION_EDE, *(code for code, _ in parse_options(asked))} - HOP_BY_HOP
+        kept = [option(code, data) for code, data in parse_options(options) if code in wanted]
+    except FormError:
+        return b""
+    return b"".join(kept)
 
 
 class EdnsSupport:
@@ -60,9 +157,8 @@ class EdnsSupport:
         """Whether a query is sent without EDNS; `needed` if the client depends on EDNS."""
         return now < self._off_until or (not needed and now < self._avoid_until)
 
-    def learn(self, attempt: Attempt, wire: bytes, now: float) -> None:
-        """Process a reply: an answer to a query with EDNS proves that EDNS works."""
-        body = attempt.body
+    def learn(self, body: bytes, wire: bytes, now: float) -> None:
+        """Process the reply to `body`: an answer to a query with EDNS proves that EDNS works."""
         # Neither a bare header nor an echoed query proves anything.
         if not body[9] or not wire[5] or wire[3:] == body[1:]:
             return

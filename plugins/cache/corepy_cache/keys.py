@@ -1,6 +1,7 @@
-"""Select the clients for a reply to a query with a client subnet (RFC 7871).
+"""The keys of entries: which clients share a cached reply.
 
-Such a reply is cached for clients that send a subnet themselves, never for others:
+A key has the name, type and class, and the flags if they are unusual. A reply to a query with a
+client subnet (RFC 7871) is cached for clients that send a subnet themselves, never for others:
 
 * for the network in the upstream's SCOPE PREFIX-LENGTH (section 7.3.1); 0 means all;
 * if the scope is longer than the client's prefix, or the reply has none, for queries with exactly
@@ -13,17 +14,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from corepy.dns import constants as c
 from corepy.dns.edns import OPTION_SUBNET, option, parse_options
 from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from corepy.dns import Request
+
 _BITS: Final = {0: 0, 1: 32, 2: 128}
 _EVERYBODY: Final = b"\0"
 _LEFT_OUT: Final = b"\xff"
 _EXACTLY: Final = 0x80
 """Flag in the family byte of a key for one exact prefix, not for the networks in it."""
+
+_UNUSUAL: Final = tuple(bytes((bits,)) for bits in range(8))
+"""Key suffixes, by CD (1), missing RD (2) and DO (4)."""
+
+
+def key_of(request: Request) -> bytes:
+    """Return the key of a reply: name, type, class and, unless they are usual, CD, RD and DO.
+
+    The key is compared in full, not as a hash. A name contains its length, so no two different
+    questions have the same key. RD is part of the key, unlike in CoreDNS. Otherwise one client
+    could distribute an upstream's reply to a query without RD to all others.
+    """
+    wire, key, edns = request.wire, request.asked, request.edns
+    with_do = edns is not None and edns.do
+    if wire[2] & 1 and not wire[3] & c.FLAG_CD and not with_do:
+        return key
+    return key + _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | with_do << 2]
+
+
+def subnet_key_of(request: Request, suffix: bytes) -> bytes:
+    """Return the key of a reply for the clients of one subnet; see `Networks`.
+
+    CD, RD and DO always precede `suffix`, so the key differs from all keys of `key_of`.
+    """
+    wire = request.wire
+    flags = _UNUSUAL[wire[3] >> 4 & 1 | ~wire[2] << 1 & 2 | request.do << 2]
+    return request.asked + flags + suffix
+
+
+def name_of(key: bytes) -> bytes:
+    """Return the name at the start of a store's key."""
+    at = 0
+    while n := key[at]:
+        at += n + 1
+    return key[: at + 1]
 
 
 class Subnet(NamedTuple):
