@@ -75,6 +75,60 @@ def test_no_two_files_of_the_core_share_a_name():
     assert not [name for name, count in names.items() if count > 1]
 
 
+def imports_within(package):
+    """Return the modules that each module of a package imports, also those for types only."""
+    root = package.parent
+    files = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }
+    return {name: of_project(path) & files.keys() - {name} for name, path in files.items()}
+
+
+def ring_among(imports):
+    """Return modules that import each other, in order, or nothing.
+
+    A package that a module is in does not count: `from corepy.plugin import metrics` names it.
+    """
+    done = set()
+
+    def visit(name, above):
+        if name in above:
+            return [*above[above.index(name) :], name]
+        if name in done:
+            return []
+        done.add(name)
+        below = (other for other in imports[name] if not name.startswith(f"{other}."))
+        return next(filter(None, (visit(other, [*above, name]) for other in below)), [])
+
+    return next(filter(None, (visit(name, []) for name in sorted(imports))), [])
+
+
+PACKAGES = [ROOT / "corepy", *sorted((ROOT / "plugins").glob("*/corepy_*"))]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_no_modules_import_each_other(package):
+    """Of two modules that cannot be read, tested or changed apart, one is too many."""
+    assert ring_among(imports_within(package)) == []
+
+
+def test_a_ring_of_imports_is_found(tmp_path):
+    package = tmp_path / "corepy_toy"
+    package.mkdir()
+    for name, text in {
+        "__init__": "from corepy_toy.a import f as f",
+        "a": "from corepy_toy import b",
+        "b": "def f():\n    import corepy_toy.c",
+        "c": "if TYPE_CHECKING:\n    from corepy_toy.a import f",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    ring = ring_among(imports_within(package))
+    assert [name.removeprefix("corepy_toy.") for name in ring] == ["a", "b", "c", "a"]
+    (package / "c.py").write_text("from corepy.plugin import Handler")
+    assert ring_among(imports_within(package)) == []
+
+
 @pytest.mark.parametrize("path", PLUGIN_SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_plugins_import_only_the_plugin_api(path):
     own = path.relative_to(ROOT / "plugins").parts[1]

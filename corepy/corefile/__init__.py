@@ -15,8 +15,9 @@ from corepy.corefile.formatting import format_text
 from corepy.corefile.keys import OverlapChecker, ZoneAddress, server_keys
 from corepy.corefile.kubernetes import Embedded, embedded, is_manifest
 from corepy.corefile.mistakes import Mistakes
-from corepy.corefile.model import Corefile, Directive, Import, ServerBlock, Source, Token
+from corepy.corefile.model import Directive, Import, ServerBlock, Source, Token
 from corepy.corefile.numbers import parse_integer, parse_unsigned
+from corepy.corefile.parsed import Corefile as Corefile
 from corepy.corefile.parser import load, parse
 from corepy.corefile.suggest import suggest, suggest_file
 from corepy.corefile.zones import (

@@ -1,4 +1,4 @@
-"""The data model of a parsed Corefile: tokens, directives, server blocks.
+"""The parts of a parsed Corefile: tokens, directives, server blocks.
 
 These classes hold values only; they read no files and depend on no plugin. A token refers to its
 source text, so that an error found long after parsing can still show the line.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from corepy.corefile.diagnostics import Diagnostic
     from corepy.corefile.environment import Variables
 
 
@@ -162,30 +161,3 @@ class ServerBlock:
 
     def __repr__(self) -> str:
         return f"<ServerBlock {' '.join(key.text for key in self.keys)}>"
-
-
-class Corefile(NamedTuple):
-    """A Corefile with everything it imports."""
-
-    blocks: list[ServerBlock]
-    files: list[str]
-    """The absolute path of every file that was read, the Corefile itself first."""
-
-    sources: list[Source]
-    """The texts, the Corefile itself first."""
-
-    warnings: list[Diagnostic]
-    """Warnings about valid configuration that is probably a mistake."""
-
-    zoneless: list[ServerBlock]
-    """Blocks without a key, which are not in `blocks`; CoreDNS ignores them silently."""
-
-    @property
-    def directives(self) -> set[str]:
-        """The names of all directives."""
-        return {name for block in (*self.blocks, *self.zoneless) for name in block.directives}
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there are no server blocks at all, so that CoreDNS serves its default."""
-        return not self.blocks and not self.zoneless

@@ -18,7 +18,8 @@ from corepy.corefile.environment import EndlessReplacementError, Environment, No
 from corepy.corefile.expansion import FatalError, Importer, NoImports, NotFoundError, TokenStream
 from corepy.corefile.keys import key_warnings
 from corepy.corefile.lexer import source_of, tokenize
-from corepy.corefile.model import Corefile, Directive, ServerBlock, Source, Token
+from corepy.corefile.model import Directive, ServerBlock, Source, Token
+from corepy.corefile.parsed import Corefile
 
 
 def parse(

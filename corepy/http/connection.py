@@ -7,14 +7,15 @@ import inspect
 import logging
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import h11
 
 from corepy.http.messages import HTTPRequest, HTTPResponse
 
 if TYPE_CHECKING:
-    from corepy.http.listener import Listener
+    from corepy.http.messages import Answer
+    from corepy.net.sockets import Address
 
 TIMEOUT: Final = 5.0
 """Seconds for a client to send its request, and idle time after a response (as in CoreDNS)."""
@@ -37,10 +38,26 @@ DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
 LOG: Final = logging.getLogger("corepy.http")
 
 
+class ConnectionOwner(Protocol):
+    """The listener that has accepted a connection; see `listener.Listener`."""
+
+    bound: Address
+    draining: bool
+
+    def admit(self, added: HTTPConnection, peer: object) -> None:
+        """Add a new connection."""
+
+    def forget(self, connection: HTTPConnection) -> None:
+        """Remove a closed connection."""
+
+    def answer(self, path: str) -> Answer | None:
+        """Return the handler of requests for `path`, or None."""
+
+
 class HTTPConnection(asyncio.Protocol):
     """The asyncio protocol of one HTTP connection."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: ConnectionOwner) -> None:
         self.last_activity = time.monotonic()
         self._listener = listener
         self._loop = asyncio.get_running_loop()

@@ -58,7 +58,7 @@ class Supervisor:
         self._probe = Probe(self._selector)
         self._relay = Relay(self._selector, fallback) if fallback else None
         self._orphans = Orphans(self._selector, self._store, self._log, self._on_orphans_end)
-        self._workers = Workers(self._orphans)
+        self._workers = Workers(lambda: self._orphans.left)
         self._monitor = WorkerMonitor(
             self._workers, self._probe, self._store, self._log, self._prepare_standby
         )

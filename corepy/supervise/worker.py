@@ -9,9 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from corepy.supervise.orphans import Orphans
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
@@ -78,8 +76,8 @@ class Worker:
 class Workers:
     """The workers of one supervisor by role."""
 
-    def __init__(self, orphans: Orphans) -> None:
-        """`orphans` are the workers left by a killed supervisor."""
+    def __init__(self, orphans: Callable[[], Sequence[Worker]]) -> None:
+        """`orphans` returns the workers left by a killed supervisor that are not adopted yet."""
         self.current: Worker | None = None
         """The worker that serves."""
         self.next: Worker | None = None
@@ -92,7 +90,7 @@ class Workers:
 
     def every(self) -> list[Worker]:
         """Return all workers."""
-        workers = self.current, self.next, *self._orphans.left, *self.leaving.values()
+        workers = self.current, self.next, *self._orphans(), *self.leaving.values()
         return [worker for worker in workers if worker is not None]
 
     def accepts_from(self, pid: int) -> bool:

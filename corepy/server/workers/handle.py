@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corepy.net.channel import Channel, ChannelClosed, Refusal
 from corepy.net.cpu_starvation import cpu_times, is_starved, is_stopped
@@ -24,10 +24,9 @@ from corepy.server.workers import metrics_report, protocol
 from corepy.server.workers.protocol import CHANNEL_FD, ActivatedAddress, Activation, Preparation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from corepy.server.listen.endpoint import Endpoint, Listen
-    from corepy.server.workers.leader import Leader
     from corepy.server.workers.protocol import CheckReply
 
 INTERVAL: Final = 0.5
@@ -62,10 +61,29 @@ SHORT_LIFE: Final = 0.1
 """Weight of the failure of a process that did serve, as in `corepy.supervise`."""
 
 
+class HandleOwner(Protocol):
+    """The leader, as its handles use it; see `leader.Leader`."""
+
+    log_format: str
+    wanted: Preparation | None
+
+    def endpoints_of(self, shard: int, sockets: Mapping[Listen, int]) -> list[Endpoint]:
+        """Return the endpoints of a shard that exist if each address has so many `sockets`."""
+
+    def follower_up(self, handle: FollowerHandle) -> None:
+        """Leave the sockets to a follower that answers at them now."""
+
+    def follower_down(self, handle: FollowerHandle) -> None:
+        """Answer at the sockets of a follower that does not run."""
+
+    async def answer(self, what: str, body: Any, _: list[int]) -> object:
+        """Carry out a follower's request."""
+
+
 class FollowerHandle:
     """Keeps one follower process running, and sends it the leader's requests."""
 
-    def __init__(self, leader: Leader, shard: int) -> None:
+    def __init__(self, leader: HandleOwner, shard: int) -> None:
         """Start a follower in the background for `shard`, which is counted from 1."""
         self.shard = shard
         self.is_up = False

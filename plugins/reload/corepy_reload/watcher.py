@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from corepy.plugin import plugin_logger
 from corepy_reload import metrics
@@ -24,7 +24,6 @@ from corepy_reload.inotify import Inotify
 if TYPE_CHECKING:
     from corepy.plugin import LifecycleContext
     from corepy_reload.configuration import Configuration, Snapshot
-    from corepy_reload.reload import Reload
 
 SETTLE = 0.2
 """Seconds from the first notification of a change until the files are read."""
@@ -41,6 +40,13 @@ REASON = "A configuration file changed"
 log = plugin_logger("reload")
 
 
+class Owner(Protocol):
+    """A *reload* directive of one generation; see `reload.Reload`."""
+
+    period: float
+    """Seconds between two checks."""
+
+
 @dataclass(slots=True)
 class WatchedGeneration:
     """A generation whose configuration contains *reload*."""
@@ -48,7 +54,7 @@ class WatchedGeneration:
     context: LifecycleContext
     configuration: Configuration
     started: Snapshot
-    owners: set[Reload] = field(default_factory=set)
+    owners: set[Owner] = field(default_factory=set)
     serves: bool = False
     since: float = field(default_factory=time.time)
 
@@ -76,7 +82,7 @@ class Watcher:
 
     # -- generations come and go
 
-    async def prepare(self, owner: Reload, context: LifecycleContext, conf: Configuration) -> None:
+    async def prepare(self, owner: Owner, context: LifecycleContext, conf: Configuration) -> None:
         """Add a generation that is about to start."""
         entry = self._entries.get(context.plugins)
         if entry is None:
@@ -84,7 +90,7 @@ class Watcher:
             self._entries[context.plugins] = entry
         entry.owners.add(owner)
 
-    async def serve(self, owner: Reload, context: LifecycleContext) -> None:
+    async def serve(self, owner: Owner, context: LifecycleContext) -> None:
         """Record that a prepared generation is running."""
         entry = self._entries[context.plugins]
         if not entry.serves:
@@ -95,7 +101,7 @@ class Watcher:
             self._news.set()  # check for changes since the start began
             self._task = asyncio.create_task(self._run(), name="corepy-reload")
 
-    def leave(self, owner: Reload, context: LifecycleContext) -> None:
+    def leave(self, owner: Owner, context: LifecycleContext) -> None:
         """Remove a generation; the one before it continues unless it was replaced."""
         entry = self._entries.get(context.plugins)
         if entry is None:

@@ -17,8 +17,7 @@ from corepy_template.rule import WriteError
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy_template.data import Data
-    from corepy_template.rule import TemplateRule
-    from corepy_template.writer import Writer
+    from corepy_template.rule import RecordWriter, TemplateRule
 
 
 _ADDRESSES: Final = (c.TYPE_A, c.TYPE_AAAA)
@@ -53,7 +52,7 @@ class Templates(Handler):
                 return request.error(c.SERVFAIL)
         return await self.next.serve_dns(request)
 
-    async def _reply(self, rule: TemplateRule, writer: Writer, data: Data) -> Reply:
+    async def _reply(self, rule: TemplateRule, writer: RecordWriter, data: Data) -> Reply:
         request = data.request
         if rule.rcode == c.SERVFAIL:
             return _bare(request, rule)

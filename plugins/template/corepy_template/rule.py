@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.dns import constants as c
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 
 if TYPE_CHECKING:
     from corepy.dns import Request
+    from corepy.dns.presentation import Record
+    from corepy_template.data import Data
     from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
-    from corepy_template.writer import Writer
 
 _NAMES_OF_TYPES: Final = {number: name for name, number in c.TYPES.items()}
 _NAMES_OF_CLASSES: Final = {number: name for name, number in c.CLASSES.items()}
@@ -51,6 +52,16 @@ class Zones:
         return None
 
 
+class RecordWriter(Protocol):
+    """Matches names and writes records for one rule; see `writer.Writer`."""
+
+    def match(self, request: Request, zone: str) -> Data | None:
+        """Return the data for the templates, None if no pattern matches the name."""
+
+    def records(self, section: str, templates: Sequence[Template], data: Data) -> Iterable[Record]:
+        """Return the records of a section; raises WriteError."""
+
+
 @dataclass(slots=True)
 class TemplateRule:
     """The options of one *template* directive, and its writer."""
@@ -66,7 +77,7 @@ class TemplateRule:
     ede: tuple[int, str] | None = None
     fallthrough: Zones = field(default_factory=lambda: Zones(()))
     """The zones of the fallthrough option."""
-    writer: Writer | None = None
+    writer: RecordWriter | None = None
     """Matches names and writes records; None if the directive has no patterns and no templates."""
 
     @property
