@@ -8,8 +8,8 @@ and only when a plugin uses dnslib's objects.
 
 from corepy.dns.accept import accept as accept
 from corepy.dns.edns import Edns as Edns
+from corepy.dns.finishing import finish as finish
 from corepy.dns.form_error import FormError as FormError
 from corepy.dns.message import Request as Request
 from corepy.dns.message import query as query
 from corepy.dns.reply import Reply as Reply
-from corepy.dns.reply import finish as finish

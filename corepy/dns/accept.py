@@ -18,8 +18,9 @@ from corepy.dns.constants import (
     OPCODE_NOTIFY,
     OPCODE_QUERY,
 )
+from corepy.dns.finishing import finish
 from corepy.dns.form_error import FormError
-from corepy.dns.message import Request, finish
+from corepy.dns.message import Request
 from corepy.dns.wire import read_name
 
 _NO_RECORDS: Final = bytes(8)

@@ -19,7 +19,6 @@ from corepy.dns.edns import ede as ede_option
 from corepy.dns.form_error import FormError
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
-from corepy.dns.reply import finish as finish
 from corepy.dns.wire import counts as count_records
 from corepy.dns.wire import scan, skip_name
 

@@ -1,31 +1,20 @@
-"""`Reply`: a reply on its way up the chain, and its conversion to wire format.
-
-`finish` runs for every query that the packet cache does not answer: the common case must remain one
-comparison and one join. Rare cases (too large, odd rcode) belong in `_finish_odd`.
-"""
+"""`Reply`: a reply on its way up the chain; `finishing` converts it to the message to send."""
 
 from __future__ import annotations
 
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns.compress import LARGEST, cut, rebuild
-from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
-from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, read_short, without_option
-from corepy.dns.form_error import FormError
+from corepy.dns.edns import OPT_SIZE, read_short
 from corepy.dns.survey import has_plain_names, strip_opt
 from corepy.dns.wire import ttl_offsets
 
 if TYPE_CHECKING:
     from dnslib import DNSRecord
 
-    from corepy.dns.message import Request
-
     Read = tuple[bytes, list[int], tuple[int, int] | None]
     """A message, the offsets of its TTLs, and its value of `Reply.plain_ttls`."""
 
-_BYTES: Final = tuple(bytes((i,)) for i in range(256))
-_TC_BYTE: Final = FLAG_TC >> 8
 _OPCODE_TC: Final = 0x7A
 _QNAME_POINTER: Final = 0xC00C
 _ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
@@ -33,14 +22,6 @@ _ADDRESSES: Final = frozenset((b"\0\1\0\1", b"\0\x1c\0\1"))  # types without nam
 _TTL_SIGN: Final = 0x80000000
 _unpack_counts = Struct("!HI").unpack_from
 _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
-
-# Maximum unfragmented UDP payloads by address family; smaller messages are not compressed
-# (request/request.go, Scrub).
-_UNFRAGMENTED: Final = {1: 1480, 2: 1220}
-_SMALL: Final = 1220
-
-_QUICK: Final = 4096
-"""Result size in bytes up to which rewriting is fast, regardless of the message's size."""
 
 
 class Reply:
@@ -210,98 +191,3 @@ class Reply:
         copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
         copy._read = self._read
         return copy
-
-
-def finish(request: Request, reply: Reply) -> bytes:
-    """Return the message to send: with the query's ID, within its size, with OPT if it has one.
-
-    The OPT record is that of CoreDNS's SizeAndDo (request/request.go): version 0, the client's size
-    and DO. It contains only the reply's own options; CoreDNS echoes some of the client's, which
-    would claim that we support them. A reply that is too large loses records from the end and gets
-    TC, as in miekg/dns (msg_truncate.go).
-    """
-    wire = reply.wire
-    edns = request.edns
-    if edns is None:
-        if len(wire) <= MIN_SIZE and not reply.extended_rcode:
-            return request.wire[:2] + wire[2:]
-        return _finish_odd(request, reply)
-    if reply.options or reply.extended_rcode:
-        opt = _opt(request, reply, reply.options)
-    else:
-        opt = edns.reply_opt
-    total = len(wire) + len(opt)
-    if (total <= MIN_SIZE or (total <= _SMALL and total <= request.size)) and wire[11] != 255:
-        return b"".join((request.wire[:2], wire[2:11], _BYTES[wire[11] + 1], wire[12:], opt))
-    return _finish_odd(request, reply)
-
-
-def _finish_odd(request: Request, reply: Reply) -> bytes:
-    try:
-        return _fit(request, reply)
-    except FormError:
-        # The chain made an unreadable message; nothing of it can be sent safely.
-        error = request.error(SERVFAIL)
-        return _assemble(request, error.wire, _opt(request, error, b""))
-
-
-def _fit(request: Request, reply: Reply) -> bytes:
-    wire = reply.wire
-    if request.edns is None and reply.extended_rcode:
-        # Without OPT, the upper bits cannot be sent; the lower ones alone would be another rcode.
-        wire = b"".join((wire[:3], _BYTES[wire[3] & 0xF0 | SERVFAIL], wire[4:]))
-    opt = _opt(request, reply, reply.options)
-    limit = request.size
-    if len(wire) + len(opt) <= limit and not _gains_from_compression(request, wire):
-        return _assemble(request, wire, opt)
-    small, whole = _shorten(wire, limit - len(opt), reply)
-    if not whole and reply.options:
-        # RFC 8914 section 3: extended errors are dropped before data, and TC is set.
-        opt = _opt(request, reply, without_option(reply.options, OPTION_EDE))
-        small, _ = _shorten(wire, limit - len(opt), reply)
-        small = _set_tc(small)
-    if len(small) + len(opt) > limit:
-        # Not even the question and the options fit together.
-        opt = _opt(request, reply, b"")
-        small = _set_tc(_shorten(wire, limit - len(opt), reply)[0])
-    return _assemble(request, small, opt)
-
-
-def _gains_from_compression(request: Request, wire: bytes) -> bool:
-    """Return whether compression might save a datagram from fragmentation."""
-    if not _SMALL < len(wire) <= LARGEST or request.proto != "udp":
-        return False
-    # A pointer to the question indicates that the message is already compressed.
-    return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire
-
-
-def _shorten(wire: bytes, limit: int, reply: Reply) -> tuple[bytes, bool]:
-    """Return the message in at most limit bytes, and whether it still has all records.
-
-    It is compressed unless both message and limit are large. The records of `wire` must have the
-    offsets of `reply`.
-    """
-    if len(wire) <= LARGEST or limit <= _QUICK:
-        small = rebuild(wire, limit)
-    else:
-        small = cut(wire, limit, reply.ttl_offsets)
-    return small, small[4:12] == wire[4:12]
-
-
-def _set_tc(wire: bytes) -> bytes:
-    return b"".join((wire[:2], _BYTES[wire[2] | _TC_BYTE], wire[3:]))
-
-
-def _opt(request: Request, reply: Reply, options: bytes) -> bytes:
-    edns = request.edns
-    if edns is None:
-        return b""
-    return opt_record(edns.udp_size, edns.do, reply.extended_rcode, options)
-
-
-def _assemble(request: Request, wire: bytes, opt: bytes) -> bytes:
-    if not opt:
-        return request.wire[:2] + wire[2:]
-    additional = (wire[10] << 8 | wire[11]) + 1
-    head = wire[2:10] + additional.to_bytes(2, "big")
-    return b"".join((request.wire[:2], head, wire[HEADER_SIZE:], opt))
