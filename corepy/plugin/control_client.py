@@ -136,6 +136,7 @@ def _lives(path: Path) -> bool:
 def _remove_if_old(path: Path) -> None:
     """Remove a dead socket, unless it is so new that its owner may not listen yet."""
     try:
+        # time of day: the age of a socket, for an operator's command
         if time.time() - path.stat().st_mtime > _STARTING:
             path.unlink()
     except OSError:

@@ -181,6 +181,7 @@ def as_json(line: str, level: str = "info") -> str:
 
     if line.startswith("[") and "] " in line:
         level, _, line = line[1:].partition("] ")
+    # time of day: the time stamp of a log line
     fields: dict[str, object] = {"time": round(time.time(), 3), "level": level.lower()}
     if line.startswith("plugin/") and ": " in line:
         plugin, _, line = line.partition(": ")

@@ -74,6 +74,7 @@ def read_file(path: Path, most: int = MOST_BYTES) -> tuple[bytes, FileVersion | 
         os.close(descriptor)
     if len(content) > most:  # it has grown meanwhile
         raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
+    # time of day: the age of a file; one from the future is read once more
     settled = time.time_ns() - status.st_mtime_ns > _SETTLED_NS
     return content, _version(status) if settled else None
 

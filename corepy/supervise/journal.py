@@ -31,6 +31,7 @@ class Journal:
         if self._json:
             import json
 
+            # time of day: the time stamp of a log line
             fields = {"time": round(time.time(), 3), "level": level.lower()}
             line = json.dumps({**fields, "message": f"supervisor: {message}"})
         self._put(line)

@@ -162,6 +162,7 @@ class CacheStore:
         try:
             edns = request.edns
             do = edns is not None and edns.do
+            # time of day: whether a signature is valid (RFC 4034 section 3.1.5)
             classification = classify(reply, request, time.time() if do else None)
             offsets = reply.ttl_offsets
         except FormError:

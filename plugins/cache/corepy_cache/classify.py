@@ -224,6 +224,7 @@ def why_not(settings: Settings, request: Request, reply: Reply) -> str:
     if not matches(reply, request):
         return "it answers another question"
     try:
+        # time of day: whether a signature is valid (RFC 4034 section 3.1.5)
         classification = classify(reply, request, time.time() if request.do else None)
     except FormError:
         return "it cannot be read"

@@ -133,6 +133,7 @@ class Log(Handler):
 def _kind(request: Request, reply: Reply) -> Kind:
     try:
         # CoreDNS checks signatures if the reply has DO, which it has if the query has it.
+        # time of day: whether a signature is valid (RFC 4034 section 3.1.5)
         return typify(reply, time.time() if request.do else None)
     except FormError:
         return Kind.OTHER_ERROR

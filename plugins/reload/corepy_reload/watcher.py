@@ -56,7 +56,7 @@ class WatchedGeneration:
     started: Snapshot
     owners: set[Owner] = field(default_factory=set)
     serves: bool = False
-    since: float = field(default_factory=time.time)
+    since: float = field(default_factory=time.time)  # time of day: for a gauge
 
     @property
     def period(self) -> float:

@@ -13,7 +13,7 @@ from corepy.testing.load import Load
 from corepy_reload import watcher
 
 FAILED = r"(?m)^coredns_reload_failed_total ([0-9.]+)$"
-GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
+GOLDEN = Path(__file__).parents[3] / "tests" / "golden" / "mistakes.txt"
 
 
 def mistakes():
