@@ -1,9 +1,11 @@
 """The server comes up before what it needs is there, and answers as soon as it is."""
 
-import time
+import re
+from pathlib import Path
 
 import pytest
 
+from corepy.supervise.probe import SILENT_AFTER
 from corepy.testing import ask, knot, run_command
 from corepy.testing.command import wait_until
 from corepy.testing.netns import isolated, run
@@ -24,17 +26,31 @@ def is_answered(host, **options):
         return False
 
 
+def connects():
+    """Return the number of TCP connections that were opened in the thread's network namespace."""
+    names, values = re.findall(
+        r"^Tcp: (.*)$", Path("/proc/thread-self/net/snmp").read_text(), re.MULTILINE
+    )
+    return int(dict(zip(names.split(), values.split(), strict=True))["ActiveOpens"])
+
+
+def wait_for_probes(flags):
+    """Wait until a supervisor has asked its worker more often than it forgives silence."""
+    before = connects()
+    wait_until(lambda: not flags or connects() >= before + 2 * SILENT_AFTER)
+
+
 @pytest.mark.parametrize("flags", [(), ("-supervise",)])
 @pytest.mark.parametrize(("host", "prefix"), [("192.0.2.53", 32), ("2001:db8::53", 128)])
 @isolated
 def test_the_address_comes_after_the_server(host, prefix, flags):
     with run_command(corefile(host), *flags) as command:
         command.wait_for("no interface has the address")
-        time.sleep(2.5 if flags else 0)  # a worker that is not asked is not killed
         run("ip", "addr", "add", f"{host}/{prefix}", "dev", "lo", "nodad")
         command.wait_for("the address is there now")
         assert is_answered(host)
         assert is_answered(host, tcp=True)
+        wait_for_probes(flags)
         assert "killing it" not in command.output
         run("ip", "addr", "del", f"{host}/{prefix}", "dev", "lo")
         run("ip", "addr", "add", f"{host}/{prefix}", "dev", "lo", "nodad")
@@ -75,7 +91,7 @@ def test_without_a_route_clients_are_told_so_until_the_upstream_can_be_reached()
 def test_a_wildcard_on_a_host_whose_ipv6_is_switched_off(flags):
     run("sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1")
     with run_command(corefile(""), *flags) as command:
-        time.sleep(2.5 if flags else 0)
+        wait_for_probes(flags)
         assert is_answered("127.0.0.1")
         assert "killing it" not in command.output
 

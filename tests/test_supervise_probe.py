@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from corepy.net.cpu_starvation import CpuTimes
-from corepy.net.sockets import Address, open_pair
+from corepy.net.sockets import Address, open_pair, open_tcp, open_udp
 from corepy.supervise import probe as module
 from corepy.supervise.probe import (
     PARTLY_SILENT_AFTER,
@@ -83,6 +83,13 @@ def test_one_whose_loop_turns_is_given_time(probe, sockets):
         assert rounds(probe, sockets, 1) is None
     probe.record_alive()
     assert "no answer at udp-a" in rounds(probe, sockets, 1)
+
+
+def test_an_address_that_no_interface_has_is_not_asked(probe):
+    """Nobody could answer there."""
+    absent = Address("192.0.2.53", 5300)
+    with open_udp(absent, free=True) as udp, open_tcp(absent, free=True) as tcp:
+        assert rounds(probe, {"udp-a": udp, "tcp-a": tcp}, PARTLY_SILENT_AFTER + 1) is None
 
 
 def test_one_that_ends_is_not_expected_to_say_anything(probe, sockets):
