@@ -48,6 +48,16 @@ def the_worker(command):
     return workers(command)[0]
 
 
+@contextlib.contextmanager
+def client_of_many(command):
+    """Yield a connected socket that takes thousands of replies while nobody reads it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+        client.settimeout(60)
+        client.connect(command.address)
+        yield client
+
+
 def starts(command):
     return sum(line.startswith("corepy-") for line in command.lines)
 
@@ -103,9 +113,7 @@ def test_what_a_killed_worker_had_not_received_is_answered(command):
     """It is stopped first, so that it receives none of them."""
     assert command.ask("www.example.org.").rr
     number, worker = 500, the_worker(command)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(60)
-        client.connect(command.address)
+    with client_of_many(command) as client:
         os.kill(worker, signal.SIGSTOP)
         wait_until(lambda: is_stopped(worker))
         for at in range(number):
@@ -166,9 +174,7 @@ def test_a_burst_that_waits_for_a_worker_is_answered_whole(upstream):
     ) as command:
         command.wait_for(" serves")
         os.kill(the_worker(command), signal.SIGKILL)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(20)
-            client.connect(command.address)
+        with client_of_many(command) as client:
             for at in range(number):
                 client.send(at.to_bytes(2, "big") + query(f"{at}.example.org.")[2:])
             found = {client.recv(512)[:2] for _ in range(number)}

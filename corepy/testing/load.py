@@ -16,6 +16,8 @@ from corepy.testing.client import Address, query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_BUFFER = 1024 * 1024
+
 PATIENCE = 5.0
 """Timeout of a stub resolver, in seconds."""
 
@@ -96,6 +98,7 @@ class Load:
         deadline = time.monotonic() + PATIENCE
         while True:
             sock = socket.socket(self._family, kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # this thread may be slow
             try:
                 sock.connect(self._address)
                 break

@@ -28,7 +28,7 @@ KINDS = ("legacy", "nft")
 V4, V6 = ("169.254.20.10", 5300), ("fd00::10", 5300)
 ANOTHER = ("169.254.20.11", 5301)
 PREFIXED = ["169.254.20.10/32", "fd00::10/128"]
-SLOW = 5.0  # seconds; a repair takes less than one
+SLOW = 60.0  # seconds after which a test has failed for good; a repair takes less than one
 HELD = 20.0
 
 DAMAGES = {
@@ -168,7 +168,7 @@ def test_dns_answers_while_the_lock_is_held_for_long(lock: Path) -> None:
                 assert second.ask("example.org").header.rcode == 0
                 assert second.stop() == 0
             assert len(ours("legacy")) == 14
-            time.sleep(release - time.monotonic())
+            time.sleep(max(0.0, release - time.monotonic()))
             fcntl.flock(file, fcntl.LOCK_UN)
             wanted = expected(V4, V6, ANOTHER)
             print(
@@ -196,7 +196,7 @@ def test_a_stop_waits_for_the_lock_a_while(lock: Path) -> None:
         server.wait_for("another program holds")
         time.sleep(1)
         fcntl.flock(file, fcntl.LOCK_UN)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(SLOW) == 0
     assert (ours("legacy"), addresses("nodecache")) == ([], [])
 
 
@@ -210,7 +210,7 @@ def test_a_stop_does_not_wait_for_the_lock_for_ever(lock: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         start = time.monotonic()
         server.send_signal(signal.SIGTERM)
-        assert server.process.wait(29) == 0  # kubelet kills after 30 s
+        assert server.process.wait(SLOW) == 0  # how long it tries: test_nodecache_pacing.py
         print(f"stopped in {time.monotonic() - start:.1f} s")
         server.wait_for("not all could be taken away")
     assert (len(ours("legacy")), addresses("nodecache")) == (30, [])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ONE = Settings(ips=("169.254.20.10",))
 TWO = Settings(ips=("169.254.20.10", "10.0.0.1"))
-SLOW = 30.0  # seconds after which a test has failed for good
+SLOW = 60.0  # seconds after which a test has failed for good
 
 
 class Passes:
