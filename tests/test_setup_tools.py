@@ -15,6 +15,9 @@ from corepy.testing.command import wait_until
 from corepy.testing.listening import children
 
 TOOLS = Path(__file__).parent.parent / "tools"
+sys.path.insert(0, str(TOOLS))
+
+from plugin_folders import debian_packages, plugins  # noqa: E402
 
 
 @pytest.fixture
@@ -39,6 +42,20 @@ def test_without_a_compiler_the_packages_are_named(machine):
 def test_with_a_compiler_and_headers_nothing_is_installed(machine, tmp_path):
     (tmp_path / "cc").symlink_to("/bin/true")
     assert run(str(TOOLS / "build-packages"), sys.executable, env=machine).returncode == 0
+
+
+def test_the_tests_of_some_plugins_and_their_packages():
+    chosen = ["whoami", "bind", "loop"]
+    binaries = f"BIN={Path(sys.executable).parent}"
+    words = ("make", "-C", str(TOOLS.parent), "-n", "test", f"PLUGIN={' '.join(chosen)}", binaries)
+    done = run(*words, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    packages = [line[1:] for line in lines if line[0].endswith("debian-packages")]
+    assert packages[-1] == debian_packages([it for it in plugins() if it.name in chosen])
+    tests = [line for line in lines if line[0].endswith("/pytest")]
+    assert len(tests) == 2
+    assert all({f"plugins/{name}" for name in chosen} <= {*line} for line in tests)
 
 
 @pytest.mark.parametrize(
