@@ -1,6 +1,7 @@
 """/health of a running server, and what makes it say no."""
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -32,6 +33,12 @@ def port_of(server: TestServer) -> int:
     return claim.address.port
 
 
+def wait_for_answers(server: TestServer) -> None:
+    """Wait until each address has answered once more."""
+    for target in health_of(server)._targets:
+        wait_until(lambda target=target, first=target._answered: target._answered > first)
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     for name in ("INTERVAL", "PAUSE", "PATIENCE"):
@@ -39,6 +46,13 @@ def impatient(monkeypatch):
     monkeypatch.setattr(probe, "LAST_CHANCE", 1.0)
     monkeypatch.setattr(probe, "DEAD_AFTER", 0.4)
     monkeypatch.setattr(overload, "INTERVAL", 0.05)
+
+
+@pytest.fixture
+def forgiving(impatient, monkeypatch):
+    """The same with a last chance that is long enough for a machine that is busy."""
+    monkeypatch.setattr(probe, "LAST_CHANCE", 30.0)
+    monkeypatch.setattr(overload, "TIMEOUT", 30.0)
 
 
 class Deaf:
@@ -57,16 +71,21 @@ class Deaf:
         self.server.call(self.listener.start)
 
 
+def silent(page: tuple[int, str]) -> list[str]:
+    """Return the addresses without an answer that a page with status 503 names."""
+    found = re.findall(r"^(.*): no answer for [0-9.]+ s$", page[1], re.MULTILINE)
+    assert page[0] == (503 if found else 200)
+    return found
+
+
 @pytest.mark.parametrize("protocol", ["udp", "tcp"])
 def test_says_no_when_one_protocol_is_dead(impatient, protocol: str) -> None:
     with serve(TEXT) as server:
         port = port_of(server)
-        assert get(port) == (200, "OK")
+        wait_until(lambda: get(port) == (200, "OK"))
         with Deaf(server, protocol):
-            wait_until(lambda: get(port)[0] == 503)
-            (line,) = get(port)[1].splitlines()
             label = f"{protocol} 127.0.0.1:{server.address[1]}"
-            assert line.startswith(f"{label}: no answer for ")
+            wait_until(lambda: silent(get(port)) == [label])
             failures = overload.FAILURES.labels().value
             wait_until(lambda: overload.FAILURES.labels().value > failures)
         wait_until(lambda: get(port) == (200, "OK"))
@@ -86,7 +105,7 @@ def test_a_closed_socket_is_named(impatient) -> None:
     health = Health("")
     health._targets = [target, tcp]
 
-    time.sleep(0.5)
+    wait_until(lambda: target.is_late and tcp.is_late)
     response = asyncio.run(health.answer(HTTPRequest("GET", "/health", {})))
     assert response.status == 503
     assert isinstance(response.body, bytes)
@@ -109,28 +128,35 @@ def test_another_process_of_the_server_that_does_not_answer_is_named() -> None:
     assert (response.status, response.body) == (503, b"process 1 (4711): no answer for 1.6 s\n")
 
 
-def test_a_slow_plugin_is_no_dead_server(impatient) -> None:
+def test_a_slow_plugin_is_no_dead_server(forgiving) -> None:
     class Stuck(Handler):
         name = "stuck"
 
+        def __init__(self):
+            self.waiting, self.gate = 0, asyncio.Event()
+
         async def serve_dns(self, request):
-            await asyncio.sleep(0.5)
+            self.waiting += 1
+            await self.gate.wait()
             return request.error(2)
 
     text = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0\nstuck\n}\n"
     with serve(text, plugins=with_handlers(stuck=Stuck)) as server:
         port = port_of(server)
+        (stuck,) = server.plugins(Stuck)
         clients = [threading.Thread(target=server.ask, args=("example.org",)) for _ in range(20)]
         for client in clients:
             client.start()
-        time.sleep(0.45)
+        wait_until(lambda: stuck.waiting == 20)
+        wait_for_answers(server)
         assert get(port) == (200, "OK")
+        server.call(stuck.gate.set)
         for client in clients:
             client.join()
         assert get(port) == (200, "OK")
 
 
-def test_a_busy_machine_is_no_dead_server(impatient) -> None:
+def test_a_busy_machine_is_no_dead_server(forgiving) -> None:
     with serve(TEXT) as server:
         port = port_of(server)
         for _ in range(5):
@@ -139,12 +165,11 @@ def test_a_busy_machine_is_no_dead_server(impatient) -> None:
 
 
 @pytest.mark.parametrize("bind", ["bind 127.0.0.1 127.0.0.2", "bind ::1", ""])
-def test_all_addresses_are_asked(impatient, bind: str) -> None:
+def test_all_addresses_are_asked(forgiving, bind: str) -> None:
     with serve(f". {{\n{bind}\nhealth 127.0.0.1:0\nwhoami\n}}\n") as server:
         health = health_of(server)
         assert len(health._targets) == 2 * len(server.addresses)
-        for target in health._targets:
-            wait_until(lambda target=target, first=target._answered: target._answered > first)
+        wait_for_answers(server)
         assert get(port_of(server)) == (200, "OK")
 
 
@@ -177,20 +202,19 @@ def test_a_busy_address_is_an_error_and_a_failed_reload_changes_nothing() -> Non
 
 
 def test_lame_duck() -> None:
-    text = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0 {\nlameduck 2s\n}\nwhoami\n}\n"
+    text = ". {\nbind 127.0.0.1\nhealth 127.0.0.1:0 {\nlameduck 5s\n}\nwhoami\n}\n"
     with serve(text) as server:
         port = port_of(server)
         server.reload(text)  # is no end
         assert get(port) == (200, "OK")
         start = time.monotonic()
         server.call(server._stop.set)
-        time.sleep(0.1)
         assert get(port) == (200, "OK")
         assert server.ask("example.org").header.rcode == 0
-    assert time.monotonic() - start >= 2
+    assert time.monotonic() - start >= 5
 
 
-def test_the_self_check_is_measured(impatient) -> None:
+def test_the_self_check_is_measured(forgiving) -> None:
     seen = sum(overload.DURATION.labels().counts)
     failures = overload.FAILURES.labels().value
     with serve(TEXT):
