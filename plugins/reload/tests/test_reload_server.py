@@ -5,12 +5,17 @@ import signal
 import socket
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from corepy.plugin import metrics
+from corepy.plugin import LifecycleContext, metrics
 from corepy.testing import run_command, serve, serve_file
 from corepy.testing.command import wait_until
+from corepy_reload.configuration import Configuration, Snapshot
+from corepy_reload.metrics import FAILED as FAILURES
+from corepy_reload.watcher import REASON, WatchedGeneration, Watcher
 
 RUNNING = "Running configuration SHA512 = "
 FAILED = "Corefile changed but reload failed"
@@ -156,10 +161,33 @@ def test_a_file_that_comes_back_is_no_change(conf):
 def test_a_half_written_file_is_no_failure(conf):
     with run(conf) as server:
         conf.write_text("")
-        time.sleep(0.3)  # the server may have looked by now; it makes no difference
-        conf.write_text(text("two"))
+        conf.write_text(text("two"))  # the server may have read it in between
         server.wait_for("Reloading complete")
         assert FAILED not in server.output
+
+
+def test_a_file_is_broken_if_two_reads_find_it_so():
+    tried = []
+
+    async def reload(reason):
+        tried.append(reason)
+        return True
+
+    async def work():
+        watcher, context = Watcher(), cast(LifecycleContext, SimpleNamespace(reload=reload))
+        entry = WatchedGeneration(
+            context, Configuration("Corefile", "", []), Snapshot("before", frozenset())
+        )
+        empty = Snapshot("empty", frozenset(), "no server block", is_empty=True)
+        failed = FAILURES.value
+        await watcher._load_if_changed(entry, empty)
+        await watcher._load_if_changed(entry, Snapshot("whole", frozenset()))
+        assert (tried, FAILURES.value) == ([REASON], failed)
+        for more in (0, 1, 1):
+            await watcher._load_if_changed(entry, empty)
+            assert (tried, FAILURES.value) == ([REASON], failed + more)
+
+    asyncio.run(work())
 
 
 def test_a_port_in_use_is_tried_again(conf):
