@@ -76,14 +76,14 @@ class Installed:
         python = str(self.bin / "python")
         options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation")
         pip = (sys.executable, "-m", "pip", "--python", python, "install", *options)
-        subprocess.run([*pip, *arguments], check=True, capture_output=True, timeout=120)
+        subprocess.run([*pip, *arguments], check=True, capture_output=True, timeout=600)
 
     def run(self, *words: str, **options):
         return subprocess.run(
             [self.bin / words[0], *words[1:]],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
             **options,
         )
