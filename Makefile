@@ -117,7 +117,7 @@ mutants: $(READY)
 
 unit: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
-	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore-glob '*/tests/kernel'
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore tests/kernel --ignore-glob 'plugins/*/tests/kernel'
 
 clean:
 	rm -rf .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
