@@ -97,7 +97,8 @@ def test_answers_are_made_as_they_are_taken(waits):
         stream.connect(server.address)
         stream.sendall((len(wire).to_bytes(2, "big") + wire) * QUERIES)
         stream.shutdown(socket.SHUT_WR)
-        before = -1
+        wait_until(lambda: handler.calls)
+        before = 0
         while handler.calls != before:  # until no more is made
             before = handler.calls
             time.sleep(0.2)

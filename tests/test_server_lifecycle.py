@@ -15,12 +15,16 @@ from corepy.testing.command import wait_until
 
 
 class Life(Handler):
-    """Answers with the name it was given and notes the hooks that are called, in `events`."""
+    """Answers with the name it was given and notes the hooks that are called, in `events`.
+
+    It answers a query for "slow." when it is stopped.
+    """
 
     name = "life"
 
     def __init__(self, text, events, fails_in=None):
         self.text, self.events, self.fails_in = text, events, fails_in
+        self.is_stopping = asyncio.Event()
 
     def note(self, hook, detail):
         self.events.append(f"{self.text} {hook} {detail}")
@@ -29,7 +33,7 @@ class Life(Handler):
 
     async def serve_dns(self, request):
         if request.name.startswith("slow."):
-            await asyncio.sleep(0.2)
+            await self.is_stopping.wait()
         return request.reply(answer=dnslib.RR.fromZone(f'{request.name} 60 TXT "{self.text}"'))
 
     @hookimpl
@@ -44,6 +48,7 @@ class Life(Handler):
     @hookimpl
     def stopping(self, context):
         self.note("stopping", f"final={context.final}")
+        self.is_stopping.set()
 
     @hookimpl
     async def shutdown(self):
