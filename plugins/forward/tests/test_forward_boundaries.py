@@ -74,8 +74,9 @@ BEFORE = 1e-6
 def test_the_query_to_an_upstream(how, flags, opt):
     """The size of replies is corepy's own, and of the flags only these are the client's."""
     wire = query("www.example.org", **how)
-    for others in (0, 0x04, 0x02, 0x06):  # AA and TC have no meaning in a query
-        request = Request.from_wire(wire[:2] + bytes((wire[2] | others,)) + wire[3:])
+    for others in (0, 0x0400, 0x0200, 0x0080, 0x0040, 0x000F):  # AA, TC, RA, Z and the rcode
+        given = int.from_bytes(wire[2:4], "big") | others
+        request = Request.from_wire(wire[:2] + given.to_bytes(2, "big") + wire[4:])
         assert body_of(request, QUESTION) == flags + b"\0\1\0\0\0\0\0\1" + QUESTION + opt
 
 

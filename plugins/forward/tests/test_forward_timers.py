@@ -608,3 +608,36 @@ def test_the_log_has_eight_attempts_at_most(on_bench):
         assert "(attempt 8 of 12, 0.000s)" in exchange._notes[-1]
 
     on_bench(test, max_connect_attempts=12)
+
+
+def test_the_probe_of_an_upstream_that_was_removed_is_the_last(on_bench):
+    async def test(bench):
+        first, second = bench.upstreams
+        bench.pool.start_checks()
+        await bench.turn()
+        assert bench.counts() == [1, 1]
+        bench.sinks[1].reply()
+        bench.pool.retarget([second.target])
+        (sock,) = first._udp._open
+        sock.fail(OSError(111, "injected"))
+        await bench.let_pass(TIMEOUT + 1.0)
+        assert bench.counts() == [1, 0]
+        assert first.fails == 0
+
+    on_bench(test, 2, max_fails=2)
+
+
+def test_a_source_address_leaves_the_port_to_the_kernel(on_bench):
+    async def test(bench):
+        bench.ask("a")
+        (first,) = sockets(bench)
+        first.uses = USES
+        bench.ask("b")
+        await bench.turn()
+        assert bench.counts() == [2]
+        hosts, ports = zip(*(address for _, address in bench.sinks[0].waiting), strict=True)
+        assert set(hosts) == {"127.0.0.2"}
+        assert len(set(ports)) == 2
+        assert min(ports) >= 1024
+
+    on_bench(test, source_address="127.0.0.2")
