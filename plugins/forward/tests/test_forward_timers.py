@@ -1,12 +1,14 @@
 """When forward closes, asks again and gives up, to the millisecond, and what it counts then."""
 
 import asyncio
+import socket
 import struct
 
 import pytest
 
 from corepy.plugin import metrics
 from corepy_forward import streams, udp
+from corepy_forward.attempt import Attempt
 from corepy_forward.failures import TIMEOUT, TRUSTED, Watchlist
 from corepy_forward.metrics import PROXY
 from corepy_forward.targets import Target
@@ -37,7 +39,7 @@ async def answered(bench, name="a"):
 
 async def accepted(bench, count):
     """Return so many connections to the first upstream; time stands still meanwhile."""
-    found = []
+    found = list[socket.socket]()
     for _ in range(100_000):
         if len(found) == count:
             return found
@@ -236,9 +238,9 @@ def test_how_long_replies_take_is_counted(on_bench):
         children = dict(metric.children())
         good, refused = children[PROXY, to, "NOERROR"], children[PROXY, to, "REFUSED"]
         assert (good.total, refused.total) == (0.1875, 0.0625)
-        for child, seconds in ((good, (0.0625, 0.125)), (refused, (0.0625,))):
+        for child, durations in ((good, [0.0625, 0.125]), (refused, [0.0625])):
             expected = [0] * (len(child.bounds) + 1)
-            for each in seconds:
+            for each in durations:
                 index = sum(bound < each for bound in child.bounds)
                 expected[index] += 1
             assert child.counts == expected
@@ -314,8 +316,8 @@ def test_probes_do_not_become_rarer_while_another_upstream_is_well(on_bench):
 
 def test_many_late_attempts_are_told_in_parts(on_bench):
     async def test(bench):
-        late: list[list[object]] = []
-        expired: list[object] = []
+        late: list[list[Attempt]] = []
+        expired: list[Attempt] = []
         watchlist = Watchlist(bench.loop, 0.25, 1.0, late.append, expired.append)
         attempts = [bench.ask(f"n{number}")._open[0] for number in range(20)]
         for attempt in attempts:
