@@ -14,7 +14,7 @@ from corepy import cli
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "dumb"}
-PATIENCE = 20.0
+PATIENCE = 60.0
 FLAGS = {name for action in cli._parser()._actions for name in action.option_strings}
 BASH = """\
 source <(corepy -completion bash)

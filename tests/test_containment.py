@@ -756,7 +756,7 @@ def test_ready_that_raises(error, caplog):
     before = counted("hook")
     with serve(f". {{\nready 127.0.0.1:{port}\nbad\ngood\n}}", plugins=found) as server:
         for _ in range(2):
-            page = http_get(port, "/ready", timeout=20)
+            page = http_get(port, "/ready", timeout=60)
             assert (page.status, page.text) == (503, "bad")
         assert server.ask(NAME).rr
     assert counted("hook") == before + 2
@@ -869,7 +869,7 @@ def test_the_process_survives(wild, flags):
             return server.ask("x.good.test.").header.rcode == RCODE.NOERROR
 
         for word, rcode in {"exit": 2, "task": 0, "timer": 0, "block": 0, "hang": 2}.items():
-            assert server.ask(f"{word}.wild.test.", timeout=20).header.rcode == rcode
+            assert server.ask(f"{word}.wild.test.", timeout=60).header.rcode == rcode
             assert fine()
         server.wait_for(
             "[ERROR] plugin/wild: exit.wild.test. A from 127.0.0.1: raised SystemExit: in a query"
@@ -881,7 +881,7 @@ def test_the_process_survives(wild, flags):
         server.wait_for(
             "[ERROR] plugin/wild: hang.wild.test. A from 127.0.0.1: no answer after 1 s"
         )
-        page = http_get(port, "/metrics", timeout=20).text
+        page = http_get(port, "/metrics", timeout=60).text
         for kind in ("exception", "task", "blocked", "timeout"):
             labels = f'{{kind="{kind}",plugin="wild"}}'
             assert f"corepy_plugin_failures_total{labels} " in page

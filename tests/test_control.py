@@ -134,7 +134,7 @@ def test_a_command_that_hangs_does_not_keep_the_server_from_stopping(folder, mon
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(only(folder)))
         sock.sendall(b'{"command": "speaker/do", "argument": "hang"}\n')
-        assert Speaker.hanging.wait(20)
+        assert Speaker.hanging.wait(60)
     with sock:
         sock.settimeout(20)
         try:
@@ -322,7 +322,7 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path):
         text = f".:{taken.getsockname()[1]} {{\n    bind 127.0.0.1\n    whoami\n}}\n"
         env = {"RUNTIME_DIRECTORY": str(tmp_path)}
         with run_command(text, env=env, wait=False) as command:
-            assert command.process.wait(20) == 1
+            assert command.process.wait(60) == 1
     assert os.listdir(tmp_path) == []
 
 

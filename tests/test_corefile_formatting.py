@@ -355,7 +355,7 @@ def test_a_reader_that_has_seen_enough(tmp_path):
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(20) == 1
+        assert process.wait(60) == 1
 
 
 def test_wrong_usage(capsys):

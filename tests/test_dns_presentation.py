@@ -253,7 +253,7 @@ def kdig(address, *arguments):
 def transferred(address):
     """Each record of a zone as (owner, type, rdata), read from the messages of a transfer."""
     found: list[tuple[str, int, bytes]] = []
-    with socket.create_connection(address, timeout=20) as client:
+    with socket.create_connection(address, timeout=60) as client:
         question = query("example.", "AXFR")
         client.sendall(len(question).to_bytes(2, "big") + question)
         while [record[1] for record in found].count(c.TYPE_SOA) < 2:

@@ -40,7 +40,7 @@ async def send(port, data, *, eof=False):
         writer.write(data)
         if eof:
             writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
 
@@ -146,7 +146,7 @@ def test_a_body_that_comes_later_is_read_before_the_answer():
                 await writer.drain()
                 for _ in range(size):
                     writer.write(b"x")
-                answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nOK"), 20)
+                answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nOK"), 60)
                 assert status(answer) == 200
                 assert b"Connection: close" not in answer
             writer.close()
@@ -320,7 +320,7 @@ def test_slow_clients_are_cut_off(monkeypatch, data):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(data)
             try:
-                await asyncio.wait_for(reader.read(), 20)
+                await asyncio.wait_for(reader.read(), 60)
             except ConnectionResetError:
                 pass
             writer.close()
@@ -339,7 +339,7 @@ def test_the_oldest_idle_connection_makes_room(monkeypatch):
             for stream in streams[:15]:
                 stream.setblocking(False)
                 closed = asyncio.get_running_loop().sock_recv(stream, 1)
-                assert await asyncio.wait_for(closed, 20) == b""
+                assert await asyncio.wait_for(closed, 60) == b""
             assert body(await send(port, request())) == b"OK"
             for stream in streams:
                 stream.close()

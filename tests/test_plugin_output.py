@@ -136,7 +136,7 @@ def test_tries_again_by_itself(pipe: Pipe) -> None:
             read += len(pipe.everything())
             await asyncio.sleep(0.01)
 
-    pipe.run(asyncio.wait_for(run(), 20))
+    pipe.run(asyncio.wait_for(run(), 60))
 
 
 def test_waits_at_the_end_if_told(pipe: Pipe) -> None:

@@ -30,7 +30,7 @@ def test_it_is_awaited_like_a_future():
     async def test(wakeups):
         pending = Pending(wakeups, first)
         asyncio.get_running_loop().call_soon(pending.wake)
-        return await asyncio.wait_for(asyncio.ensure_future(ask(pending)), 20)
+        return await asyncio.wait_for(asyncio.ensure_future(ask(pending)), 60)
 
     async def ask(pending):
         return await pending

@@ -13,7 +13,7 @@ from corepy.plugin import Handler, Pending, Wakeups
 from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
 from corepy.testing import make_request, serve, with_handlers
 
-LIMIT = 20.0  # seconds after which a test has failed for good
+LIMIT = 60.0  # seconds after which a test has failed for good
 
 
 class Chain(Handler):

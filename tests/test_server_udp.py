@@ -23,7 +23,7 @@ from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.server.listen.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
 from corepy.testing import query
 
-LIMIT = 20.0  # seconds after which a test has failed for good
+LIMIT = 60.0  # seconds after which a test has failed for good
 LABEL = "dns://:53"
 TTL = 60
 

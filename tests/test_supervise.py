@@ -76,7 +76,7 @@ def test_a_terminal_that_interrupts_all_its_processes_is_no_second_signal(upstre
     with run_command(text, "-supervise", prefix=["setsid"]) as command:
         command.wait_for(" serves")
         os.killpg(command.process.pid, signal.SIGINT)
-        assert command.process.wait(20) == 0
+        assert command.process.wait(60) == 0
         command.wait_for("Shutting down")
         assert "quitting at once" not in command.output
 

@@ -267,7 +267,7 @@ def test_a_client_over_tcp_is_cut_off_if_the_fallback_cannot_be_reached():
         server.setblocking(False)
         relay = Relay(selector, ("255.255.255.255", 53))
         relay.start([server])
-        with socket.create_connection(server.getsockname(), timeout=20) as client:
+        with socket.create_connection(server.getsockname(), timeout=60) as client:
             for key, events in selector.select(20):
                 key.data(key.fileobj, events)
             assert client.recv(1) == b""

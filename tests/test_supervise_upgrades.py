@@ -147,7 +147,7 @@ def test_a_standby_that_is_not_needed_takes_no_socket(host):
     os.kill(worker, signal.SIGKILL)
     host.gate.touch()
     wait_until(lambda: worker not in host.workers())
-    with socket.create_connection(("127.0.0.1", other), timeout=20):
+    with socket.create_connection(("127.0.0.1", other), timeout=60):
         pass  # a queue waits there for the next worker
     host.gate.unlink()
     host.command.wait_for(" serves", times=2)
@@ -180,7 +180,7 @@ def test_an_orphan_that_was_just_starting_hands_all_its_sockets_over(host):
         host.gate.touch()
         os.kill(worker, signal.SIGKILL)
         command.wait_for(f"worker {worker} ended")
-        with socket.create_connection(("127.0.0.1", host.port), timeout=20):
+        with socket.create_connection(("127.0.0.1", host.port), timeout=60):
             pass  # the queue is kept
         host.gate.unlink()
         assert host.answers()

@@ -109,7 +109,7 @@ def unit_sockets(port):
 
 def stop(process, number):
     process.send_signal(number)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def answers(port):
@@ -253,7 +253,7 @@ def test_sockets_of_a_socket_unit_are_used_and_left_as_they_are(
 
 def test_sockets_for_another_process_are_not_taken(manager, conf, port, unit_sockets):
     with manager.service(conf, unit_sockets, pid="1") as process:
-        assert process.wait(20) == 1  # the port is taken: by the sockets that it may not use
+        assert process.wait(60) == 1  # the port is taken: by the sockets that it may not use
 
 
 def test_the_units_are_valid(tmp_path):

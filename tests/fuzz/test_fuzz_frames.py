@@ -65,7 +65,7 @@ def check(data: bytes) -> None:
 
 def ask(pieces: list[bytes], tail: bytes) -> bytes:
     """Send the pieces, and end; return all that comes back."""
-    with socket.create_connection(address(), timeout=20) as sock:
+    with socket.create_connection(address(), timeout=60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             sock.sendall(piece)

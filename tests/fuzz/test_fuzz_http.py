@@ -62,7 +62,7 @@ async def exchange(port: int, pieces: list[bytes]) -> bytes:
             writer.write(piece)
             await writer.drain()
         writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), 60)
     except OSError:
         return b""  # closed before all was sent
     finally:

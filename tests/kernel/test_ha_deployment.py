@@ -134,7 +134,7 @@ zone:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 class Node:

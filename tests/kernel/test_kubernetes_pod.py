@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
 OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/node-local.yaml").read_text()))
 NODE = ("169.254.20.10", 53)
 NAME = "kubernetes.default.svc.cluster.local. A"
-PATIENCE = 20.0
+PATIENCE = 60.0
 CONTAINER = """\
 mount --bind / / && mount --bind "$1" /run && mount -o remount,bind,ro / && shift && exec "$@"
 """

@@ -143,8 +143,8 @@ def test_a_period_ends_and_another_begins(output: io.StringIO) -> None:
             await asyncio.sleep(0.001)
 
     async def run() -> None:
-        await asyncio.wait_for(period(1), 10)
-        await asyncio.wait_for(period(2), 10)
+        await asyncio.wait_for(period(1), 60)
+        await asyncio.wait_for(period(2), 60)
 
     asyncio.run(run())
     assert output.getvalue().splitlines() == [line, line]

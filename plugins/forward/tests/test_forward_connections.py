@@ -40,7 +40,7 @@ def behind(gate):
     """Return a behaviour that answers when the event `gate` is set."""
 
     def behave(query, proto):
-        gate.wait(20)
+        gate.wait(60)
         return answer(query, proto)
 
     return behave
@@ -50,7 +50,7 @@ def refuses_behind(gate):
     """Return a behaviour that answers SERVFAIL when the event `gate` is set."""
 
     def behave(query, _proto):
-        gate.wait(20)
+        gate.wait(60)
         reply = query.reply()
         reply.header.rcode = 2
         return reply

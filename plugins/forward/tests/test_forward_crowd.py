@@ -81,7 +81,7 @@ def test_queries_that_are_not_answered_do_not_hold_up_the_usual_one(asked, tcp, 
 
     def behave(asked, _):
         if not is_plain(asked):
-            gate.wait(20)
+            gate.wait(60)
         return good(asked)
 
     with (
@@ -106,7 +106,7 @@ def test_a_client_with_options_waits_for_its_turn_not_for_all_of_another(in_flig
     def behave(asked, _):
         with lock:
             order.extend(numbers_of(asked))
-        gate.wait(20)
+        gate.wait(60)
         return good(asked)
 
     with (

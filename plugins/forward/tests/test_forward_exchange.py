@@ -35,7 +35,7 @@ def behind(gate):
     """Return a behaviour that answers when the event `gate` is set."""
 
     def behave(query, proto):
-        gate.wait(20)
+        gate.wait(60)
         return answer(query, proto)
 
     return behave

@@ -148,7 +148,7 @@ def test_all_that_differ_are_answered_a_few_at_a_time(in_flight):
         with lock:
             now += 1
             most = max(most, now)
-        gate.wait(20)
+        gate.wait(60)
         with lock:
             now -= 1
         return good(query, proto)
@@ -183,7 +183,7 @@ def test_a_client_over_tcp_does_not_share_what_others_are_to_ask_again_over_tcp(
     def behave(query, proto):
         if proto == "tcp":
             return None
-        gate.wait(20)
+        gate.wait(60)
         reply = good(query)
         if not query.ar or query.ar[0].rclass < LARGE_SIZE:
             reply.header.tc = 1

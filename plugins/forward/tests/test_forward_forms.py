@@ -170,7 +170,7 @@ def test_an_answer_with_edns_that_is_late_is_better_than_one_without_for_dnssec(
 
     def behave(query, proto):
         if query.ar:
-            behind.wait(20)
+            behind.wait(60)
             return good(query, proto)
         threading.Timer(0.05, behind.set).start()
         return good(query, proto)

@@ -15,7 +15,7 @@ def free_ports(count):
 
 def refusal(text):
     with run_command(text, wait=False) as command:
-        assert command.process.wait(20) == 1
+        assert command.process.wait(60) == 1
         command.end()
         return command.output
 

@@ -59,7 +59,7 @@ def test_a_loop_at_the_start_is_fatal(more, keeps_options):
         Upstream(circle) as upstream,
         run_command(block(circle.port, upstream, more=more), wait=False) as server,
     ):
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
         wait_until(lambda: "there is a forwarding loop" in server.output)
         assert FATAL in server.output
         assert f'-> dns://127.0.0.1:{circle.port}) detected for zone "."' in server.output
@@ -87,7 +87,7 @@ def test_no_loop(answer):
     with Upstream(behave) as upstream, serve(block(0, upstream)) as server:
         wait_until(lambda: upstream.queries)
         assert upstream.queries[0][0].endswith(". HINFO")
-        assert server.ask("example.org", timeout=10).header.rcode == (5 if answer else SERVFAIL)
+        assert server.ask("example.org", timeout=60).header.rcode == (5 if answer else SERVFAIL)
         assert counted(server) == 0
 
 
@@ -111,8 +111,8 @@ def test_a_loop_that_appears_later(more):
         assert counted(server) == 0
         circle.closed.set()
         # The first is told so as well, unless this machine is so slow that *forward* gives up before.
-        assert server.ask("b.example", edns=1232, timeout=10).header.rcode == SERVFAIL
-        reply = server.ask("c.example", edns=1232, timeout=10)
+        assert server.ask("b.example", edns=1232, timeout=60).header.rcode == SERVFAIL
+        reply = server.ask("c.example", edns=1232, timeout=60)
         assert reply.header.rcode == SERVFAIL
         assert b"forwarding loop" in options_of(reply)
         assert counted(server) >= 1
@@ -142,8 +142,8 @@ def test_two_servers_that_forward_to_each_other():
             b.conf.write_text(looping.replace(" loop\n", " log\n") + elsewhere)
             b.send_signal(signal.SIGUSR1)
             b.wait_for("Reloading complete")
-            assert a.ask("c.example", timeout=10).header.rcode == SERVFAIL
-            reply = a.ask("d.example", edns=1232, timeout=10)
+            assert a.ask("c.example", timeout=60).header.rcode == SERVFAIL
+            reply = a.ask("d.example", edns=1232, timeout=60)
             assert reply.header.rcode == SERVFAIL
             assert b"forwarding loop" in options_of(reply)
             a.wait_for(BACK)
@@ -171,7 +171,7 @@ def test_two_blocks_that_forward_to_each_other_once_a_file_has_changed(tmp_path)
         file.write_text("nameserver 127.0.0.2\n")
         server.wait_for("upstreams are now 127.0.0.2:53")
         for number, host in enumerate((first, second, first)):
-            reply = ask((host, 53), f"b{number}.example", edns=1232, timeout=10)
+            reply = ask((host, 53), f"b{number}.example", edns=1232, timeout=60)
             assert reply.header.rcode == SERVFAIL
             assert number == 0 or b"forwarding loop" in options_of(reply)
         assert ask((other, 53), "c.example").header.rcode == 0
@@ -187,6 +187,6 @@ def test_a_loop_that_loses_the_mark_is_found_by_a_probe(monkeypatch):
     with Upstream(circle) as upstream, serve(block(circle.port, upstream)) as server:
         assert server.ask("a.example").header.rcode == 0
         circle.closed.set()
-        assert server.ask("b.example", timeout=10).header.rcode == SERVFAIL
+        assert server.ask("b.example", timeout=60).header.rcode == SERVFAIL
         wait_until(lambda: counted(server))
-        assert server.ask("c.example", timeout=10).header.rcode == SERVFAIL
+        assert server.ask("c.example", timeout=60).header.rcode == SERVFAIL

@@ -53,7 +53,7 @@ def setup(controller):
     for _ in controller.occurrences():
         controller.add_handler(Who(*[it.text for it in controller.arguments()]))
 """
-WAIT = 20.0
+WAIT = 60.0
 BATCH = 64
 """Queries that a process may have taken from its socket when it is killed."""
 

@@ -32,7 +32,7 @@ TEXT = "{zone} {{\nbind 127.0.0.1\nprometheus 127.0.0.1:0\ncache\nwhoami\n}}\n"
 
 def scrape(port: int, accept: str = "") -> tuple[str, str]:
     """Return the content type and the text."""
-    page = http_get(port, "/metrics", timeout=20, **({"Accept": accept} if accept else {}))
+    page = http_get(port, "/metrics", timeout=60, **({"Accept": accept} if accept else {}))
     assert page.status == 200
     return page.content_type, page.text
 

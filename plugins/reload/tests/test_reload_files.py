@@ -199,7 +199,7 @@ def test_inotify_tells(tmp_path, change):
         await asyncio.sleep(0.02)
         assert not news.is_set()
         change(path)
-        await asyncio.wait_for(news.wait(), 20)
+        await asyncio.wait_for(news.wait(), 60)
         inotify.close()
         inotify.close()
 

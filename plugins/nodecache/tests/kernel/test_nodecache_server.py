@@ -128,7 +128,7 @@ def test_a_refused_start_leaves_nothing(second: tuple[str, ...], message: str) -
     run("ip", "addr", "add", "10.7.7.7/32", "dev", "lo")
     text = block("nft", V4[0]) + block("nft", *second, port=5301)
     with socket.create_server(("10.7.7.7", 5301)), run_command(text, wait=False) as server:
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
         wait_until(lambda: message in server.output)
     assert (ours("nft"), addresses("nodecache")) == (0, [])
 
@@ -136,7 +136,7 @@ def test_a_refused_start_leaves_nothing(second: tuple[str, ...], message: str) -
 @isolated
 def test_a_refusal_is_one_line() -> None:
     with run_command(block("nft", "169.254.20.10"), wait=False, prefix=UNPRIVILEGED) as server:
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
     assert server.output.splitlines() == [
         "corepy: plugin/nodecache: no CAP_NET_ADMIN: run as root, or add it to the container's"
         " capabilities (or turn the work off: device off, iptables off)"
@@ -149,7 +149,7 @@ def test_an_unusable_table_is_refused_and_nothing_is_left() -> None:
     make_bridge()
     run("nft", "-f", "-", text="table ip raw {\n chain OUTPUT {\n }\n }\n")
     with run_command(block("nft", V4[0]), wait=False) as server:
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
     assert len(server.output.splitlines()) == 1
     assert "nft tables raw and filter do not take IPv4 rules: iptables-nft" in server.output
     assert (ours("nft"), addresses("nodecache")) == (0, [])
@@ -161,7 +161,7 @@ def test_a_node_without_the_dummy_driver_is_told_once() -> None:
         run("ip", "link", "add", "probe", "type", "dummy")
     except OSError:
         with run_command(block("nft", "169.254.20.10"), wait=False) as server:
-            assert server.process.wait(20) == 1
+            assert server.process.wait(60) == 1
         assert server.output.count("no dummy driver") == 1
         assert "wanted again" not in server.output
         assert "nodecache" not in run("ip", "link")

@@ -22,7 +22,7 @@ from corepy_nodecache.watch import LegacyFingerprint, Watch
 if TYPE_CHECKING:
     from pathlib import Path
 
-SLOW = 30.0
+SLOW = 60.0
 IP = "169.254.20.10"
 RULES = DesiredState(endpoints=frozenset({UntrackedEndpoint("dns", IP, 53)})).rules()
 
