@@ -12,7 +12,7 @@ import pytest
 from corepy.http import connection as http_connection
 from corepy.http import listener as http_listener
 from corepy.plugin import Handler
-from corepy.server.listen import tcp
+from corepy.server.listen import stream_listener
 from corepy.server.listen.udp import BACKLOG, OVERFLOWS
 from corepy.server.selfcheck import unanswered
 from corepy.testing import Upstream, query, serve, with_handlers
@@ -79,7 +79,7 @@ def is_answered(stream):
 
 @pytest.fixture
 def few_seats(monkeypatch):
-    monkeypatch.setattr(tcp, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(stream_listener, "MAX_CONNECTIONS", 20)
 
 
 @pytest.mark.usefixtures("few_seats")
@@ -92,7 +92,7 @@ def test_busy_connections_of_one_client_keep_no_other_out():
         for _ in range(30):
             assert all(map(is_answered, streams_of(stack, server, OTHER, 1, "www.example.org")))
             streams_of(stack, server, GREEDY, 1)
-        assert len(endpoint.tcp.connections) <= 21
+        assert len(endpoint.listener("tcp").connections) <= 21
 
 
 @pytest.mark.usefixtures("few_seats")
@@ -127,7 +127,7 @@ def test_the_server_can_ask_itself(greedy):
         endpoints = server.server.endpoints.values()
         silent = asyncio.run_coroutine_threadsafe(unanswered(endpoints, 20.0), server._loop)
         assert silent.result(30) == []
-        assert all(endpoint.tcp.connections for endpoint in endpoints)
+        assert all(endpoint.listener("tcp").connections for endpoint in endpoints)
 
 
 @pytest.mark.usefixtures("few_seats")
@@ -154,14 +154,14 @@ def test_a_connection_that_is_closed_ends_though_nobody_reads_from_it():
         (endpoint,) = server.server.endpoints.values()
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stream.connect(server.address)
-        wait_until(lambda: endpoint.tcp.connections)
-        (connection,) = endpoint.tcp.connections
+        wait_until(lambda: endpoint.listener("tcp").connections)
+        (connection,) = endpoint.listener("tcp").connections
         # The limit from which on it counts as slow is not reached.
         server.call(connection._transport.set_write_buffer_limits, 1 << 30)
         while not connection._transport.get_write_buffer_size():
             stream.sendall(framed("example.org") * 10)
         assert not server.call(connection.close)
-        wait_until(lambda: not endpoint.tcp.connections)
+        wait_until(lambda: not endpoint.listener("tcp").connections)
 
 
 def test_one_client_of_an_http_endpoint_keeps_no_other_out(monkeypatch):

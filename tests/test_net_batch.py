@@ -7,7 +7,7 @@ import pytest
 
 from corepy.net.batch import RECEIVE_SIZE, SEND_SIZE, SLOTS, Batch
 from corepy.net.plain import PlainBatch
-from corepy.net.sockets import Address, BindError, open_pair, open_tcp, open_udp
+from corepy.net.sockets import Address, BindError, open_all, open_tcp, open_udp
 
 
 @pytest.fixture(params=[Batch, PlainBatch])
@@ -127,7 +127,7 @@ def test_a_wildcard_socket_answers_from_the_address_that_was_asked(batch, asked,
 
 
 def test_both_protocols_get_one_port():
-    udp, tcp = open_pair(Address("127.0.0.1", 0))
+    udp, tcp = open_all(Address("127.0.0.1", 0), ("udp", "tcp"))
     with udp, tcp:
         assert udp.getsockname()[1] == tcp.getsockname()[1]
 

@@ -8,7 +8,7 @@ import pytest
 
 from corepy.net import inherited
 from corepy.net.inherited import Key, Manager, address_of, key_of, take
-from corepy.net.sockets import Address, open_pair
+from corepy.net.sockets import Address, open_all
 
 PLACE = 700
 """Where inherited descriptors begin here: 3 and up are in use."""
@@ -41,7 +41,8 @@ def cleanup():
 
 @pytest.fixture
 def pair(cleanup):
-    udp, tcp = open_pair(Address("127.0.0.1", 0))  # tries again where TCP has the port already
+    # Tries again where TCP has the port already.
+    udp, tcp = open_all(Address("127.0.0.1", 0), ("udp", "tcp"))
     return cleanup.enter_context(udp), cleanup.enter_context(tcp)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from corepy.net.sockets import Address, BindError, leave_group, open_pair, open_udp, own_address
+from corepy.net.sockets import Address, BindError, leave_group, open_all, open_udp, own_address
 from corepy.testing.netns import isolated, run
 
 
@@ -55,7 +55,7 @@ def test_leaving_where_ipv6_is_switched_off():
 def test_an_address_that_is_nowhere():
     with pytest.raises(BindError, match="no interface of this machine has that address"):
         open_udp(Address("192.0.2.1", 0))
-    udp, tcp = open_pair(Address("192.0.2.1", 0))
+    udp, tcp = open_all(Address("192.0.2.1", 0), ("udp", "tcp"))
     with udp, tcp:
         assert own_address(udp) is None
         run("ip", "addr", "add", "192.0.2.1/32", "dev", "lo")

@@ -12,7 +12,7 @@ import dnslib
 import pytest
 
 from corepy.plugin import Handler
-from corepy.server.listen import tcp
+from corepy.server.listen import stream_listener
 from corepy.testing import Upstream, query, run_command, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
@@ -120,7 +120,7 @@ def test_each_of_a_burst_makes_another_leave(monkeypatch):
     """Many that come in one turn of the event loop: what was closed for one is not there for the
     next.
     """
-    monkeypatch.setattr(tcp, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(stream_listener, "MAX_CONNECTIONS", 5)
     text = WHOAMI.replace("whoami", "timeouts {\nread 60s\nidle 60s\n}\nwhoami")
     with serve(text) as server, ExitStack() as stack:
         (endpoint,) = server.server.endpoints.values()
@@ -129,5 +129,5 @@ def test_each_of_a_burst_makes_another_leave(monkeypatch):
         for stream in streams[:45]:
             stream.settimeout(20)
             assert is_ended(stream)
-        assert len(endpoint.tcp.connections) <= 5
+        assert len(endpoint.listener("tcp").connections) <= 5
         assert server.ask("example.org", tcp=True).header.rcode == 0

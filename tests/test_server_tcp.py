@@ -11,12 +11,14 @@ import pytest
 
 from corepy.dns.constants import TYPE_TXT
 from corepy.dns.records import rr
+from corepy.net.datagrams import open_batch
 from corepy.net.frames import frame
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
-from corepy.plugin import Handler, Timeouts
-from corepy.server.listen import tcp
+from corepy.plugin import BlockConfig, Handler, Timeouts
+from corepy.server.listen import stream_listener, tcp
 from corepy.server.listen.chain_runner import task_set_aside
+from corepy.server.listen.listener import ListenerContext
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.testing import query
@@ -160,12 +162,13 @@ class Bench:
     def __init__(self, loop, **settings):
         self.loop = loop
         self.handler = Answers()
-        self.listener = tcp.TCPListener(
-            open_tcp(Address("127.0.0.1", 0)), MemoryPool(1 << 20), LABEL
-        )
-        self.listener.timeouts = Timeouts(**settings)
+        context = ListenerContext(LABEL, open_batch(), MemoryPool(1 << 20), wildcard=False)
+        self.listener = tcp.TCPListener(open_tcp(Address("127.0.0.1", 0)), context)
         route = ZoneRoute(".", self.handler, None, self.handler)
-        self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
+        router = Router({ROOT: route}, any_class=True, dropped=None)
+        config = BlockConfig([])
+        config.set(Timeouts(**settings))
+        self.listener.swap(router, config)
 
     def connect(self, peer=PEER):
         connection, transport = tcp.TCPConnection(self.listener), Transport(self.loop, peer)
@@ -613,7 +616,7 @@ def test_closing_the_listener_sends_what_is_ready(run):
     [(0, 1, 1), (8, 1, 1), (16, 2, 1), (32, 4, 2), (80, 10, 5), (1 << 20, 1000, 500)],
 )
 def test_how_many_connections_there_may_be(run, monkeypatch, limit, most, of_one):
-    monkeypatch.setattr(tcp, "descriptor_limit", lambda: limit)
+    monkeypatch.setattr(stream_listener, "descriptor_limit", lambda: limit)
 
     async def test(bench):
         for number in range(of_one):
@@ -634,8 +637,8 @@ def test_how_many_connections_there_may_be(run, monkeypatch, limit, most, of_one
 
 
 def test_the_server_s_own_questions_do_not_count(run, monkeypatch):
-    monkeypatch.setattr(tcp, "descriptor_limit", lambda: 8)
-    monkeypatch.setattr(tcp, "is_own", lambda peer: peer == OTHER)
+    monkeypatch.setattr(stream_listener, "descriptor_limit", lambda: 8)
+    monkeypatch.setattr(stream_listener, "is_own", lambda peer: peer == OTHER)
     assert not is_own(PEER)
 
     async def test(bench):
@@ -649,7 +652,7 @@ def test_the_server_s_own_questions_do_not_count(run, monkeypatch):
 
 
 def test_a_connection_that_has_gone_leaves_its_seat(run, monkeypatch):
-    monkeypatch.setattr(tcp, "descriptor_limit", lambda: 8)
+    monkeypatch.setattr(stream_listener, "descriptor_limit", lambda: 8)
 
     async def test(bench):
         connection, transport = bench.connect()

@@ -18,6 +18,7 @@ from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Cacheability, Handler
+from corepy.server.listen.listener import ListenerContext
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.server.listen.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
@@ -76,7 +77,8 @@ class Bench:
     def __init__(self, batch, keeper, clock, address, server):
         sock = open_udp(Address(address, 0))
         self.batch, self.keeper, self.clock = batch, keeper, clock
-        self.listener = UDPListener(sock, batch, MemoryPool(1 << 20), LABEL, wildcard=not address)
+        context = ListenerContext(LABEL, batch, MemoryPool(1 << 20), wildcard=not address)
+        self.listener = UDPListener(sock, context)
         route = ZoneRoute(".", keeper, None, keeper, has_hit_listeners=hasattr(keeper, "on_hit"))
         self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
         self.client = self.new_client(server or address or "127.0.0.1")

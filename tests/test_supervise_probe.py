@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from corepy.net.cpu_starvation import CpuTimes
-from corepy.net.sockets import Address, open_pair, open_tcp, open_udp
+from corepy.net.sockets import Address, open_all, open_tcp, open_udp
 from corepy.supervise import probe as module
 from corepy.supervise.probe import (
     PARTLY_SILENT_AFTER,
@@ -26,7 +26,7 @@ def sockets():
     """Two pairs of listening sockets at different ports, by name."""
     with ExitStack() as stack:
         names = ["udp-a", "tcp-a", "udp-b", "tcp-b"]
-        pairs = [open_pair(Address("127.0.0.1", 0)) for _ in range(2)]
+        pairs = [open_all(Address("127.0.0.1", 0), ("udp", "tcp")) for _ in range(2)]
         yield dict(
             zip(names, [stack.enter_context(it) for pair in pairs for it in pair], strict=True)
         )

@@ -12,12 +12,9 @@ from corepy.corefile import zones
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from corepy.corefile.model import ServerBlock, Token
-
-DEFAULT_PORTS = {"tls": 853, "quic": 853, "grpc": 443, "https": 443, "https3": 443, "unix": 0}
-"""Default ports by transport, except for plain DNS, whose default is an option of the command."""
 
 _MAX_PORT = 65535
 
@@ -32,7 +29,7 @@ class ZoneAddress(NamedTuple):
     """0 lets the kernel choose."""
 
     transport: str
-    """One of `zones.TRANSPORTS`."""
+    """The scheme of the key, such as "dns" or "tls"."""
 
     token: Token
     """The key that contains the zone."""
@@ -41,28 +38,32 @@ class ZoneAddress(NamedTuple):
         return f"{self.transport}://{self.zone}:{self.port}"
 
 
-def server_keys(block: ServerBlock, default_port: int) -> list[ZoneAddress]:
+def server_keys(
+    block: ServerBlock, default_port: int, schemes: Mapping[str, int | None] = zones.SCHEMES
+) -> list[ZoneAddress]:
     """Return the zones of the keys of `block`, in order; a network has several zones.
 
-    `default_port` applies to plain DNS keys without a port. Raise `CorefileError` with every
-    invalid key.
+    `default_port` applies to keys without a port whose scheme has none in `schemes`, such as plain
+    DNS. Raise `CorefileError` with every invalid key.
     """
     found: list[ZoneAddress] = []
     mistakes: list[Diagnostic] = []
     for token in block.keys:
         try:
-            found += _addresses(token, default_port)
+            found += _addresses(token, default_port, schemes)
         except ValueError as error:
-            mistakes.append(Diagnostic(str(error), token, _hint(token.text)))
+            mistakes.append(Diagnostic(str(error), token, _hint(token.text, schemes)))
     if mistakes:
         raise CorefileError(*mistakes)
     return found
 
 
-def key_warnings(keys: Iterable[Token]) -> Iterator[Diagnostic]:
+def key_warnings(
+    keys: Iterable[Token], schemes: Collection[str] = zones.SCHEMES
+) -> Iterator[Diagnostic]:
     """Yield a warning for each key that is a valid zone, but probably meant as something else."""
     for token in keys:
-        for what, hint in _likely_mistakes(token.text):
+        for what, hint in _likely_mistakes(token.text, schemes):
             message = f"{quote(token.text)} is taken as a zone, {what}"
             yield Diagnostic(message, token, hint, "warning")
             break
@@ -104,23 +105,27 @@ class OverlapChecker:
         return None
 
 
-def _addresses(token: Token, default_port: int) -> list[ZoneAddress]:
+def _addresses(
+    token: Token, default_port: int, schemes: Mapping[str, int | None]
+) -> list[ZoneAddress]:
     """Return the zones of one key. Raise `ValueError` if it is invalid."""
-    transport, rest = zones.split_transport(token.text)
+    transport, rest = zones.split_transport(token.text, schemes)
     names, port = zones.split_host_port(rest)
     for name in names:
         # With a final dot, a name of maximum length becomes too long.
         zones.split_host_port(zones.fqdn(name))
     if port is None:
-        port = DEFAULT_PORTS.get(transport, default_port)
+        port = schemes[transport]
+    if port is None:
+        port = default_port
     if not 0 <= port <= _MAX_PORT:
         raise ValueError(f"port {port} is not in 0 to {_MAX_PORT}")
     return [ZoneAddress(zone, port, transport, token) for zone in zones.normalized(names)]
 
 
-def _hint(text: str) -> str | None:
+def _hint(text: str, schemes: Collection[str]) -> str | None:
     """Return a hint to fix an invalid key, if there is one."""
-    rest = zones.split_transport(text)[1]
+    rest = zones.split_transport(text, schemes)[1]
     if text.endswith("{"):
         return "put a space before the '{'"
     if rest.startswith(":") and rest[1:].isdigit():
@@ -130,8 +135,8 @@ def _hint(text: str) -> str | None:
     return None
 
 
-def _likely_mistakes(text: str) -> Iterator[tuple[str, str]]:
-    transport, rest = zones.split_transport(text)
+def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str, str]]:
+    transport, rest = zones.split_transport(text, schemes)
     before, _, port = rest.rpartition(":")
     host = before if port.isdigit() else rest
     if text == "import":
@@ -156,8 +161,8 @@ def _likely_mistakes(text: str) -> Iterator[tuple[str, str]]:
         yield "not as an address", hint
     if "," in host:
         yield "comma included", "put a space after the comma to have several zones"
-    if transport == "dns" and "://" in rest:
-        yield "scheme included", f"known schemes: {', '.join(sorted(zones.TRANSPORTS))}"
+    if transport == zones.DEFAULT_SCHEME and "://" in rest:
+        yield "scheme included", f"known schemes: {', '.join(sorted(schemes))}"
     if transport == "unix":
         yield (
             "but nothing is served there",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from corepy.corefile import files
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
@@ -20,27 +20,37 @@ from corepy.corefile.keys import key_warnings
 from corepy.corefile.lexer import source_of, tokenize
 from corepy.corefile.model import Directive, ServerBlock, Source, Token
 from corepy.corefile.parsed import Corefile
+from corepy.corefile.zones import SCHEMES
 
 
 def parse(
-    text: str | bytes, filename: str = "Corefile", env: Mapping[str, str] | None = None
+    text: str | bytes,
+    filename: str = "Corefile",
+    env: Mapping[str, str] | None = None,
+    schemes: Collection[str] = SCHEMES,
 ) -> Corefile:
     """Return the parsed `text`. Raise `CorefileError` with every error that could be found.
 
     Imports are relative to the folder of `filename`. Variables come from `env`, by default the
-    process's environment. Names of directives are not checked.
+    process's environment. A key with another scheme than one of `schemes` gets a warning. Names of
+    directives are not checked.
     """
     refuse_other_content(filename, text)
     main = source_of(filename, text)
-    return _Parser(main, Importer(main, None), _environment(env)).parse()
+    return _Parser(main, Importer(main, None), _environment(env), schemes).parse()
 
 
-def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Corefile:
+def load(
+    path: str | os.PathLike[str],
+    env: Mapping[str, str] | None = None,
+    schemes: Collection[str] = SCHEMES,
+) -> Corefile:
     """Read and parse a Corefile. Raise `OSError` if it cannot be read, else as `parse`."""
     name, content = os.fspath(path), files.read_corefile(path)
     refuse_other_content(name, content)
     main = source_of(name, content)
-    return _Parser(main, Importer(main, os.path.abspath(name)), _environment(env)).parse()
+    importer = Importer(main, os.path.abspath(name))
+    return _Parser(main, importer, _environment(env), schemes).parse()
 
 
 def outline(source: Source) -> Corefile:
@@ -67,8 +77,15 @@ class _StopError(Exception):
 class _Parser:
     """One pass over a Corefile: `_stream` is the position, the rest the result so far."""
 
-    def __init__(self, main: Source, importer: Importer, environment: Environment) -> None:
+    def __init__(
+        self,
+        main: Source,
+        importer: Importer,
+        environment: Environment,
+        schemes: Collection[str] = SCHEMES,
+    ) -> None:
         self._main = main
+        self._schemes = schemes
         self._environment = environment
         self._importer = importer
         self._blocks: list[ServerBlock] = []
@@ -106,7 +123,7 @@ class _Parser:
     def _server_block(self) -> None:
         keys, empty, at_end = self._keys()
         if len(self._warnings) < _MOST:
-            self._warnings += key_warnings(keys)
+            self._warnings += key_warnings(keys, self._schemes)
         opening, statements = self._stream.current, list[Directive]()
         if not at_end:
             name = _snippet_name(keys)

@@ -13,10 +13,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from corepy.corefile.numbers import parse_integer, parse_unsigned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Mapping, Sequence
 
-TRANSPORTS = ("tls", "dns", "quic", "grpc", "https3", "https", "unix")
-"""The schemes that a key may begin with (plugin/pkg/transport)."""
+DEFAULT_SCHEME = "dns"
+"""The scheme of keys that have none."""
+
+SCHEMES: Mapping[str, int | None] = {
+    DEFAULT_SCHEME: None,
+    "tls": 853,
+    "quic": 853,
+    "grpc": 443,
+    "https": 443,
+    "https3": 443,
+    "unix": 0,
+}
+"""The schemes that a key may begin with, and their default ports (plugin/pkg/transport).
+
+None means that the default port is an option of the command.
+"""
 
 _MAX_TEXT = 255  # bytes of a zone as written
 _MAX_NAME = 255  # octets of a name in a message (RFC 1035 section 2.3.4)
@@ -34,10 +48,10 @@ class HostPort(NamedTuple):
     port: int | None
 
 
-def split_transport(key: str) -> tuple[str, str]:
+def split_transport(key: str, schemes: Container[str] = SCHEMES) -> tuple[str, str]:
     """Return the scheme of `key`, "dns" by default, and the rest."""
     scheme, mark, rest = key.partition("://")
-    return (scheme, rest) if mark and scheme in TRANSPORTS else ("dns", key)
+    return (scheme, rest) if mark and scheme in schemes else (DEFAULT_SCHEME, key)
 
 
 def split_host_port(text: str) -> HostPort:

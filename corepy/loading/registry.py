@@ -31,6 +31,8 @@ class FoundPlugin:
     """A directive that an installed distribution provides, not yet imported."""
 
     directive: str
+    """The name of the entry point; in other groups than that of plugins, not a directive."""
+
     distribution: str
     version: str
     entry_point: importlib.metadata.EntryPoint
@@ -66,18 +68,19 @@ def plugin_of_module(name: str) -> str:
 
 
 def find(
-    distributions: Iterable[importlib.metadata.Distribution] | None = None,
+    distributions: Iterable[importlib.metadata.Distribution] | None = None, group: str = GROUP
 ) -> dict[str, FoundPlugin]:
     """Return the installed plugins by directive, in alphabetical order.
 
-    `distributions` are searched instead of the environment's, for tests.
+    `distributions` are searched instead of the environment's, for tests. With another `group` of
+    entry points, return what is installed there.
     """
     claims: dict[str, dict[str, FoundPlugin]] = {}
     for distribution in (
         importlib.metadata.distributions() if distributions is None else distributions
     ):
         try:
-            offered = list(_offers(distribution))
+            offered = list(_offers(distribution, group))
         except Exception as error:  # any installed distribution may be broken, a plugin or not
             where = getattr(distribution, "_path", "a distribution")
             server_logger().warning("%s cannot be read: %s", where, describe(error))
@@ -87,9 +90,9 @@ def find(
     return {directive: _settle(claims[directive]) for directive in sorted(claims)}
 
 
-def _offers(distribution: importlib.metadata.Distribution) -> Iterator[FoundPlugin]:
+def _offers(distribution: importlib.metadata.Distribution, group: str) -> Iterator[FoundPlugin]:
     entry_points = distribution.entry_points
-    for entry in entry_points.select(group=GROUP) if entry_points else ():
+    for entry in entry_points.select(group=group) if entry_points else ():
         metadata = distribution.metadata  # parsed anew each time
         # Checked first: a later Python raises KeyError for a missing field, and 3.13 warns.
         name, version = (

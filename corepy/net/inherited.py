@@ -8,6 +8,9 @@ for storing new sockets. WATCHDOG_USEC is the interval for keep-alive messages.
 A socket that the manager keeps must not be shut down when this process stops, because the next
 process continues with its queue. If there will be no next process, the manager is asked to drop it.
 A socket that the manager has lent (from a systemd socket unit) is never shut down.
+
+The name of a kept socket identifies it to the next process, and tells a supervisor whether it
+understands the queries: it reads those of plain DNS, not those of other transports.
 """
 
 from __future__ import annotations
@@ -32,11 +35,14 @@ SHORTEST_WATCHDOG: Final = 0.1
 ALIVE: Final = "X_COREPY_ALIVE=1"
 """Sent periodically: the event loop runs, whether or not queries are answered."""
 
+PLAIN: Final = "dns"
+"""The scheme of plain DNS; names of its sockets do not contain it."""
+
 _NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
 
 
 class Key(NamedTuple):
-    """Identifies a listening socket; `shard` distinguishes sockets of one address."""
+    """Identifies a listening socket."""
 
     protocol: str
     """"udp" or "tcp"."""
@@ -47,12 +53,16 @@ class Key(NamedTuple):
     shard: int = 0
     """Index from 0; above 0 only with several sockets per address (*multisocket*)."""
 
+    scheme: str = PLAIN
+    """The transport that uses the socket, such as "tls"."""
+
     @property
     def name(self) -> str:
         """The name of the socket in the manager's store, which must not contain colons."""
+        scheme = "" if self.scheme == PLAIN else f"{self.scheme}-"
+        shard = f"-{self.shard}" if self.shard else ""
         host = self.address.host.replace(":", "_") or "any"
-        name = f"{self.protocol}-{host}-{self.address.port}"
-        return f"{name}-{self.shard}" if self.shard else name
+        return f"{scheme}{self.protocol}-{host}-{self.address.port}{shard}"
 
 
 class Inherited(NamedTuple):
@@ -93,14 +103,39 @@ def _adopt(sock: socket.socket, name: str, found: Sockets) -> None:
         sock.close()
         return
     sock.setblocking(False)
-    key = Key(protocol, address_of(sock))
-    shard = name.removeprefix(f"{key.name}-")
-    if shard != name and shard.isascii() and shard.isdigit():
-        key = key._replace(shard=int(shard))
+    key = _named(Key(protocol, address_of(sock)), name)
     if key in found:
         sock.close()
     else:
         found[key] = Inherited(sock, lent=name != key.name)
+
+
+def _named(key: Key, name: str) -> Key:
+    """Return `key` with the scheme and the shard in `name`, or unchanged if it is not our name."""
+    scheme, _, shard = name.partition(key.name)
+    number = shard.removeprefix("-")
+    named = key._replace(
+        scheme=scheme.removesuffix("-") or PLAIN,
+        shard=int(number) if number.isascii() and number.isdigit() else 0,
+    )
+    return named if named.name == name else key
+
+
+def claim(key: Key, sockets: Sockets) -> Inherited | None:
+    """Remove the socket with this `key` from `sockets` and return it; None if there is none.
+
+    The name of a lent socket does not contain a scheme, so it fits every transport.
+    """
+    found = sockets.pop(key, None)
+    plain = key._replace(scheme=PLAIN)
+    if found is None and plain in sockets and sockets[plain].lent:
+        found = sockets.pop(plain)
+    return found
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a kept socket of this name is one of plain DNS."""
+    return name.startswith(tuple(f"{protocol}-" for protocol in _NAMES.values()))
 
 
 def address_of(sock: socket.socket) -> Address:
@@ -150,18 +185,19 @@ class Manager:
         """Send states that will be repeated soon, without waiting for the manager."""
         self._send("\n".join(states), [], waiting=False)
 
-    def keep(self, socks: Iterable[socket.socket], shard: int = 0) -> None:
+    def keep(self, socks: Iterable[socket.socket], shard: int = 0, scheme: str = PLAIN) -> None:
         """Store sockets in the manager, which passes them to the next process."""
         for sock in socks:
             # Without FDPOLL=0, a pending socket error (ICMP) would remove the socket from the
             # store.
-            name = key_of(sock, shard).name
+            name = key_of(sock, shard, scheme).name
             self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", [sock.fileno()])
 
-    def release(self, socks: Iterable[socket.socket], shard: int = 0) -> None:
+    def release(self, socks: Iterable[socket.socket], shard: int = 0, scheme: str = PLAIN) -> None:
         """Remove sockets from the manager's store."""
         for sock in socks:
-            self._send(f"FDSTOREREMOVE=1\nFDNAME={key_of(sock, shard).name}", [])
+            name = key_of(sock, shard, scheme).name
+            self._send(f"FDSTOREREMOVE=1\nFDNAME={name}", [])
 
     def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> None:
         """Send a message, waiting for the manager for at most `PATIENCE` seconds.
@@ -197,6 +233,6 @@ class Manager:
         return True
 
 
-def key_of(sock: socket.socket, shard: int = 0) -> Key:
-    """Return the key of a socket; its `shard` must be given, as it is not part of the socket."""
-    return Key(_NAMES[sock.type], address_of(sock), shard)
+def key_of(sock: socket.socket, shard: int = 0, scheme: str = PLAIN) -> Key:
+    """Return the key of a socket; `shard` and `scheme` are not part of the socket itself."""
+    return Key(_NAMES[sock.type], address_of(sock), shard, scheme)

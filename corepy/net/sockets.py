@@ -10,6 +10,10 @@ import contextlib
 import errno
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UDP_BUFFER = 4 * 1024 * 1024
 """Size of a UDP socket's buffers in bytes.
@@ -49,26 +53,32 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def open_pair(address: Address) -> tuple[socket.socket, socket.socket]:
-    """Open the UDP socket and the listening TCP socket of `address`, non-blocking.
+def open_all(address: Address, protocols: Sequence[str]) -> list[socket.socket]:
+    """Open a non-blocking socket of each protocol ("udp", "tcp") at `address`.
 
-    With port 0 the kernel chooses one port for both. No interface needs to have the address yet.
+    With port 0 the kernel chooses one port for all. No interface needs to have the address yet.
     Raise `BindError`.
     """
     attempts = 1 if address.port else 20
     while True:
         attempts -= 1
-        udp = open_udp(address, free=True)
-        port = udp.getsockname()[1]
+        opened: list[socket.socket] = []
         try:
-            return udp, open_tcp(Address(address.host, port), free=True)
-        except BindError as error:
-            udp.close()
-            if not attempts or error.errno != errno.EADDRINUSE:
+            for protocol in protocols:
+                port = opened[0].getsockname()[1] if opened else address.port
+                opened.append(open_listening(protocol, Address(address.host, port)))
+            return opened
+        except BaseException as error:
+            for sock in opened:
+                sock.close()
+            is_taken = isinstance(error, BindError) and error.errno == errno.EADDRINUSE
+            if not (is_taken and opened and attempts):
                 raise
-        except BaseException:
-            udp.close()
-            raise
+
+
+def open_listening(protocol: str, address: Address) -> socket.socket:
+    """Open one socket of a server; no interface needs to have the address yet."""
+    return (open_udp if protocol == "udp" else open_tcp)(address, free=True)
 
 
 def open_udp(address: Address, *, free: bool = False) -> socket.socket:

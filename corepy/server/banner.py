@@ -8,6 +8,7 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING
 
+from corepy.server.listen import transports
 from corepy.server.listen.packet_cache import SWITCH, is_enabled
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ def banner(generation: Generation, server: Server) -> str:
     lines: list[str] = []
     for listen, router in generation.routers.items():
         endpoint = server.endpoints[listen]
+        prefix = transports.get(listen.transport).prefix
         where = f" on {listen.host}" if listen.host else ""
         for zone in sorted(route.zone for route in router.routes):
             if not follows_preferred_syntax(zone):
                 lines.append(f'Warning: Domain "{zone}" does not follow RFC1035 preferred syntax')
-            lines.append(f"{zone}:{endpoint.port}{where}")
+            lines.append(f"{prefix}{zone}:{endpoint.port}{where}")
     return "".join(f"{line}\n" for line in lines)
 
 

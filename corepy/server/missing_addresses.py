@@ -1,6 +1,6 @@
 """Warns about listen addresses that no interface has yet, and logs when they appear.
 
-Sockets are bound without that check (`corepy.net.sockets.open_pair`), so that the server may start
+Sockets are bound without that check (`corepy.net.sockets.open_all`), so that the server may start
 before its address is assigned. A mistyped address is therefore not refused; only the warning shows
 it.
 """

@@ -210,29 +210,32 @@ class Server(Endpoints):
     def _hand_over(self) -> None:
         """Give the sockets in use to the manager, and close unused inherited ones."""
         for key, (sock, lent) in self._inherited.items():
-            self._manager.release([sock], key.shard)
+            self._manager.release([sock], key.shard, key.scheme)
             if key.shard and not lent and key.protocol == "udp":
                 leave_group(sock)  # leaves the queries to the rest of the SO_REUSEPORT group
             sock.close()
         self._inherited.clear()
         for endpoint in self._every():
             if not endpoint.kept and self._manager.keeps_sockets:
-                self._manager.keep(endpoint.sockets, endpoint.shard)
+                self._keep(endpoint)
                 endpoint.kept = True
+
+    def _keep(self, endpoint: Endpoint) -> None:
+        self._manager.keep(endpoint.sockets, endpoint.shard, endpoint.listen.transport)
 
     def resend_state(self) -> None:
         """Send the complete state to a new manager, whose predecessor was killed."""
         if self.generation is not None:
             for endpoint in self._every():
                 if endpoint.kept:
-                    self._manager.keep(endpoint.sockets, endpoint.shard)
+                    self._keep(endpoint)
             self._manager.tell("READY=1")
 
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
         """Take the sockets of `endpoints` back from the manager."""
         for endpoint in endpoints:
             if endpoint.kept:
-                self._manager.release(endpoint.sockets, endpoint.shard)
+                self._manager.release(endpoint.sockets, endpoint.shard, endpoint.listen.transport)
                 endpoint.kept = False
 
     def _open(self, generation: Generation) -> None:
@@ -243,7 +246,7 @@ class Server(Endpoints):
                 continue
             port = self.endpoints[listen].port
             # Surplus sockets of an earlier process may have queries in their queues.
-            inherited = self._inherited_shards(Address(listen.host, port))
+            inherited = self._inherited_shards(listen, port)
             for shard in {*range(1, generation.sockets[listen]), *inherited}:
                 if (listen, shard) not in self.shared:
                     self.shared[listen, shard] = self.new_endpoint(
@@ -317,8 +320,13 @@ class Server(Endpoints):
         self.shared = {at: it for at, it in self.shared.items() if it not in gone}
         await asyncio.sleep(0)  # closed transports call connection_lost in the next turn
 
-    def _inherited_shards(self, address: Address) -> set[int]:
-        return {key.shard for key in self._inherited if key.address == address and key.shard}
+    def _inherited_shards(self, listen: Listen, port: int) -> set[int]:
+        wanted = listen.transport, Address(listen.host, port)
+        return {
+            key.shard
+            for key in self._inherited
+            if (key.scheme, key.address) == wanted and key.shard
+        }
 
     def _unwanted(self) -> list[Endpoint]:
         return [endpoint for endpoint in self._every() if not self._wants(endpoint)]

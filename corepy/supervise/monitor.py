@@ -85,7 +85,7 @@ class WorkerMonitor:
         if problem is None:
             if self.hangs(worker):
                 self._prepare_standby(worker)
-            self._probe.ask(self._store.sockets)
+            self._probe.ask(self._store.plain)
             return
         self._log("ERROR", f"worker {worker.pid}: {problem}; killing it")
         self._probe.stop()

@@ -1,10 +1,11 @@
 """Probes whether the worker still answers, by queries like a client's.
 
 The query is a message of opcode STATUS, which the listener itself answers (see
-`corepy.server.selfcheck`). If an address has several sockets (*multisocket*), the kernel chooses
-the process that receives it. So an answer does not prove that the worker itself is healthy, and a
-missing one may be the fault of another process. Therefore the worker also reports over the
-notification socket that its event loop runs.
+`corepy.server.listen.status_query`). The supervisor has no client for other transports than plain
+DNS, and does not probe their sockets. If an address has several sockets (*multisocket*), the kernel
+chooses the process that receives the query. So an answer does not prove that the worker itself is
+healthy, and a missing one may be the fault of another process. Therefore the worker also reports
+over the notification socket that its event loop runs.
 
 A worker without these reports is replaced quickly, unless it gets no CPU
 (`corepy.net.cpu_starvation`). A worker that reports but leaves a transport unanswered is replaced

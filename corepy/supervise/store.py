@@ -8,6 +8,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from corepy.net.inherited import is_plain
 from corepy.supervise.adoption import bind_inbox
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Store:
         self.inbox.setblocking(False)
         self.path, self.is_lasting = bind_inbox(self.inbox, identity)
         """The value of NOTIFY_SOCKET, and whether the next supervisor will use the same path."""
+
+    @property
+    def plain(self) -> dict[str, socket.socket]:
+        """The sockets of plain DNS, the only transport whose queries a supervisor understands."""
+        return {name: sock for name, sock in self.sockets.items() if is_plain(name)}
 
     def close(self) -> None:
         """Close and remove the notification socket; called when no worker is left."""

@@ -318,7 +318,7 @@ class Supervisor:
             self._log("INFO", f"worker {worker.pid} serves, {old.pid} leaves")
             self._workers.retire(old)
         self._keep_only_sockets_in_use()
-        self._probe.reset(self._store.sockets, worker.pid)
+        self._probe.reset(self._store.plain, worker.pid)
         self._settle_adoption(worker)
         self._catch_up()
 
@@ -390,7 +390,7 @@ class Supervisor:
         is_needed = self._restarts.keep_failing and self._workers.current is None
         if relay and not relay.is_on and is_needed:
             self._log("ERROR", "no worker can be started: the fallback answers")
-            relay.start(self._store.sockets.values())
+            relay.start(self._store.plain.values())
 
     def _look_after_if_due(self) -> None:
         if self._monitor.is_due:

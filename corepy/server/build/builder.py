@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.corefile.keys import ZoneAddress
+from corepy.corefile.zones import DEFAULT_SCHEME
 from corepy.dns import names
 from corepy.loading.order import DIRECTIVES, Constraint, resolve, setup_order
 from corepy.loading.orderfile import unknown_names
@@ -27,16 +28,17 @@ from corepy.plugin import (
     ListenHosts,
     ObservingHandler,
     PluginError,
-    SocketCount,
 )
 from corepy.plugin.errors import OrderError, describe
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
+from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
 from corepy.server.contain.attribution import doing
 from corepy.server.contain.guard import Guard
 from corepy.server.listen.endpoint import Listen
 from corepy.server.listen.router import Router, ZoneRoute
+from corepy.server.listen.transports import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -107,6 +109,7 @@ class _Builder:
         self._default_port = default_port
         self._found = found
         self._mistakes: list[Diagnostic] = []
+        self._transports = TransportChecker()
         self._generation = Generation(
             files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings)
         )
@@ -170,20 +173,16 @@ class _Builder:
     def _without_keys(self, parsed: ServerBlock) -> _Block:
         """Return a block for invalid keys, so that its directives are checked."""
         token = parsed.opening or parsed.keys[0]
-        placeholder = ZoneAddress(".", self._default_port, "dns", token)
+        placeholder = ZoneAddress(".", self._default_port, DEFAULT_SCHEME, token)
         return _Block(parsed, BlockConfig([placeholder]), is_valid=False)
 
     def _open(self, parsed: ServerBlock) -> _Block:
         try:
-            keys = server_keys(parsed, self._default_port)
+            keys = server_keys(parsed, self._default_port, KNOWN)
         except CorefileError as error:
             self._mistakes.extend(error.diagnostics)
             return self._without_keys(parsed)
-        for key in keys:
-            if key.transport != "dns":
-                self._mistakes.append(
-                    Diagnostic(f"corepy does not serve {key.transport}:// (only dns://)", key.token)
-                )
+        self._mistakes += filter(None, map(self._transports.check_scheme, keys))
         return _Block(parsed, BlockConfig(keys))
 
     def _load_all(self) -> dict[str, LoadedPlugin]:
@@ -289,12 +288,17 @@ class _Builder:
             obstacle = packet_cache_obstacle(block.handlers)
             has_hit_listeners = any(handler.listens_to_hits for handler in block.handlers)
             for key in block.config.keys:
+                mistake = self._transports.check_block(key, block.config)
+                if mistake is not None:
+                    self._mistakes.append(mistake)
                 for host in block.config.get(ListenHosts).hosts:
-                    mistake = checker.check(key, host)
+                    listen = Listen(key.transport, _normal_host(host), key.port)
+                    mistake = checker.check(key, host) or self._transports.check_sockets(
+                        key, listen
+                    )
                     if mistake is not None:
                         self._mistakes.append(mistake)
                         continue
-                    listen = Listen(key.transport, _normal_host(host), key.port)
                     zones.setdefault(listen, {})[names.from_text(key.zone)] = ZoneRoute(
                         key.zone,
                         top,
@@ -306,9 +310,8 @@ class _Builder:
                         has_hit_listeners,
                     )
                     self._generation.settings[listen] = block.config
-                    self._generation.sockets.setdefault(
-                        listen, block.config.get(SocketCount).per_address
-                    )
+                    sockets = self._transports.sockets(listen, block.config)
+                    self._generation.sockets.setdefault(listen, sockets)
                     if any(handler.any_class for handler in block.handlers):
                         any_class.add(listen)
         hook = self._generation.plugins.hook.dropped

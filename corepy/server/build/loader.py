@@ -15,6 +15,7 @@ from corepy.loading.orderfile import load_order
 from corepy.loading.registry import find
 from corepy.server.build.builder import build
 from corepy.server.gc_tuning import freeze_modules
+from corepy.server.listen.transports import KNOWN
 
 if TYPE_CHECKING:
     from corepy.loading.registry import FoundPlugin
@@ -54,7 +55,7 @@ class Loader:
 
     def load_part(self, part: corefile.Embedded) -> Generation:
         """Check one Corefile of a manifest; raises like `load`."""
-        return self._build(corefile.parse(part.text, part.name), checking=True)
+        return self._build(corefile.parse(part.text, part.name, schemes=KNOWN), checking=True)
 
     def manifest(self) -> list[corefile.Embedded] | None:
         """Return the Corefiles of a Kubernetes manifest given instead of a Corefile.
@@ -77,8 +78,8 @@ class Loader:
         if self._is_default:
             return corefile.parse(_DEFAULT.format(port=self._options.port), DEFAULT_FILE)
         if self._options.conf == STDIN:
-            return corefile.parse(self._standard_input(), STDIN)
-        return corefile.load(self.name)
+            return corefile.parse(self._standard_input(), STDIN, schemes=KNOWN)
+        return corefile.load(self.name, schemes=KNOWN)
 
     def _standard_input(self) -> bytes:
         """Return the content of standard input, which is read only once."""

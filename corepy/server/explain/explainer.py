@@ -29,6 +29,7 @@ from corepy.plugin import CommandError, EndOfChain, LifecycleContext
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import report_failure
 from corepy.server.explain.trace import Trace
+from corepy.server.listen import transports
 from corepy.server.listen.packet_cache import SWITCH, is_enabled, why_not
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Asked:
     """IP address; empty for the loopback address of the server's address family."""
 
     protocol: str = "udp"
+    """"udp" or "tcp"; a server with one socket per address is asked at that one."""
+
     edns: int = UDP_SIZE
     """UDP size to announce, in bytes; 0 for a query without EDNS."""
 
@@ -111,7 +114,8 @@ class Asked:
         request = Request.from_wire(self.wire())
         request.received = time.monotonic()
         request.peer, request.local = (client, 53535), (local, 53)
-        request.proto, request.server = self.protocol, label
+        transport = transports.get(label.partition("://")[0])
+        request.proto, request.server = transport.protocol(self.protocol), label
         request.metadata = {LABEL: "true"}
         return request
 
@@ -133,8 +137,8 @@ async def explain_live(server: Server, argument: Any) -> dict[str, Any]:
     routers = {label: generation.routers[listen] for label, listen in endpoints.items()}
     explanation, label = await explain(routers, asked)
     endpoint = server.endpoints[endpoints[label]]
-    pipeline = (endpoint.udp if asked.protocol == "udp" else endpoint.tcp).pipeline
-    held = pipeline.packets.view(asked.wire(), time.monotonic())
+    packets = endpoint.listener(asked.protocol).pipeline.packets
+    held = packets.view(asked.wire(), time.monotonic())
     if explanation["packet_cache"] is not None and held is not None:
         explanation["packet_cache"]["holds"] = {"seconds left": held[1]}
     return explanation
@@ -202,7 +206,7 @@ def _question(asked: Asked, request: Request) -> dict[str, Any]:
         "type": request.type,
         "class": request.class_,
         "client": request.remote[0],
-        "protocol": asked.protocol,
+        "protocol": request.proto,
         "edns": asked.edns,
         "do": asked.do,
         "times": asked.times,

@@ -1,4 +1,7 @@
-"""One listen address: its UDP and TCP socket, and the listeners that answer there.
+"""One listen address: its sockets, and a listener for each of them.
+
+The transport of the address determines the sockets and the listeners
+(`corepy.server.listen.transports`).
 
 Endpoints outlive generations. A reload replaces the router of the endpoints that stay, between two
 turns of the event loop, so no query meets a closed socket or half of a configuration.
@@ -9,19 +12,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy.net.inherited import Key
-from corepy.net.sockets import Address, open_pair, open_tcp, open_udp, prepare_udp
-from corepy.plugin import Timeouts
-from corepy.server.listen.tcp import TCPListener
-from corepy.server.listen.udp import UDPListener
+from corepy.net.inherited import Key, claim
+from corepy.net.sockets import Address, open_all, open_listening, prepare_udp
+from corepy.server.listen import transports
+from corepy.server.listen.listener import ListenerContext
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from corepy.net.datagrams import Datagrams
-    from corepy.net.inherited import Sockets
+    from corepy.net.inherited import Inherited, Sockets
     from corepy.plugin import BlockConfig
     from corepy.server.listen.chain_runner import ChainTask
+    from corepy.server.listen.listener import Listener
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.router import Router
 
@@ -59,50 +63,58 @@ class Endpoint:
         `port` is the port that the kernel chose for port 0; `shard` is counted from 0. Raises
         `corepy.net.sockets.BindError`.
         """
-        wanted = inherited or {}
+        transport = transports.get(listen.transport)
         address = Address(listen.host, listen.port if port is None else port)
-        keys = Key("udp", address, shard), Key("tcp", address, shard)
-        self.kept = set(keys) <= wanted.keys()
+        keys = [Key(network, address, shard, listen.transport) for network in transport.networks]
+        claimed = [claim(key, {} if inherited is None else inherited) for key in keys]
+        self.kept = None not in claimed
         """Whether the manager keeps the sockets open for the next process."""
-        udp, tcp, self._lent = _sockets(*keys, wanted)
+        self._lent = any(one is not None and one.lent for one in claimed)
         self.listen = listen
         self.shard = shard
-        self.sockets = (udp, tcp)
-        self.port: int = udp.getsockname()[1]
+        self.sockets = _opened(address, transport.networks, claimed)
+        self.port: int = self.sockets[0].getsockname()[1]
         self.label = listen.label(self.port)
-        self.udp = UDPListener(udp, batch, memory_pool, self.label, wildcard=not listen.host)
-        self.tcp = TCPListener(tcp, memory_pool, self.label)
+        context = ListenerContext(self.label, batch, memory_pool, wildcard=not listen.host)
+        self.listeners: Sequence[Listener] = [
+            listener(sock, context)
+            for listener, sock in zip(transport.listeners, self.sockets, strict=True)
+        ]
         self._started = self._stopped = False
+
+    def listener(self, network: str) -> Listener:
+        """Return the listener at the "udp" or "tcp" socket; the first one if there is none."""
+        fitting = [listener for listener in self.listeners if listener.network == network]
+        return (fitting or self.listeners)[0]
 
     def swap(self, router: Router, config: BlockConfig) -> None:
         """Use `router` and `config` from the next query on."""
-        self.udp.pipeline.swap(router)
-        self.tcp.pipeline.swap(router)
-        self.tcp.timeouts = config.get(Timeouts)
+        for listener in self.listeners:
+            listener.swap(router, config)
 
     def forget(self) -> None:
         """Empty the packet caches."""
-        self.udp.pipeline.packets.clear()
-        self.tcp.pipeline.packets.clear()
+        for listener in self.listeners:
+            listener.forget()
 
     def start(self) -> None:
         """Start answering; does nothing if it has started or was stopped."""
         if not self._started and not self._stopped:
             self._started = True
-            self.udp.start()
-            self.tcp.start()
+            for listener in self.listeners:
+                listener.start()
 
     def pause(self) -> None:
         """Leave new queries to the process that answers at the same sockets from now on."""
         if self._started:
             self._started = False
-            self.udp.pause()
-            self.tcp.pause()
+            for listener in self.listeners:
+                listener.pause()
             self.forget()
 
     def waiting(self) -> set[ChainTask]:
         """Return the queries that have no answer yet."""
-        return self.udp.runner.waiting | self.tcp.waiting()
+        return {query for listener in self.listeners for query in listener.waiting()}
 
     def stop(self) -> None:
         """Accept no new queries; those already accepted are still answered.
@@ -110,36 +122,35 @@ class Endpoint:
         Queries in the queue of a kept or lent socket stay there for the next process that uses it.
         """
         self._stopped = True
-        leave_queue = self.kept or self._lent
-        self.udp.stop(leave_queue=leave_queue)
-        self.tcp.stop(leave_queue=leave_queue)
+        for listener in self.listeners:
+            listener.stop(leave_queue=self.kept or self._lent)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the stopped endpoint can be closed without cutting off a client."""
+        return all(listener.is_drained for listener in self.listeners)
 
     def close(self) -> None:
         """Close the sockets."""
-        self.udp.runner.cancel()
-        self.udp.close()
-        self.tcp.close()
+        for listener in self.listeners:
+            listener.close()
 
 
-def _sockets(
-    for_udp: Key, for_tcp: Key, inherited: Sockets
-) -> tuple[socket.socket, socket.socket, bool]:
-    """Return the UDP and the TCP socket, and whether the manager lent one of them.
-
-    Sockets taken from `inherited` are removed from it.
-    """
-    address = for_udp.address
-    udp, tcp = inherited.pop(for_udp, None), inherited.pop(for_tcp, None)
-    if udp is None and tcp is None:
-        return *open_pair(address), False
-    if udp is not None:
-        prepare_udp(udp.sock, wildcard=not address.host)
-    lent = any(one is not None and one.lent for one in (udp, tcp))
-    return (
-        udp.sock if udp else open_udp(address, free=True),
-        tcp.sock if tcp else open_tcp(address, free=True),
-        lent,
-    )
+def _opened(
+    address: Address, networks: Sequence[str], claimed: Sequence[Inherited | None]
+) -> list[socket.socket]:
+    """Return a socket for each network: the claimed one, or a new one."""
+    if not any(claimed):
+        return open_all(address, networks)
+    sockets = []
+    for network, inherited in zip(networks, claimed, strict=True):
+        if inherited is None:
+            sockets.append(open_listening(network, address))
+            continue
+        if network == "udp":
+            prepare_udp(inherited.sock, wildcard=not address.host)
+        sockets.append(inherited.sock)
+    return sockets
 
 
 async def drained(queries: set[ChainTask], leaving: list[Endpoint], timeout: float) -> int:
@@ -151,7 +162,7 @@ async def drained(queries: set[ChainTask], leaving: list[Endpoint], timeout: flo
     deadline = loop.time() + timeout
     while loop.time() < deadline:
         queries = {query for query in queries if not query.is_done}
-        if not queries and all(endpoint.tcp.is_drained for endpoint in leaving):
+        if not queries and all(endpoint.is_drained for endpoint in leaving):
             return 0
         await asyncio.sleep(0.005)
     return len(queries)

@@ -1,44 +1,25 @@
 """Answers queries that arrive over TCP (RFC 7766).
 
 Queries are pipelined: each is answered as soon as its reply is ready, in any order (section
-6.2.1.1). CoreDNS's timeouts (core/dnsserver/server.go) limit slow and idle clients. Connections are
-limited in total and per client: a connection beyond the limit closes one of the client with the
-most connections, busy or idle (`corepy.net.connection_limit`). The server's own self-check
-connections do not count.
+6.2.1.1). CoreDNS's timeouts (core/dnsserver/server.go) limit slow and idle clients.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from corepy.net.acceptor import Acceptor
-from corepy.net.connection_limit import ConnectionLimit, client_of
-from corepy.net.descriptors import descriptor_limit
 from corepy.net.frames import FrameReader, frame
-from corepy.net.own_connections import is_own
 from corepy.plugin.log import server_logger
 from corepy.server.listen.chain_runner import ChainRunner
-from corepy.server.listen.pipeline import QueryPipeline
+from corepy.server.listen.status_query import is_answered
+from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 
 if TYPE_CHECKING:
-    import socket
-
     from corepy.dns import Reply
-    from corepy.plugin import Timeouts
     from corepy.server.listen.chain_runner import ChainTask
-    from corepy.server.listen.packet_cache import MemoryPool
-
-MAX_CONNECTIONS = 1000
-"""Open connections per listener.
-
-They are also limited to 1/8 of the process's descriptors: other listeners and upstreams need some,
-too.
-"""
-
-SHARE_OF_ONE = 2
-"""One client may have 1/SHARE_OF_ONE of these connections."""
 
 DRAIN_IDLE = 0.2
 """Seconds without a query after which a stopping server closes a connection.
@@ -57,82 +38,25 @@ a message.
 """
 
 
-class TCPListener:
-    """One listening TCP socket of an endpoint, and its connections."""
+class TCPListener(StreamListener):
+    """One listening TCP socket of plain DNS."""
 
-    def __init__(self, sock: socket.socket, memory_pool: MemoryPool, label: str) -> None:
-        """Listen at `sock`; `memory_pool` is shared by all listeners of the loop."""
-        self.timeouts: Timeouts
-        self.pipeline = QueryPipeline(label, "tcp", memory_pool)
-        self.connections: dict[TCPConnection, None] = {}
-        self.draining = False
-        most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
-        self._limit: ConnectionLimit[TCPConnection] = ConnectionLimit(
-            most, max(most // SHARE_OF_ONE, 1)
-        )
-        self._acceptor = Acceptor(sock, lambda: TCPConnection(self), label, server_logger())
+    protocol: ClassVar[str] = "tcp"
+    is_checkable: ClassVar[bool] = True
 
-    def start(self) -> None:
-        """Start accepting connections."""
-        self._acceptor.start()
+    def new_connection(self) -> StreamConnection:
+        """Return the protocol for a connection that is being accepted."""
+        return TCPConnection(self)
 
-    def pause(self) -> None:
-        """Accept no connections until `start` is called again; keep those that are open."""
-        self._acceptor.pause()
-
-    def admit(self, added: TCPConnection, peer: object) -> None:
-        """Register `added`, and close another connection if there are too many."""
-        self.connections[added] = None
-        if is_own(peer):
-            return
-        evicted = self._limit.take(client_of(peer), added)
-        if evicted is not None:
-            evicted.make_room()
-
-    def forget(self, connection: TCPConnection) -> None:
-        """Unregister a closed connection."""
-        self.connections.pop(connection, None)
-        self._limit.remove(connection)
-
-    def waiting(self) -> set[ChainTask]:
-        """Return the queries that have no answer yet."""
-        return {query for connection in self.connections for query in connection.runner.waiting}
-
-    @property
-    def label(self) -> str:
-        """The server's address in logs and metrics."""
-        return self.pipeline.label
-
-    def stop(self, *, leave_queue: bool = False) -> None:
-        """Accept the connections that are queued and no more; close idle connections.
-
-        With `leave_queue` the queued connections are left to the process that continues with the
-        socket.
-        """
-        if self.draining:
-            return
-        self.draining = True
-        self._acceptor.stop(leave_queue=leave_queue)
-        for connection in list(self.connections):
-            connection.drain()
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether no connection is open or being opened."""
-        return not self.connections and not self._acceptor.is_opening
-
-    def close(self) -> None:
-        """Flush ready replies, then close all connections."""
-        self.stop()
-        self.pipeline.packets.clear()
-        for connection in list(self.connections):
-            connection.finish()
+    async def check(self, address: tuple[str | int, ...]) -> bool:
+        """Send a STATUS query to `address`; return whether it is answered."""
+        return await is_answered(address, socket.SOCK_STREAM)
 
 
-class TCPConnection(asyncio.Protocol):
-    """One client's connection."""
+class TCPConnection(StreamConnection):
+    """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
 
-    def __init__(self, listener: TCPListener) -> None:
+    def __init__(self, listener: StreamListener) -> None:
         self.runner = ChainRunner(self._deliver)
         self.last_activity = time.monotonic()
         self._listener = listener
@@ -168,7 +92,7 @@ class TCPConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection and cancel its pending queries."""
         self._closing = True
-        self._listener.forget(self)
+        self._listener.forget_connection(self)
         for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()

@@ -9,8 +9,9 @@ case of a node-local cache.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns.address import host_port
 from corepy.net.batch import SLOTS
@@ -20,16 +21,16 @@ from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
 from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
-from corepy.server.listen.pipeline import QueryPipeline
+from corepy.server.listen.listener import Listener
+from corepy.server.listen.status_query import is_answered
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from corepy.dns import Reply
-    from corepy.net.datagrams import Datagrams
     from corepy.server.listen.chain_runner import ChainTask
-    from corepy.server.listen.packet_cache import CachedReply, MemoryPool
+    from corepy.server.listen.listener import ListenerContext
+    from corepy.server.listen.packet_cache import CachedReply
 
 ROUNDS = 4
 """Batches received from one socket before the event loop may do other work."""
@@ -67,24 +68,19 @@ UNSENT = metrics.counter(
 )
 
 
-class UDPListener:
+class UDPListener(Listener):
     """One listening UDP socket of an endpoint."""
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        batch: Datagrams,
-        memory_pool: MemoryPool,
-        label: str,
-        *,
-        wildcard: bool,
-    ) -> None:
-        """Answer at `sock`; `batch` and `memory_pool` are shared by all listeners of the loop."""
-        self.sock = sock
-        self.pipeline = QueryPipeline(label, "udp", memory_pool)
+    network: ClassVar[str] = "udp"
+    protocol: ClassVar[str] = "udp"
+    is_checkable: ClassVar[bool] = True
+
+    def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
+        """Answer at `sock`."""
+        super().__init__(sock, context)
         self.runner = ChainRunner(self._deliver)
-        self._batch = batch
-        self._wildcard = wildcard
+        self._batch = context.batch
+        self._wildcard = context.wildcard
         self._local = sock.getsockname()
         self._port = self._local[1].to_bytes(2, "big")
         self._late: list[tuple[bytes, Any, Any]] = []
@@ -93,8 +89,8 @@ class UDPListener:
         self._is_asking = False
         self._catching_up_until = 0.0
         self._loop = asyncio.get_running_loop()
-        self._unsent = UNSENT.labels(label)
-        self._overflows = OVERFLOWS.labels(label)
+        self._unsent = UNSENT.labels(context.label)
+        self._overflows = OVERFLOWS.labels(context.label)
 
     def start(self) -> None:
         """Start answering."""
@@ -250,6 +246,10 @@ class UDPListener:
         if lost:
             self._unsent.inc(lost)
 
+    def waiting(self) -> set[ChainTask]:
+        """Return the queries that have no answer yet."""
+        return self.runner.waiting
+
     def stop(self, *, leave_queue: bool = False) -> None:
         """Receive no new queries, and answer those in the socket's queue.
 
@@ -266,9 +266,14 @@ class UDPListener:
                 self._ask_chains()
 
     def close(self) -> None:
-        """Send the replies that are ready and close the socket."""
+        """Cancel the pending queries, send the replies that are ready, and close the socket."""
+        self.runner.cancel()
         self._flush_late()
-        self.pipeline.packets.clear()
+        self.forget()
         # Otherwise the loop would take the next socket with this descriptor for this one.
         self._loop.remove_reader(self.sock)
         self.sock.close()
+
+    async def check(self, address: tuple[str | int, ...]) -> bool:
+        """Send a STATUS query to `address`; return whether it is answered."""
+        return await is_answered(address, socket.SOCK_DGRAM)

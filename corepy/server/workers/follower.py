@@ -29,6 +29,7 @@ from corepy.plugin.output import WRITER, streams_that_never_wait
 from corepy.server.build.builder import build
 from corepy.server.contain.event_loop import run as run_contained
 from corepy.server.gc_tuning import freeze_modules
+from corepy.server.listen import transports
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.server import Server
 from corepy.server.workers import protocol
@@ -127,17 +128,19 @@ class Follower:
         given = iter(fds)
         for address in body.addresses:
             if address.is_new:
-                self._adopt(address, next(given), next(given))
+                networks = transports.get(address.listen.transport).networks
+                self._adopt(address, [next(given) for _ in networks])
             elif address.listen not in self._server.endpoints:
                 raise Refusal(f"no sockets of {address.listen.label(address.port)}")
         await self._server.activate()
 
-    def _adopt(self, address: ActivatedAddress, *fds: int) -> None:
+    def _adopt(self, address: ActivatedAddress, fds: Sequence[int]) -> None:
         sockets: Sockets = {}
         for fd in fds:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
-            sockets[key_of(sock, self._shard)] = Inherited(sock, lent=False)
+            key = key_of(sock, self._shard, address.listen.transport)
+            sockets[key] = Inherited(sock, lent=False)
         endpoint = self._server.new_endpoint(address.listen, sockets, address.port, self._shard)
         self._server.adopt(endpoint)
 

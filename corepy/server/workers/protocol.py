@@ -45,7 +45,7 @@ class Preparation(NamedTuple):
 class ActivatedAddress(NamedTuple):
     """Part of `ACTIVATE`: an address to answer at.
 
-    If its sockets are new, two descriptors accompany it.
+    If its sockets are new, a descriptor for each socket of its transport accompanies it.
     """
 
     listen: Listen

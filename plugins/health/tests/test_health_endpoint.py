@@ -60,8 +60,8 @@ class Deaf:
 
     def __init__(self, server: TestServer, protocol: str) -> None:
         (endpoint,) = server.server.endpoints.values()
-        self.listener = getattr(endpoint, protocol)
-        self.sock = endpoint.udp.sock if protocol == "udp" else endpoint.tcp._acceptor.sock
+        self.listener = endpoint.listener(protocol)
+        self.sock = self.listener.sock
         self.server = server
 
     def __enter__(self) -> None:

@@ -1,0 +1,108 @@
+"""`Listener`: what a server does with one listening socket, whatever the transport.
+
+Each transport (`corepy.server.listen.transport`) has a subclass for each of its sockets. The server
+calls only the methods here. A listener reads queries from its socket, passes each to its
+`pipeline`, and sends the reply.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from corepy.server.listen.pipeline import QueryPipeline
+
+if TYPE_CHECKING:
+    import socket
+
+    from corepy.net.datagrams import Datagrams
+    from corepy.plugin import BlockConfig
+    from corepy.server.listen.chain_runner import ChainTask
+    from corepy.server.listen.packet_cache import MemoryPool
+    from corepy.server.listen.router import Router
+
+
+class ListenerContext(NamedTuple):
+    """What a listener gets from the server besides its socket."""
+
+    label: str
+    """The address of the server in requests, logs and metrics, such as "dns://:53"."""
+
+    batch: Datagrams
+    """Receives and sends datagrams in batches; shared by all listeners of the process."""
+
+    memory_pool: MemoryPool
+    """The memory of the packet caches; shared by all listeners of the process."""
+
+    wildcard: bool
+    """Whether the socket is bound to all addresses of the host."""
+
+
+class Listener(abc.ABC):
+    """Answers the queries at one listening socket."""
+
+    network: ClassVar[str]
+    """The protocol of the socket: "udp" or "tcp"."""
+
+    protocol: ClassVar[str]
+    """The protocol of the queries in requests: "udp", "tcp", "tls" and so on.
+
+    Replies are truncated to the client's size only for "udp".
+    """
+
+    is_checkable: ClassVar[bool] = False
+    """Whether `check` is implemented. Other listeners are left out of the self-check."""
+
+    def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
+        """Answer at the non-blocking `sock` after `swap` and `start`."""
+        self.sock = sock
+        self.pipeline = QueryPipeline(context.label, self.protocol, context.memory_pool)
+
+    @property
+    def label(self) -> str:
+        """The address of the server in logs and metrics."""
+        return self.pipeline.label
+
+    def swap(self, router: Router, config: BlockConfig) -> None:
+        """Use `router` and `config` from the next query on; called before `start`."""
+        self.pipeline.swap(router)
+
+    def forget(self) -> None:
+        """Empty the packet cache."""
+        self.pipeline.packets.clear()
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Start answering, also after `pause`."""
+
+    @abc.abstractmethod
+    def pause(self) -> None:
+        """Read no new queries or connections; another process reads the socket from now on."""
+
+    @abc.abstractmethod
+    def waiting(self) -> set[ChainTask]:
+        """Return the queries that have no answer yet."""
+
+    @abc.abstractmethod
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Answer what is in the queue of the socket, and read nothing new.
+
+        With `leave_queue` the queue is left to the process that continues with the socket.
+        """
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether a stopped listener can be closed without cutting off a client."""
+        return True
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Cancel the pending queries, send the replies that are ready, and close the socket."""
+
+    async def check(self, address: tuple[str | int, ...]) -> bool:
+        """Send a query to this listener at `address`, as a client; return whether it answers.
+
+        May raise OSError. The caller sets a timeout. Connections are marked by
+        `corepy.net.own_connections`.
+        """
+        raise NotImplementedError

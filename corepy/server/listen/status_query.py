@@ -1,0 +1,33 @@
+"""A query that the listener itself answers, for checks of plain DNS over UDP and TCP.
+
+It is a message of opcode STATUS, which is answered with NOTIMP: no plugin handles it and no
+upstream is needed, yet it passes through the kernel, the socket and the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+from corepy.net.frames import frame
+from corepy.net.own_connections import connected
+
+_STATUS = b"\x10\0\0\0\0\0\0\0\0\0"
+
+
+def status_query() -> bytes:
+    """Return a query of opcode STATUS with a random ID."""
+    return os.urandom(2) + _STATUS
+
+
+async def is_answered(address: tuple[str | int, ...], kind: socket.SocketKind) -> bool:
+    """Send a query of opcode STATUS to `address`; return whether the reply is an answer to it."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
+    question = status_query()
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with sock, connected(sock, address):
+        await loop.sock_sendall(sock, question if kind == socket.SOCK_DGRAM else frame(question))
+        answer = await loop.sock_recv(sock, 512)
+    return question[:2] in answer[:4]

@@ -1,0 +1,145 @@
+"""Accepts and limits the connections of a listener whose socket is a TCP socket.
+
+Connections are limited in total and per client: a connection beyond the limit closes one of the
+client with the most connections, busy or idle (`corepy.net.connection_limit`). The server's own
+self-check connections do not count.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from typing import TYPE_CHECKING, ClassVar
+
+from corepy.net.acceptor import Acceptor
+from corepy.net.connection_limit import ConnectionLimit, client_of
+from corepy.net.descriptors import descriptor_limit
+from corepy.net.own_connections import is_own
+from corepy.plugin import Timeouts
+from corepy.plugin.log import server_logger
+from corepy.server.listen.listener import Listener
+
+if TYPE_CHECKING:
+    import socket
+
+    from corepy.plugin import BlockConfig
+    from corepy.server.listen.chain_runner import ChainRunner, ChainTask
+    from corepy.server.listen.listener import ListenerContext
+    from corepy.server.listen.router import Router
+
+MAX_CONNECTIONS = 1000
+"""Open connections per listener.
+
+They are also limited to 1/8 of the process's descriptors: other listeners and upstreams need some,
+too.
+"""
+
+SHARE_OF_ONE = 2
+"""One client may have 1/SHARE_OF_ONE of these connections."""
+
+
+class StreamConnection(asyncio.Protocol, abc.ABC):
+    """One client's connection, as its listener sees it.
+
+    It calls `StreamListener.admit` when it is connected, and `StreamListener.forget_connection`
+    when it is lost.
+    """
+
+    runner: ChainRunner
+    last_activity: float
+    """Monotonic time in seconds when the connection was opened or last carried data."""
+
+    @property
+    @abc.abstractmethod
+    def is_idle(self) -> bool:
+        """Whether all queries of this connection are answered."""
+
+    @abc.abstractmethod
+    def drain(self) -> None:
+        """Answer the queries that the client has sent, then close."""
+
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Flush ready replies and close."""
+
+    @abc.abstractmethod
+    def make_room(self) -> None:
+        """Close in favour of another client's connection."""
+
+
+class StreamListener(Listener):
+    """One listening TCP socket of an endpoint, and its connections."""
+
+    network: ClassVar[str] = "tcp"
+
+    def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
+        """Listen at `sock`."""
+        super().__init__(sock, context)
+        self.timeouts: Timeouts
+        self.connections: dict[StreamConnection, None] = {}
+        self.draining = False
+        most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
+        self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
+            most, max(most // SHARE_OF_ONE, 1)
+        )
+        self._acceptor = Acceptor(sock, self.new_connection, context.label, server_logger())
+
+    @abc.abstractmethod
+    def new_connection(self) -> StreamConnection:
+        """Return the protocol for a connection that is being accepted."""
+
+    def swap(self, router: Router, config: BlockConfig) -> None:
+        """Use `router` and `config` from the next query on, in open connections, too."""
+        super().swap(router, config)
+        self.timeouts = config.get(Timeouts)
+
+    def start(self) -> None:
+        """Start accepting connections."""
+        self._acceptor.start()
+
+    def pause(self) -> None:
+        """Accept no connections until `start` is called again; keep those that are open."""
+        self._acceptor.pause()
+
+    def admit(self, added: StreamConnection, peer: object) -> None:
+        """Register `added`, and close another connection if there are too many."""
+        self.connections[added] = None
+        if is_own(peer):
+            return
+        evicted = self._limit.take(client_of(peer), added)
+        if evicted is not None:
+            evicted.make_room()
+
+    def forget_connection(self, connection: StreamConnection) -> None:
+        """Unregister a closed connection."""
+        self.connections.pop(connection, None)
+        self._limit.remove(connection)
+
+    def waiting(self) -> set[ChainTask]:
+        """Return the queries that have no answer yet."""
+        return {query for connection in self.connections for query in connection.runner.waiting}
+
+    def stop(self, *, leave_queue: bool = False) -> None:
+        """Accept the connections that are queued and no more; close idle connections.
+
+        With `leave_queue` the queued connections are left to the process that continues with the
+        socket.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        self._acceptor.stop(leave_queue=leave_queue)
+        for connection in list(self.connections):
+            connection.drain()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no connection is open or being opened."""
+        return not self.connections and not self._acceptor.is_opening
+
+    def close(self) -> None:
+        """Flush ready replies, then close all connections."""
+        self.stop()
+        self.forget()
+        for connection in list(self.connections):
+            connection.finish()

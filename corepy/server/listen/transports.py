@@ -1,0 +1,89 @@
+"""The table of transports: those in the tree, and those of installed distributions.
+
+A transport in the tree is a module in this package with a constant `TRANSPORT`, and a line in
+`IN_TREE`. A distribution can offer one with an entry point of the group "corepy.transports", whose
+name is the scheme and whose value is a `corepy.server.listen.transport.Transport`. Modules are
+imported when a Corefile uses the scheme. Unlike the API of plugins, that of transports may change
+with any release of corepy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from corepy.corefile.zones import SCHEMES
+from corepy.loading import registry
+from corepy.plugin.errors import describe
+from corepy.server.listen.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+IN_TREE: Final = {"dns": "corepy.server.listen.plain_dns"}
+"""The modules of the transports in the tree by scheme."""
+
+GROUP: Final = "corepy.transports"
+
+_loaded: dict[str, Transport] = {}
+
+
+class TransportError(Exception):
+    """No transport can serve a scheme; the message names the scheme and the reason."""
+
+
+def get(scheme: str) -> Transport:
+    """Return the transport for `scheme`; raise `TransportError` if it cannot be served."""
+    if scheme not in _loaded:
+        if scheme in IN_TREE:
+            _loaded[scheme] = importlib.import_module(IN_TREE[scheme]).TRANSPORT
+        else:
+            _loaded[scheme] = _load(scheme)
+    return _loaded[scheme]
+
+
+def _load(scheme: str) -> Transport:
+    found = registry.find(group=GROUP).get(scheme)
+    if found is None:
+        served = ", ".join(f"{each}://" for each in IN_TREE)
+        raise TransportError(f"corepy does not serve {scheme}:// (only {served})")
+    if found.rivals:
+        claimants = ", ".join((found.distribution, *found.rivals))
+        raise TransportError(f"{scheme}:// is offered by {claimants}; remove all but one")
+    problem, transport = "is not a Transport of this scheme", None
+    try:
+        transport = found.entry_point.load()
+    except BaseException as error:  # third-party code: its sys.exit() must not end the process
+        problem = f"cannot be imported: {describe(error)}"
+    if not isinstance(transport, Transport) or transport.scheme != scheme:
+        raise TransportError(f"the transport {scheme}:// (from {found.distribution}) {problem}")
+    return transport
+
+
+class _Schemes(Mapping[str, int | None]):
+    """The default ports of schemes, as `SCHEMES`, with those of installed distributions."""
+
+    def __contains__(self, scheme: object) -> bool:
+        return scheme in SCHEMES or scheme in registry.find(group=GROUP)
+
+    def __getitem__(self, scheme: str) -> int | None:
+        if scheme in SCHEMES:
+            return SCHEMES[scheme]
+        if scheme not in self:
+            raise KeyError(scheme)
+        try:
+            return get(scheme).default_port
+        except TransportError:  # reported for the key
+            return None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**SCHEMES, **registry.find(group=GROUP)})
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+KNOWN: Final = _Schemes()
+"""The schemes that a key in a Corefile can have, with their default ports."""
