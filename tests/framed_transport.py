@@ -1,0 +1,106 @@
+"""A transport for tests: DNS over TCP with a byte in front of each message.
+
+`tests/test_transports.py` installs a copy of this file as a distribution of its own. No other code
+knows it.
+"""
+
+import time
+
+from corepy.plugin import Debug
+from corepy.server.listen.chain_runner import ChainRunner
+from corepy.server.listen.stream_listener import StreamConnection, StreamListener
+from corepy.server.listen.transport import Transport
+
+MARK = b"*"
+_HEADER = 3
+
+
+def pack(message):
+    return MARK + len(message).to_bytes(2, "big") + message
+
+
+class FramedConnection(StreamConnection):
+    """Answers the messages of one client; one that is not marked ends the connection."""
+
+    def __init__(self, listener):
+        self.runner = ChainRunner(self._deliver)
+        self.last_activity = time.monotonic()
+        self._listener = listener
+        self._received = b""
+        self._draining = False
+
+    @property
+    def is_idle(self):
+        return not self.runner.waiting
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self._peer, self._local = (transport.get_extra_info(it) for it in ("peername", "sockname"))
+        self._listener.admit(self, self._peer)
+        if self._listener.draining:
+            self.drain()
+
+    def connection_lost(self, exc):
+        self._listener.forget_connection(self)
+        self.runner.cancel()
+
+    def data_received(self, data):
+        self.last_activity = now = time.monotonic()
+        self._received += data
+        while len(self._received) >= _HEADER:
+            if not self._received.startswith(MARK):
+                self._transport.abort()
+                return
+            end = _HEADER + int.from_bytes(self._received[1:_HEADER], "big")
+            if len(self._received) < end:
+                return
+            message, self._received = self._received[_HEADER:end], self._received[end:]
+            self._answer(message, now)
+
+    def _answer(self, message, now):
+        pipeline = self._listener.pipeline
+        entry = pipeline.packets.find(message[2:], now)
+        if entry is not None:
+            reply = message[:2] + entry.body
+        else:
+            reply = pipeline.begin(message, now, self._peer, self._local, self.runner)
+        if reply is not None:
+            self._send(reply)
+
+    def _deliver(self, query, reply):
+        self._send(self._listener.pipeline.complete(query.request, reply))
+
+    def _send(self, reply):
+        self._transport.write(pack(reply))
+        if self._draining and self.is_idle:
+            self.finish()
+
+    def drain(self):
+        self._draining = True
+        if self.is_idle:
+            self.finish()
+
+    def finish(self):
+        self._transport.close()
+
+    def make_room(self):
+        self._transport.abort()
+
+
+class FramedListener(StreamListener):
+    protocol = "framed"
+
+    def new_connection(self):
+        return FramedConnection(self)
+
+
+def find_problem(config):
+    return "framed:// blocks cannot be debugged" if config.get(Debug).tracebacks else None
+
+
+TRANSPORT = Transport("framed", 5300, (FramedListener,), find_problem=find_problem)
+ALONE = Transport("alone", None, (FramedListener,), is_shardable=False)
+"""The same, for one process only."""
+
+BARE = FramedListener
+"""Not a transport."""
