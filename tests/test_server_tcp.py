@@ -18,8 +18,8 @@ from corepy.net.sockets import Address, open_tcp
 from corepy.plugin import BlockConfig, Handler, Timeouts
 from corepy.server.listen import stream_listener, tcp
 from corepy.server.listen.chain_runner import task_set_aside
-from corepy.server.listen.listener import ListenerContext
 from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.testing import query
 

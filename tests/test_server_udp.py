@@ -18,8 +18,8 @@ from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Cacheability, Handler
-from corepy.server.listen.listener import ListenerContext
 from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.server.listen.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
 from corepy.testing import query

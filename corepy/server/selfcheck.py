@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from corepy.server.listen.endpoint import Endpoint
-    from corepy.server.listen.listener import Listener
+    from corepy.server.listen.query_listener import Listener
 
     SocketAddress = tuple[str | int, ...]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from corepy.net.inherited import Key, claim
 from corepy.net.sockets import Address, open_all, open_listening, prepare_udp
 from corepy.server.listen import transports
-from corepy.server.listen.listener import ListenerContext
+from corepy.server.listen.query_listener import ListenerContext
 
 if TYPE_CHECKING:
     import socket
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from corepy.net.inherited import Inherited, Sockets
     from corepy.plugin import BlockConfig
     from corepy.server.listen.chain_runner import ChainTask
-    from corepy.server.listen.listener import Listener
     from corepy.server.listen.packet_cache import MemoryPool
+    from corepy.server.listen.query_listener import Listener
     from corepy.server.listen.router import Router
 
 

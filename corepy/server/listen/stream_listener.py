@@ -17,14 +17,14 @@ from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
 from corepy.plugin import Timeouts
 from corepy.plugin.log import server_logger
-from corepy.server.listen.listener import Listener
+from corepy.server.listen.query_listener import Listener
 
 if TYPE_CHECKING:
     import socket
 
     from corepy.plugin import BlockConfig
     from corepy.server.listen.chain_runner import ChainRunner, ChainTask
-    from corepy.server.listen.listener import ListenerContext
+    from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
 
 MAX_CONNECTIONS = 1000

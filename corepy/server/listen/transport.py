@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corepy.plugin import BlockConfig
-    from corepy.server.listen.listener import Listener
+    from corepy.server.listen.query_listener import Listener
 
 
 def _no_problem(_config: BlockConfig) -> str | None:

@@ -21,7 +21,7 @@ from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
 from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
-from corepy.server.listen.listener import Listener
+from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.status_query import is_answered
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply
     from corepy.server.listen.chain_runner import ChainTask
-    from corepy.server.listen.listener import ListenerContext
     from corepy.server.listen.packet_cache import CachedReply
+    from corepy.server.listen.query_listener import ListenerContext
 
 ROUNDS = 4
 """Batches received from one socket before the event loop may do other work."""
