@@ -1,5 +1,7 @@
 """Exchanges of one question that ask in different ways: which client joins which, and their end."""
 
+from corepy_forward.metrics import SHARED
+
 OPTIONS = (b"\0\0\x29\4\xd0\0\0\0\0\0\4\xfd\xe9\0\0", b"\0\0\x29\4\xd0\0\0\0\0\0\4\xfd\xea\0\0")
 """OPT records with an unknown option each."""
 
@@ -62,3 +64,81 @@ def test_what_an_exchange_that_has_ended_still_waits_for_is_given_up(on_bench):
 def watched(upstream):
     """Return the attempts that an upstream watches over."""
     return [*upstream._watched.young, *upstream._watched.old]
+
+
+def test_queries_for_one_question_are_counted(on_bench):
+    """Each that is begun allows second queries; one that joins is answered with another's reply."""
+
+    async def test(bench):
+        shared = SHARED.value
+        first = bench.ask("a")
+        beside(bench, first, OPTIONS[0])
+        assert (bench.pool._begun, SHARED.value) == (2, shared)
+        beside(bench, first, OPTIONS[0])
+        assert (bench.pool._begun, SHARED.value) == (2, shared + 1)
+        await bench.turn()
+
+    on_bench(test)
+
+
+def test_what_is_too_much_for_one_upstream_waits_for_its_turn(on_bench):
+    """Queries with options may use two of four places; the third begins as soon as one ends."""
+
+    async def test(bench):
+        first = bench.ask("a", with_edns=True)
+        options = [OPTIONS[0][:-1] + bytes((number,)) for number in range(4)]
+        others = [beside(bench, first, each) for each in options]
+        (upstream,) = bench.upstreams
+        crowd = bench.pool.crowds[first.question]
+        assert [each._tried for each in others] == [[upstream], [upstream], [], []]
+        assert crowd.queries_at(upstream) == 3
+        assert (crowd.queries_at(upstream, 1), crowd.queries_at(upstream, 2)) == (2, 2)
+        await bench.turn()
+        bench.sinks[0].queries()
+        bench.sinks[0].reply(1)
+        await bench.turn()
+        assert [each.done for each in others] == [True, False, False, False]
+        assert [each._tried for each in others[1:]] == [[upstream], [upstream], []]
+        for _ in range(4):
+            bench.sinks[0].reply(0)
+            await bench.turn()
+        assert all(each.reply is not None for each in (first, *others))
+        assert bench.pool.crowds == {}
+        assert bench.pool.flights == {}
+
+    on_bench(test)
+
+
+def test_what_waits_while_all_is_down_is_not_begun_either(on_bench):
+    async def test(bench):
+        bench.upstreams[0].fails = 3
+        bench.pool._rate()
+        first = bench.ask("a", with_edns=True)
+        options = [OPTIONS[0][:-1] + bytes((number,)) for number in range(3)]
+        others = [beside(bench, first, each) for each in options]
+        assert [bool(each._tried) for each in others] == [True, True, False]
+        assert not any(each.done for each in others)
+        await bench.turn()
+
+    on_bench(test, max_fails=2)
+
+
+def test_what_has_waited_too_long_is_not_begun(on_bench):
+    """Less than half a second is left of its time when a place is free."""
+
+    async def test(bench):
+        first = bench.ask("a", with_edns=True)
+        options = [OPTIONS[0][:-1] + bytes((number,)) for number in range(4)]
+        early = [beside(bench, first, each) for each in options[:3]]
+        bench.loop.now += 3.5
+        late = beside(bench, first, options[3])
+        assert [each._tried for each in (early[2], late)] == [[], []]
+        await bench.turn()
+        bench.sinks[0].queries()
+        bench.sinks[0].reply(1)
+        await bench.turn()
+        assert early[0].done
+        assert early[2]._tried == []
+        assert late._tried == [bench.upstreams[0]]
+
+    on_bench(test, read_timeout=4.0)

@@ -643,3 +643,40 @@ def test_a_source_address_leaves_the_port_to_the_kernel(on_bench):
         assert min(ports) >= 1024
 
     on_bench(test, source_address="127.0.0.2")
+
+
+def test_max_fails_0_means_that_nothing_is_down(on_bench):
+    async def test(bench):
+        (upstream,) = bench.upstreams
+        upstream.fails = 5
+        assert not upstream.is_down()
+        upstream.settings.max_fails = 5
+        assert not upstream.is_down()
+        upstream.fails = 6
+        assert upstream.is_down()
+
+    on_bench(test, max_fails=0)
+
+
+def test_the_policy_chooses_among_several(on_bench):
+    async def test(bench):
+        first, second = bench.upstreams
+        asked = [bench.ask(f"n{number}")._tried for number in range(4)]
+        assert asked == [[second], [first], [second], [first]]
+        bench.pool._preferred = [first]
+        assert bench.ask("next")._tried == [first]
+        await bench.turn()
+
+    on_bench(test, 2, policy="round_robin")
+
+
+def test_the_usual_query_is_the_first_attempt(on_bench):
+    async def test(bench):
+        exchange = bench.ask("a", with_edns=True)
+        await bench.turn()
+        bench.upstreams[0].broke(exchange._open[0], "x")
+        assert exchange._notes[0].endswith("(attempt 1 of 4, 0.000s): x")
+        bench.upstreams[0].broke(exchange._open[0], "y")
+        assert exchange._notes[1].endswith("(attempt 2 of 4, 0.000s): y")
+
+    on_bench(test)
