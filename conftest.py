@@ -1,4 +1,4 @@
-"""What every test run has in common: the process of the tests stays small enough to be quick."""
+"""Hooks and fixtures of every test run, which keep garbage collection and scrapes fast."""
 
 from __future__ import annotations
 
@@ -15,18 +15,14 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector off the collected tests: each reload collects, and would walk over
-    all of them.
-    """
+    """Freeze the collected tests, because each reload in a test runs the garbage collector."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _series_of_upstreams_go() -> Iterator[None]:
-    """Forget the series of a module's upstreams: each test has its own, and each scrape shows all
-    that the process has had.
-    """
+def _remove_series_of_upstreams() -> Iterator[None]:
+    """Remove the series of a module's upstreams, because a scrape exports all of the process."""
     yield
     for metric in metrics.registered():
         if "to" in metric.label_names:

@@ -109,7 +109,7 @@ def upgraded(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
             nonlocal turns
             turns += 1
             command.send_signal(signal.SIGHUP)
-            command.wait_for(" leaves", times=turns)
+            command.wait_for(", stopping ", times=turns)
             wait_until(lambda: len(workers(command)) == 1, STOP_TIMEOUT)
 
         yield hand_over
@@ -129,7 +129,7 @@ def regrown(upstream: str, _folder: Path) -> Iterator[Callable[[], None]]:
             command.send_signal(signal.SIGUSR1)
             command.wait_for("Reloading complete", times=turns)
             command.send_signal(signal.SIGHUP)
-            command.wait_for(" leaves", times=turns)
+            command.wait_for(", stopping ", times=turns)
             wait_until(lambda: len(workers(command)) == 1, STOP_TIMEOUT)
 
         yield hand_over

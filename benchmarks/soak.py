@@ -95,7 +95,7 @@ def row(result: Result) -> str:
 
 def _kind(text: str) -> str:
     if text not in KINDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(KINDS)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(KINDS)}")
     return text
 
 
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--connections", type=int, default=200, help="TCP connections (200)")
     parser.add_argument("--minutes", type=float, default=0, help="length of the storm (none)")
-    parser.add_argument("--seed", type=int, default=1, help="what comes when in the storm (1)")
+    parser.add_argument("--seed", type=int, default=1, help="order of events in the storm (1)")
     parser.add_argument(
         "--sockets", type=int, default=1, help="most processes (multisocket) in the storm (1)"
     )

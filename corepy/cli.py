@@ -97,8 +97,8 @@ def _parser() -> Parser:
         prog="corepy",
         usage="corepy [-conf FILE] [-dns.port PORT] [OPTION]...",
         description="A DNS server that chains plugins.",
-        epilog="corepy NAME ... is another command: explain, fmt, new-plugin, and those of plugins,"
-        "\nsuch as cache; each has a -help of its own.",
+        epilog="other commands: corepy explain, corepy fmt, corepy new-plugin, and those of\n"
+        "plugins, such as corepy cache. corepy COMMAND -help shows the arguments of a command.",
     )
     flag = parser.flag
     flag("conf", metavar="FILE", help='Corefile to load, or "stdin" (default "Corefile")')
@@ -109,15 +109,15 @@ def _parser() -> Parser:
         type=_port,
         default=DEFAULT_PORT,
         metavar="PORT",
-        help="port for zones that name none (default 53)",
+        help="port for zones without a port (default 53)",
     )
     flag("plugins", action="store_true", help="list the installed plugins and quit")
-    flag("order", action="store_true", help="with -plugins: in chain order, and why")
+    flag("order", action="store_true", help="with -plugins: in chain order, with the reasons")
     flag(
         "plugin-order",
         dest="plugin_order",
         metavar="FILE",
-        help="let FILE, with lines such as 'foo before cache', change the order of the chain",
+        help="rules that change the order of the chain, such as 'foo before cache'",
     )
     flag("version", action="store_true", help="show the version and quit")
     flag("quiet", action="store_true", help="print no banner on start")
@@ -127,10 +127,12 @@ def _parser() -> Parser:
         dest="log_format",
         choices=("text", "json"),
         default="text",
-        help="form of every line of output (default text, as CoreDNS)",
+        help="format of log lines (default text, as in CoreDNS)",
     )
     flag(
-        "supervise", action="store_true", help="keep a worker serving: restart, upgrade, fall back"
+        "supervise",
+        action="store_true",
+        help="run the server as a worker process; restart and upgrade it",
     )
     flag(
         "fallback",
@@ -138,10 +140,12 @@ def _parser() -> Parser:
         metavar="ADDRESS",
         help="with -supervise: relay to this name server while no worker can be started",
     )
-    flag("check", action="store_true", help="check the Corefile, open no socket, and quit")
+    flag("check", action="store_true", help="check the Corefile without opening sockets, and quit")
     flag("json", action="store_true", help="with -check: print the result as JSON")
     flag(
-        "completion", choices=("bash", "zsh"), help="print what completes this in a shell and quit"
+        "completion",
+        choices=("bash", "zsh"),
+        help="print the completion script of a shell and quit",
     )
     return parser
 
@@ -190,7 +194,7 @@ def _supervise(flags: argparse.Namespace) -> int:
     from corepy.supervise.supervisor import Supervisor
 
     if flags.conf == "stdin":
-        sys.stderr.write("corepy: -supervise needs a file, since each worker reads it: not stdin\n")
+        sys.stderr.write("corepy: -supervise needs -conf FILE, not stdin: each worker reads it\n")
         return EXIT_USAGE
     worker = ["-p", str(flags.port)]
     worker += ["-conf", flags.conf] if flags.conf is not None else []
@@ -259,14 +263,14 @@ def _no_command(name: str, offered: Sequence[str]) -> str:
     from corepy.corefile import suggest
 
     if name in _SERVE:
-        return f"there is no command {name!r}: without one corepy serves, such as corepy -conf FILE"
+        return f"unknown command {name!r}; to start the server, run corepy -conf FILE"
     flag = f"-{name}"
     if flag in _parser().flags:
-        return f"there is no command {name!r}, did you mean corepy {flag}?"
+        return f"unknown command {name!r}, did you mean corepy {flag}?"
     near = suggest(name, [*offered, *(it for it in _parser().flags if not it.startswith("--"))])
     near = near or suggest(flag, _parser().flags)
     if near is not None:
-        return f"there is no command {name!r}, did you mean corepy {near}?"
+        return f"unknown command {name!r}, did you mean corepy {near}?"
     known = f"; commands: {', '.join(offered)}" if offered else ""
     return f"extra command line arguments: {name!r}{known}"
 

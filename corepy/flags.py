@@ -88,8 +88,14 @@ class Parser(argparse.ArgumentParser):
             self.exit()
         if name not in self._commands:
             near = _suggest(name, self._commands)
-            known = f"did you mean {near!r}?" if near else f"one of {', '.join(self._commands)}"
-            self.error(f"unknown command {name!r}: {known}" if name else f"no command: {known}")
+            known = (
+                f"did you mean {near!r}?"
+                if near
+                else f"expected one of {', '.join(self._commands)}"
+            )
+            self.error(
+                f"unknown command {name!r}: {known}" if name else f"missing command: {known}"
+            )
         found = self._commands[name].read(rest)
         found.command = name
         return found

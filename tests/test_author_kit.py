@@ -105,7 +105,7 @@ def test_it_is_listed_in_its_place(author):
     names = [line.split()[0] for line in lines]
     at = names.index(author.name)
     assert names[at + 1] == "cache"
-    assert lines[at].split(None, 1)[1] == f"right above cache: no wish (corepy-{author.name})"
+    assert lines[at].split(None, 1)[1] == f"right above cache: the default (corepy-{author.name})"
 
 
 def test_corefiles_of_its_readme_are_valid(author, tmp_path):
@@ -137,24 +137,24 @@ def test_what_to_do_next_is_printed(tmp_path, capsys, monkeypatch):
 
 def test_a_name_of_coredns_is_allowed_with_a_word(tmp_path, capsys):
     assert main(["hosts", str(tmp_path / "new")]) == 0
-    assert "its place in the chain is fixed" in capsys.readouterr().out
+    assert "its chain position is fixed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Hello", "no name for a plugin: lower-case letters"),
-        ("he-llo", "no name for a plugin"),
-        ("2fast", "no name for a plugin"),
-        ("_x", "no name for a plugin"),
-        ("x__y", "no name for a plugin"),
-        ("", "no name for a plugin"),
-        ("h\u00e9llo", "no name for a plugin"),
-        ("../up", "no name for a plugin"),
+        ("Hello", "not a valid plugin name: use lower-case letters"),
+        ("he-llo", "not a valid plugin name"),
+        ("2fast", "not a valid plugin name"),
+        ("_x", "not a valid plugin name"),
+        ("x__y", "not a valid plugin name"),
+        ("", "not a valid plugin name"),
+        ("h\u00e9llo", "not a valid plugin name"),
+        ("../up", "not a valid plugin name"),
         ("x" * 41, "at most 40"),
         ("dns", "corepy-dns is the distribution of corepy"),
-        ("import", "a word of the Corefile language"),
-        ("cache", "the distribution corepy-dns has this directive"),
+        ("import", "a keyword of the Corefile"),
+        ("cache", "the distribution corepy-dns provides this directive"),
     ],
 )
 def test_bad_names_are_refused_in_one_line(name, words, tmp_path, capsys):
@@ -184,7 +184,7 @@ def test_what_exists_is_left_alone(kind, tmp_path, capsys):
     make[kind]()
     assert main(["hello", str(there)]) == 1
     error = capsys.readouterr().err
-    assert error == f"corepy new-plugin: {there} exists already; name a folder that does not\n"
+    assert error == f"corepy new-plugin: {there} exists already; give another folder\n"
     assert not there.is_dir() or not list(there.iterdir())
 
 

@@ -59,16 +59,19 @@ def test_plugins_are_listed_without_importing_them():
     [
         (["-nonsense"], "unrecognized arguments: -nonsense"),
         (["extra"], "extra command line arguments: 'extra'"),
-        (["check"], "there is no command 'check', did you mean corepy -check?"),
-        (["chekc"], "there is no command 'chekc', did you mean corepy -check?"),
-        (["version"], "there is no command 'version', did you mean corepy -version?"),
-        (["serve"], "there is no command 'serve': without one corepy serves"),
-        (["run", "-conf", "x"], "there is no command 'run': without one corepy serves"),
-        (["explian"], "there is no command 'explian', did you mean corepy explain?"),
+        (["check"], "unknown command 'check', did you mean corepy -check?"),
+        (["chekc"], "unknown command 'chekc', did you mean corepy -check?"),
+        (["version"], "unknown command 'version', did you mean corepy -version?"),
+        (["serve"], "unknown command 'serve'; to start the server, run corepy -conf FILE"),
+        (
+            ["run", "-conf", "x"],
+            "unknown command 'run'; to start the server, run corepy -conf FILE",
+        ),
+        (["explian"], "unknown command 'explian', did you mean corepy explain?"),
         (["-config", "x"], "unrecognized arguments: -config, did you mean -conf?"),
         (["--chek"], "unrecognized arguments: --chek, did you mean -check?"),
         (["fmt", "-chek"], "unrecognized arguments: -chek, did you mean -check?"),
-        (["cache"], "corepy cache: no command: one of purge"),
+        (["cache"], "corepy cache: missing command: expected one of purge"),
         (["cache", "purg"], "unknown command 'purg': did you mean 'purge'?"),
         (["nodecache", "plan", "-cnof=x"], "unrecognized arguments: -cnof=x, did you mean -conf?"),
         (["-conf"], "expected one argument"),
@@ -162,7 +165,7 @@ def test_standard_input_is_not_a_dash():
     done = corepy("-check", "-conf", "-", input=WHOAMI)
     assert done.returncode == 1
     assert done.stderr == (
-        "corepy: cannot read the Corefile -: No such file or directory; standard input is -conf stdin\n"
+        "corepy: cannot read the Corefile -: No such file or directory; to read standard input, use -conf stdin\n"
     )
 
 
@@ -320,8 +323,8 @@ def test_a_busy_port_is_one_line(tmp_path):
         done = corepy(conf=WHOAMI.replace(":0", f":{port}"), tmp_path=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"corepy: cannot listen on tcp 127.0.0.1:{port}: another program listens there;"
-        " stop it, or choose another address (bind) or port"
+        f"corepy: cannot listen on tcp 127.0.0.1:{port}: another program listens on this"
+        " address; stop it, or choose another address (bind) or port"
     ]
 
 

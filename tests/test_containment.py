@@ -610,19 +610,19 @@ async def ready_later(self):
     ("setup", "words"),
     [
         (setup_later, "setup is a coroutine function"),
-        (adding(5), "added int, which is no Handler"),
-        (adding(None), "added NoneType, which is no Handler"),
-        (adding(Good), "added type, which is no Handler"),
-        (adding(Nameless()), "Nameless has no name"),
+        (adding(5), "added int, which is not a Handler"),
+        (adding(None), "added NoneType, which is not a Handler"),
+        (adding(Good), "added type, which is not a Handler"),
+        (adding(Nameless()), "Nameless needs a name"),
         (adding(Unequal()), "has __eq__ but no __hash__"),
-        (adding(SHARED, SHARED), "stands in a chain already"),
+        (adding(SHARED, SHARED), "is already in a chain"),
         (
             lambda c: c.add_handler(type("P", (Good,), {"cacheability": "pure"})()),
-            "is no Cacheability",
+            "is not a Cacheability",
         ),
-        (hooks(redy=lambda self: True), "no hook 'redy' (did you mean 'ready'?)"),
+        (hooks(redy=lambda self: True), "unknown hook 'redy' (did you mean 'ready'?)"),
         (hooks(ready=lambda self, request: True), "request"),
-        (hooks(ready=ready_later), "'ready' has to be an ordinary function"),
+        (hooks(ready=ready_later), "'ready' must be an ordinary function"),
         (lambda c: (_ for _ in ()).throw(CorefileError("only a text")), "only a text"),  # type: ignore[arg-type]
         (lambda c: (_ for _ in ()).throw(CorefileError()), "failed in setup"),
     ],
@@ -642,7 +642,7 @@ def test_one_handler_in_two_blocks_is_refused():
     setup = adding(shared)
     found = {**find(), "bad": inline("bad", setup)}
     with serve("a.test {\nbad\n}", plugins=found) as server:
-        with pytest.raises(CorefileError, match="stands in a chain already"):
+        with pytest.raises(CorefileError, match="is already in a chain"):
             server.reload("a.test {\nbad\n}")
         assert server.ask("a.test.").rr
 
@@ -664,7 +664,7 @@ def test_wishes_that_are_nonsense(attribute):
 @pytest.mark.parametrize("hook", ["before_listen", "serving"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_whatever_a_starting_hook_raises(error, hook, late):
-    """The start fails with a message; at a reload the old configuration goes on."""
+    """The start fails with a message; at a reload the old configuration stays in use."""
 
     async def later(self):
         await asyncio.sleep(0)
@@ -874,8 +874,10 @@ def test_the_process_survives(wild, flags):
         server.wait_for(
             "[ERROR] plugin/wild: exit.wild.test. A from 127.0.0.1: raised SystemExit: in a query"
         )
-        server.wait_for("plugin/wild: something tried to end the process: KeyboardInterrupt")
-        server.wait_for("something tried to end the process: SystemExit: in a timer")
+        server.wait_for(
+            "plugin/wild: a task or callback tried to end the process: KeyboardInterrupt"
+        )
+        server.wait_for("a task or callback tried to end the process: SystemExit: in a timer")
         server.wait_for("[WARNING] plugin/wild: the event loop was blocked for at least ")
         server.wait_for("corepy_wild/__init__.py:")
         server.wait_for(

@@ -333,7 +333,7 @@ def test_under_the_supervisor_each_worker_has_its_own(tmp_path):
         first = only(tmp_path)
         assert process_of(first) != command.process.pid
         command.send_signal(signal.SIGUSR2)
-        command.wait_for("leaves")
+        command.wait_for(", stopping ")
         wait_until(lambda: first not in control_client.sockets())
         (second,) = control_client.sockets()
         assert process_of(second) not in (process_of(first), command.process.pid)

@@ -9,18 +9,18 @@ from corepy.corefile import CorefileError, format_text, load, parse
 
 GOOD = ".:1053 {\n    whoami\n}\n"
 TABLE = {
-    "UTF-16 with a mark": (GOOD.encode("utf-16"), "it is encoded in UTF-16, not in UTF-8"),
-    "UTF-16LE": (GOOD.encode("utf-16-le"), "it is encoded in UTF-16, not in UTF-8"),
-    "UTF-16BE": (GOOD.encode("utf-16-be"), "it is encoded in UTF-16, not in UTF-8"),
+    "UTF-16 with a mark": (GOOD.encode("utf-16"), "the file is encoded in UTF-16, not in UTF-8"),
+    "UTF-16LE": (GOOD.encode("utf-16-le"), "the file is encoded in UTF-16, not in UTF-8"),
+    "UTF-16BE": (GOOD.encode("utf-16-be"), "the file is encoded in UTF-16, not in UTF-8"),
     "UTF-16BE with a mark": (
         ("\ufeff" + GOOD).encode("utf-16-be"),
-        "it is encoded in UTF-16, not in UTF-8",
+        "the file is encoded in UTF-16, not in UTF-8",
     ),
-    "UTF-32": (GOOD.encode("utf-32"), "it is encoded in UTF-32, not in UTF-8"),
-    "compressed": (gzip.compress(GOOD.encode(), mtime=0), "there is a NUL byte in it"),
-    "zeros": (bytes(4096), "there is a NUL byte in it"),
-    "cut by a crash": (GOOD.encode() + bytes(512), "there is a NUL byte in it"),
-    "one NUL": (GOOD.replace("whoami", "who\0ami").encode(), "there is a NUL byte in it"),
+    "UTF-32": (GOOD.encode("utf-32"), "the file is encoded in UTF-32, not in UTF-8"),
+    "compressed": (gzip.compress(GOOD.encode(), mtime=0), "the file contains a NUL byte"),
+    "zeros": (bytes(4096), "the file contains a NUL byte"),
+    "cut by a crash": (GOOD.encode() + bytes(512), "the file contains a NUL byte"),
+    "one NUL": (GOOD.replace("whoami", "who\0ami").encode(), "the file contains a NUL byte"),
 }
 
 
@@ -32,8 +32,8 @@ def test_it_is_one_error_with_a_hint(tmp_path, monkeypatch, kind):
     importing = Path("importing")
     importing.write_text(". {\n import Corefile\n}\n")
     for refused, prefix in (
-        (lambda: load(path), "no Corefile: "),
-        (lambda: format_text(content, str(path)), "no Corefile: "),
+        (lambda: load(path), "not a Corefile: "),
+        (lambda: format_text(content, str(path)), "not a Corefile: "),
         (lambda: load(importing), "cannot import '"),
     ):
         with pytest.raises(CorefileError) as caught:
@@ -61,4 +61,4 @@ def test_others_are_read(tmp_path, content):
 def test_it_has_a_place(content, location):
     with pytest.raises(CorefileError) as caught:
         parse(content)
-    assert str(caught.value).startswith(f"{location}no Corefile: ")
+    assert str(caught.value).startswith(f"{location}not a Corefile: ")

@@ -254,7 +254,7 @@ def test_the_form(before, after):
         (". {\n whoami\n", "this brace is never closed"),
         ('. {\n log "a\n}\n', "the quote is never closed"),
         (". {\n whoami }\n", "unexpected '}'"),
-        (b". {\n log \xff\n}\n", "line 2 is not UTF-8, byte 9"),
+        (b". {\n log \xff\n}\n", r"line 2 is not UTF-8 \(byte 9 of the file\)"),
         ("(a) {\n}\n(a) {\n}\n", "defined twice"),
     ],
 )

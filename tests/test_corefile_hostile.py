@@ -95,7 +95,7 @@ def test_what_is_too_long_with_its_imports(
     monkeypatch.setattr(expansion, "MAX_TOKENS", 1000)
     (tmp_path / "x").write_text("log\n" * 400)
     text = f". {{\n{lines}}}\n"
-    assert "words with all imports" in messages(text, str(tmp_path / "Corefile"))[0]
+    assert "words, imports included" in messages(text, str(tmp_path / "Corefile"))[0]
 
 
 def test_a_long_chain_of_imports() -> None:
@@ -148,7 +148,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert "no current folder" in messages("import x")[0]
+    assert "cannot determine the current folder" in messages("import x")[0]
 
 
 def test_a_file_without_end_is_refused() -> None:

@@ -303,15 +303,15 @@ def test_any_text_is_a_zone_or_refused(text: str) -> None:
     [
         (
             "10.0.0.0/33",
-            ("not as a network", "the length behind the slash is a number from 0 to 32"),
+            ("not as a network", "the length after the slash is a number from 0 to 32"),
         ),
         (
             "10.0.0.0/a:53",
-            ("not as a network", "the length behind the slash is a number from 0 to 32"),
+            ("not as a network", "the length after the slash is a number from 0 to 32"),
         ),
         (
             "fd00::/129",
-            ("not as a network", "the length behind the slash is a number from 0 to 128"),
+            ("not as a network", "the length after the slash is a number from 0 to 128"),
         ),
         ("example.org:dns", ("colon included", "a port is a number, such as example.org:53")),
         ("10.0.0.0/8:1053", None),
@@ -331,6 +331,6 @@ def test_a_key_that_was_meant_otherwise(key, warning):
 
 def test_a_block_without_its_opening_brace_is_hinted_at():
     (found,) = parse(".:53\nwhoami\n}\n", env={}).warnings
-    assert found.hint == "put a '{' behind .:53"
+    assert found.hint == "put a '{' after .:53"
     (found,) = parse(". {\nlog\n}\nwhoami\n}\n", env={}).warnings
     assert found.hint is None

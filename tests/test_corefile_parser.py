@@ -141,11 +141,11 @@ def test_what_is_accepted(
         ("(loop) {\nimport loop\n}\nimport loop", "2:8", "imports itself"),
         ("(loop) {\n{ }\nimport loop\n}\nimport loop", "3:8", "imports itself"),
         ("import testdata/import_test1.txt testdata/import_test2.txt", "1:34", "only one argument"),
-        ("import testdata/not_found.txt", "1:8", "no file"),
-        ("import notfound/file.conf", "1:8", "no file"),
-        ("import", "1:1", "import of what"),
-        ("import\nfoo", "1:1", "import of what"),
-        ('import }{$"', "1:8", "no snippet or file"),
+        ("import testdata/not_found.txt", "1:8", "no such file"),
+        ("import notfound/file.conf", "1:8", "no such file"),
+        ("import", "1:1", "import needs an argument"),
+        ("import\nfoo", "1:1", "import needs an argument"),
+        ('import }{$"', "1:8", "no such snippet or file"),
         ('import ""', "1:8", "non-empty"),
         ("import {$NOT_SET}", "1:8", "non-empty"),
         ("import /*/*.txt", "1:8", "too many wildcards"),
@@ -154,13 +154,13 @@ def test_what_is_accepted(
         ("import /[a-z]", "1:8", "too many wildcards"),
         ("import a[", "1:8", "bad import pattern"),
         ("import a*\\", "1:8", "bad import pattern"),
-        ("import {$}", "1:8", "no snippet or file"),
-        ("import {%}", "1:8", "no snippet or file"),
+        ("import {$}", "1:8", "no such snippet or file"),
+        ("import {%}", "1:8", "no such snippet or file"),
         ("import {$$}", "1:8", "non-empty"),
-        ("import {%%}", "1:8", "no snippet or file"),
+        ("import {%%}", "1:8", "no such snippet or file"),
         ("import testdata", "1:8", "is a directory"),
-        ("import a\0b", "1:8", "no snippet or file"),
-        ("a\ndir1\nproxy {\n import testdata/nope\n transparent\n}", "4:9", "no file"),
+        ("import a\0b", "1:8", "no such snippet or file"),
+        ("a\ndir1\nproxy {\n import testdata/nope\n transparent\n}", "4:9", "no such file"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -212,7 +212,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
     [{"A": "{$A}"}, {"A": "{$B}", "B": "{$A}"}, {"A": "{$A}{$A}"}, {"A": "x{$A}"}],
 )
 def test_a_variable_that_mentions_itself_is_refused(env: dict[str, str]) -> None:
-    with pytest.raises(CorefileError, match="mentions itself"):
+    with pytest.raises(CorefileError, match="contains the variable itself"):
         parse(". {\n log {$A}\n}", env=env)
 
 
@@ -248,7 +248,7 @@ def test_a_file_that_is_a_chain_of_imports_names_all_of_them(tmp_path: Path) -> 
         f"  imported at {tmp_path}/sub/b:1:8",
         f"  imported at {tmp_path}/a:1:8",
         f"  imported at {tmp_path}/Corefile:1:8",
-        "  hint: a closing brace stands on a line of its own",
+        "  hint: put the closing brace on a line of its own",
     ]
 
 
@@ -347,7 +347,7 @@ ONE_ARGUMENT = "import takes only one argument (a file, a pattern or a snippet)"
         ),
         (
             ". {\n import\n errors {\n }\n}\n",
-            {"Corefile:2:2": "import of what? A file, a pattern or a snippet must follow"},
+            {"Corefile:2:2": "import needs an argument: a file, a pattern or a snippet"},
         ),
     ],
 )
@@ -377,10 +377,10 @@ def test_an_open_quote_is_shown_before_what_it_causes() -> None:
         ("(common) {\n}\n. {\n import comon\n}", "did you mean 'common'?"),
         (
             ". {\n import common\n}\n(common) {\n}",
-            "the snippet is defined at Corefile:4:1; it must be defined before",
+            "the snippet is defined at Corefile:4:1; move it above the import",
         ),
         ("import testdata/import_test1.tx", "did you mean 'testdata/import_test1.txt'?"),
-        ("import testdat/import_test1.txt", "there is no folder {folder}"),
+        ("import testdat/import_test1.txt", "the folder {folder} does not exist"),
         ("import testdata/something_else", None),
         ("import something_else", None),
         ("import testdata", None),
@@ -405,7 +405,7 @@ def test_hints_of_imports(text: str, hint: str | None, folder: Path) -> None:
         ("http://a {\n}", "1:1", "scheme included"),
         ("unix://a {\n}", "1:1", "nothing is served"),
         (". {\n}\n}\n", "3:1", "no block is open"),
-        ("a\nlog\n}\n", "3:1", "no brace began"),
+        ("a\nlog\n}\n", "3:1", "without an opening brace"),
         ("a {\n dir1 {\n }", "1:3", "never closed"),
         ("(b) {\nx\n}\n(a) {\nimport b\n}\nimport a", "5:1", "not as an import"),
         ("import nothing*", "1:8", "no file matches"),

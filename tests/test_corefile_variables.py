@@ -92,7 +92,7 @@ def test_another_word_shows_no_value_either():
     text = ". {\n bind {$X} 127.0.0.9\n whoami\n}"
     shown, _ = problems(text, {"X": "127.0.0.9"})
     assert "bound twice" in shown
-    assert "because of '{$X}'" in shown
+    assert "already bound by '{$X}'" in shown
 
 
 def test_what_is_no_variable_is_shown():

@@ -56,7 +56,7 @@ def test_the_name_as_asked_ends_before_the_type(qtype: int, qclass: int, text: s
 @pytest.mark.parametrize("qtype", [0x0041, 0x4100, 0x4141])
 def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> None:
     asked, other = request(qtype=qtype), request(qtype=qtype | 0x2020)
-    assert reply_problem(other, asked.reply()) == "answered another question than it was asked"
+    assert reply_problem(other, asked.reply()) == "returned a reply to a different question"
     assert reply_problem(asked, asked.reply()) is None
 
 
@@ -65,12 +65,15 @@ def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> 
     [
         ({"extended_rcode": 0}, None),
         ({"extended_rcode": 255}, None),
-        ({"extended_rcode": 256}, "set an rcode that does not exist"),
-        ({"extended_rcode": -1}, "set an rcode that does not exist"),
-        ({"extended_rcode": 1.0}, "set an rcode that does not exist"),
-        ({"since": "soon"}, "set a time of its reply to something else than seconds"),
-        ({"since": "soon", "extended_rcode": 255}, "set a time of its reply to something else"),
-        ({"hit_counters": []}, "set the hit counters of its reply to something else than a tuple"),
+        ({"extended_rcode": 256}, "set an rcode that is out of range"),
+        ({"extended_rcode": -1}, "set an rcode that is out of range"),
+        ({"extended_rcode": 1.0}, "set an rcode that is out of range"),
+        ({"since": "soon"}, "set a time of its reply to a value that is not in seconds"),
+        (
+            {"since": "soon", "extended_rcode": 255},
+            "set a time of its reply to a value that is not in seconds",
+        ),
+        ({"hit_counters": []}, "set the hit counters of its reply to a value that is not a tuple"),
     ],
 )
 def test_flaws_of_what_belongs_to_a_reply(values: dict[str, Any], problem: str | None) -> None:

@@ -17,7 +17,7 @@ EMPTY = {
     "snippets": "(common) {\n    errors\n}\n",
     "no file matches": "import *.none\n",
 }
-WARNING = "has no server block, so CoreDNS's default is served: whoami and log"
+WARNING = "has no server block, so the default of CoreDNS is used: whoami and log"
 
 
 def corepy(*arguments, conf, folder):
@@ -81,5 +81,5 @@ def test_a_block_without_an_address_is_no_server_either(tmp_path):
     with run_command(WHOAMI) as command:
         command.conf.write_text(NOWHERE)
         command.send_signal(signal.SIGUSR1)
-        command.wait_for("the old configuration goes on: no server block has an address")
+        command.wait_for("the old configuration stays in use: no server block has an address")
         assert command.ask("example.org.").header.rcode == 0

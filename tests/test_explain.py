@@ -87,7 +87,7 @@ cluster.local svc.cluster.local {
         (["A.SVC.cluster.LOCAL"], "svc.cluster.local.", "the longest zone"),
         (["example.org"], ".", "the longest zone"),
         (["svc.cluster.local", "DS"], "cluster.local.", "DS record belongs to the parent"),
-        (["cluster.local", "DS"], "cluster.local.", "whose parent is not served here"),
+        (["cluster.local", "DS"], "cluster.local.", "its parent is not served here"),
         (["-class", "CH", "version.bind", "TXT"], None, "class CH is refused"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_second_question_finds_the_cache(explained):
 @pytest.mark.parametrize(
     ("lines", "arguments", "reason"),
     [
-        (["cache", "loadbalance"], [], "loadbalance does depends on more than the query"),
+        (["cache", "loadbalance"], [], "loadbalance depends on more than the query"),
         ([], [], "nothing in this block is cached"),
         (["cache"], ["-times", "2"], None),
         (["cache", "nsid"], ["-times", "2"], None),
@@ -202,7 +202,7 @@ def test_the_packet_cache_and_its_obstacle(explained, lines, arguments, reason):
 def test_capitals_are_an_obstacle(explained):
     with Upstream(ZONE) as upstream:
         found = explained(forwarding(upstream, "cache"), "-times", "2", "WWW.example.org")
-    assert found["packet_cache"]["reason"] == "the name has capitals in it"
+    assert found["packet_cache"]["reason"] == "the name contains capital letters"
 
 
 def test_order_records_and_options_are_compared():
@@ -217,7 +217,7 @@ def test_order_records_and_options_are_compared():
         return answer_changes(ReplyState.of(before), ReplyState.of(after), 0.0)
 
     first = request.reply(answer=[one, two])
-    assert changes(first, request.reply(answer=[two, one])) == ["answer: other order"]
+    assert changes(first, request.reply(answer=[two, one])) == ["answer: order changed"]
     assert changes(first, request.reply(answer=[one, three])) == [
         "answer: removed a.example. 60 IN A 192.0.2.2",
         "answer: added a.example. 60 IN A 192.0.2.3",
@@ -231,7 +231,7 @@ def test_order_records_and_options_are_compared():
     authoritative = request.reply(answer=[one, two], authoritative=True)
     authoritative.deadline = 12.0
     assert changes(first, authoritative) == [
-        "AA set", "may be repeated by the packet cache for 12 s",
+        "AA set", "allowed in the packet cache for 12 s",
     ]  # fmt: skip
     broken = request.reply(answer=[one])
     broken.wire = broken.wire[:-2]
@@ -309,7 +309,7 @@ class Uncopyable(Handler):
 def test_a_plugin_that_cannot_be_watched():
     text = ". {\n    bind 127.0.0.1\n    uncopyable\n}\n"
     plugins = with_handlers(uncopyable=Uncopyable)
-    message = "plugin/uncopyable cannot be watched: TypeError: there is only one"
+    message = "plugin/uncopyable cannot be traced: TypeError: there is only one"
     with serve(text, plugins=plugins, control=True), pytest.raises(ControlError, match=message):
         live()
 
@@ -334,7 +334,7 @@ def test_dry_asks_nobody(explained):
         explained(named, "-dry", "www.example.org")
         assert upstream.queries == []
     step = steps(explanation)["forward"]
-    assert step["did"].startswith("would ask another server")
+    assert step["did"].startswith("would query another server")
     assert step["before"] == {"upstreams": upstream.to}
 
 
@@ -361,7 +361,7 @@ Server    dns://127.0.0.1:5399
           at dns://:5399 no block answers
 Block     . (Corefile:4): the only zone of this server
 Chain     log > cache > forward
-          beside it: bind
+          without handler: bind
 
  T  log      passed on
  T  cache    miss; passed on, changed the reply
@@ -372,9 +372,9 @@ Chain     log > cache > forward
  T  forward  answered NOERROR, 1 record
                      upstreams: UPSTREAM
                      forward/upstream: UPSTREAM
- T  in all
+ T  total
 
-Packet cache  does not keep this reply: nothing says yet for how long it holds
+Packet cache  does not store this reply: no plugin has set its deadline
 
 ;; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 0
 ;; flags: qr rd ra; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1
@@ -446,7 +446,7 @@ def test_a_corefile_with_mistakes(run):
 def test_warnings_are_shown_as_well(run):
     code, out, err = run("example.org{\n    whoami\n}\n", "example.org")
     assert code == 0
-    assert "Block     none: the name lies in no zone of this server" in out
+    assert "Block     none: no zone of this server contains the name" in out
     assert "warning: 'example.org{' is taken as a zone" in err
 
 
@@ -540,7 +540,7 @@ def test_the_host_is_left_alone(tmp_path):
         done = subprocess.run([*command, "www.example.org"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "192.0.2.1" in done.stdout
-        assert "beside it: bind, nodecache, reload, health, ready" in done.stdout
+        assert "without handler: bind, nodecache, reload, health, ready" in done.stdout
     calls = trace.read_text()
     assert "listen(" not in calls
     assert "AF_NETLINK" not in calls

@@ -131,10 +131,10 @@ def test_every_wrong_plugin_of_a_class_is_refused():
 
     generation = Generation()
     for _ in range(3):
-        with pytest.raises(HookError, match="there is no hook 'redy'"):
+        with pytest.raises(HookError, match="unknown hook 'redy'"):
             generation.register(Wrong(), "wrong")
     good, bad = Plain(), Plain()
     bad.redy = hookimpl(lambda: None)
     generation.register(good, "plain")
-    with pytest.raises(HookError, match="there is no hook 'redy'"):
+    with pytest.raises(HookError, match="unknown hook 'redy'"):
         generation.register(bad, "plain")

@@ -237,8 +237,8 @@ def test_a_broken_answer(caplog):
             await asyncio.sleep(0)
 
     asyncio.run(run())
-    assert "no answer for /x" in caplog.text
-    assert "broke off" in caplog.text
+    assert "the request for /x failed" in caplog.text
+    assert "was cut off" in caplog.text
 
 
 def test_claims_share_an_address():
@@ -424,8 +424,8 @@ def test_names_and_the_wildcard():
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
-        ("127.0.0.1:{busy}", "another program listens there"),
-        ("192.0.2.1:80", "no interface of this machine has that address"),
+        ("127.0.0.1:{busy}", "another program listens on this address"),
+        ("192.0.2.1:80", "no interface of this host has this address"),
         ("127.0.0.1:no-such-service", "cannot listen on 127.0.0.1:no-such-service"),
         ("127.0.0.1:65536", "65536 is not a port"),
         (f"{'a' * 70}.invalid:80", "cannot listen on a"),

@@ -25,10 +25,14 @@ DOCUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("files", [CODE, DOCUMENTS], ids=["code", "documents"])
-def test_words_that_make_sentences_hard_to_read_are_rare(files):
+@pytest.mark.parametrize(
+    ("files", "text_of"),
+    [(CODE, language.prose), (DOCUMENTS, language.prose), (CODE, language.messages)],
+    ids=["code", "documents", "messages"],
+)
+def test_words_that_make_sentences_hard_to_read_are_rare(files, text_of):
     assert len(files) > 20
-    assert language.excess(map(language.prose, files)) == {}
+    assert language.excess(map(text_of, files)) == {}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -48,3 +52,13 @@ def test_only_prose_is_measured(tmp_path):
     assert ratios["what"] == 250
     ratios = language.ratios([language.prose(page)])
     assert [name for name, ratio in ratios.items() if ratio] == ["stands?|lies", "is no|is none"]
+
+
+def test_messages_are_literals_of_three_words(tmp_path):
+    module = tmp_path / "module.py"
+    module.write_text(
+        '"""Who lies here."""\n'
+        'log("what stands", f"{what}: who are {f(\'nobody reads this\')} now")\n'
+        'class A:\n    x = 1\n    """What is it."""\n'
+    )
+    assert language.messages(module).split("\n\n") == [": who are   now", "nobody reads this"]

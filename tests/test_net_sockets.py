@@ -53,7 +53,7 @@ def test_leaving_where_ipv6_is_switched_off():
 
 @isolated
 def test_an_address_that_is_nowhere():
-    with pytest.raises(BindError, match="no interface of this machine has that address"):
+    with pytest.raises(BindError, match="no interface of this host has this address"):
         open_udp(Address("192.0.2.1", 0))
     udp, tcp = open_all(Address("192.0.2.1", 0), ("udp", "tcp"))
     with udp, tcp:

@@ -42,7 +42,7 @@ def test_the_file():
     [
         (
             "foo",
-            "order.txt:1:1: nothing is said of 'foo'\n  1 | foo\n    | ^~~\n"
+            "order.txt:1:1: the rule for 'foo' is incomplete\n  1 | foo\n    | ^~~\n"
             "  hint: a line is: DIRECTIVE before|after DIRECTIVE...",
         ),
         (
@@ -52,12 +52,12 @@ def test_the_file():
         ),
         (
             "foo before",
-            "order.txt:1:5: a directive is missing behind 'before'\n  1 | foo before\n    |     ^~~~~~\n"
+            "order.txt:1:5: a directive is missing after 'before'\n  1 | foo before\n    |     ^~~~~~\n"
             "  hint: a line is: DIRECTIVE before|after DIRECTIVE...",
         ),
         (
             "foo before after log",
-            "order.txt:1:5: a directive is missing behind 'before'\n"
+            "order.txt:1:5: a directive is missing after 'before'\n"
             "  1 | foo before after log\n    |     ^~~~~~\n"
             "  hint: a line is: DIRECTIVE before|after DIRECTIVE...",
         ),
@@ -214,7 +214,7 @@ def test_a_server_keeps_to_it(text, found):
         (
             "qqqq before cache",
             "unknown directive 'qqqq'",
-            "`corepy -plugins` lists what is installed",
+            "`corepy -plugins` lists the installed plugins",
         ),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_rule_that_means_nothing_is_warned_of():
     ) as server:
         (warning,) = server.server.generation.warnings
         assert str(warning) == (
-            "order.txt:1:1: warning: bind handles no query, so its place in the chain means nothing"
+            "order.txt:1:1: warning: bind handles no queries, so its position in the chain has no effect"
         )
 
 
@@ -268,13 +268,13 @@ def test_places_are_explained():
     found["broken"] = inline("broken", lambda _: None, api_version=0)
     shown, problems = positions(rules("foo after cache"), found)
     assert table(shown) == (
-        "early  before log: its own wish (corepy-early)\n"
-        "log    fixed place\n"
-        "cache  fixed place\n"
+        "early  before log: declared by the plugin (corepy-early)\n"
+        "log    fixed position\n"
+        "cache  fixed position\n"
         "foo    after cache: order.txt:1\n"
     )
     assert problems == [
-        "plugin/broken (from corepy-broken): is written for plugin API version 0, this corepy speaks 1"
+        "plugin/broken (from corepy-broken): is written for plugin API version 0, this corepy supports 1"
     ]
 
 
@@ -291,7 +291,7 @@ def test_the_command_explains(tmp_path):
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert sorted(names) == sorted(find())
     assert re.search(
-        rf"^cache +fixed place\nlog +after cache: {file}:1$", done.stdout, re.MULTILINE
+        rf"^cache +fixed position\nlog +after cache: {file}:1$", done.stdout, re.MULTILINE
     )
 
 
@@ -317,7 +317,7 @@ def test_it_is_read_anew_at_a_reload(tmp_path, flags):
             server.ask("a.example.")
         file.write_text("log befor cache\n")
         server.send_signal(signal.SIGUSR1)
-        server.wait_for("the old one goes on")
+        server.wait_for("the old one stays in use")
         assert "did you mean 'before'?" in server.output
         file.write_text("")
         server.send_signal(signal.SIGUSR1)

@@ -100,7 +100,7 @@ def test_a_file_that_is_there_is_replaced_and_keeps_its_mode(before, mode, tmp_p
 def test_a_path_that_cannot_be_written_is_an_error_in_the_log(path, why, log):
     with pidfile(path):
         pass
-    assert f"cannot write the pid file {path}: {why}; the server runs without" in log.text
+    assert f"cannot write the pid file {path}: {why}; the server runs without it" in log.text
 
 
 def test_the_server_starts_and_stops_with_a_fifo_in_its_place(tmp_path):

@@ -126,7 +126,7 @@ def test_a_problem_that_quotes_the_whole_file_is_cut(tmp_path, caplog):
     asyncio.run(main())
     (error,) = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
     assert "not a number: b'xxx" in error
-    assert error.endswith("x...; what was loaded before stays")
+    assert error.endswith("x...; the previous content stays in use")
     assert len(error) < 1000
 
 
@@ -166,7 +166,7 @@ def test_a_file_that_is_usable_again_is_told(tmp_path, caplog):
     asyncio.run(main())
     messages = [it.getMessage() for it in caplog.records]
     assert len(messages) == 3  # loaded, cannot be read, and:
-    assert messages[2] == f"list {path} is usable again; its content is what was loaded before"
+    assert messages[2] == f"list {path} is usable again; its content has not changed"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def test_a_reader_that_stalls(pipe: Pipe) -> None:
 
     *lines, lost, last = pipe.run(run()).decode().splitlines()
     assert [int(line) for line in lines] == sorted(int(line) for line in lines)
-    assert lost == f"[WARNING] {40_000 - len(lines)} lines of output lost, nobody read them"
+    assert (
+        lost == f"[WARNING] {40_000 - len(lines)} lines of output lost because they were not read"
+    )
     assert last == "last"
     assert LIMIT <= len(lines) * 100 <= LIMIT + 100_000 + PIECE
 
@@ -273,7 +275,7 @@ def test_a_disk_that_has_room_again_gets_a_line_that_counts_those_that_were_lost
     assert path.read_text().splitlines() == [
         "first",
         "se",
-        "[WARNING] 2 lines of output lost, nobody read them",
+        "[WARNING] 2 lines of output lost because they were not read",
         "fourth",
     ]
 

@@ -67,7 +67,7 @@ def test_load(site):
         ("def setup(controller): pass\n", "plugin API version None"),
         (
             "api_version = 99\ndef setup(controller): pass\n",
-            "plugin API version 99, this corepy speaks 1",
+            "plugin API version 99, this corepy supports 1",
         ),
         ("api_version = 1\n", "has no function setup"),
         (GOOD + "before = 'cache'\n", "`before` must be a tuple"),

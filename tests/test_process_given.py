@@ -124,7 +124,7 @@ def test_the_server_makes_do_with_what_it_is_given(row, mode):
             wait_until(answers, 60)
             if flags:
                 os.kill(main, signal.SIGUSR2)
-                command.wait_for(" leaves", 60)
+                command.wait_for(", stopping ", 60)
                 wait_until(answers, 60)
             os.kill(main, signal.SIGTERM)
             assert command.process.wait(60) == 0

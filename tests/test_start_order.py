@@ -45,9 +45,9 @@ def wait_for_probes(flags):
 @isolated
 def test_the_address_comes_after_the_server(host, prefix, flags):
     with run_command(corefile(host), *flags) as command:
-        command.wait_for("no interface has the address")
+        command.wait_for("no interface has this address")
         run("ip", "addr", "add", f"{host}/{prefix}", "dev", "lo", "nodad")
-        command.wait_for("the address is there now")
+        command.wait_for("an interface has this address now")
         assert is_answered(host)
         assert is_answered(host, tcp=True)
         wait_for_probes(flags)
@@ -71,7 +71,7 @@ def test_a_missing_address_is_named_once_over_reloads():
         for turn in range(2):
             command.send_signal(10)
             command.wait_for("Reloading complete", times=turn + 1)
-    assert command.output.count("dns://192.0.2.53:53: no interface has the address") == 1
+    assert command.output.count("dns://192.0.2.53:53: no interface has this address") == 1
 
 
 @isolated
@@ -104,5 +104,5 @@ def test_before_loopback_is_up(host):
     with run_command(corefile(host)) as command:
         run("ip", "addr", "add", "127.0.0.1/8", "dev", "lo")
         run("ip", "link", "set", "lo", "up")
-        command.wait_for("the address is there now")
+        command.wait_for("an interface has this address now")
         assert is_answered("127.0.0.1")

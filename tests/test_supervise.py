@@ -89,7 +89,7 @@ def test_the_pid_file_is_the_newest_workers(upstream, tmp_path):
         (first,) = workers(command)
         assert path.read_text() == f"{first}\n"
         command.send_signal(signal.SIGUSR2)
-        command.wait_for(f"{first} leaves")
+        command.wait_for(f"stopping {first}")
         wait_until(lambda: first not in workers(command))
         assert path.read_text() == f"{workers(command)[0]}\n"
         assert command.stop() == 0
@@ -129,7 +129,7 @@ def test_upgrades_lose_nothing(command, tcp):
         for turn in range(5):
             before = the_worker(command)
             command.send_signal(signal.SIGUSR2 if turn % 2 else signal.SIGHUP)
-            command.wait_for(" leaves", times=turn + 1)
+            command.wait_for(", stopping ", times=turn + 1)
             wait_until(lambda before=before: before not in workers(command))
     assert (load.outcome.unanswered, load.outcome.wrong) == (0, 0)
 
@@ -149,7 +149,7 @@ def test_a_worker_that_is_stopped_is_replaced_before_its_silence_is_long(command
     """Its successor starts at once, and takes over what lies in the sockets."""
     hung = the_worker(command)
     os.kill(hung, signal.SIGSTOP)
-    command.wait_for("gives no sign of life: starting another")
+    command.wait_for("does not respond: starting another")
     command.wait_for(" serves", times=2)
     assert command.ask("www.example.org.").rr
     wait_until(lambda: hung not in workers(command))
@@ -159,9 +159,9 @@ def test_a_worker_that_is_stopped_is_replaced_before_its_silence_is_long(command
 def test_a_worker_that_recovers_goes_on_with_its_cache(command):
     worker = the_worker(command)
     os.kill(worker, signal.SIGSTOP)
-    command.wait_for("gives no sign of life: starting another")
+    command.wait_for("does not respond: starting another")
     os.kill(worker, signal.SIGCONT)
-    command.wait_for(f"worker {worker} goes on")
+    command.wait_for(f"worker {worker} responds again")
     wait_until(lambda: workers(command) == [worker])
     assert command.ask("www.example.org.").rr
 
@@ -215,7 +215,7 @@ def test_the_fallback_answers_when_no_worker_starts(command, tcp):
     command.wait_for("the fallback answers")
     assert [str(rr.rdata) for rr in command.ask("www.example.org.", tcp=tcp).rr] == ["192.0.2.1"]
     command.conf.write_text(good)
-    command.wait_for("the fallback is off")
+    command.wait_for("the fallback is stopped")
     assert command.ask("www.example.org.", tcp=tcp).rr
 
 
@@ -235,7 +235,7 @@ def test_a_new_version_that_does_not_start_changes_nothing(command):
     worker = the_worker(command)
     command.conf.write_text("nonsense {\n")
     command.send_signal(signal.SIGUSR2)
-    command.wait_for("the old one goes on")
+    command.wait_for("the old one stays in use")
     assert the_worker(command) == worker
     assert command.ask("www.example.org.").rr
 

@@ -105,7 +105,7 @@ def test_an_adopted_worker_is_supervised_as_any_other(host):
             command.wait_for(" serves", times=2)
         assert load.outcome.unanswered <= 64
         command.send_signal(signal.SIGUSR2)
-        command.wait_for(" leaves")
+        command.wait_for(", stopping ")
         assert host.answers()
         assert command.stop() == 0
 
@@ -124,7 +124,7 @@ def test_an_orphan_that_does_not_react_is_replaced(host):
     with host.orphan() as worker:
         os.kill(worker, signal.SIGSTOP)
         with host.supervisor() as command:
-            command.wait_for(f"worker {worker} does not get ready: killing it")
+            command.wait_for(f"worker {worker} is not ready in time: killing it")
             command.wait_for(" serves")
             assert host.answers()
             assert not is_alive(worker)
@@ -134,7 +134,7 @@ def test_an_orphan_that_does_not_react_is_replaced(host):
 def test_an_orphan_of_another_command_line_is_replaced_once_it_is_adopted(host):
     with host.orphan() as worker, host.supervisor("-log-format", "json") as command:
         command.wait_for(f"worker {worker} serves")
-        command.wait_for(f"{worker} leaves")
+        command.wait_for(f"stopping {worker}")
         wait_until(lambda: not is_alive(worker))
         assert host.answers()
         assert command.stop() == 0

@@ -50,7 +50,7 @@ def rounds(probe, sockets, number):
 
 def test_one_that_answers_nothing_is_given_up_quickly(probe, sockets):
     assert rounds(probe, sockets, SILENT_AFTER - 1) is None
-    assert "no sign of life" in rounds(probe, sockets, 1)
+    assert "no response for" in rounds(probe, sockets, 1)
 
 
 def test_one_that_is_silent_for_a_moment_is_suspect_before_it_is_given_up(probe, sockets):
@@ -67,13 +67,13 @@ def test_an_address_that_is_given_up_counts_no_more(probe, sockets):
     """It was asked last just before, and what it owed stood for an answer ever after."""
     probe.ask(sockets)
     left = {name: it for name, it in sockets.items() if name.endswith("a")}
-    assert "no sign of life" in rounds(probe, left, SILENT_AFTER)
+    assert "no response for" in rounds(probe, left, SILENT_AFTER)
 
 
 def test_one_that_says_nothing_is_given_up_quickly(probe, sockets):
     probe.record_alive()
     assert rounds(probe, sockets, SILENT_AFTER - 1) is None
-    assert "no sign of life" in rounds(probe, sockets, 1)
+    assert "no response for" in rounds(probe, sockets, 1)
 
 
 def test_one_whose_loop_turns_is_given_time(probe, sockets):
@@ -82,7 +82,7 @@ def test_one_whose_loop_turns_is_given_time(probe, sockets):
         probe.record_alive()
         assert rounds(probe, sockets, 1) is None
     probe.record_alive()
-    assert "no answer at udp-a" in rounds(probe, sockets, 1)
+    assert "no reply at udp-a" in rounds(probe, sockets, 1)
 
 
 def test_an_address_that_no_interface_has_is_not_asked(probe):
@@ -111,7 +111,7 @@ def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
     probe.record_alive()
     assert rounds(probe, sockets, STARVED_AFTER - 1) is None
     assert not probe.is_suspect()
-    assert "no sign of life for 10 s" in rounds(probe, sockets, 1)
+    assert "no response for 10 s" in rounds(probe, sockets, 1)
 
 
 def test_a_supervisor_that_cannot_ask_does_not_blame_the_worker(probe, sockets):

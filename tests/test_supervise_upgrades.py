@@ -54,7 +54,7 @@ class Host:
         (worker,) = self.workers()
         self.gate.touch()
         os.kill(worker, signal.SIGSTOP)
-        self.command.wait_for("gives no sign of life: starting another")
+        self.command.wait_for("does not respond: starting another")
         os.kill(worker, signal.SIGCONT)
         return worker
 
@@ -106,10 +106,10 @@ def test_an_upgrade_that_is_asked_for_while_a_worker_fails_to_start_is_tried(hos
     host.command.send_signal(signal.SIGUSR2)
     host.command.wait_for("upgrading once worker")
     os.kill(new, signal.SIGKILL)
-    host.command.wait_for("the old one goes on")
+    host.command.wait_for("the old one stays in use")
     host.command.conf.write_text(good)
     host.gate.unlink()
-    host.command.wait_for(f"{worker} leaves")
+    host.command.wait_for(f"stopping {worker}")
     assert host.answers()
 
 
@@ -122,7 +122,7 @@ def test_a_standby_that_is_not_needed_leaves_no_socket(host):
     worker = host.start_standby()
     host.command.conf.write_text(host.text(host.port, other))
     host.gate.unlink()
-    host.command.wait_for(f"worker {worker} goes on")
+    host.command.wait_for(f"worker {worker} responds again")
     wait_until(lambda: host.workers() == [worker])
 
     def is_closed():
@@ -142,7 +142,7 @@ def test_a_standby_that_is_not_needed_takes_no_socket(host):
     worker = host.start_standby()
     host.command.conf.write_text(host.text(host.port))
     host.gate.unlink()
-    host.command.wait_for(f"worker {worker} goes on")
+    host.command.wait_for(f"worker {worker} responds again")
     wait_until(lambda: host.workers() == [worker])
     os.kill(worker, signal.SIGKILL)
     host.gate.touch()
@@ -156,7 +156,7 @@ def test_a_standby_that_is_not_needed_takes_no_socket(host):
 def test_a_standby_is_not_needed_if_the_worker_reloads(host):
     worker = host.start_standby()
     os.kill(worker, signal.SIGUSR1)
-    host.command.wait_for("the Corefile changes: worker ")
+    host.command.wait_for("the Corefile changed: worker ")
     host.gate.unlink()
     wait_until(lambda: host.workers() == [worker])
     assert host.answers()

@@ -40,7 +40,7 @@ PACKAGES = {
         ("corepy.plugin.metrics",),
     ),
     "dns": Package(
-        "Messages: what a handler gets, and what it returns.",
+        "Messages: the arguments and results of handlers.",
         ("Request", "Reply"),
         ("corepy.dns.names",),
     ),

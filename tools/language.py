@@ -1,6 +1,7 @@
-"""Measures how plain the English of docstrings, comments and documents is.
+"""Measures how plain the English of docstrings, comments, documents and messages is.
 
     python tools/language.py corepy plugins docs
+    python tools/language.py -messages corepy plugins
 
 It counts some words per thousand. The limits are the highest ratios of flake8, starlette, trio and
 click. Words beyond them mark sentences that have to be read twice.
@@ -32,6 +33,9 @@ LIMITS: Final = {
 _FENCE: Final = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE: Final = re.compile(r"`[^`\n]*`|^ {4,}\S.*$|<[^>\n]*>|\]\([^)]*\)", re.MULTILINE)
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*")
+_SHORTEST: Final = 3
+"""String literals of fewer words are keys, names or parts of a format, not messages."""
+
 _DIRECTIVE: Final = re.compile(r"(noqa|type:|mypy:|pragma:|fmt:|!).*")
 
 
@@ -41,6 +45,29 @@ def prose(path: Path) -> str:
     if path.suffix == ".py":
         text = "\n\n".join((*_docstrings(text), *_comments(text)))
     return _CODE.sub(" ", _FENCE.sub(" ", text))
+
+
+def messages(path: Path) -> str:
+    """Return the messages of a Python file: its string literals, except docstrings and words."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return "\n\n".join(it for it in _literals(tree) if len(_WORD.findall(it)) >= _SHORTEST)
+
+
+def _literals(node: ast.AST) -> Iterator[str]:
+    """Yield the string literals below `node`; values inside of one are replaced by a space."""
+    match node:
+        case ast.Expr(value=ast.Constant()):
+            return  # a docstring
+        case ast.Constant(value=str() as text):
+            yield text
+        case ast.JoinedStr(values=parts):
+            yield " ".join(str(it.value) for it in parts if isinstance(it, ast.Constant))
+            for part in parts:
+                if isinstance(part, ast.FormattedValue):
+                    yield from _literals(part.value)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from _literals(child)
 
 
 def _docstrings(text: str) -> Iterator[str]:
@@ -83,7 +110,11 @@ def files(arguments: Sequence[str]) -> list[Path]:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the ratios of each file that exceeds a limit, and of all together."""
-    texts = {path: prose(path) for path in files(arguments)}
+    if "-messages" in arguments:
+        found = files([it for it in arguments if it != "-messages"])
+        texts = {path: messages(path) for path in found if path.suffix == ".py"}
+    else:
+        texts = {path: prose(path) for path in files(arguments)}
     for path, text in texts.items():
         over = excess([text])
         if over:

@@ -26,7 +26,7 @@ Those of a plugin are there once a Corefile uses it. A histogram `x` is exported
 PROCESS = """\
 ## The process
 
-What prometheus_client tells of any process, and what the interpreter does. Those marked *runtime*
+Metrics of the process from prometheus_client, and of the interpreter. Those marked *runtime*
 come with `runtime_metrics` in *prometheus*.
 """
 
@@ -118,6 +118,6 @@ def _process_table() -> str:
 
 
 def _rows(rows: list[tuple[str, str, str, str]]) -> str:
-    lines = ["| name | type | labels | what it says |", "| --- | --- | --- | --- |"]
+    lines = ["| name | type | labels | description |", "| --- | --- | --- | --- |"]
     lines += [f"| `{name}` | {kind} | {labels} | {about} |" for name, kind, labels, about in rows]
     return "\n".join(lines) + "\n"

@@ -30,9 +30,9 @@ PLUGINS = plugins()
 EXAMPLE = """\
 # The example
 
-A whole plugin, as `corepy new-plugin example` writes it and as it lies in
+A complete plugin, the output of `corepy new-plugin example`, which is also in
 `examples/corepy-example`: options, an answer, metrics, readiness, metadata, tests.
-[Writing plugins](writing-plugins.md) tells what the parts are for.
+[Writing plugins](writing-plugins.md) explains the parts.
 """
 FIRST_OF_EXAMPLE = tuple(f"corepy_example/{name}.py" for name in ("__init__", "setup", "handler"))
 FLAG = re.compile(r"<code>((?:corepy )?-[\w.-]+)</code>")

@@ -72,7 +72,7 @@ class Plugin:
 
 
 def plugins(root: Path = ROOT) -> list[Plugin]:
-    """Return the plugins of the tree `root` by name; raise `FolderError` for an invalid one."""
+    """Return the plugins of the tree `root` by name; raises `FolderError` for an invalid one."""
     return [_plugin(file) for file in sorted((root / "plugins").glob("*/plugin.toml"))]
 
 

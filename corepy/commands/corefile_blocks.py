@@ -28,7 +28,7 @@ def controllers_of(
     """Return a controller of `directive` for each server block of a Corefile that contains it.
 
     The plugins that `after` names are set up first in the blocks that have them. `default_port`
-    applies to zones without a port. Raise `CorefileError` for errors in the Corefile or in one of
+    applies to zones without a port. Raises `CorefileError` for errors in the Corefile or in one of
     these plugins, and `OSError` if the Corefile cannot be read.
     """
     blocks = [it for it in corefile.load(path).blocks if directive in it.directives]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from corepy.server.explain.explainer import Asked
 
 _DESCRIPTION = """\
-Show which server block answers a question and why, what each plugin of its chain does with it, and
-the answer. Without -server nothing needs to run, no port is opened and the host is left alone; but
-upstreams are asked, unless -dry says not to."""
+Show which server block answers a query and why, what each plugin of its chain does with it, and
+the reply. Without -server, no server needs to run, no port is opened and the host is not changed.
+Upstreams are queried, unless -dry is given."""
 
 
 class _FailedError(Exception):
@@ -61,47 +61,51 @@ def parser() -> Parser:
     flag("conf", metavar="FILE", help='Corefile to explain, or "stdin" (default "Corefile")')
     flag(
         "dns.port", "p", dest="port", type=_number, default=DEFAULT_PORT, metavar="PORT",
-        help="port for zones that name none (default 53)",
+        help="port for zones without a port (default 53)",
     )  # fmt: skip
     flag(
         "plugin-order",
         dest="plugin_order",
         metavar="FILE",
-        help="the operator's order of the chain, as corepy takes it",
+        help="rules that change the order of the chain, as for corepy",
     )
     flag(
         "server",
         action="store_true",
-        help="ask the servers that run here, by their control sockets",
+        help="ask the running servers of this host, over their control sockets",
     )
     flag(
         "at",
         default="",
         metavar="ADDRESS",
-        help="ask at this address of the server, IP or IP:PORT",
+        help="listen address that receives the query, IP or IP:PORT",
     )
-    flag("tcp", action="store_true", help="ask over TCP")
-    flag("do", action="store_true", help="ask for DNSSEC records")
+    flag("tcp", action="store_true", help="send the query over TCP")
+    flag("do", action="store_true", help="request DNSSEC records")
     flag(
         "edns", type=_number, default=1232, metavar="SIZE",
-        help="UDP size to announce, 0 for none (default 1232)",
+        help="UDP payload size in EDNS, 0 for no EDNS (default 1232)",
     )  # fmt: skip
     flag(
-        "class", dest="class_", default="IN", metavar="CLASS", help="class to ask for (default IN)"
+        "class",
+        dest="class_",
+        default="IN",
+        metavar="CLASS",
+        help="class of the query (default IN)",
     )
     flag(
         "times", type=_number, default=1, metavar="N",
-        help="ask N times and explain the last (default 1)",
+        help="send the query N times and explain the last (default 1)",
     )  # fmt: skip
-    flag("dry", action="store_true", help="ask nobody outside, and show who would be asked")
+    flag("dry", action="store_true", help="query no upstream, and show which would be queried")
     flag("json", action="store_true", help="print JSON")
-    parser.add_argument("name", metavar="NAME", help="what to ask for")
+    parser.add_argument("name", metavar="NAME", help="name of the query")
     parser.add_argument(
         "type", metavar="TYPE", nargs="?", default="A", help="record type (default A)"
     )
     parser.add_argument(
         "client", metavar="CLIENT", nargs="?", default="",
-        help="the client's IP address, for plugins that look at it",
+        help="IP address of the client, for plugins that use it",
     )  # fmt: skip
     return parser
 
@@ -147,7 +151,7 @@ def _by_servers(flags: argparse.Namespace) -> list[dict[str, Any]]:
             continue
         except ControlError as error:
             problems.append(f"corepy explain: process {process_of(path)}: {error}")
-    nobody = "corepy explain: no server runs here, or none that this user may command"
+    nobody = "corepy explain: no server runs here, or this user may not use its control socket"
     if not found:
         raise _FailedError("\n".join(problems) or nobody)
     sys.stderr.writelines(f"{problem}\n" for problem in problems)

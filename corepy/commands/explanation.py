@@ -36,7 +36,9 @@ def _head(explanation: dict[str, Any]) -> str:
     rows.append(("", _candidates(explanation)))
     if block is not None:
         rows.append(("Chain", " > ".join(block["chain"]) or "empty"))
-        rows.append(("", f"beside it: {', '.join(block['beside'])}" if block["beside"] else ""))
+        rows.append(
+            ("", f"without handler: {', '.join(block['beside'])}" if block["beside"] else "")
+        )
     return "".join(f"{title:<10}{text}\n" for title, text in rows if text)
 
 
@@ -46,7 +48,7 @@ def _candidates(explanation: dict[str, Any]) -> str:
     fitting = [f"{it['zone']} ({it['place']})" for it in rest if it["fits"]]
     other = [it["zone"] for it in rest if not it["fits"]]
     shown = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
-    texts = [f"it lies in {', '.join(fitting)} too" if fitting else ""]
+    texts = [f"also in {', '.join(fitting)}" if fitting else ""]
     texts.append(f"not in {shown}" if other else "")
     return "; ".join(text for text in texts if text)
 
@@ -62,7 +64,7 @@ def _steps(explanation: dict[str, Any]) -> str:
         lines.append(f"{_time(step['seconds'])}  {name:<{width}}  {_did(step)}")
         indent = " " * (12 + width + 2 + 2 * step["depth"])
         lines += [f"{indent}{line}" for line in _details(step)]
-    lines.append(f"{_time(explanation['seconds'])}  in all")
+    lines.append(f"{_time(explanation['seconds'])}  total")
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
@@ -92,14 +94,14 @@ def _pairs(known: dict[str, Any]) -> str:
 def _foot(explanation: dict[str, Any]) -> str:
     packet_cache = explanation["packet_cache"]
     if packet_cache is None:
-        return "Packet cache  not asked, no block answers\n"
+        return "Packet cache  not used, no block answers\n"
     if packet_cache["admitted"]:
-        text = f"repeats this reply for {packet_cache['seconds']:.0f} s"
+        text = f"stores this reply for {packet_cache['seconds']:.0f} s"
     else:
-        text = f"does not keep this reply: {packet_cache['reason']}"
+        text = f"does not store this reply: {packet_cache['reason']}"
     holds = packet_cache.get("holds")
     if holds:
-        text += f"; holds one now, for {max(0.0, holds['seconds left']):.0f} s"
+        text += f"; contains one now, for {max(0.0, holds['seconds left']):.0f} s"
     return f"Packet cache  {text}\n"
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 _DESCRIPTION = """\
-Write Corefiles in their canonical form: indented by braces, one space between words, one blank line
-at most. Comments stay, and what a file means does not change. Files are changed where they lie, and
-those that were are named; what cannot be parsed is left as it is."""
+Write Corefiles in canonical form: indented by braces, one space between words, at most one blank
+line in a row. Comments and the meaning of a file are kept. Files are changed in place, and the
+names of the changed ones are printed. A file that cannot be parsed is not changed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,13 +40,13 @@ def parser() -> Parser:
     parser.flag(
         "check",
         action="store_true",
-        help="change nothing; show what would be changed, and exit with 1 if there is any",
+        help="change no file; print the differences, and exit with 1 if there are any",
     )
     parser.add_argument(
         "files",
         metavar="FILE",
         nargs="*",
-        help='a Corefile, or what one imports; "-" reads standard input and writes standard output'
+        help='a Corefile or an imported file; "-" reads standard input and writes standard output'
         ' (default "Corefile")',
     )
     return parser

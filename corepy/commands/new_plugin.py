@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 LONGEST: Final = 40
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_RULE: Final = f"lower-case letters, digits and _ between them, at most {LONGEST}"
+_RULE: Final = f"use lower-case letters, digits and _ between them, at most {LONGEST} characters"
 _RESERVED: Final = {
-    "import": "it is a word of the Corefile language",
+    "import": "it is a keyword of the Corefile",
     "dns": f"{DISTRIBUTION} is the distribution of corepy",
 }
 
 _NEXT: Final = """\
-{folder} is written: a plugin with options, metrics and tests. What next:
+Created {folder}: a plugin with options, metrics and tests. Next steps:
 
     cd {folder}
     python -m pip install --upgrade pip
@@ -43,7 +43,7 @@ and from another terminal:
 The code is in corepy_{name}/: handler.py answers, setup.py reads the Corefile.
 """
 _FIXED: Final = """
-CoreDNS has a plugin of this name, so its place in the chain is fixed: see corepy -plugins -order.
+CoreDNS has a plugin of this name, so its chain position is fixed: see corepy -plugins -order.
 """
 
 
@@ -71,11 +71,11 @@ def parser() -> Parser:
     parser = Parser(
         "corepy new-plugin",
         "corepy new-plugin NAME [FOLDER]",
-        "Write a plugin that works, with tests, into a new folder, to make your own of it.",
+        "Create a folder with a working plugin and its tests, as a starting point.",
     )
     parser.add_argument("name", metavar="NAME", help="the directive, such as hello")
     parser.add_argument(
-        "folder", metavar="FOLDER", nargs="?", help="the folder to make (default corepy-NAME)"
+        "folder", metavar="FOLDER", nargs="?", help="the folder to create (default corepy-NAME)"
     )
     return parser
 
@@ -83,15 +83,15 @@ def parser() -> Parser:
 def _problem(name: str, folder: Path) -> str | None:
     """Return the reason why this plugin cannot be written, or None."""
     if not _NAME.fullmatch(name) or len(name) > LONGEST:
-        return f"{name!r} is no name for a plugin: {_RULE}"
+        return f"{name!r} is not a valid plugin name: {_RULE}"
     if name in _RESERVED:
-        return f"{name!r} is no name for a plugin: {_RESERVED[name]}"
+        return f"{name!r} is not a valid plugin name: {_RESERVED[name]}"
     taken = find().get(name)
     if taken is not None:
-        return f"{name!r} is taken: the distribution {taken.distribution} has this directive"
+        return f"{name!r} is taken: the distribution {taken.distribution} provides this directive"
     package = f"corepy_{name}"
     if importlib.util.find_spec(package) is not None:
         return f"{name!r} is taken: a package {package} is installed"
     if folder.exists() or folder.is_symlink():
-        return f"{folder} exists already; name a folder that does not"
+        return f"{folder} exists already; give another folder"
     return None

@@ -41,7 +41,7 @@ def problem_of(content: bytes) -> Problem | None:
         return None
     if _looks_like_utf16(content[:_ENOUGH]):
         return _encoded("UTF-16")
-    return Problem("there is a NUL byte in it", "a Corefile is text: is this the file?", at)
+    return Problem("the file contains a NUL byte", "a Corefile is a text file: check the path", at)
 
 
 def refuse_other_content(name: str, content: str | bytes) -> None:
@@ -53,12 +53,12 @@ def refuse_other_content(name: str, content: str | bytes) -> None:
     line = content.count(b"\n", 0, begin) + 1
     column = len(decode(content[begin : problem.at]).removeprefix(BOM)) + 1
     token = Token("", "", source_of(name, content), line, column, 1)
-    raise CorefileError(Diagnostic(f"no Corefile: {problem.message}", token, problem.hint))
+    raise CorefileError(Diagnostic(f"not a Corefile: {problem.message}", token, problem.hint))
 
 
 def _encoded(encoding: str) -> Problem:
     hint = f"convert it, for example: iconv -f {encoding} -t UTF-8 OLD > NEW"
-    return Problem(f"it is encoded in {encoding}, not in UTF-8", hint)
+    return Problem(f"the file is encoded in {encoding}, not in UTF-8", hint)
 
 
 def _looks_like_utf16(content: bytes) -> bool:

@@ -89,7 +89,7 @@ class TokenStream:
         self.current, self.previous = before, None
 
     def insert(self, tokens: Sequence[Token]) -> None:
-        """Insert `tokens` after the current one. Raise `FatalError` at more than `MAX_TOKENS`."""
+        """Insert `tokens` after the current one. Raises `FatalError` at more than `MAX_TOKENS`."""
         self._taken += len(tokens)
         if self._taken > MAX_TOKENS:
             raise FatalError(_too_many(tokens[-1]))
@@ -124,7 +124,7 @@ class Importer:
     def tokens(self, name: str, token: Token) -> list[Token]:
         """Return the tokens that the import of `name` inserts; `token` is the import's argument.
 
-        Raise `CorefileError` for an import that fails, and `FatalError` for one that never ends.
+        Raises `CorefileError` for an import that fails, and `FatalError` for one that never ends.
         """
         if name in self.snippets:
             self._snippet_imports = self._count(self._snippet_imports, MAX_SNIPPET_IMPORTS, token)
@@ -137,7 +137,9 @@ class Importer:
 
     def _count(self, done: int, most: int, token: Token) -> int:
         if done >= most:
-            raise FatalError(Diagnostic(f"more than {most} imports, do they end?", token))
+            raise FatalError(
+                Diagnostic(f"more than {most} imports: probably an endless import", token)
+            )
         return done + 1
 
     def _brought(self, name: str, token: Token, body: list[Token]) -> list[Token]:
@@ -150,7 +152,9 @@ class Importer:
         try:
             pattern = files.absolute(name, token.source.name)
         except OSError as error:
-            raise _mistake(f"there is no current folder: {error.strerror}", token) from None
+            raise _mistake(
+                f"cannot determine the current folder: {error.strerror}", token
+            ) from None
         if pattern not in self._found:
             self._found[pattern] = self._search(name, pattern, token)
         return self._found[pattern]
@@ -158,7 +162,7 @@ class Importer:
     def _search(self, name: str, pattern: str, token: Token) -> list[str]:
         if files.has_too_many_wildcards(pattern):
             message = f"too many wildcards in {quote(pattern)}"
-            raise _mistake(message, token, "one '*' and one '?' are allowed, and no [...]")
+            raise _mistake(message, token, "use at most one '*' and one '?', and no [...]")
         try:
             found = files.matches(pattern)
         except files.BadPatternError:
@@ -166,10 +170,10 @@ class Importer:
         if found:
             return found
         if not files.is_pattern(pattern):
-            what = (
-                f"no file {quote(pattern)}" if "/" in name else f"no snippet or file {quote(name)}"
-            )
-            message = f"nothing to import: there is {what}"
+            if "/" in name:
+                message = f"cannot import {quote(pattern)}: no such file"
+            else:
+                message = f"cannot import {quote(name)}: no such snippet or file"
             raise NotFoundError(Diagnostic(message, token, self._near(name, pattern)))
         message = f"no file matches the import pattern {quote(name)}"
         self.warnings.append(Diagnostic(message, token, severity="warning"))
@@ -183,7 +187,7 @@ class Importer:
             }
         definition = self._definitions.get(f"({name})")
         if definition is not None:
-            return f"the snippet is defined at {definition.location}; it must be defined before"
+            return f"the snippet is defined at {definition.location}; move it above the import"
         near = suggest(name, self.snippets)
         if near is None:
             folder = os.path.dirname(pattern)
@@ -191,7 +195,7 @@ class Importer:
             if near is not None:
                 near = os.path.join(os.path.dirname(name), os.path.basename(near))
             elif not files.is_folder(folder):
-                return f"there is no folder {quote(folder)}"
+                return f"the folder {quote(folder)} does not exist"
         return near and f"did you mean {quote(near)}?"
 
     def _file(self, path: str, token: Token) -> list[Token]:
@@ -228,7 +232,7 @@ def _mistake(message: str, token: Token, hint: str | None = None) -> CorefileErr
 
 
 def _too_many(token: Token) -> Diagnostic:
-    return Diagnostic(f"more than {MAX_TOKENS} words with all imports", token)
+    return Diagnostic(f"more than {MAX_TOKENS} words, imports included", token)
 
 
 def _refuse_cycle(origin: Import) -> None:

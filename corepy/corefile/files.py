@@ -43,7 +43,7 @@ def has_too_many_wildcards(path: str) -> bool:
 def absolute(path: str, beside: str) -> str:
     """Return `path` as an absolute path, relative to the folder of the file `beside`.
 
-    Raise `OSError` if the current folder no longer exists.
+    Raises `OSError` if the current folder no longer exists.
     """
     if path.startswith("/"):
         return path
@@ -57,7 +57,7 @@ def clean(path: str) -> str:
 
 
 def matches(pattern: str) -> list[str]:
-    """Return the sorted paths that match the absolute `pattern`. Raise `BadPatternError`.
+    """Return the sorted paths that match the absolute `pattern`. Raises `BadPatternError`.
 
     Folders that cannot be read are skipped.
     """
@@ -92,7 +92,7 @@ def neighbours(path: str) -> list[str]:
 
 
 def read_import(path: str) -> bytes:
-    """Return the content of an imported file without blocking. Raise `OSError`.
+    """Return the content of an imported file without blocking. Raises `OSError`.
 
     Opening a pipe without a writer would otherwise block the server forever.
     """
@@ -107,7 +107,7 @@ def read_import(path: str) -> bytes:
 
 
 def read_corefile(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a Corefile, which may be a pipe. Raise `OSError`."""
+    """Return the content of a Corefile, which may be a pipe. Raises `OSError`."""
     with Path(path).open("rb") as file:
         return _limited(file.read(MAX_FILE_SIZE + 1), os.fspath(path))
 

@@ -39,8 +39,8 @@ _IN_GAP = re.compile(r"#[^\n]*|\n")
 def format_text(content: str | bytes, filename: str = "Corefile") -> str:
     """Return a Corefile in its canonical form, with the same meaning.
 
-    Raise `CorefileError` if it cannot be parsed. Imports are not followed, so that an imported file
-    can be formatted on its own, unless it contains half a block.
+    Raises `CorefileError` if it cannot be parsed. Imports are not followed, so that an imported
+    file can be formatted on its own, unless it contains half a block.
     """
     if isinstance(content, bytes):
         refuse_other_content(filename, content)
@@ -51,8 +51,8 @@ def format_text(content: str | bytes, filename: str = "Corefile") -> str:
         raise CorefileError(Diagnostic("the quote is never closed", source.open_quote))
     text = _Writer().write(source)
     if _token_texts(source) != _token_texts(source_of(filename, text)):
-        message = "formatting would change what this file says (a mistake of corepy's)"
-        raise CorefileError(Diagnostic(f"{filename}: {message}; it is left as it is"))
+        message = "formatting would change the meaning of this file (a bug in corepy)"
+        raise CorefileError(Diagnostic(f"{filename}: {message}; the file is not changed"))
     return text
 
 
@@ -61,7 +61,9 @@ def _refuse_bad_utf8(content: bytes) -> None:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise CorefileError(Diagnostic(f"line {line} is not UTF-8, byte {error.start}")) from None
+        raise CorefileError(
+            Diagnostic(f"line {line} is not UTF-8 (byte {error.start} of the file)")
+        ) from None
 
 
 def _token_texts(source: Source) -> list[tuple[str, bool]]:
@@ -111,9 +113,9 @@ class _Section(Enum):
     """The part of a Corefile that the next line belongs to."""
 
     KEYS = "the keys of a server block, or an import"
-    HEADER = "a block whose keys are known and whose brace is not"
+    HEADER = "a block after its keys, before its brace"
     BLOCK = "a block in braces"
-    BARE = "a block without braces, which goes on to the end of the file"
+    BARE = "a block without braces, up to the end of the file"
 
 
 class _Writer:

@@ -44,7 +44,7 @@ def server_keys(
     """Return the zones of the keys of `block`, in order; a network has several zones.
 
     `default_port` applies to keys without a port whose scheme has none in `schemes`, such as plain
-    DNS. Raise `CorefileError` with every invalid key.
+    DNS. Raises `CorefileError` with every invalid key.
     """
     found: list[ZoneAddress] = []
     mistakes: list[Diagnostic] = []
@@ -108,7 +108,7 @@ class OverlapChecker:
 def _addresses(
     token: Token, default_port: int, schemes: Mapping[str, int | None]
 ) -> list[ZoneAddress]:
-    """Return the zones of one key. Raise `ValueError` if it is invalid."""
+    """Return the zones of one key. Raises `ValueError` if it is invalid."""
     transport, rest = zones.split_transport(token.text, schemes)
     names, port = zones.split_host_port(rest)
     for name in names:
@@ -119,7 +119,7 @@ def _addresses(
     if port is None:
         port = default_port
     if not 0 <= port <= _MAX_PORT:
-        raise ValueError(f"port {port} is not in 0 to {_MAX_PORT}")
+        raise ValueError(f"port {port} is outside 0 to {_MAX_PORT}")
     return [ZoneAddress(zone, port, transport, token) for zone in zones.normalized(names)]
 
 
@@ -131,7 +131,7 @@ def _hint(text: str, schemes: Collection[str]) -> str | None:
     if rest.startswith(":") and rest[1:].isdigit():
         return f"write '.{rest}' for the root zone at that port"
     if rest.endswith(":"):
-        return "write the port behind the colon, or leave the colon out"
+        return "write the port after the colon, or remove the colon"
     return None
 
 
@@ -140,7 +140,7 @@ def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str,
     before, _, port = rest.rpartition(":")
     host = before if port.isdigit() else rest
     if text == "import":
-        hint = "a snippet that begins with an import can be imported inside of a block only"
+        hint = "a snippet that begins with an import can only be imported inside a block"
         yield "not as an import", hint
     if text == "}":
         yield "since no block is open here", "remove the brace, or open a block with '{'"
@@ -151,13 +151,13 @@ def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str,
     network, slash, _ = host.partition("/")
     if slash and zones.is_address(network) and not _expands(host):
         length = 128 if ":" in network else 32
-        yield "not as a network", f"the length behind the slash is a number from 0 to {length}"
+        yield "not as a network", f"the length after the slash is a number from 0 to {length}"
     elif before and ":" not in before and host == rest and "://" not in rest:
         yield "colon included", f"a port is a number, such as {before}:53"
     host = rest if zones.is_address(rest) else host.strip("[]")
     if zones.is_address(host):
         length = 128 if ":" in host else 32
-        hint = f"the bind plugin says where to listen; write {host}/{length} for the reverse zone"
+        hint = f"use bind to set the listen address, or write {host}/{length} for the reverse zone"
         yield "not as an address", hint
     if "," in host:
         yield "comma included", "put a space after the comma to have several zones"
@@ -166,7 +166,7 @@ def _likely_mistakes(text: str, schemes: Collection[str]) -> Iterator[tuple[str,
     if transport == "unix":
         yield (
             "but nothing is served there",
-            "the forward plugin knows unix sockets, a server block does not",
+            "the forward plugin supports unix sockets, a server block does not",
         )
 
 

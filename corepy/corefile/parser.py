@@ -29,7 +29,7 @@ def parse(
     env: Mapping[str, str] | None = None,
     schemes: Collection[str] = SCHEMES,
 ) -> Corefile:
-    """Return the parsed `text`. Raise `CorefileError` with every error that could be found.
+    """Return the parsed `text`. Raises `CorefileError` with every error that could be found.
 
     Imports are relative to the folder of `filename`. Variables come from `env`, by default the
     process's environment. A key with another scheme than one of `schemes` gets a warning. Names of
@@ -45,7 +45,7 @@ def load(
     env: Mapping[str, str] | None = None,
     schemes: Collection[str] = SCHEMES,
 ) -> Corefile:
-    """Read and parse a Corefile. Raise `OSError` if it cannot be read, else as `parse`."""
+    """Read and parse a Corefile. Raises `OSError` if it cannot be read, else as `parse`."""
     name, content = os.fspath(path), files.read_corefile(path)
     refuse_other_content(name, content)
     main = source_of(name, content)
@@ -56,7 +56,7 @@ def load(
 def outline(source: Source) -> Corefile:
     """Return the parsed text without its imports and with its variables unreplaced.
 
-    Raise `CorefileError` as `parse`.
+    Raises `CorefileError` as `parse`.
     """
     return _Parser(source, NoImports(source, None), NoVariables()).parse()
 
@@ -65,7 +65,7 @@ def _environment(env: Mapping[str, str] | None) -> Environment:
     return Environment(os.environ if env is None else env)
 
 
-_COMMA = "a comma at the end of a zone says that another one follows"
+_COMMA = "a zone that ends in a comma must be followed by another zone"
 _MOST = 50  # errors or warnings in one report; more would not be read
 _OPEN_QUOTE = Diagnostic("the quote is never closed", severity="warning")
 
@@ -133,7 +133,7 @@ class _Parser:
             self._block_contents(keys, statements)
         if keys:
             for token in empty:
-                self._warn_of_empty("this zone is left out: it is empty", token)
+                self._warn_of_empty("this zone is empty and is ignored", token)
             self._blocks.append(ServerBlock(tuple(keys), statements, opening, tuple(empty)))
         else:
             has_brace = opening is not None and opening.text == "{"
@@ -181,7 +181,7 @@ class _Parser:
         """Store a snippet's tokens for later imports."""
         opening = self._current()
         if opening.text != "{":
-            hint = f"put a '{{' behind ({name})"
+            hint = f"put a '{{' after ({name})"
             raise self._stop(f"unexpected {quote(opening.text)}, expecting '{{'", opening, hint)
         body = self._snippet_body(opening)
         if name in self._definitions:
@@ -231,8 +231,8 @@ class _Parser:
             token = self._current()
             if token.text == "}":
                 if not in_braces and not any(key.text.endswith("{") for key in keys):
-                    hint = f"put a '{{' behind {keys[-1].text}" if keys and statements else None
-                    self._warn("this brace ends a block that no brace began", token, hint)
+                    hint = f"put a '{{' after {keys[-1].text}" if keys and statements else None
+                    self._warn("this brace closes a block without an opening brace", token, hint)
                 return
             if token.text == "import":
                 self._import()
@@ -243,7 +243,7 @@ class _Parser:
             # directive.
             if self._current().text != "}":
                 raise self._unclosed(opening)
-            self._warn("the block is never closed, its last brace being a directive's", opening)
+            self._warn("the block is never closed: its last brace closes a directive", opening)
 
     def _directive(self, statements: list[Directive]) -> bool:
         """Parse a directive to the end of its line or block; return whether its block continues."""
@@ -282,7 +282,7 @@ class _Parser:
 
         The brace was probably meant to end the server block, unless another closing brace follows.
         """
-        hint = "a closing brace stands on a line of its own"
+        hint = "put the closing brace on a line of its own"
         self._report("unexpected '}' because no matching opening brace", token, hint)
         self._structure_in_doubt = True
         following = self._stream.next
@@ -309,7 +309,7 @@ class _Parser:
 
     def _import_argument(self) -> Token:
         if not self._stream.next_is_argument():
-            message = "import of what? A file, a pattern or a snippet must follow"
+            message = "import needs an argument: a file, a pattern or a snippet"
             raise CorefileError(Diagnostic(message, self._current()))
         self._stream.advance()
         return self._current()
@@ -335,7 +335,7 @@ class _Parser:
         try:
             return self._environment.replace(token.text)
         except EndlessReplacementError:
-            message = "a variable's value mentions itself, replacing it never ends"
+            message = "the value of this variable contains the variable itself"
             raise FatalError(Diagnostic(message, token)) from None
 
     # -- helpers

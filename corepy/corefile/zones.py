@@ -58,7 +58,7 @@ def split_host_port(text: str) -> HostPort:
     """Return the zones and the port in `text`, which has no scheme.
 
     A network such as 10.0.0.0/15 becomes its reverse zones. The range of the port is not checked.
-    Raise `ValueError` with the reason if `text` is invalid (plugin/normalize.go: SplitHostPort).
+    Raises `ValueError` with the reason if `text` is invalid (plugin/normalize.go: SplitHostPort).
     """
     if not text or text.endswith(":"):
         raise ValueError(f"expecting data after last colon: {text!r}")
@@ -79,18 +79,18 @@ def split_host_port(text: str) -> HostPort:
 
 
 def zones_of(text: str) -> list[str]:
-    """Return the normalized zones in a directive's argument; raise `ValueError`."""
+    """Return the normalized zones in a directive's argument; raises `ValueError`."""
     return normalized(split_host_port(split_transport(text)[1]).zones)
 
 
 def normalized(names: Sequence[str]) -> list[str]:
-    """Return the names fully qualified and in lower case; raise `ValueError` for invalid ones.
+    """Return the names fully qualified and in lower case; raises `ValueError` for invalid ones.
 
     Lower case may take more octets, so a name of maximum length can become too long.
     """
     for name in names:
         if _PLACEHOLDER.search(name):
-            raise ValueError(f"zone '{name}' has a placeholder in it that nothing has replaced")
+            raise ValueError(f"zone '{name}' contains a placeholder that was not replaced")
     found = [normalize_zone(name) for name in names]
     for name in found:
         problem = name_problem(name)
@@ -102,7 +102,7 @@ def normalized(names: Sequence[str]) -> list[str]:
 def reverse_zones(cidr: str) -> list[str]:
     """Return the reverse zones of a network; several if its prefix ends inside a label.
 
-    An IPv4 label is 8 bits, an IPv6 label 4. Raise `ValueError` for an invalid network
+    An IPv4 label is 8 bits, an IPv6 label 4. Raises `ValueError` for an invalid network
     (plugin/pkg/cidr).
     """
     network = _parse_cidr(cidr)
@@ -143,15 +143,15 @@ def name_problem(name: str) -> str | None:
     if not all(labels):
         return "it has an empty label"
     if max(labels) > _MAX_LABEL:
-        return f"it has a label of {max(labels)} octets, and {_MAX_LABEL} are allowed"
+        return f"it has a label of {max(labels)} octets, more than {_MAX_LABEL}"
     octets = sum(labels) + len(labels) + 1
     if octets > _MAX_NAME:
-        return f"it has {octets} octets in a message, and {_MAX_NAME} are allowed"
+        return f"it has {octets} octets in wire format, more than {_MAX_NAME}"
     return None
 
 
 def _label_lengths(text: bytes) -> list[int]:
-    """Return the length in octets of each label of a name with escapes; raise `ValueError`."""
+    """Return the length in octets of each label of a name with escapes; raises `ValueError`."""
     lengths, position = [0], 0
     while position < len(text):
         octet = text[position]
@@ -165,15 +165,15 @@ def _label_lengths(text: bytes) -> list[int]:
 
 
 def _escaped(text: bytes, position: int) -> int:
-    """Return how many characters the backslash at `position` escapes; raise `ValueError`."""
+    """Return how many characters the backslash at `position` escapes; raises `ValueError`."""
     digits = text[position + 1 : position + 4]
     if not digits:
-        raise ValueError("it ends in a backslash that escapes nothing")
+        raise ValueError("it ends in a lone backslash")
     if not digits[:1].isdigit():
         return 1
     if len(digits) < 3 or not digits.isdigit() or int(digits) > 255:
         escape = f"\\{digits.decode('utf-8', 'replace')}"
-        raise ValueError(f"{escape} is no escape: three digits, from \\000 to \\255")
+        raise ValueError(f"{escape} is not an escape: use three digits, from \\000 to \\255")
     return 3
 
 

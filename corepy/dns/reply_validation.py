@@ -27,18 +27,18 @@ def reply_problem(request: Request, reply: Any) -> str | None:
         return f"returned {type(reply).__name__} instead of a Reply"
     wire, end = reply.wire, request.question_end
     if type(wire) is not bytes or type(reply.options) is not bytes:
-        return "made a reply of something else than bytes"
+        return "returned a reply that is not made of bytes"
     if wire[4:6] != _ONE_QUESTION or not wire[2] & _QR or not end <= len(wire) <= MAX_SIZE:
-        return "made a reply that is no reply message"
+        return "returned a reply that is not a response message"
     asked, said = request.wire[HEADER_SIZE:end], wire[HEADER_SIZE:end]
     if said != asked and (said[:-4].lower() != request.name_wire or said[-4:] != asked[-4:]):
-        return "answered another question than it was asked"
+        return "returned a reply to a different question"
     if reply.validated is not wire or reply.options:
         try:
             reply.ttl_offsets  # noqa: B018 - parses the records once
             parse_options(reply.options)
         except FormError as error:
-            return f"made a reply that cannot be read: {error}"
+            return f"returned a malformed reply: {error}"
         reply.validated = wire
     if (
         (reply.deadline is None or type(reply.deadline) in _SECONDS)
@@ -53,7 +53,7 @@ def reply_problem(request: Request, reply: Any) -> str | None:
 
 def _value_problem(reply: Reply) -> str:
     if type(reply.hit_counters) is not tuple:
-        return "set the hit counters of its reply to something else than a tuple"
+        return "set the hit counters of its reply to a value that is not a tuple"
     if type(reply.extended_rcode) is not int or not 0 <= reply.extended_rcode <= 255:
-        return "set an rcode that does not exist"
-    return "set a time of its reply to something else than seconds"
+        return "set an rcode that is out of range"
+    return "set a time of its reply to a value that is not in seconds"

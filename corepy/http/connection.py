@@ -182,7 +182,7 @@ class HTTPConnection(asyncio.Protocol):
             response = answer(HTTPRequest(method, path, headers))
             return await response if inspect.isawaitable(response) else response
         except (Exception, SystemExit, KeyboardInterrupt):  # a plugin must not stop the server
-            LOG.exception("%s: no answer for %s", self._listener.bound, path)
+            LOG.exception("%s: the request for %s failed", self._listener.bound, path)
             return HTTPResponse(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _send_head(self, response: HTTPResponse, size: int | None, *, keep: bool) -> None:
@@ -207,7 +207,7 @@ class HTTPConnection(asyncio.Protocol):
         self._task = None
         failed = not task.cancelled() and task.exception() is not None
         if failed:
-            LOG.error("%s: an answer broke off: %r", self._listener.bound, task.exception())
+            LOG.error("%s: a response was cut off: %r", self._listener.bound, task.exception())
         if self._transport.is_closing():
             return
         reusable = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE

@@ -38,7 +38,7 @@ def split_address(text: str) -> tuple[str, str]:
 def read_address(controller: Controller, default: str) -> str:
     """Return the directive's only argument, a "host:port", or `default` without arguments.
 
-    Raise `CorefileError`. The host is resolved when the server starts.
+    Raises `CorefileError`. The host is resolved when the server starts.
     """
     for argument in controller.arguments(0, 1):
         try:
@@ -54,7 +54,7 @@ def _refuse_no_address(text: str) -> None:
     host, port = split_address(text)
     if port.isdecimal():
         if int(port) > _MAX_PORT:
-            raise ValueError(f"address {text}: port {port} is not in 0 to {_MAX_PORT}")
+            raise ValueError(f"address {text}: port {port} is outside 0 to {_MAX_PORT}")
     elif port:
         try:
             socket.getservbyname(port, "tcp")
@@ -86,7 +86,7 @@ async def resolve(text: str) -> Address:
                 host, port, type=socket.SOCK_STREAM
             )
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
-        reason = getattr(error, "strerror", None) or str(error) or "the name has no answer"
+        reason = getattr(error, "strerror", None) or str(error) or "the name cannot be resolved"
         raise BindError(getattr(error, "errno", None), f"cannot listen on {text}: {reason}") from (
             error
         )

@@ -8,7 +8,7 @@ above *cache*, so they receive every query. `nodecache` is at the end: it handle
 its setup needs the listen addresses that *bind* has set.
 
 The operator can override the order (`corepy.loading.orderfile`). The rules in that file for a
-directive, third-party or not, replace its own constraints or its fixed place.
+directive, third-party or not, replace its own constraints or its fixed position.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHAIN = """
 """
 
 DIRECTIVES: tuple[str, ...] = tuple(_CHAIN.split())
-"""Directives with a fixed place, including those that only CoreDNS contains."""
+"""Directives with a fixed position, including those that only CoreDNS contains."""
 
 _POSITION = {name: position for position, name in enumerate(DIRECTIVES)}
 _DEFAULT_ABOVE = "cache"
@@ -44,7 +44,7 @@ _DEFAULT_ABOVE = "cache"
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A third-party plugin's constraints on its place."""
+    """A third-party plugin's constraints on its position."""
 
     directive: str
     distribution: str
@@ -61,7 +61,7 @@ class OperatorRule(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A directive of the chain, and the reason for its place."""
+    """A directive of the chain, and the reason for its position."""
 
     directive: str
     reason: str
@@ -69,7 +69,7 @@ class Position(NamedTuple):
 
 @dataclass(slots=True)
 class _Placement:
-    """The constraints of one directive without a fixed place, or moved from it by the operator."""
+    """The constraints of one directive without a fixed position, or moved by the operator."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
@@ -92,10 +92,10 @@ def resolve(
 def arrange(
     constraints: Iterable[Constraint], installed: Iterable[str], rules: Sequence[OperatorRule] = ()
 ) -> list[Position]:
-    """Return the places of all directives, fixed ones and those of `constraints`, in chain order.
+    """Return the positions of all directives, fixed and those of `constraints`, in chain order.
 
     Constraints may refer to the `installed` names and the fixed ones. `rules` are the operator's.
-    Raise `OrderError` for an unknown name, and for constraints that contradict each other or the
+    Raises `OrderError` for an unknown name, and for constraints that contradict each other or the
     fixed order.
     """
     asked = {
@@ -108,11 +108,13 @@ def arrange(
     for name, placement in placements.items():
         for other in (*placement.before, *placement.after):
             if other not in known:
-                problem = f"wants to stand before or after {other!r}, which nobody has"
+                problem = (
+                    f"must be before or after {other!r}, but no plugin provides that directive"
+                )
                 raise OrderError(name, placement.distribution, problem, _token(placement, other))
     order = _Sorter(placements).sort()
     return [
-        Position(name, placements[name].reason if name in placements else "fixed place")
+        Position(name, placements[name].reason if name in placements else "fixed position")
         for name in order
     ]
 
@@ -135,9 +137,9 @@ def _placements(
     for name, constraint in asked.items():
         placement = _Placement(constraint.before, constraint.after, "", constraint.distribution)
         words = (
-            f"{placement}: its own wish"
+            f"{placement}: declared by the plugin"
             if str(placement)
-            else f"right above {_DEFAULT_ABOVE}: no wish"
+            else f"right above {_DEFAULT_ABOVE}: the default"
         )
         placement.reason = f"{words} ({constraint.distribution})"
         placements[name] = placement
@@ -165,7 +167,7 @@ def _token(placement: _Placement, other: str) -> Token | None:
 
 
 class _Sorter:
-    """Sorts topologically; among unblocked directives, the one with the smallest place is first."""
+    """Sorts topologically; of unblocked directives, the one with the lowest position is first."""
 
     def __init__(self, placements: dict[str, _Placement]) -> None:
         self._placements = placements
@@ -199,7 +201,7 @@ class _Sorter:
         return order
 
     def _position(self, name: str, asking: tuple[str, ...]) -> float:
-        """Return the preferred position of `name`; fixed places are whole numbers."""
+        """Return the preferred position of `name`; fixed positions are whole numbers."""
         placement = self._placements.get(name)
         if placement is None or name in asking:  # a cycle, which the sort will detect
             return _POSITION.get(name, _POSITION[_DEFAULT_ABOVE])

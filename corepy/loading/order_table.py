@@ -1,7 +1,8 @@
-"""The installed plugins in chain order, with the reason for each place: `corepy -plugins -order`.
+"""The output of `corepy -plugins -order`: plugins in chain order, with the reasons.
 
-This imports only plugins without a fixed place, because only they have constraints. The constraints
-of a plugin whose packages are not installed are unknown, so its default position is listed.
+This imports only plugins without a fixed position, because only they have constraints. The
+constraints of a plugin whose packages are not installed are unknown, so its default position is
+listed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 def positions(
     rules: Sequence[OperatorRule], installed: Mapping[str, FoundPlugin] | None = None
 ) -> tuple[list[Position], list[str]]:
-    """Return the places of installed plugins under `rules`, and a line for each unusable plugin.
+    """Return the positions of installed plugins under `rules`, and a line for each unusable plugin.
 
-    Raise `CorefileError` for contradictory constraints.
+    Raises `CorefileError` for contradictory constraints.
     """
     found = find() if installed is None else installed
     unknown = unknown_names(rules, found)
@@ -55,6 +56,6 @@ def positions(
 
 
 def table(found: Sequence[Position]) -> str:
-    """Return the places as text, one line each."""
+    """Return the positions as text, one line each."""
     width = max((len(position.directive) for position in found), default=0)
     return "".join(f"{position.directive:<{width}}  {position.reason}\n" for position in found)

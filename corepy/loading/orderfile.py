@@ -6,7 +6,7 @@
 
 Each line names a directive and, after `before` or `after`, one or more directives that it must
 precede or follow. `#` begins a comment. All lines for a directive apply together, and replace its
-own constraints or its fixed place.
+own constraints or its fixed position.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HINT: Final = "a line is: DIRECTIVE before|after DIRECTIVE..."
 
 
 def load_order(path: str) -> list[OperatorRule]:
-    """Return the rules of a file; raise `CorefileError` with every error in it.
+    """Return the rules of a file; raises `CorefileError` with every error in it.
 
     It is also raised if the file cannot be read.
     """
@@ -41,7 +41,7 @@ def load_order(path: str) -> list[OperatorRule]:
 
 
 def parse_order(text: str, name: str) -> list[OperatorRule]:
-    """Return the rules of a text; messages refer to it as `name`. Raise `CorefileError`."""
+    """Return the rules of a text; messages refer to it as `name`. Raises `CorefileError`."""
     source = Source(name, text)
     rules: list[OperatorRule] = []
     mistakes: list[Diagnostic] = []
@@ -66,7 +66,7 @@ def _rules(words: Sequence[Token]) -> Iterator[OperatorRule]:
     for word, following in itertools.zip_longest(words[1:], words[2:]):
         if word.text in RELATIONS:
             if following is None or following.text in RELATIONS:
-                raise _mistake(f"a directive is missing behind {word.text!r}", word)
+                raise _mistake(f"a directive is missing after {word.text!r}", word)
             relation = word.text
         elif relation is None:
             near = suggest(word.text, RELATIONS)
@@ -75,7 +75,7 @@ def _rules(words: Sequence[Token]) -> Iterator[OperatorRule]:
         else:
             yield OperatorRule(subject, relation, word)
     if relation is None:
-        raise _mistake(f"nothing is said of {subject.text!r}", subject)
+        raise _mistake(f"the rule for {subject.text!r} is incomplete", subject)
 
 
 def _mistake(message: str, token: Token, hint: str = _HINT) -> CorefileError:
@@ -83,7 +83,7 @@ def _mistake(message: str, token: Token, hint: str = _HINT) -> CorefileError:
 
 
 def unknown_names(rules: Sequence[OperatorRule], installed: Iterable[str]) -> list[Diagnostic]:
-    """Return an error for each name in `rules` that is neither installed nor of a fixed place."""
+    """Return an error for each name in `rules` that is neither installed nor built in."""
     known = {*installed, *DIRECTIVES}
     tokens = (token for rule in rules for token in (rule.subject, rule.other))
     mistakes = []
@@ -91,6 +91,8 @@ def unknown_names(rules: Sequence[OperatorRule], installed: Iterable[str]) -> li
         if token.text in known:
             continue
         near = suggest(token.text, sorted(known))
-        hint = f"did you mean {near!r}?" if near else "`corepy -plugins` lists what is installed"
+        hint = (
+            f"did you mean {near!r}?" if near else "`corepy -plugins` lists the installed plugins"
+        )
         mistakes.append(Diagnostic(f"unknown directive {token.text!r}", token, hint))
     return mistakes

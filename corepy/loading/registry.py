@@ -113,7 +113,7 @@ def _settle(claims: dict[str, FoundPlugin]) -> FoundPlugin:
 
 
 def load(found: FoundPlugin) -> LoadedPlugin:
-    """Import a plugin and validate it; raise `PluginError` for any problem."""
+    """Import a plugin and validate it; raises `PluginError` for any problem."""
     directive, distribution = found.directive, found.distribution
     if found.rivals:
         claimants = (distribution, *found.rivals)
@@ -127,7 +127,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
     version = getattr(plugin, "api_version", None)
     if version != API_VERSION:
-        problem = f"is written for plugin API version {version}, this corepy speaks {API_VERSION}"
+        problem = f"is written for plugin API version {version}, this corepy supports {API_VERSION}"
         raise PluginError(directive, distribution, problem)
     if not callable(getattr(plugin, "setup", None)):
         raise PluginError(directive, distribution, "has no function setup(controller)")

@@ -248,7 +248,7 @@ class Batch:
     def queue(self, data: bytes, address: bytes, local: bytes | None, sock: socket) -> None:
         """Queue a datagram to `address`, from `local` if given. Send a full queue first.
 
-        Raise `TypeError` for a value that cannot be a socket address: a plugin may have replaced
+        Raises `TypeError` for a value that cannot be a socket address: a plugin may have replaced
         it, and then `flush` would fail for the other datagrams, too.
         """
         if type(address) is not bytes or len(address) > NAME_SIZE:

@@ -91,7 +91,7 @@ class Channel:
         *,
         timeout: float | None = None,
     ) -> Any:
-        """Return the response; raise `Refusal`, `ChannelClosed` or TimeoutError."""
+        """Return the response; raises `Refusal`, `ChannelClosed` or TimeoutError."""
         future = self.begin(what, body, fds)
         # Not asyncio.timeout: after a blocked event loop, response and timeout are due together.
         await asyncio.wait([future], timeout=timeout)

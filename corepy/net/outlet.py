@@ -67,7 +67,9 @@ class Outlet:
         self._pieces.extend([data] if len(data) <= _PIECE else _cut(data))
 
     def _put_notice(self) -> None:
-        line = self._render(f"[WARNING] {self._lost} lines of output lost, nobody read them")
+        line = self._render(
+            f"[WARNING] {self._lost} lines of output lost because they were not read"
+        )
         notice = _Notice(f"{line}\n".encode())
         notice.lost, self._lost = self._lost, 0
         self._kept += len(notice)

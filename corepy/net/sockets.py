@@ -57,7 +57,7 @@ def open_all(address: Address, protocols: Sequence[str]) -> list[socket.socket]:
     """Open a non-blocking socket of each protocol ("udp", "tcp") at `address`.
 
     With port 0 the kernel chooses one port for all. No interface needs to have the address yet.
-    Raise `BindError`.
+    Raises `BindError`.
     """
     attempts = 1 if address.port else 20
     while True:
@@ -84,7 +84,7 @@ def open_listening(protocol: str, address: Address) -> socket.socket:
 def open_udp(address: Address, *, free: bool = False) -> socket.socket:
     """Open and bind a UDP socket; with `free` no interface needs to have the address yet.
 
-    Raise `BindError`.
+    Raises `BindError`.
     """
     sock = _open(address, socket.SOCK_DGRAM, free=free)
     prepare_udp(sock, wildcard=not address.host)
@@ -199,7 +199,7 @@ def _resolve(address: Address) -> tuple[int, tuple[str, int] | tuple[str, int, i
         _, percent, zone = address.host.partition("%")
         if not percent:
             raise
-        raise OSError(errno.ENODEV, f"there is no network interface {zone!r}") from None
+        raise OSError(errno.ENODEV, f"network interface {zone!r} does not exist") from None
     family, _, _, _, sockaddr = info[0]
     return family, sockaddr  # type: ignore[return-value]  # numeric hosts have the declared forms
 
@@ -234,11 +234,11 @@ def _free(sock: socket.socket) -> None:
 
 def _explained(error: OSError, address: Address, protocol: str) -> BindError:
     advice = {
-        errno.EADDRINUSE: "another program listens there; stop it, or choose another address"
-        " (bind) or port",
+        errno.EADDRINUSE: "another program listens on this address; stop it, or choose another"
+        " address (bind) or port",
         errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; use another port,"
         " such as -dns.port 1053",
-        errno.EADDRNOTAVAIL: "no interface of this machine has that address",
-        errno.EAFNOSUPPORT: "this kernel does not have that address family",
+        errno.EADDRNOTAVAIL: "no interface of this host has this address",
+        errno.EAFNOSUPPORT: "this kernel does not support that address family",
     }.get(error.errno or 0, error.strerror or str(error))
     return BindError(error.errno, f"cannot listen on {protocol} {address}: {advice}")

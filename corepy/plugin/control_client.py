@@ -60,7 +60,7 @@ def process_of(path: Path) -> int:
 
 
 def ask(path: Path, command: str, argument: Any = None) -> Any:
-    """Return the response of the server at `path` to `command`; raise `ControlError`.
+    """Return the response of the server at `path` to `command`; raises `ControlError`.
 
     `argument` and the response are JSON values.
     """
@@ -68,7 +68,7 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
 
     question = json.dumps({"command": command, "argument": argument}).encode() + b"\n"
     if len(question) > LONGEST_QUESTION:
-        raise ControlError("the question is too long")
+        raise ControlError("the request is too long")
     try:
         line = _exchange(path, question)
     except (ConnectionError, FileNotFoundError) as error:
@@ -80,7 +80,7 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
     except ValueError:
         answer = None
     if not isinstance(answer, dict) or not answer.keys() & {"value", "error"}:
-        raise ControlError(f"{path}: no answer")
+        raise ControlError(f"{path}: no response")
     if answer.get("unknown"):
         raise NotKnownError(str(answer["error"]))
     if "error" in answer:
@@ -89,7 +89,7 @@ def ask(path: Path, command: str, argument: Any = None) -> Any:
 
 
 def ask_all(command: str, argument: Any = None) -> list[tuple[Path, Any]]:
-    """Return each running server's response, with its socket; raise `ControlError`.
+    """Return each running server's response, with its socket; raises `ControlError`.
 
     Servers that stop at this moment, and servers without the command, are left out.
     """

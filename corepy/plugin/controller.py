@@ -110,7 +110,7 @@ class Controller(Dispenser):
             try:
                 found += zones_of(arg.text)
             except ValueError as error:
-                self.warn(f"{error}, so it is left out", arg)
+                self.warn(f"{error}; it is ignored", arg)
             else:
                 self._warn_if_unlikely(arg)
         return found
@@ -125,18 +125,18 @@ class Controller(Dispenser):
         elif parse_integer(text) is not None or _is_duration(text):
             self.warn(f"{text!r} is taken as a zone, not as a number or a duration", token)
         elif "," in text or any(char.isspace() for char in text):
-            hint = "zones are words of their own, with spaces between them; a variable is one word"
+            hint = "separate zones with spaces; the value of a variable stays one word"
             self.warn(f"{text!r} is taken as one zone", token, hint)
 
     def zones_of(self, token: Token) -> list[str]:
-        """Return the normalized zones in `token`, several for a network; raise `CorefileError`."""
+        """Return the normalized zones in `token`, several for a network; raises `CorefileError`."""
         try:
             return zones_of(token.text)
         except ValueError as error:
             raise self.error(str(error), token) from None
 
     def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
-        """Return the remaining tokens on the line; raise `CorefileError` for a wrong number."""
+        """Return the remaining tokens on the line; raises `CorefileError` for a wrong number."""
         arguments = self.remaining_tokens()
         if len(arguments) < least:
             raise self.arg_error()
@@ -145,11 +145,11 @@ class Controller(Dispenser):
         return arguments
 
     def argument(self) -> Token:
-        """Return the only argument on the line; raise `CorefileError` for any other number."""
+        """Return the only argument on the line; raises `CorefileError` for any other number."""
         return self.arguments(1, 1)[0]
 
     def next_argument(self) -> Token:
-        """Advance to the next argument on the line and return it; raise `CorefileError` at its end.
+        """Advance to the next argument on the line and return it; raises `CorefileError` if none.
 
         As in Caddy, any further word on an option's line is parsed as the next option.
         """
@@ -161,7 +161,7 @@ class Controller(Dispenser):
     def duration(self, token: Token) -> float:
         """Return the seconds of a duration in Go's notation, such as 1m30s; it may be negative.
 
-        Raise `CorefileError`.
+        Raises `CorefileError`.
         """
         try:
             return parse_duration(token.text)
@@ -170,14 +170,14 @@ class Controller(Dispenser):
             raise self.error(str(error), token, hint) from None
 
     def integer(self, token: Token) -> int:
-        """Return the integer in `token`; raise `CorefileError` (Go: strconv.Atoi)."""
+        """Return the integer in `token`; raises `CorefileError` (Go: strconv.Atoi)."""
         number = parse_integer(token.text)
         if number is None:
             raise self.error(f"not a whole number: {token.text!r}", token)
         return number
 
     def pattern(self, token: Token) -> re2._Regexp:
-        """Return the compiled regular expression (RE2) in `token`; raise `CorefileError`."""
+        """Return the compiled regular expression (RE2) in `token`; raises `CorefileError`."""
         try:
             return compile_pattern(token.text)
         except ValueError as error:
@@ -202,7 +202,11 @@ class Controller(Dispenser):
         token = token or self.token
         text = token.text if token else ""
         near = suggest(text, list(known))
-        options = f"known options: {', '.join(sorted(known))}" if known else "it has no options"
+        options = (
+            f"known options: {', '.join(sorted(known))}"
+            if known
+            else "this directive has no options"
+        )
         hint = f"did you mean {near!r}?" if near else options
         return self.error(f"unknown option {text!r}", token, hint)
 

@@ -20,7 +20,7 @@ def describe(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
     except Exception as failure:
-        text = f"(its text cannot be had: {type(failure).__name__})"
+        text = f"(its message cannot be formatted: {type(failure).__name__})"
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
     return f"{name}: {text}" if text else name

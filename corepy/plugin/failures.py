@@ -16,7 +16,7 @@ from corepy.plugin.log import plugin_logger, server_logger
 
 FAILURES = metrics.counter(
     "corepy_plugin_failures_total",
-    "Mistakes of plugins that were contained, by what the plugin was doing.",
+    "Contained failures of plugins, by kind.",
     ("plugin", "kind"),
 )
 KINDS: Final = (

@@ -78,7 +78,7 @@ class FileData(Generic[T]):
 
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
-        """Load the file; raise `StartupError`."""
+        """Load the file; raises `StartupError`."""
         try:
             self._take(await in_thread(self._fetch))
         except Exception as error:
@@ -110,7 +110,7 @@ class FileData(Generic[T]):
     def read(self) -> bool:
         """Load the file synchronously if it has changed; return whether it has.
 
-        For tests and tools, because it blocks. Raise `OSError`, and any exception of `parse`.
+        For tests and tools, because it blocks. Raises `OSError`, and any exception of `parse`.
         """
         return self._take(self._fetch())
 
@@ -121,11 +121,11 @@ class FileData(Generic[T]):
         except Exception as error:
             problem = self._describe(error)
             if problem != self._problem:
-                self._log.error("%s; what was loaded before stays", problem)
+                self._log.error("%s; the previous content stays in use", problem)
             self._problem = problem
             return False
         if self._problem and not changed:
-            self._log.info("%s is usable again; its content is what was loaded before", self._name)
+            self._log.info("%s is usable again; its content has not changed", self._name)
         self._problem = ""
         return changed
 

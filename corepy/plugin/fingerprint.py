@@ -1,7 +1,7 @@
 """A normalized form of a Corefile, for plugins that detect changes.
 
-Two Corefiles with the same statement are equal for every plugin. Comments, blank lines and amounts
-of white space are left out; imports and variables are expanded.
+Two Corefiles with the same fingerprint are equal for every plugin. Comments, blank lines and
+amounts of white space are left out; imports and variables are expanded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Fingerprint(NamedTuple):
 def read_fingerprint(name: str, text: str | None = None) -> Fingerprint:
     """Return the content of the Corefile `name`, or of `text` as if it were in that file.
 
-    Raise `CorefileError`, or `OSError` for a file that cannot be read.
+    Raises `CorefileError`, or `OSError` for a file that cannot be read.
     """
     parsed = corefile.load(name) if text is None else corefile.parse(text, name)
     blocks = [_block(block) for block in (*parsed.blocks, *parsed.zoneless)]

@@ -93,8 +93,8 @@ class HookSpecs:
     def before_listen(self, context: LifecycleContext) -> Awaitable[None] | None:
         """Prepare the host and the plugin, before any new socket is bound (CoreDNS: OnStartup).
 
-        Raise `StartupError` to refuse: no socket is opened, and `shutdown` is called on all plugins
-        of this generation.
+        Raises `StartupError` to refuse: no socket is opened, and `shutdown` is called on all
+        plugins of this generation.
         """
 
     @hookspec
@@ -116,7 +116,7 @@ class HookSpecs:
         There is no server: do not listen on sockets, and do not change the host, files or caches of
         other processes. A plugin that answers without any hook does not need this one. A plugin
         that prepares memory in `before_listen` does so here. `shutdown` is called afterwards on
-        plugins that implement this. Raise `StartupError` where a start would be refused.
+        plugins that implement this. Raises `StartupError` where a start would be refused.
         """
 
     @hookspec
@@ -137,7 +137,7 @@ class HookSpecs:
 
         `argument` and the result are JSON values. The client gets the results of all plugins,
         including those of a generation that is still draining. None means that the command is not
-        for this plugin. May be a coroutine function. Raise `CommandError` with a message for the
+        for this plugin. May be a coroutine function. Raises `CommandError` with a message for the
         operator. The client is `corepy.plugin.control_client`.
         """
 

@@ -63,7 +63,7 @@ class Wakeups:
             try:
                 pending.go_on()
             except BaseException as error:
-                context = {"message": "a query could not go on", "exception": error}
+                context = {"message": "a pending query could not be resumed", "exception": error}
                 self.loop.call_exception_handler(context)
 
 

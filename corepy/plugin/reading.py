@@ -56,7 +56,7 @@ def read_file(path: Path, most: int = MOST_BYTES) -> tuple[bytes, FileVersion | 
     The version is None if the file was changed so recently that another change might not change the
     version: then the file must be read again to be sure.
 
-    Raise `OSError`, with a `strerror` suitable for a message, for anything but a readable regular
+    Raises `OSError`, with a `strerror` suitable for a message, for anything but a readable regular
     file of at most `most` bytes.
     """
     try:

@@ -21,5 +21,5 @@ async def run_command(server: Server, name: str, argument: Any) -> Any:
         return await explain_live(server, argument)
     results = await server.command(name, argument)
     if not results:
-        raise UnknownCommandError(f"no plugin of this server knows the command {name!r}")
+        raise UnknownCommandError(f"no plugin of this server provides the command {name!r}")
     return results

@@ -63,9 +63,9 @@ class ControlSocket:
             )
             self._acceptor.start()
             return
-        reasons = "; ".join(refusals) or "no folder for it"
+        reasons = "; ".join(refusals) or "found no folder"
         server_logger().warning(
-            "no control socket, so commands will not find this server: %s"
+            "no control socket, so commands cannot reach this server: %s"
             " (set XDG_RUNTIME_DIR to a folder that this user may write to)",
             reasons,
         )
@@ -104,10 +104,10 @@ class ControlSocket:
         except TimeoutError:
             return _line({"error": f"it took longer than {PATIENCE:g} s"})
         except Exception as error:
-            server_logger().exception("a command at the control socket failed")
+            server_logger().exception("a command on the control socket failed")
             return _line({"error": f"{type(error).__name__}: {error}"})
         if len(answer) > LONGEST_ANSWER:
-            return _line({"error": "the answer is too long"})
+            return _line({"error": "the response is too long"})
         return answer
 
 

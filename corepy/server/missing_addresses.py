@@ -34,7 +34,8 @@ class MissingAddresses:
         missing = {endpoint for endpoint in endpoints if _is_missing(endpoint)}
         for endpoint in missing - self._missing:
             server_logger().warning(
-                "%s: no interface has the address; it is served as soon as one has", endpoint.label
+                "%s: no interface has this address yet; it is served as soon as one does",
+                endpoint.label,
             )
         self._missing = missing
         if missing and self._task is None:
@@ -45,7 +46,7 @@ class MissingAddresses:
             await asyncio.sleep(INTERVAL)
             for endpoint in [one for one in self._missing if not _is_missing(one)]:
                 self._missing.discard(endpoint)
-                server_logger().info("%s: the address is there now", endpoint.label)
+                server_logger().info("%s: an interface has this address now", endpoint.label)
         self._task = None
 
     async def stop(self) -> None:

@@ -46,7 +46,7 @@ def pidfile(path: str | None) -> Iterator[None]:
         written = True
     except (OSError, ValueError) as error:
         log = server_logger()
-        log.error("cannot write the pid file %s: %s; the server runs without", path, _why(error))
+        log.error("cannot write the pid file %s: %s; the server runs without it", path, _why(error))
     try:
         yield
     finally:

@@ -201,11 +201,11 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
         _require_listeners(generation)
         await server.run(generation)
     except corefile.CorefileError as error:
-        log.error("%s: the new Corefile is not valid, the old one goes on:\n%s", reason, error)
+        log.error("%s: the new Corefile is not valid, the old one stays in use:\n%s", reason, error)
     except OSError as error:
-        log.error("%s: the old configuration goes on: %s", reason, unreadable(error))
+        log.error("%s: the old configuration stays in use: %s", reason, unreadable(error))
     except StartupError as error:
-        log.error("%s: reload failed, the old configuration goes on: %s", reason, error)
+        log.error("%s: reload failed, the old configuration stays in use: %s", reason, error)
     else:
         log_warnings(generation)
         log_packet_cache(generation, server)
@@ -221,7 +221,7 @@ def _require_listeners(generation: Generation) -> None:
     """Raise `StartupError` for a configuration that listens on no address."""
     if not generation.routers:
         message = "no server block has an address to listen on, so nothing would be served"
-        raise StartupError(f"{message}; let bind name an address that this host has")
+        raise StartupError(f"{message}; use bind with an address of this host")
 
 
 def log_warnings(generation: Generation) -> None:

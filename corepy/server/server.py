@@ -276,8 +276,8 @@ class Server(Endpoints):
         silent = await unanswered(endpoints, SELF_CHECK_TIMEOUT)
         if silent:
             raise StartupError(
-                f"no answer from ourselves at {', '.join(silent)}: something (a firewall, another"
-                f" program) keeps queries away"
+                f"no reply to the self-check at {', '.join(silent)}: a firewall or another program"
+                " may intercept the queries"
             )
 
     async def _retire(
@@ -309,7 +309,7 @@ class Server(Endpoints):
         left, _ = await asyncio.gather(drained(in_flight, leaving, DRAIN_TIMEOUT), process_group)
         if left:
             log = server_logger()
-            log.warning("%d queries have no answer after %g s of draining", left, DRAIN_TIMEOUT)
+            log.warning("%d queries are unanswered after %g s of draining", left, DRAIN_TIMEOUT)
             for query in in_flight:
                 query.cancel()
             await asyncio.sleep(0)

@@ -71,7 +71,7 @@ class WorkerMonitor:
         following = workers.next
         limit = ADOPTION_TIMEOUT if following and following.is_adopted else READY_TIMEOUT
         if following is not None and _is_overdue(following, limit):
-            self._log("ERROR", f"worker {following.pid} does not get ready: killing it")
+            self._log("ERROR", f"worker {following.pid} is not ready in time: killing it")
             following.started = now
             following.signal(signal.SIGKILL)
         for worker in workers.leaving.values():

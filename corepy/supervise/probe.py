@@ -127,10 +127,10 @@ class Probe:
         """Return the worker's problem; None if it answers or is excused."""
         silence = self._silence()
         if silence >= SILENT_AFTER and not self._is_excused(silence):
-            return f"no sign of life for {silence * INTERVAL:g} s"
+            return f"no response for {silence * INTERVAL:g} s"
         for name, rounds in self._unanswered.items():
             if rounds >= PARTLY_SILENT_AFTER:
-                return f"no answer at {name} for {PARTLY_SILENT_AFTER * INTERVAL:g} s"
+                return f"no reply at {name} for {PARTLY_SILENT_AFTER * INTERVAL:g} s"
         return None
 
     def is_suspect(self) -> bool:

@@ -180,7 +180,7 @@ class Supervisor:
         if self._is_starting() or worker.is_reloading or self._workers.stop_deadline:
             return
         if self._restarts.plan_standby():
-            self._log("WARNING", f"worker {worker.pid} gives no sign of life: starting another")
+            self._log("WARNING", f"worker {worker.pid} does not respond: starting another")
 
     def _is_starting(self) -> bool:
         """Return whether a worker is starting or planned."""
@@ -237,9 +237,9 @@ class Supervisor:
         A standby is not restarted: a worker that reloads does not hang.
         """
         if worker.is_standby:
-            self._log("INFO", f"the Corefile changes: worker {worker.pid} is not needed")
+            self._log("INFO", f"the Corefile changed: worker {worker.pid} is not needed")
         else:
-            self._log("INFO", f"the Corefile changes: another worker is started after {worker.pid}")
+            self._log("INFO", f"the Corefile changed: replacing worker {worker.pid}")
             self._restarts.plan()
         self._dismiss(worker)
 
@@ -282,7 +282,9 @@ class Supervisor:
             return
         if worker.is_standby and current is not None:
             if not self._monitor.hangs(current):
-                self._log("INFO", f"worker {current.pid} goes on, {worker.pid} is not needed")
+                self._log(
+                    "INFO", f"worker {current.pid} responds again, {worker.pid} is not needed"
+                )
                 self._dismiss(worker)
                 return
             current.was_hung = True
@@ -310,12 +312,12 @@ class Supervisor:
         worker.started = time.monotonic()
         if self._relay and self._relay.is_on:
             self._relay.stop()
-            self._log("INFO", "a worker answers again, the fallback is off")
+            self._log("INFO", "a worker answers again: the fallback is stopped")
         old, self._workers.current, self._workers.next = self._workers.current, worker, None
         if old is None:
             self._log("INFO", f"worker {worker.pid} serves")
         else:
-            self._log("INFO", f"worker {worker.pid} serves, {old.pid} leaves")
+            self._log("INFO", f"worker {worker.pid} serves, stopping {old.pid}")
             self._workers.retire(old)
         self._keep_only_sockets_in_use()
         self._probe.reset(self._store.plain, worker.pid)
@@ -379,7 +381,7 @@ class Supervisor:
         if lost.ready:
             self._restarts.forgive(time.monotonic() - lost.started)
         if lost is following and self._workers.current is not None:
-            self._log("ERROR", f"the new worker ended {how}; the old one goes on")
+            self._log("ERROR", f"the new worker ended {how}; the old one stays in use")
             self._keep_only_sockets_in_use()
             self._catch_up()
             return

@@ -186,7 +186,7 @@ def _parse(wire: bytes) -> Message:
             else:
                 section.append(item)
     if at != len(wire):
-        raise ValueError(f"{len(wire) - at} bytes behind the last record")
+        raise ValueError(f"{len(wire) - at} bytes after the last record")
     return message
 
 

@@ -49,7 +49,7 @@ def write(fields: Fields, rdata: bytes) -> str:
         if text:
             texts.append(text)
     if at != len(rdata):
-        raise FormError("rdata has bytes behind its last field")
+        raise FormError("rdata has bytes after its last field")
     return " ".join(texts)
 
 
@@ -62,7 +62,7 @@ def read_rdata(rtype: int, words: Words) -> bytes:
             return _read_generic(rtype, words)
         rdata = b""
         if rtype not in FIELDS:
-            raise RecordError(f"has no form but {GENERIC} LENGTH HEX (RFC 3597)", word=words.at)
+            raise RecordError(f"must be written as {GENERIC} LENGTH HEX (RFC 3597)", word=words.at)
         for name, kind in FIELDS[rtype]:
             field = name
             rdata += kind.read(words)
@@ -99,6 +99,6 @@ def _read_generic(rtype: int, words: Words) -> bytes:
 def _check_end(rdata: bytes, words: Words) -> None:
     word = words.peek()
     if word is not None:
-        raise RecordError(f"has a word too many: {shown(word)}", word=words.at)
+        raise RecordError(f"has a surplus word: {shown(word)}", word=words.at)
     if len(rdata) > MAX_SIZE:
         raise RecordError(f"is longer than {MAX_SIZE} bytes")

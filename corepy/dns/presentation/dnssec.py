@@ -125,7 +125,7 @@ def _read_hash(words: Words) -> bytes:
     except (binascii.Error, ValueError):
         raise RecordError(f"is not base32hex: {shown(text)}") from None
     if _to_base32hex(data) != text.upper():  # bits after the last byte: a digit is missing
-        raise RecordError(f"is base32hex of no whole number of bytes: {shown(text)}")
+        raise RecordError(f"is not a whole number of bytes in base32hex: {shown(text)}")
     return counted(data)
 
 

@@ -126,7 +126,7 @@ def _angle(number: int, most: int, marks: str) -> str:
 def _size(byte: int) -> str:
     digit, power = byte >> 4, byte & 15
     if digit > 9 or power > 9 or (power and not digit):
-        raise NoTextForm("a size that is no digit times a power of ten")
+        raise NoTextForm("a size that is not a digit times a power of ten")
     return _meters(digit * 10**power)
 
 
@@ -170,7 +170,7 @@ def _write_decimal(wire: bytes, at: int) -> tuple[str, int]:
     data, at = cut_counted(wire, at)
     text = data.decode("latin-1")
     if not _is_decimal(text):
-        raise NoTextForm("a position that is no number")
+        raise NoTextForm("a position that is not a number")
     return text, at
 
 

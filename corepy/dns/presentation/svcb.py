@@ -123,7 +123,7 @@ def _keys_of(value: bytes) -> list[int]:
     """Return the keys of `mandatory` in wire format, which must ascend."""
     numbers = [int.from_bytes(value[at : at + 2], "big") for at in range(0, len(value), 2)]
     if not value or len(value) % 2 or sorted(set(numbers)) != numbers:
-        raise FormError("mandatory is no ascending list of keys")
+        raise FormError("mandatory is not an ascending list of keys")
     return numbers
 
 
@@ -137,7 +137,7 @@ def _hints(kind: Kind, family: int, size: int) -> _Value:
 
     def write(value: bytes) -> bytes:
         if not value or len(value) % size:
-            raise FormError("a hint is no list of addresses")
+            raise FormError("a hint is not a list of addresses")
         pieces = (value[at : at + size] for at in range(0, len(value), size))
         return ",".join(inet_ntop(family, piece) for piece in pieces).encode("ascii")
 
@@ -159,7 +159,7 @@ def _write_ech(value: bytes) -> bytes:
 
 def _write_port(value: bytes) -> bytes:
     if len(value) != 2:
-        raise FormError("port is no two bytes")
+        raise FormError("port is not two bytes")
     return U16.write(value, 0)[0].encode("ascii")
 
 

@@ -86,7 +86,7 @@ def _split(text: str, start: int) -> tuple[list[tuple[str, int]], int]:
         elif kind == "mark":
             depth += _DEPTHS[piece]
             if depth < 0:
-                raise RecordError("has a closing parenthesis too many", offset=at)
+                raise RecordError("has a surplus closing parenthesis", offset=at)
             if piece == "\n" and not depth:
                 return words, match.end()
         before = kind
@@ -142,7 +142,7 @@ class Words:
         """Return the next word, quoted or not, which must follow a space."""
         word = self.any()
         if type(word) is Word and word.glued:
-            raise RecordError(f"has no space in front of it: {shown(word)}")
+            raise RecordError(f"has no space before it: {shown(word)}")
         return word
 
     def plain(self) -> str:

@@ -161,11 +161,11 @@ class _Builder:
         """
         names = list(dict.fromkeys(filter(None, map(_empty_word_message, block.empty_keys))))
         if names and self._corefile.blocks:
-            message = "this server block is left out: it has no zone"
+            message = "this server block has no zone and is ignored"
             warning = Diagnostic(message, block.opening, ", ".join(names), "warning")
             self._generation.warnings.append(warning)
             return []
-        hint = "write the zones that it serves in front of the brace, '.' for all names"
+        hint = "write its zones before the brace, '.' for all names"
         message = "this server block has no zone"
         self._mistakes.append(Diagnostic(message, block.opening, ", ".join(names) or hint))
         return [self._without_keys(block)]
@@ -213,8 +213,8 @@ class _Builder:
         if near:
             return f"did you mean {near!r}?"
         if directive in DIRECTIVES:
-            return "a CoreDNS plugin that is not installed here; `corepy -plugins` lists what is"
-        return "`corepy -plugins` lists the directives that are installed"
+            return "this CoreDNS plugin is not installed; `corepy -plugins` lists those that are"
+        return "`corepy -plugins` lists the installed plugins"
 
     def _order(self, loaded: Mapping[str, LoadedPlugin]) -> list[str]:
         """Return the directives in use in chain order."""
@@ -242,7 +242,7 @@ class _Builder:
         subjects = {rule.subject.text: rule.subject for rule in self._rules}
         for name, token in subjects.items():
             if name in loaded and not any(block.parts.get(name) for block in blocks):
-                message = f"{name} handles no query, so its place in the chain means nothing"
+                message = f"{name} handles no queries, so its position in the chain has no effect"
                 self._generation.warnings.append(Diagnostic(message, token, None, "warning"))
 
     def _set_up(self, plugin: LoadedPlugin, block: _Block) -> None:

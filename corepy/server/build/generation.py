@@ -101,10 +101,10 @@ class Generation:
                 known = [it for it in dir(HookSpecs) if not it.startswith("_")]
                 near = suggest(caller.name, known)
                 hint = f"did you mean {near!r}?" if near else f"hooks: {', '.join(known)}"
-                raise HookError(f"there is no hook {caller.name!r} ({hint})")
+                raise HookError(f"unknown hook {caller.name!r} ({hint})")
             function = getattr(plugin, caller.name, None)
             if caller.name not in MAY_WAIT and inspect.iscoroutinefunction(function):
-                raise HookError(f"the hook {caller.name!r} has to be an ordinary function")
+                raise HookError(f"the hook {caller.name!r} must be an ordinary function")
         self._valid_types.add(type(plugin))
 
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:

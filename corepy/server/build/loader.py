@@ -113,7 +113,7 @@ class Loader:
             return parsed
         port = self._options.port
         message = (
-            f"{self.name} has no server block, so CoreDNS's default is served: whoami and log,"
+            f"{self.name} has no server block, so the default of CoreDNS is used: whoami and log,"
             f" for all names at port {port}"
         )
         hint = "a server block is a zone, '{', directives on lines of their own, and '}'"
@@ -123,7 +123,7 @@ class Loader:
 
     def _refuse_manifest(self) -> NoReturn:
         hint = (
-            "the Corefile is in it: corepy -check looks at that, and this prints it:"
+            "corepy -check checks the Corefile in it, and this command prints it:"
             " kubectl get configmap NAME -o jsonpath='{.data.Corefile}'"
         )
         message = f"{self.name} is a Kubernetes manifest, not a Corefile"
@@ -132,5 +132,5 @@ class Loader:
 
 def unreadable(error: OSError) -> str:
     """Return the error message for a Corefile that cannot be read."""
-    hint = f"; standard input is -conf {STDIN}" if error.filename == "-" else ""
+    hint = f"; to read standard input, use -conf {STDIN}" if error.filename == "-" else ""
     return f"corepy: cannot read the Corefile {error.filename}: {error.strerror}{hint}"

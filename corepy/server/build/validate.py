@@ -24,7 +24,7 @@ def reject_coroutine(result: object) -> None:
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()
-        raise SetupError("setup is a coroutine function; it has to be an ordinary one")
+        raise SetupError("setup is a coroutine function; it must be an ordinary one")
 
 
 def validate_handlers(controller: Controller) -> None:
@@ -32,15 +32,17 @@ def validate_handlers(controller: Controller) -> None:
     seen: list[Handler] = []
     for handler in controller.handlers:
         if not isinstance(handler, Handler):
-            raise SetupError(f"added {type(handler).__name__}, which is no Handler")
+            raise SetupError(f"added {type(handler).__name__}, which is not a Handler")
         kind = type(handler).__name__
         if not isinstance(getattr(handler, "name", None), str):
-            raise SetupError(f"{kind} has no name: the directive, as a text")
+            raise SetupError(f"{kind} needs a name: the directive, a str")
         if not isinstance(handler.cacheability, Cacheability):
-            raise SetupError(f"the cacheability of {kind} is no Cacheability")
+            raise SetupError(f"the cacheability of {kind} is not a Cacheability")
         if hasattr(handler, "next") or any(handler is other for other in seen):
             # Its `next` would lead queries into another chain, or into a loop.
-            raise SetupError(f"added a {kind} that stands in a chain already; make one each time")
+            raise SetupError(
+                f"added a {kind} that is already in a chain; create a new one each time"
+            )
         if type(handler).__hash__ is None:
             raise SetupError(f"{kind} has __eq__ but no __hash__, so it cannot be told from others")
         seen.append(handler)

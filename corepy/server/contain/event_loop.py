@@ -51,7 +51,7 @@ def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Result]) -> Result:
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done():
                 raise
-            report_background(error, "something tried to end the process")
+            report_background(error, "a task or callback tried to end the process")
 
 
 async def _end_tasks() -> None:

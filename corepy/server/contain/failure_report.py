@@ -17,7 +17,7 @@ from corepy.server.contain.attribution import of_error
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
 
-PANICS = metrics.counter("coredns_panics_total", "Count of exceptions that plugins let through.")
+PANICS = metrics.counter("coredns_panics_total", "Count of unhandled exceptions in plugins.")
 
 
 class ContractError(Exception):

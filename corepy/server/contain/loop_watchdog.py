@@ -33,7 +33,7 @@ QUIET: Final = 10.0
 
 BLOCKED = metrics.counter(
     "corepy_event_loop_blocked_seconds_total",
-    "Time that the event loop was kept from its work, for longer than the limit at a time.",
+    "Seconds that the event loop was blocked, in blocks longer than the limit.",
     ("plugin",),
 )
 

@@ -144,7 +144,7 @@ def answer_changes(before: ReplyState, after: ReplyState, now: float) -> list[st
     changes += _record_changes(before, after)
     changes += _option_changes(before.options, after.options)
     if before.error and not after.error:
-        changes.append("error taken off")
+        changes.append("error removed")
     if before.deadline != after.deadline:
         changes.append(_deadline(after.deadline, now))
     return changes
@@ -152,8 +152,8 @@ def answer_changes(before: ReplyState, after: ReplyState, now: float) -> list[st
 
 def _deadline(deadline: float | None, now: float) -> str:
     if deadline is None:
-        return "not to be repeated by the packet cache"
-    return f"may be repeated by the packet cache for {max(0.0, deadline - now):.0f} s"
+        return "excluded from the packet cache"
+    return f"allowed in the packet cache for {max(0.0, deadline - now):.0f} s"
 
 
 def _record_changes(before: ReplyState, after: ReplyState) -> list[str]:
@@ -187,7 +187,7 @@ def _section_changes(section: str, old: Sequence[Record], new: Sequence[Record])
     come = [it for it, timeless in zip(new, after, strict=True) if timeless not in before]
     changes = _listed(f"{section}: removed", gone) + _listed(f"{section}: added", come)
     if not changes and before != after:
-        changes.append(f"{section}: other order")
+        changes.append(f"{section}: order changed")
     return changes
 
 

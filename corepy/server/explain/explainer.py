@@ -102,7 +102,7 @@ class Asked:
         except (InvalidName, ValueError) as error:
             raise CommandError(str(error)) from None
         if not 0 <= self.edns <= c.MAX_SIZE:
-            raise CommandError(f"EDNS size {self.edns} is not 0 to {c.MAX_SIZE}")
+            raise CommandError(f"EDNS size {self.edns} is outside 0 to {c.MAX_SIZE}")
         edns = Edns(self.edns or UDP_SIZE, self.do) if self.edns or self.do else None
         return query(name, qtype, qclass, edns=edns)
 
@@ -132,7 +132,7 @@ async def explain_live(server: Server, argument: Any) -> dict[str, Any]:
     asked = Asked.of(argument)
     generation = server.generation
     if generation is None:
-        raise CommandError("the server does not serve now")
+        raise CommandError("the server is not serving")
     endpoints = {server.endpoints[listen].label: listen for listen in generation.routers}
     routers = {label: generation.routers[listen] for label, listen in endpoints.items()}
     explanation, label = await explain(routers, asked)
@@ -276,18 +276,18 @@ def _handlers(route: ZoneRoute) -> list[Handler]:
 
 def _reason(router: Router, route: ZoneRoute | None, request: Request) -> str:
     if request.qclass != c.CLASS_IN and not router.any_class:
-        return f"class {request.class_} is refused where no plugin wants it"
+        return f"class {request.class_} is refused, because no plugin accepts it"
     if route is None:
-        return "the name lies in no zone of this server"
+        return "no zone of this server contains the name"
     if route.chain is None:
-        return "the block has no plugin that answers, so it refuses"
+        return "the block has no plugin that answers, so the query is refused"
     if len(router.routes) == 1:
         return "the only zone of this server"
     if request.qtype == c.TYPE_DS and route.zone == request.name:
-        return "the zone itself, whose parent is not served here"
+        return "the zone itself; its parent is not served here"
     if request.qtype == c.TYPE_DS:
         return "a DS record belongs to the parent zone, so the shortest zone above it answers"
-    return "the longest zone that the name lies in"
+    return "the longest zone that contains the name"
 
 
 def _candidates(router: Router, request: Request) -> list[dict[str, Any]]:
@@ -335,11 +335,11 @@ def _packet_cache(
     if route is None or route.chain is None:
         return None
     if not is_enabled():
-        why: str | None = f"it is off (environment variable {SWITCH})"
+        why: str | None = f"it is disabled (environment variable {SWITCH})"
     elif route.obstacle == "":
         why = "nothing in this block is cached"
     elif route.obstacle is not None:
-        why = f"what {route.obstacle} does depends on more than the query"
+        why = f"the effect of {route.obstacle} depends on more than the query"
     else:
         why = why_not(request, reply, sent)
     kept: dict[str, Any] = {

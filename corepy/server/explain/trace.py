@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[[Request], Awaitable[Reply]]
 
-NOT_ASKED = "would ask another server; SERVFAIL stands in for the answer"
+NOT_ASKED = "would query another server; its reply is replaced by SERVFAIL"
 _current: ContextVar[Step | None] = ContextVar("explained step", default=None)
 
 
@@ -101,7 +101,7 @@ class Step:
         if self.error:
             return f"failed: {self.error}"
         if not self.ended:
-            return "still going on"
+            return "not finished"
         if self.skipped:
             return NOT_ASKED
         assert self.answer is not None
@@ -217,7 +217,7 @@ def _copy_handler(handler: Handler, below: Handler) -> Handler:
     try:
         return handler.copy_for_trace(below)
     except Exception as error:
-        problem = f"plugin/{handler.name} cannot be watched: {type(error).__name__}: {error}"
+        problem = f"plugin/{handler.name} cannot be traced: {type(error).__name__}: {error}"
         raise CommandError(problem) from error
 
 

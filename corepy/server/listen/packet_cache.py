@@ -177,17 +177,19 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
     the two.
     """
     if reply.deadline is None:
-        return "nothing says yet for how long it holds"
+        return "no plugin has set its deadline"
     if reply.deadline <= request.received:
-        return "the time for which this reply may be repeated is over"
+        return "the deadline of this reply has passed"
     if len(sent) > MAX_SIZE:
         return f"the reply is larger than {MAX_SIZE} bytes"
     if request.wire[2] & _OPCODE_BITS:
-        return "the query is none of opcode QUERY"
+        return "the opcode of the query is not QUERY"
     if request.edns is not None and request.edns.options:
         return "the query has EDNS options"
     name = request.name_wire
-    return None if request.wire[12 : 12 + len(name)] == name else "the name has capitals in it"
+    return (
+        None if request.wire[12 : 12 + len(name)] == name else "the name contains capital letters"
+    )
 
 
 class PacketCache:

@@ -60,12 +60,10 @@ them ahead of the others.
 
 OVERFLOWS = metrics.counter(
     "corepy_udp_overflows_total",
-    "Queries that were dropped because they came faster than they could be worked off.",
+    "Queries dropped because they arrived faster than they could be processed.",
     ("server",),
 )
-UNSENT = metrics.counter(
-    "corepy_udp_unsent_total", "Replies that the socket did not take.", ("server",)
-)
+UNSENT = metrics.counter("corepy_udp_unsent_total", "Replies that could not be sent.", ("server",))
 
 
 class UDPListener(Listener):

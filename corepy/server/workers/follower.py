@@ -131,7 +131,7 @@ class Follower:
                 networks = transports.get(address.listen.transport).networks
                 self._adopt(address, [next(given) for _ in networks])
             elif address.listen not in self._server.endpoints:
-                raise Refusal(f"no sockets of {address.listen.label(address.port)}")
+                raise Refusal(f"received no sockets for {address.listen.label(address.port)}")
         await self._server.activate()
 
     def _adopt(self, address: ActivatedAddress, fds: Sequence[int]) -> None:

@@ -136,8 +136,8 @@ class FollowerHandle:
             delay = BACKOFF[min(int(self._failures), len(BACKOFF) - 1)]
             self._failures += SHORT_LIFE if served else 1
             server_logger().error(
-                "process %d of the server (%d) %s; another in %g s, its share is answered here"
-                " meanwhile",
+                "process %d of the server (%d) %s; restarting it in %g s, until then this process"
+                " answers its queries",
                 self.shard,
                 self.pid,
                 reason or "failed",

@@ -241,5 +241,5 @@ class Leader(ServerProcessGroup):
     async def answer(self, what: str, body: Any, _: list[int]) -> object:
         """Carry out a follower's request."""
         if what != protocol.RELOAD:
-            raise Refusal(f"the leader does not know {what!r}")
+            raise Refusal(f"unknown request {what!r}")
         return await self._reload(str(body))

@@ -33,73 +33,77 @@ def _reply(
 BEHAVIOURS.update(
     {
         "aa": _reply("Set AA.", ADDRESS, flags="qr aa ra"),
-        "no-ra": _reply("Leave RA out, as an authoritative server does.", ADDRESS, flags="qr"),
-        "ad-unasked": _reply("Set AD whether asked or not.", ADDRESS, flags="qr ra ad"),
+        "no-ra": _reply("Clear RA, as an authoritative server does.", ADDRESS, flags="qr"),
+        "ad-unasked": _reply("Set AD, even if it is not requested.", ADDRESS, flags="qr ra ad"),
         "z-bit": _reply("Set the reserved bit of the header.", ADDRESS, flags="qr ra z"),
         "ttl-0": _reply("Give a TTL of 0.", "@ 0 A 192.0.2.1"),
-        "ttl-highest": _reply("Give the highest TTL there is.", "@ 2147483647 A 192.0.2.1"),
+        "ttl-highest": _reply("Give the highest possible TTL.", "@ 2147483647 A 192.0.2.1"),
         "ttl-sign-bit": _reply("Set a TTL's highest bit.", "@ 2147483708 A 192.0.2.1"),
         "mixed-ttls": _reply(
             "Give the records of one set different TTLs.", "@ 600 A 192.0.2.1", "@ 20 A 192.0.2.2"
         ),
         "same-record-twice": _reply("Give one record twice.", ADDRESS, ADDRESS),
-        "empty": _reply("Answer NOERROR with nothing at all."),
-        "nodata": _reply("Say that the type is missing, with SOA.", authority=(SOA,)),
+        "empty": _reply("Answer NOERROR without any records."),
+        "nodata": _reply("Answer NODATA with an SOA.", authority=(SOA,)),
         "nodata-with-foreign-soa": _reply(
-            "Say that the type is missing, with the SOA of a zone that the name is not in.",
+            "Answer NODATA with the SOA of a zone that does not contain the name.",
             authority=(FOREIGN_SOA,),
         ),
         "nodata-minimum-10": _reply(
-            "Say that the type is missing; MINIMUM is lower than the SOA's TTL.",
+            "Answer NODATA with an SOA whose MINIMUM is lower than its TTL.",
             authority=("example. 60 SOA ns.example. admin.example. 10",),
         ),
         "nodata-behind-cname": _reply(
-            "Say that an alias leads to a name without the type.",
+            "Answer with a CNAME to a name without the type, and an SOA.",
             "@ 60 CNAME alias", authority=(SOA,),
         ),
         "nxdomain": _reply(
-            "Say that the name is missing, with SOA.", authority=(SOA,), rcode="NXDOMAIN"
+            "Answer NXDOMAIN with an SOA.", authority=(SOA,), rcode="NXDOMAIN"
         ),
-        "nxdomain-without-soa": _reply("Say that the name is missing, no more.", rcode="NXDOMAIN"),
+        "nxdomain-without-soa": _reply("Answer NXDOMAIN without an SOA.", rcode="NXDOMAIN"),
         "nxdomain-with-foreign-soa": _reply(
-            "Say that the name is missing, with the SOA of a zone that it is not in.",
+            "Answer NXDOMAIN with the SOA of a zone that does not contain the name.",
             authority=(FOREIGN_SOA,), rcode="NXDOMAIN",
         ),
         "nxdomain-behind-cname": _reply(
-            "Say that an alias leads to a name that is missing.",
+            "Answer NXDOMAIN with a CNAME to the missing name, and an SOA.",
             "@ 60 CNAME alias", authority=(SOA,), rcode="NXDOMAIN",
         ),
         "nxdomain-with-answer": _reply(
-            "Say that the name is missing, and give its address.",
+            "Answer NXDOMAIN with the address of the name, and an SOA.",
             ADDRESS, authority=(SOA,), rcode="NXDOMAIN",
         ),
         "referral": _reply(
-            "Name other servers instead of an answer.",
+            "Answer with a referral.",
             authority=("example. 60 NS ns.example.",), additional=("ns.example. 60 A 192.0.2.53",),
         ),
-        "cname": _reply("Answer by an alias.", "@ 60 CNAME alias", "alias 30 A 192.0.2.1"),
+        "cname": _reply(
+            "Answer with a CNAME and its target.", "@ 60 CNAME alias", "alias 30 A 192.0.2.1"
+        ),
         "cname-behind-its-target": _reply(
-            "Put the alias behind the record that it leads to.",
+            "Answer with a CNAME after its target.",
             "alias 30 A 192.0.2.1", "@ 60 CNAME alias",
         ),
-        "cname-to-nothing": _reply("Give an alias and not its target.", "@ 60 CNAME alias"),
-        "cname-to-itself": _reply("Give an alias for itself.", "@ 60 CNAME @"),
+        "cname-to-nothing": _reply("Answer with a CNAME without its target.", "@ 60 CNAME alias"),
+        "cname-to-itself": _reply("Answer with a CNAME to itself.", "@ 60 CNAME @"),
         "cname-loop": _reply(
-            "Give aliases that go round in a circle.", "@ 60 CNAME alias", "alias 60 CNAME @"
+            "Answer with a loop of CNAMEs.", "@ 60 CNAME alias", "alias 60 CNAME @"
         ),
         "cname-twice": _reply(
-            "Give a name two aliases (RFC 2181 section 10.1).",
+            "Answer with two CNAMEs of one name (RFC 2181 section 10.1).",
             "@ 60 CNAME alias", "@ 60 CNAME beside", "alias 60 A 192.0.2.1",
         ),
         "dname": _reply(
-            "Answer by DNAME, with the CNAME made of it (RFC 6672).",
+            "Answer with a DNAME and the synthesized CNAME (RFC 6672).",
             "example. 60 DNAME example.test.", "@ 60 CNAME host.example.test.",
             "host.example.test. 60 A 192.0.2.1",
         ),
         "record-of-another-name": _reply(
             "Answer with the address of another name.", "other.test. 60 A 198.51.100.66"
         ),
-        "record-of-another-type": _reply("Answer with another type.", "@ 60 TXT surprise"),
+        "record-of-another-type": _reply(
+            "Answer with a record of another type.", "@ 60 TXT surprise"
+        ),
         "more-than-asked-for": _reply(
             "Add records of other names in all sections.",
             ADDRESS, "other.test. 60 A 198.51.100.66",
@@ -107,10 +111,10 @@ BEHAVIOURS.update(
             additional=("ns.other.test. 60 A 198.51.100.67",),
         ),
         "unknown-types": _reply(
-            "Add records of types that nobody knows (RFC 3597).",
+            "Add records of unknown types (RFC 3597).",
             ADDRESS, "@ 60 TYPE65280 \\# 00ff", additional=("@ 60 TYPE65281 \\# ",),
         ),
-        "record-without-rdata": _reply("Give an address of no bytes.", "@ 60 TYPE1 \\# "),
+        "record-without-rdata": _reply("Answer with an A record without rdata.", "@ 60 TYPE1 \\# "),
     }
 )  # fmt: skip
 

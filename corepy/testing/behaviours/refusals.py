@@ -13,7 +13,7 @@ def _always(rcode: str, *, bare: bool) -> Behaviour:
     def behave(asked: Asked) -> Iterator[Act]:
         yield asked.bare(rcode) if bare else asked.reply(rcode=rcode)
 
-    what = "a header with it and nothing else" if bare else "it, and no records"
+    what = "a header only" if bare else "no records"
     behave.__doc__ = f"Answer {rcode} to everything: {what}."
     return behave
 

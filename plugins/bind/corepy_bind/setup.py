@@ -85,7 +85,7 @@ class _Directives:
             raise self._controller.error(
                 f"{host} is bound twice in this server block",
                 token,
-                f"it is there already because of {first.text!r} in line {first.line}",
+                f"it is already bound by {first.text!r} in line {first.line}",
             )
         self.hosts[host] = token
 
@@ -113,7 +113,7 @@ class _Directives:
             self._controller.warn(
                 f"the IPv4 addresses of {token.text} were guessed from the routing table",
                 token,
-                "this process may not ask the kernel (netlink); name the addresses instead",
+                "this process may not use netlink; write the addresses instead",
             )
         return found
 

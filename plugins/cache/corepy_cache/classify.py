@@ -222,20 +222,20 @@ def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:
 def why_not(settings: Settings, request: Request, reply: Reply) -> str:
     """Return why a reply is not cached; see `CacheStore.keep`."""
     if not matches(reply, request):
-        return "it answers another question"
+        return "it answers a different question"
     try:
         # time of day: whether a signature is valid (RFC 4034 section 3.1.5)
         classification = classify(reply, request, time.time() if request.do else None)
     except FormError:
-        return "it cannot be read"
+        return "it is malformed"
     if reply.tc:
         return "it is truncated"
     if classification.kind in NEVER:
-        return f"{c.rcode_name(reply.rcode)} is no answer to be kept ({classification.kind.value})"
+        return f"{c.rcode_name(reply.rcode)} is never cached ({classification.kind.value})"
     if not classification.keep:
         if classification.kind is Kind.NAME_ERROR:
-            return "no SOA record says for how long the name is missing"
-        return "its aliases do not lead to what was asked for"
+            return "without an SOA record, a missing name has no TTL"
+        return "its CNAME chain has no record of the queried type"
     return _by_settings(settings, request, classification)
 
 
@@ -244,7 +244,7 @@ def _by_settings(settings: Settings, request: Request, classification: Classific
         settings.denial if classification.denial or classification.failure else settings.success
     )
     if any(is_subdomain(request.name_wire, zone) for zone in bounds.except_zones):
-        return "keeping it is disabled for this name"
+        return "caching is disabled for this name"
     if classification.failure and not settings.servfail:
-        return "failures are not kept (servfail 0)"
+        return "failures are not cached (servfail 0)"
     return "its TTL is 0"

@@ -117,9 +117,9 @@ class Cache(Handler):
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Describe the entry for `request`, or the reason why `reply` is not cached."""
         if not self.covers(request):
-            return {"state": "not its names"}
+            return {"state": "the name is outside its zones"}
         if request.edns is not None and forwarded_options(request.edns.options):
-            return {"state": "asked apart, for the sake of the client's EDNS options"}
+            return {"state": "not shared: the query has EDNS options"}
         entry = self.store.peek(key_of(request), now := self.store.clock())
         if entry is not None:
             return entry.describe(now, "verify" if self.settings.stale.verify else "immediate")
@@ -297,8 +297,8 @@ class Cache(Handler):
         if request.received >= self._quiet_until:
             self._quiet_until = request.received + _SECONDS_BETWEEN_WARNINGS
             _log.warning(
-                "too many queries wait for an upstream, %d within %d bytes of memory, or too many"
-                " of one client: others get SERVFAIL, %s among them",
+                "too many queries wait for an upstream (%d, within %d bytes of memory), or too many"
+                " of one client: further queries, such as one of %s, get SERVFAIL",
                 self.budget.waiting,
                 self.budget.limit,
                 request.remote[0],

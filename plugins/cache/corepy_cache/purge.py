@@ -44,10 +44,10 @@ async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]
 def purge_predicate(argument: Any) -> Callable[[bytes], bool]:
     """Return a predicate that selects the names (wire form) to purge; raises `CommandError`."""
     if not isinstance(argument, dict) or len(argument) != 1:
-        raise CommandError('to purge takes {"name": NAME} or {"zone": ZONE}')
+        raise CommandError('purge takes {"name": NAME} or {"zone": ZONE}')
     ((what, text),) = argument.items()
     if what not in ("name", "zone") or not isinstance(text, str):
-        raise CommandError('to purge takes {"name": NAME} or {"zone": ZONE}')
+        raise CommandError('purge takes {"name": NAME} or {"zone": ZONE}')
     try:
         name = from_text(text).lower()
     except (InvalidName, UnicodeError) as error:
@@ -74,11 +74,11 @@ def main(argv: list[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the arguments after `corepy cache`."""
-    parser = Parser("corepy cache", None, "Command the caches of the servers that run here.")
-    purge = parser.command("purge", "forget a name, or all names in a zone")
+    parser = Parser("corepy cache", None, "Control the caches of the running servers on this host.")
+    purge = parser.command("purge", "remove a name, or all names of a zone, from the caches")
     what = purge.add_mutually_exclusive_group(required=True)
-    what.add_argument("name", nargs="?", metavar="NAME", help="the name to forget")
-    purge.flag("zone", metavar="ZONE", help="forget all names in this zone", group=what)
+    what.add_argument("name", nargs="?", metavar="NAME", help="name to remove")
+    purge.flag("zone", metavar="ZONE", help="remove all names of this zone", group=what)
     return parser
 
 
@@ -90,5 +90,7 @@ def _purge(what: str, name: str) -> int:
         raise ControlError(str(error)) from None
     counts = [result["value"] for _, results in ask_all(COMMAND, argument) for result in results]
     if not counts:
-        raise ControlError("no server with a cache runs here, or none that this user may command")
+        raise ControlError(
+            "no server with a cache runs here, or this user may not use its control socket"
+        )
     return sum(counts)

@@ -165,7 +165,7 @@ class Parser:
     def _bounds(self, bounds: Bounds) -> None:
         args = self._controller.arguments(1)
         if len(args) > 3:
-            self._controller.warn("everything behind MINTTL is ignored", args[3])
+            self._controller.warn("everything after MINTTL is ignored", args[3])
         bounds.capacity = self._capacity(args[0])
         if len(args) > 1:
             bounds.max_ttl = self._positive_ttl(self._controller.integer(args[1]), args[1])

@@ -34,9 +34,9 @@ def test_states():
     assert known.pop("seconds left") in (59, 60)
     assert known == {"state": "fresh", "ttl": 60, "kept as": "success"}
     (narrow,) = set_up("cache example.net").handlers
-    assert narrow.explain_state(request) == {"state": "not its names"}
+    assert narrow.explain_state(request) == {"state": "the name is outside its zones"}
     assert cache.explain_state(make_request("www.example.org", opcode=4)) == {
-        "state": "not its names"
+        "state": "the name is outside its zones"
     }
 
 
@@ -80,14 +80,14 @@ def turn(reply):
     ("options", "change", "reply", "reason"),
     [
         ("", truncate, answer(), "it is truncated"),
-        ("", turn, answer(), "it answers another question"),
-        ("", cut, {**answer(), "authority": [SOA]}, "it cannot be read"),
-        ("", None, {"rcode": 3}, "no SOA record says for how long the name is missing"),
-        ("", None, {"rcode": 5}, "REFUSED is no answer to be kept (OTHERERROR)"),
+        ("", turn, answer(), "it answers a different question"),
+        ("", cut, {**answer(), "authority": [SOA]}, "it is malformed"),
+        ("", None, {"rcode": 3}, "without an SOA record, a missing name has no TTL"),
+        ("", None, {"rcode": 5}, "REFUSED is never cached (OTHERERROR)"),
         ("", None, {"answer": ["www.example.org. 60 IN CNAME a.example.net."]},
-         "its aliases do not lead to what was asked for"),
-        ("servfail 0", None, {"rcode": 2}, "failures are not kept (servfail 0)"),
-        ("disable success example.org", None, answer(), "keeping it is disabled for this name"),
+         "its CNAME chain has no record of the queried type"),
+        ("servfail 0", None, {"rcode": 2}, "failures are not cached (servfail 0)"),
+        ("disable success example.org", None, answer(), "caching is disabled for this name"),
         ("success 1024 60 0", None, answer(0), "its TTL is 0"),
         ("success 1024 60 0\nservfail 0", None, answer(0), "its TTL is 0"),
     ],

@@ -140,7 +140,7 @@ class Forward(Handler):
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return the upstreams that the query may be sent to, for `corepy explain`."""
         if not self.queries_upstream(request):
-            return {"state": "not its names"}
+            return {"state": "the name is outside its zones"}
         if self.pool is None:
             known = [target.address for target in self.static_targets()]
         else:
@@ -262,7 +262,7 @@ class Forward(Handler):
         if own is not None:
             raise StartupError(
                 f"upstream {own.address} is an address that this server listens on for"
-                f" {self._config.keys[0].zone}; queries would go round in a circle"
+                f" {self._config.keys[0].zone}; queries would loop"
             )
 
     @hookimpl

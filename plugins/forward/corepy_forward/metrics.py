@@ -27,12 +27,12 @@ HEALTHCHECK_FAILURES = metrics.counter(
 )
 CONN_CACHE_HITS = metrics.counter(
     "coredns_proxy_conn_cache_hits_total",
-    "Queries that went over a socket which was open already.",
+    "Queries sent over a socket that was already open.",
     ("proxy_name", "to", "proto"),
 )
 CONN_CACHE_MISSES = metrics.counter(
     "coredns_proxy_conn_cache_misses_total",
-    "Queries that a new socket was opened for.",
+    "Queries for which a new socket was opened.",
     ("proxy_name", "to", "proto"),
 )
 HEALTHCHECK_BROKEN = metrics.counter(
@@ -45,7 +45,7 @@ MAX_CONCURRENT_REJECTS = metrics.counter(
 ).labels()
 DROPPED = metrics.counter(
     "corepy_forward_dropped_replies_total",
-    "Messages from upstreams that answer no query in flight, by what is wrong with them.",
+    "Messages from upstreams that match no query in flight, by reason.",
     ("to", "reason"),
 )
 SHARED = metrics.counter(
@@ -59,7 +59,7 @@ HEDGED = metrics.counter(
 )
 UP = metrics.gauge(
     "corepy_forward_upstream_up",
-    "1 while an upstream is thought to answer.",
+    "1 while an upstream is considered healthy, else 0.",
     ("to",),
     merge="min",
 )

@@ -92,7 +92,7 @@ class _Line:
         if not is_address_or_file(source.text):
             return self._c.arg_error(source)
         hint = f"the zone is missing, '.' for all names: forward . {source.text}"
-        return self._c.error("there is no upstream behind the zone", source, hint)
+        return self._c.error("an upstream is missing after the zone", source, hint)
 
     def _from(self, token: Token) -> None:
         c = self._c

@@ -141,7 +141,7 @@ def parse_target(text: str) -> ToAddress:
         raise ValueError(f"'{transport}' is not supported as a destination protocol in forward")
     if transport == "https" and "/" in rest:
         raise ValueError(
-            "paths are not allowed in HTTPS upstream addresses (/dns-query is what is asked for):"
+            "paths are not allowed in HTTPS upstream addresses (the path is always /dns-query):"
             f" {text}"
         )
     if not _is_file(rest):
@@ -156,7 +156,7 @@ def parse_target(text: str) -> ToAddress:
     if _is_file(rest):
         return ToAddress(text, [], file=Path(rest))
     if _PLACEHOLDER.fullmatch(host):
-        raise ValueError(f"a placeholder that nothing has replaced: {host!r}")
+        raise ValueError(f"a placeholder that was not replaced: {host!r}")
     _refuse_no_host(host)
     hostname = _hostname(host, zone, port, transport)
     if hostname is None:
@@ -189,7 +189,7 @@ def _refuse_no_host(host: str) -> None:
         raise TargetError(f"not an IP address: {host!r}", hint)
     strange = next((char for char in host if not (char.isalnum() or char in "-_.[]")), None)
     if strange is not None:
-        hint = f"{strange!r} is in no host name"
+        hint = f"{strange!r} is not allowed in a host name"
         if strange == ":":
             hint = "an IPv6 address with a port is [ADDRESS]:PORT"
         raise TargetError(f"not an IP address, file, or valid domain: {host!r}", hint)

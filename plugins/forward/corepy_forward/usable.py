@@ -68,7 +68,7 @@ def refuse_own_addresses(controller: Controller, entry: ToAddress, token: Token)
         raise controller.error(
             f"upstream {own.address} is an address that this server listens on",
             token,
-            "queries would go round in a circle",
+            "queries would loop",
         )
 
 
@@ -193,7 +193,7 @@ def interface_index(zone: str) -> int:
             return index
         return socket.if_nametoindex(zone)
     except (OSError, OverflowError, ValueError):
-        raise ValueError(f"there is no network interface {zone!r}") from None
+        raise ValueError(f"network interface {zone!r} does not exist") from None
 
 
 def changes(settings: Settings) -> bool:
@@ -244,7 +244,7 @@ class Watch:
             contents = read_resolv_conf(file)
             entry.version = contents.version
             if not contents.servers:
-                raise ValueError(f"{file} names no usable name servers")
+                raise ValueError(f"{file} contains no usable name servers")
         except ValueError as error:
             if self._faults.get(file) != str(error):
                 log.warning("%s: %s; its last name servers stay in use", entry.place, error)

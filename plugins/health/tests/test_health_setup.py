@@ -35,7 +35,7 @@ def test_accepts(text: str, address: str, lameduck: float) -> None:
     [
         ("health bla", "missing port in address"),
         ("health bla:a", "'a' is neither a port nor a service"),
-        ("health :65536", "port 65536 is not in 0 to 65535"),
+        ("health :65536", "port 65536 is outside 0 to 65535"),
         ("health 10.0.0.256:80", "no IP address or host name: '10.0.0.256'"),
         ('health "a b:80"', "no IP address or host name: 'a b'"),
         ("health 10.0.0.1,10.0.0.2:80", "no IP address or host name"),

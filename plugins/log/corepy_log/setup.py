@@ -38,7 +38,7 @@ def _arguments(controller: Controller) -> tuple[list[str], str]:
         text = expand(token.text)
         for name in unknown_placeholders(text):
             controller.warn(
-                f"unknown placeholder {{{name}}}, printed as it stands",
+                f"unknown placeholder {{{name}}}, printed unchanged",
                 token,
                 f"placeholders: {', '.join((*CONSTANT, *VARYING))}, and /LABEL for metadata",
             )
@@ -55,7 +55,7 @@ def _scope(controller: Controller, token: Token) -> str:
     try:
         from_text(name)
     except InvalidName as error:
-        controller.warn(f"nothing can be asked for below {text!r}: {error}", token)
+        controller.warn(f"no query name can be below {text!r}: {error}", token)
     return name
 
 

@@ -133,7 +133,7 @@ def test_two_servers_that_forward_to_each_other():
             looping = block(ports[1], upstream).replace(upstream.to, f"127.0.0.1:{ports[0]}")
             b.conf.write_text(looping)
             b.send_signal(signal.SIGUSR1)
-            b.wait_for("reload failed, the old configuration goes on")
+            b.wait_for("reload failed, the old configuration stays in use")
             assert "[FATAL]" not in b.output
             assert "Loop (127.0.0.1:" in b.output
             assert a.ask("b.example").header.rcode == 0

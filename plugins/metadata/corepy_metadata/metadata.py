@@ -124,7 +124,7 @@ def _provider(implementation: pluggy.HookImpl) -> Provider:
         try:
             return dict((function(request) if takes_request else function()) or {})
         except BaseException as error:  # foreign code: the query continues without its labels
-            report(plugin, "hook", "cannot say what it knows of a query", error)
+            report(plugin, "hook", "failed to provide metadata", error)
             return {}
 
     return provide

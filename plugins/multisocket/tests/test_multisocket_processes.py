@@ -217,7 +217,8 @@ def test_a_reload_that_fails_anywhere_changes_nothing(who):
         def refuses(text):
             command.conf.write_text(text)
             command.send_signal(signal.SIGUSR1)
-            command.wait_for(" goes on", times=sum(" goes on" in it for it in command.lines) + 1)
+            kept = " stays in use"
+            command.wait_for(kept, times=sum(kept in it for it in command.lines) + 1)
             assert set(followers(command)) == processes
             assert sorted(listening(port)) == before
             wait_whole(command, 3)
@@ -280,7 +281,7 @@ def test_a_supervised_upgrade_keeps_all_sockets(supervised):
     sockets = set(listening(supervised.address[1]))
     before = the_worker(supervised)
     supervised.send_signal(signal.SIGHUP)
-    supervised.wait_for(" leaves")
+    supervised.wait_for(", stopping ")
     wait_until(lambda: before not in followers(supervised), WAIT)
     wait_whole(supervised, 2, the_worker(supervised))
     assert set(listening(supervised.address[1])) == sockets
@@ -328,7 +329,7 @@ def test_an_upgrade_waits_for_a_reload(supervised, number):
     supervised.send_signal(signal.SIGUSR1)
     supervised.send_signal(signal.SIGHUP)
     assert place(supervised, "Reloading complete") < place(supervised, "corepy-", 2)
-    supervised.wait_for(" leaves")
+    supervised.wait_for(", stopping ")
     wait_whole(supervised, number, the_worker(supervised))
 
 
@@ -339,9 +340,9 @@ def test_an_upgrade_begins_anew_when_the_worker_reloads(supervised, number, tmp_
     supervised.send_signal(signal.SIGHUP)
     following = both_workers(supervised, before)
     os.kill(before, signal.SIGUSR1)  # as if *reload* had seen the change
-    supervised.wait_for(f"another worker is started after {following}")
+    supervised.wait_for(f"replacing worker {following}")
     gate.touch()
-    supervised.wait_for(" leaves")
+    supervised.wait_for(", stopping ")
     wait_whole(supervised, number, the_worker(supervised))
     assert the_worker(supervised) not in (before, following)
 
@@ -353,7 +354,7 @@ def test_a_reload_is_not_forgotten_when_an_upgrade_fails(supervised):
     os.kill(following, signal.SIGSTOP)
     change(supervised, 3)
     supervised.send_signal(signal.SIGUSR1)
-    supervised.wait_for("the old one goes on")  # one that is stopped is not waited for
+    supervised.wait_for("the old one stays in use")  # one that is stopped is not waited for
     wait_whole(supervised, 3, before)
 
 
@@ -362,7 +363,7 @@ def test_an_upgrade_that_is_refused_at_last_leaves_the_sockets_alone(supervised)
     before, sockets = the_worker(supervised), set(listening(supervised.address[1]))
     change(supervised, 2, "who refuses-to-lead")
     supervised.send_signal(signal.SIGHUP)
-    supervised.wait_for("the old one goes on")
+    supervised.wait_for("the old one stays in use")
     wait_whole(supervised, 2, before)
     assert set(listening(supervised.address[1])) == sockets
 

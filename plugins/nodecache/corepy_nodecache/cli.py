@@ -28,9 +28,9 @@ _HEADERS: Final = {
     "teardown": ("DONE",),
 }
 _NOTHING: Final = {
-    "status": "Nothing of corepy is on this host.",
+    "status": "This host has no interfaces, addresses or rules of corepy.",
     "plan": "Nothing to change.",
-    "teardown": "Nothing of corepy was on this host.",
+    "teardown": "This host had no interfaces, addresses or rules of corepy.",
 }
 
 
@@ -53,10 +53,12 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("corepy nodecache", None, "What nodecache does to this host, by hand.")
-    status = parser.command("status", "show what of corepy is on this host")
-    plan = parser.command("plan", "show what a start with a Corefile would change")
-    status.flag("conf", metavar="FILE", help="show what this Corefile lacks, too")
+    parser = Parser(
+        "corepy nodecache", None, "Show, plan or remove the changes of nodecache to this host."
+    )
+    status = parser.command("status", "list the interfaces, addresses and rules of corepy")
+    plan = parser.command("plan", "list the changes that a start with a Corefile would make")
+    status.flag("conf", metavar="FILE", help="also list the missing parts of this Corefile's setup")
     plan.flag("conf", metavar="FILE", default="Corefile", help='the Corefile (default "Corefile")')
     for command in (status, plan):
         command.flag(
@@ -66,11 +68,11 @@ def _parser() -> Parser:
             type=int,
             default=53,
             metavar="PORT",
-            help="port for zones that name none (default 53)",
+            help="port for zones without a port (default 53)",
         )
-    teardown = parser.command("teardown", "take everything of corepy's away")
+    teardown = parser.command("teardown", "remove all interfaces, addresses and rules of corepy")
     teardown.flag(
-        "force", action="store_true", help="even while corepy runs, which will put it back"
+        "force", action="store_true", help="also while corepy runs, which will restore them"
     )
     for command in (status, plan, teardown):
         command.flag("json", action="store_true", help="print JSON")
@@ -86,7 +88,7 @@ def _rows(options: argparse.Namespace) -> Sequence[Sequence[str]]:
         _warn_without_driver(found)
         return found
     if Claims().others() != DesiredState() and not options.force:
-        message = "corepy is running on this host and would put everything back: stop it first"
+        message = "corepy is running on this host and would restore everything: stop it first"
         raise HostError("interface_check", message)
     return [(line,) for line in survey.remove_everything(links)]
 

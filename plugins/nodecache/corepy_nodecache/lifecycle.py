@@ -55,7 +55,7 @@ class _Process:
             choose = reconciler.host_thread.run(lambda: preflight.choose_tables(settings))
             tables, warnings = await choose
             reconciler.use(tables)
-            log.info("rules go to %s iptables", tables.name)
+            log.info("using %s iptables", tables.name)
             return warnings
         if mode not in ("auto", tables.name):
             message = (

@@ -14,10 +14,10 @@ setup_errors: Final = metrics.counter(
 rules: Final = metrics.gauge("coredns_nodecache_rules", "Packet filter rules in place.").labels()
 addresses: Final = metrics.gauge("coredns_nodecache_addresses", "Addresses in place.").labels()
 repairs: Final = metrics.counter(
-    "coredns_nodecache_repairs_total", "Times that something removed by others was put back."
+    "coredns_nodecache_repairs_total", "Number of times that changes made by others were repaired."
 ).labels()
 degraded: Final = metrics.gauge(
-    "coredns_nodecache_degraded", "1 while the host is not as the configuration wants it, else 0."
+    "coredns_nodecache_degraded", "1 while the host differs from the configuration, else 0."
 ).labels()
 
 for _kind in ("interface_add", "interface_check", "iptables", "iptables_lock"):

@@ -100,7 +100,7 @@ def canonical_ip(text: str) -> str:
     """Return an address as the kernel prints it; raises ValueError if no host can have it."""
     ip = ipaddress.ip_address(text)
     if isinstance(ip, ipaddress.IPv6Address) and (ip.scope_id or ip.ipv4_mapped):
-        raise ValueError(f"{text} cannot stand in a rule, being mapped or with a zone")
+        raise ValueError(f"{text} cannot be used in a rule: it is IPv4-mapped or has a zone")
     if ip.is_unspecified or ip.is_multicast:
         raise ValueError(f"{text} is not the address of a host")
     # inet_ntop's spelling, which iptables and ip print; Python's differs for some IPv6 addresses.

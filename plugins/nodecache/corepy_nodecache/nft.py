@@ -130,7 +130,7 @@ def _try_out(family: Family) -> None:
         if not problem:
             return
     tables = " and ".join(TABLES[::-1])
-    message = f"the nft tables {tables} do not take IPv{family} rules: {problem}"
+    message = f"the nft tables {tables} do not accept IPv{family} rules: {problem}"
     raise HostError("iptables", f"{message}; repair them, or set: iptables legacy, or iptables off")
 
 

@@ -82,8 +82,8 @@ def _check_capabilities(settings: Settings, tables: RuleTables | None) -> None:
     if missing:
         names = " and ".join(missing)
         message = (
-            f"no {names}: run as root, or add it to the container's capabilities"
-            " (or turn the work off: device off, iptables off)"
+            f"missing {names}: run as root, or add it to the container's capabilities"
+            " (or disable the changes: device off, iptables off)"
         )
         raise HostError("interface_check", message)
 

@@ -117,7 +117,9 @@ class Reconciler:
         self._watch.close()
         await self._remove_at_exit()
         if self._problem:
-            log.error("not all could be taken away; the next start does it, or nodecache teardown")
+            log.error(
+                "could not remove everything; the next start or `corepy nodecache teardown` will"
+            )
         await self.host_thread.run(self._close_host)
         self.host_thread.close()
 
@@ -176,7 +178,7 @@ class Reconciler:
         metrics.degraded.set(1 if report.errors else 0)
         if report.repaired:
             metrics.repairs.inc()
-            log.warning("repaired what others had changed: %s", ", ".join(report.done))
+            log.warning("repaired changes made by others: %s", ", ".join(report.done))
         if not self._is_quiet:
             self._log_state("; ".join(str(error) for error in report.errors))
         self._is_locked_out = any(error.kind == "iptables_lock" for error in report.errors)
@@ -186,9 +188,9 @@ class Reconciler:
     def _log_state(self, problem: str) -> None:
         """Log the first failure, each different failure, and the recovery."""
         if problem and problem != self._problem:
-            log.error("%s (trying again)", problem)
+            log.error("%s (retrying)", problem)
         elif self._problem and not problem:
-            log.info("the host is as wanted again")
+            log.info("the host matches the configuration again")
         self._problem = problem
 
     def _next_delay(self) -> float:
@@ -205,7 +207,7 @@ class Reconciler:
                 if await self._must_look():
                     await self._sync()
             except Exception:  # a bug here must not stop the background task
-                log.exception("looking at the host failed")
+                log.exception("checking the host failed")
                 self._due = time.monotonic() + _LAST_RETRY
                 await asyncio.sleep(_MIN_GAP)
 

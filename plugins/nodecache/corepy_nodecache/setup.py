@@ -94,20 +94,20 @@ class _Reader:
 
     def _ips(self, hosts: Sequence[str]) -> tuple[str, ...]:
         if not any(hosts):
-            message = f"no bind in this server block: using {DEFAULT_IP}, as upstream does"
+            message = f"no bind in this server block: using {DEFAULT_IP}, as node-cache does"
             self._controller.warn(message, hint="write: bind ADDRESS")
             return (DEFAULT_IP,)
         try:
             return tuple(dict.fromkeys(canonical_ip(host) for host in hosts))
         except ValueError as error:
             hint = "bind the addresses that pods use for DNS, such as 169.254.20.10"
-            message = f"nodecache cannot take what bind says: {error}"
+            message = f"nodecache cannot use an address of bind: {error}"
             raise self._controller.error(message, hint=hint) from error
 
     def _choice(self, choices: Sequence[str]) -> str:
         token = self._controller.argument()
         if token.text not in choices:
-            message = f"{token.text!r} is none of {', '.join(choices)}"
+            message = f"{token.text!r} is not one of {', '.join(choices)}"
             raise self._controller.error(message, token)
         return token.text
 

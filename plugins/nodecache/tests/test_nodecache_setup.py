@@ -54,8 +54,8 @@ def test_accepted(text: str, expected: Settings) -> None:
         ("{\ninterface sixteen-letters-\n}", "is not the name of an interface"),
         ("{\ninterface a/b\n}", "is not the name of an interface"),
         ('{\ninterface "a b"\n}', "is not the name of an interface"),
-        ("{\niptables nftables\n}", "'nftables' is none of auto, legacy, nft, off"),
-        ("{\ndevice yes\n}", "'yes' is none of on, off"),
+        ("{\niptables nftables\n}", "'nftables' is not one of auto, legacy, nft, off"),
+        ("{\ndevice yes\n}", "'yes' is not one of on, off"),
         ("{\ninterval 10\n}", "missing unit in duration '10'"),
         ("{\ninterval 500ms\n}", "is not an interval"),
         ("{\ninterval -10s\n}", "is not an interval"),
@@ -68,7 +68,7 @@ def test_refused(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "fe80::1%eth0"])
 def test_addresses_that_cannot_be_taken_are_refused(host: str) -> None:
-    with pytest.raises(CorefileError, match="nodecache cannot take what bind says"):
+    with pytest.raises(CorefileError, match="nodecache cannot use an address of bind"):
         settings_of("", hosts=(host,))
 
 

@@ -40,7 +40,7 @@ class MetricsEndpoint:
         """Start to export, or retry in the background until the address can be bound."""
         error = await self._try()
         if error is not None:
-            LOG.error("%s; no metrics until then, trying again", error)
+            LOG.error("%s; metrics are not exported yet, retrying", error)
             self._retrying = asyncio.create_task(self._retry())
 
     async def _try(self) -> BindError | None:
@@ -56,7 +56,7 @@ class MetricsEndpoint:
         while True:
             await asyncio.sleep(pause)
             if await self._try() is None:
-                LOG.info("metrics are exported at %s now", self._address)
+                LOG.info("metrics are now exported at %s", self._address)
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 

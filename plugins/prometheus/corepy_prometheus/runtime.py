@@ -43,7 +43,7 @@ class _CollectorWatch:
     def __init__(self) -> None:
         pauses = metrics.histogram(
             "python_gc_pause_seconds",
-            "Time that a collection of the garbage collector took.",
+            "Duration of a garbage collection.",
             ("generation",),
             bounds=_BOUNDS,
         )
@@ -64,7 +64,7 @@ class _LoopWatch:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._lag = metrics.histogram(
             "python_event_loop_lag_seconds",
-            "How late the event loop ran a timer: what a query that comes meanwhile has to wait.",
+            "Delay of a timer of the event loop, which is also the delay of a query.",
             bounds=_BOUNDS,
         ).labels()
         self._loop = loop

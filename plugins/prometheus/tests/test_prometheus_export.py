@@ -294,7 +294,7 @@ def test_two_processes_at_the_same_addresses() -> None:
         assert first.ask("example.org").header.rcode == 0
         assert "coredns_build_info" in scrape(ports["metrics"])[1]
         assert first.stop() == 0
-        assert "trying again" not in first.output + second.output
+        assert "retrying" not in first.output + second.output
     for port in ports.values():
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -87,7 +87,7 @@ def _is_ready(implementation: pluggy.HookImpl) -> bool:
     try:
         return bool(implementation.function())
     except BaseException as error:  # foreign code: sys.exit() in it must not stop the server
-        report(_directive(implementation), "hook", "cannot say whether it is ready", error)
+        report(_directive(implementation), "hook", "failed to report whether it is ready", error)
         return False
 
 

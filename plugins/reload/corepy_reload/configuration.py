@@ -61,7 +61,7 @@ class Configuration:
         except OSError as error:
             return self._broken(f"{error.filename}: {error.strerror}")
         if content.is_empty:
-            return self._broken("there is no server block in it", is_empty=True)
+            return self._broken("the Corefile has no server block", is_empty=True)
         digest = hashlib.sha512(content.statement)
         files = self._files.union(content.files)
         for path in sorted(files.difference(content.files, (Path(self._name),))):

@@ -21,9 +21,9 @@ CONFIG_HASH: Final = metrics.gauge(
 ).labels()
 SUCCESS_TIME: Final = metrics.gauge(
     "coredns_reload_last_success_timestamp_seconds",
-    "Unix time since which the configuration in use is in use.",
+    "Unix time at which the configuration in use was activated.",
 ).labels()
 SUCCESSFUL: Final = metrics.gauge(
     "coredns_reload_last_successful",
-    "1 if what the files say is in use, 0 if the last attempt to load them failed.",
+    "1 if the configuration in the files is in use, 0 if the last attempt to load it failed.",
 ).labels()

@@ -151,7 +151,7 @@ class Watcher:
             try:
                 await self._check()
             except Exception:
-                log.exception("looking for changes failed")
+                log.exception("checking for changes failed")
 
     async def _wait(self) -> None:
         """Wait for a notification, or until the next check is due."""
@@ -190,7 +190,7 @@ class Watcher:
             changed = self._inotify.watch(folders)
         except OSError as error:
             if not self._inotify_failed:
-                log.warning("inotify: %s; changes are noticed at the interval", error.strerror)
+                log.warning("inotify: %s; changes are detected at the interval", error.strerror)
             self._inotify_failed = True
             return False
         self._inotify_failed = False

@@ -16,6 +16,6 @@ TEMPLATE_FAILURES = metrics.counter(
 )
 RR_FAILURES = metrics.counter(
     "coredns_template_rr_failures_total",
-    "Rendered texts that are no record.",
+    "Rendered texts that are not valid records.",
     (*_QUERY, "section", "template"),
 )

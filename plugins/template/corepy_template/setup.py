@@ -107,7 +107,9 @@ def _check_record(controller: Controller, token: Token) -> None:
         record_of(token.text)
     except RecordError as error:
         location = token if error.offset is None else _at(token, error.offset)
-        controller.warn(f"this is no record, so every query gets SERVFAIL: {error}", location)
+        controller.warn(
+            f"this is not a valid record, so every query gets SERVFAIL: {error}", location
+        )
 
 
 def _at(token: Token, offset: int) -> Token:
@@ -139,5 +141,5 @@ def _ignore(controller: Controller) -> None:
 
 
 def _refuse_expression(controller: Controller) -> None:
-    hint = "use match, and if or printf in the templates, as far as they go"
+    hint = "use match, or if and printf in the templates"
     raise controller.error(f"{controller.val} is not supported by this version", hint=hint)

@@ -80,7 +80,7 @@ def test_errors_point_into_the_template():
     ("option", "message"),
     [
         ('answer "{{ .Grup.d }}"', "no such field: .Grup"),
-        ("answer nothing", "this is no record"),
+        ("answer nothing", "this is not a valid record"),
         ('answer "{{ parseInt .Name }}"', "wrong number of args for parseInt"),
     ],
 )

@@ -254,7 +254,7 @@ def test_a_transaction_that_another_writer_disturbs_is_tried_again(
         with pytest.raises(HostError) as caught:
             tables.check([4])
         assert str(caught.value) == (
-            "the nft tables raw and filter do not take IPv4 rules: disturbed; repair them,"
+            "the nft tables raw and filter do not accept IPv4 rules: disturbed; repair them,"
             " or set: iptables legacy, or iptables off"
         )
         made.append(4)
@@ -350,8 +350,8 @@ def test_capabilities(
         preflight.check(settings, tables)
     assert (caught.value.kind, str(caught.value)) == (
         "interface_check",
-        f"no {missing}: run as root, or add it to the container's capabilities"
-        " (or turn the work off: device off, iptables off)",
+        f"missing {missing}: run as root, or add it to the container's capabilities"
+        " (or disable the changes: device off, iptables off)",
     )
 
 

@@ -51,9 +51,9 @@ def corefile(tmp_path: Path) -> Path:
 
 @isolated
 def test_nothing_is_there() -> None:
-    assert command("status") == "Nothing of corepy is on this host.\n"
+    assert command("status") == "This host has no interfaces, addresses or rules of corepy.\n"
     assert command("status", "-json") == "[]\n"
-    assert command("teardown") == "Nothing of corepy was on this host.\n"
+    assert command("teardown") == "This host had no interfaces, addresses or rules of corepy.\n"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -96,9 +96,9 @@ def test_what_others_take_away_is_put_back(kind: str) -> None:
                 server.wait_for("no dummy driver")
                 make_bridge()
             print(f"{kind}, {name}: whole after {seconds_until(whole):.2f} s")
-            server.wait_for("repaired what others had changed", times=number)
+            server.wait_for("repaired changes made by others", times=number)
             wait_until(lambda: answers(V4) and answers(V6))
-        assert server.output.count("repaired what others had changed") == len(DAMAGES)
+        assert server.output.count("repaired changes made by others") == len(DAMAGES)
         assert server.stop() == 0
     assert (ours(kind), addresses("nodecache")) == ([], [])
 
@@ -176,7 +176,7 @@ def test_dns_answers_while_the_lock_is_held_for_long(lock: Path) -> None:
             )
         finally:
             client.end()
-        server.wait_for("the host is as wanted again")
+        server.wait_for("the host matches the configuration again")
         print(f"{client.answers} answers, the slowest after {client.longest:.3f} s")
         assert client.failures == []
         assert server.output.count("another program holds") == 1
@@ -212,7 +212,7 @@ def test_a_stop_does_not_wait_for_the_lock_for_ever(lock: Path) -> None:
         server.send_signal(signal.SIGTERM)
         assert server.process.wait(SLOW) == 0  # how long it tries: test_nodecache_pacing.py
         print(f"stopped in {time.monotonic() - start:.1f} s")
-        server.wait_for("not all could be taken away")
+        server.wait_for("could not remove everything")
     assert (len(ours("legacy")), addresses("nodecache")) == (30, [])
     run(sys.executable, "-m", "corepy", "nodecache", "teardown")
     assert ours("legacy") == []

@@ -92,7 +92,7 @@ def test_a_bug_in_a_pass_does_not_end_the_repairs(caplog: pytest.LogCaptureFixtu
             passes = Passes(it)
             passes.failures = 1
             run("iptables-nft", "-t", "raw", "-F")
-            await until(lambda: "looking at the host failed" in caplog.text)
+            await until(lambda: "checking the host failed" in caplog.text)
             run("iptables-nft", "-t", "filter", "-F")
             await until(lambda: count("nft") == 10)
             await it.leave("owner")
@@ -185,8 +185,8 @@ def test_a_lock_that_becomes_free_while_the_process_stops(
                 it.close = lambda: asyncio.sleep(0)  # type: ignore[method-assign]
 
     asyncio.run(work())
-    assert "not all could be taken away" not in caplog.text
-    assert "the host is as wanted again" in caplog.text
+    assert "could not remove everything" not in caplog.text
+    assert "the host matches the configuration again" in caplog.text
 
 
 @isolated
@@ -204,7 +204,7 @@ def test_a_lock_that_is_never_free_ends_the_stop_with_an_error(
     with contextlib.ExitStack() as stack:
         asyncio.run(work())
         assert count("legacy") == 10
-    message = "not all could be taken away; the next start does it, or nodecache teardown"
+    message = "could not remove everything; the next start or `corepy nodecache teardown` will"
     assert caplog.messages.count(message) == 1
 
 
@@ -274,10 +274,10 @@ def test_a_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 
     asyncio.run(work())
     # The link is gone, then it cannot be made again: two states, however often they are found.
-    problems = [line for line in caplog.messages if line.endswith("(trying again)")]
+    problems = [line for line in caplog.messages if line.endswith("(retrying)")]
     assert 1 <= len(problems) <= 2
     assert len(set(problems)) == len(problems)
-    assert caplog.messages.count("the host is as wanted again") == 1
+    assert caplog.messages.count("the host matches the configuration again") == 1
 
 
 @isolated

@@ -113,7 +113,7 @@ def test_each_hook_does_its_part(
     live(work)
     assert [it for it in threading.enumerate() if it.name.startswith("nodecache")] == []
     assert caplog.messages == [
-        "rules go to nft iptables",
+        "using nft iptables",
         f"added {IP} to nodecache",
         "added 10 rules",
         "removed 10 rules",
@@ -274,7 +274,7 @@ def test_rules_that_fail_do_not_refuse_the_start(
             await block.before_listen(context())
             assert caplog.messages == []
             await block.serving(context())
-        assert caplog.messages == ["no rules today (trying again)"]
+        assert caplog.messages == ["no rules today (retrying)"]
         await block.stopping(context())
         await block.shutdown(context())
 
@@ -382,7 +382,7 @@ def test_a_repair_is_not_told_twice(
         run("iptables-nft", "-t", "raw", "-F")
         caplog.clear()
         await block._set_desired(block._settings.want(), sweep=True)
-        assert caplog.messages == ["repaired what others had changed: added 6 rules"]
+        assert caplog.messages == ["repaired changes made by others: added 6 rules"]
         await stop(block)
 
     live(work)

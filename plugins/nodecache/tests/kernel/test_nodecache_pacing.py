@@ -242,8 +242,8 @@ def test_the_figures_of_a_pass(clock: Clock, caplog: pytest.LogCaptureFixture) -
 
     drive(work)
     assert [it.message for it in caplog.records if it.levelname != "INFO"] == [
-        "held (trying again)",
-        "repaired what others had changed: added 2 rules",
+        "held (retrying)",
+        "repaired changes made by others: added 2 rules",
     ]
 
 

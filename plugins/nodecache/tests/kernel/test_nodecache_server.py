@@ -138,8 +138,8 @@ def test_a_refusal_is_one_line() -> None:
     with run_command(block("nft", "169.254.20.10"), wait=False, prefix=UNPRIVILEGED) as server:
         assert server.process.wait(60) == 1
     assert server.output.splitlines() == [
-        "corepy: plugin/nodecache: no CAP_NET_ADMIN: run as root, or add it to the container's"
-        " capabilities (or turn the work off: device off, iptables off)"
+        "corepy: plugin/nodecache: missing CAP_NET_ADMIN: run as root, or add it to the container's"
+        " capabilities (or disable the changes: device off, iptables off)"
     ]
 
 
@@ -151,7 +151,7 @@ def test_an_unusable_table_is_refused_and_nothing_is_left() -> None:
     with run_command(block("nft", V4[0]), wait=False) as server:
         assert server.process.wait(60) == 1
     assert len(server.output.splitlines()) == 1
-    assert "nft tables raw and filter do not take IPv4 rules: iptables-nft" in server.output
+    assert "nft tables raw and filter do not accept IPv4 rules: iptables-nft" in server.output
     assert (ours("nft"), addresses("nodecache")) == (0, [])
 
 

@@ -197,7 +197,9 @@ def test_tables_that_take_no_rules_are_found_before_anything_is_changed(table: s
     run("nft", "flush", "ruleset")
     run("nft", "-f", "-", text=f"table ip {table} {{\n chain OUTPUT {{\n }}\n }}\n")
     before, tables = run("nft", "list", "table", "ip", table), NftTables()
-    with pytest.raises(HostError, match=r"raw and filter do not take IPv4 rules: iptables-nft-res"):
+    with pytest.raises(
+        HostError, match=r"raw and filter do not accept IPv4 rules: iptables-nft-res"
+    ):
         tables.check({4, 6})
     assert run("nft", "list", "table", "ip", table) == before
     assert rules("nft") == []

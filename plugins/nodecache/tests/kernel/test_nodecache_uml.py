@@ -133,7 +133,7 @@ def test_auto_falls_back_to_legacy_where_nf_tables_lacks_the_family(result: dict
     assert len(result["auto"]["rules"]) == 10
     assert all("169.254.20.10/32" in rule for rule in result["auto"]["rules"])
     assert "iptables auto: using legacy, because nft does not work: the nft " in result["auto_log"]
-    assert "rules go to legacy iptables" in result["auto_log"]
+    assert "using legacy iptables" in result["auto_log"]
     assert result["auto_exit"] == 0
     assert result["auto_stopped"] == {"link": "", "addresses": "", "rules": []}
 
@@ -141,5 +141,5 @@ def test_auto_falls_back_to_legacy_where_nf_tables_lacks_the_family(result: dict
 def test_nft_asked_for_is_refused_where_nf_tables_lacks_the_family(result: dict[str, Any]) -> None:
     refused = result["nft_refused"]
     assert refused.startswith("1: ")
-    assert "the nft tables raw and filter do not take IPv4 rules: " in refused
+    assert "the nft tables raw and filter do not accept IPv4 rules: " in refused
     assert "set: iptables legacy, or iptables off" in refused

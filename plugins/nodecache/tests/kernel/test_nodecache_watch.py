@@ -227,8 +227,13 @@ def bridge() -> None:
 
 @isolated
 def test_the_status_as_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert printed(capsys, "status") == "Nothing of corepy is on this host.\n"
-    assert printed(capsys, "teardown") == "Nothing of corepy was on this host.\n"
+    assert (
+        printed(capsys, "status") == "This host has no interfaces, addresses or rules of corepy.\n"
+    )
+    assert (
+        printed(capsys, "teardown")
+        == "This host had no interfaces, addresses or rules of corepy.\n"
+    )
     bridge()
     run("ip", "addr", "add", "10.9.9.9/24", "dev", "nodecache")
     run("ip", "addr", "add", "10.8.8.8/32", "dev", "lo")
@@ -254,7 +259,7 @@ def test_the_status_as_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert cli.main(["teardown"]) == cli.FAILED
     assert capsys.readouterr() == (
         "",
-        "corepy nodecache: corepy is running on this host and would put everything back:"
+        "corepy nodecache: corepy is running on this host and would restore everything:"
         " stop it first\n",
     )
     assert (
