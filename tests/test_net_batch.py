@@ -154,7 +154,7 @@ def test_a_busy_port_is_explained():
 
 
 def test_a_foreign_address_is_explained():
-    with pytest.raises(BindError, match=r"udp 192.0.2.1:0: no interface of this machine"):
+    with pytest.raises(BindError, match=r"udp 192.0.2.1:0: no interface of this host"):
         open_udp(Address("192.0.2.1", 0))
 
 

@@ -296,7 +296,7 @@ def test_a_connection_waits_for_the_next_worker_of_a_supervisor(supervised):
         assert ask_once(supervised.address) == "192.0.2.1"
         supervised.wait_for(" serves", times=turn + 2)
     assert listening(supervised.address[1]) == sockets
-    assert "no answer at" not in supervised.output
+    assert "no reply at" not in supervised.output
 
 
 def test_an_upgrade_hands_it_over(supervised):
