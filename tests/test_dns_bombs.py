@@ -10,6 +10,7 @@ import struct
 import sys
 import tracemalloc
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -234,7 +235,7 @@ def test_no_reply_holds_up_the_event_loop(name: str, qtype: int) -> None:
         for size in (512, 1232, 4096, 65535):
             asked.edns = edns.Edns(size)
             step(f"sent in {size}", lambda: finish(asked, received))
-        asked.proto = "tcp"
+        asked.context = replace(asked.context, protocol="tcp")
         received.options = edns.option(65001, bytes(1000))
         step("sent over TCP", lambda: finish(asked, received))
     assert max(took.values()) < MOST_STEPS, took

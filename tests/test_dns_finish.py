@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import dnslib
 import pytest
@@ -19,7 +20,7 @@ FRAGMENT = 1480
 def request(udp_size: int | None = None, proto: str = "udp", do: bool = False) -> Request:
     opt = None if udp_size is None else edns.Edns(udp_size, do)
     asked = Request.from_wire(query(NAME, 1, ident=0x1234, edns=opt))
-    asked.proto = proto
+    asked.context = replace(asked.context, protocol=proto)
     return asked
 
 
@@ -106,10 +107,10 @@ def test_compression_saves_a_fragment() -> None:
 def test_fragments_begin_earlier_over_ipv6() -> None:
     reply = reply_with(26, uncompressed=True)
     asked = request(4096)
-    asked.peer = ("192.0.2.1", 1)
+    asked.client = ("192.0.2.1", 1)
     assert 1220 < len(finish(asked, reply)) <= FRAGMENT
     asked = request(4096)
-    asked.peer = ("2001:db8::1", 1, 0, 0)
+    asked.client = ("2001:db8::1", 1, 0, 0)
     assert len(finish(asked, reply)) < 1220
 
 

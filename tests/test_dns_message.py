@@ -10,7 +10,18 @@ from typing import Any
 import dnslib
 import pytest
 
-from corepy.dns import Edns, FormError, Reply, Request, edns, finish, names, query, records
+from corepy.dns import (
+    Edns,
+    FormError,
+    Reply,
+    Request,
+    RequestContext,
+    edns,
+    finish,
+    names,
+    query,
+    records,
+)
 from corepy.dns import constants as c
 from corepy.dns.reply_validation import reply_problem
 
@@ -87,8 +98,10 @@ def test_flaws_of_what_belongs_to_a_reply(values: dict[str, Any], problem: str |
 
 def test_defaults_of_what_the_server_sets() -> None:
     asked = request()
-    assert (asked.proto, asked.peer, asked.local, asked.received) == ("udp", None, None, 0.0)
-    assert (asked.server, asked.zone, asked.view, asked.router) == ("", "", "", None)
+    assert (asked.peer, asked.client, asked.local, asked.received) == (None, None, None, 0.0)
+    assert asked.context == RequestContext(
+        protocol="udp", server="", zone="", view="", uses_deadlines=True, router=None, route=None
+    )
     assert (asked.remote, asked.local_address, asked.family) == (("", 0), ("", 0), 1)
     asked.metadata["key"] = 1
     assert asked.metadata == {"key": 1}
@@ -104,7 +117,8 @@ def test_unknown_attributes_are_errors() -> None:
 
 def test_addresses() -> None:
     asked = request()
-    asked.peer = ("2001:db8::1", 4000, 0, 0)
+    asked.peer = ("192.0.2.7", 53)
+    asked.client = ("2001:db8::1", 4000, 0, 0)
     asked.local = ("192.0.2.1", 53)
     assert asked.remote == ("2001:db8::1", 4000)
     assert asked.local_address == ("192.0.2.1", 53)
@@ -125,7 +139,7 @@ def test_addresses() -> None:
 )
 def test_size(proto: str, udp_size: int | None, expected: int) -> None:
     asked = request(edns=None if udp_size is None else edns.Edns(udp_size))
-    asked.proto = proto
+    asked.context = RequestContext(protocol=proto)
     assert asked.size == expected
 
 
@@ -262,17 +276,14 @@ def test_copies_are_independent() -> None:
 
 def test_derive_changes_only_what_is_asked() -> None:
     asked = request(edns=edns.Edns(4096, True, edns.option(3)))
-    asked.peer, asked.server, asked.received, asked.proto = (
-        ("192.0.2.9", 5),
-        "dns://:53",
-        1.5,
-        "tcp",
-    )
+    asked.peer, asked.client, asked.local = ("192.0.2.9", 5), ("192.0.2.8", 6), ("192.0.2.7", 53)
+    asked.context, asked.received = RequestContext("tcp", "dns://:53", "example."), 1.5
     asked.metadata["k"] = "v"
     same = asked.derive()
     assert same.wire == asked.wire
-    for slot in ("peer", "server", "received", "proto", "zone", "view"):
+    for slot in ("peer", "client", "local", "received"):
         assert getattr(same, slot) == getattr(asked, slot)
+    assert same.context is asked.context
     assert same.metadata is asked.metadata
     other = asked.derive(
         name_wire=b"\1B\0", qtype=28, qclass=3, flags_set=c.FLAG_CD, flags_clear=c.FLAG_RD, do=False
@@ -313,7 +324,9 @@ def test_dnslib_stays_out_until_it_is_asked_for() -> None:
 
 def test_with_flags_is_a_cheap_derive() -> None:
     request = Request.from_wire(query(b"\3www\7example\0", 1, ident=7, edns=Edns(1232, True)))
-    request.peer, request.zone, request.metadata["a"] = ("192.0.2.1", 5), "example.", "b"
+    request.context = RequestContext(zone="example.")
+    request.peer, request.client, request.local = ("192.0.2.1", 5), ("192.0.2.2", 6), b"local"
+    request.metadata["a"] = "b"
     copy = request.with_flags(0x20)
     derived = request.derive(flags_set=0x20)
     assert copy.wire == derived.wire
@@ -324,8 +337,11 @@ def test_with_flags_is_a_cheap_derive() -> None:
         "qtype",
         "qclass",
         "question_end",
+        "context",
+        "received",
         "peer",
-        "zone",
+        "client",
+        "local",
         "metadata",
     ):
         assert getattr(copy, slot) == getattr(derived, slot)

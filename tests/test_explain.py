@@ -11,7 +11,7 @@ import pytest
 
 from corepy.commands import explain
 from corepy.commands.explanation import render
-from corepy.dns import Request, finish
+from corepy.dns import Request, RequestContext, finish
 from corepy.plugin import Cacheability, Handler, control_client, hookimpl
 from corepy.plugin.control_client import ControlError, ask
 from corepy.plugin.output import WRITER
@@ -729,7 +729,7 @@ def test_why_not_says_what_admit_does(question, deadline, size):
     request = Request.from_wire(query(name, "TXT", **flags))
     if cookie:
         request = request.derive(options=b"\0\x0a\0\x08abcdefgh")
-    request.received, request.proto = 10.0, "tcp"
+    request.received, request.context = 10.0, RequestContext(protocol="tcp")
     record = b"\x01a\0\0\x10\0\1\0\0\0\x3c\0\x65" + b"\x64" + b"x" * 100
     reply = request.reply(answer=[record] * size)
     reply.deadline = deadline

@@ -356,7 +356,9 @@ def test_handlers_know_who_asked():
 
         async def serve_dns(self, request):
             assert names.from_text(request.name) == request.name_wire
-            self.text = f"{request.remote[0]} {request.local_address[0]} {request.proto} {request.zone} {request.server}"
+            context = request.context
+            addresses = f"{request.remote[0]} {request.local_address[0]}"
+            self.text = f"{addresses} {context.protocol} {context.zone} {context.server}"
             return await super().serve_dns(request)
 
     with serve("example.org {\nwho\n}", plugins=with_handlers(who=Who)) as server:

@@ -1,12 +1,14 @@
 """DNS messages: names, reading and patching wire format, requests and replies.
 
 This package contains only values and pure functions, without sockets or a clock, and imports
-nothing else of the project. `names` < `edns` < `wire` < `rdata` < `compress` < `survey` < `reply` <
-`message` < `accept`: each module imports only modules to its left. Only `records` imports dnslib,
-and only when a plugin uses dnslib's objects.
+nothing else of the project. `context` < `names` < `edns` < `wire` < `rdata` < `compress` <
+`survey` < `reply` < `message` < `accept`: each module imports only modules to its left. Only
+`records` imports dnslib, and only when a plugin uses dnslib's objects.
 """
 
 from corepy.dns.accept import accept as accept
+from corepy.dns.context import UNROUTED as UNROUTED
+from corepy.dns.context import RequestContext as RequestContext
 from corepy.dns.edns import Edns as Edns
 from corepy.dns.finishing import finish as finish
 from corepy.dns.form_error import FormError as FormError

@@ -86,7 +86,7 @@ def _fit(request: Request, reply: Reply) -> bytes:
 
 def _gains_from_compression(request: Request, wire: bytes) -> bool:
     """Return whether compression might save a datagram from fragmentation."""
-    if not _SMALL < len(wire) <= LARGEST or request.proto != "udp":
+    if not _SMALL < len(wire) <= LARGEST or request.context.protocol != "udp":
         return False
     # A pointer to the question indicates that the message is already compressed.
     return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire

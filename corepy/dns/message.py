@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import constants as c
 from corepy.dns.address import host_port
+from corepy.dns.context import UNROUTED, RequestContext
 from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
 from corepy.dns.form_error import FormError
@@ -37,12 +38,6 @@ _unpack_question = Struct("!HH").unpack_from
 _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
 _new = object.__new__
-
-# Set by the server, copied by `Request.derive`.
-_SERVER_SLOTS: Final = (
-    "proto", "peer", "local", "received", "server", "zone", "view", "metadata", "router", "route",
-    "repeats",
-)  # fmt: skip
 
 
 class _Lazy:
@@ -90,6 +85,8 @@ class Request:
         "_remote",
         "_type",
         "asked",
+        "client",
+        "context",
         "edns",
         "flags",
         "id",
@@ -97,18 +94,11 @@ class Request:
         "metadata",
         "name_wire",
         "peer",
-        "proto",
         "qclass",
         "qtype",
         "question_end",
         "received",
-        "repeats",
-        "route",
-        "router",
-        "server",
-        "view",
         "wire",
-        "zone",
     )
 
     # Parsed from the message at once.
@@ -123,16 +113,11 @@ class Request:
     edns: Edns | None
 
     # Set by the server; `from_wire` sets defaults.
-    proto: str  # "udp", "tcp", "tls", ...
-    peer: object  # address of the client: a (host, port, ...) tuple or the bytes of a sockaddr
-    local: object  # local address that received the query, likewise
-    router: Any  # of the answering generation; see corepy.plugin.lookup
-    route: Any  # of the answering server block
+    context: RequestContext  # listener, zone and router, shared with other queries
     received: float  # monotonic seconds
-    repeats: bool  # False: `Reply.deadline` is not used for this query, so it need not be computed
-    server: str  # such as "dns://:53"
-    zone: str  # of the answering server block
-    view: str
+    peer: object  # where the query came from and the reply goes: an address tuple or a sockaddr
+    client: object  # the client's address: that of `peer`, unless a plugin knows a better one
+    local: object  # local address that received the query, likewise
     metadata: dict[str, Any]
 
     # Computed on first access.
@@ -153,7 +138,7 @@ class Request:
         class_ = _Lazy(lambda r: c.class_name(r.qclass))
         question = _Lazy(lambda r: r.wire[c.HEADER_SIZE : r.question_end])
         record = _Lazy(_record)
-        remote = _Lazy(lambda r: host_port(r.peer))
+        remote = _Lazy(lambda r: host_port(r.client))
         local_address = _Lazy(lambda r: host_port(r.local))
         family = _Lazy(lambda r: 2 if ":" in r.remote[0] else 1)
 
@@ -196,11 +181,9 @@ class Request:
         self.qtype = qtype
         self.qclass = qclass
         self.question_end = end
-        self.proto = "udp"
-        self.peer = self.local = self.router = self.route = None
+        self.context = UNROUTED
+        self.peer = self.client = self.local = None
         self.received = 0.0
-        self.repeats = True
-        self.server = self.zone = self.view = ""
         self.metadata = {}
         return self
 
@@ -238,7 +221,7 @@ class Request:
     @property
     def size(self) -> int:
         """Size in bytes of the largest reply that the client accepts (plugin/pkg/edns, Size)."""
-        if self.proto != "udp":
+        if self.context.protocol != "udp":
             return c.MAX_SIZE
         edns = self.edns
         if edns is None or edns.udp_size < c.MIN_SIZE:
@@ -310,10 +293,7 @@ class Request:
             flags=self.flags & ~flags_clear | flags_set,
             edns=edns,
         )
-        changed = Request.from_wire(wire)
-        for slot in _SERVER_SLOTS:
-            setattr(changed, slot, getattr(self, slot))
-        return changed
+        return self._copy_origin(Request.from_wire(wire))
 
     def with_flags(self, flags_set: int) -> Request:
         """Return a copy with these header flags set in addition: a faster `derive`."""
@@ -328,17 +308,16 @@ class Request:
         copy.qclass = self.qclass
         copy.question_end = self.question_end
         copy.edns = self.edns
-        copy.proto = self.proto
-        copy.peer = self.peer
-        copy.local = self.local
+        return self._copy_origin(copy)
+
+    def _copy_origin(self, copy: Request) -> Request:
+        """Give `copy` the values that the server has set, and return it."""
+        copy.context = self.context
         copy.received = self.received
-        copy.server = self.server
-        copy.zone = self.zone
-        copy.view = self.view
+        copy.peer = self.peer
+        copy.client = self.client
+        copy.local = self.local
         copy.metadata = self.metadata
-        copy.repeats = self.repeats
-        copy.router = self.router
-        copy.route = self.route
         return copy
 
     def set_udp_size(self, udp_size: int) -> None:

@@ -81,7 +81,7 @@ class HitListener(HitCounter, Protocol):
     """A hit counter that is called for each repetition, at a cost for every query."""
 
     def on_hit(self, ident: bytes, peer: object, received: float) -> None:
-        """Record one query: its two ID bytes, `Request.peer`, and `Request.received`."""
+        """Record one query: its two ID bytes, its client's address, and `Request.received`."""
 
 
 class Handler:

@@ -21,7 +21,7 @@ async def lookup(request: Request, name_wire: bytes) -> Reply | None:
     through a server. Metadata is passed on, except labels that begin with a dot, which belong to
     one pass through a chain.
     """
-    router, depth = request.router, request.metadata.get(_DEPTH, 0)
+    router, depth = request.context.router, request.metadata.get(_DEPTH, 0)
     if router is None or depth >= DEEPEST:
         return None
     asked = request.derive(name_wire=name_wire)

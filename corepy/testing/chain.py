@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy import corefile
-from corepy.dns import Reply, Request
+from corepy.dns import Reply, Request, RequestContext
 from corepy.loading.registry import find, load
 from corepy.plugin import (
     BlockConfig,
@@ -60,11 +60,19 @@ def refusal(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Diagnos
 
 
 def make_request(
-    name: str, qtype: str = "A", *, peer: tuple[str, int] = ("127.0.0.1", 40000), **question: Any
+    name: str,
+    qtype: str = "A",
+    *,
+    peer: tuple[str, int] = ("127.0.0.1", 40000),
+    protocol: str = "udp",
+    zone: str = "",
+    **question: Any,
 ) -> Request:
     """Return a request like one from a listener; see `corepy.testing.query` for `question`."""
     request = Request.from_wire(query(name, qtype, **question))
-    request.peer, request.local, request.server = peer, ("127.0.0.1", 53), "dns://:53"
+    request.peer = request.client = peer
+    request.local = ("127.0.0.1", 53)
+    request.context = RequestContext(protocol=protocol, server="dns://:53", zone=zone)
     return request
 
 

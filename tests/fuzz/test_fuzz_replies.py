@@ -6,6 +6,7 @@ The reference reads each name anew from the message as it was received.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -245,7 +246,8 @@ def check_sent(asked: Request, reply: Reply, records: Content) -> None:
     for size, proto in ((None, "udp"), (512, "udp"), (1232, "udp"), (65535, "tcp")):
         opt = None if size is None else edns.Edns(size)
         asker = Request.from_wire(query(asked.question[:-4], asked.qtype, edns=opt, ident=0x4242))
-        asker.proto, asker.peer = proto, ("127.0.0.1", 1)
+        asker.context = replace(asker.context, protocol=proto)
+        asker.peer = asker.client = ("127.0.0.1", 1)
         sent = finish(asker, reply)
         assert sent[:2] == b"\x42\x42"
         assert len(sent) <= asker.size

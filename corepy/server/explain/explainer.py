@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns import Reply, Request, finish
+from corepy.dns import Reply, Request, RequestContext, finish
 from corepy.dns import constants as c
 from corepy.dns.edns import UDP_SIZE, Edns
 from corepy.dns.form_error import FormError
@@ -113,9 +113,10 @@ class Asked:
         client = self.client or ("::1" if ":" in local else "127.0.0.1")
         request = Request.from_wire(self.wire())
         request.received = time.monotonic()
-        request.peer, request.local = (client, 53535), (local, 53)
-        transport = transports.get(label.partition("://")[0])
-        request.proto, request.server = transport.protocol(self.protocol), label
+        request.peer = request.client = (client, 53535)
+        request.local = (local, 53)
+        protocol = transports.get(label.partition("://")[0]).protocol(self.protocol)
+        request.context = RequestContext(protocol=protocol, server=label)
         request.metadata = {LABEL: "true"}
         return request
 
@@ -206,7 +207,7 @@ def _question(asked: Asked, request: Request) -> dict[str, Any]:
         "type": request.type,
         "class": request.class_,
         "client": request.remote[0],
-        "protocol": request.proto,
+        "protocol": request.context.protocol,
         "edns": asked.edns,
         "do": asked.do,
         "times": asked.times,
@@ -239,7 +240,7 @@ async def _answer(router: Router, request: Request) -> Reply:
     route = router.route(request)
     if route is None or route.chain is None:
         return request.error(REFUSED)
-    request.zone, request.view, request.router = route.zone, "", router
+    request.context = replace(request.context, zone=route.zone, router=router, route=route)
     task = asyncio.current_task()
     try:
         reply = await route.chain.serve_dns(request)

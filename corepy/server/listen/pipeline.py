@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corepy.dns import Request, accept, finish
+from corepy.dns import Request, RequestContext, accept, finish
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import report_background, report_failure
 from corepy.server.listen.packet_cache import PacketCache, is_enabled
@@ -13,23 +13,28 @@ if TYPE_CHECKING:
     from corepy.dns import Reply
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.packet_cache import MemoryPool
-    from corepy.server.listen.router import Router
+    from corepy.server.listen.router import Router, ZoneRoute
 
 
 class QueryPipeline:
     """Answers the queries that arrive at one socket, with the current router."""
 
-    def __init__(self, label: str, proto: str, memory_pool: MemoryPool) -> None:
-        """`label` is the server's address in requests, `proto` their transport."""
+    def __init__(self, label: str, protocol: str, memory_pool: MemoryPool) -> None:
+        """`label` is the server's address in requests, `protocol` their transport."""
         self.label = label
         self.packets = PacketCache(memory_pool)
-        self._proto = proto
-        self._keeps = is_enabled()
+        self._protocol = protocol
+        self._with_packet_cache = is_enabled()
+        self._unrouted = RequestContext(protocol=protocol, server=label)
+        self._contexts: dict[ZoneRoute, RequestContext]
         self.router: Router
 
     def swap(self, router: Router) -> None:
         """Use `router` for all later queries, and empty the packet cache."""
         self.router = router
+        self._contexts = router.contexts(
+            self.label, self._protocol, with_packet_cache=self._with_packet_cache
+        )
         self.packets.clear()
 
     def begin(
@@ -40,21 +45,17 @@ class QueryPipeline:
         if type(request) is not Request:
             return request  # type: ignore[return-value]  # `accept` returned bytes or None
         request.received = received
-        request.peer = peer
+        request.peer = request.client = peer
         request.local = local
-        request.proto = self._proto
-        request.server = self.label
         route = self.router.route(request)
         if route is None or route.entry is None:
             return self._drop(request)
-        request.route = route
-        request.zone = route.zone
-        request.repeats = self._keeps and route.obstacle is None
-        request.router = self.router
+        request.context = self._contexts[route]
         reply = runner.start(route.entry, request)
         return None if reply is None else self.complete(request, reply)
 
     def _drop(self, request: Request) -> bytes:
+        request.context = self._unrouted
         reply = request.error(REFUSED)
         if self.router.dropped is not None:
             try:
@@ -65,14 +66,14 @@ class QueryPipeline:
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; SERVFAIL if the reply cannot be serialized."""
-        route = request.route
+        context = request.context
         try:
-            for observing_handler in route.observing_handlers:
+            for observing_handler in context.route.observing_handlers:
                 observing_handler.observe(request, reply)
             sent = finish(request, reply)
         except BaseException as error:
             report_failure(request, error)
             return finish(request, request.error(SERVFAIL))
-        if reply.deadline is not None and request.repeats and request.router is self.router:
+        if reply.deadline is not None and context.uses_deadlines and context.router is self.router:
             self.packets.admit(request, reply, sent)
         return sent

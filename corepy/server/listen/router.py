@@ -8,9 +8,10 @@ answers.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from corepy.dns import RequestContext
 from corepy.dns.reply_validation import reply_problem
 from corepy.plugin.handler import REFUSED
 from corepy.server.contain.failure_report import InvalidReplyError, report_failure
@@ -26,7 +27,7 @@ TYPE_DS = 43
 CLASS_IN = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ZoneRoute:
     """One zone of one server block."""
 
@@ -96,6 +97,22 @@ class Router:
                 return None
             offset += length + 1
 
+    def contexts(
+        self, server: str, protocol: str, *, with_packet_cache: bool
+    ) -> dict[ZoneRoute, RequestContext]:
+        """Return the context of each route for the queries of one listener."""
+        return {
+            route: RequestContext(
+                protocol=protocol,
+                server=server,
+                zone=route.zone,
+                uses_deadlines=with_packet_cache and route.obstacle is None,
+                router=self,
+                route=route,
+            )
+            for route in self.routes
+        }
+
     @property
     def zones(self) -> Mapping[bytes, ZoneRoute]:
         """The sites by the wire names of their zones."""
@@ -110,7 +127,7 @@ class Router:
         route = self.route(request)
         if route is None or route.chain is None:
             return request.error(REFUSED)
-        request.zone = route.zone
+        request.context = replace(request.context, zone=route.zone, route=route)
         try:
             reply = await route.chain.serve_dns(request)
         except (CancelledError, GeneratorExit):  # the query that needs the look-up was cancelled

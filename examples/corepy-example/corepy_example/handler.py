@@ -49,7 +49,7 @@ class ExampleHandler(Handler):
         """Return the text, or the reply of the next handler."""
         if request.qtype != TYPE_TXT or self._zone_of(request) is None:
             return await self.next.serve_dns(request)
-        ANSWERS.labels(request.server).inc()
+        ANSWERS.labels(request.context.server).inc()
         owner = request.question[:-4]  # the name, with the letter case of the query
         record = rr(owner, TYPE_TXT, self.settings.ttl, self._rdata)
         return request.reply(answer=[record], authoritative=True)

@@ -151,9 +151,9 @@ class Budget:
             return True  # two caches in one chain
         if shares is None:
             shares = self._shares = Shares()
-            shares.held.update(Counter(client_of(other.peer) for other in requests))
+            shares.held.update(Counter(client_of(other.client) for other in requests))
             self._plenty = 0
-        client = client_of(request.peer)
+        client = client_of(request.client)
         if shares.take(client, self._ceiling - len(requests)):
             return True
         self._rise(request.received)
@@ -180,7 +180,7 @@ class Budget:
 
     def _give_back_share(self, shares: Shares, request: Request) -> None:
         if request in self._requests:
-            shares.give_back(client_of(request.peer))
+            shares.give_back(client_of(request.client))
         if len(self._requests) * _ENOUGH < self._ceiling:
             self._shares = None
             self._set_ceiling(self._ceiling)

@@ -81,7 +81,8 @@ class Cache(Handler):
         wire = request.wire
         if wire[2] & _OPCODE or not (self._all_names or self._covers(request.name_wire)):
             return self._pass_by(request)
-        metrics = self._metrics.get(request.server) or self.metrics(request.server, request.view)
+        context = request.context
+        metrics = self._metrics.get(context.server) or self.metrics(context.server, context.view)
         metrics.requests.value += 1
         now = request.received or self.store.clock()
         edns = request.edns
@@ -104,7 +105,7 @@ class Cache(Handler):
             restore(request, reply, entry)
         if settings.prefetch.amount > 0:
             self._fresh_with_prefetch(request, reply, entry, left, metrics)
-        elif request.repeats and not settings.keep_ttl:
+        elif context.uses_deadlines and not settings.keep_ttl:
             self._allow_packet_cache(reply, entry, entry.stored + entry.ttl, metrics)
         return reply
 

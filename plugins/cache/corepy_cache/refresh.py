@@ -84,14 +84,14 @@ class Refresher:
         """Whether another attempt may start for this client; if so, reserves a place for it."""
         if request.received < entry.retry_at:
             return False
-        return self._shares.take(client_of(request.peer), MOST - len(self._tasks))
+        return self._shares.take(client_of(request.client), MOST - len(self._tasks))
 
     def _begin(
         self, below: Request, entry: CacheEntry, metrics: CacheMetrics
     ) -> asyncio.Task[Reply | None]:
         task = entry.task = asyncio.create_task(self._attempt(below, entry, metrics))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, client_of(below.peer)))
+        task.add_done_callback(partial(self._ended, client_of(below.client)))
         return task
 
     def _ended(self, client: bytes, task: asyncio.Task[Reply | None]) -> None:

@@ -6,7 +6,7 @@ import ipaddress
 import dnslib
 import pytest
 
-from corepy.dns import Reply, Request
+from corepy.dns import Reply, Request, RequestContext
 from corepy.dns.edns import (
     OPTION_COOKIE,
     OPTION_DAU,
@@ -48,7 +48,8 @@ def asked(options=None, do=False, flags=0x0100):
     edns = None if options is None and not do else Edns(1232, do, options or b"")
     name = from_text("www.example.org")
     request = Request.from_wire(query(name, 1, flags=flags, edns=edns))
-    request.peer, request.server = ("127.0.0.1", 40000), "dns://:53"
+    request.peer = request.client = ("127.0.0.1", 40000)
+    request.context = RequestContext(server="dns://:53")
     return request
 
 

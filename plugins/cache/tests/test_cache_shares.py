@@ -304,14 +304,14 @@ def test_shares_are_the_same_as_if_they_were_always_counted(steps):
             if action == "w":
                 request = make_request("www.example.org", peer=(f"192.0.2.{number}", 1053))
                 if number == 0:
-                    request.peer = None  # the server's own
-                may = model.take(client_of(request.peer), ROOM - len(waiting))
+                    request.client = None  # the server's own
+                may = model.take(client_of(request.client), ROOM - len(waiting))
                 assert budget.begin_wait(request) is may
                 if may:
                     waiting.append(request)
             elif waiting:
                 request = waiting.pop(number % len(waiting))
-                model.give_back(client_of(request.peer))
+                model.give_back(client_of(request.client))
                 budget.end_wait(request, answered=True)
             assert budget.waiting == len(waiting)
             assert budget.used == len(waiting) * WAITING_SIZE
@@ -369,7 +369,7 @@ def test_only_what_an_upstream_answers_leaves_its_place_to_the_next(below, free,
 
     def own():
         request = make_request("www.example.org")
-        request.peer = None
+        request.client = None
         return request
 
     waiting = [own() for _ in range(500)]
@@ -381,7 +381,7 @@ def test_only_what_an_upstream_answers_leaves_its_place_to_the_next(below, free,
     budget.end_wait(waiting.pop(), answered=True)
     request = make_request("www.example.org", edns=1232, peer=OTHER).derive(options=options)
     request.received = 0.0101
-    request.peer = None
+    request.client = None
     asyncio.run(top.serve_dns(request))
     assert budget.waiting == 509
     assert sum(budget.begin_wait(own()) for _ in range(2)) == free

@@ -86,7 +86,7 @@ class Forward(Handler):
         if request.qtype in TRANSFERS or request.flags & _OPCODE:
             return _not_forwarded(request)
         pool = self.pool or self._open(self.static_targets())
-        if request.proto != "udp":
+        if request.context.protocol != "udp":
             return self._begin_for_tcp(pool, request)
         answer = self._ask(pool, request)
         return self._look_further(request, answer) if self._looks_further else answer
@@ -175,11 +175,11 @@ class Forward(Handler):
         body = body_of(request, question)
         exchange = pool.flights.get(question)
         if exchange is None:
-            for_tcp = request.proto != "udp" and not self._force_tcp
-            return pool.begin(question, body, for_tcp, request.peer)
+            for_tcp = request.context.protocol != "udp" and not self._force_tcp
+            return pool.begin(question, body, for_tcp, request.client)
         if exchange.body != body:
-            for_tcp = request.proto != "udp" and not self._force_tcp
-            return pool.begin_beside(exchange, body, for_tcp, request.peer)
+            for_tcp = request.context.protocol != "udp" and not self._force_tcp
+            return pool.begin_beside(exchange, body, for_tcp, request.client)
         metrics.SHARED.value += 1
         return exchange
 
@@ -291,7 +291,7 @@ class Forward(Handler):
 def _join_for_tcp(pool: Pool, request: Request) -> Exchange:
     """Return an exchange for this question whose reply is complete."""
     question = request.asked
-    return pool.begin_for_tcp(question, body_of(request, question), request.peer)
+    return pool.begin_for_tcp(question, body_of(request, question), request.client)
 
 
 def _not_forwarded(request: Request) -> Reply:

@@ -112,10 +112,10 @@ class Places:
             return True
         if shares is None:
             shares = self._shares = Shares()
-            shares.held.update(Counter(client_of(each.peer) for each in requests))
+            shares.held.update(Counter(client_of(each.client) for each in requests))
             self._plenty = 0
         free = min(self.most - len(requests), LIMIT.most - LIMIT.waiting)
-        return shares.take(client_of(request.peer), free)
+        return shares.take(client_of(request.client), free)
 
     def leave(self, request: Request) -> None:
         """Release the place of `request`."""
@@ -127,7 +127,7 @@ class Places:
                 self._give_back_share(self._shares, request)
 
     def _give_back_share(self, shares: Shares, request: Request) -> None:
-        shares.give_back(client_of(request.peer))
+        shares.give_back(client_of(request.client))
         if len(self.requests) * _ENOUGH < self.most and LIMIT.waiting * _ENOUGH < LIMIT.most:
             self._shares = None
             self._plenty = _plenty(self.most)

@@ -138,13 +138,13 @@ class Pool:
         """Whether at least one upstream has passed its last health check."""
         return not self._is_all_down()
 
-    def begin(self, question: bytes, body: bytes, for_tcp: bool, peer: object = None) -> Exchange:
+    def begin(self, question: bytes, body: bytes, for_tcp: bool, client: object = None) -> Exchange:
         """Start the exchange for a question that is not in flight; it may end at once.
 
-        `peer` is the address of the client.
+        `client` is the address of the client.
         """
         if self.crowds and question in self.crowds:
-            return self._join(self.crowds[question], peer, question, body, for_tcp)
+            return self._join(self.crowds[question], client, question, body, for_tcp)
         now = time.monotonic()
         exchange = self.flights[question] = Exchange(self, question, body, for_tcp, now)
         self._begun += 1
@@ -166,25 +166,25 @@ class Pool:
         else:
             exchange.ask(self._random(self.upstreams), now)
 
-    def begin_for_tcp(self, question: bytes, body: bytes, peer: object) -> Exchange:
+    def begin_for_tcp(self, question: bytes, body: bytes, client: object) -> Exchange:
         """Return an exchange for clients over TCP, which does not end with a truncated reply."""
         first = self.flights.get(question)
         if first is None:
-            return self.begin(question, body, True, peer)
+            return self.begin(question, body, True, client)
         if first.body == body and first.for_tcp:
             return first
-        return self.begin_beside(first, body, True, peer)
+        return self.begin_beside(first, body, True, client)
 
-    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool, peer: object) -> Exchange:
+    def begin_beside(self, first: Exchange, body: bytes, for_tcp: bool, client: object) -> Exchange:
         """Return an exchange with another query for the question of `first`, which is in flight."""
         question = first.question
         crowd = self.crowds.get(question)
         if crowd is None:
             crowd = self.crowds[question] = Crowd(first, self._begin_in_crowd)
-        return self._join(crowd, peer, question, body, for_tcp)
+        return self._join(crowd, client, question, body, for_tcp)
 
     def _join(
-        self, crowd: Crowd, peer: object, question: bytes, body: bytes, for_tcp: bool
+        self, crowd: Crowd, client: object, question: bytes, body: bytes, for_tcp: bool
     ) -> Exchange:
         exchange = crowd.find(body, for_tcp)
         if exchange is None:
@@ -192,7 +192,7 @@ class Pool:
             exchange.key = question, body, for_tcp
             self.flights[exchange.key] = exchange
             self._begun += 1
-            crowd.join(exchange, client_of(peer))
+            crowd.join(exchange, client_of(client))
             self.watch_time()
         return exchange
 

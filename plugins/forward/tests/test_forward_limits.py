@@ -14,7 +14,7 @@ CLIENTS = [(f"192.0.2.{number}", 1053) for number in range(3)] + [None]
 
 def query(peer):
     request = make_request("example.org")
-    request.peer = peer
+    request.client = peer
     return request
 
 
@@ -52,7 +52,7 @@ def test_who_is_refused_does_not_depend_on_when_the_count_began(steps, most, of_
             for _ in range(min(leaves if leaves < 3 else len(waiting), len(waiting))):
                 gone = waiting.pop(0)
                 places.leave(gone)
-                shares.give_back(client_of(gone.peer))
+                shares.give_back(client_of(gone.client))
             assert places.requests == set(waiting)
             assert LIMIT.waiting == LIMIT.most - of_others + len(waiting)
     finally:

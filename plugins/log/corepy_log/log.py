@@ -118,7 +118,7 @@ class Log(Handler):
             if logger.covers(name_wire):
                 if logger.wants(request, reply):
                     fixed = logger.format.fix(request, reply)
-                    ident, peer = request.wire[:2], request.peer
+                    ident, peer = request.wire[:2], request.client
                     WRITER.write(logger.format.line(fixed, ident, peer, seconds))
                     if reply.deadline is not None:
                         reply.hit_counters += (HitLogger(logger.format, fixed),)

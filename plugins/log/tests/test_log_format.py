@@ -1,6 +1,8 @@
 """What placeholders stand for; the cases are those of CoreDNS's replacer test."""
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import dnslib
 import pytest
@@ -16,14 +18,14 @@ from corepy_log.format import COMBINED, COMMON, CONSTANT, VARYING, Format, expan
 V6 = b"\x0a\x00\x9d\x14\0\0\0\0" + bytes.fromhex("20030000000000000000000000000001") + bytes(4)
 
 
-def request(**question: object) -> Request:
+def request(**question: Any) -> Request:
     return make_request("Example.org", "HINFO", peer=("10.240.0.1", 40212), id=1053, **question)
 
 
 def show(text: str, query: Request, reply: Reply | None = None, seconds: float = 0.5) -> str:
     shape = Format(text)
     fixed = shape.fix(query, reply or query.error(0))
-    return shape.line(fixed, query.wire[:2], query.peer, seconds)
+    return shape.line(fixed, query.wire[:2], query.client, seconds)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,8 @@ def test_common_is_the_sum_of_its_placeholders(
     proto: str, peer: object, qtype: int, rcode: int, edns: int, do: bool, seconds: float
 ) -> None:
     query = make_request("a b.example", edns=edns, do=do).derive(qtype=qtype)
-    query.proto, query.peer = proto, peer
+    query.context = replace(query.context, protocol=proto)
+    query.client = peer
     reply = query.error(rcode, ede=(0, "why"))
     assert show(COMMON, query, reply, seconds) == one_by_one(query, reply, seconds)
 
@@ -137,7 +140,7 @@ def test_common_is_the_sum_of_its_placeholders(
 )
 def test_addresses(peer: object, remote: str, port: str) -> None:
     query = request()
-    query.peer = query.local = peer
+    query.client = query.local = peer
     assert show("{remote}", query) == show("{local}", query) == remote
     assert show("{port}", query) == port
 
@@ -187,7 +190,7 @@ def test_duration(seconds: float, shown: str) -> None:
 def test_edns() -> None:
     query = request(edns=4096, do=True)
     assert show("{size} {>do} {>bufsize}", query) == "40 true 4096"
-    query.proto = "tcp"
+    query.context = replace(query.context, protocol="tcp")
     assert show("{proto} {>bufsize}", query) == "tcp 65535"
     query = request(edns=100)
     assert show("{>do} {>bufsize}", query) == "false 512"
@@ -229,7 +232,7 @@ def test_hosts_are_remembered_without_their_ports() -> None:
     fmt._host_of.cache_clear()
     query = request()
     for port in range(100):
-        query.peer = b"\2\0" + port.to_bytes(2, "big") + bytes((192, 0, 2, 1)) + bytes(8)
+        query.client = b"\2\0" + port.to_bytes(2, "big") + bytes((192, 0, 2, 1)) + bytes(8)
         assert show("{remote}:{port}", query) == f"192.0.2.1:{port}"
     assert fmt._host_of.cache_info().currsize == 1
 
@@ -253,8 +256,7 @@ def test_truncation_is_seen_in_the_flags(
     count: int, edns: int | None, proto: str, compressible: bool
 ) -> None:
     """The reply is cut after the chain, so what is logged is what `finish` will do."""
-    query = make_request("example.org", "A", edns=edns)
-    query.proto = proto
+    query = make_request("example.org", "A", edns=edns, protocol=proto)
     name = "example.org" if compressible else "a{}.other-name.example"
     reply = query.reply(
         answer=[

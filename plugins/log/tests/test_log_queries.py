@@ -177,7 +177,7 @@ def test_what_the_packet_cache_repeats(capsys: pytest.CaptureFixture[str]) -> No
             reply = await self.next.serve_dns(request)
             (hit_listener,) = reply.hit_counters
             hit_listener.on_hit(b"\1\2", ("::1", 53), 0.0)
-            hit_listener.on_hit(b"\0\3", request.peer, 0.0)
+            hit_listener.on_hit(b"\0\3", request.client, 0.0)
             hit_listener.count_hits(2)
             return reply
 

@@ -137,11 +137,12 @@ class Loop(Handler):
             self._probe_if_due()
 
     def _came_back(self, request: Request) -> Reply:
-        metrics.DETECTED.labels(request.server, self._zone).inc()
+        server = request.context.server
+        metrics.DETECTED.labels(server, self._zone).inc()
         now = self._seen = time.monotonic()
         self._suspect_until = now + SUSPECT_FOR
         self._found = (
-            f"Loop ({':'.join(map(str, request.remote))} -> {request.server}) detected for zone"
+            f"Loop ({':'.join(map(str, request.remote))} -> {server}) detected for zone"
             f' "{self._zone}", {_ADVICE}. Query: "{request.type} {request.name}"'
         )
         if self._starting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
-from corepy.dns import Request, names, query
+from corepy.dns import Request, RequestContext, names, query
 from corepy.dns.constants import TYPE_HINFO
 
 MOST_NAMES = 64
@@ -36,7 +36,8 @@ class Probes:
         if len(self._names) > MOST_NAMES:
             del self._names[next(iter(self._names))]
         request = Request.from_wire(query(name, TYPE_HINFO, ident=secrets.randbits(16)))
-        request.peer, request.local, request.server = ("127.0.0.1", 0), ("127.0.0.1", 0), server
+        request.peer = request.client = request.local = ("127.0.0.1", 0)
+        request.context = RequestContext(server=server)
         request.received = time.monotonic()
         return request
 

@@ -124,7 +124,7 @@ def test_what_comes_after_a_failure_is_marked(query):
     ((code, data),) = parse_options(marked.edns.options)
     assert (code, len(data)) == (OPTION_VISITED, 8)
     assert (marked.qname, marked.do) == (request.qname, request.do)
-    assert marked.peer == request.peer
+    assert marked.client == request.client
     reply = run_chain(Request.from_wire(marked.wire), handler, below)
     assert reply.rcode == SERVFAIL
     assert reply.error is None

@@ -7,6 +7,7 @@ they survive reloads.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.plugin import LifecycleContext, ObservingHandler, hookimpl
@@ -54,7 +55,7 @@ class Prometheus(ObservingHandler):
     @hookimpl
     def dropped(self, request: Request, reply: Reply) -> bool:
         """Count a query that no block answers, with the zone "dropped" (vars.Dropped)."""
-        request.zone = DROPPED
+        request.context = replace(request.context, zone=DROPPED)
         self._series.counter_for(request, reply, SERVER).count(time.monotonic() - request.received)
         return True
 

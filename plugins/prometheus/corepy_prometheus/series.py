@@ -127,17 +127,17 @@ class AllSeries:
 
         Runs for every query that the packet cache does not answer.
         """
-        wire, edns, peer = reply.wire, request.edns, request.peer
+        wire, edns, client, context = reply.wire, request.edns, request.client, request.context
         size, do = len(wire), False
         if edns is not None:
             size += _OPT_SIZE + len(reply.options)
             do = edns.do
         shape = (
-            request.server,
-            request.zone,
-            request.view,
-            request.proto,
-            "1" if type(peer) is bytes and len(peer) == _IPV4_SIZE else family(peer),
+            context.server,
+            context.zone,
+            context.view,
+            context.protocol,
+            "1" if type(client) is bytes and len(client) == _IPV4_SIZE else family(client),
             request.qtype,
             len(request.wire),
             size,

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from dataclasses import replace
 from typing import Any
 
 import dnslib
@@ -47,7 +48,7 @@ def count(
     handler = Prometheus(BlockConfig([]), "")
     link([handler, *below])
     handler.before_listen(None)  # type: ignore[arg-type]  # takes no notice of it
-    request.zone = zone
+    request.context = replace(request.context, zone=zone)
     for _ in range(times):
         if error is None:
             run_again(handler, request)
@@ -99,8 +100,7 @@ def test_a_query() -> None:
 
 
 def test_do_and_sizes() -> None:
-    request = make_request("example.org", "A", do=True)
-    request.proto = "tcp"
+    request = make_request("example.org", "A", do=True, protocol="tcp")
     seen = count("do.", request, Below())
     assert seen["do_requests_total,"] == 1
     assert seen["request_size_bytes,,tcp"] == (1, 40)
@@ -137,7 +137,7 @@ def test_types_are_those_of_coredns() -> None:
 def test_families(peer: object, label: str) -> None:
     assert family(peer) == label
     request = make_request("example.org")
-    request.peer = peer
+    request.client = peer
     zone = f"{peer!r}."
     assert count(zone, request, Below())[f"requests_total,,udp,{label},A"] == 1
 
@@ -199,8 +199,7 @@ def test_marks() -> None:
 def test_repetitions() -> None:
     kept = Below(lambda request: Reply(request.error(0).wire, deadline=5.0))
     handler = Prometheus(BlockConfig([]), "")
-    request = make_request("example.org", do=True)
-    request.zone = "repeated."
+    request = make_request("example.org", do=True, zone="repeated.")
     reply = run_chain(request, handler, kept)
     (hit_counter,) = reply.hit_counters
     hit_counter.count_hits(10)

@@ -87,7 +87,8 @@ async def _resolve(request: Request, target: bytes) -> tuple[list[bytes], bool]:
 
 def _count(rule: TemplateRule, request: Request, zone: str) -> None:
     qtype, qclass = rule.names_of(request)
-    MATCHES.labels(request.server, zone, request.view, qclass, qtype).value += 1
+    context = request.context
+    MATCHES.labels(context.server, zone, context.view, qclass, qtype).value += 1
 
 
 def _bare(request: Request, rule: TemplateRule) -> Reply:

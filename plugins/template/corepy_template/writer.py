@@ -56,8 +56,8 @@ class Writer:
                 failures = RR_FAILURES
                 yield record_of(text)
             except (TemplateError, RecordError) as error:
-                request = data.request
-                labels = (request.server, data.zone, request.view, data.class_, data.type)
+                context = data.request.context
+                labels = (context.server, data.zone, context.view, data.class_, data.type)
                 failures.labels(*labels, section, template.source).inc()
                 source = template.source[:_SHOWN]
                 raise WriteError(f"{template.location}: {section} {source!r}: {error}") from None

@@ -116,7 +116,7 @@ def test_answer(options, qname, expected):
 )
 def test_what_templates_see(field, expected):
     request = Request.from_wire(query(b"\1A\7Example\0", 1, ident=7, edns=Edns(1400, do=True)))
-    request.peer = ("10.240.0.1", 5)
+    request.client = ("10.240.0.1", 5)
     (template,) = set_up("template IN A example {\nmatch ^(?P<x>a)(b)?\n}").handlers
     assert isinstance(template, Templates)
     (rule,) = template.rules

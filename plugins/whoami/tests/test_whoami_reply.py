@@ -60,8 +60,7 @@ def test_answers_every_type(qtype: str) -> None:
 
 
 def test_tcp() -> None:
-    request = make_request("example.org")
-    request.proto = "tcp"
+    request = make_request("example.org", protocol="tcp")
     assert additional(request)[1].startswith("_tcp.example.org. ")
 
 
@@ -69,7 +68,7 @@ def test_class_of_the_query() -> None:
     wire = bytearray(query("version.bind", "TXT"))
     wire[-2:] = struct.pack("!H", 3)
     request = Request.from_wire(bytes(wire))
-    request.peer = ("192.0.2.1", 53)
+    request.client = ("192.0.2.1", 53)
     reply = dnslib.DNSRecord.parse(run_chain(request, Whoami()).wire)
     assert [rr.rclass for rr in reply.ar] == [3, 3]
 
@@ -82,7 +81,7 @@ def test_name_without_room_for_the_transport() -> None:
 
 def test_client_without_an_address() -> None:
     request = make_request("example.org")
-    request.peer = None
+    request.client = None
     assert additional(request) == ["_udp.example.org. 0 SRV 0 0 0 ."]
 
 
