@@ -304,7 +304,7 @@ def test_an_upgrade_hands_it_over(supervised):
     with Client(supervised.address) as old:
         assert old.ask()
         supervised.send_signal(signal.SIGHUP)
-        supervised.wait_for(f"{before} leaves")
+        supervised.wait_for(f"stopping {before}")
         assert ask_once(supervised.address) == "192.0.2.1"
         wait_until(lambda: before not in children(supervised.process.pid))
         with pytest.raises(EOFError):
