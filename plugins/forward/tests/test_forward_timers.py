@@ -9,12 +9,15 @@ import pytest
 from corepy.plugin import metrics
 from corepy_forward import streams, udp
 from corepy_forward.attempt import Attempt
-from corepy_forward.failures import TIMEOUT, TRUSTED, Watchlist
+from corepy_forward.failures import Watchlist
 from corepy_forward.metrics import PROXY
 from corepy_forward.targets import Target
-from corepy_forward.udp import LIFETIME, USES
 
 BEFORE = 1e-6
+TIMEOUT, TRUSTED = 1.0, 0.05
+LIFETIME, USES = 1.0, 32
+SHARE, MAX_CONNECTIONS, REDIAL_PAUSE = 32, 4, 0.1
+"""The documented values; imported ones would change along with a mistake."""
 EXPIRE = 10.0
 
 
@@ -354,15 +357,15 @@ def test_a_connection_is_shared_by_so_many_queries(on_bench):
     async def test(bench):
         bench.sinks[0].tcp.listen()
         upstream = bench.upstreams[0]
-        for number in range(streams.SHARE):
+        for number in range(SHARE):
             bench.ask(f"n{number}")
         first = await accepted(bench, 1)
         await bench.turn(50)
         none_connects(bench)
-        for number in range(streams.SHARE, streams.MAX_CONNECTIONS * streams.SHARE):
+        for number in range(SHARE, MAX_CONNECTIONS * SHARE):
             bench.ask(f"n{number}")
-        rest = await accepted(bench, streams.MAX_CONNECTIONS - 1)
-        assert [len(each.pending) for each in upstream.streams._streams] == [streams.SHARE] * 4
+        rest = await accepted(bench, MAX_CONNECTIONS - 1)
+        assert [len(each.pending) for each in upstream.streams._streams] == [SHARE] * 4
         for number in range(8):
             bench.ask(f"m{number}")
         await bench.turn(50)
@@ -378,7 +381,7 @@ def test_a_connection_is_shared_by_so_many_queries(on_bench):
 def test_max_idle_conns(on_bench, idle, most):
     async def test(bench):
         bench.sinks[0].tcp.listen()
-        for number in range((most + 1) * streams.SHARE):
+        for number in range((most + 1) * SHARE):
             bench.ask(f"n{number}")
         connections = await accepted(bench, most)
         await bench.turn(50)
@@ -399,7 +402,7 @@ def test_a_connection_that_fails_is_not_tried_again_for_a_tenth_of_a_second(on_b
         await bench.end_of(refused)
         assert value(*misses) == 1
         assert refused.reason.endswith("connect: connection refused")
-        bench.loop.now += streams.REDIAL_PAUSE - 0.001
+        bench.loop.now += REDIAL_PAUSE - 0.001
         same = bench.ask("b")
         await bench.end_of(same)
         assert value(*misses) == 1
@@ -488,6 +491,11 @@ def test_what_takes_too_long_ends_a_few_at_a_time(on_bench):
         )
         assert exchanges[0].ede == 22
         assert exchanges[0].ede_text == "no upstream answered"
+        await bench.let_pass(1.0)  # nothing is left to end
+        last = bench.ask("last")
+        await bench.turn()
+        await bench.let_pass(4.2)
+        assert last.done
 
     on_bench(test, read_timeout=2.0, max_connect_attempts=0)
 
