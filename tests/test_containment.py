@@ -19,7 +19,17 @@ import pytest
 from corepy.corefile import CorefileError
 from corepy.dns import Reply, names
 from corepy.loading.registry import find
-from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, lookup
+from corepy.plugin import (
+    Cacheability,
+    FastHandler,
+    Handler,
+    ObservingHandler,
+    Pending,
+    StartupError,
+    Wakeups,
+    hookimpl,
+    lookup,
+)
 from corepy.plugin.failures import FAILURES
 from corepy.server.build import generation
 from corepy.server.contain import loop_watchdog
@@ -28,6 +38,7 @@ from corepy.server.listen import query_timeout
 from corepy.testing import free_port, http_get, inline, query, run_command, serve, with_handlers
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
+from corepy_whoami.whoami import Whoami
 
 RCODE = dnslib.RCODE
 NAME = "bad.test."
@@ -207,13 +218,148 @@ def test_nonsense_is_not_sent(behave, words, above, caplog):
     assert {it.name for it in lines} == {"corepy.plugin.bad"}
 
 
+class Hasty(FastHandler):
+    """Answers without a coroutine, in a callback, or with a coroutine of its own."""
+
+    name = "bad"
+
+    def __init__(self, behave, how):
+        self.behave = behave
+        self.how = how
+
+    def begin_dns(self, request):
+        if self.how == "at once":
+            return self.behave(self, request)
+        if self.how == "coroutine":
+            return self.later(request)
+        wakeups = Wakeups(asyncio.get_running_loop())
+        pending = Pending(wakeups, lambda _: self.behave(self, request))
+        pending.wake()
+        return pending
+
+    async def later(self, request):
+        return self.behave(self, request)
+
+
+class Above(ObservingHandler):
+    name = "above"
+
+    def observe(self, request, reply):
+        assert reply.is_substitute or reply.ancount
+
+
+@pytest.mark.parametrize("above", ["", "above", "cache", "log\nabove\ncache"])
+@pytest.mark.parametrize("how", ["at once", "pending", "coroutine"])
+@pytest.mark.parametrize(
+    ("behave", "words"),
+    [
+        (lambda h, r: None, "NoneType"),
+        (about("other.test."), "different question"),
+        (reply_with(wire=lambda it: it.wire[:-2]), "malformed reply"),
+        (raising(ValueError("boom")), "ValueError: boom"),
+        (raising(SystemExit(3)), "raised SystemExit: 3"),
+        (reply_with(), ""),
+    ],
+)
+def test_answers_without_a_coroutine(behave, words, how, above, caplog):
+    found = with_handlers(bad=lambda: Hasty(behave, how), good=Good, above=Above)
+    text = f"bad.test {{\n{above}\nbad\n}}\ngood.test {{\ngood\n}}"
+    order = "bad after minimal\nabove after log\nabove before cache"
+    with serve(text, plugins=found, order=order) as server:
+        if words:
+            servfails(server)
+        else:
+            assert server.ask(NAME).rr
+            assert server.ask(NAME, tcp=True).rr
+        assert server.ask("x.good.test.").rr
+    lines = [it for it in caplog.records if "answered SERVFAIL" in it.getMessage()]
+    assert {it.name for it in lines} == ({"corepy.plugin.bad"} if words else set())
+    assert words in caplog.text
+
+
+def test_a_pending_reply_that_never_comes_is_named(monkeypatch, caplog):
+    class Silent(FastHandler):
+        name = "bad"
+
+        def begin_dns(self, request):
+            return Pending(Wakeups(asyncio.get_running_loop()), lambda _: None)
+
+    monkeypatch.setenv(query_timeout.SWITCH, "0.3")
+    found = with_handlers(bad=Silent)
+    with serve("bad.test {\ncache\nbad\n}", plugins=found, order="bad after cache") as server:
+        assert server.ask(NAME, timeout=20).header.rcode == RCODE.SERVFAIL
+    lines = [it for it in caplog.records if "no answer after 0.3 s" in it.getMessage()]
+    assert {it.name for it in lines} == {"corepy.plugin.bad"}
+
+
+@pytest.mark.parametrize("above", ["", "errors\nlog\ncache"])
+def test_plugins_of_the_tree_are_treated_alike(above, monkeypatch, caplog):
+    async def nothing(self, request):
+        return None
+
+    monkeypatch.setattr(Whoami, "serve_dns", nothing)
+    before = counted("nonsense", "whoami")
+    with serve(f". {{\n{above}\nwhoami\n}}") as server:
+        assert server.ask("www.test.").header.rcode == RCODE.SERVFAIL
+    assert counted("nonsense", "whoami") == before + 1
+    assert "returned NoneType instead of a Reply" in caplog.text
+
+
+def test_an_observing_handler_that_changes_the_reply(caplog):
+    class Meddler(ObservingHandler):
+        name = "bad"
+
+        def observe(self, request, reply):
+            reply.wire = b"nonsense"
+
+    found = with_handlers(bad=Meddler, good=Good)
+    with serve(". {\nerrors\nbad\ngood\n}", plugins=found) as server:
+        assert server.ask("www.test.").header.rcode == RCODE.SERVFAIL
+    assert "changed a reply that it only observes" in caplog.text
+    assert "corepy.plugin.bad" in {it.name for it in caplog.records}
+
+
+def test_a_class_that_replaces_serve_dns_alone():
+    """Its base class has a `begin_dns`, and an `observe`; neither is what the author wants now."""
+
+    class Base(FastHandler):
+        name = "bad"
+
+        def begin_dns(self, request):
+            raise AssertionError
+
+    class Derived(Base):
+        async def serve_dns(self, request):
+            return await self.next.serve_dns(request)
+
+    class Refuses(Above):
+        async def serve_dns(self, request):
+            return request.error(RCODE.REFUSED)
+
+    found = with_handlers(bad=Derived, above=Refuses, good=Good)
+    for text in ("bad\ngood", "log\nbad\ngood"):
+        with serve(f". {{\n{text}\n}}", plugins=found) as server:
+            assert server.ask("www.test.").rr
+    with serve(". {\nabove\ngood\n}", plugins=found) as server:
+        assert server.ask("www.test.").header.rcode == RCODE.REFUSED
+
+
 def test_a_wrong_id_and_capitals_are_no_matter():
     with misbehaving(reply_with(wire=lambda it: b"\xff\xff" + it.wire[2:])) as server:
         assert server.ask("BAD.test.").rr
 
 
-@pytest.mark.parametrize("result", [None, "text", Reply(b""), ValueError("x"), SystemExit()])
-def test_a_method_that_is_no_coroutine_function(result):
+@pytest.mark.parametrize(
+    ("result", "kind"),
+    [
+        (None, "exception"),
+        ("text", "exception"),
+        (Reply(b""), "nonsense"),
+        (ValueError("x"), "exception"),
+        (SystemExit(), "exception"),
+    ],
+)
+def test_a_method_that_is_no_coroutine_function(result, kind):
     class Plain(Handler):
         name = "plain"
 
@@ -223,11 +369,11 @@ def test_a_method_that_is_no_coroutine_function(result):
             return result
 
     text = "bad.test {\nplain\n}\ngood.test {\ngood\n}"
-    before = counted("exception", "plain")
+    before = counted(kind, "plain")
     with serve(text, plugins={**find(), **with_handlers(plain=Plain, good=Good)}) as server:
         servfails(server)
         assert server.ask("x.good.test.").rr
-    assert counted("exception", "plain") == before + 2
+    assert counted(kind, "plain") == before + 2
 
 
 def test_a_request_that_was_spoilt():

@@ -259,6 +259,7 @@ class Request:
         wire = self.wire
         flags = bytes((0x80 | wire[2] & 0x79, wire[3] & 0x10 | rcode & 15))
         reply = Reply(wire[:2] + flags + _ONE_QUESTION + wire[12 : self.question_end], rcode >> 4)
+        reply.validated, reply.validated_for = reply.wire, self.asked
         reply.error = reason
         if ede is not None:
             reply.options = ede_option(*ede)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     Read = tuple[bytes, list[int], tuple[int, int] | None]
     """A message, the offsets of its TTLs, and its value of `Reply.plain_ttls`."""
 
+NOT_SET: Final = 0.0
+NO_COUNTERS: Final = ()
+"""The values of `since` and `hit_counters` in a new reply, which can be compared by identity."""
+
 _OPCODE_TC: Final = 0x7A
 _QNAME_POINTER: Final = 0xC00C
 _ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
@@ -33,8 +37,10 @@ class Reply:
     `is_momentary` marks a failure that depends on the moment and the client, such as too many
     concurrent queries, and must not be cached.
 
-    `validated` is a message that has been validated, or derived from a validated one: as long as it
-    is `wire`, its records need not be checked again.
+    `validated` is a message that has been validated, or derived from a validated one, and
+    `validated_for` the `Request.asked` that it answers: as long as both are those of the reply and
+    of the query, the message need not be checked again. `answered_by` is the directive of the
+    handler that made the reply; the server sets it.
 
     For the packet cache: `deadline` is the monotonic time in seconds until which the reply may be
     repeated without calling the chain (None: not at all). `since` is the time from which its TTLs
@@ -45,6 +51,7 @@ class Reply:
     __slots__ = (
         "_read",
         "_record",
+        "answered_by",
         "deadline",
         "error",
         "extended_rcode",
@@ -54,6 +61,7 @@ class Reply:
         "options",
         "since",
         "validated",
+        "validated_for",
         "wire",
     )
 
@@ -71,9 +79,11 @@ class Reply:
         self.error = error
         self.deadline = deadline
         self.is_momentary = self.is_substitute = False
-        self.since = 0.0
-        self.hit_counters: tuple[Any, ...] = ()
+        self.since = NOT_SET
+        self.hit_counters: tuple[Any, ...] = NO_COUNTERS
         self.validated: bytes | None = None
+        self.validated_for: bytes | None = None
+        self.answered_by: str | None = None
         # Values parsed from a message, each with that message: assigning `wire` invalidates them.
         self._record: tuple[bytes, DNSRecord] | None = None
         self._read: Read | None = None
@@ -189,5 +199,6 @@ class Reply:
     def copy(self) -> Reply:
         """Return an independent copy of the reply."""
         copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
+        copy.answered_by = self.answered_by
         copy._read = self._read
         return copy

@@ -52,11 +52,6 @@ class LoadedPlugin:
     acts_once: bool = False
     """Whether only one process of a server sets it up."""
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether the plugin is part of corepy's own distribution."""
-        return self.distribution == DISTRIBUTION
-
 
 _packages: dict[str, str] = {}
 """The directive of each top-level package that was imported for a plugin."""

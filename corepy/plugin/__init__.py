@@ -35,11 +35,10 @@ from corepy.plugin.errors import StartupError as StartupError
 from corepy.plugin.filedata import FileData as FileData
 from corepy.plugin.filedata import in_thread as in_thread
 from corepy.plugin.handler import Cacheability as Cacheability
+from corepy.plugin.handler import ChainLink as ChainLink
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
-from corepy.plugin.handler import HitCounter as HitCounter
-from corepy.plugin.handler import HitListener as HitListener
-from corepy.plugin.handler import ObservingHandler as ObservingHandler
+from corepy.plugin.handler import handlers_below as handlers_below
 from corepy.plugin.hooks import API_VERSION as API_VERSION
 from corepy.plugin.hooks import HookSpecs as HookSpecs
 from corepy.plugin.hooks import LifecycleContext as LifecycleContext
@@ -47,6 +46,11 @@ from corepy.plugin.hooks import hookimpl as hookimpl
 from corepy.plugin.hooks import hookspec as hookspec
 from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import lookup as lookup
+from corepy.plugin.mixins import ExplainedHandler as ExplainedHandler
+from corepy.plugin.mixins import FastHandler as FastHandler
+from corepy.plugin.mixins import HitCounter as HitCounter
+from corepy.plugin.mixins import HitListener as HitListener
+from corepy.plugin.mixins import ObservingHandler as ObservingHandler
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.process_group import ProcessGroup as ProcessGroup

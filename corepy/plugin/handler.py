@@ -21,16 +21,20 @@ Rules for a handler:
   query belongs in local variables or in `request.metadata`.
 * `cacheability` determines whether the packet cache may repeat replies that passed through it. The
   default is safe.
+* `next` belongs to the server, which sets it to an object that validates the replies of the handler
+  below. A plugin only calls it.
+
+`corepy.plugin.mixins` has the optional parts: answers without a coroutine, observing, hit counting,
+explaining.
 """
 
 from __future__ import annotations
 
-import copy
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Iterator
 
     from corepy.dns import Reply, Request
     from corepy.plugin.pending import Pending
@@ -66,24 +70,6 @@ class Cacheability(Enum):
     """
 
 
-class HitCounter(Protocol):
-    """Counts repetitions of a reply from the packet cache, which do not run the chain.
-
-    A handler of cacheability OBSERVES or SETS_DEADLINE adds one to `Reply.hit_counters` on the way
-    up if `Reply.deadline` is set.
-    """
-
-    def count_hits(self, times: int) -> None:
-        """Count `times` more repetitions; called at least once a second if there are any."""
-
-
-class HitListener(HitCounter, Protocol):
-    """A hit counter that is called for each repetition, at a cost for every query."""
-
-    def on_hit(self, ident: bytes, peer: object, received: float) -> None:
-        """Record one query: its two ID bytes, its client's address, and `Request.received`."""
-
-
 class Handler:
     """One handler in a server block's chain; plugins subclass it and override `serve_dns`."""
 
@@ -102,14 +88,11 @@ class Handler:
     CoreDNS: core/dnsserver/server.go, EnableChaos.
     """
 
-    hidden: ClassVar[bool] = False
-    """True for a helper of another handler; `corepy explain` leaves it out."""
-
     debug: bool = False
     """Whether to log tracebacks of its exceptions; set when the chain is built (`Debug`)."""
 
     next: Handler
-    """The handler below; set when the chain is built. The lowest is `EndOfChain`, so never None."""
+    """What to call to ask the handler below; set when the chain is built, and never None."""
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply to `request`, from this handler or from the ones below."""
@@ -118,66 +101,17 @@ class Handler:
     def begin_dns(self, request: Request) -> Answer:
         """Return the reply to `request` if it is available immediately, else an awaitable of it.
 
-        It may be called instead of `serve_dns` and must have the same result. Override it in a
-        handler that mostly answers from memory, or in callbacks (`Pending`), because a coroutine
-        costs more than such an answer. It runs outside of any asyncio task.
+        A handler that calls the next one may call this instead of `serve_dns`, with the same
+        result. To implement it, subclass `FastHandler`.
         """
         return self.serve_dns(request)
 
-    # For `corepy explain`; never called for ordinary queries.
 
-    def explain_state(
-        self, request: Request, reply: Reply | None = None
-    ) -> Mapping[str, str | int]:
-        """Return this handler's state for `request`, for an operator.
+class ChainLink(Handler):
+    """A part of the server between two handlers, which stands for the handler below it.
 
-        For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one or two
-        words. It is called before a query, and after it with the handler's reply. It must not
-        change anything.
-        """
-        return {}
-
-    def queries_upstream(self, request: Request) -> bool:
-        """Return whether this handler would query another server for `request`."""
-        return False
-
-    def copy_for_trace(self, below: Handler) -> Handler:
-        """Return a copy of this handler above `below`, for a traced copy of the chain.
-
-        It is a shallow copy: both share the objects in the attributes. Override it if these refer
-        back to the handler.
-        """
-        traced = copy.copy(self)
-        traced.next = below
-        return traced
-
-
-class ObservingHandler(Handler):
-    """A handler that does not change replies, and is called with each query and its reply.
-
-    Subclasses override only `observe`. Observing handlers at the top of a block are not part of the
-    chain of a query: the server calls them after the reply, the lowest first.
+    `corepy explain`, logs and metrics do not show it.
     """
-
-    cacheability = Cacheability.OBSERVES
-
-    def observe(self, request: Request, reply: Reply) -> None:
-        """Record a query that was answered; see `Reply.is_substitute`."""
-        raise NotImplementedError(f"{type(self).__name__} has no observe")
-
-    async def serve_dns(self, request: Request) -> Reply:
-        """Return the next handler's reply unchanged."""
-        try:
-            reply = await self.next.serve_dns(request)
-        except GeneratorExit:
-            raise  # the query was abandoned
-        except BaseException:
-            substitute = request.error(SERVFAIL)
-            substitute.is_substitute = True
-            self.observe(request, substitute)
-            raise
-        self.observe(request, reply)
-        return reply
 
 
 class EndOfChain(Handler):
@@ -195,4 +129,17 @@ class EndOfChain(Handler):
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return SERVFAIL."""
-        return request.error(SERVFAIL, self._reason)
+        reply = request.error(SERVFAIL, self._reason)
+        reply.answered_by = ""
+        return reply
+
+
+def handlers_below(handler: Handler) -> Iterator[Handler]:
+    """Yield the handlers of the chain below `handler`, from the next one to the last.
+
+    The chain is complete when the hook `before_listen` is called.
+    """
+    while not isinstance(handler, EndOfChain):
+        handler = handler.next
+        if not isinstance(handler, ChainLink | EndOfChain):
+            yield handler

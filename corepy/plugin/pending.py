@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from corepy.dns import Reply
+    from corepy.plugin.handler import Handler
 
     Step = Callable[[Reply | None], Reply | None]
 
@@ -72,7 +73,7 @@ class Pending:
 
     `steps` are called in order, each with the result of the previous one, the first with None. All
     steps are called in any case. After an exception, or if the reply was cancelled, they get None
-    and must return None.
+    and must return None. `handler` is the handler that returned it first; the server sets it.
     """
 
     __slots__ = (
@@ -83,12 +84,14 @@ class Pending:
         "_error",
         "_reply",
         "_wakeups",
+        "handler",
         "steps",
     )
 
     def __init__(self, wakeups: Wakeups, first: Step) -> None:
         self._wakeups = wakeups
         self.steps = [first]
+        self.handler: Handler | None = None
         self._asyncio_future_blocking = self._done = False
         self._reply: Reply | None = None
         self._error: BaseException | None = None
@@ -119,7 +122,9 @@ class Pending:
             try:
                 reply = step(reply)
             except BaseException as error:
-                reply, self._error = None, error
+                reply = None
+                if self._error is None:
+                    self._error = error
         self._reply = reply
         callback, self._callback = self._callback, None
         if callback is not None:
@@ -144,12 +149,16 @@ class Pending:
 
         return isinstance(self._error, asyncio.CancelledError)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a step raised an exception, or the reply was cancelled."""
+        return self._error is not None
+
     def result(self) -> Reply:
         """Return the reply, or raise the exception of a step, or CancelledError."""
         if self._error is not None:
             raise self._error
-        assert self._reply is not None
-        return self._reply
+        return self._reply  # type: ignore[return-value]  # the server rejects a step's None
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the reply; return False if it was already woken or cancelled."""

@@ -11,6 +11,7 @@ from corepy.loading.registry import find, load
 from corepy.plugin import (
     BlockConfig,
     Cacheability,
+    ChainLink,
     Controller,
     CorefileError,
     Diagnostic,
@@ -93,10 +94,17 @@ class Recorder(Handler):
         return self._answer(request)
 
 
-def link(handlers: Sequence[Handler]) -> Handler:
-    """Chain `handlers`, at least one, in this order and return the first."""
+def link(handlers: Sequence[Handler], *, guarded: bool = False) -> Handler:
+    """Chain `handlers`, at least one, in this order and return the first.
+
+    With `guarded`, as in a server: a handler gets only valid replies from the one below it.
+    """
     top = builder.link(list(handlers))
     assert top is not None
+    if not guarded:
+        for handler in handlers:
+            if isinstance(handler.next, ChainLink):
+                handler.next = handler.next.next
     return top
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.corefile.keys import ZoneAddress
@@ -28,6 +28,7 @@ from corepy.plugin import (
     ListenHosts,
     ObservingHandler,
     PluginError,
+    handlers_below,
 )
 from corepy.plugin.errors import OrderError, describe
 from corepy.plugin.failures import count
@@ -35,7 +36,7 @@ from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
 from corepy.server.contain.attribution import doing
-from corepy.server.contain.guard import Guard
+from corepy.server.contain.guard import Guard, has_fast_path
 from corepy.server.listen.endpoint import Listen
 from corepy.server.listen.router import Router, ZoneRoute
 from corepy.server.listen.transports import KNOWN
@@ -135,7 +136,7 @@ class _Builder:
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
         self._warn_of_idle_rules(blocks, loaded)
-        self._listen([block for block in blocks if block.is_valid], loaded)
+        self._listen([block for block in blocks if block.is_valid])
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
         listen_hosts = [list(block.config.get(ListenHosts).hosts) for block in blocks]
@@ -273,7 +274,7 @@ class _Builder:
         self._generation.files.extend(controller.files)
         self._generation.warnings.extend(controller.warnings)
 
-    def _listen(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
+    def _listen(self, blocks: list[_Block]) -> None:
         """Fill in the routers: each zone of each block, at each listen address of the block."""
         checker = OverlapChecker()
         zones: dict[Listen, dict[bytes, ZoneRoute]] = {}
@@ -281,7 +282,7 @@ class _Builder:
         for block in blocks:
             for handler in block.handlers:
                 handler.debug = block.config.get(Debug).tracebacks
-            top = link(_guarded(block, loaded))
+            top = link(block.handlers)
             first = block.parsed.keys[0]
             position, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
             entry, observing_handlers = enter(top)
@@ -328,35 +329,43 @@ def _empty_word_message(word: Token) -> str | None:
     return variables.missing_values(word.raw) if variables is not None else None
 
 
-def _guarded(block: _Block, loaded: Mapping[str, LoadedPlugin]) -> list[Handler]:
-    """Return the handlers of a block, with a `Guard` above each that is not in-tree."""
-    foreign = {name for name in block.parts if not loaded[name].is_ours}
-    guarded = {id(handler) for name in foreign for handler in block.parts[name]}
-    return [
-        link
-        for handler in block.handlers
-        for link in ((Guard(handler), handler) if id(handler) in guarded else (handler,))
-    ]
-
-
 def link(handlers: list[Handler]) -> Handler | None:
-    """Chain `handlers` in this order; return the first one, None without any."""
+    """Chain `handlers` in this order; return the first one, None without any.
+
+    Each handler calls the next one through a `Guard`.
+    """
     if not handlers:
         return None
     below: Handler = EndOfChain(handlers[-1].name)
     for handler in reversed(handlers):
         handler.next = below
-        below = handler
-    return below
+        below = Guard(handler)
+    return handlers[0]
 
 
 def enter(top: Handler | None) -> tuple[Handler | None, tuple[ObservingHandler, ...]]:
     """Return the first handler that does more than observe, and those above it, lowest first."""
+    if top is None:
+        return None, ()
     observing_handlers: list[ObservingHandler] = []
-    while isinstance(top, ObservingHandler):
-        observing_handlers.insert(0, top)
-        top = top.next
-    return top, tuple(observing_handlers)
+    for handler in (top, *handlers_below(top)):
+        if not _only_observes(handler):
+            inherits = type(handler).begin_dns is not Handler.begin_dns
+            # The server calls `begin_dns`, also if only `serve_dns` is the handler's own.
+            is_replaced = inherits and not has_fast_path(handler)
+            return Guard(handler) if is_replaced else handler, tuple(observing_handlers)
+        observing_handlers.insert(0, handler)
+    return observing_handlers[0].next, tuple(observing_handlers)
+
+
+def _only_observes(handler: Handler) -> TypeGuard[ObservingHandler]:
+    """Return whether calling `observe` alone has the effect of the handler."""
+    kind, observing = type(handler), ObservingHandler
+    return (
+        isinstance(handler, ObservingHandler)
+        and kind.serve_dns is observing.serve_dns
+        and kind.begin_dns is observing.begin_dns
+    )
 
 
 def packet_cache_obstacle(handlers: list[Handler]) -> str | None:

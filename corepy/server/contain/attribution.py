@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corepy.loading.registry import plugin_of_module
-from corepy.plugin.handler import Handler
+from corepy.plugin import ChainLink, Handler, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,7 +65,10 @@ def of_thread(ident: int) -> Attribution:
 
 
 def of_coroutine(coroutine: Any) -> Attribution:
-    """Return the plugin code in which a coroutine waits."""
+    """Return the plugin code in which a coroutine waits, or the plugin that owes a `Pending`."""
+    if isinstance(coroutine, Pending):
+        handler = coroutine.handler
+        return Attribution("" if handler is None else handler.name, "", handler)
     return attribute(reversed(list(_frames_of_coroutine(coroutine))))
 
 
@@ -85,11 +88,15 @@ def doing(directive: str) -> Iterator[None]:
 
 
 def _owner(frame: FrameType) -> Handler | None:
-    """Return the handler whose method this frame runs."""
+    """Return the handler whose method this frame runs, or whose pending reply it awaits."""
     code = frame.f_code
     if not code.co_argcount or code.co_varnames[0] != "self":
         return None
     owner = frame.f_locals.get("self")
+    if isinstance(owner, Pending):
+        owner = owner.handler
+    elif isinstance(owner, ChainLink):
+        owner = owner.next
     return owner if isinstance(owner, Handler) else None
 
 

@@ -6,22 +6,31 @@ The plugin at fault is found in the stack (`corepy.server.contain.attribution`);
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import metrics
 from corepy.plugin.errors import describe
 from corepy.plugin.failures import SERVER, count, is_news, logger_of, report
 from corepy.plugin.handler import SERVFAIL
-from corepy.server.contain.attribution import of_error
+from corepy.server.contain.attribution import Attribution, of_error
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
+    from corepy.plugin import Handler
+
+PASSED_ON: Final = (Exception, CancelledError, GeneratorExit)
+"""The exceptions that do not end the process."""
 
 PANICS = metrics.counter("coredns_panics_total", "Count of unhandled exceptions in plugins.")
 
 
 class ContractError(Exception):
     """A handler violated its contract; the log line contains the message."""
+
+    def __init__(self, problem: str, handler: Handler) -> None:
+        super().__init__(problem)
+        self.handler = handler
 
 
 class InvalidReplyError(ContractError):
@@ -32,17 +41,18 @@ class EscapeError(ContractError):
     """A handler raised an exception that would end the process, such as SystemExit."""
 
 
-def report_failure(request: Request, error: BaseException) -> Reply:
+def report_failure(request: Request, error: BaseException, handler: Handler | None = None) -> Reply:
     """Log an exception raised by a plugin, and return the SERVFAIL for the client.
 
-    The log line has the traceback the first time that an exception comes from a place in the code,
-    and each time where *debug* or *errors* with `stacktrace` is used.
+    The plugin is found in the stack; `handler` is at fault if none is there. The log line has the
+    traceback the first time that an exception comes from a place in the code, and each time where
+    *debug* or *errors* with `stacktrace` is used.
     """
-    found = of_error(error)
+    found = _at_fault(error, handler)
     is_invalid_reply = isinstance(error, InvalidReplyError)
     PANICS.labels().inc()
     count(found.plugin, "nonsense" if is_invalid_reply else "exception")
-    what = str(error) if isinstance(error, ContractError) else describe(error)
+    what = _what(error)
     debug = found.handler is not None and found.handler.debug
     shown = not is_invalid_reply and (is_news(error) or debug)
     logger_of(found.plugin).error(
@@ -56,10 +66,26 @@ def report_failure(request: Request, error: BaseException) -> Reply:
     return substitute(request, f"plugin/{found.plugin or SERVER}: {what}")
 
 
+def _at_fault(error: BaseException, handler: Handler | None) -> Attribution:
+    if isinstance(error, ContractError):
+        return Attribution(error.handler.name, "", error.handler)
+    found = of_error(error)
+    if found.plugin or handler is None:
+        return found
+    return Attribution(handler.name, found.where, handler)
+
+
+def _what(error: BaseException) -> str:
+    if isinstance(error, ContractError):
+        return str(error)
+    return describe(error) if isinstance(error, PASSED_ON) else f"raised {describe(error)}"
+
+
 def substitute(request: Request, reason: str | None = None) -> Reply:
     """Return the SERVFAIL for a chain that has no reply of its own."""
     reply = request.error(SERVFAIL, reason)
     reply.is_substitute = True
+    reply.answered_by = ""
     return reply
 
 

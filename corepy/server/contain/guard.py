@@ -1,50 +1,124 @@
-"""Wraps each third-party handler and validates its replies.
+"""Validates the replies of each handler before the handler above gets them.
 
-Without the wrapper, an invalid reply would fail in a handler further up, which would be reported
-for it, or reach the client and the caches. SystemExit would end background work of handlers further
-up, such as the refresh of a cache. In-tree plugins are not wrapped; the reply of the whole chain is
-validated in any case.
+Without it, an invalid reply would fail in a handler further up, which would be reported for it, or
+reach the client and the caches. SystemExit would end background work of handlers further up, such
+as the refresh of a cache.
+
+A guard is the `next` of the handler above. The first handler of a chain has no guard: whatever
+calls it validates its reply (`corepy.server.listen.chain_runner`, `ZoneRoute`).
 """
 
 from __future__ import annotations
 
-from asyncio import CancelledError
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING
 
+from corepy.dns import Reply
 from corepy.dns.reply_validation import reply_problem
-from corepy.plugin import Cacheability, Handler
+from corepy.plugin import ChainLink, Handler, Pending
 from corepy.plugin.errors import describe
-from corepy.server.contain.failure_report import EscapeError, InvalidReplyError
+from corepy.server.contain.attribution import of_error
+from corepy.server.contain.failure_report import PASSED_ON, EscapeError, InvalidReplyError
 
 if TYPE_CHECKING:
-    from corepy.dns import Reply, Request
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from corepy.dns import Request
+    from corepy.plugin.handler import Answer
 
 
-class Guard(Handler):
-    """Wraps the handler below it, and has the same name."""
+class Guard(ChainLink):
+    """Calls the handler below it, validates its replies, and marks them with its name."""
 
     name: str  # type: ignore[misc]  # differs by instance
-    cacheability = Cacheability.SAFE
-    hidden: ClassVar[bool] = True
 
     def __init__(self, guarded: Handler) -> None:
         self.name = guarded.name
-        self.debug = guarded.debug
         self.next = guarded
+        self._is_fast = has_fast_path(guarded)
+        self._begin = guarded.begin_dns if self._is_fast else guarded.serve_dns
 
-    async def serve_dns(self, request: Request) -> Reply:
-        """Return the reply of the wrapped handler, if it is valid for `request`.
+    def begin_dns(self, request: Request) -> Answer:
+        """Return the handler's reply, validated now if it is there, else when it arrives.
 
-        Raises `InvalidReplyError` if it is not valid, and `EscapeError` for SystemExit and similar
-        exceptions.
+        Raises `InvalidReplyError` for an invalid one, and `EscapeError` for SystemExit and similar
+        exceptions; so does awaiting the result.
         """
+        if not self._is_fast:
+            return self.serve_dns(request)
         try:
-            reply = await self.next.serve_dns(request)
-        except (Exception, CancelledError, GeneratorExit):
+            answer = self._begin(request)
+        except PASSED_ON:
             raise
         except BaseException as error:
-            raise EscapeError(f"raised {describe(error)}") from error
+            raise self._escape(error) from error
+        if type(answer) is Reply:
+            return self._validated(request, answer)
+        if type(answer) is Pending:
+            if answer.handler is None:
+                answer.handler = self.next
+            answer.steps.append(partial(self._arrived, request, answer))
+            return answer
+        return self._late(request, answer)  # type: ignore[arg-type]  # not a Reply, not Pending
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the handler's reply; see `begin_dns`."""
+        try:
+            answer = self._begin(request)
+            if type(answer) is not Reply:
+                if type(answer) is Pending and answer.handler is None:
+                    answer.handler = self.next
+                answer = await answer  # type: ignore[misc]  # not a Reply
+        except PASSED_ON:
+            raise
+        except BaseException as error:
+            raise self._escape(error) from error
+        return self._validated(request, answer)
+
+    async def _late(self, request: Request, answer: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            reply = await answer
+        except PASSED_ON:
+            raise
+        except BaseException as error:
+            raise self._escape(error) from error
+        return self._validated(request, reply)
+
+    def _arrived(self, request: Request, pending: Pending, reply: Reply | None) -> Reply | None:
+        """Validate a pending reply; None after an exception, or from an invalid step."""
+        if reply is None and pending.has_failed:
+            return None
+        return self._validated(request, reply)
+
+    def _validated(self, request: Request, reply: Reply | None) -> Reply:
         problem = reply_problem(request, reply)
         if problem is not None:
-            raise InvalidReplyError(problem)
+            raise InvalidReplyError(problem, self.next)
+        assert reply is not None
+        if reply.answered_by is None:
+            reply.answered_by = self.name
         return reply
+
+    def _escape(self, error: BaseException) -> EscapeError:
+        handler = of_error(error).handler or self.next  # a pending reply is of a handler below
+        return EscapeError(f"raised {describe(error)}", handler)
+
+    def copy_for_trace(self, below: Handler) -> Handler:
+        """Return a guard of the copied handler."""
+        return Guard(below)
+
+
+def has_fast_path(handler: Handler) -> bool:
+    """Return whether a handler's own `begin_dns` is to be called, instead of its `serve_dns`.
+
+    A class that overrides only `serve_dns` replaces the `begin_dns` of its base classes, too.
+    """
+    for kind in type(handler).__mro__:
+        if kind is Handler:
+            break
+        if "begin_dns" in vars(kind):
+            return True
+        if "serve_dns" in vars(kind):
+            return False
+    return "begin_dns" in vars(handler)

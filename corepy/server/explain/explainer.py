@@ -23,11 +23,12 @@ from corepy.dns.edns import UDP_SIZE, Edns
 from corepy.dns.form_error import FormError
 from corepy.dns.message import query
 from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.dns.reply_validation import reply_problem
 from corepy.dns.survey import strip_opt
 from corepy.dns.text import flag_names, option_texts, records_of, shortened, to_dig
-from corepy.plugin import CommandError, EndOfChain, LifecycleContext
+from corepy.plugin import CommandError, LifecycleContext, handlers_below
 from corepy.plugin.handler import REFUSED, SERVFAIL
-from corepy.server.contain.failure_report import report_failure
+from corepy.server.contain.failure_report import InvalidReplyError, report_failure
 from corepy.server.explain.trace import Trace
 from corepy.server.listen import transports
 from corepy.server.listen.packet_cache import SWITCH, is_enabled, why_not
@@ -244,11 +245,12 @@ async def _answer(router: Router, request: Request) -> Reply:
     task = asyncio.current_task()
     try:
         reply = await route.chain.serve_dns(request)
-        if type(reply) is not Reply:
-            raise TypeError(f"the chain returned {type(reply).__name__} instead of a Reply")
+        problem = reply_problem(request, reply)
+        if problem is not None:
+            raise InvalidReplyError(problem, route.chain)
         return reply
     except Exception as error:
-        return report_failure(request, error)
+        return report_failure(request, error, route.chain)
     except asyncio.CancelledError:
         if task is not None and task.cancelling():
             raise  # this task itself is cancelled
@@ -267,12 +269,7 @@ def _block(router: Router, route: ZoneRoute) -> dict[str, Any]:
 
 def _handlers(route: ZoneRoute) -> list[Handler]:
     """Return the handlers of a chain that belong to a directive, from the first on."""
-    found, handler = [], route.chain
-    while handler is not None and not isinstance(handler, EndOfChain):
-        if not handler.hidden:
-            found.append(handler)
-        handler = handler.next
-    return found
+    return [] if route.chain is None else [route.chain, *handlers_below(route.chain)]
 
 
 def _reason(router: Router, route: ZoneRoute | None, request: Request) -> str:

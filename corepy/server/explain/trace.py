@@ -1,8 +1,9 @@
 """Traces one question on its way through a chain, for `corepy explain`.
 
 Other queries do not run any of this code. For each explained question a second chain is built from
-copies of the handlers (`Handler.copy_chain`), and the `serve_dns` of each copy is wrapped. The
-copies share the objects to which the originals refer: caches, upstreams, counters.
+copies of the handlers (`Trace.copy_chain`), and the `serve_dns` of each copy is wrapped. The
+copies share the objects to which the originals refer: caches, upstreams, counters. A handler may
+have the methods of `corepy.plugin.ExplainedHandler`.
 
 A context variable records which handler called which. So steps in tasks of their own (verifying a
 stale entry) and look-ups by the server itself are attributed to the right handler, too.
@@ -10,14 +11,16 @@ stale entry) and look-ups by the server itself are attributed to the right handl
 
 from __future__ import annotations
 
+import copy
 import time
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from corepy.dns import Reply
-from corepy.plugin import CommandError, EndOfChain, Handler
+from corepy.plugin import ChainLink, CommandError, EndOfChain, Handler
 from corepy.plugin.handler import SERVFAIL
+from corepy.server.contain.guard import has_fast_path
 from corepy.server.explain.diff import QuestionState, ReplyState, answer_changes, question_changes
 from corepy.server.listen.router import Router
 
@@ -150,7 +153,7 @@ class Trace:
 
     def _watch(self, traced: Handler) -> Handler:
         serve = _server_of(traced)
-        if not traced.hidden:
+        if not isinstance(traced, ChainLink):
 
             async def serve_dns(request: Request) -> Reply:
                 return await self._run(traced, serve, request)
@@ -160,7 +163,7 @@ class Trace:
         return traced
 
     async def _run(self, handler: Handler, serve: Serve, request: Request) -> Reply:
-        if self._offline and handler.queries_upstream(request):
+        if self._offline and _queries_upstream(handler, request):
             serve = _do_not_ask
         entered = time.monotonic()
         step = Step(handler.name, handler, request)
@@ -214,8 +217,14 @@ class _WatchedRouter(Router):
 
 
 def _copy_handler(handler: Handler, below: Handler) -> Handler:
+    copying = getattr(handler, "copy_for_trace", None)
     try:
-        return handler.copy_for_trace(below)
+        if copying is not None:
+            traced: Handler = copying(below)
+        else:
+            traced = copy.copy(handler)
+            traced.next = below
+        return traced
     except Exception as error:
         problem = f"plugin/{handler.name} cannot be traced: {type(error).__name__}: {error}"
         raise CommandError(problem) from error
@@ -223,7 +232,7 @@ def _copy_handler(handler: Handler, below: Handler) -> Handler:
 
 def _server_of(handler: Handler) -> Serve:
     """Return the method that the handler overrides: `serve_dns`, or `begin_dns` as a coroutine."""
-    if type(handler).begin_dns is Handler.begin_dns:
+    if not has_fast_path(handler):
         return handler.serve_dns
     begin = handler.begin_dns
 
@@ -234,6 +243,11 @@ def _server_of(handler: Handler) -> Serve:
     return serve
 
 
+def _queries_upstream(handler: Handler, request: Request) -> bool:
+    queries_upstream = getattr(handler, "queries_upstream", None)
+    return queries_upstream is not None and bool(queries_upstream(request))
+
+
 async def _do_not_ask(request: Request) -> Reply:
     return request.error(SERVFAIL, NOT_ASKED)
 
@@ -241,10 +255,11 @@ async def _do_not_ask(request: Request) -> Reply:
 def _state_of(
     handler: Handler | None, request: Request, reply: Reply | None = None
 ) -> Mapping[str, str | int]:
-    if handler is None:
+    explain_state = getattr(handler, "explain_state", None)
+    if explain_state is None:
         return {}
     try:
-        return dict(handler.explain_state(request, reply))
+        return dict(explain_state(request, reply))
     except Exception as error:  # a plugin's exception here must not change the answer
         return {"state": f"unknown ({type(error).__name__}: {error})"}
 

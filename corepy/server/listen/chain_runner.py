@@ -12,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import asyncio.tasks
 from contextlib import contextmanager
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from corepy.dns import Reply
+from corepy.dns.reply import NO_COUNTERS, NOT_SET
+from corepy.dns.reply_validation import NO_OPTIONS, reply_problem
 from corepy.plugin.pending import Pending
 from corepy.server.contain.attribution import Attribution, of_coroutine
 from corepy.server.contain.failure_report import InvalidReplyError, report_failure, substitute
@@ -53,6 +56,7 @@ class ChainTask:
         "_cancelled",
         "_chain",
         "_deliver",
+        "_handler",
         "_interrupt",
         "_loop",
         "_waits_for",
@@ -64,6 +68,7 @@ class ChainTask:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._chain: Coroutine[Any, None, Reply]
+        self._handler: Handler  # the first one of the chain
         self._deliver: Callable[[ChainTask, Reply], None]
         self._waits_for: asyncio.Future[Any] | None = None
         self._cancelled = 0
@@ -86,23 +91,17 @@ class ChainTask:
         try:
             waits_for = chain.send(None) if interrupt is None else chain.throw(interrupt)
         except StopIteration as stop:
-            return self._checked(stop.value)
+            return validated(self.request, stop.value, self._handler)
         except asyncio.CancelledError as error:
             if self._cancelled:  # the client disconnected, or the time limit is exceeded
                 return substitute(self.request)
-            return report_failure(self.request, error)
+            return report_failure(self.request, error, self._handler)
         except BaseException as error:
-            return report_failure(self.request, error)
+            return report_failure(self.request, error, self._handler)
         finally:
             _leave(loop, self)  # type: ignore[arg-type]  # as above
         self._wait_for(waits_for)
         return None
-
-    def _checked(self, reply: object) -> Reply:
-        if type(reply) is Reply:
-            return reply
-        problem = f"the chain returned {type(reply).__name__} instead of a Reply"
-        return report_failure(self.request, InvalidReplyError(problem))
 
     def _wait_for(self, awaited: Any) -> None:
         if awaited is None:  # a bare yield: asyncio.sleep(0)
@@ -135,13 +134,14 @@ class ChainTask:
         if self.is_done:  # expired meanwhile
             return
         try:
-            reply = self._checked(pending.result())
+            reply = validated(self.request, pending.result(), self._handler)
         except asyncio.CancelledError as error:
-            reply = (
-                substitute(self.request) if self._cancelled else report_failure(self.request, error)
-            )
+            if self._cancelled:
+                reply = substitute(self.request)
+            else:
+                reply = report_failure(self.request, error, self._handler)
         except BaseException as error:
-            reply = report_failure(self.request, error)
+            reply = report_failure(self.request, error, self._handler)
         self._deliver(self, reply)
 
     def cancel(self, msg: Any = None) -> bool:
@@ -186,6 +186,20 @@ class ChainTask:
         return self._cancelled
 
 
+def validated(request: Request, reply: Any, handler: Handler) -> Reply:
+    """Return the reply of a chain's first handler if it is valid, else SERVFAIL."""
+    problem = reply_problem(request, reply)
+    if problem is None:
+        return reply  # type: ignore[no-any-return]  # it is a Reply
+    return report_failure(request, InvalidReplyError(problem, handler))
+
+
+async def _awaiting(answer: Any) -> Reply:
+    """Await an object that is not a coroutine, such as a task."""
+    reply: Reply = await answer
+    return reply
+
+
 class ChainRunner:
     """Starts the queries of one listener and keeps track of the pending ones."""
 
@@ -203,20 +217,35 @@ class ChainRunner:
         try:
             answer = chain.begin_dns(request)
         except BaseException as error:
-            return report_failure(request, error)
+            return report_failure(request, error, chain)
         if type(answer) is Reply:
-            return answer
+            if (  # `reply_problem` would find nothing, at a higher cost
+                answer.validated is answer.wire
+                and answer.validated_for is request.asked
+                and answer.options is NO_OPTIONS
+                and answer.deadline is None
+                and answer.since is NOT_SET
+                and answer.hit_counters is NO_COUNTERS
+                and answer.extended_rcode == 0
+            ):
+                return answer
+            return validated(request, answer, chain)
         query = self._spare
         if query._cancelled:
             query = self._spare = ChainTask(self._loop)
         query._deliver = self._done
         query.request = request
-        query._chain = answer  # type: ignore[assignment]  # `step` checks it
+        query._handler = chain
+        query._chain = answer  # type: ignore[assignment]  # or a Pending, which has no steps
         if type(answer) is Pending:
+            if answer.handler is None:
+                answer.handler = chain
             query._waits_for = answer  # type: ignore[assignment]  # has what is used of a future
             answer.deliver(query.arrive)
             reply = None
         else:
+            if type(answer) is not CoroutineType:
+                query._chain = _awaiting(answer)
             reply = query.step()
         if reply is None:
             self.waiting.add(query)

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from corepy.dns import Request, RequestContext, accept, finish
 from corepy.plugin.handler import REFUSED, SERVFAIL
-from corepy.server.contain.failure_report import report_background, report_failure
+from corepy.server.contain.failure_report import (
+    InvalidReplyError,
+    report_background,
+    report_failure,
+)
 from corepy.server.listen.packet_cache import PacketCache, is_enabled
 
 if TYPE_CHECKING:
@@ -67,9 +71,17 @@ class QueryPipeline:
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; SERVFAIL if the reply cannot be serialized."""
         context = request.context
+        route = context.route
+        observing_handlers = route.observing_handlers
         try:
-            for observing_handler in context.route.observing_handlers:
-                observing_handler.observe(request, reply)
+            if observing_handlers:
+                wire = reply.wire
+                if reply.answered_by is None:
+                    reply.answered_by = route.entry.name
+                for handler in observing_handlers:
+                    handler.observe(request, reply)
+                    if reply.wire is not wire or type(reply.hit_counters) is not tuple:
+                        raise InvalidReplyError("changed a reply that it only observes", handler)
             sent = finish(request, reply)
         except BaseException as error:
             report_failure(request, error)

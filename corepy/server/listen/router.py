@@ -133,9 +133,11 @@ class Router:
         except (CancelledError, GeneratorExit):  # the query that needs the look-up was cancelled
             raise
         except BaseException as error:
-            return report_failure(request, error)
+            return report_failure(request, error, route.chain)
         problem = reply_problem(request, reply)
-        return reply if problem is None else report_failure(request, InvalidReplyError(problem))
+        if problem is None:
+            return reply
+        return report_failure(request, InvalidReplyError(problem, route.chain))
 
     def _route_ds(self, name: bytes) -> ZoneRoute | None:
         found, offset = None, 0

@@ -174,6 +174,7 @@ class CacheEntry:
         wire = request.wire
         reply = Reply(b"".join((head, wire[12 : request.question_end], self.tail)))
         reply.validated = reply.wire
+        reply.validated_for = request.asked
         return reply
 
     def _show(self, left: int) -> None:

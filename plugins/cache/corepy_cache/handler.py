@@ -21,7 +21,15 @@ from corepy.dns.edns import (
     forwarded_options,
 )
 from corepy.dns.names import from_text, is_subdomain
-from corepy.plugin import Cacheability, Handler, LifecycleContext, Pending, hookimpl, plugin_logger
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    FastHandler,
+    LifecycleContext,
+    Pending,
+    hookimpl,
+    plugin_logger,
+)
 from corepy_cache.budget import Budget, process_budget
 from corepy_cache.cache_store import WILDCARD, CacheStore, EntryHitCounter, clear_ad, restore
 from corepy_cache.classify import why_not
@@ -31,7 +39,10 @@ from corepy_cache.purge import COMMAND, purge, purge_predicate
 from corepy_cache.refresh import Refresher
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from corepy.dns import Request
+    from corepy.plugin import Handler
     from corepy.plugin.handler import Answer
     from corepy.plugin.pending import Step
     from corepy_cache.entry import CacheEntry
@@ -48,7 +59,7 @@ _SECONDS_BETWEEN_WARNINGS: Final = 10.0
 _log = plugin_logger("cache")
 
 
-class Cache(Handler):
+class Cache(FastHandler, ExplainedHandler):
     """One *cache* directive, shared by all zones and listeners of its block."""
 
     name: ClassVar[str] = "cache"
@@ -70,11 +81,6 @@ class Cache(Handler):
         self._metrics: dict[str, CacheMetrics] = {}
         self._quiet_until = 0.0
         self._forget: Callable[[], None] = lambda: None  # clears the packet caches
-
-    async def serve_dns(self, request: Request) -> Reply:
-        """Answer from the cache or from the handlers below."""
-        answer = self.begin_dns(request)
-        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # no Reply
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer from the cache at once, or query the handlers below."""
@@ -129,10 +135,9 @@ class Cache(Handler):
             known["not kept"] = why_not(self.settings, request, reply)
         return known
 
-    def copy_for_trace(self, below: Handler) -> Handler:
+    def copy_for_trace(self, below: Handler) -> Self:
         """Return a copy whose refreshes also go to `below`."""
         traced = super().copy_for_trace(below)
-        assert isinstance(traced, Cache)
         traced.refresher = self.refresher.copy_for_trace(below.serve_dns)
         return traced
 

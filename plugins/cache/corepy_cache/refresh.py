@@ -149,12 +149,16 @@ class Refresher:
         for table in (self._store.denial, self._store.success):
             fresh = table.get(entry.key)
             if fresh is not None and fresh.left(now) > 0:
-                return fresh.reply(request, fresh.left(now))
+                renewed = fresh.reply(request, fresh.left(now))
+                renewed.answered_by = reply.answered_by
+                return renewed
         wire, end = reply.wire, request.question_end
         wire = b"".join((wire[:12], request.wire[12:end], wire[end:]))
         if wire[3] & c.FLAG_AD and not (request.do or request.ad):
             wire = b"".join((wire[:3], bytes((wire[3] & ~c.FLAG_AD,)), wire[4:]))
-        return Reply(wire, options=reply.options)
+        renewed = Reply(wire, options=reply.options)
+        renewed.answered_by = reply.answered_by
+        return renewed
 
     async def stop(self) -> None:
         """Cancel all attempts."""

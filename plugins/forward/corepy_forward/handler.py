@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 from corepy.dns import Reply, names
 from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TRANSFERS
 from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
-from corepy.plugin import Cacheability, Handler, Pending, StartupError, hookimpl
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    FastHandler,
+    Pending,
+    StartupError,
+    hookimpl,
+)
 from corepy.plugin.memory_limit import cgroup_limit
 from corepy_forward import metrics
 from corepy_forward.forms import body_of
@@ -23,9 +30,10 @@ from corepy_forward.usable import Watch, changes, choose, log_problems, own_amon
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from corepy.dns import Reply, Request
-    from corepy.plugin import BlockConfig, LifecycleContext
+    from corepy.plugin import BlockConfig, Handler, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy_forward.exchange import Exchange
     from corepy_forward.limits import Places
@@ -40,7 +48,7 @@ _OPCODE = 0x7800
 _SECONDS_OF_QUIET = 1.0
 
 
-class Forward(Handler):
+class Forward(FastHandler, ExplainedHandler):
     """Forwards the queries that match one `forward` line of a Corefile."""
 
     name: ClassVar[str] = "forward"
@@ -74,13 +82,11 @@ class Forward(Handler):
         self._problems: list[str] = []
         self._quiet_until = 0.0
 
-    async def serve_dns(self, request: Request) -> Reply:
-        """Return an upstream's reply; SERVFAIL without one, or if too many queries wait."""
-        answer = self.begin_dns(request)
-        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # not Reply
-
     def begin_dns(self, request: Request) -> Answer:
-        """Return a refusal, or start or join an exchange and return its pending reply."""
+        """Return a refusal, or start or join an exchange and return its pending reply.
+
+        The reply is an upstream's; SERVFAIL without one, or if too many queries wait.
+        """
         if not self._takes_all and not self.matches(request.name_wire):
             return self.next.begin_dns(request)
         if request.qtype in TRANSFERS or request.flags & _OPCODE:
@@ -150,10 +156,9 @@ class Forward(Handler):
             ]
         return {"upstreams": ", ".join(known) or "none known yet"}
 
-    def copy_for_trace(self, below: Handler) -> Handler:
+    def copy_for_trace(self, below: Handler) -> Self:
         """Return a copy that records the upstream that answered, as metadata of the query."""
         traced = super().copy_for_trace(below)
-        assert isinstance(traced, Forward)
         traced.with_metadata = True
         return traced
 

@@ -10,8 +10,7 @@ from collections import Counter
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from corepy.plugin import Handler, ListenHosts, metrics
-from corepy_prometheus.tracker import handlers_below
+from corepy.plugin import Handler, ListenHosts, handlers_below, metrics
 
 if TYPE_CHECKING:
     from corepy.plugin import BlockConfig, LifecycleContext

@@ -10,12 +10,17 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from corepy.plugin import LifecycleContext, ObservingHandler, hookimpl
+from corepy.plugin import (
+    Cacheability,
+    LifecycleContext,
+    ObservingHandler,
+    handlers_below,
+    hookimpl,
+)
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
 from corepy_prometheus.endpoint import MetricsEndpoint
 from corepy_prometheus.series import AllSeries, prepare
-from corepy_prometheus.tracker import ANSWERED_BY, deadline_setter_below, first_below, put_marks
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -38,7 +43,7 @@ class Prometheus(ObservingHandler):
         self.runtime = runtime
         self._enabled = Enabled(config)
         self._endpoint: MetricsEndpoint | None = None
-        self._first = self._deadline_setter = SERVER
+        self._deadline_setter = SERVER
         self._series = AllSeries()
 
     def observe(self, request: Request, reply: Reply) -> None:
@@ -47,7 +52,7 @@ class Prometheus(ObservingHandler):
         if reply.error is not None or reply.is_substitute:
             plugin = SERVER
         else:
-            plugin = request.metadata.get(ANSWERED_BY, self._first)
+            plugin = reply.answered_by or SERVER
         self._series.counter_for(request, reply, plugin).count(time.monotonic() - request.received)
         if reply.deadline is not None:
             reply.hit_counters += (self._series.counter_for(request, reply, self._deadline_setter),)
@@ -61,10 +66,15 @@ class Prometheus(ObservingHandler):
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
-        """Inspect the chain, which is complete now, and insert the marks."""
-        self._deadline_setter = deadline_setter_below(self)
-        self._first = first_below(self)
-        put_marks(self)
+        """Find the plugin whose replies the packet cache repeats; the chain is complete now."""
+        self._deadline_setter = next(
+            (
+                handler.name
+                for handler in handlers_below(self)
+                if handler.cacheability is Cacheability.SETS_DEADLINE
+            ),
+            SERVER,
+        )
 
     @hookimpl
     async def serving(self, context: LifecycleContext) -> None:

@@ -1,5 +1,6 @@
 """What is counted under which labels, with and without the packet cache."""
 
+import asyncio
 import socket
 import struct
 from dataclasses import replace
@@ -10,13 +11,12 @@ import pytest
 
 from corepy.dns import Reply, Request
 from corepy.dns.constants import type_number
-from corepy.plugin import BlockConfig, Cacheability, EndOfChain, Handler, metrics
+from corepy.plugin import BlockConfig, Cacheability, Handler, metrics
 from corepy.testing import Recorder, link, make_request, run_chain, serve
 from corepy.testing.command import wait_until
 from corepy.testing.inline import with_handlers
 from corepy_prometheus.handler import Prometheus
 from corepy_prometheus.series import TYPES, family
-from corepy_prometheus.tracker import deadline_setter_below, handlers_below, put_marks
 
 V4 = socket.AF_INET.to_bytes(2, "little") + struct.pack("!H", 53) + bytes([192, 0, 2, 1]) + bytes(8)
 V6 = socket.AF_INET6.to_bytes(2, "little") + bytes(6)
@@ -46,7 +46,7 @@ def count(
 ) -> dict[str, Any]:
     """Return what is in the registry for `zone` after `times` queries."""
     handler = Prometheus(BlockConfig([]), "")
-    link([handler, *below])
+    link([handler, *below], guarded=True)
     handler.before_listen(None)  # type: ignore[arg-type]  # takes no notice of it
     request.context = replace(request.context, zone=zone)
     for _ in range(times):
@@ -183,17 +183,23 @@ def test_the_label_follows_a_changed_query() -> None:
     assert seen["do_requests_total,"] == 0
 
 
-def test_marks() -> None:
+@pytest.mark.parametrize("label", ["setter", ""])
+def test_repetitions_are_counted_for_the_plugin_that_sets_deadlines(label: str) -> None:
     class DeadlineSetter(Pass):
         name, cacheability = "setter", Cacheability.SETS_DEADLINE
 
-    handler, deadline_setter, below = Prometheus(BlockConfig([]), ""), DeadlineSetter(), Below()
-    link([handler, deadline_setter, below])
-    put_marks(handler)
-    assert list(handlers_below(handler)) == [deadline_setter, below]
-    assert deadline_setter_below(handler) == "setter"
-    assert deadline_setter_below(deadline_setter) == ""
-    assert type(below.next.next) is EndOfChain
+    handler = Prometheus(BlockConfig([]), "")
+    below = Below(lambda request: Reply(request.error(0).wire, deadline=5.0))
+    link([handler, DeadlineSetter(), below] if label else [handler, below], guarded=True)
+    handler.before_listen(None)  # type: ignore[arg-type]  # takes no notice of it
+    request = make_request("example.org")
+    request.zone = f"repeated-{label}."
+    reply = asyncio.run(handler.serve_dns(request))
+    (hit_counter,) = reply.hit_counters
+    hit_counter.count_hits(10)
+    seen = found(request.zone)
+    assert seen["responses_total,,NOERROR,below"] == 1
+    assert seen[f"responses_total,,NOERROR,{label}"] == 10
 
 
 def test_repetitions() -> None:

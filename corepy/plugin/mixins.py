@@ -1,0 +1,150 @@
+"""The optional parts of the handler contract, as base classes and protocols.
+
+A handler needs only what `Handler` requires. It subclasses in addition
+
+* `FastHandler`, to answer without a coroutine;
+* `ObservingHandler`, to observe queries and their replies without changing them;
+* `ExplainedHandler`, to show its state in `corepy explain`.
+
+A handler that counts queries adds a `HitCounter` to the replies that the packet cache may repeat.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from corepy.plugin.handler import SERVFAIL, Cacheability, Handler
+from corepy.plugin.pending import Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+    from typing import Self
+
+    from corepy.dns import Reply, Request
+    from corepy.plugin.handler import Answer
+
+
+class HitCounter(Protocol):
+    """Counts repetitions of a reply from the packet cache, which do not run the chain.
+
+    A handler of cacheability OBSERVES or SETS_DEADLINE adds one to `Reply.hit_counters` on the way
+    up if `Reply.deadline` is set.
+    """
+
+    def count_hits(self, times: int) -> None:
+        """Count `times` more repetitions; called at least once a second if there are any."""
+
+
+class HitListener(HitCounter, Protocol):
+    """A hit counter that is called for each repetition, at a cost for every query."""
+
+    def on_hit(self, ident: bytes, peer: object, received: float) -> None:
+        """Record one query: its two ID bytes, its client's address, and `Request.received`."""
+
+
+class FastHandler(Handler):
+    """A handler that answers without a coroutine; subclasses override `begin_dns`.
+
+    It is for handlers that mostly answer from memory, or in callbacks (`Pending`), because a
+    coroutine costs more than such an answer.
+    """
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Return the reply to `request` if it is available immediately, else an awaitable of it.
+
+        It runs outside of any asyncio task.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no begin_dns")
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the reply of `begin_dns`, and wait for it if necessary."""
+        answer: Any = self.begin_dns(request)
+        reply: Reply = await answer if hasattr(answer, "__await__") else answer
+        return reply
+
+
+class ObservingHandler(Handler):
+    """A handler that does not change replies, and is called with each query and its reply.
+
+    Subclasses override only `observe`. Observing handlers at the top of a block are not part of the
+    chain of a query: the server calls them after the reply, the lowest first.
+    """
+
+    cacheability = Cacheability.OBSERVES
+
+    def observe(self, request: Request, reply: Reply) -> None:
+        """Record a query that was answered; see `Reply.is_substitute`."""
+        raise NotImplementedError(f"{type(self).__name__} has no observe")
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Return the next handler's answer unchanged, and observe the reply when it is there."""
+        try:
+            answer: Any = self.next.begin_dns(request)
+        except BaseException:
+            self._observe_failure(request)
+            raise
+        if type(answer) is Pending:
+            answer.steps.append(partial(self._observe_pending, request))
+        elif hasattr(answer, "__await__"):
+            return self._observe_late(request, answer)
+        else:
+            self.observe(request, answer)
+        return answer  # type: ignore[no-any-return]  # begin_dns has returned it
+
+    async def serve_dns(self, request: Request) -> Reply:
+        """Return the next handler's reply unchanged."""
+        return await self._observe_late(request, self.next.serve_dns(request))
+
+    async def _observe_late(self, request: Request, answer: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            reply = await answer
+        except GeneratorExit:
+            raise  # the query was abandoned
+        except BaseException:
+            self._observe_failure(request)
+            raise
+        self.observe(request, reply)
+        return reply
+
+    def _observe_pending(self, request: Request, reply: Reply | None) -> Reply | None:
+        if reply is None:
+            self._observe_failure(request)
+        else:
+            self.observe(request, reply)
+        return reply
+
+    def _observe_failure(self, request: Request) -> None:
+        substitute = request.error(SERVFAIL)
+        substitute.is_substitute = True
+        self.observe(request, substitute)
+
+
+class ExplainedHandler(Handler):
+    """A handler that shows its state in `corepy explain`; no other query calls these methods."""
+
+    def explain_state(
+        self, request: Request, reply: Reply | None = None
+    ) -> Mapping[str, str | int]:
+        """Return this handler's state for `request`, for an operator.
+
+        For example {"state": "fresh", "seconds left": 12}; "state" is shown first, as one or two
+        words. It is called before a query, and after it with the handler's reply. It must not
+        change anything.
+        """
+        return {}
+
+    def queries_upstream(self, request: Request) -> bool:
+        """Return whether this handler would query another server for `request`."""
+        return False
+
+    def copy_for_trace(self, below: Handler) -> Self:
+        """Return a copy of this handler above `below`, for a traced copy of the chain.
+
+        It is a shallow copy: both share the objects in the attributes. Override it if these refer
+        back to the handler.
+        """
+        traced = copy.copy(self)
+        traced.next = below
+        return traced
