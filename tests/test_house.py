@@ -171,3 +171,67 @@ def test_paths_in_documents_exist(path):
     )
     missing += [name for name in named if not (ROOT / name).exists()]
     assert not missing
+
+
+PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())
+OTHER_MEANINGS = {
+    ("commands/explain.py", "log"): "the lines that were logged meanwhile",
+    ("commands/explanation.py", "log"): "the same",
+    ("corefile/kubernetes.py", "metadata"): "a key of a manifest",
+    ("dns/message.py", "metadata"): "an attribute of a request",
+    ("loading/order.py", "cache"): "the order of the chain is data",
+    ("plugin/pending.py", "loop"): "the event loop",
+    ("scaffold/skeleton.py", "template"): "the folder of the skeleton",
+    ("server/workers/protocol.py", "reload"): "a message to a follower",
+}
+
+
+def words_of(path):
+    """String literals and identifiers; docstrings may give examples."""
+    tree = ast.parse(path.read_text())
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"is_{node.name.lower()}"
+        elif isinstance(node, ast.Attribute):
+            yield f"is_{node.attr.lower()}"
+        elif isinstance(node, ast.Name):
+            yield f"is_{node.id.lower()}"
+
+
+def names_plugin(word):
+    """The plugin that a literal is, or after which an identifier such as is_cache_handler is made."""
+    if word in PLUGINS:
+        return word
+    ours = "|".join(PLUGINS)
+    found = re.fullmatch(rf"is_(?:(?:is|has)_)?({ours})_?(?:plugin|handler|directive)", word)
+    return found and found[1]
+
+
+CORE = [
+    it for it in SOURCES if it.relative_to(ROOT / "corepy").parts[:2] != ("scaffold", "template")
+]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in CORE if "testing" not in path.parts],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_core_names_no_plugin(path):
+    file = path.relative_to(ROOT / "corepy").as_posix()
+    named = {name for word in words_of(path) if (name := names_plugin(word))}
+    assert named == {name for where, name in OTHER_MEANINGS if where == file}
+
+
+def test_a_name_of_a_plugin_is_found():
+    assert [
+        names_plugin(it) for it in ("bind", "is_cache_handler", "is_is_bind_plugin", "cached")
+    ] == [
+        "bind",
+        "cache",
+        "bind",
+        None,
+    ]
