@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corepy.dns.constants import HEADER_SIZE, MAX_SIZE
 from corepy.dns.edns import parse_options
 from corepy.dns.form_error import FormError
-from corepy.dns.reply import Reply
+from corepy.dns.reply import NO_COUNTERS, NOT_SET, Reply
 
 if TYPE_CHECKING:
     from corepy.dns.message import Request
@@ -35,6 +35,13 @@ def reply_problem(request: Request, reply: Any) -> str | None:
         problem = _message_problem(request, reply)
         if problem is not None:
             return problem
+    if (
+        reply.deadline is None
+        and reply.since is NOT_SET
+        and reply.hit_counters is NO_COUNTERS
+        and reply.extended_rcode == 0
+    ):
+        return None  # the usual case, tested by identity
     if (
         (reply.deadline is None or type(reply.deadline) in _SECONDS)
         and type(reply.since) in _SECONDS
