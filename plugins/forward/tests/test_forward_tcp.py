@@ -286,3 +286,28 @@ def test_how_long_the_truncated_reply_is_held_back(on_bench, hears):
         connection.close()
 
     on_bench(test)
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_a_connection_without_data_since_a_lost_query_is_given_up(on_bench, hears):
+    """The path may have lost its state; with data, only this query has no reply."""
+
+    async def test(bench):
+        bench.sinks[0].tcp.listen()
+        lost = bench.ask("a")
+        connection = await accepted(bench)
+        await frames(connection, 1)
+        if hears:
+            await bench.let_pass(0.5)
+            other = bench.ask("b")
+            (wire,) = await frames(connection, 1)
+            connection.send(reply_to(wire))
+            await ended(other)
+        await bench.let_pass(2.01)
+        await bench.turn(20)
+        assert lost.done
+        assert lost.reason.endswith(": i/o timeout")
+        assert bench.upstreams[0].streams.connections == (1 if hears else 0)
+        connection.close()
+
+    on_bench(test, force_tcp=True, max_connect_attempts=1, read_timeout=2.0)

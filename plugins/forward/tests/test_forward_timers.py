@@ -688,3 +688,37 @@ def test_the_usual_query_is_the_first_attempt(on_bench):
         assert exchange._notes[1].endswith("(attempt 2 of 4, 0.000s): y")
 
     on_bench(test)
+
+
+def test_what_the_health_of_an_upstream_changes(on_bench):
+    async def test(bench):
+        first, second = bench.upstreams
+        for _ in range(2):
+            first.unhealthy()
+        assert bench.pool._preferred == [first, second]
+        first.unhealthy()
+        assert bench.pool._preferred == [second]
+        second.is_suspect = True
+        second.unhealthy()
+        assert bench.pool._preferred == [second]  # a suspect is better than one that is down
+        first.healthy()
+        assert bench.pool._preferred == [first]
+        second.healthy()
+        assert bench.pool._preferred == [first, second]
+        assert (first.fails, second.fails, second.is_suspect) == (0, 0, False)
+
+    on_bench(test, 2, max_fails=2)
+
+
+def test_what_is_cancelled_is_waited_for_no_longer(on_bench):
+    async def test(bench):
+        exchange = bench.ask("a")
+        await bench.turn()
+        (attempt,), (sock,) = exchange._open, sockets(bench)
+        assert sock.pending
+        bench.upstreams[0].cancel(attempt)
+        assert sock.pending == {}
+        await bench.let_pass(0.2)
+        assert not attempt.is_late
+
+    on_bench(test)
