@@ -294,8 +294,13 @@ def test_a_connection_without_data_since_a_lost_query_is_given_up(on_bench, hear
 
     async def test(bench):
         bench.sinks[0].tcp.listen()
-        lost = bench.ask("a")
+        first = bench.ask("first")
         connection = await accepted(bench)
+        (wire,) = await frames(connection, 1)
+        connection.send(reply_to(wire))
+        await ended(first)
+        await bench.let_pass(0.25)
+        lost = bench.ask("a")
         await frames(connection, 1)
         if hears:
             await bench.let_pass(0.5)
