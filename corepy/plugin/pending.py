@@ -18,7 +18,7 @@ also an asyncio task, it is a future.
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio  # at run time only where it is needed: `corepy -plugins` does without
@@ -26,9 +26,16 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from corepy.dns import Reply
-    from corepy.plugin.handler import Handler
 
     Step = Callable[[Reply | None], Reply | None]
+
+
+class NamedHandler(Protocol):
+    """The handler that returned a `Pending`; see `handler.Handler`, which imports this module."""
+
+    @property
+    def name(self) -> str:
+        """The name of its plugin."""
 
 
 class Wakeups:
@@ -91,7 +98,7 @@ class Pending:
     def __init__(self, wakeups: Wakeups, first: Step) -> None:
         self._wakeups = wakeups
         self.steps = [first]
-        self.handler: Handler | None = None
+        self.handler: NamedHandler | None = None
         self._asyncio_future_blocking = self._done = False
         self._reply: Reply | None = None
         self._error: BaseException | None = None

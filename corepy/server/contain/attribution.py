@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from corepy.loading.registry import plugin_of_module
 from corepy.plugin import ChainLink, Handler, Pending
@@ -67,7 +67,7 @@ def of_thread(ident: int) -> Attribution:
 def of_coroutine(coroutine: Any) -> Attribution:
     """Return the plugin code in which a coroutine waits, or the plugin that owes a `Pending`."""
     if isinstance(coroutine, Pending):
-        handler = coroutine.handler
+        handler = cast("Handler | None", coroutine.handler)
         return Attribution("" if handler is None else handler.name, "", handler)
     return attribute(reversed(list(_frames_of_coroutine(coroutine))))
 
