@@ -192,12 +192,11 @@ def test_repetitions_are_counted_for_the_plugin_that_sets_deadlines(label: str) 
     below = Below(lambda request: Reply(request.error(0).wire, deadline=5.0))
     link([handler, DeadlineSetter(), below] if label else [handler, below], guarded=True)
     handler.before_listen(None)  # type: ignore[arg-type]  # takes no notice of it
-    request = make_request("example.org")
-    request.zone = f"repeated-{label}."
+    request = make_request("example.org", zone=f"repeated-{label}.")
     reply = asyncio.run(handler.serve_dns(request))
     (hit_counter,) = reply.hit_counters
     hit_counter.count_hits(10)
-    seen = found(request.zone)
+    seen = found(f"repeated-{label}.")
     assert seen["responses_total,,NOERROR,below"] == 1
     assert seen[f"responses_total,,NOERROR,{label}"] == 10
 
