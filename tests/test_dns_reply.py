@@ -291,3 +291,35 @@ def test_names_read_with_and_without_memory(
                 reader.read(place)
         else:
             assert reader.read(place) == expected
+
+
+PLAIN = b"".join(
+    (bytes.fromhex("000181800001000100000000"), WWW, b"\0\1\0\1", records.rr(WWW, 1, 60, b"1234"))
+)
+
+
+def test_a_patched_message_is_not_parsed_again() -> None:
+    reply = Reply.from_wire(PLAIN)
+    offsets = reply.ttl_offsets
+    without_ad = PLAIN[:3] + b"\xa0" + PLAIN[4:]
+    reply.patch(without_ad)
+    assert reply.wire is reply.validated is without_ad
+    assert reply.ttl_offsets is offsets
+    assert reply.plain_ttls is None
+
+
+@pytest.mark.parametrize("other", [PLAIN[:-1], PLAIN[:12] + b"\xff" * 300], ids=["cut", "odd"])
+def test_a_patch_of_another_length_is_a_new_message(other: bytes) -> None:
+    reply = Reply.from_wire(PLAIN)
+    reply.patch(other)
+    assert reply.wire is other
+    assert reply.validated is not other
+    with pytest.raises(FormError):
+        reply.ttl_offsets  # noqa: B018 - a property that parses
+
+
+def test_a_patch_validates_nothing() -> None:
+    reply = Reply(PLAIN)
+    reply.patch(PLAIN[:3] + b"\xa0" + PLAIN[4:])
+    assert reply.validated is None
+    assert reply.ttl_offsets == wire.ttl_offsets(PLAIN)

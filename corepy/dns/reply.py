@@ -134,6 +134,7 @@ class Reply:
         if asked not in _ADDRESSES and not has_plain_names(wire, kind[0] << 8 | kind[1], offsets):
             return cls.from_wire(wire)
         reply = cls(wire)
+        reply.validated = wire
         reply._read = wire, offsets, ((lowest, highest) if highest < _TTL_SIGN else None)
         return reply
 
@@ -157,6 +158,19 @@ class Reply:
         self.extended_rcode = extended or self.extended_rcode
         self.options = options or self.options
         self._record = (self.wire, record)
+
+    def patch(self, wire: bytes) -> None:
+        """Replace the message by a variant that differs only in header flags, TTLs or letter case.
+
+        The records are at the same offsets, so it need not be parsed and validated again. A message
+        of another length is treated as a new one.
+        """
+        if len(wire) == len(self.wire):
+            if self._read is not None and self._read[0] is self.wire:
+                self._read = (wire, self._read[1], None)
+            if self.validated is self.wire:
+                self.validated = wire
+        self.wire = wire
 
     @property
     def ttl_offsets(self) -> list[int]:

@@ -38,6 +38,9 @@ LONGEST_STEP: Final = 5
 
 _FORGET_FAILURES: Final = 60.0
 
+_WITHOUT_AD: Final = tuple(bytes((bits & ~c.FLAG_AD,)) for bits in range(256))
+"""The last byte of the flags without AD, by its value."""
+
 
 def back_off(failures: int) -> int:
     """Return the seconds for which the `failures`-th failure in a row is cached.
@@ -182,7 +185,7 @@ class CacheStore:
         ):
             wire = bytearray(reply.wire)
             set_ttls(wire, offsets, ttl)
-            reply.wire = bytes(wire)
+            reply.patch(bytes(wire))
         entry = None
         is_passing = classification.failure and (refresh or reply.is_momentary)
         if classification.keep and ttl > 0 and not is_passing:
@@ -305,7 +308,7 @@ def _failure_options(reply: Reply) -> bytes:
 def clear_ad(reply: Reply) -> None:
     """Clear AD, for a client that did not request it (RFC 6840 section 5.8)."""
     wire = reply.wire
-    reply.wire = b"".join((wire[:3], bytes(bits & ~c.FLAG_AD for bits in wire[3:4]), wire[4:]))
+    reply.patch(b"".join((wire[:3], _WITHOUT_AD[wire[3]], wire[4:])))
 
 
 def restore(request: Request, reply: Reply, entry: CacheEntry) -> None:

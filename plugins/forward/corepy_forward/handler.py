@@ -199,7 +199,7 @@ class Forward(FastHandler, ExplainedHandler):
         wire, end = request.wire, request.question_end
         asked = wire[12:end]
         if not reply.wire.startswith(asked, 12):
-            reply.wire = reply.wire[:12] + asked + reply.wire[end:]
+            reply.patch(reply.wire[:12] + asked + reply.wire[end:])
         return reply
 
     def _wants_next(self, reply: Reply) -> bool:

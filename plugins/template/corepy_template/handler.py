@@ -70,7 +70,7 @@ class Templates(Handler):
             return request.error(c.SERVFAIL, f"plugin/template: {error}")
         reply = request.reply(rule.rcode, answer, authority, additional, authoritative=True)
         if truncated:
-            reply.wire = reply.wire[:2] + bytes((reply.wire[2] | 2,)) + reply.wire[3:]
+            reply.patch(reply.wire[:2] + bytes((reply.wire[2] | 2,)) + reply.wire[3:])
         if rule.ede is not None:
             reply.options = ede(*rule.ede)
         return reply
