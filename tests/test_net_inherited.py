@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from corepy.net import inherited
-from corepy.net.inherited import Key, Manager, address_of, key_of, take
+from corepy.net.inherited import Inherited, Key, Manager, address_of, claim, key_of, take
 from corepy.net.sockets import Address, open_all
 
 PLACE = 700
@@ -107,20 +107,34 @@ def test_a_descriptor_that_is_not_open_is_passed_over(pair, pass_on, cleanup, sh
 
 
 @pytest.mark.parametrize(
-    ("host", "family", "bound"),
+    ("host", "family", "bound", "v6only"),
     [
-        ("127.0.0.1", socket.AF_INET, "127.0.0.1"),
-        ("", socket.AF_INET, "0.0.0.0"),
-        ("", socket.AF_INET6, "::"),
-        ("::1", socket.AF_INET6, "::1"),
+        ("127.0.0.1", socket.AF_INET, "127.0.0.1", None),
+        ("0.0.0.0", socket.AF_INET, "0.0.0.0", None),
+        ("", socket.AF_INET6, "::", 0),
+        ("::", socket.AF_INET6, "::", 1),
+        ("::1", socket.AF_INET6, "::1", 1),
     ],
 )
-def test_address_and_name(host, family, bound):
+def test_address_and_name(host, family, bound, v6only):
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        if v6only is not None:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         sock.bind((bound, 0))
         port = sock.getsockname()[1]
         assert address_of(sock) == Address(host, port)
         assert key_of(sock).name == f"udp-{host.replace(':', '_') or 'any'}-{port}"
+
+
+@pytest.mark.parametrize("lent", [True, False])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_server_for_all_addresses_uses_what_is_lent_for_one_family(host, lent, cleanup):
+    """What it kept itself belonged to a server for one family; it would lose the other."""
+    sock = cleanup.enter_context(socket.socket())
+    sockets = {Key("udp", Address(host, 53)): Inherited(sock, lent)}
+    found = claim(Key("udp", Address("", 53), scheme="tls"), sockets)
+    assert (found is not None) is lent
+    assert claim(Key("udp", Address("127.0.0.1", 53)), sockets) is None
 
 
 @pytest.fixture(params=["path", "abstract"])

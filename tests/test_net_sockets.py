@@ -72,6 +72,12 @@ def test_where_a_wildcard_socket_is_reached():
         assert own_address(sock)[:2] == ("::1", port)
         run("ip", "addr", "flush", "dev", "lo")
         assert own_address(sock) is None
+    with open_udp(Address("::", 0)) as sock:
+        assert own_address(sock) is None
+        run("ip", "addr", "add", "127.0.0.1/8", "dev", "lo")
+        assert own_address(sock) is None
+        run("ip", "addr", "add", "::1/128", "dev", "lo", "nodad")
+        assert own_address(sock)[:2] == ("::1", sock.getsockname()[1])
 
 
 @isolated

@@ -289,14 +289,21 @@ def sockets_of(pid):
     return {it for it in found if it.startswith("socket:")}
 
 
-def test_one_socket_stays_through_it_all(command):
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "0.0.0.0", "::", "0.0.0.0 ::", ""])
+def test_one_socket_stays_through_it_all(upstream, hosts):
     """The inode of the listening socket is that of the start after a kill and an upgrade."""
+    text = corefile(upstream, free_port()).replace("bind 127.0.0.1", f"bind {hosts}" * bool(hosts))
+    with run_command(text, "-supervise") as command:
+        command.wait_for(" serves")
 
-    def inodes():
-        return sockets_of(the_worker(command))
+        def inodes():
+            return sockets_of(the_worker(command))
 
-    kept = inodes() & sockets_of(command.process.pid)
-    assert len(kept) == 2
-    os.kill(the_worker(command), signal.SIGKILL)
-    command.wait_for(" serves", times=2)
-    wait_until(lambda: kept <= inodes())
+        kept = inodes() & sockets_of(command.process.pid)
+        assert len(kept) == 2 * max(1, len(hosts.split()))
+        os.kill(the_worker(command), signal.SIGKILL)
+        command.wait_for(" serves", times=2)
+        wait_until(lambda: kept <= inodes())
+        command.send_signal(signal.SIGHUP)
+        command.wait_for(" serves", times=3)
+        wait_until(lambda: kept <= inodes())

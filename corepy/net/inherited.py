@@ -20,7 +20,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.net.sockets import Address
+from corepy.net.sockets import Address, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -48,7 +48,7 @@ class Key(NamedTuple):
     """"udp" or "tcp"."""
 
     address: Address
-    """The wildcard address is ""."""
+    """That of the socket (`corepy.net.sockets.bound`)."""
 
     shard: int = 0
     """Index from 0; above 0 only with several sockets per address (*multisocket*)."""
@@ -124,26 +124,22 @@ def _named(key: Key, name: str) -> Key:
 def claim(key: Key, sockets: Sockets) -> Inherited | None:
     """Remove the socket with this `key` from `sockets` and return it; None if there is none.
 
-    The name of a lent socket does not contain a scheme, so it fits every transport.
+    The name of a lent socket does not contain a scheme, so it fits every transport. Whoever lends a
+    socket for all addresses of one family wants a server for all addresses to use it.
     """
-    found = sockets.pop(key, None)
-    plain = key._replace(scheme=PLAIN)
-    if found is None and plain in sockets and sockets[plain].lent:
-        found = sockets.pop(plain)
-    return found
+    if key in sockets:
+        return sockets.pop(key)
+    hosts = ("", "0.0.0.0", "::") if not key.address.host else (key.address.host,)
+    for host in hosts:
+        plain = key._replace(scheme=PLAIN, address=Address(host, key.address.port))
+        if plain in sockets and sockets[plain].lent:
+            return sockets.pop(plain)
+    return None
 
 
 def is_plain(name: str) -> bool:
     """Return whether a kept socket of this name is one of plain DNS."""
     return name.startswith(tuple(f"{protocol}-" for protocol in _NAMES.values()))
-
-
-def address_of(sock: socket.socket) -> Address:
-    """Return the address that a socket listens on; wildcards are "" as in `Address`."""
-    host, port, *scope = sock.getsockname()
-    if scope and scope[1] and "%" not in host:
-        host = f"{host}%{socket.if_indextoname(scope[1])}"
-    return Address("" if host in ("::", "0.0.0.0") else host, port)
 
 
 class Manager:

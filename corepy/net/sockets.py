@@ -10,7 +10,7 @@ import contextlib
 import errno
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,9 @@ TCP_BACKLOG = 1024
 DISCARD = 9
 FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 """IP_FREEBIND (linux/in.h) and IPV6_FREEBIND (linux/in6.h)."""
+
+_ANY_IPV4: Final = "0.0.0.0"
+_ANY_IPV6: Final = "::"
 
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 
@@ -48,9 +51,30 @@ class Address:
     host: str
     port: int
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether a socket has this address for all addresses of the host, or of one family."""
+        return self.host in ("", _ANY_IPV4, _ANY_IPV6)
+
     def __str__(self) -> str:
         """Return host:port, with brackets around an IPv6 address."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def bound(address: Address) -> Address:
+    """Return the address of the socket that is opened for `address`.
+
+    It is another one for all addresses on a host without IPv6: 0.0.0.0.
+    """
+    return address if address.host or _has_ipv6() else Address(_ANY_IPV4, address.port)
+
+
+def address_of(sock: socket.socket) -> Address:
+    """Return the address that a socket listens on, "" for both families (dual-stack)."""
+    host, port, *scope = sock.getsockname()
+    if scope and scope[1] and "%" not in host:
+        host = f"{host}%{socket.if_indextoname(scope[1])}"
+    return Address("" if _is_dual_stack(sock, host) else host, port)
 
 
 def open_all(address: Address, protocols: Sequence[str]) -> list[socket.socket]:
@@ -87,7 +111,7 @@ def open_udp(address: Address, *, free: bool = False) -> socket.socket:
     Raises `BindError`.
     """
     sock = _open(address, socket.SOCK_DGRAM, free=free)
-    prepare_udp(sock, wildcard=not address.host)
+    prepare_udp(sock, wildcard=address.is_wildcard)
     return sock
 
 
@@ -148,7 +172,8 @@ def own_address(sock: socket.socket) -> tuple[str | int, ...] | None:
     (net.ipv4.ip_nonlocal_bind), all addresses appear to exist.
     """
     name: tuple[str | int, ...] = sock.getsockname()
-    for host in _LOOPBACK.get(str(name[0]), (str(name[0]),)):
+    own = str(name[0])
+    for host in _LOOPBACK.get("" if _is_dual_stack(sock, own) else own, (own,)):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = (host, *(name[1:] if ":" in host else name[1:2]))
         with socket.socket(family, sock.type) as probe:
@@ -161,8 +186,13 @@ def own_address(sock: socket.socket) -> tuple[str | int, ...] | None:
     return None
 
 
-_LOOPBACK = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}
-"""IPv4 first: hosts without IPv6 have dual-stack sockets, too."""
+_LOOPBACK = {"": ("127.0.0.1", "::1"), _ANY_IPV4: ("127.0.0.1",), _ANY_IPV6: ("::1",)}
+"""IPv4 first for dual-stack sockets: hosts without IPv6 have them, too."""
+
+
+def _is_dual_stack(sock: socket.socket, host: str) -> bool:
+    is_any = host == _ANY_IPV6
+    return is_any and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.socket:
@@ -173,7 +203,7 @@ def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.so
     except OSError as error:
         raise _explained(error, address, protocol) from error
     try:
-        _set_options(sock, wildcard=not address.host)
+        _set_options(sock, dual_stack=not address.host)
         if free and address.host:
             _free(sock)
         if address.port or kind == socket.SOCK_STREAM:
@@ -189,8 +219,8 @@ def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.so
 def _resolve(address: Address) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
     if not address.host:
         if _has_ipv6():
-            return socket.AF_INET6, ("::", address.port, 0, 0)
-        return socket.AF_INET, ("0.0.0.0", address.port)
+            return socket.AF_INET6, (_ANY_IPV6, address.port, 0, 0)
+        return socket.AF_INET, (_ANY_IPV4, address.port)
     try:
         info = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
@@ -219,11 +249,11 @@ def _share_port(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
-def _set_options(sock: socket.socket, *, wildcard: bool) -> None:
+def _set_options(sock: socket.socket, *, dual_stack: bool) -> None:
     if sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if wildcard else 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual_stack else 1)
 
 
 def _free(sock: socket.socket) -> None:

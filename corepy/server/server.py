@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
-from corepy.net.sockets import Address, BindError, leave_group
+from corepy.net.sockets import Address, BindError, bound, leave_group
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.log import server_logger
 from corepy.server.contain.loop_watchdog import LoopWatchdog
@@ -321,7 +321,7 @@ class Server(Endpoints):
         await asyncio.sleep(0)  # closed transports call connection_lost in the next turn
 
     def _inherited_shards(self, listen: Listen, port: int) -> set[int]:
-        wanted = listen.transport, Address(listen.host, port)
+        wanted = listen.transport, bound(Address(listen.host, port))
         return {
             key.shard
             for key in self._inherited

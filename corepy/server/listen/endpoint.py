@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.net.inherited import Key, claim
-from corepy.net.sockets import Address, open_all, open_listening, prepare_udp
+from corepy.net.sockets import Address, bound, open_all, open_listening, prepare_udp
 from corepy.server.listen import transports
 from corepy.server.listen.query_listener import ListenerContext
 
@@ -65,7 +65,8 @@ class Endpoint:
         """
         transport = transports.get(listen.transport)
         address = Address(listen.host, listen.port if port is None else port)
-        keys = [Key(network, address, shard, listen.transport) for network in transport.networks]
+        at = bound(address)
+        keys = [Key(network, at, shard, listen.transport) for network in transport.networks]
         claimed = [claim(key, {} if inherited is None else inherited) for key in keys]
         self.kept = None not in claimed
         """Whether the manager keeps the sockets open for the next process."""
@@ -75,7 +76,7 @@ class Endpoint:
         self.sockets = _opened(address, transport.networks, claimed)
         self.port: int = self.sockets[0].getsockname()[1]
         self.label = listen.label(self.port)
-        context = ListenerContext(self.label, batch, memory_pool, wildcard=not listen.host)
+        context = ListenerContext(self.label, batch, memory_pool, wildcard=address.is_wildcard)
         self.listeners: Sequence[Listener] = [
             listener(sock, context)
             for listener, sock in zip(transport.listeners, self.sockets, strict=True)
@@ -148,7 +149,7 @@ def _opened(
             sockets.append(open_listening(network, address))
             continue
         if network == "udp":
-            prepare_udp(inherited.sock, wildcard=not address.host)
+            prepare_udp(inherited.sock, wildcard=address.is_wildcard)
         sockets.append(inherited.sock)
     return sockets
 

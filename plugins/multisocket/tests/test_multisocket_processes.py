@@ -101,6 +101,19 @@ def test_every_process_answers_at_sockets_of_its_own(who):
         assert not listening(command.address[1])
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_all_addresses_of_the_host(who, host):
+    """Each process serves the sockets that it got: a query in another socket would be lost."""
+    port = free_port()
+    text = block(2, port=port).replace("bind 127.0.0.1", f"bind {host}" * bool(host))
+    with run_command(text, env=who) as command:
+        wait_until(lambda: is_whole(command.process.pid, port, 2), WAIT)
+        processes = {command.process.pid, *followers(command)}
+        found: set[int] = set()
+        while found != processes:
+            found.add(answered_by(("::1" if host == "::" else "127.0.0.2", port)))
+
+
 def test_only_addresses_that_say_so_have_several(who):
     ports = free_port(), free_port()
     text = (
