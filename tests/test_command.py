@@ -139,9 +139,9 @@ def test_output_that_is_not_read(flags, tmp_path):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("cache", ["{purge}", "forget a name"]),
+        ("cache", ["{purge}", "remove a name, or all names"]),
         ("cache purge", ["NAME", "-zone ZONE"]),
-        ("nodecache", ["{status,plan,teardown}", "take everything"]),
+        ("nodecache", ["{status,plan,teardown}", "remove all interfaces"]),
         ("nodecache status", ["-conf FILE", "-json", "-p PORT"]),
         ("nodecache plan", ["-conf FILE", "-json", "-p PORT"]),
         ("nodecache teardown", ["-force"]),

@@ -92,7 +92,7 @@ def test_plugins_answer_and_the_answers_are_collected(folder):
             {"plugin": "speaker", "value": [number, {"deep": ["ä", None, 1.5]}]}
             for number in (1, 2)
         ]
-        with pytest.raises(NotKnownError, match=r"no plugin of this server knows .*'speaker/undo'"):
+        with pytest.raises(NotKnownError, match=r"no plugin of this server provides .*'speaker/undo'"):
             ask(path, "speaker/undo")
         assert ask_all("speaker/undo") == []
     assert list(folder.iterdir()) == []
@@ -297,7 +297,7 @@ def test_answers_that_are_none(folder):
 
             thread = threading.Thread(target=answer)
             thread.start()
-            with pytest.raises(ControlError, match="no answer"):
+            with pytest.raises(ControlError, match="no response"):
                 ask(path, "x")
             thread.join(20)
 

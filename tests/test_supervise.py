@@ -257,7 +257,7 @@ def test_what_never_worked_ends_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["-supervise", "-conf", "stdin"], "-supervise needs a file"),
+        (["-supervise", "-conf", "stdin"], "-supervise needs -conf FILE"),
         (["-supervise", "-fallback", "nowhere"], "'nowhere' is not ADDRESS or ADDRESS:PORT"),
     ],
 )

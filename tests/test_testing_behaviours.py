@@ -45,7 +45,7 @@ GOOD = Asked(question(opt=Opt())).good()
 @pytest.mark.parametrize(
     ("wire", "problem"),
     [
-        (GOOD + b"\0", "1 bytes behind"),
+        (GOOD + b"\0", "1 bytes after the last record"),
         (GOOD[:-1], "cut off"),
         (GOOD[:11], "cut off"),
         (GOOD[:5] + b"\2" + GOOD[6:30] + GOOD[12:], "two questions"),

@@ -118,7 +118,7 @@ def address(reply):
 
 def entries(kind, zones="example.org.,example.com."):
     """Return what the gauge shows of the caches for these zones."""
-    server = make_request("example.org").server
+    server = make_request("example.org").context.server
     return {labels: child.value for labels, child in ENTRIES.children()}[server, kind, zones, ""]
 
 

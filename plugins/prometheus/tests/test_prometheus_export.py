@@ -267,7 +267,7 @@ def test_an_address_that_is_taken_is_tried_again(monkeypatch, caplog) -> None:
             assert f"cannot listen on tcp 127.0.0.1:{port}: another program" in caplog.text
             server.reload(text)
             busy.close()
-            wait_until(lambda: "are exported at" in caplog.text)
+            wait_until(lambda: "are now exported at" in caplog.text)
             assert "coredns_dns_requests_total" in scrape(port)[1]
         with serve(text), socket.socket() as probe:
             probe.settimeout(5)

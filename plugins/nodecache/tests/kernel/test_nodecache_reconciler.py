@@ -335,7 +335,7 @@ def test_missing_capabilities_are_named(kind: str, dropped: str, names: str) -> 
         *("setpriv", f"--bounding-set=-{dropped}", f"--inh-caps=-{dropped}"),
         *(sys.executable, "-c", PREFLIGHT, kind),
     )
-    assert said.startswith(f"{names} is missing: run as root")
+    assert said.startswith(f"missing {names}: run as root")
 
 
 @isolated
