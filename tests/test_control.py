@@ -92,7 +92,9 @@ def test_plugins_answer_and_the_answers_are_collected(folder):
             {"plugin": "speaker", "value": [number, {"deep": ["ä", None, 1.5]}]}
             for number in (1, 2)
         ]
-        with pytest.raises(NotKnownError, match=r"no plugin of this server provides .*'speaker/undo'"):
+        with pytest.raises(
+            NotKnownError, match=r"no plugin of this server provides .*'speaker/undo'"
+        ):
             ask(path, "speaker/undo")
         assert ask_all("speaker/undo") == []
     assert list(folder.iterdir()) == []

@@ -277,7 +277,7 @@ def test_copies_are_independent() -> None:
 def test_derive_changes_only_what_is_asked() -> None:
     asked = request(edns=edns.Edns(4096, True, edns.option(3)))
     asked.peer, asked.client, asked.local = ("192.0.2.9", 5), ("192.0.2.8", 6), ("192.0.2.7", 53)
-    asked.context, asked.received = RequestContext("tcp", "dns://:53", "example."), 1.5
+    asked.context, asked.received = RequestContext("tcp", "tcp", "dns://:53", "example."), 1.5
     asked.metadata["k"] = "v"
     same = asked.derive()
     assert same.wire == asked.wire

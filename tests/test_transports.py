@@ -273,6 +273,7 @@ def test_the_banner_and_the_metrics_name_it(env):
         series = re.findall(r"^coredns_dns_requests_total\{(.*)\} 2", page, re.MULTILINE)
         assert len(series) == 1
         assert f'server="framed://127.0.0.1:{port}"' in series[0]
+        assert 'proto="tcp"' in series[0]
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ class RequestContext:
     protocol: str = "udp"
     """The transport of the listener: "udp", "tcp", "tls", ..."""
 
+    network: str = "udp"
+    """The protocol of its socket, "udp" or "tcp": the `proto` of metrics and logs."""
+
     server: str = ""
     """The address of the server, such as "dns://:53"."""
 

@@ -73,7 +73,9 @@ def make_request(
     request = Request.from_wire(query(name, qtype, **question))
     request.peer = request.client = peer
     request.local = ("127.0.0.1", 53)
-    request.context = RequestContext(protocol=protocol, server="dns://:53", zone=zone)
+    request.context = RequestContext(
+        protocol, "udp" if protocol == "udp" else "tcp", "dns://:53", zone
+    )
     return request
 
 

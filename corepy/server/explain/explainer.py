@@ -117,7 +117,7 @@ class Asked:
         request.peer = request.client = (client, 53535)
         request.local = (local, 53)
         protocol = transports.get(label.partition("://")[0]).protocol(self.protocol)
-        request.context = RequestContext(protocol=protocol, server=label)
+        request.context = RequestContext(protocol, self.protocol, label)
         request.metadata = {LABEL: "true"}
         return request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corepy.dns import Request, RequestContext, accept, finish
+from corepy.dns import Request, accept, finish
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import (
     InvalidReplyError,
@@ -14,7 +14,7 @@ from corepy.server.contain.failure_report import (
 from corepy.server.listen.packet_cache import PacketCache, is_enabled
 
 if TYPE_CHECKING:
-    from corepy.dns import Reply
+    from corepy.dns import Reply, RequestContext
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.router import Router, ZoneRoute
@@ -23,22 +23,19 @@ if TYPE_CHECKING:
 class QueryPipeline:
     """Answers the queries that arrive at one socket, with the current router."""
 
-    def __init__(self, label: str, protocol: str, memory_pool: MemoryPool) -> None:
-        """`label` is the server's address in requests, `protocol` their transport."""
-        self.label = label
+    def __init__(self, unrouted: RequestContext, memory_pool: MemoryPool) -> None:
+        """`unrouted` is the context of queries that no server block answers."""
+        self.label = unrouted.server
         self.packets = PacketCache(memory_pool)
-        self._protocol = protocol
         self._with_packet_cache = is_enabled()
-        self._unrouted = RequestContext(protocol=protocol, server=label)
+        self._unrouted = unrouted
         self._contexts: dict[ZoneRoute, RequestContext]
         self.router: Router
 
     def swap(self, router: Router) -> None:
         """Use `router` for all later queries, and empty the packet cache."""
         self.router = router
-        self._contexts = router.contexts(
-            self.label, self._protocol, with_packet_cache=self._with_packet_cache
-        )
+        self._contexts = router.contexts(self._unrouted, with_packet_cache=self._with_packet_cache)
         self.packets.clear()
 
     def begin(

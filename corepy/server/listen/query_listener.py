@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from corepy.dns import RequestContext
 from corepy.server.listen.pipeline import QueryPipeline
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Listener(abc.ABC):
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Answer at the non-blocking `sock` after `swap` and `start`."""
         self.sock = sock
-        self.pipeline = QueryPipeline(context.label, self.protocol, context.memory_pool)
+        unrouted = RequestContext(self.protocol, self.network, context.label)
+        self.pipeline = QueryPipeline(unrouted, context.memory_pool)
 
     @property
     def label(self) -> str:

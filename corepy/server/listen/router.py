@@ -98,13 +98,12 @@ class Router:
             offset += length + 1
 
     def contexts(
-        self, server: str, protocol: str, *, with_packet_cache: bool
+        self, unrouted: RequestContext, *, with_packet_cache: bool
     ) -> dict[ZoneRoute, RequestContext]:
-        """Return the context of each route for the queries of one listener."""
+        """Return the context of each route for the queries of the listener of `unrouted`."""
         return {
-            route: RequestContext(
-                protocol=protocol,
-                server=server,
+            route: replace(
+                unrouted,
                 zone=route.zone,
                 uses_deadlines=with_packet_cache and route.obstacle is None,
                 router=self,
@@ -115,7 +114,7 @@ class Router:
 
     @property
     def zones(self) -> Mapping[bytes, ZoneRoute]:
-        """The sites by the wire names of their zones."""
+        """The routes by the wire names of their zones."""
         return self._zones
 
     async def lookup(self, request: Request) -> Reply:

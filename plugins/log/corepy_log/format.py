@@ -130,7 +130,7 @@ CONSTANT: Final[dict[str, Constant]] = {
     "type": lambda q, r: c.type_name(q.qtype),
     "name": lambda q, r: _name(q.name_wire),
     "class": lambda q, r: _class(q.qclass),
-    "proto": lambda q, r: q.context.protocol,
+    "proto": lambda q, r: q.context.network,
     "size": lambda q, r: len(q.wire),
     "local": lambda q, r: _bracketed(q.local_address[0]),
     ">opcode": lambda q, r: q.wire[2] >> 3 & 15,
@@ -161,7 +161,7 @@ def _exchange(request: Request, reply: Reply) -> str:
     flags = _flags(answer[2:4]) if size <= most else _reply_flags(request, reply)
     return (
         f"{c.type_name(request.qtype)} {_class(request.qclass)} {_name(request.name_wire)} "
-        f"{request.context.protocol} {len(request.wire)} "
+        f"{request.context.network} {len(request.wire)} "
         f'{"true" if edns is not None and edns.do else "false"} {most}" '
         f"{_RCODES.get(rcode, rcode)} {flags} {size}"
     )

@@ -120,7 +120,7 @@ def test_common_is_the_sum_of_its_placeholders(
     proto: str, peer: object, qtype: int, rcode: int, edns: int, do: bool, seconds: float
 ) -> None:
     query = make_request("a b.example", edns=edns, do=do).derive(qtype=qtype)
-    query.context = replace(query.context, protocol=proto)
+    query.context = replace(query.context, protocol=proto, network=proto)
     query.client = peer
     reply = query.error(rcode, ede=(0, "why"))
     assert show(COMMON, query, reply, seconds) == one_by_one(query, reply, seconds)
@@ -190,7 +190,7 @@ def test_duration(seconds: float, shown: str) -> None:
 def test_edns() -> None:
     query = request(edns=4096, do=True)
     assert show("{size} {>do} {>bufsize}", query) == "40 true 4096"
-    query.context = replace(query.context, protocol="tcp")
+    query.context = replace(query.context, protocol="tcp", network="tcp")
     assert show("{proto} {>bufsize}", query) == "tcp 65535"
     query = request(edns=100)
     assert show("{>do} {>bufsize}", query) == "false 512"

@@ -136,7 +136,7 @@ class AllSeries:
             context.server,
             context.zone,
             context.view,
-            context.protocol,
+            context.network,
             "1" if type(client) is bytes and len(client) == _IPV4_SIZE else family(client),
             request.qtype,
             len(request.wire),

@@ -43,7 +43,7 @@ def _address(request: Request) -> list[bytes]:
 
 
 def _port(request: Request) -> list[bytes]:
-    label = request.context.protocol.encode()
+    label = request.context.network.encode()
     owner = bytes((len(label) + 1,)) + b"_" + label + request.question[:-4]
     if len(owner) > MAX_NAME:
         return []
