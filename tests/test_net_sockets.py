@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from corepy.net.sockets import Address, BindError, leave_group, open_all, open_udp, own_address
+from corepy.net.sockets import (
+    Address,
+    BindError,
+    address_of,
+    bound,
+    leave_group,
+    open_all,
+    open_udp,
+    own_address,
+)
 from corepy.testing.netns import isolated, run
 
 
@@ -26,11 +35,11 @@ def queued(sock):
             return found
 
 
-def leaves_without_loss(bound, asked):
-    with open_udp(Address(bound, 0)) as old:
+def leaves_without_loss(host, asked):
+    with open_udp(Address(host, 0)) as old:
         port = old.getsockname()[1]
         ask_many(asked, port)
-        with open_udp(Address(bound, port)) as new:
+        with open_udp(Address(host, port)) as new:
             assert leave_group(old)
             ask_many(asked, port)
             assert len(queued(old)) == 50
@@ -38,11 +47,11 @@ def leaves_without_loss(bound, asked):
 
 
 @pytest.mark.parametrize(
-    ("bound", "asked"),
+    ("host", "asked"),
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("", "127.0.0.1"), ("", "127.0.0.7"), ("", "::1")],
 )
-def test_a_socket_that_leaves_keeps_its_queue_and_gets_no_more(bound, asked):
-    leaves_without_loss(bound, asked)
+def test_a_socket_that_leaves_keeps_its_queue_and_gets_no_more(host, asked):
+    leaves_without_loss(host, asked)
 
 
 @isolated
@@ -88,6 +97,16 @@ def test_a_link_local_address_with_its_zone():
     run("ip", "addr", "add", "fe80::7/64", "dev", "br0.7", "nodad")
     with open_udp(Address("fe80::7%br0.7", 0)) as sock:
         assert own_address(sock) == sock.getsockname()
+    run("ip", "link", "property", "add", "dev", "br0.7", "altname", "bridge7")
+    index = socket.if_nametoindex("br0.7")
+    for zone in ("br0.7", "bridge7", str(index)):
+        address = Address(f"fe80::7%{zone}", 0)
+        with open_udp(address) as sock:
+            opened = address_of(sock)
+            assert bound(Address(address.host, opened.port)) == opened
+    for zone in ("nowhere", str(index + 7), "9" * 30):
+        address = Address(f"fe80::7%{zone}", 53)
+        assert bound(address) == address
 
 
 @isolated

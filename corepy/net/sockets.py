@@ -64,9 +64,17 @@ class Address:
 def bound(address: Address) -> Address:
     """Return the address of the socket that is opened for `address`.
 
-    It is another one for all addresses on a host without IPv6: 0.0.0.0.
+    It is 0.0.0.0 instead of all addresses on a host without IPv6. A zone becomes the name of its
+    interface if it is the interface's index or another of its names.
     """
-    return address if address.host or _has_ipv6() else Address(_ANY_IPV4, address.port)
+    if not address.host:
+        return address if _has_ipv6() else Address(_ANY_IPV4, address.port)
+    host, _, zone = address.host.partition("%")
+    if zone:
+        with contextlib.suppress(OSError, OverflowError):  # no such interface now
+            index = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+            return Address(f"{host}%{socket.if_indextoname(index)}", address.port)
+    return address
 
 
 def address_of(sock: socket.socket) -> Address:
