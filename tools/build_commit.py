@@ -1,6 +1,6 @@
 """Determines the commit that a distribution is built from.
 
-git knows it in a clone. The environment variable COREPY_COMMIT names it where git's data are
+git reports it in a clone. The environment variable COREPY_COMMIT names it where git's data are
 absent, as in the container image. An sdist and an archive made by `git archive` contain it in
 tools/commit.txt.
 """

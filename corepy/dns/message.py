@@ -116,7 +116,7 @@ class Request:
     context: RequestContext  # listener, zone and router, shared with other queries
     received: float  # monotonic seconds
     peer: object  # where the query came from and the reply goes: an address tuple or a sockaddr
-    client: object  # the client's address: that of `peer`, unless a plugin knows a better one
+    client: object  # the client's address: that of `peer`, unless a plugin sets another one
     local: object  # local address that received the query, likewise
     metadata: dict[str, Any]
 

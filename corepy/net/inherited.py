@@ -9,8 +9,8 @@ A socket that the manager keeps must not be shut down when this process stops, b
 process continues with its queue. If there will be no next process, the manager is asked to drop it.
 A socket that the manager has lent (from a systemd socket unit) is never shut down.
 
-The name of a kept socket identifies it to the next process, and tells a supervisor whether it
-understands the queries: it reads those of plain DNS, not those of other transports.
+The name of a kept socket identifies it to the next process, and shows whether the socket carries
+plain DNS: a supervisor reads the queries of plain DNS, not those of other transports.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def _named(key: Key, name: str) -> Key:
 def claim(key: Key, sockets: Sockets) -> Inherited | None:
     """Remove the socket with this `key` from `sockets` and return it; None if there is none.
 
-    The name of a lent socket does not contain a scheme, so it fits every transport. Whoever lends a
-    socket for all addresses of one family wants a server for all addresses to use it.
+    The name of a lent socket does not contain a scheme, so it fits every transport. A manager that
+    lends a socket for all addresses of one family wants a server for all addresses to use it.
     """
     if key in sockets:
         return sockets.pop(key)
@@ -152,8 +152,8 @@ class Manager:
         interval, pid = env.pop("WATCHDOG_USEC", ""), env.pop("WATCHDOG_PID", "")
         mine = not pid or pid == str(os.getpid())
         self._is_held_up = False
-        told = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
-        self.watchdog = max(told, SHORTEST_WATCHDOG) if told else 0.0
+        announced = int(interval) / 1e6 if interval.isdigit() and mine and self._path else 0.0
+        self.watchdog = max(announced, SHORTEST_WATCHDOG) if announced else 0.0
         """The manager's watchdog interval in seconds; 0 if it has none."""
 
     @property

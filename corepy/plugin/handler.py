@@ -20,7 +20,7 @@ Rules for a handler:
 * It is shared by all zones and listeners of its block and by all queries in flight; state of a
   query belongs in local variables or in `request.metadata`.
 * `cacheability` determines whether the packet cache may repeat replies that passed through it. The
-  default is safe.
+  default, UNSAFE, turns the packet cache off.
 * `next` belongs to the server, which sets it to an object that validates the replies of the handler
   below. A plugin only calls it.
 

@@ -54,7 +54,7 @@ class FastHandler(Handler):
     def begin_dns(self, request: Request) -> Answer:
         """Return the reply to `request` if it is available immediately, else an awaitable of it.
 
-        It runs outside of any asyncio task.
+        It may run inside or outside of a task.
         """
         raise NotImplementedError(f"{type(self).__name__} has no begin_dns")
 

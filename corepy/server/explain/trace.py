@@ -1,9 +1,9 @@
 """Traces one question on its way through a chain, for `corepy explain`.
 
 Other queries do not run any of this code. For each explained question a second chain is built from
-copies of the handlers (`Trace.copy_chain`), and the `serve_dns` of each copy is wrapped. The
-copies share the objects to which the originals refer: caches, upstreams, counters. A handler may
-have the methods of `corepy.plugin.ExplainedHandler`.
+copies of the handlers (`Trace.copy_chain`), and `serve_dns` and `begin_dns` of each copy are
+wrapped. The copies share the objects to which the originals refer: caches, upstreams, counters. A
+handler may have the methods of `corepy.plugin.ExplainedHandler`.
 
 A context variable records which handler called which. So steps in tasks of their own (verifying a
 stale entry) and look-ups by the server itself are attributed to the right handler, too.

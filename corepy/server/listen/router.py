@@ -80,7 +80,7 @@ class Router:
         self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)
 
     def route(self, request: Request) -> ZoneRoute | None:
-        """Return the site for `request`; None means REFUSED, as does a site without a chain."""
+        """Return the route for `request`; None means REFUSED, as does a route without a chain."""
         if request.qclass != CLASS_IN and not self.any_class:
             return None
         if self._only_root is not None:
@@ -140,7 +140,7 @@ class Router:
 
     def _route_ds(self, name: bytes) -> ZoneRoute | None:
         found, offset = None, 0
-        while name[offset]:  # the root is not a parent here, but the zone for want of any other
+        while name[offset]:  # the root matches only if no other zone does
             route = self._zones.get(name[offset:])
             if route is not None:
                 if route.chain is None:

@@ -34,7 +34,7 @@ class Reporter:
     """Reports the changes of this process's metrics since the previous report."""
 
     def __init__(self) -> None:
-        self._told: dict[str, dict[Labels, Any]] = {}
+        self._reported: dict[str, dict[Labels, Any]] = {}
 
     def report(self) -> list[Family]:
         """Return the metrics of this process that have changed, and all gauges."""
@@ -59,17 +59,17 @@ class Reporter:
     def _changes(self, metric: metrics.Metric[Any]) -> dict[Labels, Any]:
         if metric.kind == "gauge":
             return {labels: child.value for labels, child in metric.children()}
-        told = self._told.setdefault(metric.name, {})
+        reported = self._reported.setdefault(metric.name, {})
         changes: dict[Labels, Any] = {}
         for labels, child in metric.children():
             if type(child) is Distribution:
-                before = told.get(labels) or ([0] * len(child.counts), 0.0)
+                before = reported.get(labels) or ([0] * len(child.counts), 0.0)
                 if before[0] != child.counts:
                     changes[labels] = _difference(child.counts, before[0]), child.total - before[1]
-                    told[labels] = list(child.counts), child.total
-            elif labels not in told or told[labels] != child.value:
-                changes[labels] = child.value - told.get(labels, 0)
-                told[labels] = child.value
+                    reported[labels] = list(child.counts), child.total
+            elif labels not in reported or reported[labels] != child.value:
+                changes[labels] = child.value - reported.get(labels, 0)
+                reported[labels] = child.value
         return changes
 
 

@@ -1,7 +1,6 @@
 """Parses the TOs of a `forward` line: addresses, files like resolv.conf, and host names.
 
-`resolvconf` reads the files. CoreDNS: plugin/pkg/parse/host.go, plugin/forward/resolve.go,
-setup.go.
+`resolve` reads the files. CoreDNS: plugin/pkg/parse/host.go, plugin/forward/resolve.go, setup.go.
 """
 
 from __future__ import annotations
