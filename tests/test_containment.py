@@ -277,6 +277,30 @@ def test_answers_without_a_coroutine(behave, words, how, above, caplog):
     assert words in caplog.text
 
 
+@pytest.mark.parametrize("how", ["pending", "coroutine"])
+def test_whoever_awaits_a_reply_gets_an_ordinary_exception(how):
+    """SystemExit would pass by `except Exception` and end a task in the background."""
+    seen = []
+
+    class Careful(Handler):
+        name = "careful"
+
+        async def serve_dns(self, request):
+            try:
+                return await self.next.begin_dns(request)
+            except Exception as error:
+                seen.append(error)
+                return request.error(RCODE.REFUSED)
+
+    found = with_handlers(careful=Careful, bad=lambda: Hasty(raising(SystemExit(3)), how))
+    text, order = "bad.test {\ncareful\nbad\n}", "bad after careful"
+    with serve(text, plugins=found, order=order) as server:
+        assert server.ask(NAME).header.rcode == RCODE.REFUSED
+    (error,) = seen
+    assert "SystemExit: 3" in str(error)
+    assert isinstance(error.__cause__, SystemExit)
+
+
 def test_a_pending_reply_that_never_comes_is_named(monkeypatch, caplog):
     class Silent(FastHandler):
         name = "bad"

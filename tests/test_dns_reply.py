@@ -318,6 +318,17 @@ def test_a_patch_of_another_length_is_a_new_message(other: bytes) -> None:
         reply.ttl_offsets  # noqa: B018 - a property that parses
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [bytearray(PLAIN), PLAIN[:2] + b"\1" + PLAIN[3:], PLAIN[:7] + b"\2" + PLAIN[8:]],
+    ids=["no bytes", "a query", "another count"],
+)
+def test_a_patch_to_what_is_no_reply_is_checked(odd: bytes) -> None:
+    reply = Reply.from_wire(PLAIN)
+    reply.patch(odd)
+    assert reply.validated is not odd
+
+
 def test_a_patch_validates_nothing() -> None:
     reply = Reply(PLAIN)
     reply.patch(PLAIN[:3] + b"\xa0" + PLAIN[4:])

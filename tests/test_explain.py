@@ -273,6 +273,13 @@ class Broken(Handler):
         raise ValueError("oops")
 
 
+class Leaving(Handler):
+    name = "leaving"
+
+    async def serve_dns(self, request):
+        raise SystemExit(3)
+
+
 class Nonsense(Handler):
     name = "nonsense"
 
@@ -288,6 +295,7 @@ class Nonsense(Handler):
     [
         ("broken", Broken, "failed: ValueError: oops"),
         ("nonsense", Nonsense, "failed: returned bytes"),
+        ("leaving", Leaving, "failed: SystemExit: 3"),
     ],
 )
 def test_plugins_that_fail(name, handler, said, folder):

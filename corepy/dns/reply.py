@@ -20,6 +20,7 @@ NO_COUNTERS: Final = ()
 """The values of `since` and `hit_counters` in a new reply, which can be compared by identity."""
 
 _OPCODE_TC: Final = 0x7A
+_QR: Final = 0x80
 _QNAME_POINTER: Final = 0xC00C
 _ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
 _ADDRESSES: Final = frozenset((b"\0\1\0\1", b"\0\x1c\0\1"))  # types without names in rdata
@@ -163,12 +164,13 @@ class Reply:
         """Replace the message by a variant that differs only in header flags, TTLs or letter case.
 
         The records are at the same offsets, so it need not be parsed and validated again. A message
-        of another length is treated as a new one.
+        with other counts, of another length, or that is not a response, is treated as a new one.
         """
-        if len(wire) == len(self.wire):
-            if self._read is not None and self._read[0] is self.wire:
+        old = self.wire
+        if type(wire) is bytes and len(wire) == len(old) and wire[4:12] == old[4:12]:
+            if self._read is not None and self._read[0] is old:
                 self._read = (wire, self._read[1], None)
-            if self.validated is self.wire:
+            if self.validated is old and wire[2] & _QR:
                 self.validated = wire
         self.wire = wire
 

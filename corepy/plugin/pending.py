@@ -80,7 +80,8 @@ class Pending:
 
     `steps` are called in order, each with the result of the previous one, the first with None. All
     steps are called in any case. After an exception, or if the reply was cancelled, they get None
-    and must return None. `handler` is the handler that returned it first; the server sets it.
+    and must return None; `error` is that exception. `handler` is the handler that returned it
+    first; the server sets it.
     """
 
     __slots__ = (
@@ -88,9 +89,9 @@ class Pending:
         "_callback",
         "_context",
         "_done",
-        "_error",
         "_reply",
         "_wakeups",
+        "error",
         "handler",
         "steps",
     )
@@ -101,7 +102,7 @@ class Pending:
         self.handler: NamedHandler | None = None
         self._asyncio_future_blocking = self._done = False
         self._reply: Reply | None = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
 
@@ -130,8 +131,8 @@ class Pending:
                 reply = step(reply)
             except BaseException as error:
                 reply = None
-                if self._error is None:
-                    self._error = error
+                if self.error is None:
+                    self.error = error
         self._reply = reply
         callback, self._callback = self._callback, None
         if callback is not None:
@@ -154,17 +155,12 @@ class Pending:
         """Return whether it was cancelled."""
         import asyncio
 
-        return isinstance(self._error, asyncio.CancelledError)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a step raised an exception, or the reply was cancelled."""
-        return self._error is not None
+        return isinstance(self.error, asyncio.CancelledError)
 
     def result(self) -> Reply:
         """Return the reply, or raise the exception of a step, or CancelledError."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._reply  # type: ignore[return-value]  # the server rejects a step's None
 
     def cancel(self, msg: Any = None) -> bool:
@@ -173,7 +169,7 @@ class Pending:
             return False
         import asyncio
 
-        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self.error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self.wake()
         return True
 

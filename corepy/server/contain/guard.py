@@ -87,7 +87,11 @@ class Guard(ChainLink):
 
     def _arrived(self, request: Request, pending: Pending, reply: Reply | None) -> Reply | None:
         """Validate a pending reply; None after an exception, or from an invalid step."""
-        if reply is None and pending.has_failed:
+        error = pending.error
+        if reply is None and error is not None:
+            if not isinstance(error, PASSED_ON):
+                pending.error = self._escape(error)
+                pending.error.__cause__ = error
             return None
         return self._validated(request, reply)
 

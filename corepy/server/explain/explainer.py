@@ -245,16 +245,18 @@ async def _answer(router: Router, request: Request) -> Reply:
     task = asyncio.current_task()
     try:
         reply = await route.chain.serve_dns(request)
-        problem = reply_problem(request, reply)
-        if problem is not None:
-            raise InvalidReplyError(problem, route.chain)
-        return reply
-    except Exception as error:
-        return report_failure(request, error, route.chain)
     except asyncio.CancelledError:
         if task is not None and task.cancelling():
             raise  # this task itself is cancelled
         return request.error(SERVFAIL)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        return report_failure(request, error, route.chain)
+    problem = reply_problem(request, reply)
+    if problem is None:
+        return reply
+    return report_failure(request, InvalidReplyError(problem, route.chain))
 
 
 def _block(router: Router, route: ZoneRoute) -> dict[str, Any]:
