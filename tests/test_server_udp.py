@@ -32,7 +32,7 @@ TTL = 60
 class DeadlineSetter(Handler):
     """Answers each name with an address that counts its calls; the reply holds for `TTL` seconds."""
 
-    name = "keeper"
+    name = "cache"
     cacheability = Cacheability.SETS_DEADLINE
 
     def __init__(self):
@@ -74,12 +74,12 @@ def ask_for(name, ident=0):
 class Bench:
     """A listener on loopback, a client, a chain and a clock."""
 
-    def __init__(self, batch, keeper, clock, address, server):
+    def __init__(self, batch, cache, clock, address, server):
         sock = open_udp(Address(address, 0))
-        self.batch, self.keeper, self.clock = batch, keeper, clock
+        self.batch, self.cache, self.clock = batch, cache, clock
         context = ListenerContext(LABEL, batch, MemoryPool(1 << 20), wildcard=not address)
         self.listener = UDPListener(sock, context)
-        route = ZoneRoute(".", keeper, None, keeper, has_hit_listeners=hasattr(keeper, "on_hit"))
+        route = ZoneRoute(".", cache, None, cache, has_hit_listeners=hasattr(cache, "on_hit"))
         self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
         self.client = self.new_client(server or address or "127.0.0.1")
         self.listener.start()
@@ -105,7 +105,7 @@ class Bench:
         """Send queries and wait until the chains of all wait."""
         for wire in wires:
             self.client.send(wire)
-        while len(self.keeper.waiting) < len(wires):  # noqa: ASYNC110  # turns of the loop, no time
+        while len(self.cache.waiting) < len(wires):  # noqa: ASYNC110  # turns of the loop, no time
             await asyncio.sleep(0)
 
     async def receive(self):
@@ -125,8 +125,8 @@ def bench(request, monkeypatch):
     monkeypatch.setattr("corepy.server.listen.udp.time", clock)
 
     @contextlib.contextmanager
-    def make(keeper=None, address="127.0.0.1", *, batch=None, server=""):
-        bench = Bench(batch or request.param(), keeper or DeadlineSetter(), clock, address, server)
+    def make(cache=None, address="127.0.0.1", *, batch=None, server=""):
+        bench = Bench(batch or request.param(), cache or DeadlineSetter(), clock, address, server)
         try:
             yield bench
         finally:
@@ -152,7 +152,7 @@ def test_a_batch_of_known_queries_is_repeated_with_its_ttl_of_now(bench, seconds
             assert await it.ask(*again) == [
                 expected(wire, 1 + number, ttl) for number, wire in enumerate(again)
             ]
-            assert it.keeper.calls == len(NAMES)
+            assert it.cache.calls == len(NAMES)
 
     asyncio.run(test())
 
@@ -239,7 +239,7 @@ def test_mixed_batches_answer_each_query_with_its_own_reply(bench):
             assert replies == [
                 expected(wire, calls[name]) for wire, name in zip(wires, asked, strict=True)
             ]
-            assert it.keeper.calls == len(calls)
+            assert it.cache.calls == len(calls)
 
     asyncio.run(test())
 
@@ -253,7 +253,7 @@ def test_hits_of_both_ways_are_credited_when_an_entry_ends(bench):
             await it.ask(known, new)
             it.clock.now += TTL
             await it.ask(known)
-            assert it.keeper.credited == [3]
+            assert it.cache.credited == [3]
 
     asyncio.run(test())
 
@@ -264,16 +264,16 @@ def test_witnesses_see_each_query_of_a_batch(bench):
             self.seen_queries.append((ident, peer, received))
 
     async def test():
-        keeper = HitListener()
-        with bench(keeper) as it:
+        cache = HitListener()
+        with bench(cache) as it:
             known, new = ask_for("a.example.org.", 1), ask_for("b.example.org.", 2)
             await it.ask(known)
             it.clock.now += 0.5
             await it.ask(known, known)
             it.clock.now += 0.25
             await it.ask(known, new)
-            peers = {peer for _, peer, _ in keeper.seen_queries}
-            assert [(ident, at) for ident, _, at in keeper.seen_queries] == [
+            peers = {peer for _, peer, _ in cache.seen_queries}
+            assert [(ident, at) for ident, _, at in cache.seen_queries] == [
                 (b"\0\1", 1000.5),
                 (b"\0\1", 1000.5),
                 (b"\0\1", 1000.75),
@@ -299,8 +299,8 @@ def test_a_late_reply_that_cannot_be_sent_is_dropped_alone(bench, peer, caplog):
         with bench() as it:
             wires = [ask_for(f"wait{number}.example.org.", number) for number in range(5)]
             await it.ask_and_wait(wires)
-            it.keeper.waiting[2][0].peer = peer
-            for _, future in it.keeper.waiting:
+            it.cache.waiting[2][0].peer = peer
+            for _, future in it.cache.waiting:
                 future.set_result(None)
             replies = [await it.receive() for _ in range(4)]
             assert replies == [expected(wires[n], n + 1) for n in (0, 1, 3, 4)]
@@ -331,7 +331,7 @@ def test_replies_that_the_socket_did_not_take_are_counted(bench, monkeypatch, na
                 monkeypatch.setattr(it.batch, way, lambda *args, send=send: send(*args) + 100)
             if name == "wait":
                 await it.ask_and_wait([wire])
-                it.keeper.waiting[0][1].set_result(None)
+                it.cache.waiting[0][1].set_result(None)
                 await it.receive()
             else:
                 await it.ask(wire)
@@ -347,8 +347,8 @@ def test_a_late_reply_from_an_address_that_is_none(bench, local):
         with bench(address="") as it:
             wires = [ask_for(f"wait{number}.example.org.", number) for number in range(2)]
             await it.ask_and_wait(wires)
-            it.keeper.waiting[0][0].local = local
-            for _, future in it.keeper.waiting:
+            it.cache.waiting[0][0].local = local
+            for _, future in it.cache.waiting:
                 future.set_result(None)
             sent = [0, 1] if local is None else [1]  # None: the system chooses
             replies = [await it.receive() for _ in sent]
@@ -364,7 +364,7 @@ def test_more_late_replies_in_one_turn_than_a_batch_holds(bench):
         with bench() as it:
             wires = [ask_for(f"wait{n}.example.org.", n) for n in range(2 * SLOTS + 3)]
             await it.ask_and_wait(wires)
-            for _, future in it.keeper.waiting:
+            for _, future in it.cache.waiting:
                 future.set_result(None)
             replies = [await it.receive() for _ in wires]
             assert replies == [expected(wire, n + 1) for n, wire in enumerate(wires)]

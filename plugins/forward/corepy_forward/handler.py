@@ -32,12 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from corepy.dns import Reply, Request
+    from corepy.dns import Request
     from corepy.plugin import BlockConfig, Handler, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy_forward.exchange import Exchange
     from corepy_forward.limits import Places
-    from corepy_forward.pool import Pool
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
     from corepy_forward.usable import Place

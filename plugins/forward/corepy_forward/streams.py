@@ -21,7 +21,7 @@ from corepy_forward.failures import CLOSED, NOT_CONNECTED, OTHER_QUESTION, expla
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corepy_forward.attempt import Attempt, UpstreamLike
+    from corepy_forward.attempt import UpstreamLike
 
 USER_TIMEOUT = 1.0
 """Seconds that sent data may stay unacknowledged before the kernel aborts the connection.
