@@ -125,6 +125,16 @@ def test_addresses() -> None:
     assert asked.family == 2
 
 
+def test_a_client_that_is_set_later() -> None:
+    asked = request()
+    asked.peer = asked.client = ("192.0.2.7", 53)
+    assert (asked.remote, asked.family) == (("192.0.2.7", 53), 1)
+    asked.set_client(("2001:db8::1", 4000, 0, 0))
+    assert (asked.remote, asked.family) == (("2001:db8::1", 4000), 2)
+    assert asked.peer == ("192.0.2.7", 53)
+    assert asked.derive(qtype=28).remote == ("2001:db8::1", 4000)
+
+
 @pytest.mark.parametrize(
     ("proto", "udp_size", "expected"),
     [

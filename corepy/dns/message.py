@@ -116,7 +116,7 @@ class Request:
     context: RequestContext  # listener, zone and router, shared with other queries
     received: float  # monotonic seconds
     peer: object  # where the query came from and the reply goes: an address tuple or a sockaddr
-    client: object  # the client's address: that of `peer`, unless a plugin sets another one
+    client: object  # the client's address: that of `peer`, unless `set_client` set another one
     local: object  # local address that received the query, likewise
     metadata: dict[str, Any]
 
@@ -320,6 +320,16 @@ class Request:
         copy.local = self.local
         copy.metadata = self.metadata
         return copy
+
+    def set_client(self, address: object) -> None:
+        """Set the address of the client, such as that behind a proxy; `peer` gets the reply.
+
+        `remote` and `family` change with it.
+        """
+        self.client = address
+        for computed in ("_remote", "_family"):
+            if hasattr(self, computed):
+                delattr(self, computed)
 
     def set_udp_size(self, udp_size: int) -> None:
         """Change the client's UDP size in place; no effect without EDNS.

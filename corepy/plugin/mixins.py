@@ -41,7 +41,10 @@ class HitListener(HitCounter, Protocol):
     """A hit counter that is called for each repetition, at a cost for every query."""
 
     def on_hit(self, ident: bytes, peer: object, received: float) -> None:
-        """Record one query: its two ID bytes, its client's address, and `Request.received`."""
+        """Record one query: its two ID bytes, `Request.peer`, and `Request.received`.
+
+        The peer is the client, because a handler that calls `Request.set_client` is UNSAFE.
+        """
 
 
 class FastHandler(Handler):
