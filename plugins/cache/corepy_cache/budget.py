@@ -76,8 +76,11 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.used = 0
         """Bytes in use by entries and waiting queries."""
-        self._requests: set[Request] = set()
-        """The queries that wait for a reply from below a cache; see `begin_wait` and `end_wait`."""
+        self._requests: dict[Request, object] = {}
+        """The queries that wait for a reply from below a cache; see `begin_wait` and `end_wait`.
+
+        Each has its client's address at `begin_wait`: a handler below may set another one.
+        """
         self._shares: Shares | None = None
         """The number of waiting queries per client; None while there is enough room."""
         self.tables: WeakSet[Evictable] = WeakSet()
@@ -139,7 +142,7 @@ class Budget:
         requests = self._requests
         if len(requests) >= self._plenty and not self._take_share(request):
             return False
-        requests.add(request)
+        requests.setdefault(request, request.client)
         self.used += WAITING_SIZE
         if self.used > self.limit:
             self.make_room()
@@ -151,7 +154,7 @@ class Budget:
             return True  # two caches in one chain
         if shares is None:
             shares = self._shares = Shares()
-            shares.held.update(Counter(client_of(other.client) for other in requests))
+            shares.held.update(Counter(map(client_of, requests.values())))
             self._plenty = 0
         client = client_of(request.client)
         if shares.take(client, self._ceiling - len(requests)):
@@ -173,14 +176,14 @@ class Budget:
         """Stop counting `request` as waiting; `answered` matters only while `is_ceiling_raised`."""
         if self._shares is not None:
             self._give_back_share(self._shares, request)
-        self._requests.discard(request)
+        self._requests.pop(request, None)
         self.used -= WAITING_SIZE
         if not answered and self.is_ceiling_raised:
             self._set_ceiling(self._ceiling - 1)
 
     def _give_back_share(self, shares: Shares, request: Request) -> None:
         if request in self._requests:
-            shares.give_back(client_of(request.client))
+            shares.give_back(client_of(self._requests[request]))
         if len(self._requests) * _ENOUGH < self._ceiling:
             self._shares = None
             self._set_ceiling(self._ceiling)

@@ -333,6 +333,24 @@ def test_one_query_below_two_caches_counts_once_as_its_clients():
     assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
 
 
+def test_a_place_is_given_back_to_the_client_that_took_it():
+    """A handler below a cache may set the client, such as that behind a proxy."""
+    budget = Budget(2 * ROOM * WAITING_SIZE)
+    waiting = [make_request("www.example.org", peer=GREEDY) for _ in range(ROOM * 3 // 4)]
+    assert all(map(budget.begin_wait, waiting))
+    assert not budget.begin_wait(make_request("www.example.org", peer=GREEDY))
+    for request in waiting:
+        request.set_client(OTHER)
+    assert budget.begin_wait(waiting[0])  # of a second cache below
+    budget.end_wait(waiting[0], answered=True)
+    budget.end_wait(waiting.pop(0), answered=True)
+    again = [make_request("www.example.org", peer=GREEDY) for _ in range(2)]
+    assert list(map(budget.begin_wait, again)) == [True, False]
+    for request in (*waiting, again[0]):
+        budget.end_wait(request, answered=True)
+    assert (budget.waiting, budget.used, budget._shares) == (0, 0, None)
+
+
 def failing(rcode, *, error=None, momentary=False):
     def reply(request):
         made = request.error(rcode, error)
