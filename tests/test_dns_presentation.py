@@ -190,6 +190,10 @@ UNKNOWN_TO_DNSPYTHON = [
 ]
 
 
+# Now, while the process can import: dnspython remembers a type whose module it could not.
+dns.rdata.load_all_types(disable_dynamic_load=False)
+
+
 def by_dnspython(rtype, text):
     tokenizer = dns.tokenizer.Tokenizer(text)
     rdata = dns.rdata.from_text(dns.rdataclass.IN, rtype, tokenizer, relativize=False)

@@ -308,7 +308,8 @@ def _failure_options(reply: Reply) -> bytes:
 def clear_ad(reply: Reply) -> None:
     """Clear AD, for a client that did not request it (RFC 6840 section 5.8)."""
     wire = reply.wire
-    reply.patch(b"".join((wire[:3], _WITHOUT_AD[wire[3]], wire[4:])))
+    if len(wire) > 3:  # else the server reports it
+        reply.patch(b"".join((wire[:3], _WITHOUT_AD[wire[3]], wire[4:])))
 
 
 def restore(request: Request, reply: Reply, entry: CacheEntry) -> None:
