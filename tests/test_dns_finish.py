@@ -107,10 +107,12 @@ def test_compression_saves_a_fragment() -> None:
 def test_fragments_begin_earlier_over_ipv6() -> None:
     reply = reply_with(26, uncompressed=True)
     asked = request(4096)
-    asked.client = ("192.0.2.1", 1)
+    asked.peer = ("192.0.2.1", 1)
+    asked.client = ("2001:db8::1", 1)  # the reply goes to the peer
     assert 1220 < len(finish(asked, reply)) <= FRAGMENT
     asked = request(4096)
-    asked.client = ("2001:db8::1", 1, 0, 0)
+    asked.peer = ("2001:db8::1", 1, 0, 0)
+    asked.client = ("192.0.2.1", 1)
     assert len(finish(asked, reply)) < 1220
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.address import host_port
 from corepy.dns.compress import LARGEST, cut, rebuild
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
 from corepy.dns.edns import OPTION_EDE, opt_record, without_option
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 _BYTES: Final = tuple(bytes((i,)) for i in range(256))
 _TC_BYTE: Final = FLAG_TC >> 8
 
-# Maximum unfragmented UDP payloads by address family; smaller messages are not compressed
-# (request/request.go, Scrub).
-_UNFRAGMENTED: Final = {1: 1480, 2: 1220}
+# Maximum unfragmented UDP payloads; smaller messages are not compressed (request/request.go,
+# Scrub).
+_UNFRAGMENTED_IPV4: Final = 1480
+_UNFRAGMENTED_IPV6: Final = 1220
 _SMALL: Final = 1220
 
 _QUICK: Final = 4096
@@ -88,8 +90,9 @@ def _gains_from_compression(request: Request, wire: bytes) -> bool:
     """Return whether compression might save a datagram from fragmentation."""
     if not _SMALL < len(wire) <= LARGEST or request.context.protocol != "udp":
         return False
+    limit = _UNFRAGMENTED_IPV6 if ":" in host_port(request.peer)[0] else _UNFRAGMENTED_IPV4
     # A pointer to the question indicates that the message is already compressed.
-    return len(wire) > _UNFRAGMENTED[request.family] and b"\xc0\x0c" not in wire
+    return len(wire) > limit and b"\xc0\x0c" not in wire
 
 
 def _shorten(wire: bytes, limit: int, reply: Reply) -> tuple[bytes, bool]:
