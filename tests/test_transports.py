@@ -12,6 +12,7 @@ from pathlib import Path
 import dnslib
 import pytest
 
+from corepy.commands.corefile_blocks import controllers_of
 from corepy.corefile import CorefileError, parse
 from corepy.net.inherited import Key, claim, is_plain, take
 from corepy.net.sockets import Address, open_tcp
@@ -78,6 +79,14 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def framed(here):
     here(framed="TRANSPORT")
+
+
+@pytest.mark.usefixtures("framed")
+def test_a_command_reads_its_keys_as_the_server_does(tmp_path):
+    path = tmp_path / "Corefile"
+    path.write_text("framed://example.org {\n whoami\n}\n")
+    (controller,) = controllers_of(str(path), "whoami")
+    assert [str(key) for key in controller.config.keys] == ["framed://example.org.:5300"]
 
 
 class Client:

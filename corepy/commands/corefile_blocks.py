@@ -15,6 +15,7 @@ from corepy.loading.registry import find, load
 from corepy.plugin.block_config import BlockConfig
 from corepy.plugin.controller import Controller
 from corepy.plugin.errors import PluginError
+from corepy.server.listen.transports import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +32,9 @@ def controllers_of(
     applies to zones without a port. Raises `CorefileError` for errors in the Corefile or in one of
     these plugins, and `OSError` if the Corefile cannot be read.
     """
-    blocks = [it for it in corefile.load(path).blocks if directive in it.directives]
-    opened = [(it, BlockConfig(corefile.server_keys(it, default_port))) for it in blocks]
+    loaded = corefile.load(path, schemes=KNOWN)
+    blocks = [it for it in loaded.blocks if directive in it.directives]
+    opened = [(it, BlockConfig(corefile.server_keys(it, default_port, KNOWN))) for it in blocks]
     for name in after:
         using = [(block, config) for block, config in opened if name in block.directives]
         if using:
