@@ -8,8 +8,8 @@ An upstream that is an address of this server block would cause a forwarding loo
 the same server is a valid upstream; CoreDNS's manual has an example. A TO that is an own address is
 an error in the Corefile and is rejected. In a file, the line is skipped, because the address of a
 node-local cache may be in the resolv.conf that the cache reads. When the Corefile is loaded, only
-the addresses of `bind` are known; the wildcard means all addresses of this machine and is checked
-before the server listens.
+the addresses of `bind` are known; a wildcard means all addresses of this machine, or those of one
+family, and is checked before the server listens.
 
 `Watch` updates the upstreams without a reload. A file is read again when it changes. If it is
 missing, unreadable or without name servers, the name servers read last stay in use, because another
@@ -23,6 +23,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from corepy.net.sockets import Address
 from corepy.plugin import ListenHosts, plugin_logger
 from corepy.plugin.reading import file_version
 from corepy_forward.resolve import look_up, read_resolv_conf
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
 Place = tuple[str, int]
 """Host and port of a listening socket.
 
-The host is a wildcard such as "", or an IP address, possibly with its zone.
+The host is an IP address, possibly with its zone, or a wildcard: 0.0.0.0, ::, or "" for both.
 """
 
-_WILDCARDS = ("", "0.0.0.0", "::")
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """The address that a socket connected to an unspecified address reaches."""
 
@@ -80,7 +80,7 @@ def skipped_own(target: Target, place: str) -> str:
 def named_places(config: BlockConfig) -> list[Place]:
     """Return the addresses and ports of the block's *bind* directives, without wildcards."""
     ports = {key.port for key in config.keys if key.transport == "dns"}
-    named = [host for host in config.get(ListenHosts).hosts if host not in _WILDCARDS]
+    named = [host for host in config.get(ListenHosts).hosts if not _is_wildcard(host)]
     return [(host, port) for host in named for port in ports]
 
 
@@ -108,7 +108,11 @@ def _places(listening: Iterable[str]) -> Iterable[Place]:
 
 
 def _normal(host: str) -> str:
-    return "" if host in _WILDCARDS else as_ip(host.partition("%")[0]) or host
+    return as_ip(host.partition("%")[0]) or host
+
+
+def _is_wildcard(host: str) -> bool:
+    return Address(host, 0).is_wildcard
 
 
 def own_among(targets: Iterable[Target], places: Sequence[Place]) -> Target | None:
@@ -122,8 +126,9 @@ def own_among(targets: Iterable[Target], places: Sequence[Place]) -> Target | No
 def _is(target: Target, host: str, port: int) -> bool:
     if target.port != port:
         return False
-    if host in _WILDCARDS:
-        return is_local(target)
+    if _is_wildcard(host):
+        serves_family = not host or (":" in host) == (":" in target.host)
+        return serves_family and is_local(target)
     zone = host.partition("%")[2]
     if zone and target.scope and zone != target.scope:
         return False  # the same link-local address on another link

@@ -106,14 +106,31 @@ def test_foreign_addresses_are_not_own():
     assert usable.own_among([Target("127.0.0.1", 53, "tls")], listening) is None
 
 
+@pytest.mark.parametrize(
+    ("wildcard", "own", "foreign"),
+    [
+        ("", ["127.0.0.1", "::1", "0.0.0.0", "::"], ["192.0.2.1", "2001:db8::1"]),
+        ("0.0.0.0", ["127.0.0.1", "127.0.0.77", "0.0.0.0"], ["::1", "::", "192.0.2.1"]),
+        ("::", ["::1", "::"], ["127.0.0.1", "0.0.0.0", "2001:db8::1"]),
+    ],
+)
+def test_a_wildcard_has_the_addresses_of_its_families(wildcard, own, foreign):
+    for host in (*own, *foreign):
+        found = usable.own_among([Target(host, 53)], [(wildcard, 53)])
+        assert (found is not None) is (host in own), host
+
+
 def test_places_of_a_block_among_those_of_the_server():
     listening = ["dns://:53", "dns://[::1]:53", "dns://127.0.0.1:53", "tls://:853", "dns://:4711"]
+    listening += ["dns://0.0.0.0:55", "dns://[::]:55"]
     for text, hosts, places in (
         (".:53", [""], [("", 53)]),
         (".:53", ["::1", "127.0.0.1"], [("::1", 53), ("127.0.0.1", 53)]),
         (".:0", [""], [("", 53), ("", 4711)]),
         ("tls://.:853", [""], []),
         (".:54", ["127.0.0.1"], []),
+        (".:55", ["0.0.0.0"], [("0.0.0.0", 55)]),
+        (".:55", ["::"], [("::", 55)]),
     ):
         config = controller_for("forward . 192.0.2.1", zone=text).config
         config.set(ListenHosts(tuple(hosts)))
