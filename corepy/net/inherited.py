@@ -20,7 +20,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.net.sockets import Address, address_of
+from corepy.net.sockets import WILDCARDS, Address, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -129,7 +129,7 @@ def claim(key: Key, sockets: Sockets) -> Inherited | None:
     """
     if key in sockets:
         return sockets.pop(key)
-    hosts = ("", "0.0.0.0", "::") if not key.address.host else (key.address.host,)
+    hosts = (key.address.host,) if key.address.host else WILDCARDS
     for host in hosts:
         plain = key._replace(scheme=PLAIN, address=Address(host, key.address.port))
         if plain in sockets and sockets[plain].lent:

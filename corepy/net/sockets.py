@@ -30,6 +30,8 @@ FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IP
 
 _ANY_IPV4: Final = "0.0.0.0"
 _ANY_IPV6: Final = "::"
+WILDCARDS: Final = ("", _ANY_IPV4, _ANY_IPV6)
+"""The hosts that mean all addresses: of both families, or of one."""
 
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 
@@ -54,7 +56,7 @@ class Address:
     @property
     def is_wildcard(self) -> bool:
         """Whether a socket has this address for all addresses of the host, or of one family."""
-        return self.host in ("", _ANY_IPV4, _ANY_IPV6)
+        return self.host in WILDCARDS
 
     def __str__(self) -> str:
         """Return host:port, with brackets around an IPv6 address."""
