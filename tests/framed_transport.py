@@ -10,6 +10,7 @@ from corepy.plugin import Debug
 from corepy.server.listen.chain_runner import ChainRunner
 from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 from corepy.server.listen.transport import Transport
+from corepy.server.listen.udp import UDPListener
 
 MARK = b"*"
 _HEADER = 3
@@ -104,3 +105,30 @@ ALONE = Transport("alone", None, (FramedListener,), is_shardable=False)
 
 BARE = FramedListener
 """Not a transport."""
+
+
+class FailsToOpen(FramedListener):
+    def __init__(self, sock, context):
+        raise ValueError("no certificate")
+
+
+class FailsToSwap(FramedListener):
+    def swap(self, router, config):
+        raise ValueError("no certificate")
+
+
+class FailsToClose(FailsToSwap):
+    def close(self):
+        raise ValueError("not open")
+
+
+def find_none(config):
+    raise ValueError("no certificate")
+
+
+# Each fails at the step of its name; "half" when the first of its listeners has been created.
+OPENS = Transport("opens", None, (FailsToOpen,))
+HALF = Transport("half", None, (UDPListener, FailsToOpen))
+SWAPS = Transport("swaps", None, (FailsToSwap,))
+CLOSES = Transport("closes", None, (FailsToClose,))
+CHECKS = Transport("checks", None, (FramedListener,), find_problem=find_none)

@@ -16,7 +16,7 @@ from corepy.commands.corefile_blocks import controllers_of
 from corepy.corefile import CorefileError, parse
 from corepy.net.inherited import Key, claim, is_plain, take
 from corepy.net.sockets import Address, open_tcp
-from corepy.plugin import control_client
+from corepy.plugin import StartupError, control_client
 from corepy.plugin.control_client import ask
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
@@ -192,6 +192,32 @@ def test_a_transport_that_cannot_be_used_is_a_mistake_at_the_key(here, entries, 
     (message,) = mistakes(f"{scheme}://.:1 {{\n whoami\n}}\n")
     assert message.startswith(f"the transport {scheme}://")
     assert problem in message
+
+
+def test_a_transport_whose_check_of_a_block_fails_is_a_mistake_at_the_key(here):
+    here(checks="CHECKS")
+    assert mistakes("checks://.:1 {\n whoami\n}\n") == [
+        "cannot serve checks://.:1: the transport checks:// failed: ValueError: no certificate"
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["opens", "half", "swaps", "closes"])
+def test_a_reload_to_a_transport_that_fails_keeps_the_old_configuration(here, scheme):
+    here(framed="TRANSPORT", **{scheme: scheme.upper()})
+    port, other, added = free_port(), free_port(), free_port()
+    with serve(block(1, port=port)) as server:
+        endpoints = dict(server.server.endpoints)
+        (generation,) = server.server.generations
+        new = block(2, port=port) + block(3, "dns", added) + block(4, scheme, other)
+        with pytest.raises(StartupError, match=r"ValueError: no certificate \(at .* in "):
+            server.reload(new)
+        assert ask_once(server.address) == "192.0.2.1"
+        assert server.server.endpoints == endpoints
+        assert server.server.generations == [generation]
+        for left in (added, other):
+            assert not listening(left)
+        server.reload(block(2, port=port) + block(3, "dns", added))
+        assert ask_once(server.address) == "192.0.2.2"
 
 
 def test_two_distributions_that_offer_a_scheme_are_a_mistake(here, tmp_path):

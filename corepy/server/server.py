@@ -10,7 +10,9 @@ from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
 from corepy.net.sockets import Address, BindError, bound, leave_group
 from corepy.plugin import LifecycleContext, StartupError
+from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
+from corepy.server.contain.attribution import of_error
 from corepy.server.contain.loop_watchdog import LoopWatchdog
 from corepy.server.listen.endpoint import Endpoint, drained
 from corepy.server.listen.packet_cache import MemoryPool
@@ -87,17 +89,17 @@ class Server(Endpoints):
     async def run(self, generation: Generation) -> None:
         """Start `generation`, or replace the running one by it.
 
-        All or nothing: if a hook refuses or a socket cannot be opened, the previous state is
-        restored and `StartupError` is raised. On a takeover the old generation answers the pending
-        queries, the new one all later queries.
+        All or nothing: if a hook refuses, a socket cannot be opened or a listener fails, the
+        previous state is restored and `StartupError` is raised. On a takeover the old generation
+        answers the pending queries, the new one all later queries.
         """
         async with self._changing:
             try:
                 await self.prepare(generation)
                 await self.activate()
-            except (StartupError, BindError) as error:
+            except Exception as error:  # the listeners may be those of a third party
                 await self.rollback()
-                raise StartupError(str(error)) from error
+                raise StartupError(_reason(error)) from error
             await self.finalize()
 
     async def prepare(self, generation: Generation) -> None:
@@ -369,6 +371,13 @@ class Server(Endpoints):
 
     def _waiting(self) -> set[ChainTask]:
         return {query for endpoint in self._every() for query in endpoint.waiting()}
+
+
+def _reason(error: Exception) -> str:
+    """Return why a generation cannot run, with the place of an error that is not expected."""
+    if isinstance(error, StartupError | BindError):
+        return str(error)
+    return f"{describe(error)} (at {of_error(error).where})"
 
 
 async def _no_reload(_reason: str) -> bool:

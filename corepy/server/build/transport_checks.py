@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from corepy.corefile import Diagnostic
 from corepy.plugin import SocketCount
+from corepy.plugin.errors import describe
 from corepy.server.listen import transports
 from corepy.server.listen.transports import TransportError
 
@@ -40,7 +41,10 @@ class TransportChecker:
         """Return an error if the transport of `key` cannot serve a block so configured."""
         if key.transport in self._unserved:
             return None
-        problem = transports.get(key.transport).find_problem(config)
+        try:
+            problem = transports.get(key.transport).find_problem(config)
+        except Exception as error:  # it may be third-party code
+            problem = f"the transport {key.transport}:// failed: {describe(error)}"
         if problem is None:
             return None
         return Diagnostic(f"cannot serve {key}: {problem}", key.token)

@@ -10,10 +10,12 @@ turns of the event loop, so no query meets a closed socket or half of a configur
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.net.inherited import Key, claim
 from corepy.net.sockets import Address, bound, open_all, open_listening, prepare_udp
+from corepy.plugin.log import server_logger
 from corepy.server.listen import transports
 from corepy.server.listen.query_listener import ListenerContext
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.query_listener import Listener
     from corepy.server.listen.router import Router
+    from corepy.server.listen.transport import Transport
 
 
 class Listen(NamedTuple):
@@ -61,7 +64,7 @@ class Endpoint:
         """Take the sockets from `inherited`, or open them.
 
         `port` is the port that the kernel chose for port 0; `shard` is counted from 0. Raises
-        `corepy.net.sockets.BindError`.
+        `corepy.net.sockets.BindError`, or the exception of a listener; the sockets are closed then.
         """
         transport = transports.get(listen.transport)
         address = Address(listen.host, listen.port if port is None else port)
@@ -77,10 +80,7 @@ class Endpoint:
         self.port: int = self.sockets[0].getsockname()[1]
         self.label = listen.label(self.port)
         context = ListenerContext(self.label, batch, memory_pool, wildcard=address.is_wildcard)
-        self.listeners: Sequence[Listener] = [
-            listener(sock, context)
-            for listener, sock in zip(transport.listeners, self.sockets, strict=True)
-        ]
+        self.listeners: Sequence[Listener] = _listeners(transport, self.sockets, context)
         self._started = self._stopped = False
 
     def listener(self, network: str) -> Listener:
@@ -132,9 +132,13 @@ class Endpoint:
         return all(listener.is_drained for listener in self.listeners)
 
     def close(self) -> None:
-        """Close the sockets."""
-        for listener in self.listeners:
-            listener.close()
+        """Close the sockets, also that of a listener whose `close` fails."""
+        for listener, sock in zip(self.listeners, self.sockets, strict=True):
+            try:
+                listener.close()
+            except Exception:  # the listener may be that of a third party
+                server_logger().exception("%s: cannot close the listener", self.label)
+                sock.close()
 
 
 def _opened(
@@ -144,14 +148,35 @@ def _opened(
     if not any(claimed):
         return open_all(address, networks)
     sockets = []
-    for network, inherited in zip(networks, claimed, strict=True):
-        if inherited is None:
-            sockets.append(open_listening(network, address))
-            continue
-        if network == "udp":
-            prepare_udp(inherited.sock, wildcard=address.is_wildcard)
-        sockets.append(inherited.sock)
+    with contextlib.ExitStack() as undo:
+        for given in filter(None, claimed):
+            undo.callback(given.sock.close)
+        for network, inherited in zip(networks, claimed, strict=True):
+            if inherited is None:
+                sock = open_listening(network, address)
+                undo.callback(sock.close)
+            else:
+                sock = inherited.sock
+                if network == "udp":
+                    prepare_udp(sock, wildcard=address.is_wildcard)
+            sockets.append(sock)
+        undo.pop_all()
     return sockets
+
+
+def _listeners(
+    transport: Transport, sockets: Sequence[socket.socket], context: ListenerContext
+) -> list[Listener]:
+    """Return a listener for each of the `sockets`, which are closed if one cannot be created."""
+    created: list[Listener] = []
+    with contextlib.ExitStack() as undo:
+        for sock in sockets:
+            undo.callback(sock.close)
+        for listener, sock in zip(transport.listeners, sockets, strict=True):
+            created.append(listener(sock, context))
+            undo.callback(created[-1].close)
+        undo.pop_all()
+    return created
 
 
 async def drained(queries: set[ChainTask], leaving: list[Endpoint], timeout: float) -> int:
