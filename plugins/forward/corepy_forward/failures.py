@@ -1,6 +1,6 @@
 """Detects and describes the failures of an upstream.
 
-`Watchlist` detects late and expired attempts. `HealthCheck` probes an upstream after a failure.
+`Watchlist` detects late and expired attempts. `HealthProbe` probes an upstream after a failure.
 
 A reason is the part after the address in the messages of Go's net package, which CoreDNS logs, with
 the system call in front if one failed ("connect: connection refused"). Alerts and the patterns of
@@ -105,7 +105,7 @@ def go_error(address: str, proto: str, reason: str, detail: str) -> str:
     return f"{operation} {network} {address} ({over}{detail}): {reason.removeprefix('dial: ')}"
 
 
-class HealthCheck:
+class HealthProbe:
     """Probes one upstream until it answers; the `Owner` of its probes.
 
     CoreDNS: plugin/pkg/proxy/health.go, plugin/pkg/up. A check starts with the server, and whenever

@@ -12,7 +12,7 @@ from corepy.net.connection_limit import client_of
 from corepy.plugin import Wakeups
 from corepy_forward import metrics
 from corepy_forward.exchange import BUDGET, BUDGET_DOWN, Exchange
-from corepy_forward.failures import NO_HEALTHY, HealthCheck
+from corepy_forward.failures import NO_HEALTHY, HealthProbe
 from corepy_forward.limits import LEAST_TIME, LIMIT, Crowd, Places
 from corepy_forward.settings import Random, make_policy
 from corepy_forward.upstream import Upstream
@@ -75,7 +75,7 @@ class Pool:
 
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0
-        self._checks: dict[Upstream, HealthCheck] = {}
+        self._checks: dict[Upstream, HealthProbe] = {}
         self._leaving: list[Upstream] = []
         self._probing = False
         self._closed = False
@@ -114,7 +114,7 @@ class Pool:
     def _open(self, target: Target) -> Upstream:
         context = self.settings.tls_contexts.get(target.transport)
         upstream = Upstream(target, self.settings, self.wakeups, self._rate, context)
-        check = self._checks[upstream] = HealthCheck(upstream, self._is_all_down)
+        check = self._checks[upstream] = HealthProbe(upstream, self._is_all_down)
         upstream.check = check.start
         if self._probing:
             check.start()

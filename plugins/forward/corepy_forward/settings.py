@@ -32,7 +32,7 @@ _MAX_UINT32 = 2**32 - 1
 
 
 @dataclass(slots=True)
-class HealthCheck:
+class HealthCheckOptions:
     """The option `health_check`."""
 
     interval: float = 0.5
@@ -78,7 +78,7 @@ class Settings:
     max_idle_conns: int = 0
     read_timeout: float = 2.0
     policy: str = "random"
-    health: HealthCheck = field(default_factory=HealthCheck)
+    health: HealthCheckOptions = field(default_factory=HealthCheckOptions)
     max_concurrent: int = 0
     next_rcodes: frozenset[int] = frozenset()
     next_on_nodata: bool = False
@@ -228,7 +228,7 @@ class Options:
         self._settings.ignored += self._c.zones_from(self._c.arguments(1))
 
     def _health_check(self) -> None:
-        check = HealthCheck(interval=self._positive_seconds("health_check"))
+        check = HealthCheckOptions(interval=self._positive_seconds("health_check"))
         check.recursion_desired = self._settings.health.recursion_desired
         while self._c.next_arg():
             if self._c.val == "no_rec":

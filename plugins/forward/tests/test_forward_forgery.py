@@ -19,7 +19,7 @@ from corepy.testing.knot import knot
 from corepy_forward import forgery as forgery_module
 from corepy_forward import udp as udp_module
 from corepy_forward.asking import LARGE_SIZE, MOST_QUERIES
-from corepy_forward.failures import HealthCheck
+from corepy_forward.failures import HealthProbe
 from corepy_forward.forgery import MOST_GUESSES, REMEMBERED, Cookies, Guesses
 from corepy_forward.handler import Forward
 from corepy_forward.pool import Pool
@@ -339,7 +339,7 @@ def test_a_question_that_is_guessed_at_stays_on_tcp(monkeypatch):
         assert upstream.queries[-1] == ("other.example. A", "udp")
 
 
-class Probe(HealthCheck):
+class Probe(HealthProbe):
     """A health check that is told of guesses and goes on waiting."""
 
     def __init__(self, upstream):

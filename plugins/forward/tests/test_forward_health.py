@@ -12,7 +12,7 @@ from corepy.testing.command import wait_until
 from corepy_forward.failures import TIMEOUT
 from corepy_forward.handler import Forward
 from corepy_forward.metrics import PROXY, UP
-from corepy_forward.settings import HealthCheck as Probing
+from corepy_forward.settings import HealthCheckOptions as Probing
 
 serve = partial(serve_with_timers, still=True)  # nothing becomes late, however busy the machine
 

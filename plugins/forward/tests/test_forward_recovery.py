@@ -11,7 +11,7 @@ from corepy.testing import Upstream, serve
 from corepy_forward import limits
 from corepy_forward.failures import NO_REPLY, Watchlist, explain
 from corepy_forward.resolve import _ask_resolvers, _target
-from corepy_forward.settings import HealthCheck
+from corepy_forward.settings import HealthCheckOptions
 from corepy_forward.targets import Hostname, split_host_port
 
 TRUNCATED = b"\x83\x80\0\1\0\2\0\0\0\0\1a\0\0\1\0\1\1x"
@@ -164,7 +164,7 @@ def test_the_question_of_a_probe(on_bench):
         assert check.question == b"\7example\3org\0\0\2\0\1"
         assert check.body == b"\1\0\0\1\0\0\0\0\0\0" + check.question
 
-    on_bench(test, health=HealthCheck(domain="example.org."))
+    on_bench(test, health=HealthCheckOptions(domain="example.org."))
 
 
 def lies(query, _proto):
