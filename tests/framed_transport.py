@@ -4,6 +4,7 @@
 knows it.
 """
 
+import asyncio
 import time
 
 from corepy.plugin import Debug
@@ -14,6 +15,7 @@ from corepy.server.listen.udp import UDPListener
 
 MARK = b"*"
 _HEADER = 3
+GRACE = 0.2
 
 
 def pack(message):
@@ -77,6 +79,10 @@ class FramedConnection(StreamConnection):
             self.finish()
 
     def drain(self):
+        """Leave a client time to send the query for which it has connected, then close."""
+        asyncio.get_running_loop().call_later(GRACE, self._finish_if_idle)
+
+    def _finish_if_idle(self):
         self._draining = True
         if self.is_idle:
             self.finish()
