@@ -80,10 +80,14 @@ def small_knot(port):
 
 
 def connections_to(port):
-    """Count the clients' ends of connections to a port; namespace of the calling thread."""
+    """Count the clients' ends of connections to a port; namespace of the calling thread.
+
+    The kernel lists a connection twice if others are opened between two reads of the file.
+    """
     lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
     ends = [line.split()[1:4] for line in lines]
-    return sum(remote.endswith(f":{port:04X}") and state == "01" for _, remote, state in ends)
+    to, established = f":{port:04X}", "01"
+    return len({own for own, peer, state in ends if peer.endswith(to) and state == established})
 
 
 @isolated
