@@ -1,13 +1,18 @@
-"""Hooks and fixtures of every test run, which keep garbage collection and scrapes fast."""
+"""Hooks and fixtures of every test run.
+
+They keep garbage collection and scrapes fast, and tests independent of each other.
+"""
 
 from __future__ import annotations
 
 import gc
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
 from corepy.plugin import metrics
+from corepy.plugin.log import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,3 +33,17 @@ def _remove_series_of_upstreams() -> Iterator[None]:
         if "to" in metric.label_names:
             for labels, _ in metric.children():
                 metric.remove(*labels)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_the_log_as_it_was() -> Iterator[None]:
+    """Fail a test that changes the log for those after it, which would fail in its place."""
+    before = _log_settings()
+    yield
+    assert _log_settings() == before
+
+
+def _log_settings() -> tuple[object, ...]:
+    """Return what `corepy.plugin.log.configure` and tests change."""
+    log, process = logging.getLogger(ROOT), logging.getLogger()
+    return log.level, log.propagate, log.handlers[:], process.level

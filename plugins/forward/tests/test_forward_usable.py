@@ -3,9 +3,7 @@
 import logging
 import os
 import socket
-import tempfile
 import threading
-from pathlib import Path
 
 import dnslib
 import pytest
@@ -189,39 +187,30 @@ def test_a_reload_with_an_unusable_line_and_one_with_nothing_else(tmp_path, upst
 
 
 @isolated
-def test_an_interface_that_comes_goes_and_comes_again():
+def test_an_interface_that_comes_goes_and_comes_again(tmp_path, monkeypatch, log):
     """Its number is another one the second time."""
-    log = Lines()
-    logger = logging.getLogger("corepy")
-    logger.addHandler(log)
-    logger.setLevel(logging.INFO)
-    usable.INTERVAL = 0.02
-    port = targets.PORTS["dns"]
-    try:
-        with Upstream(answers(), host="::") as upstream, tempfile.TemporaryDirectory() as folder:
-            targets.PORTS["dns"] = upstream.address[1]
-            path = Path(folder, "resolv.conf")
-            path.write_text("nameserver 192.0.2.9\nnameserver fe80::9%br9\n")
-            text = f".:0 {{\nforward . {path} {{\npolicy sequential\nmax_fails 0\n}}\n}}"
-            with serve(text) as server:
-                log.wait_for("network interface 'br9'")
-                numbers = set()
-                for round in (1, 2):
-                    run("ip", "link", "add", "br9", "type", "bridge")
-                    run("ip", "link", "set", "br9", "up")
-                    run("ip", "addr", "add", "fe80::9/64", "dev", "br9", "nodad")
-                    log.wait_for("[fe80::9%br9]", 2 * round)
-                    (link,) = [u for u in pool_of(server).upstreams if u.target.scope]
-                    numbers.add(link.target.interface)
-                    assert link.target.interface == socket.if_nametoindex("br9")
-                    # The kernel finishes to set up the address and its route later.
-                    wait_until(lambda: server.ask("example.org").rr)
-                    run("ip", "link", "del", "br9")
-                    log.wait_for("network interface 'br9'", round + 1)
-                assert len(numbers) == 2
-    finally:
-        targets.PORTS["dns"] = port
-        logger.removeHandler(log)
+    monkeypatch.setattr(usable, "INTERVAL", 0.02)
+    with Upstream(answers(), host="::") as upstream:
+        monkeypatch.setitem(targets.PORTS, "dns", upstream.address[1])
+        path = tmp_path / "resolv.conf"
+        path.write_text("nameserver 192.0.2.9\nnameserver fe80::9%br9\n")
+        text = f".:0 {{\nforward . {path} {{\npolicy sequential\nmax_fails 0\n}}\n}}"
+        with serve(text) as server:
+            log.wait_for("network interface 'br9'")
+            numbers = set()
+            for round in (1, 2):
+                run("ip", "link", "add", "br9", "type", "bridge")
+                run("ip", "link", "set", "br9", "up")
+                run("ip", "addr", "add", "fe80::9/64", "dev", "br9", "nodad")
+                log.wait_for("[fe80::9%br9]", 2 * round)
+                (link,) = [u for u in pool_of(server).upstreams if u.target.scope]
+                numbers.add(link.target.interface)
+                assert link.target.interface == socket.if_nametoindex("br9")
+                # The kernel finishes to set up the address and its route later.
+                wait_until(lambda: server.ask("example.org").rr)
+                run("ip", "link", "del", "br9")
+                log.wait_for("network interface 'br9'", round + 1)
+            assert len(numbers) == 2
 
 
 def test_an_own_address_in_a_file_is_skipped(tmp_path, monkeypatch, log):
