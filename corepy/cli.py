@@ -15,6 +15,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from corepy.commands.standard_output import write_output
 from corepy.flags import EXIT_USAGE, Parser
 from corepy.net.descriptors import fill_standard_descriptors
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
@@ -58,7 +59,7 @@ def _options(flags: argparse.Namespace) -> Options:
 def _show(flags: argparse.Namespace) -> int:
     """Run a flag that prints something and starts no server."""
     if flags.version:
-        _print(version_text())
+        write_output(version_text())
         return EXIT_OK
     if flags.plugins:
         from corepy.commands.plugin_list import list_in_order, list_plugins
@@ -180,7 +181,7 @@ def _complete(shell: str) -> int:
     """Print the completion script for a shell."""
     from corepy.completion import script
 
-    _print(script(shell, _parser(), sorted(_commands())))
+    write_output(script(shell, _parser(), sorted(_commands())))
     return EXIT_OK
 
 
@@ -216,13 +217,13 @@ def _check(options: Options, *, as_json: bool) -> int:
     valid = all(result.valid for result in results)
     if as_json:
         problems = [problem for result in results for problem in result.problems]
-        _print(corefile.to_json(problems, valid=valid) + "\n")
+        write_output(corefile.to_json(problems, valid=valid) + "\n")
         return EXIT_OK if valid else EXIT_FAILURE
     for result in results:
         text = corefile.render(result.problems)
         (sys.stdout if result.valid else sys.stderr).write(f"{text}\n" if text else "")
         if result.valid:
-            _print(f"{result.title} is valid\n")
+            write_output(f"{result.title} is valid\n")
     return EXIT_OK if valid else EXIT_FAILURE
 
 
@@ -279,8 +280,3 @@ def _commands() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=COMMANDS)}
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

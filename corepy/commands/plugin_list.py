@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from corepy.commands.standard_output import write_output
 from corepy.loading.extras import missing_extra
 from corepy.loading.registry import find
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def list_plugins() -> int:
     """Print the installed plugins in the format of CoreDNS, without importing them."""
     found = find()
-    _print("".join(f"{directive}\n" for directive in found))
+    write_output("".join(f"{directive}\n" for directive in found))
     _report_missing_extras(found)
     return EXIT_OK
 
@@ -38,7 +39,7 @@ def list_in_order(file: str | None) -> int:
     except CorefileError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILURE
-    _print(table(found))
+    write_output(table(found))
     sys.stderr.writelines(f"{problem}\n" for problem in problems)
     _report_missing_extras(installed)
     return EXIT_FAILURE if problems else EXIT_OK
@@ -50,8 +51,3 @@ def _report_missing_extras(found: Mapping[str, FoundPlugin]) -> None:
         problem = missing_extra(directive, plugin.entry_point)
         if problem:
             sys.stderr.write(f"plugin/{directive} (from {plugin.distribution}): {problem}\n")
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

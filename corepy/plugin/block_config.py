@@ -23,7 +23,7 @@ class ListenHosts:
     """The addresses that a server block listens on; *bind* sets it."""
 
     hosts: tuple[str, ...] = ("",)
-    """IP addresses; "" is the wildcard."""
+    """IP addresses; "" for all addresses of both families, 0.0.0.0 and :: for those of one."""
 
 
 @dataclass(frozen=True, slots=True)

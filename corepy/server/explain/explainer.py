@@ -23,12 +23,10 @@ from corepy.dns.edns import UDP_SIZE, Edns
 from corepy.dns.form_error import FormError
 from corepy.dns.message import query
 from corepy.dns.names import InvalidName, from_text, is_subdomain
-from corepy.dns.reply_validation import reply_problem
 from corepy.dns.survey import strip_opt
 from corepy.dns.text import flag_names, option_texts, records_of, shortened, to_dig
 from corepy.plugin import CommandError, LifecycleContext, handlers_below
 from corepy.plugin.handler import REFUSED, SERVFAIL
-from corepy.server.contain.failure_report import InvalidReplyError, report_failure
 from corepy.server.explain.trace import Trace
 from corepy.server.listen import transports
 from corepy.server.listen.packet_cache import SWITCH, is_enabled, why_not
@@ -239,24 +237,16 @@ def _is_at(label: str, at: str) -> bool:
 async def _answer(router: Router, request: Request) -> Reply:
     """Return a server's reply, as `corepy.server.listen.pipeline` makes it."""
     route = router.route(request)
-    if route is None or route.chain is None:
+    if route is None:
         return request.error(REFUSED)
     request.context = replace(request.context, zone=route.zone, router=router, route=route)
     task = asyncio.current_task()
     try:
-        reply = await route.chain.serve_dns(request)
+        return await route.serve(request)
     except asyncio.CancelledError:
         if task is not None and task.cancelling():
             raise  # this task itself is cancelled
         return request.error(SERVFAIL)
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        return report_failure(request, error, route.chain)
-    problem = reply_problem(request, reply)
-    if problem is None:
-        return reply
-    return report_failure(request, InvalidReplyError(problem, route.chain))
 
 
 def _block(router: Router, route: ZoneRoute) -> dict[str, Any]:

@@ -58,6 +58,25 @@ class ZoneRoute:
     has_hit_listeners: bool = False
     """Whether a handler of the chain observes each query that the packet cache answers."""
 
+    async def serve(self, request: Request) -> Reply:
+        """Return the valid reply of the block to `request`, whose context names this route.
+
+        A failure of a handler is reported and becomes SERVFAIL; a block without handlers answers
+        REFUSED. Raises CancelledError and GeneratorExit, which end the caller as well.
+        """
+        if self.chain is None:
+            return request.error(REFUSED)
+        try:
+            reply = await self.chain.serve_dns(request)
+        except (CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            return report_failure(request, error, self.chain)
+        problem = reply_problem(request, reply)
+        if problem is None:
+            return reply
+        return report_failure(request, InvalidReplyError(problem, self.chain))
+
 
 class Router:
     """The zones served at one address. Immutable: a reload replaces it."""
@@ -124,19 +143,10 @@ class Router:
         sees no exception.
         """
         route = self.route(request)
-        if route is None or route.chain is None:
+        if route is None:
             return request.error(REFUSED)
         request.context = replace(request.context, zone=route.zone, route=route)
-        try:
-            reply = await route.chain.serve_dns(request)
-        except (CancelledError, GeneratorExit):  # the query that needs the look-up was cancelled
-            raise
-        except BaseException as error:
-            return report_failure(request, error, route.chain)
-        problem = reply_problem(request, reply)
-        if problem is None:
-            return reply
-        return report_failure(request, InvalidReplyError(problem, route.chain))
+        return await route.serve(request)
 
     def _route_ds(self, name: bytes) -> ZoneRoute | None:
         found, offset = None, 0
