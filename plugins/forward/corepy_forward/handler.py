@@ -26,7 +26,7 @@ from corepy_forward.limits import LIMIT
 from corepy_forward.pool import Pool
 from corepy_forward.resolve import look_up
 from corepy_forward.targets import without_repeats
-from corepy_forward.usable import Watch, changes, choose, log_problems, own_among, places_of
+from corepy_forward.usable import Watch, changes, choose, log_problems, own_addresses, own_among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from corepy_forward.limits import Places
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
-    from corepy_forward.usable import Place
+    from corepy_forward.usable import OwnAddress
 
 _OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
 _NO_TRANSFERS = EDE_NOT_SUPPORTED, "zone transfers are not forwarded"
@@ -249,7 +249,7 @@ class Forward(FastHandler, ExplainedHandler):
         problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):
             problems = await look_up(self.settings.entries, self.settings.resolvers)
-        own = places_of(self._config, context.addresses)
+        own = own_addresses(self._config, context.addresses)
         self._refuse_own(own)
         choice = choose(self.settings.entries, own)
         self._problems = [*problems, *choice.problems]
@@ -259,10 +259,10 @@ class Forward(FastHandler, ExplainedHandler):
             log_problems(self._problems, known)
         self._open(choice.targets)
 
-    def _refuse_own(self, places: Sequence[Place]) -> None:
+    def _refuse_own(self, addresses: Sequence[OwnAddress]) -> None:
         """Raise StartupError if a TO is this server; for lines of files, `choose` skips them."""
         named = [t for entry in self.settings.entries if not entry.file for t in entry.targets]
-        own = own_among(named, places)
+        own = own_among(named, addresses)
         if own is not None:
             raise StartupError(
                 f"upstream {own.address} is an address that this server listens on for"
@@ -275,7 +275,7 @@ class Forward(FastHandler, ExplainedHandler):
 
         Raises StartupError if an upstream is this server, on a port that the kernel has chosen.
         """
-        own = places_of(self._config, context.addresses)
+        own = own_addresses(self._config, context.addresses)
         self._refuse_own(own)
         pool = self.pool
         assert pool is not None

@@ -53,7 +53,7 @@ class Nameserver(NamedTuple):
     """A `nameserver` line with a usable address."""
 
     target: Target
-    place: str
+    position: str
     """The file and line number."""
 
 
@@ -77,15 +77,15 @@ def read_resolv_conf(path: Path) -> ResolvConf:
     servers: list[Nameserver] = []
     problems: list[str] = []
     for number, words in _lines(content):
-        place = f"{path}:{number}"
+        position = f"{path}:{number}"
         try:
             target = _nameserver(words)
         except ValueError as error:
-            problems.append(f"{place}: {error}; the line is skipped")
+            problems.append(f"{position}: {error}; the line is skipped")
             continue
         if len(words) > 2 and as_ip(words[2]):
-            problems.append(f"{place}: only the first address of a line is used: {words[1]}")
-        servers.append(Nameserver(target, place))
+            problems.append(f"{position}: only the first address of a line is used: {words[1]}")
+        servers.append(Nameserver(target, position))
     return ResolvConf(_limited(servers, problems), _shortened(problems, path), version)
 
 
@@ -126,7 +126,7 @@ def _advice(word: str) -> str:
 def _limited(servers: list[Nameserver], problems: list[str]) -> list[Nameserver]:
     if len(servers) > MAX_SERVERS:
         problems.append(
-            f"{servers[MAX_SERVERS].place}: more than {MAX_SERVERS} name servers; this line and"
+            f"{servers[MAX_SERVERS].position}: more than {MAX_SERVERS} name servers; this line and"
             " those below are skipped"
         )
     return servers[:MAX_SERVERS]

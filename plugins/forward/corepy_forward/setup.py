@@ -22,7 +22,7 @@ from corepy_forward.targets import (
     without_repeats,
 )
 from corepy_forward.usable import (
-    named_places,
+    named_addresses,
     own_among,
     refuse_own_addresses,
     skipped_own,
@@ -136,7 +136,7 @@ class _Line:
             raise c.error(str(error), token, near and f"did you mean {near!r}?") from None
         except ValueError as error:
             raise c.error(str(error), token, getattr(error, "hint", None)) from None
-        entry.place = f"{token.file}:{token.line}"
+        entry.position = f"{token.file}:{token.line}"
         if entry.file is None:
             refuse_own_addresses(c, entry, token)
             _drop_flawed(entry)
@@ -145,15 +145,15 @@ class _Line:
     def _read(self, entry: ToAddress, file: Path) -> None:
         """Add the name servers in a file to `entry`; raises `ValueError` if it cannot be read."""
         contents = read_resolv_conf(file)
-        own = named_places(self._c.config)
+        own = named_addresses(self._c.config)
         entry.version = contents.version
         entry.problems = contents.problems
-        for target, place in contents.servers:
+        for target, position in contents.servers:
             if own_among([target], own):
-                entry.problems.append(skipped_own(target, place))
+                entry.problems.append(skipped_own(target, position))
             else:
                 entry.targets.append(target)
-                entry.places.setdefault(target, place)
+                entry.positions.setdefault(target, position)
 
     def _check_tls(self, tokens: list[Token]) -> None:
         settings = self._settings

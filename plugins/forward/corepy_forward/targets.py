@@ -107,10 +107,10 @@ class ToAddress:
 
     file: Path | None = None
     hostname: Hostname | None = None
-    place: str = ""
+    position: str = ""
     """Its position in the Corefile, as FILE:LINE."""
 
-    places: dict[Target, str] = field(default_factory=dict)
+    positions: dict[Target, str] = field(default_factory=dict)
     """The positions of targets from a file, as FILE:LINE."""
 
     last: list[Target] = field(default_factory=list)

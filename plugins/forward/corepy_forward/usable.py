@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target, ToAddress
 
-Place = tuple[str, int]
+OwnAddress = tuple[str, int]
 """Host and port of a listening socket.
 
 The host is an IP address, possibly with its zone, or a wildcard: 0.0.0.0, ::, or "" for both.
@@ -63,7 +63,7 @@ log = plugin_logger("forward")
 
 def refuse_own_addresses(controller: Controller, entry: ToAddress, token: Token) -> None:
     """Raise an error if a TO is an address that the block listens on."""
-    own = own_among(entry.targets, named_places(controller.config))
+    own = own_among(entry.targets, named_addresses(controller.config))
     if own is not None:
         raise controller.error(
             f"upstream {own.address} is an address that this server listens on",
@@ -72,19 +72,19 @@ def refuse_own_addresses(controller: Controller, entry: ToAddress, token: Token)
         )
 
 
-def skipped_own(target: Target, place: str) -> str:
+def skipped_own(target: Target, position: str) -> str:
     """Return the message for a line of a file with an address of this server block."""
-    return f"{place}: {target.address} is this server itself; the line is skipped"
+    return f"{position}: {target.address} is this server itself; the line is skipped"
 
 
-def named_places(config: BlockConfig) -> list[Place]:
+def named_addresses(config: BlockConfig) -> list[OwnAddress]:
     """Return the addresses and ports of the block's *bind* directives, without wildcards."""
     ports = {key.port for key in config.keys if key.transport == "dns"}
     named = [host for host in config.get(ListenHosts).hosts if not _is_wildcard(host)]
     return [(host, port) for host in named for port in ports]
 
 
-def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
+def own_addresses(config: BlockConfig, listening: Sequence[str]) -> list[OwnAddress]:
     """Return the addresses and ports that the block listens on.
 
     `listening` has those of the whole server, as "dns://host:port". It is needed for the number of
@@ -94,12 +94,12 @@ def places_of(config: BlockConfig, listening: Sequence[str]) -> list[Place]:
     ports = {key.port for key in config.keys if key.transport == "dns"}
     return [
         (host, port)
-        for host, port in _places(listening)
+        for host, port in _addresses(listening)
         if _normal(host) in hosts and (port in ports or 0 in ports)
     ]
 
 
-def _places(listening: Iterable[str]) -> Iterable[Place]:
+def _addresses(listening: Iterable[str]) -> Iterable[OwnAddress]:
     for address in listening:
         transport, _, rest = address.partition("://")
         split = split_host_port(rest)
@@ -115,10 +115,10 @@ def _is_wildcard(host: str) -> bool:
     return Address(host, 0).is_wildcard
 
 
-def own_among(targets: Iterable[Target], places: Sequence[Place]) -> Target | None:
-    """Return the first of `targets` that is one of the addresses `places`."""
+def own_among(targets: Iterable[Target], own: Sequence[OwnAddress]) -> Target | None:
+    """Return the first of `targets` that is one of the addresses `own`."""
     for target in targets:
-        if target.transport == "dns" and any(_is(target, host, port) for host, port in places):
+        if target.transport == "dns" and any(_is(target, host, port) for host, port in own):
             return target
     return None
 
@@ -152,7 +152,7 @@ class Choice(NamedTuple):
     problems: list[str]
 
 
-def choose(entries: Iterable[ToAddress], own: Sequence[Place]) -> Choice:
+def choose(entries: Iterable[ToAddress], own: Sequence[OwnAddress]) -> Choice:
     """Return the currently usable upstreams; `own` are the addresses that the block listens on.
 
     If none of an entry's upstreams is usable, those used last stay in use.
@@ -170,16 +170,18 @@ def choose(entries: Iterable[ToAddress], own: Sequence[Place]) -> Choice:
     return Choice(without_repeats(chosen), problems)
 
 
-def _usable(entry: ToAddress, own: Sequence[Place], problems: list[str]) -> Iterator[Target]:
+def _usable(entry: ToAddress, own: Sequence[OwnAddress], problems: list[str]) -> Iterator[Target]:
     for target in entry.targets:
-        place = entry.places.get(target, entry.place)
+        position = entry.positions.get(target, entry.position)
         try:
             found = target._replace(interface=interface_index(target.scope))
         except ValueError as error:
-            problems.append(f"{place}: {target.address} is skipped until it can be used: {error}")
+            problems.append(
+                f"{position}: {target.address} is skipped until it can be used: {error}"
+            )
             continue
         if (entry.file or entry.hostname) and own_among([found], own):
-            problems.append(skipped_own(found, place))
+            problems.append(skipped_own(found, position))
             continue
         yield found
 
@@ -218,7 +220,7 @@ class Watch:
         self,
         settings: Settings,
         pool: Pool,
-        listening: Sequence[Place],
+        listening: Sequence[OwnAddress],
         known: Iterable[str],
     ) -> None:
         """Start the checks.
@@ -252,12 +254,12 @@ class Watch:
                 raise ValueError(f"{file} contains no usable name servers")
         except ValueError as error:
             if self._faults.get(file) != str(error):
-                log.warning("%s: %s; its last name servers stay in use", entry.place, error)
+                log.warning("%s: %s; its last name servers stay in use", entry.position, error)
             self._faults[file] = str(error)
             return
         self._faults.pop(file, None)
         entry.targets = [server.target for server in contents.servers]
-        entry.places = {server.target: server.place for server in reversed(contents.servers)}
+        entry.positions = {server.target: server.position for server in reversed(contents.servers)}
         entry.problems = contents.problems
 
     def _use(self) -> None:

@@ -123,7 +123,7 @@ def test_a_wildcard_has_the_addresses_of_its_families(wildcard, own, foreign):
 def test_places_of_a_block_among_those_of_the_server():
     listening = ["dns://:53", "dns://[::1]:53", "dns://127.0.0.1:53", "tls://:853", "dns://:4711"]
     listening += ["dns://0.0.0.0:55", "dns://[::]:55"]
-    for text, hosts, places in (
+    for text, hosts, expected in (
         (".:53", [""], [("", 53)]),
         (".:53", ["::1", "127.0.0.1"], [("::1", 53), ("127.0.0.1", 53)]),
         (".:0", [""], [("", 53), ("", 4711)]),
@@ -134,4 +134,4 @@ def test_places_of_a_block_among_those_of_the_server():
     ):
         config = controller_for("forward . 192.0.2.1", zone=text).config
         config.set(ListenHosts(tuple(hosts)))
-        assert usable.places_of(config, listening) == places
+        assert usable.own_addresses(config, listening) == expected
