@@ -30,6 +30,7 @@ from corepy.plugin import (
     hookimpl,
     plugin_logger,
 )
+from corepy.plugin.discarding import discard
 from corepy_cache.budget import Budget, process_budget
 from corepy_cache.cache_store import WILDCARD, CacheStore, EntryHitCounter, clear_ad, restore
 from corepy_cache.classify import why_not
@@ -256,7 +257,7 @@ class Cache(FastHandler, ExplainedHandler):
         take: Step,
     ) -> Reply:
         if not self.budget.begin_wait(request):
-            answer.close()
+            discard(answer)
             return self._overloaded(request, metrics)
         reply: Reply | None = None
         try:

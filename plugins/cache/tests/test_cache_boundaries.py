@@ -1,11 +1,15 @@
 """Values at which the cache decides otherwise, and what a hit counts."""
 
 import asyncio
+import gc
+import warnings
 
 import dnslib
 import pytest
 
 from corepy.dns import Reply
+from corepy.plugin import FastHandler
+from corepy.server.build import builder
 from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache import setup
 from corepy_cache.budget import WAITING_SIZE, Budget
@@ -210,3 +214,38 @@ def test_a_query_above_the_limit_is_refused_for_the_moment_only(caplog):
     assert rejects.value == before + 4
     assert bench.asked == 0
     bench.cache.budget.end_wait(holder, answered=True)
+
+
+class Late(FastHandler):
+    """Returns a coroutine of its own, which the guard has to wrap."""
+
+    name = "late"
+
+    def begin_dns(self, request):
+        return self.pass_on(request, self.next.begin_dns(request))
+
+    async def pass_on(self, request, answer):
+        return answer if type(answer) is Reply else await answer
+
+
+def test_a_query_refused_before_its_chain_begins_leaves_no_coroutine():
+    """The guards below hold coroutines that have not begun either."""
+    bench = Bench()
+    bench.cache.budget._set(2 * WAITING_SIZE)
+    builder.link([bench.cache, Late(), Late(), bench.below])
+
+    async def run():
+        request, holder = make_request("www.example.org"), make_request("held.example.org")
+        chain = bench.cache.begin_dns(request)
+        assert bench.cache.budget.begin_wait(holder)
+        reply = await chain
+        bench.cache.budget.end_wait(holder, answered=True)
+        return reply
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reply = asyncio.run(run())
+        gc.collect()
+    assert reply.is_momentary
+    assert [str(warning.message) for warning in caught] == []
+    assert bench.cache.budget.used == 0
