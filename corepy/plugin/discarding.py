@@ -16,7 +16,8 @@ def discard(answer: Any) -> None:
     """
     if type(answer) is not CoroutineType:
         return
-    if getcoroutinestate(answer) == CORO_CREATED:
-        for argument in answer.cr_frame.f_locals.values():
+    frame = answer.cr_frame
+    if frame is not None and getcoroutinestate(answer) == CORO_CREATED:
+        for argument in frame.f_locals.values():
             discard(argument)
     answer.close()
