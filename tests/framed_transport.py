@@ -5,6 +5,7 @@ knows it.
 """
 
 import asyncio
+import sys
 import time
 
 from corepy.plugin import Debug
@@ -128,6 +129,13 @@ class FailsToClose(FailsToSwap):
         raise ValueError("not open")
 
 
+class FailsInFollower(FramedListener):
+    def __init__(self, sock, context):
+        super().__init__(sock, context)
+        if sys.argv[0].endswith("follower.py"):
+            sys.exit("no certificate")
+
+
 def find_none(config):
     raise ValueError("no certificate")
 
@@ -137,4 +145,44 @@ OPENS = Transport("opens", None, (FailsToOpen,))
 HALF = Transport("half", None, (UDPListener, FailsToOpen))
 SWAPS = Transport("swaps", None, (FailsToSwap,))
 CLOSES = Transport("closes", None, (FailsToClose,))
+FOLLOWS = Transport("follows", None, (UDPListener, FailsInFollower))
 CHECKS = Transport("checks", None, (FramedListener,), find_problem=find_none)
+
+FAULTS = {}
+"""By method of the listener below, the exceptions of its next calls; None for a call that works."""
+
+
+class Faulty(FramedListener):
+    """Raises the exceptions in `FAULTS`."""
+
+    is_checkable = True
+
+    @property
+    def is_drained(self):
+        _fail("is_drained")
+        return super().is_drained
+
+    async def check(self, address):
+        _fail("check")
+        return True
+
+
+def _fail(method):
+    planned = FAULTS.get(method)
+    error = planned.pop(0) if planned else None
+    if error is not None:
+        raise error
+
+
+def _failing(name):
+    def method(self, *args, **more):
+        _fail(name)
+        return getattr(super(Faulty, self), name)(*args, **more)
+
+    return method
+
+
+for _name in ("swap", "start", "pause", "stop", "close", "forget", "waiting"):
+    setattr(Faulty, _name, _failing(_name))
+FAULTY = Transport("faulty", None, (Faulty,))
+EXITS = Transport("exits", None, (FramedListener,), find_problem=lambda config: sys.exit("no"))

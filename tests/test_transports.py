@@ -1,6 +1,8 @@
 """The table of transports, and one of another distribution: served like plain DNS, without a line in the core."""
 
 import asyncio
+import importlib
+import logging
 import os
 import re
 import shutil
@@ -220,6 +222,125 @@ def test_a_reload_to_a_transport_that_fails_keeps_the_old_configuration(here, sc
         assert ask_once(server.address) == "192.0.2.2"
 
 
+def test_a_transport_that_exits_is_a_mistake_at_the_key(here):
+    here(exits="EXITS")
+    assert mistakes("exits://.:1 {\n whoami\n}\n") == [
+        "cannot serve exits://.:1: the transport exits:// failed: SystemExit: no"
+    ]
+
+
+@pytest.fixture
+def faults(here, monkeypatch):
+    """The exceptions that the listeners of faulty:// are about to raise."""
+    here(framed="TRANSPORT", faulty="FAULTY", swaps="SWAPS")
+    monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)
+    return importlib.import_module("framed_transport").FAULTS
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+ENDS = [ValueError("boom"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", ["swap", "start", "waiting", "check"])
+def test_a_listener_that_raises_at_a_reload_keeps_the_old_configuration(faults, method, error):
+    port, other, added = free_port(), free_port(), free_port()
+    with serve(block(1, port=port)) as server:
+        endpoints, before = dict(server.server.endpoints), descriptors()
+        (generation,) = server.server.generations
+        faults[method] = [error.with_traceback(None)]
+        new = block(2, port=port) + block(3, "dns", added) + block(4, "faulty", other)
+        if method == "waiting":  # there is no reason to refuse the reload
+            server.reload(new)
+            assert ask_once(server.address) == "192.0.2.2"
+            server.reload(block(1, port=port))
+        else:
+            with pytest.raises(StartupError):
+                server.reload(new)
+            assert ask_once(server.address) == "192.0.2.1"
+            assert server.server.generations == [generation]
+        assert server.server.endpoints == endpoints
+        wait_until(lambda: descriptors() == before)
+        server.reload(block(2, port=port))
+        assert ask_once(server.address) == "192.0.2.2"
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_a_listener_that_raises_in_a_rollback_goes_back(faults, error, caplog):
+    """So do the listeners after it, and the sockets of the refused configuration are closed."""
+    first, second, added, failing = (free_port() for _ in range(4))
+    old = block(1, "faulty", first) + block(1, port=second)
+    with serve(old) as server:
+        endpoints, before = dict(server.server.endpoints), descriptors()
+        (generation,) = server.server.generations
+        faults["swap"] = [None, error.with_traceback(None)]
+        new = block(2, "faulty", first) + block(2, port=second)
+        with pytest.raises(StartupError, match="no certificate"):
+            server.reload(new + block(3, "dns", added) + block(4, "swaps", failing))
+        assert [ask_once(address) for address in server.addresses] == ["192.0.2.1"] * 2
+        assert server.server.endpoints == endpoints
+        assert server.server.generations == [generation]
+        wait_until(lambda: descriptors() == before)
+        server.reload(new)
+        assert [ask_once(address) for address in server.addresses] == ["192.0.2.2"] * 2
+    assert "swap of the listener failed" in caplog.text
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", ["waiting", "stop", "is_drained", "close", "forget"])
+def test_a_listener_that_raises_when_it_is_no_longer_used(faults, method, error, caplog):
+    port, gone = free_port(), free_port()
+    with serve(block(1, port=port)) as server:
+        before = descriptors()
+        server.reload(block(1, port=port) + block(1, "faulty", gone))
+        assert ask_once(("127.0.0.1", gone)) == "192.0.2.1"
+        faults[method] = [error.with_traceback(None) for _ in range(3)]
+        server.reload(block(2, port=port))
+        faults.clear()
+        assert ask_once(server.address) == "192.0.2.2"
+        assert not listening(gone)
+        assert len(server.server.generations) == 1
+        wait_until(lambda: descriptors() == before)
+    assert "of the listener failed" in caplog.text
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", ["waiting", "stop", "is_drained", "close", "forget"])
+def test_a_listener_that_raises_when_the_server_stops(faults, method, error):
+    ports = free_port(), free_port()
+    with serve(block(1, "faulty", ports[0]) + block(1, port=ports[1])) as server:
+        assert [ask_once(address) for address in server.addresses] == ["192.0.2.1"] * 2
+        faults[method] = [error.with_traceback(None) for _ in range(3)]
+    faults.clear()
+    assert server.server.generation is None
+    assert not server.server.endpoints
+    for port in ports:
+        assert not listening(port)
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", ["start", "pause"])
+def test_a_listener_that_raises_at_the_sockets_of_another_process(faults, method, error, caplog):
+    with serve(block(1, "faulty", free_port())) as server:
+        (listen,) = server.server.endpoints
+
+        def take_over_and_hand_back():
+            port = server.server.endpoints[listen].port
+            shared = server.server.new_endpoint(listen, {}, port, 1)
+            generation = server.server.generation
+            shared.swap(generation.routers[listen], generation.settings[listen])
+            server.server.shared[listen, 1] = shared
+            faults[method] = [error.with_traceback(None)]
+            server.server.take_over_shard(1)
+            server.server.hand_back_shard(1)
+
+        server.call(take_over_and_hand_back)
+    assert f"{method} of the listener failed" in caplog.text
+
+
 def test_two_distributions_that_offer_a_scheme_are_a_mistake(here, tmp_path):
     here("first", framed="TRANSPORT")
     here("second", framed="TRANSPORT")
@@ -376,6 +497,28 @@ def test_the_processes_of_a_server_share_its_address(env, tmp_path):
 
         wait_until(both_answer)
         assert len(listening(command.address[1])) == 2
+
+
+def test_a_listener_that_fails_in_another_process_leaves_no_descriptors(tmp_path):
+    """Neither its own, nor those of the addresses after it, which the process has received, too."""
+    env = offer(tmp_path, framed="TRANSPORT", follows="FOLLOWS")
+    old = block(1, "framed", free_port(), "multisocket 2")
+    new = block(1, "follows", free_port(), "multisocket 2") + block(
+        1, "dns", free_port(), "multisocket 2"
+    )
+    with run_command(old, env=env) as command:
+        wait_until(lambda: len(children(command.process.pid)) == 1)
+        (follower,) = children(command.process.pid)
+        folder = Path(f"/proc/{follower}/fd")
+        before = len(os.listdir(folder))
+        for turn in range(1, 3):
+            command.conf.write_text(old + new)
+            command.send_signal(signal.SIGUSR1)
+            command.wait_for("reload failed, the old configuration stays", times=turn)
+            wait_until(lambda: len(os.listdir(folder)) == before)
+            assert ask_once(command.address) == "192.0.2.1"
+        assert children(command.process.pid) == [follower]
+    assert "process 1: SystemExit: no certificate" in command.output
 
 
 def test_a_transport_of_one_process_has_one_socket(here):

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from corepy.net.sockets import own_address
+from corepy.server.contain.failure_report import report_background
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,4 +53,9 @@ async def _answers(
                     return True
         except (TimeoutError, OSError):
             await asyncio.sleep(0.01)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # the listener may be that of a third party
+            report_background(error, f"{listener.label}: check of the listener failed")
+            return False
     return False

@@ -13,6 +13,7 @@ from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 from corepy.server.contain.attribution import of_error
+from corepy.server.contain.failure_report import report_background
 from corepy.server.contain.loop_watchdog import LoopWatchdog
 from corepy.server.listen.endpoint import Endpoint, drained
 from corepy.server.listen.packet_cache import MemoryPool
@@ -97,8 +98,12 @@ class Server(Endpoints):
             try:
                 await self.prepare(generation)
                 await self.activate()
-            except Exception as error:  # the listeners may be those of a third party
+            except GeneratorExit:  # nothing can be awaited any more
+                raise
+            except BaseException as error:  # the listeners may be those of a third party
                 await self.rollback()
+                if _is_cancelled(error):
+                    raise
                 raise StartupError(_reason(error)) from error
             await self.finalize()
 
@@ -153,15 +158,18 @@ class Server(Endpoints):
     async def rollback(self) -> None:
         """Restore the state before `prepare`."""
         change = self._change
-        await self._process_group.rollback()
+        try:
+            await self._process_group.rollback()
+        except Exception as error:
+            report_background(error, "other processes have not returned to the old configuration")
         self._memory_pool.divide(self._process_group.size)
-        if change.old is not None:
-            self._route(change.old)
         kept = {*change.endpoints.values(), *change.shared.values()}
         for endpoint in self._every():
             if endpoint not in kept:
                 endpoint.close()
         self.endpoints, self.shared = change.endpoints, change.shared
+        if change.old is not None:
+            self._route_back(change.old)
         context = self._context(change.generation)
         context.final = change.old is None
         self.generations.remove(change.generation)
@@ -197,7 +205,7 @@ class Server(Endpoints):
         """Answer at the sockets of a shard whose process is not running."""
         for (_, there), endpoint in self.shared.items():
             if there == shard:
-                endpoint.start()
+                endpoint.resume()
 
     def hand_back_shard(self, shard: int) -> None:
         """Stop answering at the sockets of a shard whose process is running."""
@@ -260,15 +268,28 @@ class Server(Endpoints):
 
         It answers at the sockets of another process only while that process does not run.
         """
-        mine = [endpoint for endpoint in self._every() if endpoint.listen in generation.routers]
+        mine = self._of(generation)
         for endpoint in mine:
             listen = endpoint.listen
             endpoint.swap(generation.routers[listen], generation.settings[listen])
         for endpoint in mine:
-            if endpoint is self.endpoints[endpoint.listen] or not self._process_group.has(
-                endpoint.shard
-            ):
+            if self._answers_at(endpoint):
                 endpoint.start()
+
+    def _route_back(self, generation: Generation) -> None:
+        """Make `generation` answer at its endpoints again, whatever their listeners raise."""
+        for endpoint in self._of(generation):
+            listen = endpoint.listen
+            endpoint.swap_back(generation.routers[listen], generation.settings[listen])
+            if self._answers_at(endpoint):
+                endpoint.resume()
+
+    def _of(self, generation: Generation) -> list[Endpoint]:
+        return [endpoint for endpoint in self._every() if endpoint.listen in generation.routers]
+
+    def _answers_at(self, endpoint: Endpoint) -> bool:
+        mine = self.endpoints[endpoint.listen]
+        return endpoint is mine or not self._process_group.has(endpoint.shard)
 
     async def _self_check(self, endpoints: list[Endpoint]) -> None:
         """Raise `StartupError` unless queries are answered at `endpoints`.
@@ -373,7 +394,13 @@ class Server(Endpoints):
         return {query for endpoint in self._every() for query in endpoint.waiting()}
 
 
-def _reason(error: Exception) -> str:
+def _is_cancelled(error: BaseException) -> bool:
+    """Return whether `error` is the cancellation of the running task."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _reason(error: BaseException) -> str:
     """Return why a generation cannot run, with the place of an error that is not expected."""
     if isinstance(error, StartupError | BindError):
         return str(error)

@@ -43,7 +43,7 @@ class TransportChecker:
             return None
         try:
             problem = transports.get(key.transport).find_problem(config)
-        except Exception as error:  # it may be third-party code
+        except BaseException as error:  # it may be third-party code, and call sys.exit()
             problem = f"the transport {key.transport}:// failed: {describe(error)}"
         if problem is None:
             return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.net.inherited import Key, claim
 from corepy.net.sockets import Address, bound, open_all, open_listening, prepare_udp
-from corepy.plugin.log import server_logger
+from corepy.server.contain.failure_report import report_background
 from corepy.server.listen import transports
 from corepy.server.listen.query_listener import ListenerContext
 
@@ -89,33 +89,62 @@ class Endpoint:
         return (fitting or self.listeners)[0]
 
     def swap(self, router: Router, config: BlockConfig) -> None:
-        """Use `router` and `config` from the next query on."""
+        """Use `router` and `config` from the next query on; raise the exception of a listener."""
         for listener in self.listeners:
             listener.swap(router, config)
+
+    def swap_back(self, router: Router, config: BlockConfig) -> None:
+        """Use `router` and `config` again, whatever a listener raises."""
+        for listener in self.listeners:
+            if not self._contained(listener, "swap", router, config):
+                listener.pipeline.swap(router)  # the handlers of the other one are being stopped
 
     def forget(self) -> None:
         """Empty the packet caches."""
         for listener in self.listeners:
-            listener.forget()
+            self._contained(listener, "forget")
 
     def start(self) -> None:
-        """Start answering; does nothing if it has started or was stopped."""
-        if not self._started and not self._stopped:
-            self._started = True
-            for listener in self.listeners:
+        """Start answering; does nothing if it has started or was stopped.
+
+        Raises the exception of a listener, after all listeners were started.
+        """
+        if self._started or self._stopped:
+            return
+        self._started = True
+        failure: BaseException | None = None
+        for listener in self.listeners:
+            try:
                 listener.start()
+            except BaseException as error:  # the listener may be that of a third party
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def resume(self) -> None:
+        """Start answering, whatever a listener raises."""
+        try:
+            self.start()
+        except BaseException as error:
+            self._report(error, "start")
 
     def pause(self) -> None:
         """Leave new queries to the process that answers at the same sockets from now on."""
         if self._started:
             self._started = False
             for listener in self.listeners:
-                listener.pause()
+                self._contained(listener, "pause")
             self.forget()
 
     def waiting(self) -> set[ChainTask]:
         """Return the queries that have no answer yet."""
-        return {query for listener in self.listeners for query in listener.waiting()}
+        found: set[ChainTask] = set()
+        for listener in self.listeners:
+            try:
+                found |= listener.waiting()
+            except BaseException as error:
+                self._report(error, "waiting")
+        return found
 
     def stop(self) -> None:
         """Accept no new queries; those already accepted are still answered.
@@ -124,21 +153,36 @@ class Endpoint:
         """
         self._stopped = True
         for listener in self.listeners:
-            listener.stop(leave_queue=self.kept or self._lent)
+            self._contained(listener, "stop", leave_queue=self.kept or self._lent)
 
     @property
     def is_drained(self) -> bool:
         """Whether the stopped endpoint can be closed without cutting off a client."""
-        return all(listener.is_drained for listener in self.listeners)
+        try:
+            return all(listener.is_drained for listener in self.listeners)
+        except BaseException as error:
+            self._report(error, "is_drained")
+            return True
 
     def close(self) -> None:
         """Close the sockets, also that of a listener whose `close` fails."""
         for listener, sock in zip(self.listeners, self.sockets, strict=True):
-            try:
-                listener.close()
-            except Exception:  # the listener may be that of a third party
-                server_logger().exception("%s: cannot close the listener", self.label)
+            if not self._contained(listener, "close"):
+                with contextlib.suppress(RuntimeError, ValueError):  # has a transport, is closed
+                    asyncio.get_running_loop().remove_reader(sock)
                 sock.close()
+
+    def _contained(self, listener: Listener, method: str, *args: object, **more: object) -> bool:
+        """Call a method of a listener, maybe a third party's; return False if it raised."""
+        try:
+            getattr(listener, method)(*args, **more)
+        except BaseException as error:
+            self._report(error, method)
+            return False
+        return True
+
+    def _report(self, error: BaseException, method: str) -> None:
+        report_background(error, f"{self.label}: {method} of the listener failed")
 
 
 def _opened(

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.corefile import CorefileError
@@ -102,7 +103,9 @@ class Follower:
             raise
         except (CorefileError, StartupError, BindError, CommandError) as error:
             raise Refusal(str(error)) from error
-        except Exception as error:
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit of a third party's code must not end the task
             server_logger().exception("process %d: %s failed", self._shard, what)
             raise Refusal(f"{type(error).__name__}: {error}") from error
 
@@ -125,19 +128,23 @@ class Follower:
     async def _activate(self, body: Activation, fds: list[int]) -> None:
         routers = self._next.routers
         self._next.routers = {address.listen: routers[address.listen] for address in body.addresses}
-        given = iter(fds)
-        for address in body.addresses:
-            if address.is_new:
-                networks = transports.get(address.listen.transport).networks
-                self._adopt(address, [next(given) for _ in networks])
-            elif address.listen not in self._server.endpoints:
-                raise Refusal(f"received no sockets for {address.listen.label(address.port)}")
+        given = deque(socket.socket(fileno=fd) for fd in fds)
+        try:
+            for address in body.addresses:
+                if address.is_new:
+                    self._adopt(address, given)
+                elif address.listen not in self._server.endpoints:
+                    raise Refusal(f"received no sockets for {address.listen.label(address.port)}")
+        finally:
+            for sock in given:  # those of addresses after one that failed
+                sock.close()
         await self._server.activate()
 
-    def _adopt(self, address: ActivatedAddress, fds: Sequence[int]) -> None:
+    def _adopt(self, address: ActivatedAddress, given: deque[socket.socket]) -> None:
+        """Listen at the first of the `given` sockets, and remove these."""
         sockets: Sockets = {}
-        for fd in fds:
-            sock = socket.socket(fileno=fd)
+        for _ in transports.get(address.listen.transport).networks:
+            sock = given.popleft()
             sock.setblocking(False)
             key = key_of(sock, self._shard, address.listen.transport)
             sockets[key] = Inherited(sock, lent=False)
