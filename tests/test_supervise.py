@@ -70,6 +70,15 @@ def test_it_serves_and_stops(command):
         os.kill(worker, 0)
 
 
+def test_a_worker_imports_nothing_from_the_working_directory(command):
+    """The folder of the Corefile may contain a clone of corepy, or belong to another user."""
+    (command.conf.parent / "corepy.py").write_text("raise SystemExit('not installed')\n")
+    os.kill(the_worker(command), signal.SIGKILL)
+    command.wait_for(" serves", times=2)
+    assert command.ask("www.example.org.").rr
+    assert "not installed" not in command.output
+
+
 def test_a_terminal_that_interrupts_all_its_processes_is_no_second_signal(upstream):
     slow_to_stop = f"cache\n health 127.0.0.1:{free_port()} {{\n lameduck 2s\n }}\n"
     text = corefile(upstream, free_port()).replace("cache\n", slow_to_stop)

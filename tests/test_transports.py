@@ -60,7 +60,9 @@ def offer(folder, distribution="framed", **entries):
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1\n")
     lines = [f"{scheme} = framed_transport:{name}" for scheme, name in entries.items()]
     (info / "entry_points.txt").write_text("\n".join(["[corepy.transports]", *lines, ""]))
-    return {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+    return {
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    }
 
 
 @pytest.fixture

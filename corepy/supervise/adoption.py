@@ -96,8 +96,12 @@ def _started(entry: Path) -> int:
 
 
 def command_of(flags: Sequence[str]) -> list[str]:
-    """Return the command line of a worker with these flags."""
-    return [sys.executable, "-m", "corepy", *flags]
+    """Return the command line of a worker with these flags.
+
+    With -P Python does not import modules from the working directory, which is not part of the
+    installation: the command `corepy` does not search it either.
+    """
+    return [sys.executable, "-P", "-m", "corepy", *flags]
 
 
 def runs(pid: int, command: Sequence[str]) -> bool:

@@ -21,4 +21,5 @@ def install(folder: Path, directive: str, source: str) -> dict[str, str]:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: corepy-{directive}\nVersion: 1\n")
     (info / "entry_points.txt").write_text(f"[corepy.plugins]\n{directive} = {package}\n")
-    return {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
+    others = os.environ.get("PYTHONPATH")  # an empty entry would be the working directory
+    return {"PYTHONPATH": f"{folder}:{others}" if others else str(folder)}

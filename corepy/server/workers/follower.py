@@ -1,4 +1,4 @@
-"""Runs a follower: `python -m corepy.server.workers.follower LEADER SHARD LOG-FORMAT`.
+"""Runs a follower: `python -P -m corepy.server.workers.follower LEADER SHARD LOG-FORMAT`.
 
 The leader (`corepy.server.workers.leader`) starts followers, and sends one all requests and sockets
 over one channel. A follower exits when its leader does. It ignores signals that a terminal or a

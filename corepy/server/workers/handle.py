@@ -166,7 +166,8 @@ class FollowerHandle:
                 self.pid = os.posix_spawn(
                     sys.executable,
                     [
-                        *(sys.executable, "-m", "corepy.server.workers.follower"),
+                        # -P: no modules from the working directory
+                        *(sys.executable, "-P", "-m", "corepy.server.workers.follower"),
                         *(str(os.getpid()), str(self.shard), self._leader.log_format),
                     ],
                     os.environ,

@@ -101,6 +101,17 @@ def test_every_process_answers_at_sockets_of_its_own(who):
         assert not listening(command.address[1])
 
 
+def test_a_follower_imports_nothing_from_the_working_directory(who):
+    with run_command(block(2), env=who) as command:
+        wait_whole(command, 2)
+        (command.conf.parent / "corepy.py").write_text("raise SystemExit('not installed')\n")
+        (follower,) = followers(command)
+        os.kill(follower, signal.SIGKILL)
+        wait_until(lambda: follower not in followers(command), WAIT)
+        wait_whole(command, 2)
+        assert "not installed" not in command.output
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
 def test_all_addresses_of_the_host(who, host):
     """Each process serves the sockets that it got: a query in another socket would be lost."""
