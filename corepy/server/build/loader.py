@@ -76,7 +76,8 @@ class Loader:
     def _parse(self) -> corefile.Corefile:
         """Read and parse (coremain/run.go: confLoader, defaultLoader)."""
         if self._is_default:
-            return corefile.parse(_DEFAULT.format(port=self._options.port), DEFAULT_FILE)
+            hint = "name the file with -conf"
+            return self._default(f"{DEFAULT_FILE} does not exist", hint, DEFAULT_FILE)
         if self._options.conf == STDIN:
             return corefile.parse(self._standard_input(), STDIN, schemes=KNOWN)
         return corefile.load(self.name, schemes=KNOWN)
@@ -111,15 +112,22 @@ class Loader:
         """Return CoreDNS's default, with a warning, for a Corefile without a server block."""
         if not parsed.is_empty:
             return parsed
-        port = self._options.port
-        message = (
-            f"{self.name} has no server block, so the default of CoreDNS is used: whoami and log,"
-            f" for all names at port {port}"
-        )
         hint = "a server block is a zone, '{', directives on lines of their own, and '}'"
-        default = corefile.parse(_DEFAULT.format(port=port), f"default of {self.name}")
+        name = f"default of {self.name}"
+        default = self._default(f"{self.name} has no server block", hint, name)
+        warnings = [*parsed.warnings, *default.warnings]
+        return default._replace(files=parsed.files, warnings=warnings)
+
+    def _default(self, reason: str, hint: str, name: str) -> corefile.Corefile:
+        """Return CoreDNS's default as the file `name`, with a warning that states the reason."""
+        port = self._options.port
+        default = corefile.parse(_DEFAULT.format(port=port), name)
+        message = (
+            f"{reason}, so the default of CoreDNS is used: whoami and log, for all names"
+            f" at port {port}"
+        )
         warning = corefile.Diagnostic(message, None, hint, "warning")
-        return default._replace(files=parsed.files, warnings=[*parsed.warnings, warning])
+        return default._replace(warnings=[*default.warnings, warning])
 
     def _refuse_manifest(self) -> NoReturn:
         hint = (
