@@ -107,6 +107,14 @@ def test_a_mistake_in_a_declaration_is_named(declare, tmp_path, name, text, prob
     assert str(caught.value).startswith(f"{tmp_path}/plugins/{name}/plugin.toml: {problem}")
 
 
+def test_a_folder_without_its_declaration(declare, tmp_path):
+    """Its package would not be installed, and its directive would be unknown."""
+    declare("x", 'purpose = "serve"')
+    (tmp_path / "plugins/x/plugin.toml").unlink()
+    with pytest.raises(FolderError, match=r"plugins/x: the file plugin\.toml is missing"):
+        plugins(tmp_path)
+
+
 def test_a_folder_without_its_package(declare, tmp_path):
     declare("x", 'purpose = "serve"')
     (tmp_path / "plugins/x/corepy_x").rename(tmp_path / "plugins/x/corepy_y")

@@ -73,6 +73,10 @@ class Plugin:
 
 def plugins(root: Path = ROOT) -> list[Plugin]:
     """Return the plugins of the tree `root` by name; raises `FolderError` for an invalid one."""
+    for package in sorted((root / "plugins").glob("*/corepy_*/__init__.py")):
+        folder = package.parent.parent
+        if not (folder / "plugin.toml").is_file():
+            raise FolderError(f"{folder}: the file plugin.toml is missing (docs/design.md)")
     return [_plugin(file) for file in sorted((root / "plugins").glob("*/plugin.toml"))]
 
 
