@@ -58,6 +58,10 @@ def _options(flags: argparse.Namespace) -> Options:
 
 def _show(flags: argparse.Namespace) -> int:
     """Run a flag that prints something and starts no server."""
+    from corepy.release import conflict
+
+    if not flags.completion and (warning := conflict()):
+        sys.stderr.write(f"corepy: {warning}\n")
     if flags.version:
         write_output(version_text())
         return EXIT_OK

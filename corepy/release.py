@@ -35,3 +35,21 @@ def commit() -> str:
         return distribution(DISTRIBUTION).read_text("extra_metadata/commit.txt") or UNKNOWN
     except PackageNotFoundError:
         return UNKNOWN
+
+
+def conflict() -> str | None:
+    """Return a warning, with the solution, if the distribution `corepy` is installed beside ours.
+
+    Both install files of the package `corepy`, so the one installed last overwrites the other.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        ours, other = version(DISTRIBUTION), version(FORMER_DISTRIBUTION)
+    except PackageNotFoundError:
+        return None
+    return (
+        f"{FORMER_DISTRIBUTION} {other} is installed beside {DISTRIBUTION} {ours} and may have"
+        f" overwritten its files: pip uninstall {FORMER_DISTRIBUTION}, then"
+        f" pip install --force-reinstall {DISTRIBUTION}"
+    )

@@ -11,6 +11,29 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("corepy", "plugins", "tools", "docs", "pyproject.toml", "README.md", "LICENSE")
+LATE = """\
+from corepy.plugin import hookimpl
+
+api_version = 1
+
+class Late:
+    @hookimpl
+    def before_listen(self, context):
+        fail()
+
+def fail():
+    try:
+        import corepy_no_such_package
+    except ImportError as error:
+        raise RuntimeError("no database") from error
+
+def setup(controller):
+    for _ in controller.occurrences():
+        controller.register(Late()) if controller.remaining_args() else fail()
+
+def main(arguments):
+    return 0
+"""
 MODULE = """\
 from corepy.plugin import Handler
 
@@ -34,11 +57,14 @@ NEEDS = (
     "needs corepy-no-such-package, which is not installed: pip install 'corepy-dns[needs_library]'"
 ).replace("_", "-")
 
+NEEDS_LATE = NEEDS.replace("needs-library", "needs-late")
+LATE_LINE = f"plugin/needs_late (from corepy-dns): {NEEDS_LATE}\n"
 
-def add_plugin(tree, name, declared="", code=""):
+
+def add_plugin(tree, name, declared="", code="", module=MODULE):
     folder = tree / "plugins" / name
     (folder / f"corepy_{name}").mkdir(parents=True)
-    (folder / f"corepy_{name}" / "__init__.py").write_text(code + MODULE.format(name=name))
+    (folder / f"corepy_{name}" / "__init__.py").write_text(code + module.replace("{name}", name))
     (folder / "README.md").write_text(f"# {name}\n\n## Name\n\n*{name}* - does nothing.\n")
     command = f'[commands]\n{name} = "corepy_{name}:main"\n'
     (folder / "plugin.toml").write_text(f'purpose = "protect"\n{declared}\n{command}')
@@ -59,6 +85,7 @@ def tree(tmp_path_factory):
     add_plugin(folder, "scratch")
     library = 'dependencies = ["corepy-no-such-package>=2"]'
     add_plugin(folder, "needs_library", library, "import corepy_no_such_package\n")
+    add_plugin(folder, "needs_late", library, module=LATE)
     return folder
 
 
@@ -99,7 +126,7 @@ def installed(request, tree, tmp_path_factory):
 def test_new_folders_are_plugins(installed):
     done = installed.run("corepy", "-plugins")
     assert {"bind", "needs_library", "scratch", "whoami"} <= {*done.stdout.split()}
-    assert done.stderr == f"plugin/needs_library (from corepy-dns): {NEEDS}\n"
+    assert done.stderr == f"{LATE_LINE}plugin/needs_library (from corepy-dns): {NEEDS}\n"
     assert done.returncode == 0
 
 
@@ -119,6 +146,40 @@ def test_a_missing_library_is_a_mistake_that_names_the_extra(installed, tmp_path
     assert (done.returncode, len(rest)) == (1, 2)
 
 
+def test_a_library_that_setup_misses_is_a_mistake_that_names_the_extra(installed, tmp_path):
+    (tmp_path / "Corefile").write_text(".:5300 {\n    needs_late\n    whoami\n}\n")
+    done = installed.run("corepy", "-check", cwd=tmp_path)
+    first, *_ = done.stderr.splitlines()
+    problem = "plugin/needs_late (from corepy-dns) failed in setup"
+    assert first == f"Corefile:2:5: {problem}: {NEEDS_LATE}"
+    assert done.returncode == 1
+
+
+def test_a_library_that_a_starting_hook_misses_is_an_error_that_names_the_extra(
+    installed, tmp_path
+):
+    text = ".:0 {\n    bind 127.0.0.1\n    needs_late in the hook\n    whoami\n}\n"
+    (tmp_path / "Corefile").write_text(text)
+    done = installed.run("corepy", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"corepy: plugin/needs_late: {NEEDS_LATE}\n")
+
+
+def test_another_distribution_called_corepy_is_reported(installed, tmp_path):
+    other = installed.site / "corepy-0.1.2.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: corepy\nVersion: 0.1.2\n")
+    try:
+        for flags in (("-version",), ("-plugins",), ("-plugins", "-order")):
+            done = installed.run("corepy", *flags)
+            first, *_ = done.stderr.splitlines()
+            assert first.startswith("corepy: corepy 0.1.2 is installed beside corepy-dns ")
+            assert "pip uninstall corepy, then pip install --force-reinstall corepy-dns" in first
+            assert done.returncode == 0
+    finally:
+        shutil.rmtree(other)
+    assert installed.run("corepy", "-version").stderr == ""
+
+
 def test_the_command_of_a_plugin_whose_library_is_missing(installed):
     done = installed.run("corepy", "needs_library", "hello")
     assert (done.returncode, done.stderr) == (1, f"corepy needs_library: {NEEDS}\n")
@@ -128,7 +189,7 @@ def test_the_order_has_a_place_for_a_plugin_whose_library_is_missing(installed):
     done = installed.run("corepy", "-plugins", "-order")
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert names[names.index("needs_library") :][:3] == ["needs_library", "scratch", "cache"]
-    assert done.stderr == f"plugin/needs_library (from corepy-dns): {NEEDS}\n"
+    assert done.stderr == f"{LATE_LINE}plugin/needs_library (from corepy-dns): {NEEDS}\n"
     assert done.returncode == 0
 
 

@@ -57,6 +57,10 @@ _packages: dict[str, str] = {}
 """The directive of each top-level package that was imported for a plugin."""
 
 
+_entry_points: dict[str, importlib.metadata.EntryPoint] = {}
+"""The entry point of each directive that was imported."""
+
+
 def plugin_of_module(name: str) -> str:
     """Return the directive of the plugin that contains the module `name`; "" for others."""
     return _packages.get(name.partition(".")[0], "")
@@ -120,6 +124,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
         problem = problem or f"cannot be imported: {describe(error)}"
         raise PluginError(directive, distribution, problem) from error
     _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
+    _entry_points[directive] = found.entry_point
     version = getattr(plugin, "api_version", None)
     if version != API_VERSION:
         problem = f"is written for plugin API version {version}, this corepy supports {API_VERSION}"
@@ -129,6 +134,19 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     before, after = (_names(plugin, attribute, found) for attribute in ("before", "after"))
     once = bool(getattr(plugin, "acts_once", False))
     return LoadedPlugin(directive, distribution, plugin.setup, before, after, once)
+
+
+def describe_failure(directive: str, error: BaseException) -> str:
+    """Return why a loaded plugin raised `error`: packages of its extra may be missing.
+
+    A plugin may import such a package only where it needs it, as in its setup.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ImportError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None and directive in _entry_points:
+        return missing_extra(directive, _entry_points[directive]) or describe(error)
+    return describe(error)
 
 
 def _rivalry(claimants: Iterable[str]) -> str:

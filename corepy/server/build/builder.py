@@ -17,7 +17,7 @@ from corepy.corefile.zones import DEFAULT_SCHEME
 from corepy.dns import names
 from corepy.loading.order import DIRECTIVES, Constraint, resolve, setup_order
 from corepy.loading.orderfile import unknown_names
-from corepy.loading.registry import LoadedPlugin, find, load
+from corepy.loading.registry import LoadedPlugin, describe_failure, find, load
 from corepy.plugin import (
     BlockConfig,
     Cacheability,
@@ -30,7 +30,7 @@ from corepy.plugin import (
     PluginError,
     handlers_below,
 )
-from corepy.plugin.errors import OrderError, describe
+from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.transport_checks import TransportChecker
@@ -267,7 +267,8 @@ class _Builder:
         except BaseException as error:  # plugin code may raise SystemExit
             count(directive, "setup")
             problem = f"plugin/{directive} (from {plugin.distribution}) failed in setup"
-            self._mistakes.append(Diagnostic(f"{problem}: {describe(error)}", token))
+            reason = describe_failure(directive, error)
+            self._mistakes.append(Diagnostic(f"{problem}: {reason}", token))
             block.is_valid = False
             return
         block.parts[directive] = controller.handlers

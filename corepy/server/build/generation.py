@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pluggy
 
 from corepy.corefile import suggest
+from corepy.loading.registry import describe_failure
 from corepy.net.sockets import BindError
 from corepy.plugin import CommandError, HookSpecs, StartupError
 from corepy.plugin.errors import describe
@@ -120,7 +121,7 @@ class Generation:
             if isinstance(error, StartupError | BindError):
                 raise StartupError(f"plugin/{name}: {error}") from error
             count(name, "hook")
-            raise StartupError(f"plugin/{name}: {describe(error)}") from error
+            raise StartupError(f"plugin/{name}: {describe_failure(name, error)}") from error
 
     async def stop_hooks(
         self, hook: str, context: LifecycleContext, after: str | None = None
