@@ -72,6 +72,14 @@ def test_load(site):
         ("api_version = 1\n", "has no function setup"),
         (GOOD + "before = 'cache'\n", "`before` must be a tuple"),
         (GOOD + "after = (1,)\n", "`after` must be a tuple"),
+        (
+            GOOD + "def __getattr__(name):\n import nothing_of_this_name\n",
+            "its attributes cannot be read: ModuleNotFoundError",
+        ),
+        (
+            GOOD + "def __getattr__(name):\n raise SystemExit(name)\n",
+            "its attributes cannot be read: SystemExit: before",
+        ),
     ],
 )
 def test_a_broken_plugin_is_named(site, code, problem):

@@ -198,6 +198,21 @@ def test_a_transport_that_cannot_be_used_is_a_mistake_at_the_key(here, entries, 
     assert problem in message
 
 
+@pytest.mark.parametrize(
+    ("scheme", "problem"),
+    [
+        ("port", "has a default port that is not one: '5300'"),
+        ("empty", "has no tuple of listeners"),
+        ("listener", "has a listener that is not a subclass of Listener: <class "),
+        ("twice", "needs at most one udp and one tcp socket, not ['tcp', 'tcp']"),
+    ],
+)
+def test_a_transport_with_an_unusable_field_is_a_mistake_at_the_key(here, scheme, problem):
+    here(**{scheme: scheme.upper()})
+    (message,) = mistakes(f"{scheme}://. {{\n whoami\n}}\n")
+    assert message.startswith(f"the transport {scheme}:// (from framed) {problem}")
+
+
 def test_a_transport_whose_check_of_a_block_fails_is_a_mistake_at_the_key(here):
     here(checks="CHECKS")
     assert mistakes("checks://.:1 {\n whoami\n}\n") == [

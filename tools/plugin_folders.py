@@ -83,11 +83,11 @@ def plugins(root: Path = ROOT) -> list[Plugin]:
 def _plugin(file: Path) -> Plugin:
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FolderError(f"{file}: {error}") from error
     commands = given.pop("commands", {})
-    if not isinstance(commands, dict):
-        raise FolderError(f"{file}: commands must be a table")
+    if not isinstance(commands, dict) or not all(isinstance(it, str) for it in commands.values()):
+        raise FolderError(f"{file}: commands must be a table of strings")
     plugin = Plugin(
         file.parent,
         given.pop("purpose", ""),
@@ -111,10 +111,12 @@ def _strings(file: Path, given: dict[str, Any], key: str) -> tuple[str, ...]:
 def _problem(plugin: Plugin, unknown: dict[str, Any]) -> str | None:
     if unknown:
         return f"unknown field {next(iter(unknown))!r}"
-    if plugin.purpose not in PURPOSES:
+    if plugin.purpose not in tuple(PURPOSES):  # it may be a list, which has no hash
         return f"purpose must be one of {', '.join(PURPOSES)}, not {plugin.purpose!r}"
     if plugin.name == ALL:
         return f"{ALL!r} is the extra with the dependencies of all plugins, and no name for one"
+    if not plugin.package.isidentifier():
+        return f"{plugin.name!r} cannot be part of the name of a package, corepy_{plugin.name}"
     if not (plugin.folder / plugin.package / "__init__.py").is_file():
         return f"the folder has no package {plugin.package}"
     return None

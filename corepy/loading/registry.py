@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.loading.extras import missing_extra
 from corepy.plugin.errors import PluginError, describe
@@ -125,6 +125,17 @@ def load(found: FoundPlugin) -> LoadedPlugin:
         raise PluginError(directive, distribution, problem) from error
     _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
     _entry_points[directive] = found.entry_point
+    try:
+        return _inspected(found, plugin)
+    except PluginError:
+        raise
+    except BaseException as error:  # such as that of a module's __getattr__
+        problem = f"its attributes cannot be read: {describe_failure(directive, error)}"
+        raise PluginError(directive, distribution, problem) from error
+
+
+def _inspected(found: FoundPlugin, plugin: Any) -> LoadedPlugin:
+    directive, distribution = found.directive, found.distribution
     version = getattr(plugin, "api_version", None)
     if version != API_VERSION:
         problem = f"is written for plugin API version {version}, this corepy supports {API_VERSION}"

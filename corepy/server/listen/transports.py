@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from corepy.corefile.zones import SCHEMES
 from corepy.loading import registry
 from corepy.plugin.errors import describe
+from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.transport import Transport
 
 if TYPE_CHECKING:
@@ -52,14 +53,33 @@ def _load(scheme: str) -> Transport:
     if found.rivals:
         claimants = ", ".join((found.distribution, *found.rivals))
         raise TransportError(f"{scheme}:// is offered by {claimants}; remove all but one")
-    problem, transport = "is not a Transport of this scheme", None
+    problem: str = "is not a Transport of this scheme"
+    transport: Any = None
     try:
         transport = found.entry_point.load()
     except BaseException as error:  # third-party code: its sys.exit() must not end the process
         problem = f"cannot be imported: {describe(error)}"
-    if not isinstance(transport, Transport) or transport.scheme != scheme:
+    if isinstance(transport, Transport) and transport.scheme == scheme:
+        problem = _shape_problem(transport)
+    if problem:
         raise TransportError(f"the transport {scheme}:// (from {found.distribution}) {problem}")
-    return transport
+    return cast("Transport", transport)
+
+
+def _shape_problem(transport: Transport) -> str:
+    """Return the field that a server could not use; "" if there is none."""
+    port, kinds = transport.default_port, transport.listeners
+    if port is not None and (type(port) is not int or not 0 < port < 65536):
+        return f"has a default port that is not one: {port!r}"
+    if not isinstance(kinds, tuple) or not kinds:
+        return "has no tuple of listeners"
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, Listener):
+            return f"has a listener that is not a subclass of Listener: {kind!r}"
+    networks = [getattr(kind, "network", None) for kind in kinds]
+    if not set(networks) <= {"udp", "tcp"} or len(set(networks)) < len(networks):
+        return f"needs at most one udp and one tcp socket, not {networks!r}"
+    return ""
 
 
 class _Schemes(Mapping[str, int | None]):
