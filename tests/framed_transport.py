@@ -152,7 +152,7 @@ TWICE = Transport("twice", 5300, (FramedListener, FramedListener))
 FOLLOWS = Transport("follows", None, (UDPListener, FailsInFollower))
 CHECKS = Transport("checks", None, (FramedListener,), find_problem=find_none)
 
-FAULTS = {}
+FAULTS: dict[str, list[BaseException | None]] = {}
 """By method of the listener below, the exceptions of its next calls; None for a call that works."""
 
 

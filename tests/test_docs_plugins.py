@@ -25,7 +25,16 @@ from corepy.plugin import (
     Timeouts,
     metrics,
 )
-from corepy.testing import Recorder, controller_for, make_request, run_chain, serve, with_handlers
+from corepy.testing import (
+    Recorder,
+    controller_for,
+    install,
+    make_request,
+    run_chain,
+    run_command,
+    serve,
+    with_handlers,
+)
 
 ROOT = Path(__file__).parent.parent
 HOOKS = (ROOT / "docs" / "hooks.md").read_text()
@@ -182,6 +191,20 @@ def test_count(code):
     module = code("count")
     run_chain(make_request("a.test."), module.Count(), Recorder())
     assert module.SEEN.labels("dns://:53").value == 1
+
+
+def test_command(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    setup = "api_version = 1\ndef setup(controller):\n    controller.add_handler(Names())\n"
+    env = install(tmp_path, "hello", CODE["command.py"] + setup)
+    with run_command(".:0 {\n bind 127.0.0.1\n hello\n whoami\n}\n", env=env) as server:
+        for name in ("a.test.", "A.test.", "b.test."):
+            server.ask(name)
+        assert code("command").main(["forget"]) == 0
+    assert capsys.readouterr().out == "2 names forgotten\n"
+    with pytest.raises(SystemExit) as caught:
+        code("command").main(["-h"])
+    assert caught.value.code == 0
 
 
 def test_refresh(code):

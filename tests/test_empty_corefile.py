@@ -41,8 +41,8 @@ def test_check(tmp_path, kind):
 def test_a_folder_without_a_corefile(tmp_path):
     """A check in the wrong folder does not pass silently."""
     warning = f"Corefile does not exist, {WARNING.partition(', ')[2]}, for all names at port"
-    command = [*COREPY, "-check"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    check = [*COREPY, "-check"]
+    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert f"warning: {warning} 53" in done.stdout
     port = free_port()
     with run_command(None, "-p", str(port), cwd=tmp_path) as command:
