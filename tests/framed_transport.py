@@ -7,6 +7,7 @@ knows it.
 import asyncio
 import sys
 import time
+from typing import Any
 
 from corepy.plugin import Debug
 from corepy.server.listen.chain_runner import ChainRunner
@@ -145,9 +146,10 @@ OPENS = Transport("opens", None, (FailsToOpen,))
 HALF = Transport("half", None, (UDPListener, FailsToOpen))
 SWAPS = Transport("swaps", None, (FailsToSwap,))
 CLOSES = Transport("closes", None, (FailsToClose,))
-PORT = Transport("port", "5300", (FramedListener,))
+_WRONG: Any = "5300", FramedConnection  # types that no transport has
+PORT = Transport("port", _WRONG[0], (FramedListener,))
 EMPTY = Transport("empty", 5300, ())
-LISTENER = Transport("listener", 5300, (FramedConnection,))
+LISTENER = Transport("listener", 5300, (_WRONG[1],))
 TWICE = Transport("twice", 5300, (FramedListener, FramedListener))
 FOLLOWS = Transport("follows", None, (UDPListener, FailsInFollower))
 CHECKS = Transport("checks", None, (FramedListener,), find_problem=find_none)
