@@ -335,6 +335,29 @@ def test_what_is_refused_is_left_and_the_others_are_done(tmp_path, capsys):
     assert f"corepy fmt: {tmp_path}: Is a directory\n" in err
 
 
+MANIFEST = """\
+apiVersion: v1
+kind: ConfigMap
+data:
+  Corefile: |
+    .:53 {
+        whoami
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [MANIFEST, '{"apiVersion": "v1", "kind": "ConfigMap", "data": {}}']
+)
+def test_a_manifest_is_not_changed(tmp_path, capsys, text):
+    """Its words are those of a Corefile, but without the indentation it is another document."""
+    path = tmp_path / "dns.yaml"
+    path.write_text(text)
+    assert fmt.main([str(path)]) == 1
+    assert path.read_text() == text
+    assert f"{path} is a Kubernetes manifest, not a Corefile\n" in capsys.readouterr().err
+
+
 def test_standard_input():
     command = [sys.executable, "-m", "corepy", "fmt", "-"]
     done = subprocess.run(command, input=UGLY, capture_output=True, text=True, check=True)

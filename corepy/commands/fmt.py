@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from corepy.corefile import CorefileError, format_text
+from corepy.corefile import CorefileError, Diagnostic, format_text, is_manifest
 from corepy.corefile.files import read_corefile
 from corepy.corefile.lexer import decode
 from corepy.flags import Parser
@@ -57,6 +57,7 @@ def _one(name: str, *, check: bool) -> bool:
     shown = "stdin" if name == STDIN else name
     try:
         before = sys.stdin.buffer.read() if name == STDIN else read_corefile(name)
+        _refuse_manifest(before, shown)
         after = format_text(before, shown)
         changes = after.encode() != before
         if changes and not check and name != STDIN:
@@ -74,6 +75,14 @@ def _one(name: str, *, check: bool) -> bool:
     elif changes:
         sys.stdout.write(f"{name}\n")
     return True
+
+
+def _refuse_manifest(content: bytes, name: str) -> None:
+    """Raise `CorefileError` for a Kubernetes manifest: formatting would remove its indentation."""
+    if is_manifest(decode(content)):
+        hint = "it is not changed; format a Corefile on its own, without the manifest around it"
+        message = f"{name} is a Kubernetes manifest, not a Corefile"
+        raise CorefileError(Diagnostic(message, None, hint))
 
 
 def _compare(before: str, after: str, name: str) -> bool:
