@@ -22,9 +22,6 @@ from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from importlib.metadata import EntryPoint
-
-COMMANDS = "corepy.commands"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,8 +181,9 @@ def version_text() -> str:
 def _complete(shell: str) -> int:
     """Print the completion script for a shell."""
     from corepy.completion import script
+    from corepy.loading.plugin_commands import commands
 
-    write_output(script(shell, _parser(), sorted(_commands())))
+    write_output(script(shell, _parser(), list(commands())))
     return EXIT_OK
 
 
@@ -233,31 +231,18 @@ def _check(options: Options, *, as_json: bool) -> int:
 
 def _plugin_command(name: str, arguments: list[str]) -> int:
     """Run a command that a plugin provides, such as `corepy nodecache status`."""
-    offered = _commands()
+    from corepy.loading.plugin_commands import UnusableCommandError, commands, load_command
+
+    offered = commands()
     if name not in offered:
         sys.stderr.write(f"corepy: {_no_command(name, sorted(offered))}; see corepy -help\n")
         return EXIT_USAGE
     try:
-        command = offered[name].load()
-    except ImportError as error:
-        sys.stderr.write(f"corepy {name}: {_why_not_loaded(offered[name], error)}\n")
+        command = load_command(offered[name])
+    except UnusableCommandError as error:
+        sys.stderr.write(f"corepy {name}: {error}\n")
         return EXIT_FAILURE
-    code: int = command(arguments)
-    return code
-
-
-def _why_not_loaded(command: EntryPoint, error: ImportError) -> str:
-    """Return the reason why the module of a command cannot be imported."""
-    from corepy.loading.extras import missing_extra
-    from corepy.loading.registry import find
-
-    package = command.module.partition(".")[0]
-    for directive, plugin in find().items():
-        if plugin.entry_point.module.partition(".")[0] == package:
-            problem = missing_extra(directive, plugin.entry_point)
-            if problem:
-                return problem
-    return f"cannot be imported: {error}"
+    return command(arguments)
 
 
 _SERVE: Final = ("serve", "server", "run", "start", "up")
@@ -278,9 +263,3 @@ def _no_command(name: str, offered: Sequence[str]) -> str:
         return f"unknown command {name!r}, did you mean corepy {near}?"
     known = f"; commands: {', '.join(offered)}" if offered else ""
     return f"extra command line arguments: {name!r}{known}"
-
-
-def _commands() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return {entry.name: entry for entry in entry_points(group=COMMANDS)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from corepy import cli
+from corepy.loading import plugin_commands
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "dumb"}
@@ -57,7 +58,7 @@ def test_bash(words, expected):
 
 def test_all_that_bash_offers_at_the_start():
     short = {name for name in FLAGS if not name.startswith("--")}
-    assert set(offered("")) == {*short, *cli._commands()}
+    assert set(offered("")) == {*short, *plugin_commands.commands()}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

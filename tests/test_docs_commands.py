@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from corepy import cli
+from corepy.loading import plugin_commands
 from corepy.loading.order import DIRECTIVES
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ SHELL = re.compile(r"^( *)(```|~~~) *sh\n(.*?)^ *\2$", re.MULTILINE | re.DOTALL)
 IN_TEXT = re.compile(r"`(corepy (?:-|[a-z])[^`]*)`")
 WORD_OF_A_COMMAND = re.compile(r"(?:^|[|;&] *|-- )(?:\S*/)?corepy((?: .*)?)$")
 FLAGS = {name for action in cli._parser()._actions for name in action.option_strings}
-COMMANDS = {entry.name: entry for entry in entry_points(group=cli.COMMANDS)}
+COMMANDS = {entry.name: entry for entry in entry_points(group=plugin_commands.GROUP)}
 
 
 def lines(text):

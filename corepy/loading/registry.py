@@ -116,7 +116,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
     directive, distribution = found.directive, found.distribution
     if found.rivals:
         claimants = (distribution, *found.rivals)
-        raise PluginError(directive, ", ".join(claimants), _rivalry(claimants))
+        raise PluginError(directive, ", ".join(claimants), rivalry(claimants, "directive"))
     try:
         plugin = found.entry_point.load()
     except BaseException as error:  # third-party code: its sys.exit() must not end the process
@@ -160,11 +160,12 @@ def describe_failure(directive: str, error: BaseException) -> str:
     return describe(error)
 
 
-def _rivalry(claimants: Iterable[str]) -> str:
+def rivalry(claimants: Iterable[str], what: str) -> str:
+    """Return the problem that several distributions provide one directive or command (`what`)."""
     if {DISTRIBUTION, FORMER_DISTRIBUTION}.issubset(claimants):
         steps = f"pip uninstall {FORMER_DISTRIBUTION}, then install {DISTRIBUTION} again"
         return f"{FORMER_DISTRIBUTION} is the former name of {DISTRIBUTION}; {steps}"
-    return "several installed distributions claim this directive; remove all but one"
+    return f"several installed distributions claim this {what}; remove all but one"
 
 
 def _names(plugin: object, attribute: str, found: FoundPlugin) -> tuple[str, ...]:
