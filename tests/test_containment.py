@@ -6,6 +6,7 @@ Every test runs a real server with a plugin that misbehaves in one block, and as
 import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 import struct
@@ -51,6 +52,11 @@ class Outcry(BaseException):
 class Mute(Exception):
     def __str__(self):
         raise ValueError("no words")
+
+
+class Leaving(Exception):
+    def __str__(self):
+        raise SystemExit(4)
 
 
 class Good(Handler):
@@ -132,6 +138,7 @@ ERRORS = [
     asyncio.CancelledError(),
     Outcry("out"),
     Mute(),
+    Leaving(),
     MemoryError(),
     StopIteration(1),
 ]
@@ -216,6 +223,39 @@ def test_nonsense_is_not_sent(behave, words, above, caplog):
     assert words in caplog.text
     lines = [it for it in caplog.records if "answered SERVFAIL" in it.getMessage()]
     assert {it.name for it in lines} == {"corepy.plugin.bad"}
+
+
+class Timed(FastHandler):
+    """Lets the packet cache repeat its replies until `deadline`."""
+
+    name = "bad"
+    cacheability = Cacheability.SETS_DEADLINE
+
+    def __init__(self, deadline, since):
+        self.deadline, self.since = deadline, since
+
+    def begin_dns(self, request):
+        reply = request.reply(answer=dnslib.RR.fromZone(f"{request.name} 60 IN A 192.0.2.1"))
+        reply.deadline, reply.since = self.deadline, self.since
+        return reply
+
+
+@pytest.mark.parametrize("since", [0.0, math.nan, math.inf, -math.inf, 10**400])
+@pytest.mark.parametrize("deadline", [math.nan, math.inf, 10**400, 1e9])
+def test_a_time_that_is_out_of_range_is_not_cached(deadline, since):
+    """The query has its answer, and the memory of the packet caches is not used up."""
+    with serve(
+        "bad.test {\nbad\n}\ngood.test {\ngood\n}",
+        plugins=with_handlers(bad=lambda: Timed(deadline, since), good=Good),
+    ) as server:
+        for tcp in (False, False, True, True):
+            assert server.ask(NAME, tcp=tcp).rr
+        cached = 2 if (deadline, since) == (1e9, 0.0) else 0
+        packets = [
+            it.pipeline.packets for it in next(iter(server.server.endpoints.values())).listeners
+        ]
+        assert sum(len(it.entries) for it in packets) == cached
+        assert bool(server.server._memory_pool.used) == bool(cached)
 
 
 class Hasty(FastHandler):

@@ -19,7 +19,7 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = " ".join(str(error).split())
-    except Exception as failure:
+    except BaseException as failure:  # its code is that of a third party
         text = f"(its message cannot be formatted: {type(failure).__name__})"
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."

@@ -57,6 +57,9 @@ SWITCH: Final = "COREPY_PACKET_CACHE"
 """Environment variable; "off" disables the packet cache."""
 
 _OPCODE_BITS: Final = 0x78
+_LATEST: Final = 1e12
+"""Seconds; monotonic times of replies are below it, unless a plugin sets infinity or NaN."""
+
 _pack_iov = struct.Struct("=QQ").pack
 
 
@@ -180,6 +183,8 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
         return "no plugin has set its deadline"
     if reply.deadline <= request.received:
         return "the deadline of this reply has passed"
+    if not (reply.deadline < _LATEST and -_LATEST < reply.since < _LATEST):
+        return "a time of this reply is out of range"
     if len(sent) > MAX_SIZE:
         return f"the reply is larger than {MAX_SIZE} bytes"
     if request.wire[2] & _OPCODE_BITS:
@@ -204,7 +209,12 @@ class PacketCache:
 
     def admit(self, request: Request, reply: Reply, sent: bytes) -> None:
         """Store `sent`, the reply to `request`, if it may answer the same bytes again."""
-        if reply.deadline is None or reply.deadline <= request.received or len(sent) > MAX_SIZE:
+        if (
+            reply.deadline is None
+            or not request.received < reply.deadline < _LATEST  # as neither inf nor NaN is
+            or len(sent) > MAX_SIZE
+            or not -_LATEST < reply.since < _LATEST
+        ):
             return
         query = request.wire
         if query[2] & _OPCODE_BITS or (request.edns is not None and request.edns.options):

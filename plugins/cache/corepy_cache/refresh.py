@@ -16,6 +16,7 @@ from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.net.connection_limit import Shares, client_of
 from corepy.plugin import plugin_logger
+from corepy.plugin.errors import describe
 from corepy_cache.cache_store import back_off
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Refresher:
                 return reply
             error = reply.error
         except Exception as problem:
-            error = str(problem)
+            error = describe(problem)
             _log.exception("refreshing %s %s failed", request.name, request.type)
         finally:
             entry.task = None
