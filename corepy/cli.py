@@ -200,14 +200,16 @@ def _supervise(flags: argparse.Namespace) -> int:
         sys.stderr.write("corepy: -supervise needs -conf FILE, not stdin: each worker reads it\n")
         return EXIT_USAGE
     worker = ["-p", str(flags.port)]
-    worker += ["-conf", flags.conf] if flags.conf is not None else []
+    # A worker that starts while this file is missing must fail, not serve the default.
+    conf = flags.conf or ("Corefile" if os.path.exists("Corefile") else None)
+    worker += ["-conf", conf] if conf is not None else []
     worker += ["-pidfile", flags.pidfile] if flags.pidfile is not None else []
     worker += ["-quiet"] if flags.quiet else []
     worker += ["-log-format", flags.log_format]
     worker += ["-plugin-order", flags.plugin_order] if flags.plugin_order is not None else []
-    conf = os.path.realpath(flags.conf or "Corefile")
+    identity = f"{os.path.realpath(flags.conf or 'Corefile')}:{flags.port}"
     as_json = flags.log_format == "json"
-    return Supervisor(worker, flags.fallback, identity=f"{conf}:{flags.port}", json=as_json).run()
+    return Supervisor(worker, flags.fallback, identity=identity, json=as_json).run()
 
 
 def _check(options: Options, *, as_json: bool) -> int:

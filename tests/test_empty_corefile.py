@@ -17,6 +17,7 @@ EMPTY = {
     "snippets": "(common) {\n    errors\n}\n",
     "no file matches": "import *.none\n",
 }
+ANSWER = 'answer "{{ .Name }} 60 IN A 192.0.2.1"'
 WARNING = "has no server block, so the default of CoreDNS is used: whoami and log"
 
 
@@ -48,6 +49,23 @@ def test_a_folder_without_a_corefile(tmp_path):
     with run_command(None, "-p", str(port), cwd=tmp_path) as command:
         command.wait_for(f"{warning} {port}")
         assert len(ask(("127.0.0.1", port), "example.org.").ar) == 2
+
+
+@pytest.mark.parametrize("flags", [(), ("-supervise",)], ids=["server", "supervised"])
+def test_a_corefile_that_is_removed_while_the_server_runs(tmp_path, flags):
+    """The default does not replace a configuration that works: the node would have no DNS."""
+    path = tmp_path / "Corefile"
+    path.write_text(f".:{free_port()} {{\n bind 127.0.0.1\n template IN A {{\n {ANSWER}\n }}\n}}\n")
+    with run_command(None, *flags, cwd=tmp_path) as command:
+        command.wait_for(" serves" if flags else "packet cache")
+        path.unlink()
+        command.send_signal(signal.SIGUSR1)
+        command.wait_for("cannot read the Corefile Corefile: No such file or directory")
+        if flags:
+            command.send_signal(signal.SIGUSR2)
+            command.wait_for("the old one stays in use")
+        assert len(command.ask("example.org.").rr) == 1
+        assert "default of CoreDNS" not in command.output
 
 
 @pytest.mark.parametrize("kind", EMPTY)

@@ -39,6 +39,7 @@ class Loader:
         self._options = options
         self._stdin: bytes | None = None
         self._found: dict[str, FoundPlugin] = {}
+        self._had_file = False
         self.name = options.conf or DEFAULT_FILE
 
     def load(self, *, checking: bool = False) -> Generation:
@@ -70,8 +71,12 @@ class Loader:
 
     @property
     def _is_default(self) -> bool:
-        """Whether no file was named and ./Corefile does not exist."""
-        return self._options.conf is None and not Path(DEFAULT_FILE).exists()
+        """Whether no file was named and ./Corefile has never existed.
+
+        A file that was removed while the server runs is an error at a reload, as with -conf.
+        """
+        self._had_file = self._had_file or Path(DEFAULT_FILE).exists()
+        return self._options.conf is None and not self._had_file
 
     def _parse(self) -> corefile.Corefile:
         """Read and parse (coremain/run.go: confLoader, defaultLoader)."""
