@@ -188,7 +188,7 @@ def _failing(name):
     return method
 
 
-for _name in ("swap", "start", "pause", "stop", "close", "forget", "waiting"):
+for _name in ("swap", "start", "pause", "stop", "close", "forget", "waiting", "new_connection"):
     setattr(Faulty, _name, _failing(_name))
 FAULTY = Transport("faulty", None, (Faulty,))
 EXITS = Transport("exits", None, (FramedListener,), find_problem=lambda config: sys.exit("no"))

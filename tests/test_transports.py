@@ -339,6 +339,21 @@ def test_a_listener_that_raises_when_the_server_stops(faults, method, error):
 
 
 @pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_a_listener_that_refuses_a_connection_closes_it(faults, error):
+    with serve(block(1, "faulty", free_port())) as server:
+        assert ask_once(server.address) == "192.0.2.1"
+        wait_until(
+            lambda: not next(iter(server.server.endpoints.values())).listeners[0].connections
+        )
+        before = descriptors()
+        faults["new_connection"] = [error.with_traceback(None)]
+        with Client(server.address) as client, pytest.raises((EOFError, ConnectionError)):
+            client.receive()
+        wait_until(lambda: descriptors() == before)
+        assert ask_once(server.address) == "192.0.2.1"
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("method", ["start", "pause"])
 def test_a_listener_that_raises_at_the_sockets_of_another_process(faults, method, error, caplog):
     with serve(block(1, "faulty", free_port())) as server:

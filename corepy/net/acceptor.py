@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -86,12 +87,15 @@ class Acceptor:
             opening = self._loop.connect_accepted_socket(self._protocol, stream)
             task = self._loop.create_task(opening)
             self._opening.add(task)
-            task.add_done_callback(self._opened)
+            task.add_done_callback(partial(self._opened, stream))
         return max(most, 0)
 
-    def _opened(self, task: asyncio.Task[Any]) -> None:
+    def _opened(self, stream: socket.socket, task: asyncio.Task[Any]) -> None:
         self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            stream.close()
+        elif task.exception() is not None:
+            stream.close()  # asyncio leaves it to the garbage collector if the protocol raises
             self._log.warning("a connection to %s failed: %s", self._label, task.exception())
 
     def _rest(self, error: OSError) -> None:
