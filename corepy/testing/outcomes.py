@@ -247,7 +247,7 @@ class Check:
         if cell.client in _APART:
             return found
         found += await self._kept(cell, kept)
-        second = await self.run.ask(cell)
+        second = await self.run.ask(cell, at_once=True)  # the entry may last for a second only
         if not kept:
             again = len(self.run.trail(cell)) > before
             return found if again else [*found, "answered from the cache"]

@@ -19,6 +19,7 @@ COREFILE = """
 .:0 {
     cache {
         success 1000
+        servfail 5m
     }
     template IN A one.example. {
         answer "{{ .Name }} 3000 IN A 192.0.2.1"
@@ -36,8 +37,16 @@ COREFILE = """
         rcode NXDOMAIN
         authority "none.example. 3000 IN SOA ns.none.example. root.none.example. 1 2 3 4 3000"
     }
+    template IN A failing.example. {
+        rcode SERVFAIL
+    }
+    template ANY ANY {
+        rcode REFUSED
+    }
 }
 """.replace("TEXT", "x" * 250)
+"""Replies that *cache* keeps for minutes or not at all: no entry expires in one server only."""
+
 NAMES = [
     b"\0",
     b"\7example\0",
@@ -48,6 +57,7 @@ NAMES = [
             b"\4many\7example\0",
             b"\5large\7example\0",
             b"\4none\7example\0",
+            b"\7failing\7example\0",
         )
         for name in (zone, b"\1a" + zone, b"\1A" + zone)
     ),
