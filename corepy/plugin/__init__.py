@@ -54,3 +54,5 @@ from corepy.plugin.mixins import ObservingHandler as ObservingHandler
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.process_group import ProcessGroup as ProcessGroup
+from corepy.plugin.zone_matching import Fallthrough as Fallthrough
+from corepy.plugin.zone_matching import ZoneMatcher as ZoneMatcher

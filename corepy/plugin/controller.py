@@ -25,6 +25,7 @@ from corepy.corefile import (
 from corepy.corefile.zones import is_address
 from corepy.plugin.duration import parse_duration
 from corepy.plugin.pattern import compile_pattern
+from corepy.plugin.zone_matching import Fallthrough
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,6 +135,14 @@ class Controller(Dispenser):
             return zones_of(token.text)
         except ValueError as error:
             raise self.error(str(error), token) from None
+
+    def fallthrough(self) -> Fallthrough:
+        """Return the option `fallthrough`, whose zones are the remaining tokens on the line.
+
+        Without zones it applies to all names, also outside the zones of the block, as in CoreDNS.
+        """
+        zones = self.remaining_tokens()
+        return Fallthrough(self.zones_from(zones) if zones else ["."])
 
     def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
         """Return the remaining tokens on the line; raises `CorefileError` for a wrong number."""

@@ -48,7 +48,7 @@ class Templates(Handler):
             if data is not None:
                 _count(rule, request, zone)
                 return await self._reply(rule, writer, data)
-            if rule.fallthrough.find(request.name_wire) is None:
+            if not rule.fallthrough.passes(request.name_wire):
                 return request.error(c.SERVFAIL)
         return await self.next.serve_dns(request)
 

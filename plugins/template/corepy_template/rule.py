@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.dns import constants as c
-from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
+from corepy.plugin import Fallthrough
 
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.dns.presentation import Record
+    from corepy.plugin import ZoneMatcher
     from corepy_template.data import Data
     from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
@@ -24,32 +25,6 @@ PER_CLIENT: Final = frozenset(("Remote", "Meta", "*"))
 
 class WriteError(Exception):
     """A record of a reply cannot be written; the message is for the log."""
-
-
-class Zones:
-    """Finds the longest zone that contains a name (plugin/plugin.go: Zones)."""
-
-    __slots__ = ("_everything", "_zones")
-
-    def __init__(self, names: Sequence[str]) -> None:
-        """Names that have no wire form match nothing."""
-        self._zones: list[tuple[bytes, str]] = []
-        for name in sorted(names, key=len, reverse=True):
-            try:
-                self._zones.append((lower(from_text(name)), name))
-            except InvalidName:
-                continue
-        alone = len(self._zones) == 1 and self._zones[0][0] == ROOT
-        self._everything = self._zones[0][1] if alone else None
-
-    def find(self, name_wire: bytes) -> str | None:
-        """Return the longest zone that contains a name, which must be in lower case."""
-        if self._everything is not None:
-            return self._everything
-        for wire, name in self._zones:
-            if is_subdomain(name_wire, wire):
-                return name
-        return None
 
 
 class RecordWriter(Protocol):
@@ -68,15 +43,14 @@ class TemplateRule:
 
     qclass: int
     qtype: int
-    zones: Zones
+    zones: ZoneMatcher
     patterns: list[Pattern] = field(default_factory=list)
     answer: list[Template] = field(default_factory=list)
     additional: list[Template] = field(default_factory=list)
     authority: list[Template] = field(default_factory=list)
     rcode: int = c.NOERROR
     ede: tuple[int, str] | None = None
-    fallthrough: Zones = field(default_factory=lambda: Zones(()))
-    """The zones of the fallthrough option."""
+    fallthrough: Fallthrough = field(default_factory=Fallthrough)
     writer: RecordWriter | None = None
     """Matches names and writes records; None if the directive has no patterns and no templates."""
 

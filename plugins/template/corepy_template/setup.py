@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.plugin import Mistakes, parse_unsigned, suggest
+from corepy.plugin import Mistakes, ZoneMatcher, parse_unsigned, suggest
 from corepy_template.handler import Templates
-from corepy_template.rule import TemplateRule, Zones
+from corepy_template.rule import TemplateRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ def _rule(controller: Controller) -> TemplateRule:
     qclass = _number(controller, c.CLASSES, "query class")
     qtype = _number(controller, c.TYPES, "query type")
     zones = controller.zones_from(controller.remaining_tokens())
-    rule = TemplateRule(qclass, qtype, Zones(zones))
+    rule = TemplateRule(qclass, qtype, ZoneMatcher(zones))
     controller.options(_options(controller, rule))
     if rule.patterns or rule.templates:
         from corepy_template.writer import Writer
@@ -56,7 +56,7 @@ def _options(controller: Controller, rule: TemplateRule) -> Mapping[str, Callabl
         "authority": add(rule.authority),
         "rcode": lambda: setattr(rule, "rcode", _number(controller, _RCODES, "rcode")),
         "ederror": lambda: setattr(rule, "ede", _ederror(controller)),
-        "fallthrough": lambda: setattr(rule, "fallthrough", _fallthrough(controller)),
+        "fallthrough": lambda: setattr(rule, "fallthrough", controller.fallthrough()),
         "upstream": lambda: _ignore(controller),
         "var": lambda: _refuse_expression(controller),
         "expr": lambda: _refuse_expression(controller),
@@ -128,11 +128,6 @@ def _ederror(controller: Controller) -> tuple[int, str]:
         raise controller.error(f"invalid extended DNS error code {code.text!r}", code, hint)
     text = reason[0].text if reason else ""
     return number, text.encode("utf-8", "replace").decode()
-
-
-def _fallthrough(controller: Controller) -> Zones:
-    arguments = controller.remaining_tokens()
-    return Zones(controller.zones_from(arguments) if arguments else ["."])
 
 
 def _ignore(controller: Controller) -> None:
