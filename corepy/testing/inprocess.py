@@ -116,6 +116,12 @@ class TestServer:
         """The first of `addresses`."""
         return self.addresses[0]
 
+    @property
+    def packet_entries(self) -> int:
+        """The number of replies in the packet caches of all sockets."""
+        listeners = [it for endpoint in self.server.endpoints.values() for it in endpoint.listeners]
+        return sum(len(listener.pipeline.packets.entries) for listener in listeners)
+
     def plugins(self, kind: type[Plugin]) -> list[Plugin]:
         """Return the running handlers and hooks that are instances of `kind`."""
         assert self.server.generation is not None
