@@ -8,6 +8,7 @@ their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -62,6 +63,18 @@ class Debug:
     """What to log about an exception in a handler of the block; *debug* and *errors* set it."""
 
     tracebacks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The folder that relative paths of the block's directives begin at; *root* sets it.
+
+    `Controller.path` applies it. *root* is set up before all other directives that come with
+    corepy, regardless of the order of lines in the Corefile and of `-plugin-order`.
+    """
+
+    folder: Path = Path()
+    """By default, and if it is relative, it depends on the folder in which corepy was started."""
 
 
 class BlockConfig:

@@ -23,6 +23,7 @@ from corepy.corefile import (
     zones_of,
 )
 from corepy.corefile.zones import is_address
+from corepy.plugin.block_config import Root
 from corepy.plugin.duration import parse_duration
 from corepy.plugin.pattern import compile_pattern
 from corepy.plugin.zone_matching import Fallthrough
@@ -184,6 +185,10 @@ class Controller(Dispenser):
         if number is None:
             raise self.error(f"not a whole number: {token.text!r}", token)
         return number
+
+    def path(self, token: Token) -> Path:
+        """Return the path in `token`; a relative one is in the folder that *root* sets."""
+        return self.config.get(Root).folder / token.text
 
     def pattern(self, token: Token) -> re2._Regexp:
         """Return the compiled regular expression (RE2) in `token`; raises `CorefileError`."""

@@ -247,7 +247,7 @@ class Options:
             raise self._c.error(f"health_check: invalid domain name {text}") from None
 
     def _tls(self) -> None:
-        paths = [Path(token.text) for token in self._c.arguments(0, 3)]
+        paths = [self._c.path(token) for token in self._c.arguments(0, 3)]
         files = TLSFiles()
         if len(paths) == 1:
             files.ca = paths[0]

@@ -62,7 +62,7 @@ def _policy(controller: Controller, settings: Settings) -> dict[str, Callable[[]
         raise controller.error("missing weight file argument", policy)
     if len(rest) > 1:
         raise controller.error("unexpected argument", rest[1])
-    settings.path, settings.reload = Path(rest[0].text), RELOAD
+    settings.path, settings.reload = controller.path(rest[0]), RELOAD
     return {"reload": lambda: _reload(controller, settings)}
 
 
