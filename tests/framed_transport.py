@@ -76,7 +76,8 @@ class FramedConnection(StreamConnection):
         self._send(self._listener.pipeline.complete(query.request, reply))
 
     def _send(self, reply):
-        self._transport.write(pack(reply))
+        if reply is not None:  # otherwise a plugin has dropped the query
+            self._transport.write(pack(reply))
         if self._draining and self.is_idle:
             self.finish()
 

@@ -102,7 +102,7 @@ class Transport(asyncio.Transport):
 
 
 class Answers(Handler):
-    """`wait.` waits until the test says so, `size.NUMBER.` is so long; all else is empty."""
+    """`wait.` and `late-drop.` wait until the test says so, `size.NUMBER.` is so long; all else is empty."""
 
     name = "answers"
 
@@ -115,13 +115,15 @@ class Answers(Handler):
         self.calls += 1
         labels = request.name.split(".")
         first = labels[0]
-        if first == "wait":
+        if first in ("wait", "late-drop"):
             future = self.waiting[request.id] = asyncio.get_running_loop().create_future()
             try:
                 await future
             except asyncio.CancelledError:
                 self.cancelled.append(request.id)
                 raise
+        if first.endswith("drop"):
+            return request.drop()
         answer = (
             [rr(request.name_wire, TYPE_TXT, 60, bytes(int(labels[1])))] if first == "size" else []
         )
@@ -301,6 +303,73 @@ def test_the_packet_cache_answers_and_shows(run):
         assert bench.handler.calls == 2
         bench.listener.close()
         assert not bench.listener.pipeline.packets.entries
+
+    run(test)
+
+
+# -- dropped queries
+
+
+def test_a_dropped_query_costs_nothing_but_its_reply(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [
+            ask("drop.test.", 1), ask("late-drop.test.", 2), ask("a.test.", 3), ask("wait.test.", 4)
+        ]  # fmt: skip
+        connection.data_received(stream(*wires))
+        assert transport.sent == [empty(wires[2])]
+        bench.release(2)
+        await turns()
+        assert {it.request.id for it in bench.listener.waiting()} == {4}
+        assert transport.sent == [empty(wires[2])]
+        bench.release(4)
+        await turns()
+        assert transport.sent == [empty(wires[2]), empty(wires[3])]
+        assert connection.is_idle
+        assert transport.done == []
+
+    run(test)
+
+
+def test_dropped_queries_leave_their_places_to_others(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        waits = [ask("late-drop.test.", number) for number in range(tcp.MAX_PENDING)]
+        behind = [ask("a.test.", 1000 + number) for number in range(3)]
+        connection.data_received(stream(*waits, *behind))
+        await turns()
+        assert (transport.sent, transport.done) == ([], [(0, "pause")])
+        bench.release(5)
+        await turns()
+        assert transport.sent == list(map(empty, behind))
+        assert transport.done == [(0, "pause"), (0, "resume")]
+        bench.release()
+        await turns()
+        assert transport.sent == list(map(empty, behind))
+        assert connection.is_idle
+
+    run(test)
+
+
+@pytest.mark.parametrize("names", [["drop"], ["late-drop"], ["late-drop", "drop", "late-drop"]])
+def test_the_end_of_a_stream_of_dropped_queries(run, names):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(*(ask(f"{it}.test.", n) for n, it in enumerate(names))))
+        connection.eof_received()
+        bench.release()
+        await turns()
+        assert (transport.sent, transport.done) == ([], [(0, "close")])
+
+    run(test)
+
+
+def test_a_connection_whose_queries_are_dropped_is_idle(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(ask("drop.test.")))
+        await asyncio.sleep(30)
+        assert (transport.sent, transport.done) == ([], [(10, "close")])
 
     run(test)
 

@@ -46,6 +46,10 @@ class DeadlineSetter(Handler):
             future = asyncio.get_running_loop().create_future()
             self.waiting.append((request, future))
             await future
+        if "drop" in request.name:
+            reply = request.drop()
+            reply.deadline = request.received + TTL
+            return reply
         self.calls += 1
         reply = request.reply(
             answer=[rr(request.name_wire, TYPE_A, TTL, bytes([9, 9, 9, self.calls & 255]))]
@@ -368,6 +372,26 @@ def test_more_late_replies_in_one_turn_than_a_batch_holds(bench):
                 future.set_result(None)
             replies = [await it.receive() for _ in wires]
             assert replies == [expected(wire, n + 1) for n, wire in enumerate(wires)]
+
+    asyncio.run(test())
+
+
+def test_a_dropped_query_gets_no_reply_and_is_not_cached(bench):
+    async def test():
+        with bench() as it:
+            late = [ask_for("wait-drop.example.org.", 1), ask_for("wait.example.org.", 2)]
+            await it.ask_and_wait(late)
+            for _, future in it.cache.waiting:
+                future.set_result(None)
+            assert await it.receive() == expected(late[1], 1)
+            answered, dropped = ask_for("a.example.org.", 4), ask_for("drop.example.org.", 3)
+            for number in (2, 2, 2):
+                it.client.send(dropped)
+                it.client.send(answered)
+                assert await it.receive() == expected(answered, number)
+            assert list(it.listener.pipeline.packets.entries) == [late[1][2:], answered[2:]]
+            assert not it.listener.waiting()
+            it.nothing_more_comes()
 
     asyncio.run(test())
 

@@ -23,7 +23,15 @@ from corepy.plugin.control_client import ask
 from corepy.server.build.builder import build
 from corepy.server.listen import transports
 from corepy.server.selfcheck import unanswered
-from corepy.testing import free_port, http_get, install, run_command, serve
+from corepy.testing import (
+    Recorder,
+    free_port,
+    http_get,
+    install,
+    run_command,
+    serve,
+    with_handlers,
+)
 from corepy.testing.client import exchange, query
 from corepy.testing.command import wait_until
 from corepy.testing.listening import children, listening
@@ -400,6 +408,17 @@ def test_it_has_a_packet_cache_of_its_own(framed):
             ask_once(server.address)
         (entry,) = server.call(lambda: list(listener.pipeline.packets.entries.values()))
         assert entry.hits == 1
+
+
+def test_a_dropped_query_leaves_the_connection_to_the_others(framed):
+    drop = with_handlers(drop=lambda: Recorder(lambda request: request.drop()))
+    text = "framed://.:0 {\n bind 127.0.0.1\n cache\n" + RECORDS % 1 + "\n drop\n}\n"
+    text = text.replace("IN A {", "IN A {\n match ^www\n fallthrough")
+    served = serve(text, plugins=drop, order="drop after template")
+    with served as server, Client(server.address) as client:
+        client.send("drop.example.org.", 8)
+        client.send("www.example.org.", 9)
+        assert client.receive().header.id == 9
 
 
 def test_the_self_check_leaves_it_out(framed):

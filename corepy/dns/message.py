@@ -265,6 +265,17 @@ class Request:
             reply.options = ede_option(*ede)
         return reply
 
+    def drop(self) -> Reply:
+        """Return a reply that the server does not send: the client gets no answer.
+
+        It is an empty NOERROR with `Reply.is_dropped`, so a handler above may treat it like any
+        other reply. Observers count it; no cache stores it. CoreDNS: a plugin that returns NOERROR
+        and writes nothing (core/dnsserver/server.go).
+        """
+        reply = self.error(c.NOERROR)
+        reply.is_dropped = True
+        return reply
+
     def derive(
         self,
         *,

@@ -36,7 +36,8 @@ class Reply:
     rcode. `error` is the text that the errors plugin logs. `is_substitute` marks the SERVFAIL that
     the server sends after an exception in the chain, which the server has logged itself.
     `is_momentary` marks a failure that depends on the moment and the client, such as too many
-    concurrent queries, and must not be cached.
+    concurrent queries, and must not be cached. `is_dropped` marks a reply that the server does not
+    send (see `Request.drop`).
 
     `validated` is a message that has been validated, or derived from a validated one, and
     `validated_for` the `Request.asked` that it answers: as long as both are those of the reply and
@@ -57,6 +58,7 @@ class Reply:
         "error",
         "extended_rcode",
         "hit_counters",
+        "is_dropped",
         "is_momentary",
         "is_substitute",
         "options",
@@ -79,7 +81,7 @@ class Reply:
         self.options = options
         self.error = error
         self.deadline = deadline
-        self.is_momentary = self.is_substitute = False
+        self.is_momentary = self.is_substitute = self.is_dropped = False
         self.since = NOT_SET
         self.hit_counters: tuple[Any, ...] = NO_COUNTERS
         self.validated: bytes | None = None
@@ -216,5 +218,6 @@ class Reply:
         """Return an independent copy of the reply."""
         copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
         copy.answered_by = self.answered_by
+        copy.is_dropped = self.is_dropped
         copy._read = self._read
         return copy

@@ -15,7 +15,8 @@ from corepy.server.commands import run_command
 from corepy.server.contain.event_loop import run
 from corepy.server.control_socket import ControlSocket
 from corepy.server.server import Server
-from corepy.testing.client import Address, ask, exchange
+from corepy.testing.client import Address, ask, exchange, query
+from corepy.testing.dropping import is_dropped
 
 if TYPE_CHECKING:
     import os
@@ -135,6 +136,18 @@ class TestServer:
     def exchange(self, wire: bytes, **options: Any) -> bytes:
         """Send a message to the first address; see `corepy.testing.exchange`."""
         return exchange(self.address, wire, **options)
+
+    def drops(self, name: str, qtype: str = "A", *, tcp: bool = False, **question: Any) -> bool:
+        """Send a query to the first address and return whether the server drops it.
+
+        True if the query was processed without a reply (`Request.drop`), False if there is one. It
+        does not wait for a timeout. See `corepy.testing.query` for `question`.
+        """
+        wire = query(name, qtype, **question)
+        return is_dropped(self.address, wire, lambda: self.call(self._has_pending), tcp=tcp)
+
+    def _has_pending(self) -> bool:
+        return any(endpoint.waiting() for endpoint in self.server.endpoints.values())
 
     def reload(self, text: str) -> None:
         """Switch to another Corefile; exceptions of the reload propagate."""

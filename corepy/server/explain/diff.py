@@ -104,11 +104,13 @@ class ReplyState:
     options: bytes
     error: str | None
     deadline: float | None
+    is_dropped: bool
 
     @classmethod
     def of(cls, reply: Reply) -> ReplyState:
         """Return the current state of `reply`."""
-        return cls(bytes(reply.wire), reply.rcode, reply.options, reply.error, reply.deadline)
+        wire, dropped = bytes(reply.wire), bool(reply.is_dropped)
+        return cls(wire, reply.rcode, reply.options, reply.error, reply.deadline, dropped)
 
     @property
     def flags(self) -> int:
@@ -124,6 +126,8 @@ class ReplyState:
 
     def summary(self) -> str:
         """Return the rcode and the number of answers, such as "NOERROR, 2 records"."""
+        if self.is_dropped:
+            return "no reply"
         records = self.records()
         if records is None:
             return f"{c.rcode_name(self.rcode)}, but the message cannot be read"
@@ -138,6 +142,8 @@ def answer_changes(before: ReplyState, after: ReplyState, now: float) -> list[st
     `now` is the current monotonic time; the remaining time of a deadline is counted from it.
     """
     changes = []
+    if before.is_dropped != after.is_dropped:
+        changes.append("dropped" if after.is_dropped else "sent, although dropped below")
     if before.rcode != after.rcode:
         changes.append(f"rcode {c.rcode_name(before.rcode)} -> {c.rcode_name(after.rcode)}")
     changes += _flag_changes(before.flags, after.flags)

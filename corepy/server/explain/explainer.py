@@ -43,6 +43,7 @@ LABEL: Final = "corepy/explain"
 """Metadata label of an explained question, for log formats."""
 
 MOST_TIMES: Final = 10
+_DROPPED: Final = ";; no reply: a plugin dropped the query\n"
 _SHOWN_ROUTES: Final = 50
 
 
@@ -182,7 +183,7 @@ async def explain(
         await _answer(router, asked.request(label))
     trace = Trace(offline=offline)
     reply = await _answer(trace.router(router), request)
-    route, sent = router.route(request), finish(request, reply)
+    route, sent = router.route(request), b"" if reply.is_dropped else finish(request, reply)
     # Formatting a message can take seconds, and must not block the event loop.
     steps = await asyncio.to_thread(lambda: [step.as_dict() for step in trace.steps])
     shown = await asyncio.to_thread(_reply, reply, sent)
@@ -330,6 +331,8 @@ def _packet_cache(
         why = "nothing in this block is cached"
     elif route.obstacle is not None:
         why = f"the effect of {route.obstacle} depends on more than the query"
+    elif reply.is_dropped:
+        why = "there is none, because a plugin dropped the query"
     else:
         why = why_not(request, reply, sent)
     kept: dict[str, Any] = {
@@ -343,14 +346,17 @@ def _packet_cache(
 
 
 def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
-    """Return the reply that the client gets."""
+    """Return the reply that the client gets; it is empty if the query was dropped."""
     text, records, edns = "", {}, None
+    if reply.is_dropped:
+        return {"dropped": True, "error": reply.error, "size": 0, "text": _DROPPED}
     try:
         _, edns, _ = strip_opt(sent)
         records, text = records_of(shortened(sent)), to_dig(sent)
     except FormError as error:
         text = f";; the message cannot be shown: {error}\n"
     return {
+        "dropped": False,
         "rcode": c.rcode_name(sent[3] & 15 | (edns.extended_rcode << 4 if edns else 0)),
         "flags": flag_names(int.from_bytes(sent[2:4], "big")),
         **{section: [it._asdict() for it in each] for section, each in records.items()},

@@ -111,7 +111,7 @@ class Step:
         if self.handler is None:
             return f"looked up {self.question.text}: {self.answer.summary()}"
         if not self.seen:
-            return f"answered {self.answer.summary()}"
+            return "dropped" if self.answer.is_dropped else f"answered {self.answer.summary()}"
         return "passed on, changed the reply" if self._changes() else "passed on"
 
     def _new_error(self) -> str | None:

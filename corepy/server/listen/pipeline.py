@@ -65,8 +65,11 @@ class QueryPipeline:
                 report_background(error, "the hook dropped failed", kind="hook")
         return finish(request, reply)
 
-    def complete(self, request: Request, reply: Reply) -> bytes:
-        """Return the bytes to send; SERVFAIL if the reply cannot be serialized."""
+    def complete(self, request: Request, reply: Reply) -> bytes | None:
+        """Return the bytes to send; SERVFAIL if the reply cannot be serialized.
+
+        None means that a plugin has dropped the query: the listener sends nothing.
+        """
         context = request.context
         route = context.route
         observing_handlers = route.observing_handlers
@@ -79,6 +82,8 @@ class QueryPipeline:
                     handler.observe(request, reply)
                     if reply.wire is not wire or type(reply.hit_counters) is not tuple:
                         raise InvalidReplyError("changed a reply that it only observes", handler)
+            if reply.is_dropped:
+                return None
             sent = finish(request, reply)
         except BaseException as error:
             report_failure(request, error)

@@ -148,7 +148,9 @@ class TCPConnection(StreamConnection):
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(frame(self._listener.pipeline.complete(query.request, reply)))
+        wire = self._listener.pipeline.complete(query.request, reply)
+        if wire is not None:  # a dropped query ends its wait, and may end the connection's
+            self._out.append(frame(wire))
 
     def _flush(self) -> None:
         if self._out and not self._transport.is_closing():

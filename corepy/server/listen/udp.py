@@ -225,10 +225,13 @@ class UDPListener(Listener):
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         request = query.request
+        wire = self.pipeline.complete(request, reply)
+        if wire is None:
+            return
         if not self._late:
             self._loop.call_soon(self._flush_late)
         local = request.local if self._wildcard else None
-        self._late.append((self.pipeline.complete(request, reply), request.peer, local))
+        self._late.append((wire, request.peer, local))
 
     def _flush_late(self) -> None:
         late, self._late = self._late, []

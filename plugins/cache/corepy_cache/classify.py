@@ -221,6 +221,8 @@ def _end_of_chain(name: bytes, aliases: dict[bytes, bytes]) -> bytes | None:
 
 def why_not(settings: Settings, request: Request, reply: Reply) -> str:
     """Return why a reply is not cached; see `CacheStore.keep`."""
+    if reply.is_dropped:
+        return "it is dropped"
     if not matches(reply, request):
         return "it answers a different question"
     try:

@@ -351,5 +351,7 @@ def _is_answer(reply: Reply | None) -> bool:
     """Whether an upstream answered, so that it can take another query."""
     if type(reply) is not Reply or reply.error is not None or reply.is_momentary:
         return False
+    if reply.is_dropped:
+        return False
     wire = reply.wire
     return type(wire) is bytes and len(wire) > 3 and wire[3] & 15 != c.REFUSED

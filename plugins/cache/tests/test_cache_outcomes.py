@@ -328,6 +328,42 @@ def test_verifying_clients_share_one_attempt(recheck, answers):
     assert asyncio.run(run()) == answers
 
 
+@pytest.mark.parametrize("text", ["", "serve_stale 1h verify", "serve_stale 1h"])
+def test_a_dropped_query_is_not_kept(text):
+    async def run():
+        bench = Bench(text)
+        bench.upstream = lambda request: request.drop()
+        for _ in range(2):
+            reply = await bench.ask()
+            assert (reply.is_dropped, reply.deadline, bench.kept()) == (True, None, NOTHING)
+        assert bench.cache.budget.waiting == 0
+        bench.upstream = UPSTREAM["NOERROR"]
+        assert seen(await bench.ask()) == ("new", 50)
+        return len(bench.below.requests)
+
+    assert asyncio.run(run()) == 3
+
+
+def test_clients_that_wait_for_a_dropped_query_get_the_stale_answer():
+    """A query that is dropped below is a failure to refresh (RFC 8767 section 4)."""
+
+    async def run():
+        bench = Bench("serve_stale 1h verify 0 30s")
+        await bench.ask()
+        bench.now += 100
+        bench.upstream = lambda request: request.drop()
+        bench.gate.clear()
+        waiting = [asyncio.create_task(bench.ask(ad=i % 2)) for i in range(20)]
+        await asyncio.sleep(0)
+        bench.gate.set()
+        replies = [await task for task in waiting]
+        assert len(bench.below.requests) == 2
+        assert not any(reply.is_dropped for reply in replies)
+        return {seen(reply) for reply in replies}
+
+    assert asyncio.run(run()) == {("old", 30)}
+
+
 def test_news_that_are_not_kept_reach_every_client_in_its_own_words():
     async def run():
         bench = Bench("serve_stale 1h verify\ndisable denial")

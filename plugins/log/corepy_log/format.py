@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     """Value for one query, from (ID, the client's socket address, seconds until the reply)."""
 
 EMPTY: Final = "-"
-"""The value of metadata that is not set."""
+"""The value of metadata that is not set, and of the rcode and flags of a dropped query."""
 
 _EXCHANGE: Final = (
     '{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize}'
@@ -103,11 +103,15 @@ def _duration(ident: bytes, peer: object, seconds: float) -> str:
 
 
 def _rcode(request: Request, reply: Reply) -> object:
+    if reply.is_dropped:
+        return EMPTY
     rcode = reply.extended_rcode << 4 | reply.wire[3] & 15
     return _RCODES.get(rcode, rcode)
 
 
 def _reply_size(request: Request, reply: Reply) -> int:
+    if reply.is_dropped:
+        return 0
     if request.edns is None:
         return len(reply.wire)
     return len(reply.wire) + _OPT_SIZE + len(reply.options)
@@ -116,6 +120,8 @@ def _reply_size(request: Request, reply: Reply) -> int:
 def _reply_flags(request: Request, reply: Reply) -> str:
     """Return the flags that are sent: TC is set after the chain, if the reply does not fit."""
     wire = reply.wire
+    if reply.is_dropped:
+        return EMPTY
     if _reply_size(request, reply) > request.size:
         wire = finish(request, reply)
     return _flags(wire[2:4])
@@ -159,11 +165,14 @@ def _exchange(request: Request, reply: Reply) -> str:
     if edns is not None:
         size += _OPT_SIZE + len(reply.options)
     flags = _flags(answer[2:4]) if size <= most else _reply_flags(request, reply)
+    name = _RCODES.get(rcode, rcode)
+    if reply.is_dropped:
+        name, flags, size = EMPTY, EMPTY, 0
     return (
         f"{c.type_name(request.qtype)} {_class(request.qclass)} {_name(request.name_wire)} "
         f"{request.context.network} {len(request.wire)} "
         f'{"true" if edns is not None and edns.do else "false"} {most}" '
-        f"{_RCODES.get(rcode, rcode)} {flags} {size}"
+        f"{name} {flags} {size}"
     )
 
 

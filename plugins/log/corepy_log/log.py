@@ -131,6 +131,8 @@ class Log(Handler):
 
 
 def _kind(request: Request, reply: Reply) -> Kind:
+    if reply.is_dropped:
+        return Kind.OTHER_ERROR  # as in CoreDNS (plugin/pkg/response/typify.go)
     try:
         # CoreDNS checks signatures if the reply has DO, which it has if the query has it.
         # time of day: whether a signature is valid (RFC 4034 section 3.1.5)

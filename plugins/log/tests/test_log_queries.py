@@ -11,6 +11,7 @@ from corepy.dns.records import rr
 from corepy.dns.response import ReplyClass
 from corepy.plugin import Cacheability, EndOfChain, Handler
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
+from corepy_log.format import COMMON
 from corepy_log.log import Log, LogRule
 
 
@@ -223,3 +224,31 @@ def test_served_truncated(capsys: pytest.CaptureFixture[str]) -> None:
                 assert server.ask("big.example", edns=edns).header.tc == (edns is None)
     flags = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "big" in line]
     assert ["tc" in it.split(",") for it in flags] == [True, True, False]
+
+
+# -- dropped queries
+
+
+def drop(*rules: LogRule, **query: object) -> None:
+    below = Recorder(lambda request: request.drop())
+    ask(Log(rules), "drop.test", below, id=7, peer=("192.0.2.1", 1053), **query)
+
+
+def test_a_dropped_query(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in CoreDNS: no rcode and no flags, no bytes, the class error (plugin/pkg/replacer)."""
+    own = "{rcode} {>rflags} {rsize} {/log/class} {/log/type}"
+    drop(LogRule(format=COMMON + "|" + own), do=True)
+    assert re.fullmatch(
+        r'\[INFO\] 192\.0\.2\.1:1053 - 7 "A IN drop\.test\. udp 38 true 1232" - - 0 \S*s'
+        r"\|- - 0 error OTHERERROR\n",
+        capsys.readouterr().out,
+    )
+
+
+@pytest.mark.parametrize("of_class", ReplyClass)
+def test_the_class_of_a_dropped_query(
+    capsys: pytest.CaptureFixture[str], of_class: ReplyClass
+) -> None:
+    drop(LogRule(format="{name}", classes=frozenset((of_class,))))
+    is_logged = of_class in (ReplyClass.ALL, ReplyClass.ERROR)
+    assert capsys.readouterr().out == ("[INFO] drop.test.\n" if is_logged else "")

@@ -132,6 +132,8 @@ class AllSeries:
         if edns is not None:
             size += _OPT_SIZE + len(reply.options)
             do = edns.do
+        if reply.is_dropped:
+            size = 0  # CoreDNS counts a query without a reply as NOERROR of this size
         shape = (
             context.server,
             context.zone,

@@ -108,6 +108,20 @@ def test_do_and_sizes() -> None:
     assert seen["requests_total,,tcp,1,A"] == 1
 
 
+def test_a_dropped_query() -> None:
+    """As in CoreDNS: NOERROR, and a response of no bytes (plugin/metrics/handler.go)."""
+    request = make_request("example.org", "AAAA", do=True)
+    seen = count("drop.", request, Below(lambda request: request.drop()), times=2)
+    assert seen.pop("request_duration_seconds,")[0] == 2
+    assert seen == {
+        "requests_total,,udp,1,AAAA": 2,
+        "request_size_bytes,,udp": (2, 2 * 40),
+        "do_requests_total,": 2,
+        "response_size_bytes,,udp": (2, 0),
+        "responses_total,,NOERROR,below": 2,
+    }
+
+
 @pytest.mark.parametrize(
     ("qtype", "label"),
     [*((name, name) for name in TYPES.values()), ("NAPTR", "other"), ("TYPE65280", "other")],
