@@ -180,6 +180,7 @@ OTHER_MEANINGS = {
     ("corefile/kubernetes.py", "metadata"): "a key of a manifest",
     ("dns/message.py", "metadata"): "an attribute of a request",
     ("loading/order.py", "cache"): "the order of the chain is data",
+    ("net/inherited.py", "any"): "the name of a socket bound to all addresses",
     ("plugin/pending.py", "loop"): "the event loop",
     ("scaffold/skeleton.py", "template"): "the folder of the skeleton",
     ("server/workers/protocol.py", "reload"): "a message to a follower",
