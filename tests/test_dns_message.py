@@ -356,6 +356,9 @@ def test_with_flags_is_a_cheap_derive() -> None:
     ):
         assert getattr(copy, slot) == getattr(derived, slot)
     assert copy.edns is request.edns
+    cleared = request.with_flags(0x20, 0x0110)
+    assert cleared.wire == request.derive(flags_set=0x20, flags_clear=0x0110).wire
+    assert (cleared.flags, request.flags) == (0x20, 0x0100)
     assert not request.ad
 
 

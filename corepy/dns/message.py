@@ -307,10 +307,13 @@ class Request:
         )
         return self._copy_origin(Request.from_wire(wire))
 
-    def with_flags(self, flags_set: int) -> Request:
-        """Return a copy with these header flags set in addition: a faster `derive`."""
+    def with_flags(self, flags_set: int, flags_clear: int = 0) -> Request:
+        """Return a copy with header flags set and cleared: a faster `derive`.
+
+        All records are copied. A flag in both arguments is set.
+        """
         copy: Request = _new(Request)
-        wire, flags = self.wire, self.flags | flags_set
+        wire, flags = self.wire, self.flags & ~flags_clear | flags_set
         copy.wire = b"".join((wire[:2], flags.to_bytes(2, "big"), wire[4:]))
         copy.flags = flags
         copy.id = self.id
