@@ -82,6 +82,13 @@ class Handler:
     listens_to_hits: bool = False
     """True if the hit counters that it adds to replies are `HitListener`s."""
 
+    denies_clients: bool = False
+    """True if it denies some clients the replies that others get.
+
+    A cache above it would send these replies to all clients, so the server rejects an order of the
+    chain with a cache (SETS_DEADLINE) above it.
+    """
+
     any_class: ClassVar[bool] = False
     """True if the server should pass queries of classes other than IN to the chain.
 

@@ -133,6 +133,7 @@ class _Builder:
                     self._set_up(loaded[directive], block)
         for block in blocks:
             block.handlers = [it for name in chain for it in block.parts.get(name, ())]
+            self._check_caches(block)
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
         self._warn_of_idle_rules(blocks, loaded)
@@ -237,6 +238,16 @@ class _Builder:
     def _use_of(self, directive: str) -> Token | None:
         uses = (block.directives.get(directive) for block in self._corefile.blocks)
         return next((tokens[0] for tokens in uses if tokens), None)
+
+    def _check_caches(self, block: _Block) -> None:
+        """Reject a cache above a handler that denies clients, which only the operator can order."""
+        found = cache_above_denial(block.handlers)
+        if found is not None:
+            cache, handler = found
+            message = f"{cache.name} is above {handler.name}: clients denied by {handler.name}"
+            hint = "remove the rules for both from the file of -plugin-order"
+            token = block.parsed.directives.get(handler.name, (None,))[0]
+            self._mistakes.append(Diagnostic(f"{message} would get cached replies", token, hint))
 
     def _warn_of_idle_rules(self, blocks: list[_Block], loaded: Mapping[str, LoadedPlugin]) -> None:
         """Warn about order rules for directives that have no handler."""
@@ -385,6 +396,17 @@ def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
                 return unsafe
             reason = None
     return reason
+
+
+def cache_above_denial(handlers: list[Handler]) -> tuple[Handler, Handler] | None:
+    """Return a cache and a handler below it that denies clients; None if there is no such pair."""
+    cache: Handler | None = None
+    for handler in handlers:
+        if cache is not None and handler.denies_clients:
+            return cache, handler
+        if handler.cacheability is Cacheability.SETS_DEADLINE:
+            cache = handler
+    return None
 
 
 def _normal_host(host: str) -> str:

@@ -1,0 +1,157 @@
+"""The rules of *acl*, compiled so that a query costs one binary search, however many there are.
+
+For each set of query types that the same policies apply to, the addresses of a family are divided
+into segments. All addresses of a segment have the same first matching policy. CoreDNS walks the
+policies and looks the address up in a tree of each (plugin/acl/acl.go).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from corepy.plugin import ZoneMatcher
+from corepy_acl.networks import EVERYWHERE, IPV4_BITS, IPV6_BITS, Network, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from corepy.plugin import Token
+
+_IPV4_SIZE: Final = IPV4_BITS // 8
+
+
+class Action(Enum):
+    """What happens to a query; the value is the word of the Corefile."""
+
+    ALLOW = "allow"
+    BLOCK = "block"
+    FILTER = "filter"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """One line of a directive: an action for some query types from some networks."""
+
+    action: Action
+    types: frozenset[int] | None = None
+    """The numbers of the query types; None for all."""
+
+    networks: Sequence[Network] = EVERYWHERE
+    token: Token | None = None
+    """The action's word in the Corefile."""
+
+    @property
+    def place(self) -> str:
+        """Its position in the configuration, such as "Corefile:3"."""
+        return f"{self.token.file}:{self.token.line}" if self.token is not None else ""
+
+
+Bounds = list[bytes]
+Policies = list[Policy | None]
+"""The first matching policy of each segment; None where no policy matches."""
+
+
+class Segments:
+    """The first matching policy for each address, for query types that share it."""
+
+    __slots__ = ("_ipv4", "_ipv4_starts", "_ipv6", "_ipv6_starts")
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        """Compile `policies`, in the order of the Corefile."""
+        self._ipv4_starts, self._ipv4 = _divide(policies, IPV4_BITS)
+        self._ipv6_starts, self._ipv6 = _divide(policies, IPV6_BITS)
+
+    def find(self, key: bytes) -> Policy | None:
+        """Return the first policy that matches an address (`networks.key_of`), or None."""
+        if len(key) == _IPV4_SIZE:
+            return self._ipv4[bisect_right(self._ipv4_starts, key) - 1]
+        return self._ipv6[bisect_right(self._ipv6_starts, key) - 1]
+
+    @property
+    def policies(self) -> set[Policy | None]:
+        """The policies of all segments, None among them if an address has no policy."""
+        return {*self._ipv4, *self._ipv6}
+
+
+def _divide(policies: Sequence[Policy], bits: int) -> tuple[Bounds, Policies]:
+    """Return the first addresses of the segments, from address zero on, and their policies."""
+    events: list[tuple[int, int, int]] = []
+    for number, policy in enumerate(policies):
+        for network in merge(policy.networks):
+            if network.bits == bits:
+                events += (network.first, 1, number), (network.last + 1, 0, number)
+    events.sort()
+    active: list[int] = []  # a heap of the policies that apply here; may hold some that have ended
+    ended = [True] * len(policies)
+    starts: Bounds = [bytes(bits // 8)]
+    found: Policies = [None]
+    for position, group in _grouped(events):
+        for is_start, number in group:
+            ended[number] = not is_start
+            if is_start:
+                heapq.heappush(active, number)
+        while active and ended[active[0]]:
+            heapq.heappop(active)
+        policy_here = policies[active[0]] if active else None
+        if position >> bits or policy_here is found[-1]:
+            continue  # the end of all addresses, or no change
+        if position:
+            starts.append(position.to_bytes(bits // 8, "big"))
+            found.append(policy_here)
+        else:
+            found[0] = policy_here
+    return starts, found
+
+
+def _grouped(
+    events: Sequence[tuple[int, int, int]],
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Yield each position with its events; the ends at a position precede the starts."""
+    group: list[tuple[int, int]] = []
+    for number, (position, is_start, policy) in enumerate(events):
+        group.append((is_start, policy))
+        if number + 1 == len(events) or events[number + 1][0] != position:
+            yield position, group
+            group = []
+
+
+class Rule:
+    """One *acl* directive: policies for the names of some zones."""
+
+    def __init__(self, zones: Sequence[str], policies: Sequence[Policy]) -> None:
+        """Take zones as `Controller.zones_from` returns them."""
+        self.zones = ZoneMatcher(zones)
+        self.policies = tuple(policies)
+        self.types = {qtype for policy in policies for qtype in policy.types or ()}
+        """The query types that some policy names."""
+
+        compiled: dict[tuple[int, ...], Segments] = {}
+        self._by_type: dict[int | None, Segments] = {
+            qtype: self._compile(qtype, compiled) for qtype in self.types
+        }
+        self._other = self._compile(None, compiled)
+
+    def _compile(self, qtype: int | None, compiled: dict[tuple[int, ...], Segments]) -> Segments:
+        """Return the segments for a type, shared by types with the same policies."""
+        numbers = tuple(
+            number
+            for number, policy in enumerate(self.policies)
+            if policy.types is None or qtype in policy.types
+        )
+        if numbers not in compiled:
+            compiled[numbers] = Segments([self.policies[number] for number in numbers])
+        return compiled[numbers]
+
+    def segments(self, qtype: int | None) -> Segments:
+        """Return the segments for a query type; None stands for one that no policy names."""
+        return self._by_type.get(qtype, self._other)
+
+    def unreachable(self) -> Iterator[Policy]:
+        """Yield the policies that match nothing, because earlier ones match first."""
+        reached = self._other.policies.union(*(it.policies for it in self._by_type.values()))
+        yield from (policy for policy in self.policies if policy not in reached)

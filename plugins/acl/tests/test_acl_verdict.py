@@ -1,0 +1,547 @@
+"""The verdict on a query: CoreDNS's cases (plugin/acl/acl_test.go), and random rules against a plain model."""
+
+import ipaddress
+import itertools
+import socket
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corepy.dns.constants import type_number
+from corepy.plugin import Cacheability, Handler
+from corepy.testing import Recorder, make_request, run_chain, set_up
+from corepy_acl.acl import ACL
+from corepy_acl.networks import EVERYWHERE, key_of, merge, read_network
+from corepy_acl.rule import Action, Policy, Rule
+
+COREDNS = [
+    (
+        "acl example.org {\nblock type A net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.0.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\nblock type A net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.167.0.2",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nblock type * net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.0.2",
+        "AAAA",
+        "block",
+    ),
+    ("acl example.org {\nblock type A\n}", ".", "www.example.org.", "10.1.0.2", "A", "block"),
+    ("acl example.org {\nblock type A\n}", ".", "www.example.org.", "10.1.0.2", "AAAA", "allow"),
+    (
+        "acl example.org {\nblock type A net 192.168.1.2\n}",
+        ".",
+        "www.example.org.",
+        "192.168.1.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\nblock type A net 192.168.1.2\n}",
+        ".",
+        "www.example.org.",
+        "192.168.1.3",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nfilter type A net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.0.2",
+        "A",
+        "filter",
+    ),
+    (
+        "acl example.org {\nfilter type A net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.167.0.2",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nallow net 192.168.0.0/16\nblock\n}",
+        ".",
+        "www.example.org.",
+        "192.168.0.2",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nallow type * net 192.168.0.0/16\nblock\n}",
+        ".",
+        "www.example.org.",
+        "10.1.0.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\ndrop net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.0.2",
+        "A",
+        "drop",
+    ),
+    (
+        "acl example.org {\nblock net 192.168.1.0/24\ndrop net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.1.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\ndrop net 192.168.0.0/16\nblock net 192.168.1.0/24\n}",
+        ".",
+        "www.example.org.",
+        "192.168.1.1",
+        "A",
+        "drop",
+    ),
+    (
+        "acl example.org {\ndrop type A\nallow net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.1.1",
+        "A",
+        "drop",
+    ),
+    (
+        "acl example.org {\ndrop type A\nallow net 192.168.0.0/16\n}",
+        ".",
+        "www.example.org.",
+        "192.168.1.1",
+        "AAAA",
+        "allow",
+    ),
+    (
+        "acl a.example.org {\nblock type * net 192.168.1.0/24\n}",
+        "example.org",
+        "a.example.org.",
+        "192.168.1.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl a.example.org {\nblock net 192.168.1.0/24\n}",
+        "example.org",
+        "www.example.org.",
+        "192.168.1.2",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nblock net 192.168.1.0/24\n}",
+        "example.org",
+        "a.example.org.",
+        "192.168.1.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl {\nblock net 192.168.1.0/24\n}",
+        "example.org",
+        "a.example.com.",
+        "192.168.1.2",
+        "A",
+        "allow",
+    ),
+    (
+        "acl a.example.org {\nblock net 192.168.1.0/24\n}\nacl b.example.org {\nblock type * net 192.168.2.0/24\n}",
+        "example.org",
+        "b.example.org.",
+        "192.168.2.2",
+        "A",
+        "block",
+    ),
+    (
+        "acl a.example.org {\nblock net 192.168.1.0/24\n}\nacl b.example.org {\nblock net 192.168.2.0/24\n}",
+        "example.org",
+        "b.example.org.",
+        "192.168.1.2",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nblock type A net 2001:db8:abcd:0012::0/64\n}",
+        ".",
+        "www.example.org.",
+        "2001:db8:abcd:0012::1230",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\nblock type A net 2001:db8:abcd:0012::0/64\n}",
+        ".",
+        "www.example.org.",
+        "2001:db8:abcd:0013::0",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nblock type A\n}",
+        ".",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\nblock type A net 2001:0db8:85a3:0000:0000:8a2e:0370:7334\n}",
+        ".",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+        "A",
+        "block",
+    ),
+    (
+        "acl example.org {\nblock type A net 2001:0db8:85a3:0000:0000:8a2e:0370:7334\n}",
+        ".",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7335",
+        "A",
+        "allow",
+    ),
+    (
+        "acl a.example.org {\nblock type * net 2001:db8:abcd:0012::0/64\n}",
+        "example.org",
+        "a.example.org.",
+        "2001:db8:abcd:0012:2019::0",
+        "A",
+        "block",
+    ),
+    (
+        "acl a.example.org {\nblock net 2001:db8:abcd:0012::0/64\n}",
+        "example.org",
+        "www.example.org.",
+        "2001:db8:abcd:0012:2019::0",
+        "A",
+        "allow",
+    ),
+    (
+        "acl example.org {\nblock type AAAA net 2001:0db8:85a3:0000:0000:8a2e:0370:7334\n}",
+        "eth0",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+        "AAAA",
+        "block",
+    ),
+    (
+        "acl example.org {\ndrop net 2001:0db8:85a3:0000:0000:8a2e:0370:7334\n}",
+        ".",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+        "AAAA",
+        "drop",
+    ),
+    (
+        "acl example.org {\nblock net 2001:db8:abcd:0012:8000::/66\ndrop net 2001:db8:abcd:0012::0/64\n}",
+        ".",
+        "www.example.org.",
+        "2001:db8:abcd:0012:8000::1",
+        "AAAA",
+        "block",
+    ),
+    (
+        "acl example.org {\ndrop net 2001:db8:abcd:0012::0/64\nblock net 2001:db8:abcd:0012:8000::/66\n}",
+        ".",
+        "www.example.org.",
+        "2001:db8:abcd:0012:8000::1",
+        "AAAA",
+        "drop",
+    ),
+    (
+        "acl example.org {\ndrop type A\nallow net 2001:db8:85a3:0000::0/64\n}",
+        ".",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+        "A",
+        "drop",
+    ),
+    (
+        "acl example.org {\ndrop type A\nallow net 2001:db8:85a3:0000::0/64\n}",
+        ".",
+        "www.example.org.",
+        "2001:0db8:85a3:0000:0000:8a2e:0370:7334",
+        "AAAA",
+        "allow",
+    ),
+]
+
+
+def verdict(handler, request):
+    """Ask, and return the action that the reply shows."""
+    below = Recorder()
+    reply = run_chain(request, handler, below)
+    if below.requests:
+        assert reply.rcode == 0
+        return "allow"
+    assert reply.ancount == 0
+    if reply.is_dropped:
+        return "drop"
+    assert reply.options == {5: b"\0\x0f\0\2\0\x0f", 0: b"\0\x0f\0\2\0\x11"}[reply.rcode]
+    return {5: "block", 0: "filter"}[reply.rcode]
+
+
+def handler_of(text, zone="."):
+    (handler,) = set_up(text, zone).handlers
+    return handler
+
+
+def test_the_cases_are_all_of_coredns():
+    assert len(COREDNS) == 35
+
+
+@pytest.mark.parametrize(("text", "zone", "name", "client", "qtype", "expected"), COREDNS)
+def test_coredns(text, zone, name, client, qtype, expected):
+    request = make_request(name, qtype, peer=(client, 4000), do=True)
+    assert verdict(handler_of(text, zone), request) == expected
+
+
+def sockaddr(address, zone=0):
+    """The bytes of a client's socket address, as UDP listeners give them."""
+    packed = ipaddress.ip_address(address).packed
+    if len(packed) == 4:
+        return struct.pack("=H", socket.AF_INET) + b"\x0f\xa0" + packed + bytes(8)
+    family = struct.pack("=H", socket.AF_INET6)
+    return family + b"\x0f\xa0" + bytes(4) + packed + struct.pack("=I", zone)
+
+
+@pytest.mark.parametrize(
+    ("networks", "client", "expected"),
+    [
+        ("192.0.2.0/24", sockaddr("192.0.2.255"), "block"),
+        ("192.0.2.0/24", sockaddr("192.0.3.0"), "allow"),
+        ("192.0.2.0/24", sockaddr("::ffff:192.0.2.7"), "block"),
+        ("192.0.2.0/24", ("::ffff:192.0.2.7", 4000, 0, 0), "block"),
+        ("192.0.2.0/24", ("::ffff:c000:207", 4000, 0, 0), "block"),
+        ("::ffff:192.0.2.0/120", sockaddr("192.0.2.7"), "block"),
+        ("::ffff:192.0.2.0/120", sockaddr("::ffff:192.0.2.7"), "block"),
+        ("::/0", sockaddr("::ffff:192.0.2.7"), "allow"),
+        ("::/0", sockaddr("192.0.2.7"), "allow"),
+        ("::/0", sockaddr("::"), "block"),
+        ("0.0.0.0/0", sockaddr("2001:db8::1"), "allow"),
+        ("0.0.0.0/0", sockaddr("255.255.255.255"), "block"),
+        ("fe80::/10", sockaddr("fe80::1", 1), "block"),
+        ("fe80::/10", ("fe80::1%lo", 4000, 0, 1), "block"),
+        ("fe80::1", ("fe80::1", 4000, 0, 1), "block"),
+        ("2001:db8::1", sockaddr("2001:db8::1"), "block"),
+        ("2001:db8::1", sockaddr("2001:db8::2"), "allow"),
+    ],
+)
+def test_the_client(networks, client, expected):
+    request = make_request("example.org", peer=client)
+    assert verdict(handler_of(f"acl {{\nblock net {networks}\n}}"), request) == expected
+
+
+@pytest.mark.parametrize("client", [None, "", b"", b"\1\0/run/socket", ("", 0), ("a.b", 1), 7])
+def test_a_client_without_an_address_is_blocked(client, caplog):
+    handler = handler_of("acl example.org {\nallow\n}")
+    assert verdict(handler, make_request("www.example.org", peer=client)) == "block"
+    assert verdict(handler, make_request("www.example.org", peer=client)) == "block"
+    assert verdict(handler, make_request("example.net", peer=client)) == "allow"
+    message = f"a query is blocked: its client has no IP address: {client!r}"
+    assert caplog.messages == [message]
+    later = make_request("www.example.org", peer=client)
+    later.received = 10.0
+    assert verdict(handler, later) == "block"
+    assert caplog.messages == [message, message]
+
+
+def test_the_client_behind_a_proxy_counts():
+    """The address that a handler above sets (`Request.set_client`), not that of the proxy."""
+    request = make_request("example.org", peer=("192.0.2.1", 53))
+    request.set_client(("198.51.100.1", 4000))
+    assert verdict(handler_of("acl {\nblock net 198.51.100.0/24\n}"), request) == "block"
+
+
+SEVERAL = """acl a.example.org example.org {
+    allow net 192.0.2.1
+    drop type ANY
+}
+acl b.example.org {
+    filter net 192.0.2.0/24
+}
+acl {
+    block net 192.0.2.0/24
+}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "client", "qtype", "expected", "zone"),
+    [
+        ("a.example.org", "192.0.2.1", "A", "allow", "a.example.org."),
+        ("a.example.org", "192.0.2.1", "ANY", "allow", "a.example.org."),
+        ("x.A.example.org", "192.0.2.2", "ANY", "drop", "a.example.org."),
+        ("b.example.org", "192.0.2.2", "ANY", "drop", "example.org."),
+        ("b.example.org", "192.0.2.2", "A", "filter", "b.example.org."),
+        ("b.example.org", "192.0.2.1", "A", "allow", "example.org."),
+        ("c.example.org", "192.0.2.2", "A", "block", "org."),
+        ("example.com", "192.0.2.2", "A", "allow: the name is outside its zones", None),
+        ("c.example.org", "198.51.100.1", "A", "allow: no rule matches", None),
+    ],
+)
+def test_several_rules(name, client, qtype, expected, zone):
+    handler = handler_of(SEVERAL, "org")
+    request = make_request(name, qtype, peer=(client, 4000))
+    state = handler.explain_state(request)
+    assert (state["state"], state.get("zone")) == (expected, zone)
+    assert verdict(handler, request) == expected.partition(":")[0]
+
+
+def test_the_state_names_the_line():
+    handler = handler_of(SEVERAL, "org")
+    request = make_request("b.example.org", peer=("192.0.2.2", 1))
+    assert handler.explain_state(request) == {
+        "state": "filter", "zone": "b.example.org.", "rule": "Corefile:7"
+    }  # fmt: skip
+    request.client = None
+    assert handler.explain_state(request) == {
+        "state": "block",
+        "zone": "example.org.",
+        "rule": "none, since the client has no IP address",
+    }
+
+
+# -- the packet cache
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_same"),
+    [
+        ("", True),
+        ("block", True),
+        ("drop type ANY", True),
+        ("filter type A AAAA\nblock type ANY net *", True),
+        ("block net 0.0.0.0/0 ::/0", True),
+        ("block net 0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1", True),
+        ("allow net 10.0.0.0/8\nallow", True),
+        ("allow net 10.0.0.0/8", True),
+        ("block net 10.0.0.0/8", False),
+        ("block net 0.0.0.0/0", False),
+        ("block net ::/0", False),
+        ("allow net 10.0.0.0/8\nblock", False),
+        ("block type A net 10.0.0.0/8", False),
+        ("block type A\ndrop type A net 10.0.0.0/8", True),
+        ("block net 10.0.0.0/8\ndrop", False),
+    ],
+)
+def test_when_it_is_the_same_for_all_clients(lines, is_same):
+    handler = handler_of(f"acl {{\n{lines}\n}}")
+    assert handler.denies_clients is not is_same
+    kind = Cacheability.OBSERVES if is_same else Cacheability.UNSAFE
+    assert handler.cacheability is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "is_same"),
+    [
+        ("acl {\nallow net 10.0.0.0/8\n}\nacl {\nblock\n}", False),
+        ("acl {\nallow net 10.0.0.0/8\n}\nacl {\nallow\n}", True),
+        ("acl {\nblock\n}\nacl {\ndrop net 10.0.0.0/8\n}", True),
+        ("acl a. {\nblock\n}\nacl {\ndrop net 10.0.0.0/8\n}", False),
+        ("acl a. {\nallow net 10.0.0.0/8\n}\nacl b. {\nblock\n}", True),
+        ("acl a. {\nallow net 10.0.0.0/8\n}\nacl a.b. a. {\nblock type A\n}", False),
+    ],
+)
+def test_when_several_rules_are_the_same_for_all_clients(text, is_same):
+    assert handler_of(text).denies_clients is not is_same
+
+
+# -- against a model
+
+SMALL = st.one_of(
+    st.tuples(st.integers(0, 15), st.integers(28, 32)).map(lambda it: f"192.0.2.{it[0]}/{it[1]}"),
+    st.tuples(st.integers(0, 15), st.integers(124, 128)).map(
+        lambda it: f"2001:db8::{it[0]:x}/{it[1]}"
+    ),
+    st.sampled_from(["0.0.0.0/0", "::/0", "255.255.255.0/24", "ffff::/16", "::/8"]),
+)
+POLICIES = st.builds(
+    Policy,
+    st.sampled_from(Action),
+    st.none() | st.frozensets(st.sampled_from([1, 28, 255]), min_size=1),
+    st.lists(SMALL.map(read_network), min_size=1, max_size=4) | st.just(EVERYWHERE),
+)
+ZONES = st.lists(st.sampled_from(["a.b.", "b.", ".", "c."]), min_size=1, max_size=3, unique=True)
+RULES = st.lists(st.tuples(ZONES, st.lists(POLICIES, max_size=4)), max_size=4)
+CLIENTS = st.one_of(
+    st.integers(0, 17).map(lambda it: f"192.0.2.{it}"),
+    st.integers(0, 17).map(lambda it: f"2001:db8::{it:x}"),
+    st.sampled_from(["0.0.0.0", "255.255.255.255", "::", "ffff:" * 7 + "ffff", "10.0.0.1"]),
+)
+
+
+def model(rules, name, qtype, client):
+    """The policies one after the other, as CoreDNS walks them."""
+    address = ipaddress.ip_address(client)
+    for zones, policies in rules:
+        if not any(zone == "." or name == zone or name.endswith("." + zone) for zone in zones):
+            continue
+        for policy in policies:
+            is_inside = any(
+                it.bits == address.max_prefixlen and it.first <= int(address) <= it.last
+                for it in policy.networks
+            )
+            if is_inside and (policy.types is None or qtype in policy.types):
+                return policy.action.value
+    return "allow"
+
+
+class Below(Handler):
+    name = "below"
+
+    async def serve_dns(self, request):
+        return request.error(0)
+
+
+@settings(deadline=None, max_examples=200)
+@given(RULES, st.sampled_from(["a.b.", "x.a.b.", "b.", "c.", "d."]), st.data())
+def test_rules_against_a_model(rules, name, data):
+    handler = ACL([Rule(zones, policies) for zones, policies in rules])
+    outcomes = {}
+    for client in data.draw(st.lists(CLIENTS, min_size=1, max_size=6)):
+        for qtype in ("A", "AAAA", "ANY", "MX"):
+            request = make_request(name, qtype, peer=sockaddr(client))
+            expected = model(rules, name, type_number(qtype), client)
+            state = handler.explain_state(request)["state"].partition(":")[0]
+            assert state == expected
+            assert outcomes.setdefault(qtype, expected) == expected or handler.denies_clients
+
+
+@given(st.lists(SMALL.map(read_network)), st.integers(0, 17))
+def test_merged_networks_have_the_same_addresses(networks, host):
+    merged = merge(networks)
+    for bits, address in ((32, f"192.0.2.{host}"), (128, f"2001:db8::{host:x}")):
+        number = int(ipaddress.ip_address(address))
+        inside = [sum(it.bits == bits and it.first <= number <= it.last for it in many)
+                  for many in (networks, merged)]  # fmt: skip
+        assert inside[1] == bool(inside[0])
+    for before, after in itertools.pairwise(merged):
+        assert before.bits < after.bits or before.last + 1 < after.first
+
+
+@given(st.ip_addresses(), st.binary(max_size=40) | st.text() | st.integers())
+def test_the_key_of_a_client(address, other):
+    mapped = getattr(address, "ipv4_mapped", None)
+    expected = (mapped or address).packed
+    assert key_of(sockaddr(address)) == expected
+    assert key_of((str(address), 53)) == expected
+    assert len(key_of(other)) in (0, 4, 16)
