@@ -23,6 +23,7 @@ from corepy.corefile import suggest_file as suggest_file
 from corepy.plugin.block_config import BlockConfig as BlockConfig
 from corepy.plugin.block_config import Debug as Debug
 from corepy.plugin.block_config import ListenHosts as ListenHosts
+from corepy.plugin.block_config import QueryTimeout as QueryTimeout
 from corepy.plugin.block_config import Root as Root
 from corepy.plugin.block_config import SocketCount as SocketCount
 from corepy.plugin.block_config import Timeouts as Timeouts

@@ -59,6 +59,17 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryTimeout:
+    """The time limit of a query; *cancel* sets it."""
+
+    seconds: float = 0.0
+    """Seconds after which the chain is cancelled and the client gets SERVFAIL.
+
+    0 for the limit of the process, which is also the maximum (`corepy.server.listen`).
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Debug:
     """What to log about an exception in a handler of the block; *debug* and *errors* set it."""
 

@@ -141,7 +141,7 @@ class Server(Endpoints):
         """Take the last step, which cannot be undone: stop the old generation."""
         change = self._change
         self.generation = change.generation
-        self._query_timeouts.start()
+        self._query_timeouts.start(self.generation.time_limits())
         self._loop_watchdog.start()
         if self._process_group.is_leader:
             self._missing_addresses.check(

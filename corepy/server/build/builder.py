@@ -28,6 +28,7 @@ from corepy.plugin import (
     ListenHosts,
     ObservingHandler,
     PluginError,
+    QueryTimeout,
     handlers_below,
 )
 from corepy.plugin.errors import OrderError
@@ -321,6 +322,7 @@ class _Builder:
                         position,
                         directives,
                         has_hit_listeners,
+                        block.config.get(QueryTimeout).seconds,
                     )
                     self._generation.settings[listen] = block.config
                     sockets = self._transports.sockets(listen, block.config)

@@ -108,6 +108,10 @@ class Generation:
                 raise HookError(f"the hook {caller.name!r} must be an ordinary function")
         self._valid_types.add(type(plugin))
 
+    def time_limits(self) -> list[float]:
+        """Return the time limits of the server blocks in seconds, 0 for blocks without one."""
+        return [route.time_limit for router in self.routers.values() for route in router.routes]
+
     async def start_hooks(self, hook: str, context: LifecycleContext) -> None:
         """Call a starting hook of all plugins in chain order.
 

@@ -1,7 +1,8 @@
 """Limits the time of a query: a chain that exceeds it is cancelled, its client gets SERVFAIL.
 
 Queries have no timers of their own. A periodic check looks through all pending queries. An idle
-server has none, and a reply from a cache never becomes pending.
+server has none, and a reply from a cache never becomes pending. The limit is that of the process,
+or a shorter one of the server block (`corepy.plugin.QueryTimeout`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from corepy.server.env_settings import seconds_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from corepy.dns import Request
     from corepy.server.contain.attribution import Attribution
     from corepy.server.listen.chain_runner import ChainTask
 
@@ -27,7 +29,10 @@ SWITCH: Final = "COREPY_QUERY_TIMEOUT"
 """Environment variable: the limit in seconds, 0 to disable it."""
 
 INTERVAL: Final = 1.0
-"""Seconds between two checks."""
+"""Maximum seconds between two checks."""
+
+SHORTEST_INTERVAL: Final = 0.05
+"""Minimum seconds between two checks, however short a limit is."""
 
 
 def limit() -> float:
@@ -36,24 +41,28 @@ def limit() -> float:
 
 
 class QueryTimeouts:
-    """Expires the pending queries that exceed the time limit."""
+    """Expires the pending queries that exceed their time limit."""
 
     def __init__(self, waiting: Callable[[], Iterable[ChainTask]]) -> None:
         """Check the queries that `waiting` returns: those without an answer yet."""
         self._waiting = waiting
         self._limit = limit()
+        self._interval = INTERVAL
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Start the periodic check; does nothing if it runs already."""
-        if self._timer is None and self._limit:
+    def start(self, limits: Iterable[float] = ()) -> None:
+        """Start the periodic check; `limits` are those of the server blocks, 0 without one.
+
+        If it runs already, it continues with these limits.
+        """
+        self.stop()
+        in_use = [it for it in (*limits, self._limit) if it]
+        if in_use:
+            self._interval = min(INTERVAL, max(SHORTEST_INTERVAL, min(in_use) / 2))
             self._wait()
 
     def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._interval(), self._expire_overdue)
-
-    def _interval(self) -> float:
-        return min(INTERVAL, self._limit / 2)
+        self._timer = asyncio.get_running_loop().call_later(self._interval, self._expire_overdue)
 
     def stop(self) -> None:
         """Stop the periodic check."""
@@ -61,20 +70,27 @@ class QueryTimeouts:
             self._timer.cancel()
             self._timer = None
 
+    def _limit_of(self, request: Request) -> float:
+        """Return the time limit of a query in seconds; 0 means unlimited."""
+        route = request.context.route
+        of_block: float = 0.0 if route is None else route.time_limit
+        return min(of_block, self._limit) if of_block and self._limit else of_block or self._limit
+
     def _expire_overdue(self) -> None:
         self._wait()
-        since = time.monotonic() - self._limit
-        late: dict[Attribution, list[ChainTask]] = defaultdict(list)
+        now = time.monotonic()
+        late: dict[tuple[Attribution, float], list[ChainTask]] = defaultdict(list)
         for query in self._waiting():
-            if query.request.received < since:
+            allowed = self._limit_of(query.request)
+            if allowed and query.request.received < now - allowed:
                 was_overdue = query.has_timed_out
                 found = query.expire()
                 if not was_overdue:
-                    late[found].append(query)
-        for found, queries in late.items():
-            self._report(found, queries)
+                    late[found, allowed].append(query)
+        for (found, allowed), queries in late.items():
+            self._report(found, allowed, queries)
 
-    def _report(self, found: Attribution, queries: list[ChainTask]) -> None:
+    def _report(self, found: Attribution, allowed: float, queries: list[ChainTask]) -> None:
         count(found.plugin, "timeout", len(queries))
         request = queries[0].request
         others = f" and {len(queries) - 1} more" if len(queries) > 1 else ""
@@ -84,6 +100,6 @@ class QueryTimeouts:
             request.type,
             request.remote[0],
             others,
-            self._limit,
+            allowed,
             found.where or SERVER,
         )

@@ -58,6 +58,9 @@ class ZoneRoute:
     has_hit_listeners: bool = False
     """Whether a handler of the chain observes each query that the packet cache answers."""
 
+    time_limit: float = 0.0
+    """Seconds that a query may take; 0 for the limit of the process."""
+
     async def serve(self, request: Request) -> Reply:
         """Return the valid reply of the block to `request`, whose context names this route.
 
