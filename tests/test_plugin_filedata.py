@@ -1,14 +1,16 @@
 """Files of plugins: loaded in a thread, swapped whole, kept when they go bad."""
 
 import asyncio
+import itertools
 import logging
 import sys
 import threading
+import types
 
 import pluggy
 import pytest
 
-from corepy.plugin import FileData, Handler, LifecycleContext, StartupError, in_thread
+from corepy.plugin import FileData, Handler, LifecycleContext, StartupError, filedata, in_thread
 from corepy.testing import inline, serve
 from corepy.testing.command import wait_until
 
@@ -174,7 +176,7 @@ def test_a_file_that_is_usable_again_is_told(tmp_path, caplog):
     [
         (None, {}, "cannot read list"),
         (None, {"required": False}, None),
-        (None, {"required": False, "interval": 0}, "cannot read list"),
+        (None, {"required": False, "interval": 0}, None),
         ("x", {"required": False}, "invalid literal"),
     ],
 )
@@ -191,6 +193,44 @@ def test_a_bad_file_at_the_start(tmp_path, content, options, refused):
         return
     with pytest.raises(StartupError, match=refused):
         asyncio.run(it.before_listen(context()))
+
+
+@pytest.mark.parametrize(("changes", "value"), [(3, [0, 1, 2, 3]), (100, list(range(11)))])
+def test_a_file_that_is_being_written_is_loaded_when_it_is_complete(
+    tmp_path, monkeypatch, changes, value
+):
+    (path := tmp_path / "list").write_text("0 ")
+    waits = iter(range(1, changes + 1))
+
+    def write_on(seconds):
+        assert seconds == 0.2
+        with path.open("a") as file:
+            file.write("".join(f"{number} " for number in itertools.islice(waits, 1)))
+
+    monkeypatch.setattr(filedata, "time", types.SimpleNamespace(sleep=write_on))
+
+    async def main():
+        it = data(path, settle=0.2)
+        assert await it.look()
+        return it.value
+
+    assert asyncio.run(main()) == value  # one that changes all the time is loaded, too
+
+
+def test_a_subclass_is_told_of_a_new_value(tmp_path):
+    class Noted(FileData[list[int]]):
+        seen: tuple[list[int], ...] = ()
+
+        def loaded(self):
+            self.seen += (self.value,)
+
+    (path := tmp_path / "list").write_text("1")
+    it = Noted(path, numbers, [])
+    assert it.read()
+    assert not it.read()
+    path.write_text("2")
+    assert it.read()
+    assert it.seen == ([1], [2])
 
 
 def test_the_same_content_is_not_parsed_again(tmp_path):

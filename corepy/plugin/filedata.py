@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from corepy.plugin.errors import StartupError, describe
@@ -32,6 +33,9 @@ LARGEST: Final = 256 * 1024 * 1024
 
 _SWITCH: Final = 0.0005  # seconds that a thread may compute before the event loop runs
 
+_MOST_WAITS: Final = 10
+"""Maximum number of waits for a file that changes all the time."""
+
 _LONGEST: Final = 500
 """Maximum characters of a logged problem; an exception's text may contain the whole file."""
 
@@ -42,7 +46,8 @@ class FileData(Generic[T]):
     At start, a file that cannot be parsed is a `StartupError`, and so is one that cannot be read,
     unless `required` is false. Later, such a file leaves the value unchanged and is logged once;
     content that could not be parsed is not parsed again until it changes. Changes during a load
-    cause one further load. A change of the value clears the packet caches.
+    cause one further load. A change of the value clears the packet caches. A subclass may override
+    `loaded`.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class FileData(Generic[T]):
         empty: T,
         *,
         interval: float = 30.0,
+        settle: float = 0.0,
         required: bool = True,
         what: str = "file",
         most: int = LARGEST,
@@ -60,13 +66,15 @@ class FileData(Generic[T]):
         """Load `path` with `parse`, which runs in a thread and raises `ValueError` for bad content.
 
         `empty` is the initial value. The file is checked every `interval` seconds, or never again
-        for 0. `what` describes the file in messages.
+        for 0. After a change it is loaded once it has been unchanged for `settle` seconds, so that
+        a file written in place is not loaded half written. `what` describes the file in messages.
         """
         self.path = path
         self.interval = interval
         self.value = empty
         self._parse = parse
-        self._required = required or not interval
+        self._settle = settle
+        self._required = required
         self._name = f"{what} {path}"
         self._most = most
         self._log = log or server_logger()
@@ -86,7 +94,10 @@ class FileData(Generic[T]):
             if self._required or not isinstance(error, OSError):
                 raise StartupError(problem) from None
             self._problem = problem
-            self._log.warning("%s; trying again every %gs", problem, self.interval)
+            again = (
+                f"trying again every {self.interval:g}s" if self.interval else "going on without"
+            )
+            self._log.warning("%s; %s", problem, again)
 
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
@@ -107,6 +118,9 @@ class FileData(Generic[T]):
         if self._task is not None:
             self._task.cancel()
 
+    def loaded(self) -> None:
+        """Do what a subclass has to do after a new `value` was loaded; in the event loop."""
+
     def read(self) -> bool:
         """Load the file synchronously if it has changed; return whether it has.
 
@@ -117,7 +131,7 @@ class FileData(Generic[T]):
     async def look(self) -> bool:
         """Load the file in a thread if it has changed; return whether there is a new value."""
         try:
-            changed = self._take(await in_thread(self._fetch))
+            changed = self._take(await in_thread(self._fetch_settled))
         except Exception as error:
             problem = self._describe(error)
             if problem != self._problem:
@@ -136,6 +150,16 @@ class FileData(Generic[T]):
             await asyncio.sleep(self.interval)
             if await self.look():
                 context.forget()
+
+    def _fetch_settled(self) -> tuple[T, bytes, FileVersion | None] | FileVersion | None:
+        """Fetch the file once it does not change any more. Runs in a thread, which may sleep."""
+        before, version = self._version, file_version(self.path)
+        for _ in range(_MOST_WAITS if self._settle else 0):
+            if version == before:
+                break
+            time.sleep(self._settle)
+            before, version = version, file_version(self.path)
+        return self._fetch()
 
     def _fetch(self) -> tuple[T, bytes, FileVersion | None] | FileVersion | None:
         """Return the new value with its digest and version, or only the version if it is unchanged.
@@ -166,6 +190,7 @@ class FileData(Generic[T]):
             return False
         self.value, self._digest, self._version = fetched
         self._log.info("loaded %s", self._name)
+        self.loaded()
         return True
 
     def _describe(self, error: Exception) -> str:

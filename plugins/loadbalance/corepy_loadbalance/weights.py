@@ -75,7 +75,7 @@ class WeightFile(FileData[Weights]):
             lambda content: parse(content.decode("utf-8-sig", "replace")),
             {},
             interval=interval,
-            required=False,
+            required=not interval,
             what="weight file",
             log=_log,
         )

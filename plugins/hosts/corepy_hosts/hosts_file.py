@@ -1,0 +1,102 @@
+"""The hosts file of one directive, which is loaded at the start and after each change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from corepy.plugin import FileData, LifecycleContext, hookimpl, plugin_logger
+from corepy_hosts import metrics
+from corepy_hosts.parsing import HostsParser, Unusable
+from corepy_hosts.table import HostTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from corepy.plugin import ZoneMatcher
+
+INTERVAL: Final = 1.0
+"""Maximum seconds between two checks of the file, each of which costs a stat(2) in a thread."""
+
+SETTLE: Final = 0.2
+"""Seconds for which a changed file must be unchanged before it is loaded."""
+
+LARGEST: Final = 64 * 1024 * 1024
+"""Maximum size of a file in bytes: a few million lines."""
+
+_log = plugin_logger("hosts")
+
+
+class HostsFile(FileData[HostTable]):
+    """The table of a file and of the lines in the Corefile, which are added to it."""
+
+    def __init__(
+        self,
+        path: Path,
+        inline: Sequence[bytes],
+        zones: ZoneMatcher,
+        *,
+        with_reverse: bool,
+        interval: float,
+    ) -> None:
+        """Check `path` every `interval` seconds, but at least once in INTERVAL; never again for 0.
+
+        A file that cannot be read leaves the table as it is, at first that of `inline`.
+        """
+        self._inline = inline
+        self._zones = zones
+        self._with_reverse = with_reverse
+        self._previous = self._table(b"")
+        super().__init__(
+            path,
+            self._read,
+            self._previous,
+            interval=min(interval, INTERVAL),
+            settle=SETTLE,
+            required=False,
+            what="hosts file",
+            most=LARGEST,
+            log=_log,
+        )
+
+    def loaded(self) -> None:
+        """Report lines that cannot be used, and free the previous table in a thread."""
+        _free(self._previous)
+        self._previous = self.value
+        if self.value.problem:
+            _log.warning("%s: %s", self.path, self.value.problem)
+
+    def _read(self, content: bytes) -> HostTable:
+        table = self._table(content)
+        with contextlib.suppress(OSError):  # removed since it was read
+            table.modified = os.stat(self.path).st_mtime
+        return table
+
+    def _table(self, content: bytes) -> HostTable:
+        parser = HostsParser(self._zones, with_reverse=self._with_reverse)
+        parser.read(content)
+        for line in self._inline:
+            with contextlib.suppress(Unusable):  # setup has reported it
+                parser.add_line(line)
+        return parser.table
+
+    @hookimpl
+    async def before_listen(self, context: LifecycleContext) -> None:
+        """Load the file, and show it in the metrics."""
+        metrics.show(self)
+        await super().before_listen(context)
+
+    @hookimpl
+    def shutdown(self, context: LifecycleContext) -> None:
+        """Stop checking, free the table, and remove the file from the metrics."""
+        super().shutdown(context)
+        metrics.hide(self)
+        _free(self.value)
+
+
+def _free(table: HostTable) -> None:
+    """Free a large table in a thread, since the event loop would take milliseconds for it."""
+    threading.Thread(target=table.free, name="hosts-free", daemon=True).start()

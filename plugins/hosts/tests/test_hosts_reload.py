@@ -1,0 +1,225 @@
+"""The file while the server runs: changed, replaced, removed, broken; and its metrics."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+
+import pluggy
+import pytest
+
+from corepy.plugin import LifecycleContext, ZoneMatcher, metrics
+from corepy.testing import free_port, http_get, serve
+from corepy.testing.command import wait_until
+from corepy_hosts import hosts_file
+from corepy_hosts.handler import Hosts
+from corepy_hosts.hosts_file import HostsFile
+from corepy_hosts.metrics import ENTRIES, RELOADED
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Check files more often than users need."""
+    monkeypatch.setattr(hosts_file, "INTERVAL", 0.01)
+    monkeypatch.setattr(hosts_file, "SETTLE", 0.001)
+
+
+def corefile(path, options="", more=""):
+    return f". {{\n{more}\nhosts {path} {{\n10.9.9.9 inline\n{options}\n}}\n}}"
+
+
+def addresses(server, name):
+    return [str(rr.rdata) for rr in server.ask(name).rr]
+
+
+def replace(path, text):
+    """Replace a file as an operator should: the new one is complete when it gets the name."""
+    new = path.with_name("new")
+    new.write_text(text)
+    new.rename(path)
+
+
+def test_a_changed_file_is_served(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    with serve(corefile(path)) as server:
+        assert addresses(server, "a.") == ["10.0.0.1"]
+        replace(path, "10.0.0.2 a\n10.0.0.3 b")
+        wait_until(lambda: addresses(server, "a.") == ["10.0.0.2"])
+        assert addresses(server, "b.") == ["10.0.0.3"]
+        assert addresses(server, "inline.") == ["10.9.9.9"]
+
+
+def test_the_links_of_a_kubernetes_volume_are_followed(tmp_path):
+    """As kubelet does it: ..data is replaced, which leads to a folder with another date."""
+    for version in (1, 2):
+        (tmp_path / f"..{version}").mkdir()
+        (tmp_path / f"..{version}" / "NodeHosts").write_text(f"10.0.0.{version} node")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "NodeHosts").symlink_to("..data/NodeHosts")
+    with serve(corefile(tmp_path / "NodeHosts", "reload 15s\nttl 60")) as server:
+        assert addresses(server, "node.") == ["10.0.0.1"]
+        (tmp_path / "..data_tmp").symlink_to("..2")
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+        wait_until(lambda: addresses(server, "node.") == ["10.0.0.2"])
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: (path.unlink(), path.mkdir())])
+def test_a_file_that_vanishes_stays_in_use(tmp_path, spoil, caplog):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    with serve(corefile(path)) as server:
+        spoil(path)
+        wait_until(lambda: any("stays in use" in it.getMessage() for it in caplog.records))
+        assert addresses(server, "a.") == ["10.0.0.1"]
+        assert addresses(server, "inline.") == ["10.9.9.9"]
+        if path.is_dir():
+            path.rmdir()
+        path.write_text("10.0.0.2 a")
+        wait_until(lambda: addresses(server, "a.") == ["10.0.0.2"])
+
+
+def test_an_empty_file_has_no_names(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    with serve(corefile(path)) as server:
+        assert server.ask("a.").header.rcode == 0
+        replace(path, "")
+        wait_until(lambda: server.ask("a.").header.rcode == 2)
+        assert addresses(server, "inline.") == ["10.9.9.9"]
+
+
+@pytest.mark.parametrize("options", ["", "reload 0"])
+def test_a_missing_file_is_no_reason_not_to_start(tmp_path, options, caplog):
+    with serve(corefile(tmp_path / "hosts", options)) as server:
+        assert addresses(server, "inline.") == ["10.9.9.9"]
+        (tmp_path / "hosts").write_text("10.0.0.1 a")
+        if not options:
+            wait_until(lambda: addresses(server, "a.") == ["10.0.0.1"])
+    again = "going on without" if options else "trying again every 0.01s"
+    warning = f"cannot read hosts file {tmp_path}/hosts: No such file or directory; {again}"
+    assert [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING] == [warning]
+
+
+def test_reload_0_reads_the_file_once(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    with serve(corefile(path, "reload 0")) as server:
+        (file,) = server.plugins(HostsFile)
+        assert file.interval == 0
+        assert file._task is None
+        replace(path, "10.0.0.2 a")
+        assert addresses(server, "a.") == ["10.0.0.1"]
+        assert server.call(file.read)
+        assert addresses(server, "a.") == ["10.0.0.2"]
+
+
+def test_lines_that_cannot_be_used_are_reported_once_a_load(tmp_path, caplog):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a\n10.0.0 b\nc")
+
+    def warnings():
+        return [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
+
+    with serve(corefile(path)) as server:
+        assert addresses(server, "a.") == ["10.0.0.1"]
+        replace(path, "10.0.0.1 a\n10.0.0.2")
+        wait_until(lambda: len(warnings()) == 2)
+
+    assert warnings() == [
+        f"{path}: 2 lines cannot be used; the first is line 2: '10.0.0' is not an IP address",
+        f"{path}: line 2: no name follows '10.0.0.2'",
+    ]
+
+
+def test_metrics(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a b\n::1 *.c\n")
+    os.utime(path, (1000.5, 1000.5))
+    text = corefile(path, more="prometheus localhost:0")
+    with serve(text) as server:
+        labels = (str(path),)
+        assert dict(ENTRIES.children())[labels].value == 7  # 4 addresses, 3 names
+        assert dict(RELOADED.children())[()].value == 1000.5
+        replace(path, "10.0.0.1 a")
+        os.utime(path, (2000, 2000))
+        wait_until(lambda: dict(ENTRIES.children())[labels].value == 4)
+        wait_until(lambda: dict(RELOADED.children())[()].value == 2000)
+        server.reload(text)
+        assert dict(ENTRIES.children())[labels].value == 4
+        with contextlib.suppress(Exception):
+            server.reload(". {\nhosts {\nttl 0\n}\n}")
+        assert dict(ENTRIES.children())[labels].value == 4
+        server.reload(". {\nwhoami\n}")
+        assert labels not in dict(ENTRIES.children())
+
+
+def test_metrics_are_those_of_coredns():
+    found = {it.name: it for it in metrics.registered()}
+    assert found["coredns_hosts_entries"].label_names == ("hostsfile",)
+    assert found["coredns_hosts_reload_timestamp_seconds"].label_names == ()
+    assert {found[name].kind for name in found if "hosts" in name} == {"gauge"}
+
+
+def test_the_server_answers_while_a_large_file_is_loaded(tmp_path, monkeypatch):
+    """The table is made in a thread, and the old one is freed in another."""
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    go, threads = threading.Event(), []
+    table = HostsFile._table
+
+    def slow(self, content):
+        threads.append(threading.current_thread())
+        assert go.wait(60)
+        return table(self, content)
+
+    with serve(corefile(path)) as server:
+        monkeypatch.setattr(HostsFile, "_table", slow)
+        replace(path, "10.0.0.2 a")
+        wait_until(lambda: threads)
+        assert addresses(server, "a.") == ["10.0.0.1"]
+        go.set()
+        wait_until(lambda: addresses(server, "a.") == ["10.0.0.2"])
+        assert threads[0] is not server._thread
+
+
+def test_a_table_is_freed_when_it_is_replaced(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    with serve(corefile(path)) as server:
+        (file,) = server.plugins(HostsFile)
+        old = file.value
+        assert old.names()
+        replace(path, "10.0.0.2 a")
+        wait_until(lambda: addresses(server, "a.") == ["10.0.0.2"])
+        wait_until(lambda: not old.names())
+        new = file.value
+        server.reload(". {\nwhoami\n}")
+        wait_until(lambda: not new.names())
+
+
+def test_explain_loads_the_file(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+
+    async def reload(reason):
+        return False
+
+    async def rehearse():
+        context = LifecycleContext(pluggy.PluginManager("corepy"), reload, lambda: None)
+        file = HostsFile(path, [], ZoneMatcher(["."]), with_reverse=True, interval=5)
+        await file.rehearse(context)
+        names = file.value.names()
+        file.shutdown(context)
+        return names
+
+    assert asyncio.run(rehearse()) == {b"\1a\0"}
+
+
+def test_queries_are_answered_in_the_middle_of_reloads(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    text = corefile(path)
+    with serve(text) as server:
+        server.reload_under(lambda: addresses(server, "a.") == ["10.0.0.1"] or 1 / 0, text, 10)
+        assert len(server.plugins(Hosts)) == 1
+
+
+def test_metrics_over_http(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    port = free_port()
+    with serve(corefile(path, more=f"prometheus 127.0.0.1:{port}")):
+        text = http_get(port, "/metrics").text
+    assert f'coredns_hosts_entries{{hostsfile="{path}"}} 4' in text.splitlines()
