@@ -403,6 +403,45 @@ def test_a_handler_can_ask_the_server_itself():
         assert text_of(server.ask("b.alias.test.")) == ["too deep"]
 
 
+def test_a_handler_can_ask_the_server_itself_for_another_type():
+    """All else is that of the query: EDNS, the flags, the letters of the name, the client."""
+    seen, found = [], []
+
+    class Types(Text):
+        name = "types"
+
+        async def serve_dns(self, request):
+            edns = (request.edns.udp_size, request.do, request.edns.options)
+            seen.append((request.qname, request.rd, request.cd, edns, request.remote))
+            if request.type == "TXT":
+                name = request.question[:-4]
+                found.extend([await lookup(request, name, 1), await lookup(request, name, 28)])
+            return request.error(3)
+
+    with serve("test {\ntypes\n}", plugins=with_handlers(types=Types)) as server:
+        reply = server.ask("www.Types.test.", "TXT", do=True, edns=1400, cd=1, rd=0)
+        assert reply.header.rcode == 3
+    assert [(it.rcode, it.wire[-4:]) for it in found] == [(3, b"\0\1\0\1"), (3, b"\0\x1c\0\1")]
+    first, *rest = seen
+    assert first[:4] == ("www.Types.test.", False, True, (1400, True, b""))
+    assert rest == [first, first]
+
+
+def test_a_handler_that_asks_for_one_type_and_then_the_other_comes_to_an_end():
+    found = []
+
+    class Circle(Text):
+        name = "circle"
+
+        async def serve_dns(self, request):
+            found.append(await lookup(request, request.name_wire, 29 - request.qtype))
+            return request.error(0)
+
+    with serve("test {\ncircle\n}", plugins=with_handlers(circle=Circle)) as server:
+        assert server.ask("www.test.").header.rcode == 0
+    assert (len(found), found[0]) == (9, None)
+
+
 def test_a_client_that_leaves_is_no_failure_of_a_plugin(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)
     before = PANICS.labels().value
