@@ -47,7 +47,7 @@ class FileData(Generic[T]):
     unless `required` is false. Later, such a file leaves the value unchanged and is logged once;
     content that could not be parsed is not parsed again until it changes. Changes during a load
     cause one further load. A change of the value clears the packet caches. A subclass may override
-    `loaded`.
+    `loaded` and `changed`.
     """
 
     def __init__(
@@ -143,13 +143,20 @@ class FileData(Generic[T]):
         self._problem = ""
         return changed
 
+    async def changed(self, context: LifecycleContext) -> None:
+        """Clear the packet caches after a change; a subclass may clear more.
+
+        `LifecycleContext.forget_names` also removes replies that plugins have stored.
+        """
+        context.forget()
+
     async def _watch(self, context: LifecycleContext) -> None:
         import asyncio
 
         while True:
             await asyncio.sleep(self.interval)
             if await self.look():
-                context.forget()
+                await self.changed(context)
 
     def _fetch_settled(self) -> tuple[T, bytes, FileVersion | None] | FileVersion | None:
         """Fetch the file once it does not change any more. Runs in a thread, which may sleep."""

@@ -44,6 +44,10 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
+async def _forget_nothing(is_changed: Callable[[bytes], bool]) -> None:
+    """Outside of a server there are no caches."""
+
+
 @dataclass(slots=True)
 class LifecycleContext:
     """The argument of the lifecycle hooks."""
@@ -84,6 +88,13 @@ class LifecycleContext:
 
     process_group: ProcessGroup = field(default_factory=ProcessGroup)
     """This server's processes; `process_group.is_leader` is whether this one acts for all."""
+
+    forget_names: Callable[[Callable[[bytes], bool]], Awaitable[None]] = _forget_nothing
+    """Remove the replies for some names from all caches: they are no longer correct.
+
+    Takes the predicate of the hook `names_changed`, calls the hook of all plugins, and clears the
+    packet caches. A failure of a plugin is logged.
+    """
 
 
 class HookSpecs:
@@ -139,6 +150,14 @@ class HookSpecs:
         including those of a generation that is still draining. None means that the command is not
         for this plugin. May be a coroutine function. Raises `CommandError` with a message for the
         operator. The client is `corepy.plugin.control_client`.
+        """
+
+    @hookspec
+    def names_changed(self, is_changed: Callable[[bytes], bool]) -> Awaitable[None] | None:
+        """Remove the stored replies to queries for the names that `is_changed` selects.
+
+        The data of these names has changed in a plugin. A name is in wire form and lower case. The
+        hook may be a coroutine function. `LifecycleContext.forget_names` calls it.
         """
 
     @hookspec(firstresult=True)

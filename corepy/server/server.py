@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from corepy.net.datagrams import open_batch
@@ -374,6 +375,7 @@ class Server(Endpoints):
             generation.files,
             addresses=labels,
             process_group=self._process_group,
+            forget_names=partial(self._forget_names, generation),
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
@@ -389,6 +391,13 @@ class Server(Endpoints):
         """Empty all packet caches."""
         for endpoint in self._every():
             endpoint.forget()
+
+    async def _forget_names(
+        self, generation: Generation, is_changed: Callable[[bytes], bool]
+    ) -> None:
+        """Remove replies for changed names from the caches of plugins and from packet caches."""
+        await generation.forget_names(is_changed)
+        self.forget()
 
     def _waiting(self) -> set[ChainTask]:
         return {query for endpoint in self._every() for query in endpoint.waiting()}

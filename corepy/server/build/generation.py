@@ -24,7 +24,7 @@ from corepy.server.build.hookmanager import HookManager
 from corepy.server.contain.attribution import doing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from corepy.corefile import Corefile, Diagnostic
@@ -40,7 +40,10 @@ operator sets.
 """
 
 
-MAY_WAIT: Final = ("before_listen", "serving", "stopping", "shutdown", "rehearse", "command")
+MAY_WAIT: Final = (
+    *("before_listen", "serving", "stopping", "shutdown"),
+    *("rehearse", "command", "names_changed"),
+)
 """The hooks that may be coroutine functions."""
 
 
@@ -161,6 +164,14 @@ class Generation:
             if value is not None:
                 results.append({"plugin": directive, "value": value})
         return results
+
+    async def forget_names(self, is_changed: Callable[[bytes], bool]) -> None:
+        """Call the hook `names_changed` of all plugins; a failure is logged."""
+        for implementation in self._implementations("names_changed"):
+            given = {"is_changed": is_changed}
+            _, error = await _call("names_changed", implementation, given)
+            if error is not None:
+                report(directive_of(implementation), "hook", "names_changed failed", error)
 
     def _implementations(self, hook: str) -> Sequence[pluggy.HookImpl]:
         caller: pluggy.HookCaller = getattr(self.plugins.hook, hook)

@@ -328,6 +328,11 @@ class Cache(FastHandler, ExplainedHandler):
         self._forget = context.forget
 
     @hookimpl
+    async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:
+        """Remove the entries of names whose data has changed in a handler below."""
+        await purge((self.store.success, self.store.denial), is_changed)
+
+    @hookimpl
     async def command(self, name: str, argument: Any) -> int | None:
         """Purge names for `corepy cache purge`; returns the number of entries removed."""
         if name != COMMAND:

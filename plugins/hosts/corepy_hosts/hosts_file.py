@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from corepy.plugin import FileData, LifecycleContext, hookimpl, plugin_logger
+from corepy.plugin import FileData, LifecycleContext, hookimpl, in_thread, plugin_logger
 from corepy_hosts import metrics
 from corepy_hosts.parsing import HostsParser, Unusable
-from corepy_hosts.table import HostTable
+from corepy_hosts.table import Differences, HostTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +50,11 @@ class HostsFile(FileData[HostTable]):
         self._inline = inline
         self._zones = zones
         self._with_reverse = with_reverse
-        self._previous = self._table(b"")
+        self._served = self._table(b"")
         super().__init__(
             path,
             self._read,
-            self._previous,
+            self._served,
             interval=min(interval, INTERVAL),
             settle=SETTLE,
             required=False,
@@ -63,11 +64,15 @@ class HostsFile(FileData[HostTable]):
         )
 
     def loaded(self) -> None:
-        """Report lines that cannot be used, and free the previous table in a thread."""
-        _free(self._previous)
-        self._previous = self.value
+        """Report lines that cannot be used."""
         if self.value.problem:
             _log.warning("%s: %s", self.path, self.value.problem)
+
+    async def changed(self, context: LifecycleContext) -> None:
+        """Remove replies with names and addresses that have changed from all caches."""
+        before, self._served = self._served, self.value
+        differences = await in_thread(partial(_compare, before, self._served))
+        await context.forget_names(differences.affect)
 
     def _read(self, content: bytes) -> HostTable:
         table = self._table(content)
@@ -88,6 +93,7 @@ class HostsFile(FileData[HostTable]):
         """Load the file, and show it in the metrics."""
         metrics.show(self)
         await super().before_listen(context)
+        self._served = self.value
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
@@ -95,6 +101,13 @@ class HostsFile(FileData[HostTable]):
         super().shutdown(context)
         metrics.hide(self)
         _free(self.value)
+
+
+def _compare(before: HostTable, after: HostTable) -> Differences:
+    """Return the differences of two tables, and free the first."""
+    differences = before.differences(after)
+    before.free()
+    return differences
 
 
 def _free(table: HostTable) -> None:

@@ -11,7 +11,7 @@ operation, for which a query would wait.
 from __future__ import annotations
 
 import time
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from corepy.dns.names import ROOT
 from corepy_hosts.reverse import address_of
@@ -53,6 +53,15 @@ class Shards(Generic[Value]):
     def keys(self) -> set[bytes]:
         """Return all keys."""
         return {key for shard in self._shards for key in shard}
+
+    def differences(self, other: Shards[Value]) -> set[bytes]:
+        """Return the keys whose values differ, or that only one of the two mappings has."""
+        found: set[bytes] = set()
+        for mine, theirs in zip(self._shards, other._shards, strict=True):
+            found.update(key for key, value in mine.items() if theirs.get(key) != value)
+            found.update(theirs.keys() - mine.keys())
+            time.sleep(0)  # the event loop may run
+        return found
 
     def free(self) -> None:
         """Remove everything, in a thread: the event loop may run between two steps."""
@@ -144,10 +153,34 @@ class HostTable:
         """Return the names that have addresses, wildcards among them."""
         return self._v4.keys() | self._v6.keys()
 
+    def differences(self, other: HostTable) -> Differences:
+        """Return the entries in which two tables differ, in a thread."""
+        names = self._v4.differences(other._v4) | self._v6.differences(other._v6)
+        has_wildcards = self.has_wildcards or other.has_wildcards
+        return Differences(names, self._names.differences(other._names), has_wildcards)
+
     def free(self) -> None:
         """Remove everything, in a thread."""
         for shards in (self._v4, self._v6, self._names):
             shards.free()
+
+
+class Differences(NamedTuple):
+    """The entries in which two tables differ."""
+
+    names: set[bytes]
+    """Names with other addresses, wildcards among them."""
+    addresses: set[bytes]
+    """Addresses with other names."""
+    has_wildcards: bool
+
+    def affect(self, name: bytes) -> bool:
+        """Return whether a reply for a name, in wire form and lower case, may have changed."""
+        if name in self.names:
+            return True
+        if self.has_wildcards and WILDCARD + name[name[0] + 1 :] in self.names:
+            return True
+        return address_of(name) in self.addresses
 
 
 def _contains(addresses: bytes, address: bytes) -> bool:

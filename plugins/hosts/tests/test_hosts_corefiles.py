@@ -10,6 +10,7 @@ from corepy import corefile
 from corepy.loading.registry import find
 from corepy.server.build.builder import build
 from corepy.testing import Upstream, free_port, http_get, serve
+from corepy.testing.command import wait_until
 
 K3S = """\
 .:{port} {{
@@ -179,7 +180,7 @@ def records(server, name, qtype="A"):
     ids=["k3s", "kubespray", "kubespray nodelocaldns", "AKS"],
 )
 def test_names_of_nodes_and_of_others(values, text, ttl):
-    with serve(text.format(**values)) as server:
+    with serve(text.format(**values).replace("lameduck 5s", "lameduck 0s")) as server:
         for _ in range(2):  # from the file, then from the cache
             (node,) = records(server, "k8snode1.")
             assert node[0] == "192.168.4.10"
@@ -195,7 +196,7 @@ def test_names_of_nodes_and_of_others(values, text, ttl):
 
 
 def test_minikube(values):
-    with serve(MINIKUBE.format(**values).replace("5s", "0s")) as server:
+    with serve(MINIKUBE.format(**values).replace("lameduck 5s", "lameduck 0s")) as server:
         ((address, _),) = records(server, "host.minikube.internal.")
         assert address == "192.168.49.1"
         assert records(server, "www.example.")[0][0] == "192.0.2.1"
@@ -230,3 +231,15 @@ def test_both_addresses_of_localdns(values):
         assert len(server.ask("health-check.localdns.local.").ar) == 2
         assert server.ask("a.b.c.d.internal.cloudapp.net.").header.rcode == 3
         assert server.ask("x.reddog.microsoft.com.").header.rcode == 3
+
+
+def test_a_new_node_is_served_behind_the_cache(values):
+    """Without the file, the name had been denied, and the denial been cached."""
+    path = values["folder"] / "NodeHosts"
+    with serve(K3S.format(**values)) as server:
+        for _ in range(2):
+            assert server.ask("k8snode2.").header.rcode == 3
+        new = path.with_name("new")
+        new.write_text(NODE_HOSTS + "192.168.4.20 k8snode2\n")
+        new.rename(path)
+        wait_until(lambda: records(server, "k8snode2."))

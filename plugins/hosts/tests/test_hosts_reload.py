@@ -10,13 +10,15 @@ from pathlib import Path
 import pluggy
 import pytest
 
+from corepy.dns.names import from_text
 from corepy.plugin import LifecycleContext, ZoneMatcher, metrics
-from corepy.testing import free_port, http_get, serve
+from corepy.testing import Upstream, free_port, http_get, serve
 from corepy.testing.command import wait_until
 from corepy_hosts import hosts_file
 from corepy_hosts.handler import Hosts
 from corepy_hosts.hosts_file import HostsFile
 from corepy_hosts.metrics import ENTRIES, RELOADED
+from corepy_hosts.parsing import HostsParser
 
 
 @pytest.fixture(autouse=True)
@@ -223,3 +225,50 @@ def test_metrics_over_http(tmp_path):
     with serve(corefile(path, more=f"prometheus 127.0.0.1:{port}")):
         text = http_get(port, "/metrics").text
     assert f'coredns_hosts_entries{{hostsfile="{path}"}} 4' in text.splitlines()
+
+
+def test_only_replies_that_have_changed_leave_the_cache(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a\n10.0.0.9 b")
+    records = {"www.example. A": ["www.example. 300 A 192.0.2.1"]}
+    with Upstream(records) as upstream:
+        more = f"cache\nforward . {upstream.to}"
+
+        def asked(question):
+            return [text for text, _ in upstream.queries].count(question)
+
+        with serve(corefile(path, "fallthrough", more)) as server:
+            for name in ("a.", "b.", "x.wild.", "www.example.") * 2:
+                server.ask(name)
+            assert asked("x.wild. A") == asked("www.example. A") == 1
+            replace(path, "10.0.0.2 a\n10.0.0.9 b\n10.0.0.3 *.wild")
+            wait_until(lambda: addresses(server, "a.") == ["10.0.0.2"])
+            wait_until(lambda: addresses(server, "x.wild.") == ["10.0.0.3"])
+            assert addresses(server, "www.example.") == ["192.0.2.1"]
+            assert asked("x.wild. A") == asked("www.example. A") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("10.0.0.1 a", "10.0.0.1 a", set()),
+        ("10.0.0.1 a", "10.0.0.2 a", {"a.", "1.0.0.10.in-addr.arpa.", "2.0.0.10.in-addr.arpa."}),
+        ("10.0.0.1 a b", "10.0.0.1 a", {"b.", "1.0.0.10.in-addr.arpa."}),
+        ("10.0.0.1 a", "10.0.0.1 a\n10.0.0.1 a", set()),
+        ("", "::1 a", {"a.", f"{'1.' + 31 * '0.'}ip6.arpa."}),
+        ("", "10.0.0.1 *.a", {"b.a.", "*.a."}),
+        ("10.0.0.1 *.a", "10.0.0.1 a", {"b.a.", "*.a.", "a.", "1.0.0.10.in-addr.arpa."}),
+    ],
+)
+def test_the_names_that_two_files_answer_differently(before, after, changed):
+    names = (
+        *("a.", "b.", "b.a.", "*.a.", "c.b.a.", ".", "1.0.0.10.in-addr.arpa."),
+        *("2.0.0.10.in-addr.arpa.", f"{'1.' + 31 * '0.'}ip6.arpa."),
+    )
+    differences = table_of(before).differences(table_of(after))
+    assert {name for name in names if differences.affect(from_text(name))} == changed
+
+
+def table_of(text):
+    parser = HostsParser(ZoneMatcher(["."]), with_reverse=True)
+    parser.read(text.encode())
+    return parser.table
