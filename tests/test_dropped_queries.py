@@ -113,7 +113,7 @@ def test_a_plugin_passes_it_on(name, tcp):
             for asked in ("drop.test.", "late-drop.test.", "drop.test."):
                 before, is_dropped = dropper.calls, server.drops(asked, tcp=tcp, do=True)
                 reached = dropper.calls > before
-                assert is_dropped == reached
+                assert is_dropped or not reached
                 assert reached or name not in PASSING
     except CorefileError:
         assert name not in PASSING
