@@ -20,13 +20,13 @@ from corepy.dns.edns import (
     ede,
     forwarded_options,
 )
-from corepy.dns.names import from_text, is_subdomain
 from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
     FastHandler,
     LifecycleContext,
     Pending,
+    ZoneMatcher,
     hookimpl,
     plugin_logger,
 )
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 _OPCODE: Final = 0x78
 _CD: Final = c.FLAG_CD
-_ROOT: Final = b"\0"
 _STALE_ANSWER: Final = ede(EDE_STALE_ANSWER)
 _STALE_NXDOMAIN: Final = ede(EDE_STALE_NXDOMAIN_ANSWER)
 _OVERLOADED: Final = ede(EDE_OTHER, "too many queries wait for an upstream")
@@ -77,8 +76,8 @@ class Cache(FastHandler, ExplainedHandler):
         self.budget = budget or process_budget()
         self.store = CacheStore(settings, self.budget, clock)
         self.refresher = Refresher(self.store, lambda request: self.next.serve_dns(request))
-        self._zones = tuple(from_text(zone).lower() for zone in settings.zones)
-        self._all_names = _ROOT in self._zones
+        self._zones = ZoneMatcher(settings.zones)
+        self._all_names = "." in settings.zones
         self._metrics: dict[str, CacheMetrics] = {}
         self._quiet_until = 0.0
         self._forget: Callable[[], None] = lambda: None  # clears the packet caches
@@ -156,7 +155,7 @@ class Cache(FastHandler, ExplainedHandler):
         reply.hit_counters = (EntryHitCounter(self.store, entry, metrics),)
 
     def _covers(self, name: bytes) -> bool:
-        return any(is_subdomain(name, zone) for zone in self._zones)
+        return self._zones.find(name) is not None
 
     def metrics(self, server: str, view: str = "") -> CacheMetrics:
         """Return the metrics for this server label."""

@@ -17,6 +17,7 @@ from corepy.plugin import (
     FastHandler,
     Pending,
     StartupError,
+    ZoneMatcher,
     hookimpl,
 )
 from corepy.plugin.memory_limit import cgroup_limit
@@ -73,7 +74,7 @@ class Forward(FastHandler, ExplainedHandler):
         self._watch: Watch | None = None
         self.with_metadata = with_metadata
         self._zone = names.from_text(settings.zone)
-        self._ignored = [names.from_text(zone) for zone in settings.ignored]
+        self._ignored = ZoneMatcher(settings.ignored)
         self._takes_all = settings.zone == "." and not settings.ignored
         self._looks_further = bool(settings.next_rcodes) or settings.next_on_nodata
         self._force_tcp = settings.force_tcp
@@ -169,9 +170,7 @@ class Forward(FastHandler, ExplainedHandler):
         """Whether a name, in wire form and lower case, is to be forwarded (forward.go, match)."""
         if not names.is_subdomain(name, self._zone):
             return False
-        return name == self._zone or not any(
-            names.is_subdomain(name, ignored) for ignored in self._ignored
-        )
+        return name == self._zone or self._ignored.find(name) is None
 
     def _join(self, pool: Pool, request: Request) -> Exchange:
         """Return the exchange in flight for this question, or a new one."""

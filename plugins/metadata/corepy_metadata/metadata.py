@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
-from corepy.plugin import Cacheability, Handler, LifecycleContext, hookimpl
+from corepy.plugin import Cacheability, Handler, LifecycleContext, ZoneMatcher, hookimpl
 from corepy.plugin.failures import report
 
 if TYPE_CHECKING:
@@ -70,10 +69,14 @@ class Metadata(Handler):
     cacheability = Cacheability.SAFE
 
     def __init__(self, zones: Sequence[str]) -> None:
-        """`zones` are in presentation form; zones without a wire form match nothing."""
-        self.zones = tuple(zones)
-        self._wires = [wire for zone in zones if (wire := _to_wire(zone)) is not None]
+        """Collect metadata of queries for `zones`, which are in presentation form."""
+        self._zones = ZoneMatcher(zones)
         self._providers: tuple[Provider, ...] = ()
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The zones of the queries that get metadata."""
+        return self._zones.zones
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
@@ -96,19 +99,9 @@ class Metadata(Handler):
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply."""
-        if self._providers and self._covers(request.name_wire):
+        if self._providers and self._zones.find(request.name_wire) is not None:
             request.metadata = Labels(request.metadata, self._providers, request)
         return await self.next.serve_dns(request)
-
-    def _covers(self, name_wire: bytes) -> bool:
-        return any(wire == ROOT or is_subdomain(name_wire, wire) for wire in self._wires)
-
-
-def _to_wire(zone: str) -> bytes | None:
-    try:
-        return lower(from_text(zone))
-    except InvalidName:
-        return None
 
 
 def _provider(implementation: pluggy.HookImpl) -> Provider:
