@@ -10,7 +10,7 @@ import dnslib
 import pytest
 
 from corepy.dns import names
-from corepy.plugin import Handler, lookup
+from corepy.plugin import Cacheability, Handler, lookup
 from corepy.server.contain.failure_report import PANICS
 from corepy.testing import ask, query, serve, with_handlers
 from corepy.testing.client import read_frame
@@ -440,6 +440,52 @@ def test_a_handler_that_asks_for_one_type_and_then_the_other_comes_to_an_end():
     with serve("test {\ncircle\n}", plugins=with_handlers(circle=Circle)) as server:
         assert server.ask("www.test.").header.rcode == 0
     assert (len(found), found[0]) == (9, None)
+
+
+class Repeats(Text):
+    """Asks another block, and lets its reply be repeated as long as the one of that block."""
+
+    name = "repeats"
+    cacheability = Cacheability.SAFE
+
+    async def serve_dns(self, request):
+        if request.name != "alias.test.":
+            return await self.next.serve_dns(request)
+        found = await lookup(request, names.from_text("guarded.test."))
+        reply = request.error(found.rcode)
+        reply.deadline, reply.since = found.deadline, found.since
+        return reply
+
+
+class Keeps(Text):
+    name = "keeps"
+    cacheability = Cacheability.SETS_DEADLINE
+
+    async def serve_dns(self, request):
+        reply = request.error(3)
+        reply.deadline, reply.since = request.received + 60, request.received
+        return reply
+
+
+class Gate(Text):
+    """Refuses all but the first query, as if it were from another client."""
+
+    name = "gate"
+    asked = 0
+
+    async def serve_dns(self, request):
+        self.asked += 1
+        return request.error(5) if self.asked > 1 else await self.next.serve_dns(request)
+
+
+@pytest.mark.parametrize(("gate", "replies"), [("", [3, 3, 3]), ("gate", [3, 5, 5])])
+def test_a_look_up_in_a_block_without_the_packet_cache_has_no_deadline(gate, replies):
+    """Otherwise the packet cache would repeat what a handler of the other block decides anew."""
+    plugins = with_handlers(repeats=Repeats, keeps=Keeps, gate=Gate)
+    order = "repeats before log\ngate before cache\nkeeps after cache"
+    text = f"test {{\nrepeats\nkeeps\n}}\nguarded.test {{\n{gate}\nkeeps\n}}"
+    with serve(text, plugins=plugins, order=order) as server:
+        assert [server.ask("alias.test.").header.rcode for _ in range(3)] == replies
 
 
 def test_a_client_that_leaves_is_no_failure_of_a_plugin(caplog, monkeypatch):

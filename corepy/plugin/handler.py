@@ -14,8 +14,8 @@ returns its reply, perhaps changed:
 
 Rules for a handler:
 
-* It always returns a `Reply`. An exception becomes a SERVFAIL for that one query, logged with the
-  plugin's name.
+* It always returns a `Reply`; the one that `request.drop()` returns is not sent. An exception
+  becomes a SERVFAIL for that one query, logged with the plugin's name.
 * It may await anything, but must not block: one event loop serves the whole node.
 * It is shared by all zones and listeners of its block and by all queries in flight; state of a
   query belongs in local variables or in `request.metadata`.

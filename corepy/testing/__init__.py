@@ -4,6 +4,7 @@
         reply = server.ask("example.org", "A")     # a dnslib.DNSRecord
 
 * `serve`: runs a server from Corefile text in its own thread; zones without a port get a free one.
+  `server.ask` sends a query, `server.drops` returns whether the server drops a query.
 * `serve_file`: runs a server from a Corefile on disk in the test's event loop.
 * `run_command`: runs the real `corepy` command as a process.
 * `ask`, `exchange`: a DNS client for UDP and TCP; `http_get`: a client for HTTP endpoints.

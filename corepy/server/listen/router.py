@@ -143,13 +143,17 @@ class Router:
         """Return the reply to a question of the server itself; see `corepy.plugin.lookup`.
 
         A failure in the block that answers becomes SERVFAIL, as for a client; the block that asks
-        sees no exception.
+        sees no exception. The reply has no deadline if the packet cache may not repeat those of
+        that block, so that a reply which is made of it is not repeated either.
         """
         route = self.route(request)
         if route is None:
             return request.error(REFUSED)
         request.context = replace(request.context, zone=route.zone, route=route)
-        return await route.serve(request)
+        reply = await route.serve(request)
+        if route.obstacle is not None:
+            reply.deadline = None
+        return reply
 
     def _route_ds(self, name: bytes) -> ZoneRoute | None:
         found, offset = None, 0

@@ -59,23 +59,20 @@ Policies = list[Policy | None]
 class Segments:
     """The first matching policy for each address, for query types that share it."""
 
-    __slots__ = ("_ipv4", "_ipv4_starts", "_ipv6", "_ipv6_starts")
+    __slots__ = ("_ipv4", "_ipv4_starts", "_ipv6", "_ipv6_starts", "policies")
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         """Compile `policies`, in the order of the Corefile."""
         self._ipv4_starts, self._ipv4 = _divide(policies, IPV4_BITS)
         self._ipv6_starts, self._ipv6 = _divide(policies, IPV6_BITS)
+        self.policies = frozenset((*self._ipv4, *self._ipv6))
+        """The policies of all segments, None among them if an address has no policy."""
 
     def find(self, key: bytes) -> Policy | None:
         """Return the first policy that matches an address (`networks.key_of`), or None."""
         if len(key) == _IPV4_SIZE:
             return self._ipv4[bisect_right(self._ipv4_starts, key) - 1]
         return self._ipv6[bisect_right(self._ipv6_starts, key) - 1]
-
-    @property
-    def policies(self) -> set[Policy | None]:
-        """The policies of all segments, None among them if an address has no policy."""
-        return {*self._ipv4, *self._ipv6}
 
 
 def _divide(policies: Sequence[Policy], bits: int) -> tuple[Bounds, Policies]:

@@ -169,6 +169,23 @@ def test_what_is_read():
     assert policy.place == "Corefile:3"
 
 
+WORDS = st.sampled_from(
+    ["acl", "allow", "block", "drop", "type", "net", "*", "A", "ANY", "192.0.2.0/24", "::/0", "{", "}",
+     "example.org", "x", "1.2.3.4.5", "\n"]
+)  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=12))
+def test_any_words_are_a_rule_or_a_diagnostic(words):
+    try:
+        controller = set_up(f"acl {' '.join(words)}\n")
+    except CorefileError as error:
+        tokens = [it.token for it in error.diagnostics]
+    else:
+        tokens = [controller.token]
+    assert None not in tokens
+
+
 NETWORKS = st.one_of(
     st.ip_addresses().map(str),
     st.tuples(st.ip_addresses(v=4), st.integers(0, 32)).map(lambda it: f"{it[0]}/{it[1]}"),
