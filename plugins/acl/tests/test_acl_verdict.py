@@ -4,6 +4,7 @@ import ipaddress
 import itertools
 import socket
 import struct
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -463,6 +464,37 @@ def test_when_it_is_the_same_for_all_clients(lines, is_same):
 )
 def test_when_several_rules_are_the_same_for_all_clients(text, is_same):
     assert handler_of(text).denies_clients is not is_same
+
+
+# -- many networks
+
+
+def calls(function):
+    """The number of calls, of Python and of C, that a function makes."""
+    count = 0
+
+    def count_calls(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(count_calls)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_query_costs_the_same_however_many_networks_there_are():
+    costs = []
+    for number in (1, 10_000):
+        networks = " ".join(f"10.{n >> 8}.{n & 255}.0/25" for n in range(number))
+        handler = handler_of(f"acl {{\nallow net {networks}\nblock\n}}")
+        for client, expected in (("10.0.0.1", "allow"), ("10.0.0.200", "block")):
+            request = make_request("example.org", peer=sockaddr(client))
+            assert handler._policy(".", request)[0].action.value == expected
+            costs.append(calls(lambda asked=request, it=handler: it._policy(".", asked)))
+    assert len(set(costs)) == 1
 
 
 # -- against a model
