@@ -69,14 +69,14 @@ class FramedConnection(StreamConnection):
             reply = message[:2] + entry.body
         else:
             reply = pipeline.begin(message, now, self._peer, self._local, self.runner)
-        if reply is not None:
+        if reply:
             self._send(reply)
 
     def _deliver(self, query, reply):
         self._send(self._listener.pipeline.complete(query.request, reply))
 
     def _send(self, reply):
-        if reply is not None:  # otherwise a plugin has dropped the query
+        if reply:  # otherwise a plugin has dropped the query
             self._transport.write(pack(reply))
         if self._draining and self.is_idle:
             self.finish()

@@ -18,6 +18,7 @@ from corepy.plugin import (
     control_client,
     lookup,
 )
+from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
 from corepy.testing import Recorder, make_request, query, run_chain, serve, with_handlers
 from corepy.testing.client import read_frame
 
@@ -79,6 +80,34 @@ def test_the_connection_and_its_other_queries_live():
         assert {read_frame(client)[1] for _ in range(3)} == {1, 3, 5}
         client.sendall(frame(query("c.", id=9)))
         assert read_frame(client)[1] == 9
+
+
+def test_what_a_transport_is_told():
+    """Empty bytes for no reply, None for one that comes later: each stream of DoH has to end."""
+
+    def told(server):
+        (endpoint,) = server.server.endpoints.values()
+        pipeline, late = endpoint.listener("udp").pipeline, []
+        runner = ChainRunner(
+            lambda task, reply: late.append(pipeline.complete(task.request, reply))
+        )
+
+        def ask(wire):
+            return pipeline.begin(wire, 1.0, ("127.0.0.1", 1), ("127.0.0.1", 53), runner)
+
+        with task_set_aside():
+            names = ("a.", "drop.", "late-drop.", "late.")
+            found = [ask(query(name, id=7)) for name in names]
+            found.append(ask(b"\0\7\x80\0"))
+        return found, late
+
+    with serve_dropper() as server:
+        found, late = server.call(told, server)
+        server.call(lambda: None)
+        answered, *rest = found
+        assert answered[:2] == b"\0\7"
+        assert rest == [b"", None, None, b""]
+        assert (late[0], late[1][:2]) == (b"", b"\0\7")
 
 
 # -- each plugin above

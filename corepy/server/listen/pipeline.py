@@ -41,10 +41,13 @@ class QueryPipeline:
     def begin(
         self, message: bytes, received: float, peer: object, local: object, runner: ChainRunner
     ) -> bytes | None:
-        """Return the reply to `message`; None without a reply, or if `runner` delivers it later."""
+        """Return the reply to `message`: empty if none is sent, None if `runner` delivers it later.
+
+        No reply is sent to a message that is not a query, and to a query that a plugin drops.
+        """
         request = accept(message)
         if type(request) is not Request:
-            return request  # type: ignore[return-value]  # `accept` returned bytes or None
+            return request or b""  # type: ignore[return-value]  # `accept` returned bytes or None
         request.received = received
         request.peer = request.client = peer
         request.local = local
@@ -65,10 +68,10 @@ class QueryPipeline:
                 report_background(error, "the hook dropped failed", kind="hook")
         return finish(request, reply)
 
-    def complete(self, request: Request, reply: Reply) -> bytes | None:
+    def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; SERVFAIL if the reply cannot be serialized.
 
-        None means that a plugin has dropped the query: the listener sends nothing.
+        They are empty if a plugin has dropped the query: the listener sends nothing.
         """
         context = request.context
         route = context.route
@@ -83,7 +86,7 @@ class QueryPipeline:
                     if reply.wire is not wire or type(reply.hit_counters) is not tuple:
                         raise InvalidReplyError("changed a reply that it only observes", handler)
             if reply.is_dropped:
-                return None
+                return b""
             sent = finish(request, reply)
         except BaseException as error:
             report_failure(request, error)

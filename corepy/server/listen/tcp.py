@@ -110,7 +110,7 @@ class TCPConnection(StreamConnection):
             self.last_activity, self._asked = now, True
             try:
                 reply = self._answer(message, now)
-                if reply is not None:
+                if reply:
                     self._out.append(frame(reply))
                     size += len(reply)
             except Exception:
@@ -149,7 +149,7 @@ class TCPConnection(StreamConnection):
         if not self._out:
             self._loop.call_soon(self._flush)
         wire = self._listener.pipeline.complete(query.request, reply)
-        if wire is not None:  # a dropped query ends its wait, and may end the connection's
+        if wire:  # a dropped query ends its wait, and may end the connection's
             self._out.append(frame(wire))
 
     def _flush(self) -> None:

@@ -199,7 +199,7 @@ class UDPListener(Listener):
                 wire = self._from_cache(message, peer, now) if known else None
                 if wire is None:
                     wire = begin(message, now, peer, local, runner)
-                if wire is not None:
+                if wire:
                     batch.queue(wire, peer, local if self._wildcard else None, sock)
             except Exception:
                 server_logger().exception("a datagram to %s was dropped", self.pipeline.label)
@@ -226,7 +226,7 @@ class UDPListener(Listener):
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         request = query.request
         wire = self.pipeline.complete(request, reply)
-        if wire is None:
+        if not wire:
             return
         if not self._late:
             self._loop.call_soon(self._flush_late)
