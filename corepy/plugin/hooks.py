@@ -156,8 +156,9 @@ class HookSpecs:
     def names_changed(self, is_changed: Callable[[bytes], bool]) -> Awaitable[None] | None:
         """Remove the stored replies to queries for the names that `is_changed` selects.
 
-        The data of these names has changed in a plugin. A name is in wire form and lower case. The
-        hook may be a coroutine function. `LifecycleContext.forget_names` calls it.
+        The data of these names has changed in a plugin. A name is in wire form and lower case.
+        Replies to earlier queries that arrive later should not be stored, either. The hook may be a
+        coroutine function. `LifecycleContext.forget_names` calls it.
         """
 
     @hookspec(firstresult=True)

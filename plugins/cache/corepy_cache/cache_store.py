@@ -19,10 +19,12 @@ from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_opt
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
 from corepy.plugin.metrics import Value, before_reading
+from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import NEVER, Classification, classify, matches
 from corepy_cache.entry import CacheEntry, EntryTable
 from corepy_cache.keys import Networks, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
+from corepy_cache.purge import purge
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -83,6 +85,7 @@ class CacheStore:
         # An entry is usable while its remaining seconds exceed this; stale ones have less than 1.
         self._least = -settings.stale.up_to
         self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
+        self._changes = RecentChanges()
 
     def show(self, metrics: CacheMetrics) -> None:
         """Update the gauges of `metrics` with the numbers of entries whenever they are read."""
@@ -224,6 +227,14 @@ class CacheStore:
         longest = self.settings.servfail
         return min(longest, back_off(failures)) if failures else longest
 
+    async def forget(self, is_changed: Callable[[bytes], bool]) -> None:
+        """Remove the entries of names whose data has changed in a handler below.
+
+        Replies to queries that arrived earlier are not stored, although they arrive later.
+        """
+        self._changes.add(self.clock(), is_changed)
+        await purge((self.success, self.denial), is_changed)
+
     def _put(
         self,
         entry: CacheEntry,
@@ -237,6 +248,8 @@ class CacheStore:
         for zone in bounds.except_zones:
             if is_subdomain(request.name_wire, zone):
                 return None
+        if self._changes.recent and self._changes.outdate(request):
+            return None
         entry.denial = denial
         entry.answers = classification.answers
         entry.wildcard = request.metadata.get(WILDCARD, "")

@@ -329,7 +329,7 @@ class Cache(FastHandler, ExplainedHandler):
     @hookimpl
     async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:
         """Remove the entries of names whose data has changed in a handler below."""
-        await purge((self.store.success, self.store.denial), is_changed)
+        await self.store.forget(is_changed)
 
     @hookimpl
     async def command(self, name: str, argument: Any) -> int | None:

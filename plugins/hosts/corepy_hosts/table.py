@@ -155,7 +155,8 @@ class HostTable:
 
     def differences(self, other: HostTable) -> Differences:
         """Return the entries in which two tables differ, in a thread."""
-        names = self._v4.differences(other._v4) | self._v6.differences(other._v6)
+        names = self._v4.differences(other._v4)
+        names |= self._v6.differences(other._v6)
         has_wildcards = self.has_wildcards or other.has_wildcards
         return Differences(names, self._names.differences(other._names), has_wildcards)
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pluggy
@@ -12,7 +13,7 @@ import pytest
 
 from corepy.dns.names import from_text
 from corepy.plugin import LifecycleContext, ZoneMatcher, metrics
-from corepy.testing import Upstream, free_port, http_get, serve
+from corepy.testing import Upstream, free_port, http_get, reply_of, serve
 from corepy.testing.command import wait_until
 from corepy_hosts import hosts_file
 from corepy_hosts.handler import Hosts
@@ -245,6 +246,31 @@ def test_only_replies_that_have_changed_leave_the_cache(tmp_path):
             wait_until(lambda: addresses(server, "x.wild.") == ["10.0.0.3"])
             assert addresses(server, "www.example.") == ["192.0.2.1"]
             assert asked("x.wild. A") == asked("www.example. A") == 1
+
+
+def test_a_denial_that_was_awaited_during_the_change_is_not_cached(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    asked, answered = threading.Event(), threading.Event()
+
+    def deny(query, proto):
+        if str(query.q.qname) == "new.":
+            asked.set()
+            assert answered.wait(60)
+        return reply_of(query, authority=[". 600 SOA ns. root. 1 2 3 4 600"], rcode=3)
+
+    with (
+        Upstream(deny) as upstream,
+        serve(corefile(path, "fallthrough", f"cache\nforward . {upstream.to}")) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        early = pool.submit(server.ask, "new.", timeout=30)
+        assert asked.wait(60)
+        assert addresses(server, "a.") == ["10.0.0.1"]
+        replace(path, "10.0.0.2 a\n10.0.0.3 new")
+        wait_until(lambda: addresses(server, "a.") == ["10.0.0.2"])
+        answered.set()
+        assert early.result(60).header.rcode == 3
+        assert addresses(server, "new.") == ["10.0.0.3"]
 
 
 @pytest.mark.parametrize(
