@@ -184,6 +184,8 @@ OTHER_MEANINGS = {
     ("net/inherited.py", "any"): "the name of a socket bound to all addresses",
     ("plugin/pending.py", "loop"): "the event loop",
     ("scaffold/skeleton.py", "template"): "the folder of the skeleton",
+    ("server/banner.py", "on"): "the state of the packet cache",
+    ("server/listen/packet_cache.py", "on"): "the same, in an environment variable",
     ("server/workers/protocol.py", "reload"): "a message to a follower",
 }
 
