@@ -86,7 +86,7 @@ def _examine(controller: Controller, path: Path, token: Token) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        controller.warn(f"File does not exist: {path}", token)
+        controller.warn(f"File does not exist: {path}", token, "the first argument is the file")
     except (OSError, ValueError) as error:  # ValueError: a NUL byte
         reason = getattr(error, "strerror", None) or error
         raise controller.error(f"unable to access hosts file '{path}': {reason}", token) from None
