@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns import Reply
@@ -19,7 +18,7 @@ from corepy.plugin import (
 )
 from corepy_acl.metrics import ALLOWED, BLOCKED, DROPPED, FILTERED
 from corepy_acl.networks import key_of
-from corepy_acl.rule import Action, Policy
+from corepy_acl.rule import NO_ADDRESS, Action, ZoneRules
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
     from corepy.plugin.metrics import Value
-    from corepy_acl.rule import Rule
-
-_NO_ADDRESS: Final = Policy(Action.BLOCK)
-"""The policy for a client without an IP address; no rule can say anything about it."""
+    from corepy.plugin.pending import Step
+    from corepy_acl.rule import Policy, Rule
 
 _SECONDS_BETWEEN_ERRORS: Final = 10.0
 LOG = plugin_logger("acl")
@@ -51,53 +48,64 @@ class Allowed:
         """Count `times` queries that the packet cache answered."""
         self.value.value += times
 
+    def count_repetitions(self, reply: Reply | None) -> Reply | None:
+        """Count the repetitions of a reply that the packet cache may repeat."""
+        if type(reply) is Reply and reply.deadline is not None:
+            reply.hit_counters += (self,)
+        return reply
+
 
 class ACL(FastHandler, ExplainedHandler):
     """All *acl* directives of a block.
 
     The first matching policy of a rule decides; without one, the next rule; without any, the query
-    is allowed. If the verdict depends on the client, the packet cache must not repeat replies, and
-    no cache may be above: cacheability is UNSAFE and `denies_clients` is True.
+    is allowed. Where the verdict depends on the client, the packet cache must not repeat a reply,
+    so it gets no deadline; if the verdict depends on it for all queries of the block, cacheability
+    is UNSAFE, which is cheaper. `denies_clients` keeps other caches from being above.
     """
 
     name: ClassVar[str] = "acl"
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        """Take the rules in the order of the Corefile."""
+    def __init__(self, rules: Sequence[Rule], block_zones: Sequence[str] = (".",)) -> None:
+        """Take the rules in the order of the Corefile, and the zones of the server block."""
         self.rules = tuple(rules)
         zones = dict.fromkeys(zone for rule in rules for zone in rule.zones.zones)
         self._zones = ZoneMatcher(zones)
-        self._rules_of = {zone: _rules_for(zone, rules) for zone in zones}
-        """The rules for the names in a zone, each with its own longest zone for them."""
+        self._rules_of = {zone: ZoneRules(zone, rules) for zone in zones}
         self._allowed: dict[tuple[str, str], Allowed] = {}
         self._quiet_until = 0.0
-        self.denies_clients = not all(map(self._is_uniform, zones))
-        self.cacheability = Cacheability.UNSAFE if self.denies_clients else Cacheability.OBSERVES
+        self.denies_clients = not all(it.never_depends for it in self._rules_of.values())
+        if self._always_depends(block_zones):
+            self.cacheability = Cacheability.UNSAFE
+        else:
+            self.cacheability = Cacheability.OBSERVES
+        self._is_unsafe = self.cacheability is Cacheability.UNSAFE
 
     def begin_dns(self, request: Request) -> Answer:
         """Deny the query, or return the next handler's answer."""
-        zone = self._zones.find(request.name_wire)
+        zone, rules = self._zones.find(request.name_wire), None
         if zone is not None:
-            policy, zone = self._policy(zone, request)
+            rules = self._rules_of[zone]
+            policy, label = rules.find(request.qtype, key_of(request.client))
             if policy is not None and policy.action is not Action.ALLOW:
-                return self._deny(request, policy, zone)
+                return self._deny(request, policy, label)
         context = request.context
         allowed = self._allowed.get((context.server, context.view))
         if allowed is None:
             allowed = self._new_allowed(context.server, context.view)
         allowed.value.value += 1
-        if self.denies_clients:
+        if self._is_unsafe:
             return self.next.begin_dns(request)
-        return self._observe_hits(self.next.begin_dns(request), allowed)
+        if rules is not None and rules.depends_on_client(request.qtype):
+            return _then(_without_deadline, self.next.begin_dns(request))
+        return _then(allowed.count_repetitions, self.next.begin_dns(request))
 
-    def _policy(self, zone: str, request: Request) -> tuple[Policy | None, str]:
-        """Return the policy that decides, and the zone of its rule that contains the name."""
-        key, qtype = key_of(request.client), request.qtype
-        for rule, label in self._rules_of[zone]:
-            policy = rule.segments(qtype).find(key) if key else _NO_ADDRESS
-            if policy is not None:
-                return policy, label
-        return None, zone
+    def _always_depends(self, block_zones: Sequence[str]) -> bool:
+        """Return whether there is no query for which all clients get the same verdict."""
+        if not all(it.always_depends for it in self._rules_of.values()):
+            return False
+        covering = [self._zones.find(zone) for zone in map(_wire, block_zones) if zone is not None]
+        return bool(covering) and None not in covering
 
     def _new_allowed(self, server: str, view: str) -> Allowed:
         allowed = self._allowed[server, view] = Allowed(ALLOWED.labels(server, view))
@@ -106,7 +114,7 @@ class ACL(FastHandler, ExplainedHandler):
     def _deny(self, request: Request, policy: Policy, zone: str) -> Reply:
         context = request.context
         labels = (context.server, zone, context.view)
-        if policy is _NO_ADDRESS:
+        if policy is NO_ADDRESS:
             self._report(request)
         if policy.action is Action.BLOCK:
             BLOCKED.labels(*labels).inc()
@@ -123,60 +131,41 @@ class ACL(FastHandler, ExplainedHandler):
             self._quiet_until = request.received + _SECONDS_BETWEEN_ERRORS
             LOG.error("a query is blocked: its client has no IP address: %r", request.client)
 
-    def _observe_hits(self, answer: Any, allowed: Allowed) -> Answer:
-        """Count the queries that the packet cache answers with this reply."""
-        if type(answer) is Reply:
-            return _counted(allowed, answer)  # type: ignore[no-any-return]  # a Reply as well
-        if type(answer) is Pending:
-            answer.steps.append(partial(_counted, allowed))
-            return answer
-        return _count_late(allowed, answer)
-
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return the verdict on the query, and the rule that it comes from."""
         zone = self._zones.find(request.name_wire)
         if zone is None:
             return {"state": "allow: the name is outside its zones"}
-        policy, label = self._policy(zone, request)
+        policy, label = self._rules_of[zone].find(request.qtype, key_of(request.client))
         if policy is None:
             return {"state": "allow: no rule matches"}
         rule = policy.place or "none, since the client has no IP address"
         return {"state": policy.action.value, "zone": label, "rule": rule}
 
-    def _is_uniform(self, zone: str) -> bool:
-        """Return whether all clients get the same verdict on the same query for a zone."""
-        rules = [rule for rule, _ in self._rules_of[zone]]
-        types = {qtype for rule in rules for qtype in rule.types}
-        return all(len(_actions(rules, qtype)) == 1 for qtype in (*types, None))
 
-
-def _rules_for(zone: str, rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
+def _wire(zone: str) -> bytes | None:
     try:
-        name = lower(from_text(zone))
+        return lower(from_text(zone))
     except InvalidName:  # no query is for such a name
-        return []
-    found = ((rule, rule.zones.find(name)) for rule in rules)
-    return [(rule, label) for rule, label in found if label is not None]
+        return None
 
 
-def _actions(rules: Sequence[Rule], qtype: int | None) -> set[Action]:
-    """Return the actions that clients may get for a query type; None stands for all others."""
-    actions: set[Action] = set()
-    for rule in rules:
-        policies = rule.segments(qtype).policies
-        actions.update(policy.action for policy in policies if policy is not None)
-        if None not in policies:
-            return actions
-    return actions | {Action.ALLOW}
+def _then(step: Step, answer: Any) -> Answer:
+    """Return an answer that `step` has processed or will process."""
+    if type(answer) is Reply:
+        return step(answer) or answer
+    if type(answer) is Pending:
+        answer.steps.append(step)
+        return answer
+    return _then_late(step, answer)
 
 
-def _counted(allowed: Allowed, reply: Any) -> Any:
-    """Let `allowed` count the repetitions of a reply that the packet cache may repeat."""
-    if type(reply) is Reply and reply.deadline is not None:
-        reply.hit_counters += (allowed,)
-    return reply
+async def _then_late(step: Step, answer: Coroutine[Any, Any, Reply]) -> Reply:
+    reply = await answer
+    return step(reply) or reply
 
 
-async def _count_late(allowed: Allowed, answer: Coroutine[Any, Any, Reply]) -> Reply:
-    reply: Reply = _counted(allowed, await answer)
+def _without_deadline(reply: Reply | None) -> Reply | None:
+    if type(reply) is Reply:
+        reply.deadline = None
     return reply

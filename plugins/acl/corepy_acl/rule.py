@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.names import InvalidName, from_text, lower
 from corepy.plugin import ZoneMatcher
 from corepy_acl.networks import EVERYWHERE, IPV4_BITS, IPV6_BITS, Network, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from corepy.plugin import Token
 
@@ -50,6 +51,9 @@ class Policy:
         """Its position in the configuration, such as "Corefile:3"."""
         return f"{self.token.file}:{self.token.line}" if self.token is not None else ""
 
+
+NO_ADDRESS: Final = Policy(Action.BLOCK)
+"""The policy for a client without an IP address; no rule can say anything about it."""
 
 Bounds = list[bytes]
 Policies = list[Policy | None]
@@ -152,3 +156,64 @@ class Rule:
         """Yield the policies that match nothing, because earlier ones match first."""
         reached = self._other.policies.union(*(it.policies for it in self._by_type.values()))
         yield from (policy for policy in self.policies if policy not in reached)
+
+
+class ZoneRules:
+    """The rules for the names in a zone, in the order of the Corefile."""
+
+    __slots__ = ("_is_dependent", "_others_are_dependent", "_rules")
+
+    def __init__(self, zone: str, rules: Iterable[Rule]) -> None:
+        """Take those of `rules` that apply to a zone; none if the zone has no wire form."""
+        self._rules = list(_applicable(zone, rules))
+        """Each rule with the longest of its own zones that contains the names."""
+
+        types = {qtype for rule, _ in self._rules for qtype in rule.types}
+        self._is_dependent = {qtype: len(self._actions(qtype)) > 1 for qtype in types}
+        self._others_are_dependent = len(self._actions(None)) > 1
+
+    def find(self, qtype: int, key: bytes) -> tuple[Policy | None, str]:
+        """Return the policy that decides on a query, and the zone of its rule; None for none.
+
+        `key` is the client's address (`networks.key_of`). A client without one is blocked.
+        """
+        for rule, label in self._rules:
+            policy = rule.segments(qtype).find(key) if key else NO_ADDRESS
+            if policy is not None:
+                return policy, label
+        return None, ""
+
+    def depends_on_client(self, qtype: int) -> bool:
+        """Return whether some clients get another verdict than others for a query type."""
+        return self._is_dependent.get(qtype, self._others_are_dependent)
+
+    @property
+    def always_depends(self) -> bool:
+        """Whether `depends_on_client` is True for every type."""
+        return self._others_are_dependent and all(self._is_dependent.values())
+
+    @property
+    def never_depends(self) -> bool:
+        """Whether `depends_on_client` is False for every type."""
+        return not (self._others_are_dependent or any(self._is_dependent.values()))
+
+    def _actions(self, qtype: int | None) -> set[Action]:
+        """Return the actions that clients may get for a query type; None stands for all others."""
+        actions: set[Action] = set()
+        for rule, _ in self._rules:
+            policies = rule.segments(qtype).policies
+            actions.update(policy.action for policy in policies if policy is not None)
+            if None not in policies:
+                return actions
+        return actions | {Action.ALLOW}
+
+
+def _applicable(zone: str, rules: Iterable[Rule]) -> Iterator[tuple[Rule, str]]:
+    try:
+        name = lower(from_text(zone))
+    except InvalidName:  # no query is for such a name
+        return
+    for rule in rules:
+        label = rule.zones.find(name)
+        if label is not None:
+            yield rule, label

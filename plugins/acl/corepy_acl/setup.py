@@ -30,7 +30,7 @@ def setup(controller: Controller) -> None:
         with controller.statement(mistakes):
             rules.append(_rule(controller))
     mistakes.settle()
-    controller.add_handler(ACL(rules))
+    controller.add_handler(ACL(rules, controller.config.zones))
 
 
 def _rule(controller: Controller) -> Rule:

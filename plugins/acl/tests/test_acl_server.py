@@ -131,6 +131,26 @@ def test_the_packet_cache_is_on_if_all_clients_get_the_same():
         assert BLOCKED.labels(endpoint.label, ".", "").value == 5
 
 
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("action", DENIED)
+@pytest.mark.parametrize("below", [[TEMPLATE], ["minimal", "loop", TEMPLATE]])
+def test_the_packet_cache_keeps_what_all_clients_get(tcp, action, below):
+    """Of the names in one block, and of the types of one name."""
+    rule = f"acl guarded.org {{\n{action} type A AAAA net {STRANGER}\n}}"
+    with serve(corefile(rule, "cache", *below)) as server:
+        (endpoint,) = server.server.endpoints.values()
+        packets = endpoint.listener("tcp" if tcp else "udp").pipeline.packets
+        allowed = ALLOWED.labels(endpoint.label, "")
+        for client in (STRANGER, *[FRIEND] * 4, *[STRANGER] * 3, FRIEND):
+            guarded = ask(server, client, "www.guarded.org.", tcp=tcp, edns=1232)
+            assert shown(guarded) == (ANSWER if client == FRIEND else DENIED[action])
+            assert shown(ask(server, client, "www.free.org.", tcp=tcp)) == ANSWER
+        (key,) = server.call(lambda: list(packets.entries))
+        assert b"\4free\3org" in key
+        server.call(packets.clear)
+        assert allowed.value == 5 + 9
+
+
 def test_beside_a_block_without_it():
     """Both blocks share the socket and its packet cache."""
     guarded = corefile(deny("block"), "cache", TEMPLATE, zone="guarded.org")

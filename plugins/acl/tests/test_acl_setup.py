@@ -3,7 +3,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.corefile import CorefileError
@@ -175,6 +175,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS, max_size=12))
 def test_any_words_are_a_rule_or_a_diagnostic(words):
     try:
@@ -196,6 +197,7 @@ NETWORKS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(NETWORKS)
 def test_a_network_has_the_addresses_that_ipaddress_gives_it(text):
     expected = ipaddress.ip_network(text, strict=False)
@@ -207,6 +209,7 @@ def test_a_network_has_the_addresses_that_ipaddress_gives_it(text):
     assert network == (expected.max_prefixlen, *ends)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789abcdef.:/%-+ xg\0ü", max_size=40) | st.text())
 def test_any_other_text_is_a_value_error(text):
     try:

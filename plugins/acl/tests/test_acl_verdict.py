@@ -1,5 +1,6 @@
 """The verdict on a query: CoreDNS's cases (plugin/acl/acl_test.go), and random rules against a plain model."""
 
+import asyncio
 import ipaddress
 import itertools
 import socket
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.constants import type_number
-from corepy.plugin import Cacheability, Handler
-from corepy.testing import Recorder, make_request, run_chain, set_up
+from corepy.plugin import Cacheability, FastHandler, Pending, Wakeups
+from corepy.testing import Recorder, link, make_request, run_chain, set_up
 from corepy_acl.acl import ACL
 from corepy_acl.networks import EVERYWHERE, key_of, merge, read_network
 from corepy_acl.rule import Action, Policy, Rule
@@ -424,46 +425,82 @@ def test_the_state_names_the_line():
 # -- the packet cache
 
 
+SAFE, UNSAFE = Cacheability.OBSERVES, Cacheability.UNSAFE
+
+
 @pytest.mark.parametrize(
-    ("lines", "is_same"),
+    ("lines", "denies", "cacheability"),
     [
-        ("", True),
-        ("block", True),
-        ("drop type ANY", True),
-        ("filter type A AAAA\nblock type ANY net *", True),
-        ("block net 0.0.0.0/0 ::/0", True),
-        ("block net 0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1", True),
-        ("allow net 10.0.0.0/8\nallow", True),
-        ("allow net 10.0.0.0/8", True),
-        ("block net 10.0.0.0/8", False),
-        ("block net 0.0.0.0/0", False),
-        ("block net ::/0", False),
-        ("allow net 10.0.0.0/8\nblock", False),
-        ("block type A net 10.0.0.0/8", False),
-        ("block type A\ndrop type A net 10.0.0.0/8", True),
-        ("block net 10.0.0.0/8\ndrop", False),
+        ("", False, SAFE),
+        ("block", False, SAFE),
+        ("drop type ANY", False, SAFE),
+        ("filter type A AAAA\nblock type ANY net *", False, SAFE),
+        ("block net 0.0.0.0/0 ::/0", False, SAFE),
+        ("block net 0.0.0.0/1 128.0.0.0/1 ::/1 8000::/1", False, SAFE),
+        ("allow net 10.0.0.0/8\nallow", False, SAFE),
+        ("allow net 10.0.0.0/8", False, SAFE),
+        ("block type A\ndrop type A net 10.0.0.0/8", False, SAFE),
+        ("block net 10.0.0.0/8", True, UNSAFE),
+        ("block net 0.0.0.0/0", True, UNSAFE),
+        ("block net ::/0", True, UNSAFE),
+        ("allow net 10.0.0.0/8\nblock", True, UNSAFE),
+        ("block net 10.0.0.0/8\ndrop", True, UNSAFE),
+        ("block type A net 10.0.0.0/8", True, SAFE),
+        ("allow type A\nblock net 10.0.0.0/8", True, SAFE),
     ],
 )
-def test_when_it_is_the_same_for_all_clients(lines, is_same):
+def test_the_packet_cache(lines, denies, cacheability):
     handler = handler_of(f"acl {{\n{lines}\n}}")
-    assert handler.denies_clients is not is_same
-    kind = Cacheability.OBSERVES if is_same else Cacheability.UNSAFE
-    assert handler.cacheability is kind
+    assert (handler.denies_clients, handler.cacheability) == (denies, cacheability)
 
 
 @pytest.mark.parametrize(
-    ("text", "is_same"),
+    ("text", "zone", "denies", "cacheability"),
     [
-        ("acl {\nallow net 10.0.0.0/8\n}\nacl {\nblock\n}", False),
-        ("acl {\nallow net 10.0.0.0/8\n}\nacl {\nallow\n}", True),
-        ("acl {\nblock\n}\nacl {\ndrop net 10.0.0.0/8\n}", True),
-        ("acl a. {\nblock\n}\nacl {\ndrop net 10.0.0.0/8\n}", False),
-        ("acl a. {\nallow net 10.0.0.0/8\n}\nacl b. {\nblock\n}", True),
-        ("acl a. {\nallow net 10.0.0.0/8\n}\nacl a.b. a. {\nblock type A\n}", False),
+        ("acl {\nallow net 10.0.0.0/8\n}\nacl {\nblock\n}", ".", True, UNSAFE),
+        ("acl {\nallow net 10.0.0.0/8\n}\nacl {\nallow\n}", ".", False, SAFE),
+        ("acl {\nblock\n}\nacl {\ndrop net 10.0.0.0/8\n}", ".", False, SAFE),
+        ("acl a. {\nblock\n}\nacl {\ndrop net 10.0.0.0/8\n}", ".", True, SAFE),
+        ("acl a. {\nallow net 10.0.0.0/8\n}\nacl b. {\nblock\n}", ".", False, SAFE),
+        ("acl a. {\nallow net 10.0.0.0/8\n}\nacl a.b. a. {\nblock type A\n}", ".", True, SAFE),
+        ("acl a. {\nblock net 10.0.0.0/8\n}", ".", True, SAFE),
+        ("acl a. {\nblock net 10.0.0.0/8\n}", "a", True, UNSAFE),
+        ("acl a. {\nblock net 10.0.0.0/8\n}", "b.a", True, UNSAFE),
+        ("acl a. {\nblock net 10.0.0.0/8\n}", "a b", True, SAFE),
+        ("acl . {\nblock net 10.0.0.0/8\n}", "a b", True, UNSAFE),
     ],
 )
-def test_when_several_rules_are_the_same_for_all_clients(text, is_same):
-    assert handler_of(text).denies_clients is not is_same
+def test_the_packet_cache_with_several_rules(text, zone, denies, cacheability):
+    handler = handler_of(text, zone)
+    assert (handler.denies_clients, handler.cacheability) == (denies, cacheability)
+
+
+class LateKeeper(FastHandler):
+    """A cache that answers later, in a coroutine or in a callback."""
+
+    name = "keeper"
+    cacheability = Cacheability.SETS_DEADLINE
+
+    def __init__(self, *, is_pending):
+        self.is_pending = is_pending
+
+    def begin_dns(self, request):
+        reply = request.error(0)
+        reply.deadline = request.received + 60
+        if not self.is_pending:
+            return asyncio.sleep(0, reply)
+        pending = Pending(Wakeups(asyncio.get_running_loop()), lambda _: reply)
+        pending.wake()
+        return pending
+
+
+@pytest.mark.parametrize("is_pending", [False, True])
+@pytest.mark.parametrize(("qtype", "repeats"), [("A", False), ("MX", True)])
+def test_replies_that_come_later(is_pending, qtype, repeats):
+    handler = handler_of("acl {\nblock type A net 10.0.0.0/8\n}")
+    reply = run_chain(make_request("a.b.", qtype), handler, LateKeeper(is_pending=is_pending))
+    assert (reply.deadline is not None) is repeats
+    assert len(reply.hit_counters) == repeats
 
 
 # -- many networks
@@ -492,8 +529,9 @@ def test_a_query_costs_the_same_however_many_networks_there_are():
         handler = handler_of(f"acl {{\nallow net {networks}\nblock\n}}")
         for client, expected in (("10.0.0.1", "allow"), ("10.0.0.200", "block")):
             request = make_request("example.org", peer=sockaddr(client))
-            assert handler._policy(".", request)[0].action.value == expected
-            costs.append(calls(lambda asked=request, it=handler: it._policy(".", asked)))
+            assert handler.explain_state(request)["state"] == expected
+            find = handler._rules_of["."].find
+            costs.append(calls(lambda asked=request, it=find: it(1, key_of(asked.client))))
     assert len(set(costs)) == 1
 
 
@@ -537,27 +575,41 @@ def model(rules, name, qtype, client):
     return "allow"
 
 
-class Below(Handler):
-    name = "below"
+class Keeper(FastHandler):
+    """A cache: its replies may be repeated for a minute."""
 
-    async def serve_dns(self, request):
-        return request.error(0)
+    name = "keeper"
+    cacheability = Cacheability.SETS_DEADLINE
+
+    def begin_dns(self, request):
+        reply = request.error(0)
+        reply.deadline = request.received + 60
+        return reply
 
 
 @settings(deadline=None, max_examples=200)
 @given(RULES, st.sampled_from(["a.b.", "x.a.b.", "b.", "c.", "d."]), st.data())
 def test_rules_against_a_model(rules, name, data):
+    """The verdict, and that the packet cache repeats only what every client gets."""
     handler = ACL([Rule(zones, policies) for zones, policies in rules])
-    outcomes = {}
-    for client in data.draw(st.lists(CLIENTS, min_size=1, max_size=6)):
-        for qtype in ("A", "AAAA", "ANY", "MX"):
+    link([handler, Keeper()])
+    clients = data.draw(st.lists(CLIENTS, min_size=1, max_size=6))
+    for qtype in ("A", "AAAA", "ANY", "MX"):
+        expected = [model(rules, name, type_number(qtype), client) for client in clients]
+        found, repeated = [], False
+        for client in clients:
             request = make_request(name, qtype, peer=sockaddr(client))
-            expected = model(rules, name, type_number(qtype), client)
-            state = handler.explain_state(request)["state"].partition(":")[0]
-            assert state == expected
-            assert outcomes.setdefault(qtype, expected) == expected or handler.denies_clients
+            found.append(handler.explain_state(request)["state"].partition(":")[0])
+            reply = handler.begin_dns(request)
+            is_kept = handler.cacheability is not Cacheability.UNSAFE and reply.deadline is not None
+            assert not is_kept or found[-1] == "allow"
+            repeated |= is_kept
+        assert found == expected
+        assert not repeated or set(expected) == {"allow"}
+        assert len(set(expected)) == 1 or handler.denies_clients
 
 
+@settings(deadline=None)
 @given(st.lists(SMALL.map(read_network)), st.integers(0, 17))
 def test_merged_networks_have_the_same_addresses(networks, host):
     merged = merge(networks)
@@ -570,6 +622,7 @@ def test_merged_networks_have_the_same_addresses(networks, host):
         assert before.bits < after.bits or before.last + 1 < after.first
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(), st.binary(max_size=40) | st.text() | st.integers())
 def test_the_key_of_a_client(address, other):
     mapped = getattr(address, "ipv4_mapped", None)

@@ -3,7 +3,7 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.names import from_text, lower, to_text
@@ -128,6 +128,7 @@ def prefixes(draw):
     return prefix(ipaddress.ip_network((bytes(packed), draw(LENGTHS)), strict=False))
 
 
+@settings(deadline=None)
 @given(prefixes(), st.ip_addresses(v=4), st.ip_addresses(v=6))
 def test_embedded_addresses_and_their_reverse_names(network, ipv4, other):
     ipv6 = network.embed(ipv4.packed)
@@ -154,6 +155,7 @@ def test_names_of_no_address_with_the_prefix(name):
     assert prefix(WELL_KNOWN).reverse_target(from_text(name)) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_hostile_names(labels):
     network = prefix(WELL_KNOWN)
