@@ -48,8 +48,9 @@ def shown(reply):
     return reply.header.rcode, [str(rr.rdata) for rr in reply.rr], options
 
 
-ANSWER = (0, ["192.0.2.1"], [])
-DENIED = {
+Answer = tuple[int, list[str], list[tuple[int, bytes]]]
+ANSWER: Answer = (0, ["192.0.2.1"], [])
+DENIED: dict[str, Answer | None] = {
     "block": (5, [], [(15, b"\0\x0f")]),
     "filter": (0, [], [(15, b"\0\x11")]),
     "drop": None,
