@@ -119,6 +119,8 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "template": "template IN A {\n match ^other\n answer \"{{ .Name }} 1 IN A 192.0.2.1\"\n fallthrough\n}",
     "timeouts": "timeouts {\n read 3s\n}",
     "root": "root /",
+    "acl": "acl {\n block type MX net 192.0.2.0/24\n}",
+    "on": "on startup true",
     "header": "header {\n response set ra\n}",
     "bufsize": "bufsize 1232",
     "multisocket": "",
@@ -127,8 +129,20 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "whoami": "",
     "loop": "loop",
 }  # fmt: skip
-PASSING = ("bufsize", "cache", "errors", "loadbalance", "log", "loop", "metadata", "minimal", "nsid",
-           "prometheus", "template")  # fmt: skip
+PASSING = (
+    *("acl", "any", "bufsize", "cache", "cancel", "chaos", "dns64", "errors", "header"),
+    *(
+        "loadbalance",
+        "local",
+        "log",
+        "loop",
+        "metadata",
+        "minimal",
+        "nsid",
+        "prometheus",
+        "template",
+    ),
+)
 
 
 @pytest.mark.parametrize("tcp", [False, True])
