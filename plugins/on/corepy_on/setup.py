@@ -44,7 +44,7 @@ def _read_command(controller: Controller) -> Command:
         words.pop()
     if not words or not words[0]:
         hint = "write a program and its arguments after the event"
-        raise controller.error("there is no command", tokens[0], hint)
+        raise controller.error("the command is missing", tokens[0], hint)
     if controller.checking and shutil.which(words[0]) is None:
         controller.warn(f"the program {words[0]!r} is not found or not executable", tokens[0])
     if event.text.lower() == "certrenew":

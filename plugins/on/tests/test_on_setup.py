@@ -55,7 +55,7 @@ def test_the_order_of_the_corefile():
 
 
 ARGUMENTS = "wrong argument count or unexpected line ending after"
-NOTHING = "there is no command (write a program and its arguments after the event)"
+NOTHING = "the command is missing (write a program and its arguments after the event)"
 
 
 @pytest.mark.parametrize(
