@@ -217,6 +217,29 @@ def test_a_file_that_is_being_written_is_loaded_when_it_is_complete(
     assert asyncio.run(main()) == value  # one that changes all the time is loaded, too
 
 
+def test_a_failure_to_forget_does_not_end_the_checks(tmp_path, caplog):
+    class Failing(FileData[list[int]]):
+        async def changed(self, context):
+            raise RuntimeError("no thread")
+
+    (path := tmp_path / "list").write_text("1")
+
+    async def main():
+        it, forgotten = Failing(path, numbers, [], interval=0.01, what="list"), list[bool]()
+        life = context(forgotten)
+        await it.before_listen(life)
+        it.serving(life)
+        for text in ("1 2", "1 2 3"):
+            path.write_text(text)
+            await until(lambda text=text: it.value == numbers(text))
+        await until(lambda: len(forgotten) == 2)
+        it.shutdown(life)
+
+    asyncio.run(main())
+    errors = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
+    assert errors == [f"list {path}: old replies may stay cached: RuntimeError: no thread"] * 2
+
+
 def test_a_subclass_is_told_of_a_new_value(tmp_path):
     class Noted(FileData[list[int]]):
         seen: tuple[list[int], ...] = ()

@@ -156,7 +156,14 @@ class FileData(Generic[T]):
         while True:
             await asyncio.sleep(self.interval)
             if await self.look():
-                await self.changed(context)
+                await self._forget(context)
+
+    async def _forget(self, context: LifecycleContext) -> None:
+        try:
+            await self.changed(context)
+        except Exception as error:
+            self._log.error("%s: old replies may stay cached: %s", self._name, describe(error))
+            context.forget()
 
     def _fetch_settled(self) -> tuple[T, bytes, FileVersion | None] | FileVersion | None:
         """Fetch the file once it does not change any more. Runs in a thread, which may sleep."""

@@ -72,7 +72,8 @@ class HostsFile(FileData[HostTable]):
         """Remove replies with names and addresses that have changed from all caches."""
         before, self._served = self._served, self.value
         differences = await in_thread(partial(_compare, before, self._served))
-        await context.forget_names(differences.affect)
+        if differences.names or differences.addresses:  # otherwise only comments have changed
+            await context.forget_names(differences.affect)
 
     def _read(self, content: bytes) -> HostTable:
         table = self._table(content)

@@ -17,7 +17,7 @@ from corepy_hosts.reverse import pack
 from corepy_hosts.table import WILDCARD, HostTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from corepy.plugin import ZoneMatcher
 
@@ -37,7 +37,7 @@ class HostsParser:
     """Adds the lines of a file and of the Corefile to a table."""
 
     def __init__(self, zones: ZoneMatcher, *, with_reverse: bool) -> None:
-        """Leave out names that are in none of `zones`; with_reverse also finds addresses' names."""
+        """Leave out names that are in none of `zones`; with_reverse adds the names of addresses."""
         self.table = HostTable()
         self._zones = zones
         self._with_reverse = with_reverse
@@ -113,15 +113,11 @@ def _words(line: bytes) -> list[bytes]:
     return [word.encode("utf-8", "surrogateescape") for word in words]
 
 
-def _lines(content: bytes) -> Iterable[bytes]:
-    """Return the lines of a file; one that is too long is cut, but not by its end alone."""
-    pieces = iter(partial(io.BytesIO(content).readline, LONGEST_LINE + 1), b"")
-    return _without_rests(pieces)
-
-
-def _without_rests(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _lines(content: bytes) -> Iterator[bytes]:
+    """Yield the lines of a file; of a line that is too long, only the beginning."""
+    read_piece = partial(io.BytesIO(content).readline, LONGEST_LINE + 1)
     is_rest = False
-    for piece in pieces:
+    for piece in iter(read_piece, b""):
         if not is_rest:
             yield piece
         is_rest = not piece.endswith(b"\n")

@@ -197,18 +197,47 @@ def test_a_table_is_freed_when_it_is_replaced(tmp_path):
         wait_until(lambda: not new.names())
 
 
-def test_explain_loads_the_file(tmp_path):
-    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
-
+def context(forget_names):
     async def reload(reason):
         return False
 
-    async def rehearse():
-        context = LifecycleContext(pluggy.PluginManager("corepy"), reload, lambda: None)
+    plugins = pluggy.PluginManager("corepy")
+    return LifecycleContext(plugins, reload, lambda: None, forget_names=forget_names)
+
+
+@pytest.mark.parametrize(
+    ("after", "forgets"), [("# comment\n10.0.0.1 a", False), ("10.0.0.1 a b", True)]
+)
+def test_a_comment_is_no_change_of_a_name(tmp_path, after, forgets):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+    forgotten = []
+
+    async def forget_names(is_changed):
+        forgotten.append(is_changed(b"\1b\0"))
+
+    async def change():
         file = HostsFile(path, [], ZoneMatcher(["."]), with_reverse=True, interval=5)
-        await file.rehearse(context)
+        await file.before_listen(life := context(forget_names))
+        replace(path, after)
+        assert await file.look()
+        await file.changed(life)
+        file.shutdown(life)
+
+    asyncio.run(change())
+    assert forgotten == [True] * forgets
+
+
+def test_explain_loads_the_file(tmp_path):
+    (path := tmp_path / "hosts").write_text("10.0.0.1 a")
+
+    async def forget_names(is_changed):
+        raise AssertionError
+
+    async def rehearse():
+        file = HostsFile(path, [], ZoneMatcher(["."]), with_reverse=True, interval=5)
+        await file.rehearse(life := context(forget_names))
         names = file.value.names()
-        file.shutdown(context)
+        file.shutdown(life)
         return names
 
     assert asyncio.run(rehearse()) == {b"\1a\0"}
