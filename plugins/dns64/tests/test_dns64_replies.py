@@ -413,6 +413,41 @@ def test_two_of_them_in_one_process():
         assert answer(ask(server)) == expect([f"{NAME} 9 IN AAAA 64:1::c000:22a"])
 
 
+CLUSTER = """\
+.:0 {{
+    errors
+    cache {{
+        success 9984 30
+        denial 9984 5
+    }}
+    reload
+    loop
+    bind ::1
+    dns64
+    prometheus 127.0.0.1:0
+    forward . {upstream}
+    loadbalance
+}}
+"""
+
+
+def test_the_cache_of_a_node_without_ipv4():
+    """As in a cluster without IPv4 (kops): its own names have AAAA records, the others mostly not."""
+    records = {
+        "db.cluster.local. AAAA": ["db.cluster.local. 30 IN AAAA fd00::5"],
+        f"{NAME} A": A[:1],
+        f"{NAME} AAAA": [],
+        "42.2.0.192.in-addr.arpa. PTR": [f"42.2.0.192.in-addr.arpa. 60 IN PTR {NAME}"],
+    }
+    with Upstream(records) as upstream, serve(CLUSTER.format(upstream=upstream.to)) as server:
+        for tcp in (False, True, False):
+            assert [str(it.rdata) for it in ask(server, tcp=tcp).rr] == ["64:ff9b::c000:22a"]
+            own = ask(server, "db.cluster.local.", tcp=tcp)
+            assert [str(it.rdata) for it in own.rr] == ["fd00::5"]
+            assert str(ask(server, REVERSE, "PTR", tcp=tcp).rr[1].rdata) == NAME
+            assert ask(server, "gone.example.com.", tcp=tcp).header.rcode == 3
+
+
 # -- reverse names
 
 REVERSE = "a.2.2.0.0.0.0.c.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.b.9.f.f.4.6.0.0.ip6.arpa."
