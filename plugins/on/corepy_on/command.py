@@ -32,6 +32,9 @@ LOG: Final = plugin_logger("on")
 GRACE: Final = 1.0
 """Seconds between SIGTERM and SIGKILL, and for reading the output after the end of the command."""
 
+POLL: Final = 0.02
+"""Seconds between two checks whether a process that got SIGTERM has ended."""
+
 LONGEST_LINE: Final = 4096
 """Bytes of output after which a line is broken."""
 
@@ -118,15 +121,29 @@ def _wait(process: subprocess.Popen[bytes], limit: float | None) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: the ID of its group is its own process ID."""
+    """End a process and its children: the ID of its group is its own process ID.
+
+    The process is waited for last, so that the kernel cannot give its ID to another group.
+    """
+    _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while not _has_ended(process) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+    with contextlib.suppress(ChildProcessError):  # there are no more
+        while True:  # its children are ours now if this is the first process of a container
+            os.waitpid(-process.pid, 0)
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.killpg(process.pid, number)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return os.waitid(os.P_PID, process.pid, options) is not None
 
 
 def _log_output(command: Command, pipe: IO[bytes] | None) -> Callable[[float], None]:

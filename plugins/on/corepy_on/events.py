@@ -66,3 +66,5 @@ async def _call(command: Command, function: Callable[[], None], limit: float) ->
         await asyncio.wait_for(in_thread(function), limit + 3 * GRACE)
     except TimeoutError:
         LOG.error("%s: %s cannot be ended; the server goes on", command.event, command)
+    except RuntimeError as error:  # the system refuses a thread
+        LOG.error("%s: cannot run %s: %s", command.event, command, error)

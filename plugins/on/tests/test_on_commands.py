@@ -131,6 +131,23 @@ def test_the_limit_ends_the_command_and_its_children(script, logged, monkeypatch
     assert logged() == [("ERROR", f"startup: {command} did not end within 0.2 s and was killed")]
 
 
+FIRST_PROCESS = """
+import ctypes, os
+from pathlib import Path
+from corepy_on import command
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become children of this process
+command.run(command.Command("startup", ("sh", "-c", "sleep 1000 & sleep 1000"), False), 0.2)
+print(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+"""
+
+
+def test_no_zombie_stays_where_the_server_is_the_first_process():
+    """As in a container, where it is the parent of all orphans."""
+    command = [sys.executable, "-c", FIRST_PROCESS]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60, text=True)
+    assert done.stdout == "[]\n"
+
+
 def alive_in_group(group):
     """Whether a process of the group exists that is not a zombie of init's."""
     for status in Path("/proc").glob("[0-9]*/stat"):
@@ -191,6 +208,16 @@ def test_a_hanging_command_costs_no_reload(logged, monkeypatch):
         "startup: cannot run no-such-program: [Errno 2] No such file or directory:"
         " 'no-such-program'",
     ]
+
+
+def test_a_thread_that_cannot_be_started_costs_no_reload(logged, monkeypatch):
+    def refuse(command, limit):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("corepy_on.events.run", refuse)
+    with serve(corefile("startup true")) as server:
+        assert server.ask("a.test").header.rcode == 0
+    assert logged()[1:] == [("ERROR", "startup: cannot run true: can't start new thread")]
 
 
 def test_the_commands_of_an_event_have_a_limit_together(logged, monkeypatch):
