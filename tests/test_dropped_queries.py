@@ -278,7 +278,7 @@ def test_explain(explained):
     cache = explanation["steps"][0]
     assert cache["after"] == {"state": "miss", "not kept": "it is dropped"}
     assert explanation["packet_cache"]["reason"] == (
-        "there is none, because a plugin dropped the query"
+        "a plugin dropped the query, so there is no reply to store"
     )
     assert text.endswith("\n;; no reply: a plugin dropped the query\n")
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,8 +66,10 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path):
-    return Host(tmp_path)
+def host():
+    """A host in a folder whose path is short enough for sockets, unlike that of `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Host(Path(folder))
 
 
 def children(pid):
@@ -187,11 +190,14 @@ def test_followers_stay_with_an_orphan(host):
 def test_a_second_supervisor_takes_nothing_from_one_that_runs(host):
     with host.supervisor() as first:
         first.wait_for(" serves")
-        workers = children(first.process.pid)
+        (worker,) = children(first.process.pid)
         with host.supervisor() as second:
             second.wait_for(" serves")
             assert second.stop() == 0
-        assert children(first.process.pid) == workers
+        assert not any("adopting" in line for line in second.lines)
+        # A probe may reach the second server, which on a busy machine may be slow to respond.
+        was_replaced = any("starting another" in line for line in first.lines)
+        assert was_replaced or children(first.process.pid) == [worker]
         assert host.answers()
         assert first.stop() == 0
 

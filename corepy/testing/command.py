@@ -106,6 +106,8 @@ class Command:
             raise
         finally:
             self._reader.join(START_TIMEOUT)
+            # Closing would wait for the reader as long as another process can write to the pipe.
+            assert not self._reader.is_alive(), "a process that was started still runs"
             assert self.process.stdout is not None
             self.process.stdout.close()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import secrets
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dnslib
@@ -197,6 +199,22 @@ def zone(records: dict[str, list[str]]) -> Behaviour:
     return behave
 
 
+def _own_ports() -> Iterator[int]:
+    """Yield ports without end; a port returns as late as possible.
+
+    They are below the ephemeral range, so that the kernel does not assign a port that a test has
+    closed. Processes of pytest-xdist use different ports.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(12_000, 32_000))[number % count :: count]
+    first = secrets.randbelow(len(ports))
+    return itertools.cycle(ports[first:] + ports[:first])
+
+
+_PORTS = _own_ports()
+
+
 def free_sockets(host: str, interface: str = "") -> tuple[socket.socket, socket.socket]:
     """Return a UDP socket and a listening TCP socket at one free port of `host`.
 
@@ -211,8 +229,7 @@ def free_sockets(host: str, interface: str = "") -> tuple[socket.socket, socket.
             for sock in udp, tcp:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         try:
-            # Choose a port below the ephemeral range: it must stay free after it is closed.
-            udp.bind((host, secrets.randbelow(20_000) + 12_000))
+            udp.bind((host, next(_PORTS)))
             tcp.bind(udp.getsockname()[:2])
         except OSError:
             udp.close()

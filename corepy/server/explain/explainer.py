@@ -332,7 +332,7 @@ def _packet_cache(
     elif route.obstacle is not None:
         why = f"the effect of {route.obstacle} depends on more than the query"
     elif reply.is_dropped:
-        why = "there is none, because a plugin dropped the query"
+        why = "a plugin dropped the query, so there is no reply to store"
     else:
         why = why_not(request, reply, sent)
     kept: dict[str, Any] = {

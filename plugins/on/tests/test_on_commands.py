@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,7 +52,8 @@ def children_of(pid):
     """The child processes of a process, those of all its threads, with zombies."""
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (thread / "children").read_text().split())
+        with suppress(FileNotFoundError):  # the thread has ended
+            found += map(int, (thread / "children").read_text().split())
     return found
 
 
