@@ -1,7 +1,7 @@
 """The *cancel* directive: what it takes and what it refuses (plugin/cancel/setup_test.go)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.corefile import parse
@@ -53,6 +53,7 @@ def test_refused(text, message):
     assert diagnostic.token is not None
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="0123456789.hmsuµn-+e", max_size=12))
 def test_any_text_is_a_positive_duration_or_refused(text):
     try:

@@ -1,7 +1,7 @@
 """The *header* directive: what it takes and what it refuses (plugin/header/setup_test.go)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.constants import FLAG_AA, FLAG_RA, FLAG_RD
@@ -93,6 +93,7 @@ def test_all_mistakes_are_reported_at_once():
 words = st.sampled_from(["query", "response", "set", "clear", "aa", "ra", "rd", "x", "{", "}", "é"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(words, min_size=1, max_size=5), max_size=5))
 def test_any_words_are_accepted_or_refused(lines):
     text = header(*(" ".join(f'"{word}"' for word in line) for line in lines))

@@ -1,7 +1,7 @@
 """The *on* directive: what it takes and what it refuses (caddy: onevent/on_test.go)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import corepy_on
@@ -111,6 +111,7 @@ words = st.text(st.characters(exclude_characters='"{}\r\n#$', min_codepoint=32))
 )
 
 
+@settings(deadline=None)
 @given(st.lists(words))
 def test_any_words_are_commands_or_refused(words):
     text = " ".join(f'"{word}"' for word in ["startup", *words])

@@ -3,7 +3,7 @@
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy_on.splitting import split_command
@@ -47,11 +47,13 @@ def test_open_ends(text, message):
     assert str(raised.value) == message
 
 
+@settings(deadline=None)
 @given(st.lists(st.text()))
 def test_quoted_words_come_back(words):
     assert split_command(shlex.join(words)) == words
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab \t\n'\"\\#&é")))
 def test_any_text_is_split_or_refused(text):
     try:
