@@ -29,6 +29,9 @@ _MOST_NAMES: Final = MOST_BYTES // _LEAST_RECORD
 _OVERHEAD: Final = 12
 """Bytes of a record without its data."""
 
+MOST_DIFFERENCES: Final = 10_000
+"""Differences up to which they are counted: the event loop would take long to free large sets."""
+
 _SHARDS: Final = 64
 _SHARD_MASK: Final = _SHARDS - 1
 
@@ -55,11 +58,16 @@ class Shards(Generic[Value]):
         return {key for shard in self._shards for key in shard}
 
     def differences(self, other: Shards[Value]) -> set[bytes]:
-        """Return the keys whose values differ, or that only one of the two mappings has."""
+        """Return the keys whose values differ, or that only one of the two mappings has.
+
+        If there are more than MOST_DIFFERENCES, only some of them are returned, but more than that.
+        """
         found: set[bytes] = set()
         for mine, theirs in zip(self._shards, other._shards, strict=True):
             found.update(key for key, value in mine.items() if theirs.get(key) != value)
             found.update(theirs.keys() - mine.keys())
+            if len(found) > MOST_DIFFERENCES:
+                break
             time.sleep(0)  # the event loop may run
         return found
 
@@ -176,7 +184,12 @@ class Differences(NamedTuple):
     has_wildcards: bool
 
     def affect(self, name: bytes) -> bool:
-        """Return whether a reply for a name, in wire form and lower case, may have changed."""
+        """Return whether a reply for a name, in wire form and lower case, may have changed.
+
+        If the tables have too many differences, every reply may have changed.
+        """
+        if len(self.names) > MOST_DIFFERENCES or len(self.addresses) > MOST_DIFFERENCES:
+            return True
         if name in self.names:
             return True
         if self.has_wildcards and WILDCARD + name[name[0] + 1 :] in self.names:

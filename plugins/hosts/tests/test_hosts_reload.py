@@ -15,7 +15,7 @@ from corepy.dns.names import from_text
 from corepy.plugin import LifecycleContext, ZoneMatcher, metrics
 from corepy.testing import Upstream, free_port, http_get, reply_of, serve
 from corepy.testing.command import wait_until
-from corepy_hosts import hosts_file
+from corepy_hosts import hosts_file, table
 from corepy_hosts.handler import Hosts
 from corepy_hosts.hosts_file import HostsFile
 from corepy_hosts.metrics import ENTRIES, RELOADED
@@ -166,12 +166,12 @@ def test_the_server_answers_while_a_large_file_is_loaded(tmp_path, monkeypatch):
     """The table is made in a thread, and the old one is freed in another."""
     (path := tmp_path / "hosts").write_text("10.0.0.1 a")
     go, threads = threading.Event(), []
-    table = HostsFile._table
+    make = HostsFile._table
 
     def slow(self, content):
         threads.append(threading.current_thread())
         assert go.wait(60)
-        return table(self, content)
+        return make(self, content)
 
     with serve(corefile(path)) as server:
         monkeypatch.setattr(HostsFile, "_table", slow)
@@ -323,6 +323,13 @@ def test_the_names_that_two_files_answer_differently(before, after, changed):
     )
     differences = table_of(before).differences(table_of(after))
     assert {name for name in names if differences.affect(from_text(name))} == changed
+
+
+def test_after_very_many_changes_every_reply_may_be_old(monkeypatch):
+    monkeypatch.setattr(table, "MOST_DIFFERENCES", 1)
+    assert not table_of("10.0.0.1 a").differences(table_of("10.0.0.1 a")).affect(b"\1x\0")
+    assert not table_of("10.0.0.1 a").differences(table_of("10.0.0.1 a b")).affect(b"\1x\0")
+    assert table_of("10.0.0.1 a").differences(table_of("10.0.0.1 a b c")).affect(b"\1x\0")
 
 
 def table_of(text):
