@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import subprocess
@@ -197,6 +198,17 @@ def test_a_test_that_fails_without_the_fault_notices_nothing(toy):
     said = toy("--line", "8")
     assert "only tests that fail without the fault run the line" in said
     assert said.endswith("server: 0 of 2 noticed (0 %)\n")
+
+
+def test_the_modules_of_all_groups_can_be_traced(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    groups = importlib.import_module("mutants.groups")
+    tracing = importlib.import_module("mutants.tracing")
+    root = TOOLS.parent
+    modules = [it for globs in groups.GROUPS.values() for it in groups.modules_of(root, globs)]
+    assert "corepy/server/listen/__init__.py" in modules  # it is only a docstring
+    for module in modules:
+        compile(tracing.instrument((root / module).read_text(), module), module, "exec")
 
 
 def test_a_test_that_does_not_end_is_stopped_with_what_it_has_started(tmp_path):

@@ -6,6 +6,7 @@ Coverage tools follow neither `os.fork` nor a server that is killed.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import shutil
 import subprocess
@@ -72,8 +73,8 @@ def instrument(text: str, name: str) -> str:
     """Return the module with a call to the probe before each statement of its functions."""
     tree = ast.parse(text)
     _Instrument(name).visit(tree)
-    index = next(i for i, it in enumerate(tree.body) if not _is_preamble(it))
-    tree.body.insert(index, ast.Import([ast.alias(PROBE)]))
+    preamble = list(itertools.takewhile(_is_preamble, tree.body))  # may be the whole module
+    tree.body.insert(len(preamble), ast.Import([ast.alias(PROBE)]))
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
