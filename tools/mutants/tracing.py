@@ -55,16 +55,18 @@ def read(folder: Path, digests: dict[str, str]) -> Trace:
     reports = folder / probe.REPORTS
     seconds: dict[str, float] = defaultdict(float)
     failed = set()
-    for row in reports.read_text().splitlines() if reports.exists() else ():
-        test, outcome, duration = json.loads(row)
+    for report in reports.read_text().splitlines() if reports.exists() else ():
+        test, outcome, duration = json.loads(report)
         seconds[test] += duration
         if outcome != "passed":
             failed.add(test)
     tests = {}
     for test in seconds.keys() - failed:
         path = folder / probe.file_of(test)
-        pairs = (it.split() for it in path.read_text().splitlines()) if path.exists() else ()
-        lines = frozenset((module, int(line)) for module, line in pairs)
+        rows = path.read_text().splitlines() if path.exists() else ()
+        # A process that may not write, or is killed, leaves a part of a row.
+        pairs = (fields for row in rows if len(fields := row.split()) == 2)
+        lines = frozenset((it, int(line)) for it, line in pairs if it in digests and line.isdigit())
         tests[test] = Test(round(seconds[test], 3), lines)
     return Trace(digests, tests)
 
