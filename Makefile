@@ -56,6 +56,7 @@ TESTS = $(addprefix plugins/,$(PLUGIN))
 # The servers that tests start find the modules compiled.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
+	@$(BIN)/python tools/plugin_folders.py $(PLUGIN) > /dev/null
 	@./tools/debian-packages $(if $(PLUGIN),,$(PACKAGES_TEST)) $(PACKAGES_PLUGINS)
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' $(TESTS)
 	$(BIN)/pytest -m serial $(TESTS) $(if $(PLUGIN),|| [ $$? = 5 ])    # 5: the plugin has none
@@ -65,11 +66,13 @@ RUNS ?= 3
 test-loaded: $(READY)
 	@exec $(BIN)/python tools/beside_burners.py $(RUNS) $(MAKE) test
 
+# A branch that was left can leave folders with compiled files only.
+folders = $(sort $(dir $(wildcard $(addsuffix /*.py,$(1)))))
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy corepy benchmarks tools plugins/*/corepy_* examples/*/corepy_*
-	$(BIN)/mypy $(LENIENT) tests plugins/*/tests
+	$(BIN)/mypy corepy benchmarks tools $(call folders,plugins/*/corepy_* examples/*/corepy_*)
+	$(BIN)/mypy $(LENIENT) tests $(call folders,plugins/*/tests)
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -211,7 +211,7 @@ def test_the_modules_of_all_groups_can_be_traced(monkeypatch):
         compile(tracing.instrument((root / module).read_text(), module), module, "exec")
 
 
-def test_a_row_that_was_not_written_whole_is_left_out(monkeypatch, tmp_path):
+def test_a_row_that_was_not_written_whole_is_left_out(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(TOOLS))
     probe = importlib.import_module("mutants.probe")
     tracing = importlib.import_module("mutants.tracing")
@@ -219,6 +219,7 @@ def test_a_row_that_was_not_written_whole_is_left_out(monkeypatch, tmp_path):
     (tmp_path / probe.file_of("test")).write_text("toy.py 1\ntoy\ntoy.py\ntoy.py 2toy.py 3\n\nto")
     trace = tracing.read(tmp_path, {"toy.py": "digest"})
     assert trace.tests["test"].lines == {("toy.py", 1)}
+    assert capsys.readouterr().err == "trace: 5 rows were not written whole and are left out\n"
 
 
 def test_a_test_that_does_not_end_is_stopped_with_what_it_has_started(tmp_path):

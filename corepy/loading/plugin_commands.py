@@ -45,14 +45,9 @@ def load_command(found: FoundPlugin) -> Callable[[list[str]], int]:
 
 def _missing_library(command: FoundPlugin) -> str | None:
     """Return the problem if the extra of a plugin in the package of the command is missing."""
-    package = _package(command)
     for directive, plugin in find().items():
-        if _package(plugin) == package:
+        if plugin.package == command.package:
             problem = missing_extra(directive, plugin.entry_point)
             if problem:
                 return problem
     return None
-
-
-def _package(found: FoundPlugin) -> str:
-    return found.entry_point.value.partition(":")[0].partition(".")[0]

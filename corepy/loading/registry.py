@@ -39,6 +39,11 @@ class FoundPlugin:
     rivals: tuple[str, ...] = ()
     """Other distributions that claim the same directive."""
 
+    @property
+    def package(self) -> str:
+        """The top-level package that contains it."""
+        return self.entry_point.value.partition(":")[0].partition(".")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
@@ -123,7 +128,7 @@ def load(found: FoundPlugin) -> LoadedPlugin:
         problem = missing_extra(directive, found.entry_point)
         problem = problem or f"cannot be imported: {describe(error)}"
         raise PluginError(directive, distribution, problem) from error
-    _packages[found.entry_point.value.partition(":")[0].partition(".")[0]] = directive
+    _packages[found.package] = directive
     _entry_points[directive] = found.entry_point
     try:
         return _inspected(found, plugin)

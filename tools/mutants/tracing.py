@@ -10,6 +10,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -60,15 +61,22 @@ def read(folder: Path, digests: dict[str, str]) -> Trace:
         seconds[test] += duration
         if outcome != "passed":
             failed.add(test)
-    tests = {}
+    tests, partial = {}, 0
     for test in seconds.keys() - failed:
         path = folder / probe.file_of(test)
         rows = path.read_text().splitlines() if path.exists() else ()
-        # A process that may not write, or is killed, leaves a part of a row.
-        pairs = (fields for row in rows if len(fields := row.split()) == 2)
-        lines = frozenset((it, int(line)) for it, line in pairs if it in digests and line.isdigit())
+        whole = [fields for row in rows if _is_whole(fields := row.split())]
+        partial += len(rows) - len(whole)
+        lines = frozenset((module, int(line)) for module, line in whole if module in digests)
         tests[test] = Test(round(seconds[test], 3), lines)
+    if partial:
+        sys.stderr.write(f"trace: {partial} rows were not written whole and are left out\n")
     return Trace(digests, tests)
+
+
+def _is_whole(fields: list[str]) -> bool:
+    """Return whether a row has a module and a line: a process that is killed writes a part."""
+    return len(fields) == 2 and fields[1].isdigit()
 
 
 def instrument(text: str, name: str) -> str:

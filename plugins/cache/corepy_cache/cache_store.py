@@ -176,14 +176,8 @@ class CacheStore:
             offsets = reply.ttl_offsets
         except FormError:
             return None, None
-        settings, failures = self.settings, 0
-        if classification.failure:
-            failures = self._failures(key, reply)
-            ttl = self._hold(failures)
-        else:
-            ttl = (settings.denial if classification.denial else settings.success).clamp(
-                classification.ttl
-            )
+        failures = self._failures(key, reply) if classification.failure else 0
+        ttl = self._ttl_of(classification, failures)
         # The TTLs of a zone transfer are data.
         if (
             not (classification.uniform and classification.ttl == ttl)
@@ -206,6 +200,13 @@ class CacheStore:
         if reply.wire[3] & c.FLAG_AD and not (do or request.ad):
             clear_ad(reply)
         return classification, entry
+
+    def _ttl_of(self, classification: Classification, failures: int) -> int:
+        """Return for how many seconds a reply is cached, after `failures` of the upstreams."""
+        if classification.failure:
+            return self._hold(failures)
+        bounds = self.settings.denial if classification.denial else self.settings.success
+        return bounds.clamp(classification.ttl)
 
     def _failures(self, key: bytes, reply: Reply) -> int:
         """Return how many times in a row no upstream replied, 0 if one did.

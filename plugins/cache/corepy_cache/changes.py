@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from corepy.dns import Request
 
 LONGEST_QUERY: Final = 30.0
-"""Seconds after which every query has been answered (`corepy.server.listen.query_timeout`)."""
+"""Seconds for which a change is remembered: three times the server's time limit of a query.
+
+The reply to a query that took longer, where the operator allows that, is cached for its TTL.
+"""
 
 
 class Change(NamedTuple):

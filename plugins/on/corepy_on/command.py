@@ -96,7 +96,8 @@ def _start(command: Command) -> subprocess.Popen[bytes] | None:
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        LOG.error("%s: cannot run %s: %s", command.event, command, error)
+        problem = (error.strerror if isinstance(error, OSError) else None) or error
+        LOG.error("%s: cannot run %s: %s", command.event, command, problem)
         return None
 
 
