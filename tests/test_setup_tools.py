@@ -91,7 +91,12 @@ def test_without_re2_only_patterns_are_refused(tmp_path):
 
 
 WAITING = "import sys; print('runs', flush=True); sys.stdin.read()"
-PARENT = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+# Also if this run ignores SIGINT, as a shell's background jobs do.
+PARENT = """
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(subprocess.run(sys.argv[1:]).returncode)
+"""
 
 
 def beside_burners(runs, *command):
