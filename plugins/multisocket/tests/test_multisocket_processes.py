@@ -239,10 +239,11 @@ def test_a_reload_that_fails_anywhere_changes_nothing(who):
         limits = resource.prlimit(starved, resource.RLIMIT_NOFILE)
 
         def refuses(text):
+            kept = " stays in use"
+            before_it = sum(kept in it for it in command.lines)
             command.conf.write_text(text)
             command.send_signal(signal.SIGUSR1)
-            kept = " stays in use"
-            command.wait_for(kept, times=sum(kept in it for it in command.lines) + 1)
+            command.wait_for(kept, times=before_it + 1)
             assert set(followers(command)) == processes
             assert sorted(listening(port)) == before
             wait_whole(command, 3)
