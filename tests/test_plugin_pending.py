@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from corepy.dns import Reply
-from corepy.plugin import ObservingHandler, Pending, Wakeups
+from corepy.plugin import FastHandler, ObservingHandler, Pending, Wakeups, apply_step
+from corepy.plugin.discarding import discard
 from corepy.server.build.builder import enter, link
 from corepy.testing import Recorder, make_request, run_chain
 
@@ -140,3 +141,151 @@ def test_an_onlooker_further_down_sees_what_passes():
     with pytest.raises(ValueError, match="broken"):
         run_chain(make_request("b.example"), watcher, Recorder(broken))
     assert watcher.seen == [("a.example.", 5, False), ("b.example.", 2, True)]
+
+
+# -- `apply_step`
+
+
+OTHER = Reply(b"other")
+REQUEST = make_request("a.example")
+
+
+class Steps:
+    """A step that records its arguments and returns `result`, or raises it."""
+
+    def __init__(self, result=OTHER):
+        self.result = result
+        self.seen = []
+
+    def __call__(self, request, reply):
+        assert request is REQUEST
+        self.seen.append(reply)
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result if reply is not None else None
+
+
+def now(outcome):
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def pending(outcome):
+    answer = Pending(Wakeups(asyncio.get_running_loop()), lambda _: now(outcome))
+    answer.wake()
+    return answer
+
+
+async def later(outcome):
+    await asyncio.sleep(0)
+    return now(outcome)
+
+
+async def outcome_of(answer):
+    """The reply, or the exception."""
+    try:
+        return answer if type(answer) is Reply else await answer
+    except BaseException as error:
+        return error
+
+
+def applied(kind, outcome, step):
+    """Apply `step` to an answer of the kind; return the final outcome."""
+
+    async def run():
+        try:
+            answer = apply_step(kind(outcome), step, REQUEST)
+        except BaseException as error:
+            return error
+        assert (kind is now) is (type(answer) is Reply)
+        assert (kind is pending) is (type(answer) is Pending)
+        return await outcome_of(answer)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", [now, pending, later])
+def test_a_step_replaces_the_reply(kind):
+    step = Steps()
+    assert applied(kind, REPLY, step) is OTHER
+    assert step.seen == [REPLY]
+
+
+@pytest.mark.parametrize("kind", [pending, later])
+@pytest.mark.parametrize("error", [ValueError("below"), SystemExit(1), asyncio.CancelledError()])
+def test_a_step_gets_none_after_a_failure_below(kind, error):
+    step = Steps()
+    assert applied(kind, error, step) is error
+    assert step.seen == [None]
+
+
+@pytest.mark.parametrize("kind", [now, pending, later])
+def test_the_exception_of_a_step_is_raised(kind):
+    step = Steps(ValueError("step"))
+    assert applied(kind, REPLY, step) is step.result
+    assert step.seen == [REPLY]
+
+
+@pytest.mark.parametrize("kind", [now, later])
+def test_a_step_that_loses_the_reply_is_reported(kind):
+    error = applied(kind, REPLY, Steps(None))
+    assert type(error) is TypeError
+    assert "returned None in place of a reply" in str(error)
+
+
+@pytest.mark.parametrize("is_pending", [False, True])
+def test_a_step_gets_none_if_the_query_is_cancelled(is_pending):
+    step = Steps()
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        below = Pending(Wakeups(loop), lambda _: None) if is_pending else later_than(loop)
+        task = asyncio.ensure_future(outcome_of(apply_step(below, step, REQUEST)))
+        await asyncio.sleep(0)
+        task.cancel()
+        return await task
+
+    async def later_than(loop):
+        await loop.create_future()
+
+    assert isinstance(asyncio.run(run()), asyncio.CancelledError)
+    assert step.seen == [None]
+
+
+def test_a_coroutine_that_is_discarded_runs_no_step():
+    step = Steps()
+    not_begun = apply_step(later(REPLY), step, REQUEST)
+    discard(not_begun)
+    begun = apply_step(later(REPLY), step, REQUEST)
+    begun.send(None)
+    begun.close()
+    assert step.seen == []
+
+
+class Changer(FastHandler):
+    name = "changer"
+
+    def begin_dns(self, request):
+        return apply_step(self.next.begin_dns(request), self.change, request)
+
+    def change(self, request, reply):
+        return None if reply is None else request.error(reply.rcode + 1)
+
+
+class Below(FastHandler):
+    name = "below"
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def begin_dns(self, request):
+        return self.kind(request.error(2))
+
+
+@pytest.mark.parametrize("kind", [now, pending, later])
+def test_the_steps_of_several_handlers_run_from_the_lowest_up(kind):
+    watcher = Watcher()
+    reply = run_chain(REQUEST, Changer(), watcher, Changer(), Below(kind))
+    assert reply.rcode == 4
+    assert watcher.seen == [("a.example.", 3, False)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct, error
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from corepy.dns.edns import OPT_SIZE, read_short
 from corepy.dns.survey import has_plain_names, strip_opt
@@ -29,6 +29,7 @@ _unpack_counts = Struct("!HI").unpack_from
 _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
 
 
+@final
 class Reply:
     """One reply: `wire` is a whole message with any ID, without OPT, which `finish` adds.
 

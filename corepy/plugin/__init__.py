@@ -55,6 +55,7 @@ from corepy.plugin.mixins import HitListener as HitListener
 from corepy.plugin.mixins import ObservingHandler as ObservingHandler
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
+from corepy.plugin.pending import apply_step as apply_step
 from corepy.plugin.process_group import ProcessGroup as ProcessGroup
 from corepy.plugin.zone_matching import Fallthrough as Fallthrough
 from corepy.plugin.zone_matching import ZoneMatcher as ZoneMatcher

@@ -31,15 +31,13 @@ explaining.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
 
     from corepy.dns import Reply, Request
-    from corepy.plugin.pending import Pending
-
-    Answer = Reply | Pending | Coroutine[Any, Any, Reply]
+    from corepy.plugin.pending import Answer as Answer
 
 SERVFAIL = 2
 REFUSED = 5

@@ -1,9 +1,9 @@
 """`Pending`: a reply that arrives in a callback, for chains without coroutines.
 
 A handler that gets its result in a callback, such as from an upstream, returns a `Pending` from
-`Handler.begin_dns`. The handlers above append their work on the reply to `steps`, and the server
-finally sets the callback that sends the reply. Coroutines, and an asyncio future per query, would
-take a twentieth of the time of a forwarded query.
+`Handler.begin_dns`. The handlers above append their work on the reply to `steps`, as `apply_step`
+does, and the server finally sets the callback that sends the reply. Coroutines, and an asyncio
+future per query, would take a twentieth of the time of a forwarded query.
 
     pending = Pending(self._wakeups, self._conclude)  # one `Wakeups` for each event loop
     self._waiting.append(pending)  # whose callback calls `pending.wake()`
@@ -18,16 +18,20 @@ also an asyncio task, it is a future.
 from __future__ import annotations
 
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from corepy.dns import Reply
 
 if TYPE_CHECKING:
     import asyncio  # at run time only where it is needed: `corepy -plugins` does without
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
-    from corepy.dns import Reply
+    from corepy.dns import Request
 
     Step = Callable[[Reply | None], Reply | None]
+    RequestStep = Callable[[Request, Reply | None], Reply | None]
 
 
 class NamedHandler(Protocol):
@@ -75,6 +79,7 @@ class Wakeups:
                 self.loop.call_exception_handler(context)
 
 
+@final
 class Pending:
     """An awaitable reply that arrives in a callback.
 
@@ -188,3 +193,47 @@ class Pending:
             return 0
         self._callback = None
         return 1
+
+
+if TYPE_CHECKING:
+    Answer = Reply | Pending | Coroutine[Any, Any, Reply]
+
+
+def apply_step(answer: Answer, step: RequestStep, request: Request) -> Answer:
+    """Apply `step` to the answer of the next handler's `begin_dns`, now or when its reply arrives.
+
+    The result is the answer that a handler returns from its own `begin_dns`. `step(request, reply)`
+    returns `reply` or the one to use in its place. If a reply arrives later, it may fail or be
+    cancelled: then the step is called with None and must return None, and the exception is passed
+    on. The step is not called for a coroutine that is closed, such as that of an abandoned query.
+    Raises what the step raises if the reply is there already, and TypeError if the step loses it.
+    """
+    if type(answer) is Reply:
+        reply = step(request, answer)
+        if reply is None:
+            raise _lost(step)
+        return reply
+    if type(answer) is Pending:
+        answer.steps.append(partial(step, request))
+        return answer
+    return _step_later(answer, step, request)
+
+
+async def _step_later(
+    answer: Coroutine[Any, Any, Reply], step: RequestStep, request: Request
+) -> Reply:
+    try:
+        reply = await answer
+    except GeneratorExit:
+        raise  # the query was abandoned
+    except BaseException:
+        step(request, None)
+        raise
+    changed = step(request, reply)
+    if changed is None:
+        raise _lost(step)
+    return changed
+
+
+def _lost(step: RequestStep) -> TypeError:
+    return TypeError(f"the step {step!r} returned None in place of a reply")

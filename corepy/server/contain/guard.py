@@ -60,7 +60,7 @@ class Guard(ChainLink):
                 answer.handler = self.next
             answer.steps.append(partial(self._arrived, request, answer))
             return answer
-        return self._late(request, answer)  # type: ignore[arg-type]  # not a Reply, not Pending
+        return self._late(request, answer)
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the handler's reply; see `begin_dns`."""
@@ -69,7 +69,7 @@ class Guard(ChainLink):
             if type(answer) is not Reply:
                 if type(answer) is Pending and answer.handler is None:
                     answer.handler = self.next
-                answer = await answer  # type: ignore[misc]  # not a Reply
+                answer = await answer
         except PASSED_ON:
             raise
         except BaseException as error:

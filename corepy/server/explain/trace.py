@@ -238,7 +238,7 @@ def _server_of(handler: Handler) -> Serve:
 
     async def serve(request: Request) -> Reply:
         answer = begin(request)
-        return answer if type(answer) is Reply else await answer  # type: ignore[misc]  # invalid
+        return answer if type(answer) is Reply else await answer
 
     return serve
 

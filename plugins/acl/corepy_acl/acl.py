@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, REFUSED
 from corepy.dns.edns import EDE_BLOCKED, EDE_FILTERED
 from corepy.dns.names import InvalidName, from_text, lower
@@ -12,8 +11,8 @@ from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
     FastHandler,
-    Pending,
     ZoneMatcher,
+    apply_step,
     plugin_logger,
 )
 from corepy_acl.metrics import ALLOWED, BLOCKED, DROPPED, FILTERED
@@ -21,12 +20,11 @@ from corepy_acl.networks import key_of
 from corepy_acl.rule import NO_ADDRESS, Action, ZoneRules
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy.plugin.handler import Answer
     from corepy.plugin.metrics import Value
-    from corepy.plugin.pending import Step
     from corepy_acl.rule import Policy, Rule
 
 _SECONDS_BETWEEN_ERRORS: Final = 10.0
@@ -48,9 +46,9 @@ class Allowed:
         """Count `times` queries that the packet cache answered."""
         self.value.value += times
 
-    def count_repetitions(self, reply: Reply | None) -> Reply | None:
+    def count_repetitions(self, _: Request, reply: Reply | None) -> Reply | None:
         """Count the repetitions of a reply that the packet cache may repeat."""
-        if type(reply) is Reply and reply.deadline is not None:
+        if reply is not None and reply.deadline is not None:
             reply.hit_counters += (self,)
         return reply
 
@@ -97,8 +95,8 @@ class ACL(FastHandler, ExplainedHandler):
         if self._is_unsafe:
             return self.next.begin_dns(request)
         if rules is not None and rules.depends_on_client(request.qtype):
-            return _then(_without_deadline, self.next.begin_dns(request))
-        return _then(allowed.count_repetitions, self.next.begin_dns(request))
+            return apply_step(self.next.begin_dns(request), _without_deadline, request)
+        return apply_step(self.next.begin_dns(request), allowed.count_repetitions, request)
 
     def _always_depends(self, block_zones: Sequence[str]) -> bool:
         """Return whether there is no query for which all clients get the same verdict."""
@@ -150,22 +148,7 @@ def _wire(zone: str) -> bytes | None:
         return None
 
 
-def _then(step: Step, answer: Any) -> Answer:
-    """Return an answer that `step` has processed or will process."""
-    if type(answer) is Reply:
-        return step(answer) or answer
-    if type(answer) is Pending:
-        answer.steps.append(step)
-        return answer
-    return _then_late(step, answer)
-
-
-async def _then_late(step: Step, answer: Coroutine[Any, Any, Reply]) -> Reply:
-    reply = await answer
-    return step(reply) or reply
-
-
-def _without_deadline(reply: Reply | None) -> Reply | None:
-    if type(reply) is Reply:
+def _without_deadline(_: Request, reply: Reply | None) -> Reply | None:
+    if reply is not None:
         reply.deadline = None
     return reply

@@ -245,8 +245,7 @@ class Cache(FastHandler, ExplainedHandler):
         if type(answer) is Reply:
             return take(answer) or answer
         budget.end_wait(request, answered=True)  # it has not begun yet, and may never begin
-        rest: Coroutine[Any, Any, Reply] = answer  # type: ignore[assignment]  # the remaining type
-        return self._await(rest, request, metrics, take)
+        return self._await(answer, request, metrics, take)
 
     async def _await(
         self,

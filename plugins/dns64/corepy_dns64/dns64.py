@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.records import rr
-from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, Pending, lookup
+from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step, lookup
 from corepy_dns64.metrics import TRANSLATED
 from corepy_dns64.synthesis import (
     MAPPED,
@@ -21,7 +21,7 @@ from corepy_dns64.synthesis import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable
 
     from corepy.dns import Request
     from corepy.plugin.handler import Answer
@@ -66,21 +66,16 @@ class DNS64(FastHandler, ExplainedHandler):
         return self.next.begin_dns(request)
 
     def _begin_aaaa(self, request: Request) -> Answer:
-        answer: Any = self.next.begin_dns(request)
+        answer = self.next.begin_dns(request)
         if _forbids_synthesis(request):
-            return answer  # type: ignore[no-any-return]  # begin_dns has returned it
+            return answer
         if self.allow_ipv4 or _is_ipv6(request):
             if type(answer) is not Reply:
                 return self._await(request, answer)
             return answer if self._is_final(answer) else self._translate(request, answer)
-        if type(answer) is Reply:
-            return _without_deadline(answer)  # type: ignore[no-any-return]  # a Reply as well
-        if type(answer) is Pending:
-            answer.steps.append(_without_deadline)
-            return answer
-        return _hide_late(answer)
+        return apply_step(answer, _without_deadline, request)
 
-    async def _await(self, request: Request, answer: Coroutine[Any, Any, Reply]) -> Reply:
+    async def _await(self, request: Request, answer: Awaitable[Reply]) -> Reply:
         reply = await answer
         return reply if self._is_final(reply) else await self._translate(request, reply)
 
@@ -130,7 +125,8 @@ class DNS64(FastHandler, ExplainedHandler):
         """
         deadlines = aaaa.deadline, a.deadline
         if None in deadlines or not (self.allow_ipv4 or self._has_only_ipv6(request)):
-            return _without_deadline(reply)  # type: ignore[no-any-return]  # a Reply as well
+            reply.deadline = None
+            return reply
         reply.hit_counters = aaaa.hit_counters + a.hit_counters
         reply.since = max(aaaa.since, a.since)
         reply.deadline = min(it for it in deadlines if it is not None)
@@ -199,12 +195,7 @@ def _is_ipv6(request: Request) -> bool:
     return request.family == 2
 
 
-def _without_deadline(reply: Any) -> Any:
-    if type(reply) is Reply:
+def _without_deadline(_: Request, reply: Reply | None) -> Reply | None:
+    if reply is not None:
         reply.deadline = None
-    return reply
-
-
-async def _hide_late(answer: Coroutine[Any, Any, Reply]) -> Reply:
-    reply: Reply = _without_deadline(await answer)
     return reply

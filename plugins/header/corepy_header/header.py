@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from corepy.dns.constants import FLAG_RD
-from corepy.plugin import Cacheability, FastHandler, Pending
+from corepy.plugin import Cacheability, FastHandler, apply_step
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from corepy.dns import Reply, Request
     from corepy.plugin.handler import Answer
 
@@ -54,19 +51,7 @@ class Header(FastHandler):
         set_, clear = self.query
         changes_query = self.query.apply(request.flags) != request.flags
         asked = request.with_flags(set_, clear) if changes_query else request
-        answer: Any = self.next.begin_dns(asked)
-        if type(answer) is Pending:
-            answer.steps.append(partial(self._change, request))
-        elif hasattr(answer, "__await__"):
-            return self._change_late(request, answer)
-        else:
-            self._change(request, answer)
-        return answer  # type: ignore[no-any-return]  # begin_dns has returned it
-
-    async def _change_late(self, request: Request, answer: Coroutine[Any, Any, Reply]) -> Reply:
-        reply = await answer
-        self._change(request, reply)
-        return reply
+        return apply_step(self.next.begin_dns(asked), self._change, request)
 
     def _change(self, request: Request, reply: Reply | None) -> Reply | None:
         if reply is not None:
