@@ -28,6 +28,7 @@ from corepy.plugin import (
 from corepy.testing import (
     Recorder,
     controller_for,
+    inline,
     install,
     make_request,
     run_chain,
@@ -72,7 +73,16 @@ def test_what_a_hook_is_told_is_documented():
 
 def test_the_controller_is_documented():
     own = {name for name in vars(Controller) if not name.startswith("_")}
-    own |= {"config", "checking", "directive", "token", "val", "error", "statement"}
+    own |= {
+        "block_handlers",
+        "config",
+        "checking",
+        "directive",
+        "token",
+        "val",
+        "error",
+        "statement",
+    }
     assert rows(GUIDE, "What a controller offers") == own
 
 
@@ -185,6 +195,24 @@ def test_patience(code):
     controller.config.set(Timeouts(idle=60.0), "timeouts")
     with pytest.raises(CorefileError, match="hello conflicts with timeouts: both set Timeouts"):
         code("patience").setup(controller)
+
+
+def test_suffixes(code):
+    class Search(code("answer").Answer):
+        name = "search"
+
+        def search_path(self, request):
+            return [b"\1a\4test\0"]
+
+    def setup(controller):
+        controller.arguments()
+        code("suffixes").setup(controller)
+
+    plugins = with_handlers(search=Search) | {"hello": inline("hello", setup)}
+    with serve(".:0 {\nbind 127.0.0.1\nhello\nsearch\n}\n", plugins=plugins) as server:
+        assert [str(rr.rdata) for rr in server.ask("x.test.").rr] == ["192.0.2.1"]
+        (hello,) = server.plugins(code("suffixes").Suffixes)
+        assert hello.sources == server.plugins(Search)
 
 
 def test_count(code):

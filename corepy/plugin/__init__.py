@@ -27,6 +27,7 @@ from corepy.plugin.block_config import QueryTimeout as QueryTimeout
 from corepy.plugin.block_config import Root as Root
 from corepy.plugin.block_config import SocketCount as SocketCount
 from corepy.plugin.block_config import Timeouts as Timeouts
+from corepy.plugin.block_handlers import BlockHandlers as BlockHandlers
 from corepy.plugin.controller import Controller as Controller
 from corepy.plugin.duration import parse_duration as parse_duration
 from corepy.plugin.duration import show_duration as show_duration

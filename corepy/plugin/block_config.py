@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from corepy.plugin.block_handlers import BlockHandlers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -91,11 +93,12 @@ class Root:
 class BlockConfig:
     """The keys of one server block, and the values that its directives store (CoreDNS: Config)."""
 
-    __slots__ = ("_directives", "_values", "keys")
+    __slots__ = ("_directives", "_values", "handlers", "keys")
 
     def __init__(self, keys: Sequence[ZoneAddress]) -> None:
         """`keys` are the zones of the block with transport and port; the first identifies it."""
         self.keys = keys
+        self.handlers = BlockHandlers()
         self._values: dict[type, object] = {}
         self._directives: dict[type, str] = {}
 

@@ -58,6 +58,8 @@ class Controller(Dispenser):
         self.directive = directive
         self.checking = checking
         self.config = config
+        self.block_handlers = config.handlers
+        """The handlers of all directives of the block, for use in hooks."""
         self.handlers: list[Handler] = []
         self.hooks: list[object] = []
         self.files: list[Path] = []

@@ -133,7 +133,10 @@ class _Builder:
                 if directive in block.parsed.directives:
                     self._set_up(loaded[directive], block)
         for block in blocks:
-            block.handlers = [it for name in chain for it in block.parts.get(name, ())]
+            added = [(name, it) for name in chain for it in block.parts.get(name, ())]
+            block.handlers = [handler for _, handler in added]
+            if block.is_valid:
+                block.config.handlers.complete(added, _position(block.parsed))
             self._check_caches(block)
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
@@ -296,8 +299,7 @@ class _Builder:
             for handler in block.handlers:
                 handler.debug = block.config.get(Debug).tracebacks
             top = link(block.handlers)
-            first = block.parsed.keys[0]
-            position, directives = f"{first.file}:{first.line}", tuple(block.parsed.directives)
+            position, directives = _position(block.parsed), tuple(block.parsed.directives)
             entry, observing_handlers = enter(top)
             obstacle = packet_cache_obstacle(block.handlers)
             has_hit_listeners = any(handler.listens_to_hits for handler in block.handlers)
@@ -335,6 +337,11 @@ class _Builder:
             self._generation.routers[listen] = Router(
                 routes, any_class=listen in any_class, dropped=dropped
             )
+
+
+def _position(block: ServerBlock) -> str:
+    first = block.keys[0]
+    return f"{first.file}:{first.line}"
 
 
 def _empty_word_message(word: Token) -> str | None:

@@ -1,0 +1,144 @@
+"""What a handler can do for other plugins of its block, as protocols.
+
+A plugin finds the handlers that implement a protocol with `BlockHandlers`
+(`corepy.plugin.block_handlers`), whichever distribution they come from. isinstance() checks that a
+handler has the methods, not their parameters. A handler implements a protocol by having its methods
+and need not subclass it.
+
+Names are in wire form and lower case, records are bytes from `corepy.dns.records.rr`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable, Sequence
+
+    from corepy.dns import Request
+
+    ZoneRecords = Iterable[Sequence[bytes]] | AsyncIterable[Sequence[bytes]]
+
+
+@runtime_checkable
+class TransferSource(Protocol):
+    """A handler whose zones can be transferred (CoreDNS: transfer.Transferer)."""
+
+    def transfer_zone(self, zone: bytes, serial: int | None) -> ZoneRecords | None:
+        """Return the records of `zone` in portions, which are made as they are sent.
+
+        None if the handler is not authoritative for exactly this zone: another one is asked then.
+        The records begin and end with the SOA record. `serial` is that of the client (IXFR), None
+        for the whole zone (AXFR). To a client that has the zone already, the records are the SOA
+        record alone; serials are compared by RFC 1982. A source that keeps no differences returns
+        the whole zone.
+        """
+
+
+@runtime_checkable
+class SearchPathSource(Protocol):
+    """A handler that knows the search path of a client (CoreDNS: autopath.AutoPather)."""
+
+    def search_path(self, request: Request) -> Sequence[bytes]:
+        """Return the suffixes that the client's resolver would try, in this order.
+
+        The root name is the name without a suffix. Empty if the search path of this client is not
+        known.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An entry of a record backend (CoreDNS: plugin/etcd/msg, Service)."""
+
+    key: bytes
+    """The name of the entry."""
+
+    host: str = ""
+    """An IP address, or the name of a host in text form."""
+
+    port: int = 0
+    priority: int = 0
+    weight: int = 0
+    text: str = ""
+    is_mail: bool = False
+    """Whether the entry is a mail exchanger, with its priority as the preference."""
+
+    ttl: int = 0
+    """Seconds."""
+
+    group: str = ""
+    """Entries of one name are answered together only if they are in one group."""
+
+    stripped_labels: int = 0
+    """The number of labels that are removed from the key, to make the target of SRV records."""
+
+
+@runtime_checkable
+class RecordBackend(Protocol):
+    """A handler that answers from services, not from records (CoreDNS: plugin.ServiceBackend)."""
+
+    async def services_at(self, request: Request, *, exact: bool) -> Sequence[Service] | None:
+        """Return the services of the name in `request`; None if the name does not exist.
+
+        With `exact`, those of names below it are left out.
+        """
+
+    async def services_of_address(self, request: Request) -> Sequence[Service] | None:
+        """Return the services with the address that the reverse name in `request` denotes."""
+
+    def backend_serial(self, zone: bytes) -> int:
+        """Return the serial for the SOA record of `zone`."""
+
+
+@runtime_checkable
+class ExternalServiceSource(Protocol):
+    """A handler that knows which services clients outside can use (k8s_external: Externaler)."""
+
+    def external_services(self, request: Request, *, headless: bool) -> Sequence[Service] | None:
+        """Return the services of the name in `request`; None if the name does not exist.
+
+        With `headless`, those without an address of their own have the addresses of their
+        endpoints.
+        """
+
+    def all_external_services(self, zone: bytes, *, headless: bool) -> Iterable[Service]:
+        """Return all services, with keys in `zone`, for a zone transfer."""
+
+    def name_server_addresses(self, request: Request, *, headless: bool) -> Sequence[str]:
+        """Return the IP addresses at which clients outside reach this server."""
+
+    def external_serial(self, zone: bytes) -> int:
+        """Return the serial for the SOA record of `zone`."""
+
+
+class TapKind(Enum):
+    """The direction of a tapped message, by the names of dnstap."""
+
+    FORWARDER_QUERY = 7
+    FORWARDER_RESPONSE = 8
+
+
+class TappedMessage(NamedTuple):
+    """A message that this server has exchanged with an upstream."""
+
+    kind: TapKind
+    wire: bytes
+    upstream: tuple[str, int]
+    """IP address and port of the upstream."""
+
+    protocol: str
+    """"udp", "tcp" or "tls"."""
+
+    time: float
+    """When it was sent or received, in seconds since the epoch."""
+
+
+@runtime_checkable
+class MessageTap(Protocol):
+    """A handler that records the messages of others (CoreDNS: dnstap.Dnstap, TapMessage)."""
+
+    def tap_message(self, request: Request, message: TappedMessage) -> None:
+        """Record a message that belongs to the query `request`; it must return at once."""
