@@ -26,7 +26,10 @@ class RequestContext:
     """The zone of the answering server block."""
 
     view: str = ""
-    """The view of the answering server block."""
+    """The view of the answering server block (`corepy.plugin.BlockFilter`)."""
+
+    family: int = 0
+    """The address family of all clients of the listener: 1 is IPv4, 2 is IPv6, 0 is both."""
 
     uses_deadlines: bool = True
     """False if the packet cache is off here, so `Reply.deadline` need not be computed."""

@@ -87,6 +87,17 @@ def address_of(sock: socket.socket) -> Address:
     return Address("" if _is_dual_stack(sock, host) else host, port)
 
 
+def family_of(host: str) -> int:
+    """Return the address family of all clients of a socket at `host`, 0 if it has both.
+
+    1 is IPv4 and 2 is IPv6, as in `corepy.dns.Request.family`. `host` is "" for all addresses of
+    both families. The result for an IPv4-mapped IPv6 address is 0, too.
+    """
+    if not host or host.startswith("::ffff:"):
+        return 0
+    return 2 if ":" in host else 1
+
+
 def open_all(address: Address, protocols: Sequence[str]) -> list[socket.socket]:
     """Open a non-blocking socket of each protocol ("udp", "tcp") at `address`.
 

@@ -56,7 +56,22 @@ class Cacheability(Enum):
     """
 
     SAFE = "safe"
-    """The reply depends only on the query's bytes, until `Reply.deadline`."""
+    """The reply depends only on the query's bytes, until `Reply.deadline`.
+
+    It may also depend on the listening socket, because each socket has a packet cache of its own.
+    """
+
+    DEPENDS_ON_FAMILY = "depends on family"
+    """As SAFE, but the reply also depends on the address family of the client.
+
+    So it is SAFE at a socket for one family, and UNSAFE at one for both.
+    """
+
+    DEPENDS_ON_LOCAL_ADDRESS = "depends on local address"
+    """As SAFE, but the reply also depends on the address that received the query, or on its family.
+
+    So it is SAFE at a socket of one address, and UNSAFE at one of all addresses.
+    """
 
     OBSERVES = "observes"
     """Does not change replies, but needs to count them: it adds a `HitCounter` to replies."""

@@ -11,6 +11,7 @@ import abc
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from corepy.dns import RequestContext
+from corepy.net.sockets import address_of, family_of
 from corepy.server.listen.pipeline import QueryPipeline
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Listener(abc.ABC):
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Answer at the non-blocking `sock` after `swap` and `start`."""
         self.sock = sock
-        unrouted = RequestContext(self.protocol, self.network, context.label)
+        family = family_of(address_of(sock).host)
+        unrouted = RequestContext(self.protocol, self.network, context.label, family=family)
         self.pipeline = QueryPipeline(unrouted, context.memory_pool)
 
     @property

@@ -31,6 +31,10 @@ _SOCKADDR_IN6: Final = 28
 """Bytes of an IPv6 socket address (ipv6(7)); the IP address starts at byte 8."""
 
 _IP_START: Final = 8
+_IPV4: Final = 1
+_IPV6: Final = 2
+"""Address families as in `Request.family`."""
+
 _NO_LOOKUP: Final = "plugin/dns64: too many nested look-ups"
 _MALFORMED: Final = "plugin/dns64: a reply that it has to translate is malformed"
 
@@ -52,7 +56,6 @@ class DNS64(FastHandler, ExplainedHandler):
         self.prefix = prefix
         self.translate_all = translate_all
         self.allow_ipv4 = allow_ipv4
-        self._is_ipv6_server: dict[str, bool] = {}
 
     def begin_dns(self, request: Request) -> Answer:
         """Return the next handler's answer, translated if necessary."""
@@ -73,6 +76,8 @@ class DNS64(FastHandler, ExplainedHandler):
             if type(answer) is not Reply:
                 return self._await(request, answer)
             return answer if self._is_final(answer) else self._translate(request, answer)
+        if request.context.family == _IPV4:
+            return answer  # type: ignore[no-any-return]  # as above; the same for all clients
         return apply_step(answer, _without_deadline, request)
 
     async def _await(self, request: Request, answer: Awaitable[Reply]) -> Reply:
@@ -121,25 +126,16 @@ class DNS64(FastHandler, ExplainedHandler):
     def _combined(self, request: Request, reply: Reply, aaaa: Reply, a: Reply) -> Reply:
         """Return `reply`, which may be repeated as long as the two that it is made of may be.
 
-        It may not if a client over IPv4 could ask at the same socket and would get another reply.
+        It may not if clients over IPv4 can use the same socket: they get another reply.
         """
         deadlines = aaaa.deadline, a.deadline
-        if None in deadlines or not (self.allow_ipv4 or self._has_only_ipv6(request)):
+        if None in deadlines or not (self.allow_ipv4 or request.context.family == _IPV6):
             reply.deadline = None
             return reply
         reply.hit_counters = aaaa.hit_counters + a.hit_counters
         reply.since = max(aaaa.since, a.since)
         reply.deadline = min(it for it in deadlines if it is not None)
         return reply
-
-    def _has_only_ipv6(self, request: Request) -> bool:
-        """Return whether the server listens at an IPv6 address, not at all of them."""
-        server = request.context.server
-        known = self._is_ipv6_server.get(server)
-        if known is None:
-            host = server.partition("://")[2].rpartition(":")[0].strip("[]")
-            known = self._is_ipv6_server[server] = ":" in host and host != "::"
-        return known
 
     def _reverse_target(self, request: Request) -> bytes | None:
         """Return the name of the IPv4 address for the name of an address with the prefix."""
@@ -192,7 +188,7 @@ def _is_ipv6(request: Request) -> bool:
     client = request.client
     if type(client) is bytes and len(client) == _SOCKADDR_IN6:
         return not client.startswith(MAPPED, _IP_START)
-    return request.family == 2
+    return request.family == _IPV6
 
 
 def _without_deadline(_: Request, reply: Reply | None) -> Reply | None:

@@ -294,6 +294,7 @@ def test_the_packet_cache_of_a_dual_stack_socket(directive, aaaa):
     ("directive", "host", "asked"),
     [
         ("dns64", "::1", 2),
+        ("dns64", "::", 2),
         ("dns64 {\nallow_ipv4\n}", "127.0.0.1", 2),
         ("dns64", "", 8),
         ("dns64 {\nallow_ipv4\n}", "", 2),
@@ -311,6 +312,17 @@ def test_the_packet_cache_repeats_a_translation(directive, host, asked):
         (endpoint,) = server.server.endpoints.values()
         server.call(endpoint.forget)
         assert zone.hits == (6 if asked == 2 else 0)  # both replies were repeated three times
+
+
+@pytest.mark.parametrize(("host", "asked"), [("127.0.0.1", 1), ("0.0.0.0", 1), ("", 4)])
+def test_the_packet_cache_repeats_what_clients_over_ipv4_get(host, asked):
+    """It does at a socket for IPv4 only, where no client gets a translation."""
+    with serve_zone("dns64", host, AAAA=NODATA, A=ADDRESSES) as server:
+        (zone,) = server.plugins(Zone)
+        zone.keep = 60.0
+        for _ in range(4):
+            assert answer(from_family(server, 4)) == []
+        assert len(zone.asked) == asked
 
 
 def test_a_translation_ends_with_the_first_of_both_replies():
