@@ -32,7 +32,8 @@ def _head(explanation: dict[str, Any]) -> str:
     if block is None:
         rows.append(("Block", f"none: {explanation['reason']}"))
     else:
-        rows.append(("Block", f"{block['zone']} ({block['place']}): {explanation['reason']}"))
+        where = f"{block['zone']} ({_place(block)})"
+        rows.append(("Block", f"{where}: {explanation['reason']}"))
     rows.append(("", _candidates(explanation)))
     if block is not None:
         rows.append(("Chain", " > ".join(block["chain"]) or "empty"))
@@ -43,14 +44,28 @@ def _head(explanation: dict[str, Any]) -> str:
 
 
 def _candidates(explanation: dict[str, Any]) -> str:
-    chosen = explanation["block"] and explanation["block"]["zone"]
-    rest = [it for it in explanation["candidates"] if it["zone"] != chosen]
-    fitting = [f"{it['zone']} ({it['place']})" for it in rest if it["fits"]]
-    other = [it["zone"] for it in rest if not it["fits"]]
+    chosen = explanation["block"] or {}
+    rest = [
+        it
+        for it in explanation["candidates"]
+        if (it["zone"], it["place"]) != (chosen.get("zone"), chosen.get("place"))
+    ]
+    fitting = [f"{it['zone']} ({_place(it)}{_verdict(it)})" for it in rest if it["fits"]]
+    other = list(dict.fromkeys(it["zone"] for it in rest if not it["fits"]))
     shown = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
     texts = [f"also in {', '.join(fitting)}" if fitting else ""]
     texts.append(f"not in {shown}" if other else "")
     return "; ".join(text for text in texts if text)
+
+
+def _place(block: dict[str, Any]) -> str:
+    return f"{block['place']}, view {block['view']}" if block["view"] else str(block["place"])
+
+
+def _verdict(candidate: dict[str, Any]) -> str:
+    if candidate["accepts"] is None:
+        return ""
+    return ": its filter accepts the query" if candidate["accepts"] else ": its filter rejects it"
 
 
 def _steps(explanation: dict[str, Any]) -> str:

@@ -27,6 +27,9 @@ from corepy.plugin.block_config import QueryTimeout as QueryTimeout
 from corepy.plugin.block_config import Root as Root
 from corepy.plugin.block_config import SocketCount as SocketCount
 from corepy.plugin.block_config import Timeouts as Timeouts
+from corepy.plugin.block_filter import BlockFilter as BlockFilter
+from corepy.plugin.block_filter import BlockFilters as BlockFilters
+from corepy.plugin.block_filter import MetadataCollector as MetadataCollector
 from corepy.plugin.block_handlers import BlockHandlers as BlockHandlers
 from corepy.plugin.controller import Controller as Controller
 from corepy.plugin.duration import parse_duration as parse_duration
@@ -48,6 +51,7 @@ from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl
 from corepy.plugin.hooks import hookspec as hookspec
 from corepy.plugin.log import plugin_logger as plugin_logger
+from corepy.plugin.lookup import DEPENDS_ON_CLIENT as DEPENDS_ON_CLIENT
 from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.mixins import ExplainedHandler as ExplainedHandler
 from corepy.plugin.mixins import FastHandler as FastHandler

@@ -24,7 +24,9 @@ from corepy.corefile import (
 )
 from corepy.corefile.zones import is_address
 from corepy.plugin.block_config import Root
+from corepy.plugin.block_filter import BlockFilter, BlockFilters
 from corepy.plugin.duration import parse_duration
+from corepy.plugin.handler import Cacheability
 from corepy.plugin.pattern import compile_pattern
 from corepy.plugin.zone_matching import Fallthrough
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import re2
 
     from corepy.corefile import ServerBlock, Token
+    from corepy.dns import Request
     from corepy.plugin.block_config import BlockConfig
     from corepy.plugin.handler import Handler
 
@@ -88,6 +91,34 @@ class Controller(Dispenser):
                 f"remove {self.directive} or {other} from this server block",
             )
         self.config.set(value, self.directive)
+
+    def add_filter(
+        self,
+        function: Callable[[Request], bool],
+        *,
+        view: str = "",
+        cacheability: Cacheability = Cacheability.UNSAFE,
+    ) -> None:
+        """Make the block answer only queries for which `function` returns True.
+
+        The function runs in the event loop before the chain, so it must be fast, and must neither
+        change the query nor answer it; `Request.context` has no zone and no view yet. An exception
+        answers the query with SERVFAIL. `view` names the block in metrics. With `cacheability` SAFE
+        the function depends only on the query's bytes, so the packet cache stays on. The default
+        turns it off for all names whose queries may reach the function.
+
+        Raises `CorefileError` if another filter of the block has a view.
+        """
+        before = self.config.get(BlockFilters)
+        if view and before.view:
+            other = next(it.name for it in before.filters if it.view)
+            raise self.error(
+                f"multiple views defined in server block: {before.view!r} by {other} and {view!r}",
+                self._block.directives[self.directive][0],
+                "a server block has one view; write a block of the same zone for each view",
+            )
+        added = BlockFilter(function, view, cacheability, self.directive)
+        self.config.set(BlockFilters((*before.filters, added)), self.directive)
 
     def watch_file(self, path: Path) -> None:
         """Declare a file of the configuration, so that *reload* notices its changes."""

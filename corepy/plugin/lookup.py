@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 DEEPEST: Final = 8
 """Maximum depth of nested look-ups, which ends alias loops."""
 
+DEPENDS_ON_CLIENT: Final = ".corepy/depends-on-client"
+"""Metadata label of a query during which `lookup` got a reply that other clients are denied.
+
+It is the reply of a block with a filter, or with a handler that `denies_clients`. A cache does not
+store a reply that is made of it.
+"""
+
 _DEPTH: Final = "corepy/lookups"
 
 
@@ -24,11 +31,13 @@ async def lookup(request: Request, name_wire: bytes, qtype: int | None = None) -
     through a server. It may be dropped (`Reply.is_dropped`). Metadata is passed on, except labels
     that begin with a dot, which belong to one pass through a chain.
     """
-    router, depth = request.context.router, request.metadata.get(_DEPTH, 0)
+    router, depth = request.context.router, dict.get(request.metadata, _DEPTH, 0)
     if router is None or depth >= DEEPEST:
         return None
     asked = request.derive(name_wire=name_wire, qtype=qtype)
     asked.metadata = {k: v for k, v in request.metadata.items() if not k.startswith(".")}
     asked.metadata[_DEPTH] = depth + 1
     reply: Reply = await router.lookup(asked)
+    if DEPENDS_ON_CLIENT in asked.metadata:
+        request.metadata[DEPENDS_ON_CLIENT] = True
     return reply

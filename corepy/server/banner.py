@@ -13,6 +13,7 @@ from corepy.server.listen.packet_cache import SWITCH, is_enabled
 
 if TYPE_CHECKING:
     from corepy.server.build.generation import Generation
+    from corepy.server.listen.router import ZoneRoute
     from corepy.server.server import Server
 
 _LETTERS = frozenset(string.ascii_letters)
@@ -26,7 +27,7 @@ def banner(generation: Generation, server: Server) -> str:
         endpoint = server.endpoints[listen]
         prefix = transports.get(listen.transport).prefix
         where = f" on {listen.host}" if listen.host else ""
-        for zone in sorted(route.zone for route in router.routes):
+        for zone in sorted({route.zone for route in router.routes}):
             if not follows_preferred_syntax(zone):
                 lines.append(f'Warning: Domain "{zone}" does not follow RFC1035 preferred syntax')
             lines.append(f"{prefix}{zone}:{endpoint.port}{where}")
@@ -38,10 +39,10 @@ def packet_cache_lines(generation: Generation, server: Server) -> list[str]:
     lines = []
     for listen, router in generation.routers.items():
         off = [
-            (route.zone, route.obstacle) for route in router.routes if route.obstacle is not None
+            (_block(route), route.obstacle) for route in router.routes if route.obstacle is not None
         ]
         reasons = ", ".join(
-            f"{zone} ({f'because of {why}' if why else 'nothing is cached'})" for zone, why in off
+            f"{block} ({f'because of {why}' if why else 'nothing is cached'})" for block, why in off
         )
         state = "on" if not off else "off" if len(off) == len(router.routes) else "on, but off"
         state += f" for {reasons}" if off else ""
@@ -49,6 +50,12 @@ def packet_cache_lines(generation: Generation, server: Server) -> list[str]:
             state = f"off (environment variable {SWITCH})"
         lines.append(f"{server.endpoints[listen].label}: packet cache {state}")
     return lines
+
+
+def _block(route: ZoneRoute) -> str:
+    """Return the zone of a block, with its view if it has one."""
+    view = route.filters.view
+    return f"{route.zone} view {view}" if view else route.zone
 
 
 def follows_preferred_syntax(zone: str) -> bool:

@@ -55,15 +55,20 @@ def reply_of(
     return bytes(record.pack())
 
 
-def exchange(address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 30.0) -> bytes:
+def exchange(
+    address: Address, wire: bytes, *, tcp: bool = False, timeout: float = 30.0, source: str = ""
+) -> bytes:
     """Send a message and return the first one received.
 
-    Raises TimeoutError after `timeout` seconds, and ConnectionError.
+    `source` is the client's IP address, such as "127.0.0.2"; any of this machine by default. Raises
+    TimeoutError after `timeout` seconds, and ConnectionError.
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
     with socket.socket(family, kind) as sock:
         sock.settimeout(timeout)
+        if source:
+            sock.bind((source, 0))
         sock.connect(address)
         if not tcp:
             sock.send(wire)
@@ -95,11 +100,15 @@ def ask(
     *,
     tcp: bool = False,
     timeout: float = 30.0,
+    source: str = "",
     **question: Any,
 ) -> dnslib.DNSRecord:
-    """Send one query (see `query`) and return the reply; raises ValueError for a wrong ID."""
+    """Send one query (see `query`) and return the reply; raises ValueError for a wrong ID.
+
+    See `exchange` for `tcp`, `timeout` and `source`.
+    """
     wire = query(name, qtype, **question)
-    answer = exchange(address, wire, tcp=tcp, timeout=timeout)
+    answer = exchange(address, wire, tcp=tcp, timeout=timeout, source=source)
     if answer[:2] != wire[:2]:
         raise ValueError("the answer has another ID than the question")
     return dnslib.DNSRecord.parse(answer)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, TypeGuard
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.corefile.keys import ZoneAddress
 from corepy.corefile.zones import DEFAULT_SCHEME
-from corepy.dns import names
 from corepy.loading.order import DIRECTIVES, Constraint, resolve, setup_order
 from corepy.loading.orderfile import unknown_names
 from corepy.loading.registry import LoadedPlugin, describe_failure, find, load
 from corepy.plugin import (
     BlockConfig,
+    BlockFilters,
     Cacheability,
     Controller,
     Debug,
@@ -28,18 +28,17 @@ from corepy.plugin import (
     ListenHosts,
     ObservingHandler,
     PluginError,
-    QueryTimeout,
     handlers_below,
 )
 from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
+from corepy.server.build.routes import RoutedBlock, RouteTable, position_of
 from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
 from corepy.server.contain.attribution import doing
 from corepy.server.contain.guard import Guard, has_fast_path
 from corepy.server.listen.endpoint import Listen
-from corepy.server.listen.router import Router, ZoneRoute
 from corepy.server.listen.transports import KNOWN
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ class _Builder:
             added = [(name, it) for name in chain for it in block.parts.get(name, ())]
             block.handlers = [handler for _, handler in added]
             if block.is_valid:
-                block.config.handlers.complete(added, _position(block.parsed))
+                block.config.handlers.complete(added, position_of(block.parsed))
             self._check_caches(block)
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
@@ -292,40 +291,29 @@ class _Builder:
 
     def _listen(self, blocks: list[_Block]) -> None:
         """Fill in the routers: each zone of each block, at each listen address of the block."""
-        checker = OverlapChecker()
-        zones: dict[Listen, dict[bytes, ZoneRoute]] = {}
+        checker, table = OverlapChecker(), RouteTable()
         any_class: set[Listen] = set()
         for block in blocks:
             for handler in block.handlers:
                 handler.debug = block.config.get(Debug).tracebacks
             top = link(block.handlers)
-            position, directives = _position(block.parsed), tuple(block.parsed.directives)
-            entry, observing_handlers = enter(top)
-            obstacle = packet_cache_obstacle(block.handlers)
-            has_hit_listeners = any(handler.listens_to_hits for handler in block.handlers)
+            routed = RoutedBlock(block.parsed, block.config, block.handlers, enter(top))
+            is_filtered = bool(block.config.get(BlockFilters).filters)
             for key in block.config.keys:
                 mistake = self._transports.check_block(key, block.config)
                 if mistake is not None:
                     self._mistakes.append(mistake)
                 for host in block.config.get(ListenHosts).hosts:
                     listen = Listen(key.transport, _normal_host(host), key.port)
-                    mistake = checker.check(key, host) or self._transports.check_sockets(
-                        key, listen
-                    )
+                    mistake = checker.check(
+                        key, host, filtered=is_filtered
+                    ) or self._transports.check_sockets(key, listen)
                     if mistake is not None:
                         self._mistakes.append(mistake)
                         continue
-                    zones.setdefault(listen, {})[names.from_text(key.zone)] = ZoneRoute(
-                        key.zone,
-                        top,
-                        obstacle,
-                        entry,
-                        observing_handlers,
-                        position,
-                        directives,
-                        has_hit_listeners,
-                        block.config.get(QueryTimeout).seconds,
-                    )
+                    warning = table.add(listen, key, routed)
+                    if warning is not None:
+                        self._generation.warnings.append(warning)
                     self._generation.settings[listen] = block.config
                     sockets = self._transports.sockets(listen, block.config)
                     self._generation.sockets.setdefault(listen, sockets)
@@ -333,15 +321,7 @@ class _Builder:
                         any_class.add(listen)
         hook = self._generation.plugins.hook.dropped
         dropped = hook if hook.get_hookimpls() else None
-        for listen, routes in zones.items():
-            self._generation.routers[listen] = Router(
-                routes, any_class=listen in any_class, dropped=dropped
-            )
-
-
-def _position(block: ServerBlock) -> str:
-    first = block.keys[0]
-    return f"{first.file}:{first.line}"
+        self._generation.routers = table.routers(any_class, dropped)
 
 
 def _empty_word_message(word: Token) -> str | None:
@@ -387,24 +367,6 @@ def _only_observes(handler: Handler) -> TypeGuard[ObservingHandler]:
         and kind.serve_dns is observing.serve_dns
         and kind.begin_dns is observing.begin_dns
     )
-
-
-def packet_cache_obstacle(handlers: list[Handler]) -> str | None:
-    """Return why the packet cache must not store replies of a chain; None if it may.
-
-    The reason is the name of an UNSAFE handler above one that SETS_DEADLINE, or "" for a chain
-    without the latter.
-    """
-    unsafe: str | None = None
-    reason: str | None = ""
-    for handler in handlers:
-        if handler.cacheability is Cacheability.UNSAFE:
-            unsafe = unsafe or handler.name
-        elif handler.cacheability is Cacheability.SETS_DEADLINE:
-            if unsafe is not None:
-                return unsafe
-            reason = None
-    return reason
 
 
 def cache_above_denial(handlers: list[Handler]) -> tuple[Handler, Handler] | None:

@@ -1,8 +1,8 @@
 """Finds the plugin that running code belongs to, for logs and metrics of failures.
 
 The search goes through a stack from the innermost frame outwards: it ends at a method of a handler,
-or at a function of a module in a plugin's package. If there is neither, as in a plugin's import,
-the plugin is the one for which the server was working at the time (`doing`).
+at a filter, or at a function of a module in a plugin's package. If there is none of these, as in a
+plugin's import, the plugin is the one for which the server was working at the time (`doing`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from corepy.loading.registry import plugin_of_module
-from corepy.plugin import ChainLink, Handler, Pending
+from corepy.plugin import BlockFilter, ChainLink, Handler, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,9 +43,9 @@ def attribute(stack: Iterable[FrameType]) -> Attribution:
     frames = list(stack)
     for frame in frames:
         owner = _owner(frame)
-        if owner is not None:
+        if isinstance(owner, Handler):
             return Attribution(owner.name, _code_position(frame), owner)
-        plugin = plugin_of_module(frame.f_globals.get("__name__", ""))
+        plugin = owner.name if owner else plugin_of_module(frame.f_globals.get("__name__", ""))
         if plugin:
             return Attribution(plugin, _code_position(frame))
     return Attribution("", _code_position(frames[0]) if frames else "")
@@ -87,8 +87,8 @@ def doing(directive: str) -> Iterator[None]:
             _current[ident] = before
 
 
-def _owner(frame: FrameType) -> Handler | None:
-    """Return the handler whose method this frame runs, or whose pending reply it awaits."""
+def _owner(frame: FrameType) -> Handler | BlockFilter | None:
+    """Return the handler or filter whose method this frame runs, or whose reply it awaits."""
     code = frame.f_code
     if not code.co_argcount or code.co_varnames[0] != "self":
         return None
@@ -97,7 +97,7 @@ def _owner(frame: FrameType) -> Handler | None:
         owner = owner.handler
     elif isinstance(owner, ChainLink):
         owner = owner.next
-    return owner if isinstance(owner, Handler) else None
+    return owner if isinstance(owner, Handler | BlockFilter) else None
 
 
 def _code_position(frame: FrameType) -> str:

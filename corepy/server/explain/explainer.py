@@ -22,14 +22,17 @@ from corepy.dns import constants as c
 from corepy.dns.edns import UDP_SIZE, Edns
 from corepy.dns.form_error import FormError
 from corepy.dns.message import query
-from corepy.dns.names import InvalidName, from_text, is_subdomain
+from corepy.dns.names import InvalidName, from_text
 from corepy.dns.survey import strip_opt
 from corepy.dns.text import flag_names, option_texts, records_of, shortened, to_dig
+from corepy.net.sockets import family_of
 from corepy.plugin import CommandError, LifecycleContext, handlers_below
 from corepy.plugin.handler import REFUSED, SERVFAIL
+from corepy.server.explain.choice import Choice, candidates, reason
 from corepy.server.explain.trace import Trace
 from corepy.server.listen import transports
 from corepy.server.listen.packet_cache import SWITCH, is_enabled, why_not
+from corepy.server.listen.router import RoutingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +47,6 @@ LABEL: Final = "corepy/explain"
 
 MOST_TIMES: Final = 10
 _DROPPED: Final = ";; no reply: a plugin dropped the query\n"
-_SHOWN_ROUTES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Asked:
         request.peer = request.client = (client, 53535)
         request.local = (local, 53)
         protocol = transports.get(label.partition("://")[0]).protocol(self.protocol)
-        request.context = RequestContext(protocol, self.protocol, label)
+        request.context = RequestContext(protocol, self.protocol, label, family=family_of(host))
         request.metadata = {LABEL: "true"}
         return request
 
@@ -180,20 +182,24 @@ async def explain(
     router = routers[label]
     request = asked.request(label)
     for _ in range(asked.times - 1):
-        await _answer(router, asked.request(label))
+        earlier = asked.request(label)
+        await _answer(router, earlier, _route(router, earlier))
     trace = Trace(offline=offline)
-    reply = await _answer(trace.router(router), request)
-    route, sent = router.route(request), b"" if reply.is_dropped else finish(request, reply)
+    watched = trace.router(router)
+    choice = Choice.of(watched, request)
+    route = choice.route
+    reply = choice.failure or await _answer(watched, request, route)
+    sent = b"" if reply.is_dropped else finish(request, reply)
     # Formatting a message can take seconds, and must not block the event loop.
     steps = await asyncio.to_thread(lambda: [step.as_dict() for step in trace.steps])
     shown = await asyncio.to_thread(_reply, reply, sent)
     return {
         "question": _question(asked, request),
         "server": label,
-        "elsewhere": _elsewhere(routers, label, request),
+        "elsewhere": _elsewhere(routers, label, asked, route),
         "block": None if route is None else _block(router, route),
-        "reason": _reason(router, route, request),
-        "candidates": _candidates(router, request),
+        "reason": reason(router, choice, request),
+        "candidates": candidates(watched, choice, request),
         "steps": steps + _not_asked(route, trace),
         "packet_cache": _packet_cache(route, request, reply, sent),
         "seconds": sum(step.seconds for step in trace.steps if step.ended),
@@ -223,7 +229,7 @@ def _choose(routers: Mapping[str, Router], asked: Asked) -> str:
         raise CommandError(f"no server at {asked.at!r}; there is {', '.join(routers)}")
 
     def fit(label: str) -> int:
-        route = routers[label].route(asked.request(label))
+        route = _route(routers[label], asked.request(label))
         return -1 if route is None else len(from_text(route.zone))
 
     return max(fitting, key=fit)
@@ -235,12 +241,21 @@ def _is_at(label: str, at: str) -> bool:
     return not at or at in (label, address, host, host.strip("[]"), f":{port}")
 
 
-async def _answer(router: Router, request: Request) -> Reply:
+def _route(router: Router, request: Request) -> ZoneRoute | None:
+    """Return the route for `request`; None if no block answers it or a filter fails."""
+    try:
+        return router.route(request)
+    except RoutingError:
+        return None
+
+
+async def _answer(router: Router, request: Request, route: ZoneRoute | None) -> Reply:
     """Return a server's reply, as `corepy.server.listen.pipeline` makes it."""
-    route = router.route(request)
     if route is None:
         return request.error(REFUSED)
-    request.context = replace(request.context, zone=route.zone, router=router, route=route)
+    request.context = replace(
+        request.context, zone=route.zone, view=route.filters.view, router=router, route=route
+    )
     task = asyncio.current_task()
     try:
         return await route.serve(request)
@@ -255,7 +270,7 @@ def _block(router: Router, route: ZoneRoute) -> dict[str, Any]:
     zones = [it.zone for it in router.routes if it.position == route.position]
     beside = [name for name in route.directives if name not in in_chain]
     return {
-        "zone": route.zone, "zones": zones, "place": route.position,
+        "zone": route.zone, "zones": zones, "place": route.position, "view": route.filters.view,
         "chain": in_chain, "beside": beside,
     }  # fmt: skip
 
@@ -265,47 +280,24 @@ def _handlers(route: ZoneRoute) -> list[Handler]:
     return [] if route.chain is None else [route.chain, *handlers_below(route.chain)]
 
 
-def _reason(router: Router, route: ZoneRoute | None, request: Request) -> str:
-    if request.qclass != c.CLASS_IN and not router.any_class:
-        return f"class {request.class_} is refused, because no plugin accepts it"
-    if route is None:
-        return "no zone of this server contains the name"
-    if route.chain is None:
-        return "the block has no plugin that answers, so the query is refused"
-    if len(router.routes) == 1:
-        return "the only zone of this server"
-    if request.qtype == c.TYPE_DS and route.zone == request.name:
-        return "the zone itself; its parent is not served here"
-    if request.qtype == c.TYPE_DS:
-        return "a DS record belongs to the parent zone, so the shortest zone above it answers"
-    return "the longest zone that contains the name"
-
-
-def _candidates(router: Router, request: Request) -> list[dict[str, Any]]:
-    """Return the zones of the server: first those that contain the name, longest first."""
-    found = [
-        {"zone": route.zone, "place": route.position, "fits": is_subdomain(request.name_wire, wire)}
-        for wire, route in router.zones.items()
-    ]
-    found.sort(key=lambda it: (not it["fits"], -len(str(it["zone"]))))
-    return found[:_SHOWN_ROUTES]
-
-
 def _elsewhere(
-    routers: Mapping[str, Router], label: str, request: Request
+    routers: Mapping[str, Router], label: str, asked: Asked, route: ZoneRoute | None
 ) -> list[dict[str, str | None]]:
-    """Return the other servers at which another block answers."""
-    here = routers[label].route(request)
-    position = here.position if here else None
-    other = {each: router.route(request) for each, router in routers.items() if each != label}
+    """Return the other servers at which another block than that of `route` answers."""
+    position = None if route is None else route.position
+    other = {
+        each: _route(router, asked.request(each))
+        for each, router in routers.items()
+        if each != label
+    }
     return [
         {
             "server": each,
-            "zone": None if route is None else route.zone,
-            "place": None if route is None else route.position,
+            "zone": None if it is None else it.zone,
+            "place": None if it is None else it.position,
         }
-        for each, route in other.items()
-        if (route.position if route else None) != position
+        for each, it in other.items()
+        if (it.position if it else None) != position
     ]
 
 
@@ -315,7 +307,7 @@ def _not_asked(route: ZoneRoute | None, trace: Trace) -> list[dict[str, Any]]:
     return [
         {"plugin": handler.name, "depth": 0, "did": "not asked", "seconds": None}
         for handler in (_handlers(route) if route else ())
-        if id(trace.copy_chain(handler)) not in asked
+        if id(handler) not in asked
     ]
 
 

@@ -22,12 +22,13 @@ from corepy.plugin import ChainLink, CommandError, EndOfChain, Handler
 from corepy.plugin.handler import SERVFAIL
 from corepy.server.contain.guard import has_fast_path
 from corepy.server.explain.diff import QuestionState, ReplyState, answer_changes, question_changes
-from corepy.server.listen.router import Router
+from corepy.server.listen.filtering_router import FilteringRouter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from corepy.dns import Request
+    from corepy.server.listen.router import Router
 
     Serve = Callable[[Request], Awaitable[Reply]]
 
@@ -138,9 +139,9 @@ class Trace:
         self._offline = offline
         self._copies: dict[int, Handler] = {}
 
-    def router(self, router: Router) -> Router:
+    def router(self, router: Router) -> WatchedRouter:
         """Return a router of the same zones whose chains record their steps."""
-        return _WatchedRouter(router, self)
+        return WatchedRouter(router, self)
 
     def copy_chain(self, top: Handler | None) -> Handler | None:
         """Return the traced copy of a chain, given by its first handler."""
@@ -196,15 +197,15 @@ class Trace:
             step.left = time.monotonic()
 
 
-class _WatchedRouter(Router):
-    """A router whose chains and look-ups are traced."""
+class WatchedRouter(FilteringRouter):
+    """A router of the same blocks whose chains and look-ups are traced."""
 
     __slots__ = ("_trace",)
 
     def __init__(self, router: Router, trace: Trace) -> None:
         zones = {
-            wire: replace(route, chain=trace.copy_chain(route.chain))
-            for wire, route in router.zones.items()
+            wire: [replace(route, chain=trace.copy_chain(route.chain)) for route in blocks]
+            for wire, blocks in router.zones.items()
         }
         super().__init__(zones, any_class=router.any_class, dropped=None)
         self._trace = trace

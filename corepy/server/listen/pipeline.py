@@ -12,8 +12,11 @@ from corepy.server.contain.failure_report import (
     report_failure,
 )
 from corepy.server.listen.packet_cache import PacketCache, is_enabled
+from corepy.server.listen.router import RoutingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corepy.dns import Reply, RequestContext
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.packet_cache import MemoryPool
@@ -30,11 +33,13 @@ class QueryPipeline:
         self._with_packet_cache = is_enabled()
         self._unrouted = unrouted
         self._contexts: dict[ZoneRoute, RequestContext]
+        self._select: Callable[[Request], ZoneRoute | None]
         self.router: Router
 
     def swap(self, router: Router) -> None:
         """Use `router` for all later queries, and empty the packet cache."""
         self.router = router
+        self._select = self._filter if router.has_filters else router.route
         self._contexts = router.contexts(self._unrouted, with_packet_cache=self._with_packet_cache)
         self.packets.clear()
 
@@ -51,16 +56,23 @@ class QueryPipeline:
         request.received = received
         request.peer = request.client = peer
         request.local = local
-        route = self.router.route(request)
+        try:
+            route = self._select(request)
+        except RoutingError as error:
+            return self._drop(request, error.reply)
         if route is None or route.entry is None:
-            return self._drop(request)
+            return self._drop(request, request.error(REFUSED))
         request.context = self._contexts[route]
         reply = runner.start(route.entry, request)
         return None if reply is None else self.complete(request, reply)
 
-    def _drop(self, request: Request) -> bytes:
+    def _filter(self, request: Request) -> ZoneRoute | None:
+        """Return the route for `request` from a router with filters, which read the context."""
         request.context = self._unrouted
-        reply = request.error(REFUSED)
+        return self.router.route(request)
+
+    def _drop(self, request: Request, reply: Reply) -> bytes:
+        request.context = self._unrouted
         if self.router.dropped is not None:
             try:
                 self.router.dropped(request=request, reply=reply)

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import RequestContext
 from corepy.dns.reply_validation import reply_problem
+from corepy.plugin.block_filter import BlockFilters
 from corepy.plugin.handler import REFUSED
+from corepy.plugin.lookup import DEPENDS_ON_CLIENT
 from corepy.server.contain.failure_report import InvalidReplyError, report_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from corepy.dns import Reply, Request
     from corepy.plugin import Handler, ObservingHandler
 
+_NO_FILTERS = BlockFilters()
 ROOT = b"\0"
 TYPE_DS = 43
 CLASS_IN = 1
@@ -61,6 +64,18 @@ class ZoneRoute:
     time_limit: float = 0.0
     """Seconds that a query may take; 0 for the limit of the process."""
 
+    filters: BlockFilters = _NO_FILTERS
+    """The filters that decide whether the block answers a query (`FilteringRouter`)."""
+
+    filter_obstacle: str | None = None
+    """The directive of a filter whose verdict the packet cache cannot repeat; None without one."""
+
+    collect_metadata: Callable[[Request], None] | None = None
+    """Collects the metadata of a query for the filters; see `corepy.plugin.MetadataCollector`."""
+
+    depends_on_client: bool = False
+    """Whether some clients are denied its replies, by a filter or a handler (`denies_clients`)."""
+
     async def serve(self, request: Request) -> Reply:
         """Return the valid reply of the block to `request`, whose context names this route.
 
@@ -81,10 +96,21 @@ class ZoneRoute:
         return report_failure(request, InvalidReplyError(problem, self.chain))
 
 
+class RoutingError(Exception):
+    """The block for a query cannot be determined; `reply` is the answer."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__("a filter of a server block failed")
+        self.reply = reply
+
+
 class Router:
     """The zones served at one address. Immutable: a reload replaces it."""
 
     __slots__ = ("_only_root", "_zones", "any_class", "dropped", "has_hit_listeners", "routes")
+
+    has_filters: ClassVar[bool] = False
+    """Whether `route` calls filters, which read the request's context."""
 
     def __init__(
         self,
@@ -102,7 +128,10 @@ class Router:
         self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)
 
     def route(self, request: Request) -> ZoneRoute | None:
-        """Return the route for `request`; None means REFUSED, as does a route without a chain."""
+        """Return the route for `request`; None means REFUSED, as does a route without a chain.
+
+        May raise `RoutingError` if a block has a filter, and replaces the metadata of `request`.
+        """
         if request.qclass != CLASS_IN and not self.any_class:
             return None
         if self._only_root is not None:
@@ -127,32 +156,41 @@ class Router:
             route: replace(
                 unrouted,
                 zone=route.zone,
+                view=route.filters.view,
                 uses_deadlines=with_packet_cache and route.obstacle is None,
                 router=self,
                 route=route,
             )
-            for route in self.routes
+            for route in self._reachable()
         }
 
+    def _reachable(self) -> Sequence[ZoneRoute]:
+        """Return all routes that `route` may return."""
+        return self.routes
+
     @property
-    def zones(self) -> Mapping[bytes, ZoneRoute]:
-        """The routes by the wire names of their zones."""
-        return self._zones
+    def zones(self) -> Mapping[bytes, Sequence[ZoneRoute]]:
+        """The routes by the wire names of their zones, in the order of the Corefile."""
+        return {wire: (route,) for wire, route in self._zones.items()}
 
     async def lookup(self, request: Request) -> Reply:
         """Return the reply to a question of the server itself; see `corepy.plugin.lookup`.
 
         A failure in the block that answers becomes SERVFAIL, as for a client; the block that asks
         sees no exception. The reply has no deadline if the packet cache may not repeat those of
-        that block, so that a reply which is made of it is not repeated either.
+        that block, so that a reply which is made of it is not repeated either. If other clients are
+        denied the reply, `request` is marked with `DEPENDS_ON_CLIENT`.
         """
         route = self.route(request)
         if route is None:
             return request.error(REFUSED)
-        request.context = replace(request.context, zone=route.zone, route=route)
+        context = replace(request.context, zone=route.zone, view=route.filters.view, route=route)
+        request.context = context
         reply = await route.serve(request)
         if route.obstacle is not None:
             reply.deadline = None
+        if route.depends_on_client:
+            request.metadata[DEPENDS_ON_CLIENT] = True
         return reply
 
     def _route_ds(self, name: bytes) -> ZoneRoute | None:

@@ -18,6 +18,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
+from corepy.plugin import DEPENDS_ON_CLIENT
 from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import NEVER, Classification, classify, matches
@@ -250,6 +251,8 @@ class CacheStore:
             if is_subdomain(request.name_wire, zone):
                 return None
         if self._changes.recent and self._changes.outdate(request):
+            return None
+        if DEPENDS_ON_CLIENT in request.metadata:
             return None
         entry.denial = denial
         entry.answers = classification.answers

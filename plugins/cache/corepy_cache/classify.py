@@ -17,6 +17,7 @@ from corepy.dns.form_error import FormError
 from corepy.dns.names import is_subdomain
 from corepy.dns.response import Kind, minimal_ttl, typify
 from corepy.dns.wire import NameReader, read_name, soa_negative_ttl
+from corepy.plugin import DEPENDS_ON_CLIENT
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -223,6 +224,8 @@ def why_not(settings: Settings, request: Request, reply: Reply) -> str:
     """Return why a reply is not cached; see `CacheStore.keep`."""
     if reply.is_dropped:
         return "it is dropped"
+    if DEPENDS_ON_CLIENT in request.metadata:
+        return "other clients are denied a part of it"
     if not matches(reply, request):
         return "it answers a different question"
     try:

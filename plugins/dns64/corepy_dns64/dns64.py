@@ -77,7 +77,7 @@ class DNS64(FastHandler, ExplainedHandler):
                 return self._await(request, answer)
             return answer if self._is_final(answer) else self._translate(request, answer)
         if request.context.family == _IPV4:
-            return answer  # type: ignore[no-any-return]  # as above; the same for all clients
+            return answer  # the same for all clients
         return apply_step(answer, _without_deadline, request)
 
     async def _await(self, request: Request, answer: Awaitable[Reply]) -> Reply:

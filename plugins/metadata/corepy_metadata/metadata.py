@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Labels(dict[str, Any]):
     """The metadata of one query: labels set by plugins, and labels of providers on demand.
 
-    Providers are called once, at the first access to a label that is not set. Most queries end
-    without such an access, and a provider may return more labels once the reply exists.
+    Providers are called at each access to a label that is not set. Most queries end without such an
+    access, and a provider may return more labels once the reply exists. Labels that begin with a
+    dot have no providers: they belong to one pass through the chain.
     """
 
-    __slots__ = ("_providers", "_request")
+    __slots__ = ("_is_asking", "_providers", "_request")
 
     def __init__(
         self, known: Mapping[str, Any], providers: Sequence[Provider], request: Request
@@ -31,19 +32,24 @@ class Labels(dict[str, Any]):
         super().__init__(known)
         self._providers = providers
         self._request = request
+        self._is_asking = False
 
     def collect(self) -> None:
         """Call the providers; labels that are already set do not change."""
-        providers, self._providers = self._providers, ()
-        for provider in providers:
-            for label, value in (provider(self._request) or {}).items():
-                self.setdefault(label, value)
+        if self._is_asking:
+            return  # a provider reads a label
+        self._is_asking = True
+        try:
+            for provider in self._providers:
+                for label, value in (provider(self._request) or {}).items():
+                    self.setdefault(label, value)
+        finally:
+            self._is_asking = False
 
     def __missing__(self, label: str) -> Any:
-        if not self._providers:
-            raise KeyError(label)
-        self.collect()
-        return self[label]
+        if label in self:
+            return super().__getitem__(label)
+        raise KeyError(label)
 
     def get(self, label: str, default: Any = None) -> Any:
         """Return the value of a label, or `default` if it is not set."""
@@ -53,8 +59,11 @@ class Labels(dict[str, Any]):
             return default
 
     def __contains__(self, label: object) -> bool:
-        if self._providers and not super().__contains__(label):
-            self.collect()
+        if super().__contains__(label):
+            return True
+        if isinstance(label, str) and label.startswith("."):
+            return False
+        self.collect()
         return super().__contains__(label)
 
 
@@ -99,9 +108,22 @@ class Metadata(Handler):
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply."""
+        if type(request.metadata) is not Labels:
+            self._attach(request)
+        return await self.next.serve_dns(request)
+
+    def collect(self, request: Request) -> None:
+        """Provide the metadata before the filters of the block, whose labels may be of any plugin.
+
+        A `corepy.plugin.MetadataCollector`.
+        """
+        self._attach(request)
+        if type(request.metadata) is Labels:
+            request.metadata.collect()
+
+    def _attach(self, request: Request) -> None:
         if self._providers and self._zones.find(request.name_wire) is not None:
             request.metadata = Labels(request.metadata, self._providers, request)
-        return await self.next.serve_dns(request)
 
 
 def _provider(implementation: pluggy.HookImpl) -> Provider:

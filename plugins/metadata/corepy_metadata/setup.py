@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corepy.plugin import MetadataCollector
 from corepy_metadata.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -16,4 +17,6 @@ def setup(controller: Controller) -> None:
         zones = controller.zones_from(controller.remaining_tokens())
         if controller.next_block():
             raise controller.arg_error()
-    controller.add_handler(Metadata(zones))
+    handler = Metadata(zones)
+    controller.add_handler(handler)
+    controller.configure(MetadataCollector(handler.collect))

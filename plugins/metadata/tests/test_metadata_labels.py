@@ -33,7 +33,7 @@ def labels(known, *providers):
     return Labels(known, providers, make_request("example.org"))
 
 
-def test_providers_are_asked_once_and_late():
+def test_providers_are_asked_for_a_missing_label():
     asked = []
 
     def provider(request):
@@ -44,11 +44,30 @@ def test_providers_are_asked_once_and_late():
     assert metadata.get("set/by-hand") == metadata["set/by-hand"] == "x"
     assert not asked
     assert (metadata["test/a"], metadata["test/b"]) == ("1", "mine")
+    assert asked == ["example.org."]
     assert (metadata.get("test/none"), metadata.get("test/none", "-")) == (None, "-")
     assert "test/none" not in metadata
     with pytest.raises(KeyError):
         metadata["test/none"]
-    assert asked == ["example.org."]
+    assert len(asked) == 5  # once for each access to the missing label
+
+
+def test_a_label_may_be_there_later():
+    """As one that is known only when the reply exists."""
+    known: dict[str, str] = {}
+    metadata = labels({}, lambda request: known)
+    assert metadata.get("test/late") is None
+    known["test/late"] = "now"
+    assert metadata.get("test/late") == "now"
+
+
+def test_a_provider_may_read_a_label():
+    def provider(request):
+        return {"test/seen": str(request.metadata.get("test/none"))}
+
+    request = make_request("example.org")
+    request.metadata = Labels({}, [provider], request)
+    assert request.metadata["test/seen"] == "None"
 
 
 def test_in_asks_as_well():

@@ -10,7 +10,7 @@ from collections import Counter
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from corepy.plugin import Handler, ListenHosts, handlers_below, metrics
+from corepy.plugin import BlockFilters, Handler, ListenHosts, handlers_below, metrics
 
 if TYPE_CHECKING:
     from corepy.plugin import BlockConfig, LifecycleContext
@@ -39,9 +39,10 @@ class Enabled:
             if isinstance(plugin, Handler) and own in handlers_below(plugin)
         ]
         names = {handler.name for handler in (*above, own, *handlers_below(own))}
+        view = self._config.get(BlockFilters).view
         for server, zone in self.served(context):
             for name in names:
-                labels = (server, zone, "", name)
+                labels = (server, zone, view, name)
                 self._mine.append(labels)
                 _shown[labels] += 1
                 PLUGIN_ENABLED.labels(*labels).set(1)
