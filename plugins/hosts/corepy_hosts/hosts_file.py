@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 INTERVAL: Final = 1.0
 """Maximum seconds between two checks of the file, each of which costs a stat(2) in a thread."""
 
+SHORTEST: Final = 0.05
+"""Minimum seconds between two checks: more of them would take the CPU from the queries."""
+
 SETTLE: Final = 0.2
 """Seconds for which a changed file must be unchanged before it is loaded."""
 
@@ -43,7 +46,7 @@ class HostsFile(FileData[HostTable]):
         with_reverse: bool,
         interval: float,
     ) -> None:
-        """Check `path` every `interval` seconds, but at least once in INTERVAL; never again for 0.
+        """Check `path` every `interval` seconds, from SHORTEST to INTERVAL; never again for 0.
 
         A file that cannot be read leaves the table as it is, at first that of `inline`.
         """
@@ -55,7 +58,7 @@ class HostsFile(FileData[HostTable]):
             path,
             self._read,
             self._served,
-            interval=min(interval, INTERVAL),
+            interval=interval and min(max(interval, SHORTEST), INTERVAL),
             settle=SETTLE,
             required=False,
             what="hosts file",

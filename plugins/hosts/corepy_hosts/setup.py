@@ -145,19 +145,27 @@ def _fallthrough_unsupported(controller: Controller, settings: Settings) -> None
 
 
 def _inline(controller: Controller, settings: Settings, options: Mapping[str, object]) -> None:
-    """Take a line of the hosts file; warn if it cannot be used, since CoreDNS skips it silently."""
+    """Take a line of the hosts file, or several within quotes."""
     first = controller.token
     assert first is not None
     words = [first, *controller.remaining_tokens()]
-    line = " ".join(word.text for word in words).encode("utf-8", "surrogateescape")
-    settings.inline.append(line)
-    try:
-        HostsParser(ZoneMatcher(["."]), with_reverse=False).add_line(line)
-    except Unusable as problem:
-        near = suggest(first.text, list(options))
-        is_address = pack(first.text.encode("utf-8", "surrogateescape")) is not None
-        hint = f"did you mean the option {near!r}?" if near and not is_address else _LINE_HINT
-        controller.warn(f"this line is ignored: {problem}", first, hint)
+    text = " ".join(word.text for word in words).encode("utf-8", "surrogateescape")
+    for line in text.split(b"\n"):
+        settings.inline.append(line)
+        try:
+            HostsParser(ZoneMatcher(["."]), with_reverse=False).add_line(line)
+        except Unusable as problem:
+            _warn(controller, problem, first, options)
+
+
+def _warn(
+    controller: Controller, problem: Unusable, first: Token, options: Mapping[str, object]
+) -> None:
+    """Warn about a line that cannot be used; CoreDNS skips it silently."""
+    near = suggest(first.text, list(options))
+    is_address = pack(first.text.encode("utf-8", "surrogateescape")) is not None
+    hint = f"did you mean the option {near!r}?" if near and not is_address else _LINE_HINT
+    controller.warn(f"this line is ignored: {problem}", first, hint)
 
 
 def _after_fallthrough(controller: Controller, options: Mapping[str, object]) -> Exception:

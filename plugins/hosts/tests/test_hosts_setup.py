@@ -8,7 +8,7 @@ from corepy.dns.names import from_text
 from corepy.plugin import CorefileError
 from corepy.testing import refusal, set_up
 from corepy_hosts.handler import Hosts
-from corepy_hosts.hosts_file import INTERVAL, HostsFile
+from corepy_hosts.hosts_file import INTERVAL, SHORTEST, HostsFile
 
 ROOT = (".",)
 INLINE = "hosts highly_unlikely_to_exist_hosts_file example.org {{\n{}\n}}"
@@ -97,6 +97,7 @@ def test_coredns_refuses(text, message):
         ("ttl 60\nreload 15s", 60, True, INTERVAL),
         ("ttl +7\nno_reverse\nreload 300ms", 7, False, 0.3),
         ("ttl 1\nttl 65535\nreload 0", 65535, True, 0),
+        ("reload 1ns", 3600, True, SHORTEST),
         ("reload 0s", 3600, True, 0),
     ],
 )
@@ -158,6 +159,16 @@ def test_lines_that_coredns_skips_silently(line, problem, hint):
     (warning,) = set_up(f"hosts {{\n{line}\n}}").warnings
     assert warning.message.startswith(f"this line is ignored: {problem}")
     assert warning.hint.startswith(hint)
+
+
+def test_quotes_may_contain_several_lines():
+    """As in CoreDNS, which parses the words of all lines together, as a file."""
+    text = 'hosts {\n"192.0.2.1 a # b\n192.0.2.2 c\n192.0.2 d" e\n}'
+    _, file, warnings = directive(text)
+    names = {name: file.value.find(from_text(name)) for name in ("a.", "b.", "c.", "d.", "e.")}
+    first, second = (b"\xc0\0\2\1", b""), (b"\xc0\0\2\2", b"")
+    assert names == {"a.": first, "b.": None, "c.": second, "d.": None, "e.": None}
+    assert warnings == ["this line is ignored: '192.0.2' is not an IP address"]
 
 
 def test_a_surplus_ttl_is_a_warning():
