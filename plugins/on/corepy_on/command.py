@@ -39,8 +39,9 @@ LONGEST_LINE: Final = 4096
 """Bytes of output after which a line is broken."""
 
 BURST: Final = 100
+BURST_BYTES: Final = 64 * 1024
 PAUSE: Final = 0.1
-"""After BURST lines of output, the next PAUSE seconds belong to the server.
+"""After BURST lines or BURST_BYTES of output, the next PAUSE seconds belong to the server.
 
 A command that writes faster has to wait.
 """
@@ -162,17 +163,29 @@ def _log_output(command: Command, pipe: IO[bytes] | None) -> Callable[[float], N
 
 
 def _log_lines(name: str, pipe: IO[bytes]) -> None:
+    lines = size = 0
     with pipe:
-        for number, line in enumerate(iter(partial(pipe.readline, LONGEST_LINE), b""), 1):
+        for line in iter(partial(pipe.readline, LONGEST_LINE), b""):
             LOG.info("%s: %s", name, _printable(line))
-            if not number % BURST:
+            lines, size = lines + 1, size + len(line)
+            if lines >= BURST or size >= BURST_BYTES:
+                lines = size = 0
                 time.sleep(PAUSE)
 
 
 def _printable(line: bytes) -> str:
     """Return a line without its end, as text that cannot control a terminal."""
-    text = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
-    return "".join(
-        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    return line.rstrip(b"\r\n").decode("utf-8", "backslashreplace").translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    """The text to log for each character; `str.translate` is ten times faster than a loop."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        is_safe = char.isprintable() or char == "\t"
+        text = self[code] = char if is_safe else char.encode("unicode_escape").decode()
+        return text
+
+
+_ESCAPES: Final = _Escapes()

@@ -79,6 +79,16 @@ def test_a_burst_of_output_is_slowed_down_and_complete(logged, monkeypatch):
     assert pauses == [command_module.PAUSE] * 3
 
 
+def test_a_burst_of_long_lines_is_slowed_down(logged, monkeypatch):
+    """Also within a burst, the log must not take the time of the queries."""
+    pauses: list[float] = []
+    monkeypatch.setattr(command_module, "time", SimpleNamespace(sleep=pauses.append))
+    run(Command("startup", ("head", "-c", "200000", "/dev/zero"), False), 30)
+    texts = [text.removeprefix("head: ") for _, text in logged()]
+    assert "".join(texts) == "\\x00" * 200_000
+    assert pauses == [command_module.PAUSE] * (200_000 // command_module.BURST_BYTES)
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
