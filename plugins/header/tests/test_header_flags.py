@@ -120,6 +120,12 @@ def test_a_dropped_query_stays_dropped():
     assert run_chain(make_request("a"), handler_for("response set ra"), below).is_dropped
 
 
+def test_errors_of_the_handlers_below_are_changed():
+    """CoreDNS makes the SERVFAIL of an error above its plugins, so *header* does not see it."""
+    with serve(". {\nbind 127.0.0.1\nheader {\nresponse set ra\n}\n}") as server:
+        assert flags_of(server.exchange(query(from_text("a"), 1))) == QR | RD | RA | 2
+
+
 def test_cacheability():
     assert handler_for("query set rd").cacheability is Cacheability.SAFE
 
