@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from corepy.plugin import hookimpl, in_thread
 from corepy_on.command import GRACE, LOG, Command, run, run_in_background
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 LIMIT: Final = 10.0
 """Seconds that a command in the foreground may take."""
 
-LIMIT_OF_ALL: Final = 45.0
-"""Seconds that the commands of one event and one server block may take together.
+LIMITS_OF_ALL: Final = {"startup": 20.0, "shutdown": 10.0}
+"""Seconds that the commands in the foreground of an event may take together, in all server blocks.
 
-The server grants a hook 60 seconds. A start or a reload whose hook takes longer is undone.
+With `-supervise`, a worker that does not serve after 30 seconds, or has not stopped after 15, is
+killed.
 """
+
+_left: WeakKeyDictionary[object, dict[str, float]] = WeakKeyDictionary()
+"""The seconds that are left of LIMITS_OF_ALL, by the plugins of a configuration."""
 
 
 class EventCommands:
@@ -32,32 +37,38 @@ class EventCommands:
         self.commands = commands
 
     @hookimpl
-    async def serving(self) -> None:
+    async def serving(self, context: LifecycleContext) -> None:
         """Run the commands of *startup*, at a reload as well: the server answers already."""
-        await self._run("startup")
+        await self._run("startup", context)
 
     @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:
         """Run the commands of *shutdown*, at the end of the process only: it still answers."""
         if context.final:
-            await self._run("shutdown")
+            await self._run("shutdown", context)
 
-    async def _run(self, event: str) -> None:
-        clock = asyncio.get_running_loop().time
-        end = clock() + LIMIT_OF_ALL
+    async def _run(self, event: str, context: LifecycleContext) -> None:
+        left = _left.setdefault(context.plugins, dict(LIMITS_OF_ALL))
         for command in self.commands:
             if command.event != event:
                 continue
-            left = min(LIMIT, end - clock())
-            if left <= 0:
-                message = "%s: not run, because the commands before it took %g s: %s"
-                LOG.error(message, event, LIMIT_OF_ALL, command)
-            elif command.in_background:
+            if command.in_background:
                 LOG.info("%s: running in the background: %s", event, command)
-                await _call(command, partial(run_in_background, command), left)
-            else:
+                await _call(command, partial(run_in_background, command), 0)
+            elif left[event] > 0:
                 LOG.info("%s: running: %s", event, command)
-                await _call(command, partial(run, command, left), left)
+                left[event] -= await _run_for(command, min(LIMIT, left[event]))
+            else:
+                message = "%s: not run, because the commands before it took %g s: %s"
+                LOG.error(message, event, LIMITS_OF_ALL[event], command)
+
+
+async def _run_for(command: Command, limit: float) -> float:
+    """Run `command` in the foreground for at most `limit` seconds; return how long it took."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    await _call(command, partial(run, command, limit), limit)
+    return clock() - began
 
 
 async def _call(command: Command, function: Callable[[], None], limit: float) -> None:

@@ -12,10 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from corepy.plugin import Handler, StartupError, hookimpl
+from corepy.supervise.monitor import READY_TIMEOUT, STOP_TIMEOUT
 from corepy.testing import run_command, serve, with_handlers
 from corepy.testing.command import wait_until
 from corepy_on import command as command_module
 from corepy_on.command import Command, run
+from corepy_on.events import LIMITS_OF_ALL
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +26,7 @@ def logged(caplog, monkeypatch):
     caplog.set_level("INFO", "corepy")
     monkeypatch.setattr(command_module, "GRACE", 30.0)
     monkeypatch.setattr("corepy_on.events.LIMIT", 40.0)
+    monkeypatch.setattr("corepy_on.events.LIMITS_OF_ALL", {"startup": 80.0, "shutdown": 80.0})
 
     def messages():
         return [
@@ -232,14 +235,27 @@ def test_a_thread_that_cannot_be_started_costs_no_reload(logged, monkeypatch):
 
 
 def test_the_commands_of_an_event_have_a_limit_together(logged, monkeypatch):
-    monkeypatch.setattr("corepy_on.events.LIMIT_OF_ALL", 0.2)
-    with serve(corefile("startup sleep 1000", "startup echo no", "startup echo yes &")):
-        pass
+    """Those of all server blocks: a supervisor kills a worker that starts or stops too slowly."""
+    monkeypatch.setattr("corepy_on.events.LIMITS_OF_ALL", {"startup": 0.2, "shutdown": 0.3})
+    text = corefile("startup sleep 1000", "startup echo no", "startup echo yes &")
+    text += corefile("startup echo never", "shutdown sleep 1000").replace(".:0", "a.test:0")
+    with serve(text) as server:
+        wait_until(lambda: ("INFO", "echo: yes") in logged())
+        server.reload(corefile("startup echo again", "shutdown sleep 2000", "shutdown echo no"))
     assert [text for level, text in logged() if level == "ERROR"] == [
         "startup: sleep 1000 did not end within 0.2 s and was killed",
         "startup: not run, because the commands before it took 0.2 s: echo no",
-        "startup: not run, because the commands before it took 0.2 s: echo yes",
+        "startup: not run, because the commands before it took 0.2 s: echo never",
+        "shutdown: sleep 2000 did not end within 0.3 s and was killed",
+        "shutdown: not run, because the commands before it took 0.3 s: echo no",
     ]
+    assert ("INFO", "echo: again") in logged()
+
+
+def test_the_limits_are_within_those_of_the_supervisor():
+    """With room for the rest of a start and of a stop."""
+    assert LIMITS_OF_ALL["startup"] <= READY_TIMEOUT - 10
+    assert LIMITS_OF_ALL["shutdown"] <= STOP_TIMEOUT - 5
 
 
 def test_the_background_does_not_delay_the_start(logged, tmp_path):
