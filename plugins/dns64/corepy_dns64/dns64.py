@@ -8,7 +8,7 @@ from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.records import rr
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step, lookup
-from corepy_dns64.metrics import TRANSLATED
+from corepy_dns64.metrics import TRANSLATED, RepetitionCounter
 from corepy_dns64.synthesis import (
     MAPPED,
     TTL_WITHOUT_SOA,
@@ -117,11 +117,12 @@ class DNS64(FastHandler, ExplainedHandler):
         if found.is_dropped:
             return request.drop()
         answer, count = translated(self.prefix, found, longest_ttl(reply))
-        if count:
-            TRANSLATED.labels(request.context.server).inc()
-        elif reply.rcode != c.NOERROR or not (self.translate_all or _is_error(found)):
+        if not count and (reply.rcode != c.NOERROR or not (self.translate_all or _is_error(found))):
             return self._combined(request, usable, reply, found)
-        return self._combined(request, reply_with(request, answer, found), reply, found)
+        made = self._combined(request, reply_with(request, answer, found), reply, found)
+        if count:
+            _count(request, made)
+        return made
 
     def _combined(self, request: Request, reply: Reply, aaaa: Reply, a: Reply) -> Reply:
         """Return `reply`, which may be repeated as long as the two that it is made of may be.
@@ -178,6 +179,14 @@ class DNS64(FastHandler, ExplainedHandler):
 def _forbids_synthesis(request: Request) -> bool:
     """Return whether the class is not IN, or the client validates itself (RFC 6147 section 5.5)."""
     return request.qclass != c.CLASS_IN or (request.flags & c.FLAG_CD != 0 and request.do)
+
+
+def _count(request: Request, reply: Reply) -> None:
+    """Count a translated reply, and its repetitions by the packet cache."""
+    value = TRANSLATED.labels(request.context.server)
+    value.inc()
+    if reply.deadline is not None:
+        reply.hit_counters += (RepetitionCounter(value),)
 
 
 def _is_error(reply: Reply) -> bool:

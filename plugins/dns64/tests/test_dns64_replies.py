@@ -312,6 +312,7 @@ def test_the_packet_cache_repeats_a_translation(directive, host, asked):
         (endpoint,) = server.server.endpoints.values()
         server.call(endpoint.forget)
         assert zone.hits == (6 if asked == 2 else 0)  # both replies were repeated three times
+        assert TRANSLATED.labels(endpoint.label).value == 4
 
 
 @pytest.mark.parametrize(("host", "asked"), [("127.0.0.1", 1), ("0.0.0.0", 1), ("", 4)])
