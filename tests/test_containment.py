@@ -19,6 +19,7 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.dns import Reply, names
+from corepy.dns.reply_validation import reply_problem
 from corepy.loading.registry import find
 from corepy.plugin import (
     Cacheability,
@@ -34,9 +35,19 @@ from corepy.plugin import (
 from corepy.plugin.failures import FAILURES
 from corepy.server.build import generation
 from corepy.server.contain import loop_watchdog
-from corepy.server.contain.failure_report import PANICS
+from corepy.server.contain.failure_report import PANICS, InvalidReplyError
+from corepy.server.contain.guard import Guard
 from corepy.server.listen import query_timeout
-from corepy.testing import free_port, http_get, inline, query, run_command, serve, with_handlers
+from corepy.testing import (
+    free_port,
+    http_get,
+    inline,
+    make_request,
+    query,
+    run_command,
+    serve,
+    with_handlers,
+)
 from corepy.testing.client import read_frame
 from corepy.testing.command import wait_until
 from corepy_whoami.whoami import Whoami
@@ -223,6 +234,48 @@ def test_nonsense_is_not_sent(behave, words, above, caplog):
     assert words in caplog.text
     lines = [it for it in caplog.records if "answered SERVFAIL" in it.getMessage()]
     assert {it.name for it in lines} == {"corepy.plugin.bad"}
+
+
+def validated_reply(request, **values):
+    """A reply that a guard has validated before, changed since."""
+    reply = request.error(0)
+    assert reply_problem(request, reply) is None
+    assert reply.validated is reply.wire
+    for name, value in values.items():
+        setattr(reply, name, value)
+    return reply
+
+
+@pytest.mark.parametrize("deadline", [None, 1.5, 2, "soon"])
+@pytest.mark.parametrize("since", [0.0, 1.5, 2, None])
+@pytest.mark.parametrize("hit_counters", [(), (object(),), []])
+@pytest.mark.parametrize("extended_rcode", [0, 1, 256, -1, None])
+@pytest.mark.parametrize("options", [b"", b"\0\x03\0\1x", b"\0\x03\0\x09x", ""])
+def test_a_guard_accepts_what_reply_problem_accepts(
+    deadline, since, hit_counters, extended_rcode, options
+):
+    request, other = make_request(NAME), make_request("other.test.")
+    values = {
+        "deadline": deadline,
+        "since": since,
+        "hit_counters": hit_counters,
+        "extended_rcode": extended_rcode,
+        "options": options,
+    }
+
+    class Bad(FastHandler):
+        name = "bad"
+
+        def begin_dns(self, asked):
+            return validated_reply(request, **values)
+
+    for asked in (request, other):
+        problem = reply_problem(asked, validated_reply(request, **values))
+        if problem is None:
+            assert Guard(Bad()).begin_dns(asked).answered_by == "bad"
+        else:
+            with pytest.raises(InvalidReplyError, match=problem):
+                Guard(Bad()).begin_dns(asked)
 
 
 class Timed(FastHandler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, REFUSED
 from corepy.dns.edns import EDE_BLOCKED, EDE_FILTERED
 from corepy.dns.names import InvalidName, from_text, lower
@@ -16,13 +17,13 @@ from corepy.plugin import (
     plugin_logger,
 )
 from corepy_acl.metrics import ALLOWED, BLOCKED, DROPPED, FILTERED
-from corepy_acl.networks import key_of
+from corepy_acl.networks import SOCKADDR_IN, SOCKADDR_IN6, key_of
 from corepy_acl.rule import NO_ADDRESS, Action, ZoneRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corepy.dns import Reply, Request
+    from corepy.dns import Request, RequestContext
     from corepy.plugin.handler import Answer
     from corepy.plugin.metrics import Value
     from corepy_acl.rule import Policy, Rule
@@ -70,7 +71,13 @@ class ACL(FastHandler, ExplainedHandler):
         zones = dict.fromkeys(zone for rule in rules for zone in rule.zones.zones)
         self._zones = ZoneMatcher(zones)
         self._rules_of = {zone: ZoneRules(zone, rules) for zone in zones}
+        self._by_zone: dict[str | None, ZoneRules] = {None: ZoneRules(".", ())}
+        for zone in zones:
+            self._by_zone[zone] = self._rules_of[zone]
+        self._everywhere = self._rules_of["."] if set(zones) == {"."} else None
         self._allowed: dict[tuple[str, str], Allowed] = {}
+        self._context: RequestContext | None = None
+        self._allowed_here: Allowed  # for the context of the last query
         self._quiet_until = 0.0
         self.denies_clients = not all(it.never_depends for it in self._rules_of.values())
         if self._always_depends(block_zones):
@@ -81,22 +88,39 @@ class ACL(FastHandler, ExplainedHandler):
 
     def begin_dns(self, request: Request) -> Answer:
         """Deny the query, or return the next handler's answer."""
-        zone, rules = self._zones.find(request.name_wire), None
-        if zone is not None:
-            rules = self._rules_of[zone]
-            policy, label = rules.find(request.qtype, key_of(request.client))
+        # It runs for each query that the packet cache does not answer, so it makes as few calls as
+        # possible: a client that was allowed before is recognized by the bytes of its address.
+        rules = self._everywhere or self._by_zone[self._zones.find(request.name_wire)]
+        by_type, qtype, client = rules.by_type, request.qtype, request.client
+        verdicts = by_type[qtype] if qtype in by_type else rules.others  # noqa: SIM401 - no call
+        address = b""
+        if type(client) is bytes:
+            if len(client) == SOCKADDR_IN:
+                address = client[4:8]
+            elif len(client) == SOCKADDR_IN6:
+                address = client[8:24]
+        if address not in verdicts.allowed:
+            policy, zone = verdicts.find(key_of(client))
             if policy is not None and policy.action is not Action.ALLOW:
-                return self._deny(request, policy, label)
+                return self._deny(request, policy, zone)
+            if address:
+                verdicts.remember(address)
         context = request.context
-        allowed = self._allowed.get((context.server, context.view))
-        if allowed is None:
-            allowed = self._new_allowed(context.server, context.view)
+        allowed = self._allowed_here if context is self._context else self._allowed_in(context)
         allowed.value.value += 1
+        answer = self.next.begin_dns(request)
         if self._is_unsafe:
-            return self.next.begin_dns(request)
-        if rules is not None and rules.depends_on_client(request.qtype):
-            return apply_step(self.next.begin_dns(request), _without_deadline, request)
-        return apply_step(self.next.begin_dns(request), allowed.count_repetitions, request)
+            return answer
+        depends = verdicts.depends_on_client
+        if type(answer) is not Reply:
+            step = _without_deadline if depends else allowed.count_repetitions
+            return apply_step(answer, step, request)
+        if answer.deadline is not None:
+            if depends:
+                answer.deadline = None
+            else:
+                answer.hit_counters += (allowed,)
+        return answer
 
     def _always_depends(self, block_zones: Sequence[str]) -> bool:
         """Return whether there is no query for which all clients get the same verdict."""
@@ -105,8 +129,13 @@ class ACL(FastHandler, ExplainedHandler):
         covering = [self._zones.find(zone) for zone in map(_wire, block_zones) if zone is not None]
         return bool(covering) and None not in covering
 
-    def _new_allowed(self, server: str, view: str) -> Allowed:
-        allowed = self._allowed[server, view] = Allowed(ALLOWED.labels(server, view))
+    def _allowed_in(self, context: RequestContext) -> Allowed:
+        """Return the counter for a listener and zone; consecutive queries mostly share them."""
+        labels = context.server, context.view
+        allowed = self._allowed.get(labels)
+        if allowed is None:
+            allowed = self._allowed[labels] = Allowed(ALLOWED.labels(*labels))
+        self._context, self._allowed_here = context, allowed
         return allowed
 
     def _deny(self, request: Request, policy: Policy, zone: str) -> Reply:

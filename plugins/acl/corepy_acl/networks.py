@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 128
-_SOCKADDR_IN: Final = 16
-_SOCKADDR_IN6: Final = 28
+SOCKADDR_IN: Final = 16
+SOCKADDR_IN6: Final = 28
 """Bytes of a socket address of each family (ip(7), ipv6(7))."""
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -93,9 +93,9 @@ def key_of(client: object) -> bytes:
     `client` is `Request.client`. Any value that is not the address of an IP socket gives b"".
     """
     if type(client) is bytes:
-        if len(client) == _SOCKADDR_IN:
+        if len(client) == SOCKADDR_IN:
             return client[4:8]
-        return _unmapped(client[8:24]) if len(client) == _SOCKADDR_IN6 else b""
+        return _unmapped(client[8:24]) if len(client) == SOCKADDR_IN6 else b""
     return _from_text(host_port(client)[0])
 
 

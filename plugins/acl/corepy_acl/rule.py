@@ -1,4 +1,4 @@
-"""The rules of *acl*, compiled so that a query costs one binary search, however many there are.
+"""The rules of *acl*, compiled so that a query costs one binary search for each directive.
 
 For each set of query types that the same policies apply to, the addresses of a family are divided
 into segments. All addresses of a segment have the same first matching policy. CoreDNS walks the
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from corepy.plugin import Token
 
 _IPV4_SIZE: Final = IPV4_BITS // 8
+_IPV6_SIZE: Final = IPV6_BITS // 8
+
+MOST_REMEMBERED: Final = 256
+"""Addresses that the verdicts for a zone and a type remember; a node has fewer pods (110)."""
 
 
 class Action(Enum):
@@ -59,24 +63,23 @@ Bounds = list[bytes]
 Policies = list[Policy | None]
 """The first matching policy of each segment; None where no policy matches."""
 
+_NOWHERE: Final[tuple[Bounds, Policies]] = [b""], [NO_ADDRESS]
+"""The only segment for clients without an IP address."""
+
 
 class Segments:
     """The first matching policy for each address, for query types that share it."""
 
-    __slots__ = ("_ipv4", "_ipv4_starts", "_ipv6", "_ipv6_starts", "policies")
+    __slots__ = ("by_size", "policies")
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         """Compile `policies`, in the order of the Corefile."""
-        self._ipv4_starts, self._ipv4 = _divide(policies, IPV4_BITS)
-        self._ipv6_starts, self._ipv6 = _divide(policies, IPV6_BITS)
-        self.policies = frozenset((*self._ipv4, *self._ipv6))
-        """The policies of all segments, None among them if an address has no policy."""
+        ipv4, ipv6 = _divide(policies, IPV4_BITS), _divide(policies, IPV6_BITS)
+        self.by_size = {_IPV4_SIZE: ipv4, _IPV6_SIZE: ipv6, 0: _NOWHERE}
+        """The segments for each size of an address (`networks.key_of`) in bytes."""
 
-    def find(self, key: bytes) -> Policy | None:
-        """Return the first policy that matches an address (`networks.key_of`), or None."""
-        if len(key) == _IPV4_SIZE:
-            return self._ipv4[bisect_right(self._ipv4_starts, key) - 1]
-        return self._ipv6[bisect_right(self._ipv6_starts, key) - 1]
+        self.policies = frozenset((*ipv4[1], *ipv6[1]))
+        """The policies of all segments, None among them if an address has no policy."""
 
 
 def _divide(policies: Sequence[Policy], bits: int) -> tuple[Bounds, Policies]:
@@ -158,54 +161,85 @@ class Rule:
         yield from (policy for policy in self.policies if policy not in reached)
 
 
-class ZoneRules:
-    """The rules for the names in a zone, in the order of the Corefile."""
+class Verdicts:
+    """The verdicts on the queries for the names in a zone and for a type, by client."""
 
-    __slots__ = ("_is_dependent", "_others_are_dependent", "_rules")
+    __slots__ = ("_tables", "allowed", "depends_on_client")
 
-    def __init__(self, zone: str, rules: Iterable[Rule]) -> None:
-        """Take those of `rules` that apply to a zone; none if the zone has no wire form."""
-        self._rules = list(_applicable(zone, rules))
-        """Each rule with the longest of its own zones that contains the names."""
+    def __init__(self, compiled: Sequence[tuple[Segments, str]]) -> None:
+        """Take the segments of each rule, in the order of the Corefile, and its zone."""
+        self._tables = {
+            size: [(*segments.by_size[size], zone) for segments, zone in compiled]
+            for size in (_IPV4_SIZE, _IPV6_SIZE, 0)
+        }
+        self.allowed: set[bytes] = set()
+        """Some of the addresses that are allowed, as in the clients' socket addresses."""
 
-        types = {qtype for rule, _ in self._rules for qtype in rule.types}
-        self._is_dependent = {qtype: len(self._actions(qtype)) > 1 for qtype in types}
-        self._others_are_dependent = len(self._actions(None)) > 1
+        self.depends_on_client = len(_actions(segments for segments, _ in compiled)) > 1
+        """Whether some clients get another verdict than others."""
 
-    def find(self, qtype: int, key: bytes) -> tuple[Policy | None, str]:
+    def find(self, key: bytes) -> tuple[Policy | None, str]:
         """Return the policy that decides on a query, and the zone of its rule; None for none.
 
         `key` is the client's address (`networks.key_of`). A client without one is blocked.
         """
-        for rule, label in self._rules:
-            policy = rule.segments(qtype).find(key) if key else NO_ADDRESS
+        for starts, policies, zone in self._tables[len(key)]:
+            policy = policies[bisect_right(starts, key) - 1]
             if policy is not None:
-                return policy, label
+                return policy, zone
         return None, ""
 
-    def depends_on_client(self, qtype: int) -> bool:
-        """Return whether some clients get another verdict than others for a query type."""
-        return self._is_dependent.get(qtype, self._others_are_dependent)
+    def remember(self, address: bytes) -> None:
+        """Add an address that is allowed; forget the others if there are many."""
+        if len(self.allowed) >= MOST_REMEMBERED:
+            self.allowed.clear()
+        self.allowed.add(address)
+
+
+def _actions(compiled: Iterable[Segments]) -> set[Action]:
+    """Return the actions that clients may get."""
+    actions: set[Action] = set()
+    for segments in compiled:
+        actions.update(policy.action for policy in segments.policies if policy is not None)
+        if None not in segments.policies:
+            return actions
+    return actions | {Action.ALLOW}
+
+
+class ZoneRules:
+    """The rules for the names in a zone, in the order of the Corefile."""
+
+    __slots__ = ("by_type", "others")
+
+    def __init__(self, zone: str, rules: Iterable[Rule]) -> None:
+        """Take those of `rules` that apply to a zone; none if the zone has no wire form."""
+        applicable = list(_applicable(zone, rules))
+        known: dict[tuple[tuple[Segments, str], ...], Verdicts] = {}
+
+        def verdicts(qtype: int | None) -> Verdicts:
+            compiled = tuple((rule.segments(qtype), label) for rule, label in applicable)
+            return known.setdefault(compiled, Verdicts(compiled))
+
+        types = {qtype for rule, _ in applicable for qtype in rule.types}
+        self.by_type = {qtype: verdicts(qtype) for qtype in types}
+        """The verdicts for each query type that a policy names."""
+
+        self.others = verdicts(None)
+        """The verdicts for all other types."""
+
+    def find(self, qtype: int, key: bytes) -> tuple[Policy | None, str]:
+        """Return the policy that decides on a query of a type; see `Verdicts.find`."""
+        return self.by_type.get(qtype, self.others).find(key)
 
     @property
     def always_depends(self) -> bool:
-        """Whether `depends_on_client` is True for every type."""
-        return self._others_are_dependent and all(self._is_dependent.values())
+        """Whether the verdict depends on the client for every type."""
+        return all(it.depends_on_client for it in (self.others, *self.by_type.values()))
 
     @property
     def never_depends(self) -> bool:
-        """Whether `depends_on_client` is False for every type."""
-        return not (self._others_are_dependent or any(self._is_dependent.values()))
-
-    def _actions(self, qtype: int | None) -> set[Action]:
-        """Return the actions that clients may get for a query type; None stands for all others."""
-        actions: set[Action] = set()
-        for rule, _ in self._rules:
-            policies = rule.segments(qtype).policies
-            actions.update(policy.action for policy in policies if policy is not None)
-            if None not in policies:
-                return actions
-        return actions | {Action.ALLOW}
+        """Whether the verdict depends on the client for no type."""
+        return not any(it.depends_on_client for it in (self.others, *self.by_type.values()))
 
 
 def _applicable(zone: str, rules: Iterable[Rule]) -> Iterator[tuple[Rule, str]]:

@@ -16,7 +16,7 @@ from corepy.plugin import Cacheability, FastHandler, Pending, Wakeups
 from corepy.testing import Recorder, link, make_request, run_chain, set_up
 from corepy_acl.acl import ACL
 from corepy_acl.networks import EVERYWHERE, key_of, merge, read_network
-from corepy_acl.rule import Action, Policy, Rule
+from corepy_acl.rule import MOST_REMEMBERED, Action, Policy, Rule
 
 COREDNS = [
     (
@@ -506,13 +506,13 @@ def test_replies_that_come_later(is_pending, qtype, repeats):
 # -- many networks
 
 
-def calls(function):
+def calls(function, events=("call", "c_call")):
     """The number of calls, of Python and of C, that a function makes."""
     count = 0
 
     def count_calls(frame, event, argument):
         nonlocal count
-        count += event in ("call", "c_call")
+        count += event in events
 
     sys.setprofile(count_calls)
     try:
@@ -533,6 +533,57 @@ def test_a_query_costs_the_same_however_many_networks_there_are():
             find = handler._rules_of["."].find
             costs.append(calls(lambda asked=request, it=find: it(1, key_of(asked.client))))
     assert len(set(costs)) == 1
+
+
+# -- clients that were allowed before
+
+
+def ask_as(handler, client, qtype="A", name="a.b."):
+    return verdict(handler, make_request(name, qtype, peer=client))
+
+
+def test_an_allowed_client_is_allowed_for_its_names_and_types_only():
+    handler = handler_of("acl a.b. {\nallow type A net 10.0.0.0/8\nblock\n}\nacl b. {\ndrop\n}")
+    for _ in range(2):
+        assert ask_as(handler, sockaddr("10.0.0.1")) == "allow"
+        assert ask_as(handler, sockaddr("10.0.0.1"), "MX") == "block"
+        assert ask_as(handler, sockaddr("10.0.0.1"), name="b.") == "drop"
+        assert ask_as(handler, sockaddr("10.0.0.1"), name="c.") == "allow"
+        assert ask_as(handler, sockaddr("11.0.0.1")) == "block"
+
+
+def test_an_ipv6_client_is_not_taken_for_an_ipv4_client():
+    """Their addresses may have the same bytes, but not the same number of them."""
+    handler = handler_of("acl {\nallow net 10.0.0.1 ::ffff:0:0/96\nblock\n}")
+    for _ in range(2):
+        assert ask_as(handler, sockaddr("10.0.0.1")) == "allow"
+        assert ask_as(handler, sockaddr("::ffff:10.0.0.1")) == "allow"
+        assert ask_as(handler, sockaddr("::10.0.0.1")) == "block"
+        assert ask_as(handler, sockaddr("a00:1::")) == "block"
+        assert ask_as(handler, b"") == "block"
+
+
+@pytest.mark.parametrize("clients", [1, MOST_REMEMBERED, 3 * MOST_REMEMBERED + 1])
+def test_few_clients_are_remembered(clients):
+    handler = handler_of("acl {\nallow net 10.0.0.0/16\nblock\n}")
+    verdicts = handler._rules_of["."].others
+    for _ in range(2):
+        for n in range(clients):
+            assert ask_as(handler, sockaddr(f"10.0.{n >> 8}.{n & 255}")) == "allow"
+            assert ask_as(handler, sockaddr(f"10.1.{n >> 8}.{n & 255}")) == "block"
+            assert 0 < len(verdicts.allowed) <= MOST_REMEMBERED
+
+
+def test_an_ordinary_query_costs_two_calls_of_python_more():
+    """Those of *acl* and of the guard below it."""
+    costs = []
+    for text in ("", "acl {\nallow net 10.0.0.0/8\nblock\n}"):
+        handlers = [*set_up(text).handlers, Keeper()] if text else [Keeper()]
+        top = link(handlers, guarded=True)
+        request = make_request("a.b.", peer=sockaddr("10.0.0.1"))
+        top.begin_dns(request)
+        costs.append(calls(lambda it=top, asked=request: it.begin_dns(asked), ("call",)))
+    assert costs[1] - costs[0] == 2
 
 
 # -- against a model
@@ -575,6 +626,15 @@ def model(rules, name, qtype, client):
     return "allow"
 
 
+def served(reply):
+    """The verdict that the reply to a client without EDNS shows."""
+    if reply.is_dropped:
+        return "drop"
+    if reply.rcode:
+        return "block"
+    return "allow" if reply.answered_by == "keeper" else "filter"
+
+
 class Keeper(FastHandler):
     """A cache: its replies may be repeated for a minute."""
 
@@ -584,6 +644,8 @@ class Keeper(FastHandler):
     def begin_dns(self, request):
         reply = request.error(0)
         reply.deadline = request.received + 60
+        reply.answered_by = self.name
+        reply.validated, reply.validated_for = reply.wire, request.asked
         return reply
 
 
@@ -601,6 +663,9 @@ def test_rules_against_a_model(rules, name, data):
             request = make_request(name, qtype, peer=sockaddr(client))
             found.append(handler.explain_state(request)["state"].partition(":")[0])
             reply = handler.begin_dns(request)
+            again = handler.begin_dns(make_request(name, qtype, peer=sockaddr(client)))
+            assert served(reply) == served(again) == found[-1]
+            assert (reply.wire[2:], reply.deadline) == (again.wire[2:], again.deadline)
             is_kept = handler.cacheability is not Cacheability.UNSAFE and reply.deadline is not None
             assert not is_kept or found[-1] == "allow"
             repeated |= is_kept
