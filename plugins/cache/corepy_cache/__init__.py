@@ -9,9 +9,9 @@ whole process. `purge` removes names on command, and `metrics` defines the metri
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from corepy.plugin import Mistakes
+from corepy.plugin import Mistakes, QueryTimeout
 from corepy_cache.handler import Cache
 from corepy_cache.settings import Parser, Settings
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from corepy.plugin import Controller
 
 api_version = 1
+
+_SHARE: Final = 0.75
+"""The part of the time limit of *cancel* for which a query waits before it gets a stale answer."""
 
 
 def setup(controller: Controller) -> None:
@@ -30,4 +33,8 @@ def setup(controller: Controller) -> None:
             with controller.statement(mistakes):
                 Parser(controller, settings).directive()
     mistakes.settle()
+    longest = _SHARE * controller.config.get(QueryTimeout).seconds
+    stale = settings.stale
+    if stale.verify and longest:
+        stale.verify_timeout = min(stale.verify_timeout or longest, longest)
     controller.add_handler(Cache(settings))

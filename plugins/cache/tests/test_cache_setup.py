@@ -2,7 +2,9 @@
 
 import pytest
 
+from corepy.corefile import parse
 from corepy.plugin import CorefileError
+from corepy.server.build.builder import build
 from corepy.testing import set_up
 from corepy_cache.handler import Cache
 from corepy_cache.settings import DEFAULT_CAPACITY, MIN_CAPACITY, Settings
@@ -143,6 +145,23 @@ def test_serve_stale(text, up_to, verify, timeout, ttl, recheck):
     got = option(text).stale
     assert (got.up_to, got.verify, got.verify_timeout) == (up_to, verify, timeout)
     assert (got.response_ttl, got.recheck) == (ttl, recheck)
+
+
+@pytest.mark.parametrize(
+    ("limit", "options", "timeout"),
+    [
+        ("", "1h verify 2s", 2.0),
+        ("cancel 4s", "1h verify 2s", 2.0),
+        ("cancel 1s", "1h verify 2s", 0.75),
+        ("cancel 1s", "1h verify", 0.75),
+        ("cancel 1s", "1h immediate", 0.0),
+    ],
+)
+def test_the_limit_of_cancel_limits_the_wait_for_an_answer(limit, options, timeout):
+    text = f". {{\ncache {{\nserve_stale {options}\n}}\n{limit}\nwhoami\n}}"
+    plugins = build(parse(text)).plugins.get_plugins()
+    (cache,) = [plugin for plugin in plugins if isinstance(plugin, Cache)]
+    assert cache.settings.stale.verify_timeout == timeout
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ import asyncio
 
 import dnslib
 import pytest
+from dnslib import RR
 
 from corepy.plugin import FastHandler, Handler, Pending, Wakeups
 from corepy.server.listen import query_timeout
 from corepy.testing import Upstream, query, serve, with_handlers
+from corepy.testing.command import wait_until
 
 SERVFAIL = 2
 
@@ -133,3 +135,28 @@ def test_cache_and_forward_below():
             upstream.behave(lambda asked, proto: None)
             assert server.ask("other.test").header.rcode == SERVFAIL
             assert str(server.ask("www.test").rr[0].rdata) == "192.0.2.1"
+
+
+class Once(Hangs):
+    """Answers the first query with a record that is valid for a second, and no other query."""
+
+    def __init__(self):
+        super().__init__()
+        self.has_answered = False
+
+    async def serve_dns(self, request):
+        if self.has_answered:
+            return await super().serve_dns(request)
+        self.has_answered = True
+        return request.reply(answer=RR.fromZone("www.test. 1 IN A 192.0.2.1"))
+
+
+def test_a_stale_answer_instead_of_a_cancelled_query():
+    """*cache* waits for a new answer first (`verify`), but less than the limit."""
+    stale = "cache 1 {\nsuccess 100 1 0\nserve_stale 1h verify 0 30s\n}"
+    found, order = with_handlers(hangs=Once), "hangs after cache"
+    with serve(block("cancel 800ms", stale, "hangs"), plugins=found, order=order) as server:
+        for ttl in (1, 30):
+            wait_until(lambda ttl=ttl: [rr.ttl for rr in server.ask("www.test").rr] == [ttl])
+        (handler,) = server.plugins(Once)
+        server.call(handler.end.set)
