@@ -75,6 +75,59 @@ def test_the_replys_options_are_sent_not_the_clients() -> None:
     assert [(o.code, o.data) for o in sent.rdata] == [(3, b"id"), (15, b"\0\3")]
 
 
+NSID, EXPIRE, COOKIE, KEEPALIVE = (edns.option(code) for code in (3, 9, 10, 11))
+PADDING, PRIVATE = edns.option(12, bytes(30)), edns.option(65001, b"text")
+
+
+def echoing(options: bytes, *codes: int, udp_size: int = 1232) -> Request:
+    """Return a query with these options, at a server that echoes those of `codes`, too."""
+    asked = Request.from_wire(query(NAME, 1, edns=edns.Edns(udp_size, options=options)))
+    echoed = asked.context.echoed_options | set(codes)
+    asked.context = replace(asked.context, echoed_options=echoed)
+    return asked
+
+
+def options_of(wire: bytes) -> list[tuple[int, bytes]]:
+    return [(each.code, bytes(each.data)) for each in parse(wire).ar[-1].rdata]
+
+
+@pytest.mark.parametrize(
+    ("options", "codes", "expected"),
+    [
+        (NSID + EXPIRE + COOKIE + KEEPALIVE + PRIVATE, (), []),
+        (PADDING, (), [(12, bytes(30))]),
+        (PADDING + PRIVATE, (), [(12, bytes(30))]),
+        (PRIVATE + PADDING, (65001,), [(65001, b"text"), (12, bytes(30))]),
+        (PRIVATE + NSID, (65001, 65002), [(65001, b"text")]),
+        (PRIVATE + PRIVATE, (65001,), [(65001, b"text"), (65001, b"text")]),
+    ],
+)
+def test_registered_options_and_padding_are_echoed(
+    options: bytes, codes: tuple[int, ...], expected: list[tuple[int, bytes]]
+) -> None:
+    assert options_of(finish(echoing(options, *codes), reply_with(1))) == expected
+
+
+def test_an_option_of_the_reply_replaces_the_echoed_one() -> None:
+    asked, reply = echoing(PRIVATE + PADDING, 65001), reply_with(1)
+    reply.options = edns.option(65001, b"own") + edns.ede(3)
+    expected = [(65001, b"own"), (15, b"\0\3"), (12, bytes(30))]
+    assert options_of(finish(asked, reply)) == expected
+
+
+def test_echoed_options_are_dropped_before_records() -> None:
+    asked, reply = echoing(edns.option(12, bytes(400)), udp_size=512), reply_with(10)
+    parsed = parse(finish(asked, reply))
+    assert (len(parsed.rr), parsed.header.tc, parsed.ar[0].rdata) == (10, 0, [])
+
+
+def test_nothing_of_another_edns_version_is_echoed() -> None:
+    """Its options are not checked: they may have another format."""
+    opt = edns.opt_record(1232, options=b"\0\x0c\xff", version=1)
+    asked = Request.from_wire(query(NAME, 1)[:11] + b"\1" + query(NAME, 1)[12:] + opt)
+    assert parse(finish(asked, asked.error(c.BADVERS))).ar[0].rdata == []
+
+
 @pytest.mark.parametrize("others", [0, 1, 254, 255, 256, 300])
 def test_additional_count_carries_over(others: int) -> None:
     extra = [records.rr(b"\0", c.TYPE_TXT, 5, b"\0")] * others

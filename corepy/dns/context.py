@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+ECHOED_OPTIONS: Final = frozenset((12,))
+"""The codes of the options that are echoed without a plugin that registers them: PADDING.
+
+RFC 7830 section 4 requires padding in the reply to a query with padding, and the client's length is
+a valid one. CoreDNS (request/edns0.go) also echoes NSID, EXPIRE, COOKIE and TCP KEEPALIVE. Their
+replies have contents of their own, so an echo would be a false statement: an empty server name, no
+expiry, a cookie without a server's part (RFC 7873 section 4.2), no timeout (RFC 7828 section 3.1).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,9 @@ class RequestContext:
 
     uses_deadlines: bool = True
     """False if the packet cache is off here, so `Reply.deadline` need not be computed."""
+
+    echoed_options: frozenset[int] = ECHOED_OPTIONS
+    """The codes of the EDNS options that a reply repeats from its query."""
 
     router: Any = None
     """The router of the generation; see `corepy.plugin.lookup`. None without a server."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.address import host_port
 from corepy.dns.compress import LARGEST, cut, rebuild
-from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, SERVFAIL
-from corepy.dns.edns import OPTION_EDE, opt_record, without_option
+from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, NOERROR, NOTAUTH, SERVFAIL
+from corepy.dns.edns import OPTION_EDE, opt_record, option, parse_options, without_option
 from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def finish(request: Request, reply: Reply) -> bytes:
     """Return the message to send: with the query's ID, within its size, with OPT if it has one.
 
     The OPT record is that of CoreDNS's SizeAndDo (request/request.go): version 0, the client's size
-    and DO. It contains only the reply's own options; CoreDNS echoes some of the client's, which
-    would claim that we support them. A reply that is too large loses records from the end and gets
-    TC, as in miekg/dns (msg_truncate.go).
+    and DO. It contains the reply's own options, and those of the client that
+    `RequestContext.echoed_options` lists. A reply that is too large loses records from the end and
+    gets TC, as in miekg/dns (msg_truncate.go). `signed` adds the signature of a signed query.
     """
     wire = reply.wire
     edns = request.edns
@@ -45,8 +45,8 @@ def finish(request: Request, reply: Reply) -> bytes:
         if len(wire) <= MIN_SIZE and not reply.extended_rcode:
             return request.wire[:2] + wire[2:]
         return _finish_odd(request, reply)
-    if reply.options or reply.extended_rcode:
-        opt = _opt(request, reply, reply.options)
+    if reply.options or reply.extended_rcode or edns.options:
+        opt = _opt(request, reply, _options(request, reply))
     else:
         opt = edns.reply_opt
     total = len(wire) + len(opt)
@@ -69,10 +69,11 @@ def _fit(request: Request, reply: Reply) -> bytes:
     if request.edns is None and reply.extended_rcode:
         # Without OPT, the upper bits cannot be sent; the lower ones alone would be another rcode.
         wire = b"".join((wire[:3], _BYTES[wire[3] & 0xF0 | SERVFAIL], wire[4:]))
-    opt = _opt(request, reply, reply.options)
+    opt = _opt(request, reply, _options(request, reply))
     limit = request.size
     if len(wire) + len(opt) <= limit and not _gains_from_compression(request, wire):
         return _assemble(request, wire, opt)
+    opt = _opt(request, reply, reply.options)  # echoed options are dropped before data
     small, whole = _shorten(wire, limit - len(opt), reply)
     if not whole and reply.options:
         # RFC 8914 section 3: extended errors are dropped before data, and TC is set.
@@ -117,6 +118,35 @@ def _opt(request: Request, reply: Reply, options: bytes) -> bytes:
     if edns is None:
         return b""
     return opt_record(edns.udp_size, edns.do, reply.extended_rcode, options)
+
+
+def _options(request: Request, reply: Reply) -> bytes:
+    """Return the options of a reply: its own, and the echoed ones whose codes it does not have."""
+    edns, own = request.edns, reply.options
+    if edns is None or not edns.options or edns.version:  # options of other versions are unchecked
+        return own
+    codes = request.context.echoed_options
+    if own:
+        codes = codes.difference(code for code, _ in parse_options(own))
+    echoed = [option(code, data) for code, data in parse_options(edns.options) if code in codes]
+    return b"".join((own, *echoed))
+
+
+def signed(request: Request, message: bytes) -> bytes:
+    """Return a finished message with the signature of its query, if the query was signed.
+
+    The signature is the last record. A message without room for it is replaced by one with only the
+    question, OPT and TC (RFC 8945 section 5.3). A series of messages is passed in the order of
+    sending.
+    """
+    signer = request.identity.signer
+    if signer is None or not signer.applies_to(message):
+        return message
+    if len(message) + signer.reserved > request.size:
+        is_refusal = message[3] & 15 == NOTAUTH
+        empty = request.error(NOTAUTH if is_refusal else NOERROR)
+        message = _assemble(request, _set_tc(empty.wire), _opt(request, empty, b""))
+    return signer.sign(message)
 
 
 def _assemble(request: Request, wire: bytes, opt: bytes) -> bytes:

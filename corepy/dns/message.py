@@ -18,6 +18,7 @@ from corepy.dns.context import UNROUTED, RequestContext
 from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
 from corepy.dns.form_error import FormError
+from corepy.dns.identity import ANONYMOUS, Identity
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.wire import counts as count_records
@@ -90,6 +91,7 @@ class Request:
         "edns",
         "flags",
         "id",
+        "identity",
         "local",
         "metadata",
         "name_wire",
@@ -102,7 +104,7 @@ class Request:
     )
 
     # Parsed from the message at once.
-    wire: bytes  # the message, without trailing bytes
+    wire: bytes  # the message, without trailing bytes and TSIG record
     id: int
     flags: int  # the header's second word
     name_wire: bytes  # the QNAME in wire format, in lower case
@@ -117,6 +119,7 @@ class Request:
     received: float  # monotonic seconds
     peer: object  # where the query came from and the reply goes: an address tuple or a sockaddr
     client: object  # the client's address: that of `peer`, unless `set_client` set another one
+    identity: Identity  # TLS, HTTP and TSIG facts; `ANONYMOUS` for plain DNS
     local: object  # local address that received the query, likewise
     metadata: dict[str, Any]
 
@@ -149,7 +152,8 @@ class Request:
         A query has one question, at most one record in the answer and authority sections each, and
         at most two in the additional section, as in miekg/dns (acceptfunc.go); NOTIFY, IXFR and
         TSIG need no more. `corepy.dns.accept` checks the header flags. The question's name must not
-        be compressed, because no earlier name exists (NSD and unbound refuse it, too).
+        be compressed, because no earlier name exists (NSD and unbound refuse it, too). A TSIG
+        record is moved from the message to `identity`; it is not verified here.
         """
         at = 12
         if len(wire) > c.MIN_SIZE:
@@ -167,12 +171,13 @@ class Request:
             raise FormError(_NAME_TOO_LONG)
         end = at + 5
         self: Request = _new(cls)
+        self.identity = ANONYMOUS
         if counts == _PLAIN and len(wire) == end:
             self.edns = None
         elif counts == _WITH_OPT and len(wire) == end + OPT_SIZE:
             self.edns = read_short(wire[end:])
         else:
-            wire, self.edns = _read_rest(wire, end)
+            wire, self.edns, self.identity = _read_rest(wire, end)
         self.wire = wire
         self.id = ident
         self.flags = flags
@@ -331,6 +336,7 @@ class Request:
         copy.received = self.received
         copy.peer = self.peer
         copy.client = self.client
+        copy.identity = self.identity
         copy.local = self.local
         copy.metadata = self.metadata
         return copy
@@ -354,22 +360,25 @@ class Request:
             self.edns = self.edns.replace(udp_size=udp_size)
 
 
-def _read_rest(wire: bytes, end: int) -> tuple[bytes, Edns | None]:
-    """Check all of an unusual query; return it without trailing bytes, and its EDNS.
+def _read_rest(wire: bytes, end: int) -> tuple[bytes, Edns | None, Identity]:
+    """Check all of an unusual query; return it, its EDNS, and its identity.
 
-    Raise FormError.
+    The message is without trailing bytes and TSIG record. Raise FormError.
     """
     qd, an, ns, ar = count_records(wire)
     if qd != 1 or an > 1 or ns > 1 or ar > 2:
         raise FormError("sections hold more or less than a query may have")
     if ar == 1 and not (an or ns) and wire[end : end + 3] == b"\0\0\x29":
         edns = read_opt(wire, end)  # OPT with options, such as a cookie
-        return wire[: end + OPT_SIZE + len(edns.options)], edns
+        return wire[: end + OPT_SIZE + len(edns.options)], edns, ANONYMOUS
     from corepy.dns.rdata import check_records
+    from corepy.dns.tsig import split_tsig
 
     _, opt, end = scan(wire)
     check_records(wire)
-    return wire[:end], (read_opt(wire, opt) if opt else None)
+    wire, tsig = split_tsig(wire[:end])
+    identity = ANONYMOUS if tsig is None else Identity(tsig=tsig)
+    return wire, (read_opt(wire, opt) if opt else None), identity
 
 
 def query(
