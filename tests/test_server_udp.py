@@ -17,7 +17,7 @@ from corepy.dns.records import rr
 from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
-from corepy.plugin import Cacheability, Handler
+from corepy.plugin import Cacheability, Handler, ListenerConfig
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
@@ -84,7 +84,8 @@ class Bench:
         context = ListenerContext(LABEL, batch, MemoryPool(1 << 20), wildcard=not address)
         self.listener = UDPListener(sock, context)
         route = ZoneRoute(".", cache, None, cache, has_hit_listeners=hasattr(cache, "on_hit"))
-        self.listener.pipeline.swap(Router({ROOT: route}, any_class=True, dropped=None))
+        router = Router({ROOT: route}, any_class=True, dropped=None)
+        self.listener.swap(router, ListenerConfig())
         self.client = self.new_client(server or address or "127.0.0.1")
         self.listener.start()
 

@@ -22,11 +22,11 @@ from corepy.corefile import suggest as suggest
 from corepy.corefile import suggest_file as suggest_file
 from corepy.plugin.block_config import BlockConfig as BlockConfig
 from corepy.plugin.block_config import Debug as Debug
+from corepy.plugin.block_config import ListenerConfig as ListenerConfig
 from corepy.plugin.block_config import ListenHosts as ListenHosts
 from corepy.plugin.block_config import QueryTimeout as QueryTimeout
 from corepy.plugin.block_config import Root as Root
 from corepy.plugin.block_config import SocketCount as SocketCount
-from corepy.plugin.block_config import Timeouts as Timeouts
 from corepy.plugin.block_filter import BlockFilter as BlockFilter
 from corepy.plugin.block_filter import BlockFilters as BlockFilters
 from corepy.plugin.block_filter import MetadataCollector as MetadataCollector
@@ -50,6 +50,16 @@ from corepy.plugin.hooks import HookSpecs as HookSpecs
 from corepy.plugin.hooks import LifecycleContext as LifecycleContext
 from corepy.plugin.hooks import hookimpl as hookimpl
 from corepy.plugin.hooks import hookspec as hookspec
+from corepy.plugin.listener_settings import CertificateSource as CertificateSource
+from corepy.plugin.listener_settings import Conflict as Conflict
+from corepy.plugin.listener_settings import GRPCLimits as GRPCLimits
+from corepy.plugin.listener_settings import HTTPS3Limits as HTTPS3Limits
+from corepy.plugin.listener_settings import HTTPSLimits as HTTPSLimits
+from corepy.plugin.listener_settings import ListenerSetting as ListenerSetting
+from corepy.plugin.listener_settings import QUICLimits as QUICLimits
+from corepy.plugin.listener_settings import Timeouts as Timeouts
+from corepy.plugin.listener_settings import TLSSetting as TLSSetting
+from corepy.plugin.listener_settings import TSIGKeys as TSIGKeys
 from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import DEPENDS_ON_CLIENT as DEPENDS_ON_CLIENT
 from corepy.plugin.lookup import lookup as lookup
@@ -62,5 +72,7 @@ from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.pending import apply_step as apply_step
 from corepy.plugin.process_group import ProcessGroup as ProcessGroup
+from corepy.plugin.proxy_policy import ProxyAction as ProxyAction
+from corepy.plugin.proxy_policy import ProxyPolicy as ProxyPolicy
 from corepy.plugin.zone_matching import Fallthrough as Fallthrough
 from corepy.plugin.zone_matching import ZoneMatcher as ZoneMatcher

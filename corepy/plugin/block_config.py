@@ -1,8 +1,8 @@
 """The configuration of one server block, which directives share by typed values.
 
 A directive stores a value with `Controller.configure`. The server and other directives read it by
-its type with `BlockConfig.get`. The types below configure the server; plugins may add types of
-their own.
+its type with `BlockConfig.get`. The types below and those of `listener_settings` configure the
+server; plugins may add types of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from corepy.plugin.block_handlers import BlockHandlers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from corepy.corefile import ZoneAddress
 
@@ -38,26 +38,6 @@ class SocketCount:
 
     Among blocks that share an address, the first one decides.
     """
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The limits of a client's connection; *timeouts* sets it.
-
-    The defaults are those of core/dnsserver/server.go.
-    """
-
-    read: float = 3.0
-    """Seconds for a client to send its first query."""
-
-    idle: float = 10.0
-    """Seconds that a connection may be idle between queries."""
-
-    write: float = 5.0
-    """Seconds for a client to accept a reply."""
-
-    max_queries: int | None = None
-    """Maximum queries on one connection before it is closed; None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +70,37 @@ class Root:
     """By default, and if it is relative, it depends on the folder in which corepy was started."""
 
 
-class BlockConfig:
-    """The keys of one server block, and the values that its directives store (CoreDNS: Config)."""
+class ListenerConfig:
+    """The values that configure a listener: those of the blocks that it serves, merged."""
 
-    __slots__ = ("_directives", "_values", "handlers", "keys")
+    __slots__ = ("_values",)
 
-    def __init__(self, keys: Sequence[ZoneAddress]) -> None:
-        """`keys` are the zones of the block with transport and port; the first identifies it."""
-        self.keys = keys
-        self.handlers = BlockHandlers()
-        self._values: dict[type, object] = {}
-        self._directives: dict[type, str] = {}
+    def __init__(self, values: Mapping[type, object] | None = None) -> None:
+        """`values` are keyed by their types."""
+        self._values: dict[type, object] = {} if values is None else dict(values)
 
     def get(self, kind: type[T]) -> T:
         """Return the stored value of type `kind`, by default `kind()`."""
         value = self._values.get(kind)
         return kind() if value is None else cast("T", value)
+
+    @property
+    def values(self) -> Mapping[type, object]:
+        """The stored values by type."""
+        return self._values
+
+
+class BlockConfig(ListenerConfig):
+    """The keys of one server block, and the values that its directives store (CoreDNS: Config)."""
+
+    __slots__ = ("_directives", "handlers", "keys")
+
+    def __init__(self, keys: Sequence[ZoneAddress]) -> None:
+        """`keys` are the zones of the block with transport and port; the first identifies it."""
+        super().__init__()
+        self.keys = keys
+        self.handlers = BlockHandlers()
+        self._directives: dict[type, str] = {}
 
     def set(self, value: object, directive: str = "") -> None:
         """Store `value`, which replaces an earlier value of its type, for `directive`."""

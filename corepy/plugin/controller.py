@@ -67,6 +67,7 @@ class Controller(Dispenser):
         self.hooks: list[object] = []
         self.files: list[Path] = []
         self.warnings: list[Diagnostic] = []
+        self.echoed_options: set[int] = set()
         self._block = block
 
     def add_handler(self, handler: Handler) -> None:
@@ -119,6 +120,14 @@ class Controller(Dispenser):
             )
         added = BlockFilter(function, view, cacheability, self.directive)
         self.config.set(BlockFilters((*before.filters, added)), self.directive)
+
+    def echo_option(self, code: int) -> None:
+        """Repeat the EDNS option `code` of every query in its reply, at all listeners.
+
+        A handler that understands the option calls it (CoreDNS: edns.SetSupportedOption). It
+        applies until the configuration is replaced. An option that the reply has is not repeated.
+        """
+        self.echoed_options.add(code)
 
     def watch_file(self, path: Path) -> None:
         """Declare a file of the configuration, so that *reload* notices its changes."""

@@ -40,10 +40,10 @@ class HitCounter(Protocol):
 class HitListener(HitCounter, Protocol):
     """A hit counter that is called for each repetition, at a cost for every query."""
 
-    def on_hit(self, ident: bytes, peer: object, received: float) -> None:
-        """Record one query: its two ID bytes, `Request.peer`, and `Request.received`.
+    def on_hit(self, ident: bytes, client: object, received: float) -> None:
+        """Record one query: its two ID bytes, `Request.client`, and `Request.received`.
 
-        The peer is the client, because a handler that calls `Request.set_client` is UNSAFE.
+        The client is that of the transport: a handler that calls `Request.set_client` is UNSAFE.
         """
 
 

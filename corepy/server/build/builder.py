@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.corefile.keys import ZoneAddress
 from corepy.corefile.zones import DEFAULT_SCHEME
+from corepy.dns.context import ECHOED_OPTIONS
 from corepy.loading.order import DIRECTIVES, Constraint, resolve, setup_order
 from corepy.loading.orderfile import unknown_names
 from corepy.loading.registry import LoadedPlugin, describe_failure, find, load
@@ -33,6 +34,7 @@ from corepy.plugin import (
 from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
+from corepy.server.build.listener_configs import ListenerConfigs
 from corepy.server.build.routes import RoutedBlock, RouteTable, position_of
 from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
@@ -111,6 +113,7 @@ class _Builder:
         self._found = found
         self._mistakes: list[Diagnostic] = []
         self._transports = TransportChecker()
+        self._echoed_options = ECHOED_OPTIONS
         self._generation = Generation(
             files=[Path(name) for name in corefile.files], warnings=list(corefile.warnings)
         )
@@ -288,10 +291,11 @@ class _Builder:
         block.parts[directive] = controller.handlers
         self._generation.files.extend(controller.files)
         self._generation.warnings.extend(controller.warnings)
+        self._echoed_options |= controller.echoed_options
 
     def _listen(self, blocks: list[_Block]) -> None:
         """Fill in the routers: each zone of each block, at each listen address of the block."""
-        checker, table = OverlapChecker(), RouteTable()
+        checker, table, configs = OverlapChecker(), RouteTable(), ListenerConfigs()
         any_class: set[Listen] = set()
         for block in blocks:
             for handler in block.handlers:
@@ -314,14 +318,17 @@ class _Builder:
                     warning = table.add(listen, key, routed)
                     if warning is not None:
                         self._generation.warnings.append(warning)
-                    self._generation.settings[listen] = block.config
+                    configs.add(listen, block.parsed, block.config, key)
                     sockets = self._transports.sockets(listen, block.config)
                     self._generation.sockets.setdefault(listen, sockets)
                     if any(handler.any_class for handler in block.handlers):
                         any_class.add(listen)
         hook = self._generation.plugins.hook.dropped
         dropped = hook if hook.get_hookimpls() else None
-        self._generation.routers = table.routers(any_class, dropped)
+        self._generation.routers = table.routers(any_class, dropped, self._echoed_options)
+        self._generation.settings = dict(configs.merged())
+        self._mistakes += configs.mistakes
+        self._generation.warnings += configs.warnings
 
 
 def _empty_word_message(word: Token) -> str | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from corepy.corefile import Corefile, Diagnostic
     from corepy.loading.order import OperatorRule
-    from corepy.plugin import BlockConfig, LifecycleContext
+    from corepy.plugin import LifecycleContext, ListenerConfig
     from corepy.server.listen.endpoint import Listen
     from corepy.server.listen.router import Router
 
@@ -68,7 +68,7 @@ class Generation:
     """The routers, settings and plugins that one Corefile describes."""
 
     routers: dict[Listen, Router] = field(default_factory=dict)
-    settings: dict[Listen, BlockConfig] = field(default_factory=dict)
+    settings: dict[Listen, ListenerConfig] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     """The Corefile, the files that it imports, and the files that plugins read."""
 

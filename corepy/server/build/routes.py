@@ -91,11 +91,19 @@ class RouteTable:
         )
 
     def routers(
-        self, any_class: set[Listen], dropped: Callable[..., object] | None
+        self,
+        any_class: set[Listen],
+        dropped: Callable[..., object] | None,
+        echoed_options: frozenset[int],
     ) -> dict[Listen, Router]:
         """Return a router for each address, one with filters only where a block has one."""
         return {
-            listen: _router(zones, any_class=listen in any_class, dropped=dropped)
+            listen: _router(
+                zones,
+                any_class=listen in any_class,
+                dropped=dropped,
+                echoed_options=echoed_options,
+            )
             for listen, zones in self._zones.items()
         }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from corepy.net.datagrams import Datagrams
     from corepy.net.inherited import Inherited, Sockets
-    from corepy.plugin import BlockConfig
+    from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.query_listener import Listener
@@ -88,16 +88,18 @@ class Endpoint:
         fitting = [listener for listener in self.listeners if listener.network == network]
         return (fitting or self.listeners)[0]
 
-    def swap(self, router: Router, config: BlockConfig) -> None:
+    def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` from the next query on; raise the exception of a listener."""
         for listener in self.listeners:
             listener.swap(router, config)
 
-    def swap_back(self, router: Router, config: BlockConfig) -> None:
+    def swap_back(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` again, whatever a listener raises."""
         for listener in self.listeners:
             if not self._contained(listener, "swap", router, config):
-                listener.pipeline.swap(router)  # the handlers of the other one are being stopped
+                listener.pipeline.swap(
+                    router, config
+                )  # the handlers of the other one are being stopped
 
     def forget(self) -> None:
         """Empty the packet caches."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
+from corepy.dns.context import ECHOED_OPTIONS
 from corepy.plugin.lookup import DEPENDS_ON_CLIENT
 from corepy.server.contain.failure_report import report_failure
 from corepy.server.listen.router import CLASS_IN, ROOT, TYPE_DS, Router, RoutingError, ZoneRoute
@@ -40,10 +41,11 @@ class FilteringRouter(Router):
         *,
         any_class: bool,
         dropped: Callable[..., object] | None,
+        echoed_options: frozenset[int] = ECHOED_OPTIONS,
     ) -> None:
         """`zones` has the blocks of each zone in the order of the Corefile; see `Router`."""
         first = {wire: blocks[0] for wire, blocks in zones.items()}
-        super().__init__(first, any_class=any_class, dropped=dropped)
+        super().__init__(first, any_class=any_class, dropped=dropped, echoed_options=echoed_options)
         self._blocks = {wire: _with_obstacles(blocks) for wire, blocks in zones.items()}
         self.routes = [route for blocks in self._blocks.values() for route in blocks]
         self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)

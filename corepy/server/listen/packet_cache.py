@@ -6,8 +6,8 @@ and the chain would give the same answer again. The cache admits a reply that
 * comes from a chain with a handler of cacheability SETS_DEADLINE (the cache plugin) below handlers
   of cacheability SAFE or OBSERVES only (`ZoneRoute.obstacle`), and has a `Reply.deadline`: until
   then the handler that SETS_DEADLINE guarantees the reply;
-* answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no capitals in the
-  name. Other queries come in too many variants to be worth their memory;
+* answered a plain query: opcode QUERY, no EDNS options (cookies, client subnet), no signature, no
+  capitals in the name. Other queries come in too many variants to be worth their memory;
 * belongs to the current generation: a change of the router empties the cache.
 
 The key needs neither address nor port nor transport, since each socket has a cache of its own. All
@@ -24,7 +24,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final, TypeGuard
 
-from corepy.dns import wire
+from corepy.dns import ANONYMOUS, wire
 from corepy.net.arena import Arena
 from corepy.plugin.memory_limit import cgroup_limit
 from corepy.server.contain.failure_report import report_background
@@ -161,11 +161,11 @@ class CachedReply:
                 except BaseException as error:
                     report_background(error, "a hit counter failed")
 
-    def show(self, ident: bytes, peer: object, received: float) -> None:
+    def show(self, ident: bytes, client: object, received: float) -> None:
         """Report a query to the entry's hit listeners; one that raises is removed."""
         for hit_listener in self.hit_listeners:
             try:
-                hit_listener.on_hit(ident, peer, received)
+                hit_listener.on_hit(ident, client, received)
             except BaseException as error:
                 self.hit_listeners = tuple(
                     it for it in self.hit_listeners if it is not hit_listener
@@ -191,6 +191,8 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
         return "the opcode of the query is not QUERY"
     if request.edns is not None and request.edns.options:
         return "the query has EDNS options"
+    if request.identity.tsig is not None:
+        return "the query is signed"
     name = request.name_wire
     return (
         None if request.wire[12 : 12 + len(name)] == name else "the name contains capital letters"
@@ -219,6 +221,8 @@ class PacketCache:
         query = request.wire
         if query[2] & _OPCODE_BITS or (request.edns is not None and request.edns.options):
             return
+        if request.identity is not ANONYMOUS and request.identity.tsig is not None:
+            return  # the bytes that are left without the record are those of an unsigned query
         name = request.name_wire
         if query[12 : 12 + len(name)] != name:
             return

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from corepy.dns import Request, accept, finish
+from corepy.dns import ANONYMOUS, FormError, Request, accept, finish, form_error, signed
+from corepy.plugin import TSIGKeys
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import (
     InvalidReplyError,
@@ -15,9 +18,10 @@ from corepy.server.listen.packet_cache import PacketCache, is_enabled
 from corepy.server.listen.router import RoutingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from corepy.dns import Reply, RequestContext
+    from corepy.dns import Identity, Reply, RequestContext
+    from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.router import Router, ZoneRoute
@@ -33,22 +37,32 @@ class QueryPipeline:
         self._with_packet_cache = is_enabled()
         self._unrouted = unrouted
         self._contexts: dict[ZoneRoute, RequestContext]
+        self._secrets: Mapping[bytes, bytes] = {}
         self._select: Callable[[Request], ZoneRoute | None]
         self.router: Router
 
-    def swap(self, router: Router) -> None:
-        """Use `router` for all later queries, and empty the packet cache."""
+    def swap(self, router: Router, config: ListenerConfig) -> None:
+        """Use `router` and the keys of `config` for later queries, and empty the packet cache."""
         self.router = router
+        self._secrets = config.get(TSIGKeys).secrets
+        self._unrouted = replace(self._unrouted, echoed_options=router.echoed_options)
         self._select = self._filter if router.has_filters else router.route
         self._contexts = router.contexts(self._unrouted, with_packet_cache=self._with_packet_cache)
         self.packets.clear()
 
     def begin(
-        self, message: bytes, received: float, peer: object, local: object, runner: ChainRunner
+        self,
+        message: bytes,
+        received: float,
+        peer: object,
+        local: object,
+        runner: ChainRunner,
+        identity: Identity = ANONYMOUS,
     ) -> bytes | None:
         """Return the reply to `message`: empty if none is sent, None if `runner` delivers it later.
 
         No reply is sent to a message that is not a query, and to a query that a plugin drops.
+        `identity` is that of the connection, shared by its queries.
         """
         request = accept(message)
         if type(request) is not Request:
@@ -56,6 +70,11 @@ class QueryPipeline:
         request.received = received
         request.peer = request.client = peer
         request.local = local
+        if request.identity is not identity:  # also of a query with a TSIG record
+            try:
+                self._identify(request, identity)
+            except FormError:
+                return form_error(message)
         try:
             route = self._select(request)
         except RoutingError as error:
@@ -65,6 +84,24 @@ class QueryPipeline:
         request.context = self._contexts[route]
         reply = runner.start(route.entry, request)
         return None if reply is None else self.complete(request, reply)
+
+    def _identify(self, request: Request, identity: Identity) -> None:
+        """Give a request the identity of its connection, and verify its signature.
+
+        Raises FormError for a signature of an impossible size.
+        """
+        if identity.client is not None:
+            request.client = identity.client
+        tsig = request.identity.tsig
+        if tsig is not None:
+            signer = None
+            if self._secrets:
+                from corepy.dns.tsig_mac import verify
+
+                # time of day: the client's is part of the signature
+                tsig, signer = verify(tsig, self._secrets, time.time)
+            identity = replace(identity, tsig=tsig, signer=signer)
+        request.identity = identity
 
     def _filter(self, request: Request) -> ZoneRoute | None:
         """Return the route for `request` from a router with filters, which read the context."""
@@ -78,7 +115,7 @@ class QueryPipeline:
                 self.router.dropped(request=request, reply=reply)
             except BaseException as error:
                 report_background(error, "the hook dropped failed", kind="hook")
-        return finish(request, reply)
+        return signed(request, finish(request, reply))
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; SERVFAIL if the reply cannot be serialized.
@@ -100,9 +137,11 @@ class QueryPipeline:
             if reply.is_dropped:
                 return b""
             sent = finish(request, reply)
+            if request.identity is not ANONYMOUS:
+                sent = signed(request, sent)
         except BaseException as error:
             report_failure(request, error)
-            return finish(request, request.error(SERVFAIL))
+            return signed(request, finish(request, request.error(SERVFAIL)))
         if reply.deadline is not None and context.uses_deadlines and context.router is self.router:
             self.packets.admit(request, reply, sent)
         return sent

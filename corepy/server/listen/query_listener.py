@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import socket
 
     from corepy.net.datagrams import Datagrams
-    from corepy.plugin import BlockConfig
+    from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.router import Router
@@ -67,9 +67,9 @@ class Listener(abc.ABC):
         """The address of the server in logs and metrics."""
         return self.pipeline.label
 
-    def swap(self, router: Router, config: BlockConfig) -> None:
+    def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` from the next query on; called before `start`."""
-        self.pipeline.swap(router)
+        self.pipeline.swap(router, config)
 
     def forget(self) -> None:
         """Empty the packet cache."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import RequestContext
+from corepy.dns.context import ECHOED_OPTIONS
 from corepy.dns.reply_validation import reply_problem
 from corepy.plugin.block_filter import BlockFilters
 from corepy.plugin.handler import REFUSED
@@ -107,7 +108,15 @@ class RoutingError(Exception):
 class Router:
     """The zones served at one address. Immutable: a reload replaces it."""
 
-    __slots__ = ("_only_root", "_zones", "any_class", "dropped", "has_hit_listeners", "routes")
+    __slots__ = (
+        "_only_root",
+        "_zones",
+        "any_class",
+        "dropped",
+        "echoed_options",
+        "has_hit_listeners",
+        "routes",
+    )
 
     has_filters: ClassVar[bool] = False
     """Whether `route` calls filters, which read the request's context."""
@@ -118,8 +127,13 @@ class Router:
         *,
         any_class: bool,
         dropped: Callable[..., object] | None,
+        echoed_options: frozenset[int] = ECHOED_OPTIONS,
     ) -> None:
-        """`zones` is keyed by wire name in lower case; `dropped` is the hook of that name."""
+        """`zones` is keyed by wire name in lower case; `dropped` is the hook of that name.
+
+        `echoed_options` is for `RequestContext.echoed_options`.
+        """
+        self.echoed_options = echoed_options
         self.dropped = dropped
         self._zones = dict(zones)
         self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None

@@ -22,7 +22,7 @@ from corepy.server.listen.query_listener import Listener
 if TYPE_CHECKING:
     import socket
 
-    from corepy.plugin import BlockConfig
+    from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner, ChainTask
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
@@ -88,7 +88,7 @@ class StreamListener(Listener):
     def new_connection(self) -> StreamConnection:
         """Return the protocol for a connection that is being accepted."""
 
-    def swap(self, router: Router, config: BlockConfig) -> None:
+    def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and `config` from the next query on, in open connections, too."""
         super().swap(router, config)
         self.timeouts = config.get(Timeouts)

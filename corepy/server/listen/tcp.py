@@ -11,6 +11,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+from corepy.dns import ANONYMOUS
 from corepy.net.frames import FrameReader, frame
 from corepy.plugin.log import server_logger
 from corepy.server.listen.chain_runner import ChainRunner
@@ -18,7 +19,7 @@ from corepy.server.listen.status_query import is_answered
 from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 
 if TYPE_CHECKING:
-    from corepy.dns import Reply
+    from corepy.dns import Identity, Reply
     from corepy.server.listen.chain_runner import ChainTask
 
 DRAIN_IDLE = 0.2
@@ -55,6 +56,9 @@ class TCPListener(StreamListener):
 
 class TCPConnection(StreamConnection):
     """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
+
+    identity: Identity = ANONYMOUS
+    """The identity of all queries; a subclass for another transport may set it."""
 
     def __init__(self, listener: StreamListener) -> None:
         self.runner = ChainRunner(self._deliver)
@@ -138,9 +142,10 @@ class TCPConnection(StreamConnection):
         pipeline = self._listener.pipeline
         entry = pipeline.packets.find(message[2:], now)
         if entry is None:
-            return pipeline.begin(message, now, self._peer, self._local, self.runner)
+            return pipeline.begin(message, now, self._peer, self._local, self.runner, self.identity)
         if entry.hit_listeners:
-            entry.show(message[:2], self._peer, now)
+            client = self.identity.client
+            entry.show(message[:2], self._peer if client is None else client, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:

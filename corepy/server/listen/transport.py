@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from corepy.corefile.zones import DEFAULT_SCHEME
+from corepy.plugin import Timeouts, TSIGKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corepy.plugin import BlockConfig
+    from corepy.plugin import BlockConfig, ListenerConfig, ListenerSetting
     from corepy.server.listen.query_listener import Listener
 
 
 def _no_problem(_config: BlockConfig) -> str | None:
+    return None
+
+
+def _no_listener_problem(_config: ListenerConfig) -> str | None:
     return None
 
 
@@ -46,6 +51,15 @@ class Transport:
 
     It is called when the plugins of the block have been set up.
     """
+
+    settings: tuple[type[ListenerSetting], ...] = (Timeouts, TSIGKeys)
+    """The settings that the listeners use.
+
+    Conflicts between blocks at one listener are reported for these only.
+    """
+
+    find_listener_problem: Callable[[ListenerConfig], str | None] = _no_listener_problem
+    """Returns why an address cannot be served with the merged settings of all its blocks."""
 
     @property
     def networks(self) -> tuple[str, ...]:

@@ -78,10 +78,10 @@ class HitLogger:
         self._format = line_format
         self._fixed = fixed
 
-    def on_hit(self, ident: bytes, peer: object, received: float) -> None:
+    def on_hit(self, ident: bytes, client: object, received: float) -> None:
         """Log one query."""
         seconds = time.monotonic() - received
-        WRITER.write(self._format.line(self._fixed, ident, peer, seconds))
+        WRITER.write(self._format.line(self._fixed, ident, client, seconds))
 
     def count_hits(self, times: int) -> None:
         """Do nothing: `on_hit` has logged each query."""

@@ -27,7 +27,8 @@ def setup(controller: Controller) -> None:
         if not changes:
             message = "timeouts block with no timeouts specified"
             raise controller.error(message, directive, "give one of read, write and idle")
-        controller.configure(replace(controller.config.get(Timeouts), **changes))
+        before = controller.config.get(Timeouts)
+        controller.configure(replace(before, **changes, given=before.given | changes.keys()))
 
 
 def _read_block(controller: Controller) -> dict[str, Any]:
