@@ -1,11 +1,10 @@
-"""One command of the operator: how it is run, and what the log shows of it.
+"""Runs one command of the operator, and logs its output and its failure.
 
 The functions here block, so they run in threads of their own.
 
-* No shell is involved. The program gets no descriptor but its standard streams; standard input is
-  empty.
-* It is in a session of its own. So a signal from a terminal does not end it, and after the time
-  limit its child processes are ended as well.
+* No shell is involved. The program inherits only its standard streams; standard input is empty.
+* The program runs in a session of its own. So a signal from a terminal does not end it, and after
+  the time limit its child processes are ended as well.
 * Each process is waited for, so no zombie stays.
 """
 
