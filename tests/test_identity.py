@@ -236,14 +236,22 @@ class FakeTLS:
 class RelayedConnection(TCPConnection):
     """DNS over TLS behind a proxy that sends one line with the client's address."""
 
+    _early = b""  # received before `start_tls` has returned
+    _tls = None
+
     def connection_made(self, transport):
         super().connection_made(transport)
         ssl_object = transport.get_extra_info("ssl_object")
         cipher, _, _ = ssl_object.cipher()
         protocol = ssl_object.selected_alpn_protocol()
         self._tls = TLSFacts(ssl_object.version(), cipher, SERVER_NAME, protocol)
+        if self._early:
+            self.data_received(self._early)
 
     def data_received(self, data):
+        if self._tls is None:
+            self._early += data
+            return
         if self.identity is ANONYMOUS:
             line, _, data = data.partition(b"\n")
             client = (line.decode(), 4000) if self._listener.uses_header(self._peer) else None
