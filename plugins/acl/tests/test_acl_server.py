@@ -121,15 +121,14 @@ def test_the_packet_cache_is_on_if_all_clients_get_the_same():
     with serve(text) as server:
         (endpoint,) = server.server.endpoints.values()
         packets = endpoint.listener("udp").pipeline.packets
-        allowed = ALLOWED.labels(endpoint.label, "")
+        counters = ALLOWED.labels(endpoint.label, ""), BLOCKED.labels(endpoint.label, ".", "")
+        before = [it.value for it in counters]  # an earlier server may have had this port
         for client in (FRIEND, STRANGER, FRIEND, STRANGER, STRANGER):
             assert shown(ask(server, client)) == ANSWER
             assert shown(ask(server, client, qtype="ANY", edns=1232)) == DENIED["block"]
-        (entry,) = server.call(lambda: list(packets.entries.values()))
-        assert entry.hits + 2 == 5  # a miss, a hit of *cache*, then the packet cache
-        server.call(packets.clear)
-        assert allowed.value == 5
-        assert BLOCKED.labels(endpoint.label, ".", "").value == 5
+        assert server.call(lambda: len(packets.entries)) == 1
+        server.call(packets.clear)  # counts the hits
+        assert [it.value for it in counters] == [it + 5 for it in before]
 
 
 @pytest.mark.parametrize("tcp", [False, True])
@@ -142,6 +141,7 @@ def test_the_packet_cache_keeps_what_all_clients_get(tcp, action, below):
         (endpoint,) = server.server.endpoints.values()
         packets = endpoint.listener("tcp" if tcp else "udp").pipeline.packets
         allowed = ALLOWED.labels(endpoint.label, "")
+        before = allowed.value  # an earlier server may have had this port
         for client in (STRANGER, *[FRIEND] * 4, *[STRANGER] * 3, FRIEND):
             guarded = ask(server, client, "www.guarded.org.", tcp=tcp, edns=1232)
             assert shown(guarded) == (ANSWER if client == FRIEND else DENIED[action])
@@ -149,7 +149,7 @@ def test_the_packet_cache_keeps_what_all_clients_get(tcp, action, below):
         (key,) = server.call(lambda: list(packets.entries))
         assert b"\4free\3org" in key
         server.call(packets.clear)
-        assert allowed.value == 5 + 9
+        assert allowed.value - before == 5 + 9
 
 
 def test_beside_a_block_without_it():
@@ -248,11 +248,13 @@ def test_a_name_that_waits_for_an_upstream(rule):
     """*forward* below *cache* answers later, without a coroutine."""
     upstream = Upstream({f"{NAME} A": [f"{NAME} 60 IN A 192.0.2.1"]})
     with upstream, serve(corefile(rule, "cache", f"forward . {upstream.to}")) as server:
+        (endpoint,) = server.server.endpoints.values()
+        allowed = ALLOWED.labels(endpoint.label, "")
+        before = allowed.value
         for _ in range(4):
             assert shown(server.ask(NAME)) == ANSWER
-        (endpoint,) = server.server.endpoints.values()
         server.call(endpoint.forget)
-        assert ALLOWED.labels(endpoint.label, "").value == 4
+        assert allowed.value - before == 4
 
 
 def test_the_outcome_is_named_in_an_explanation(tmp_path, capsys):

@@ -237,9 +237,11 @@ def test_the_letters_of_the_name_are_the_client_s():
 def test_metric():
     with serve_zone(AAAA=NODATA, A=ADDRESSES, MX=NODATA) as server:
         (endpoint,) = server.server.endpoints.values()
+        translated = TRANSLATED.labels(endpoint.label)
+        before = translated.value  # an earlier server may have had this port
         for qtype in ("AAAA", "A", "AAAA", "MX"):
             ask(server, qtype=qtype)
-        assert TRANSLATED.labels(endpoint.label).value == 2
+        assert translated.value - before == 2
 
 
 # -- clients over IPv4
@@ -306,13 +308,15 @@ def test_the_packet_cache_repeats_a_translation(directive, host, asked):
         (zone,) = server.plugins(Zone)
         zone.keep = 60.0
         family = 4 if host == "127.0.0.1" else 6
+        (endpoint,) = server.server.endpoints.values()
+        translated = TRANSLATED.labels(endpoint.label)
+        before = translated.value
         for _ in range(4):
             assert answer(from_family(server, family)) == expect(MADE)
         assert len(zone.asked) == asked
-        (endpoint,) = server.server.endpoints.values()
         server.call(endpoint.forget)
         assert zone.hits == (6 if asked == 2 else 0)  # both replies were repeated three times
-        assert TRANSLATED.labels(endpoint.label).value == 4
+        assert translated.value - before == 4
 
 
 @pytest.mark.parametrize(("host", "asked"), [("127.0.0.1", 1), ("0.0.0.0", 1), ("", 4)])
