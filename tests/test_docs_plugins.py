@@ -197,6 +197,19 @@ def test_patience(code):
         code("patience").setup(controller)
 
 
+def test_zone(code):
+    plugins = with_handlers(hello=code("zone").Zone)
+    with serve(".:0 {\nbind 127.0.0.1\nhello\nwhoami\n}\n", plugins=plugins) as server:
+        host, port = server.address
+        command = ["dig", f"@{host}", "-p", f"{port}", "+time=60", "example.", "AXFR"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    records = [line for line in lines if line and not line.startswith(";")]
+    soa = "example. 60 IN SOA ns.example. ns.example. 0 0 0 0 0"
+    hosts = [f'host{number}.example. 60 IN TXT "hello"' for number in range(20_000)]
+    assert records == [soa, *hosts, soa]
+
+
 def test_suffixes(code):
     class Search(code("answer").Answer):
         name = "search"

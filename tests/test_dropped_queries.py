@@ -1,4 +1,7 @@
-"""A query that a handler drops: no reply, whatever is above the handler and whatever the transport."""
+"""A query that a handler drops: no reply, whatever is above the handler and whatever the transport.
+
+The table of plugins is tested with a series of messages, too (`tests/test_reply_series.py`).
+"""
 
 import asyncio
 import socket
@@ -6,7 +9,9 @@ import socket
 import pytest
 
 from corepy.commands.explanation import render
-from corepy.dns import Reply
+from corepy.dns import Reply, Request
+from corepy.dns.records import rr
+from corepy.dns.series import finish_message
 from corepy.loading.registry import find
 from corepy.net.frames import frame
 from corepy.plugin import (
@@ -33,7 +38,14 @@ class Dropper(Handler):
         self.calls += 1
         if request.name.startswith("late"):
             await asyncio.sleep(0)
+        if "series" in request.name:
+            return request.reply_series(self.messages(request))
         return request.drop() if "drop" in request.name else request.error(0)
+
+    def messages(self, request):
+        for number in range(3):
+            record = rr(b"\6series\0", 65280, number, b"\0")
+            yield request.reply(answer=[record], additional=[record], authoritative=True)
 
 
 class FastDropper(FastHandler):
@@ -155,6 +167,35 @@ def test_a_plugin_passes_it_on(name, tcp):
             reached = dropper.calls > before
             assert is_dropped or not reached
             assert reached or name not in PASSING
+
+
+@pytest.mark.parametrize("name", sorted(name for name in find() if LINES.get(name, name)))
+def test_a_plugin_passes_a_series_on(name):
+    """Unchanged, as often as it is asked, whatever the type and whether it comes late."""
+    line = "erratic {\n drop 0\n}" if name == "erratic" else LINES.get(name, name)
+    with serve_dropper(line) as server:
+        (dropper,) = server.plugins(Dropper)
+        for asked, qtype in (("series.test.", "AAAA"), ("late-series.test.", "AXFR")) * 2:
+            before = dropper.calls
+            wire = query(asked, qtype, do=True, id=7)
+            request = Request.from_wire(wire)
+            expected = [finish_message(request, it) for it in dropper.messages(request)]
+            with socket.create_connection(server.address, 30) as client:
+                client.sendall(frame(wire))
+                found = [read_frame(client)]
+                if dropper.calls > before:
+                    found += [read_frame(client) for _ in range(2)]
+                    assert found == expected
+                assert dropper.calls > before or name not in PASSING
+
+
+def test_all_of_them_pass_a_series_on():
+    lines = [LINES.get(name, name) for name in PASSING]
+    with serve_dropper(*lines) as server, socket.create_connection(server.address, 30) as client:
+        for _ in range(3):
+            client.sendall(frame(query("series.test.", do=True, id=7)))
+            assert [read_frame(client)[7] for _ in range(3)] == [1, 1, 1]
+        assert server.packet_entries == 0
 
 
 def test_all_of_them_pass_it_on():

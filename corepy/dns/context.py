@@ -46,6 +46,9 @@ class RequestContext:
     echoed_options: frozenset[int] = ECHOED_OPTIONS
     """The codes of the EDNS options that a reply repeats from its query."""
 
+    takes_series: bool = False
+    """Whether a reply may consist of several messages (`Request.reply_series`)."""
+
     router: Any = None
     """The router of the generation; see `corepy.plugin.lookup`. None without a server."""
 

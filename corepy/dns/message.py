@@ -21,11 +21,14 @@ from corepy.dns.form_error import FormError
 from corepy.dns.identity import ANONYMOUS, Identity
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
+from corepy.dns.reply import ReplySeries
 from corepy.dns.wire import counts as count_records
 from corepy.dns.wire import scan, skip_name
 
 if TYPE_CHECKING:
     from dnslib import RR, DNSRecord
+
+    from corepy.dns.reply import Messages
 
 # The four counts of the header as one number.
 _PLAIN: Final = 0x0001_0000_0000_0000  # a query without EDNS
@@ -279,6 +282,21 @@ class Request:
         """
         reply = self.error(c.NOERROR)
         reply.is_dropped = True
+        return reply
+
+    def reply_series(self, messages: Messages) -> Reply:
+        """Return a reply that consists of several messages, such as a zone transfer.
+
+        `messages` makes them lazily, each a `Reply` to this request: a generator, or an
+        asynchronous one. The reply passes the handlers above as an empty NOERROR that they cannot
+        change; `ReplySeries` describes the rest. Over a transport that sends one message per
+        query, such as UDP, the result is REFUSED, as CoreDNS answers a transfer
+        (plugin/transfer/transfer.go), and no message is made.
+        """
+        if not self.context.takes_series:
+            return self.error(c.REFUSED)
+        reply = self.error(c.NOERROR)
+        reply.series = ReplySeries(messages)
         return reply
 
     def derive(

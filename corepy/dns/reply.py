@@ -10,8 +10,11 @@ from corepy.dns.survey import has_plain_names, strip_opt
 from corepy.dns.wire import ttl_offsets
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+
     from dnslib import DNSRecord
 
+    Messages = Iterable["Reply"] | AsyncIterable["Reply"]
     Read = tuple[bytes, list[int], tuple[int, int] | None]
     """A message, the offsets of its TTLs, and its value of `Reply.plain_ttls`."""
 
@@ -29,6 +32,47 @@ _unpack_counts = Struct("!HI").unpack_from
 _unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
 
 
+class ReplySeries:
+    """The messages of one reply, the numbers that were sent, and the calls for their end."""
+
+    __slots__ = ("_callbacks", "_messages", "count", "is_ended", "size")
+
+    def __init__(self, messages: Messages) -> None:
+        """`messages` makes replies to one request; it is closed at the end, if it can be."""
+        self._messages: Messages | None = messages
+        self._callbacks: list[Callable[[Reply], object]] = []
+        self.count = 0
+        """Messages that were sent."""
+        self.size = 0
+        """Bytes of these messages, without the length in front of each."""
+        self.is_ended = False
+        """Whether all messages were sent, or no more will be."""
+
+    def take(self) -> Messages:
+        """Return the messages, for a transport that sends them.
+
+        Raises RuntimeError the second time: they cannot be made twice.
+        """
+        messages, self._messages = self._messages, None
+        if messages is None:
+            raise RuntimeError("the series of messages was returned as the reply to two queries")
+        return messages
+
+    def on_end(self, callback: Callable[[Reply], object]) -> None:
+        """Call `callback` when the series has ended.
+
+        Its argument is the last message, or SERVFAIL if the series failed. The `series` of this
+        reply has the numbers, but it is None if SERVFAIL was the only message.
+        """
+        self._callbacks.append(callback)
+
+    def end(self) -> list[Callable[[Reply], object]]:
+        """End the series and return the callbacks, which the server calls."""
+        self.is_ended = True
+        callbacks, self._callbacks = self._callbacks, []
+        return callbacks
+
+
 @final
 class Reply:
     """One reply: `wire` is a whole message with any ID, without OPT, which `finish` adds.
@@ -38,7 +82,8 @@ class Reply:
     the server sends after an exception in the chain, which the server has logged itself.
     `is_momentary` marks a failure that depends on the moment and the client, such as too many
     concurrent queries, and must not be cached. `is_dropped` marks a reply that the server does not
-    send (see `Request.drop`).
+    send (see `Request.drop`). `series` are the messages of a reply that consists of several (see
+    `Request.reply_series`); those are sent, and `wire` is an empty NOERROR which is not.
 
     `validated` is a message that has been validated, or derived from a validated one, and
     `validated_for` the `Request.asked` that it answers: as long as both are those of the reply and
@@ -63,6 +108,7 @@ class Reply:
         "is_momentary",
         "is_substitute",
         "options",
+        "series",
         "since",
         "validated",
         "validated_for",
@@ -83,6 +129,7 @@ class Reply:
         self.error = error
         self.deadline = deadline
         self.is_momentary = self.is_substitute = self.is_dropped = False
+        self.series: ReplySeries | None = None
         self.since = NOT_SET
         self.hit_counters: tuple[Any, ...] = NO_COUNTERS
         self.validated: bytes | None = None
@@ -216,9 +263,10 @@ class Reply:
         return self.wire[6] << 8 | self.wire[7]
 
     def copy(self) -> Reply:
-        """Return an independent copy of the reply."""
+        """Return an independent copy of the reply; a series is shared, and can be sent once."""
         copy = Reply(self.wire, self.extended_rcode, self.options, self.error, self.deadline)
         copy.answered_by = self.answered_by
         copy.is_dropped = self.is_dropped
+        copy.series = self.series
         copy._read = self._read
         return copy

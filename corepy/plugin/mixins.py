@@ -12,6 +12,7 @@ A handler that counts queries adds a `HitCounter` to the replies that the packet
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corepy.dns import Reply
@@ -72,7 +73,8 @@ class ObservingHandler(Handler):
     """A handler that does not change replies, and is called with each query and its reply.
 
     Subclasses override only `observe`. Observing handlers at the top of a block are not part of the
-    chain of a query: the server calls them after the reply, the lowest first.
+    chain of a query: the server calls them after the reply, the lowest first. A reply of several
+    messages is observed once, at its end (`corepy.dns.reply.ReplySeries.on_end`).
     """
 
     cacheability = Cacheability.OBSERVES
@@ -88,7 +90,7 @@ class ObservingHandler(Handler):
         except BaseException:
             self._observe_failure(request)
             raise
-        if type(answer) is Reply:  # as `apply_step`, with two calls less
+        if type(answer) is Reply and answer.series is None:  # as `apply_step`, two calls less
             self.observe(request, answer)
             return answer
         return apply_step(answer, self._observe_reply, request)
@@ -102,6 +104,8 @@ class ObservingHandler(Handler):
     def _observe_reply(self, request: Request, reply: Reply | None) -> Reply | None:
         if reply is None:
             self._observe_failure(request)
+        elif reply.series is not None:
+            reply.series.on_end(partial(self.observe, request))
         else:
             self.observe(request, reply)
         return reply

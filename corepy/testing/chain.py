@@ -74,7 +74,11 @@ def make_request(
     request.peer = request.client = peer
     request.local = ("127.0.0.1", 53)
     request.context = RequestContext(
-        protocol, "udp" if protocol == "udp" else "tcp", "dns://:53", zone
+        protocol,
+        "udp" if protocol == "udp" else "tcp",
+        "dns://:53",
+        zone,
+        takes_series=protocol in ("tcp", "tls"),
     )
     return request
 

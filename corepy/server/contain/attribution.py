@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType, TracebackType
 
+_KINDS = ("cr", "gi", "ag")
+_AWAITED = ("cr_await", "ag_await", "gi_yieldfrom")
+"""Prefixes and attributes of coroutines, generators, and asynchronous generators."""
+
 _current: dict[int, str] = {}
 """By thread ID, the directive whose import, setup or hook is running."""
 
@@ -65,7 +69,10 @@ def of_thread(ident: int) -> Attribution:
 
 
 def of_coroutine(coroutine: Any) -> Attribution:
-    """Return the plugin code in which a coroutine waits, or the plugin that owes a `Pending`."""
+    """Return the plugin code in which a coroutine waits, or the plugin that owes a `Pending`.
+
+    It may also be an asynchronous generator.
+    """
     if isinstance(coroutine, Pending):
         handler = cast("Handler | None", coroutine.handler)
         return Attribution("" if handler is None else handler.name, "", handler)
@@ -120,8 +127,7 @@ def _frames_of_stack(frame: FrameType | None) -> Iterator[FrameType]:
 
 def _frames_of_coroutine(coroutine: Any) -> Iterator[FrameType]:
     while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None:
-            yield frame
-        awaited = getattr(coroutine, "cr_await", None)
-        coroutine = awaited if awaited is not None else getattr(coroutine, "gi_yieldfrom", None)
+        frames = (getattr(coroutine, f"{kind}_frame", None) for kind in _KINDS)
+        yield from [frame for frame in frames if frame is not None]
+        awaited = (getattr(coroutine, name, None) for name in _AWAITED)
+        coroutine = next((it for it in awaited if it is not None), None)

@@ -41,12 +41,17 @@ class EscapeError(ContractError):
     """A handler raised an exception that would end the process, such as SystemExit."""
 
 
-def report_failure(request: Request, error: BaseException, handler: Handler | None = None) -> Reply:
+def report_failure(
+    request: Request,
+    error: BaseException,
+    handler: Handler | None = None,
+    outcome: str = "answered SERVFAIL",
+) -> Reply:
     """Log an exception raised by a plugin, and return the SERVFAIL for the client.
 
     The plugin is found in the stack; `handler` is at fault if none is there. The log line has the
     traceback the first time that an exception comes from a place in the code, and each time where
-    *debug* or *errors* with `stacktrace` is used.
+    *debug* or *errors* with `stacktrace` is used. `outcome` is what the client gets.
     """
     found = _at_fault(error, handler)
     is_invalid_reply = isinstance(error, InvalidReplyError)
@@ -56,11 +61,12 @@ def report_failure(request: Request, error: BaseException, handler: Handler | No
     debug = found.handler is not None and found.handler.debug
     shown = not is_invalid_reply and (is_news(error) or debug)
     logger_of(found.plugin).error(
-        "%s %s from %s: %s; answered SERVFAIL",
+        "%s %s from %s: %s; %s",
         request.name,
         request.type,
         request.remote[0],
         what,
+        outcome,
         exc_info=error if shown else None,
     )
     return substitute(request, f"plugin/{found.plugin or SERVER}: {what}")

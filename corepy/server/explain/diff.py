@@ -105,12 +105,16 @@ class ReplyState:
     error: str | None
     deadline: float | None
     is_dropped: bool
+    is_series: bool
 
     @classmethod
     def of(cls, reply: Reply) -> ReplyState:
         """Return the current state of `reply`."""
         wire, dropped = bytes(reply.wire), bool(reply.is_dropped)
-        return cls(wire, reply.rcode, reply.options, reply.error, reply.deadline, dropped)
+        is_series = reply.series is not None
+        return cls(
+            wire, reply.rcode, reply.options, reply.error, reply.deadline, dropped, is_series
+        )
 
     @property
     def flags(self) -> int:
@@ -128,6 +132,8 @@ class ReplyState:
         """Return the rcode and the number of answers, such as "NOERROR, 2 records"."""
         if self.is_dropped:
             return "no reply"
+        if self.is_series:
+            return "a series of messages"
         records = self.records()
         if records is None:
             return f"{c.rcode_name(self.rcode)}, but the message cannot be read"

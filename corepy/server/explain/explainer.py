@@ -47,6 +47,7 @@ LABEL: Final = "corepy/explain"
 
 MOST_TIMES: Final = 10
 _DROPPED: Final = ";; no reply: a plugin dropped the query\n"
+_SERIES: Final = ";; the reply is a series of messages, which is made only for a client\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,14 @@ class Asked:
         request.received = time.monotonic()
         request.peer = request.client = (client, 53535)
         request.local = (local, 53)
-        protocol = transports.get(label.partition("://")[0]).protocol(self.protocol)
-        request.context = RequestContext(protocol, self.protocol, label, family=family_of(host))
+        transport = transports.get(label.partition("://")[0])
+        request.context = RequestContext(
+            transport.protocol(self.protocol),
+            self.protocol,
+            label,
+            family=family_of(host),
+            takes_series=transport.takes_series(self.protocol),
+        )
         request.metadata = {LABEL: "true"}
         return request
 
@@ -189,7 +196,8 @@ async def explain(
     choice = Choice.of(watched, request)
     route = choice.route
     reply = choice.failure or await _answer(watched, request, route)
-    sent = b"" if reply.is_dropped else finish(request, reply)
+    is_message = not reply.is_dropped and reply.series is None
+    sent = finish(request, reply) if is_message else b""
     # Formatting a message can take seconds, and must not block the event loop.
     steps = await asyncio.to_thread(lambda: [step.as_dict() for step in trace.steps])
     shown = await asyncio.to_thread(_reply, reply, sent)
@@ -325,6 +333,8 @@ def _packet_cache(
         why = f"the effect of {route.obstacle} depends on more than the query"
     elif reply.is_dropped:
         why = "a plugin dropped the query, so there is no reply to store"
+    elif reply.series is not None:
+        why = "it is a series of messages"
     else:
         why = why_not(request, reply, sent)
     kept: dict[str, Any] = {
@@ -342,6 +352,10 @@ def _reply(reply: Reply, sent: bytes) -> dict[str, Any]:
     text, records, edns = "", {}, None
     if reply.is_dropped:
         return {"dropped": True, "error": reply.error, "size": 0, "text": _DROPPED}
+    if reply.series is not None:
+        return {
+            "dropped": False, "series": True, "error": reply.error, "size": 0, "text": _SERIES
+        }  # fmt: skip
     try:
         _, edns, _ = strip_opt(sent)
         records, text = records_of(shortened(sent)), to_dig(sent)

@@ -167,6 +167,11 @@ class ChainTask:
         if self._waits_for is not None:
             self._waits_for.remove_done_callback(self._resume)
         self._deliver(self, substitute(self.request))
+        self._abandon()
+        return found
+
+    def _abandon(self) -> None:
+        """Close a chain that continues after its cancellation."""
         _enter(self._loop, self)  # type: ignore[arg-type]  # as in step
         try:
             self._chain.close()
@@ -174,7 +179,11 @@ class ChainTask:
             pass
         finally:
             _leave(self._loop, self)  # type: ignore[arg-type]  # as in step
-        return found
+
+    @property
+    def outcome(self) -> str:
+        """What the client gets if the query fails now, for the log."""
+        return "answered SERVFAIL"
 
     def cancelling(self) -> int:
         """Return the number of cancellations requested and not withdrawn."""
@@ -251,6 +260,22 @@ class ChainRunner:
             self.waiting.add(query)
             self._spare = ChainTask(self._loop)
         return reply
+
+    def deliver(self, request: Request, reply: Reply) -> None:
+        """Deliver a reply that a chain had at once, as one that arrives later."""
+        query = ChainTask(self._loop)
+        query.request = request
+        self._deliver(query, reply)
+
+    def add(self, query: ChainTask) -> None:
+        """Run a task of another kind in the next turn of the loop; it is pending until `remove`."""
+        self.waiting.add(query)
+        self._loop.call_soon(query._resume, None)
+
+    def remove(self, query: ChainTask) -> None:
+        """Finish a task that was added."""
+        query.is_done = True
+        self.waiting.discard(query)
 
     def _done(self, query: ChainTask, reply: Reply) -> None:
         query.is_done = True

@@ -83,7 +83,12 @@ class QueryPipeline:
             return self._drop(request, request.error(REFUSED))
         request.context = self._contexts[route]
         reply = runner.start(route.entry, request)
-        return None if reply is None else self.complete(request, reply)
+        if reply is None:
+            return None
+        if reply.series is not None:
+            runner.deliver(request, reply)
+            return None
+        return self.complete(request, reply)
 
     def _identify(self, request: Request, identity: Identity) -> None:
         """Give a request the identity of its connection, and verify its signature.
@@ -120,7 +125,8 @@ class QueryPipeline:
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; SERVFAIL if the reply cannot be serialized.
 
-        They are empty if a plugin has dropped the query: the listener sends nothing.
+        They are empty if a plugin has dropped the query: the listener sends nothing. They are empty
+        for a series that has been sent, too; a series that this transport cannot send is refused.
         """
         context = request.context
         route = context.route
@@ -136,6 +142,10 @@ class QueryPipeline:
                         raise InvalidReplyError("changed a reply that it only observes", handler)
             if reply.is_dropped:
                 return b""
+            if reply.series is not None:
+                if reply.series.is_ended:
+                    return b""
+                reply = request.error(REFUSED)
             sent = finish(request, reply)
             if request.identity is not ANONYMOUS:
                 sent = signed(request, sent)

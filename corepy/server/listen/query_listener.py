@@ -52,14 +52,26 @@ class Listener(abc.ABC):
     Replies are truncated to the client's size only for "udp".
     """
 
+    takes_series: ClassVar[bool] = False
+    """Whether the listener sends replies that consist of several messages.
+
+    Its `ChainRunner` then delivers them as replies whose `series` is not None
+    (`corepy.server.listen.series_sender`).
+    """
+
     is_checkable: ClassVar[bool] = False
     """Whether `check` is implemented. Other listeners are left out of the self-check."""
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Answer at the non-blocking `sock` after `swap` and `start`."""
         self.sock = sock
-        family = family_of(address_of(sock).host)
-        unrouted = RequestContext(self.protocol, self.network, context.label, family=family)
+        unrouted = RequestContext(
+            self.protocol,
+            self.network,
+            context.label,
+            family=family_of(address_of(sock).host),
+            takes_series=self.takes_series,
+        )
         self.pipeline = QueryPipeline(unrouted, context.memory_pool)
 
     @property

@@ -79,27 +79,30 @@ class QueryTimeouts:
     def _expire_overdue(self) -> None:
         self._wait()
         now = time.monotonic()
-        late: dict[tuple[Attribution, float], list[ChainTask]] = defaultdict(list)
+        late: dict[tuple[Attribution, float, str], list[ChainTask]] = defaultdict(list)
         for query in self._waiting():
             allowed = self._limit_of(query.request)
             if allowed and query.request.received < now - allowed:
-                was_overdue = query.has_timed_out
+                was_overdue, outcome = query.has_timed_out, query.outcome
                 found = query.expire()
                 if not was_overdue:
-                    late[found, allowed].append(query)
-        for (found, allowed), queries in late.items():
-            self._report(found, allowed, queries)
+                    late[found, allowed, outcome].append(query)
+        for (found, allowed, outcome), queries in late.items():
+            self._report(found, allowed, queries, outcome)
 
-    def _report(self, found: Attribution, allowed: float, queries: list[ChainTask]) -> None:
+    def _report(
+        self, found: Attribution, allowed: float, queries: list[ChainTask], outcome: str
+    ) -> None:
         count(found.plugin, "timeout", len(queries))
         request = queries[0].request
         others = f" and {len(queries) - 1} more" if len(queries) > 1 else ""
         logger_of(found.plugin).error(
-            "%s %s from %s%s: no answer after %g s (waiting at %s); answered SERVFAIL",
+            "%s %s from %s%s: no answer after %g s (waiting at %s); %s",
             request.name,
             request.type,
             request.remote[0],
             others,
             allowed,
             found.where or SERVER,
+            outcome,
         )

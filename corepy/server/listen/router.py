@@ -193,13 +193,19 @@ class Router:
         A failure in the block that answers becomes SERVFAIL, as for a client; the block that asks
         sees no exception. The reply has no deadline if the packet cache may not repeat those of
         that block, so that a reply which is made of it is not repeated either. If other clients are
-        denied the reply, `request` is marked with `DEPENDS_ON_CLIENT`.
+        denied the reply, `request` is marked with `DEPENDS_ON_CLIENT`. A reply of several messages
+        is REFUSED.
         """
         route = self.route(request)
         if route is None:
             return request.error(REFUSED)
-        context = replace(request.context, zone=route.zone, view=route.filters.view, route=route)
-        request.context = context
+        request.context = replace(
+            request.context,
+            zone=route.zone,
+            view=route.filters.view,
+            route=route,
+            takes_series=False,
+        )
         reply = await route.serve(request)
         if route.obstacle is not None:
             reply.deadline = None

@@ -19,8 +19,10 @@ from corepy.server.listen.status_query import is_answered
 from corepy.server.listen.stream_listener import StreamConnection, StreamListener
 
 if TYPE_CHECKING:
-    from corepy.dns import Identity, Reply
+    from corepy.dns import Identity, Reply, Request
     from corepy.server.listen.chain_runner import ChainTask
+    from corepy.server.listen.pipeline import QueryPipeline
+    from corepy.server.listen.series_sender import SeriesSender
 
 DRAIN_IDLE = 0.2
 """Seconds without a query after which a stopping server closes a connection.
@@ -44,6 +46,7 @@ class TCPListener(StreamListener):
 
     protocol: ClassVar[str] = "tcp"
     is_checkable: ClassVar[bool] = True
+    takes_series: ClassVar[bool] = True
 
     def new_connection(self) -> StreamConnection:
         """Return the protocol for a connection that is being accepted."""
@@ -75,6 +78,8 @@ class TCPConnection(StreamConnection):
         self._closing = False
         self._paused = False
         self._is_behind = False  # queries were read but not processed yet
+        self._series: SeriesSender | None = None
+        self._accepted: asyncio.Future[None] | None = None  # of a message of a series
 
     @property
     def is_idle(self) -> bool:
@@ -151,11 +156,56 @@ class TCPConnection(StreamConnection):
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         if self._closing and self._transport.is_closing():
             return
+        if reply.series is not None:
+            self._send_series(query.request, reply)
+            return
         if not self._out:
             self._loop.call_soon(self._flush)
         wire = self._listener.pipeline.complete(query.request, reply)
         if wire:  # a dropped query ends its wait, and may end the connection's
             self._out.append(frame(wire))
+
+    def _send_series(self, request: Request, reply: Reply) -> None:
+        if self._series is None:
+            # The other connections do not need the module.
+            from corepy.server.listen.series_sender import SeriesSender
+
+            self._series = SeriesSender(self)
+        self._series.start(request, reply)
+
+    @property
+    def pipeline(self) -> QueryPipeline:
+        """The pipeline of the listener."""
+        return self._listener.pipeline
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._transport.is_closing()
+
+    def begin_series(self) -> None:
+        """Call `pause_writing` for each byte that the client's system does not accept at once."""
+        self._transport.set_write_buffer_limits(high=0)
+
+    async def send(self, wire: bytes) -> None:
+        """Send a message of a series, and wait until the client's system has accepted it."""
+        self.last_activity = time.monotonic()
+        self._transport.write(frame(wire))
+        if self._write_timer is not None:
+            self._accepted = self._loop.create_future()
+            await self._accepted
+
+    def end_series(self, wire: bytes, *, is_broken: bool) -> None:
+        """Continue with other queries after sending `wire`, or close if the series is broken."""
+        if self._transport.is_closing():
+            return
+        self._transport.set_write_buffer_limits()
+        if is_broken:
+            self.finish()
+            return
+        if wire:
+            self._out.append(frame(wire))
+        self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._out and not self._transport.is_closing():
@@ -186,6 +236,10 @@ class TCPConnection(StreamConnection):
 
     def resume_writing(self) -> None:
         """Continue after the client has read its replies."""
+        if self._accepted is not None:
+            if not self._accepted.done():
+                self._accepted.set_result(None)
+            self._accepted = None
         if self._transport.is_closing():
             return  # the close ends with the last byte written, or with the write timeout
         if self._write_timer is not None:

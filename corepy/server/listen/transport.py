@@ -76,5 +76,12 @@ class Transport:
 
         For a transport without such a socket, it is that of its first one.
         """
-        protocols = {listener.network: listener.protocol for listener in self.listeners}
-        return protocols.get(network, self.listeners[0].protocol)
+        return self._listener(network).protocol
+
+    def takes_series(self, network: str) -> bool:
+        """Return whether replies over the socket for `network` may consist of several messages."""
+        return self._listener(network).takes_series
+
+    def _listener(self, network: str) -> type[Listener]:
+        listeners = {listener.network: listener for listener in self.listeners}
+        return listeners.get(network, self.listeners[0])

@@ -159,12 +159,12 @@ class CacheStore:
 
         `options` are EDNS options to cache with a positive or negative reply.
 
-        Returns the classification (None if the reply is dropped, malformed, or answers another
-        question) and the new entry. A failed `refresh` is not cached, so that it does not replace
-        the existing entry. A positive or negative reply that may not be cached still removes
-        outdated entries.
+        Returns the classification (None if the reply is dropped, a series of messages, malformed,
+        or answers another question) and the new entry. A failed `refresh` is not cached, so that
+        it does not replace the existing entry. A positive or negative reply that may not be cached
+        still removes outdated entries.
         """
-        if reply.is_dropped:
+        if reply.is_dropped or reply.series is not None:
             return None, None
         if not matches(reply, request):
             metrics.drops.value += 1

@@ -226,6 +226,8 @@ def why_not(settings: Settings, request: Request, reply: Reply) -> str:
         return "it is dropped"
     if DEPENDS_ON_CLIENT in request.metadata:
         return "other clients are denied a part of it"
+    if reply.series is not None:
+        return "it is a series of messages"
     if not matches(reply, request):
         return "it answers a different question"
     try:

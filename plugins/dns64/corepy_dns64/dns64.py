@@ -98,6 +98,8 @@ class DNS64(FastHandler, ExplainedHandler):
         """
         if reply.is_dropped or reply.is_momentary or reply.rcode == c.NXDOMAIN:
             return True
+        if reply.series is not None:
+            return True
         if self.translate_all or not reply.ancount:
             return False
         native, mapped = addresses(reply)

@@ -1,4 +1,4 @@
-"""The handler with unreliable answers (CoreDNS: plugin/erratic/erratic.go)."""
+"""The handler with unreliable answers (CoreDNS: plugin/erratic/erratic.go, autopath.go)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import constants as c
+from corepy.dns.names import from_text
+from corepy.dns.presentation import RecordError
 from corepy.dns.records import rr
+from corepy.dns.series import messages_of
 from corepy.plugin import ExplainedHandler, FastHandler, hookimpl
+from corepy_erratic.zone import zone_records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corepy.dns import Reply, Request
     from corepy.plugin.handler import Answer
 
@@ -26,6 +32,7 @@ _READY: Final = range(3, 5)
 """Numbers of queries received with which the plugin is ready (plugin/erratic/ready.go)."""
 
 _TC: Final = c.FLAG_TC >> 8
+_SEARCH_PATH: Final = (from_text("a.example.org."), from_text("b.example.org."), b"\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ DROP_ONLY: Final = Effects(drop=2)
 
 
 class Erratic(FastHandler, ExplainedHandler):
-    """Answers every query for A and AAAA, and drops, delays or truncates some of the replies."""
+    """Answers every query for A, AAAA and AXFR, and drops, delays or truncates some replies."""
 
     name: ClassVar[str] = "erratic"
 
@@ -61,7 +68,11 @@ class Erratic(FastHandler, ExplainedHandler):
         self._received += 1
         if _is_hit(number, effects.drop):
             return request.drop()
-        reply = self._reply(request, is_truncated=_is_hit(number, effects.truncate))
+        is_truncated = _is_hit(number, effects.truncate)
+        if request.qtype == c.TYPE_AXFR:
+            reply = _transfer(request, is_whole=not is_truncated)
+        else:
+            reply = self._reply(request, is_truncated=is_truncated)
         if _is_hit(number, effects.delay) and effects.duration > 0:
             return _late(reply, effects.duration)
         return reply
@@ -78,6 +89,10 @@ class Erratic(FastHandler, ExplainedHandler):
             reply.patch(b"".join((wire[:2], bytes((wire[2] | _TC,)), wire[3:])))
         return reply
 
+    def search_path(self, request: Request) -> Sequence[bytes]:
+        """Return a search path of two domains and none, the same for every client."""
+        return _SEARCH_PATH
+
     @hookimpl
     def ready(self) -> bool:
         """Return whether 3 or 4 queries were received, so that the state changes in a test."""
@@ -86,6 +101,20 @@ class Erratic(FastHandler, ExplainedHandler):
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return the number of queries received, on which the effects depend."""
         return {"queries": self._received}
+
+
+def _transfer(request: Request, *, is_whole: bool) -> Reply:
+    """Return a small zone with the name in the query; its last record is missing if truncated.
+
+    As in CoreDNS, a query over UDP is answered as well.
+    """
+    try:
+        records = zone_records(request.question[:-4], is_whole=is_whole)
+    except RecordError as error:
+        return request.error(c.SERVFAIL, f"the name leaves no room for one below it: {error}")
+    if request.context.takes_series:
+        return request.reply_series(messages_of(request, records))
+    return request.reply(answer=records, authoritative=True)
 
 
 def _is_hit(number: int, amount: int) -> bool:

@@ -26,7 +26,8 @@ def outcomes(handler, count, qtype="A"):
         (Effects(2), "A", ["drop", 0, "drop", 0]),
         (Effects(2), "AAAA", ["drop", 0, "drop", 0]),
         (Effects(2), "HINFO", ["drop", 2, "drop", 2]),
-        (Effects(2), "AXFR", ["drop", 2, "drop", 2]),
+        (Effects(2), "AXFR", ["drop", 0, "drop", 0]),
+        (Effects(2), "IXFR", ["drop", 2, "drop", 2]),
         (Effects(3), "A", ["drop", 0, 0, "drop"]),
         (Effects(1), "A", ["drop", "drop", "drop", "drop"]),
         (Effects(), "A", [0, 0, 0, 0]),
@@ -54,7 +55,7 @@ def test_the_answer(qtype, address):
 
 def test_other_types():
     with serve(BLOCK.format("drop 0")) as server:
-        for qtype in ("MX", "TXT", "AXFR"):
+        for qtype in ("MX", "TXT", "IXFR"):
             reply = server.ask("example.org.", qtype, tcp=True)
             assert (reply.header.rcode, reply.rr) == (2, [])
 

@@ -112,6 +112,8 @@ def _rcode(request: Request, reply: Reply) -> object:
 def _reply_size(request: Request, reply: Reply) -> int:
     if reply.is_dropped:
         return 0
+    if reply.series is not None:
+        return reply.series.size
     if request.edns is None:
         return len(reply.wire)
     return len(reply.wire) + _OPT_SIZE + len(reply.options)
@@ -168,6 +170,8 @@ def _exchange(request: Request, reply: Reply) -> str:
     name = _RCODES.get(rcode, rcode)
     if reply.is_dropped:
         name, flags, size = EMPTY, EMPTY, 0
+    elif reply.series is not None:
+        size = reply.series.size
     return (
         f"{c.type_name(request.qtype)} {_class(request.qclass)} {_name(request.name_wire)} "
         f"{request.context.network} {len(request.wire)} "

@@ -109,6 +109,9 @@ class Log(Handler):
             # The server answers SERVFAIL after an exception in a plugin.
             self._log(request, request.error(SERVFAIL), time.monotonic() - start)
             raise
+        if reply.series is not None:
+            reply.series.on_end(lambda last: self._log(request, last, time.monotonic() - start))
+            return reply
         self._log(request, reply, time.monotonic() - start)
         return reply
 

@@ -134,6 +134,8 @@ class AllSeries:
             do = edns.do
         if reply.is_dropped:
             size = 0  # CoreDNS counts a query without a reply as NOERROR of this size
+        elif reply.series is not None:
+            size = reply.series.size
         shape = (
             context.server,
             context.zone,
