@@ -360,7 +360,7 @@ def test_over_udp_it_is_refused(lister):
 
 def test_other_queries_are_answered_meanwhile(lister):
     lister.send("endless.", "a.", "b.")
-    found = []
+    found: list[int] = []
     while len(found) < 2:
         (ident,) = ids(lister.read(1))
         if ident != 1:
