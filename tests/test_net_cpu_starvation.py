@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,6 +57,38 @@ def test_the_kernel_is_asked():
     assert now.at > before.at
     assert now.ran > before.ran
     assert now.waited >= before.waited
+
+
+def write_threads(folder, *threads):
+    """Write /proc files: the main thread first, each as (state, ran, waited)."""
+    for number, (state, ran, waited) in enumerate(threads, 7):
+        thread = folder / "7/task" / str(number)
+        thread.mkdir(parents=True, exist_ok=True)
+        (thread / "stat").write_text(f"{number} (a) b) {state} 1 1")
+        (thread / "schedstat").write_text(f"{ran} {waited} 3\n")
+    (folder / "7/stat").write_text((folder / "7/task/7/stat").read_text())
+
+
+@pytest.mark.parametrize(
+    ("main", "other", "starved"),
+    [
+        ("S", "R", True),  # the other thread holds the interpreter's lock, and waits for a CPU
+        ("S", "S", True),  # likewise, and it has just had a CPU
+        ("T", "R", False),
+    ],
+)
+def test_a_thread_that_waits_for_a_cpu_keeps_the_others_waiting(
+    main, other, starved, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("corepy.net.cpu_starvation._PROC", str(tmp_path))
+    write_threads(tmp_path, (main, 5, 5), (other, 10, 20), ("S", 1, 1))
+    now = time.monotonic_ns()
+    before = cpu_times(7)
+    assert before.at >= now
+    assert before[1:] == (16, 26, other if starved else main)
+    write_threads(tmp_path, (main, 5, 5), (other, 11, 20 + 2 * SECOND), ("S", 1, 1))
+    (tmp_path / "7/task/10").mkdir()  # a thread that is ending
+    assert is_starved(before._replace(at=before.at - SECOND), cpu_times(7)) is starved
 
 
 def test_a_stopped_process_is_known_as_such():

@@ -4,13 +4,17 @@ On an overloaded node, a healthy process may be unresponsive for seconds. Killin
 worse: its successor gets no CPU time either, and has to start up first. The scheduling statistics
 of the kernel distinguish the two cases (proc_pid_schedstat in the kernel's sched-stats
 documentation, proc_pid_stat(5)).
+
+All threads of the process count: one that waits for a CPU may hold the interpreter's lock, for
+which the others sleep.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from pathlib import Path
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 STARVED_SHARE: Final = 0.5
@@ -22,12 +26,12 @@ RUNNING_SHARE: Final = 0.05
 The kernel adds a wait to its statistics only at the end of the wait.
 """
 
-_PROC = Path("/proc")
+_PROC = "/proc"
 _STOPPED = "T", "t"
 
 
 class CpuTimes(NamedTuple):
-    """Scheduling statistics of the main thread of a process; times in nanoseconds."""
+    """Scheduling statistics of a process, the sums of its threads; times in nanoseconds."""
 
     at: int
     """Time of measurement on the monotonic clock."""
@@ -37,16 +41,28 @@ class CpuTimes(NamedTuple):
     """Time in a run queue, without a CPU."""
 
     state: str
-    """State as in /proc/PID/stat: R runs or waits for a CPU, S sleeps, T is stopped."""
+    """State as in /proc/PID/stat: R runs or waits for a CPU, S sleeps, T is stopped.
+
+    R if it is that of any thread, otherwise that of the main thread.
+    """
 
 
 def cpu_times(pid: int) -> CpuTimes | None:
     """Return the statistics of process `pid`; None if it is gone, or without kernel support."""
+    at, ran, waited = time.monotonic_ns(), 0, 0
     try:
-        ran, waited, _ = (_PROC / str(pid) / "schedstat").read_text().split()
-        return CpuTimes(time.monotonic_ns(), int(ran), int(waited), _state(pid))
-    except (OSError, ValueError):
+        state = _state(pid)
+        threads = f"{_PROC}/{pid}/task"
+        for thread in os.listdir(threads):  # four times a second, so not pathlib
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                spent = _read(f"{threads}/{thread}/schedstat").split()
+                ran += int(spent[0])
+                waited += int(spent[1])
+                if state == "S" and _state_in(_read(f"{threads}/{thread}/stat")) == "R":
+                    state = "R"
+    except (OSError, ValueError, IndexError):
         return None
+    return CpuTimes(at, ran, waited, state)
 
 
 def is_starved(before: CpuTimes | None, now: CpuTimes | None) -> bool:
@@ -94,5 +110,16 @@ def is_stopped(pid: int) -> bool:
 
 
 def _state(pid: int) -> str:
-    stat = (_PROC / str(pid) / "stat").read_text()
-    return stat.rpartition(")")[2].split()[0]  # the name before it may contain anything
+    return _state_in(_read(f"{_PROC}/{pid}/stat"))
+
+
+def _read(path: str) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, 4096)
+    finally:
+        os.close(file)
+
+
+def _state_in(stat: bytes) -> str:
+    return stat.rpartition(b")")[2].split()[0].decode()  # the name before it may contain anything
