@@ -156,6 +156,14 @@ def test_errors_point_at_the_current_token(steps: int, make: str, expected: str)
     assert str(error).startswith(expected)
 
 
+def test_a_block_on_one_line_gets_a_hint() -> None:
+    d = dispenser("dir1 { option }")
+    for _ in range(4):
+        d.next()
+    (diagnostic,) = d.arg_error().diagnostics
+    assert diagnostic.hint == "write the closing brace on a line of its own"
+
+
 def test_errors_about_something_else() -> None:
     d = dispenser("dir1 arg1")
     d.next()

@@ -403,13 +403,25 @@ Log
 """
 
 
+def test_a_state_after_the_query_may_be_empty_or_without_a_word(run):
+    _, out, _ = run(". {\n    local\n    erratic {\n        drop 2\n    }\n}\n", "a")
+    states = [line.strip() for line in out.splitlines() if "now" in line or "queries" in line]
+    assert states == ["queries: 0", "now   queries: 1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["a..b"], 1, "corepy explain: empty label in name 'a..b'\n"),
-        (["a", "NOTYPE"], 1, "corepy explain: unknown DNS type: 'NOTYPE'\n"),
+        (["a", "NOTYPE"], 1, "corepy explain: unknown DNS type: 'NOTYPE'; the arguments are "),
         (["-class", "XX", "a"], 1, "corepy explain: unknown DNS class: 'XX'\n"),
         (["a", "A", "me"], 1, "corepy explain: 'me' is not an IP address of a client\n"),
+        (
+            ["a", "TXT", "ch"],
+            1,
+            "corepy explain: 'ch' is not an IP address of a client; "
+            "to ask in this class, use -class ch\n",
+        ),
         (["-times", "11", "a"], 1, "corepy explain: a question can be asked 1 to 10 times\n"),
         (
             ["-conf", "/nowhere/Corefile", "a"],

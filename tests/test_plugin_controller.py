@@ -66,11 +66,15 @@ def test_what_is_no_duration_is_pointed_at():
 
 
 def test_integer():
-    controller = at_directive("it -12 1.5")
-    number, fraction = controller.arguments()
+    controller = at_directive("it -12 1.5 30s")
+    number, fraction, duration = controller.arguments()
     assert controller.integer(number) == -12
-    with pytest.raises(CorefileError, match=r"not a whole number: '1\.5'"):
-        controller.integer(fraction)
+    for token, hint in ((fraction, None), (duration, "write it without a unit, such as 30")):
+        with pytest.raises(CorefileError) as caught:
+            controller.integer(token)
+        (diagnostic,) = caught.value.diagnostics
+        assert diagnostic.message == f"not a whole number: {token.text!r}"
+        assert (diagnostic.token, diagnostic.hint) == (token, hint)
 
 
 @pytest.mark.parametrize(

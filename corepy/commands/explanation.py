@@ -95,9 +95,9 @@ def _details(step: dict[str, Any]) -> list[str]:
     lines += [f"down  {change}" for change in step.get("down", ())]
     lines += [f"up    {change}" for change in step.get("up", ())]
     lines += [f"error {part}" for part in (step.get("error") or "").split("; ") if part]
-    if after != before:
+    if after and after != before:
         rest = _pairs({key: value for key, value in after.items() if key != "state"})
-        lines.append(f"now   {after.get('state', '')}{', ' if rest else ''}{rest}")
+        lines.append(f"now   {', '.join(filter(None, (after.get('state'), rest)))}")
     lines += [f"{label}: {value}" for label, value in step.get("labels", {}).items()]
     return lines
 

@@ -114,7 +114,9 @@ class Dispenser:
         if text == "{":
             return self.error("unexpected token '{', expecting an argument", token)
         message = f"wrong argument count or unexpected line ending after {quote(text)}"
-        return self.error(message, token)
+        # A block on one line, `{ option }`: to Caddy the braces are arguments there.
+        hint = "write the closing brace on a line of its own" if text == "}" else None
+        return self.error(message, token, hint)
 
     @contextlib.contextmanager
     def statement(self, mistakes: Mistakes) -> Iterator[None]:

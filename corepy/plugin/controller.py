@@ -225,7 +225,8 @@ class Controller(Dispenser):
         """Return the integer in `token`; raises `CorefileError` (Go: strconv.Atoi)."""
         number = parse_integer(token.text)
         if number is None:
-            raise self.error(f"not a whole number: {token.text!r}", token)
+            hint = "write it without a unit, such as 30" if _is_duration(token.text) else None
+            raise self.error(f"not a whole number: {token.text!r}", token, hint)
         return number
 
     def path(self, token: Token) -> Path:

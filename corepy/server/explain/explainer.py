@@ -100,10 +100,13 @@ class Asked:
     def wire(self) -> bytes:
         """Return the query message; raises `CommandError`."""
         try:
-            name = from_text(self.name)
-            qtype, qclass = c.type_number(self.type), c.class_number(self.class_)
+            name, qclass = from_text(self.name), c.class_number(self.class_)
         except (InvalidName, ValueError) as error:
             raise CommandError(str(error)) from None
+        try:
+            qtype = c.type_number(self.type)
+        except ValueError as error:
+            raise CommandError(f"{error}; the arguments are NAME [TYPE [CLIENT]]") from None
         if not 0 <= self.edns <= c.MAX_SIZE:
             raise CommandError(f"EDNS size {self.edns} is outside 0 to {c.MAX_SIZE}")
         edns = Edns(self.edns or UDP_SIZE, self.do) if self.edns or self.do else None
@@ -134,7 +137,8 @@ def _address(text: str) -> None:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        raise CommandError(f"{text!r} is not an IP address of a client") from None
+        hint = f"; to ask in this class, use -class {text}" if text.upper() in c.CLASSES else ""
+        raise CommandError(f"{text!r} is not an IP address of a client{hint}") from None
 
 
 async def explain_live(server: Server, argument: Any) -> dict[str, Any]:

@@ -45,6 +45,9 @@ def _rules(controller: Controller) -> _Changes:
     while controller.next_block():
         with controller.statement(mistakes):
             selector = controller.val.lower()
+            if selector in _ACTIONS:  # as in CoreDNS before 1.12.4
+                hint = f"a rule begins with query or response: response {controller.val} ..."
+                raise controller.error(f"unknown selector {controller.val!r}", hint=hint)
             if selector not in _SELECTORS:
                 raise _unknown(controller, "selector", controller.token, _SELECTORS)
             change = changes.get(selector, FlagChange())

@@ -64,6 +64,11 @@ EMPTY = (
     [
         # The refused cases of CoreDNS.
         ("header {}", f"Corefile:2:8: {ARGUMENTS} '{{}}'"),
+        (
+            header("set ra"),
+            "Corefile:3:5: unknown selector 'set' "
+            "(a rule begins with query or response: response set ...)",
+        ),
         (header("foo"), "Corefile:3:5: unknown selector 'foo' (known: query, response)"),
         (header("response set"), f"Corefile:3:14: {ARGUMENTS} 'set'"),
         (header("query foo"), f"Corefile:3:11: {ARGUMENTS} 'foo'"),
