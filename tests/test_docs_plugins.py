@@ -23,6 +23,7 @@ from corepy.plugin import (
     HookSpecs,
     LifecycleContext,
     Timeouts,
+    TSIGKeys,
     metrics,
 )
 from corepy.testing import (
@@ -195,6 +196,28 @@ def test_patience(code):
     controller.config.set(Timeouts(idle=60.0), "timeouts")
     with pytest.raises(CorefileError, match="hello conflicts with timeouts: both set Timeouts"):
         code("patience").setup(controller)
+
+
+def test_signed(code):
+    controller = controller_for("hello Key.Test. c2VjcmV0")
+    code("signed").setup(controller)
+    assert controller.config.get(TSIGKeys).secrets == {b"\3key\4test\0": b"secret"}
+    (handler,) = controller.handlers
+    assert run_chain(make_request("a.test."), handler).rcode == 5
+    for mistake in ("..key c2VjcmV0", "key c2VjcmV"):
+        with pytest.raises(CorefileError, match="not a key"):
+            code("signed").setup(controller_for(f"hello {mistake}"))
+
+
+def test_own(code):
+    controller = controller_for("hello a.test {\n fallthrough b.a.test\n}")
+    code("own").setup(controller)
+    (handler,) = controller.handlers
+    names = ("x.a.test.", "x.b.a.test.", "b.test.")
+    assert [run_chain(make_request(it), handler, Recorder()).rcode for it in names] == [3, 0, 0]
+    code("own").setup(controller := controller_for("hello a.test"))
+    (handler,) = controller.handlers
+    assert run_chain(make_request("x.b.a.test."), handler, Recorder()).rcode == 3
 
 
 def test_zone(code):
