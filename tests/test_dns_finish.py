@@ -121,6 +121,21 @@ def test_echoed_options_are_dropped_before_records() -> None:
     assert (len(parsed.rr), parsed.header.tc, parsed.ar[0].rdata) == (10, 0, [])
 
 
+def test_echoed_options_are_dropped_before_those_of_the_reply() -> None:
+    """Both together may exceed even the length field of an OPT record."""
+    own, reply = edns.ede(22, "no upstream answered"), reply_with(1)
+    reply.options = own
+    room = c.MAX_SIZE - len(reply.wire) - edns.OPT_SIZE - len(own) - 4
+    for padding in (room, room + 1, room + 40):
+        asked = echoing(edns.option(12, bytes(padding)))
+        asked.context = replace(asked.context, protocol="tcp")
+        sent = finish(asked, reply)
+        assert len(sent) <= asked.size
+        expected = [(12, bytes(padding))] if padding == room else []
+        assert options_of(sent) == [(15, b"\0\x16no upstream answered"), *expected]
+        assert (sent[2] & 2, sent[6:8]) == (0, b"\0\1")
+
+
 def test_nothing_of_another_edns_version_is_echoed() -> None:
     """Its options are not checked: they may have another format."""
     opt = edns.opt_record(1232, options=b"\0\x0c\xff", version=1)

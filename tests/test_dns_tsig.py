@@ -3,6 +3,7 @@
 import hmac
 from dataclasses import replace
 
+import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
@@ -243,6 +244,39 @@ def test_the_room_for_the_signature_is_exact():
         fits = len(plain) <= room
         assert len(sent) <= 700
         assert bool(read(sent, query).flags & dns.flags.TC) is not fits
+
+
+@pytest.mark.parametrize(("protocol", "payload"), [("udp", 700), ("tcp", 700)])
+def test_an_echo_leaves_room_for_the_signature(protocol, payload):
+    """Padding of the client must not replace the records by TC."""
+    size = payload if protocol == "udp" else c.MAX_SIZE
+    for padding in range(size - 260, size - 160, 7):
+        options = [dns.edns.GenericOption(12, bytes(padding))]
+        query = asked(use_edns=True, payload=payload, options=options)
+        query.use_tsig(key())
+        request = request_of(query.to_wire(max_size=c.MAX_SIZE))
+        request.context = replace(request.context, protocol=protocol)
+        sent = signed(request, finish(request, answer(request, 3)))
+        assert len(sent) <= request.size
+        message = read(sent, query)
+        assert (len(message.answer[0]), message.flags & dns.flags.TC) == (1, 0)
+
+
+def test_a_refusal_that_has_no_room_for_a_long_key_is_not_signed():
+    """The names of the record may be pointers in the query, so the reply would amplify it."""
+    name = (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\0"
+    record = b"\xc0\x0c\0\xfa\0\xff\0\0\0\0\0\x32\xc0\x0c"
+    record += NOW.to_bytes(6, "big") + b"\1\x2c\0\x20" + bytes(32) + b"\0\0\0\0\0\0"
+    wire = bytes((0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1)) + name + b"\0\1\0\1" + record
+    request = request_of(wire)
+    assert request.identity.tsig.error == BADKEY
+    sent = signed(request, finish(request, request.error(c.NOTAUTH)))
+    assert len(sent) <= 512
+    assert sent[2] & 2
+    assert (sent[3] & 15, sent[10:12]) == (c.NOTAUTH, b"\0\0")
+    request.context = replace(request.context, protocol="tcp")
+    sent = signed(request, finish(request, request.error(c.NOTAUTH)))
+    assert sent[10:12] == b"\0\1"
 
 
 def test_a_refusal_without_room_keeps_its_rcode():

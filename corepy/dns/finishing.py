@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns.address import host_port
 from corepy.dns.compress import LARGEST, cut, rebuild
 from corepy.dns.constants import FLAG_TC, HEADER_SIZE, MIN_SIZE, NOERROR, NOTAUTH, SERVFAIL
-from corepy.dns.edns import OPTION_EDE, opt_record, option, parse_options, without_option
+from corepy.dns.edns import OPT_SIZE, OPTION_EDE, opt_record, option, parse_options, without_option
 from corepy.dns.form_error import FormError
 
 if TYPE_CHECKING:
@@ -121,7 +121,10 @@ def _opt(request: Request, reply: Reply, options: bytes) -> bytes:
 
 
 def _options(request: Request, reply: Reply) -> bytes:
-    """Return the options of a reply: its own, and the echoed ones whose codes it does not have."""
+    """Return the options of a reply: its own, and the echoed ones whose codes it does not have.
+
+    Echoed options are left out if they do not fit beside the data and the signature.
+    """
     edns, own = request.edns, reply.options
     if edns is None or not edns.options or edns.version:  # options of other versions are unchecked
         return own
@@ -129,14 +132,18 @@ def _options(request: Request, reply: Reply) -> bytes:
     if own:
         codes = codes.difference(code for code, _ in parse_options(own))
     echoed = [option(code, data) for code, data in parse_options(edns.options) if code in codes]
-    return b"".join((own, *echoed))
+    options = b"".join((own, *echoed))
+    signer = request.identity.signer
+    room = request.size - OPT_SIZE - (0 if signer is None else signer.reserved)
+    return options if len(reply.wire) + len(options) <= room else own
 
 
 def signed(request: Request, message: bytes) -> bytes:
     """Return a finished message with the signature of its query, if the query was signed.
 
     The signature is the last record. A message without room for it is replaced by one with only the
-    question, OPT and TC (RFC 8945 section 5.3). A series of messages is passed in the order of
+    question, OPT and TC (RFC 8945 section 5.3), which has no signature if even that is too large: a
+    stranger may state a key with a long name. A series of messages is passed in the order of
     sending.
     """
     signer = request.identity.signer
@@ -146,6 +153,8 @@ def signed(request: Request, message: bytes) -> bytes:
         is_refusal = message[3] & 15 == NOTAUTH
         empty = request.error(NOTAUTH if is_refusal else NOERROR)
         message = _assemble(request, _set_tc(empty.wire), _opt(request, empty, b""))
+        if len(message) + signer.reserved > request.size:
+            return message
     return signer.sign(message)
 
 
