@@ -344,7 +344,8 @@ class Watches(ObservingHandler):
 
 def set_up_relay(controller):
     for _ in controller.single():
-        networks = tuple(ipaddress.ip_network(it.text) for it in controller.arguments(1))
+        words = [it.text for it in controller.arguments(1) if it.text != "none"]
+        networks = tuple(map(ipaddress.ip_network, words))
     controller.configure(ProxyPolicy(networks))
     controller.configure(TLSSetting(FakeTLS()))
     controller.configure(HTTPSLimits(3))
@@ -436,7 +437,46 @@ def test_hits_of_the_packet_cache_show_the_client(relayed):
 def test_acl_judges_the_client_and_not_the_proxy(relayed):
     rules = "acl {\nblock net 198.51.100.7\nallow net 198.51.100.0/24\nblock\n}"
     with serve(relay(f"{rules}\ncache 3600\n{FEW}"), plugins=relayed) as server:
-        for _ in range(2):
+        for _ in range(3):
             for address, rcode in (("198.51.100.8", 0), ("198.51.100.7", 5), ("192.0.2.1", 5)):
                 with Client(server.address, address) as client:
                     assert client.ask("a.example.").header.rcode == rcode
+
+
+class OnlyIPv4(FastHandler):
+    """Refuses clients with IPv6 addresses."""
+
+    name = "onlyipv4"
+    cacheability = Cacheability.DEPENDS_ON_FAMILY
+
+    def __init__(self):
+        self.seen = set()
+
+    def begin_dns(self, request):
+        self.seen.add(request.context.family)
+        return self.next.begin_dns(request) if request.family == 1 else request.error(5)
+
+
+def test_a_proxy_relays_clients_of_both_families(relayed):
+    """The family of the socket is that of the proxy, and says nothing about the clients."""
+    plugins = {**relayed, **with_handlers(onlyipv4=OnlyIPv4)}
+    order = "onlyipv4 before cache\n"
+    body = f"onlyipv4\ncache 3600\n{FEW}"
+    with serve(relay(body), plugins=plugins, order=order) as server:
+        for _ in range(3):
+            for address, rcode in (("198.51.100.7", 0), ("2001:db8::7", 5)):
+                with Client(server.address, address) as client:
+                    assert client.ask("a.example.").header.rcode == rcode
+        (handler,) = server.plugins(OnlyIPv4)
+        assert (handler.seen, server.packet_entries) == ({0}, 0)
+
+
+def test_without_a_trusted_proxy_the_socket_decides(relayed):
+    plugins = {**relayed, **with_handlers(onlyipv4=OnlyIPv4)}
+    body = relay(f"onlyipv4\ncache 3600\n{FEW}").replace("relay 127.0.0.0/8", "relay none")
+    with serve(body, plugins=plugins, order="onlyipv4 before cache\n") as server:
+        with Client(server.address, "2001:db8::7") as client:
+            for _ in range(3):
+                assert client.ask("a.example.").header.rcode == 0
+        (handler,) = server.plugins(OnlyIPv4)
+        assert (handler.seen, server.packet_entries) == ({1}, 1)

@@ -38,7 +38,10 @@ class RequestContext:
     """The view of the answering server block (`corepy.plugin.BlockFilter`)."""
 
     family: int = 0
-    """The address family of all clients of the listener: 1 is IPv4, 2 is IPv6, 0 is both."""
+    """The address family of all clients of the listener: 1 is IPv4, 2 is IPv6, 0 is both.
+
+    It is 0 where a proxy states the client.
+    """
 
     uses_deadlines: bool = True
     """False if the packet cache is off here, so `Reply.deadline` need not be computed."""

@@ -64,7 +64,8 @@ class Cacheability(Enum):
     DEPENDS_ON_FAMILY = "depends on family"
     """As SAFE, but the reply also depends on the address family of the client.
 
-    So it is SAFE at a socket for one family, and UNSAFE at one for both.
+    So it is SAFE at a socket for one family, and UNSAFE at one for both, and where a proxy states
+    the client (`ProxyPolicy`).
     """
 
     DEPENDS_ON_LOCAL_ADDRESS = "depends on local address"

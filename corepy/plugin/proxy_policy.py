@@ -74,6 +74,11 @@ class ProxyPolicy(ListenerSetting):
         object.__setattr__(self, "_starts", [start for start, _ in ranges])
         object.__setattr__(self, "_ends", [end for _, end in ranges])
 
+    @property
+    def uses_headers(self) -> bool:
+        """Whether the address of a client may come from a header."""
+        return bool(self.trusted) or self.otherwise is ProxyAction.USE
+
     def action(self, peer: object) -> ProxyAction:
         """Return the action for a connection or datagram from `peer`, an address or a sockaddr.
 

@@ -6,7 +6,6 @@ reported together.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -35,7 +34,7 @@ from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.listener_configs import ListenerConfigs
-from corepy.server.build.routes import RoutedBlock, RouteTable, position_of
+from corepy.server.build.routes import RoutedBlock, RouteTable, normal_host, position_of, relayed
 from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
 from corepy.server.contain.attribution import doing
@@ -295,7 +294,8 @@ class _Builder:
 
     def _listen(self, blocks: list[_Block]) -> None:
         """Fill in the routers: each zone of each block, at each listen address of the block."""
-        checker, table, configs = OverlapChecker(), RouteTable(), ListenerConfigs()
+        checker, configs = OverlapChecker(), ListenerConfigs()
+        table = RouteTable({it for block in blocks for it in relayed(block.config)})
         any_class: set[Listen] = set()
         for block in blocks:
             for handler in block.handlers:
@@ -308,7 +308,7 @@ class _Builder:
                 if mistake is not None:
                     self._mistakes.append(mistake)
                 for host in block.config.get(ListenHosts).hosts:
-                    listen = Listen(key.transport, _normal_host(host), key.port)
+                    listen = Listen(key.transport, normal_host(host), key.port)
                     mistake = checker.check(
                         key, host, filtered=is_filtered
                     ) or self._transports.check_sockets(key, listen)
@@ -385,9 +385,3 @@ def cache_above_denial(handlers: list[Handler]) -> tuple[Handler, Handler] | Non
         if handler.cacheability is Cacheability.SETS_DEADLINE:
             cache = handler
     return None
-
-
-def _normal_host(host: str) -> str:
-    """Return an address in canonical form, so that two spellings mean one socket."""
-    address, percent, zone = host.partition("%")
-    return f"{ipaddress.ip_address(address)}{percent}{zone}" if host else ""

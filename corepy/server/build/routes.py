@@ -5,21 +5,29 @@ The packet cache is turned on or off here, for each block and each address.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from corepy.corefile import Diagnostic
 from corepy.dns import names
 from corepy.net.sockets import WILDCARDS, family_of
-from corepy.plugin import BlockFilters, Cacheability, MetadataCollector, QueryTimeout
+from corepy.plugin import (
+    BlockFilters,
+    Cacheability,
+    ListenHosts,
+    MetadataCollector,
+    ProxyPolicy,
+    QueryTimeout,
+)
+from corepy.server.listen.endpoint import Listen
 from corepy.server.listen.router import Router, ZoneRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     from corepy.corefile import ServerBlock, ZoneAddress
     from corepy.plugin import BlockConfig, Handler, ObservingHandler
-    from corepy.server.listen.endpoint import Listen
 
 
 def cacheability_at(host: str, declared: Cacheability) -> Cacheability:
@@ -62,6 +70,20 @@ def filter_obstacle(filters: BlockFilters, host: str) -> str | None:
     return next(unsafe, None)
 
 
+def normal_host(host: str) -> str:
+    """Return an address in canonical form, so that two spellings mean one socket."""
+    address, percent, zone = host.partition("%")
+    return f"{ipaddress.ip_address(address)}{percent}{zone}" if host else ""
+
+
+def relayed(config: BlockConfig) -> Iterator[Listen]:
+    """Yield the addresses of a block where PROXY headers may state the client."""
+    if config.get(ProxyPolicy).uses_headers:
+        for key in config.keys:
+            for host in config.get(ListenHosts).hosts:
+                yield Listen(key.transport, normal_host(host), key.port)
+
+
 def position_of(block: ServerBlock) -> str:
     """Return the position of a block in the configuration, such as "Corefile:3"."""
     first = block.keys[0]
@@ -71,8 +93,9 @@ def position_of(block: ServerBlock) -> str:
 class RouteTable:
     """The routes of all server blocks, by listen address and zone, in the order of the Corefile."""
 
-    def __init__(self) -> None:
-        """Start without routes."""
+    def __init__(self, relayed: Container[Listen] = ()) -> None:
+        """Start without routes; at the addresses `relayed`, a proxy may state any client."""
+        self._relayed = relayed
         self._zones: dict[Listen, dict[bytes, list[ZoneRoute]]] = {}
 
     def add(self, listen: Listen, key: ZoneAddress, block: RoutedBlock) -> Diagnostic | None:
@@ -80,7 +103,7 @@ class RouteTable:
         zones = self._zones.setdefault(listen, {})
         blocks = zones.setdefault(names.from_text(key.zone), [])
         final = next((it for it in blocks if not it.filters.filters), None)
-        blocks.append(block.route(key.zone, listen.host))
+        blocks.append(block.route(key.zone, "" if listen in self._relayed else listen.host))
         if final is None:
             return None
         return Diagnostic(
@@ -143,7 +166,10 @@ class RoutedBlock:
         )
 
     def route(self, zone: str, host: str) -> ZoneRoute:
-        """Return the route for one zone of the block at the listen address `host`."""
+        """Return the route for one zone of the block at the listen address `host`.
+
+        It is "" for all addresses, and where the clients may be of both families.
+        """
         return replace(
             self._route,
             zone=zone,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corepy.dns import ANONYMOUS, FormError, Request, accept, finish, form_error, signed
-from corepy.plugin import TSIGKeys
+from corepy.plugin import ProxyPolicy, TSIGKeys
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import (
     InvalidReplyError,
@@ -36,6 +36,7 @@ class QueryPipeline:
         self.packets = PacketCache(memory_pool)
         self._with_packet_cache = is_enabled()
         self._unrouted = unrouted
+        self._family = unrouted.family  # of the socket
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
         self._select: Callable[[Request], ZoneRoute | None]
@@ -45,7 +46,10 @@ class QueryPipeline:
         """Use `router` and the keys of `config` for later queries, and empty the packet cache."""
         self.router = router
         self._secrets = config.get(TSIGKeys).secrets
-        self._unrouted = replace(self._unrouted, echoed_options=router.echoed_options)
+        family = 0 if config.get(ProxyPolicy).uses_headers else self._family
+        self._unrouted = replace(
+            self._unrouted, echoed_options=router.echoed_options, family=family
+        )
         self._select = self._filter if router.has_filters else router.route
         self._contexts = router.contexts(self._unrouted, with_packet_cache=self._with_packet_cache)
         self.packets.clear()
