@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import socket
 import struct
@@ -60,6 +61,10 @@ class Lister(Handler):
             reply = request.error(0)
             reply.series = ReplySeries(self.small(request))
             return reply
+        if kind == "surviving":
+            with self, contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return request.reply_series(self.small(request))
         make = getattr(self, kind, None)
         return request.error(0) if make is None else request.reply_series(make(request))
 
@@ -486,8 +491,7 @@ def test_a_client_that_does_not_read_is_dropped():
 def test_a_client_that_goes_away_closes_the_generator(lister):
     lister.send("endless.", "small.")
     lister.read(2)
-    lister.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    lister.client.close()
+    reset(lister.client)
     assert lister.handler.closed.wait(WAIT)
     first, second = sorted(lister.until_observed(2))
     assert (first[0], first[1], first[3]) == ("endless.", 2, "lister")
@@ -495,6 +499,38 @@ def test_a_client_that_goes_away_closes_the_generator(lister):
         "small.", 2, None, "lister", "the connection was closed after 0 messages of the reply"
     )  # fmt: skip
     assert lister.handler.open == 0
+
+
+def reset(client):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def test_a_generator_that_survives_its_connection_has_a_time_limit(monkeypatch):
+    monkeypatch.setenv(SWITCH, "0.2")
+    with serve_lister(above=("observer",)) as server:
+        client = connect(server)
+        (handler,) = server.plugins(Lister)
+        client.sendall(frame(query("stubborn.")))
+        read_frame(client)
+        reset(client)
+        assert handler.closed.wait(WAIT)
+        wait_until(lambda: server.plugins(Observer)[0].seen, WAIT)
+        (endpoint,) = server.server.endpoints.values()
+        assert server.call(endpoint.waiting) == set()
+
+
+def test_a_series_for_a_closed_connection_ends(lister):
+    lister.send("surviving.")
+    wait_until(lambda: lister.handler.open, WAIT)
+    reset(lister.client)
+    assert lister.until_observed() == [
+        (
+            "surviving.", 2, None, "lister",
+            "the connection was closed after 0 messages of the reply"
+        )
+    ]  # fmt: skip
+    assert lister.handler.made == 0
 
 
 @pytest.mark.parametrize("name", ["stuck.", "never.", "endless."])

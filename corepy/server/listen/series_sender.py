@@ -140,15 +140,14 @@ class SeriesTask(ChainTask):
     async def _send_all(self) -> Reply:
         series, connection = self._reply.series, self._connection
         assert series is not None
+        self._check_open()
         self._iterator, step = _stepper(series.take())
         last: Reply | None = None
         connection.begin_series()
         try:
             while (message := await self._next(step)) is not _END:
                 wire = self._finish(message)
-                if connection.is_closing:
-                    self._cancelled += 1
-                    raise asyncio.CancelledError
+                self._check_open()
                 series.count += 1
                 series.size += len(wire)
                 await connection.send(wire)
@@ -165,6 +164,12 @@ class SeriesTask(ChainTask):
             raise InvalidReplyError("returned a series without a message", self._handler)
         self._is_whole = True
         return last
+
+    def _check_open(self) -> None:
+        """Cancel the series if nothing more can be sent."""
+        if self._connection.is_closing:
+            self._cancelled += 1
+            raise asyncio.CancelledError
 
     async def _next(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Return the next message within the time limit of a query."""

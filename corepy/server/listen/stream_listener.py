@@ -34,6 +34,9 @@ They are also limited to 1/8 of the process's descriptors: other listeners and u
 too.
 """
 
+LOST_INTERVAL = 1.0
+"""Seconds between two checks for pending queries of closed connections."""
+
 SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
 
@@ -82,6 +85,7 @@ class StreamListener(Listener):
         self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
             most, max(most // SHARE_OF_ONE, 1)
         )
+        self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
         self._acceptor = Acceptor(sock, self.new_connection, context.label, server_logger())
 
     @abc.abstractmethod
@@ -111,13 +115,23 @@ class StreamListener(Listener):
             evicted.make_room()
 
     def forget_connection(self, connection: StreamConnection) -> None:
-        """Unregister a closed connection."""
+        """Unregister a closed connection; its pending queries keep their time limit."""
         self.connections.pop(connection, None)
         self._limit.remove(connection)
+        if connection.runner.waiting:
+            if not self._lost:
+                asyncio.get_running_loop().call_later(LOST_INTERVAL, self._forget_lost)
+            self._lost.add(connection.runner)
+
+    def _forget_lost(self) -> None:
+        self._lost = {runner for runner in self._lost if runner.waiting}
+        if self._lost:
+            asyncio.get_running_loop().call_later(LOST_INTERVAL, self._forget_lost)
 
     def waiting(self) -> set[ChainTask]:
         """Return the queries that have no answer yet."""
-        return {query for connection in self.connections for query in connection.runner.waiting}
+        runners = {connection.runner for connection in self.connections} | self._lost
+        return {query for runner in runners for query in runner.waiting}
 
     def stop(self, *, leave_queue: bool = False) -> None:
         """Accept the connections that are queued and no more; close idle connections.

@@ -154,10 +154,10 @@ class TCPConnection(StreamConnection):
         return message[:2] + entry.body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
-        if self._closing and self._transport.is_closing():
-            return
-        if reply.series is not None:
+        if reply.series is not None:  # it has to end also if the connection is closed
             self._send_series(query.request, reply)
+            return
+        if self._closing and self._transport.is_closing():
             return
         if not self._out:
             self._loop.call_soon(self._flush)

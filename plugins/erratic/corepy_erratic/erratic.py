@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import constants as c
 from corepy.dns.names import from_text
-from corepy.dns.presentation import RecordError
 from corepy.dns.records import rr
 from corepy.dns.series import messages_of
 from corepy.plugin import ExplainedHandler, FastHandler, hookimpl
-from corepy_erratic.zone import zone_records
+from corepy_erratic.zone import LONGEST, zone_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from corepy.dns import Reply, Request
     from corepy.plugin.handler import Answer
@@ -108,13 +107,17 @@ def _transfer(request: Request, *, is_whole: bool) -> Reply:
 
     As in CoreDNS, a query over UDP is answered as well.
     """
-    try:
-        records = zone_records(request.question[:-4], is_whole=is_whole)
-    except RecordError as error:
-        return request.error(c.SERVFAIL, f"the name leaves no room for one below it: {error}")
+    name = request.question[:-4]
+    if len(name) > LONGEST:
+        return request.error(c.SERVFAIL, "the name leaves no room for one below it")
     if request.context.takes_series:
-        return request.reply_series(messages_of(request, records))
-    return request.reply(answer=records, authoritative=True)
+        return request.reply_series(_messages(request, name, is_whole=is_whole))
+    return request.reply(answer=zone_records(name, is_whole=is_whole), authoritative=True)
+
+
+def _messages(request: Request, name: bytes, *, is_whole: bool) -> Iterator[Reply]:
+    """Yield the messages; a client that pipelines its queries gets no record made in advance."""
+    yield from messages_of(request, zone_records(name, is_whole=is_whole))
 
 
 def _is_hit(number: int, amount: int) -> bool:
