@@ -251,7 +251,7 @@ def test_an_echo_leaves_room_for_the_signature(protocol, payload):
     """Padding of the client must not replace the records by TC."""
     size = payload if protocol == "udp" else c.MAX_SIZE
     for padding in range(size - 260, size - 160, 7):
-        options = [dns.edns.GenericOption(12, bytes(padding))]
+        options = [dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(padding))]
         query = asked(use_edns=True, payload=payload, options=options)
         query.use_tsig(key())
         request = request_of(query.to_wire(max_size=c.MAX_SIZE))
