@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from corepy_acl.rule import Policy, Rule
 
 _SECONDS_BETWEEN_ERRORS: Final = 10.0
+
+MOST_NAMES: Final = 1024
+"""Names whose rules are kept, about 150 bytes each; then all of them are forgotten."""
+
 LOG = plugin_logger("acl")
 
 
@@ -75,6 +79,9 @@ class ACL(FastHandler, ExplainedHandler):
         for zone in zones:
             self._by_zone[zone] = self._rules_of[zone]
         self._everywhere = self._rules_of["."] if set(zones) == {"."} else None
+        self._by_name: dict[bytes, ZoneRules] = {}
+        """The rules for some names in wire form, so that hot names need no search."""
+
         self._allowed: dict[tuple[str, str], Allowed] = {}
         self._context: RequestContext | None = None
         self._allowed_here: Allowed  # for the context of the last query
@@ -90,7 +97,10 @@ class ACL(FastHandler, ExplainedHandler):
         """Deny the query, or return the next handler's answer."""
         # It runs for each query that the packet cache does not answer, so it makes as few calls as
         # possible: a client that was allowed before is recognized by the bytes of its address.
-        rules = self._everywhere or self._by_zone[self._zones.find(request.name_wire)]
+        rules = self._everywhere
+        if rules is None:
+            known, name = self._by_name, request.name_wire
+            rules = known[name] if name in known else self._rules_for(name)
         by_type, qtype, client = rules.by_type, request.qtype, request.client
         verdicts = by_type[qtype] if qtype in by_type else rules.others  # noqa: SIM401 - no call
         address = b""
@@ -128,6 +138,12 @@ class ACL(FastHandler, ExplainedHandler):
             return False
         covering = [self._zones.find(zone) for zone in map(_wire, block_zones) if zone is not None]
         return bool(covering) and None not in covering
+
+    def _rules_for(self, name: bytes) -> ZoneRules:
+        """Return the rules for a name in wire form, and keep them for its next query."""
+        if len(self._by_name) >= MOST_NAMES:
+            self._by_name.clear()
+        return self._by_name.setdefault(name, self._by_zone[self._zones.find(name)])
 
     def _allowed_in(self, context: RequestContext) -> Allowed:
         """Return the counter for a listener and zone; consecutive queries mostly share them."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from corepy.dns.constants import type_number
 from corepy.plugin import Cacheability, FastHandler, Pending, Wakeups
 from corepy.testing import Recorder, link, make_request, run_chain, set_up
-from corepy_acl.acl import ACL
+from corepy_acl.acl import ACL, MOST_NAMES
 from corepy_acl.networks import EVERYWHERE, key_of, merge, read_network
 from corepy_acl.rule import MOST_REMEMBERED, Action, Policy, Rule
 
@@ -574,10 +574,22 @@ def test_few_clients_are_remembered(clients):
             assert 0 < len(verdicts.allowed) <= MOST_REMEMBERED
 
 
-def test_an_ordinary_query_costs_two_calls_of_python_more():
+def test_few_names_are_remembered():
+    handler = handler_of("acl x.test {\nblock type A\n}")
+    for _ in range(2):
+        for n in range(2 * MOST_NAMES + 1):
+            inside = n % 2 == 0
+            name = f"n{n}.{'x' if inside else 'y'}.test."
+            verdict = "block" if inside else "allow"
+            assert ask_as(handler, sockaddr("10.0.0.1"), name=name) == verdict
+            assert 0 < len(handler._by_name) <= MOST_NAMES
+
+
+@pytest.mark.parametrize("zones", ["", " b", " x y z v w", " x b"])
+def test_an_ordinary_query_costs_two_calls_of_python_more(zones):
     """Those of *acl* and of the guard below it."""
     costs = []
-    for text in ("", "acl {\nallow net 10.0.0.0/8\nblock\n}"):
+    for text in ("", f"acl{zones} {{\nallow net 10.0.0.0/8\nblock\n}}"):
         handlers = [*set_up(text).handlers, Keeper()] if text else [Keeper()]
         top = link(handlers, guarded=True)
         request = make_request("a.b.", peer=sockaddr("10.0.0.1"))
