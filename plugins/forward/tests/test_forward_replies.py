@@ -109,7 +109,7 @@ ECS = b"\0\1\x18\0\xc0\0\2"
         (option(COOKIE, bytes(8)), option(COOKIE, bytes(24)), []),
         (b"", option(KEEPALIVE, b"\0\x64"), []),
         (option(KEEPALIVE), option(KEEPALIVE, b"\0\x64"), []),
-        (option(PADDING), option(PADDING, bytes(100)), []),
+        (option(PADDING), option(PADDING, bytes(100)), [PADDING]),  # the client's own, echoed
         (b"", option(NSID, b"a"), []),
         (option(NSID), option(NSID, b"a"), []),
         (b"", option(EDE, b"\0\3"), [EDE]),
