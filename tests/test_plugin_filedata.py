@@ -40,6 +40,13 @@ async def until(condition):
         await asyncio.sleep(0.005)
 
 
+def join_loading_threads():
+    """Wait for the threads of earlier tests, which change the interval between switches."""
+    for thread in threading.enumerate():
+        if thread.name == "corepy-load":
+            thread.join(60)
+
+
 def test_the_loop_goes_on_while_a_file_is_parsed(tmp_path):
     (path := tmp_path / "list").write_text("1 2")
     go, seen = threading.Event(), []
@@ -58,6 +65,7 @@ def test_the_loop_goes_on_while_a_file_is_parsed(tmp_path):
         await loading
         return it.value
 
+    join_loading_threads()
     before = sys.getswitchinterval()
     assert asyncio.run(main()) == [1, 2]
     assert seen[0][0] is not threading.main_thread()
@@ -303,6 +311,7 @@ def test_a_thread_that_never_ends_keeps_nobody():
 
     asyncio.run(main())
     forever.set()
+    join_loading_threads()
 
 
 def test_what_a_thread_raises_is_raised():
@@ -343,3 +352,11 @@ def test_in_a_server(tmp_path):
         wait_until(lambda: server.ask("example.org.").header.rcode == 5)
         server.reload(". {\n listed\n errors\n}")
         assert server.ask("example.org.").header.rcode == 5
+
+
+def test_the_event_loop_need_not_wait_for_a_thread():
+    async def main():
+        shortest = await asyncio.gather(*[in_thread(sys.getswitchinterval) for _ in range(3)])
+        assert set(shortest) == {filedata._SWITCH}
+
+    asyncio.run(main())

@@ -192,8 +192,7 @@ class FileData(Generic[T]):
         if digest == self._refused[0]:
             raise ValueError(self._refused[1])
         try:
-            with _short_turns():
-                return self._parse(content), digest, version
+            return self._parse(content), digest, version
         except ValueError as error:
             self._refused = digest, str(error)  # the same content has the same errors
             raise
@@ -217,7 +216,8 @@ class FileData(Generic[T]):
 async def in_thread(function: Callable[[], Any]) -> Any:
     """Return the result of `function`, called in a thread of its own.
 
-    Unlike with `asyncio.to_thread`, the process does not wait for the thread at exit.
+    Unlike with `asyncio.to_thread`, the process does not wait for the thread at exit, and the
+    interpreter switches threads often meanwhile, so that the event loop need not wait.
     """
     import asyncio
 
@@ -235,7 +235,8 @@ async def in_thread(function: Callable[[], Any]) -> Any:
     def run() -> None:
         result, failure = None, None
         try:
-            result = function()
+            with _short_turns():
+                result = function()
         except BaseException as error:
             failure = error if isinstance(error, Exception) else RuntimeError(describe(error))
         with contextlib.suppress(RuntimeError):  # the loop is closed
