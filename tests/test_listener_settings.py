@@ -212,6 +212,23 @@ def test_a_setting_of_a_plugin_of_its_own(monkeypatch):
     assert len(refusals("own 1", "own 2")) == 1
 
 
+def test_a_setting_that_cannot_be_merged_is_refused_at_its_directive(monkeypatch):
+    @dataclass(frozen=True)
+    class Own(ListenerSetting):
+        value: str = ""
+
+        @classmethod
+        def merge(cls, settings):
+            raise SystemExit("no")
+
+    own = Transport("tls", 853, (TCPListener,), settings=(Own,))
+    monkeypatch.setitem(transports._loaded, "tls", own)
+    monkeypatch.setitem(PLUGINS, "own", lambda controller: Own(controller.argument().text))
+    (refusal,) = refusals("own 1", "own 2")
+    assert "the settings of the server blocks at this address: SystemExit: no" in str(refusal)
+    assert ":5:" in str(refusal)
+
+
 @pytest.mark.parametrize(
     ("kind", "limits"),
     [

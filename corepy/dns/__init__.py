@@ -3,8 +3,9 @@
 This package contains only values and pure functions, without sockets or a clock, and imports
 nothing else of the project. `context` < `names` < `edns` < `wire` < `rdata` < `compress` <
 `survey` < `identity` < `reply` < `message` < `accept`: each module imports only modules to its
-left. Only `records` imports dnslib, and only when a plugin uses dnslib's objects; `tsig` and
-`tsig_mac` are imported by the first query with more records than a question and OPT.
+left. Only `records` imports dnslib, and only when a plugin uses dnslib's objects. The first query
+with more records than a question and OPT imports `tsig`, the first signed one at a listener with
+keys imports `tsig_mac`.
 """
 
 from corepy.dns.accept import accept as accept

@@ -71,6 +71,7 @@ from corepy.plugin.mixins import ObservingHandler as ObservingHandler
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.pending import apply_step as apply_step
+from corepy.plugin.pending import without_deadline as without_deadline
 from corepy.plugin.process_group import ProcessGroup as ProcessGroup
 from corepy.plugin.proxy_policy import ProxyAction as ProxyAction
 from corepy.plugin.proxy_policy import ProxyPolicy as ProxyPolicy

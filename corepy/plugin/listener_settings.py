@@ -56,13 +56,13 @@ class ListenerSetting:
         `settings` are those of its blocks that have one, in the order of the file; not empty.
         """
         message = "another server block at this address has different settings"
-        return settings[0], _different(settings, 0, message, is_error=True)
+        return settings[0], differences(settings, 0, message, is_error=True)
 
 
-def _different(
+def differences(
     settings: Sequence[Any], chosen: int, message: str, *, is_error: bool
 ) -> list[Conflict]:
-    """Return a conflict for each setting that differs from that of index `chosen`."""
+    """Return a conflict for each setting that differs from the one of index `chosen`."""
     return [
         Conflict(index, chosen, message, is_error=is_error)
         for index, setting in enumerate(settings)
@@ -189,7 +189,7 @@ class _FirstBlockDecides(ListenerSetting):
     def merge(cls, settings: Sequence[Self]) -> tuple[Self, list[Conflict]]:
         """Return the limits of the first block; warn of others that differ."""
         message = "these limits have no effect: an earlier server block at this address decides"
-        return settings[0], _different(settings, 0, message, is_error=False)
+        return settings[0], differences(settings, 0, message, is_error=False)
 
 
 @dataclass(frozen=True, slots=True)

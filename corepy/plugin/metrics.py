@@ -28,7 +28,10 @@ _preparations: list[Callable[[], None]] = []
 
 
 class Value:
-    """One time series of a counter or gauge."""
+    """One time series of a counter or gauge.
+
+    A counter can be one of `Reply.hit_counters`, to count the repetitions of a reply.
+    """
 
     __slots__ = ("value",)
 
@@ -38,6 +41,10 @@ class Value:
     def inc(self, amount: float = 1) -> None:
         """Add `amount`."""
         self.value += amount
+
+    def count_hits(self, times: int) -> None:
+        """Add `times`; see `corepy.plugin.HitCounter`."""
+        self.value += times
 
     def set(self, value: float) -> None:
         """Set the value (gauges)."""

@@ -237,3 +237,10 @@ async def _step_later(
 
 def _lost(step: RequestStep) -> TypeError:
     return TypeError(f"the step {step!r} returned None in place of a reply")
+
+
+def without_deadline(_: Request, reply: Reply | None) -> Reply | None:
+    """Keep the packet cache from repeating a reply, as a step for `apply_step`."""
+    if reply is not None:
+        reply.deadline = None
+    return reply

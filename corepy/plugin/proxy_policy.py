@@ -10,11 +10,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns.address import host_port
-from corepy.plugin.listener_settings import Conflict, ListenerSetting
+from corepy.plugin.listener_settings import ListenerSetting, differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+    from corepy.plugin.listener_settings import Conflict
 
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -66,10 +68,15 @@ class ProxyPolicy(ListenerSetting):
 
     def __post_init__(self) -> None:
         """Sort the networks for look-ups that do not depend on their number."""
+        ipv4 = [it for it in self.trusted if isinstance(it, ipaddress.IPv4Network)]
+        ipv6 = [it for it in self.trusted if isinstance(it, ipaddress.IPv6Network)]
+        networks: list[Network] = [
+            *ipaddress.collapse_addresses(ipv4),
+            *ipaddress.collapse_addresses(ipv6),
+        ]
         ranges = [
             (_key(network.network_address.packed), _key(network.broadcast_address.packed))
-            for version in (4, 6)
-            for network in _collapsed(self.trusted, version)
+            for network in networks
         ]
         object.__setattr__(self, "_starts", [start for start, _ in ranges])
         object.__setattr__(self, "_ends", [end for _, end in ranges])
@@ -96,16 +103,7 @@ class ProxyPolicy(ListenerSetting):
     def merge(cls, settings: Sequence[Self]) -> tuple[Self, list[Conflict]]:
         """Return the policy of the last block; warn of others that differ."""
         message = "this policy has no effect: a later server block at this address decides"
-        return settings[-1], [
-            Conflict(index, len(settings) - 1, message, is_error=False)
-            for index, setting in enumerate(settings)
-            if setting != settings[-1]
-        ]
-
-
-def _collapsed(networks: Sequence[Network], version: int) -> list[Network]:
-    of_version = [network for network in networks if network.version == version]
-    return sorted(ipaddress.collapse_addresses(of_version))  # type: ignore[type-var]  # one version
+        return settings[-1], differences(settings, len(settings) - 1, message, is_error=False)
 
 
 def _key(packed: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.corefile import Diagnostic
 from corepy.plugin import ListenerConfig, ListenerSetting
@@ -83,8 +83,13 @@ class ListenerConfigs:
     def _merge(
         self, kind: type[ListenerSetting], found: Sequence[tuple[_Sharer, object]]
     ) -> object:
-        settings = [value for _, value in found]
-        merged, conflicts = kind.merge(settings)  # type: ignore[arg-type]  # values of this type
+        settings: list[Any] = [value for _, value in found]
+        try:
+            merged, conflicts = kind.merge(settings)
+        except BaseException as error:  # it may be third-party code, and call sys.exit()
+            message = f"the settings of the server blocks at this address: {describe(error)}"
+            self._report(Diagnostic(message, found[-1][0].token(kind)), is_error=True)
+            return settings[-1]
         for index, other, message, token, is_error in conflicts:
             related = ("the other server block", found[other][0].token(kind))
             at = token or found[index][0].token(kind)

@@ -15,6 +15,7 @@ from corepy.plugin import (
     ZoneMatcher,
     apply_step,
     plugin_logger,
+    without_deadline,
 )
 from corepy_acl.metrics import ALLOWED, BLOCKED, DROPPED, FILTERED
 from corepy_acl.networks import SOCKADDR_IN, SOCKADDR_IN6, key_of
@@ -34,28 +35,6 @@ MOST_NAMES: Final = 1024
 """Names whose rules are kept, about 150 bytes each; then all of them are forgotten."""
 
 LOG = plugin_logger("acl")
-
-
-class Allowed:
-    """Counts the allowed queries of one server, and those that the packet cache answers.
-
-    A `corepy.plugin.HitCounter`.
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Value) -> None:
-        self.value = value
-
-    def count_hits(self, times: int) -> None:
-        """Count `times` queries that the packet cache answered."""
-        self.value.value += times
-
-    def count_repetitions(self, _: Request, reply: Reply | None) -> Reply | None:
-        """Count the repetitions of a reply that the packet cache may repeat."""
-        if reply is not None and reply.deadline is not None:
-            reply.hit_counters += (self,)
-        return reply
 
 
 class ACL(FastHandler, ExplainedHandler):
@@ -82,9 +61,9 @@ class ACL(FastHandler, ExplainedHandler):
         self._by_name: dict[bytes, ZoneRules] = {}
         """The rules for some names in wire form, so that hot names need no search."""
 
-        self._allowed: dict[tuple[str, str], Allowed] = {}
+        self._allowed: dict[tuple[str, str], Value] = {}
         self._context: RequestContext | None = None
-        self._allowed_here: Allowed  # for the context of the last query
+        self._allowed_here: Value  # for the context of the last query
         self._quiet_until = 0.0
         self.denies_clients = not all(it.never_depends for it in self._rules_of.values())
         if self._always_depends(block_zones):
@@ -102,7 +81,7 @@ class ACL(FastHandler, ExplainedHandler):
             known, name = self._by_name, request.name_wire
             rules = known[name] if name in known else self._rules_for(name)
         by_type, qtype, client = rules.by_type, request.qtype, request.client
-        verdicts = by_type[qtype] if qtype in by_type else rules.others  # noqa: SIM401 - no call
+        verdicts = by_type[qtype] if qtype in by_type else rules.others  # noqa: SIM401  # `get` is a call
         address = b""
         if type(client) is bytes:
             if len(client) == SOCKADDR_IN:
@@ -117,13 +96,13 @@ class ACL(FastHandler, ExplainedHandler):
                 verdicts.remember(address)
         context = request.context
         allowed = self._allowed_here if context is self._context else self._allowed_in(context)
-        allowed.value.value += 1
+        allowed.value += 1
         answer = self.next.begin_dns(request)
         if self._is_unsafe:
             return answer
         depends = verdicts.depends_on_client
         if type(answer) is not Reply:
-            step = _without_deadline if depends else allowed.count_repetitions
+            step = without_deadline if depends else self._count_repetitions
             return apply_step(answer, step, request)
         if answer.deadline is not None:
             if depends:
@@ -145,12 +124,18 @@ class ACL(FastHandler, ExplainedHandler):
             self._by_name.clear()
         return self._by_name.setdefault(name, self._by_zone[self._zones.find(name)])
 
-    def _allowed_in(self, context: RequestContext) -> Allowed:
+    def _count_repetitions(self, request: Request, reply: Reply | None) -> Reply | None:
+        """Count the repetitions of a reply that the packet cache may repeat."""
+        if reply is not None and reply.deadline is not None:
+            reply.hit_counters += (self._allowed_in(request.context),)
+        return reply
+
+    def _allowed_in(self, context: RequestContext) -> Value:
         """Return the counter for a listener and zone; consecutive queries mostly share them."""
         labels = context.server, context.view
         allowed = self._allowed.get(labels)
         if allowed is None:
-            allowed = self._allowed[labels] = Allowed(ALLOWED.labels(*labels))
+            allowed = self._allowed[labels] = ALLOWED.labels(*labels)
         self._context, self._allowed_here = context, allowed
         return allowed
 
@@ -191,9 +176,3 @@ def _wire(zone: str) -> bytes | None:
         return lower(from_text(zone))
     except InvalidName:  # no query is for such a name
         return None
-
-
-def _without_deadline(_: Request, reply: Reply | None) -> Reply | None:
-    if reply is not None:
-        reply.deadline = None
-    return reply

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.dns.records import rr
-from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step, lookup
-from corepy_dns64.metrics import TRANSLATED, RepetitionCounter
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    FastHandler,
+    apply_step,
+    lookup,
+    without_deadline,
+)
+from corepy_dns64.metrics import TRANSLATED
 from corepy_dns64.synthesis import (
     MAPPED,
     TTL_WITHOUT_SOA,
@@ -78,7 +85,7 @@ class DNS64(FastHandler, ExplainedHandler):
             return answer if self._is_final(answer) else self._translate(request, answer)
         if request.context.family == _IPV4:
             return answer  # the same for all clients
-        return apply_step(answer, _without_deadline, request)
+        return apply_step(answer, without_deadline, request)
 
     async def _await(self, request: Request, answer: Awaitable[Reply]) -> Reply:
         reply = await answer
@@ -188,7 +195,7 @@ def _count(request: Request, reply: Reply) -> None:
     value = TRANSLATED.labels(request.context.server)
     value.inc()
     if reply.deadline is not None:
-        reply.hit_counters += (RepetitionCounter(value),)
+        reply.hit_counters += (value,)
 
 
 def _is_error(reply: Reply) -> bool:
@@ -200,9 +207,3 @@ def _is_ipv6(request: Request) -> bool:
     if type(client) is bytes and len(client) == _SOCKADDR_IN6:
         return not client.startswith(MAPPED, _IP_START)
     return request.family == _IPV6
-
-
-def _without_deadline(_: Request, reply: Reply | None) -> Reply | None:
-    if reply is not None:
-        reply.deadline = None
-    return reply

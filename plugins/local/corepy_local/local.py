@@ -14,7 +14,7 @@ from corepy.dns import constants as c
 from corepy.dns.names import from_text, is_subdomain, parent_offsets
 from corepy.dns.records import rr
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, plugin_logger
-from corepy_local.metrics import REQUESTS, RequestCounter
+from corepy_local.metrics import REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ _AT_APEX: Final = {c.TYPE_SOA: _SOA, c.TYPE_NS: _LOCALHOST}
 _AT_LOCALHOST: Final = {**_AT_APEX, **_ADDRESSES}
 _AT_LOOPBACK: Final = {c.TYPE_PTR: _LOCALHOST}
 
-_COUNTERS: Final = (RequestCounter(),)
+_COUNTERS: Final = (REQUESTS,)
 
 
 class Local(FastHandler, ExplainedHandler):

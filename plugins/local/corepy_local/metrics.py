@@ -8,11 +8,3 @@ REQUESTS = metrics.counter(
     "coredns_local_localhost_requests_total",
     "Queries for names below localhost, or that begin with localhost.",
 ).labels()
-
-
-class RequestCounter:
-    """Counts the replies that the packet cache repeats."""
-
-    def count_hits(self, times: int) -> None:
-        """Count `times` queries."""
-        REQUESTS.value += times
