@@ -25,6 +25,10 @@ def git(folder, *words):
     return done.stdout.strip()
 
 
+def head(folder):
+    return git(folder, "rev-parse", "HEAD")[:12]
+
+
 def extract(archive):
     with tarfile.open(archive) as files:
         files.extractall(archive.parent, filter="data")
@@ -50,12 +54,18 @@ def clone(tmp_path):
 
 
 def test_a_clone(clone):
-    assert build_commit.commit(clone) == git(clone, "rev-parse", "--short", "HEAD")
+    assert build_commit.commit(clone) == head(clone)
 
 
 def test_a_clone_with_changes(clone):
     (clone / build_commit.FILE).write_text("changed")
-    assert build_commit.commit(clone) == git(clone, "rev-parse", "--short", "HEAD") + "-dirty"
+    assert build_commit.commit(clone) == head(clone) + "-dirty"
+
+
+@pytest.mark.parametrize("digits", [7, 20])
+def test_the_length_does_not_depend_on_the_repository(clone, digits):
+    git(clone, "config", "core.abbrev", str(digits))  # git's default grows with the objects
+    assert build_commit.commit(clone) == head(clone)
 
 
 def test_a_tree_in_another_repository(clone):
@@ -66,7 +76,7 @@ def test_a_tree_in_another_repository(clone):
 def test_an_archive_made_by_git(clone, tmp_path):
     git(clone, "archive", "--output=../a.tar", "--prefix=archive/", "HEAD")
     extract(tmp_path / "a.tar")
-    assert build_commit.commit(tmp_path / "archive") == git(clone, "rev-parse", "--short", "HEAD")
+    assert build_commit.commit(tmp_path / "archive") == head(clone)
 
 
 def test_the_files_without_git(clone, monkeypatch):

@@ -8,13 +8,19 @@ tools/commit.txt.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
 
+DIGITS: Final = 12
+"""The digits of an abbreviated commit; git's own choice depends on the repository's size."""
+
 FILE: Final = "tools/commit.txt"
 PLACEHOLDER: Final = "$Format"
-"""The beginning of FILE in a clone; `git archive` replaces it."""
+"""The beginning of FILE in a clone; `git archive` replaces it by all digits of the commit."""
+
+_WHOLE: Final = re.compile("[0-9a-f]{40,}")
 
 
 def commit(root: Path) -> str:
@@ -26,7 +32,8 @@ def _of_clone(root: Path) -> str:
     if not (root / ".git").exists():  # or git would find a repository that contains the tree
         return ""
     # Root may install from another user's clone; the build runs that clone's code in any case.
-    command = ("git", "-c", "safe.directory=*", "describe", "--always", "--dirty", "--exclude=*")
+    git = ("git", "-c", "safe.directory=*")
+    command = (*git, "describe", "--always", f"--abbrev={DIGITS}", "--dirty", "--exclude=*")
     try:
         done = subprocess.run(  # noqa: S603  # a constant command
             command, cwd=root, capture_output=True, text=True, check=False
@@ -38,4 +45,6 @@ def _of_clone(root: Path) -> str:
 
 def _of_file(file: Path) -> str:
     text = file.read_text(encoding="utf-8").strip() if file.exists() else ""
-    return "" if text.startswith(PLACEHOLDER) else text
+    if text.startswith(PLACEHOLDER):
+        return ""
+    return text[:DIGITS] if _WHOLE.fullmatch(text) else text
