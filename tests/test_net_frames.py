@@ -34,3 +34,10 @@ def test_what_is_not_taken_is_kept():
     assert next(reader.feed(b"")) == b"b"
     assert list(reader.feed(b"\1e")) == [b"c", b"d", b"e"]
     assert list(reader.feed(frame(b"f"))) == [b"f"]
+
+
+def test_data_can_be_kept_without_reading_messages():
+    reader = FrameReader()
+    reader.keep(frame(b"a")[:2])
+    reader.keep(b"a" + frame(b"b"))
+    assert list(reader.feed(frame(b"c"))) == [b"a", b"b", b"c"]

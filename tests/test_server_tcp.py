@@ -21,6 +21,7 @@ from corepy.server.listen.chain_runner import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
+from corepy.server.listen.turns import QUERIES_PER_STEP, QUERIES_PER_TURN
 from corepy.testing import query
 
 LABEL = "dns://:53"
@@ -412,11 +413,85 @@ def test_no_more_replies_are_made_at_once_than_the_client_takes(run):
         await turns()
         assert bench.handler.calls == 2
         connection.resume_writing()
-        assert bench.handler.calls == 4
         await turns(20)
         assert [reply[:2] for reply in transport.sent] == [wire[:2] for wire in wires]
         assert transport.done == [(0, "pause"), (0, "resume")]
         assert connection.is_idle
+
+    run(test)
+
+
+def test_a_turn_of_the_event_loop_answers_a_limited_number_of_queries(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wires = [ask("a.test.", number) for number in range(300)]
+        connection.data_received(stream(*wires))
+        seen = [len(transport.sent)]
+        while len(transport.sent) < 300:
+            await turns(1)
+            seen.append(len(transport.sent))
+        assert seen == [QUERIES_PER_TURN, 2 * QUERIES_PER_TURN, 300]
+        assert transport.sent == [empty(wire) for wire in wires]
+        assert transport.done == [(0, "pause"), (0, "resume")]
+        assert connection.is_idle
+
+    run(test)
+
+
+def test_connections_share_the_turns_of_the_event_loop(run):
+    async def test(bench):
+        flood = [bench.connect() for _ in range(12)]
+        queries = stream(*(ask("a.test.", number) for number in range(200)))
+        for connection, _ in flood:
+            connection.data_received(queries)
+        assert [len(transport.sent) for _, transport in flood] == [QUERIES_PER_TURN, *[0] * 11]
+        late, transport = bench.connect()
+        late.data_received(stream(ask("a.test.", 1)))
+        await turns(1)
+        first, share = QUERIES_PER_TURN + QUERIES_PER_STEP, QUERIES_PER_STEP
+        assert [len(it.sent) for _, it in flood] == [first, *[share] * 3, *[0] * 8]
+        await turns(2)
+        assert [len(it.sent) for _, it in flood] == [first, *[share] * 11]
+        assert transport.sent == []
+        await turns(1)
+        assert transport.sent == [empty(ask("a.test.", 1))]
+        await turns(20)
+        assert [len(transport.sent) for _, transport in flood] == [200] * 12
+
+    run(test)
+
+
+def test_a_connection_that_is_lost_while_it_waits_takes_no_turn(run):
+    async def test(bench):
+        first, second = (bench.connect() for _ in range(2))
+        for connection, _ in (first, second):
+            connection.data_received(stream(*(ask("a.test.", it) for it in range(200))))
+        second[0].connection_lost(None)
+        await turns(10)
+        assert [len(transport.sent) for _, transport in (first, second)] == [200, 0]
+        assert bench.handler.calls == 200
+
+    run(test)
+
+
+def test_the_end_of_a_stream_that_waits_for_its_turn(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(*(ask("a.test.", number) for number in range(200))))
+        assert connection.eof_received() is True
+        await turns(5)
+        assert (len(transport.sent), transport.done[-1][1]) == (200, "close")
+
+    run(test)
+
+
+def test_few_queries_a_turn_are_counted_together(run):
+    async def test(bench):
+        for _ in range(QUERIES_PER_TURN):
+            connection, transport = bench.connect()
+            connection.data_received(stream(*(ask("a.test.", it) for it in range(3))))
+            assert len(transport.sent) == 3
+            await turns(1)
 
     run(test)
 

@@ -24,6 +24,10 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    def keep(self, data: bytes) -> None:
+        """Keep `data` for the next call of `feed`."""
+        self._buffer += data
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the messages that `data` completes; keep those not consumed for the next call."""
         buffer, source = self._buffer, data

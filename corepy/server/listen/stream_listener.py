@@ -18,6 +18,7 @@ from corepy.net.own_connections import is_own
 from corepy.plugin import Timeouts
 from corepy.plugin.log import server_logger
 from corepy.server.listen.query_listener import Listener
+from corepy.server.listen.turns import Turns
 
 if TYPE_CHECKING:
     import socket
@@ -81,6 +82,7 @@ class StreamListener(Listener):
         self.timeouts: Timeouts
         self.connections: dict[StreamConnection, None] = {}
         self.draining = False
+        self.turns = Turns()
         most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
         self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
             most, max(most // SHARE_OF_ONE, 1)

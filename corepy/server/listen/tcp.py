@@ -102,20 +102,32 @@ class TCPConnection(StreamConnection):
         """Unregister the connection and cancel its pending queries."""
         self._closing = True
         self._listener.forget_connection(self)
+        self._listener.turns.forget(self)
         for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
         self.runner.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Answer the queries in `data`, up to the limits on replies and pending queries."""
-        now, size = time.monotonic(), 0
+        """Answer the queries in `data`, up to the limits on replies and pending queries.
+
+        The listener's turns limit them, too, so that other clients do not wait for all of them.
+        """
+        step = self._listener.turns.step()
+        if step <= 0:
+            self._reader.keep(data)
+            self._is_behind = True
+            self._throttle()
+            self._listener.turns.wait(self)
+            return
+        now, size, processed = time.monotonic(), 0, 0
         most = self._listener.timeouts.max_queries
         self._is_behind = False
         for message in self._reader.feed(data):
             if most is not None and self._queries >= most:
                 break
             self._queries += 1
+            processed += 1
             self.last_activity, self._asked = now, True
             try:
                 reply = self._answer(message, now)
@@ -125,15 +137,16 @@ class TCPConnection(StreamConnection):
             except Exception:
                 label = self._listener.label
                 server_logger().exception("a query over TCP to %s was dropped", label)
-            if size > MAX_OUT or len(self.runner.waiting) >= MAX_PENDING:
+            if processed == step or size > MAX_OUT or len(self.runner.waiting) >= MAX_PENDING:
                 self._is_behind = True
                 break
+        self._listener.turns.count(processed)
         self._flush()
         self._throttle()
         if most is not None and self._queries >= most:
             self.close_when_done()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Process queries that were read before, if the client has read enough of its replies."""
         if self._is_behind and not self._wants_pause() and not self._transport.is_closing():
             self.data_received(b"")
@@ -217,7 +230,7 @@ class TCPConnection(StreamConnection):
         elif self._paused:
             self._throttle()
         if self._is_behind:
-            self._loop.call_soon(self._go_on)
+            self._listener.turns.wait(self)
 
     def _wants_pause(self) -> bool:
         return len(self.runner.waiting) >= MAX_PENDING or self._write_timer is not None
@@ -246,7 +259,8 @@ class TCPConnection(StreamConnection):
             self._write_timer.cancel()
             self._write_timer = None
         self._throttle()
-        self._go_on()
+        if self._is_behind:
+            self._listener.turns.wait(self)
 
     def _check_idle(self) -> None:
         """Close the connection if it was idle for its timeout, otherwise check again later."""
