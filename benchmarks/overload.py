@@ -3,9 +3,9 @@
     python -m benchmarks.overload --seconds 60
 
 The server command runs in a control group of 64 MiB. dnsperf sends 20,000 queries for new names a
-second, and the upstream answers after five seconds, later than any client waits. Meanwhile other
-queries ask for cached names, and the latency of each answer is measured. The kernel kills a process
-that exceeds the memory of the group.
+second, and the upstream answers after eight seconds, later than *forward* or any client waits, also
+on a busy machine. Meanwhile other queries ask for cached names, and the latency of each answer is
+measured. The kernel kills a process that exceeds the memory of the group.
 
 If no group can be created (missing privileges, or a cgroup v2 whose own group may have no
 children), the process's largest resident size is the measure, and the option `memory` of *cache*
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 MEMORY = 64 << 20
 RATE = 20_000
-DELAY = 5.0
+DELAY = 8.0
 HOT_RATE = 200
 HOT = [f"hot-{number}.example.org." for number in range(20)]
 
