@@ -298,3 +298,4 @@ class Pool:
             check.stop()
         for upstream in (*self.upstreams, *self._leaving):
             upstream.close()
+        self._leaving.clear()  # their timers may still run
