@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from corepy.dns import Request
 from corepy.net.connection_limit import Shares, client_of
 from corepy.testing import make_request
-from corepy_forward.limits import LIMIT, Places
+from corepy_forward.limits import LIMIT, Limit, Places
 
 CLIENTS = [(f"192.0.2.{number}", 1053) for number in range(3)] + [None]
 
@@ -71,6 +71,48 @@ def test_clients_are_counted_only_while_places_are_scarce(limit):
     assert (places._shares, places.requests) == (None, set())
     assert places.take(requests[0])
     places.leave(requests[0])
+
+
+@pytest.mark.parametrize(("most", "plenty"), [(1, 1), (4, 3), (8, 6), (100, 75), (101, 76)])
+def test_how_many_places_are_scarce(most, plenty):
+    """Three quarters: until then no client can have more than its share."""
+    assert Limit().waiting == 0
+    assert Places(most)._plenty == plenty
+
+
+def test_when_the_count_of_clients_ends(limit):
+    """With less than a quarter of the places used, of this line and of all."""
+    limit(1000)
+    places = Places(20)
+    requests = [query(CLIENTS[number % 3]) for number in range(15)]
+    extra = query(CLIENTS[0])
+    assert all(places.take(each) for each in requests)
+    assert places._shares is None
+    assert places.take(extra)
+    assert sum(places._shares.held.values()) == 16
+    for each in [extra, *requests[5:]]:
+        places.leave(each)
+    assert sum(places._shares.held.values()) == 5
+    places.leave(requests[4])
+    assert (places._shares, places._plenty) == (None, 15)
+    for each in requests[:4]:
+        places.leave(each)
+
+
+def test_clients_are_counted_from_the_first_while_other_lines_wait(limit):
+    limit(100)
+    others, places, request = Places(100), Places(8), query(CLIENTS[0])
+    waiting = [query(CLIENTS[number % 3]) for number in range(50)]
+    assert all(others.take(each) for each in waiting)
+    own = [query(CLIENTS[number % 3]) for number in range(7)]
+    assert all(places.take(each) for each in own)
+    for each in own:
+        places.leave(each)
+    assert places._shares is not None  # of all places a half is used
+    assert places.take(request)
+    assert places._shares.held == {client_of(CLIENTS[0]): 1}
+    for line, each in ((places, request), *((others, each) for each in waiting)):
+        line.leave(each)
 
 
 @pytest.mark.parametrize("scarce", [False, True])

@@ -97,6 +97,19 @@ def test_for_whom_an_exchange_is(on_bench, options, protocol, for_tcp):
     on_bench(test)
 
 
+def test_flags_of_a_query_that_mean_nothing(on_bench):
+    """Its rcode is ignored, as long as the opcode is QUERY."""
+
+    async def test(bench):
+        request = make_request("a")
+        request.flags |= 0x000F
+        on(bench).begin_dns(request)
+        assert len(bench.pool.flights) == 1
+        await bench.turn()
+
+    on_bench(test)
+
+
 def test_a_fault_leaves_no_place_taken(on_bench, monkeypatch):
     async def test(bench):
         forward = on(bench)

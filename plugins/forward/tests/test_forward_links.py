@@ -137,9 +137,23 @@ def test_a_connection_that_ends_before_its_queries_are_written(on_bench):
         exchange = bench.ask("b")
         stream.connection_lost(None)
         assert not stream.is_connected
+        assert stream.pending == {}
         assert exchange._open[0].link is not stream
         await bench.turn(1)
         assert transport.written == b""
+
+    on_bench(test, **FORCED)
+
+
+def test_a_connection_that_cannot_be_made(on_bench):
+    async def test(bench):
+        exchange = bench.ask("a")
+        stream = only(bench)
+        stream.dialling.cancel()
+        stream.refused("x")
+        assert (stream.pending, bench.upstreams[0].streams.connections) == ({}, 0)
+        assert (exchange.done, exchange.reason.endswith(": x")) == (True, True)
+        await bench.turn()
 
     on_bench(test, **FORCED)
 

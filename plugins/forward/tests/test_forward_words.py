@@ -20,6 +20,7 @@ from corepy_forward.resolve import (
     _ask,
     _ask_resolvers,
     _explain,
+    _nameserver,
     _read,
     _shortened,
     _target,
@@ -152,6 +153,12 @@ def test_warnings_about_the_zone():
     )
 
 
+def test_a_network_of_many_zones():
+    (warning,) = set_up("forward 10.9.3.0/18 192.0.2.2").warnings
+    expected = "'10.9.3.0/18' expands to 64 zones; only '0.9.10.in-addr.arpa.' is forwarded"
+    assert warning.message == expected
+
+
 def test_the_most_upstreams_of_a_line():
     words = [f"192.0.2.{number}" for number in range(1, 17)]
     (handler,) = set_up(f"forward . {' '.join(words[:15])}").handlers
@@ -238,6 +245,12 @@ def test_a_client_certificate_is_sent(pem):
     assert server.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(tls.CERTIFICATE)
 
 
+def test_without_an_authority_those_of_the_system_are_trusted(pem, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem[2]))
+    trusted = make_context(TLSFiles(), "tls").get_ca_certs(binary_form=True)
+    assert ssl.PEM_cert_to_DER_cert(tls.CERTIFICATE) in trusted
+
+
 @pytest.mark.parametrize("code", range(25))
 def test_certificates_of_an_unknown_authority(code):
     """OpenSSL's X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT (2), self-signed (18, 19), and so on."""
@@ -272,6 +285,12 @@ def test_random_policy(monkeypatch):
     assert [policy("a"), *(policy("ab") for _ in range(4))] == list("ababa")
     assert [policy("abc") for _ in range(3)] == list("acb")
     assert asked == [2048]
+
+
+def test_a_long_word_is_shown_in_part():
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below
+        _nameserver(["nameserver", "9" * 70])
+    assert str(caught.value) == f"not an IP address: {'9' * 60!r}"
 
 
 def test_how_many_problems_of_a_file_are_shown(tmp_path):
