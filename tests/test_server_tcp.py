@@ -3,8 +3,12 @@ goes on by itself when nothing else is left to do.
 """
 
 import asyncio
+import contextlib
+import gc
 import selectors
+import socket
 import struct
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +20,7 @@ from corepy.net.frames import frame
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
 from corepy.plugin import BlockConfig, Handler, Timeouts
+from corepy.plugin.handler import EndOfChain
 from corepy.server.listen import stream_listener, tcp
 from corepy.server.listen.chain_runner import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
@@ -26,6 +31,7 @@ from corepy.testing import query
 
 LABEL = "dns://:53"
 PEER, OTHER = ("192.0.2.1", 1053), ("192.0.2.2", 1053)
+PENDING = 100  # queries of a connection that wait, beyond which nothing is read
 
 
 class ClockLoop(asyncio.SelectorEventLoop):
@@ -58,6 +64,7 @@ class Transport(asyncio.Transport):
         self.done = []
         self.size = 0
         self.closing = False
+        self.is_slow = False  # whether the client takes nothing of what is written
         self.protocol = None
 
     def _note(self, call):
@@ -67,6 +74,8 @@ class Transport(asyncio.Transport):
         assert not self.closing
         self.writes.append(data)
         self.data += data
+        if self.is_slow:
+            self.protocol.pause_writing()
 
     @property
     def sent(self):
@@ -95,6 +104,9 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self):
         return self.size
 
+    def set_write_buffer_limits(self, high=None, low=None):
+        self._note(f"limit {high}")
+
     def pause_reading(self):
         self._note("pause")
 
@@ -103,7 +115,9 @@ class Transport(asyncio.Transport):
 
 
 class Answers(Handler):
-    """`wait.` and `late-drop.` wait until the test says so, `size.NUMBER.` is so long; all else is empty."""
+    """`wait.`, `late-drop.` and `stubborn.` wait until the test says so, `size.NUMBER.` is so long,
+    `series.` is made by `series`; all else is empty.
+    """
 
     name = "answers"
 
@@ -111,20 +125,26 @@ class Answers(Handler):
         self.waiting, self.cancelled = {}, []
         self.calls, self.seconds = 0, 0.0
         self.seen_queries = []
+        self.series = lambda request: iter(())
+        self.next = EndOfChain(self.name)
 
     async def serve_dns(self, request):
         self.calls += 1
         labels = request.name.split(".")
         first = labels[0]
-        if first in ("wait", "late-drop"):
+        if first in ("wait", "late-drop", "stubborn"):
             future = self.waiting[request.id] = asyncio.get_running_loop().create_future()
-            try:
-                await future
-            except asyncio.CancelledError:
-                self.cancelled.append(request.id)
-                raise
+            while not future.done():
+                try:
+                    await (asyncio.shield(future) if first == "stubborn" else future)
+                except asyncio.CancelledError:
+                    self.cancelled.append(request.id)
+                    if first != "stubborn":
+                        raise
         if first.endswith("drop"):
             return request.drop()
+        if first == "series":
+            return request.reply_series(self.series(request))
         answer = (
             [rr(request.name_wire, TYPE_TXT, 60, bytes(int(labels[1])))] if first == "size" else []
         )
@@ -335,7 +355,7 @@ def test_a_dropped_query_costs_nothing_but_its_reply(run):
 def test_dropped_queries_leave_their_places_to_others(run):
     async def test(bench):
         connection, transport = bench.connect()
-        waits = [ask("late-drop.test.", number) for number in range(tcp.MAX_PENDING)]
+        waits = [ask("late-drop.test.", number) for number in range(PENDING)]
         behind = [ask("a.test.", 1000 + number) for number in range(3)]
         connection.data_received(stream(*waits, *behind))
         await turns()
@@ -381,13 +401,13 @@ def test_a_connection_whose_queries_are_dropped_is_idle(run):
 def test_beyond_so_many_that_wait_nothing_is_read(run):
     async def test(bench):
         connection, transport = bench.connect()
-        waits = [ask("wait.test.", number) for number in range(tcp.MAX_PENDING)]
+        waits = [ask("wait.test.", number) for number in range(PENDING)]
         connection.data_received(stream(*waits[:-1]))
         assert transport.done == []
         rest = [waits[-1], *(ask("a.test.", 1000 + number) for number in range(3))]
         connection.data_received(stream(*rest))
         assert transport.done == [(0, "pause")]
-        assert len(connection.runner.waiting) == tcp.MAX_PENDING
+        assert len(connection.runner.waiting) == PENDING
         await turns()
         assert transport.sent == []
         bench.release(5)
@@ -492,6 +512,21 @@ def test_few_queries_a_turn_are_counted_together(run):
             connection.data_received(stream(*(ask("a.test.", it) for it in range(3))))
             assert len(transport.sent) == 3
             await turns(1)
+
+    run(test)
+
+
+@pytest.mark.parametrize(("more", "calls"), [(0, 3), (1, 2)])
+def test_how_many_bytes_of_replies_are_made_before_the_client_reads(run, more, calls):
+    async def test(bench):
+        connection, transport = bench.connect()
+        overhead = len(ask("size.11111.test.")) + 12  # of a record whose owner is a pointer
+        sizes = [32768 - overhead, 32768 - overhead + more]
+        connection.data_received(stream(*(ask(f"size.{it}.test.") for it in sizes), ask()))
+        assert sum(map(len, transport.sent[:2])) == 65536 + more
+        assert bench.handler.calls == calls
+        await turns()
+        assert len(transport.sent) == 3
 
     run(test)
 
@@ -727,6 +762,49 @@ def test_a_stopping_server_answers_what_was_sent(run):
     run(test)
 
 
+def test_a_stopping_server_checks_a_connection_no_more_for_being_idle(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        idle = connection._timer
+        bench.listener.stop()
+        assert idle.cancelled()
+        await asyncio.sleep(1)
+        assert closed_at(transport) == pytest.approx(0.2, abs=1e-6)
+
+    run(test)
+
+
+@pytest.mark.parametrize("options", [{}, {"leave_queue": False}, {"leave_queue": True}])
+def test_a_stopping_server_accepts_what_has_connected(run, options):
+    """The kernel has accepted it for the server; with `leave_queue` it is for the next process."""
+
+    async def test(bench):
+        sock, leave_queue = bench.listener.sock, options.get("leave_queue", False)
+        bench.listener.start()
+        with socket.create_connection(sock.getsockname()):
+            bench.listener.stop(**options)
+            assert bench.listener.is_drained is leave_queue
+            await turns(20)
+            assert len(bench.listener.connections) == (0 if leave_queue else 1)
+            assert sock.fileno() == -1
+
+    run(test)
+
+
+def test_a_paused_listener_leaves_connections_to_another_process(run):
+    async def test(bench):
+        address = bench.listener.sock.getsockname()
+        with contextlib.ExitStack() as cleanup:
+            for change, count in [("start", 1), ("pause", 1), ("start", 3)]:
+                getattr(bench.listener, change)()
+                cleanup.enter_context(socket.create_connection(address))
+                await asyncio.sleep(0.01)
+                await turns(20)
+                assert len(bench.listener.connections) == count
+
+    run(test)
+
+
 def test_a_stopping_server_closes_a_connection_as_soon_as_it_is_quiet(run):
     async def test(bench):
         connection, transport = bench.connect()
@@ -748,6 +826,186 @@ def test_closing_the_listener_sends_what_is_ready(run):
         bench.loop.call_soon(bench.listener.close)  # after the chain, before its reply is written
         await turns()
         assert (transport.sent, transport.done) == ([empty(wire)], [(0, "close")])
+        assert (bench.listener.draining, bench.listener.sock.fileno()) == (True, -1)
+
+    run(test)
+
+
+# -- chains that survive their connection
+
+
+@pytest.mark.parametrize(("ends", "forgotten"), [(0.5, 1), (1.5, 2), (3.25, 4)])
+def test_queries_of_a_lost_connection_keep_their_time_limit(run, ends, forgotten):
+    """Once a second the listener looks whether any are left."""
+
+    async def test(bench):
+        connection, transport = bench.connect()
+        other, _ = bench.connect()
+        transport.closing = True
+        connection.data_received(stream(ask("stubborn.test.", 1)))
+        connection.connection_lost(None)
+        other.connection_lost(None)
+        await asyncio.sleep(0.25)
+        assert bench.handler.cancelled == [1]
+        assert {it.request.id for it in bench.listener.waiting()} == {1}
+        assert bench.listener._lost == {connection.runner}
+        await asyncio.sleep(ends - 0.25)
+        bench.release()
+        await turns()
+        assert bench.listener.waiting() == set()
+        await asyncio.sleep(forgotten - ends - 0.01)
+        assert bench.listener._lost == {connection.runner}
+        await asyncio.sleep(0.02)
+        assert bench.listener._lost == set()
+        assert transport.sent == []
+
+    run(test)
+
+
+# -- replies of several messages
+
+
+def messages(*sizes):
+    """A function that yields a reply for each size."""
+
+    def make(request):
+        for size in sizes:
+            yield request.reply(answer=[rr(request.name_wire, TYPE_TXT, 60, bytes(size))])
+
+    return make
+
+
+LIMITS = [(0, "limit 0"), (0, "limit None")]
+
+
+def sizes_of(transport):
+    wire = ask("series.test.")
+    return [len(it) - len(wire) - 12 for it in transport.sent]
+
+
+def test_messages_of_two_series_follow_each_other(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.handler.series = messages(1, 2, 3)
+        connection.data_received(stream(ask("series.test.", 1), ask("series.test.", 2), ask()))
+        assert transport.sent == [empty(ask())]
+        assert not connection.is_idle
+        await turns(30)
+        assert [it[1] for it in transport.sent] == [0, 1, 1, 1, 2, 2, 2]
+        assert sizes_of(transport)[1:] == [1, 2, 3, 1, 2, 3]
+        assert transport.writes[1:] == [frame(it) for it in transport.sent[1:]]
+        assert (transport.done, connection.is_idle) == (LIMITS * 2, True)
+
+    run(test)
+
+
+def test_a_message_is_made_when_the_client_has_taken_the_one_before(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.handler.series, transport.is_slow = messages(1, 2, 3), True
+        connection.data_received(stream(ask("series.test.", 1)))
+        for count in (1, 2, 3):
+            await turns(20)
+            assert sizes_of(transport) == [1, 2, 3][:count]
+            await asyncio.sleep(4.9)
+            connection.resume_writing()
+        await turns(20)
+        assert connection.is_idle
+        connection.resume_writing()  # again, for nothing
+        assert [call for _, call in transport.done] == [
+            "limit 0", *["pause", "resume"] * 3, "limit None"
+        ]  # fmt: skip
+
+    run(test)
+
+
+def test_a_client_that_does_not_take_a_message_is_cut_off(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.handler.series, transport.is_slow = messages(1, 2, 3), True
+        connection.data_received(stream(ask("series.test.", 1)))
+        await asyncio.sleep(6)
+        assert sizes_of(transport) == [1]
+        assert transport.done == [(0, "limit 0"), (0, "pause"), (5, "abort")]
+        assert bench.listener.waiting() == set()
+
+    run(test)
+
+
+def test_a_client_that_takes_a_message_of_a_series_that_was_cancelled(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.handler.series, transport.is_slow = messages(1, 2, 3), True
+        connection.data_received(stream(ask("series.test.", 1)))
+        await turns()
+        connection.runner.cancel()
+        connection.resume_writing()
+        await turns(20)
+        assert sizes_of(transport) == [1]
+        assert [call for _, call in transport.done] == [
+            "limit 0", "pause", "resume", "limit None", "close"
+        ]  # fmt: skip
+
+    run(test)
+
+
+def test_a_series_that_breaks_closes_the_connection_after_what_is_ready(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+
+        def breaks(request):
+            yield request.reply()
+            connection.data_received(stream(ask("a.test.", 7)))
+            raise ValueError("broken")
+
+        bench.handler.series = breaks
+        connection.data_received(stream(ask("series.test.", 1)))
+        await turns(20)
+        assert transport.sent == [empty(ask("series.test.", 1)), empty(ask("a.test.", 7))]
+        assert transport.done == [*LIMITS, (0, "close")]
+
+    run(test)
+
+
+def test_a_series_without_a_message_is_servfail(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        wire = ask("series.test.", 1)
+        connection.data_received(stream(wire))
+        await turns(20)
+        assert transport.sent == [wire[:2] + b"\x80\2" + wire[4:]]
+        assert (transport.done, connection.is_idle) == (LIMITS, True)
+
+    run(test)
+
+
+def test_a_series_for_a_connection_that_is_closing(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.handler.series = messages(1)
+        transport.size = 9
+        connection.data_received(stream(ask("series.test.", 1)))
+        connection.close()
+        await turns(20)
+        assert (transport.sent, transport.done) == ([], [(0, "close")])
+        assert bench.listener.waiting() == set()
+
+    run(test)
+
+
+def test_a_connection_is_idle_since_the_last_message(run):
+    async def test(bench):
+        async def slow(request):
+            for _ in range(2):
+                await asyncio.sleep(5)
+                yield request.reply()
+
+        connection, transport = bench.connect()
+        bench.handler.series = slow
+        connection.data_received(stream(ask("series.test.", 1)))
+        await asyncio.sleep(60)
+        assert len(transport.sent) == 2
+        assert transport.done == [(0, "limit 0"), (10, "limit None"), (20, "close")]
 
     run(test)
 
@@ -791,6 +1049,21 @@ def test_the_server_s_own_questions_do_not_count(run, monkeypatch):
         bench.connect(OTHER)
         await turns()
         assert (len(bench.listener.connections), first.done) == (3, [])
+
+    run(test)
+
+
+def test_a_connection_that_has_gone_is_not_kept(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        connection.data_received(stream(ask()))
+        connection.close()
+        await turns()
+        vars(connection).pop("data_received")
+        kept = weakref.ref(connection)
+        del connection, transport
+        gc.collect()
+        assert kept() is None
 
     run(test)
 

@@ -124,7 +124,8 @@ class CachedReply:
         self.hits = 0
         self.due = now
         """From this time on the entry must be aged before it is used again."""
-        self.deadline = reply.deadline or 0.0
+        assert reply.deadline is not None
+        self.deadline = reply.deadline
         self.hit_counters = reply.hit_counters
         self.hit_listeners = tuple(
             hit_counter for hit_counter in reply.hit_counters if hasattr(hit_counter, "on_hit")

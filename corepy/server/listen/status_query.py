@@ -29,5 +29,5 @@ async def is_answered(address: tuple[str | int, ...], kind: socket.SocketKind) -
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     with sock, connected(sock, address):
         await loop.sock_sendall(sock, question if kind == socket.SOCK_DGRAM else frame(question))
-        answer = await loop.sock_recv(sock, 512)
-    return question[:2] in answer[:4]
+        start = await loop.sock_recv(sock, 4)  # over TCP, the length precedes the ID
+    return question[:2] in start

@@ -75,7 +75,7 @@ class TCPConnection(StreamConnection):
         self._write_timer: asyncio.TimerHandle | None = None
         self._asked = False
         self._queries = 0
-        self._closing = False
+        self._closing = False  # whether to close once every query is answered
         self._paused = False
         self._is_behind = False  # queries were read but not processed yet
         self._series: SeriesSender | None = None
@@ -100,7 +100,6 @@ class TCPConnection(StreamConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection and cancel its pending queries."""
-        self._closing = True
         self._listener.forget_connection(self)
         self._listener.turns.forget(self)
         for timer in (self._timer, self._write_timer):
@@ -170,7 +169,7 @@ class TCPConnection(StreamConnection):
         if reply.series is not None:  # it has to end also if the connection is closed
             self._send_series(query.request, reply)
             return
-        if self._closing and self._transport.is_closing():
+        if self._transport.is_closing():
             return
         if not self._out:
             self._loop.call_soon(self._flush)
@@ -227,8 +226,6 @@ class TCPConnection(StreamConnection):
         self._out.clear()
         if self._closing:
             self.close_when_done()
-        elif self._paused:
-            self._throttle()
         if self._is_behind:
             self._listener.turns.wait(self)
 
@@ -298,7 +295,6 @@ class TCPConnection(StreamConnection):
 
     def close(self) -> None:
         """Close after all written bytes are sent; abort if that exceeds `Timeouts.write`."""
-        self._closing = True
         self._transport.close()
         if self._write_timer is None and self._transport.get_write_buffer_size():
             timeout = self._listener.timeouts.write
@@ -313,5 +309,4 @@ class TCPConnection(StreamConnection):
 
     def abort(self) -> None:
         """Close at once."""
-        self._closing = True
         self._transport.abort()
