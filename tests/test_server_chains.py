@@ -9,7 +9,9 @@ import asyncio
 import pytest
 
 from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
-from corepy.plugin import Handler, Pending, Wakeups
+from corepy.dns.reply_validation import reply_problem
+from corepy.plugin import FastHandler, Handler, Pending, Wakeups
+from corepy.server.listen import chain_runner
 from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
 from corepy.testing import make_request, serve, with_handlers
 
@@ -209,6 +211,99 @@ def test_a_chain_that_cancels_itself_gets_the_result_of_a_task_that_goes_on():
     run(test)
 
 
+def test_a_task_that_is_set_aside_is_the_current_one_again():
+    async def main():
+        task, seen = asyncio.current_task(), []
+
+        def look():
+            with task_set_aside():
+                seen.append(asyncio.current_task())
+                raise ValueError("within")
+
+        with pytest.raises(ValueError, match="within"):
+            look()
+        assert asyncio.current_task() is task
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: seen.append(str(context["exception"])))
+        loop.call_soon(look)  # a callback has no task
+        await until(lambda: len(seen) == 3)
+        assert seen == [None, None, "within"]
+
+    asyncio.run(main())
+
+
+class Yields:
+    """Awaits a future, and then yields something to the event loop by itself."""
+
+    def __init__(self, future, thing):
+        self.future, self.thing = future, thing
+
+    def __await__(self):
+        yield from self.future.__await__()
+        yield self.thing
+
+
+@pytest.mark.parametrize("is_future", [False, True])
+def test_a_chain_that_yields_what_nobody_can_wait_for(is_future, caplog):
+    """A future has to be awaited: yielded by itself, it is a mistake as in a task of asyncio."""
+
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+        yielded = Yields(future, future if is_future else 5)
+
+        async def work():
+            await yielded
+
+        delivered.start(work)
+        future.set_result(None)
+        await delivered.wait()
+        assert delivered == [SERVFAIL]
+        name = repr(yielded.thing)
+        assert f"the chain awaits {name}, which is not an asyncio future" in caplog.text
+
+    run(test)
+
+
+def test_an_exception_of_what_is_awaited_is_raised_in_the_chain():
+    async def test(delivered):
+        future = asyncio.get_running_loop().create_future()
+
+        class Bare:
+            def __await__(self):
+                future._asyncio_future_blocking = True
+                yield future  # its result is not asked for
+
+        async def work():
+            with pytest.raises(KeyError, match="broken"):
+                await Bare()
+
+        delivered.start(work)
+        future.set_exception(KeyError("broken"))
+        await delivered.wait()
+        assert delivered == [NOERROR]
+
+    run(test)
+
+
+@pytest.mark.parametrize("message", [None, "stop it"])
+def test_the_message_of_a_cancellation(message):
+    async def test(delivered):
+        seen = []
+
+        async def work():
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                seen.append(error.args)
+
+        query = delivered.start(work)
+        assert query.cancel(message) is True
+        await delivered.wait()
+        assert (delivered, seen) == ([NOERROR], [() if message is None else (message,)])
+
+    run(test)
+
+
 def test_an_interruption_that_comes_too_late_for_a_future_is_kept():
     async def test(delivered):
         done = asyncio.get_running_loop().create_future()
@@ -326,7 +421,8 @@ def test_a_chain_that_cannot_be_interrupted_is_given_up(waits):
                     except asyncio.CancelledError:
                         pass
             finally:
-                closed.append(True)
+                closed.append(asyncio.current_task())
+                raise ValueError("in the end")  # the client has its answer already
 
         query = delivered.start(work)
         expire(query)
@@ -334,8 +430,30 @@ def test_a_chain_that_cannot_be_interrupted_is_given_up(waits):
             await asyncio.sleep(0)
         assert (delivered, closed) == ([], [])
         expire(query)
-        assert (delivered, closed) == ([SERVFAIL], [True])
+        assert (delivered, closed) == ([SERVFAIL], [query])
         future.set_result(None)  # too late
+
+    run(test)
+
+
+def test_a_chain_that_is_given_up_leaves_what_it_waited_for():
+    """The future may never end, and would keep the query."""
+
+    async def test(delivered):
+        class Endless(asyncio.Future[str]):
+            def cancel(self, msg=None):
+                return False
+
+        future = Endless()
+
+        async def work():
+            await future
+
+        query = delivered.start(work)
+        expire(query)
+        expire(query)
+        assert delivered == [SERVFAIL]
+        assert future.remove_done_callback(query._resume) == 0
 
     run(test)
 
@@ -359,6 +477,174 @@ def test_a_pending_reply_that_comes_after_it_was_given_up():
         pending.wake()
         await delivered.wait()
         assert delivered == [SERVFAIL]
+
+    run(test)
+
+
+class Begins(Handler):
+    """Answers with what a test gives it, without a coroutine of its own."""
+
+    name = "begins"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def begin_dns(self, request):
+        return self.answer
+
+    async def serve_dns(self, request):
+        return await self.answer
+
+
+def pending_for(request, step):
+    return Pending(Wakeups(asyncio.get_running_loop()), step)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_pending_reply_that_comes(is_named):
+    async def test(delivered):
+        request = make_request("example.org.")
+        pending = pending_for(request, lambda _: request.error(REFUSED))
+        below, chain = Begins(None), Begins(pending)
+        pending.handler = below if is_named else None
+        assert delivered.runner.start(chain, request) is None
+        assert pending.handler is (below if is_named else chain)
+        (query,) = delivered.runner.waiting
+        assert query.request is request
+        pending.wake()
+        await delivered.wait()
+        assert delivered == [REFUSED]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("broken"), "ValueError: broken"),
+        (asyncio.CancelledError("its own"), "CancelledError: its own"),
+        (None, "returned NoneType instead of a Reply"),
+    ],
+)
+def test_a_pending_reply_that_fails(error, text, caplog):
+    async def test(delivered):
+        request = make_request("example.org.")
+
+        def fails(_):
+            if error is not None:
+                raise error
+
+        pending = pending_for(request, fails)
+        assert delivered.runner.start(Begins(pending), request) is None
+        pending.wake()
+        await delivered.wait()
+        assert delivered == [SERVFAIL]
+
+    run(test)
+    assert text in caplog.text
+
+
+def test_a_pending_reply_that_was_cancelled_is_no_failure_of_a_plugin(caplog):
+    async def test(delivered):
+        request = make_request("example.org.")
+        pending = pending_for(request, lambda _: request.error(NOERROR))
+        assert delivered.runner.start(Begins(pending), request) is None
+        delivered.runner.cancel()
+        await delivered.wait()
+        assert delivered == [SERVFAIL]
+
+    run(test)
+    assert caplog.text == ""
+
+
+def test_a_pending_reply_that_expires_twice_and_comes_then():
+    async def test(delivered):
+        request = make_request("example.org.")
+        pending = pending_for(request, lambda _: request.error(NOERROR))
+        assert delivered.runner.start(Begins(pending), request) is None
+        (query,) = delivered.runner.waiting
+        delivered.runner.remove(query)
+        assert query.is_done
+        query.arrive(pending)  # too late
+        assert delivered == []
+        delivered.take(query, request.error(REFUSED))
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", ["future", "task"])
+def test_an_awaitable_that_is_no_coroutine(kind):
+    async def test(delivered):
+        request = make_request("example.org.")
+        future = asyncio.get_running_loop().create_future()
+
+        async def wait():
+            return await future
+
+        awaitable = future if kind == "future" else asyncio.create_task(wait())
+        with task_set_aside():
+            assert delivered.runner.start(Begins(awaitable), request) is None
+        future.set_result(request.error(REFUSED))
+        await delivered.wait()
+        assert delivered == [REFUSED]
+
+    run(test)
+
+
+INVALID = [
+    {"wire": b""},
+    {"validated_for": b""},
+    {"options": ""},
+    {"deadline": "soon"},
+    {"since": None},
+    {"hit_counters": []},
+    {"extended_rcode": -1},
+]
+
+
+@pytest.mark.parametrize("changes", [{}, *INVALID], ids=str)
+def test_a_reply_at_once_is_validated_unless_it_was(monkeypatch, changes):
+    """By a guard, and not changed since."""
+    request = make_request("example.org.")
+    reply = request.error(REFUSED)
+    assert reply_problem(request, reply) is None
+    for name, value in changes.items():
+        setattr(reply, name, value)
+    checked = []
+
+    def validated(request, reply, handler):
+        checked.append(reply)
+        return reply
+
+    class Answers(FastHandler):
+        name = "answers"
+
+        def begin_dns(self, request):
+            return reply
+
+    async def main():
+        runner = ChainRunner(None)
+        with monkeypatch.context() as patch:
+            patch.setattr(chain_runner, "validated", validated)
+            assert runner.start(Answers(), request) is reply
+        assert checked == [reply] * bool(changes)
+        with task_set_aside():
+            found = runner.start(Answers(), request)
+        assert found.rcode == (SERVFAIL if changes.keys() - {"validated_for"} else REFUSED)
+        assert not runner.waiting
+
+    asyncio.run(main())
+
+
+def test_a_reply_at_once_that_has_to_be_delivered():
+    async def test(delivered):
+        request = make_request("example.org.")
+        seen = []
+        runner = ChainRunner(lambda query, reply: seen.append((query.request, reply)))
+        reply = request.error(REFUSED)
+        runner.deliver(request, reply)
+        assert (seen, runner.waiting) == ([(request, reply)], set())
+        delivered.append(reply.rcode)
 
     run(test)
 

@@ -18,10 +18,11 @@ from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Cacheability, Handler, ListenerConfig
+from corepy.server.listen.chain_runner import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
-from corepy.server.listen.udp import BACKLOG, OVERFLOWS, ROUNDS, UNSENT, UDPListener
+from corepy.server.listen.udp import OVERFLOWS, UNSENT, UDPListener
 from corepy.testing import query
 
 LIMIT = 60.0  # seconds after which a test has failed for good
@@ -469,6 +470,9 @@ def test_stop_answers_all_batches_that_lie_in_the_socket(bench, is_known):
 
 # -- bursts and pauses
 
+ROUNDS = 4  # batches that are read before the chains of the first are run
+BACKLOG = 1024  # queries of one client that may wait
+UNSHARED = 128  # queries that wait before those of each client are counted
 BURST = BACKLOG + 1000
 
 
@@ -503,7 +507,9 @@ def test_what_came_before_the_start_is_answered_however_much_it_is(bench):
     asyncio.run(test())
 
 
-@pytest.mark.parametrize(("seconds", "is_over"), [(4.5, False), (5.5, True)])
+@pytest.mark.parametrize(
+    ("seconds", "is_over"), [(4.5, False), (4.999, False), (5.0, True), (5.5, True)]
+)
 def test_how_long_a_new_server_catches_up(bench, monkeypatch, seconds, is_over):
     async def test():
         loop = asyncio.get_running_loop()
@@ -517,6 +523,57 @@ def test_how_long_a_new_server_catches_up(bench, monkeypatch, seconds, is_over):
             wires = [ask_for(f"n{n}.example.org.", n) for n in range(BURST)]
             _, overflows = await answered(it, wires)
             assert (overflows > 0) is is_over
+
+    asyncio.run(test())
+
+
+def test_a_server_that_catches_up_reads_as_much_as_there_is_room_for(bench):
+    async def test():
+        with bench() as it:
+            listener = it.listener
+            listener.pause()
+            listener._is_asking = True  # the chains are run in another turn
+            for sent, queued, found in [
+                (2 * SLOTS, BACKLOG - SLOTS, BACKLOG),
+                (0, BACKLOG - SLOTS + 1, BACKLOG - SLOTS + 1),
+                (SLOTS, BACKLOG - 2 * SLOTS, BACKLOG),
+            ]:
+                for number in range(sent):
+                    it.client.send(ask_for(f"n{number}.example.org.", number))
+                listener._new = [(b"", 0.0, it.client.getsockname(), None)] * queued
+                listener._on_readable()
+                assert len(listener._new) == found
+            listener._new = []
+
+    asyncio.run(test())
+
+
+def test_the_queries_of_each_client_are_counted_in_a_long_queue_only(bench):
+    async def test():
+        with bench() as it:
+            listener = it.listener
+            listener.pause()
+            listener.pipeline.packets.admit = lambda *_: None
+
+            def receive(count):
+                for number in range(count):
+                    it.client.send(ask_for(f"n{number}.example.org.", number))
+                while listener._serve_batch():
+                    pass
+
+            receive(UNSHARED)
+            assert listener._shares is None
+            receive(1)
+            assert listener._shares is not None
+            receive(SLOTS - 1)
+            with task_set_aside():
+                listener._ask_chains()
+                assert len(listener._new) == UNSHARED
+                assert listener._shares is not None
+                listener._ask_chains()
+                assert listener._shares is None
+                while listener._new:
+                    listener._ask_chains()
 
     asyncio.run(test())
 

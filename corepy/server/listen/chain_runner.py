@@ -84,7 +84,6 @@ class ChainTask:
         such as SystemExit.
         """
         loop, chain = self._loop, self._chain
-        self._waits_for = None
         if self._interrupt is not None:
             interrupt, self._interrupt = self._interrupt, None
         _enter(loop, self)  # type: ignore[arg-type]  # has the methods of a task that asyncio uses

@@ -9,6 +9,7 @@ case of a node-local cache.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -58,6 +59,8 @@ there was no server are one burst. The packet cache is still empty, so it could 
 them ahead of the others.
 """
 
+_PAST: Final = -math.inf
+
 OVERFLOWS = metrics.counter(
     "corepy_udp_overflows_total",
     "Queries dropped because they arrived faster than they could be processed.",
@@ -85,7 +88,7 @@ class UDPListener(Listener):
         self._new: list[tuple[bytes, float, Any, Any]] = []
         self._shares: Shares | None = None  # None while the queue is short
         self._is_asking = False
-        self._catching_up_until = 0.0
+        self._catching_up_until: float
         self._loop = asyncio.get_running_loop()
         self._unsent = UNSENT.labels(context.label)
         self._overflows = OVERFLOWS.labels(context.label)
@@ -104,7 +107,7 @@ class UDPListener(Listener):
             if len(self._new) > BACKLOG - SLOTS and self._loop.time() < self._catching_up_until:
                 break
             if self._serve_batch() < SLOTS:
-                self._catching_up_until = 0.0  # the queue from before the start is empty
+                self._catching_up_until = _PAST  # the queue from before the start is empty
                 break
         if not self._is_asking:
             self._ask_chains()
