@@ -5,6 +5,8 @@ goes on by itself when nothing else is left to do.
 import asyncio
 import contextlib
 import gc
+import itertools
+import math
 import selectors
 import socket
 import struct
@@ -21,7 +23,7 @@ from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
 from corepy.plugin import BlockConfig, Handler, Timeouts
 from corepy.plugin.handler import EndOfChain
-from corepy.server.listen import stream_listener, tcp
+from corepy.server.listen import series_sender, stream_listener, tcp
 from corepy.server.listen.chain_runner import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
@@ -991,6 +993,94 @@ def test_a_series_for_a_connection_that_is_closing(run):
         assert bench.listener.waiting() == set()
 
     run(test)
+
+
+def test_the_event_loop_does_other_work_between_two_messages(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+        bench.handler.series = messages(1, 2, 3, 4)
+        connection.data_received(stream(ask("series.test.", 1)))
+        seen = []
+        for _ in range(12):
+            await turns(1)
+            seen.append(len(transport.sent))
+        steps = {new - old for old, new in itertools.pairwise(seen)}
+        assert (seen[-1], steps) == (4, {0, 1})
+
+    run(test)
+
+
+def clocks(bench):
+    """When the time limit of each series began to run, by the ID of its query."""
+    return {it.request.id: it.request.received for it in bench.listener.waiting()}
+
+
+def test_the_time_limit_runs_only_while_a_message_is_made(run, monkeypatch):
+    async def test(bench):
+        monkeypatch.setattr(series_sender, "time", SimpleNamespace(monotonic=bench.loop.time))
+
+        async def slow(request):
+            try:
+                for _ in range(2):
+                    await asyncio.sleep(5)
+                    yield request.reply()
+            finally:
+                await asyncio.sleep(5)
+
+        connection, transport = bench.connect()
+        bench.handler.series = slow
+        connection.data_received(stream(ask("series.test.", 1), ask("series.test.", 2)))
+        await asyncio.sleep(2)
+        assert clocks(bench) == {1: 1000.0, 2: math.inf}  # the second waits for the first
+        transport.is_slow = True
+        await asyncio.sleep(4)
+        assert (len(transport.sent), clocks(bench)) == (1, {1: math.inf, 2: math.inf})
+        transport.is_slow = False
+        await asyncio.sleep(1)
+        connection.resume_writing()
+        await asyncio.sleep(1)
+        assert clocks(bench) == {1: 1007.0, 2: math.inf}
+        await asyncio.sleep(5)
+        assert clocks(bench) == {1: 1012.0, 2: math.inf}  # it is being closed
+        await asyncio.sleep(5)
+        assert clocks(bench) == {2: 1017.0}
+        await asyncio.sleep(20)
+        assert (len(transport.sent), clocks(bench)) == (4, {})
+
+    run(test)
+
+
+def test_a_connection_that_closes_while_a_message_is_made(run):
+    async def test(bench):
+        connection, transport = bench.connect()
+
+        def closes(request):
+            yield request.reply()
+            transport.size = 9
+            connection.close()
+            yield request.reply()
+
+        bench.handler.series = closes
+        connection.data_received(stream(ask("series.test.", 1)))
+        await turns(20)
+        assert transport.sent == [empty(ask("series.test.", 1))]
+        assert [call for _, call in transport.done] == ["limit 0", "close"]
+        assert bench.listener.waiting() == set()
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", ["aclose", "close", "both", "none"])
+def test_how_an_iterator_of_messages_is_closed(kind):
+    calls = []
+
+    async def aclose():
+        calls.append("aclose")
+
+    methods = {"aclose": aclose, "close": lambda: calls.append("close")}
+    chosen = methods if kind == "both" else {it: methods[it] for it in methods if it == kind}
+    asyncio.run(series_sender._close(SimpleNamespace(**chosen)))
+    assert calls == {"both": ["aclose"], "none": []}.get(kind, [kind])
 
 
 def test_a_connection_is_idle_since_the_last_message(run):

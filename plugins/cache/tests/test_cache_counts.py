@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from corepy.dns import Reply
-from corepy.plugin import CommandError
+from corepy.plugin import CommandError, CorefileError
 from corepy.testing import controller_for, make_request
 from corepy_cache import budget as budget_module
 from corepy_cache import purge as purge_module
@@ -19,10 +19,11 @@ from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import _end_of_chain, _plain_ttl
 from corepy_cache.entry import CacheEntry, EntryTable
 from corepy_cache.handler import Cache, _is_answer
-from corepy_cache.keys import key_of
+from corepy_cache.keys import Networks, Subnet, key_of, name_of, subnet_key_of
 from corepy_cache.metrics import MEMORY, MEMORY_LIMIT, CacheMetrics
 from corepy_cache.purge import purge, purge_predicate
 from corepy_cache.refresh import Refresher
+from corepy_cache.settings import Bounds, Prefetch, Settings, Stale
 
 WAITING = 4096  # bytes of a waiting query
 CLIENT, OTHER = ("192.0.2.1", 1), ("192.0.2.2", 1)
@@ -681,3 +682,152 @@ def test_a_query_at_the_start_of_the_clock_is_reported_as_well(caplog):
         "too many queries wait for an upstream (0, within 1048576 bytes of memory), or too many of"
         " one client: further queries, such as one of 192.0.2.1, get SERVFAIL"
     )
+
+
+# -- the directive
+
+
+def configured(text):
+    controller = controller_for(text)
+    setup(controller)
+    (cache,) = controller.handlers
+    assert isinstance(cache, Cache)
+    return cache.settings, [it.message for it in controller.warnings]
+
+
+def test_the_defaults():
+    settings, warnings = configured("cache")
+    assert settings == Settings(
+        zones=["."],
+        success=Bounds(3600, 5, 9984, ()),
+        denial=Bounds(1800, 5, 9984, ()),
+        prefetch=Prefetch(0, 60.0, 10),
+        stale=Stale(0, False, 0.0, 0, 0.0, False),
+        servfail=5,
+        keep_ttl=False,
+        memory=0,
+    )
+    assert (settings, warnings) == (Settings(), [])
+    assert configured("cache {\nserve_stale\n}")[0].stale == Stale(3600, False, 0.0, 0, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"),
+    [
+        ("1023", Bounds(3600, 5, 1024)),
+        ("1025 1", Bounds(1, 5, 1025)),
+        ("1024 2147483647 2147483647", Bounds(2147483647, 2147483647, 1024)),
+        ("1024 2147483648 2147483648", Bounds(2147483647, 2147483647, 1024)),
+    ],
+)
+def test_bounds_at_their_edges(text, bounds):
+    assert configured(f"cache {{\nsuccess {text}\n}}")[0].success == bounds
+    if " " in text:
+        assert configured(f"cache {text.split()[1]}")[0].denial.max_ttl == bounds.max_ttl
+
+
+@pytest.mark.parametrize(
+    ("text", "prefetch"),
+    [
+        ("0", Prefetch(0, 60.0, 10)),
+        ("3 2m", Prefetch(3, 120.0, 10)),
+        ("3 2m 10%", Prefetch(3, 120.0, 10)),
+        ("3 2m 90%", Prefetch(3, 120.0, 90)),
+    ],
+)
+def test_prefetch(text, prefetch):
+    assert configured(f"cache {{\nprefetch {text}\n}}")[0].prefetch == prefetch
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("30s", "'30s' is taken as a zone, not as a TTL"),
+        ("{\nsuccess 1023\n}", "a cache holds at least 1024 entries"),
+        ("{\ndenial 1024 60 5 more\n}", "everything after MINTTL is ignored"),
+    ],
+)
+def test_what_is_warned_about(text, message):
+    assert configured(f"cache {text}")[1] == [message]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "token"),
+    [
+        ("0", "cache TTL can not be zero or negative: 0", "0"),
+        ("{\nsuccess 1024 0\n}", "cache TTL can not be zero or negative: 0", "0"),
+        ("{\nsuccess 1024 7 -1\n}", "cache min TTL can not be negative: -1", "-1"),
+        ("{\nprefetch -1\n}", "prefetch amount should be positive: -1", "-1"),
+        ("{\nprefetch 1 1m 10\n}", "percentage should end in %", "10"),
+        ("{\nprefetch 1 1m 9%\n}", "percentage should fall in range [10, 90]: 9", "9%"),
+        ("{\nprefetch 1 1m 91%\n}", "percentage should fall in range [10, 90]: 91", "91%"),
+        (
+            "{\nserve_stale 1m immediate 0 0 x\n}",
+            "too many arguments for serve_stale immediate",
+            "x",
+        ),
+        (
+            "{\nserve_stale 1m other\n}",
+            "invalid value for serve_stale refresh mode: other",
+            "other",
+        ),
+        ("{\nservfail -1s\n}", "invalid negative TTL for servfail", "-1s"),
+        ("{\nservfail 5m1s\n}", "SERVFAIL may be cached for at most 5 minutes", "5m1s"),
+        ("{\ndisable all a.\n}", 'cache type for disable must be "success" or "denial"', "all"),
+        ("{\nmemory 1048575\n}", "memory must be at least 1MiB", "1048575"),
+        ("{\nmemory lots\n}", "not a size: 'lots'", "lots"),
+        (
+            "{\nserve_stale_policy prefer_positive\n}",
+            "serve_stale_policy requires serve_stale",
+            "serve_stale_policy",
+        ),
+    ],
+)
+def test_what_is_refused_and_where(text, message, token):
+    with pytest.raises(CorefileError) as caught:
+        configured(f"cache {text}")
+    (found,) = caught.value.diagnostics
+    assert (found.message, found.token.text) == (message, token)
+
+
+# -- keys of subnets
+
+
+def test_the_keys_of_a_subnet_and_its_networks():
+    networks = Networks()
+    subnet = Subnet(1, 24, b"\xc0\0\2")
+    own, everybody = b"\x81\x18\xc0\0\2", b"\0"
+    assert list(networks.keys(subnet)) == [own, everybody]
+    assert networks.key(subnet, -1) == own
+    assert networks.key(subnet, 25) == own
+    assert networks.key(subnet, 0) == everybody
+    assert list(networks.keys(subnet)) == [own, everybody]
+    assert networks.key(subnet, 24) == b"\1\x18\xc0\0\2"
+    assert networks.key(subnet, 12) == b"\1\x0c\xc0\0"
+    assert networks.key(subnet, 1) == b"\1\1\x80"
+    assert list(networks.keys(subnet)) == [
+        own, b"\1\x18\xc0\0\2", b"\1\x0c\xc0\0", b"\1\1\x80", everybody
+    ]  # fmt: skip
+    assert list(networks.keys(Subnet(1, 23, b"\xc0\0\2"))) == [
+        b"\x81\x17\xc0\0\2", b"\1\x0c\xc0\0", b"\1\1\x80", everybody
+    ]  # fmt: skip
+    six = Subnet(2, 13, b"\x20\x08")
+    assert list(networks.keys(six)) == [b"\x82\x0d\x20\x08", everybody]
+    assert networks.key(six, 13) == b"\2\x0d\x20\x08"
+    without = Subnet(1, 0, b"")
+    assert networks.key(without, 0) == b"\xff"
+    assert next(networks.keys(without)) == b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("flags", "do", "suffix"),
+    [(0x0100, False, 0), (0x0000, False, 2), (0x0110, False, 1), (0x0100, True, 4), (0, True, 6)],
+)
+def test_the_flags_in_a_key(flags, do, suffix):
+    request = asked(rd=flags >> 8, cd=flags >> 4 & 1, do=do)
+    name = b"\3www\7example\3org\0"
+    key = name + b"\0\1\0\1"
+    assert key_of(request) == key + bytes([suffix] if suffix else b"")
+    assert subnet_key_of(request, b"\xff") == key + bytes([suffix]) + b"\xff"
+    assert name_of(key_of(request)) == name
+    assert name_of(b"\0\0\1\0\1") == b"\0"

@@ -89,9 +89,9 @@ class Host:
         return Report(done, added, errors, *self._present(want, errors))
 
     @staticmethod
-    def _try(errors: list[HostError], step: Callable[[], bool]) -> bool:
+    def _try(errors: list[HostError], step: Callable[[], bool | None]) -> bool:
         try:
-            return step()
+            return bool(step())
         except HostError as error:
             errors.append(error)
             return False
@@ -118,12 +118,11 @@ class Host:
 
     def _drop_addresses(
         self, want: DesiredState, others: DesiredState, sweep: bool, done: list[str]
-    ) -> bool:
+    ) -> None:
         unwanted = self._known.addresses - want.addresses
         if sweep:
             unwanted |= set(self._links.read().ours()) - want.addresses
         done += self._links.remove(unwanted - others.addresses) if unwanted else []
-        return False
 
     def _present(self, want: DesiredState, errors: list[HostError]) -> tuple[int, int]:
         """Count the desired rules and addresses in place; reads the host only after an error."""
