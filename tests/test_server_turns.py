@@ -58,6 +58,7 @@ def test_few_queries_need_no_turn_of_their_own(loop):
     turns.count(PER_STEP - 1)
     assert (turns.step(), loop.scheduled) == (PER_TURN - PER_STEP + 1, [])
     turns.count(1)
+    assert len(loop.scheduled) == 1
     turns.count(PER_STEP)
     assert len(loop.scheduled) == 1
     assert turns.step() == PER_TURN - 2 * PER_STEP
