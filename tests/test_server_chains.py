@@ -213,7 +213,8 @@ def test_a_chain_that_cancels_itself_gets_the_result_of_a_task_that_goes_on():
 
 def test_a_task_that_is_set_aside_is_the_current_one_again():
     async def main():
-        task, seen = asyncio.current_task(), []
+        task = asyncio.current_task()
+        seen: list[object] = []
 
         def look():
             with task_set_aside():
@@ -623,7 +624,7 @@ def test_a_reply_at_once_is_validated_unless_it_was(monkeypatch, changes):
             return reply
 
     async def main():
-        runner = ChainRunner(None)
+        runner = ChainRunner(lambda *_: None)
         with monkeypatch.context() as patch:
             patch.setattr(chain_runner, "validated", validated)
             assert runner.start(Answers(), request) is reply

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.transport import Transport
 
 LISTEN = Listen("noting", "127.0.0.1", 0)
+UNUSED: Any = None
 
 
 class Noting(Listener):
@@ -26,7 +27,8 @@ class Noting(Listener):
 
     def __init__(self, sock, context):
         self.sock, self.context = sock, context
-        self.pipeline = SimpleNamespace(swap=lambda *given: self._note("pipeline", *given))
+        pipeline: Any = SimpleNamespace(swap=lambda *given: self._note("pipeline", *given))
+        self.pipeline = pipeline
         self._note("init")
 
     def _note(self, method, *given):
@@ -85,7 +87,7 @@ def calls(monkeypatch):
 
 @contextlib.contextmanager
 def opened(listen=LISTEN, inherited=None, **options):
-    made = Endpoint(listen, None, None, inherited, **options)
+    made = Endpoint(listen, UNUSED, UNUSED, inherited, **options)
     Noting.calls.clear()
     try:
         yield made
@@ -178,7 +180,7 @@ def test_sockets_are_closed_if_another_one_cannot_be_opened(monkeypatch):
 
     monkeypatch.setattr(endpoint, "open_listening", refuse)
     with pytest.raises(OSError, match="no more"):
-        Endpoint(LISTEN._replace(port=address.port), None, None, inherited)
+        Endpoint(LISTEN._replace(port=address.port), UNUSED, UNUSED, inherited)
     assert found == [("udp", address)]
     assert sockets["tcp"].fileno() == -1
 
@@ -200,7 +202,7 @@ def test_opened_sockets_are_closed_if_an_inherited_one_cannot_be_used(monkeypatc
 
     monkeypatch.setattr(endpoint, "prepare_udp", refuse)
     with pytest.raises(OSError, match="an option is missing"):
-        Endpoint(listen._replace(port=address.port), None, None, inherited)
+        Endpoint(listen._replace(port=address.port), UNUSED, UNUSED, inherited)
     assert [it.fileno() for it in (*new, *sockets.values())] == [-1, -1]
 
 
@@ -215,7 +217,7 @@ def test_sockets_are_closed_if_a_listener_cannot_be_created(monkeypatch):
 
     monkeypatch.setattr(endpoint, "open_all", note)
     with pytest.raises(ValueError, match="no certificate"):
-        Endpoint(LISTEN, None, None)
+        Endpoint(LISTEN, UNUSED, UNUSED)
     assert called() == [*both("init"), ("udp", "close")]
     assert [it.fileno() for it in sockets] == [-1, -1]
 
@@ -372,8 +374,8 @@ def test_how_long_draining_takes(monkeypatch, queries, endpoints, left, seconds)
 
     module = SimpleNamespace(get_running_loop=lambda: loop, sleep=sleep)
     monkeypatch.setattr(endpoint, "asyncio", module)
-    waiting = {Query(at) for at in queries}
-    leaving = [Draining(loop, at) for at in endpoints]
+    waiting: Any = {Query(at) for at in queries}
+    leaving: Any = [Draining(loop, at) for at in endpoints]
     coroutine = drained(waiting, leaving, 5.0)
     with pytest.raises(StopIteration) as ended:
         coroutine.send(None)

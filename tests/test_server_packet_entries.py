@@ -1,6 +1,7 @@
 """The packet cache entry by entry: what it keeps, for how long, in how much memory, and its hits."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from corepy.testing import query
 
 NOW = 1000.0
 BOOKKEEPING = 640  # bytes of an entry besides its reply and key
+RECORD: Any = SimpleNamespace()  # of a signature
 GRAIN = 64  # memory for replies is divided into multiples of it
 
 
@@ -115,7 +117,7 @@ def with_option():
         (with_option(), {}, 100, "the query has EDNS options"),
         (with_identity(ANONYMOUS), {}, 100, None),
         (with_identity(Identity()), {}, 100, None),  # of a connection over TLS, for example
-        (with_identity(Identity(tsig=SimpleNamespace())), {}, 100, "the query is signed"),
+        (with_identity(Identity(tsig=RECORD)), {}, 100, "the query is signed"),
         (asked("A.test."), {}, 100, "the name contains capital letters"),
     ],
 )
@@ -166,6 +168,7 @@ def test_memory_is_taken_up_to_the_limit():
     pool = MemoryPool(exact)
     for _ in range(2):
         chunk = pool.take(key, size)
+        assert chunk is not None
         assert (chunk.size, pool.used) == (size, exact)
         assert pool.take(b"", 0) is None
         pool.give_back(key, chunk)

@@ -329,7 +329,7 @@ def filtered(zone, accepts=None, obstacle="split", **options):
 
 
 def router_of(*routes):
-    zones = {}
+    zones: dict[bytes, list[ZoneRoute]] = {}
     for route in routes:
         zones.setdefault(from_text(route.zone), []).append(route)
     return FilteringRouter(zones, any_class=False, dropped=None)
@@ -422,7 +422,7 @@ def test_the_metadata_is_that_of_the_block_that_answers(name, qtype, considered,
     router = router_of(collecting("b.test.", "ae"), collecting("test.", "ac"), collecting(".", "x"))
     request = request_for(name, qtype)
     request.metadata = {"known": 1}
-    seen = []
+    seen: list[tuple[ZoneRoute, bool]] = []
     route = router.route(request, seen)
     assert [it.zone for it, _ in seen] == considered
     assert [it for it, accepted in seen if accepted][-1:] == (

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,8 @@ class Waits:
         self.request.received = received
         if limit is not None:
             route = SimpleNamespace(time_limit=limit)
-            self.request.context = SimpleNamespace(route=route)
+            context: Any = SimpleNamespace(route=route)
+            self.request.context = context
         self.found = Attribution(plugin, where, None)
         self.has_timed_out = False
         self.expired = 0

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from corepy_cache.purge import purge, purge_predicate
 from corepy_cache.refresh import Refresher
 from corepy_cache.settings import Bounds, Prefetch, Settings, Stale
 
+UNUSED: Any = None
 WAITING = 4096  # bytes of a waiting query
 CLIENT, OTHER = ("192.0.2.1", 1), ("192.0.2.2", 1)
 
@@ -450,7 +452,7 @@ def test_a_thousand_attempts_may_be_in_progress():
 )
 def test_when_the_next_attempt_may_begin(text, error, failures, seconds):
     bench = Bench(f"cache {{\n{text}\n}}")
-    refresher, entry = Refresher(bench.store, None), entry_for()
+    refresher, entry = Refresher(bench.store, UNUSED), entry_for()
     entry.retry_at = 7.0
     refresher._wait(entry, error)
     assert entry.failures == failures
@@ -465,7 +467,7 @@ def test_when_the_next_attempt_may_begin(text, error, failures, seconds):
 
 def test_a_reply_for_those_who_wait_for_the_same_one():
     bench = Bench()
-    refresher, entry = Refresher(bench.store, None), entry_for()
+    refresher, entry = Refresher(bench.store, UNUSED), entry_for()
     reply = reply_to(asked(), flags=b"\x81\xa0")
     reply.answered_by, reply.options = "forward", b"\0\x03\0\1x"
     for question, low in (({}, 0x80), ({"ad": 1}, 0xA0), ({"do": True}, 0xA0)):
@@ -656,7 +658,8 @@ def test_a_purge_clears_the_packet_caches_as_well(caplog, entries, removed, line
     (configured,) = controller.handlers
     cache = Cache(configured.settings, Budget(1 << 20), lambda: 1000.0)
     calls = []
-    cache.serving(SimpleNamespace(forget=lambda: calls.append("forgot")))
+    context: Any = SimpleNamespace(forget=lambda: calls.append("forgot"))
+    cache.serving(context)
     for number in range(entries):
         cache.store.success.put(entry_for(f"n{number}.example.org."))
     cache.store.denial.put(entry_for("example.com."))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from corepy.plugin import CorefileError
+from corepy.testing import controller_for
 from corepy_nodecache import nft, survey, watch
 from corepy_nodecache.blocks import Plan
 from corepy_nodecache.link import Link, Placed, Snapshot
@@ -21,6 +23,8 @@ from corepy_nodecache.model import (
     spec,
 )
 from corepy_nodecache.nft import NftTables
+from corepy_nodecache.settings import Settings
+from corepy_nodecache.setup import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -386,3 +390,55 @@ def test_a_teardown_removes_all_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = (Rules("legacy"), Rules("nft", *RULES))
     monkeypatch.setattr(survey, "all_tables", lambda: kinds)
     assert survey.remove_everything(links) == ["removed 10 rules from nft iptables", "removed x"]
+
+
+# -- the directive and its values
+
+
+def test_the_defaults_of_the_settings() -> None:
+    assert Settings() == Settings(
+        ips=("192.168.10.100",),
+        ports=(53,),
+        health=(),
+        interface="nodecache",
+        iptables="auto",
+        interval=60.0,
+        device=True,
+        skip_teardown=False,
+    )
+    controller = controller_for("nodecache", hosts=(A,))
+    assert parse(controller) == Settings(ips=(A,))
+
+
+@pytest.mark.parametrize(
+    ("option", "changes"),
+    [
+        ("interface fifteen-letters", {"interface": "fifteen-letters"}),
+        ("interface x", {"interface": "x"}),
+        ("interval 1s", {"interval": 1.0}),
+        ("interval 1001ms", {"interval": 1.001}),
+    ],
+)
+def test_values_at_the_edge_are_accepted(option: str, changes: dict[str, Any]) -> None:
+    controller = controller_for(f"nodecache {{\n{option}\n}}", hosts=(A,))
+    assert parse(controller) == Settings(ips=(A,))._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "option", ["interface .", "interface ..", "interface a:b", "interval 999ms"]
+)
+def test_values_beside_the_edge_are_refused(option: str) -> None:
+    controller = controller_for(f"nodecache {{\n{option}\n}}", hosts=(A,))
+    with pytest.raises(CorefileError) as caught:
+        parse(controller)
+    (found,) = caught.value.diagnostics
+    assert found.token is not None
+    assert found.token.text == option.split()[1]
+
+
+def test_a_rule_in_the_notation_of_ip6tables() -> None:
+    mark = '-m comment --comment "corepy nodecache" -j NOTRACK'
+    assert [spec(it) for it in SIX] == [
+        f"OUTPUT -d fd00::10/128 -p tcp -m tcp --dport 8080 {mark}",
+        f"OUTPUT -s fd00::10/128 -p tcp -m tcp --sport 8080 {mark}",
+    ]
