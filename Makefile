@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 PACKAGES_RUN := iptables bind9-dnsutils
 PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unbound dnsperf \
-	systemd man-db groff mandoc zsh
+	systemd man-db groff mandoc zsh prometheus
 # Each plugin.toml lists those of the plugin's tests.
 PACKAGES_PLUGINS = $(shell $(BIN)/python tools/plugin_folders.py $(PLUGIN))
 PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
