@@ -10,10 +10,10 @@ import datetime
 import os
 import re
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import build_version
 from markdown_it import MarkdownIt
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ def pages() -> list[Page]:
 def write(folder: Path) -> list[tuple[Page, Path]]:
     """Write all pages into `folder` and return them with their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    version = f"corepy {build_version.version(ROOT)}"
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.now(datetime.UTC)
     date = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else now
     written = []
     for page in pages():
         path = folder / page.file
-        path.write_text(render(page, f"corepy {project['version']}", f"{date:%Y-%m-%d}"))
+        path.write_text(render(page, version, f"{date:%Y-%m-%d}"))
         written.append((page, path))
     return written
 
