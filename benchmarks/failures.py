@@ -13,8 +13,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from benchmarks.handover import ADDRESS, corefile, workers
+from benchmarks.handover import ADDRESS, STOP_TIMEOUT, corefile, workers
 from corepy.testing import install, query, run_command
+from corepy.testing.command import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -82,10 +83,11 @@ def _supervised(
         command.wait_for(" serves")
 
         def fail_by(failure: Callable[[int], None]) -> None:
-            before = _serving(command)
             time.sleep(CALM)
-            (worker,) = workers(command)
-            failure(worker)
+            # Beside a worker that gets no CPU for half a second, a standby starts.
+            wait_until(lambda: len(workers(command)) == 1, STOP_TIMEOUT)
+            before = _serving(command)
+            failure(workers(command)[0])
             command.wait_for(" serves", times=before + 1)
 
         yield fail_by

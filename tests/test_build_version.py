@@ -63,7 +63,7 @@ def test_changes_that_are_not_committed(clone):
 @pytest.mark.parametrize("tag", ["v1", "v1.2", "v1.2.3.4", "v1.2.3-beta", "v1.2.3rc"])
 def test_a_tag_that_is_no_version(clone, tag):
     git(clone, "tag", tag)
-    with pytest.raises(ValueError, match=rf"the tag in '{tag}' is no version such as v1\.2\.3"):
+    with pytest.raises(ValueError, match=rf"the tag in '{tag}' is not a version such as v1\.2\.3"):
         build_version.version(clone)
 
 

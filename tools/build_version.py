@@ -33,7 +33,7 @@ _GIVEN: Final = re.compile(r"v?(\d\S*)")
 
 
 def version(root: Path = ROOT) -> str:
-    """Return the version of the tree `root`; raises ValueError for a tag that is no version."""
+    """Return the version of the tree `root`; raises ValueError for a tag that is not a version."""
     given = os.environ.get("COREPY_VERSION", "")
     if given:
         return _GIVEN.sub(r"\1", given)
@@ -46,7 +46,7 @@ def of_description(text: str) -> str:
     """Return the version for the output of `git describe`; raises ValueError if it has none."""
     found = _DESCRIBED.fullmatch(text)
     if found is None:
-        raise ValueError(f"the tag in {text!r} is no version such as v1.2.3 or v1.2.3rc1")
+        raise ValueError(f"the tag in {text!r} is not a version such as v1.2.3 or v1.2.3rc1")
     series, patch, stage, number, commits, dirty = found.groups()
     since = int(commits or 0) + bool(dirty)
     if not since:
