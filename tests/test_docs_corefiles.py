@@ -41,7 +41,7 @@ EXAMPLES = [
     for document in sorted(DOCUMENTS)
     for number, block in enumerate(blocks(document), 1)
 ]
-SET_BY_KUBERNETES = ("KUBE_DNS_UPSTREAM_SERVICE_HOST", "CLUSTER_DNS")
+SET_BY_KUBERNETES = ("KUBE_DNS_UPSTREAM_SERVICE_HOST", "CLUSTER_DNS", "READY_ADDRESS")
 GOLDEN = Path(__file__).parent / "golden" / "mistakes.txt"
 
 

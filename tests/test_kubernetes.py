@@ -15,7 +15,8 @@ from corepy.server.build.builder import build
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"
 MANIFESTS = {
-    path.name: list(yaml.safe_load_all(path.read_text())) for path in FOLDER.glob("*.yaml")
+    path.name: list(yaml.safe_load_all(path.read_text()))
+    for path in FOLDER.glob("node-local*.yaml")
 }
 
 
@@ -75,7 +76,8 @@ def test_the_command_line_is_taken(manifest, daemon):
     assert mounts[str(Path(flags.conf).parent)] == "config"
     if flags.pidfile:
         assert mounts[str(Path(flags.pidfile).parent)] == "run"
-        assert flags.pidfile in container["readinessProbe"]["exec"]["command"]
+        assert container["startupProbe"]["exec"]["command"] == ["test", "-s", flags.pidfile]
+    assert bool(flags.pidfile) == ("startupProbe" in container)
 
 
 @pytest.mark.parametrize(("manifest", "daemon"), of_kind("DaemonSet"))
@@ -98,7 +100,13 @@ def test_the_corefile_is_valid_and_asks_for_no_more_than_the_pod_may(manifest, d
     assert pod["dnsPolicy"] == "Default"
     if "livenessProbe" in container:
         probe = container["livenessProbe"]["httpGet"]
+        assert probe["path"] == "/health"
         assert f"health {probe['host']}:{probe['port']}" in text
+    probe = container["readinessProbe"]["httpGet"]
+    assert probe["path"] == "/ready"
+    for name, value in environment(container).items():
+        text = text.replace(f"{{${name}}}", value)
+    assert f"ready {probe['host']}:{probe['port']} {{" in text
 
 
 def test_two_pods_fit_on_a_node_where_they_have_to():
@@ -111,7 +119,8 @@ def test_the_two_caches_of_a_node_differ_in_what_they_have_to():
     texts = [it["data"]["Corefile"] for it in named("node-local-ha.yaml", "ConfigMap").values()]
     primary = texts[0].replace("    nodecache skipteardown\n", "")
     assert primary != texts[0]
-    assert primary.replace(":9253", ":9254").replace(":8080", ":8082") == texts[1]
+    ports = {":9253": ":9254", ":8080": ":8082", ":8181": ":8182"}
+    assert re.sub(":[89][0-9]{3}", lambda it: ports[it[0]], primary) == texts[1]
 
 
 def test_the_recipe_copies_what_the_package_is_built_of():

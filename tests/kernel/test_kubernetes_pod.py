@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,24 +41,38 @@ def of_kind(kind):
     return found
 
 
+COREFILE = of_kind("ConfigMap")["data"]["Corefile"]
+UNPRIVILEGED = ROOT / "deploy/kustomize/overlays/unprivileged/corefile.yaml"
+
+
 class Pod:
     """One pod of the DaemonSet."""
 
-    def __init__(self, folder: Path, upstream: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        ready: str,
+        corefile: str = COREFILE,
+        *,
+        bare: bool = False,
+    ) -> None:
+        """`ready` is the address that no other pod of the node has; `bare`: no capabilities."""
         self.run = folder / "run"
         (self.run / "corepy").mkdir(parents=True)
         (self.run / "xtables.lock").touch()
         conf = folder / "Corefile"
-        conf.write_text(of_kind("ConfigMap")["data"]["Corefile"])
+        conf.write_text(corefile)
         (self._container,) = of_kind("DaemonSet")["spec"]["template"]["spec"]["containers"]
-        self._env = {"CLUSTER_DNS": upstream}
+        self._bare = bare
+        self._env = {"CLUSTER_DNS": upstream, "READY_ADDRESS": ready}
         words = [word.replace("$(CLUSTER_DNS)", upstream) for word in self._container["args"]]
         self._args = [word.replace("/etc/coredns/Corefile", str(conf)) for word in words]
 
     @contextmanager
     def started(self) -> Iterator[Command]:
         """Run it."""
-        added = self._container["securityContext"]["capabilities"]["add"]
+        added = () if self._bare else self._container["securityContext"]["capabilities"]["add"]
         bounds = ",".join(["-all", *(f"+{name.lower()}" for name in added)])
         prefix = ["unshare", "--mount", "sh", "-c", CONTAINER, "sh", str(self.run)]
         prefix += ["setpriv", "--no-new-privs", f"--bounding-set={bounds}", "--"]
@@ -66,10 +81,18 @@ class Pod:
             yield command
 
     def is_ready(self) -> bool:
-        """What the readiness probe says."""
-        probe = self._container["readinessProbe"]["exec"]["command"]
+        """What the probes say: the command of the first once, then the request of the second."""
+        probe = self._container["startupProbe"]["exec"]["command"]
         words = [word.replace("/run/", f"{self.run}/") for word in probe]
-        return subprocess.run(words, check=False).returncode == 0
+        if subprocess.run(words, check=False).returncode:
+            return False
+        probe = self._container["readinessProbe"]["httpGet"]
+        url = f"http://{self._env['READY_ADDRESS']}:{probe['port']}{probe['path']}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return (response.status, response.read()) == (200, b"OK")
+        except OSError:
+            return False
 
     def worker(self) -> int:
         return int((self.run / "corepy/corepy.pid").read_text())
@@ -79,9 +102,9 @@ def ours():
     return [rule for kind in ("legacy", "nft") for rule in rules(kind) if MARK in rule]
 
 
-def assert_serves():
+def assert_serves(address=NODE):
     for tcp in (False, True):
-        reply = ask(NODE, NAME.split()[0], tcp=tcp)
+        reply = ask(address, NAME.split()[0], tcp=tcp)
         assert [str(rr.rdata) for rr in reply.rr] == ["100.64.0.1"]
 
 
@@ -90,7 +113,8 @@ def test_a_pod_is_replaced_by_the_next(tmp_path: Path) -> None:
     run("ip", "link", "add", "nodecache", "type", "bridge")
     with ExitStack() as stack:
         cluster = stack.enter_context(Upstream({NAME: [f"{NAME[:-2]} 60 IN A 100.64.0.1"]}))
-        old, new = (Pod(tmp_path / name, cluster.to) for name in ("old", "new"))
+        old = Pod(tmp_path / "old", cluster.to, "127.53.0.1")
+        new = Pod(tmp_path / "new", cluster.to, "127.53.0.2")
         first = stack.enter_context(old.started())
         assert_serves()
         untracked = ours()
@@ -108,3 +132,39 @@ def test_a_pod_is_replaced_by_the_next(tmp_path: Path) -> None:
         assert (addresses("nodecache"), ours()) == ([], [])
         for pod in (first, second):
             assert not re.search(r"\[(ERROR|FATAL)\]|Traceback", pod.output), pod.output
+
+
+@isolated
+def test_a_pod_without_privileges(tmp_path: Path) -> None:
+    """The Corefile of the overlay `unprivileged`, run without any capability."""
+    corefile = yaml.safe_load(UNPRIVILEGED.read_text())["data"]["Corefile"]
+    with Upstream({NAME: [f"{NAME[:-2]} 60 IN A 100.64.0.1"]}) as cluster:
+        pod = Pod(tmp_path, cluster.to, "127.0.0.1", corefile, bare=True)
+        with pod.started() as command:
+            assert_serves(("127.0.0.1", 1053))
+            status = Path(f"/proc/{pod.worker()}/status").read_text()
+            assert re.findall(r"Cap(?:Eff|Bnd):\s(\w+)", status) == ["0" * 16] * 2
+            assert command.stop() == 0
+        assert not re.search(r"\[(WARNING|ERROR|FATAL)\]|Traceback", command.output)
+
+
+@isolated
+def test_a_pod_takes_over_from_a_cache_with_another_interface(tmp_path: Path) -> None:
+    """As in docs/kubernetes-upgrade.md: both serve the address, then the old one and its interface go."""
+    for name in ("nodelocaldns", "nodecache"):
+        run("ip", "link", "add", name, "type", "bridge")
+    run("ip", "addr", "add", f"{NODE[0]}/32", "dev", "nodelocaldns")
+    record = f"{NAME[:-2]} 60 IN A 100.64.0.1"
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Upstream({NAME: [record]}))
+        text = f".:53 {{\n    bind {NODE[0]}\n    forward . {cluster.to}\n}}\n"
+        before = stack.enter_context(run_command(text))
+        pod = Pod(tmp_path, cluster.to, "127.53.0.1")
+        stack.enter_context(pod.started())
+        for _ in range(5):
+            assert_serves()
+        assert before.stop() == 0
+        assert addresses("nodecache") == []
+        run("ip", "link", "del", "nodelocaldns")
+        wait_until(lambda: addresses("nodecache") == [f"{NODE[0]}/32"])
+        assert_serves()

@@ -61,6 +61,12 @@ class Health:
         return HTTPResponse(b"OK")
 
     @hookimpl
+    def ready(self) -> bool:
+        """Return whether all addresses have answered lately, for *ready* and its `/ready`."""
+        late = any(target.is_late for target in self._targets)
+        return not late and not self._process_group.problems()
+
+    @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:
         """Continue for the lameduck period, for clients that do not know of the shutdown yet."""
         if context.final and self.lameduck > 0:

@@ -91,6 +91,16 @@ def test_says_no_when_one_protocol_is_dead(impatient, protocol: str) -> None:
         wait_until(lambda: get(port) == (200, "OK"))
 
 
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_is_not_ready_while_one_protocol_is_dead(impatient, protocol: str) -> None:
+    with serve(TEXT) as server:
+        health = health_of(server)
+        wait_until(health.ready)
+        with Deaf(server, protocol):
+            wait_until(lambda: not health.ready())
+        wait_until(health.ready)
+
+
 def test_notices_with_the_real_times() -> None:
     with serve(TEXT) as server:
         with Deaf(server, "udp"):

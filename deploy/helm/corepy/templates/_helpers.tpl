@@ -1,0 +1,119 @@
+{{/* The DaemonSets of the form, each with the ports and the line of nodecache in which they differ. */}}
+{{- define "corepy.daemons" -}}
+{{- if eq .Values.form "ha" -}}
+- name: {{ .Release.Name }}-primary
+  component: primary
+  metrics: 9253
+  health: 8080
+  ready: 8181
+  nodecache: nodecache skipteardown
+- name: {{ .Release.Name }}-secondary
+  component: secondary
+  metrics: 9254
+  health: 8082
+  ready: 8182
+{{- else -}}
+- name: {{ .Release.Name }}
+  metrics: 9253
+  health: 8080
+  ready: 8181
+  {{- if eq .Values.form "supervised" }}
+  nodecache: nodecache
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the pods use the network of the node; "" if they have addresses of their own. */}}
+{{- define "corepy.hostNetwork" -}}
+{{- if has .Values.form (list "supervised" "ha") }}true{{ end -}}
+{{- end }}
+
+{{/* Whether the cache forwards to the Service kube-dns-upstream, because kube-dns leads to the cache itself. */}}
+{{- define "corepy.upstreamService" -}}
+{{- if or (eq .Values.form "cilium") .Values.takeoverAddresses }}true{{ end -}}
+{{- end }}
+
+{{- define "corepy.labels" -}}
+k8s-app: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "corepy.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The host of a "host:port" in the Corefile: the first address, nothing for all. */}}
+{{- define "corepy.host" -}}
+{{- if include "corepy.hostNetwork" . -}}
+{{- $first := first .Values.addresses -}}
+{{ if contains ":" $first }}[{{ $first }}]{{ else }}{{ $first }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The lines that begin each server block. */}}
+{{- define "corepy.bind" -}}
+{{- if include "corepy.hostNetwork" .root }}
+    bind {{ join " " (concat .root.Values.addresses .root.Values.takeoverAddresses) }}
+{{- end }}
+{{- with .daemon.nodecache }}
+    {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "corepy.corefile" -}}
+{{- $port := ternary 53 1053 (eq (include "corepy.hostNetwork" .root) "true") -}}
+{{- $host := include "corepy.host" .root -}}
+{{ .root.Values.clusterDomain }}:{{ $port }} in-addr.arpa:{{ $port }} ip6.arpa:{{ $port }} {
+{{- include "corepy.bind" . }}
+    errors
+    cache {
+        success 9984 30
+        denial 9984 5
+    }
+    loop
+    reload
+    forward . {$CLUSTER_DNS} {
+        force_tcp
+    }
+    prometheus :{{ .daemon.metrics }}
+    health {{ $host }}:{{ .daemon.health }} {
+        lameduck 5s
+    }
+    ready {{ if eq .root.Values.form "supervised" }}{$READY_ADDRESS}{{ else }}{{ $host }}{{ end }}:{{ .daemon.ready }} {
+        monitor continuously
+    }
+}
+.:{{ $port }} {
+{{- include "corepy.bind" . }}
+    errors
+    cache 30 {
+        serve_stale 1h verify 1s
+    }
+    loop
+    reload
+    forward . {{ .root.Values.resolvers }}
+    prometheus :{{ .daemon.metrics }}
+}
+{{- end }}
+
+{{/* kubelet's HTTP probe of a path and port, at `host` if there is one. */}}
+{{- define "corepy.httpGet" -}}
+httpGet:
+  {{- with .host }}
+  host: {{ . | quote }}
+  {{- end }}
+  path: {{ .path }}
+  port: {{ .port }}
+{{- end }}
+
+{{/*
+The loopback address for /ready. During an update two pods of a node run at the same time, and kubelet must ask each of them,
+so the address depends on everything else in the pod's template.
+*/}}
+{{- define "corepy.readyAddress" -}}
+{{- $sum := include "corepy.pod" (merge (dict "readyAddress" "127.0.0.1") .) | adler32sum | int64 -}}
+{{ printf "127.%d.%d.%d" (add 1 (mod (div $sum 62500) 250)) (mod (div $sum 250) 250) (add 1 (mod $sum 250)) }}
+{{- end }}

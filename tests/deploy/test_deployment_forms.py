@@ -1,0 +1,318 @@
+"""The Helm chart and the kustomize overlays: both render the same objects, which Kubernetes accepts.
+
+Helm runs in this process (helm-python-sdk contains Helm's own Go code), kustomize as `kubectl
+kustomize`. The schemas of Kubernetes come with kubernetes-validate. The Makefile installs all three
+with the dependency group `charts`.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kubernetes_validate
+import pytest
+import yaml
+from helm_python.chart import Chart
+
+from corepy import cli, corefile
+from corepy.server.build.builder import build
+
+ROOT = Path(__file__).parent.parent.parent
+CHART = ROOT / "deploy/helm/corepy"
+KUSTOMIZE = ROOT / "deploy/kustomize"
+KUBECTL = Path(sys.executable).parent / "kubectl"
+NAME, NAMESPACE = "corepy-nodecache", "kube-system"
+UPSTREAM = "10.96.0.11"
+"""The address of kube-dns-upstream, which Kubernetes puts into a variable."""
+
+VERSIONS = ("1.28", "1.31", "1.34")
+ONLY_HELM = {"app.kubernetes.io/managed-by", "helm.sh/chart"}
+MONITORING = {
+    "monitor": {"kind": "PodMonitor"},
+    "prometheusRule": {"enabled": True},
+    "dashboard": {"enabled": True},
+}
+
+
+class Form(NamedTuple):
+    """One way to deploy, for both tools."""
+
+    values: dict[str, Any]
+    folder: str
+    components: tuple[str, ...] = ()
+
+
+FORMS = {
+    "supervised": Form({}, "base"),
+    "takeover": Form({"takeoverAddresses": ["10.96.0.10"]}, "base", ("takeover",)),
+    "ha": Form({"form": "ha"}, "overlays/ha"),
+    "unprivileged": Form({"form": "unprivileged"}, "overlays/unprivileged"),
+    "cilium": Form({"form": "cilium"}, "overlays/cilium"),
+    "policy": Form(
+        {"form": "cilium", "networkPolicy": True}, "overlays/cilium", ("network-policy",)
+    ),
+    "monitoring": Form({"form": "ha", **MONITORING}, "overlays/ha", ("monitoring",)),
+}
+
+
+RULES = ROOT / "deploy/prometheus/corepy.rules.yaml"
+COPY = KUSTOMIZE / "components/monitoring/prometheus-rule.yaml"
+HEAD = """\
+# A copy of deploy/prometheus/corepy.rules.yaml: `python tests/deploy/test_deployment_forms.py` writes it.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: corepy-nodecache
+  namespace: kube-system
+  labels:
+    k8s-app: corepy-nodecache
+spec:
+"""
+
+
+def rules_as_a_resource():
+    return HEAD + textwrap.indent(RULES.read_text(), "  ")
+
+
+@cache
+def chart():
+    return Chart.load(CHART)
+
+
+def helm(**values):
+    """The objects that the chart renders with these values."""
+    rendered = chart().render(values=values, name=NAME, namespace=NAMESPACE)
+    return objects("\n---\n".join(text for name, text in rendered.items() if "NOTES" not in name))
+
+
+@cache
+def built(folder):
+    """What kubectl makes of a folder with a kustomization.yaml."""
+    words = [str(KUBECTL), "kustomize", str(folder)]
+    run = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout
+
+
+def kustomize(form, tmp_path, **more):
+    """The objects of an overlay with components; `more` becomes part of the kustomization."""
+    folder = KUSTOMIZE / form.folder
+    if form.components or more:
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(folder, tmp_path)],
+            "components": [
+                os.path.relpath(KUSTOMIZE / "components" / name, tmp_path)
+                for name in form.components
+            ],
+            **more,
+        }
+        (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
+        folder = tmp_path
+    return objects(built(folder))
+
+
+def objects(text):
+    """The objects of a YAML stream by kind and name, without the labels that only Helm adds."""
+    found = {}
+    for it in filter(None, yaml.safe_load_all(text)):
+        labels = it["metadata"].get("labels", {})
+        for name in ONLY_HELM & labels.keys():
+            del labels[name]
+        key = f"{it['kind']}/{it['metadata']['name']}"
+        assert key not in found
+        found[key] = it
+    return found
+
+
+READY = re.compile(r"127(?:\.\d+){3}")
+
+
+def at_a_fixed_ready_address(found):
+    """The objects with the address of the manifests in place of the one that the chart computes."""
+    return json.loads(READY.sub("127.53.0.1", json.dumps(found)))
+
+
+def of_kind(found, kind):
+    return [it for key, it in sorted(found.items()) if key.startswith(f"{kind}/")]
+
+
+def container(daemon):
+    (only,) = daemon["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_both_tools_render_the_same_objects(form, tmp_path):
+    assert at_a_fixed_ready_address(helm(**form.values)) == kustomize(form, tmp_path)
+
+
+def test_the_base_is_the_manifest_of_one_cache():
+    plain = objects((ROOT / "deploy/kubernetes/node-local.yaml").read_text())
+    assert at_a_fixed_ready_address(helm()) == plain
+
+
+def test_the_pods_of_ha_differ_from_those_that_replace_coredns_nodecache_in_names_only():
+    """deploy/kubernetes/node-local-ha.yaml has the names and Corefiles of coredns-nodecache."""
+    plain = objects((ROOT / "deploy/kubernetes/node-local-ha.yaml").read_text())
+    for ours, theirs in zip(
+        of_kind(helm(form="ha"), "DaemonSet"), of_kind(plain, "DaemonSet"), strict=True
+    ):
+        pods = [it["spec"]["template"]["spec"] for it in (ours, theirs)]
+        for pod in pods:
+            del pod["serviceAccountName"], pod["containers"][0]["name"]
+            next(it for it in pod["volumes"] if it["name"] == "config")["configMap"].clear()
+        pods[0]["containers"][0].pop("env")
+        pods[0].pop("terminationGracePeriodSeconds")
+        pods[0]["containers"][0]["resources"] = pods[1]["containers"][0]["resources"]
+        assert pods[0] == pods[1]
+
+
+PLAIN = [
+    (path.name, path.read_text()) for path in (ROOT / "deploy/kubernetes").glob("node-local*.yaml")
+]
+
+
+def all_rendered():
+    texts = {name: helm(**form.values) for name, form in FORMS.items()}
+    texts["service monitor"] = helm(form="ha", monitor={"kind": "ServiceMonitor"})
+    texts["every value"] = helm(
+        form="unprivileged",
+        serviceAddress="10.96.0.53",
+        imagePullSecrets=[{"name": "registry"}],
+        podAnnotations={"example.org/a": "b"},
+        networkPolicy=True,
+        corefile=".:1053 {\n    whoami\n}\n",
+    )
+    return texts | {name: objects(text) for name, text in PLAIN}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_accepts_the_objects(version):
+    checked = set()
+    for found in all_rendered().values():
+        for it in found.values():
+            if not it["apiVersion"].startswith(("monitoring.coreos.com/", "cilium.io/")):
+                kubernetes_validate.validate(it, version, strict=True)
+                checked.add(it["kind"])
+    assert checked == {"ConfigMap", "DaemonSet", "NetworkPolicy", "Service", "ServiceAccount"}
+
+
+def test_the_rules_are_those_of_prometheus():
+    """kustomize cannot include a file of another folder: run this file to write the copy anew."""
+    assert COPY.read_text() == rules_as_a_resource()
+    rules = yaml.safe_load(RULES.read_text())
+    assert helm(**MONITORING)[f"PrometheusRule/{NAME}"]["spec"] == rules
+
+
+def test_the_schemas_refuse_unknown_fields():
+    daemon = helm()[f"DaemonSet/{NAME}"]
+    daemon["spec"]["template"]["spec"]["nodeSelectors"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelectors"):
+        kubernetes_validate.validate(daemon, VERSIONS[0], strict=True)
+
+
+CUSTOM = {
+    "PodMonitor": ("monitoring.coreos.com/v1", {"selector", "podMetricsEndpoints"}),
+    "PrometheusRule": ("monitoring.coreos.com/v1", {"groups"}),
+    "ServiceMonitor": ("monitoring.coreos.com/v1", {"selector", "endpoints"}),
+    "CiliumLocalRedirectPolicy": ("cilium.io/v2", {"redirectFrontend", "redirectBackend"}),
+}
+
+
+def test_custom_resources_have_the_fields_of_their_definitions():
+    """Their schemas are in no package; they were compared with the definitions by hand."""
+    seen = set()
+    for found in all_rendered().values():
+        for it in found.values():
+            if it["kind"] in CUSTOM:
+                assert (it["apiVersion"], it["spec"].keys()) == CUSTOM[it["kind"]]
+                seen.add(it["kind"])
+    assert seen == CUSTOM.keys()
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_the_pods_can_start(form):
+    """Corefile, arguments, probes and privileges of a pod fit together."""
+    found = helm(**form.values)
+    for daemon in of_kind(found, "DaemonSet"):
+        pod, it = daemon["spec"]["template"]["spec"], container(daemon)
+        cli._parser().parse_args([word.replace("$(CLUSTER_DNS)", UPSTREAM) for word in it["args"]])
+        text = found[f"ConfigMap/{daemon['metadata']['name']}"]["data"]["Corefile"]
+        for variable in it["env"]:
+            value = UPSTREAM if "(" in variable["value"] else variable["value"]
+            text = text.replace(f"{{${variable['name']}}}", value)
+        build(corefile.parse(text))
+        for name, path in (("readinessProbe", "/ready"), ("livenessProbe", "/health")):
+            probe = it.get(name, {}).get("httpGet")
+            if probe:
+                assert probe["path"] == path
+                assert f"{path[1:]} {probe.get('host', '')}:{probe['port']} {{" in text
+        host = pod.get("hostNetwork", False)
+        assert host == ("bind 169.254.20.10" in text) == ("53 {" in text and ":1053" not in text)
+        # The scheduler would refuse a second pod of the host network with the same ports.
+        assert host != ("ports" in it)
+        assert pod.get("securityContext", {}).get("runAsNonRoot", False) != host
+        added = it["securityContext"]["capabilities"].get("add", [])
+        expected = ["NET_BIND_SERVICE"] * host + ["NET_ADMIN", "NET_RAW"] * ("nodecache" in text)
+        assert (added, it["securityContext"]["capabilities"]["drop"]) == (expected, ["ALL"])
+        port = daemon["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
+        assert set(re.findall(r"prometheus :(\d+)", text)) == {port}
+        assert ("startupProbe" in it) == (
+            host and daemon["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] == 1
+        )
+
+
+def test_an_image_is_named_by_tag_or_digest(tmp_path):
+    digest = "sha256:" + "0123456789abcdef" * 4
+    image = {"repository": "registry.example/corepy", "tag": "1", "digest": ""}
+    assert container(helm(image=image)[f"DaemonSet/{NAME}"])["image"] == "registry.example/corepy:1"
+    by_digest = helm(image=image | {"digest": digest})
+    assert container(by_digest[f"DaemonSet/{NAME}"])["image"] == f"registry.example/corepy@{digest}"
+    override = {"name": "corepy", "newName": "registry.example/corepy", "digest": digest}
+    assert kustomize(FORMS["supervised"], tmp_path, images=[override]) == at_a_fixed_ready_address(
+        by_digest
+    )
+
+
+def test_each_change_of_the_pods_gives_them_another_address_for_ready():
+    """kubelet asks two pods of a node at the same time during an update, and must tell them apart."""
+
+    def address(**values):
+        it = container(helm(**values)[f"DaemonSet/{NAME}"])
+        (found,) = {*READY.findall(json.dumps(it["env"])), it["readinessProbe"]["httpGet"]["host"]}
+        return found
+
+    changes: list[dict[str, Any]] = [
+        {},
+        {"image": {"tag": "2"}},
+        {"podAnnotations": {"a": "b"}},
+        {"tolerations": []},
+    ]
+    addresses = [address(**values) for values in changes]
+    assert len({*addresses}) == len(changes)
+    assert address(dashboard={"enabled": True}) == addresses[0]
+    assert {ip_address(it).is_loopback for it in addresses} == {True}
+
+
+def test_both_address_families():
+    found = helm(addresses=["fd00:53::10", "169.254.20.10"], takeoverAddresses=["10.96.0.10"])
+    text = found[f"ConfigMap/{NAME}"]["data"]["Corefile"]
+    assert text.count("    bind fd00:53::10 169.254.20.10 10.96.0.10\n") == 2
+    assert "health [fd00:53::10]:8080 {" in text
+    pods = helm(form="ha", addresses=["fd00:53::10", "169.254.20.10"])
+    probe = container(pods[f"DaemonSet/{NAME}-primary"])["livenessProbe"]["httpGet"]
+    assert probe["host"] == "fd00:53::10"
+    build(corefile.parse(text.replace("{$CLUSTER_DNS}", UPSTREAM)))
+
+
+if __name__ == "__main__":
+    COPY.write_text(rules_as_a_resource())
