@@ -31,6 +31,7 @@ from corepy.testing import (
     controller_for,
     inline,
     install,
+    link,
     make_request,
     run_chain,
     run_command,
@@ -186,6 +187,14 @@ def test_the_mistake_that_is_shown(code):
     with pytest.raises(CorefileError) as caught:
         code("setup").setup(Controller("hello", block, config))
     assert str(caught.value) == shown
+
+
+def test_slowest(code):
+    slowest = code("slowest").Slowest()
+    top = link([slowest, Recorder()], guarded=True)
+    for qtype in ("A", "TXT"):
+        assert asyncio.run(top.serve_dns(make_request("a.test.", qtype))).rcode == 0
+        assert list(slowest.seconds) == (["recorder"] if qtype == "TXT" else [])
 
 
 def test_patience(code):

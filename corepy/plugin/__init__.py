@@ -63,6 +63,7 @@ from corepy.plugin.listener_settings import TSIGKeys as TSIGKeys
 from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import DEPENDS_ON_CLIENT as DEPENDS_ON_CLIENT
 from corepy.plugin.lookup import lookup as lookup
+from corepy.plugin.mixins import CallObserver as CallObserver
 from corepy.plugin.mixins import ExplainedHandler as ExplainedHandler
 from corepy.plugin.mixins import FastHandler as FastHandler
 from corepy.plugin.mixins import HitCounter as HitCounter

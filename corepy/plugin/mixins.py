@@ -4,6 +4,7 @@ A handler needs only what `Handler` requires. It subclasses in addition
 
 * `FastHandler`, to answer without a coroutine;
 * `ObservingHandler`, to observe queries and their replies without changing them;
+* `CallObserver`, to observe the calls of the handlers below it;
 * `ExplainedHandler`, to show its state in `corepy explain`.
 
 A handler that counts queries adds a `HitCounter` to the replies that the packet cache may repeat.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from corepy.dns import Reply
 from corepy.plugin.handler import SERVFAIL, Cacheability, Handler
@@ -114,6 +115,32 @@ class ObservingHandler(Handler):
         substitute = request.error(SERVFAIL)
         substitute.is_substitute = True
         self.observe(request, substitute)
+
+
+class CallObserver(Handler):
+    """A handler that observes the calls of the handlers below it, for the queries that it selects.
+
+    It selects a query by setting the label `call_label` in `Request.metadata` to anything but None.
+    For other queries each handler below costs one look-up of the label. It changes neither queries
+    nor replies; observing handlers right below it are moved above it, out of the chain of a query.
+    """
+
+    call_label: ClassVar[str]
+    """The label. One that does not begin with a dot also selects the look-ups of the query."""
+
+    def begin_call(self, handler: str, request: Request) -> object:
+        """Return a mark of a call of the handler with this name, to be passed to `end_call`.
+
+        None ignores the call.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no begin_call")
+
+    def end_call(self, call: Any, request: Request, reply: Reply | None) -> None:
+        """Record the end of a call; `reply` is None if it failed or was cancelled.
+
+        It is not called for a call that was abandoned before it began to run.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no end_call")
 
 
 class ExplainedHandler(Handler):

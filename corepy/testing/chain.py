@@ -109,7 +109,7 @@ def link(handlers: Sequence[Handler], *, guarded: bool = False) -> Handler:
     assert top is not None
     if not guarded:
         for handler in handlers:
-            if isinstance(handler.next, ChainLink):
+            while isinstance(handler.next, ChainLink):
                 handler.next = handler.next.next
     return top
 

@@ -21,6 +21,7 @@ from corepy.plugin import (
     BlockConfig,
     BlockFilters,
     Cacheability,
+    CallObserver,
     Controller,
     Debug,
     EndOfChain,
@@ -135,7 +136,7 @@ class _Builder:
                     self._set_up(loaded[directive], block)
         for block in blocks:
             added = [(name, it) for name in chain for it in block.parts.get(name, ())]
-            block.handlers = [handler for _, handler in added]
+            block.handlers = observing_first([handler for _, handler in added])
             if block.is_valid:
                 block.config.handlers.complete(added, position_of(block.parsed))
             self._check_caches(block)
@@ -340,15 +341,46 @@ def _empty_word_message(word: Token) -> str | None:
 def link(handlers: list[Handler]) -> Handler | None:
     """Chain `handlers` in this order; return the first one, None without any.
 
-    Each handler calls the next one through a `Guard`.
+    Each handler calls the next one through a `Guard`, and below a `CallObserver` also through an
+    `ObservedCall`.
     """
     if not handlers:
         return None
+    observers = [it for it in handlers if isinstance(it, CallObserver)]
     below: Handler = EndOfChain(handlers[-1].name)
     for handler in reversed(handlers):
         handler.next = below
         below = Guard(handler)
+        if observers:
+            if observers[-1] is handler:
+                observers.pop()
+            below = observed(below, observers)
     return handlers[0]
+
+
+def observed(below: Handler, observers: Sequence[CallObserver]) -> Handler:
+    """Return a link to `below` that notifies the observers of its calls, the highest first."""
+    from corepy.server.contain.observed_call import ObservedCall
+
+    for observer in reversed(observers):
+        below = ObservedCall(observer, below)
+    return below
+
+
+def observing_first(handlers: Sequence[Handler]) -> list[Handler]:
+    """Return the handlers with observing ones moved above the `CallObserver`s right above them.
+
+    Both change neither queries nor replies, so their order has no effect on these. At the top of a
+    chain, observing handlers are not part of it.
+    """
+    moved: list[Handler] = []
+    for handler in handlers:
+        place = len(moved)
+        if _only_observes(handler):
+            while place and isinstance(moved[place - 1], CallObserver):
+                place -= 1
+        moved.insert(place, handler)
+    return moved
 
 
 def enter(top: Handler | None) -> tuple[Handler | None, tuple[ObservingHandler, ...]]:

@@ -102,7 +102,7 @@ def _owner(frame: FrameType) -> Handler | BlockFilter | None:
     owner = frame.f_locals.get("self")
     if isinstance(owner, Pending):
         owner = owner.handler
-    elif isinstance(owner, ChainLink):
+    while isinstance(owner, ChainLink):
         owner = owner.next
     return owner if isinstance(owner, Handler | BlockFilter) else None
 

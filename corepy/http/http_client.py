@@ -1,0 +1,265 @@
+"""Sends POST requests to one URL, for plugins that report to a collector.
+
+Like the server, it does the I/O around h11. One connection is kept open between requests. A name is
+resolved in a thread of its own at each connection, because it may have moved, and because the
+resolver of the system may be this very server. Modules for TLS are imported for `https` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+from corepy.plugin import in_thread
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+PORTS: Final = {"http": 80, "https": 443}
+MAX_RESPONSE: Final = 65536
+"""Bytes of a response that are read; the connection of a longer one is closed."""
+
+MAX_EXCERPT: Final = 200
+"""Bytes of the content that are kept, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPTarget:
+    """The parts of a URL that a request needs."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """The path with the query string, "" if the URL has neither."""
+
+    authorization: str = ""
+    """The value of the header Authorization, for user name and password in the URL."""
+
+    @property
+    def authority(self) -> str:
+        """The value of the header Host, which leaves out the default port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL without user name, password and query string, for messages."""
+        return f"{self.scheme}://{self.authority}{self.path.partition('?')[0] or '/'}"
+
+
+def parse_url(text: str) -> HTTPTarget:
+    """Return the target that a URL names; raises `ValueError` with the reason if there is none."""
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("a URL has only printable ASCII characters")
+    parts = urlsplit(text)
+    scheme = parts.scheme.lower()
+    if scheme not in PORTS:
+        raise ValueError(f"a URL begins with http:// or https://, not {scheme or text!r}")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port of the URL is not a number from 0 to 65535") from None
+    host = parts.hostname or ""
+    if not host:
+        raise ValueError("the URL names no host")
+    if ":" in host:
+        ip_address(host)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    return HTTPTarget(scheme, host, port or PORTS[scheme], path, _authorization(parts.netloc))
+
+
+def _authorization(netloc: str) -> str:
+    credentials, at, _ = netloc.rpartition("@")
+    if not at:
+        return ""
+    return "Basic " + base64.b64encode(unquote(credentials).encode()).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPResult:
+    """The response to a request."""
+
+    status: int
+    excerpt: str
+    """The beginning of the content as one line, for messages."""
+
+    retry_after: float | None
+    """Seconds from the header Retry-After, if it has a number."""
+
+
+class HTTPClient:
+    """Sends requests to one target, one after the other."""
+
+    def __init__(
+        self, target: HTTPTarget, timeout: float, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Limit each request, with all that belongs to it, to `timeout` seconds.
+
+        `tls` is the context for an `https` target, by default one with the system's certificates.
+        """
+        self.target = target
+        self._timeout = timeout
+        self._tls = tls
+        self._connection: _Connection | None = None
+
+    async def post(self, body: bytes, headers: Sequence[tuple[str, str]]) -> HTTPResult:
+        """Send a request and return the response, whichever status it has.
+
+        Raises `OSError` with a text for the operator if there is none: TimeoutError, a refused
+        connection, a failed handshake, an unknown name, or a response that is not HTTP.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._post(body, headers)
+        except TimeoutError:
+            raise TimeoutError(f"no response within {self._timeout:g} s") from None
+        except h11.RemoteProtocolError as error:
+            raise OSError(f"the response is not HTTP/1.1: {error}") from None
+        finally:
+            if self._connection is not None and not self._connection.is_reusable:
+                self.close()
+
+    async def _post(self, body: bytes, headers: Sequence[tuple[str, str]]) -> HTTPResult:
+        if self._connection is not None:
+            try:
+                return await self._connection.exchange(self.target, body, headers)
+            except (OSError, EOFError):  # the server has closed an idle connection
+                self.close()
+        self._connection = connection = _Connection(*await self._connect())
+        try:
+            return await connection.exchange(self.target, body, headers)
+        except EOFError:
+            raise ConnectionError("the connection was closed without a response") from None
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        target = self.target
+        if target.scheme == "https" and self._tls is None:
+            from ssl import create_default_context
+
+            self._tls = await in_thread(create_default_context)  # reads many files
+        addresses = await _resolve(target.host, target.port)
+        failure: OSError = ConnectionError("the name has no addresses")
+        for address in addresses:
+            try:
+                async with asyncio.timeout(self._timeout / (len(addresses) + 1)):
+                    return await asyncio.open_connection(
+                        address,
+                        target.port,
+                        ssl=self._tls,
+                        server_hostname=target.host if self._tls is not None else None,
+                    )
+            except TimeoutError:
+                failure = TimeoutError(f"no connection to {address}")
+            except OSError as error:
+                failure = _without_address(error)
+        raise failure
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _without_address(error: OSError) -> OSError:
+    """Return an error with the system's text, in place of asyncio's "Connect call failed"."""
+    if error.errno and (type(error) is OSError or isinstance(error, ConnectionError)):
+        return OSError(error.errno, os.strerror(error.errno))
+    return error  # such as an error of TLS, whose number is another one
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    """Return the IP addresses of a host; raises `OSError`."""
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        pass
+    try:
+        found = await in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except UnicodeError:
+        raise OSError(f"{host!r} is not a host name") from None
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class _Connection:
+    """A connection, with the state of the protocol."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.CLIENT)
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether a request may be sent."""
+        return self._http.our_state is h11.IDLE and not self._writer.is_closing()
+
+    async def exchange(
+        self, target: HTTPTarget, body: bytes, headers: Sequence[tuple[str, str]]
+    ) -> HTTPResult:
+        """Send a request and return the response; raises `EOFError` if there is none."""
+        fields = [("Host", target.authority), ("User-Agent", "corepy"), *headers]
+        fields.append(("Content-Length", str(len(body))))
+        if target.authorization:
+            fields.append(("Authorization", target.authorization))
+        request = h11.Request(method="POST", target=target.path or "/", headers=fields)
+        events = (request, h11.Data(data=body), h11.EndOfMessage())
+        self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
+        await self._writer.drain()
+        response = await self._next_response()
+        content = await self._read_content()
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        excerpt = " ".join(content[:MAX_EXCERPT].decode("ascii", "replace").split())
+        return HTTPResult(response.status_code, excerpt, _retry_after(response))
+
+    async def _next_response(self) -> h11.Response:
+        while not isinstance(event := await self._next_event(), h11.Response):
+            if isinstance(event, h11.ConnectionClosed):
+                raise EOFError
+        return event
+
+    async def _read_content(self) -> bytes:
+        """Return the beginning of the content, and read up to its end unless it is too long."""
+        content, size = b"", 0
+        while size <= MAX_RESPONSE:
+            event = await self._next_event()
+            if not isinstance(event, h11.Data):
+                break
+            size += len(event.data)
+            content = (content + event.data)[:MAX_EXCERPT]
+        return content
+
+    async def _next_event(self) -> h11.Event:
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                data = await self._reader.read(MAX_RESPONSE)
+                if not data and self._http.their_state is h11.SEND_RESPONSE:
+                    raise EOFError
+                self._http.receive_data(data)
+            elif isinstance(event, h11.Event):
+                return event
+            else:  # paused: the server sends more than it was asked for
+                return h11.ConnectionClosed()
+
+    def close(self) -> None:
+        """Close at once: there is nothing left to send."""
+        self._writer.transport.abort()
+
+
+def _retry_after(response: h11.Response) -> float | None:
+    for name, value in response.headers:
+        if name == b"retry-after" and value.isdigit() and len(value) < 9:
+            return float(value)
+    return None
