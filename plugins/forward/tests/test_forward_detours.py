@@ -219,6 +219,18 @@ def test_one_sign_against_edns(on_bench, body, sent):
     on_bench(test)
 
 
+def test_edns_that_is_refused_is_left_out_from_the_next_query_on(on_bench):
+    async def test(bench):
+        (upstream,) = bench.upstreams
+        upstream.refused_edns(bench.loop.now)
+        assert upstream.is_limited
+        begin(bench, WITH_DO)
+        await bench.turn()
+        assert asked(bench) == [PLAIN]
+
+    on_bench(test)
+
+
 def test_a_query_after_a_lost_one_has_no_cookie(on_bench):
     async def test(bench):
         (upstream,) = bench.upstreams

@@ -78,6 +78,24 @@ def test_a_client_over_tcp_asks_again_after_a_truncated_reply(on_bench, is_whole
     on_bench(test)
 
 
+def test_a_client_over_tcp_does_not_join_a_client_over_udp_again(on_bench):
+    """Or it would get a truncated reply again, as long as there are such clients."""
+
+    async def test(bench):
+        bench.upstreams[0].tcp.failed(bench.loop.now)
+        forward = on(bench)
+        first = forward.begin_dns(make_request("a"))
+        over_tcp = asyncio.ensure_future(forward.begin_dns(make_request("a", protocol="tcp")))
+        first.deliver(lambda _: forward.begin_dns(make_request("a")))
+        await bench.turn(1)
+        for _ in range(2):
+            await send(bench, TRUNCATED)
+        assert [each.for_tcp for each in bench.pool.flights.values()] == [False, True]
+        over_tcp.cancel()
+
+    on_bench(test)
+
+
 @pytest.mark.parametrize(
     ("options", "protocol", "for_tcp"),
     [("", "udp", False), ("", "tcp", True), ("force_tcp", "tcp", False)],
@@ -95,6 +113,15 @@ def test_for_whom_an_exchange_is(on_bench, options, protocol, for_tcp):
         await bench.turn()
 
     on_bench(test)
+
+
+def test_an_exchange_that_ends_at_once(on_bench):
+    async def test(bench):
+        bench.pool._preferred = []
+        reply = await on(bench).begin_dns(make_request("a"))
+        assert (reply.rcode, bench.pool.places.requests) == (SERVFAIL, set())
+
+    on_bench(test, failfast=True)
 
 
 def test_flags_of_a_query_that_mean_nothing(on_bench):

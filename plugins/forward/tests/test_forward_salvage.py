@@ -238,6 +238,18 @@ def test_what_is_asked_after_a_refusal(on_bench, body, rcode, works, options, as
     on_bench(test, cookies=True)
 
 
+@pytest.mark.parametrize("rcode", [6, 9])
+def test_errors_that_edns_cannot_cause(on_bench, rcode):
+    """YXDOMAIN and NOTAUTH."""
+
+    async def test(bench):
+        exchange = begin(bench, WITH_EDNS)
+        await answered(bench, bytes((0x81, 0x80 | rcode)) + b"\0\1" + bytes(6) + QUESTION)
+        assert (exchange.done, exchange.reply.rcode, bench.counts()) == (True, rcode, [0])
+
+    on_bench(test)
+
+
 def test_a_refusal_of_a_query_without_a_cookie(on_bench):
     """There is only EDNS to leave out."""
 

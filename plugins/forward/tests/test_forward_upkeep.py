@@ -118,6 +118,16 @@ def test_an_upstream_of_two_lines_has_one_gauge():
     assert address not in metrics._shown
 
 
+@pytest.mark.parametrize(("max_fails", "probes"), [(0, 0), (1, 1)])
+def test_without_max_fails_there_are_no_probes(on_bench, max_fails, probes):
+    async def test(bench):
+        bench.pool.start_checks()
+        await bench.turn()
+        assert bench.counts() == [probes]
+
+    on_bench(test, max_fails=max_fails)
+
+
 def test_when_checks_begin(on_bench):
     async def test(bench):
         first, second = (sink.target for sink in bench.sinks)

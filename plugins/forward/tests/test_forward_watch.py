@@ -169,6 +169,20 @@ def test_a_file_is_looked_at_each_second_and_read_when_it_changes(
     on_bench(test)
 
 
+def test_problems_of_a_file_that_was_read_again(on_bench, tmp_path):
+    async def test(bench):
+        path = tmp_path / "conf"
+        write(path, "nameserver 192.0.2.1\n", 1)
+        settings = set_up(f"forward . {path} {{\nmax_fails 0\n}}").handlers[0].settings
+        watch = Watch(settings, bench.pool, [], [])
+        write(path, "nameserver\nnameserver 192.0.2.2\n", 2)
+        await after(bench, 1.001)
+        assert watch._problems == {f"{path}:1: nameserver without an address; the line is skipped"}
+        watch.stop()
+
+    on_bench(test)
+
+
 def test_a_problem_is_logged_again_when_it_comes_again(on_bench, caplog):
     async def test(bench):
         entry = ToAddress("conf", [GOOD, LINK], position="C:2")

@@ -153,10 +153,13 @@ def test_warnings_about_the_zone():
     )
 
 
-def test_a_network_of_many_zones():
-    (warning,) = set_up("forward 10.9.3.0/18 192.0.2.2").warnings
-    expected = "'10.9.3.0/18' expands to 64 zones; only '0.9.10.in-addr.arpa.' is forwarded"
-    assert warning.message == expected
+@pytest.mark.parametrize(
+    ("network", "count", "zone"),
+    [("10.9.3.0/18", 64, "0.9.10.in-addr.arpa."), ("10.9.2.0/23", 2, "2.9.10.in-addr.arpa.")],
+)
+def test_a_network_of_several_zones(network, count, zone):
+    (warning,) = set_up(f"forward {network} 192.0.2.2").warnings
+    assert warning.message == f"'{network}' expands to {count} zones; only '{zone}' is forwarded"
 
 
 def test_the_most_upstreams_of_a_line():
