@@ -60,6 +60,8 @@ def _show(flags: argparse.Namespace) -> int:
     if not flags.completion and (warning := conflict()):
         sys.stderr.write(f"corepy: {warning}\n")
     if flags.version:
+        from corepy.release import version_text
+
         write_output(version_text())
         return EXIT_OK
     if flags.plugins:
@@ -167,17 +169,6 @@ def _fallback(text: str) -> tuple[str, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS or ADDRESS:PORT") from error
 
 
-def version_text() -> str:
-    """Return the output of -version: name and version, then platform, interpreter and commit."""
-    import platform
-
-    from corepy.release import commit, version
-
-    system = f"{platform.system().lower()}/{platform.machine()}"
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"corepy-{version()}\n{system}, {python}, {commit()}\n"
-
-
 def _complete(shell: str) -> int:
     """Print the completion script for a shell."""
     from corepy.completion import script
@@ -188,6 +179,7 @@ def _complete(shell: str) -> int:
 
 
 def _serve(options: Options) -> int:
+    from corepy.release import version_text
     from corepy.server.process import run
 
     return run(options, version_text())

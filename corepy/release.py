@@ -37,6 +37,15 @@ def commit() -> str:
         return UNKNOWN
 
 
+def version_text() -> str:
+    """Return the output of -version: name and version, then platform, interpreter and commit."""
+    import platform
+
+    system = f"{platform.system().lower()}/{platform.machine()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"corepy-{version()}\n{system}, {python}, {commit()}\n"
+
+
 def conflict() -> str | None:
     """Return a warning, with the solution, if the distribution `corepy` is installed beside ours.
 

@@ -97,6 +97,7 @@ def test_what_plugins_need_is_an_extra(declare, tmp_path):
         ("x", 'purpose = "serve"\ndependencies = "a"', "dependencies must be a list of strings"),
         ("x", 'purpose = "serve"\ncommands = ["a"]', "commands must be a table"),
         ("x", 'purpose = "serve"\n[commands]\na = 1', "commands must be a table of strings"),
+        ("x", 'purpose = "serve"\n[scripts]\na = 1', "scripts must be a table of strings"),
         ("x", 'purpose = ["serve"]', "purpose must be one of"),
         ("x-y", 'purpose = "serve"', "'x-y' cannot be part of the name of a package, corepy_x-y"),
         ("x", "purpose = serve", "Invalid value (at line 1"),

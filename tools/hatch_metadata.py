@@ -16,24 +16,32 @@ finally:
 
 
 class PluginMetadata(MetadataHookInterface):
-    """Fills in the dynamic fields; the table `commands` of the hook has corepy's own commands."""
+    """Fills in the dynamic fields; tables of the hook have corepy's own commands and scripts."""
 
     PLUGIN_NAME = "custom"
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set the entry points and the extras."""
         found = plugin_folders.plugins(Path(self.root))
-        commands = dict(self.config["commands"])
-        for plugin in found:
-            for name, target in plugin.commands:
-                if name in commands:
-                    raise plugin_folders.FolderError(
-                        f"{plugin.folder}/plugin.toml: the command {name!r} exists already"
-                    )
-                commands[name] = target
+        commands = _merged("commands", self.config["commands"], found)
+        metadata["scripts"] = _merged("scripts", self.config["scripts"], found)
         metadata["entry-points"] = {
             # In-tree plugins register as those of third parties do.
             "corepy.plugins": {plugin.name: plugin.package for plugin in found},
             "corepy.commands": commands,
         }
         metadata["optional-dependencies"] = plugin_folders.extras(found)
+
+
+def _merged(table: str, own: dict[str, str], found: list[plugin_folders.Plugin]) -> dict[str, str]:
+    """Return corepy's own commands or scripts, and those of the plugins."""
+    merged = dict(own)
+    for plugin in found:
+        for name, target in getattr(plugin, table):
+            if name in merged:
+                word = table.removesuffix("s")
+                raise plugin_folders.FolderError(
+                    f"{plugin.folder}/plugin.toml: the {word} {name!r} exists already"
+                )
+            merged[name] = target
+    return merged

@@ -12,6 +12,9 @@ packages:
     [commands]                              # further commands of corepy
     geoip = "corepy_geoip.cli:main"
 
+    [scripts]                               # further programs that an installation adds
+    geoip-update = "corepy_geoip.update:main"
+
 Only `purpose` is required. Uses the standard library only, since the build imports it.
 
     python tools/plugin_folders.py [NAME...]    # print the Debian packages for the tests
@@ -54,6 +57,7 @@ class Plugin:
     dependencies: tuple[str, ...] = ()
     test_packages: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
+    scripts: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,15 +89,13 @@ def _plugin(file: Path) -> Plugin:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FolderError(f"{file}: {error}") from error
-    commands = given.pop("commands", {})
-    if not isinstance(commands, dict) or not all(isinstance(it, str) for it in commands.values()):
-        raise FolderError(f"{file}: commands must be a table of strings")
     plugin = Plugin(
         file.parent,
         given.pop("purpose", ""),
         _strings(file, given, "dependencies"),
         _strings(file, given, "test-packages"),
-        tuple(commands.items()),
+        _table(file, given, "commands"),
+        _table(file, given, "scripts"),
     )
     problem = _problem(plugin, given)
     if problem:
@@ -106,6 +108,13 @@ def _strings(file: Path, given: dict[str, Any], key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(it, str) for it in value):
         raise FolderError(f"{file}: {key} must be a list of strings")
     return tuple(value)
+
+
+def _table(file: Path, given: dict[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+    value = given.pop(key, {})
+    if not isinstance(value, dict) or not all(isinstance(it, str) for it in value.values()):
+        raise FolderError(f"{file}: {key} must be a table of strings")
+    return tuple(value.items())
 
 
 def _problem(plugin: Plugin, unknown: dict[str, Any]) -> str | None:

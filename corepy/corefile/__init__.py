@@ -12,13 +12,14 @@ This package depends on no plugin, socket or DNS message, and imports nothing el
 from corepy.corefile.diagnostics import CorefileError, Diagnostic, render, to_json
 from corepy.corefile.dispenser import Dispenser
 from corepy.corefile.formatting import format_text
+from corepy.corefile.generated import GeneratedCorefile
 from corepy.corefile.keys import OverlapChecker, ZoneAddress, server_keys
 from corepy.corefile.kubernetes import Embedded, embedded, is_manifest
 from corepy.corefile.mistakes import Mistakes
 from corepy.corefile.model import Directive, Import, ServerBlock, Source, Token
 from corepy.corefile.numbers import parse_integer, parse_unsigned
 from corepy.corefile.parsed import Corefile as Corefile
-from corepy.corefile.parser import load, parse
+from corepy.corefile.parser import load, parse, parse_generated
 from corepy.corefile.suggest import suggest, suggest_file
 from corepy.corefile.zones import (
     HostPort,
@@ -38,6 +39,7 @@ __all__ = [
     "Directive",
     "Dispenser",
     "Embedded",
+    "GeneratedCorefile",
     "HostPort",
     "Import",
     "Mistakes",
@@ -53,6 +55,7 @@ __all__ = [
     "load",
     "normalize_zone",
     "parse",
+    "parse_generated",
     "parse_integer",
     "parse_unsigned",
     "render",

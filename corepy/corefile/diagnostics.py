@@ -110,9 +110,10 @@ def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
 
 
 def _place(token: Token) -> dict[str, object]:
+    file, line = token.source.place(token.line)
     return {
-        "file": token.file,
-        "line": token.line,
+        "file": file,
+        "line": line,
         "column": token.column,
         "length": token.length,
     }
@@ -157,7 +158,7 @@ def _excerpt(token: Token) -> list[str]:
         return []
     length = max(1, min(token.length, len(line) - start))
     line, start, length = _crop(line, start, length)
-    number = str(token.line)
+    number = str(token.source.place(token.line)[1])
     pad = "".join("\t" if char == "\t" else " " * _columns(char) for char in line[:start])
     mark = "^" + "~" * (sum(map(_columns, line[start : start + length])) - 1)
     return [f"  {number} | {line}", f"  {' ' * len(number)} | {pad}{mark}"]

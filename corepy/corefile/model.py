@@ -9,22 +9,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corepy.corefile.environment import Variables
 
 
 class Source:
     """A text that tokens come from. Tokens are in the same file if they share this object."""
 
-    __slots__ = ("name", "open_quote", "text", "variables")
+    __slots__ = ("name", "open_quote", "origins", "text", "variables")
 
     def __init__(self, name: str, text: str) -> None:
         """Take the file's `name` for messages and its decoded `text`."""
         self.name = name
         self.text = text
+        self.origins: Sequence[tuple[str, int]] = ()
+        """The file and line that each line of a generated text comes from."""
         self.open_quote: Token | None = None
         """The unclosed quote at the end of the file, set by the lexer."""
         self.variables: Variables | None = None
         """The environment variables of the Corefile that includes this text, set after parsing."""
+
+    def place(self, line: int) -> tuple[str, int]:
+        """Return the file and line to name in a message about the line `line` of this text."""
+        return self.origins[line - 1] if 0 < line <= len(self.origins) else (self.name, line)
 
     def line(self, number: int) -> str:
         """Return the line `number`, counted from 1, without its line end; "" beyond the end."""
@@ -74,8 +82,9 @@ class Token(NamedTuple):
 
     @property
     def location(self) -> str:
-        """The token's position, as `file:line:column`."""
-        return f"{self.source.name}:{self.line}:{self.column}"
+        """The token's position, as `file:line:column`; in a generated text, that of its origin."""
+        file, line = self.source.place(self.line)
+        return f"{file}:{line}:{self.column}"
 
     @property
     def imports(self) -> tuple[Token, ...]:

@@ -16,6 +16,7 @@ from corepy.corefile.diagnostics import CorefileError, Diagnostic, quote
 from corepy.corefile.encoding import refuse_other_content
 from corepy.corefile.environment import EndlessReplacementError, Environment, NoVariables
 from corepy.corefile.expansion import FatalError, Importer, NoImports, NotFoundError, TokenStream
+from corepy.corefile.generated import GeneratedCorefile
 from corepy.corefile.keys import key_warnings
 from corepy.corefile.lexer import source_of, tokenize
 from corepy.corefile.model import Directive, ServerBlock, Source, Token
@@ -38,6 +39,16 @@ def parse(
     refuse_other_content(filename, text)
     main = source_of(filename, text)
     return _Parser(main, Importer(main, None), _environment(env), schemes).parse()
+
+
+def parse_generated(made: GeneratedCorefile, schemes: Collection[str] = SCHEMES) -> Corefile:
+    """Return the parsed text that a program made; raises `CorefileError` as `parse`.
+
+    Messages name the origins of its lines. Imports are relative to the folder of its name.
+    """
+    main = source_of(made.name, made.text)
+    main.origins = made.origins
+    return _Parser(main, Importer(main, None), _environment(None), schemes).parse()
 
 
 def load(

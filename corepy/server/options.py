@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
+
+    from corepy.corefile import GeneratedCorefile
+
+    Companion = Callable[[Callable[[str], Awaitable[bool]]], Coroutine[Any, Any, None]]
+    """A coroutine function that runs beside the server; its argument reloads the Corefile."""
 
 DEFAULT_PORT = 53
 EXIT_OK, EXIT_FAILURE = 0, 1
@@ -26,3 +36,12 @@ class Options:
 
     plugin_order: str | None = None
     """A file with the operator's rules for the order of the chain (`corepy.loading.orderfile`)."""
+
+    make_corefile: Callable[[], GeneratedCorefile] | None = None
+    """Makes the Corefile at the start and at each reload, in place of a file.
+
+    Raises `CorefileError` if that fails.
+    """
+
+    companion: Companion | None = None
+    """Runs from the time when the server answers until it is told to stop."""

@@ -13,6 +13,7 @@ a new manager has replaced the old one and needs the complete state again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -31,6 +32,7 @@ from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.build.loader import Loader, unreadable
 from corepy.server.commands import run_command
 from corepy.server.contain.event_loop import run as run_contained
+from corepy.server.contain.failure_report import report_background
 from corepy.server.control_socket import ControlSocket
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.server.pidfile import pidfile
@@ -39,8 +41,10 @@ from corepy.server.server import Server
 from corepy.server.workers.leader import Leader
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from corepy.server.build.generation import Generation
-    from corepy.server.options import Options
+    from corepy.server.options import Companion, Options
 
 
 def run(options: Options, announce: str) -> int:
@@ -81,13 +85,38 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     try:
         _require_listeners(generation)
         await server.run(generation)
-        await _until_stopped(options, server, generation, announce, manager, stopping)
+        async with _beside(options.companion, reload_it):
+            await _until_stopped(options, server, generation, announce, manager, stopping)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
     finally:
         await control.close()
     _ignore_signals()
     return EXIT_OK
+
+
+@contextlib.asynccontextmanager
+async def _beside(
+    companion: Companion | None, reload_it: Callable[[str], Awaitable[bool]]
+) -> AsyncIterator[None]:
+    """Run `companion`, if there is one, within the `async with` block."""
+    if companion is None:
+        yield
+        return
+    task = asyncio.create_task(companion(reload_it))
+    task.add_done_callback(_report_end)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _report_end(companion: asyncio.Task[None]) -> None:
+    """Log that the companion has failed; the server continues."""
+    error = None if companion.cancelled() else companion.exception()
+    if error is not None:
+        report_background(error, "the command of this server has stopped its work beside it")
 
 
 async def _until_stopped(

@@ -63,7 +63,7 @@ class Loader:
 
         None if the file is not a manifest. Raises `OSError` for a file that cannot be read.
         """
-        if self._is_default:
+        if self._is_default or self._options.make_corefile:
             return None
         content = self._standard_input() if self.name == STDIN else read_corefile(self.name)
         text = decode(content)
@@ -75,14 +75,20 @@ class Loader:
 
         A file that was removed while the server runs is an error at a reload, as with -conf.
         """
+        if self._options.conf is not None or self._options.make_corefile is not None:
+            return False
         self._had_file = self._had_file or Path(DEFAULT_FILE).exists()
-        return self._options.conf is None and not self._had_file
+        return not self._had_file
 
     def _parse(self) -> corefile.Corefile:
         """Read and parse (coremain/run.go: confLoader, defaultLoader)."""
         if self._is_default:
             hint = "name the file with -conf"
             return self._default(f"{DEFAULT_FILE} does not exist", hint, DEFAULT_FILE)
+        if self._options.make_corefile is not None:
+            made = self._options.make_corefile()
+            self.name = made.name
+            return corefile.parse_generated(made, schemes=KNOWN)
         if self._options.conf == STDIN:
             return corefile.parse(self._standard_input(), STDIN, schemes=KNOWN)
         return corefile.load(self.name, schemes=KNOWN)

@@ -11,7 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from corepy.plugin import LifecycleContext, StartupError, hookimpl, plugin_logger
-from corepy_nodecache import preflight
+from corepy_nodecache import metrics, preflight
+from corepy_nodecache.detect import choose
 from corepy_nodecache.model import DesiredState, HostError
 from corepy_nodecache.reconciler import Reconciler
 
@@ -38,7 +39,12 @@ class _Process:
         """Check the host and return the reconciler, created if necessary; raises `HostError`."""
         async with self.lock:
             reconciler = self.reconciler = self.reconciler or Reconciler()
-            warnings = await self._check(reconciler, settings)
+            try:
+                warnings = await self._check(reconciler, settings)
+            except HostError as error:
+                if not settings.best_effort:
+                    raise
+                warnings = await self._go_on(reconciler, settings, error)
         for line in set(warnings) - self.warned:
             log.warning("%s", line)
         self.warned.update(warnings)
@@ -64,6 +70,20 @@ class _Process:
             )
             raise HostError("iptables", message)
         return await reconciler.host_thread.run(lambda: preflight.check(settings, tables))
+
+    @staticmethod
+    async def _go_on(reconciler: Reconciler, settings: Settings, error: HostError) -> list[str]:
+        """Count a failed check, and select the tables for the attempts that follow."""
+        metrics.setup_errors.labels(error.kind).inc()
+        if settings.iptables != "off" and reconciler.tables is None:
+            mode = settings.iptables
+            reconciler.use(await reconciler.host_thread.run(lambda: choose(mode)))
+        return [f"{error}; serving without (best_effort)"]
+
+    async def remove_everything(self) -> None:
+        """Remove what all owners want from the host; the process is about to exit."""
+        if self.reconciler is not None:
+            _log_changes(await self.reconciler.remove_everything())
 
     async def leave(self, owner: Nodecache, keep: bool) -> None:
         """Remove `owner`; closes the reconciler after the last one."""
@@ -101,7 +121,7 @@ class Nodecache:
         report = await reconciler.set_desired(self, want, interval, quiet=True)
         self._added = report.added
         failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
-        if failures:
+        if failures and not settings.best_effort:
             raise StartupError("; ".join(failures))
         _log_changes(report)
 
@@ -140,3 +160,8 @@ class Nodecache:
 
 
 _process = _Process()
+
+
+async def remove_everything() -> None:
+    """Remove this process's rules, addresses and interface at once; nothing adds them again."""
+    await _process.remove_everything()

@@ -20,5 +20,5 @@ degraded: Final = metrics.gauge(
     "coredns_nodecache_degraded", "1 while the host differs from the configuration, else 0."
 ).labels()
 
-for _kind in ("interface_add", "interface_check", "iptables", "iptables_lock"):
+for _kind in ("configmap", "interface_add", "interface_check", "iptables", "iptables_lock"):
     setup_errors.labels(_kind)

@@ -109,6 +109,12 @@ class Reconciler:
             self._kept.append(desired)
         return await self._sync() if desired and not keep and not self._is_fresh() else None
 
+    async def remove_everything(self) -> Report:
+        """Remove everything that any owner wants, and ignore the owners from now on."""
+        self._desired.clear()
+        self._kept.clear()
+        return await self._sync()
+
     async def close(self) -> None:
         """Stop watching; the host does not change."""
         self._task.cancel()

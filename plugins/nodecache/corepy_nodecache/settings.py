@@ -24,6 +24,8 @@ class Settings(NamedTuple):
     interval: float = 60.0
     device: bool = True
     skip_teardown: bool = False
+    best_effort: bool = False
+    """Whether to serve even if the host cannot be set up."""
 
     def addresses(self) -> frozenset[Address]:
         """Return the addresses that the interface must have."""

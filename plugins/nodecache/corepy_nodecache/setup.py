@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MODES: Final = ("auto", "legacy", "nft", "off")
 SKIP_TEARDOWN: Final = "skipteardown"
+_LAST_PORT: Final = 65535
 _INTERFACE_BYTES: Final = 15  # IFNAMSIZ without the final NUL
 
 
@@ -34,6 +35,10 @@ def parse(controller: Controller) -> Settings:
         "iptables": reader.iptables,
         "interval": reader.interval,
         "device": reader.device,
+        "address": reader.address,
+        "port": reader.port,
+        "health_port": reader.health_port,
+        "best_effort": reader.best_effort,
     }
     mistakes = Mistakes()
     for _ in controller.occurrences():
@@ -52,6 +57,9 @@ class _Reader:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._settings = Settings()
+        self._addresses: tuple[str, ...] = ()
+        self._port: int | None = None
+        self._health_port: int | None = None
 
     def argument(self, token: Token) -> None:
         # Upstream ignores unknown arguments, so there a misspelled skipteardown causes a teardown.
@@ -83,12 +91,34 @@ class _Reader:
             raise self._controller.error(f"{token.text!r} is not an interval", token, hint)
         self._settings = self._settings._replace(interval=seconds)
 
+    def address(self) -> None:
+        for token in self._controller.arguments(1):
+            try:
+                self._addresses += (canonical_ip(token.text),)
+            except ValueError as error:
+                hint = "such as 169.254.20.10, the address that pods use for DNS"
+                raise self._controller.error(str(error), token, hint) from error
+
+    def port(self) -> None:
+        self._port = self._read_port()
+
+    def health_port(self) -> None:
+        self._health_port = self._read_port()
+
+    def best_effort(self) -> None:
+        self._controller.arguments(most=0)
+        self._settings = self._settings._replace(best_effort=True)
+
     def finish(self) -> Settings:
         """Return the settings, completed from the other directives of the server block."""
         config = self._controller.config
         ports = tuple(sorted({key.port for key in config.keys}))
-        ips = self._ips(config.get(ListenHosts).hosts)
+        if self._port is not None:
+            ports = (self._port,)
+        ips = tuple(dict.fromkeys(self._addresses)) or self._ips(config.get(ListenHosts).hosts)
         settings = self._settings._replace(ips=ips, ports=ports)
+        if self._health_port is not None:
+            return settings._replace(health=tuple((ip, self._health_port) for ip in ips))
         health = _health(self._controller.sibling("health"))
         return settings._replace(health=(health,) if health and health[0] in settings.ips else ())
 
@@ -103,6 +133,12 @@ class _Reader:
             hint = "bind the addresses that pods use for DNS, such as 169.254.20.10"
             message = f"nodecache cannot use an address of bind: {error}"
             raise self._controller.error(message, hint=hint) from error
+
+    def _read_port(self) -> int:
+        token = self._controller.argument()
+        if not (token.text.isascii() and token.text.isdigit() and int(token.text) <= _LAST_PORT):
+            raise self._controller.error(f"{token.text!r} is not a port", token, "0 to 65535")
+        return int(token.text)
 
     def _choice(self, choices: Sequence[str]) -> str:
         token = self._controller.argument()

@@ -1,0 +1,209 @@
+"""Reads the mounted ConfigMap of kube-dns: stub domains and upstream name servers.
+
+The rules are those of node-cache (pkg/dns/config). A ConfigMap is refused as a whole, with a
+message that names file, line and key; the caller keeps the last good one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from corepy.plugin.reading import read_file
+
+DEFAULT_FOLDER: Final = "/etc/kube-dns"
+STUB_DOMAINS: Final = "stubDomains"
+UPSTREAMS: Final = "upstreamNameservers"
+MOST_UPSTREAMS: Final = 3
+MOST_BYTES: Final = 1 << 20
+"""The limit of Kubernetes for a whole ConfigMap."""
+
+_DATA: Final = "..data"
+"""The symbolic link that kubelet replaces to switch to a new version of all files."""
+
+_LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LONGEST_DOMAIN: Final = 253
+_LONGEST_LABEL: Final = 63
+_PORT: Final = re.compile("[0-9]{1,5}")
+
+
+class ConfigMapError(Exception):
+    """The ConfigMap cannot be used; the message has file, line and key."""
+
+
+class StubDomain(NamedTuple):
+    """A domain with name servers of its own, and the line that defines it."""
+
+    domain: str
+    servers: tuple[str, ...]
+    file: str
+    line: int
+
+
+class KubeDNSConfig(NamedTuple):
+    """The content of the ConfigMap."""
+
+    stub_domains: tuple[StubDomain, ...] = ()
+    """Sorted by domain."""
+
+    upstreams: tuple[str, ...] = ()
+
+
+class ConfigMapFiles(NamedTuple):
+    """The files of the ConfigMap at one moment; None for a missing one."""
+
+    folder: str
+    stub_domains: bytes | None = None
+    upstreams: bytes | None = None
+    problem: str = ""
+    """Why they cannot be read."""
+
+    is_missing: bool = False
+    """Whether there is no such folder."""
+
+
+def read_files(folder: str) -> ConfigMapFiles:
+    """Read the files of one version of the ConfigMap, without blocking."""
+    before = _version(folder)
+    for _ in range(2):
+        found = _read_files(folder)
+        after = _version(folder)
+        if before == after:  # otherwise kubelet has switched while the files were read
+            break
+        before = after
+    return found
+
+
+def _version(folder: str) -> str:
+    try:
+        return os.readlink(os.path.join(folder, _DATA))
+    except OSError:
+        return ""
+
+
+def _read_files(folder: str) -> ConfigMapFiles:
+    if not os.path.isdir(folder):
+        return ConfigMapFiles(folder, is_missing=True)
+    found: list[bytes | None] = []
+    for name in (STUB_DOMAINS, UPSTREAMS):
+        path = os.path.join(folder, name)
+        try:
+            found.append(read_file(Path(path), MOST_BYTES)[0])
+        except FileNotFoundError:
+            found.append(None)
+        except OSError as error:
+            return ConfigMapFiles(folder, problem=f"{path}: {error.strerror}")
+    return ConfigMapFiles(folder, found[0], found[1])
+
+
+def parse_files(files: ConfigMapFiles) -> KubeDNSConfig:
+    """Return the content of the files; raises `ConfigMapError`."""
+    if files.problem:
+        raise ConfigMapError(files.problem)
+    stubs = _File(files.folder, STUB_DOMAINS, files.stub_domains)
+    upstreams = _File(files.folder, UPSTREAMS, files.upstreams)
+    return KubeDNSConfig(_stub_domains(stubs), _upstreams(upstreams))
+
+
+class _File:
+    """One file of the ConfigMap, and the messages about it."""
+
+    def __init__(self, folder: str, name: str, content: bytes | None) -> None:
+        self.path = os.path.join(folder, name)
+        self.name = name
+        self._content = content
+        self._text = ""
+
+    def value(self) -> Any:
+        """Return the JSON value of the file, None if it is missing; raises `ConfigMapError`."""
+        if self._content is None:
+            return None
+        try:
+            self._text = self._content.decode()
+            return json.loads(self._text)
+        except UnicodeDecodeError:
+            raise ConfigMapError(f"{self.path}:1: {self.name}: not UTF-8") from None
+        except json.JSONDecodeError as error:
+            message = f"{self.path}:{error.lineno}: {self.name}: invalid JSON: {error.msg}"
+            raise ConfigMapError(f"{message} (column {error.colno})") from None
+        except (RecursionError, ValueError) as error:  # too deep, or a number with 4300 digits
+            raise ConfigMapError(f"{self.path}:1: {self.name}: invalid JSON: {error}") from None
+
+    def line_of(self, word: str) -> int:
+        """Return the line with `word`, the last one as the last of two equal keys counts; or 1."""
+        at = self._text.rfind(json.dumps(word))
+        return self._text.count("\n", 0, at) + 1 if at >= 0 else 1
+
+    def error(self, key: str, word: str, message: str) -> ConfigMapError:
+        """Return an error at the line of `word`."""
+        return ConfigMapError(f"{self.path}:{self.line_of(word)}: {key}: {message}")
+
+
+def _stub_domains(file: _File) -> tuple[StubDomain, ...]:
+    value = file.value()
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        message = "must be a JSON object of domains, each with a list of name servers"
+        raise file.error(STUB_DOMAINS, "", message)
+    found = []
+    for domain in sorted(value):
+        key = f"{STUB_DOMAINS}[{domain!r}]"
+        if not _is_domain(domain):
+            raise file.error(key, domain, "invalid domain name: lower case, without a final dot")
+        servers = _servers(file, key, domain, value[domain], least_port=0)
+        found.append(StubDomain(domain, servers, file.path, file.line_of(domain)))
+    return tuple(found)
+
+
+def _is_domain(text: str) -> bool:
+    """Return whether `text` is a subdomain of RFC 1123 (Kubernetes: IsDNS1123Subdomain)."""
+    is_short = len(text) <= _LONGEST_DOMAIN and max(map(len, text.split("."))) <= _LONGEST_LABEL
+    return is_short and _SUBDOMAIN.fullmatch(text) is not None
+
+
+def _upstreams(file: _File) -> tuple[str, ...]:
+    servers = _servers(file, UPSTREAMS, "", file.value(), least_port=1)
+    if len(servers) > MOST_UPSTREAMS:
+        message = f"{len(servers)} name servers, but at most {MOST_UPSTREAMS} are allowed"
+        raise file.error(UPSTREAMS, servers[MOST_UPSTREAMS], message)
+    return servers
+
+
+def _servers(
+    file: _File, key: str, place: str, value: object, *, least_port: int
+) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise file.error(key, place, "must be a list of name servers")
+    for server in value:
+        if not isinstance(server, str):
+            raise file.error(key, place, f"{json.dumps(server)[:60]} is not a string")
+        if not _is_server(server, least_port):
+            message = f"invalid name server {server!r}: write an IP address, or ADDRESS:PORT"
+            raise file.error(key, server, message)
+    return tuple(value)
+
+
+def _is_server(text: str, least_port: int) -> bool:
+    if _is_ip(text):
+        return True
+    host, colon, port = text.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or not least_port <= int(port) <= 65535:
+        return False
+    if host.startswith("[") and host.endswith("]"):
+        return ":" in host and _is_ip(host[1:-1])
+    return ":" not in host and _is_ip(host)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False

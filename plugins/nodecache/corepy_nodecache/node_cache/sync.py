@@ -1,0 +1,188 @@
+"""Runs beside the server: follows the template and the ConfigMap, and writes the Corefile.
+
+Once a second it reads the few files that the Corefile is made of. A change is loaded through the
+server's reload, whether the template contains *reload* or not, and the file of `-conf` is written
+after the server has accepted it. So that file always has the last good Corefile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import stat
+import time
+from typing import TYPE_CHECKING, Final
+
+from corepy.commands.run_server import check_generated
+from corepy.plugin import plugin_logger
+from corepy.plugin.output import flush_at_the_end
+from corepy_nodecache import metrics
+from corepy_nodecache.lifecycle import remove_everything
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from corepy.commands.run_server import GeneratedCorefile
+    from corepy_nodecache.node_cache.corefile_maker import CorefileMaker, Snapshot
+
+POLL: Final = 1.0
+"""Seconds between two looks at the files."""
+
+FIRST_RETRY, LAST_RETRY = 5.0, 300.0
+"""Seconds until a failed reload is repeated: the first delay, doubled up to the last."""
+
+QUIT_TIMEOUT: Final = 5.0
+"""Seconds that SIGQUIT may take to remove rules and interface."""
+
+REASON: Final = "The template or the ConfigMap changed"
+
+log = plugin_logger("nodecache")
+
+
+class Sync:
+    """Keeps server and file up to date with the template and the ConfigMap."""
+
+    def __init__(self, maker: CorefileMaker, poll: float = POLL) -> None:
+        """Make Corefiles with `maker`, and look for changes every `poll` seconds."""
+        self._maker = maker
+        self._poll = poll
+        self._running: GeneratedCorefile | None = None
+        self._settled: Snapshot | None = None
+        self._suspect: Snapshot | None = None
+        self._retry_at = float("inf")
+        self._failures = 0
+        self._write_problem = ""
+        self._quitting: asyncio.Task[None] | None = None
+
+    async def run(self, reload: Callable[[str], Awaitable[bool]]) -> None:
+        """Follow the changes until cancelled; `reload` is the server's."""
+        # In CoreDNS, SIGQUIT runs the functions of OnProcessExit, such as node-cache's teardown.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, self._quit)
+        if self._maker.fallback is None:
+            await self._accept(self._maker.offered)
+        while True:
+            try:
+                await self._check(reload)
+            except Exception:  # a bug here must not end the updates
+                log.exception("checking template and ConfigMap failed")
+            await asyncio.sleep(self._poll)
+
+    async def _check(self, reload: Callable[[str], Awaitable[bool]]) -> None:
+        snapshot = self._maker.look()
+        if snapshot == self._settled and time.monotonic() < self._retry_at:
+            return
+        candidate = self._maker.candidate(snapshot)
+        if candidate.problems and snapshot not in (self._suspect, self._settled):
+            self._suspect = snapshot  # perhaps half written: look again before complaining
+            return
+        self._maker.report(candidate.problems)
+        if snapshot != self._settled:
+            self._failures = 0
+        self._settled, self._retry_at = snapshot, float("inf")
+        if candidate.corefile is None:
+            return
+        if self._running is not None and candidate.corefile.text == self._running.text:
+            return
+        if self._failures and check_generated(candidate.corefile, self._maker.options.port):
+            self._schedule_retry()  # as broken as before, which the log has already
+        else:
+            await self._load(reload)
+
+    async def _load(self, reload: Callable[[str], Awaitable[bool]]) -> None:
+        """Let the server load the new Corefile; on failure it keeps the old one."""
+        fallback, self._maker.fallback = self._maker.fallback, None
+        if await reload(REASON):
+            self._failures = 0
+            await self._accept(self._maker.offered)
+            return
+        self._maker.fallback = fallback
+        metrics.setup_errors.labels("configmap").inc()
+        delay = self._schedule_retry()
+        log.error("the new Corefile is tried again in %gs, or after a change", delay)
+
+    def _schedule_retry(self) -> float:
+        """Repeat the failed reload later; return the delay in seconds."""
+        delay = min(FIRST_RETRY * 2 ** min(self._failures, 16), LAST_RETRY)
+        self._failures += 1
+        self._retry_at = time.monotonic() + delay
+        return delay
+
+    async def _accept(self, made: GeneratedCorefile | None) -> None:
+        """Remember the running Corefile and write it to its file."""
+        self._running = made
+        if made is None or _is_same_file(self._maker.options.template, made.name):
+            return
+        problem = await asyncio.to_thread(_written, made)
+        if problem and problem != self._write_problem:
+            metrics.setup_errors.labels("configmap").inc()
+            log.warning("cannot write %s: %s; the server runs without it", made.name, problem)
+        self._write_problem = problem
+
+    def _quit(self) -> None:
+        if self._quitting is not None:
+            os._exit(0)
+        self._quitting = asyncio.create_task(self._tear_down())
+
+    async def _tear_down(self) -> None:
+        """Remove rules and interface, unless -skipteardown, and end the process."""
+        log.info("SIGQUIT: Quitting process immediately")
+        if not self._maker.options.skip_teardown:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIT_TIMEOUT):
+                    await remove_everything()
+        flush_at_the_end()
+        os._exit(0)
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
+
+
+def _written(made: GeneratedCorefile) -> str:
+    """Replace the file by the new text at once; return the problem, or ""."""
+    path = os.path.realpath(made.name)
+    text = made.text.encode("utf-8", "surrogateescape")
+    try:
+        if not _needs_write(path, text):
+            return ""
+        try:
+            _replace(path, text)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            with open(path, "wb") as file:  # a mount point, such as a single file of a volume
+                file.write(text)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _needs_write(path: str, text: bytes) -> bool:
+    """Return whether the content differs; raises `OSError` for anything but a regular file."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        with open(path, "rb") as file:
+            return file.read() != text
+    except FileNotFoundError:
+        return True
+
+
+def _replace(path: str, text: bytes) -> None:
+    temporary = f"{path}.{os.getpid()}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with open(os.open(temporary, flags, 0o666), "wb") as file:
+            file.write(text)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
