@@ -195,8 +195,7 @@ JSON = st.recursive(
 def test_any_content_is_read_or_refused(stubs: str, upstreams: str | bytes) -> None:
     try:
         config = parse(stubs.encode("utf-8", "surrogatepass"), upstreams)
-    except ConfigMapError as error:
-        assert str(error).startswith("/cm/")
+    except ConfigMapError:
         return
     assert len(config.upstreams) <= 3
     assert all(stub.domain == stub.domain.strip().lower() for stub in config.stub_domains)

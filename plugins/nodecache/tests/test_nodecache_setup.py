@@ -38,6 +38,14 @@ def settings_of(text: str, zone: str = ".", hosts: tuple[str, ...] = HOSTS) -> S
         ("\nhealth :8080", Settings(IPS)),
         ("\nhealth", Settings(IPS)),
         ("\nhealth 127.0.0.1:8080", Settings(IPS)),
+        ("{\naddress 10.0.0.1 FD00::1\naddress 10.0.0.1\n}", Settings(("10.0.0.1", "fd00::1"))),
+        ("{\nport 5300\n}", Settings(IPS, (5300,))),
+        ("{\nhealth_port 99\n}", Settings(IPS, health=tuple((ip, 99) for ip in IPS))),
+        (
+            "{\naddress 10.0.0.1\nhealth_port 99\n}\nhealth 10.0.0.1:8080",
+            Settings(("10.0.0.1",), health=(("10.0.0.1", 99),)),
+        ),
+        ("{\nbest_effort\n}", Settings(IPS, best_effort=True)),
     ],
 )
 def test_accepted(text: str, expected: Settings) -> None:
@@ -56,6 +64,13 @@ def test_accepted(text: str, expected: Settings) -> None:
         ('{\ninterface "a b"\n}', "is not the name of an interface"),
         ("{\niptables nftables\n}", "'nftables' is not one of auto, legacy, nft, off"),
         ("{\ndevice yes\n}", "'yes' is not one of on, off"),
+        ("{\naddress\n}", "wrong argument count"),
+        ("{\naddress 0.0.0.0\n}", "0.0.0.0 is not the address of a host"),
+        ("{\naddress x\n}", "'x' does not appear to be an IPv4 or IPv6 address"),
+        ("{\nport\n}", "wrong argument count"),
+        ("{\nport 65536\n}", "'65536' is not a port"),
+        ("{\nhealth_port http\n}", "'http' is not a port"),
+        ("{\nbest_effort on\n}", "wrong argument count"),
         ("{\ninterval 10\n}", "missing unit in duration '10'"),
         ("{\ninterval 500ms\n}", "is not an interval"),
         ("{\ninterval -10s\n}", "is not an interval"),

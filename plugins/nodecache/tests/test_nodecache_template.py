@@ -270,8 +270,11 @@ def test_a_template_that_is_no_corefile() -> None:
 
 
 WORDS = st.sampled_from(
-    [".:53", "a.test", "{", "}", "\n", "\n", " ", "bind", "forward .", "force_tcp", "#", '"', "import x"]
-    + ["__PILLAR__LOCAL__DNS__", "__PILLAR__UPSTREAM__SERVERS__", "__PILLAR__CLUSTER__DNS__", "whoami"]
+    (
+        ".:53", "a.test", "{", "}", "\n", "\n", " ", "bind", "forward .", "force_tcp", "#", '"',
+        "import x", "__PILLAR__LOCAL__DNS__", "__PILLAR__UPSTREAM__SERVERS__",
+        "__PILLAR__CLUSTER__DNS__", "whoami",
+    )
 )  # fmt: skip
 
 
