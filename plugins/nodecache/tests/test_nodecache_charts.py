@@ -94,7 +94,7 @@ CASES = {
          "kube-dns-upstream"],
         zone("cluster.local:53", PILLARS, CLUSTER, METRICS, "health 169.254.20.10:8080")
         + zone(".:53", PILLARS, UPSTREAM, METRICS),
-        ["bind 169.254.20.10 10.43.0.10"],
+        ["address 169.254.20.10 10.43.0.10"],
     ),
     "rke2 with cilium": (
         ["-localip", "169.254.20.10", "-conf", "/etc/Corefile", "-upstreamsvc",
