@@ -105,7 +105,7 @@ class Sync:
 
     def _schedule_retry(self) -> float:
         """Repeat the failed reload later; return the delay in seconds."""
-        delay = min(FIRST_RETRY * 2 ** min(self._failures, 16), LAST_RETRY)
+        delay = min(FIRST_RETRY * float(1 << min(self._failures, 16)), LAST_RETRY)
         self._failures += 1
         self._retry_at = time.monotonic() + delay
         return delay
