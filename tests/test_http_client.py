@@ -6,7 +6,7 @@ import ssl
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.http.http_client import MAX_RESPONSE, HTTPClient, HTTPTarget, parse_url
@@ -56,6 +56,7 @@ def test_bad_urls(text, problem):
     assert str(caught.value) == problem
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(alphabet="htps:/[]@?#%.:01 a\\é\n", max_size=30).map("http://".__add__))
 def test_any_text_is_a_url_or_refused(text):
     try:

@@ -1,7 +1,7 @@
 """The headers that continue a client's trace: the examples of their specifications, and others."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.dns.identity import HTTPFacts
@@ -104,6 +104,7 @@ NAMES = ("b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled
 HEADERS = st.dictionaries(st.sampled_from(NAMES), HEX | st.sampled_from([LONG, SPAN, "0", "00-"]))
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HEADERS)
 def test_any_headers(headers):
     found = parent_of(HTTPFacts("GET", "/", tuple(headers.items())))

@@ -1,7 +1,7 @@
 """The directive: the cases of plugin/trace/setup_test.go, and every option with its mistakes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.plugin import Cacheability, CorefileError
@@ -139,6 +139,7 @@ def test_endpoints(kind, endpoint, url):
     assert target_of(Kind(kind), endpoint).url == url
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(Kind), st.text(max_size=20))
 def test_any_text_is_an_endpoint_or_refused(kind, text):
     try:
