@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-TIMEOUT = 240.0  # seconds
+TIMEOUT = 360.0  # seconds
 SEED = """\
 .:5300 {
     bind 168.255.10.20
@@ -54,7 +54,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def boot(folder: Path) -> dict[str, Any]:
     """Boot and run the guest's script."""
     (folder / "Corefile").write_text(SEED)
-    shutil.copy(HERE / "uml_guest.py", folder / "guest.py")
+    for name in ("uml_guest.py", "uml_memory.py"):
+        shutil.copy(HERE / name, folder / name)
     command = [
         *("linux.uml", "mem=512M", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"),
         *("con=null", "con0=null,fd:1", "ssl=null", f"init={HERE / 'uml_init.sh'}"),
@@ -143,3 +144,32 @@ def test_nft_asked_for_is_refused_where_nf_tables_lacks_the_family(result: dict[
     assert refused.startswith("1: ")
     assert "the nft tables raw and filter do not accept IPv4 rules: " in refused
     assert "set: iptables legacy, or iptables off" in refused
+
+
+def test_the_supervisor_survives_when_the_limit_kills_one_process(result: dict[str, Any]) -> None:
+    """cgroup version 1, or kubelet's singleProcessOOMKill."""
+    assert result["kill_one"] == {
+        "kills": {"oom_kill": True, "oom_group_kill": False},
+        "serves_again": True,
+        "supervisor": None,
+        "answers": True,
+        "same": True,
+        "exit": 0,
+    }
+
+
+def test_the_next_container_adopts_the_node_when_the_limit_kills_all(
+    result: dict[str, Any],
+) -> None:
+    """cgroup version 2 with kubelet's default, memory.oom.group."""
+    nothing = {"link": "", "addresses": "", "rules": []}
+    assert result["kill_group"] == {
+        "exit": -9,
+        "kills": {"oom_kill": True, "oom_group_kill": True},
+        "left": [],
+        "same_after_kill": True,
+        "serves_again": True,
+        "answers": True,
+        "same": True,
+        "stopped": [0, nothing],
+    }

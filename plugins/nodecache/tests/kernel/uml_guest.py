@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uml_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -140,6 +142,9 @@ def main(folder: Path) -> None:
     result["auto_exit"] = stop(server)
     result["auto_log"] = (folder / "auto.log").read_text()
     result["auto_stopped"] = state()
+    uml_memory.prepare(folder)
+    result["kill_one"] = uml_memory.kill_one(folder, state, ask)
+    result["kill_group"] = uml_memory.kill_group(folder, state, ask)
     (folder / "result.json").write_text(json.dumps(result))
 
 

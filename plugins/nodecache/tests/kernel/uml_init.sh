@@ -7,6 +7,6 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs run /run
 ip link set lo up
-"$PYTHON" "$WORK_DIR/guest.py" "$WORK_DIR" >"$WORK_DIR/guest.log" 2>&1
+"$PYTHON" "$WORK_DIR/uml_guest.py" "$WORK_DIR" >"$WORK_DIR/guest.log" 2>&1
 echo o >/proc/sysrq-trigger
 sleep 60
