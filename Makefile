@@ -20,13 +20,13 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
 	comparison-overlap)
 
-.PHONY: help run test test-loaded unit test-pythons fresh mutants lint format bench soak fuzz docs man clean
+.PHONY: help run test test-loaded unit test-pythons fresh mutants lint format bench soak fuzz docs man dist lock clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test; PLUGIN=cache: those of one plugin'
 	@echo 'make test-loaded   make test beside processes that keep all CPUs busy, RUNS times (3)'
 	@echo 'make test-pythons   the tests without a kernel of their own, with every Python that is installed'
-	@echo 'make fresh   make run and pip install in a fresh Debian; RELEASE=trixie for another'
+	@echo 'make fresh   make run, the release and the image in a fresh Debian; RELEASE=trixie for another'
 	@echo 'make mutants   which small faults in the code the tests notice'
 	@echo 'make lint    ruff and mypy --strict'
 	@echo 'make format  format the code and write the plugin index'
@@ -35,6 +35,8 @@ help:
 	@echo 'make fuzz    run the fuzz targets, SECONDS each (60), all or those in TARGETS'
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make man     write the manual pages into build/man/'
+	@echo 'make dist    build the sdist and the wheel into dist/, and check them'
+	@echo 'make lock    resolve the packages of the container image again'
 
 # The entry points come from the folders of plugins/, so a new folder needs another installation.
 $(READY): pyproject.toml plugins $(wildcard plugins/*/plugin.toml)
@@ -109,6 +111,20 @@ docs: $(READY)
 man: $(READY)
 	$(BIN)/python tools/man_pages.py build/man
 	@echo 'Read one: man -l build/man/corepy.1'
+
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --group release
+	$(BIN)/python -m hatchling build -d dist
+	$(BIN)/twine check --strict dist/*
+
+# The locks have the hashes for all architectures; RELEASING.md.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--custom-compile-command 'make lock'
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet --group lock
+	$(LOCK) pyproject.toml --all-extras -o deploy/kubernetes/requirements.lock
+	$(LOCK) deploy/kubernetes/build.in -o deploy/kubernetes/build.lock
 
 # Nothing but Python, apt and pip: a tree of debootstrap, as root. The tree is kept for the next time.
 fresh:

@@ -21,8 +21,7 @@ import plugin_index  # noqa: E402
 from plugin_folders import plugins  # noqa: E402
 
 DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("*.md")),
     *(
         path
         for folder in ("docs", "deploy", "editors", "examples", "plugins")

@@ -25,8 +25,7 @@ ALLOWED = {
 SOURCES = sorted((ROOT / "corepy").rglob("*.py"))
 PLUGIN_SOURCES = sorted((ROOT / "plugins").glob("*/corepy_*/**/*.py"))
 DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("*.md")),
     *(
         path
         for folder in ("docs", "deploy", "editors", "examples", "plugins")

@@ -127,11 +127,11 @@ def test_the_recipe_copies_what_the_package_is_built_of():
     recipe = (FOLDER / "Dockerfile").read_text()
     kept = re.findall(r"^!(\S+)", (FOLDER / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
     assert all((ROOT / name).exists() for name in kept)
-    assert {"pyproject.toml", "README.md", "LICENSE", "corepy", "plugins", "tools", "docs"} == set(
-        kept
-    )
+    locks = {f"deploy/kubernetes/{name}.lock" for name in ("build", "requirements")}
+    sources = {"pyproject.toml", "README.md", "LICENSE", "corepy", "plugins", "tools", "docs"}
+    assert sources | locks == set(kept)
     instructions = re.findall(r"^([A-Z]+) ", recipe, re.MULTILINE)
-    assert instructions[0] == "FROM"
+    assert instructions[:2] == ["ARG", "FROM"]
     assert instructions[-2:] == ["ENTRYPOINT", "CMD"]
     words = re.findall(r'^CMD \["(.*)"\]', recipe, re.MULTILINE)[0].split('", "')
     assert cli._parser().parse_args(words).conf == "/etc/coredns/Corefile"

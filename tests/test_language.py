@@ -19,7 +19,10 @@ CODE = [
 ]
 DOCUMENTS = [
     path
-    for name in ("README.md", "CHANGELOG.md", "docs", "deploy", "editors", "examples", "plugins")
+    for name in (
+        *(path.name for path in sorted(ROOT.glob("*.md"))),
+        *("docs", "deploy", "editors", "examples", "plugins"),
+    )
     for path in language.files([str(ROOT / name)])
     if path.suffix == ".md"
 ]

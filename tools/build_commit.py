@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -48,3 +49,7 @@ def _of_file(file: Path) -> str:
     if text.startswith(PLACEHOLDER):
         return ""
     return text[:DIGITS] if _WHOLE.fullmatch(text) else text
+
+
+if __name__ == "__main__":
+    sys.stdout.write(commit(Path(__file__).parent.parent) + "\n")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +44,7 @@ def version(root: Path = ROOT) -> str:
 
 
 def of_description(text: str) -> str:
-    """Return the version for the output of `git describe`; raises ValueError if it has none."""
+    """Return the version for the output of `git describe`; raises ValueError for another tag."""
     found = _DESCRIBED.fullmatch(text)
     if found is None:
         raise ValueError(f"the tag in {text!r} is not a version such as v1.2.3 or v1.2.3rc1")
@@ -89,3 +90,7 @@ def _of_sdist(file: Path) -> str:
 def _of_archive(file: Path) -> str:
     text = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     return of_description(text) if text.startswith("v") else ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(version() + "\n")
