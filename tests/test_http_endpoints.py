@@ -1,6 +1,7 @@
 """The HTTP endpoints: what they answer, who shares an address, and what strangers can do to them."""
 
 import asyncio
+import contextlib
 import gc
 import re
 import socket
@@ -505,3 +506,89 @@ def test_a_request_whose_content_ends_early_is_refused_in_its_form(method):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert bool(body) == (method != "HEAD")
+
+
+def test_a_request_has_its_query():
+    async def run():
+        seen = []
+
+        def answer(request):
+            seen.append((request.path, request.query))
+            return HTTPResponse(b"OK", headers=(("X-More", "1"),))
+
+        async with serving(answer) as port:
+            for path in ("/x", "/x?", "/x?a=1&b=%20?c", "/x#y?z"):
+                got = await send(port, request(path))
+                assert (b"\r\nX-More: 1\r\n" in got) == (status(got) == 200)
+        return seen
+
+    assert asyncio.run(run()) == [("/x", ""), ("/x", ""), ("/x", "a=1&b=%20?c")]
+
+
+@asynccontextmanager
+async def serving_long(timeout=300.0):
+    """An endpoint whose answer needs its client; yields the port, and events of its life."""
+    begun, ended, gate = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer(request):
+        begun.set()
+        try:
+            await gate.wait()
+        finally:
+            ended.set()
+        return HTTPResponse(b"OK")
+
+    held = await claim(LOCAL)
+    held.serve("/long", answer, timeout=timeout, needs_client=True)
+    held.serve("/x", ok)
+    try:
+        yield held.address.port, begun, ended, gate
+    finally:
+        await held.close()
+
+
+@pytest.mark.parametrize("how", ["close", "half-close", "reset"])
+def test_an_answer_that_needs_its_client_ends_with_it(how):
+    async def run():
+        async with serving_long() as (port, begun, ended, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request("/long"))
+            await begun.wait()
+            if how == "half-close":
+                writer.write_eof()
+            elif how == "reset":
+                writer.transport.abort()
+            else:
+                writer.close()
+            await asyncio.wait_for(ended.wait(), 60)
+            if how == "half-close":
+                assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_needs_its_client_has_a_limit():
+    async def run():
+        async with serving_long(timeout=0.01) as (port, _, ended, _):
+            with contextlib.suppress(ConnectionResetError):
+                assert await send(port, request("/long")) == b""
+            assert ended.is_set()
+
+    asyncio.run(run())
+
+
+def test_requests_behind_a_long_answer_wait():
+    async def run():
+        async with serving_long() as (port, begun, _, gate):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request("/long", close=False))
+            await begun.wait()
+            writer.write(request("/x", close=False) * 3 + request("/x"))
+            await writer.drain()
+            gate.set()
+            got = await asyncio.wait_for(reader.read(), 60)
+            assert got.count(b"HTTP/1.1 200 OK") == 5
+            writer.close()
+
+    asyncio.run(run())

@@ -1,4 +1,4 @@
-"""The HTTP server of the endpoints /health, /ready and /metrics.
+"""The HTTP server of the endpoints /health, /ready, /metrics and /debug/pprof.
 
 A listener belongs to an address, not to a plugin or a generation. A plugin that serves a path takes
 a `Claim` on an address. All claims on one address share its socket, which is open as long as there

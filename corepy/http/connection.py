@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import h11
 
-from corepy.http.messages import HTTPRequest, HTTPResponse
+from corepy.http.messages import ANSWER_TIMEOUT, HTTPRequest, HTTPResponse
 
 if TYPE_CHECKING:
-    from corepy.http.messages import Answer
+    from corepy.http.messages import Route
     from corepy.net.sockets import Address
 
 TIMEOUT: Final = 5.0
 """Seconds for a client to send its request, and idle time after a response (as in CoreDNS)."""
-
-ANSWER_TIMEOUT: Final = 30.0
-"""Seconds to produce a response and send it."""
 
 MAX_HEAD: Final = 8192
 """Maximum size of the request line and the header fields in bytes."""
@@ -50,8 +47,8 @@ class ConnectionOwner(Protocol):
     def forget(self, connection: HTTPConnection) -> None:
         """Remove a closed connection."""
 
-    def answer(self, path: str) -> Answer | None:
-        """Return the handler of requests for `path`, or None."""
+    def route(self, path: str) -> Route | None:
+        """Return the route of requests for `path`, or None."""
 
 
 class HTTPConnection(asyncio.Protocol):
@@ -66,6 +63,7 @@ class HTTPConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._request: h11.Request | None = None  # the request whose content is being read
+        self._route: Route | None = None  # that of the response in progress
         self._unread = 0
         self._can_write = asyncio.Event()
         self._can_write.set()
@@ -98,6 +96,8 @@ class HTTPConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Process received data."""
         self._http.receive_data(data)
+        if not self.is_idle:
+            self._transport.pause_reading()  # the next request waits in the kernel
         self._advance()
 
     def eof_received(self) -> bool:
@@ -105,6 +105,9 @@ class HTTPConnection(asyncio.Protocol):
         self._http.receive_data(b"")
         if self.is_idle:
             self._advance()
+        elif self._task is not None and self._route is not None and self._route.needs_client:
+            self._task.cancel()
+            return False
         return not self.is_idle
 
     def _advance(self) -> None:
@@ -140,11 +143,19 @@ class HTTPConnection(asyncio.Protocol):
                 return
 
     def _begin(self, event: h11.Request, *, keep: bool) -> None:
-        """Respond in a task, and pause reading meanwhile."""
-        self._transport.pause_reading()
+        """Respond in a task, and pause reading meanwhile, unless the response needs the client.
+
+        Only a connection that is read reports that the client has closed it.
+        """
+        path, _, query = event.target.decode("ascii").partition("?")
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+        request = HTTPRequest(event.method.decode("ascii"), path, headers, query)
+        self._route = self._listener.route(path)
+        if self._route is None or not self._route.needs_client:
+            self._transport.pause_reading()
         self.last_activity = time.monotonic()
-        self._expire_in(ANSWER_TIMEOUT)
-        self._task = self._loop.create_task(self._respond(event, keep=keep))
+        self._expire_in(self._route.timeout if self._route is not None else ANSWER_TIMEOUT)
+        self._task = self._loop.create_task(self._respond(request, keep=keep))
         self._task.add_done_callback(self._responded)
 
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
@@ -157,13 +168,12 @@ class HTTPConnection(asyncio.Protocol):
             self._send(h11.EndOfMessage())
         self.close()
 
-    async def _respond(self, event: h11.Request, *, keep: bool) -> None:
+    async def _respond(self, request: HTTPRequest, *, keep: bool) -> None:
         await self._can_write.wait()  # else a client that never reads makes us buffer all
-        method = event.method.decode("ascii")
-        response = await self._answer(method, event)
+        response = await self._answer(request)
         body = response.body
         self._send_head(response, len(body) if isinstance(body, bytes) else None, keep=keep)
-        if method != "HEAD":
+        if request.method != "HEAD":
             if isinstance(body, bytes):
                 self._send(h11.Data(data=body))
             else:
@@ -172,23 +182,21 @@ class HTTPConnection(asyncio.Protocol):
                     await self._can_write.wait()
         self._send(h11.EndOfMessage())
 
-    async def _answer(self, method: str, event: h11.Request) -> HTTPResponse:
-        path = event.target.decode("ascii").partition("?")[0]
-        answer = self._listener.answer(path)
-        if answer is None:
+    async def _answer(self, request: HTTPRequest) -> HTTPResponse:
+        if self._route is None:
             return HTTPResponse(b"404 page not found\n", HTTPStatus.NOT_FOUND)
-        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
         try:
-            response = answer(HTTPRequest(method, path, headers))
+            response = self._route.answer(request)
             return await response if inspect.isawaitable(response) else response
         except (Exception, SystemExit, KeyboardInterrupt):  # a plugin must not stop the server
-            LOG.exception("%s: the request for %s failed", self._listener.bound, path)
+            LOG.exception("%s: the request for %s failed", self._listener.bound, request.path)
             return HTTPResponse(b"internal error\n", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _send_head(self, response: HTTPResponse, size: int | None, *, keep: bool) -> None:
         headers = [
             ("Content-Type", response.content_type),
             ("Date", time.strftime(DATE, time.gmtime())),
+            *response.headers,
         ]
         if size is not None:
             headers.append(("Content-Length", str(size)))

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from corepy.http.connection import LOG, HTTPConnection
 from corepy.http.listen_address import resolve
+from corepy.http.messages import ANSWER_TIMEOUT, Route
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.own_connections import is_own
@@ -34,16 +35,27 @@ class Claim:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self.routes: dict[str, Answer] = {}
+        self.routes: dict[str, Route] = {}
 
     @property
     def address(self) -> Address:
         """The address that the socket is bound to; the wildcard's host is ""."""
         return self._listener.bound
 
-    def serve(self, path: str, answer: Answer) -> None:
-        """Answer requests for `path` with `answer` from now on."""
-        self.routes[path] = answer
+    def serve(
+        self,
+        path: str,
+        answer: Answer,
+        *,
+        timeout: float = ANSWER_TIMEOUT,
+        needs_client: bool = False,
+    ) -> None:
+        """Answer requests for `path` with `answer` from now on.
+
+        The response takes at most `timeout` seconds. With `needs_client`, `answer` is cancelled if
+        the client closes the connection, or its sending side, before.
+        """
+        self.routes[path] = Route(answer, timeout, needs_client)
         self._listener.start()
 
     async def close(self) -> None:
@@ -89,8 +101,8 @@ class Listener:
         self._claims.append(claim)
         return claim
 
-    def answer(self, path: str) -> Answer | None:
-        """Return the newest handler of requests for `path`, or None."""
+    def route(self, path: str) -> Route | None:
+        """Return the newest route of requests for `path`, or None."""
         for claim in reversed(self._claims):
             if path in claim.routes:
                 return claim.routes[path]
