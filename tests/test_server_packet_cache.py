@@ -239,6 +239,18 @@ def test_witnesses_see_each_query(tcp):
     assert [ident for ident, _ in seen.seen_queries] == [answers[1][:2]]
 
 
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_listener_that_asks_for_the_reply_gets_what_is_sent(tcp):
+    class Asking(Seen):
+        def on_hit(self, ident, peer, received):
+            return lambda body: self.seen_queries.append(ident + body)
+
+    seen = Asking()
+    with serve(". {\nseen\n}", plugins=with_handlers(seen=lambda: seen)) as server:
+        answers = ask_twice(server, tcp)
+    assert seen.seen_queries == answers[1:]
+
+
 def test_a_reload_empties_it():
     keepers = []
 

@@ -21,7 +21,7 @@ from corepy.plugin.handler import SERVFAIL, Cacheability, Handler
 from corepy.plugin.pending import apply_step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from corepy.dns import Request
@@ -42,10 +42,14 @@ class HitCounter(Protocol):
 class HitListener(HitCounter, Protocol):
     """A hit counter that is called for each repetition, at a cost for every query."""
 
-    def on_hit(self, ident: bytes, client: object, received: float) -> None:
+    def on_hit(
+        self, ident: bytes, client: object, received: float
+    ) -> Callable[[bytes], object] | None:
         """Record one query: its two ID bytes, `Request.client`, and `Request.received`.
 
         The client is that of the transport: a handler that calls `Request.set_client` is UNSAFE.
+        Return None, or a function that needs the reply, too: it is called with the message that is
+        sent now, without its ID.
         """
 
 

@@ -130,10 +130,16 @@ class TappedMessage(NamedTuple):
     """IP address and port of the upstream."""
 
     protocol: str
-    """"udp", "tcp" or "tls"."""
+    """"udp", "tcp", "tls" or "https"."""
 
     time: float
     """When it was sent or received, in seconds since the epoch."""
+
+    local: tuple[str, int] | None = None
+    """IP address and port of this server's socket; None if they are not known yet."""
+
+    query_time: float | None = None
+    """When the query of a response was sent, in seconds since the epoch."""
 
 
 @runtime_checkable

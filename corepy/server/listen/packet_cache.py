@@ -166,7 +166,9 @@ class CachedReply:
         """Report a query to the entry's hit listeners; one that raises is removed."""
         for hit_listener in self.hit_listeners:
             try:
-                hit_listener.on_hit(ident, client, received)
+                take_reply = hit_listener.on_hit(ident, client, received)
+                if take_reply is not None:
+                    take_reply(self.body)
             except BaseException as error:
                 self.hit_listeners = tuple(
                     it for it in self.hit_listeners if it is not hit_listener

@@ -13,7 +13,7 @@ from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower
 from corepy.dns.response import Kind, ReplyClass, classify, typify
 from corepy.plugin import Cacheability, Handler, LifecycleContext, hookimpl
 from corepy.plugin.output import WRITER
-from corepy_log.format import COMMON, Format
+from corepy.plugin.placeholders import COMMON, Format
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from corepy.dns.names import InvalidName, from_text
 from corepy.dns.response import ReplyClass
 from corepy.plugin import Mistakes
-from corepy_log.format import COMMON, CONSTANT, VARYING, expand, unknown_placeholders
+from corepy.plugin.placeholders import COMMON, CONSTANT, VARYING, expand, unknown_placeholders
 from corepy_log.log import ALL, Log, LogRule
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from corepy.dns import Reply, Request, finish
 from corepy.dns.edns import ede
+from corepy.plugin import placeholders as fmt
+from corepy.plugin.placeholders import COMBINED, COMMON, CONSTANT, VARYING, Format, expand
 from corepy.testing import make_request
-from corepy_log import format as fmt
-from corepy_log.format import COMBINED, COMMON, CONSTANT, VARYING, Format, expand
 
 V6 = b"\x0a\x00\x9d\x14\0\0\0\0" + bytes.fromhex("20030000000000000000000000000001") + bytes(4)
 

@@ -10,8 +10,8 @@ from corepy.dns.names import from_text
 from corepy.dns.records import rr
 from corepy.dns.response import ReplyClass
 from corepy.plugin import Cacheability, EndOfChain, Handler
+from corepy.plugin.placeholders import COMMON
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
-from corepy_log.format import COMMON
 from corepy_log.log import Log, LogRule
 
 

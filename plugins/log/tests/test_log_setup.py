@@ -3,8 +3,8 @@
 import pytest
 
 from corepy.dns.response import ReplyClass
+from corepy.plugin.placeholders import COMBINED, COMMON
 from corepy.testing import refusal, set_up
-from corepy_log.format import COMBINED, COMMON
 from corepy_log.log import ALL, Log, LogRule
 
 DENIAL, ERROR = ReplyClass.DENIAL, ReplyClass.ERROR

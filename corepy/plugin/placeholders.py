@@ -1,9 +1,10 @@
-"""The format of a log line: text with placeholders (CoreDNS: plugin/pkg/replacer).
+"""Text with placeholders for a query and its reply (CoreDNS: plugin/pkg/replacer).
 
-A format is parsed once, at setup. Each query then runs only the functions in `CONSTANT` and
-`VARYING` and one `%` of a prepared template, which is faster in Python than joining pieces. A
-placeholder's function must be cheap and must not fail, regardless of the message. Its result must
-have no control characters; otherwise a client could write lines of its own into the log.
+*log* formats its lines with it, *dnstap* the field `extra` of its messages. A format is parsed
+once, at setup. Each query then runs only the functions in `CONSTANT` and `VARYING` and one `%` of a
+prepared template, which is faster in Python than joining pieces. A placeholder's function must be
+cheap and must not fail, regardless of the message. Its result must have no control characters;
+otherwise a client could write lines of its own into the log.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 EMPTY: Final = "-"
 """The value of metadata that is not set, and of the rcode and flags of a dropped query."""
+
+OF_REPLY: Final = ("rcode", "rsize", "duration", ">rflags")
+"""The placeholders whose value depends on the reply."""
 
 _EXCHANGE: Final = (
     '{type} {class} {name} {proto} {size} {>do} {>bufsize}" {rcode} {>rflags} {rsize}'
@@ -210,6 +214,13 @@ def unknown_placeholders(text: str) -> list[str]:
     return [n for n in names if n not in known and _LIKE_A_PLACEHOLDER.fullmatch(n)]
 
 
+def without_reply(text: str) -> str:
+    """Return a format for a query that has no reply yet: `EMPTY` replaces the values of a reply."""
+    for name in OF_REPLY:
+        text = text.replace(f"{{{name}}}", EMPTY)
+    return text
+
+
 class Format:
     """A parsed format, which builds a line in two steps.
 
@@ -243,11 +254,14 @@ class Format:
         self._constants.append(constant)
         return "%s"
 
-    def fix(self, request: Request, reply: Reply) -> str:
-        """Return the line for this reply to this question, with the varying values left open."""
+    def fix(self, request: Request, reply: Reply | None) -> str:
+        """Return the line for this reply to this question, with the varying values left open.
+
+        `reply` may be None for a format made of the result of `without_reply`.
+        """
         values = []
         for constant in self._constants:
-            text = str(constant(request, reply))
+            text = str(constant(request, reply))  # type: ignore[arg-type]  # see above
             values.append(text.replace("%", "%%") if "%" in text else text)
         return self._template % tuple(values)
 
