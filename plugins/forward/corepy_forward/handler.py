@@ -21,6 +21,7 @@ from corepy.plugin import (
     hookimpl,
 )
 from corepy.plugin.memory_limit import cgroup_limit
+from corepy.plugin.protocols import MessageTap
 from corepy_forward import metrics
 from corepy_forward.forms import body_of
 from corepy_forward.limits import LIMIT
@@ -72,6 +73,7 @@ class Forward(FastHandler, ExplainedHandler):
         """
 
         self._watch: Watch | None = None
+        self._taps: Sequence[MessageTap] = ()
         self.with_metadata = with_metadata
         self._zone = names.from_text(settings.zone)
         self._ignored = ZoneMatcher(settings.ignored)
@@ -231,7 +233,12 @@ class Forward(FastHandler, ExplainedHandler):
         return without_repeats(t for entry in self.settings.entries for t in entry.targets)
 
     def _open(self, targets: list[Target]) -> Pool:
-        self.pool = Pool(self.settings, targets)
+        if self._taps:
+            from corepy_forward.tapping import TappedPool
+
+            self.pool = TappedPool(self.settings, targets, self._taps)
+        else:
+            self.pool = Pool(self.settings, targets)
         return self.pool
 
     @hookimpl
@@ -244,6 +251,7 @@ class Forward(FastHandler, ExplainedHandler):
     async def before_listen(self, context: LifecycleContext) -> None:
         """Resolve host names and reject own addresses as upstreams; raises StartupError."""
         LIMIT.configure(cgroup_limit())
+        self._taps = self._config.handlers.of_kind(MessageTap)
         known = [problem for entry in self.settings.entries for problem in entry.problems]
         problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.net.connection_limit import client_of
@@ -52,6 +52,9 @@ _UNLIMITED = 64
 class Pool:
     """The upstreams of one line; created and used in the event loop. Call `close` at the end."""
 
+    exchange_type: ClassVar[type[Exchange]] = Exchange
+    upstream_type: ClassVar[type[Upstream]] = Upstream
+
     def __init__(self, settings: Settings, targets: Sequence[Target]) -> None:
         """Take the settings, and their targets after host names were resolved."""
         self.settings = settings
@@ -71,7 +74,7 @@ class Pool:
 
         self.force_tcp = settings.force_tcp
         self.places = Places(LIMIT.most_of_one(settings.max_concurrent))
-        """The client queries that wait for a reply."""
+        """The client queries that wait for a reply; each takes a place before it is asked."""
 
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0
@@ -113,7 +116,7 @@ class Pool:
 
     def _open(self, target: Target) -> Upstream:
         context = self.settings.tls_contexts.get(target.transport)
-        upstream = Upstream(target, self.settings, self.wakeups, self._rate, context)
+        upstream = self.upstream_type(target, self.settings, self.wakeups, self._rate, context)
         check = self._checks[upstream] = HealthProbe(upstream, self._is_all_down)
         upstream.check = check.start
         if self._probing:
@@ -146,7 +149,7 @@ class Pool:
         if self.crowds and question in self.crowds:
             return self._join(self.crowds[question], client, question, body, for_tcp)
         now = time.monotonic()
-        exchange = self.flights[question] = Exchange(self, question, body, for_tcp, now)
+        exchange = self.flights[question] = self.exchange_type(self, question, body, for_tcp, now)
         self._begun += 1
         preferred = self._preferred
         if preferred:
@@ -188,7 +191,7 @@ class Pool:
     ) -> Exchange:
         exchange = crowd.find(body, for_tcp)
         if exchange is None:
-            exchange = Exchange(self, question, body, for_tcp, time.monotonic())
+            exchange = self.exchange_type(self, question, body, for_tcp, time.monotonic())
             exchange.key = question, body, for_tcp
             self.flights[exchange.key] = exchange
             self._begun += 1

@@ -94,6 +94,12 @@ class Stream(asyncio.BufferedProtocol):
         """Monotonic time in seconds of the last data from the server."""
         return self._heard
 
+    @property
+    def local_name(self) -> tuple[str, int] | None:
+        """The address of this server's socket; None before the connection is established."""
+        name = None if self._transport is None else self._transport.get_extra_info("sockname")
+        return None if name is None else (name[0], name[1])
+
     def is_aged(self, now: float) -> bool:
         """Whether the connection has reached its maximum age and gets no more queries."""
         return now - self._opened >= self._max_age

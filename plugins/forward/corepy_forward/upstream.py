@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from corepy.plugin.metrics import Distribution, Value
     from corepy_forward.attempt import Owner
     from corepy_forward.settings import Settings
-    from corepy_forward.streams import StreamPool
+    from corepy_forward.streams import Stream, StreamPool
     from corepy_forward.targets import Target
 
 FIRST_PATIENCE = 0.15
@@ -109,13 +109,17 @@ class Upstream:
     def _open_streams(self) -> StreamPool:
         from corepy_forward.streams import StreamPool
 
+        return StreamPool(self, self._stream_type())
+
+    def _stream_type(self) -> type[Stream]:
+        """Return the class of a connection to this upstream."""
         if self.target.transport == "https":
             from corepy_forward.doh import HTTPStream
 
-            return StreamPool(self, HTTPStream)
+            return HTTPStream
         from corepy_forward.streams import Stream
 
-        return StreamPool(self, Stream)
+        return Stream
 
     def is_down(self) -> bool:
         """Whether more than `max_fails` consecutive health checks failed (proxy.go, Down)."""
