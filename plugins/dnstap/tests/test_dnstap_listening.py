@@ -1,0 +1,233 @@
+"""Collectors that connect to the server: several, refused ones, over TLS, and through reloads."""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from corepy.testing import serve
+from corepy_dnstap import listening, stream
+from corepy_dnstap.handler import Dnstap
+
+HELPERS = importlib.util.spec_from_file_location(
+    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
+)
+assert HELPERS is not None
+assert HELPERS.loader is not None
+helpers = importlib.util.module_from_spec(HELPERS)
+HELPERS.loader.exec_module(helpers)
+certificate, make_collector, unix_path = (
+    helpers.certificate, helpers.make_collector, helpers.unix_path,
+)  # fmt: skip
+
+TCP = "listen tcp://127.0.0.1:0"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(stream, "FLUSH_INTERVAL", 0.0)
+    monkeypatch.setattr(listening, "RETRY", 0.01)
+
+
+def corefile(arguments, options="", more=""):
+    return f". {{\ndnstap {arguments} {{\n{options}\n}}\n{more}\nwhoami\n}}"
+
+
+def output_of(server):
+    return server.plugins(Dnstap)[0].output
+
+
+def wait_until(server, holds):
+    until = time.monotonic() + helpers.TIMEOUT
+    while not server.call(holds):
+        assert time.monotonic() < until
+
+
+def connect(server):
+    host, _, port = output_of(server).address.rpartition(":")
+    return socket.create_connection((host, int(port)))
+
+
+def attach(collector, connection):
+    threading.Thread(target=collector.run, args=(connection,), daemon=True).start()
+    collector.wait()
+
+
+def test_nothing_is_sent_or_counted_without_a_collector(monkeypatch):
+    with serve(corefile(TCP)) as server:
+        monkeypatch.setattr(Dnstap, "send", None)
+        assert server.ask("example.org.").header.rcode == 0
+        assert output_of(server).dropped.value == 0
+        assert output_of(server).state == "listening, 0 connected"
+
+
+def test_several_collectors(make_collector):
+    first, second = make_collector(), make_collector()
+    with serve(corefile(TCP + " full")) as server:
+        attach(first, connect(server))
+        server.ask("example.org.")
+        assert first.types(2) == [5, 6]
+        attach(second, connect(server))
+        wait_until(server, lambda: output_of(server).state == "listening, 2 connected")
+        server.ask("example.org.")
+        assert first.types(2) == second.types(2) == [5, 6]
+    for each in (first, second):
+        assert each.finished.acquire(timeout=helpers.TIMEOUT)
+
+
+def test_a_collector_that_leaves(make_collector):
+    collector = make_collector()
+    with serve(corefile(TCP)) as server:
+        connection = connect(server)
+        attach(collector, connection)
+        wait_until(server, lambda: output_of(server).is_taking)
+        connection.shutdown(socket.SHUT_RDWR)
+        wait_until(server, lambda: not output_of(server).is_taking)
+
+
+def test_a_client_that_is_no_collector(caplog, monkeypatch):
+    monkeypatch.setattr(listening, "CONNECT_TIMEOUT", 0.05)
+    with caplog.at_level(logging.WARNING), serve(corefile(TCP)) as server:
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b""):
+            with connect(server) as client:
+                client.settimeout(helpers.TIMEOUT)
+                client.sendall(sent)
+                while client.recv(4096):
+                    pass
+    label = "a collector at tcp://127.0.0.1:0 is refused: "
+    assert caplog.messages == [
+        label + "it sent data in place of a control frame",
+        label + "timeout",
+    ]
+
+
+def test_the_number_of_collectors_is_limited(make_collector, monkeypatch):
+    monkeypatch.setattr(listening, "MOST_COLLECTORS", 1)
+    collector = make_collector()
+    with serve(corefile(TCP)) as server:
+        attach(collector, connect(server))
+        wait_until(server, lambda: output_of(server).is_taking)
+        with connect(server) as client:
+            client.settimeout(helpers.TIMEOUT)
+            while client.recv(4096):
+                pass
+        server.ask("example.org.")
+        assert collector.types(2) == [5, 6]
+
+
+def test_a_reload_keeps_collectors_connected(make_collector, unix_path):
+    collector = make_collector()
+    with serve(corefile(f"listen {unix_path}")) as server:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(unix_path)
+        attach(collector, connection)
+        wait_until(server, lambda: output_of(server).is_taking)
+        for _ in range(3):
+            server.reload(corefile(f"listen {unix_path} full"))
+            server.ask("example.org.")
+            assert collector.types(2) == [5, 6]
+        assert not collector.finished.acquire(blocking=False)
+    assert collector.finished.acquire(timeout=helpers.TIMEOUT)
+    assert not os.path.exists(unix_path)
+
+
+def test_two_blocks_share_an_address(make_collector, unix_path):
+    collector = make_collector()
+    text = f"{{}} {{{{\ndnstap listen {unix_path}\nwhoami\n}}}}\n"
+    with serve(text.format("example.org") + text.format("example.net")) as server:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(unix_path)
+        attach(collector, connection)
+        wait_until(server, lambda: all(it.output.is_taking for it in server.plugins(Dnstap)))
+        server.ask("example.org.")
+        server.ask("example.net.")
+        assert collector.types(4) == [5, 6] * 2
+
+
+def test_a_socket_that_is_left_over(unix_path):
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(unix_path)
+    left.close()
+    with serve(corefile(f"listen {unix_path}")) as server:
+        assert output_of(server).state == "listening, 0 connected"
+
+
+def test_a_socket_of_another_process_is_taken_when_it_ends(unix_path, caplog):
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(unix_path)
+    other.listen()
+    with caplog.at_level(logging.INFO), serve(corefile(f"listen {unix_path}")) as server:
+        assert output_of(server).state == "not listening"
+        other.close()
+        wait_until(server, lambda: output_of(server).state == "listening, 0 connected")
+    label = f"unix://{unix_path}"
+    assert caplog.messages[:1] == [f"cannot listen at {label}: Address already in use; tried again"]
+    assert f"listening at {label}" in caplog.messages
+
+
+def test_a_file_at_the_path_is_kept(tmp_path, caplog):
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with serve(corefile(f"listen {path}")) as server:
+        assert output_of(server).state == "not listening"
+        assert server.ask("example.org.").header.rcode == 0
+    assert path.read_text() == "precious"
+
+
+def client_context(certificate, own):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificate[0])
+    if own:
+        context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.mark.parametrize(
+    ("authority", "option", "own", "is_accepted"),
+    [
+        (False, "", False, True),
+        (True, "", True, True),
+        (True, "", False, False),
+        (True, "skipverify", False, True),
+    ],
+)
+def test_tls(make_collector, certificate, authority, option, own, is_accepted):
+    collector = make_collector()
+    files = [*certificate, certificate[0]] if authority else certificate
+    options = f"tls {' '.join(map(str, files))}\n{option}"
+    context = client_context(certificate, own)
+    with (
+        serve(corefile("listen tls://127.0.0.1:0", options)) as server,
+        context.wrap_socket(connect(server), server_hostname="127.0.0.1") as connection,
+    ):
+        if not is_accepted:
+            connection.settimeout(helpers.TIMEOUT)
+            with contextlib.suppress(ssl.SSLError, ConnectionError):
+                assert connection.recv(1) == b""
+            return
+        attach(collector, connection)
+        wait_until(server, lambda: output_of(server).is_taking)
+        server.ask("example.org.")
+        assert collector.types(2) == [5, 6]
+
+
+def test_a_certificate_that_appears_later(certificate, tmp_path, caplog):
+    paths = [tmp_path / "c.pem", tmp_path / "k.pem"]
+    options = f"tls {paths[0]} {paths[1]}"
+    with (
+        caplog.at_level(logging.INFO),
+        serve(corefile("listen tls://127.0.0.1:0", options)) as server,
+    ):
+        assert output_of(server).state == "not listening"
+        for path, content in reversed(list(zip(paths, certificate, strict=True))):
+            path.write_bytes(content.read_bytes())
+        wait_until(server, lambda: output_of(server).state == "listening, 0 connected")
+    label = "cannot listen at tls://127.0.0.1:0: No such file or directory; tried again"
+    assert caplog.messages[:1] == [label]
