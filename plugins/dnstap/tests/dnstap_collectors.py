@@ -75,8 +75,8 @@ class Collector:
 
     def __init__(self, talk=None):
         self._talk = talk or self.collect
-        self.payloads = queue.SimpleQueue()
-        self.connections = queue.SimpleQueue()
+        self.payloads: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.connections: queue.SimpleQueue[None] = queue.SimpleQueue()
         """An item for each completed handshake."""
         self.finished = threading.Semaphore(0)
         """Released when a sender has said that nothing follows."""

@@ -109,7 +109,7 @@ class _TappedStreamPool(StreamPool):
         super().send(attempt)
         stream: Any = attempt.link
         if stream is not None and stream.pending.get(attempt.ident) is attempt:
-            attempt.upstream.tap_query(attempt)  # type: ignore[attr-defined]  # as above
+            attempt.upstream.tap_query(attempt)
 
 
 class TappedPool(Pool):
