@@ -182,6 +182,7 @@ OTHER_MEANINGS = {
     ("loading/order.py", "cache"): "the order of the chain is data",
     ("net/inherited.py", "any"): "the name of a socket bound to all addresses",
     ("plugin/pending.py", "loop"): "the event loop",
+    ("plugin/placeholders.py", "local"): "the address of the server",
     ("scaffold/skeleton.py", "template"): "the folder of the skeleton",
     ("server/banner.py", "on"): "the state of the packet cache",
     ("server/listen/packet_cache.py", "on"): "the same, in an environment variable",
