@@ -68,6 +68,7 @@ class QueryTimeouts:
         """Stop the periodic check."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _limit_of(self, request: Request) -> float:
         """Return the time limit of a query in seconds; 0 means unlimited."""
