@@ -7,6 +7,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 from corepy.testing import Load, free_port, run_command
+from corepy.testing.profiles import decode
 
 TEXT = """\
 . {{
@@ -30,7 +31,7 @@ def get(port, path):
         connection.close()
 
 
-def test_profiles_of_a_server_under_load(decode):
+def test_profiles_of_a_server_under_load():
     port = free_port()
     with run_command(TEXT.format(port=port)) as command, ThreadPoolExecutor(2) as pool:
         process = f"process {command.process.pid}, the leader of 2; the others are not measured"

@@ -11,6 +11,14 @@ from corepy_pprof import collectors, cpu
 from corepy_pprof.cpu import CpuProfiler, ProfilerUnavailable
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """No profiler is active after a test."""
+    yield
+    assert signal.getsignal(signal.SIGPROF) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
 def burn(seconds):
     """Use CPU time of this thread."""
     end = time.thread_time() + seconds

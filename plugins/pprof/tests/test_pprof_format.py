@@ -7,6 +7,7 @@ import subprocess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corepy.testing.profiles import decode
 from corepy_pprof.activities import Activity
 from corepy_pprof.cpu import CpuProfiler, Event
 from corepy_pprof.frames import RawStack
@@ -67,7 +68,7 @@ def expected(profile):
     ]
 
 
-def test_a_profile_is_read_back(decode):
+def test_a_profile_is_read_back():
     found = decode(encode(PROFILE))
     assert found.samples == expected(PROFILE)
     assert found.types == [("samples", "count"), ("cpu", "nanoseconds")]
@@ -77,7 +78,7 @@ def test_a_profile_is_read_back(decode):
     assert found.symbols == [[1, 1, 1, 1]]  # go tool pprof looks for no symbols then
 
 
-def test_protoc_reads_it(decode, tmp_path):
+def test_protoc_reads_it(tmp_path):
     (tmp_path / "own.proto").write_text(SCHEMA)
     content = gzip.decompress(encode(PROFILE))
 
@@ -108,14 +109,14 @@ SAMPLES = st.builds(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(SAMPLES, max_size=5), NUMBER, st.lists(TEXT, max_size=3))
-def test_any_profile_is_read_back(decode, samples, time, comments):
+def test_any_profile_is_read_back(samples, time, comments):
     profile = Profile("x", TYPES, samples, NS, 1, time, 0, comments)
     found = decode(encode(profile))
     assert found.samples == expected(profile)
     assert (found.time, found.comments) == (time, comments)
 
 
-def test_a_name_that_is_no_unicode_is_replaced(decode):
+def test_a_name_that_is_no_unicode_is_replaced():
     profile = Profile("x", (NS,), [Sample((Frame("f", "/\udcff", 1),), (1,))], NS)
     ((stack, _, _),) = decode(encode(profile)).samples
     assert stack == (("f", "/?", 1, 0),)

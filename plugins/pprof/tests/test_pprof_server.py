@@ -14,12 +14,20 @@ import pytest
 from corepy.testing import serve
 from corepy.testing.command import wait_until
 from corepy.testing.fuzzing import briefly
+from corepy.testing.profiles import decode
 from corepy_pprof.endpoint import Pprof
 from corepy_pprof.measuring import shared
 
 TEXT = ". {{\nbind 127.0.0.1\npprof 127.0.0.1:{port} {{\n{options}\n}}\nwhoami\n}}\n"
 PLAIN = ". {\nbind 127.0.0.1\nwhoami\n}\n"
 MEASURES = ("profile", "trace", "heap", "allocs", "goroutine", "block", "mutex", "threadcreate")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """No allocations are recorded after a test."""
+    yield
+    assert not tracemalloc.is_tracing()
 
 
 def text(options="", port=0):
@@ -85,7 +93,7 @@ def test_small_answers(port):
 
 
 @pytest.mark.parametrize("name", ["heap", "allocs"])
-def test_memory(port, decode, name):
+def test_memory(port, name):
     answer = get(port, f"/{name}?seconds=0.01&gc=1")
     assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -101,7 +109,7 @@ def test_memory(port, decode, name):
     assert shown.body.startswith(b"heap profile: ")
 
 
-def test_threads_and_tasks(port, decode):
+def test_threads_and_tasks(port):
     profile = decode(get(port, "/goroutine").body)
     assert profile.types == [("goroutine", "count")]
     stacks = [tuple(frame[0] for frame in stack) for stack, _, _ in profile.samples]
@@ -115,20 +123,20 @@ def test_threads_and_tasks(port, decode):
     assert "corepy.testing.inprocess.TestServer._main(...)\n\t/" in listed
 
 
-def test_the_threads_of_the_process(port, decode):
+def test_the_threads_of_the_process(port):
     profile = decode(get(port, "/threadcreate").body)
     assert sum(values[0] for _, values, _ in profile.samples) >= threading.active_count()
     assert all(len(stack) == 1 for stack, _, _ in profile.samples)
 
 
 @pytest.mark.parametrize("name", ["block", "mutex"])
-def test_without_the_option_there_are_no_delays(port, decode, name):
+def test_without_the_option_there_are_no_delays(port, name):
     profile = decode(get(port, f"/{name}").body)
     assert profile.types == [("contentions", "count"), ("delay", "nanoseconds")]
     assert profile.samples == []
 
 
-def test_a_change(port, decode):
+def test_a_change(port):
     profile = decode(get(port, "/threadcreate?seconds=0.01").body)
     assert profile.types == [("threadcreate", "count")]
     assert profile.duration > 0
@@ -189,7 +197,7 @@ def test_a_client_that_leaves_ends_the_measurement(how):
         client.close()
 
 
-def test_a_reload_keeps_the_measurement_and_the_address(decode):
+def test_a_reload_keeps_the_measurement_and_the_address():
     with serve(text()) as server:
         port = port_of(server)
         server.reload(text(port=port))
@@ -206,7 +214,7 @@ def test_a_reload_keeps_the_measurement_and_the_address(decode):
             get(port, "/")
 
 
-def test_memory_from_the_start(decode):
+def test_memory_from_the_start():
     with serve(text("heap 3")) as server:
         port = port_of(server)
         assert tracemalloc.get_traceback_limit() == 3
@@ -286,7 +294,7 @@ def test_any_request_gets_an_answer(port):
 def test_tasks_are_collected_in_slices(monkeypatch):
     from corepy_pprof import activities
 
-    turns = []
+    turns: list[int] = []
 
     async def run():
         gate = asyncio.Event()
