@@ -13,7 +13,6 @@ a new manager has replaced the old one and needs the complete state again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -41,7 +40,7 @@ from corepy.server.server import Server
 from corepy.server.workers.leader import Leader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from corepy.server.build.generation import Generation
     from corepy.server.options import Companion, Options
@@ -85,8 +84,8 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     try:
         _require_listeners(generation)
         await server.run(generation)
-        async with _beside(options.companion, reload_it):
-            await _until_stopped(options, server, generation, announce, manager, stopping)
+        signalled = _signalled(options.companion, reload_it, stopping)
+        await _until_stopped(options, server, generation, announce, manager, signalled)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
     finally:
@@ -95,19 +94,28 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     return EXIT_OK
 
 
-@contextlib.asynccontextmanager
-async def _beside(
-    companion: Companion | None, reload_it: Callable[[str], Awaitable[bool]]
-) -> AsyncIterator[None]:
-    """Run `companion`, if there is one, within the `async with` block."""
+async def _signalled(
+    companion: Companion | None,
+    reload_it: Callable[[str], Awaitable[bool]],
+    stopping: asyncio.Future[int],
+) -> int:
+    """Wait for the signal that stops the server, with `companion` running; return its number."""
     if companion is None:
-        yield
-        return
-    task = asyncio.create_task(companion(reload_it))
+        return await stopping
+    reloads: set[asyncio.Future[bool]] = set()
+
+    async def reload_whole(reason: str) -> bool:
+        """Reload; the end of the companion does not interrupt it."""
+        reloading = asyncio.ensure_future(reload_it(reason))
+        reloads.add(reloading)
+        reloading.add_done_callback(reloads.discard)
+        return await asyncio.shield(reloading)
+
+    task = asyncio.create_task(companion(reload_whole))
     task.add_done_callback(_report_end)
     try:
-        yield
-    finally:
+        return await stopping
+    finally:  # no reload may begin after the stop
         task.cancel()
         await asyncio.wait([task])
 
@@ -125,7 +133,7 @@ async def _until_stopped(
     generation: Generation,
     announce: str,
     manager: Manager,
-    stopping: asyncio.Future[int],
+    signalled: Awaitable[int],
 ) -> None:
     """Announce that the server runs, and wait for the signal that stops it."""
     with pidfile(options.pidfile):
@@ -136,7 +144,7 @@ async def _until_stopped(
         manager.tell("READY=1")
         signs = _notify_alive(manager), _watchdog(server, manager)
         tasks = [asyncio.create_task(sign) for sign in signs]
-        number = await stopping
+        number = await signalled
         manager.tell("STOPPING=1")
         for task in tasks:
             task.cancel()

@@ -143,7 +143,8 @@ class CorefileMaker:
 
     def _for_start(self, candidate: Candidate) -> Candidate:
         """Return the candidate, or the last good Corefile if the template is broken."""
-        self.report([it for it in candidate.problems if it != str(candidate.error)])
+        others = [it for it in candidate.problems if it != str(candidate.error)]
+        self.report(others)
         last = self._last_good(candidate)
         if last is None:
             return candidate
@@ -155,7 +156,7 @@ class CorefileMaker:
             error = CorefileError(*errors)
         if check_generated(last, self.options.port):
             return candidate
-        self.report([*candidate.problems, f"{error}\n{self.options.output} is used in its place"])
+        self.report([*others, f"{error}\n{self.options.output} is used in its place"])
         self.fallback = last
         return Candidate(last, None, ())
 
