@@ -144,8 +144,10 @@ def test_without_a_template_the_corefile_is_used_and_not_changed(place: Place) -
         assert rcode(server, "test") == SERVED
         place.output.write_text(OTHER)
         server.wait_for("Reloading complete")
+        place.output.write_text(BROKEN)  # reported after the one before was written, if it was
+        server.wait_for("the new Corefile is tried again")
         assert server.stop() == 0
-    assert place.output.read_text() == OTHER
+    assert place.output.read_text() == BROKEN
 
 
 def test_an_output_that_cannot_be_written(place: Place) -> None:

@@ -74,6 +74,8 @@ class CorefileMaker:
         """The Corefile that the server has got last."""
         self.fallback: GeneratedCorefile | None = None
         """The Corefile of an earlier process, in use until the template is usable."""
+        self.template = options.template
+        """The template in use, which is the output file where there is no other."""
         self._cluster_dns = _address(environment.get(service_variable(options.upstream_service)))
         self._config = KubeDNSConfig()
         self._reported: frozenset[str] = frozenset()
@@ -99,6 +101,7 @@ class CorefileMaker:
     def candidate(self, snapshot: Snapshot) -> Candidate:
         """Return the Corefile of a snapshot; remembers its ConfigMap if that is valid."""
         problems = []
+        self.template = snapshot.name
         if not snapshot.files.is_missing:
             try:
                 self._config = parse_files(snapshot.files)

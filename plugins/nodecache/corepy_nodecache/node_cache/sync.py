@@ -113,7 +113,7 @@ class Sync:
     async def _accept(self, made: GeneratedCorefile | None) -> None:
         """Remember the running Corefile and write it to its file."""
         self._running = made
-        if made is None or _is_same_file(self._maker.options.template, made.name):
+        if made is None or _is_same_file(self._maker.template, made.name):
             return
         problem = await asyncio.to_thread(_written, made)
         if problem and problem != self._write_problem:
