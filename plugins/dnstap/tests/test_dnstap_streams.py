@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corepy.plugin import metrics
-from corepy.testing import Upstream, free_port, http_get, serve
+from corepy.testing import Upstream, free_port, http_get, make_request, serve
 from corepy_dnstap import output, stream
 from corepy_dnstap.handler import Dnstap
 
@@ -350,7 +350,7 @@ def test_metrics_and_explain(tcp_collector):
         assert f'coredns_dnstap_messages_sent_total{{endpoint="{endpoint}"}} {sent + 2}' in text
         assert f'coredns_dnstap_connections{{endpoint="{endpoint}"}} 1' in text
         (handler,) = server.plugins(Dnstap)
-        assert handler.explain_state(None) == {
+        assert handler.explain_state(make_request("example.org.")) == {
             "state": "connected",
             "endpoint": endpoint,
             "messages dropped": int(dropped(endpoint)),

@@ -18,8 +18,10 @@ ANSWER = b"\x81\x80\0\1" + bytes(6)
 
 def line(text="forward . 192.0.2.1", zone=".:53", hosts=("",)):
     """Return the handler of a line."""
-    (forward,) = set_up(text, zone, hosts).handlers
+    controller = set_up(text, zone, hosts)
+    (forward,) = controller.handlers
     assert isinstance(forward, Forward)
+    controller.config.handlers.complete([("forward", forward)])
     return forward
 
 

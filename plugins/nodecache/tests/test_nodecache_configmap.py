@@ -22,8 +22,8 @@ STUBS, UPSTREAMS = "/cm/stubDomains", "/cm/upstreamNameservers"
 
 
 def parse(stubs: str | bytes | None = None, upstreams: str | bytes | None = None) -> KubeDNSConfig:
-    contents = [it.encode() if isinstance(it, str) else it for it in (stubs, upstreams)]
-    return parse_files(ConfigMapFiles("/cm", *contents))
+    first, second = (it.encode() if isinstance(it, str) else it for it in (stubs, upstreams))
+    return parse_files(ConfigMapFiles("/cm", first, second))
 
 
 def servers_of(config: KubeDNSConfig) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from corepy.dns import ANONYMOUS
 from corepy.dns.identity import HTTPFacts
 from corepy.dns.names import from_text
 from corepy.plugin import FastHandler, Handler, ObservingHandler, lookup, metrics
-from corepy.testing import Upstream, free_port, serve, with_handlers
+from corepy.testing import Upstream, free_port, make_request, serve, with_handlers
 from corepy.testing.http_recorder import HTTPRecorder
 from corepy_trace.datadog import array_head, floats, strings, text
 from corepy_trace.handler import Trace
@@ -40,7 +40,7 @@ class Got(NamedTuple):
     start: float  # seconds since the epoch
     seconds: float
     is_server: bool
-    tags: dict
+    tags: dict[str, str]
     error: str
 
 
@@ -174,11 +174,11 @@ READERS = {"zipkin": read_zipkin, "datadog": read_datadog, "otlp": read_otlp}
 
 def spans_of(collector, count, kind="zipkin"):
     """Return the next `count` spans of a collector, by trace in the order of arrival."""
-    spans = []
+    spans: list[Got] = []
     while len(spans) < count:
         spans += READERS[kind](collector.next())
     assert len(spans) == count
-    traces = {}
+    traces: dict[str, list[Got]] = {}
     for span in spans:
         assert int(span.start) in IN_TIME
         assert 0 <= span.seconds < 3600
@@ -190,7 +190,7 @@ def tree(trace):
     """Return the names of a trace's spans in nested lists; a plugin's begin and end are its caller's."""
     top = [it for it in trace if it.parent not in {other.ident for other in trace}]
     assert [it.is_server for it in top] == [True]
-    by_parent = {}
+    by_parent: dict[str, list[Got]] = {}
     for span in trace:
         by_parent.setdefault(span.parent, []).append(span)
 
@@ -384,7 +384,8 @@ def test_a_client_s_trace_continues(kind, shared):
             server.ask(f"{TRACE}-{SPAN}-0.test.")
             server.ask(f"{TRACE}-{SPAN}-1-{ABOVE}.test.")
             server.ask("nonsense.test.")
-            known, new = [], []
+            known: list[Got] = []
+            new: list[Got] = []
             while not new:
                 request = collector.next()
                 for span in (
@@ -503,7 +504,7 @@ def test_explained_questions_are_not_traced():
         assert copied is not handler
         assert copied._left == float("inf")
         assert handler._left == 1
-        assert handler.explain_state(None) == {
+        assert handler.explain_state(make_request("a.test.")) == {
             "state": "traces", "every": 1, "spans waiting": 0,
             "collector": f"http://127.0.0.1:{collector.port}/api/v2/spans",
         }  # fmt: skip

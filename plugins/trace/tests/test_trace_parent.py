@@ -16,7 +16,7 @@ HIGH, TRACE, SPAN, ABOVE = (
 LONG = f"{HIGH}{TRACE}"
 IDS = int(LONG, 16), int(SPAN, 16)
 W3C = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-W3C_IDS = tuple(int(it, 16) for it in W3C)
+W3C_IDS = int(W3C[0], 16), int(W3C[1], 16)
 DENIED = Parent(0, is_sampled=False)
 
 

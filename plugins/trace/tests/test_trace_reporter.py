@@ -22,7 +22,7 @@ BAD = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nno path"
 SOON, NEVER = 0.001, 3600.0
 
 
-class Sink(list):
+class Sink(list[list[str]]):
     """The spans that a trace passes on, in the order of the calls."""
 
     def add(self, spans):
