@@ -140,10 +140,12 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "forward": "",
     "whoami": "",
     "loop": "loop",
+    "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
 }  # fmt: skip
 PASSING = (
-    *("acl", "any", "bufsize", "cache", "cancel", "chaos", "dns64", "errors", "header"),
+    *("acl", "any", "bufsize", "cache", "cancel", "chaos", "dns64", "dnstap", "errors"),
     *(
+        "header",
         "loadbalance",
         "local",
         "log",
