@@ -78,7 +78,8 @@ class TappedUpstream(Upstream):
     def tap_query(self, attempt: Attempt) -> None:
         """Tap a query that has been sent."""
         ident = attempt.ident if len(attempt.ident) == 2 else _NO_IDENT  # HTTPS numbers streams
-        self._tap(TapKind.FORWARDER_QUERY, attempt, ident + attempt.body, time.time())
+        now = time.time()  # time of day: part of the tapped message
+        self._tap(TapKind.FORWARDER_QUERY, attempt, ident + attempt.body, now)
 
     def _tap(
         self,

@@ -38,6 +38,7 @@ def cpu(profiler: CpuProfiler) -> Profile:
     duration = profiler.ended - profiler.started
     profile = _profile("profile", (ValueType("samples", COUNT), CPU), total(samples))
     profile.period_type, profile.period = CPU, round(PERIOD * 1e9)
+    # time of day: shown to the reader of the profile
     profile.time, profile.duration = time.time_ns() - duration, duration
     if profiler.failures:
         profile.comments.append(f"{profiler.failures} samples could not be taken")
@@ -92,4 +93,5 @@ def _profile(
     period_type: ValueType | None = None,
 ) -> Profile:
     """Return a profile of this moment."""
+    # time of day: shown to the reader of the profile
     return Profile(name, types, samples, period_type or types[0], time=time.time_ns())
