@@ -294,6 +294,31 @@ def test_a_hit_names_the_clients_own_subnet_and_the_scope(scope, first, second, 
     assert bench.reply.record.rr[0].ttl == 53
 
 
+def test_a_hit_for_a_subnet_keeps_the_entry_from_being_evicted_first():
+    bench = Bench()
+    bench.scope = 24
+    bench.ask(subnet("198.51.100.0/24"))
+    (entry,) = bench.cache.store.success.entries.values()
+    assert not entry.used
+    bench.ask(subnet("198.51.100.0/24"))
+    assert entry.used
+
+
+def test_wildcard_metadata_is_kept_for_a_subnet():
+    class Wild(Bench):
+        def answer(self, request):
+            request.metadata["zone/wildcard"] = "*.example.org."
+            return super().answer(request)
+
+    bench = Wild()
+    bench.scope = 24
+    bench.ask(subnet("198.51.100.0/24"))
+    request = asked(subnet("198.51.100.0/24"))
+    request.received = bench.now
+    asyncio.run(bench.top.serve_dns(request))
+    assert (bench.number, request.metadata["zone/wildcard"]) == (1, "*.example.org.")
+
+
 def test_flags_belong_to_the_question_of_a_subnet_too():
     bench = Bench()
     bench.scope = 24
