@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from corepy.plugin.failures import report
 from corepy.plugin.protocols import TapKind, TappedMessage
 from corepy_forward.exchange import Exchange
 from corepy_forward.limits import Places
@@ -96,7 +97,11 @@ class TappedUpstream(Upstream):
         protocol = _PROTOCOLS[attempt.proto]
         message = TappedMessage(kind, wire, address, protocol, at, _local(attempt), asked)
         for tap in self.taps:
-            tap.tap_message(exchange.request, message)
+            try:
+                tap.tap_message(exchange.request, message)
+            except Exception as error:  # another plugin's code: the query continues untapped
+                name = getattr(tap, "name", type(tap).__name__)
+                report(name, "exception", "failed to tap a message", error)
 
 
 class _TappedUDPPool(UDPPool):

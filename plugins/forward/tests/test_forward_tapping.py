@@ -60,6 +60,16 @@ def test_a_query_and_its_response():
     assert before <= response.query_time <= response.time
 
 
+def test_a_tap_that_fails_costs_no_query(caplog, monkeypatch):
+    def fail(self, request, message):
+        raise LookupError("a mistake")
+
+    monkeypatch.setattr(Tap, "tap_message", fail)
+    with Upstream(ANSWERS) as upstream, serve_tapped(upstream.to) as server:
+        assert str(server.ask("example.org.").rr[0].rdata) == "192.0.2.1"
+    assert caplog.text.count("failed to tap a message: LookupError: a mistake") == 2
+
+
 def test_a_truncated_reply_and_the_query_over_tcp():
     with Upstream("truncates") as upstream, serve_tapped(upstream.to, "force_tcp") as server:
         server.ask("example.org.")
