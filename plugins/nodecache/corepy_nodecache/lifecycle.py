@@ -58,10 +58,11 @@ class _Process:
         if mode == "off":
             return await reconciler.host_thread.run(lambda: preflight.check(settings, tables))
         if tables is None:
-            choose = reconciler.host_thread.run(lambda: preflight.choose_tables(settings))
-            tables, warnings = await choose
-            reconciler.use(tables)
-            log.info("using %s iptables", tables.name)
+            chosen, warnings = await reconciler.host_thread.run(
+                lambda: preflight.choose_tables(settings)
+            )
+            reconciler.use(chosen)
+            log.info("using %s iptables", chosen.name)
             return warnings
         if mode not in ("auto", tables.name):
             message = (

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MARK: Final = "corepy nodecache"
 """The comment of every rule and the alias of every link that corepy creates."""
 
+LAST_PORT: Final = 65535
+
 Family = Literal[4, 6]
 Kind = Literal["dns", "health"]
 Mode = Literal["auto", "legacy", "nft", "off"]

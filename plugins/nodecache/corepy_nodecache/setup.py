@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from corepy.plugin import ListenHosts, Mistakes
-from corepy_nodecache.model import canonical_ip
+from corepy.plugin import ListenHosts, Mistakes, parse_unsigned
+from corepy_nodecache.model import LAST_PORT, canonical_ip
 from corepy_nodecache.settings import DEFAULT_IP, Settings
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 MODES: Final = ("auto", "legacy", "nft", "off")
 SKIP_TEARDOWN: Final = "skipteardown"
-_LAST_PORT: Final = 65535
 _INTERFACE_BYTES: Final = 15  # IFNAMSIZ without the final NUL
 
 
@@ -136,9 +135,10 @@ class _Reader:
 
     def _read_port(self) -> int:
         token = self._controller.argument()
-        if not (token.text.isascii() and token.text.isdigit() and int(token.text) <= _LAST_PORT):
+        port = parse_unsigned(token.text, LAST_PORT)
+        if port is None:
             raise self._controller.error(f"{token.text!r} is not a port", token, "0 to 65535")
-        return int(token.text)
+        return port
 
     def _choice(self, choices: Sequence[str]) -> str:
         token = self._controller.argument()

@@ -69,6 +69,7 @@ def test_accepted(text: str, expected: Settings) -> None:
         ("{\naddress x\n}", "'x' does not appear to be an IPv4 or IPv6 address"),
         ("{\nport\n}", "wrong argument count"),
         ("{\nport 65536\n}", "'65536' is not a port"),
+        (f"{{\nport {'9' * 5000}\n}}", "'9+' is not a port"),
         ("{\nhealth_port http\n}", "'http' is not a port"),
         ("{\nbest_effort on\n}", "wrong argument count"),
         ("{\ninterval 10\n}", "missing unit in duration '10'"),

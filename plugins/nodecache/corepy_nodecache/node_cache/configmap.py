@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from corepy.plugin.reading import read_file
+from corepy_nodecache.model import LAST_PORT
 
 DEFAULT_FOLDER: Final = "/etc/kube-dns"
 STUB_DOMAINS: Final = "stubDomains"
@@ -195,7 +196,7 @@ def _is_server(text: str, least_port: int) -> bool:
     if _is_ip(text):
         return True
     host, colon, port = text.rpartition(":")
-    if not colon or not _PORT.fullmatch(port) or not least_port <= int(port) <= 65535:
+    if not colon or not _PORT.fullmatch(port) or not least_port <= int(port) <= LAST_PORT:
         return False
     if host.startswith("[") and host.endswith("]"):
         return ":" in host and _is_ip(host[1:-1])

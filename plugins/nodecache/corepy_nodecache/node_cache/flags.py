@@ -8,10 +8,10 @@ default.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
-from corepy.plugin import parse_duration, suggest
-from corepy_nodecache.model import canonical_ip
+from corepy.plugin import parse_duration, parse_unsigned, suggest
+from corepy_nodecache.model import LAST_PORT, canonical_ip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,6 @@ _SERVICE: Final = re.compile(r"SERVICE_|PORT$|PORT_")
 
 _INTERFACE: Final = re.compile(r"(?!\.{1,2}$)[\w.@+-]{1,15}", re.ASCII)
 _LEAST_INTERVAL: Final = 1.0
-_LAST_PORT: Final = 65535
 
 
 class FlagError(Exception):
@@ -186,7 +185,7 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _refuse(name: str) -> None:
+def _refuse(name: str) -> NoReturn:
     if name in ("h", "help"):
         raise HelpRequestedError
     near = _near(name, FLAGS, "-")
@@ -251,9 +250,10 @@ def _interval(text: str) -> float:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _LAST_PORT):
+    port = parse_unsigned(text, LAST_PORT)
+    if port is None:
         raise ValueError("not a port (0 to 65535)")
-    return int(text)
+    return port
 
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from corepy.commands.run_server import check_generated
-from corepy.plugin import plugin_logger
+from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.output import flush_at_the_end
 from corepy_nodecache import metrics
 from corepy_nodecache.lifecycle import remove_everything
@@ -36,6 +36,8 @@ FIRST_RETRY, LAST_RETRY = 5.0, 300.0
 
 QUIT_TIMEOUT: Final = 5.0
 """Seconds that SIGQUIT may take to remove rules and interface."""
+
+REMEDY: Final = "the next start adopts them, `corepy nodecache teardown` removes them"
 
 REASON: Final = "The template or the ConfigMap changed"
 
@@ -115,7 +117,7 @@ class Sync:
         self._running = made
         if made is None or _is_same_file(self._maker.template, made.name):
             return
-        problem = await asyncio.to_thread(_written, made)
+        problem = await in_thread(lambda: _written(made))
         if problem and problem != self._write_problem:
             metrics.setup_errors.labels("configmap").inc()
             log.warning("cannot write %s: %s; the server runs without it", made.name, problem)
@@ -129,12 +131,17 @@ class Sync:
     async def _tear_down(self) -> None:
         """Remove rules and interface, unless -skipteardown, and end the process."""
         log.info("SIGQUIT: Quitting process immediately")
-        if not self._maker.options.skip_teardown:
-            with contextlib.suppress(TimeoutError):
+        try:
+            if not self._maker.options.skip_teardown:
                 async with asyncio.timeout(QUIT_TIMEOUT):
                     await remove_everything()
-        flush_at_the_end()
-        os._exit(0)
+        except TimeoutError:
+            log.error("rules and interface are still there after %g s: %s", QUIT_TIMEOUT, REMEDY)
+        except Exception:  # a bug here must not keep the process
+            log.exception("rules and interface may still be there: %s", REMEDY)
+        finally:
+            flush_at_the_end()
+            os._exit(0)
 
 
 def _is_same_file(one: str, other: str) -> bool:
