@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from corepy.corefile import CorefileError, Diagnostic, OverlapChecker, server_keys, suggest
 from corepy.corefile.keys import ZoneAddress
@@ -20,26 +20,21 @@ from corepy.loading.registry import LoadedPlugin, describe_failure, find, load
 from corepy.plugin import (
     BlockConfig,
     BlockFilters,
-    Cacheability,
-    CallObserver,
     Controller,
     Debug,
-    EndOfChain,
     Handler,
     ListenHosts,
-    ObservingHandler,
     PluginError,
-    handlers_below,
 )
 from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
+from corepy.server.build.chain import cache_above_denial, enter, link, observing_first
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.listener_configs import ListenerConfigs
 from corepy.server.build.routes import RoutedBlock, RouteTable, normal_host, position_of, relayed
 from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
 from corepy.server.contain.attribution import doing
-from corepy.server.contain.guard import Guard, has_fast_path
 from corepy.server.listen.endpoint import Listen
 from corepy.server.listen.transports import KNOWN
 
@@ -269,8 +264,8 @@ class _Builder:
         token = block.parsed.directives[directive][0]
         try:
             with doing(directive):
-                returned: object = plugin.setup(controller)  # type: ignore[func-returns-value]
-                reject_coroutine(returned)
+                setup: Callable[[Controller], object] = plugin.setup  # it may return anything
+                reject_coroutine(setup(controller))
                 validate_handlers(controller)
                 for hooks in (*controller.handlers, *controller.hooks):
                     self._generation.register(hooks, directive)
@@ -336,84 +331,3 @@ def _empty_word_message(word: Token) -> str | None:
     """Return a message that names the environment variables that leave a word empty."""
     variables = word.source.variables
     return variables.missing_values(word.raw) if variables is not None else None
-
-
-def link(handlers: list[Handler]) -> Handler | None:
-    """Chain `handlers` in this order; return the first one, None without any.
-
-    Each handler calls the next one through a `Guard`, and below a `CallObserver` also through an
-    `ObservedCall`.
-    """
-    if not handlers:
-        return None
-    observers = [it for it in handlers if isinstance(it, CallObserver)]
-    below: Handler = EndOfChain(handlers[-1].name)
-    for handler in reversed(handlers):
-        handler.next = below
-        below = Guard(handler)
-        if observers:
-            if observers[-1] is handler:
-                observers.pop()
-            below = observed(below, observers)
-    return handlers[0]
-
-
-def observed(below: Handler, observers: Sequence[CallObserver]) -> Handler:
-    """Return a link to `below` that notifies the observers of its calls, the highest first."""
-    from corepy.server.contain.observed_call import ObservedCall
-
-    for observer in reversed(observers):
-        below = ObservedCall(observer, below)
-    return below
-
-
-def observing_first(handlers: Sequence[Handler]) -> list[Handler]:
-    """Return the handlers with observing ones moved above the `CallObserver`s right above them.
-
-    Both change neither queries nor replies, so their order has no effect on these. At the top of a
-    chain, observing handlers are not part of it.
-    """
-    moved: list[Handler] = []
-    for handler in handlers:
-        place = len(moved)
-        if _only_observes(handler):
-            while place and isinstance(moved[place - 1], CallObserver):
-                place -= 1
-        moved.insert(place, handler)
-    return moved
-
-
-def enter(top: Handler | None) -> tuple[Handler | None, tuple[ObservingHandler, ...]]:
-    """Return the first handler that does more than observe, and those above it, lowest first."""
-    if top is None:
-        return None, ()
-    observing_handlers: list[ObservingHandler] = []
-    for handler in (top, *handlers_below(top)):
-        if not _only_observes(handler):
-            inherits = type(handler).begin_dns is not Handler.begin_dns
-            # The server calls `begin_dns`, also if only `serve_dns` is the handler's own.
-            is_replaced = inherits and not has_fast_path(handler)
-            return Guard(handler) if is_replaced else handler, tuple(observing_handlers)
-        observing_handlers.insert(0, handler)
-    return observing_handlers[0].next, tuple(observing_handlers)
-
-
-def _only_observes(handler: Handler) -> TypeGuard[ObservingHandler]:
-    """Return whether calling `observe` alone has the effect of the handler."""
-    kind, observing = type(handler), ObservingHandler
-    return (
-        isinstance(handler, ObservingHandler)
-        and kind.serve_dns is observing.serve_dns
-        and kind.begin_dns is observing.begin_dns
-    )
-
-
-def cache_above_denial(handlers: list[Handler]) -> tuple[Handler, Handler] | None:
-    """Return a cache and a handler below it that denies clients; None if there is no such pair."""
-    cache: Handler | None = None
-    for handler in handlers:
-        if cache is not None and handler.denies_clients:
-            return cache, handler
-        if handler.cacheability is Cacheability.SETS_DEADLINE:
-            cache = handler
-    return None
