@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from corepy import corefile
@@ -84,8 +85,8 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     try:
         _require_listeners(generation)
         await server.run(generation)
-        signalled = _signalled(options.companion, reload_it, stopping)
-        await _until_stopped(options, server, generation, announce, manager, signalled)
+        wait = partial(_wait_for_signal, options.companion, reload_it, stopping)
+        await _until_stopped(options, server, generation, announce, manager, wait)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
     finally:
@@ -94,7 +95,7 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     return EXIT_OK
 
 
-async def _signalled(
+async def _wait_for_signal(
     companion: Companion | None,
     reload_it: Callable[[str], Awaitable[bool]],
     stopping: asyncio.Future[int],
@@ -133,7 +134,7 @@ async def _until_stopped(
     generation: Generation,
     announce: str,
     manager: Manager,
-    signalled: Awaitable[int],
+    wait_for_signal: Callable[[], Awaitable[int]],
 ) -> None:
     """Announce that the server runs, and wait for the signal that stops it."""
     with pidfile(options.pidfile):
@@ -144,7 +145,7 @@ async def _until_stopped(
         manager.tell("READY=1")
         signs = _notify_alive(manager), _watchdog(server, manager)
         tasks = [asyncio.create_task(sign) for sign in signs]
-        number = await signalled
+        number = await wait_for_signal()
         manager.tell("STOPPING=1")
         for task in tasks:
             task.cancel()
