@@ -22,6 +22,7 @@ JSON = [("Content-Type", "application/json")]
     [
         ("http://h", ("http", "h", 80, "", ""), "h", "http://h/"),
         ("HTTP://H:81/", ("http", "h", 81, "/", ""), "h:81", "http://h:81/"),
+        ("http://h?key=b", ("http", "h", 80, "/?key=b", ""), "h", "http://h/"),
         ("https://h:443/a?key=b", ("https", "h", 443, "/a?key=b", ""), "h", "https://h/a"),
         ("http://[::1]:80/x", ("http", "::1", 80, "/x", ""), "[::1]", "http://[::1]/x"),
         (
@@ -43,8 +44,9 @@ def test_urls(text, target, authority, url):
         ("h:80", "a URL begins with http:// or https://, not 'h'"),
         ("http://", "the URL names no host"),
         ("http://:80/", "the URL names no host"),
-        ("http://h:x/", "the port of the URL is not a number from 0 to 65535"),
-        ("http://h:65536/", "the port of the URL is not a number from 0 to 65535"),
+        ("http://h:x/", "the port of the URL is not a number from 1 to 65535"),
+        ("http://h:0/", "the port of the URL is not a number from 1 to 65535"),
+        ("http://h:65536/", "the port of the URL is not a number from 1 to 65535"),
         ("http://h/a b", "a URL has only printable ASCII characters"),
         ("http://h/é", "a URL has only printable ASCII characters"),
         ("http://h/\r\nA: b", "a URL has only printable ASCII characters"),

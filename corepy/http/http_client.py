@@ -23,6 +23,7 @@ from corepy.plugin import in_thread
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
+    from urllib.parse import SplitResult
 
 PORTS: Final = {"http": 80, "https": 443}
 MAX_RESPONSE: Final = 65536
@@ -65,17 +66,23 @@ def parse_url(text: str) -> HTTPTarget:
     scheme = parts.scheme.lower()
     if scheme not in PORTS:
         raise ValueError(f"a URL begins with http:// or https://, not {scheme or text!r}")
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError("the port of the URL is not a number from 0 to 65535") from None
-    host = parts.hostname or ""
+    host, port = parts.hostname or "", _port(parts)
     if not host:
         raise ValueError("the URL names no host")
     if ":" in host:
         ip_address(host)
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
     return HTTPTarget(scheme, host, port or PORTS[scheme], path, _authorization(parts.netloc))
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the port of the URL is not a number from 1 to 65535")
+    return port
 
 
 def _authorization(netloc: str) -> str:

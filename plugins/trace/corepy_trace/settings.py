@@ -83,12 +83,14 @@ def target_of(kind: Kind, endpoint: str) -> HTTPTarget:
             host += ":" + place.default.rpartition(":")[2]
         endpoint = f"http://{host}{slash}{rest}"
     target = parse_url(endpoint)
-    path = target.path
+    path, mark, query = target.path.partition("?")
     if kind is Kind.DATADOG:
-        path = path.partition("?")[0].rstrip("/")
+        path = path.rstrip("/")
         path = path if path.endswith(place.path) else path + place.path
     elif place.completes_url and path in ("", "/"):
-        path = place.path
+        path = place.path + mark + query
+    else:
+        path = target.path
     return HTTPTarget(target.scheme, target.host, target.port, path, target.authorization)
 
 

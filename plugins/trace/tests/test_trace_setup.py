@@ -90,7 +90,7 @@ def test_local_endpoint(hosts, local):
         ("trace {\n zipkin_max_backlog_size -1\n}", "negative number of spans '-1'", "-1"),
         ("trace {\n zipkin_max_batch_interval -1s\n}", "negative duration '-1s'", "-1s"),
         ("trace http://", "'http://' is not an endpoint: the URL names no host", "http://"),
-        ("trace otlp host:port", "'host:port' is not an endpoint: the port of the URL is not a number from 0 to 65535", "host:port"),
+        ("trace otlp host:port", "'host:port' is not an endpoint: the port of the URL is not a number from 1 to 65535", "host:port"),
         ("trace :9411", "':9411' is not an endpoint: the URL names no host", ":9411"),
     ],
 )  # fmt: skip
@@ -137,6 +137,11 @@ def test_all_mistakes_are_reported_at_once():
 )
 def test_endpoints(kind, endpoint, url):
     assert target_of(Kind(kind), endpoint).url == url
+
+
+def test_the_query_of_a_url_without_a_path_is_kept():
+    assert target_of(Kind.OTLP, "https://collector?key=1").path == "/v1/traces?key=1"
+    assert target_of(Kind.ZIPKIN, "https://collector?key=1").path == "/?key=1"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
