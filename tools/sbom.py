@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ _MAIN: Final = "corepy-dns"
 
 def python_components() -> list[dict[str, str]]:
     """Return the distributions that this interpreter imports."""
-    found = {(it.metadata["Name"].lower(), it.version) for it in distributions()}
+    # As in a package URL: the index regards names with "-", "_" and "." as equal.
+    found = {(re.sub("[-_.]+", "-", it.name).lower(), it.version) for it in distributions()}
     return [_component(name, version, f"pkg:pypi/{name}@{version}") for name, version in found]
 
 
