@@ -26,7 +26,7 @@ TESTS: Final = (
             "tests/kernel/test_ha_deployment",
             "tests/test_author_kit",
             "tests/test_benchmarks_report",
-            "tests/test_build_commit",
+            "tests/test_build_version",
             "tests/test_completion",
             "tests/test_docs_site",
             "tests/test_editors",
