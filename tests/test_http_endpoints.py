@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.http import HTTPResponse, claim, split_address
+from corepy.http.listener import REQUESTS_PER_TURN
 from corepy.net.sockets import BindError
 
 LOCAL = "127.0.0.1:0"
@@ -153,6 +155,61 @@ def test_a_body_that_comes_later_is_read_before_the_answer():
             writer.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("pieces", [1, 128, 129, 43_000])
+def test_a_content_in_tiny_chunks_is_not_read_to_its_end(monkeypatch, pieces):
+    """Reading 43,000 chunks, which arrive at once, would take half a second."""
+    events = []
+    real = h11.Connection.next_event
+
+    def next_event(connection):
+        events.append(event := real(connection))
+        return event
+
+    monkeypatch.setattr(h11.Connection, "next_event", next_event)
+
+    async def run():
+        async with serving() as port:
+            head = request("/x", "POST", "Transfer-Encoding: chunked", close=False)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + b"1\r\na\r\n" * pieces + b"0\r\n\r\n")
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nOK"), 60)
+            assert status(answer) == 200
+            assert (b"Connection: close" in answer) == (pieces > 128)
+            writer.close()
+
+    asyncio.run(run())
+    assert sum(isinstance(event, h11.Data) for event in events) <= 129
+
+
+@pytest.mark.parametrize("eof", [False, True])
+def test_connections_share_the_turns_of_the_event_loop(monkeypatch, eof):
+    """The heads of requests may be large; each is read in its turn."""
+    monkeypatch.setattr("corepy.http.connection.TIMEOUT", 60.0)
+    turns, seen = [0], []
+
+    def answer(request):
+        seen.append(turns[0])
+        return HTTPResponse(request.path.encode())
+
+    async def run():
+        loop = asyncio.get_running_loop()
+
+        def count():
+            turns[0] += 1
+            ticking[0] = loop.call_soon(count)
+
+        ticking = [loop.call_soon(count)]
+        async with serving(answer) as port:
+            data = request("/x", "GET", *["A: b"] * 200)
+            answers = await asyncio.gather(*(send(port, data, eof=eof) for _ in range(12)))
+        ticking[0].cancel()
+        assert {body(it) for it in answers} == {b"/x"}
+
+    asyncio.run(run())
+    assert len(seen) == 12
+    assert max(map(seen.count, seen)) <= REQUESTS_PER_TURN
 
 
 def test_head_has_the_length_of_get():

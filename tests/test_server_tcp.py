@@ -21,6 +21,7 @@ from corepy.net.datagrams import open_batch
 from corepy.net.frames import frame
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
+from corepy.net.turns import QUERIES_PER_STEP, QUERIES_PER_TURN
 from corepy.plugin import BlockConfig, Handler, Timeouts
 from corepy.plugin.handler import EndOfChain
 from corepy.server.listen import series_sender, stream_listener, tcp
@@ -28,7 +29,6 @@ from corepy.server.listen.chain_runner import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
-from corepy.server.listen.turns import QUERIES_PER_STEP, QUERIES_PER_TURN
 from corepy.testing import query
 
 LABEL = "dns://:53"

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from corepy.server.listen import turns as module
-from corepy.server.listen.turns import Turns
+from corepy.net import turns as module
+from corepy.net.turns import Turns
 
 PER_TURN, PER_STEP = 128, 32
 

@@ -16,6 +16,7 @@ from corepy.http.messages import ANSWER_TIMEOUT, HTTPRequest, HTTPResponse
 if TYPE_CHECKING:
     from corepy.http.messages import Route
     from corepy.net.sockets import Address
+    from corepy.net.turns import Turns
 
 TIMEOUT: Final = 5.0
 """Seconds for a client to send its request, and idle time after a response (as in CoreDNS)."""
@@ -29,6 +30,12 @@ MAX_BODY: Final = 65536
 The connection of a client that sends more is closed after the response.
 """
 
+PIECE: Final = 512
+"""Bytes that a piece of a content counts for at least: to read one costs as much, however small.
+
+Without it, a content in chunks of one byte would keep the event loop busy for half a second.
+"""
+
 DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
 """RFC 9110 section 5.6.7; importing email.utils instead would add 5 ms to the start."""
 
@@ -40,6 +47,7 @@ class ConnectionOwner(Protocol):
 
     bound: Address
     draining: bool
+    turns: Turns
 
     def admit(self, added: HTTPConnection, peer: object) -> None:
         """Add a new connection."""
@@ -65,6 +73,7 @@ class HTTPConnection(asyncio.Protocol):
         self._request: h11.Request | None = None  # the request whose content is being read
         self._route: Route | None = None  # that of the response in progress
         self._unread = 0
+        self._is_waiting = False  # for a turn of the event loop
         self._can_write = asyncio.Event()
         self._can_write.set()
 
@@ -88,6 +97,7 @@ class HTTPConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection, and cancel a response in progress."""
         self._listener.forget(self)
+        self._listener.turns.forget(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -108,16 +118,29 @@ class HTTPConnection(asyncio.Protocol):
         elif self._task is not None and self._route is not None and self._route.needs_client:
             self._task.cancel()
             return False
-        return not self.is_idle
+        return self._is_waiting or not self.is_idle
 
     def _advance(self) -> None:
         """Process the next request, if one has arrived and no response is in progress."""
         if not self.is_idle or self._transport.is_closing():
             return
+        turns = self._listener.turns
+        if turns.step() <= 0:
+            self._is_waiting = True
+            self._transport.pause_reading()
+            turns.wait(self)
+            return
+        turns.count(1)
         try:
             self._read()
         except h11.RemoteProtocolError as error:
             self._refuse(error)
+
+    def go_on(self) -> None:
+        """Process what was received in an earlier turn of the event loop."""
+        self._is_waiting = False
+        self._transport.resume_reading()
+        self._advance()
 
     def _read(self) -> None:
         """Read a request to its end, or the received part of it; raise RemoteProtocolError.
@@ -129,7 +152,7 @@ class HTTPConnection(asyncio.Protocol):
             if isinstance(event, h11.Request):
                 self._request, self._unread = event, MAX_BODY
             elif isinstance(event, h11.Data):
-                self._unread -= len(event.data)
+                self._unread -= max(len(event.data), PIECE)
             elif isinstance(event, h11.ConnectionClosed):
                 self.close()
                 return

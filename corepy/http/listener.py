@@ -13,6 +13,7 @@ from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import Address, open_tcp
+from corepy.net.turns import Turns
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +25,12 @@ CLOSE_TIMEOUT: Final = 1.0
 
 MAX_CONNECTIONS: Final = 100
 """Maximum connections per listener; above it, the client with the most loses one."""
+
+REQUESTS_PER_TURN: Final = 4
+"""Requests of all connections that are read in one turn of the event loop.
+
+The head of a request may have thousands of fields, and then takes several milliseconds to read.
+"""
 
 _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
     WeakKeyDictionary()
@@ -86,6 +93,7 @@ class Listener:
         self.bound = Address(wanted.host, sock.getsockname()[1])
         self.connections: dict[HTTPConnection, None] = {}
         self.draining = False
+        self.turns = Turns(REQUESTS_PER_TURN, 1)
         self._limit: ConnectionLimit[HTTPConnection] = ConnectionLimit(
             MAX_CONNECTIONS, MAX_CONNECTIONS
         )

@@ -15,10 +15,10 @@ from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
+from corepy.net.turns import Turns
 from corepy.plugin import Timeouts
 from corepy.plugin.log import server_logger
 from corepy.server.listen.query_listener import Listener
-from corepy.server.listen.turns import Turns
 
 if TYPE_CHECKING:
     import socket

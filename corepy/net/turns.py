@@ -2,7 +2,7 @@
 
 A client may send thousands of queries at once over each of hundreds of connections. If all of them
 were answered in one turn of the event loop, the queries of other clients, over UDP as well, would
-wait until the last one is answered.
+wait until the last one is answered. The requests of HTTP are queries here, too.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ class Waiting(Protocol):
 class Turns:
     """Counts the queries that a listener's connections process, and keeps those that wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_turn: int = QUERIES_PER_TURN, per_step: int = QUERIES_PER_STEP) -> None:
+        """Take the limits of a turn, and of one connection while others wait."""
+        self._per_turn = per_turn
+        self._per_step = per_step
         self._processed = 0
         self._waiting: dict[Waiting, None] = {}  # in order of arrival
         self._is_scheduled = False
 
     def step(self) -> int:
         """Return how many queries a connection may process now; 0 if it has to wait."""
-        left = QUERIES_PER_TURN - self._processed
-        return min(left, QUERIES_PER_STEP) if self._waiting else left
+        left = self._per_turn - self._processed
+        return min(left, self._per_step) if self._waiting else left
 
     def count(self, queries: int) -> None:
         """Count queries that a connection has processed in this turn.
@@ -44,7 +47,7 @@ class Turns:
         with little load does not schedule a callback for each turn.
         """
         self._processed += queries
-        if self._processed >= QUERIES_PER_STEP:
+        if self._processed >= self._per_step:
             self._schedule()
 
     def wait(self, connection: Waiting) -> None:
