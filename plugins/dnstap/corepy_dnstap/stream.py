@@ -32,7 +32,14 @@ A system call for each message would cost more than the message; CoreDNS waits f
 """
 
 BATCH: Final = 256
-"""Messages that are written at once."""
+BATCH_BYTES: Final = 256 * 1024
+"""Messages that are written at once, and bytes after which no further one is added."""
+
+MEAN_SIZE: Final = 512
+"""Bytes that the messages in a queue may have on average; a full one has up to 64 KiB.
+
+Otherwise clients with long queries could make the server use the memory of the whole pod.
+"""
 
 DROP_LOG_INTERVAL = 10.0
 """Seconds from the first dropped message to the log line with their number, as in CoreDNS."""
@@ -172,12 +179,17 @@ class Drops:
 
 
 class MessageQueue:
-    """The messages for one collector: at most `most`; further ones are dropped."""
+    """The messages for one collector: at most `most`, and `MEAN_SIZE` bytes for each of these.
+
+    Further ones are dropped.
+    """
 
     def __init__(self, most: int, sent: Value, drops: Drops) -> None:
         self.stream: Stream | None = None
         """The connection to write to; without one, messages wait."""
         self._most = most
+        self._most_bytes = most * MEAN_SIZE
+        self._bytes = 0
         self._sent = sent
         self._drops = drops
         self._frames: deque[bytes] = deque()
@@ -191,11 +203,12 @@ class MessageQueue:
 
     def put(self, frame: bytes) -> None:
         """Add a data frame; it is written soon, together with others."""
-        frames = self._frames
-        if len(frames) >= self._most:
+        frames, size = self._frames, self._bytes + len(frame)
+        if len(frames) >= self._most or size > self._most_bytes:
             self._drops.add(1)
             return
         frames.append(frame)
+        self._bytes = size
         if self._timer is None:
             self._timer = self._loop.call_later(FLUSH_INTERVAL, self.flush)
         elif len(frames) == BATCH:
@@ -208,12 +221,22 @@ class MessageQueue:
             self._timer = None
         frames, stream = self._frames, self.stream
         while frames and stream is not None and stream.is_writable:
-            count = min(len(frames), BATCH)
-            stream.write(b"".join([frames.popleft() for _ in range(count)]))
-            self._sent.value += count
+            batch = self._next_batch()
+            stream.write(b"".join(batch))
+            self._sent.value += len(batch)
         if self._settled is not None and (not frames or stream is None or stream.closed.done()):
-            self._settled.set_result(None)
+            if not self._settled.done():  # `finish` has waited long enough
+                self._settled.set_result(None)
             self._settled = None
+
+    def _next_batch(self) -> list[bytes]:
+        frames, size = self._frames, 0
+        batch: list[bytes] = []
+        while frames and len(batch) < BATCH and size < BATCH_BYTES:
+            batch.append(frames.popleft())
+            size += len(batch[-1])
+        self._bytes -= size
+        return batch
 
     def discard(self) -> None:
         """Drop the messages that wait."""
@@ -222,6 +245,7 @@ class MessageQueue:
             self._timer = None
         self._drops.add(len(self._frames))
         self._frames.clear()
+        self._bytes = 0
 
     async def finish(self, seconds: float) -> None:
         """Write what waits, and close the connection when the collector has read it.

@@ -1,11 +1,14 @@
 """Connections to a collector: lost, refused, slow, dead; and what every message contains."""
 
+import asyncio
 import importlib.util
 import logging
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -292,6 +295,7 @@ def test_a_collector_that_comes_back(make_collector):
 def test_a_slow_collector_costs_messages_and_not_queries(tcp_collector, monkeypatch):
     collector, address = tcp_collector
     monkeypatch.setattr(stream, "_HIGH_WATER", 0)
+    monkeypatch.setattr(stream, "MEAN_SIZE", 200_000)
     monkeypatch.setattr(output, "MESSAGES", 10)
     monkeypatch.setattr(output, "MEBIBYTE", 1)
     endpoint = f"tcp://{address}"
@@ -312,6 +316,77 @@ def test_a_slow_collector_costs_messages_and_not_queries(tcp_collector, monkeypa
         assert len(queue) <= 10
         assert server.ask("example.org.").header.rcode == 0
         collector.close()
+
+
+def test_messages_that_wait_are_limited_in_bytes():
+    async def run():
+        lost = []
+        sent = SimpleNamespace(value=0)
+        queue = stream.MessageQueue(100, sent, SimpleNamespace(add=lost.append))
+        most = 100 * stream.MEAN_SIZE
+        for _ in range(50):
+            queue.put(bytes(most // 20))
+        assert (len(queue), sum(lost)) == (20, 30)
+        written = []
+        queue.stream = SimpleNamespace(is_writable=True, write=written.append, closed=None)
+        queue.flush()
+        assert (len(queue), sent.value, sum(map(len, written))) == (0, 20, most)
+        queue.stream = None
+        for _ in range(150):
+            queue.put(b"")
+        assert (len(queue), sum(lost)) == (100, 80)
+        queue.discard()
+        queue.put(bytes(most))
+        assert len(queue) == 1
+        queue.discard()
+
+    asyncio.run(run())
+
+
+def test_batches_are_limited_in_bytes():
+    """The transport keeps a whole batch."""
+
+    async def run():
+        drops, written = SimpleNamespace(add=lambda messages: None), []
+        queue = stream.MessageQueue(10_000, SimpleNamespace(value=0), drops)
+        for _ in range(40):
+            queue.put(bytes(65_536))
+        queue.stream = SimpleNamespace(is_writable=True, write=written.append)
+        queue.flush()
+        assert list(map(len, written)) == [262_144] * 10
+
+    asyncio.run(run())
+
+
+def test_a_collector_that_never_reads_costs_a_second_at_the_end(make_collector, monkeypatch):
+    monkeypatch.setattr(output, "FINISH_TIMEOUT", 0.05)
+    problems, held, sock = [], threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def talk(connection):
+        assert helpers.read_frame(connection)[0] == helpers.READY
+        connection.sendall(helpers.control(ACCEPT, helpers.CONTENT))
+        assert helpers.read_frame(connection)[0] == helpers.START
+        collector.connections.put(None)
+        held.wait(helpers.TIMEOUT)
+
+    collector = make_collector(talk)
+    collector.listen(sock)
+    with serve(corefile(f"tcp://127.0.0.1:{sock.getsockname()[1]}", "whoami")) as server:
+        collector.wait()
+        while server.call(lambda: output_of(server)._queue.stream is None):
+            pass
+
+        def fill():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda loop, context: problems.append(context))
+            queue = output_of(server)._queue
+            while queue.stream.is_writable or len(queue) < 50:
+                queue.put(bytes(60_000))
+                queue.flush()
+
+        server.call(fill)
+    held.set()
+    assert problems == []
 
 
 def test_a_reload_loses_no_message(tcp_collector):
