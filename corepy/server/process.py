@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from corepy.server.options import Companion, Options
 
 
+COMPANION_TIMEOUT = 5.0
+"""Seconds until the server stops without waiting for its companion any longer."""
+
+
 def run(options: Options, announce: str) -> int:
     """Load the configuration and serve it until a signal stops the process.
 
@@ -118,7 +122,10 @@ async def _wait_for_signal(
         return await stopping
     finally:  # no reload may begin after the stop
         task.cancel()
-        await asyncio.wait([task])
+        _, late = await asyncio.wait([task], timeout=COMPANION_TIMEOUT)
+        if late:
+            message = "the command of this server does not end its work beside it; stopping anyway"
+            server_logger().error(message)
 
 
 def _report_end(companion: asyncio.Task[None]) -> None:

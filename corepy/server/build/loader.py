@@ -13,11 +13,15 @@ from corepy.corefile.files import read_corefile
 from corepy.corefile.lexer import decode
 from corepy.loading.orderfile import load_order
 from corepy.loading.registry import find
+from corepy.plugin.errors import describe
 from corepy.server.build.builder import build
+from corepy.server.contain.attribution import of_error
 from corepy.server.gc_tuning import freeze_modules
 from corepy.server.listen.transports import KNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corepy.loading.registry import FoundPlugin
     from corepy.server.build.generation import Generation
     from corepy.server.options import Options
@@ -86,7 +90,7 @@ class Loader:
             hint = "name the file with -conf"
             return self._default(f"{DEFAULT_FILE} does not exist", hint, DEFAULT_FILE)
         if self._options.make_corefile is not None:
-            made = self._options.make_corefile()
+            made = _made(self._options.make_corefile)
             self.name = made.name
             return corefile.parse_generated(made, schemes=KNOWN)
         if self._options.conf == STDIN:
@@ -147,6 +151,18 @@ class Loader:
         )
         message = f"{self.name} is a Kubernetes manifest, not a Corefile"
         raise corefile.CorefileError(corefile.Diagnostic(message, None, hint)) from None
+
+
+def _made(make_corefile: Callable[[], corefile.GeneratedCorefile]) -> corefile.GeneratedCorefile:
+    """Return the Corefile of a plugin's command; any failure of it is a `CorefileError`."""
+    try:
+        return make_corefile()
+    except corefile.CorefileError:
+        raise
+    except Exception as error:  # plugin code: at a reload, the old configuration stays in use
+        where = of_error(error).where
+        message = f"the Corefile could not be made: {describe(error)} (at {where})"
+        raise corefile.CorefileError(corefile.Diagnostic(message)) from error
 
 
 def unreadable(error: OSError) -> str:
