@@ -6,6 +6,7 @@ port is wrong, or there are surplus arguments, 2 for other wrong flags. They are
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -15,6 +16,7 @@ from corepy.commands.run_server import (
     print_version,
     run_server,
 )
+from corepy.commands.standard_output import write_output
 from corepy.plugin import CorefileError
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
 from corepy_nodecache.node_cache.flags import (
@@ -57,7 +59,9 @@ def _print_corefile(maker: CorefileMaker) -> int:
     candidate = maker.candidate(maker.look())
     problems = list(candidate.problems)
     if candidate.corefile is not None:
-        sys.stdout.write(candidate.corefile.text)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # the template may not be UTF-8
+        write_output(candidate.corefile.text)
         errors = check_generated(candidate.corefile, maker.options.port)
         problems += [str(CorefileError(*errors))] if errors else []
     sys.stderr.writelines(f"{problem}\n" for problem in problems)

@@ -20,6 +20,9 @@ DEFAULT_FOLDER: Final = "/etc/kube-dns"
 STUB_DOMAINS: Final = "stubDomains"
 UPSTREAMS: Final = "upstreamNameservers"
 MOST_UPSTREAMS: Final = 3
+MOST_STUB_DOMAINS: Final = 1000
+"""Each is a server block, and the event loop stops while those of a Corefile are loaded."""
+
 MOST_BYTES: Final = 1 << 20
 """The limit of Kubernetes for a whole ConfigMap."""
 
@@ -31,6 +34,8 @@ _SUBDOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _LONGEST_DOMAIN: Final = 253
 _LONGEST_LABEL: Final = 63
 _PORT: Final = re.compile("[0-9]{1,5}")
+_STRING_OR_LINE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\n')
+_LONGEST_SHOWN: Final = 60
 
 
 class ConfigMapError(Exception):
@@ -119,6 +124,7 @@ class _File:
         self.name = name
         self._content = content
         self._text = ""
+        self._lines: dict[str, int] | None = None
 
     def value(self) -> Any:
         """Return the JSON value of the file, None if it is missing; raises `ConfigMapError`."""
@@ -137,8 +143,14 @@ class _File:
 
     def line_of(self, word: str) -> int:
         """Return the line with `word`, the last one as the last of two equal keys counts; or 1."""
-        at = self._text.rfind(json.dumps(word))
-        return self._text.count("\n", 0, at) + 1 if at >= 0 else 1
+        if self._lines is None:  # a search for each of thousands of domains would take minutes
+            self._lines, line = {}, 1
+            for match in _STRING_OR_LINE.finditer(self._text):
+                if match[0] == "\n":
+                    line += 1
+                else:
+                    self._lines[match[0]] = line
+        return self._lines.get(json.dumps(word), 1)
 
     def error(self, key: str, word: str, message: str) -> ConfigMapError:
         """Return an error at the line of `word`."""
@@ -152,9 +164,12 @@ def _stub_domains(file: _File) -> tuple[StubDomain, ...]:
     if not isinstance(value, dict):
         message = "must be a JSON object of domains, each with a list of name servers"
         raise file.error(STUB_DOMAINS, "", message)
+    if len(value) > MOST_STUB_DOMAINS:
+        message = f"{len(value)} domains, but at most {MOST_STUB_DOMAINS} are allowed"
+        raise file.error(STUB_DOMAINS, "", message)
     found = []
     for domain in sorted(value):
-        key = f"{STUB_DOMAINS}[{domain!r}]"
+        key = f"{STUB_DOMAINS}[{_shown(domain)}]"
         if not _is_domain(domain):
             raise file.error(key, domain, "invalid domain name: lower case, without a final dot")
         servers = _servers(file, key, domain, value[domain], least_port=0)
@@ -185,11 +200,19 @@ def _servers(
         raise file.error(key, place, "must be a list of name servers")
     for server in value:
         if not isinstance(server, str):
-            raise file.error(key, place, f"{json.dumps(server)[:60]} is not a string")
+            raise file.error(key, place, f"{_shown(server)} is not a string")
         if not _is_server(server, least_port):
-            message = f"invalid name server {server!r}: write an IP address, or ADDRESS:PORT"
+            message = f"invalid name server {_shown(server)}: write an IP address, or ADDRESS:PORT"
             raise file.error(key, server, message)
     return tuple(value)
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, which is one line of the log, whatever a file contains."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value) if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _is_server(text: str, least_port: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.commands.run_server import GeneratedCorefile, check_generated
 from corepy.plugin import CorefileError, Diagnostic, plugin_logger
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from corepy_nodecache.node_cache.flags import Options
 
 log = plugin_logger("nodecache")
+
+
+_MOST_LINES: Final = 10
+"""Problems that are logged one by one; a ConfigMap may have a thousand."""
 
 
 class Snapshot(NamedTuple):
@@ -123,10 +127,12 @@ class CorefileMaker:
 
     def report(self, problems: Sequence[str]) -> None:
         """Log and count each problem once, until it has gone."""
-        for problem in problems:
-            if problem not in self._reported:
-                metrics.setup_errors.labels("configmap").inc()
-                log.error("%s", problem)
+        new = [problem for problem in problems if problem not in self._reported]
+        metrics.setup_errors.labels("configmap").inc(len(new))
+        for problem in new[:_MOST_LINES]:
+            log.error("%s", problem)
+        if len(new) > _MOST_LINES:
+            log.error("and %d more, which `-print-corefile` lists", len(new) - _MOST_LINES)
         self._reported = frozenset(problems)
 
     def __call__(self) -> GeneratedCorefile:

@@ -27,6 +27,11 @@ _FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
 _SERVICE: Final = re.compile(r"SERVICE_|PORT$|PORT_")
 """Variables that kubelet sets for a Service with the name corepy-node-cache."""
 
+_SERVICE_PORT: Final = re.compile("(tcp|udp|sctp)://")
+"""The value of a variable that ends in PORT, for any Service: one named corepy-node-cache-health
+has the variable of -health-port."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INTERFACE: Final = re.compile(r"(?!\.{1,2}$)[\w.@+-]{1,15}", re.ASCII)
 _LEAST_INTERVAL: Final = 1.0
 
@@ -150,6 +155,8 @@ def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Any], l
     for variable, text in sorted(environment.items()):
         if not variable.startswith(PREFIX) or not text:
             continue
+        if variable.endswith("_PORT") and _SERVICE_PORT.match(text):
+            continue
         if variable in known:
             flag = FLAGS[known[variable]]
             values[flag.field] = _value(flag, text, variable)
@@ -206,6 +213,13 @@ def _value(flag: Flag, text: str, source: str) -> Any:
         raise FlagError(f"invalid value {text!r} for {source}: {error}", code) from error
 
 
+def _string(text: str) -> str:
+    """Return `text`, which becomes a part of the Corefile: a line end would begin a directive."""
+    if _CONTROL.search(text):
+        raise ValueError("must be one line without control characters")
+    return text
+
+
 def _bool(text: str) -> bool:
     if text not in (*_TRUE, *_FALSE):
         raise ValueError("neither true nor false")
@@ -257,7 +271,7 @@ def _port(text: str) -> int:
 
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
-    "string": str,
+    "string": _string,
     "bool": _bool,
     "addresses": _addresses,
     "interface": _interface,
