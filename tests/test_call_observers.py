@@ -17,7 +17,7 @@ from corepy.plugin import (
     handlers_below,
     lookup,
 )
-from corepy.server.build.chain import observing_first
+from corepy.server.build.handler_chain import observing_first
 from corepy.testing import Recorder, link, make_request, serve, with_handlers
 
 LABEL = "watch/query"

@@ -8,7 +8,7 @@ import pytest
 from corepy.dns import Reply
 from corepy.plugin import FastHandler, ObservingHandler, Pending, Wakeups, apply_step
 from corepy.plugin.discarding import discard
-from corepy.server.build.chain import enter, link
+from corepy.server.build.handler_chain import enter, link
 from corepy.testing import Recorder, make_request, run_chain
 
 REPLY = Reply(b"reply")

@@ -18,7 +18,7 @@ from corepy.plugin import (
     Handler,
     ListenHosts,
 )
-from corepy.server.build import chain
+from corepy.server.build import handler_chain
 from corepy.testing.client import query
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def link(handlers: Sequence[Handler], *, guarded: bool = False) -> Handler:
 
     With `guarded`, as in a server: a handler gets only valid replies from the one below it.
     """
-    top = chain.link(list(handlers))
+    top = handler_chain.link(list(handlers))
     assert top is not None
     if not guarded:
         for handler in handlers:

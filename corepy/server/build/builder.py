@@ -28,8 +28,8 @@ from corepy.plugin import (
 )
 from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
-from corepy.server.build.chain import cache_above_denial, enter, link, observing_first
 from corepy.server.build.generation import Generation, Plan
+from corepy.server.build.handler_chain import cache_above_denial, enter, link, observing_first
 from corepy.server.build.listener_configs import ListenerConfigs
 from corepy.server.build.routes import RoutedBlock, RouteTable, normal_host, position_of, relayed
 from corepy.server.build.transport_checks import TransportChecker
