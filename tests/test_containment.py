@@ -837,7 +837,7 @@ class Unequal(Good):
     def __eq__(self, other):
         return True
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as in bad plugins
 
 
 class Touchy(Good):
@@ -886,7 +886,7 @@ async def ready_later(self):
         (hooks(redy=lambda self: True), "unknown hook 'redy' (did you mean 'ready'?)"),
         (hooks(ready=lambda self, request: True), "request"),
         (hooks(ready=ready_later), "'ready' must be an ordinary function"),
-        (lambda c: (_ for _ in ()).throw(CorefileError("only a text")), "only a text"),  # type: ignore[arg-type]
+        (lambda c: (_ for _ in ()).throw(CorefileError("only a text")), "only a text"),  # type: ignore[arg-type]  # as in bad plugins
         (lambda c: (_ for _ in ()).throw(CorefileError()), "failed in setup"),
     ],
 )

@@ -259,7 +259,7 @@ def run(coroutine: Coroutine[Any, Any, Reply]) -> Reply:
     try:
         coroutine.send(None)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        return end.value  # type: ignore[no-any-return]  # a Reply
     raise AssertionError("it waits")
 
 

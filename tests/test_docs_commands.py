@@ -17,8 +17,8 @@ from corepy.loading.order import DIRECTIVES
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-import plugin_index  # noqa: E402
-from plugin_folders import plugins  # noqa: E402
+import plugin_index  # noqa: E402  # found by sys.path
+from plugin_folders import plugins  # noqa: E402  # found by sys.path
 
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),

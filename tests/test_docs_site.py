@@ -16,11 +16,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-import api_reference  # noqa: E402
-import draw_query  # noqa: E402
-import metrics_reference  # noqa: E402
+import api_reference  # noqa: E402  # found by sys.path
+import draw_query  # noqa: E402  # found by sys.path
+import metrics_reference  # noqa: E402  # found by sys.path
 
-from corepy.scaffold.skeleton import skeleton  # noqa: E402
+from corepy.scaffold.skeleton import skeleton  # noqa: E402  # found by sys.path
 
 SOURCES = [*ROOT.glob("corepy/**/*.py"), *ROOT.glob("plugins/*/corepy_*/**/*.py")]
 MANUALS = sorted(ROOT.glob("plugins/*/README.md"))

@@ -158,6 +158,20 @@ def generated(path, link):
     return made_of.exists()
 
 
+BARE_EXCEPTION = re.compile(r"# (?:noqa|type: ignore)(?:: [A-Z0-9, ]+|\[[a-z, -]+\])?$")
+
+
+@pytest.mark.parametrize("folder", ["corepy", "plugins", "tests", "tools", "benchmarks"])
+def test_exceptions_for_linters_have_a_reason(folder):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if BARE_EXCEPTION.search(line)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_paths_in_documents_exist(path):
     text = path.read_text()

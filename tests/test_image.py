@@ -18,9 +18,9 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 sys.path.insert(0, str(ROOT / "tools"))
 
-import run_dockerfile  # noqa: E402
-import sbom  # noqa: E402
-from plugin_folders import extras, plugins  # noqa: E402
+import run_dockerfile  # noqa: E402  # found by sys.path
+import sbom  # noqa: E402  # found by sys.path
+from plugin_folders import extras, plugins  # noqa: E402  # found by sys.path
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 STEPS = run_dockerfile.steps((FOLDER / "Dockerfile").read_text())

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-import language  # noqa: E402
+import language  # noqa: E402  # found by sys.path
 
 CODE = [
     path

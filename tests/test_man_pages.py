@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-import man_pages  # noqa: E402
+import man_pages  # noqa: E402  # found by sys.path
 
 PAGES = man_pages.pages()
 EVERY_KIND = """\

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-import plugin_index  # noqa: E402
-from plugin_folders import FolderError, debian_packages, extras, plugins  # noqa: E402
+import plugin_index  # noqa: E402  # found by sys.path
+from plugin_folders import FolderError, debian_packages, extras, plugins  # noqa: E402  # found by sys.path
 
 FOLDERS = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())
 CENTRAL = ("pyproject.toml", "Makefile", "mkdocs.yml", "deploy/kubernetes/Dockerfile")

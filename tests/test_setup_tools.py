@@ -17,7 +17,7 @@ from corepy.testing.listening import children
 TOOLS = Path(__file__).parent.parent / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from plugin_folders import debian_packages, plugins  # noqa: E402
+from plugin_folders import debian_packages, plugins  # noqa: E402  # found by sys.path
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ class Trace:
                 return await self._run(traced, serve, request)
 
             # Overrides the method of this object only.
-            traced.serve_dns = traced.begin_dns = serve_dns  # type: ignore[method-assign]
+            traced.serve_dns = traced.begin_dns = serve_dns  # type: ignore[method-assign]  # see above
         return traced
 
     async def _run(self, handler: Handler, serve: Serve, request: Request) -> Reply:

@@ -72,7 +72,7 @@ def test_the_table_has_every_flag() -> None:
 
 @pytest.mark.parametrize(("flag", "value", "field", "expected"), TABLE)
 def test_a_flag_in_all_its_forms(flag: str, value: str, field: str, expected: object) -> None:
-    wanted = Options()._replace(**{field: expected})  # type: ignore[arg-type]
+    wanted = Options()._replace(**{field: expected})  # type: ignore[arg-type]  # a field of the table
     forms: list[tuple[str, ...]] = [(f"-{flag}={value}",), (f"--{flag}={value}",)]
     if FLAGS[flag].kind == "bool":
         forms += [(f"-{flag}",)] if value == "true" else []

@@ -52,7 +52,7 @@ def make(
 
 def text_of(template: str, *arguments: str, **values: object) -> str:
     """The effective text without its first line and without *nodecache*."""
-    text = make(template, *arguments, **values).corefile.text  # type: ignore[arg-type]
+    text = make(template, *arguments, **values).corefile.text  # type: ignore[arg-type]  # any keywords
     assert text.startswith(FIRST_LINE)
     return text.removeprefix(FIRST_LINE).replace(NODECACHE, "", 1)
 

@@ -114,7 +114,7 @@ class PipelineCompiler:
         commands = [child for child in tree.children if _is(child, "command")]
         value: Evaluate | None = None
         for number, command in enumerate(commands):
-            value = self._command(command.children, value, number)  # type: ignore[union-attr]
+            value = self._command(command.children, value, number)  # type: ignore[union-attr]  # a tree
         assert value is not None
         return value
 

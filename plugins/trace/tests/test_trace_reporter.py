@@ -261,7 +261,7 @@ def test_a_mistake_in_the_encoder_costs_one_batch(caplog):
             bad = spans("a")
             bad[0].tags = {"unknown": "tag"}
             reporter.add(bad)
-            while not counted("spans_dropped", collector.port, "rejected"):  # noqa: ASYNC110
+            while not counted("spans_dropped", collector.port, "rejected"):  # noqa: ASYNC110  # the failure of the encoder
                 await asyncio.sleep(SOON)
             reporter.add(spans("b"))
             assert await next_names(collector) == ["b"]

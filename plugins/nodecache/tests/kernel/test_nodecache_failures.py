@@ -146,7 +146,7 @@ def test_legacy_tables_that_stay_the_same_cause_no_pass() -> None:
             fingerprint = it._fingerprint
             assert fingerprint is not None
             read = fingerprint.read
-            fingerprint.read = lambda: sizes.append(read()) or sizes[-1]  # type: ignore[method-assign]
+            fingerprint.read = lambda: sizes.append(read()) or sizes[-1]  # type: ignore[method-assign]  # a spy
             looks = dict.fromkeys([passes.count], 0)  # of the sizes, by the passes made until then
 
             def is_settled() -> bool:
@@ -182,7 +182,7 @@ def test_a_lock_that_becomes_free_while_the_process_stops(
                 release()
                 await stopping
                 assert (count("legacy"), addresses("nodecache")) == (0, [])
-                it.close = lambda: asyncio.sleep(0)  # type: ignore[method-assign]
+                it.close = lambda: asyncio.sleep(0)  # type: ignore[method-assign]  # a spy
 
     asyncio.run(work())
     assert "could not remove everything" not in caplog.text

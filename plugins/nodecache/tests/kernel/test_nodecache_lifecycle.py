@@ -31,7 +31,7 @@ IP, OTHER, THIRD = "169.254.20.10", "169.254.20.11", "169.254.20.12"
 
 
 def one(*ips: str, **more: object) -> Settings:
-    return Settings(ips or (IP,), iptables="nft", interval=0.0)._replace(**more)  # type: ignore[arg-type]
+    return Settings(ips or (IP,), iptables="nft", interval=0.0)._replace(**more)  # type: ignore[arg-type]  # any fields
 
 
 async def _reload(_reason: str) -> bool:

@@ -75,7 +75,7 @@ def drive(work: Callable[[Reconciler], Awaitable[None]]) -> None:
 
 
 def use(it: Reconciler, sizes: Sizes) -> None:
-    fingerprint: LegacyFingerprint = sizes  # type: ignore[assignment]
+    fingerprint: LegacyFingerprint = sizes  # type: ignore[assignment]  # a fake
     it._fingerprint = fingerprint
 
 
@@ -209,7 +209,7 @@ def test_a_stop_tries_for_eight_seconds(clock: Clock, monkeypatch: pytest.Monkey
             assert len(passes) <= 16
             return LOCKED
 
-        it._sync = locked_out  # type: ignore[method-assign]
+        it._sync = locked_out  # type: ignore[method-assign]  # a fake
         it._is_locked_out = True
         with monkeypatch.context() as patch:
             patch.setattr(asyncio, "sleep", clock.sleep)
@@ -258,7 +258,7 @@ def test_sizes_after_a_change_of_ours_are_looked_at_again(clock: Clock) -> None:
 
     async def work(it: Reconciler) -> None:
         use(it, Sizes(b"1"))
-        it._host.sync = lambda want, sweep=False: reports.pop(0)  # type: ignore[method-assign]
+        it._host.sync = lambda want, sweep=False: reports.pop(0)  # type: ignore[method-assign]  # a fake
         assert it._pass(ONE, False).repaired is False
         assert it._sizes == (b"1",)
         assert it._pass(ONE, False).repaired  # an earlier pass has left the host whole
