@@ -105,6 +105,16 @@ class Bench:
             await asyncio.sleep(0)
         raise AssertionError("the exchange waits for the clock")
 
+    def beside(self, first, options, *, for_tcp=False, client=b"\x7f\0\0\1"):
+        """Begin or join an exchange for the question of `first` with other EDNS options."""
+        body = first.body[:9] + b"\1" + first.question + options
+        return self.pool.begin_beside(first, body, for_tcp, client)
+
+    @property
+    def sockets(self):
+        """The open UDP sockets to the first upstream."""
+        return self.upstreams[0]._udp._open
+
     def counts(self):
         """Return how many queries wait at each upstream."""
         return [sink.queries() for sink in self.sinks]

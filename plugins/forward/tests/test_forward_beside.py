@@ -6,19 +6,13 @@ OPTIONS = (b"\0\0\x29\4\xd0\0\0\0\0\0\4\xfd\xe9\0\0", b"\0\0\x29\4\xd0\0\0\0\0\0
 """OPT records with an unknown option each."""
 
 
-def beside(bench, first, options, *, for_tcp=False, client=b"\x7f\0\0\1"):
-    """Begin or join an exchange for the question of `first` with other EDNS options."""
-    body = first.body[:9] + b"\1" + first.question + options
-    return bench.pool.begin_beside(first, body, for_tcp, client)
-
-
 def test_who_asks_in_the_same_way_joins(on_bench):
     async def test(bench):
         first = bench.ask("a")
-        second = beside(bench, first, OPTIONS[0])
+        second = bench.beside(first, OPTIONS[0])
         assert second is not first
-        assert beside(bench, first, OPTIONS[0], client=b"\x7f\0\0\2") is second
-        third = beside(bench, first, OPTIONS[1])
+        assert bench.beside(first, OPTIONS[0], client=b"\x7f\0\0\2") is second
+        third = bench.beside(first, OPTIONS[1])
         assert third not in (first, second)
         assert len(bench.pool.flights) == 3
         await bench.turn()
@@ -29,13 +23,13 @@ def test_who_asks_in_the_same_way_joins(on_bench):
 def test_a_client_over_tcp_joins_only_what_does_not_end_truncated(on_bench):
     async def test(bench):
         first = bench.ask("a")
-        over_udp = beside(bench, first, OPTIONS[0])
-        over_tcp = beside(bench, first, OPTIONS[0], for_tcp=True)
+        over_udp = bench.beside(first, OPTIONS[0])
+        over_tcp = bench.beside(first, OPTIONS[0], for_tcp=True)
         assert over_tcp is not over_udp
-        assert beside(bench, first, OPTIONS[0], for_tcp=True) is over_tcp
-        assert beside(bench, first, OPTIONS[0]) is over_udp
-        only_tcp = beside(bench, first, OPTIONS[1], for_tcp=True)
-        assert beside(bench, first, OPTIONS[1]) is only_tcp
+        assert bench.beside(first, OPTIONS[0], for_tcp=True) is over_tcp
+        assert bench.beside(first, OPTIONS[0]) is over_udp
+        only_tcp = bench.beside(first, OPTIONS[1], for_tcp=True)
+        assert bench.beside(first, OPTIONS[1]) is only_tcp
         await bench.turn()
 
     on_bench(test)
@@ -46,7 +40,7 @@ def test_what_an_exchange_that_has_ended_still_waits_for_is_given_up(on_bench):
 
     async def test(bench):
         first = bench.ask("a")
-        second = beside(bench, first, OPTIONS[0])
+        second = bench.beside(first, OPTIONS[0])
         await bench.let_pass(0.5)  # each has asked the other upstream as well
         for upstream in bench.upstreams:
             assert [each.owner in (first, second) for each in watched(upstream)] == [True] * 2
@@ -72,9 +66,9 @@ def test_queries_for_one_question_are_counted(on_bench):
     async def test(bench):
         shared = SHARED.value
         first = bench.ask("a")
-        beside(bench, first, OPTIONS[0])
+        bench.beside(first, OPTIONS[0])
         assert (bench.pool._begun, SHARED.value) == (2, shared)
-        beside(bench, first, OPTIONS[0])
+        bench.beside(first, OPTIONS[0])
         assert (bench.pool._begun, SHARED.value) == (2, shared + 1)
         await bench.turn()
 
@@ -87,7 +81,7 @@ def test_what_is_too_much_for_one_upstream_waits_for_its_turn(on_bench):
     async def test(bench):
         first = bench.ask("a", with_edns=True)
         options = [OPTIONS[0][:-1] + bytes((number,)) for number in range(4)]
-        others = [beside(bench, first, each) for each in options]
+        others = [bench.beside(first, each) for each in options]
         (upstream,) = bench.upstreams
         crowd = bench.pool.crowds[first.question]
         assert [each._tried for each in others] == [[upstream], [upstream], [], []]
@@ -115,7 +109,7 @@ def test_what_waits_while_all_is_down_is_not_begun_either(on_bench):
         bench.pool._rate()
         first = bench.ask("a", with_edns=True)
         options = [OPTIONS[0][:-1] + bytes((number,)) for number in range(3)]
-        others = [beside(bench, first, each) for each in options]
+        others = [bench.beside(first, each) for each in options]
         assert [bool(each._tried) for each in others] == [True, True, False]
         assert not any(each.done for each in others)
         await bench.turn()
@@ -129,9 +123,9 @@ def test_what_has_waited_too_long_is_not_begun(on_bench):
     async def test(bench):
         first = bench.ask("a", with_edns=True)
         options = [OPTIONS[0][:-1] + bytes((number,)) for number in range(4)]
-        early = [beside(bench, first, each) for each in options[:3]]
+        early = [bench.beside(first, each) for each in options[:3]]
         bench.loop.now += 3.5
-        late = beside(bench, first, options[3])
+        late = bench.beside(first, options[3])
         assert [each._tried for each in (early[2], late)] == [[], []]
         await bench.turn()
         bench.sinks[0].queries()

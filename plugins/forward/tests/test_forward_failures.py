@@ -13,10 +13,6 @@ from corepy_forward.udp import USES
 SLOW = {"max_fails": 2}
 
 
-def sockets(bench):
-    return bench.upstreams[0]._udp._open
-
-
 def broken(number):
     """Return what a socket's `send` becomes that fails with this error."""
 
@@ -29,11 +25,11 @@ def broken(number):
 def test_a_query_that_cannot_be_sent_is_sent_over_another_socket(on_bench):
     async def test(bench):
         first = bench.ask("a")
-        (bad,) = sockets(bench)
+        (bad,) = bench.sockets
         bad.send = broken(errno.ENETUNREACH)
         await bench.turn()
         assert bad.sock.fileno() == -1
-        (good,) = sockets(bench)
+        (good,) = bench.sockets
         assert good is not bad
         assert bench.counts() == [1]
         bench.sinks[0].reply()
@@ -64,7 +60,7 @@ def test_when_nothing_can_be_sent_the_exchange_ends_and_says_why(on_bench):
         assert exchange.done
         assert exchange.reason == "; ".join(lines)
         assert exchange.ede == 23
-        assert sockets(bench) == set()
+        assert bench.sockets == set()
 
     on_bench(test, max_connect_attempts=2)
 
@@ -75,7 +71,7 @@ def test_what_waits_on_a_socket_that_breaks_is_asked_again(on_bench):
     async def test(bench):
         first = bench.ask("a")
         await bench.turn()
-        (bad,) = sockets(bench)
+        (bad,) = bench.sockets
         second, third = bench.ask("b"), bench.ask("c")
         bad.send = broken(errno.ECONNREFUSED)
         await bench.turn()
@@ -94,11 +90,11 @@ def test_a_full_send_buffer_concerns_only_what_did_not_fit(on_bench):
     async def test(bench):
         first = bench.ask("a")
         await bench.turn()
-        (full,) = sockets(bench)
+        (full,) = bench.sockets
         second = bench.ask("b")
         full.send = broken(errno.EAGAIN)
         await bench.turn()
-        assert full in sockets(bench)
+        assert full in bench.sockets
         assert bench.counts() == [2]
         bench.sinks[0].reply()
         await bench.turn()
@@ -113,18 +109,30 @@ def test_a_full_send_buffer_concerns_only_what_did_not_fit(on_bench):
     on_bench(test)
 
 
+def test_a_full_socket_is_closed_when_nobody_waits_there(on_bench):
+    async def test(bench):
+        bench.ask("a")
+        (full,) = bench.sockets
+        full.send = broken(errno.EAGAIN)
+        await bench.turn()
+        assert full not in bench.sockets
+        assert full.sock.fileno() == -1
+
+    on_bench(test)
+
+
 def test_a_socket_that_breaks_does_not_make_its_successor_forgotten(on_bench):
     """What the successor was to ask was no longer wanted: nothing would ever have closed it."""
 
     async def test(bench):
         exchange = bench.ask("a")
-        (bad,) = sockets(bench)
+        (bad,) = bench.sockets
         bad.uses = USES
         bench.upstreams[0].cancel(bench.ask("b")._open[0])
-        (successor,) = sockets(bench) - {bad}
+        (successor,) = bench.sockets - {bad}
         bad.send = broken(errno.ENETUNREACH)
         await bench.turn()
-        assert sockets(bench) == {successor}
+        assert bench.sockets == {successor}
         assert exchange._open[0].link is successor
 
     on_bench(test)
@@ -138,13 +146,13 @@ def test_a_port_that_cannot_be_changed(on_bench):
         await bench.turn()
         bench.sinks[0].reply()
         await bench.turn()
-        (idle,) = sockets(bench)
+        (idle,) = bench.sockets
         pool, good = bench.upstreams[0]._udp, bench.upstreams[0]._udp._sockaddr
         pool._sockaddr = ("255.255.255.255", 53)  # EACCES without SO_BROADCAST
         exchange = bench.ask("b")
         pool._sockaddr = good
         assert idle.sock.fileno() == -1
-        assert sockets(bench) == set()
+        assert bench.sockets == set()
         await bench.turn()
         bench.sinks[0].reply()
         await bench.turn()

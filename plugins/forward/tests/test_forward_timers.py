@@ -27,10 +27,6 @@ def value(name, *labels):
     return 0 if child is None else child.value
 
 
-def sockets(bench):
-    return bench.upstreams[0]._udp._open
-
-
 async def answered(bench, name="a"):
     exchange = bench.ask(name)
     await bench.turn()
@@ -63,17 +59,17 @@ def test_an_idle_socket_is_closed_when_it_expires(on_bench):
         await answered(bench)
         used = bench.loop.now
         upstream = bench.upstreams[0]
-        (idle,) = sockets(bench)
+        (idle,) = bench.sockets
         upstream.tidy(used + EXPIRE - BEFORE)
-        assert sockets(bench) == {idle}
+        assert bench.sockets == {idle}
         bench.ask("b")
         upstream.tidy(used + EXPIRE)
-        assert sockets(bench) == {idle}  # a reply may still arrive there
+        assert bench.sockets == {idle}  # a reply may still arrive there
         await bench.turn()
         bench.sinks[0].reply()
         await bench.turn()
         upstream.tidy(used + EXPIRE)
-        assert sockets(bench) == set()
+        assert bench.sockets == set()
         assert idle.sock.fileno() == -1
         upstream.tidy(used + 2 * EXPIRE)
 
@@ -86,10 +82,10 @@ def test_an_idle_socket_is_closed_when_it_expires(on_bench):
 def test_a_port_with_pending_queries_is_used_for_a_second(on_bench, age, is_shared):
     async def test(bench):
         bench.ask("a")
-        (first,) = sockets(bench)
+        (first,) = bench.sockets
         bench.loop.now += age
         bench.ask("b")
-        assert len(sockets(bench)) == (1 if is_shared else 2)
+        assert len(bench.sockets) == (1 if is_shared else 2)
         assert len(first.pending) == (2 if is_shared else 1)
         await bench.turn()
 
@@ -100,9 +96,9 @@ def test_a_port_with_pending_queries_is_used_so_many_times(on_bench):
     async def test(bench):
         for number in range(USES):
             bench.ask(f"n{number}")
-        assert [len(each.pending) for each in sockets(bench)] == [USES]
+        assert [len(each.pending) for each in bench.sockets] == [USES]
         bench.ask("next")
-        assert sorted(len(each.pending) for each in sockets(bench)) == [1, USES]
+        assert sorted(len(each.pending) for each in bench.sockets) == [1, USES]
         await bench.turn()
 
     on_bench(test)
@@ -115,7 +111,7 @@ def test_the_socket_with_the_fewest_queries_takes_more_when_no_more_may_be_open(
         for number in range(2 * USES):
             bench.ask(f"n{number}")
         await bench.turn()
-        first, second = sockets(bench)
+        first, second = bench.sockets
         if pool._active is first:
             first, second = second, first
         bench.sinks[0].queries()
@@ -129,7 +125,7 @@ def test_the_socket_with_the_fewest_queries_takes_more_when_no_more_may_be_open(
         assert (len(first.pending), len(second.pending)) == (2 * USES - 1, USES)
         bench.ask("last")
         assert (len(first.pending), len(second.pending)) == (2 * USES - 1, USES + 1)
-        assert len(sockets(bench)) == 2
+        assert len(bench.sockets) == 2
         await bench.turn()
 
     on_bench(test)
@@ -640,7 +636,7 @@ def test_the_probe_of_an_upstream_that_was_removed_is_the_last(on_bench):
 def test_a_source_address_leaves_the_port_to_the_kernel(on_bench):
     async def test(bench):
         bench.ask("a")
-        (first,) = sockets(bench)
+        (first,) = bench.sockets
         first.uses = USES
         bench.ask("b")
         await bench.turn()
@@ -714,7 +710,7 @@ def test_what_is_cancelled_is_waited_for_no_longer(on_bench):
     async def test(bench):
         exchange = bench.ask("a")
         await bench.turn()
-        (attempt,), (sock,) = exchange._open, sockets(bench)
+        (attempt,), (sock,) = exchange._open, bench.sockets
         assert sock.pending
         bench.upstreams[0].cancel(attempt)
         assert sock.pending == {}

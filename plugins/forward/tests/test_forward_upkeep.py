@@ -1,7 +1,5 @@
 """What pools and upstreams do besides asking: timers, sockets, gauges, and the choice of others."""
 
-import errno
-
 import pytest
 
 from corepy.dns.constants import SERVFAIL
@@ -20,19 +18,9 @@ UNREACHABLE = ("255.255.255.255", 53)
 assert streams  # imported before the fixture replaces the clock of each module
 
 
-def sockets(bench):
-    return bench.upstreams[0]._udp._open
-
-
 def option_of(number):
     """Return an OPT record with an unknown option."""
     return b"\0\0\x29\4\xd0\0\0\0\0\0\4\xfd\xe9\0" + bytes((number,))
-
-
-def beside(bench, first, number):
-    """Begin an exchange for the question of `first` with another EDNS option."""
-    body = first.body[:9] + b"\1" + first.question + option_of(number)
-    return bench.pool.begin_beside(first, body, False, b"\x7f\0\0\1")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +63,7 @@ def test_a_pool_that_is_closed_has_no_timer_and_no_socket(on_bench):
         bench.ask("a")
         pool.watch_time()
         await bench.turn()
-        number = next(iter(sockets(bench))).sock.fileno()
+        number = next(iter(bench.sockets)).sock.fileno()
         pool.close()
         timers = [
             pool._tidy_timer,
@@ -83,7 +71,7 @@ def test_a_pool_that_is_closed_has_no_timer_and_no_socket(on_bench):
             first._watched._young_timer,
         ]
         assert [each.cancelled() for each in timers] == [True] * 3
-        assert (sockets(bench), first._udp._active) == (set(), None)
+        assert (bench.sockets, first._udp._active) == (set(), None)
         assert not bench.loop.remove_reader(number)
 
     on_bench(test, 2)
@@ -164,7 +152,7 @@ def test_a_problem_starts_a_check(on_bench, problem):
 def test_a_query_that_expires_leaves_its_socket(on_bench):
     async def test(bench):
         exchange = bench.ask("a")
-        (sock,) = sockets(bench)
+        (sock,) = bench.sockets
         await bench.turn()
         bench.upstreams[0]._expired(exchange._open[0])
         assert (exchange.done, sock.pending) == (True, {})
@@ -198,7 +186,7 @@ def test_clients_go_on_as_soon_as_their_reply_is_read(on_bench):
         results: list[object] = []
         pending.deliver(results.append)
         await bench.turn()
-        (sock,) = sockets(bench)
+        (sock,) = bench.sockets
         bench.sinks[0].reply()
         sock.on_readable()
         assert results == [pending]
@@ -272,7 +260,7 @@ def test_crowds_are_of_one_question(on_bench):
     async def test(bench):
         pool = bench.pool
         first = bench.ask("a")
-        second = beside(bench, first, 1)
+        second = bench.beside(first, option_of(1))
         other = bench.ask("b")
         assert (other.crowd, other.key) == (None, other.question)
         assert pool._sweep_timer is not None  # for those that wait for a place
@@ -310,7 +298,7 @@ def test_what_waits_while_all_is_down_begins_when_a_place_is_free(on_bench):
         bench.upstreams[0].fails = 3
         bench.pool._rate()
         first = bench.ask("a", with_edns=True)
-        others = [beside(bench, first, number) for number in range(4)]
+        others = [bench.beside(first, option_of(number)) for number in range(4)]
         assert [len(each._tried) for each in others] == [1, 1, 0, 0]
         others[0].fail("x")
         assert [len(each._tried) for each in others] == [1, 1, 1, 0]
@@ -327,28 +315,13 @@ def test_a_port_that_was_changed_lives_anew(on_bench):
         await bench.turn()
         bench.sinks[0].reply()
         await bench.turn()
-        (sock,) = sockets(bench)
+        (sock,) = bench.sockets
         bench.loop.now += 5.0
         bench.ask("b")
         bench.ask("c")
-        assert sockets(bench) == {sock}
+        assert bench.sockets == {sock}
         assert (len(sock.pending), sock.uses) == (2, 2)
         await bench.turn()
-
-    on_bench(test)
-
-
-def test_a_full_socket_is_closed_when_nobody_waits_there(on_bench):
-    async def test(bench):
-        def full(_data):
-            raise OSError(errno.EAGAIN, "injected")
-
-        bench.ask("a")
-        (bad,) = sockets(bench)
-        bad.send = full
-        await bench.turn()
-        assert bad not in sockets(bench)
-        assert bad.sock.fileno() == -1
 
     on_bench(test)
 
@@ -356,12 +329,12 @@ def test_a_full_socket_is_closed_when_nobody_waits_there(on_bench):
 def test_a_used_socket_is_closed_with_its_last_query(on_bench):
     async def test(bench):
         first = bench.ask("a")
-        (used,) = sockets(bench)
+        (used,) = bench.sockets
         used.uses = USES
         bench.ask("b")
-        assert len(sockets(bench)) == 2
+        assert len(bench.sockets) == 2
         bench.upstreams[0].cancel(first._open[0])
-        assert used not in sockets(bench)
+        assert used not in bench.sockets
         await bench.turn()
 
     on_bench(test)
@@ -370,12 +343,12 @@ def test_a_used_socket_is_closed_with_its_last_query(on_bench):
 def test_a_used_socket_is_closed_also_if_no_other_can_be_opened(on_bench):
     async def test(bench):
         first = bench.ask("a")
-        (used,) = sockets(bench)
+        (used,) = bench.sockets
         used.uses = USES
         bench.upstreams[0]._udp._sockaddr = UNREACHABLE
         bench.ask("b")
         bench.upstreams[0].cancel(first._open[0])
-        assert sockets(bench) == set()
+        assert bench.sockets == set()
         await bench.turn()
 
     on_bench(test, max_connect_attempts=1)
@@ -397,7 +370,7 @@ def test_messages_to_a_port_are_counted(on_bench, monkeypatch):
     async def test(bench):
         (upstream,) = bench.upstreams
         (attempt,) = bench.ask("a")._open
-        (sock,) = sockets(bench)
+        (sock,) = bench.sockets
         told: list[object] = []
         attempt.owner = type("Owner", (), {"question": QUESTION, "guessed": told.append})()
         longer = b"ID" + bytes(10) + b"\1a\1b\0\0\1\0\1"
@@ -461,7 +434,7 @@ def test_a_probe_that_fails_early_and_one_that_gets_no_reply(on_bench):
             bench.loop.now = began + moment
             await bench.turn()
             assert upstream.fails == fails
-        pending = [each for sock in sockets(bench) for each in sock.pending.values()]
+        pending = [each for sock in bench.sockets for each in sock.pending.values()]
         assert {each.owner for each in pending} == set(bench.pool.flights.values())
 
     on_bench(test, max_fails=2)
