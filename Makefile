@@ -49,7 +49,7 @@ $(READY): pyproject.toml plugins $(wildcard plugins/*/plugin.toml)
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $@
 
-# Helm, kubectl and the schemas of Kubernetes, for tests/deploy: too large for every environment.
+# Helm, kubectl, the schemas of Kubernetes and CycloneDX, for tests/deploy: too large for every environment.
 $(CHARTS): $(READY)
 	$(BIN)/python -m pip install --quiet --group charts
 	touch $@
@@ -125,6 +125,9 @@ lock: $(READY)
 	$(BIN)/python -m pip install --quiet --group lock
 	$(LOCK) pyproject.toml --all-extras -o deploy/kubernetes/requirements.lock
 	$(LOCK) deploy/kubernetes/build.in -o deploy/kubernetes/build.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-deps --format pylock.toml \
+		deploy/kubernetes/requirements.lock deploy/kubernetes/build.lock -o $(VENV)/pylock.image.toml
+	$(BIN)/python tools/locked_files.py $(VENV)/pylock.image.toml > deploy/kubernetes/files.lock
 
 # Nothing but Python, apt and pip: a tree of debootstrap, as root. The tree is kept for the next time.
 fresh:

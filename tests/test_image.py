@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy/kubernetes"
 sys.path.insert(0, str(ROOT / "tools"))
 
+import locked_files  # noqa: E402  # found by sys.path
 import run_dockerfile  # noqa: E402  # found by sys.path
 import sbom  # noqa: E402  # found by sys.path
 from plugin_folders import extras, plugins  # noqa: E402  # found by sys.path
@@ -57,6 +59,62 @@ def test_everything_is_locked_in_a_version_that_fits(lock, wanted):
         (specifier,) = found[canonicalize_name(requirement.name)][0].specifier
         assert specifier.operator == "=="
         assert requirement.specifier.contains(specifier.version), requirement
+
+
+FILES = {
+    name: sha256
+    for sha256, name in (line.split() for line in (FOLDER / "files.lock").read_text().splitlines())
+}
+BUILT = {"python-iptables"}
+"""Packages without a wheel, for which the first stage has a compiler."""
+
+GLIBC = 36
+"""Debian bookworm has glibc 2.36."""
+
+
+def test_the_files_of_the_locks_are_listed():
+    """After a failure: make lock."""
+    hashes = {
+        it.strip().removeprefix("sha256:")
+        for name in ("requirements.lock", "build.lock")
+        for _, found in locked(name).values()
+        for it in found
+    }
+    assert set(FILES.values()) <= hashes  # which also cover Python before 3.11
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_both_architectures_find_a_wheel_of_every_package(machine):
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC, 16, -1)]
+    usable = {
+        *cpython_tags((3, 11), ["cp311"], platforms),
+        *compatible_tags((3, 11), "cp311", platforms),
+    }
+    wheels = [parse_wheel_filename(it) for it in FILES if it.endswith(".whl")]
+    found = {name for name, _, _, tags in wheels if tags & usable}
+    wanted = {*locked("requirements.lock"), *locked("build.lock")}
+    assert wanted - found == BUILT
+    sources = {parse_sdist_filename(it)[0] for it in FILES if not it.endswith(".whl")}
+    assert sources >= BUILT
+
+
+def test_no_step_depends_on_the_architecture():
+    text = (FOLDER / "Dockerfile").read_text()
+    assert re.findall(r"(?i)amd64|x86|arm64|aarch64|TARGETARCH|--platform", text) == []
+
+
+def test_the_files_of_a_lock_are_read():
+    text = """\
+[[packages]]
+name = "a"
+sdist = { url = "https://example.org/x/a-1.tar.gz", hashes = { sha256 = "02" } }
+wheels = [{ url = "https://example.org/y/a-1-py3-none-any.whl", hashes = { sha256 = "01" } }]
+[[packages]]
+name = "0b"
+wheels = [{ url = "https://example.org/0b-1-py3-none-any.whl", hashes = { sha256 = "03" } }]
+"""
+    found = {"0b-1-py3-none-any.whl": "03", "a-1-py3-none-any.whl": "01", "a-1.tar.gz": "02"}
+    assert list(locked_files.files(text).items()) == list(found.items())
 
 
 def test_the_base_is_pinned():
@@ -165,5 +223,8 @@ def test_the_bill_of_materials(monkeypatch):
     urls = [it["purl"] for it in bill["components"]]
     assert urls == sorted(set(urls))
     assert any(re.fullmatch(r"pkg:pypi/python-iptables@[\d.]+", it) for it in urls)
-    assert any(re.fullmatch(r"pkg:deb/debian/libc6@[\w.%-]+\?arch=\w+", it) for it in urls)
+    assert any(
+        re.fullmatch(r"pkg:deb/debian/libc6@[\w.%-]+\?arch=\w+&distro=debian-\w+", it)
+        for it in urls
+    )
     assert all("+" not in it for it in urls)

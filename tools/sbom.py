@@ -2,7 +2,8 @@
 
     python3 tools/sbom.py > sbom.cdx.json
 
-It lists the distributions of this interpreter and the installed Debian packages, with package URLs.
+It lists the distributions of this interpreter and the installed Debian packages, with package URLs
+(purl-spec: types "pypi" and "deb"), by which scanners find their vulnerabilities.
 SOURCE_DATE_EPOCH, if set, is its time, so that the same image has the same bill.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -33,9 +35,11 @@ def debian_components() -> list[dict[str, str]]:
     query = ("dpkg-query", "--show", f"--showformat={_DEBIAN}")
     done = subprocess.run(query, capture_output=True, text=True, check=True)  # noqa: S603  # constant
     rows = [line.split(" ") for line in done.stdout.splitlines()]
+    system = platform.freedesktop_os_release()
+    release = f"{system['ID']}-{system.get('VERSION_ID', 'sid')}"
     return [
-        _component(name, version, f"pkg:deb/debian/{name}@{version}?arch={architecture}")
-        for status, name, version, architecture in rows
+        _component(name, version, f"pkg:deb/debian/{name}@{version}?arch={arch}&distro={release}")
+        for status, name, version, arch in rows
         if status == "installed"
     ]
 

@@ -20,6 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from helm_python.chart import Chart
+from jsonschema import Draft7Validator, ValidationError
 
 from corepy import cli, corefile
 from corepy.server.build.builder import build
@@ -184,6 +185,7 @@ PLAIN = [
 ]
 
 
+@cache
 def all_rendered():
     texts = {name: helm(**form.values) for name, form in FORMS.items()}
     texts["service monitor"] = helm(form="ha", monitor={"kind": "ServiceMonitor"})
@@ -216,6 +218,61 @@ def test_the_rules_are_those_of_prometheus():
     assert helm(**MONITORING)[f"PrometheusRule/{NAME}"]["spec"] == rules
 
 
+RUNBOOKS = "https://docs.example.org/runbooks/"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+def the_rules(found):
+    (rule,) = of_kind(found, "PrometheusRule")
+    return rule["spec"]
+
+
+def test_the_alerts_link_to_the_published_runbooks():
+    rules = {"enabled": True, "runbookURL": RUNBOOKS}
+    expected = yaml.safe_load(RULES.read_text().replace("docs/runbooks.md#", f"{RUNBOOKS}#"))
+    assert the_rules(helm(prometheusRule=rules)) == expected
+
+
+def test_the_alerts_fit_the_release():
+    """Its jobs, whose names begin with that of the release, and its memory limit."""
+    rules = {"prometheusRule": {"enabled": True}}
+    limits = {
+        "32Mi": "32 * 1024 * 1024",
+        "1Gi": "1 * 1024 * 1024 * 1024",
+        "100M": "128 * 1024 * 1024",
+    }
+    for limit, product in limits.items():
+        found = helm(**rules, resources={"limits": {"memory": limit}})
+        text = RULES.read_text().replace("128 * 1024 * 1024", product)
+        assert the_rules(found) == yaml.safe_load(text), limit
+    rendered = chart().render(values=rules, name="node-dns", namespace=NAMESPACE)
+    (text,) = [text for name, text in rendered.items() if name.endswith("/monitoring.yaml")]
+    expected = yaml.safe_load(RULES.read_text().replace(".*corepy.*", ".*node-dns.*"))
+    assert the_rules(objects(text)) == expected
+
+
+def test_the_examples_of_the_kustomize_folder(tmp_path):
+    """README.md: a kustomization, the address of the runbooks, an address for /ready."""
+    text = (KUSTOMIZE / "README.md").read_text().replace("sha256:...", DIGEST)
+    text = text.replace("corepy/deploy", os.path.relpath(ROOT / "deploy", tmp_path))
+    example, *more = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    (base,) = example["resources"]
+    example["resources"] = [base.replace("overlays/ha", "base")]  # which has READY_ADDRESS
+    for it in more:
+        for name, entries in it.items():
+            example[name] = example.get(name, []) + entries
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(example))
+    found = objects(built(tmp_path))
+    same = helm(
+        image={"repository": "registry.example/corepy", "digest": DIGEST},
+        clusterDNS="10.43.0.10",
+        **MONITORING | {"prometheusRule": {"enabled": True, "runbookURL": RUNBOOKS}},
+    )
+    rule = found[f"PrometheusRule/{NAME}"]["metadata"]
+    assert rule.pop("annotations") == {"runbooks": RUNBOOKS}
+    assert found == json.loads(READY.sub("127.53.0.2", json.dumps(same)))
+
+
 def test_the_schemas_refuse_unknown_fields():
     daemon = helm()[f"DaemonSet/{NAME}"]
     daemon["spec"]["template"]["spec"]["nodeSelectors"] = {}
@@ -223,23 +280,94 @@ def test_the_schemas_refuse_unknown_fields():
         kubernetes_validate.validate(daemon, VERSIONS[0], strict=True)
 
 
-CUSTOM = {
-    "PodMonitor": ("monitoring.coreos.com/v1", {"selector", "podMetricsEndpoints"}),
-    "PrometheusRule": ("monitoring.coreos.com/v1", {"groups"}),
-    "ServiceMonitor": ("monitoring.coreos.com/v1", {"selector", "endpoints"}),
-    "CiliumLocalRedirectPolicy": ("cilium.io/v2", {"redirectFrontend", "redirectBackend"}),
-}
+CUSTOM = yaml.safe_load((Path(__file__).parent / "custom-resources.yaml").read_text())
 
 
-def test_custom_resources_have_known_fields():
-    """Their schemas are in no package, so only the fields of `spec` itself are compared."""
+def custom_schema(kind):
+    """The schema of a kind; like the API server with strict validation it admits no other fields."""
+    spec = {"$ref": f"#/definitions/{kind}"}
+    whole = {
+        "properties": {
+            "apiVersion": {"const": CUSTOM["versions"][kind]},
+            "kind": {"const": kind},
+            "metadata": {"$ref": "#/definitions/metadata"},
+            "spec": spec,
+        },
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "additionalProperties": False,
+    }
+    return Draft7Validator({"definitions": CUSTOM["definitions"], **whole})
+
+
+def test_custom_resources_fit_the_schemas_of_their_operators():
     seen = set()
     for found in all_rendered().values():
         for it in found.values():
-            if it["kind"] in CUSTOM:
-                assert (it["apiVersion"], it["spec"].keys()) == CUSTOM[it["kind"]]
+            if it["kind"] in CUSTOM["versions"]:
+                custom_schema(it["kind"]).validate(it)
                 seen.add(it["kind"])
-    assert seen == CUSTOM.keys()
+    assert seen == CUSTOM["versions"].keys()
+
+
+def test_the_schemas_describe_every_object_completely():
+    """A part without a type or without additionalProperties would admit a misspelt field."""
+    for name, it in CUSTOM["definitions"].items():
+        Draft7Validator.check_schema(it)
+        for path, part in parts(it, name):
+            if part.get("type") == "object":
+                assert "additionalProperties" in part, path
+            elif "$ref" not in part:
+                assert "type" in part or "enum" in part, path
+
+
+def parts(schema, path):
+    """The schema itself, and those of its properties and items, with the way to them."""
+    yield path, schema
+    below = {**schema.get("properties", {})}
+    for name in ("items", "additionalProperties"):
+        if isinstance(schema.get(name), dict):
+            below[name] = schema[name]
+    for name, it in below.items():
+        yield from parts(it, f"{path}.{name}")
+
+
+def mistaken(found, *path, value):
+    """A copy of an object with a value at a path, which is a mistake there."""
+    copy = json.loads(json.dumps(found))
+    at = copy
+    for name in path[:-1]:
+        at = at[name]
+    at[path[-1]] = value
+    return copy
+
+
+MISTAKES = {
+    "CiliumLocalRedirectPolicy": [
+        (("spec", "redirectBackend", "toPorts", 0, "port"), 1053),
+        (("spec", "redirectBackend", "toPorts", 0, "protocol"), "udp"),
+        (("spec", "redirectFrontend", "addressMatcher"), {"ip": "10.96.0.10", "toPorts": []}),
+        (("spec", "redirectBackend", "localEndpointSelector", "matchLabel"), {}),
+    ],
+    "PodMonitor": [
+        (("spec", "podMetricsEndpoints", 0, "interval"), "30"),
+        (("spec", "podMetricsEndpoints", 0, "relabelings", 0, "sourceLabels"), "a"),
+        (("spec", "podMetricsEndpoints", 0, "relabelings", 0, "target_label"), "node"),
+    ],
+    "PrometheusRule": [
+        (("spec", "groups", 0, "rules", 0, "for"), "2 minutes"),
+        (("spec", "groups", 0, "rules", 0, "annotations", "summary"), 1),
+        (("spec", "groups", 0, "rules", 0, "severity"), "critical"),
+    ],
+    "ServiceMonitor": [(("spec", "endpoints", 0, "port"), 9253)],
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_the_schemas_refuse_mistakes(kind):
+    found = {it["kind"]: it for objects in all_rendered().values() for it in objects.values()}[kind]
+    for path, value in MISTAKES[kind]:
+        with pytest.raises(ValidationError):
+            custom_schema(kind).validate(mistaken(found, *path, value=value))
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -271,18 +399,18 @@ def test_the_pods_can_start(form):
         assert (added, it["securityContext"]["capabilities"]["drop"]) == (expected, ["ALL"])
         port = daemon["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"]
         assert set(re.findall(r"prometheus :(\d+)", text)) == {port}
-        assert ("startupProbe" in it) == (
-            host and daemon["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] == 1
-        )
+        # Two pods of a form with maxSurge run on a node; those of the host network need the command.
+        surges = daemon["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] != 0
+        assert ("startupProbe" in it) == (host and surges)
+        assert ("minReadySeconds" in daemon["spec"]) == ("startupProbe" not in it)
 
 
 def test_an_image_is_named_by_tag_or_digest(tmp_path):
-    digest = "sha256:" + "0123456789abcdef" * 4
     image = {"repository": "registry.example/corepy", "tag": "1", "digest": ""}
     assert container(helm(image=image)[f"DaemonSet/{NAME}"])["image"] == "registry.example/corepy:1"
-    by_digest = helm(image=image | {"digest": digest})
-    assert container(by_digest[f"DaemonSet/{NAME}"])["image"] == f"registry.example/corepy@{digest}"
-    override = {"name": "corepy", "newName": "registry.example/corepy", "digest": digest}
+    by_digest = helm(image=image | {"digest": DIGEST})
+    assert container(by_digest[f"DaemonSet/{NAME}"])["image"] == f"registry.example/corepy@{DIGEST}"
+    override = {"name": "corepy", "newName": "registry.example/corepy", "digest": DIGEST}
     assert kustomize(FORMS["supervised"], tmp_path, images=[override]) == at_a_fixed_ready_address(
         by_digest
     )

@@ -6,13 +6,16 @@ The interface is a bridge made beforehand, since this kernel may lack the dummy 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import time
 import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 from corepy.testing import Upstream, ask, run_command
@@ -77,15 +80,28 @@ class Pod:
         prefix = ["unshare", "--mount", "sh", "-c", CONTAINER, "sh", str(self.run)]
         prefix += ["setpriv", "--no-new-privs", f"--bounding-set={bounds}", "--"]
         with run_command(None, *self._args, prefix=prefix, env=self._env) as command:
+            wait_until((self.run / "corepy/corepy.pid").exists, PATIENCE)
+            self.serves_since(15)
             wait_until(self.is_ready, PATIENCE)
             yield command
 
-    def is_ready(self) -> bool:
-        """What the probes say: the command of the first once, then the request of the second."""
+    def serves_since(self, seconds: float) -> None:
+        """Set the age of the pid file, from which the startup probe computes this time."""
+        begin = time.time() - seconds
+        os.utime(self.run / "corepy/corepy.pid", (begin, begin))
+
+    def has_started(self) -> bool:
+        """Return whether the startup probe succeeds."""
         probe = self._container["startupProbe"]["exec"]["command"]
         words = [word.replace("/run/", f"{self.run}/") for word in probe]
-        if subprocess.run(words, check=False).returncode:
-            return False
+        return not subprocess.run(words, capture_output=True, check=False).returncode
+
+    def is_ready(self) -> bool:
+        """Return whether the startup probe, and after it the readiness probe, succeeds."""
+        return self.has_started() and self.answers_ready()
+
+    def answers_ready(self) -> bool:
+        """Return whether the readiness probe succeeds; a pod at the same address may answer it."""
         probe = self._container["readinessProbe"]["httpGet"]
         url = f"http://{self._env['READY_ADDRESS']}:{probe['port']}{probe['path']}"
         try:
@@ -108,13 +124,15 @@ def assert_serves(address=NODE):
         assert [str(rr.rdata) for rr in reply.rr] == ["100.64.0.1"]
 
 
+@pytest.mark.parametrize("ready", ["127.53.0.2", "127.53.0.1"], ids=["another", "the same"])
 @isolated
-def test_a_pod_is_replaced_by_the_next(tmp_path: Path) -> None:
+def test_a_pod_is_replaced_by_the_next(tmp_path: Path, ready: str) -> None:
+    """Also if both have the same address for /ready, as with manifests that are only applied."""
     run("ip", "link", "add", "nodecache", "type", "bridge")
     with ExitStack() as stack:
         cluster = stack.enter_context(Upstream({NAME: [f"{NAME[:-2]} 60 IN A 100.64.0.1"]}))
         old = Pod(tmp_path / "old", cluster.to, "127.53.0.1")
-        new = Pod(tmp_path / "new", cluster.to, "127.53.0.2")
+        new = Pod(tmp_path / "new", cluster.to, ready)
         first = stack.enter_context(old.started())
         assert_serves()
         untracked = ours()
@@ -132,6 +150,23 @@ def test_a_pod_is_replaced_by_the_next(tmp_path: Path) -> None:
         assert (addresses("nodecache"), ours()) == ([], [])
         for pod in (first, second):
             assert not re.search(r"\[(ERROR|FATAL)\]|Traceback", pod.output), pod.output
+
+
+@isolated
+def test_the_startup_probe_waits_for_a_worker_that_stays(tmp_path: Path) -> None:
+    """Not for one that has just begun or has ended: a version that fails repeatedly never passes."""
+    run("ip", "link", "add", "nodecache", "type", "bridge")
+    with Upstream({NAME: [f"{NAME[:-2]} 60 IN A 100.64.0.1"]}) as cluster:
+        pod = Pod(tmp_path, cluster.to, "127.53.0.1")
+        assert not pod.has_started()
+        with pod.started():
+            assert pod.has_started()
+            pod.serves_since(-60)  # in the future, however slow this machine is
+            assert not pod.has_started()
+            file = pod.run / "corepy/corepy.pid"
+            file.write_text(Path("/proc/sys/kernel/pid_max").read_text())  # no process has it
+            pod.serves_since(15)
+            assert not pod.has_started()
 
 
 @isolated

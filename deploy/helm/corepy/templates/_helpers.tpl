@@ -117,3 +117,21 @@ so the address depends on everything else in the pod's template.
 {{- $sum := include "corepy.pod" (merge (dict "readyAddress" "127.0.0.1") .) | adler32sum | int64 -}}
 {{ printf "127.%d.%d.%d" (add 1 (mod (div $sum 62500) 250)) (mod (div $sum 250) 250) (add 1 (mod $sum 250)) }}
 {{- end }}
+
+{{/*
+The alerts of deploy/prometheus, with the address of the runbooks, the release's jobs and its memory limit. The limit stays
+128Mi unless `resources` has one in Mi or Gi.
+*/}}
+{{- define "corepy.rules" -}}
+{{- $rules := .Files.Get "files/corepy.rules.yaml" }}
+{{- $rules = replace "runbook_url: docs/runbooks.md#" (printf "runbook_url: %s#" .Values.prometheusRule.runbookURL) $rules }}
+{{- if not (contains "corepy" .Release.Name) }}
+{{- $rules = replace ".*corepy.*" (printf ".*%s.*" .Release.Name) $rules }}
+{{- end }}
+{{- $limit := toString (dig "limits" "memory" "" .Values.resources) }}
+{{- if regexMatch "^[0-9]+[MG]i$" $limit }}
+{{- $unit := ternary "1024 * 1024" "1024 * 1024 * 1024" (hasSuffix "Mi" $limit) }}
+{{- $rules = replace "128 * 1024 * 1024" (printf "%s * %s" (trimSuffix "Gi" (trimSuffix "Mi" $limit)) $unit) $rules }}
+{{- end }}
+{{- $rules }}
+{{- end }}

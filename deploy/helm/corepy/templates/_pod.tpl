@@ -105,14 +105,18 @@ spec:
         add: [NET_BIND_SERVICE]
         {{- end }}
     {{- if $supervised }}
-    # kubelet sends its requests to an address that only this pod has, so they are answered by no other pod and start no
-    # process. The command is run until it has succeeded once: then this pod has answered a query.
+    # During an update two pods of a node run. The command looks at its own pod: its worker runs, and has served for 10
+    # seconds. kubelet repeats it until it has succeeded once, and the old pod stays until then.
     startupProbe:
       exec:
-        command: [test, -s, /run/corepy/corepy.pid]
+        command:
+        - sh
+        - -c
+        - kill -0 "$(cat /run/corepy/corepy.pid)" && find /run/corepy/corepy.pid -mmin +0.16 | grep -q .
       periodSeconds: 1
       failureThreshold: 600
     {{- end }}
+    # kubelet itself sends these requests; they start no process.
     readinessProbe:
       {{- include "corepy.httpGet" (dict "host" $probed "path" "/ready" "port" $it.ready) | nindent 6 }}
       periodSeconds: 2
