@@ -5,6 +5,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager
 
+import h11
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -138,8 +139,16 @@ def test_a_name_is_resolved_and_credentials_are_sent():
             + b"x" * 3 * MAX_RESPONSE,
             400, "x" * 200, None, 2,
         ),
+        (
+            b"HTTP/1.1 400 X\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 100_000,
+            400, "x" * 200, None, 2,
+        ),
+        (
+            b"HTTP/1.1 400 X\r\nContent-Length: 9\r\n\r\n\x1b[2J\0\r\na\xff",
+            400, "[2J a\ufffd", None, 1,
+        ),
     ],
-    ids=["kept", "closed", "continue", "chunked", "endless"],
+    ids=["kept", "closed", "continue", "chunked", "endless", "tiny", "controls"],
 )  # fmt: skip
 def test_responses(response, status, excerpt, retry_after, connections):
     async def test():
@@ -160,6 +169,8 @@ def test_responses(response, status, excerpt, retry_after, connections):
         (b"", "the connection was closed without a response"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "the response is not HTTP/1.1: "),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n", "the response is not HTTP/1.1: "),
+        (b"HTTP/1.1 100 C\r\n\r\n" * 10_000, "the server sends preliminary responses only"),
+        (b"x" * 10_000 + b"\r\n\r\n", r"the response is not HTTP/1.1: .{100,170}$"),
     ],
 )
 def test_no_response(response, message):
@@ -170,6 +181,33 @@ def test_no_response(response, message):
 
     with HTTPRecorder(response) as server:
         run(test())
+
+
+def test_a_response_in_tiny_pieces_leaves_the_event_loop_to_others(monkeypatch):
+    """Reading 128 KiB of them, which arrive at once, would take half a second."""
+    events, most, real = [0], [0], h11.Connection.next_event
+
+    def next_event(connection):
+        events[0] += 1
+        return real(connection)
+
+    monkeypatch.setattr(h11.Connection, "next_event", next_event)
+
+    async def count():
+        while True:
+            most[0], events[0] = max(most[0], events[0]), 0
+            await asyncio.sleep(0)
+
+    async def test():
+        counting = asyncio.create_task(count())
+        async with client_of(server) as client:
+            assert (await client.post(b"[]", JSON)).status == 200
+        counting.cancel()
+
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with HTTPRecorder(head + b"1\r\nx\r\n" * 100_000) as server:
+        run(test())
+    assert most[0] < 700
 
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced():

@@ -27,10 +27,16 @@ if TYPE_CHECKING:
 
 PORTS: Final = {"http": 80, "https": 443}
 MAX_RESPONSE: Final = 65536
-"""Bytes of a response that are read; the connection of a longer one is closed."""
+"""Bytes of a response that are read, roughly; the connection of a longer one is closed."""
+
+MAX_READ: Final = 4096
+"""Bytes that are processed in one turn of the event loop.
+
+They may be hundreds of tiny chunks or preliminary responses, which take milliseconds to read.
+"""
 
 MAX_EXCERPT: Final = 200
-"""Bytes of the content that are kept, for messages."""
+"""Bytes of the content, and characters of an error, that are kept for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,8 @@ class HTTPClient:
         except TimeoutError:
             raise TimeoutError(f"no response within {self._timeout:g} s") from None
         except h11.RemoteProtocolError as error:
-            raise OSError(f"the response is not HTTP/1.1: {error}") from None
+            problem = f"the response is not HTTP/1.1: {error}"
+            raise OSError(problem[:MAX_EXCERPT]) from None
         finally:
             if self._connection is not None and not self._connection.is_reusable:
                 self.close()
@@ -205,6 +212,7 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.CLIENT)
+        self._received = 0  # bytes of this response
 
     @property
     def is_reusable(self) -> bool:
@@ -215,6 +223,7 @@ class _Connection:
         self, target: HTTPTarget, body: bytes, headers: Sequence[tuple[str, str]]
     ) -> HTTPResult:
         """Send a request and return the response; raises `EOFError` if there is none."""
+        self._received = 0
         fields = [("Host", target.authority), ("User-Agent", "corepy"), *headers]
         fields.append(("Content-Length", str(len(body))))
         if target.authorization:
@@ -227,23 +236,23 @@ class _Connection:
         content = await self._read_content()
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-        excerpt = " ".join(content[:MAX_EXCERPT].decode("ascii", "replace").split())
-        return HTTPResult(response.status_code, excerpt, _retry_after(response))
+        return HTTPResult(response.status_code, _excerpt(content), _retry_after(response))
 
     async def _next_response(self) -> h11.Response:
         while not isinstance(event := await self._next_event(), h11.Response):
             if isinstance(event, h11.ConnectionClosed):
                 raise EOFError
+            if self._received > MAX_RESPONSE:
+                raise OSError("the server sends preliminary responses only")
         return event
 
     async def _read_content(self) -> bytes:
         """Return the beginning of the content, and read up to its end unless it is too long."""
-        content, size = b"", 0
-        while size <= MAX_RESPONSE:
+        content = b""
+        while self._received <= MAX_RESPONSE:
             event = await self._next_event()
             if not isinstance(event, h11.Data):
                 break
-            size += len(event.data)
             content = (content + event.data)[:MAX_EXCERPT]
         return content
 
@@ -251,7 +260,9 @@ class _Connection:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                data = await self._reader.read(MAX_RESPONSE)
+                await asyncio.sleep(0)  # what was received before is returned without waiting
+                data = await self._reader.read(MAX_READ)
+                self._received += len(data)
                 if not data and self._http.their_state is h11.SEND_RESPONSE:
                     raise EOFError
                 self._http.receive_data(data)
@@ -263,6 +274,12 @@ class _Connection:
     def close(self) -> None:
         """Close at once: there is nothing left to send."""
         self._writer.transport.abort()
+
+
+def _excerpt(content: bytes) -> str:
+    """Return the beginning of a content as one line of printable characters."""
+    text = content[:MAX_EXCERPT].decode("ascii", "replace")
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _retry_after(response: h11.Response) -> float | None:
