@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +17,7 @@ from corepy_nodecache.node_cache.command import run
 from corepy_nodecache.node_cache.configmap import ConfigMapError, ConfigMapFiles, parse_files
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
 from corepy_nodecache.node_cache.flags import FlagError, Options, read_flags, variable_of
+from corepy_nodecache.node_cache.sync import Sync
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +139,28 @@ def test_a_template_that_is_not_utf_8_is_printed(
     assert run([*flags, "-print-corefile"]) == 0
     out, err = capfdbinary.readouterr()
     assert (out.partition(b"\n")[2], err) == (template.read_bytes(), b"")
+
+
+def test_a_volume_that_hangs_stops_no_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, released = threading.Event(), threading.Event()
+
+    def look() -> None:
+        began.set()
+        released.wait(60)
+
+    async def never(reason: str) -> bool:
+        raise AssertionError(reason)
+
+    async def serve() -> None:
+        maker = CorefileMaker(Options(), {})
+        monkeypatch.setattr(maker, "look", look)
+        following = asyncio.create_task(Sync(maker).run(never))
+        await asyncio.to_thread(began.wait, 60)  # the event loop turns meanwhile
+        assert began.is_set()
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+    asyncio.run(serve())
+    assert not released.is_set()
+    released.set()

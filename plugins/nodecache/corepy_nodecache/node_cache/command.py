@@ -16,7 +16,6 @@ from corepy.commands.run_server import (
     print_version,
     run_server,
 )
-from corepy.commands.standard_output import write_output
 from corepy.plugin import CorefileError
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
 from corepy_nodecache.node_cache.flags import (
@@ -61,7 +60,7 @@ def _print_corefile(maker: CorefileMaker) -> int:
     if candidate.corefile is not None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="surrogateescape")  # the template may not be UTF-8
-        write_output(candidate.corefile.text)
+        sys.stdout.write(candidate.corefile.text)
         errors = check_generated(candidate.corefile, maker.options.port)
         problems += [str(CorefileError(*errors))] if errors else []
     sys.stderr.writelines(f"{problem}\n" for problem in problems)

@@ -73,7 +73,7 @@ class Sync:
             await asyncio.sleep(self._poll)
 
     async def _check(self, reload: Callable[[str], Awaitable[bool]]) -> None:
-        snapshot = self._maker.look()
+        snapshot = await in_thread(self._maker.look)  # a disk that hangs must not stop queries
         if snapshot == self._settled and time.monotonic() < self._retry_at:
             return
         candidate = self._maker.candidate(snapshot)
