@@ -6,6 +6,9 @@ chains, caches and connections; for clients they are one server. A plugin that m
 the host, or an address that only one process can use, acts only in the leader. If it does nothing
 else, it sets `acts_once = True` beside `api_version`, and is not even set up in the followers. If
 it also has a handler, it checks `LifecycleContext.process_group.is_leader`.
+
+A plugin whose followers have something for the leader, or the other way round, connects them: the
+leader's plugin calls `listen`, that of each follower `connect`, both with the same name.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import socket
+    from collections.abc import Callable, Sequence
 
 
 class ProcessGroup:
@@ -41,3 +45,24 @@ class ProcessGroup:
 
     async def gather(self) -> None:
         """Update the metrics with the counts of the other processes."""
+
+    def listen(self, name: str, connected: Callable[[socket.socket], object]) -> None:
+        """In the leader, pass the socket of each follower that connects to `name` to `connected`.
+
+        The name is that of the directive, if need be with more words. Followers may connect from
+        now on, also those of a later generation, until `stop_listening`. In a follower, and in a
+        server with a single process, `connected` is never called. Raises ValueError if the name is
+        in use.
+        """
+
+    def stop_listening(self, name: str) -> None:
+        """Refuse further connections to `name`; those that exist stay open."""
+
+    async def connect(self, name: str) -> socket.socket:
+        """Return a connection of this follower to the leader's plugin that listens at `name`.
+
+        It is a non-blocking stream socket of the Unix domain, and ends with either process. The
+        leader handles the hook `before_listen` first, so this one may connect there. Raises OSError
+        if nothing listens at the name, or if this process is the leader.
+        """
+        raise ConnectionRefusedError(f"nothing listens at {name!r}: this process is the leader")

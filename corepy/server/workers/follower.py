@@ -64,6 +64,24 @@ class FollowerProcessGroup(ServerProcessGroup):
     """The process group as a follower sees it."""
 
     is_leader = False
+    channel: Channel
+    """The channel to the leader."""
+
+    async def connect(self, name: str) -> socket.socket:
+        """Return a connection to the leader's plugin that listens at `name`; raises OSError."""
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        mine.setblocking(False)
+        try:
+            with theirs:
+                answer = self.channel.begin(protocol.CONNECT, name, [theirs.fileno()])
+            await answer
+        except (Refusal, ChannelClosed) as error:
+            mine.close()
+            raise ConnectionRefusedError(str(error)) from error
+        except BaseException:
+            mine.close()
+            raise
+        return mine
 
 
 class Follower:
@@ -90,6 +108,7 @@ class Follower:
         }
         sock = socket.socket(fileno=CHANNEL_FD)
         self._channel = Channel(sock, self._dispatch, self._orphaned)
+        self._process_group.channel = self._channel
 
     async def run(self) -> None:
         """Carry out requests until the one to stop."""

@@ -17,11 +17,13 @@ sockets of its shard. Rules:
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.net.channel import ChannelClosed, Refusal
 from corepy.plugin import CommandError, StartupError
 from corepy.plugin.log import server_logger
+from corepy.server.contain.failure_report import report_background
 from corepy.server.workers import protocol
 from corepy.server.workers.group import ServerProcessGroup
 from corepy.server.workers.handle import FollowerHandle
@@ -57,6 +59,7 @@ class Leader(ServerProcessGroup):
         self._next: Preparation
         self._before: Preparation | None = None
         self._asked: dict[FollowerHandle, int] = {}
+        self._listening: dict[str, Callable[[socket.socket], object]] = {}
 
     # State for plugins
 
@@ -82,6 +85,17 @@ class Leader(ServerProcessGroup):
         """Add the current metrics of the followers to those of this process."""
         up = [handle.gather() for handle in self._handles.values() if handle.is_up]
         await asyncio.gather(*up, return_exceptions=True)
+
+    # Called by plugins
+
+    def listen(self, name: str, connected: Callable[[socket.socket], object]) -> None:
+        """Pass the sockets of followers that connect to `name` to `connected`."""
+        if self._listening.setdefault(name, connected) is not connected:
+            raise ValueError(f"the name {name!r} is in use")
+
+    def stop_listening(self, name: str) -> None:
+        """Refuse further connections to `name`."""
+        self._listening.pop(name, None)
 
     # Called by the server
 
@@ -238,8 +252,25 @@ class Leader(ServerProcessGroup):
         """Answer at the sockets of a follower that does not run."""
         self._server.take_over_shard(handle.shard)
 
-    async def answer(self, what: str, body: Any, _: list[int]) -> object:
+    async def answer(self, what: str, body: Any, fds: list[int]) -> object:
         """Carry out a follower's request."""
+        if what == protocol.CONNECT:
+            self._pass_on(body, socket.socket(fileno=fds[0]))
+            return None
         if what != protocol.RELOAD:
             raise Refusal(f"unknown request {what!r}")
         return await self._reload(str(body))
+
+    def _pass_on(self, name: str, sock: socket.socket) -> None:
+        """Pass the connection of a follower to the plugin that listens; raises `Refusal`."""
+        connected = self._listening.get(name)
+        if connected is None:
+            sock.close()
+            raise Refusal(f"nothing listens at {name!r}")
+        sock.setblocking(False)
+        try:
+            connected(sock)
+        except Exception as error:  # plugin code must not end the task that answers the follower
+            sock.close()
+            report_background(error, f"the connection of a process to {name!r} has failed")
+            raise Refusal(f"{name!r} has failed") from error

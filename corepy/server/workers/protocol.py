@@ -3,7 +3,8 @@
 `PREPARE`, `ACTIVATE`, `FINALIZE` and `ROLLBACK` are the steps of `corepy.server.server.Server`.
 `CHECK` checks that the event loop runs and returns readiness, `REPORT` returns the metrics,
 `COMMAND` forwards an operator's command, and `STOP` makes the follower drain and exit. A follower
-sends one message itself: `RELOAD`.
+sends two messages itself: `RELOAD`, and `CONNECT`, whose body is a name at which a plugin of the
+leader listens, with one end of a socket pair.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ REPORT: Final = "report"
 COMMAND: Final = "command"
 STOP: Final = "stop"
 RELOAD: Final = "reload"
+CONNECT: Final = "connect"
 
 CHANNEL_FD: Final = 3
 """The descriptor of the channel in a follower."""
