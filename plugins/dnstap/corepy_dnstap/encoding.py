@@ -27,6 +27,13 @@ The values for DNS over TLS, HTTPS and QUIC were added later, and dnstap-ldns, a
 stops reading at the first message with one of them.
 """
 
+LONGEST_TEXT: Final = 1 << 16
+"""Maximum bytes of the identity, the version, and `extra`.
+
+A payload with a DNS message is then shorter than 1 MiB, where collectors end a connection (fstrm,
+golang-framestream). Metadata is of any length.
+"""
+
 _SECOND: Final = 1_000_000_000
 _LONGEST_BYTE: Final = 0x7F
 _pack_length = Struct("!I").pack

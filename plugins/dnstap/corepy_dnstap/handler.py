@@ -21,7 +21,7 @@ from corepy.plugin import (
 from corepy.plugin.placeholders import Format, without_reply
 from corepy_dnstap import encoding
 from corepy_dnstap.addresses import packed
-from corepy_dnstap.encoding import TCP, UDP, Envelope, message_type
+from corepy_dnstap.encoding import LONGEST_TEXT, TCP, UDP, Envelope, message_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ class Extra:
     def encode(self, fixed: str, ident: bytes, client: object) -> bytes:
         """Return the field for one query: its two ID bytes and `Request.client`."""
         text = self._format.line(fixed, ident, client, 0.0)
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogateescape")[:LONGEST_TEXT]
 
     def of(self, request: Request) -> bytes:
         """Return the field for a query that came through the chain."""
@@ -209,21 +209,11 @@ class Dnstap(FastHandler, ExplainedHandler):
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
         """Connect, or listen: before the first query. A failure never prevents a start."""
-        if self.settings.listens and context.process_group.size > 1:
-            if not context.process_group.is_leader:
-                return
-            self._warn_of_processes(context.process_group.size)
-        await self.output.start()
+        if self.settings.listens and not context.process_group.is_leader:
+            from corepy_dnstap.relay import RelayOutput
 
-    def _warn_of_processes(self, count: int) -> None:
-        from corepy_dnstap.output import LOG
-
-        LOG.warning(
-            "collectors at %s get the messages of one of the %d processes of multisocket;"
-            " without `listen`, all processes connect to a collector",
-            self.output.label,
-            count,
-        )
+            self.output = RelayOutput(self.settings)
+        await self.output.start(context.process_group)
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:

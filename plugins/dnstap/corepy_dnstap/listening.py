@@ -2,31 +2,37 @@
 
 A listening socket belongs to its address, as those of `corepy.http`: all outputs with the same
 address share it, those of several server blocks and those of two generations. So a reload keeps the
-collectors connected.
+collectors connected. With *multisocket* the leader listens, and the followers pass it their
+messages (`relay`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
-import socket
-import stat
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from corepy.http.listen_address import resolve
 from corepy.net.sockets import Address, open_tcp
-from corepy.plugin.reading import read_file
+from corepy_dnstap.listening_sockets import (
+    BACKLOG,
+    bind_unix,
+    inode_of,
+    make_context,
+    unlink_own,
+)
 from corepy_dnstap.output import CONNECT_TIMEOUT, FINISH_TIMEOUT, LOG, Output, describe, log_drops
+from corepy_dnstap.relay import FollowerStream, name_of
 from corepy_dnstap.settings import MEBIBYTE, MESSAGES
 from corepy_dnstap.stream import Drops, MessageQueue, Stream
 
 if TYPE_CHECKING:
-    import ssl
+    import socket
 
-    from corepy_dnstap.settings import Endpoint, Settings, TLSFiles
+    from corepy.plugin import ProcessGroup
+    from corepy_dnstap.listening_sockets import Inode
+    from corepy_dnstap.settings import Endpoint, Settings
 
 MOST_COLLECTORS: Final = 32
 """Collectors that are connected to one address; a further one is disconnected."""
@@ -34,7 +40,8 @@ MOST_COLLECTORS: Final = 32
 RETRY = 1.0
 """Seconds until another attempt to listen, such as while another process has the socket."""
 
-_BACKLOG: Final = 16
+CHECK_INTERVAL = 5.0
+"""Seconds between two checks whether the file of a Unix socket is still there."""
 
 _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, CollectorListener]] = (
     WeakKeyDictionary()
@@ -44,15 +51,21 @@ _listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, Collecto
 class CollectorListener:
     """One listening socket, and the queue of each connected collector."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, process_group: ProcessGroup) -> None:
+        """Take messages of followers from now on; `open` listens for collectors."""
         self.endpoint = endpoint
         self.outputs: list[ListeningOutput] = []
         """Those that share the socket, the newest last; the newest one's settings apply."""
         self.queues: list[MessageQueue] = []
         self._sock: socket.socket | None = None
         self._server: asyncio.Server | None = None
-        self._inode = 0
+        self._inode: Inode | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._opening = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._followers: set[FollowerStream] = set()
+        self._process_group = process_group
+        process_group.listen(name_of(endpoint), self._take_follower)
 
     @property
     def is_open(self) -> bool:
@@ -61,27 +74,51 @@ class CollectorListener:
 
     async def open(self, settings: Settings) -> None:
         """Listen with the certificate of `settings`; raises OSError or ValueError."""
-        context = None if settings.tls is None else make_context(settings.tls, settings.skip_verify)
-        if self._sock is None:
-            self._sock = await self._bind()
-        if self._server is not None:
-            self._server.close()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: self._accepted(settings),
-            sock=self._sock.dup(),
-            ssl=context,
-            ssl_handshake_timeout=None if context is None else CONNECT_TIMEOUT,
-            backlog=_BACKLOG,
-        )
+        async with self._opening:
+            tls = settings.tls
+            context = None if tls is None else make_context(tls, settings.skip_verify)
+            if self._sock is None:
+                self._sock = await self._bind()
+            if self._server is not None:
+                self._server.close()
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(
+                lambda: self._accepted(settings),
+                sock=self._sock.dup(),
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else CONNECT_TIMEOUT,
+                backlog=BACKLOG,
+            )
 
     async def _bind(self) -> socket.socket:
         endpoint = self.endpoint
-        if endpoint.scheme == "unix":
-            sock = bind_unix(endpoint.host)
-            self._inode = os.stat(endpoint.host).st_ino
-            return sock
-        return open_tcp(await resolve(str(Address(endpoint.host, endpoint.port))))
+        if endpoint.scheme != "unix":
+            return open_tcp(await resolve(str(Address(endpoint.host, endpoint.port))))
+        sock = bind_unix(endpoint.host)
+        self._inode = inode_of(endpoint.host)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._stay_in_place())
+        return sock
+
+    async def _stay_in_place(self) -> None:
+        """Listen again whenever the file of the socket was removed: nobody could connect."""
+        path, is_failing = self.endpoint.host, False
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            if self._sock is not None and inode_of(path) == self._inode:
+                continue
+            if self._sock is not None:
+                self._sock.close()
+                self._sock = None
+            try:
+                await self.open(self.outputs[-1].settings)
+            except (OSError, ValueError) as error:
+                if not is_failing:
+                    LOG.error("%s was removed: %s; tried again", self.endpoint, describe(error))
+                is_failing = True
+            else:
+                LOG.info("%s was removed; listening there again", self.endpoint)
+                is_failing = False
 
     @property
     def address(self) -> str:
@@ -127,11 +164,41 @@ class CollectorListener:
         self._tell_outputs()
 
     def _tell_outputs(self) -> None:
+        needed = bool(self.queues)
         for output in self.outputs:
-            output.is_taking = bool(self.queues)
+            output.is_taking = needed
+        for follower in self._followers:
+            follower.tell(needed=needed)
+
+    def put(self, frame: bytes) -> None:
+        """Send a data frame soon to all collectors; one whose queue is full does not get it."""
+        for queue in self.queues:
+            queue.put(frame)
+
+    def _take_follower(self, sock: socket.socket) -> None:
+        """Take the messages of a follower, the other end of `sock`."""
+        task = asyncio.create_task(self._relay(sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _relay(self, sock: socket.socket) -> None:
+        follower = FollowerStream(self.put, needed=bool(self.queues))
+        self._followers.add(follower)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: follower, sock=sock)
+            await asyncio.wait([follower.closed])
+        finally:
+            self._followers.discard(follower)
+            follower.abort()
 
     async def close(self) -> None:
         """Close the socket, and the connections once the collectors have read everything."""
+        self._process_group.stop_listening(name_of(self.endpoint))
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._followers:  # they have sent everything before this hook of the leader
+            ends = [follower.closed for follower in self._followers]
+            await asyncio.wait(ends, timeout=FINISH_TIMEOUT)
         if self._server is not None:
             self._server.close()
         if self._sock is not None:
@@ -166,18 +233,27 @@ class ListeningOutput(Output):
         """The address that collectors connect to."""
         return "" if self._listener is None else self._listener.address
 
-    async def start(self) -> None:
+    async def start(self, process_group: ProcessGroup) -> None:
         """Listen, or share the socket of another output with the same address."""
         known = _listeners.setdefault(asyncio.get_running_loop(), {})
         endpoint = self.settings.endpoint
-        listener = self._listener = known.setdefault(endpoint, CollectorListener(endpoint))
+        if endpoint not in known:
+            known[endpoint] = CollectorListener(endpoint, process_group)
+        listener = self._listener = known[endpoint]
         listener.outputs.append(self)
         self.is_taking = bool(listener.queues)
+        await self.open()
+
+    async def open(self) -> None:
+        """Listen with the settings of this output; log a failure, and try again later."""
+        listener = self._listener
+        assert listener is not None
         try:
             await listener.open(self.settings)
         except (OSError, ValueError) as error:
             LOG.error("cannot listen at %s: %s; tried again", self.label, describe(error))
-            self._retrying = asyncio.create_task(self._open_later(listener))
+            if self._retrying is None:
+                self._retrying = asyncio.create_task(self._open_later(listener))
 
     async def _open_later(self, listener: CollectorListener) -> None:
         while True:
@@ -185,13 +261,13 @@ class ListeningOutput(Output):
             with contextlib.suppress(OSError, ValueError):
                 await listener.open(self.settings)
                 LOG.info("listening at %s", self.label)
+                self._retrying = None
                 return
 
     def put(self, frame: bytes) -> None:
         """Send a data frame soon to all collectors; one whose queue is full does not get it."""
         assert self._listener is not None
-        for queue in self._listener.queues:
-            queue.put(frame)
+        self._listener.put(frame)
 
     async def close(self) -> None:
         """Stop sending; the last output of an address closes the socket."""
@@ -202,63 +278,10 @@ class ListeningOutput(Output):
         listener, self._listener = self._listener, None
         if listener is None:
             return
+        was_newest = listener.outputs[-1] is self
         listener.outputs.remove(self)
         if not listener.outputs:
             del _listeners[asyncio.get_running_loop()][listener.endpoint]
             await listener.close()
-
-
-def bind_unix(path: str) -> socket.socket:
-    """Return a listening socket at `path`, replacing one that no process listens on any more.
-
-    Raises OSError.
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
-                raise
-            os.unlink(path)
-            sock.bind(path)
-        sock.listen(_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _is_abandoned(path: str) -> bool:
-    """Return whether `path` is a socket that refuses connections."""
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        return probe.connect_ex(path) == errno.ECONNREFUSED
-
-
-def unlink_own(path: str, inode: int) -> None:
-    """Remove a socket, unless another process has replaced it in the meantime."""
-    with contextlib.suppress(OSError):
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
-
-
-def make_context(files: TLSFiles, skip_verify: bool) -> ssl.SSLContext:
-    """Return the context of a listener; raises OSError or ValueError for an unusable file.
-
-    With the certificates of authorities, collectors must have a certificate of one of them; with
-    `skip_verify` they may also have none (plugin/dnstap/listener.go).
-    """
-    import ssl
-
-    for path in (files.certificate, files.key, files.authorities):
-        if path is not None:
-            read_file(path)  # OpenSSL would wait for a FIFO
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(files.certificate, files.key, "")  # else it may ask for a password
-    if files.authorities is not None:
-        context.load_verify_locations(files.authorities)
-        context.verify_mode = ssl.CERT_OPTIONAL if skip_verify else ssl.CERT_REQUIRED
-    return context
+        elif was_newest:  # a generation that has failed to start
+            await listener.outputs[-1].open()

@@ -19,6 +19,7 @@ from corepy_dnstap.stream import CLOSED, Drops, MessageQueue, Stream
 if TYPE_CHECKING:
     import ssl
 
+    from corepy.plugin import ProcessGroup
     from corepy_dnstap.settings import Settings
 
 LOG: Final = plugin_logger("dnstap")
@@ -54,7 +55,7 @@ class Output:
         """What an operator should know."""
         raise NotImplementedError
 
-    async def start(self) -> None:
+    async def start(self, process_group: ProcessGroup) -> None:
         """Start to connect, or to listen; it never fails, but logs a problem and tries again."""
         raise NotImplementedError
 
@@ -88,8 +89,8 @@ class Connection(Output):
         stream = self._queue.stream if self._queue is not None else None
         return "not connected" if stream is None else "connected"
 
-    async def start(self) -> None:
-        """Connect in the background."""
+    async def start(self, process_group: ProcessGroup) -> None:
+        """Connect in the background; each process has a connection."""
         self._queue = MessageQueue(self.settings.queue * MESSAGES, self.sent, self._drops)
         self.is_taking = True
         self._task = asyncio.create_task(self._stay_connected(self._queue))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import Mistakes, suggest
 from corepy.plugin.placeholders import CONSTANT, VARYING, unknown_placeholders
 from corepy.release import version
+from corepy_dnstap.encoding import LONGEST_TEXT
 from corepy_dnstap.handler import Dnstap
 from corepy_dnstap.settings import Endpoint, Settings, TLSFiles
 
@@ -139,7 +140,12 @@ class _Directive:
         return number
 
     def _set(self, name: str) -> None:
-        setattr(self._settings, name, self._c.argument().text.encode("utf-8", "surrogateescape"))
+        token = self._c.argument()
+        data = token.text.encode("utf-8", "surrogateescape")
+        if len(data) > LONGEST_TEXT:
+            problem = f"the {name} has {len(data)} bytes, more than {LONGEST_TEXT}"
+            raise self._c.error(problem, token)
+        setattr(self._settings, name, data)
 
     def _extra(self) -> None:
         token = self._c.argument()

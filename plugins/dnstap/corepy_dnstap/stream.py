@@ -1,4 +1,4 @@
-"""`Stream`: one connection to a collector, and `MessageQueue`: what waits to be written to it."""
+"""`Stream`: a connection to a collector, and `MessageQueue`: what waits to be written to it."""
 
 from __future__ import annotations
 
@@ -51,28 +51,71 @@ _HIGH_WATER: Final = 256 * 1024
 """Bytes that the transport may keep before messages wait in the queue, where they are bounded."""
 
 
-class Stream(asyncio.Protocol):
-    """A connection over which this server sends; it performs the handshake."""
+class FrameWriter(asyncio.Protocol):
+    """A connection over which a `MessageQueue` sends data frames."""
 
     def __init__(self, on_ready: Callable[[], object]) -> None:
         """`on_ready` is called when messages can be written, after a pause, and at the end."""
-        loop = asyncio.get_running_loop()
-        self.opened: asyncio.Future[None] = loop.create_future()
-        """Done when the handshake is complete, or with the reason of its failure."""
-        self.closed: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection has ended."""
         self.is_writable = False
         self._on_ready = on_ready
-        self._reader = ControlReader()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
+        """Store the transport, and limit the bytes that it keeps."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(_HIGH_WATER)
+
+    def write(self, frames: bytes) -> None:
+        """Write data frames; only while `is_writable`."""
+        assert self._transport is not None
+        self._transport.write(frames)
+
+    def pause_writing(self) -> None:
+        """Let messages wait in the queue."""
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        """Write those that wait."""
+        if self._transport is not None:
+            self.is_writable = True
+            self._on_ready()
+
+    def stop(self) -> None:
+        """Tell the other end that no more messages follow."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.is_writable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake those that wait for the connection."""
+        self._transport, self.is_writable = None, False
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._on_ready()
+
+
+class Stream(FrameWriter):
+    """A connection to a collector; it performs the handshake."""
+
+    def __init__(self, on_ready: Callable[[], object]) -> None:
+        super().__init__(on_ready)
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the handshake is complete, or with the reason of its failure."""
+        self._reader = ControlReader()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        super().connection_made(transport)
+        assert self._transport is not None
         if self.opened.done():  # given up before
             self._transport.abort()
             return
-        self._transport.set_write_buffer_limits(_HIGH_WATER)
         self._transport.write(control(READY, CONTENT_TYPE))
 
     def data_received(self, data: bytes) -> None:
@@ -107,32 +150,16 @@ class Stream(asyncio.Protocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
-    def write(self, frames: bytes) -> None:
-        """Write data frames; only while `is_writable`."""
-        assert self._transport is not None
-        self._transport.write(frames)
-
-    def pause_writing(self) -> None:
-        """Let messages wait in the queue."""
-        self.is_writable = False
-
     def resume_writing(self) -> None:
-        """Write those that wait."""
-        if self.opened.done() and self._transport is not None:
-            self.is_writable = True
-            self._on_ready()
+        """Write the messages that wait, but not before the handshake is complete."""
+        if self.opened.done():
+            super().resume_writing()
 
     def stop(self) -> None:
         """Tell the collector that no more messages follow; it answers that it has read them all."""
         if self._transport is not None:
             self.is_writable = False
             self._transport.write(control(STOP))
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self.is_writable = False
-        if self._transport is not None:
-            self._transport.abort()
 
     def give_up(self) -> None:
         """Close a connection whose handshake nothing waits for any more."""
@@ -141,13 +168,10 @@ class Stream(asyncio.Protocol):
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wake those that wait for the connection."""
-        self._transport, self.is_writable = None, False
+        """Wake those that wait for the handshake, or for the end."""
         if not self.opened.done():
             self.opened.set_exception(exc or ConnectionResetError(CLOSED))
-        if not self.closed.done():
-            self.closed.set_result(None)
-        self._on_ready()
+        super().connection_lost(exc)
 
 
 class Drops:
@@ -184,8 +208,9 @@ class MessageQueue:
     Further ones are dropped.
     """
 
-    def __init__(self, most: int, sent: Value, drops: Drops) -> None:
-        self.stream: Stream | None = None
+    def __init__(self, most: int, sent: Value | None, drops: Drops) -> None:
+        """`sent` counts the messages that are written; None for those that another one counts."""
+        self.stream: FrameWriter | None = None
         """The connection to write to; without one, messages wait."""
         self._most = most
         self._most_bytes = most * MEAN_SIZE
@@ -223,7 +248,8 @@ class MessageQueue:
         while frames and stream is not None and stream.is_writable:
             batch = self._next_batch()
             stream.write(b"".join(batch))
-            self._sent.value += len(batch)
+            if self._sent is not None:
+                self._sent.value += len(batch)
         if self._settled is not None and (not frames or stream is None or stream.closed.done()):
             if not self._settled.done():  # `finish` has waited long enough
                 self._settled.set_result(None)
@@ -248,7 +274,7 @@ class MessageQueue:
         self._bytes = 0
 
     async def finish(self, seconds: float) -> None:
-        """Write what waits, and close the connection when the collector has read it.
+        """Write what waits, and close the connection when the other end has read it.
 
         After `seconds` the connection is closed regardless, and what is left is dropped.
         """
@@ -260,7 +286,7 @@ class MessageQueue:
             stream.abort()
         self.discard()
 
-    async def _finish(self, stream: Stream) -> None:
+    async def _finish(self, stream: FrameWriter) -> None:
         settled = self._settled = self._loop.create_future()
         self.flush()
         await settled
