@@ -148,3 +148,36 @@ class MessageTap(Protocol):
 
     def tap_message(self, request: Request, message: TappedMessage) -> None:
         """Record a message that belongs to the query `request`; it must return at once."""
+
+
+class UpstreamAttempt(NamedTuple):
+    """A query to an upstream, and its outcome. Times are those of the monotonic clock."""
+
+    upstream: tuple[str, int]
+    """IP address and port of the upstream."""
+
+    protocol: str
+    """"udp", "tcp", "tls" or "https"."""
+
+    sent: float
+    """When it was sent. It may precede the client's query, which may share it with an earlier one.
+    """
+
+    ended: float
+    error: str = ""
+    """Why there is no usable reply, "" if the client's reply is the one to this query."""
+
+
+@runtime_checkable
+class AttemptObserver(Protocol):
+    """A `CallObserver` that also records the attempts of handlers at upstreams (as *trace* does).
+
+    A handler that queries upstreams calls it at the end of the exchange, for the queries whose
+    metadata has the label `call_label`, and for no others.
+    """
+
+    call_label: str
+    """That of `corepy.plugin.CallObserver`."""
+
+    def observe_attempt(self, request: Request, attempt: UpstreamAttempt) -> None:
+        """Record an attempt that was made for `request`; it must return at once."""

@@ -44,6 +44,7 @@ class Detours:
         "asked_large",
         "ede",
         "failovers",
+        "failures",
         "had_bad_cookie",
         "has_heard",
         "lacked",
@@ -86,6 +87,9 @@ class Detours:
         self.notes: tuple[str, ...] = ()
         """The outcomes of the attempts, for the log."""
 
+        self.failures: tuple[tuple[Attempt, float, str], ...] = ()
+        """The attempts in `notes`, with the monotonic times of their ends and the reasons."""
+
 
 class Asking:
     """Sends the attempts of one exchange; the base of `Exchange`.
@@ -99,6 +103,7 @@ class Asking:
         "_open",
         "_pool",
         "_tried",
+        "answered",
         "body",
         "crowd",
         "done",
@@ -108,7 +113,6 @@ class Asking:
         "question",
         "reply",
         "started",
-        "upstream",
         "waiters",
     )
 
@@ -133,8 +137,8 @@ class Asking:
         self.done = False
         self.waiters: list[Pending] = []
         self.reply: Reply | None = None
-        self.upstream: UpstreamLike | None = None
-        """The upstream that sent `reply`."""
+        self.answered: Attempt | None = None
+        """The attempt that got `reply`."""
 
         self._tried: list[UpstreamLike] = []
         self._open: list[Attempt] = []
@@ -146,6 +150,11 @@ class Asking:
         if self._detours is None:
             self._detours = Detours()
         return self._detours
+
+    @property
+    def upstream(self) -> UpstreamLike | None:
+        """The upstream that sent `reply`."""
+        return None if self.answered is None else self.answered.upstream
 
     @property
     def unusualness(self) -> int:

@@ -37,6 +37,8 @@ from corepy_forward.forms import client_options, end_to_end, needs_edns
 from corepy_forward.salvage import Salvage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from corepy_forward.attempt import Attempt
 
 BUDGET = 4.0
@@ -110,7 +112,7 @@ class Exchange(Salvage):
             return
         if self._detours is not None and self._is_provisional(attempt, reply):
             return
-        self.upstream = attempt.upstream
+        self.answered = attempt
         self.reply = reply
         self._end()
 
@@ -269,19 +271,34 @@ class Exchange(Salvage):
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
-            number = attempt.number
+            number, now = attempt.number, time.monotonic()
             most = max(number, self._pool.max_attempts)  # upstreams may have been removed
-            elapsed = time.monotonic() - attempt.sent
-            detail = f"attempt {number} of {most}, {elapsed:.3f}s"
+            detail = f"attempt {number} of {most}, {now - attempt.sent:.3f}s"
             if attempt.mismatched:
                 detail += f", replies to another question dropped: {attempt.mismatched}"
             note = go_error(attempt.upstream.address, attempt.proto, reason, detail)
             self.detours.notes += (note,)
+            self.detours.failures += ((attempt, now, reason),)
 
     def fail(self, reason: str) -> None:
         """End the exchange without asking an upstream."""
         self.detours.notes += (reason,)
         self._end()
+
+    def outcomes(self, now: float) -> Iterator[tuple[Attempt, float, str]]:
+        """Yield the attempts with the times of their ends and the reasons of failures.
+
+        Those that are still in flight end at the monotonic time `now`; so does the answered one,
+        whose reason is "". At most the first eight failures are known.
+        """
+        failures = () if self._detours is None else self._detours.failures
+        yield from failures
+        failed = {attempt for attempt, _, _ in failures}
+        if self.answered is not None and self.answered not in failed:
+            yield self.answered, now, ""
+        for attempt in self._open:
+            if attempt is not self.answered:
+                yield attempt, now, NO_REPLY
 
     def cancel(self) -> None:
         """Stop waiting for replies over UDP."""

@@ -21,10 +21,11 @@ from corepy.plugin import (
     hookimpl,
 )
 from corepy.plugin.memory_limit import cgroup_limit
-from corepy.plugin.protocols import MessageTap
+from corepy.plugin.protocols import AttemptObserver, MessageTap
 from corepy_forward import metrics
 from corepy_forward.forms import body_of
 from corepy_forward.limits import LIMIT
+from corepy_forward.observing import report_attempts
 from corepy_forward.pool import Pool
 from corepy_forward.resolve import look_up
 from corepy_forward.targets import without_repeats
@@ -74,6 +75,7 @@ class Forward(FastHandler, ExplainedHandler):
 
         self._watch: Watch | None = None
         self._taps: Sequence[MessageTap] = ()
+        self._observers: Sequence[AttemptObserver] = ()
         self.with_metadata = with_metadata
         self._zone = names.from_text(settings.zone)
         self._ignored = ZoneMatcher(settings.ignored)
@@ -131,6 +133,8 @@ class Forward(FastHandler, ExplainedHandler):
     ) -> Reply | None:
         """Release the place of the query; return its reply if the exchange has ended."""
         places.leave(request)
+        if self._observers and request.metadata:  # usually empty
+            report_attempts(self._observers, request, exchange)
         return self._reply(request, exchange) if exchange.done else None
 
     async def _whole(self, pool: Pool, request: Request, answer: Answer) -> Reply:
@@ -194,8 +198,8 @@ class Forward(FastHandler, ExplainedHandler):
             return request.error(SERVFAIL, exchange.reason, (exchange.ede, exchange.ede_text))
         if len(exchange.waiters) > 1:
             reply = reply.copy()
-        if self.with_metadata and exchange.upstream is not None:
-            request.metadata["forward/upstream"] = exchange.upstream.address
+        if self.with_metadata and exchange.answered is not None:
+            request.metadata["forward/upstream"] = exchange.answered.upstream.address
         wire, end = request.wire, request.question_end
         asked = wire[12:end]
         if not reply.wire.startswith(asked, 12):
@@ -252,6 +256,7 @@ class Forward(FastHandler, ExplainedHandler):
         """Resolve host names and reject own addresses as upstreams; raises StartupError."""
         LIMIT.configure(cgroup_limit())
         self._taps = self._config.handlers.of_kind(MessageTap)
+        self._observers = self._config.handlers.of_kind(AttemptObserver)
         known = [problem for entry in self.settings.entries for problem in entry.problems]
         problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):

@@ -15,6 +15,7 @@ from corepy.plugin.failures import report
 from corepy.plugin.protocols import TapKind, TappedMessage
 from corepy_forward.exchange import Exchange
 from corepy_forward.limits import Places
+from corepy_forward.observing import PROTOCOLS
 from corepy_forward.pool import Pool
 from corepy_forward.streams import Stream, StreamPool
 from corepy_forward.udp import UDPPool
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
-
-_PROTOCOLS: Final = {"udp": "udp", "tcp": "tcp", "tcp-tls": "tls", "https": "https"}
-"""The protocols of taps, by those of attempts."""
 
 _NO_IDENT: Final = b"\0\0"
 
@@ -94,7 +92,7 @@ class TappedUpstream(Upstream):
         if not isinstance(exchange, TappedExchange):
             return  # a health check
         address = self.target.connect_host, self.target.port
-        protocol = _PROTOCOLS[attempt.proto]
+        protocol = PROTOCOLS[attempt.proto]
         message = TappedMessage(kind, wire, address, protocol, at, _local(attempt), asked)
         for tap in self.taps:
             try:

@@ -19,8 +19,9 @@ TAGS: Final = {
     "proto": "coredns.io/proto",
     "remote": "coredns.io/remote",
     "packet_cache": "corepy.packet_cache",
+    "peer": "peer.address",
 }
-"""The names of the tags in zipkin and OTLP; all but the last are CoreDNS's."""
+"""The names of the tags in zipkin and OTLP; all but `corepy.packet_cache` are CoreDNS's."""
 
 to_json: Final[Callable[[Any], str]] = json.JSONEncoder(separators=(",", ":")).encode
 

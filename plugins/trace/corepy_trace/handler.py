@@ -1,6 +1,7 @@
 """The handler that traces queries (CoreDNS: plugin/trace/trace.go, plugin/plugin.go).
 
 A selected query gets a span, and `CallObserver` gives each call of a plugin below one of its own.
+A plugin that queries upstreams adds its attempts (`corepy.plugin.protocols.AttemptObserver`).
 The current span of a query is in its metadata, so derived queries and look-ups continue the trace.
 Other queries pass through with one call.
 """
@@ -16,6 +17,7 @@ from corepy.dns.address import host_port
 from corepy.dns.constants import SERVFAIL, rcode_name, type_name
 from corepy.dns.names import to_text
 from corepy.http.http_client import HTTPClient
+from corepy.net.sockets import Address
 from corepy.plugin import (
     Cacheability,
     CallObserver,
@@ -29,7 +31,7 @@ from corepy.plugin import (
 from corepy_trace.parent import parent_of
 from corepy_trace.reporter import TIMEOUT, Reporter
 from corepy_trace.settings import Kind
-from corepy_trace.span import TOP, QueryTrace, Span
+from corepy_trace.span import ATTEMPT, TOP, QueryTrace, Span
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin import Handler, HitCounter
     from corepy.plugin.handler import Answer
+    from corepy.plugin.protocols import UpstreamAttempt
     from corepy_trace.formats import Format
     from corepy_trace.settings import Settings
 
@@ -217,6 +220,19 @@ class Trace(FastHandler, CallObserver, ExplainedHandler):
         if reply is None:
             call.error = _FAILED
         call.trace.end(call)
+
+    def observe_attempt(self, request: Request, attempt: UpstreamAttempt) -> None:
+        """Send the span of an attempt at an upstream, within that of the plugin that has made it.
+
+        An attempt that the query shares with an earlier one begins with the span of the plugin.
+        """
+        above: Span = request.metadata[CURRENT]
+        span = Span(above.trace, ATTEMPT, max(attempt.sent, above.start), above)
+        span.end = max(attempt.ended, span.start)
+        span.peer = attempt.upstream
+        span.tags = {"peer": str(Address(*attempt.upstream))}
+        span.error = attempt.error
+        above.trace.end(span)
 
     def trace_hit(self, tags: dict[str, str], received: float) -> None:
         """Send the span of a query that the packet cache has answered."""

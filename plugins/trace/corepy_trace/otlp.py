@@ -26,6 +26,7 @@ _HEADERS: Final = (("Content-Type", "application/json"),)
 _NANOSECONDS: Final = 1_000_000_000
 _KIND_INTERNAL: Final = 1
 _KIND_SERVER: Final = 2
+_KIND_CLIENT: Final = 3
 _STATUS_ERROR: Final = 2
 
 
@@ -56,7 +57,7 @@ class OTLPFormat:
             "traceId": f"{trace.ident:032x}",
             "spanId": f"{span.ident:016x}",
             "name": span.name,
-            "kind": _KIND_SERVER if span.above is None else _KIND_INTERNAL,
+            "kind": _kind_of(span),
             "startTimeUnixNano": str(round((trace.epoch + span.start) * _NANOSECONDS)),
             "endTimeUnixNano": str(round((trace.epoch + span.end) * _NANOSECONDS)),
         }
@@ -71,6 +72,12 @@ class OTLPFormat:
     def assemble(self, spans: Sequence[Span], encoded: Sequence[bytes]) -> tuple[bytes, Headers]:
         """Return the message ExportTraceServiceRequest."""
         return b"".join((self._start, b",".join(encoded), b"]}]}]}")), _HEADERS
+
+
+def _kind_of(span: Span) -> int:
+    if span.above is None:
+        return _KIND_SERVER
+    return _KIND_INTERNAL if span.peer is None else _KIND_CLIENT
 
 
 def _attributes(values: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -63,6 +63,7 @@ class Reporter:
         self._most = settings.backlog
         self._batch_size = settings.batch
         self._interval = settings.interval
+        self._headers = tuple(settings.headers)
         self._first_pause = self._pause = first_pause
         self._in_flight = 0
         self._is_closing = False
@@ -159,7 +160,8 @@ class Reporter:
             encoded.append(self._encoder.encode(span))
             if not len(encoded) % _AT_ONCE:
                 await asyncio.sleep(0)
-        return self._encoder.assemble(batch, encoded)
+        body, headers = self._encoder.assemble(batch, encoded)
+        return body, (*headers, *self._headers)
 
     def _succeeded(self, count: int) -> None:
         self._sent.inc(count)

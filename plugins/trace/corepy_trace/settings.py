@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.http.http_client import HTTPTarget, parse_url
+
+if TYPE_CHECKING:
+    from corepy_trace.headers import HeaderField
 
 DEFAULT_SERVICE: Final = "coredns"
 DEFAULT_BACKLOG: Final = 1000
@@ -64,6 +67,8 @@ class Settings:
     backlog: int = DEFAULT_BACKLOG
     batch: int = DEFAULT_BATCH
     interval: float = DEFAULT_INTERVAL
+    headers: list[HeaderField] = field(default_factory=list)
+    """Header fields of each request, which may be secrets."""
 
 
 def target_of(kind: Kind, endpoint: str) -> HTTPTarget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import partial
 from ipaddress import ip_address
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import ListenHosts, Mistakes, parse_unsigned, suggest
 from corepy_trace.handler import Trace
+from corepy_trace.headers import from_environment, header_field
 from corepy_trace.settings import (
     DEFAULT_BACKLOG,
     DEFAULT_BATCH,
@@ -51,6 +53,8 @@ def setup(controller: Controller) -> None:
                 _endpoint(controller, settings)
             controller.options(_options(controller, settings, used))
     mistakes.settle()
+    if settings.kind is Kind.OTLP:
+        _add_environment(controller, settings)
     for option, token in used.items():
         of_kind = _WITHOUT_EFFECT.get(option, settings.kind)
         if of_kind is not settings.kind:
@@ -118,7 +122,34 @@ def _options(
         attribute, reader = _READERS[option]
         setattr(settings, attribute, reader(controller))
 
-    return {option: partial(read, option) for option in _READERS}
+    options = {option: partial(read, option) for option in _READERS}
+    return {**options, "header": lambda: _header(controller, settings)}
+
+
+def _add_environment(controller: Controller, settings: Settings) -> None:
+    """Add the header fields of the environment, except those that the Corefile sets."""
+    found, problems = from_environment(os.environ)
+    for problem in problems:
+        controller.warn(problem, hint="such as NAME=VALUE,NAME=VALUE with percent-encoded values")
+    known = {field.name.lower() for field in settings.headers}
+    if settings.target.authorization:
+        known.add("authorization")
+    settings.headers += [field for field in found if field.name.lower() not in known]
+
+
+def _header(controller: Controller, settings: Settings) -> None:
+    """`header NAME VALUE`; a later one of the same name replaces the value."""
+    name, value = controller.arguments(2, 2)
+    try:
+        field = header_field(name.text, value.text)
+    except ValueError as error:
+        hint = 'such as header Authorization "Bearer TOKEN"'
+        raise controller.error(str(error), name, hint) from None
+    if field.name.lower() == "authorization" and settings.target.authorization:
+        hint = "remove user name and password from the URL, or this option"
+        raise controller.error("the URL sets Authorization, too", name, hint)
+    others = [it for it in settings.headers if it.name.lower() != field.name.lower()]
+    settings.headers = [*others, field]
 
 
 def _every(controller: Controller) -> int:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TOP: Final = "servedns"
 """The name of a query's span (CoreDNS: defaultTopLevelSpanName)."""
 
+ATTEMPT: Final = "connect"
+"""The name of an attempt's span (CoreDNS: plugin/forward/forward.go)."""
+
 
 def draw_id(bits: int) -> int:
     """Return a random number other than 0, which would mean that there is no ID."""
@@ -59,10 +62,11 @@ class QueryTrace:
 
 
 class Span:
-    """A query, or the call of a plugin in it."""
+    """A query, the call of a plugin in it, or an attempt of a plugin at an upstream."""
 
     __slots__ = (
-        "above", "end", "error", "ident", "is_shared", "name", "parent", "start", "tags", "trace",
+        "above", "end", "error", "ident", "is_shared", "name", "parent", "peer", "start", "tags",
+        "trace",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +80,9 @@ class Span:
         self.ident = draw_id(64)
         self.parent = parent if above is None else above.ident
         self.tags: dict[str, Any] = {}
-        """Values by the short names of tags: "name", "type", "rcode", "proto", "remote"."""
+        """Values by the short names of tags: "name", "type", "rcode", "proto", "remote", "peer"."""
+        self.peer: tuple[str, int] | None = None
+        """IP address and port of the server that was asked, for the span of an attempt."""
         self.error = ""
         """A description of the failure, "" without one."""
         self.is_shared = False

@@ -54,6 +54,10 @@ class ZipkinFormat:
             fields["parentId"] = f"{span.parent:016x}"
         if span.above is None:
             fields["kind"] = "SERVER"
+        elif span.peer is not None:
+            host, port = span.peer[0].partition("%")[0], span.peer[1]
+            fields["kind"] = "CLIENT"
+            fields["remoteEndpoint"] = {f"ipv{ip_address(host).version}": host, "port": port}
         if span.is_shared:
             fields["shared"] = True
         tags = named_tags(span, TAGS)

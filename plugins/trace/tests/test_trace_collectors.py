@@ -82,20 +82,21 @@ def read_zipkin(request):
         assert re.fullmatch(r"[0-9a-f]{16}", span["id"])
         assert re.fullmatch(r"[0-9a-f]{16}", span.get("parentId", "0" * 16))
         assert span["name"] == span["name"].lower()
-        assert span.get("kind", "SERVER") == "SERVER"
+        assert span.get("kind", "SERVER") in ("SERVER", "CLIENT")
+        assert ("remoteEndpoint" in span) == (span.get("kind") == "CLIENT")
         assert type(span["timestamp"]) is type(span["duration"]) is int
         assert span["duration"] >= 1
         endpoint = span["localEndpoint"]
         assert endpoint["serviceName"] == endpoint["serviceName"].lower()
         assert endpoint.keys() <= {"serviceName", "ipv4", "ipv6", "port"}
         assert {type(it) for it in span.get("tags", {"": ""}).values()} == {str}
-        optional = {"parentId", "kind", "shared", "tags"}
+        optional = {"parentId", "kind", "shared", "tags", "remoteEndpoint"}
         required = {"traceId", "id", "name", "timestamp", "duration", "localEndpoint"}
         assert required <= span.keys() <= required | optional
         tags = dict(span.get("tags", {}))
         yield Got(
             span["traceId"], span["id"], span.get("parentId", ""), span["name"],
-            span["timestamp"] / 1e6, span["duration"] / 1e6, "kind" in span,
+            span["timestamp"] / 1e6, span["duration"] / 1e6, span.get("kind") == "SERVER",
             tags, tags.pop("error", ""),
         )  # fmt: skip
 
@@ -147,7 +148,7 @@ def read_otlp(request):
         assert re.fullmatch(r"[0-9a-f]{32}", span["traceId"])
         assert re.fullmatch(r"[0-9a-f]{16}", span["spanId"])
         assert re.fullmatch(r"[0-9a-f]{16}|", span.get("parentSpanId", ""))
-        assert span["kind"] in (1, 2)
+        assert span["kind"] in (1, 2, 3)
         start, end = (span[f"{it}TimeUnixNano"] for it in ("start", "end"))
         assert type(start) is type(end) is str
         assert int(start) <= int(end)
@@ -232,13 +233,16 @@ def test_a_miss_a_hit_and_a_hit_of_the_packet_cache(kind):
             for _ in range(3):
                 assert str(server.ask("www.test.").rr[0].rdata) == "192.0.2.1"
             assert server.packet_entries == 1
-            miss, hit, repeated = spans_of(collector, 6, kind)
-    assert tree(miss) == ["servedns", ["cache", ["forward"]]]
+            miss, hit, repeated = spans_of(collector, 7, kind)
+    assert tree(miss) == ["servedns", ["cache", ["forward", ["connect"]]]]
     assert tree(hit) == ["servedns", ["cache"]]
     assert tree(repeated) == ["servedns"]
     assert top_of(miss).tags == top_of(hit).tags == tags()
     assert top_of(repeated).tags == tags(**{"corepy.packet_cache": "true"})
-    assert all(not it.error and (it.is_server or not it.tags) for it in (*miss, *hit, *repeated))
+    (attempt,) = [it for it in miss if it.name == "connect"]
+    assert attempt.tags == {"peer.address": upstream.to}
+    others = [it for it in (*miss, *hit, *repeated) if it is not attempt]
+    assert all(not it.error and (it.is_server or not it.tags) for it in others)
     assert before - 1 < top_of(miss).start < time.time() + 1
     length = {"zipkin": 16, "datadog": 32, "otlp": 32}[kind]
     assert {len(it[0].trace) for it in (miss, hit, repeated)} == {length}
@@ -425,7 +429,7 @@ def test_one_of_several_queries():
             (handler,) = server.plugins(Trace)
             for name in ("a", "b", "c", "d"):
                 server.ask(f"{name}.test.")
-            ((_, _, top),) = spans_of(collector, 3)
+            ((*_, top),) = spans_of(collector, 4)
             assert top.tags == tags("NXDOMAIN", "c.test.")
             for _ in range(2):  # a miss and a hit; the reply counts its repetitions
                 server.ask("www.test.", tcp=True)
@@ -433,7 +437,7 @@ def test_one_of_several_queries():
             assert tree(trace) == ["servedns", ["cache"]]
             server.call(handler.count_hits, 100)
             server.ask("e.test.")
-            (trace,) = spans_of(collector, 3)
+            (trace,) = spans_of(collector, 4)
             assert top_of(trace).tags == tags("NXDOMAIN", "e.test.")
             server.ask("f.test.")
     assert collector.requests.empty()
