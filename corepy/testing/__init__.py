@@ -6,9 +6,11 @@
 * `serve`: runs a server from Corefile text in its own thread; zones without a port get a free one.
   `server.ask` sends a query, `server.drops` returns whether the server drops a query.
 * `serve_file`: runs a server from a Corefile on disk in the test's event loop.
-* `run_command`: runs the real `corepy` command as a process.
+* `run_command`: runs the real `corepy` command as a process; `run_program`: the same for another
+  program.
 * `ask`, `exchange`: a DNS client for UDP and TCP; `http_get`: a client for HTTP endpoints.
 * `reply_of`: builds a reply from records in zone-file form.
+* `MountedConfigMap`: a folder that changes as a mounted ConfigMap does.
 * `Load`: sends queries at a steady rate and tracks each one until it is answered or lost.
 * `Upstream`: a name server whose replies, drops and delays are defined by a function of the test;
   `corepy.testing.tls` has a server for TLS. `Upstream("drops-edns")` uses one of the behaviours in
@@ -37,6 +39,7 @@ from corepy.testing.client import query as query
 from corepy.testing.client import reply_of as reply_of
 from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
+from corepy.testing.command import run_program as run_program
 from corepy.testing.fleet import Fleet as Fleet
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
@@ -46,5 +49,6 @@ from corepy.testing.inprocess import serve_file as serve_file
 from corepy.testing.install import install as install
 from corepy.testing.knot import knot as knot
 from corepy.testing.load import Load as Load
+from corepy.testing.mounted import MountedConfigMap as MountedConfigMap
 from corepy.testing.upstream import Upstream as Upstream
 from corepy.testing.upstream import free_port as free_port

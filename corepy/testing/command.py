@@ -133,25 +133,46 @@ def run_command(
         if text is not None:
             conf.write_text(text)
             flags = ("-conf", str(conf), *flags)
-        process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "corepy", "-p", "0", *flags],
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            cwd=cwd or folder,
-        )
-        command = Command(process, conf)
-        if process.stdin is not None:
-            process.stdin.write(stdin or "")
-            process.stdin.close()
-        try:
-            if wait:
-                command.wait_for("corepy-")
+        words = [*prefix, sys.executable, "-m", "corepy", "-p", "0", *flags]
+        cwd = cwd or Path(folder)
+        with run_program(words, conf, env=env, cwd=cwd, stdin=stdin, wait=wait) as command:
             yield command
-        finally:
-            command.end()
+
+
+@contextmanager
+def run_program(
+    words: Sequence[str],
+    conf: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    wait: bool = True,
+) -> Iterator[Command]:
+    """Run a program that serves as `corepy` does until the `with` block ends.
+
+    `words` are the program and its arguments, and `conf` is its Corefile, which need not exist. The
+    other parameters are those of `run_command`.
+    """
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        cwd=cwd,
+    )
+    command = Command(process, conf)
+    if process.stdin is not None:
+        process.stdin.write(stdin or "")
+        process.stdin.close()
+    try:
+        if wait:
+            command.wait_for("corepy-")
+        yield command
+    finally:
+        command.end()
 
 
 def _children(pid: int) -> list[int]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corepy.testing import MountedConfigMap
 from corepy_nodecache.node_cache.configmap import (
     ConfigMapError,
     ConfigMapFiles,
@@ -138,33 +139,8 @@ def test_refused_upstreams(upstreams: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-class Volume:
-    """A mounted ConfigMap, whose versions change as kubelet changes them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._number = 0
-
-    def swap(self, **files: str) -> None:
-        self.folder.mkdir(exist_ok=True)
-        self._number += 1
-        version = self.folder / f"..2026_{self._number}"
-        version.mkdir()
-        for name, text in files.items():
-            (version / name).write_text(text)
-        new = self.folder / "..data_tmp"
-        new.symlink_to(version.name)
-        new.rename(self.folder / "..data")
-        for name in files:
-            link = self.folder / name
-            link.is_symlink() or link.symlink_to(f"..data/{name}")
-        for link in self.folder.iterdir():
-            if not link.name.startswith("..") and link.name not in files:
-                link.unlink()
-
-
 def test_versions_of_a_mounted_config_map(tmp_path: Path) -> None:
-    volume = Volume(tmp_path / "cm")
+    volume = MountedConfigMap(tmp_path / "cm")
     folder = str(volume.folder)
     assert read_files(folder) == ConfigMapFiles(folder, is_missing=True)
     volume.swap(stubDomains="{}", other="\x00")
