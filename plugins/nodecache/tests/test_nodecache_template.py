@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,9 +52,9 @@ def make(
     return make_corefile(Inputs(template, BASE, options, config, cluster))
 
 
-def text_of(template: str, *arguments: str, **values: object) -> str:
+def text_of(template: str, *arguments: str, **values: Any) -> str:
     """The effective text without its first line and without *nodecache*."""
-    text = make(template, *arguments, **values).corefile.text  # type: ignore[arg-type]  # any keywords
+    text = make(template, *arguments, **values).corefile.text
     assert text.startswith(FIRST_LINE)
     return text.removeprefix(FIRST_LINE).replace(NODECACHE, "", 1)
 
@@ -198,6 +200,29 @@ def test_unusable_templates(template: str, cluster: str, message: str) -> None:
     with pytest.raises(TemplateError) as caught:
         make(template, cluster=cluster)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("addresses", "template", "expected"),
+    [
+        # two arguments of *health*, and so no start, in node-cache
+        ("169.254.20.10,10.96.0.10", "health @:8080", "health 169.254.20.10:8080"),
+        ("169.254.20.10,fd00::10", "prometheus @:9253 # @", "prometheus 169.254.20.10:9253 # @"),
+        # not an address with a port in node-cache
+        ("fd00::10", "health @:8080", "health [fd00::10]:8080"),
+        ("fd00::10,169.254.20.10", "health [@]:8080", "health [fd00::10]:8080"),
+        ("169.254.20.10", "health [@]:8080", "health 169.254.20.10:8080"),
+        ("0.0.0.0", "health @:8080", "health 0.0.0.0:8080"),
+    ],
+)
+def test_an_address_with_a_port_is_the_first(addresses: str, template: str, expected: str) -> None:
+    """So does the installation script of the official manifest, which has such a *health*."""
+    placeholder = "__PILLAR__LOCAL__DNS__"
+    text = f".:53 {{\n    whoami\n    {template}\n}}\n".replace("@", placeholder)
+    made = make(text, "-localip", addresses)
+    line = made.corefile.text.splitlines()[-2]
+    assert line == f"    {expected}".replace("@", addresses.replace(",", " "))
+    assert check_generated(made.corefile) == ()
 
 
 def test_a_missing_service_matters_only_where_it_is_used() -> None:

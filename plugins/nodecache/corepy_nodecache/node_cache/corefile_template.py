@@ -31,6 +31,7 @@ HEADER: Final = "# Made by node-cache from "
 _CACHE_TTL: Final = 30
 _PLACEHOLDER: Final = re.compile(r"__(?:PILLAR|PROMETHEUS)__\w*?__(?![A-Z_])", re.ASCII)
 _FORWARD: Final = re.compile(r"\s*forward\s.*" + UPSTREAM_SERVERS)
+_LOCAL_ENDPOINT: Final = re.compile(rf"\[?{LOCAL_DNS}\]?(?=:[0-9])")
 _FORCE_TCP: Final = re.compile(r"\s*force_tcp\s*(#.*)?")
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*")
 
@@ -106,7 +107,7 @@ def _values(inputs: Inputs) -> dict[str, str]:
 
 def _filled(line: Line, values: dict[str, str], options: Options) -> str:
     """Replace the placeholders of a line; raises `TemplateError` for one without a value."""
-    text = line.text
+    text = _LOCAL_ENDPOINT.sub(_first_host(options), line.text)
     for placeholder, value in values.items():
         if placeholder in text and not (value or placeholder == DNS_SERVER):
             if placeholder not in _COMMENT.sub("", text):
@@ -118,6 +119,16 @@ def _filled(line: Line, values: dict[str, str], options: Options) -> str:
         hint = "the installation must replace it"
         raise TemplateError(f"{line.file}:{line.number}: {left[0]} has no value here: {hint}")
     return text
+
+
+def _first_host(options: Options) -> str:
+    """Return the address for a place with a port, as in `health __PILLAR__LOCAL__DNS__:8080`.
+
+    It is the first one, which the installation script of the official manifest writes there.
+    node-cache itself writes all of them, and *health* then refuses the start.
+    """
+    first = next(iter(options.local_ips), LOCAL_DNS)
+    return f"[{first}]" if ":" in first else first
 
 
 def _missing(placeholder: str, options: Options) -> str:
