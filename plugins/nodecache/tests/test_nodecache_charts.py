@@ -13,11 +13,15 @@ Read in November 2026 at the sources; the values here are our own:
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from corepy.commands.run_server import check_generated, outline_generated
+from corepy.testing import ask, run_program
+from corepy.testing.command import wait_until
+from corepy.testing.netns import isolated, placed_rules, run
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
 from corepy_nodecache.node_cache.flags import read_flags, require_addresses
 
@@ -34,6 +38,7 @@ def zone(name: str, bind: str, to: str, *more: str, tcp: bool = True) -> str:
     return f"{name} {{\n" + "".join(f"    {line}\n" for line in lines) + "    }\n"
 
 
+SERVFAIL = 2
 PILLARS = "__PILLAR__LOCAL__DNS__ __PILLAR__DNS__SERVER__"
 CLUSTER, UPSTREAM = "__PILLAR__CLUSTER__DNS__", "__PILLAR__UPSTREAM__SERVERS__"
 METRICS = "prometheus :9253"
@@ -137,3 +142,44 @@ def test_a_chart(name: str, tmp_path: Path) -> None:
     ]
     assert directives[0] == 1
     assert sum(directives) == 1
+
+
+CONTAINER = 'mount --bind "$1" /etc && shift && exec "$@"'
+IN_A_NAMESPACE = [
+    # chart, an address to ask, rules while it serves, and after the stop
+    ("deliveryhero", "172.20.0.10", 24, 0),
+    ("lablabs", "169.254.20.11", 0, 0),
+    ("kubespray", "169.254.25.10", 12, 12),
+    ("rke2 with cilium", "127.0.0.1", 0, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "address", "serving", "stopped"), IN_A_NAMESPACE)
+@isolated
+def test_a_chart_in_a_namespace(
+    name: str, address: str, serving: int, stopped: int, tmp_path: Path
+) -> None:
+    """It serves with the chart's own paths, and has the rules that the chart asks for."""
+    arguments, template, _ = CASES[name]
+    (tmp_path / "coredns").mkdir()
+    (tmp_path / "coredns" / "Corefile.base").write_text(template)
+    (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.53\n")
+    run("ip", "link", "add", "nodelocaldns", "type", "bridge")  # the kernel may lack dummy links
+
+    def rules() -> int:
+        return len([*placed_rules("nft"), *placed_rules("legacy")])
+
+    def answers() -> bool:
+        try:
+            return ask((address, 53), "nothing.test", timeout=10).header.rcode == SERVFAIL
+        except OSError:  # not yet
+            return False
+
+    words = ["unshare", "--mount", "sh", "-c", CONTAINER, "sh", str(tmp_path)]
+    words += [sys.executable, "-m", "corepy", "node-cache", *arguments]
+    with run_program(words, tmp_path / "Corefile", env=SERVICES, wait=False) as server:
+        wait_until(answers)  # with -quiet there is no banner
+        wait_until(lambda: rules() == serving)
+        assert "[ERROR] plugin/nodecache" not in server.output
+        assert server.stop() == 0
+    assert rules() == stopped

@@ -15,6 +15,7 @@ import pytest
 
 from corepy.testing import Command
 from corepy.testing.command import wait_until
+from corepy.testing.netns import host, isolated
 from corepy_nodecache.node_cache.corefile_template import HEADER
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ BROKEN = GOOD.replace("whoami", "whoam")
 SERVED, SERVFAIL = 0, 2
 
 
-def start(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*PROGRAM, *arguments],
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,8 +43,10 @@ def start(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.P
     )
 
 
-def ended(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    with start(*arguments, env=env) as process:
+def ended(
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> tuple[int, str]:
+    with start(*arguments, env=env, cwd=cwd) as process:
         output = process.communicate(timeout=100)[0]
     return process.returncode, output
 
@@ -113,7 +119,9 @@ def test_updates_of_template_and_config_map(place: Place) -> None:
         server.wait_for("Reloading complete", times=3)
         assert rcode(server, "a.stub.test") == SERVFAIL
         server.send_signal(signal.SIGHUP)
+        assert rcode(server, "a.stub.test") == SERVFAIL
         assert server.stop() == 0
+        assert server.output.count("Reloading complete") == 3
     assert [it.name for it in place.output.parent.iterdir() if it.name.endswith(".new")] == []
 
 
@@ -186,13 +194,23 @@ def test_a_port_in_use(place: Place) -> None:
     assert not place.output.exists()
 
 
-@pytest.mark.parametrize("flag", ["-version", "-plugins", "-help"])
-def test_flags_that_print_and_touch_nothing(flag: str, tmp_path: Path) -> None:
-    code, output = ended(flag, f"-conf={tmp_path}/Corefile")
-    first = {"-version": "corepy-", "-plugins": "", "-help": "usage: node-cache -localip"}[flag]
+@pytest.mark.parametrize(
+    "arguments",
+    [("-version",), ("-plugins",), ("-help",), ("-version", "-localip=169.254.20.10")],
+    ids=" ".join,
+)
+@isolated
+def test_flags_that_print_and_touch_nothing(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """With -localip, node-cache first writes the Corefile, adds the interface and opens 9353."""
+    before = host("nft")
+    template = tmp_path / "Corefile.base"
+    template.write_text(GOOD)
+    code, output = ended(*arguments, f"-basecorefile={template}", cwd=tmp_path)
+    first = {"-version": "corepy-", "-plugins": "", "-help": "usage: node-cache -localip"}
     assert code == 0
-    assert output.startswith(first)
-    assert list(tmp_path.iterdir()) == []
+    assert output.startswith(first[arguments[0]])
+    assert list(tmp_path.iterdir()) == [template]
+    assert host("nft") == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,8 +73,8 @@ def test_the_table_has_every_flag() -> None:
 
 
 @pytest.mark.parametrize(("flag", "value", "field", "expected"), TABLE)
-def test_a_flag_in_all_its_forms(flag: str, value: str, field: str, expected: object) -> None:
-    wanted = Options()._replace(**{field: expected})  # type: ignore[arg-type]  # a field of the table
+def test_a_flag_in_all_its_forms(flag: str, value: str, field: str, expected: Any) -> None:
+    wanted = Options()._replace(**{field: expected})
     forms: list[tuple[str, ...]] = [(f"-{flag}={value}",), (f"--{flag}={value}",)]
     if FLAGS[flag].kind == "bool":
         forms += [(f"-{flag}",)] if value == "true" else []
