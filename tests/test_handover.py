@@ -24,8 +24,8 @@ def test_handovers_lose_nothing(name, tmp_path):
     result = measure(name, HANDOVERS[name], TURNS, TRAFFIC, tmp_path)
     assert result.udp.sent > 300
     assert result.tcp.sent > 300
-    assert (result.udp.unanswered, result.udp.wrong) == (0, 0)
-    assert (result.tcp.unanswered, result.tcp.wrong) == (0, 0)
+    assert (result.udp.unanswered, result.udp.wrong) == (0, 0), result
+    assert (result.tcp.unanswered, result.tcp.wrong) == (0, 0), result
 
 
 @pytest.mark.parametrize(("name", "turns"), [("killed", 3), ("stopped", 1), ("blocked", 1)])

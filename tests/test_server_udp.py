@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -476,12 +477,16 @@ UNSHARED = 128  # queries that wait before those of each client are counted
 BURST = BACKLOG + 1000
 
 
-async def answered(it, wires):
-    """Send a burst before the listener looks, and return the IDs of the replies and the overflows."""
+async def answered(it, wires, then=lambda: None):
+    """Send a burst before the listener looks, and return the IDs of the replies and the overflows.
+
+    `then` is called when the burst has been sent.
+    """
     overflows = OVERFLOWS.labels(LABEL)
     before = overflows.value
     for wire in wires:
         it.client.send(wire)
+    then()
     idents: list[bytes] = []
     while len(idents) + overflows.value - before < len(wires):
         idents.append((await it.receive())[:2])
@@ -503,6 +508,22 @@ def test_what_came_before_the_start_is_answered_however_much_it_is(bench):
             assert 0 < overflows < BURST - BACKLOG
             assert idents == sorted(idents)
             assert await answered(it, wires[:BACKLOG]) == ([it[:2] for it in wires[:BACKLOG]], 0)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("change", ["swap", "forget"])
+def test_what_came_during_a_reload_is_answered_however_much_it_is(bench, change):
+    """The packet cache is emptied, so all queries that waited meanwhile go to the chain."""
+
+    async def test():
+        with bench() as it:
+            wires = [ask_for(f"n{n}.example.org.", n) for n in range(BURST)]
+            await it.ask(wires[0])  # the queue from before the start is empty
+            it.listener.pipeline.packets.admit = lambda *_: None
+            swap = partial(it.listener.swap, it.listener.pipeline.router, ListenerConfig())
+            then = swap if change == "swap" else it.listener.forget
+            assert await answered(it, wires, then) == ([wire[:2] for wire in wires], 0)
 
     asyncio.run(test())
 

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corepy.dns import Reply
+    from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import CachedReply
     from corepy.server.listen.query_listener import ListenerContext
+    from corepy.server.listen.router import Router
 
 ROUNDS = 4
 """Batches received from one socket before the event loop may do other work."""
@@ -52,11 +54,11 @@ UNSHARED = 128
 """Length of the queue from which the queries of each client are counted."""
 
 CATCHING_UP: Final = 5.0
-"""Seconds after the start in which the listener does not drop queries beyond BACKLOG.
+"""Seconds after the start or a reload in which the listener does not drop queries beyond BACKLOG.
 
 They stay in the socket's queue until it has been read empty once. The queries that arrived while
-there was no server are one burst. The packet cache is still empty, so it could not answer any of
-them ahead of the others.
+there was no server, or while a reload kept the event loop busy, are one burst. The packet cache is
+empty then, so it could not answer any of them ahead of the others.
 """
 
 _PAST: Final = -math.inf
@@ -93,9 +95,22 @@ class UDPListener(Listener):
         self._unsent = UNSENT.labels(context.label)
         self._overflows = OVERFLOWS.labels(context.label)
 
+    def swap(self, router: Router, config: ListenerConfig) -> None:
+        """Use `router` and `config` from the next query on; called before `start`."""
+        super().swap(router, config)
+        self._catch_up()
+
+    def forget(self) -> None:
+        """Empty the packet cache."""
+        super().forget()
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        self._catching_up_until = self._loop.time() + CATCHING_UP
+
     def start(self) -> None:
         """Start answering."""
-        self._catching_up_until = self._loop.time() + CATCHING_UP
+        self._catch_up()
         self._loop.add_reader(self.sock, self._on_readable)
 
     def pause(self) -> None:
