@@ -1,4 +1,4 @@
-"""The server of a process: its endpoints, and the generation that answers at them."""
+"""The server of a process: which generation answers, and how another one takes its place."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from corepy.net.datagrams import open_batch
-from corepy.net.inherited import Manager
-from corepy.net.sockets import Address, BindError, bound, leave_group
+from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.errors import describe
 from corepy.plugin.log import server_logger
 from corepy.server.contain.attribution import of_error
 from corepy.server.contain.failure_report import report_background
 from corepy.server.contain.loop_watchdog import LoopWatchdog
-from corepy.server.listen.endpoint import Endpoint, drained
-from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.listen.endpoint import drained
 from corepy.server.listen.query_timeout import QueryTimeouts
 from corepy.server.missing_addresses import MissingAddresses
 from corepy.server.selfcheck import unanswered
-from corepy.server.workers.group import Endpoints, ServerProcessGroup
+from corepy.server.server_sockets import ServerSockets
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection
 
-    from corepy.net.inherited import Sockets
+    from corepy.net.inherited import Manager, Sockets
     from corepy.server.build.generation import Generation
     from corepy.server.listen.chain_runner import ChainTask
-    from corepy.server.listen.endpoint import Listen
+    from corepy.server.listen.endpoint import Endpoint, Listen
+    from corepy.server.workers.group import ServerProcessGroup
 
 DRAIN_TIMEOUT = 5.0
 """Seconds that pending queries get when a generation stops.
@@ -53,7 +51,7 @@ class _Change:
     in_flight: set[ChainTask] = field(default_factory=set)
 
 
-class Server(Endpoints):
+class Server(ServerSockets):
     """Runs one generation at a time; belongs to one event loop."""
 
     def __init__(
@@ -68,20 +66,11 @@ class Server(Endpoints):
         `inherited` sockets are used where their address matches. `manager` keeps the sockets in use
         for the next process. `process_group` drives the other processes of this server.
         """
-        self._inherited = inherited if inherited is not None else {}
-        self._manager = manager or Manager({})
+        super().__init__(inherited, manager, process_group)
+        self._process_group.open_to(self)
         self._reload = reload or _no_reload
-        self.generation: Generation | None = None
-        """The generation that answers."""
         self.generations: list[Generation] = []
         """All generations started and not yet stopped; two during a takeover."""
-        self.endpoints: dict[Listen, Endpoint] = {}
-        self.shared: dict[tuple[Listen, int], Endpoint] = {}
-        """The sockets of other processes, at which this one answers while they do not run."""
-        self._process_group = process_group or ServerProcessGroup()
-        self._process_group.open_to(self)
-        self._batch = open_batch()
-        self._memory_pool = MemoryPool()
         self._missing_addresses = MissingAddresses()
         self._query_timeouts = QueryTimeouts(self._waiting)
         self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
@@ -192,106 +181,6 @@ class Server(Endpoints):
                 self._query_timeouts.stop()
                 self._loop_watchdog.stop()
 
-    def adopt(self, endpoint: Endpoint) -> None:
-        """Use an endpoint opened by the leader for the generation that is being prepared."""
-        self.endpoints[endpoint.listen] = endpoint
-
-    def new_endpoint(
-        self, listen: Listen, inherited: Sockets, port: int | None = None, shard: int = 0
-    ) -> Endpoint:
-        """Return a new endpoint with the resources of this server; see `Endpoint`."""
-        return Endpoint(listen, self._batch, self._memory_pool, inherited, port=port, shard=shard)
-
-    def take_over_shard(self, shard: int) -> None:
-        """Answer at the sockets of a shard whose process is not running."""
-        for (_, there), endpoint in self.shared.items():
-            if there == shard:
-                endpoint.resume()
-
-    def hand_back_shard(self, shard: int) -> None:
-        """Stop answering at the sockets of a shard whose process is running."""
-        for (_, there), endpoint in self.shared.items():
-            if there == shard:
-                endpoint.pause()
-
-    def _every(self) -> Iterator[Endpoint]:
-        yield from self.endpoints.values()
-        yield from self.shared.values()
-
-    def _hand_over(self) -> None:
-        """Give the sockets in use to the manager, and close unused inherited ones."""
-        for key, (sock, lent) in self._inherited.items():
-            self._manager.release([sock], key.shard, key.scheme)
-            if key.shard and not lent and key.protocol == "udp":
-                leave_group(sock)  # leaves the queries to the rest of the SO_REUSEPORT group
-            sock.close()
-        self._inherited.clear()
-        for endpoint in self._every():
-            if not endpoint.kept and self._manager.keeps_sockets:
-                self._keep(endpoint)
-                endpoint.kept = True
-
-    def _keep(self, endpoint: Endpoint) -> None:
-        self._manager.keep(endpoint.sockets, endpoint.shard, endpoint.listen.transport)
-
-    def resend_state(self) -> None:
-        """Send the complete state to a new manager, whose predecessor was killed."""
-        if self.generation is not None:
-            for endpoint in self._every():
-                if endpoint.kept:
-                    self._keep(endpoint)
-            self._manager.tell("READY=1")
-
-    def _release(self, endpoints: Iterable[Endpoint]) -> None:
-        """Take the sockets of `endpoints` back from the manager."""
-        for endpoint in endpoints:
-            if endpoint.kept:
-                self._manager.release(endpoint.sockets, endpoint.shard, endpoint.listen.transport)
-                endpoint.kept = False
-
-    def _open(self, generation: Generation) -> None:
-        for listen in generation.routers:
-            if listen not in self.endpoints:
-                self.endpoints[listen] = self.new_endpoint(listen, self._inherited)
-            if not self._process_group.shares_sockets:
-                continue
-            port = self.endpoints[listen].port
-            # Surplus sockets of an earlier process may have queries in their queues.
-            inherited = self._inherited_shards(listen, port)
-            for shard in {*range(1, generation.sockets[listen]), *inherited}:
-                if (listen, shard) not in self.shared:
-                    self.shared[listen, shard] = self.new_endpoint(
-                        listen, self._inherited, port, shard
-                    )
-
-    def _route(self, generation: Generation) -> None:
-        """Make `generation` answer at its endpoints, first at those already in use.
-
-        It answers at the sockets of another process only while that process does not run.
-        """
-        mine = self._of(generation)
-        for endpoint in mine:
-            listen = endpoint.listen
-            endpoint.swap(generation.routers[listen], generation.settings[listen])
-        for endpoint in mine:
-            if self._answers_at(endpoint):
-                endpoint.start()
-
-    def _route_back(self, generation: Generation) -> None:
-        """Make `generation` answer at its endpoints again, whatever their listeners raise."""
-        for endpoint in self._of(generation):
-            listen = endpoint.listen
-            endpoint.swap_back(generation.routers[listen], generation.settings[listen])
-            if self._answers_at(endpoint):
-                endpoint.resume()
-
-    def _of(self, generation: Generation) -> list[Endpoint]:
-        return [endpoint for endpoint in self._every() if endpoint.listen in generation.routers]
-
-    def _answers_at(self, endpoint: Endpoint) -> bool:
-        mine = self.endpoints[endpoint.listen]
-        return endpoint is mine or not self._process_group.has(endpoint.shard)
-
     async def _self_check(self, endpoints: list[Endpoint]) -> None:
         """Raise `StartupError` unless queries are answered at `endpoints`.
 
@@ -344,25 +233,6 @@ class Server(Endpoints):
         self.shared = {at: it for at, it in self.shared.items() if it not in gone}
         await asyncio.sleep(0)  # closed transports call connection_lost in the next turn
 
-    def _inherited_shards(self, listen: Listen, port: int) -> set[int]:
-        wanted = listen.transport, bound(Address(listen.host, port))
-        return {
-            key.shard
-            for key in self._inherited
-            if (key.scheme, key.address) == wanted and key.shard
-        }
-
-    def _unwanted(self) -> list[Endpoint]:
-        return [endpoint for endpoint in self._every() if not self._wants(endpoint)]
-
-    def _wants(self, endpoint: Endpoint) -> bool:
-        """Return whether the current generation uses `endpoint`."""
-        generation, listen = self.generation, endpoint.listen
-        if generation is None or listen not in generation.routers:
-            return False
-        own = endpoint is self.endpoints.get(listen)
-        return own or endpoint.shard < generation.sockets[listen]
-
     def _context(self, generation: Generation) -> LifecycleContext:
         labels = [
             self.endpoints[listen].label if listen in self.endpoints else listen.label()
@@ -387,20 +257,12 @@ class Server(Endpoints):
         found.append(await self._process_group.command(name, argument))
         return [result for results in found for result in results]
 
-    def forget(self) -> None:
-        """Empty all packet caches."""
-        for endpoint in self._every():
-            endpoint.forget()
-
     async def _forget_names(
         self, generation: Generation, is_changed: Callable[[bytes], bool]
     ) -> None:
         """Remove replies for changed names from the caches of plugins and from packet caches."""
         await generation.forget_names(is_changed)
         self.forget()
-
-    def _waiting(self) -> set[ChainTask]:
-        return {query for endpoint in self._every() for query in endpoint.waiting()}
 
 
 def _is_cancelled(error: BaseException) -> bool:
