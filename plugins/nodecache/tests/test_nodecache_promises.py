@@ -44,6 +44,7 @@ FAULTS = [
     ("no <nil>", "template", "a_missing_service_matters_only_where_it_is_used"),
     ("no <nil>", "command", "a_start_that_fails"),
     ("a read-only place for -conf", "kernel/in_place", "beside_a_corepy_on_the_same_interface"),
+    ("a mounted file for -conf", "kernel/in_place", "beside_a_corepy_with_a_corefile_of_its_own"),
     ("a place for -conf that is missing", "command", "an_output_that_cannot_be_written"),
     ("a broken template leaves the Corefile", "command", "updates_of_template_and_config_map"),
     ("a broken template at the start", "command", "the_last_good_corefile_serves_while_the_template_is_broken"),

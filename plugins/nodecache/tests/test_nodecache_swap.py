@@ -105,8 +105,8 @@ def test_swaps_under_load(reload: str, tmp_path: Path) -> None:
         with node.server() as server:
             assert node.stub_answer(server) == ["192.0.2.1"]
             with (
-                Load(server.address, rate=150, names=NAMES) as udp,
-                Load(server.address, rate=50, clients=4, tcp=True, names=NAMES) as tcp,
+                Load(server.address, rate=100, names=NAMES) as udp,
+                Load(server.address, rate=30, clients=4, tcp=True, names=NAMES) as tcp,
             ):
                 node.kube_dns.swap(stubDomains=stubs(stub=second.to))
                 wait_until(lambda: node.stub_answer(server) == ["192.0.2.2"])

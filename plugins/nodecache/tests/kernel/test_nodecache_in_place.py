@@ -84,6 +84,9 @@ UPSTREAMS = f"""\
 
 WRITABLE = 'mount --bind "$1" /etc && shift && exec "$@"'
 READ_ONLY = WRITABLE.replace("&& shift", "&& mount -o remount,bind,ro /etc && shift")
+MOUNTED_FILE = WRITABLE.replace(
+    "&& shift", "&& touch /etc/Corefile && mount --bind /etc/Corefile /etc/Corefile && shift"
+)
 
 
 class Etc:
@@ -223,14 +226,18 @@ def test_the_official_manifest(etc: Etc) -> None:
 
 @isolated
 def test_beside_a_corepy_with_a_corefile_of_its_own(etc: Etc) -> None:
-    """Each repairs and removes its own interface, addresses and rules, and leaves the other's."""
+    """Each repairs and removes its own interface, addresses and rules, and leaves the other's.
+
+    /etc/Corefile is a file of the node, a mount point that no rename can replace.
+    """
     before = make_tables()
     make_interface("nodelocaldns")
     make_interface("nodecache")
     one = all_rules(NODE, 8099) + all_rules(SIX, 8099)
     two = dns_rules(OTHER)
     arguments = (*ARGUMENTS, "-localip", f"{NODE},{SIX}", "-health-port=8099")
-    with etc.node_cache(*arguments) as first:
+    with etc.node_cache(*arguments, container=MOUNTED_FILE) as first:
+        wait_until(lambda: f"bind {NODE} {SIX}" in etc.corefile.read_text())
         with run_command(OWN) as second:
             assert addresses("nodelocaldns") == [f"{NODE}/32", f"{SIX}/128"]
             assert addresses("nodecache") == [f"{OTHER}/32"]
@@ -241,13 +248,7 @@ def test_beside_a_corepy_with_a_corefile_of_its_own(etc: Etc) -> None:
             assert second.stop() == 0
         assert not is_there("nodecache")
         assert (rules(), addresses("nodelocaldns")) == (sorted(one), [f"{NODE}/32", f"{SIX}/128"])
-        make_interface("nodecache")
-        with run_command(OWN) as third:
-            assert first.stop() == 0
-            assert not is_there("nodelocaldns")
-            assert (rules(), addresses("nodecache")) == (sorted(two), [f"{OTHER}/32"])
-            assert serves(OTHER)
-            assert third.stop() == 0
+        assert first.stop() == 0
     assert host("nft") == before
 
 
