@@ -28,6 +28,16 @@ REFUSED = [
     {"form": "unprivileged", "takeoverAddresses": ["10.96.0.10"]},
     {"monitor": {"kind": "Scrape"}},
     {"tolerations": [{"operator": "Any"}]},
+    # each would add a line to the Corefile or to the pod, or stop every start
+    {"resolvers": "/etc/resolv.conf\nimport /etc/shadow"},
+    {"resolvers": "/etc/resolv.conf\u2028import"},
+    {"resolvers": "/etc/resolv.conf #"},
+    {"resolvers": '"'},
+    {"priorityClassName": "x\nhostPID: true"},
+    {"priorityClassName": "{$HOME}"},
+    {"addresses": ["169.254.20.256"]},
+    {"addresses": ["::"]},
+    {"prometheusRule": {"runbookURL": "&anchor"}},
 ]
 
 
@@ -50,6 +60,53 @@ def test_values_that_cannot_work_are_refused(values, chart):
         Draft7Validator(SCHEMA).validate(merged(values))
     with pytest.raises(HelmValuesError):
         chart.render(values=values, name="corepy", namespace="kube-system")
+
+
+def objects(chart, name, **values):
+    rendered = chart.render(values=values, name=name, namespace="007")
+    found = (it for text in rendered.values() for it in yaml.safe_load_all(text))
+    return [it for it in found if isinstance(it, dict) and "kind" in it]
+
+
+def texts(value, name):
+    """All values of the members `name` in `value`."""
+    if isinstance(value, dict):
+        for key, it in value.items():
+            yield from [it] if key == name else texts(it, name)
+    elif isinstance(value, list):
+        for it in value:
+            yield from texts(it, name)
+
+
+@pytest.mark.parametrize("name", ["123", "true", "1e3", "null", "2026-11-29"])
+@pytest.mark.parametrize("form", ["ha", "unprivileged", "cilium"])
+def test_names_that_yaml_would_read_as_other_types(chart, name, form):
+    """Kubernetes accepts them as names of releases and namespaces."""
+    values = {"monitor": {"kind": "ServiceMonitor"}, "dashboard": {"enabled": True}}
+    found = objects(chart, name, form=form, priorityClassName=name, **values)
+    metadata = [it["metadata"] for it in found]
+    assert {it["namespace"] for it in metadata} == {"007"}
+    assert {it["name"].removesuffix("-metrics") for it in metadata} <= {
+        name, f"{name}-primary", f"{name}-secondary", f"{name}-dashboard", "kube-dns-upstream",
+    }  # fmt: skip
+    for member in ("k8s-app", "corepy-metrics", "serviceAccountName", "priorityClassName"):
+        assert all(type(it) is str for it in texts(found, member))
+
+
+@pytest.mark.parametrize("text", ["  .:53 {\n}\n", "\0\r\u2028 é\ttab: {{ .Values }} #\n", "|"])
+def test_a_corefile_is_passed_on_unchanged(chart, text):
+    (config,) = (it for it in objects(chart, "corepy", corefile=text) if it["kind"] == "ConfigMap")
+    assert config["data"] == {"Corefile": text}
+
+
+def test_annotations_replace_those_of_the_chart(chart):
+    values = {"podAnnotations": {"prometheus.io/scrape": "false", "a": "b"}}
+    rendered = chart.render(values=values, name="corepy", namespace="x")
+    assert rendered["corepy/templates/daemonset.yaml"].count("prometheus.io/scrape") == 1
+    (annotations,) = texts(objects(chart, "corepy", **values), "annotations")
+    assert annotations == {
+        "prometheus.io/scrape": "false", "prometheus.io/port": "9253", "a": "b",
+    }  # fmt: skip
 
 
 def test_the_schema_knows_every_value():

@@ -1,19 +1,19 @@
 {{/* The DaemonSets of the form, each with the ports and the line of nodecache in which they differ. */}}
 {{- define "corepy.daemons" -}}
 {{- if eq .Values.form "ha" -}}
-- name: {{ .Release.Name }}-primary
+- name: "{{ .Release.Name }}-primary"
   component: primary
   metrics: 9253
   health: 8080
   ready: 8181
   nodecache: nodecache skipteardown
-- name: {{ .Release.Name }}-secondary
+- name: "{{ .Release.Name }}-secondary"
   component: secondary
   metrics: 9254
   health: 8082
   ready: 8182
 {{- else -}}
-- name: {{ .Release.Name }}
+- name: {{ .Release.Name | quote }}
   metrics: 9253
   health: 8080
   ready: 8181
@@ -34,7 +34,7 @@
 {{- end }}
 
 {{- define "corepy.labels" -}}
-k8s-app: {{ .Release.Name }}
+k8s-app: {{ .Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}

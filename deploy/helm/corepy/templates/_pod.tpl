@@ -13,19 +13,16 @@
 {{- if $supervised }}{{ $probed = .readyAddress }}{{ else if $host }}{{ $probed = first $root.Values.addresses }}{{ end -}}
 metadata:
   labels:
-    k8s-app: {{ $root.Release.Name }}
+    k8s-app: {{ $root.Release.Name | quote }}
     {{- with $it.component }}
     app.kubernetes.io/component: {{ . }}
     {{- end }}
   annotations:
-    prometheus.io/scrape: "true"
-    prometheus.io/port: "{{ $it.metrics }}"
-    {{- with $root.Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $own := dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString $it.metrics) }}
+    {{- toYaml (merge (dict) $root.Values.podAnnotations $own) | nindent 4 }}
 spec:
-  priorityClassName: {{ $root.Values.priorityClassName }}
-  serviceAccountName: {{ $it.name }}
+  priorityClassName: {{ $root.Values.priorityClassName | quote }}
+  serviceAccountName: {{ $it.name | quote }}
   # Sets KUBE_DNS_UPSTREAM_SERVICE_HOST, if the Service exists before the container starts.
   enableServiceLinks: {{ eq (include "corepy.upstreamService" $root) "true" }}
   {{- if $host }}
@@ -140,7 +137,7 @@ spec:
   volumes:
   - name: config
     configMap:
-      name: {{ $it.name }}
+      name: {{ $it.name | quote }}
   - name: run
     emptyDir:
       medium: Memory
