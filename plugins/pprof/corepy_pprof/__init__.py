@@ -3,4 +3,3 @@
 from corepy_pprof.setup import setup as setup
 
 api_version = 1
-acts_once = True

@@ -3,68 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
+import re
 import sys
-import tracemalloc
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.http import HTTPResponse
-from corepy.plugin import in_thread, plugin_logger
-from corepy_pprof import collectors, heap
-from corepy_pprof.activities import tasks, threads
-from corepy_pprof.cpu import CpuProfiler, ProfilerUnavailable
+from corepy.plugin import in_thread
+from corepy_pprof.activities import threads
+from corepy_pprof.cpu import ProfilerUnavailable
 from corepy_pprof.index import page
+from corepy_pprof.measures import GOROUTINES
 from corepy_pprof.measuring import BusyError
 from corepy_pprof.parameters import BadRequest, read_parameters
-from corepy_pprof.profile import difference
+from corepy_pprof.profile import Profile, combine
 from corepy_pprof.protobuf import encode
-from corepy_pprof.text import as_goroutines, as_text
-from corepy_pprof.timeline import timeline
+from corepy_pprof.text import as_text
+from corepy_pprof.timeline import Timeline, encode_timelines
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Sequence
 
     from corepy.http import HTTPRequest
-    from corepy.plugin import ProcessGroup
+    from corepy_pprof.measures import Part
     from corepy_pprof.measuring import Shared
     from corepy_pprof.parameters import Parameters
-    from corepy_pprof.profile import Profile
 
-    Measure = Callable[[Parameters], Awaitable[HTTPResponse]]
-
-PROFILE_SECONDS: Final = 30.0
-TRACE_SECONDS: Final = 1.0
-HEAP_SECONDS: Final = 5.0
-"""Default length of a heap profile, if allocations are not recorded all the time."""
-
-HEAP_FRAMES: Final = 8
-"""Frames of each allocation's stack that such a profile records."""
+NAMES: Final = (
+    *("profile", "trace", "heap", "allocs"),
+    *("goroutine", "block", "mutex", "threadcreate"),
+)
+"""What can be measured."""
 
 BINARY: Final = "application/octet-stream"
 _NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
-LOG = plugin_logger("pprof")
+_NUMBER: Final = re.compile(r"(?m)^goroutine [0-9]+")
+
+
+class Measured(NamedTuple):
+    """The profiles of all processes, this one's first."""
+
+    parts: list[Part]
+    problems: list[str]
+    """A line for each process that is missing."""
+
+    @property
+    def comments(self) -> list[str]:
+        """Which processes were measured, and which were not."""
+        first, *others = [part.process for part in self.parts]
+        if not others:
+            return [f"process {first}", *self.problems]
+        return [f"processes {first}, {', '.join(map(str, others))}", *self.problems]
 
 
 class Answers:
-    """The answers of one process."""
+    """The answers of a server."""
 
-    def __init__(self, shared: Shared, process_group: ProcessGroup) -> None:
+    def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._process_group = process_group
-        self.snapshots: dict[str, Callable[[], Awaitable[Profile]]] = {
-            "block": self._block,
-            "mutex": self._mutex,
-            "goroutine": collectors.goroutine,
-            "threadcreate": collectors.threadcreate,
-        }
-        self.measures: dict[str, Measure] = {
-            "profile": self._cpu,
-            "trace": self._trace,
-            "heap": lambda parameters: self._heap("heap", parameters),
-            "allocs": lambda parameters: self._heap("allocs", parameters),
-        } | {name: self._snapshot(name) for name in self.snapshots}
 
     def redirect(self, request: HTTPRequest) -> HTTPResponse:
         """Answer a request without the slash at the end."""
@@ -76,7 +74,10 @@ class Answers:
         found, stalls = len(threads()), len(self._shared.stalls.stalls)
         counts = {"threadcreate": found, "block": stalls, "mutex": 0}
         counts["goroutine"] = found + len(asyncio.all_tasks())
-        body = page(counts, self._process()).encode()
+        followers = self._shared.followers
+        number = 0 if followers is None else followers.count
+        more = f" and {number} more; the numbers are those of the first one" if number else ""
+        body = page(counts, f"process {os.getpid()}{more}").encode()
         return HTTPResponse(body, content_type="text/html; charset=utf-8", headers=(_NOSNIFF,))
 
     def cmdline(self, request: HTTPRequest) -> HTTPResponse:
@@ -92,7 +93,7 @@ class Answers:
         if request.method == "HEAD":
             return HTTPResponse(content_type=BINARY, headers=(_NOSNIFF,))
         try:
-            return await self.measures[name](read_parameters(request))
+            return await self._measure(name, read_parameters(request))
         except BadRequest as error:
             return _refusal(HTTPStatus.BAD_REQUEST, str(error))
         except BusyError as error:
@@ -100,103 +101,61 @@ class Answers:
         except ProfilerUnavailable as error:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"no CPU profile: {error}")
 
-    async def _cpu(self, parameters: Parameters) -> HTTPResponse:
-        profiler = CpuProfiler()
-        await self._run("profile", profiler, parameters.seconds or PROFILE_SECONDS)
-        profile = await in_thread(lambda: collectors.cpu(profiler))
-        return await self._file("profile", profile)
-
-    async def _trace(self, parameters: Parameters) -> HTTPResponse:
-        profiler = CpuProfiler(keeps_order=True)
-        await self._run("trace", profiler, parameters.seconds or TRACE_SECONDS)
-        body = await in_thread(lambda: timeline(profiler, self._process()))
-        return _download(body, "trace.json", "application/json")
-
-    async def _run(self, name: str, profiler: CpuProfiler, seconds: float) -> None:
-        """Sample until the time is over, the server stops, or the client leaves."""
-        with self._shared.measurement.hold(name, seconds):
-            profiler.start()
-            LOG.info("%s: measuring for %g s", name, seconds)
-            try:
-                await self._shared.measurement.wait(seconds)
-            finally:
-                profiler.stop()
-
-    async def _heap(self, name: str, parameters: Parameters) -> HTTPResponse:
-        is_on, seconds = self._shared.tracing.is_on, parameters.seconds
-        if not is_on and seconds is None:
-            seconds = HEAP_SECONDS
-        with self._shared.measurement.hold(name, seconds or 0.0):
-            profile = await self._trace_heap(name, parameters, seconds or 0.0)
-        profile.name = name
-        if not is_on:
-            profile.comments.append("only what was allocated during the request")
-        if parameters.debug:
-            return _text(as_text(profile))
-        return await self._file(name, profile)
-
-    async def _trace_heap(self, name: str, parameters: Parameters, seconds: float) -> Profile:
-        """Return what is allocated now; with `seconds`, what has been added after that time."""
-        tracing = self._shared.tracing
-        was_on = tracing.is_on
-        tracing.acquire(HEAP_FRAMES)
-        try:
-            before = await _heap_profile() if was_on and seconds else None
-            if seconds:
-                LOG.info("%s: measuring for %g s", name, seconds)
-                await self._shared.measurement.wait(seconds)
-            if parameters.collect:
-                gc.collect()
-            after = await _heap_profile()
-        finally:
-            tracing.release()
-        return after if before is None else difference(before, after)
-
-    def _snapshot(self, name: str) -> Measure:
-        async def answer(parameters: Parameters) -> HTTPResponse:
-            if parameters.seconds is not None:
-                profile = await self._change(name, parameters)
-            elif name == "goroutine" and parameters.debug >= 2:
-                return _text(as_goroutines([*threads(), *await tasks()]))
-            else:
-                profile = await self.snapshots[name]()
-            if parameters.debug:
-                return _text(as_text(profile))
-            return await self._file(name, profile)
-
-        return answer
-
-    async def _change(self, name: str, parameters: Parameters) -> Profile:
-        """Return the difference that `seconds` make."""
-        if parameters.debug:
+    async def _measure(self, name: str, parameters: Parameters) -> HTTPResponse:
+        is_snapshot = name in self._shared.measures.snapshots
+        if is_snapshot and parameters.debug and parameters.seconds is not None:
             raise BadRequest("seconds and debug cannot be combined")
-        assert parameters.seconds is not None
-        with self._shared.measurement.hold(name, parameters.seconds):
-            before = await self.snapshots[name]()
-            await self._shared.measurement.wait(parameters.seconds)
-            return difference(before, await self.snapshots[name]())
-
-    async def _block(self) -> Profile:
-        return collectors.block(self._shared.stalls.stalls)
-
-    async def _mutex(self) -> Profile:
-        return collectors.block({}, "mutex")
-
-    async def _file(self, name: str, profile: Profile) -> HTTPResponse:
-        profile.comments.append(self._process())
-        body = await in_thread(lambda: encode(profile))
+        if name == "goroutine" and parameters.debug >= 2:
+            return _text(_as_list(await self._take(GOROUTINES, parameters)))
+        measured = await self._take(name, parameters)
+        if name == "trace":
+            body = await in_thread(lambda: _as_timelines(measured))
+            return _download(body, "trace.json", "application/json")
+        if parameters.debug and name != "profile":
+            return _text(await in_thread(lambda: as_text(_as_profile(measured))))
+        body = await in_thread(lambda: encode(_as_profile(measured)))
         return _download(body, name)
 
-    def _process(self) -> str:
-        """Return which process is measured: with *multisocket*, only the leader."""
-        size = self._process_group.size
-        group = f", the leader of {size}; the others are not measured" if size > 1 else ""
-        return f"process {os.getpid()}{group}"
+    async def _take(self, name: str, parameters: Parameters) -> Measured:
+        """Return the profiles of all processes, which are measured at the same time."""
+        followers, measures = self._shared.followers, self._shared.measures
+        if followers is None:
+            return Measured([await measures.take(name, parameters)], [])
+        others = asyncio.create_task(followers.take(name, parameters))
+        try:
+            own = await measures.take(name, parameters)
+            found = await others
+        except BaseException:
+            others.cancel()
+            raise
+        return Measured([own, *found.parts], found.problems)
 
 
-async def _heap_profile() -> Profile:
-    samples = await in_thread(lambda: heap.samples(tracemalloc.take_snapshot()))
-    return collectors.heap(samples)
+def _as_profile(measured: Measured) -> Profile:
+    profiles: list[tuple[int, Profile]] = measured.parts  # type: ignore[assignment]  # of a profile
+    profile = combine(profiles) if len(profiles) > 1 else profiles[0][1]
+    profile.comments += measured.comments
+    return profile
+
+
+def _as_timelines(measured: Measured) -> bytes:
+    parts: Sequence[tuple[int, Timeline]] = measured.parts  # type: ignore[assignment]  # of `trace`
+    prefixes = [f"process {part[0]}: " if len(parts) > 1 else "" for part in parts]
+    timelines = [(prefix, part[1]) for prefix, part in zip(prefixes, parts, strict=True)]
+    return encode_timelines(timelines, "; ".join(measured.comments))
+
+
+def _as_list(measured: Measured) -> str:
+    """Return the threads and tasks of all processes, numbered throughout."""
+    numbers = count(1)
+    texts = [
+        f"{part.content}"
+        if len(measured.parts) == 1
+        else f"# process {part.process}\n{part.content}"
+        for part in measured.parts
+    ]
+    text = "\n".join((*texts, *(f"# {problem}\n" for problem in measured.problems)))
+    return _NUMBER.sub(lambda _: f"goroutine {next(numbers)}", text)
 
 
 def _text(text: str) -> HTTPResponse:

@@ -6,11 +6,11 @@ frames have a function, a file and a line, but no address.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MAX_DEPTH: Final = 64
 """Frames that are kept of a stack, the innermost ones."""
@@ -69,6 +69,10 @@ class Profile:
 
     comments: list[str] = field(default_factory=list)
 
+    def without_samples(self) -> Profile:
+        """Return a copy that is ready for other samples."""
+        return replace(self, samples=[], comments=list(self.comments))
+
 
 def total(samples: Iterable[Sample]) -> list[Sample]:
     """Return the samples with those of the same stack and labels added up, without zeros."""
@@ -100,3 +104,15 @@ def difference(before: Profile, after: Profile) -> Profile:
         after.time - before.time,
         after.comments,
     )
+
+
+def combine(profiles: Sequence[tuple[int, Profile]]) -> Profile:
+    """Return the samples of several processes, each with its ID as the label `process`."""
+    combined = profiles[0][1].without_samples()
+    for process, profile in profiles:
+        label = ("process", str(process))
+        combined.samples += [
+            Sample(it.stack, it.values, (*it.labels, label)) for it in profile.samples
+        ]
+        combined.comments += [it for it in profile.comments if it not in combined.comments]
+    return combined

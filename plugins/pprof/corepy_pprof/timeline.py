@@ -7,33 +7,74 @@ what the program did when: a stack for each slice of CPU time, and gaps where it
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corepy_pprof.frames import FrameNames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from corepy_pprof.cpu import CpuProfiler, Event
-    from corepy_pprof.profile import Frame
+    from corepy_pprof.cpu import CpuProfiler
+    from corepy_pprof.frames import RawStack
+    from corepy_pprof.profile import Frame, Stack
 
 SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 
 
-def timeline(profiler: CpuProfiler, name: str) -> bytes:
-    """Return the samples of a profiler that has kept their order, one timeline per thread."""
+class Moment(NamedTuple):
+    """One sample."""
+
+    thread: str
+    """The name of the thread, "" for the main thread."""
+
+    at: int
+    """Nanoseconds since the start."""
+
+    used: int
+    """Nanoseconds of CPU time since the sample before."""
+
+    stack: Stack
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The samples of one process in the order of time."""
+
+    samples: list[Moment]
+    end: int
+    """Nanoseconds since the start."""
+
+    def without_samples(self) -> Timeline:
+        """Return a copy that is ready for other samples."""
+        return replace(self, samples=[])
+
+
+def timeline_of(profiler: CpuProfiler) -> Timeline:
+    """Return the samples of a profiler that has kept their order."""
     names = FrameNames()
-    frames: dict[Frame, int] = {}
-    threads: dict[str, list[Event]] = {}
+    known: dict[RawStack, Stack] = {}
+    moments = []
     for event in profiler.events:
-        threads.setdefault(event.thread, []).append(event)
-    end = profiler.ended - profiler.started
-    profiles = [
-        _thread(thread or "main thread", events, end, names, frames)
-        for thread, events in threads.items()
-    ]
-    if not profiles:
-        profiles = [_thread("main thread", [], end, names, frames)]
+        stack = known.get(event.stack)
+        if stack is None:
+            stack = known[event.stack] = names.stack(event.stack)
+        moments.append(Moment(event.thread, event.at, event.used, stack))
+    return Timeline(moments, profiler.ended - profiler.started)
+
+
+def encode_timelines(timelines: Sequence[tuple[str, Timeline]], name: str) -> bytes:
+    """Return a file with one timeline per thread; each process has a prefix for its threads."""
+    frames: dict[Frame, int] = {}
+    profiles: list[dict[str, Any]] = []
+    for prefix, timeline in timelines:
+        threads: dict[str, list[Moment]] = {}
+        for moment in timeline.samples:
+            threads.setdefault(moment.thread, []).append(moment)
+        profiles += [
+            _thread(prefix + (thread or "main thread"), moments, timeline.end, frames)
+            for thread, moments in (threads or {"": []}).items()
+        ]
     shared = [{"name": it.function, "file": it.file, "line": it.start} for it in frames]
     content = {
         "$schema": SCHEMA,
@@ -47,7 +88,7 @@ def timeline(profiler: CpuProfiler, name: str) -> bytes:
 
 
 def _thread(
-    name: str, events: Iterable[Event], end: int, names: FrameNames, frames: dict[Frame, int]
+    name: str, moments: Iterable[Moment], end: int, frames: dict[Frame, int]
 ) -> dict[str, Any]:
     """Return one thread's timeline; `frames` collects the frames of all."""
     samples: list[list[int]] = []
@@ -61,12 +102,11 @@ def _thread(
             weights.append(until - now)
             now = until
 
-    for event in events:
-        append([], event.at - event.used)
-        stack = reversed(names.stack(event.stack))
+    for moment in moments:
+        append([], moment.at - moment.used)
         # A viewer groups by frame: the function, not the line, which changes from sample to sample.
-        places = (frame._replace(line=0) for frame in stack)
-        append([frames.setdefault(it, len(frames)) for it in places], event.at)
+        places = (frame._replace(line=0) for frame in reversed(moment.stack))
+        append([frames.setdefault(it, len(frames)) for it in places], moment.at)
     append([], end)
     kind = {"type": "sampled", "name": name, "unit": "nanoseconds", "startValue": 0}
     return kind | {"endValue": now, "samples": samples, "weights": weights}

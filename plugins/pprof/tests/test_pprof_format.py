@@ -11,10 +11,10 @@ from corepy.testing.profiles import decode
 from corepy_pprof.activities import Activity
 from corepy_pprof.cpu import CpuProfiler, Event
 from corepy_pprof.frames import RawStack
-from corepy_pprof.profile import Frame, Profile, Sample, ValueType, difference, total
+from corepy_pprof.profile import Frame, Profile, Sample, ValueType, combine, difference, total
 from corepy_pprof.protobuf import encode
 from corepy_pprof.text import as_goroutines, as_text
-from corepy_pprof.timeline import timeline
+from corepy_pprof.timeline import Moment, Timeline, encode_timelines, timeline_of
 
 INNER = Frame("pkg.inner", "/a/pkg.py", 12, 10)
 OUTER = Frame("pkg.Outer.run", "/a/pkg.py", 30, 20)
@@ -191,7 +191,7 @@ def test_a_timeline_has_the_idle_times():
         Event(450, 200, "", PLACE),  # more than has gone by since the one before
         Event(900, 50, "other", RawStack((), ())),
     ]
-    found = json.loads(timeline(profiler, "process 7"))
+    found = json.loads(encode_timelines([("", timeline_of(profiler))], "process 7"))
     assert found["name"] == "process 7"
     assert [(it["file"], it["line"]) for it in found["shared"]["frames"]] == [
         (CODE.co_filename, CODE.co_firstlineno)
@@ -207,8 +207,32 @@ def test_a_timeline_has_the_idle_times():
 def test_a_timeline_of_an_idle_server_is_a_gap():
     profiler = CpuProfiler(keeps_order=True)
     profiler.started, profiler.ended = 0, 5
-    (only,) = json.loads(timeline(profiler, ""))["profiles"]
-    assert (only["samples"], only["weights"]) == ([[]], [5])
+    (only,) = json.loads(encode_timelines([("", timeline_of(profiler))], ""))["profiles"]
+    assert (only["name"], only["samples"], only["weights"]) == ("main thread", [[]], [5])
+
+
+def test_timelines_of_several_processes_share_their_frames():
+    first = Timeline([Moment("", 10, 10, (INNER, OUTER)), Moment("t", 20, 5, (OUTER,))], 20)
+    second = Timeline([Moment("", 20, 20, (OUTER,))], 20)
+    found = json.loads(encode_timelines([("a: ", first), ("b: ", second)], "both"))
+    assert [it["name"] for it in found["shared"]["frames"]] == ["pkg.Outer.run", "pkg.inner"]
+    assert [(it["name"], it["samples"]) for it in found["profiles"]] == [
+        ("a: main thread", [[0, 1], []]),
+        ("a: t", [[], [0]]),
+        ("b: main thread", [[0]]),
+    ]
+
+
+def test_profiles_of_several_processes_differ_by_a_label():
+    one = Profile("x", TYPES, [Sample((INNER,), (1, 10), (("thread", "t"),))], NS, comments=["c"])
+    two = Profile("x", TYPES, [Sample((INNER,), (2, 20))], NS, comments=["c", "d"])
+    both = combine([(7, one), (8, two)])
+    assert both.samples == [
+        Sample((INNER,), (1, 10), (("thread", "t"), ("process", "7"))),
+        Sample((INNER,), (2, 20), (("process", "8"),)),
+    ]
+    assert both.comments == ["c", "d"]
+    assert (one.comments, len(one.samples)) == (["c"], 1)  # unchanged
 
 
 def test_functions_are_found_in_modules():

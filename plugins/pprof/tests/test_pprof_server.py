@@ -102,7 +102,7 @@ def test_memory(port, name):
     assert profile.types == [("inuse_objects", "count"), ("inuse_space", "bytes")]
     assert all(count > 0 and size > 0 for _, (count, size), _ in profile.samples)
     functions = {frame[0] for stack, _, _ in profile.samples for frame in stack}
-    assert {"threading.Thread.start", "corepy_pprof.answers.Answers._trace_heap"} <= functions
+    assert {"threading.Thread.start", "corepy_pprof.measures.Measures._trace_heap"} <= functions
     assert profile.comments[0] == "only what was allocated during the request"
     assert profile.comments[1].startswith("process ")
     shown = get(port, f"/{name}?seconds=0.01&debug=1")
