@@ -14,7 +14,7 @@ ALLOWED = {
     "corefile": {"corefile"},
     "dns": {"dns"},
     "net": {"net"},
-    "http": {"http", "net", "plugin"},
+    "http": {"http", "net", "plugin", "release"},
     "plugin": {"plugin", "corefile", "dns", "net", "flags", "release"},
     "loading": {"loading", "plugin", "corefile", "release"},
     "server": {"server", "loading", "plugin", "corefile", "dns", "net"},

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from corepy.http.metrics.exposition import parts
 from corepy.plugin import metrics
 from corepy_prometheus import runtime
-from corepy_prometheus.exposition import parts
 
 ROOT = Path(__file__).parent.parent
 MANUALS = sorted(ROOT.glob("plugins/*/README.md"))

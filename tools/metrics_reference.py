@@ -93,8 +93,8 @@ def _table(group: list[metrics.Metric[Any]]) -> str:
 def _process_table() -> str:
     import asyncio
 
+    from corepy.http.metrics.exposition import parts
     from corepy_prometheus import runtime
-    from corepy_prometheus.exposition import parts
 
     declared = {metric.name.removesuffix("_total") for metric in metrics.registered()}
 

@@ -11,6 +11,7 @@ bodies, small heads, few connections, short timeouts. A message that is not HTTP
 connection and has no other effect.
 """
 
+from corepy.http.listen_address import check_address as check_address
 from corepy.http.listen_address import read_address as read_address
 from corepy.http.listen_address import split_address as split_address
 from corepy.http.listener import Claim as Claim

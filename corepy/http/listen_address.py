@@ -42,15 +42,18 @@ def read_address(controller: Controller, default: str) -> str:
     """
     for argument in controller.arguments(0, 1):
         try:
-            _refuse_no_address(argument.text)
+            check_address(argument.text)
         except ValueError as error:
             raise controller.error(str(error), argument, f"such as {default}") from None
         return argument.text
     return default
 
 
-def _refuse_no_address(text: str) -> None:
-    """Raise `ValueError` for an invalid "host:port"; CoreDNS reports it only at start."""
+def check_address(text: str) -> None:
+    """Raise `ValueError` for an invalid "host:port"; CoreDNS reports it only at start.
+
+    A host name is not resolved.
+    """
     host, port = split_address(text)
     if port.isdecimal():
         if int(port) > _MAX_PORT:

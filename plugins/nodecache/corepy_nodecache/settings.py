@@ -27,6 +27,14 @@ class Settings(NamedTuple):
     best_effort: bool = False
     """Whether to serve even if the host cannot be set up."""
 
+    metrics: str = ""
+    """A further address of the metrics (host:port); empty for none."""
+
+    @property
+    def manages(self) -> bool:
+        """Whether interface or rules are managed."""
+        return self.device or self.iptables != "off"
+
     def addresses(self) -> frozenset[Address]:
         """Return the addresses that the interface must have."""
         return frozenset(Address(self.interface, ip) for ip in self.ips if self.device)

@@ -21,9 +21,15 @@ _INTERFACE_BYTES: Final = 15  # IFNAMSIZ without the final NUL
 
 def setup(controller: Controller) -> None:
     """Parse `nodecache` and register its lifecycle hooks; raises `CorefileError`."""
-    from corepy_nodecache.lifecycle import Nodecache
+    settings = parse(controller)
+    if settings.manages:
+        from corepy_nodecache.lifecycle import Nodecache
 
-    controller.register(Nodecache(parse(controller)))
+        controller.register(Nodecache(settings))
+    if settings.metrics:
+        from corepy_nodecache.setup_metrics import SetupMetrics
+
+        controller.register(SetupMetrics(settings.metrics))
 
 
 def parse(controller: Controller) -> Settings:
@@ -38,6 +44,7 @@ def parse(controller: Controller) -> Settings:
         "port": reader.port,
         "health_port": reader.health_port,
         "best_effort": reader.best_effort,
+        "metrics": reader.metrics,
     }
     mistakes = Mistakes()
     for _ in controller.occurrences():
@@ -108,6 +115,16 @@ class _Reader:
         self._controller.arguments(most=0)
         self._settings = self._settings._replace(best_effort=True)
 
+    def metrics(self) -> None:
+        from corepy.http import check_address
+
+        token = self._controller.argument()
+        try:
+            check_address(token.text)
+        except ValueError as error:
+            raise self._controller.error(str(error), token, "such as :9353") from None
+        self._settings = self._settings._replace(metrics=token.text)
+
     def finish(self) -> Settings:
         """Return the settings, completed from the other directives of the server block."""
         config = self._controller.config
@@ -122,6 +139,8 @@ class _Reader:
         return settings._replace(health=(health,) if health and health[0] in settings.ips else ())
 
     def _ips(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        if not self._settings.manages and not (any(hosts) and all(map(_is_ip, hosts))):
+            return ()
         if not any(hosts):
             message = f"no bind in this server block: using {DEFAULT_IP}, as node-cache does"
             self._controller.warn(message, hint="write: bind ADDRESS")
@@ -146,6 +165,13 @@ class _Reader:
             message = f"{token.text!r} is not one of {', '.join(choices)}"
             raise self._controller.error(message, token)
         return token.text
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        return bool(canonical_ip(host))
+    except ValueError:
+        return False
 
 
 def _health(tokens: Sequence[Token]) -> tuple[str, int] | None:

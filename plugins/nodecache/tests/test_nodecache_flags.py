@@ -149,6 +149,33 @@ def test_variables_that_name_no_flag() -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("9353", "address 9353: missing port in address"),
+        ("::1:9353", "address ::1:9353: too many colons in address"),
+        (":99999", "address :99999: port 99999 is outside 0 to 65535"),
+        ("1.2.3:9353", "address 1.2.3:9353: no IP address or host name: '1.2.3'"),
+        (":9353 }", "':9353 }' is no address"),
+        ("[fe80::1%{$A}]:9353", "'[fe80::1%{$A}]:9353' is no address"),
+    ],
+)
+def test_a_wrong_address_of_the_metrics_costs_only_them(address: str, problem: str) -> None:
+    """node-cache logs that it cannot listen, and goes on."""
+    warning = f"-metrics-listen-address: {problem}; the metrics have no second address"
+    expected = (Options(metrics_address=""), [warning])
+    assert read_flags((f"-metrics-listen-address={address}",), {}) == expected
+    assert read_flags((), {variable_of("metrics-listen-address"): address}) == expected
+
+
+def test_an_empty_address_of_the_metrics() -> None:
+    """node-cache would use a random port."""
+    assert options("-metrics-listen-address=").metrics_address == ""
+    variable = variable_of("metrics-listen-address")
+    assert options(**{variable: ""}) == Options()
+    assert options("-metrics-listen-address=", **{variable: ":9353"}).metrics_address == ""
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("-localips", V4), USAGE, "flag provided but not defined: -localips, did you mean -localip?"),

@@ -136,6 +136,7 @@ def test_a_template_that_is_not_utf_8_is_printed(
     template = tmp_path / "base"
     template.write_bytes(b"# caf\xe9\n.:53 {\n    whoami\n}\n")
     flags = ["-localip=0.0.0.0", f"-basecorefile={template}", f"-kubednscm={tmp_path}/none"]
+    flags += ["-metrics-listen-address="]
     assert run([*flags, "-print-corefile"]) == 0
     out, err = capfdbinary.readouterr()
     assert (out.partition(b"\n")[2], err) == (template.read_bytes(), b"")

@@ -50,6 +50,8 @@ FAULTS = [
     ("a broken template at the start", "command", "the_last_good_corefile_serves_while_the_template_is_broken"),
     ("health __PILLAR__LOCAL__DNS__:8080", "template", "an_address_with_a_port_is_the_first"),
     ("health __PILLAR__LOCAL__DNS__:8080", "kernel/in_place", "the_official_manifest"),
+    ("the address of the metrics in use", "metrics", "an_address_in_use_costs_no_query"),
+    ("a wrong address of the metrics", "flags", "a_wrong_address_of_the_metrics_costs_only_them"),
 ]  # fmt: skip
 
 EQUAL = [
@@ -69,6 +71,11 @@ EQUAL = [
     ("charts: in a namespace", "charts", "a_chart_in_a_namespace"),
     ("beside another corepy", "kernel/in_place", "beside_a_corepy_with_a_corefile_of_its_own"),
     ("on one interface with it", "kernel/in_place", "beside_a_corepy_on_the_same_interface"),
+    ("names, types and labels of the metrics", "metrics", "every_declaration_is_that_of_node_cache"),
+    ("metrics on 9353 and 9253", "metrics", "both_addresses_have_the_names_of_node_cache"),
+    ("metrics on 9353 and 9253", "kernel/command_host", "without_net_admin_it_serves_and_counts"),
+    ("setup_errors_total is 0 from the start", "metrics", "errors_are_zero_from_the_start"),
+    ("a reload keeps 9353 open", "metrics", "scrapes_go_on_over_reloads_and_end_with_the_server"),
 ]  # fmt: skip
 
 

@@ -46,6 +46,8 @@ def settings_of(text: str, zone: str = ".", hosts: tuple[str, ...] = HOSTS) -> S
             Settings(("10.0.0.1",), health=(("10.0.0.1", 99),)),
         ),
         ("{\nbest_effort\n}", Settings(IPS, best_effort=True)),
+        ("{\nmetrics :9353\n}", Settings(IPS, metrics=":9353")),
+        ("{\nmetrics :1\nmetrics localhost:2\n}", Settings(IPS, metrics="localhost:2")),
     ],
 )
 def test_accepted(text: str, expected: Settings) -> None:
@@ -72,6 +74,11 @@ def test_accepted(text: str, expected: Settings) -> None:
         (f"{{\nport {'9' * 5000}\n}}", "'9+' is not a port"),
         ("{\nhealth_port http\n}", "'http' is not a port"),
         ("{\nbest_effort on\n}", "wrong argument count"),
+        ("{\nmetrics\n}", "wrong argument count"),
+        ("{\nmetrics :1 :2\n}", "wrong argument count"),
+        ("{\nmetrics 9353\n}", "address 9353: missing port in address"),
+        ("{\nmetrics :99999\n}", "port 99999 is outside 0 to 65535"),
+        ("{\nmetrics 1.2.3:80\n}", "no IP address or host name"),
         ("{\ninterval 10\n}", "missing unit in duration '10'"),
         ("{\ninterval 500ms\n}", "is not an interval"),
         ("{\ninterval -10s\n}", "is not an interval"),
@@ -86,6 +93,17 @@ def test_refused(text: str, message: str) -> None:
 def test_addresses_that_cannot_be_taken_are_refused(host: str) -> None:
     with pytest.raises(CorefileError, match="nodecache cannot use an address of bind"):
         settings_of("", hosts=(host,))
+
+
+@pytest.mark.parametrize("hosts", [(), ("0.0.0.0",), ("0.0.0.0", "10.0.0.1"), ("fe80::1%eth0",)])
+def test_nothing_to_manage_needs_no_addresses(hosts: tuple[str, ...]) -> None:
+    text = "{\ndevice off\niptables off\nmetrics :1\n}"
+    expected = Settings((), device=False, iptables="off", metrics=":1")
+    assert settings_of(text, hosts=hosts) == expected
+    controller = controller_for(f"nodecache {text}", hosts=hosts)
+    setup(controller)
+    assert [type(hook).__name__ for hook in controller.hooks] == ["SetupMetrics"]
+    assert list(controller.warnings) == []
 
 
 def test_every_port_of_the_block_counts() -> None:

@@ -31,6 +31,7 @@ NODECACHE = """\
         port 53
         health_port 8080
         interval 60s
+        metrics 0.0.0.0:9353
         best_effort
     }
 """
@@ -245,6 +246,7 @@ def test_the_variable_of_a_service() -> None:
         (("-interfacename=dns0", "-health-port=99"), ["interface dns0", "health_port 99"]),
         (("-syncinterval=1.5s", "-dns.port=5300"), ["interval 1.5s", "port 5300"]),
         (("-localip=fd00::10,1.2.3.4",), ["address fd00::10 1.2.3.4"]),
+        (("-metrics-listen-address=[::1]:9353",), ["metrics [::1]:9353"]),
     ],
 )
 def test_nodecache_has_the_values_of_the_flags(
@@ -275,7 +277,15 @@ def test_the_place_of_nodecache(template: str, expected: str) -> None:
 
 def test_wildcards_have_neither_interface_nor_rules() -> None:
     """Where Cilium redirects the traffic, charts pass the address of all interfaces."""
-    made = make(".:53 {\n    bind __PILLAR__LOCAL__DNS__\n}", "-localip=0.0.0.0")
+    template = ".:53 {\n    bind __PILLAR__LOCAL__DNS__\n}"
+    made = make(template, "-localip=0.0.0.0")
+    metrics = (
+        "    nodecache {\n        device off\n        iptables off\n        metrics 0.0.0.0:9353\n"
+        "    }\n"
+    )
+    assert made.corefile.text == f"{FIRST_LINE}.:53 {{\n{metrics}    bind 0.0.0.0\n}}\n"
+    assert check_generated(made.corefile) == ()
+    made = make(template, "-localip=0.0.0.0", "-metrics-listen-address=")
     assert made.corefile.text == f"{FIRST_LINE}.:53 {{\n    bind 0.0.0.0\n}}\n"
 
 

@@ -10,16 +10,17 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from corepy.http.metrics import MetricsEndpoint
 from corepy.plugin import (
     Cacheability,
     LifecycleContext,
     ObservingHandler,
     handlers_below,
     hookimpl,
+    plugin_logger,
 )
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
-from corepy_prometheus.endpoint import MetricsEndpoint
 from corepy_prometheus.series import AllSeries, prepare
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ SERVER: Final = ""
 """The server itself, as the value of a plugin label."""
 
 DROPPED: Final = "dropped"
+
+LOG: Final = plugin_logger("prometheus")
 
 
 class Prometheus(ObservingHandler):
@@ -86,7 +89,7 @@ class Prometheus(ObservingHandler):
         self._enabled.show(self, context)
         for server, zone in self._enabled.served(context):
             prepare(server, zone)
-        self._endpoint = MetricsEndpoint(self.address, context.process_group)
+        self._endpoint = MetricsEndpoint(self.address, context.process_group, LOG)
         await self._endpoint.open()
 
     @hookimpl

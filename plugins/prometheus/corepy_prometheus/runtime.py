@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
+from corepy.http.metrics import add_source
 from corepy.plugin import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.metrics_core import Metric
 
 INTERVAL: Final = 0.5
 """Seconds between two measurements of the event loop."""
@@ -22,19 +28,22 @@ _watched: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 _collector: list[_CollectorWatch] = []
 
 
-def is_enabled() -> bool:
-    """Return whether a server block has enabled the metrics."""
-    return bool(_collector)
-
-
 def enable() -> None:
     """Measure from now on, in the running loop."""
     if not _collector:
         _collector.append(_CollectorWatch())
+        add_source(_collections)
     loop = asyncio.get_running_loop()
     if loop not in _watched:
         _watched.add(loop)
         _LoopWatch(loop)
+
+
+def _collections() -> Iterable[Metric]:
+    """Return the garbage collector's own counts."""
+    from prometheus_client import GC_COLLECTOR
+
+    return GC_COLLECTOR.collect()
 
 
 class _CollectorWatch:

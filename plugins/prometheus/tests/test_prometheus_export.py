@@ -12,10 +12,10 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from corepy import release
+from corepy.http.metrics import metrics_endpoint
 from corepy.plugin import CorefileError, StartupError, metrics
 from corepy.testing import TestServer, free_port, http_get, run_command, serve
 from corepy.testing.command import wait_until
-from corepy_prometheus import endpoint
 from corepy_prometheus.handler import Prometheus
 from corepy_prometheus.series import Series
 
@@ -256,7 +256,7 @@ def test_blocks_share_an_address_or_have_their_own() -> None:
 
 def test_an_address_that_is_taken_is_tried_again(monkeypatch, caplog) -> None:
     caplog.set_level("INFO", "corepy")
-    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(metrics_endpoint, "FIRST_PAUSE", 0.05)
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()

@@ -180,9 +180,11 @@ def _with_nodecache(
 ) -> list[Line]:
     """Add *nodecache* with the values of the flags to the first block, unless a block has it."""
     is_there = any("nodecache" in block.directives for block in blocks)
-    if is_there or not _managed_addresses(options):
+    if is_there or not (_managed_addresses(options) or options.metrics_address):
         return list(lines)
     opening = next((block.opening for block in blocks if block.opening is not None), None)
+    if opening is None and not _managed_addresses(options):
+        return list(lines)  # only the second address of the metrics is missing
     if opening is None:
         message = "all server blocks are in imported files: write nodecache into one of them"
         raise TemplateError(f"{lines[0].file}: {message}")
@@ -198,6 +200,9 @@ def _with_nodecache(
 
 def _nodecache(options: Options) -> list[str]:
     addresses = _managed_addresses(options)
+    metrics = [f"    metrics {options.metrics_address}"] if options.metrics_address else []
+    if not addresses:
+        return ["nodecache {", "    device off", "    iptables off", *metrics, "}"]
     return [
         "nodecache skipteardown {" if options.skip_teardown else "nodecache {",
         f"    interface {options.interface}",
@@ -207,6 +212,7 @@ def _nodecache(options: Options) -> list[str]:
         f"    interval {options.interval:.10g}s",
         *([] if options.setup_interface else ["    device off"]),
         *([] if options.setup_iptables else ["    iptables off"]),
+        *metrics,
         "    best_effort",
         "}",
     ]

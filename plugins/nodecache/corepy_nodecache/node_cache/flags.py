@@ -33,6 +33,9 @@ has the variable of -health-port."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _INTERFACE: Final = re.compile(r"(?!\.{1,2}$)[\w.@+-]{1,15}", re.ASCII)
+_NO_WORD: Final = re.compile(r'[\s"{}#\\]')
+"""Characters that would make more or less than one word of the value in the Corefile."""
+
 _LEAST_INTERVAL: Final = 1.0
 
 
@@ -98,7 +101,7 @@ FLAGS: Final = {
         "interval", "interval", "interval between two checks of the host: seconds, or such as 1m30s"
     ),
     "metrics-listen-address": Flag(
-        "metrics_address", "string", "address of the metrics of the setup"
+        "metrics_address", "string", "second address of the metrics; empty for none"
     ),
     "prometheus-listen-address": Flag(
         "prometheus_address", "string", "replaces __PROMETHEUS__ENDPOINT__ in the template"
@@ -131,13 +134,35 @@ def variable_of(name: str) -> str:
 def read_flags(
     arguments: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[Options, list[str]]:
-    """Return the options, and warnings about variables that name no flag.
+    """Return the options, and warnings about values that are not used.
 
     Raises `FlagError`, or `HelpRequestedError`.
     """
     values, warnings = _from_environment(environment)
     values |= _from_arguments(arguments)
+    if "metrics_address" in values:
+        problem = _address_problem(values["metrics_address"])
+        if problem:
+            warnings.append(problem)
+            values["metrics_address"] = ""
     return Options()._replace(**values), warnings
+
+
+def _address_problem(text: str) -> str:
+    """Return why there can be no metrics at an address, or "".
+
+    It does not end the program, nor that of node-cache: a node without DNS is worse.
+    """
+    from corepy.http import check_address
+
+    try:
+        if _NO_WORD.search(text):
+            raise ValueError(f"{text!r} is no address")
+        if text:
+            check_address(text)
+    except ValueError as error:
+        return f"-metrics-listen-address: {error}; the metrics have no second address"
+    return ""
 
 
 def require_addresses(options: Options) -> None:

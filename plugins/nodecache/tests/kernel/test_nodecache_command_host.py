@@ -143,11 +143,12 @@ def test_without_net_admin_it_serves_and_counts(tmp_path: Path) -> None:
     with node_cache(tmp_path, *base, prefix=UNPRIVILEGED) as server:
         server.wait_for("corepy-")
         assert ask((LOCAL, 53), "example.org", "A").header.rcode == 0
-        text = run("curl", "-s", f"http://{LOCAL}:9253/metrics")
+        texts = [run("curl", "-s", f"http://{LOCAL}:{port}/metrics") for port in (9253, 9353)]
         assert server.stop() == 0
     name = "coredns_nodecache_setup_errors_total"
-    counts = dict(line.split() for line in text.splitlines() if line.startswith(name))
-    assert counts[f'{name}{{errortype="configmap"}}'] == "0"
-    assert int(counts[f'{name}{{errortype="interface_add"}}']) > 0
-    assert int(counts[f'{name}{{errortype="interface_check"}}']) > 0
-    assert int(counts[f'{name}{{errortype="iptables"}}']) > 0
+    for text in texts:
+        counts = dict(line.split() for line in text.splitlines() if line.startswith(name))
+        assert counts[f'{name}{{errortype="configmap"}}'] == "0"
+        assert int(counts[f'{name}{{errortype="interface_add"}}']) > 0
+        assert int(counts[f'{name}{{errortype="interface_check"}}']) > 0
+        assert int(counts[f'{name}{{errortype="iptables"}}']) > 0

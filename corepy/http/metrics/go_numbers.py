@@ -1,4 +1,4 @@
-"""Format numbers as Go's client library does in the text format (strconv.FormatFloat 'g', -1).
+"""Formats numbers as Go's client library does in the text format (strconv.FormatFloat 'g', -1).
 
 Bucket bounds are labels: if one node runs CoreDNS and another corepy, `le="100"` and `le="100.0"`
 would be two series.

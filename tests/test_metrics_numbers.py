@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy_prometheus.numbers import go_number, with_go_numbers
+from corepy.http.metrics.go_numbers import go_number, with_go_numbers
 
 
 @pytest.mark.parametrize(

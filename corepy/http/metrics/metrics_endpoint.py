@@ -1,4 +1,4 @@
-"""Export /metrics at an address, and retry while the address is in use.
+"""Exports /metrics at an address, and retries while the address is in use.
 
 An address that cannot be bound must not prevent DNS service. The error is logged and binding is
 retried. (In CoreDNS the start fails.)
@@ -7,32 +7,35 @@ retried. (In CoreDNS the start fails.)
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from corepy.http import claim
+from corepy.http.listener import claim
+from corepy.http.metrics.exposition import scrape
 from corepy.net.sockets import BindError
-from corepy.plugin import plugin_logger
-from corepy_prometheus.exposition import scrape
 
 if TYPE_CHECKING:
-    from corepy.http import Claim
+    import logging
+
+    from corepy.http.listener import Claim
+    from corepy.http.messages import HTTPRequest, HTTPResponse
     from corepy.plugin import ProcessGroup
 
 PATH: Final = "/metrics"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two attempts, doubled after each."""
 
-LOG = plugin_logger("prometheus")
-
 
 class MetricsEndpoint:
     """Serves the metrics of all processes at one address."""
 
-    def __init__(self, address: str, process_group: ProcessGroup) -> None:
-        """Export the metrics of the processes in `process_group` at `address` (host:port)."""
+    def __init__(self, address: str, process_group: ProcessGroup, log: logging.Logger) -> None:
+        """Export the metrics of the processes in `process_group` at `address` (host:port).
+
+        `log` is the logger of the plugin.
+        """
         self._address = address
         self._process_group = process_group
+        self._log = log
         self._claim: Claim | None = None
         self._retrying: asyncio.Task[None] | None = None
 
@@ -40,7 +43,7 @@ class MetricsEndpoint:
         """Start to export, or retry in the background until the address can be bound."""
         error = await self._try()
         if error is not None:
-            LOG.error("%s; metrics are not exported yet, retrying", error)
+            self._log.error("%s; metrics are not exported yet, retrying", error)
             self._retrying = asyncio.create_task(self._retry())
 
     async def _try(self) -> BindError | None:
@@ -48,15 +51,19 @@ class MetricsEndpoint:
             self._claim = await claim(self._address)
         except BindError as error:
             return error
-        self._claim.serve(PATH, partial(scrape, self._process_group))
+        self._claim.serve(PATH, self.answer)
         return None
+
+    async def answer(self, request: HTTPRequest) -> HTTPResponse:
+        """Return all metrics, as text that is made while it is sent."""
+        return await scrape(self._process_group, request)
 
     async def _retry(self) -> None:
         pause = FIRST_PAUSE
         while True:
             await asyncio.sleep(pause)
             if await self._try() is None:
-                LOG.info("metrics are now exported at %s", self._address)
+                self._log.info("metrics are now exported at %s", self._address)
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -1,4 +1,4 @@
-"""Build the text of a scrape, with the metric families and encoders of prometheus_client.
+"""Builds the text of a scrape, with the metric families and encoders of prometheus_client.
 
 Encoding takes microseconds per sample, and a scrape has thousands. So it is split into slices, and
 the event loop serves DNS in between. (A thread would hold the GIL for 5 ms at a time.)
@@ -14,12 +14,12 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.http import HTTPResponse
+from corepy.http.messages import HTTPResponse
+from corepy.http.metrics import processes
+from corepy.http.metrics.go_numbers import go_number, with_go_numbers
 from corepy.plugin import metrics
 from corepy.plugin.metrics import Distribution
 from corepy.release import commit, version
-from corepy_prometheus import processes, runtime
-from corepy_prometheus.numbers import go_number, with_go_numbers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
-    from corepy.http import HTTPRequest
+    from corepy.http.messages import HTTPRequest
     from corepy.plugin import ProcessGroup
 
 SLICE: Final = 30
@@ -38,6 +38,16 @@ OPENMETRICS: Final = "application/openmetrics-text"
 END: Final = b"# EOF\n"
 
 _TEXT_KINDS: Final = frozenset(("text/plain", "text/*", "*/*"))
+
+_sources: list[Callable[[], Iterable[Metric]]] = []
+
+
+def add_source(source: Callable[[], Iterable[Metric]]) -> None:
+    """Export the families that `source` returns on each scrape, until the process ends.
+
+    For values that are not kept in `corepy.plugin.metrics`.
+    """
+    _sources.append(source)
 
 
 async def scrape(process_group: ProcessGroup, request: HTTPRequest) -> HTTPResponse:
@@ -101,15 +111,15 @@ def parts(followers: Sequence[int] = (), *, is_open: bool = False) -> Iterator[M
 
     `followers` are the IDs of the other processes of this server; `is_open`: for OpenMetrics.
     """
-    from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR
+    from prometheus_client import PLATFORM_COLLECTOR
 
     for metric in metrics.registered():
         yield from _parts_of(metric, is_open=is_open)
     yield _build_info()
     yield from processes.families(followers)
     yield from PLATFORM_COLLECTOR.collect()
-    if runtime.is_enabled():
-        yield from GC_COLLECTOR.collect()
+    for source in _sources:
+        yield from source()
 
 
 def _parts_of(metric: metrics.Metric[Any], *, is_open: bool) -> Iterator[Metric]:
