@@ -72,9 +72,10 @@ class CollectorListener:
         """Whether collectors can connect."""
         return self._server is not None
 
-    async def open(self, settings: Settings) -> None:
-        """Listen with the certificate of `settings`; raises OSError or ValueError."""
+    async def open(self, output: ListeningOutput) -> None:
+        """Listen with the settings of `output`; raises OSError or ValueError."""
         async with self._opening:
+            settings = output.settings
             tls = settings.tls
             context = None if tls is None else make_context(tls, settings.skip_verify)
             if self._sock is None:
@@ -83,7 +84,7 @@ class CollectorListener:
                 self._server.close()
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
-                lambda: self._accepted(settings),
+                lambda: self._accepted(output),
                 sock=self._sock.dup(),
                 ssl=context,
                 ssl_handshake_timeout=None if context is None else CONNECT_TIMEOUT,
@@ -111,7 +112,7 @@ class CollectorListener:
                 self._sock.close()
                 self._sock = None
             try:
-                await self.open(self.outputs[-1].settings)
+                await self.open(self.outputs[-1])
             except (OSError, ValueError) as error:
                 if not is_failing:
                     LOG.error("%s was removed: %s; tried again", self.endpoint, describe(error))
@@ -127,16 +128,16 @@ class CollectorListener:
             return self.endpoint.host
         return str(Address(*self._sock.getsockname()[:2]))
 
-    def _accepted(self, settings: Settings) -> Stream:
-        sent, drops = self.outputs[-1].sent, Drops(self.outputs[-1].dropped, log_drops)
-        queue = MessageQueue(settings.queue * MESSAGES, sent, drops)
+    def _accepted(self, output: ListeningOutput) -> Stream:
+        drops = Drops(output.dropped, log_drops)
+        queue = MessageQueue(output.settings.queue * MESSAGES, output.sent, drops)
         stream = Stream(queue.flush)
-        task = asyncio.create_task(self._serve(stream, queue, settings))
+        task = asyncio.create_task(self._serve(stream, queue, output))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return stream
 
-    async def _serve(self, stream: Stream, queue: MessageQueue, settings: Settings) -> None:
+    async def _serve(self, stream: Stream, queue: MessageQueue, output: ListeningOutput) -> None:
         """Send messages to a collector from its handshake to the end of its connection."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -150,18 +151,19 @@ class CollectorListener:
         except asyncio.CancelledError:
             stream.give_up()
             raise
-        stream.set_buffer(settings.write_buffer * MEBIBYTE)
+        stream.set_buffer(output.settings.write_buffer * MEBIBYTE)
         queue.stream = stream
         self.queues.append(queue)
-        connected = self.outputs[-1].connected
-        connected.value += 1
+        output.connected.value += 1
         self._tell_outputs()
-        await asyncio.wait([stream.closed])
-        connected.value -= 1
-        queue.discard()
-        if queue in self.queues:
+        try:
+            await asyncio.wait([stream.closed])
+        finally:  # `close` cancels it before it notices the end of a connection
+            stream.abort()
+            output.connected.value -= 1
+            queue.discard()
             self.queues.remove(queue)
-        self._tell_outputs()
+            self._tell_outputs()
 
     def _tell_outputs(self) -> None:
         needed = bool(self.queues)
@@ -196,6 +198,7 @@ class CollectorListener:
         self._process_group.stop_listening(name_of(self.endpoint))
         if self._watching is not None:
             self._watching.cancel()
+            await asyncio.wait([self._watching])
         if self._followers:  # they have sent everything before this hook of the leader
             ends = [follower.closed for follower in self._followers]
             await asyncio.wait(ends, timeout=FINISH_TIMEOUT)
@@ -249,7 +252,7 @@ class ListeningOutput(Output):
         listener = self._listener
         assert listener is not None
         try:
-            await listener.open(self.settings)
+            await listener.open(self)
         except (OSError, ValueError) as error:
             LOG.error("cannot listen at %s: %s; tried again", self.label, describe(error))
             if self._retrying is None:
@@ -259,7 +262,7 @@ class ListeningOutput(Output):
         while True:
             await asyncio.sleep(RETRY)
             with contextlib.suppress(OSError, ValueError):
-                await listener.open(self.settings)
+                await listener.open(self)
                 LOG.info("listening at %s", self.label)
                 self._retrying = None
                 return

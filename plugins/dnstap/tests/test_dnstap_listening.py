@@ -6,12 +6,15 @@ import logging
 import os
 import socket
 import ssl
+import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from corepy.plugin import metrics
 from corepy.testing import serve
 from corepy_dnstap import listening, stream
 from corepy_dnstap.handler import Dnstap
@@ -120,6 +123,68 @@ def test_the_number_of_collectors_is_limited(make_collector, monkeypatch):
                 pass
         server.ask("example.org.")
         assert collector.types(2) == [5, 6]
+
+
+def stall(server, collector):
+    """Let a collector that is connected read no more, and send it more than the kernel keeps."""
+    wait_until(server, lambda: output_of(server).is_taking)
+    (queue,) = output_of(server)._listener.queues
+    collector.is_reading.clear()
+    frame = struct.pack("!I", 100_000) + bytes(100_000)
+
+    def has_backlog():
+        queue.put(frame)
+        return len(queue) > 10
+
+    wait_until(server, has_backlog)
+
+
+def connections():
+    metric = {m.name: m for m in metrics.registered()}["coredns_dnstap_connections"]
+    return metric.labels("tcp://127.0.0.1:0").value
+
+
+def test_the_end_with_a_collector_that_does_not_read(make_collector, monkeypatch, caplog):
+    monkeypatch.setattr(listening, "FINISH_TIMEOUT", 0.01)
+    collector = make_collector()
+    with serve(corefile(TCP)) as server:
+        attach(collector, connect(server))
+        stall(server, collector)
+        assert connections() == 1
+    assert connections() == 0
+    assert [it.getMessage() for it in caplog.records if it.levelno >= logging.ERROR] == []
+
+
+def test_a_handshake_that_is_completed_while_the_server_stops(make_collector, monkeypatch, caplog):
+    monkeypatch.setattr(listening, "FINISH_TIMEOUT", helpers.TIMEOUT)
+    collector = make_collector()
+    with ThreadPoolExecutor(1) as pool, serve(corefile(TCP)) as server:
+        attach(collector, connect(server))
+        stall(server, collector)
+        late = connect(server)
+        address = late.getpeername()
+        assert helpers.read_frame(late)[0] == helpers.READY
+
+        def complete():
+            """Return what the server sends at its end."""
+            with late:
+                while is_listening(address):
+                    pass
+                late.sendall(helpers.control(helpers.ACCEPT, helpers.CONTENT))
+                assert helpers.read_frame(late)[0] == helpers.START
+                collector.is_reading.set()
+                return late.recv(1)
+
+        end = pool.submit(complete)
+    with contextlib.suppress(ConnectionResetError):
+        assert end.result() == b""
+    assert connections() == 0
+    assert [it.getMessage() for it in caplog.records if it.levelno >= logging.ERROR] == []
+
+
+def is_listening(address):
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
 
 
 def test_a_reload_keeps_collectors_connected(make_collector, unix_path):
