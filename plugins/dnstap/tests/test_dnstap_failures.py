@@ -108,13 +108,15 @@ def test_a_collector_that_resets_its_connection(make_collector):
         assert collector.types(2) == [5, 6]
 
 
-def test_a_collector_that_stops_reading_delays_the_end_for_a_moment(tcp_collector, monkeypatch):
+def test_a_collector_that_stops_reading_delays_the_end_for_a_moment(make_collector, monkeypatch):
     """The server stops while it flushes: what is left after `FINISH_TIMEOUT` is counted."""
     monkeypatch.setattr(stream, "_HIGH_WATER", 0)
     monkeypatch.setattr(output, "FINISH_TIMEOUT", 0.05)
     monkeypatch.setattr(output, "MEBIBYTE", 1)
-    collector, address = tcp_collector
-    endpoint = f"tcp://{address}"
+    collector, sock = make_collector(), socket.create_server(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the kernel takes little
+    collector.listen(sock)
+    endpoint = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
     before = counted("messages_dropped_total", endpoint)
     with serve(corefile(endpoint)) as server:
         collector.wait()

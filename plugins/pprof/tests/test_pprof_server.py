@@ -215,6 +215,36 @@ def test_a_reload_keeps_the_measurement_and_the_address():
             get(port, "/")
 
 
+def test_a_reload_with_another_address_ends_the_measurement():
+    with serve(text()) as server:
+        before = port_of(server)
+        with measuring(server) as answer:
+            server.reload(text(port=0).replace("127.0.0.1:0", "127.0.0.2:0"))
+            claim = server.plugins(Pprof)[0]._claim
+            assert claim is not None
+            assert claim.address.host == "127.0.0.2"
+            wait_until(lambda: not is_measuring(server))
+            with contextlib.suppress(http.client.RemoteDisconnected):  # its connection is closed
+                answer.result()
+        with pytest.raises(OSError, match="refused"):
+            get(before, "/")
+
+
+def test_a_client_that_never_reads_costs_nothing():
+    with serve(text()) as server:
+        clients = []
+        for _ in range(3):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", port_of(server)))
+            client.sendall(b"GET /debug/pprof/goroutine?debug=2 HTTP/1.1\r\nHost: h\r\n\r\n" * 99)
+            clients.append(client)
+        assert get(port_of(server), "/heap?seconds=0.01").status == 200
+        assert server.ask("example.org.").header.rcode == 0
+    for client in clients:
+        client.close()
+
+
 def test_memory_from_the_start():
     with serve(text("heap 3")) as server:
         port = port_of(server)

@@ -69,7 +69,7 @@ class Trace(FastHandler, CallObserver, ExplainedHandler):
     call_label: ClassVar[str] = CURRENT
 
     def __init__(self, settings: Settings) -> None:
-        """Trace as `settings` describe, from the hook `serving` on."""
+        """Trace as `settings` describe, from the hook `before_listen` on."""
         self.settings = settings
         self.listens_to_hits = settings.every == 1
         self._every = settings.every or _NEVER
@@ -79,8 +79,8 @@ class Trace(FastHandler, CallObserver, ExplainedHandler):
         self.reporter: Reporter | None = None
 
     @hookimpl
-    def serving(self, context: LifecycleContext) -> None:
-        """Begin to trace."""
+    def before_listen(self, context: LifecycleContext) -> None:
+        """Begin to trace: at a reload, queries arrive before the hook `serving`."""
         if self._every is _NEVER:
             return
         self._encoder = _format_of(self.settings)
@@ -130,7 +130,7 @@ class Trace(FastHandler, CallObserver, ExplainedHandler):
         """Return the span of a query that is to be traced, None if it is not."""
         reporter = self.reporter
         if reporter is None or dict.get(request.metadata, CURRENT) is not None:
-            return None  # not serving yet, or a look-up of a query that is traced
+            return None  # not started yet, or a look-up of a query that is traced
         if reporter.is_stalled:
             reporter.skipped.inc()
             return None

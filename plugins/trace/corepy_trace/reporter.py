@@ -42,6 +42,9 @@ _AT_ONCE: Final = 50
 _RETRIED: Final = (408, 429, 500, 502, 503, 504)
 """Statuses after which the same spans are sent again."""
 
+_TOO_LARGE: Final = 413
+"""The status for a request that is longer than the collector accepts."""
+
 LOG = plugin_logger("trace")
 
 
@@ -151,8 +154,20 @@ class Reporter:
         problem = f"status {result.status} {result.excerpt}".rstrip()
         if result.status in _RETRIED:
             return await self._failed(batch, problem, result)
+        if result.status == _TOO_LARGE and len(batch) > 1:
+            self._split(batch)
+            return True
         self._dropped["rejected"].inc(len(batch))
         return await self._failed([], f"the spans were rejected with {problem}")
+
+    def _split(self, batch: Sequence[Span]) -> None:
+        """Send smaller batches from now on, `batch` first: its request is too large."""
+        self._failures.inc()
+        self._batch_size = len(batch) // 2
+        self._backlog.extendleft(reversed(batch))
+        self._make_room()
+        text = "%s rejects a request with %d spans: status 413; now up to %d are sent at once"
+        LOG.warning(text, self._client.target.url, len(batch), self._batch_size)
 
     async def _encode(self, batch: Sequence[Span]) -> tuple[bytes, Sequence[tuple[str, str]]]:
         encoded: list[bytes] = []
