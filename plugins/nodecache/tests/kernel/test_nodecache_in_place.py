@@ -215,11 +215,12 @@ def test_the_official_manifest(etc: Etc) -> None:
         assert answer(NODE, "1.ip6.arpa", "PTR") == name
         wait_until(etc.corefile.exists)
         assert get(f"http://{NODE}:8080/health") == "OK"
-        metrics = get(f"http://{NODE}:9253/metrics")
-        servers = re.findall(r'dns_requests_total\{[^}]*server="dns://([^"]*):53"', metrics)
-        assert set(servers) == {NODE, SERVICE}
-        found = re.findall(r'nodecache_setup_errors_total\{errortype="(\w+)"\} (\S+)', metrics)
-        assert {kind: float(count) for kind, count in found} == dict.fromkeys(ERRORS, 0)
+        for port in (9253, 9353):
+            metrics = get(f"http://{NODE}:{port}/metrics")
+            servers = re.findall(r'dns_requests_total\{[^}]*server="dns://([^"]*):53"', metrics)
+            assert set(servers) == {NODE, SERVICE}
+            found = re.findall(r'nodecache_setup_errors_total\{errortype="(\w+)"\} (\S+)', metrics)
+            assert {kind: float(count) for kind, count in found} == dict.fromkeys(ERRORS, 0)
         assert server.stop() == 0
     assert host("nft") == before
 
