@@ -44,7 +44,7 @@ class Clients:
 
     def __init__(self, address, collectors):
         self.collectors = collectors
-        self.seen = [set() for _ in collectors]
+        self.seen: list[set[tuple[int, str]]] = [set() for _ in collectors]
         self.rounds = 0
         self.sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(CLIENTS)]
         for each in self.sockets:
@@ -82,7 +82,7 @@ class Clients:
 
     @staticmethod
     def by_round(asked):
-        rounds = {}
+        rounds: dict[str, list[tuple[int, str]]] = {}
         for kind, name in asked:
             rounds.setdefault(name.partition("-")[0], []).append((kind, name))
         return rounds.values()

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -318,17 +319,22 @@ def test_a_slow_collector_costs_messages_and_not_queries(tcp_collector, monkeypa
         collector.close()
 
 
+def untyped(**attributes: Any) -> Any:
+    """Return an object with these attributes in place of another one."""
+    return SimpleNamespace(**attributes)
+
+
 def test_messages_that_wait_are_limited_in_bytes():
     async def run():
-        lost = []
-        sent = SimpleNamespace(value=0)
-        queue = stream.MessageQueue(100, sent, SimpleNamespace(add=lost.append))
+        lost: list[int] = []
+        sent, drops = untyped(value=0), untyped(add=lost.append)
+        queue = stream.MessageQueue(100, sent, drops)
         most = 100 * stream.MEAN_SIZE
         for _ in range(50):
             queue.put(bytes(most // 20))
         assert (len(queue), sum(lost)) == (20, 30)
-        written = []
-        queue.stream = SimpleNamespace(is_writable=True, write=written.append, closed=None)
+        written: list[bytes] = []
+        queue.stream = untyped(is_writable=True, write=written.append, closed=None)
         queue.flush()
         assert (len(queue), sent.value, sum(map(len, written))) == (0, 20, most)
         queue.stream = None
@@ -347,11 +353,12 @@ def test_batches_are_limited_in_bytes():
     """The transport keeps a whole batch."""
 
     async def run():
-        drops, written = SimpleNamespace(add=lambda messages: None), []
-        queue = stream.MessageQueue(10_000, SimpleNamespace(value=0), drops)
+        written: list[bytes] = []
+        drops = untyped(add=lambda messages: None)
+        queue = stream.MessageQueue(10_000, untyped(value=0), drops)
         for _ in range(40):
             queue.put(bytes(65_536))
-        queue.stream = SimpleNamespace(is_writable=True, write=written.append)
+        queue.stream = untyped(is_writable=True, write=written.append)
         queue.flush()
         assert list(map(len, written)) == [262_144] * 10
 
