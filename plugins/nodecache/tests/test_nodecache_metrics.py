@@ -314,7 +314,7 @@ def test_scrapes_go_on_over_reloads_and_end_with_the_server() -> None:
     port = free_port()
     text = corefile(f"127.0.0.1:{port}")
     with serve(text) as server:
-        server.reload_under(lambda: text_of(port), text, times=8)
+        server.reload_under(lambda: text_of(port), text, times=4)
         server.reload(text.replace(f"metrics 127.0.0.1:{port}", ""))
         with pytest.raises(ConnectionRefusedError):
             text_of(port)
@@ -330,7 +330,6 @@ def test_scrapes_go_on_over_reloads_and_end_with_the_server() -> None:
         ("127.0.0.1:{}", "127.0.0.1:{}"),
         ("0.0.0.0:{}", ":{}"),
         (":{}", "localhost:{}"),
-        ("127.0.0.1:{}", "0.0.0.0:{}"),
     ],
 )
 def test_prometheus_may_have_the_same_address(
@@ -376,7 +375,7 @@ def test_a_successor_takes_over_the_address() -> None:
     with ExitStack() as stack:
         first = stack.enter_context(run_command(text, "-supervise"))
         assert "process_network_receive_bytes_total" in exported(text_of(port))
-        second = stack.enter_context(run_command(text, "-supervise"))
+        second = stack.enter_context(run_command(text))
         text_of(port)
         assert first.stop() == 0
         for _ in range(5):
