@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import logging
     import socket
+    import ssl
     from collections.abc import Callable
 
 BATCH: Final = 64
@@ -30,16 +31,28 @@ class Acceptor:
         protocol: Callable[[], asyncio.Protocol],
         label: str,
         log: logging.Logger,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake: float | None = None,
+        most: int = BATCH,
     ) -> None:
-        """Take a non-blocking `sock`, and the `label` that identifies it in `log`."""
+        """Take a non-blocking `sock`, and the `label` that identifies it in `log`.
+
+        With `tls`, a handshake may take `handshake` seconds. At most `most` connections are being
+        opened at a time.
+        """
         self.sock = sock
         self._protocol = protocol
+        self._tls = tls
+        self._handshake = handshake
+        self._most = most
+        self._is_full = False
         self._label = label
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[Any]] = set()
         self._started = self._stopped = False
-        self._quiet_until = 0.0
+        self._quiet_until = self._silent_until = 0.0
 
     @property
     def is_opening(self) -> bool:
@@ -71,7 +84,10 @@ class Acceptor:
     def _accept(self) -> None:
         # Count the connections of earlier turns that are not yet admitted: admitting one may close
         # another.
-        self._take(BATCH - len(self._opening))
+        self._take(self._most - len(self._opening))
+        if self._tls is not None and len(self._opening) >= self._most:  # may last for seconds
+            self._is_full = True
+            self._loop.remove_reader(self.sock)
 
     def _take(self, most: int) -> int:
         """Accept up to `most` connections from the queue; return their number."""
@@ -84,7 +100,9 @@ class Acceptor:
                 self._rest(error)
                 return count
             stream.setblocking(False)
-            opening = self._loop.connect_accepted_socket(self._protocol, stream)
+            opening = self._loop.connect_accepted_socket(
+                self._protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
+            )
             task = self._loop.create_task(opening)
             self._opening.add(task)
             task.add_done_callback(partial(self._opened, stream))
@@ -92,11 +110,20 @@ class Acceptor:
 
     def _opened(self, stream: socket.socket, task: asyncio.Task[Any]) -> None:
         self._opening.discard(task)
+        if self._is_full:
+            self._is_full = False
+            self._resume()
         if task.cancelled():
             stream.close()
         elif task.exception() is not None:
             stream.close()  # asyncio leaves it to the garbage collector if the protocol raises
-            self._log.warning("a connection to %s failed: %s", self._label, task.exception())
+            self._failed(task.exception())
+
+    def _failed(self, error: BaseException | None) -> None:
+        now = self._loop.time()
+        if self._tls is None or now >= self._silent_until:
+            self._silent_until = now + QUIET  # anyone can let handshakes fail
+            self._log.warning("a connection to %s failed: %s", self._label, error)
 
     def _rest(self, error: OSError) -> None:
         """Pause accepting: the process is out of descriptors or memory."""

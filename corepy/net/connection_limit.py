@@ -97,8 +97,9 @@ class Shares:
 class LimitedConnection(Protocol):
     """The attributes of a connection that `ConnectionLimit` needs."""
 
-    last_activity: float
-    """Monotonic time in seconds when the connection was opened or last carried data."""
+    @property
+    def last_activity(self) -> float:
+        """Monotonic time in seconds when the connection was opened or last carried data."""
 
     @property
     def is_idle(self) -> bool:

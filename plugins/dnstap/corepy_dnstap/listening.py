@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from corepy.http.listen_address import resolve
+from corepy.net.acceptor import Acceptor
 from corepy.net.sockets import Address, open_tcp
+from corepy_dnstap.collectors import MOST_HANDSHAKES, Collectors, CollectorStream
 from corepy_dnstap.listening_sockets import (
-    BACKLOG,
     bind_unix,
     inode_of,
     make_context,
@@ -25,7 +26,7 @@ from corepy_dnstap.listening_sockets import (
 from corepy_dnstap.output import CONNECT_TIMEOUT, FINISH_TIMEOUT, LOG, Output, describe, log_drops
 from corepy_dnstap.relay import FollowerStream, name_of
 from corepy_dnstap.settings import MEBIBYTE, MESSAGES
-from corepy_dnstap.stream import Drops, MessageQueue, Stream
+from corepy_dnstap.stream import Drops, MessageQueue
 
 if TYPE_CHECKING:
     import socket
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from corepy.plugin import ProcessGroup
     from corepy_dnstap.listening_sockets import Inode
     from corepy_dnstap.settings import Endpoint, Settings
-
-MOST_COLLECTORS: Final = 32
-"""Collectors that are connected to one address; a further one is disconnected."""
 
 RETRY = 1.0
 """Seconds until another attempt to listen, such as while another process has the socket."""
@@ -58,7 +56,8 @@ class CollectorListener:
         """Those that share the socket, the newest last; the newest one's settings apply."""
         self.queues: list[MessageQueue] = []
         self._sock: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._collectors = Collectors(str(endpoint))
         self._inode: Inode | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = asyncio.Lock()
@@ -70,7 +69,7 @@ class CollectorListener:
     @property
     def is_open(self) -> bool:
         """Whether collectors can connect."""
-        return self._server is not None
+        return self._acceptor is not None
 
     async def open(self, output: ListeningOutput) -> None:
         """Listen with the settings of `output`; raises OSError or ValueError."""
@@ -80,16 +79,20 @@ class CollectorListener:
             context = None if tls is None else make_context(tls, settings.skip_verify)
             if self._sock is None:
                 self._sock = await self._bind()
-            if self._server is not None:
-                self._server.close()
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
+            if self._acceptor is not None:
+                self._acceptor.stop(leave_queue=True)
+            sock = self._sock.dup()
+            sock.setblocking(False)
+            self._acceptor = Acceptor(
+                sock,
                 lambda: self._accepted(output),
-                sock=self._sock.dup(),
-                ssl=context,
-                ssl_handshake_timeout=None if context is None else CONNECT_TIMEOUT,
-                backlog=BACKLOG,
+                str(self.endpoint),
+                LOG,
+                tls=context,
+                handshake=None if context is None else CONNECT_TIMEOUT,
+                most=MOST_HANDSHAKES,
             )
+            self._acceptor.start()
 
     async def _bind(self) -> socket.socket:
         endpoint = self.endpoint
@@ -128,24 +131,24 @@ class CollectorListener:
             return self.endpoint.host
         return str(Address(*self._sock.getsockname()[:2]))
 
-    def _accepted(self, output: ListeningOutput) -> Stream:
+    def _accepted(self, output: ListeningOutput) -> CollectorStream:
         drops = Drops(output.dropped, log_drops)
         queue = MessageQueue(output.settings.queue * MESSAGES, output.sent, drops)
-        stream = Stream(queue.flush)
+        stream = CollectorStream(queue.flush, self._collectors)
         task = asyncio.create_task(self._serve(stream, queue, output))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return stream
 
-    async def _serve(self, stream: Stream, queue: MessageQueue, output: ListeningOutput) -> None:
+    async def _serve(
+        self, stream: CollectorStream, queue: MessageQueue, output: ListeningOutput
+    ) -> None:
         """Send messages to a collector from its handshake to the end of its connection."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                if len(self.queues) >= MOST_COLLECTORS:
-                    raise OSError(f"{MOST_COLLECTORS} collectors are connected")
                 await stream.opened
         except (OSError, ValueError) as error:
-            LOG.warning("a collector at %s is refused: %s", self.endpoint, describe(error))
+            self._collectors.log_refusal(error)
             stream.give_up()
             return
         except asyncio.CancelledError:
@@ -202,8 +205,8 @@ class CollectorListener:
         if self._followers:  # they have sent everything before this hook of the leader
             ends = [follower.closed for follower in self._followers]
             await asyncio.wait(ends, timeout=FINISH_TIMEOUT)
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.stop(leave_queue=True)
         if self._sock is not None:
             self._sock.close()
             if self.endpoint.scheme == "unix":

@@ -125,7 +125,7 @@ def test_a_collector_that_stops_reading_delays_the_end_for_a_moment(make_collect
 
         def flood():
             it.put(struct.pack("!I", size) + bytes(size))
-            return len(it._queue)
+            return len(it._queue) > 2  # the collector may still read one
 
         while not server.call(flood):
             pass

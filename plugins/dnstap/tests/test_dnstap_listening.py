@@ -16,7 +16,7 @@ import pytest
 
 from corepy.plugin import metrics
 from corepy.testing import serve
-from corepy_dnstap import listening, stream
+from corepy_dnstap import collectors, listening, stream
 from corepy_dnstap.handler import Dnstap
 
 HELPERS = importlib.util.spec_from_file_location(
@@ -112,7 +112,7 @@ def test_a_client_that_is_no_collector(caplog, monkeypatch):
 
 
 def test_the_number_of_collectors_is_limited(make_collector, monkeypatch):
-    monkeypatch.setattr(listening, "MOST_COLLECTORS", 1)
+    monkeypatch.setattr(collectors, "MOST_COLLECTORS", 1)
     collector = make_collector()
     with serve(corefile(TCP)) as server:
         attach(collector, connect(server))
@@ -185,6 +185,80 @@ def test_a_handshake_that_is_completed_while_the_server_stops(make_collector, mo
 def is_listening(address):
     with socket.socket() as probe:
         return probe.connect_ex(address) == 0
+
+
+def test_a_flood_of_clients_keeps_no_collector_out(make_collector, monkeypatch, caplog):
+    """All connections have the same address, so only those that are not collectors give way."""
+    monkeypatch.setattr(collectors, "MOST_COLLECTORS", 4)
+    collector, late = make_collector(), make_collector()
+    with contextlib.ExitStack() as stack, serve(corefile(TCP)) as server:
+        attach(collector, connect(server))
+        wait_until(server, lambda: output_of(server).is_taking)
+        flood = [stack.enter_context(connect(server)) for _ in range(50)]
+        attach(late, connect(server))
+        wait_until(server, lambda: output_of(server).state == "listening, 2 connected")
+        listener = output_of(server)._listener
+        assert server.call(lambda: len(listener._collectors._limit._clients)) <= 4
+        server.ask("example.org.")
+        assert collector.types(2) == late.types(2) == [5, 6]
+        for client in flood[:40]:
+            client.settimeout(helpers.TIMEOUT)
+            with contextlib.suppress(ConnectionError):
+                while client.recv(4096):
+                    pass
+    refused = [it for it in caplog.messages if "is refused: 4 collectors are connected" in it]
+    assert 0 < len(refused) <= collectors.MOST_REFUSALS
+
+
+def test_a_collector_that_does_not_read_gives_its_place(make_collector, monkeypatch):
+    monkeypatch.setattr(collectors, "MOST_COLLECTORS", 1)
+    monkeypatch.setattr(listening, "FINISH_TIMEOUT", 0.01)
+    stalled, reading = make_collector(), make_collector()
+    stalled.is_reading.clear()
+    with serve(corefile(TCP)) as server:
+        connected = output_of(server).connected
+        before = connected.value
+        attach(stalled, connect(server))
+        wait_until(server, lambda: output_of(server).is_taking)
+        listener = output_of(server)._listener
+
+        def fill():
+            (queue,) = listener.queues
+            while queue.stream.is_writable:
+                queue.put(struct.pack("!I", 60_000) + bytes(60_000))
+                queue.flush()
+
+        server.call(fill)
+        attach(reading, connect(server))
+        wait_until(server, lambda: output_of(server).state == "listening, 1 connected")
+        server.ask("example.org.")
+        assert reading.types(2) == [5, 6]
+        reading.is_reading.clear()
+        server.call(fill)
+        assert connected.value == before + 1
+    assert connected.value == before
+
+
+def test_tls_handshakes_that_never_end(make_collector, certificate, monkeypatch):
+    """Each has a buffer of 256 KiB, so they are bounded, and no turn of the loop is spent on them."""
+    monkeypatch.setattr(listening, "MOST_HANDSHAKES", 3)
+    collector = make_collector()
+    options = f"tls {' '.join(map(str, certificate))}"
+    with (
+        contextlib.ExitStack() as stack,
+        serve(corefile("listen tls://127.0.0.1:0", options)) as server,
+    ):
+        flood = [stack.enter_context(connect(server)) for _ in range(8)]
+        acceptor = output_of(server)._listener._acceptor
+        wait_until(server, lambda: acceptor._is_full)
+        assert server.call(lambda: len(acceptor._opening)) == 3
+        for client in flood:
+            client.close()
+        context = client_context(certificate, False)
+        connection = context.wrap_socket(connect(server), server_hostname="127.0.0.1")
+        attach(collector, connection)
+        server.ask("example.org.")
+        assert collector.types(2) == [5, 6]
 
 
 def test_a_reload_keeps_collectors_connected(make_collector, unix_path):
