@@ -88,7 +88,8 @@ def _address_text(address: Address) -> str:
 
 
 def _endpoint_text(endpoint: UntrackedEndpoint) -> str:
-    return f"{endpoint.kind} {endpoint.port} {endpoint.ip}"
+    text = f"{endpoint.kind} {endpoint.port} {endpoint.ip}"
+    return text if endpoint.style == "corepy" else f"{endpoint.style} {text}"
 
 
 def _parse(claim: str) -> Address | UntrackedEndpoint | None:
@@ -98,6 +99,8 @@ def _parse(claim: str) -> Address | UntrackedEndpoint | None:
             return Address(device, ip)
         case [("dns" | "health") as kind, port, ip] if port.isdecimal():
             return UntrackedEndpoint(kind, ip, int(port))
+        case ["node-cache" as style, ("dns" | "health") as kind, port, ip] if port.isdecimal():
+            return UntrackedEndpoint(kind, ip, int(port), style)
     return None
 
 

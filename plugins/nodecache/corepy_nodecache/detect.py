@@ -53,7 +53,7 @@ def detect() -> Choice:
         return Choice("legacy", "kubelet's chains are in the legacy tables")
     own = [kind for kind in _KINDS if _has_own_rules(kind)]
     if len(own) == 1:
-        return Choice(own[0], f"rules of corepy are in the {own[0]} tables")
+        return Choice(own[0], f"rules of corepy or node-cache are in the {own[0]} tables")
     if not any(nft.save(family, "filter") is not None for family in FAMILIES):
         return Choice("legacy", "")  # no nft-backed programs, or a kernel without nf_tables
     nft_rules = _nft_rules()

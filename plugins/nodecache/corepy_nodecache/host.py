@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corepy_nodecache.claims import Claims, node_lock
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import DesiredState, FilterRule, HostError
+from corepy_nodecache.model import MARK, DesiredState, FilterRule, HostError
+from corepy_nodecache.settings import union
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,8 @@ class Host:
     def __init__(self) -> None:
         self.tables: RuleTables | None = None
         """The iptables back end; None if corepy manages no rules."""
+        self.other_tables: RuleTables | None = None
+        """The other back end, which only a sweep looks at; earlier processes may have used it."""
         self._links = Links()
         self._claims = Claims()
         self._known: DesiredState = DesiredState()
@@ -64,9 +67,7 @@ class Host:
 
     def _sync(self, want: DesiredState, sweep: bool) -> Report:
         with node_lock():
-            known = DesiredState(
-                self._known.addresses | want.addresses, self._known.endpoints | want.endpoints
-            )
+            known = union([self._known, want])
             self._known = known
             self._claims.hold(known)  # claimed as long as it may be on the host
             report = self._apply(want, sweep)
@@ -97,7 +98,7 @@ class Host:
             return False
 
     def _add_addresses(self, want: DesiredState, done: list[str]) -> bool:
-        changes = self._links.ensure(want.addresses) if want.addresses else []
+        changes = self._links.ensure(want.addresses, want.adopted) if want.addresses else []
         done += changes
         return bool(changes)
 
@@ -106,15 +107,32 @@ class Host:
     ) -> bool:
         if self.tables is None:
             return False
-        known, foreign = self._known.rules(), others.rules()
+        known, adopted, foreign = self._known.rules(), self._known.adopted_rules(), others.rules()
+        stale = self._stale_ips(want, others) if sweep else set[str]()
 
         def removable(rule: FilterRule) -> bool:
-            return rule not in foreign and (sweep or rule in known)
+            if rule in foreign:
+                return False
+            is_left = sweep and (rule.comment == MARK or rule.ip in stale)
+            return is_left or rule in known or rule.bare in adopted
 
-        added, removed = self.tables.reconcile(want.rules(), removable)
+        added, removed = self.tables.reconcile(want.rules(), removable, adopted)
         done += [f"added {added} rules"] if added else []
         done += [f"removed {removed} rules"] if removed else []
+        if sweep and self.other_tables:
+            done += _remove_leftovers(self.other_tables, removable, adopted)
         return bool(added)
+
+    def _stale_ips(self, want: DesiredState, others: DesiredState) -> set[str]:
+        """Return corepy's addresses that no process wants; an earlier process has left them.
+
+        Only for these, rules with node-cache's comments are known to be of an earlier corepy.
+        """
+        try:
+            ours = set(self._links.read().ours())
+        except HostError:
+            return set()
+        return {it.ip for it in ours - want.addresses - others.addresses}
 
     def _drop_addresses(
         self, want: DesiredState, others: DesiredState, sweep: bool, done: list[str]
@@ -122,7 +140,10 @@ class Host:
         unwanted = self._known.addresses - want.addresses
         if sweep:
             unwanted |= set(self._links.read().ours()) - want.addresses
-        done += self._links.remove(unwanted - others.addresses) if unwanted else []
+        in_use = {address.device for address in others.addresses | want.addresses}
+        whole = self._known.adopted - want.adopted - in_use
+        if unwanted or whole:
+            done += self._links.remove(unwanted - others.addresses, whole)
 
     def _present(self, want: DesiredState, errors: list[HostError]) -> tuple[int, int]:
         """Count the desired rules and addresses in place; reads the host only after an error."""
@@ -135,3 +156,16 @@ class Host:
         except HostError:
             return 0, 0
         return len(rules & actual), sum(address.ip in placed for address in want.addresses)
+
+
+def _remove_leftovers(
+    tables: RuleTables, removable: Callable[[FilterRule], bool], adopted: set[FilterRule]
+) -> list[str]:
+    """Remove rules from the kind of iptables that is not in use; it need not work on this host."""
+    try:
+        _, removed = tables.reconcile(set(), removable, adopted)
+    except HostError as error:
+        if error.kind == "iptables_lock":
+            raise
+        return []
+    return [f"removed {removed} rules from {tables.name} iptables"] if removed else []

@@ -1,8 +1,8 @@
 """Rules in the legacy tables (x_tables), through python-iptables' binding of libiptc.
 
 Reading needs no lock, because the kernel returns a consistent table. A change holds the xtables
-lock from reading to commit, and each table is committed at once. Only entries with our mark are
-decoded, from their bytes, so a kube-proxy table of thousands of rules costs one scan of memory.
+lock from reading to commit, and each table is committed at once. Entries of the built-in chains
+are decoded from their bytes, so a kube-proxy table of thousands of rules costs one scan of memory.
 Opening a legacy table creates it in this network namespace. So a table without desired rules is
 opened only if it is listed in /proc.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy_nodecache.libiptc import load_iptc
 from corepy_nodecache.lock import DEFAULT_WAIT, xtables_lock
@@ -23,7 +23,7 @@ from corepy_nodecache.tables import FAMILIES, each_family
 from corepy_nodecache.xtentry import decode, encode, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from iptc import Entry, Table
 
@@ -64,23 +64,33 @@ class LegacyTables:
         self._lock_wait = lock_wait
         self._refused = float("-inf")
 
-    def read(self) -> list[FilterRule]:
-        """Return all marked rules, duplicates included."""
-        return [rule for family in FAMILIES for table in TABLES for rule in _marked(family, table)]
+    def read(self, adopted: Collection[FilterRule] = frozenset()) -> list[FilterRule]:
+        """Return the rules of corepy; see `RuleTables`."""
+        return [
+            rule
+            for family in FAMILIES
+            for table in TABLES
+            for rule in _marked(family, table, adopted)
+        ]
 
     def reconcile(
-        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+        self,
+        wanted: set[FilterRule],
+        removable: Callable[[FilterRule], bool],
+        adopted: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
-        """Make the marked rules equal to `wanted`, table by table; see `RuleTables`."""
-        return each_family(lambda family: self._family(family, wanted, removable))
+        """Make corepy's rules equal to `wanted`, table by table; see `RuleTables`."""
+        task = _Task(wanted, removable, adopted)
+        return each_family(lambda family: self._family(family, task))
 
-    def _family(
-        self, family: Family, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
-    ) -> tuple[int, int]:
-        if not any(_changes(family, wanted, removable)):
+    def _family(self, family: Family, task: _Task) -> tuple[int, int]:
+        if not any(_changes(family, task)):
             return (0, 0)
         with self._lock():
-            done = [_apply(family, *change) for change in _changes(family, wanted, removable)]
+            done = [
+                _apply(family, name, change, task.adopted)
+                for name, change in _changes(family, task)
+            ]
         return (sum(len(change.add) for change in done), sum(len(change.remove) for change in done))
 
     @contextlib.contextmanager
@@ -106,13 +116,19 @@ class LegacyTables:
                 _open(family, table).close()
 
 
-def _changes(
-    family: Family, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
-) -> Iterator[tuple[str, Difference]]:
-    for table in table_order(wanted):
-        mine = {rule for rule in wanted if rule.family == family and rule.table == table}
-        actual = _marked(family, table, create=bool(mine))
-        change = difference(actual, mine, removable)
+class _Task(NamedTuple):
+    """The arguments of `RuleTables.reconcile`."""
+
+    wanted: set[FilterRule]
+    removable: Callable[[FilterRule], bool]
+    adopted: Collection[FilterRule]
+
+
+def _changes(family: Family, task: _Task) -> Iterator[tuple[str, Difference]]:
+    for table in table_order(task.wanted):
+        mine = {rule for rule in task.wanted if rule.family == family and rule.table == table}
+        actual = _marked(family, table, task.adopted, create=bool(mine))
+        change = difference(actual, mine, task.removable)
         if change.add or change.remove:
             yield table, change
 
@@ -134,24 +150,31 @@ def _module(family: Family, name: str) -> str:
     return f"{'ip6table' if family == 6 else 'iptable'}_{name}"
 
 
-def _marked(family: Family, name: str, create: bool = False) -> list[FilterRule]:
+def _marked(
+    family: Family,
+    name: str,
+    adopted: Collection[FilterRule] = frozenset(),
+    create: bool = False,
+) -> list[FilterRule]:
     if not create and name not in existing_tables(family):
         return []
     table = _open(family, name)
     try:
-        return [rule for rule, _, _ in _walk(table, family)]
+        return [rule for rule, _, _ in _walk(table, family, adopted)]
     finally:
         table.close()
 
 
-def _walk(table: Table, family: Family) -> Iterator[tuple[FilterRule, bytes, str]]:
-    """Yield rule, entry and libiptc's name of the target for each marked rule, in order."""
+def _walk(
+    table: Table, family: Family, adopted: Collection[FilterRule]
+) -> Iterator[tuple[FilterRule, bytes, str]]:
+    """Yield rule, entry and libiptc's name of the target for each rule of corepy, in order."""
     for chain in ("PREROUTING", "INPUT", "OUTPUT"):
         for entry in _entries(table, chain) if table.is_chain(chain) else ():
             raw = ctypes.string_at(ctypes.addressof(entry), entry.next_offset)
             target = (table.get_target(entry) or b"").decode()
             rule = decode(family, table.name, chain, raw, target)
-            if rule:
+            if rule and (rule.comment or rule in adopted):
                 yield rule, raw, target
 
 
@@ -162,11 +185,13 @@ def _entries(table: Table, chain: str) -> Iterator[Entry]:
         entry = table.next_rule(entry)
 
 
-def _apply(family: Family, name: str, change: Difference) -> Difference:
+def _apply(
+    family: Family, name: str, change: Difference, adopted: Collection[FilterRule]
+) -> Difference:
     iptc = load_iptc()
     table = _open(family, name)
     try:
-        present = list(_walk(table, family))
+        present = list(_walk(table, family, adopted))
         for rule, raw, target in (present[place] for place in change.remove):
             entry = _buffer(named(raw, family, target))
             table.delete_entry(rule.chain, entry, _buffer(b"\xff" * len(raw)))

@@ -140,7 +140,9 @@ class Nodecache:
     async def stopping(self, context: LifecycleContext) -> None:
         """Remove the rules, unless a later generation or another process wants them."""
         if not self._keeps(context):
-            await self._set_desired(DesiredState(self._settings.addresses()))
+            settings = self._settings
+            want = DesiredState(settings.addresses(), adopted=settings.adopted())
+            await self._set_desired(want)
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:

@@ -1,10 +1,11 @@
 """Read and change the interface and its addresses through pyroute2.
 
 The kernel itself stores the marks of corepy's objects. So no state file can contradict it, and a
-crash loses nothing. A link has `MARK` as its alias (shown by `ip link`). An address has the
-protocol number `PROTOCOL` (shown by `ip addr` as "proto 0xc0"; Linux 5.18). Older kernels drop that
-number; there, host addresses on a link of ours count as ours. Objects without a mark existed
-before: they are used unchanged and never removed.
+crash loses nothing. A link has `MARK` as its alias (shown by `ip link`), or `ADOPTED`. An address
+has the protocol number `PROTOCOL` (shown by `ip addr` as "proto 0xc0"; Linux 5.18). Older kernels
+drop that number; there, host addresses on a link of ours count as ours. Objects without a mark
+existed before: they are used unchanged and never removed. The interface of the program node-cache
+is the exception: with `adopt_node_cache` it gets our marks.
 
 pyroute2 is imported when first needed, in the worker thread.
 """
@@ -13,19 +14,25 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from corepy_nodecache.driver import NO_DUMMY
 from corepy_nodecache.model import MARK, Address, HostError, family_of
 from corepy_nodecache.rtnetlink import open_route, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pyroute2 import IPRoute, Message
 
 PROTOCOL: Final = 0xC0
 """IFA_PROTO of our addresses, a number that neither the kernel (1 to 3) nor a known daemon uses."""
+
+ADOPTED: Final = f"{MARK}, adopted"
+"""The alias of a link that corepy has taken over from the program node-cache."""
+
+ADOPTED_KIND: Final = "dummy"
+"""The kind of the links that the program node-cache makes."""
 
 _IFA_F_NODAD: Final = 0x02
 _IFF_UP: Final = 0x01
@@ -40,6 +47,8 @@ class Link(NamedTuple):
     kind: str
     is_up: bool
     is_ours: bool
+    is_adopted: bool = False
+    """Whether another program made it, maybe with addresses that have no mark."""
 
 
 class Placed(NamedTuple):
@@ -83,10 +92,13 @@ class Links:
         with open_route("interface_check") as route:
             return _snapshot(route)
 
-    def ensure(self, wanted: Iterable[Address]) -> list[str]:
+    def ensure(
+        self, wanted: Iterable[Address], adopted: Collection[str] = frozenset()
+    ) -> list[str]:
         """Add each address to its device, and create missing devices as dummy links.
 
-        Returns the changes as text. An address that another device already has is not moved. Raises
+        Returns the changes as text. An address that another device already has is not moved. The
+        dummy links in `adopted` get our marks, and so do their addresses in `wanted`. Raises
         `HostError`.
         """
         done: list[str] = []
@@ -98,24 +110,33 @@ class Links:
                 if not _is_there(now, address):
                     _add(route, now.links[address.device].number, address)
                     done.append(f"added {address.ip} to {address.device}")
+            for device in sorted(adopted):
+                done += _adopt(route, now, device, wanted)
         return done
 
-    def remove(self, addresses: Iterable[Address]) -> list[str]:
-        """Remove those of `addresses` that corepy added, then its links without addresses."""
+    def remove(
+        self, addresses: Iterable[Address], whole: Collection[str] = frozenset()
+    ) -> list[str]:
+        """Remove those of `addresses` that corepy added, then its links without addresses.
+
+        Links of corepy in `whole` are removed with all addresses.
+        """
         done: list[str] = []
         with open_route("interface_check") as route:
             now = _snapshot(route)
             for address in sorted(set(addresses).intersection(now.ours())):
                 _delete(route, now.links[address.device].number, address)
                 done.append(f"removed {address.ip} from {address.device}")
-            done += _remove_empty(route, {address.device for address in addresses})
+            devices = {address.device for address in addresses}
+            done += _remove_empty(route, devices.union(whole), whole)
         return done
 
     def remove_all(self) -> list[str]:
-        """Remove every address and link with our mark."""
+        """Remove every address and link with our mark, adopted links with all addresses."""
         now = self.read()
         devices = [link.name for link in now.links.values() if link.is_ours]
-        return self.remove([*now.ours(), *(Address(device, "") for device in devices)])
+        adopted = [link.name for link in now.links.values() if link.is_adopted]
+        return self.remove([*now.ours(), *(Address(device, "") for device in devices)], adopted)
 
 
 def _snapshot(route: IPRoute) -> Snapshot:
@@ -126,13 +147,14 @@ def _snapshot(route: IPRoute) -> Snapshot:
 
 
 def _link(message: Message) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
+    info, alias = message.get_attr("IFLA_LINKINFO"), message.get_attr("IFLA_IFALIAS")
     return Link(
         number=message["index"],
         name=message.get_attr("IFLA_IFNAME"),
         kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
         is_up=bool(message["flags"] & _IFF_UP),
-        is_ours=message.get_attr("IFLA_IFALIAS") == MARK,
+        is_ours=alias in (MARK, ADOPTED),
+        is_adopted=alias == ADOPTED,
     )
 
 
@@ -190,16 +212,33 @@ def _create(route: IPRoute, device: str) -> None:
     route.link("set", index=index, state="up")
 
 
-def _add(route: IPRoute, index: int, address: Address) -> None:
+def _add(
+    route: IPRoute, index: int, address: Address, command: Literal["add", "replace"] = "add"
+) -> None:
     options: dict[str, object] = {"flags": _IFA_F_NODAD} if address.family == 6 else {}
     prefix = _HOST_PREFIX[address.family]
     try:
         route.addr(
-            "add", index=index, address=address.ip, prefixlen=prefix, proto=PROTOCOL, **options
+            command, index=index, address=address.ip, prefixlen=prefix, proto=PROTOCOL, **options
         )
     except parts().error as error:
         if error.code != errno.EEXIST:
             raise
+
+
+def _adopt(route: IPRoute, now: Snapshot, device: str, wanted: Iterable[Address]) -> list[str]:
+    """Mark a dummy link that another program has made, and its desired addresses, as corepy's."""
+    link = now.links.get(device)
+    if link is None or link.is_ours or link.kind != ADOPTED_KIND:
+        return []
+    theirs = {it.ip for it in now.on(device) if not it.is_ours}
+    for address in sorted(wanted):
+        # Some kernels (6.1) keep the protocol number of the existing address. So addresses are
+        # marked only once, and the alias makes the link, as a whole, removable.
+        if address.device == device and address.ip in theirs:
+            _add(route, link.number, address, "replace")
+    route.link("set", index=link.number, ifalias=ADOPTED)
+    return [f"took over interface {device}"]
 
 
 def _delete(route: IPRoute, index: int, address: Address) -> None:
@@ -207,12 +246,12 @@ def _delete(route: IPRoute, index: int, address: Address) -> None:
     route.addr("del", index=index, address=address.ip, prefixlen=prefix)
 
 
-def _remove_empty(route: IPRoute, devices: set[str]) -> list[str]:
+def _remove_empty(route: IPRoute, devices: set[str], whole: Collection[str]) -> list[str]:
     now = _snapshot(route)
     done = []
     for name in sorted(devices):
         link = now.links.get(name)
-        if link and link.is_ours and not now.on(name):
+        if link and link.is_ours and (name in whole or not now.on(name)):
             route.link("del", index=link.number)
             done.append(f"removed interface {name}")
     return done

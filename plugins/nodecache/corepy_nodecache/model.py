@@ -17,10 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
 MARK: Final = "corepy nodecache"
-"""The comment of every rule and the alias of every link that corepy creates."""
+"""The comment of corepy's own rules, and the alias of every link that corepy creates."""
 
 LAST_PORT: Final = 65535
 
+NODE_CACHE_COMMENTS: Final = {
+    "NOTRACK": "NodeLocal DNS Cache: skip conntrack",
+    "ACCEPT": "NodeLocal DNS Cache: allow DNS traffic",
+}
+"""The comments of node-cache's rules, by target (cmd/node-cache/app/cache_app.go)."""
+
+COMMENTS: Final = frozenset({MARK, *NODE_CACHE_COMMENTS.values()})
+"""The comments that a rule of corepy can have."""
+
+Style = Literal["corepy", "node-cache"]
 Family = Literal[4, 6]
 Kind = Literal["dns", "health"]
 Mode = Literal["auto", "legacy", "nft", "off"]
@@ -59,10 +69,12 @@ class UntrackedEndpoint(NamedTuple):
     kind: Kind
     ip: str
     port: int
+    style: Style = "corepy"
+    """The program whose comments the rules have; see `rules_for`."""
 
 
 class FilterRule(NamedTuple):
-    """One packet filter rule with the comment `MARK`; an empty address and port 0 match any."""
+    """One packet filter rule; an empty address and port 0 match any."""
 
     family: Family
     table: str
@@ -73,6 +85,18 @@ class FilterRule(NamedTuple):
     source_port: int
     destination_port: int
     target: str
+    comment: str = MARK
+    """One of `COMMENTS`, or empty for a rule without a comment, which corepy never adds."""
+
+    @property
+    def bare(self) -> FilterRule:
+        """The rule without its comment: equal for all rules with the same effect."""
+        return self._replace(comment="")
+
+    @property
+    def ip(self) -> str:
+        """The address that the rule matches."""
+        return self.source or self.destination
 
 
 class DesiredState(NamedTuple):
@@ -80,14 +104,21 @@ class DesiredState(NamedTuple):
 
     addresses: frozenset[Address] = frozenset()
     endpoints: frozenset[UntrackedEndpoint] = frozenset()
+    adopted: frozenset[str] = frozenset()
+    """The devices that become corepy's if the program node-cache has left them."""
 
     def rules(self) -> set[FilterRule]:
         """Return the rules of all endpoints."""
         return {rule for endpoint in self.endpoints for rule in rules_for(endpoint)}
 
+    def adopted_rules(self) -> set[FilterRule]:
+        """Return, without comments, the rules that corepy shares with the program node-cache."""
+        shared = (it for it in self.endpoints if it.style == "node-cache")
+        return {rule.bare for endpoint in shared for rule in rules_for(endpoint)}
+
 
 class Difference(NamedTuple):
-    """The changes that a list of marked rules needs; `remove` has positions in it, ascending."""
+    """The changes that a list of rules needs; `remove` has positions in it, ascending."""
 
     add: list[FilterRule]
     remove: list[int]
@@ -124,13 +155,19 @@ def spec(rule: FilterRule) -> str:
         f"-p {rule.protocol} -m {rule.protocol}",
         f"--sport {rule.source_port}" if rule.source_port else "",
         f"--dport {rule.destination_port}" if rule.destination_port else "",
-        f'-m comment --comment "{MARK}" -j {rule.target}',
+        f'-m comment --comment "{rule.comment}"' if rule.comment else "",
+        f"-j {rule.target}",
     ]
     return " ".join(filter(None, parts))
 
 
 def rules_for(endpoint: UntrackedEndpoint) -> tuple[FilterRule, ...]:
-    """Return the rules of an endpoint: ten for DNS, two for the health check."""
+    """Return the rules of an endpoint: ten for DNS, two for the health check.
+
+    In the style "corepy" their comment is `MARK`, so corepy can tell its rules from those of a
+    node-cache that runs beside it. In the style "node-cache" they equal the rules of that program:
+    each of the two finds and removes the rules that the other one has left.
+    """
     if endpoint.kind == "health":
         return (
             _to(endpoint, "raw", "OUTPUT", "tcp", "NOTRACK"),
@@ -154,15 +191,19 @@ def rules_for(endpoint: UntrackedEndpoint) -> tuple[FilterRule, ...]:
 def _to(
     endpoint: UntrackedEndpoint, table: str, chain: str, protocol: str, target: str
 ) -> FilterRule:
-    family = family_of(endpoint.ip)
-    return FilterRule(family, table, chain, protocol, "", endpoint.ip, 0, endpoint.port, target)
+    ip, port, comment = endpoint.ip, endpoint.port, _comment(endpoint, target)
+    return FilterRule(family_of(ip), table, chain, protocol, "", ip, 0, port, target, comment)
 
 
 def _from(
     endpoint: UntrackedEndpoint, table: str, chain: str, protocol: str, target: str
 ) -> FilterRule:
-    family = family_of(endpoint.ip)
-    return FilterRule(family, table, chain, protocol, endpoint.ip, "", endpoint.port, 0, target)
+    ip, port, comment = endpoint.ip, endpoint.port, _comment(endpoint, target)
+    return FilterRule(family_of(ip), table, chain, protocol, ip, "", port, 0, target, comment)
+
+
+def _comment(endpoint: UntrackedEndpoint, target: str) -> str:
+    return MARK if endpoint.style == "corepy" else NODE_CACHE_COMMENTS[target]
 
 
 def difference(
@@ -170,7 +211,7 @@ def difference(
     wanted: Iterable[FilterRule],
     removable: Callable[[FilterRule], bool],
 ) -> Difference:
-    """Compare the marked rules on the host with the desired rules.
+    """Compare the rules on the host with the desired rules.
 
     Adds missing rules, removes duplicates, and removes each undesired rule for which `removable`
     returns true.

@@ -21,7 +21,7 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from corepy_nodecache.model import (
-    MARK,
+    COMMENTS,
     TABLES,
     FilterRule,
     HostError,
@@ -34,7 +34,7 @@ from corepy_nodecache.model import (
 from corepy_nodecache.tables import FAMILIES, each_family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from corepy_nodecache.model import Family
 
@@ -75,15 +75,18 @@ class NftTables:
     def __init__(self) -> None:
         self._tried_out: set[Family] = set()
 
-    def read(self) -> list[FilterRule]:
-        """Return all marked rules, duplicates included; raises `HostError`."""
-        return [rule for family in FAMILIES for rule in _marked(family)]
+    def read(self, adopted: Collection[FilterRule] = frozenset()) -> list[FilterRule]:
+        """Return the rules of corepy; see `RuleTables`."""
+        return [rule for family in FAMILIES for rule in _marked(family, adopted)]
 
     def reconcile(
-        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+        self,
+        wanted: set[FilterRule],
+        removable: Callable[[FilterRule], bool],
+        adopted: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
-        """Make the marked rules equal to `wanted`, family by family; see `RuleTables`."""
-        return each_family(lambda family: _reconcile_family(family, wanted, removable))
+        """Make corepy's rules equal to `wanted`, family by family; see `RuleTables`."""
+        return each_family(lambda family: _reconcile_family(family, wanted, removable, adopted))
 
     def check(self, families: Iterable[Family]) -> None:
         """Check that the programs exist and the kernel accepts our rules; raises `HostError`."""
@@ -99,11 +102,14 @@ class NftTables:
 
 
 def _reconcile_family(
-    family: Family, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+    family: Family,
+    wanted: set[FilterRule],
+    removable: Callable[[FilterRule], bool],
+    adopted: Collection[FilterRule],
 ) -> tuple[int, int]:
     mine = {rule for rule in wanted if rule.family == family}
     for attempt in range(1, _ATTEMPTS + 1):
-        actual = _marked(family, must=bool(mine))
+        actual = _marked(family, adopted, must=bool(mine))
         change = difference(actual, mine, removable)
         removed = [actual[place] for place in change.remove]
         if not change.add and not removed:
@@ -153,44 +159,64 @@ def transaction(add: Sequence[FilterRule], remove: Sequence[FilterRule]) -> str:
     return "\n".join([*lines, ""])
 
 
-def parse(family: Family, table: str, text: str) -> list[FilterRule]:
-    """Return the rules with our mark in the output of the `save` program."""
-    lines = (line for line in text.splitlines() if line.startswith("-A ") and MARK in line)
-    rules = (_parse_rule(family, table, shlex.split(line)) for line in lines)
-    return [rule for rule in rules if rule]
+def parse(
+    family: Family, table: str, text: str, adopted: Collection[FilterRule] = frozenset()
+) -> list[FilterRule]:
+    """Return the rules with one of `COMMENTS`, or in `adopted`, in the output of `save`."""
+    lines = (line for line in text.splitlines() if line.startswith(_CHAINS))
+    found = (line for line in lines if _may_be_ours(line, bool(adopted)))
+    rules = (_parse_rule(family, table, shlex.split(line)) for line in found)
+    return [rule for rule in rules if rule and (rule.comment or rule in adopted)]
+
+
+def _may_be_ours(line: str, adopts: bool) -> bool:
+    """Whether to parse a line; most lines of a table of kube-proxy are of other programs."""
+    if '"' in line:  # the comments have spaces, so they are printed in quotes
+        return any(comment in line for comment in COMMENTS)
+    return adopts
 
 
 def _parse_rule(family: Family, table: str, words: list[str]) -> FilterRule | None:
-    """Parse one rule; returns None if it has our comment but another structure."""
+    """Parse one rule; returns None if it has another comment or another structure."""
     words = ["-j CT" if word == "CT" else word for word in words if word != "--notrack"]
     pairs = zip(words[::2], words[1::2], strict=False)
     options = {option: value for option, value in pairs if option != "-m"}
-    if options.get("--comment") != MARK or not options.keys() <= _KNOWN_OPTIONS:
+    comment = options.get("--comment", "")
+    if (comment and comment not in COMMENTS) or not options.keys() <= _KNOWN_OPTIONS:
+        return None
+    source, destination = (options.get(it, "").removesuffix(_HOST[family]) for it in ("-s", "-d"))
+    first, second = (options.get(option, "0") for option in ("--sport", "--dport"))
+    if "/" in source + destination or not (first + second).isdecimal():  # a network, or a range
         return None
     return FilterRule(
         family,
         table,
         options["-A"],
         options.get("-p", ""),
-        options.get("-s", "").partition("/")[0],
-        options.get("-d", "").partition("/")[0],
-        int(options.get("--sport", "0")),
-        int(options.get("--dport", "0")),
+        source,
+        destination,
+        int(first),
+        int(second),
         "NOTRACK" if options.get("-j") == "-j CT" else options.get("-j", ""),
+        comment,
     )
 
 
+_CHAINS: Final = ("-A PREROUTING ", "-A INPUT ", "-A OUTPUT ")
+_HOST: Final[dict[Family, str]] = {4: "/32", 6: "/128"}
 _KNOWN_OPTIONS: Final = {"-A", "-p", "-s", "-d", "--sport", "--dport", "--comment", "-j"}
 
 
-def _marked(family: Family, must: bool = False) -> list[FilterRule]:
-    """Return the marked rules; an unreadable table has none, or raises `HostError` if `must`."""
+def _marked(
+    family: Family, adopted: Collection[FilterRule] = frozenset(), must: bool = False
+) -> list[FilterRule]:
+    """Return the rules of a family; raises `HostError` for an unreadable table if `must`."""
     rules = []
     for table in TABLES:
         text = save(family, table)
         if text is None and must:
             raise HostError("iptables", f"{_STEMS[family]}-nft-save cannot read the table {table}")
-        rules += parse(family, table, text or "")
+        rules += parse(family, table, text or "", adopted)
     return rules
 
 

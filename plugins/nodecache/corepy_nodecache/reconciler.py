@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import plugin_logger
 from corepy_nodecache import metrics
+from corepy_nodecache.detect import tables_of
 from corepy_nodecache.host import Host, Report
 from corepy_nodecache.host_thread import HostThread
 from corepy_nodecache.model import DesiredState
@@ -70,6 +71,7 @@ class Reconciler:
     def use(self, tables: RuleTables) -> None:
         """Write rules to `tables` and watch them for changes by others; call at most once."""
         self._host.tables = tables
+        self._host.other_tables = tables_of("nft" if tables.name == "legacy" else "legacy")
         if tables.name == "legacy":
             self._fingerprint = LegacyFingerprint()
         else:

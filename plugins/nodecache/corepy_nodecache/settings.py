@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy_nodecache.model import Address, DesiredState, Mode, UntrackedEndpoint
+from corepy_nodecache.model import Address, DesiredState, Mode, Style, UntrackedEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,8 @@ class Settings(NamedTuple):
     skip_teardown: bool = False
     best_effort: bool = False
     """Whether to serve even if the host cannot be set up."""
+    adopt_node_cache: bool = False
+    """Whether the rules are those of the program node-cache, and its interface becomes ours."""
 
     metrics: str = ""
     """A further address of the metrics (host:port); empty for none."""
@@ -43,17 +45,25 @@ class Settings(NamedTuple):
         """Return the sockets whose traffic must not be tracked."""
         if self.iptables == "off":
             return frozenset()
-        dns = {UntrackedEndpoint("dns", ip, port) for ip in self.ips for port in self.ports}
-        return frozenset(dns | {UntrackedEndpoint("health", ip, port) for ip, port in self.health})
+        style: Style = "node-cache" if self.adopt_node_cache else "corepy"
+        dns = {UntrackedEndpoint("dns", ip, port, style) for ip in self.ips for port in self.ports}
+        return frozenset(
+            dns | {UntrackedEndpoint("health", ip, port, style) for ip, port in self.health}
+        )
+
+    def adopted(self) -> frozenset[str]:
+        """Return the devices that become corepy's if the program node-cache has left them."""
+        return frozenset({self.interface} if self.device and self.adopt_node_cache else ())
 
     def want(self) -> DesiredState:
         """Return the desired addresses and endpoints."""
-        return DesiredState(self.addresses(), self.endpoints())
+        return DesiredState(self.addresses(), self.endpoints(), self.adopted())
 
 
 def union(wants: Sequence[DesiredState]) -> DesiredState:
     """Return the union of several desired states."""
-    addresses = frozenset[Address]().union(*(want.addresses for want in wants))
     return DesiredState(
-        addresses, frozenset[UntrackedEndpoint]().union(*(want.endpoints for want in wants))
+        frozenset[Address]().union(*(want.addresses for want in wants)),
+        frozenset[UntrackedEndpoint]().union(*(want.endpoints for want in wants)),
+        frozenset[str]().union(*(want.adopted for want in wants)),
     )

@@ -45,6 +45,7 @@ def parse(controller: Controller) -> Settings:
         "health_port": reader.health_port,
         "best_effort": reader.best_effort,
         "metrics": reader.metrics,
+        "adopt_node_cache": reader.adopt_node_cache,
     }
     mistakes = Mistakes()
     for _ in controller.occurrences():
@@ -114,6 +115,10 @@ class _Reader:
     def best_effort(self) -> None:
         self._controller.arguments(most=0)
         self._settings = self._settings._replace(best_effort=True)
+
+    def adopt_node_cache(self) -> None:
+        self._controller.arguments(most=0)
+        self._settings = self._settings._replace(adopt_node_cache=True)
 
     def metrics(self) -> None:
         from corepy.http import check_address

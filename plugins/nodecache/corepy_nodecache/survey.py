@@ -11,7 +11,7 @@ from corepy_nodecache.claims import Claims
 from corepy_nodecache.detect import choose
 from corepy_nodecache.legacy import LegacyTables
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import Address, spec
+from corepy_nodecache.model import MARK, Address, spec
 from corepy_nodecache.nft import NftTables
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MISSING: Final = "missing"
 UNWANTED: Final = "not wanted"
+_NODE_CACHE: Final = ", with the comments of node-cache"
 
 
 class Finding(NamedTuple):
@@ -97,25 +98,21 @@ def _all_rules(plan: Plan | None) -> Iterator[Finding]:
 
 
 def _rules(kind: str, rules: Sequence[FilterRule], wanted: set[FilterRule] | None) -> list[Finding]:
-    """Return one finding for each address and port."""
-    actual = set(rules)
-    sockets = {_socket(rule) for rule in actual | (wanted or set())}
-    return [
-        Finding(
-            "rules",
-            kind,
-            f"{ip} port {port}",
-            _count(
-                [rule for rule in rules if _socket(rule) == (ip, port)],
-                None if wanted is None else {it for it in wanted if _socket(it) == (ip, port)},
-            ),
-        )
-        for ip, port in sorted(sockets)
-    ]
+    """Return one finding for each address and port, and for each of the two kinds of comments."""
+    found = []
+    for place in sorted({_place(rule) for rule in [*rules, *(wanted or ())]}):
+        ip, port, is_node_cache = place
+        here = [rule for rule in rules if _place(rule) == place]
+        mine = {it for it in wanted if _place(it) == place} if wanted is not None else None
+        if is_node_cache and not mine:
+            mine = None  # they may be the rules of the program node-cache, which stay
+        suffix = _NODE_CACHE if is_node_cache else ""
+        found.append(Finding("rules", kind, f"{ip} port {port}", _count(here, mine) + suffix))
+    return found
 
 
-def _socket(rule: FilterRule) -> tuple[str, int]:
-    return rule.source or rule.destination, rule.source_port or rule.destination_port
+def _place(rule: FilterRule) -> tuple[str, int, bool]:
+    return rule.ip, rule.source_port or rule.destination_port, rule.comment != MARK
 
 
 def _count(rules: Sequence[FilterRule], wanted: set[FilterRule] | None) -> str:
@@ -164,11 +161,16 @@ def steps(plan: Plan, links: Links) -> list[Step]:
 def _rule_steps(plan: Plan, others: DesiredState) -> tuple[list[str], list[str]]:
     if plan.mode == "off":
         return [], []
-    tables = choose(plan.mode)
-    actual, wanted = set(tables.read()), plan.want.rules()
+    tables, wanted, adopted = choose(plan.mode), plan.want.rules(), plan.want.adopted_rules()
+    actual = set(tables.read(adopted))
+    unwanted = (
+        rule
+        for rule in sorted(actual - wanted - others.rules())
+        if rule.comment == MARK or rule.bare in adopted
+    )
     return (
         [_text(tables, rule) for rule in sorted(wanted - actual)],
-        [_text(tables, rule) for rule in sorted(actual - wanted - others.rules())],
+        [_text(tables, rule) for rule in unwanted],
     )
 
 
@@ -177,9 +179,17 @@ def _text(tables: RuleTables, rule: FilterRule) -> str:
 
 
 def remove_everything(links: Links) -> list[str]:
-    """Remove all rules, addresses and links of corepy; returns the changes as text."""
-    done = []
+    """Remove all rules, addresses and links of corepy; returns the changes as text.
+
+    Rules with node-cache's comments are corepy's if it has added their address.
+    """
+    done: list[str] = []
+    ips = {address.ip for address in links.read().ours()}
+
+    def is_ours(rule: FilterRule) -> bool:
+        return rule.comment == MARK or rule.ip in ips
+
     for tables in all_tables():
-        _, removed = tables.reconcile(set(), lambda _: True)
+        _, removed = tables.reconcile(set(), is_ours)
         done += [f"removed {removed} rules from {tables.name} iptables"] if removed else []
     return done + links.remove_all()

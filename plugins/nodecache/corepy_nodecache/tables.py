@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from corepy_nodecache.model import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from corepy_nodecache.model import Family, FilterRule
 
@@ -19,16 +19,22 @@ class RuleTables(Protocol):
 
     name: str
 
-    def read(self) -> list[FilterRule]:
-        """Return all marked rules, duplicates included; raises `HostError`."""
+    def read(self, adopted: Collection[FilterRule] = frozenset()) -> list[FilterRule]:
+        """Return all rules with one of `COMMENTS`, and those in `adopted`, which have no comment.
+
+        Duplicates are included. Raises `HostError`.
+        """
 
     def reconcile(
-        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+        self,
+        wanted: set[FilterRule],
+        removable: Callable[[FilterRule], bool],
+        adopted: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
-        """Make the marked rules equal to `wanted`; returns how many were added and removed.
+        """Make corepy's rules equal to `wanted`; returns how many were added and removed.
 
-        Removes other marked rules only if `removable` returns true for them. Each table changes
-        atomically. Raises `HostError`.
+        Removes other rules with one of `COMMENTS`, and rules in `adopted`, which have no comment,
+        if `removable` returns true for them. Each table changes atomically. Raises `HostError`.
         """
 
     def check(self, families: Iterable[Family]) -> None:

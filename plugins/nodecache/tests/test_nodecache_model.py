@@ -36,7 +36,8 @@ ips = st.one_of(
 
 @st.composite
 def any_rule(draw: st.DrawFn) -> FilterRule:
-    endpoint = UntrackedEndpoint(draw(st.sampled_from(["dns", "health"])), draw(ips), draw(ports))
+    kind, style = st.sampled_from(["dns", "health"]), st.sampled_from(["corepy", "node-cache"])
+    endpoint = UntrackedEndpoint(draw(kind), draw(ips), draw(ports), draw(style))
     return draw(st.sampled_from(rules_for(endpoint)))
 
 
@@ -51,6 +52,20 @@ def test_rules_of_an_endpoint_are_node_caches() -> None:
         f"filter INPUT -d {ip} -p udp -m udp --dport 53 {mark} -j ACCEPT",
         f"filter OUTPUT -s {ip} -p udp -m udp --sport 53 {mark} -j ACCEPT",
     }
+
+
+def test_the_comments_of_node_cache() -> None:
+    shared = rules_for(DNS._replace(style="node-cache"))
+    assert {(rule.target, rule.comment) for rule in shared} == {
+        ("NOTRACK", "NodeLocal DNS Cache: skip conntrack"),
+        ("ACCEPT", "NodeLocal DNS Cache: allow DNS traffic"),
+    }
+    assert [rule.bare for rule in shared] == [rule.bare for rule in rules_for(DNS)]
+    assert {rule.ip for rule in shared} == {DNS.ip}
+    want = DesiredState(endpoints=frozenset({DNS6, HEALTH._replace(style="node-cache")}))
+    assert want.adopted_rules() == {rule.bare for rule in rules_for(HEALTH)}
+    without = rules_for(HEALTH)[0].bare
+    assert spec(without) == "OUTPUT -d 169.254.20.10/32 -p tcp -m tcp --dport 8080 -j NOTRACK"
 
 
 def test_the_health_check_is_tcp_in_raw_output() -> None:
@@ -70,6 +85,7 @@ def test_blocks_that_want_the_same_share_it() -> None:
     [
         (Settings(), 1, 1),
         (Settings(device=False), 0, 1),
+        (Settings(adopt_node_cache=True), 1, 1),
         (Settings(iptables="off"), 1, 0),
         (Settings(ips=("10.0.0.1", "fd00::1"), ports=(53, 54)), 2, 4),
         (Settings(health=(("192.168.10.100", 8080),)), 1, 2),
@@ -78,6 +94,14 @@ def test_blocks_that_want_the_same_share_it() -> None:
 def test_settings_become_wishes(settings: Settings, addresses: int, endpoints: int) -> None:
     want = settings.want()
     assert (len(want.addresses), len(want.endpoints)) == (addresses, endpoints)
+
+
+def test_what_is_adopted() -> None:
+    shared = Settings(interface="dns0", adopt_node_cache=True)
+    assert shared.want().adopted == {"dns0"}
+    assert {endpoint.style for endpoint in shared.want().endpoints} == {"node-cache"}
+    assert shared._replace(device=False).adopted() == Settings().adopted() == set()
+    assert union([shared.want(), Settings().want()]).adopted == {"dns0"}
 
 
 def test_difference_adds_thins_out_and_removes() -> None:
@@ -98,8 +122,8 @@ def test_entry_bytes_read_back(rule: FilterRule) -> None:
 
 @settings(deadline=None)
 @given(any_rule())
-def test_entries_without_our_comment_are_nobodys(rule: FilterRule) -> None:
-    entry = xtentry.encode(rule).replace(MARK.encode(), b"corepy nodecachE")
+def test_entries_with_another_comment_are_not_ours(rule: FilterRule) -> None:
+    entry = xtentry.encode(rule).replace(b"ache", b"achE")
     assert xtentry.decode(rule.family, rule.table, rule.chain, entry, "ACCEPT") is None
 
 
@@ -125,14 +149,31 @@ def test_what_restore_is_given_reads_back(rules: list[FilterRule], family: Famil
 @pytest.mark.parametrize(
     "line",
     [
-        "-A INPUT -d 10.0.0.1/32 -p udp -m udp --dport 53 -j ACCEPT",
         '-A INPUT -d 10.0.0.1/32 -m comment --comment "not corepy nodecache at all" -j ACCEPT',
         '-A INPUT -i eth0 -d 10.0.0.1/32 -m comment --comment "corepy nodecache" -j ACCEPT',
         '-A INPUT ! -d 10.0.0.1/32 -m comment --comment "corepy nodecache" -j ACCEPT',
+        "-A INPUT -d 10.0.0.0/31 -p udp -m udp --dport 53 -j ACCEPT",
+        "-A INPUT -d 10.0.0.1/32 -p udp -m udp --dport 53:54 -j ACCEPT",
+        "-A INPUT -d 10.0.0.1/32 -p udp -m udp --dport 53 -j DROP",
+        "-A INPUT -i eth0 -d 10.0.0.1/32 -p udp -m udp --dport 53 -j ACCEPT",
+        "-A INPUT ! -d 10.0.0.1/32 -p udp -m udp --dport 53 -j ACCEPT",
+        '-A INPUT -d 10.0.0.1/32 -p udp -m udp --dport 53 -m comment --comment "a b" -j ACCEPT',
+        "-A INPUT -d 10.0.0.1/32 -p udp -m udp --dport 53 -m comment --comment a -j ACCEPT",
+        "-A KUBE -d 10.0.0.1/32 -p udp -m udp --dport 53 -j ACCEPT",
+        f'-A INPUT -d 10.0.0.1/32 -m comment --comment "{MARK} \\" " -j ACCEPT',
     ],
 )
 def test_rules_built_differently_are_not_ours(line: str) -> None:
-    assert nft.parse(4, "filter", line) == []
+    shared = UntrackedEndpoint("dns", "10.0.0.1", 53, "node-cache")
+    adopted = DesiredState(endpoints=frozenset({shared})).adopted_rules()
+    assert nft.parse(4, "filter", line, adopted) == nft.parse(4, "filter", line) == []
+
+
+def test_rules_without_a_comment_are_read_where_asked_for() -> None:
+    bare = [rule.bare for rule in rules_for(DNS) if rule.table == "raw"]
+    text = "".join(f"-A {spec(rule)}\n" for rule in bare)
+    assert nft.parse(4, "raw", text) == nft.parse(4, "raw", text, bare[:0]) == []
+    assert nft.parse(4, "raw", text, bare[1:]) == bare[1:]
 
 
 def test_both_spellings_of_notrack_are_the_same() -> None:

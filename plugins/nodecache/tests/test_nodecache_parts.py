@@ -55,6 +55,7 @@ class Node:
         self.changes: list[str] = []
         self.errors: dict[str, Exception] = {}
         self.removable: Callable[[FilterRule], bool] = lambda _: False
+        self.adopted: set[FilterRule] = set()
 
     def _note(self, method: str, given: object = None) -> None:
         self.calls.append((method, given))
@@ -75,17 +76,21 @@ class Node:
     def close(self) -> None:
         self._note("close")
 
-    def ensure(self, wanted: frozenset[Address]) -> list[str]:
-        self._note("ensure", wanted)
+    def ensure(self, wanted: frozenset[Address], adopted: frozenset[str]) -> list[str]:
+        self._note("ensure", (wanted, adopted) if adopted else wanted)
         return self.changes
 
-    def remove(self, addresses: set[Address]) -> list[str]:
-        self._note("remove", addresses)
+    def remove(self, addresses: set[Address], whole: frozenset[str]) -> list[str]:
+        self._note("remove", (addresses, whole) if whole else addresses)
         return ["removed some"]
 
     def reconcile(
-        self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]
+        self,
+        wanted: set[FilterRule],
+        removable: Callable[[FilterRule], bool],
+        adopted: set[FilterRule],
     ) -> tuple[int, int]:
+        self.adopted = adopted
         self.removable = removable
         self._note("reconcile", wanted)
         return self.counts
@@ -176,6 +181,30 @@ def test_a_sweep_removes_what_an_earlier_process_has_left(made: Host, node: Node
     assert node.called()[-4:-2] == [("read", None), ("remove", state(B).addresses)]
     for ip, is_removable in ((B, True), (C, False)):
         assert node.removable(rules_for(UntrackedEndpoint("dns", ip, 53))[0]) is is_removable
+    # Rules of node-cache: only those for an address that corepy has added and nobody wants.
+    for ip, is_removable in ((A, False), (B, True), (C, False), ("10.0.0.4", False)):
+        shared = UntrackedEndpoint("dns", ip, 53, "node-cache")
+        assert node.removable(rules_for(shared)[0]) is is_removable
+
+
+def test_a_pass_that_adopts(made: Host, node: Node) -> None:
+    shared = UntrackedEndpoint("dns", A, 53, "node-cache")
+    addresses = frozenset({Address("nodelocaldns", A)})
+    want = DesiredState(addresses, frozenset({shared}), frozenset({"nodelocaldns"}))
+    made.sync(want)
+    assert ("ensure", (want.addresses, want.adopted)) in node.called()
+    assert node.adopted == {rule.bare for rule in rules_for(shared)}
+    for rule in (*rules_for(shared), *rules_for(shared._replace(style="corepy"))):
+        assert node.removable(rule)
+        assert node.removable(rule.bare)
+        assert not node.removable(rule._replace(destination_port=54, source_port=0))
+    node.others_state = state(A)
+    made.sync(want)
+    assert not any(node.removable(rule) for rule in state(A).rules())
+    node.called()
+    node.others_state = DesiredState()
+    made.sync(DesiredState())
+    assert ("remove", (want.addresses, want.adopted)) in node.called()
 
 
 def test_what_a_failed_pass_may_have_left_is_removed_by_a_later_one(made: Host, node: Node) -> None:

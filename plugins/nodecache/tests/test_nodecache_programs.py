@@ -27,7 +27,7 @@ from corepy_nodecache.settings import Settings
 from corepy_nodecache.setup import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from corepy_nodecache.model import Family
 
@@ -143,7 +143,7 @@ class Attempts:
 
 
 def reading(found: dict[Family, list[FilterRule]]) -> Callable[..., list[FilterRule]]:
-    def marked(family: Family, must: bool = False) -> list[FilterRule]:
+    def marked(family: Family, adopted: object = (), must: bool = False) -> list[FilterRule]:
         return found.get(family, [])
 
     return marked
@@ -156,7 +156,7 @@ def test_a_transaction_is_tried_three_times(monkeypatch: pytest.MonkeyPatch, fai
     monkeypatch.setattr(nft, "_marked", reading({4: [*OTHERS[:2], RULES[0]]}))
 
     def reconcile() -> tuple[int, int]:
-        return nft._reconcile_family(4, {*RULES, *SIX}, lambda _: True)
+        return nft._reconcile_family(4, {*RULES, *SIX}, lambda _: True, set())
 
     if failures < 3:
         assert reconcile() == (9, 2)
@@ -172,11 +172,11 @@ def test_a_family_that_is_as_wanted_is_not_written(monkeypatch: pytest.MonkeyPat
     attempts = Attempts(0)
     monkeypatch.setattr(nft, "_restore", attempts.restore)
     monkeypatch.setattr(nft, "_marked", reading({4: [*RULES]}))
-    assert nft._reconcile_family(4, {*RULES}, lambda _: True) == (0, 0)
-    assert nft._reconcile_family(6, {*RULES}, lambda _: True) == (0, 0)
-    assert nft._reconcile_family(4, set(), lambda _: False) == (0, 0)
+    assert nft._reconcile_family(4, {*RULES}, lambda _: True, set()) == (0, 0)
+    assert nft._reconcile_family(6, {*RULES}, lambda _: True, set()) == (0, 0)
+    assert nft._reconcile_family(4, set(), lambda _: False, set()) == (0, 0)
     assert attempts.texts == []
-    assert nft._reconcile_family(4, set(), lambda _: True) == (0, 10)
+    assert nft._reconcile_family(4, set(), lambda _: True, set()) == (0, 10)
 
 
 def test_the_text_of_a_transaction() -> None:
@@ -207,7 +207,7 @@ def test_the_kernel_is_tried_with_rules_that_never_apply(
     marked: dict[Family, list[FilterRule]] = {}
     musts: list[bool] = []
 
-    def read(family: Family, must: bool = False) -> list[FilterRule]:
+    def read(family: Family, adopted: object = (), must: bool = False) -> list[FilterRule]:
         musts.append(must)
         return marked.get(family, [])
 
@@ -291,8 +291,8 @@ class Rules:
     def __init__(self, name: str, *rules: FilterRule) -> None:
         self.name, self.rules = name, [*rules]
 
-    def read(self) -> list[FilterRule]:
-        return self.rules
+    def read(self, adopted: Collection[FilterRule] = frozenset()) -> list[FilterRule]:
+        return [rule for rule in self.rules if rule.comment or rule in adopted]
 
     def reconcile(
         self, wanted: set[FilterRule], removable: Callable[[FilterRule], bool]

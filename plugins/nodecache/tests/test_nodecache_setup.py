@@ -48,6 +48,7 @@ def settings_of(text: str, zone: str = ".", hosts: tuple[str, ...] = HOSTS) -> S
         ("{\nbest_effort\n}", Settings(IPS, best_effort=True)),
         ("{\nmetrics :9353\n}", Settings(IPS, metrics=":9353")),
         ("{\nmetrics :1\nmetrics localhost:2\n}", Settings(IPS, metrics="localhost:2")),
+        ("{\nadopt_node_cache\n}", Settings(IPS, adopt_node_cache=True)),
     ],
 )
 def test_accepted(text: str, expected: Settings) -> None:
@@ -79,6 +80,7 @@ def test_accepted(text: str, expected: Settings) -> None:
         ("{\nmetrics 9353\n}", "address 9353: missing port in address"),
         ("{\nmetrics :99999\n}", "port 99999 is outside 0 to 65535"),
         ("{\nmetrics 1.2.3:80\n}", "no IP address or host name"),
+        ("{\nadopt_node_cache on\n}", "wrong argument count"),
         ("{\ninterval 10\n}", "missing unit in duration '10'"),
         ("{\ninterval 500ms\n}", "is not an interval"),
         ("{\ninterval -10s\n}", "is not an interval"),

@@ -33,6 +33,7 @@ NODECACHE = """\
         interval 60s
         metrics 0.0.0.0:9353
         best_effort
+        adopt_node_cache
     }
 """
 

@@ -214,6 +214,7 @@ def _nodecache(options: Options) -> list[str]:
         *([] if options.setup_iptables else ["    iptables off"]),
         *metrics,
         "    best_effort",
+        "    adopt_node_cache",
         "}",
     ]
 

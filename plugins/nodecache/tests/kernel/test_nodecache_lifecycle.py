@@ -243,7 +243,7 @@ def test_skipteardown(
 def test_an_interface_that_cannot_be_made_refuses_the_start(
     process: lifecycle._Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def ensure(links: Links, wanted: object) -> list[str]:
+    def ensure(links: Links, *_: object) -> list[str]:
         raise HostError("interface_add", "no interface today")
 
     monkeypatch.setattr(Links, "ensure", ensure)
@@ -264,7 +264,7 @@ def test_an_interface_that_cannot_be_made_refuses_the_start(
 def test_rules_that_fail_do_not_refuse_the_start(
     process: lifecycle._Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def reconcile(tables: NftTables, wanted: object, removable: object) -> tuple[int, int]:
+    def reconcile(tables: NftTables, *_: object) -> tuple[int, int]:
         raise HostError("iptables", "no rules today")
 
     async def work() -> None:

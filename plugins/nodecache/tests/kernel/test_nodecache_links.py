@@ -91,7 +91,7 @@ def test_a_link_is_made_marked_and_up(
     now = links.read()
     made = now.links["nodecache"]
     assert (made.name, made.kind, made.is_up, made.is_ours) == ("nodecache", "bridge", True, True)
-    assert now.links["lo"][2:] == ("", True, False)
+    assert now.links["lo"][2:] == ("", True, False, False)
     assert addresses("nodecache") == ["169.254.20.10/32", "fd00::10/128"]
     # No duplicate address detection: sockets could not bind to a tentative address.
     six = next(line for line in shown().splitlines() if "fd00::10/128" in line)

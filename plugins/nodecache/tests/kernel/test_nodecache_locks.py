@@ -212,6 +212,9 @@ def test_claims_of_other_versions_are_no_claims_of_ours() -> None:
         "corepy-nodecache/tok/dns 53 10.0.0.2",
         "corepy-nodecache/tok/health 8080 fd00::1",
         "corepy-nodecache/tok/dns port 10.0.0.3",
+        "corepy-nodecache/tok/node-cache dns 53 10.0.0.2",
+        "corepy-nodecache/tok/node-cache dns port 10.0.0.2",
+        "corepy-nodecache/tok/other dns 53 10.0.0.2",
         "corepy-nodecache/tok/tunnel 53 10.0.0.3",
         "corepy-nodecache/tok/address nodecache 10.0.0.4 more",
         "corepy-nodecache-lock",
@@ -227,6 +230,7 @@ def test_claims_of_other_versions_are_no_claims_of_ours() -> None:
                 {
                     UntrackedEndpoint("dns", "10.0.0.2", 53),
                     UntrackedEndpoint("health", "fd00::1", 8080),
+                    UntrackedEndpoint("dns", "10.0.0.2", 53, "node-cache"),
                 }
             ),
         )
@@ -238,7 +242,8 @@ def test_claims_are_exchanged_one_by_one() -> None:
     mine, view, before = Claims(), Claims(), descriptors()
     old = DesiredState(frozenset({Address("a", "10.0.0.1"), Address("a", "10.0.0.2")}))
     new = DesiredState(
-        frozenset({Address("a", "10.0.0.2")}), frozenset({UntrackedEndpoint("dns", "10.0.0.2", 53)})
+        frozenset({Address("a", "10.0.0.2")}),
+        frozenset({UntrackedEndpoint("dns", "10.0.0.2", 53, "node-cache")}),
     )
     mine.hold(old)
     kept = mine._held["address a 10.0.0.2"]

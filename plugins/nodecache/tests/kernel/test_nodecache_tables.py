@@ -265,7 +265,7 @@ def test_auto_stays_with_the_kind_that_holds_rules_of_corepy(kind: str) -> None:
     other = "nft" if kind == "legacy" else "legacy"
     for _ in range(20):
         run(f"iptables-{other}", "-A", "INPUT", "-j", "ACCEPT")
-    assert detect.detect() == (kind, f"rules of corepy are in the {kind} tables")
+    assert detect.detect() == (kind, f"rules of corepy or node-cache are in the {kind} tables")
 
 
 BROKEN = "table ip raw {\n chain OUTPUT {\n }\n }\n"

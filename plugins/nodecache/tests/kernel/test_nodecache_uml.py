@@ -121,6 +121,21 @@ def test_teardown_takes_away_what_was_kept(result: dict[str, Any]) -> None:
     assert result["torn_down"] == {"link": "", "addresses": "", "rules": []}
 
 
+def test_the_interface_and_rules_of_node_cache_are_taken_over(result: dict[str, Any]) -> None:
+    """Its addresses go as well when the server stops: nobody would answer on them."""
+    found = result["adopted"]
+    before, serving, after = found["states"]
+    assert len(before["rules"]) == 1
+    assert "alias corepy nodecache" not in before["link"]
+    assert "alias corepy nodecache, adopted" in serving["link"]
+    assert "took over" not in found["log"].partition("corepy-")[2]
+    assert serving["addresses"] == before["addresses"]
+    assert len(serving["rules"]) == len(set(serving["rules"])) == 10
+    assert before["rules"][0] in serving["rules"]
+    assert (found["answers"], found["exit"]) == (True, 0)
+    assert after == {"link": "", "addresses": "", "rules": []}
+
+
 def test_a_kernel_without_the_modules_is_named(result: dict[str, Any]) -> None:
     dummy, table = result["refusals"]["dummy"], result["refusals"]["table"]
     assert dummy.startswith("1: ")

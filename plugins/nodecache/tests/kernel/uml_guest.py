@@ -30,6 +30,10 @@ UPSTREAM = ".:53 {\n    bind 1.1.1.1\n    whoami\n}\n"
 BOTH_FAMILIES = (
     ".:5302 {\n    bind 169.254.20.10 fd00::10\n    nodecache skipteardown\n    whoami\n}\n"
 )
+ADOPTING = (
+    ".:5305 {\n    bind 169.254.20.10\n    nodecache {\n        interface nodelocaldns\n"
+    "        adopt_node_cache\n    }\n    whoami\n}\n"
+)
 AUTO = ".:5304 {\n    bind 169.254.20.10\n    nodecache\n    whoami\n}\n"
 
 
@@ -54,11 +58,38 @@ def out(*words: str) -> str:
 
 def state() -> dict[str, object]:
     """Return links, addresses and rules, as far as they are corepy's."""
+    return state_of("nodecache", "corepy nodecache")
+
+
+def state_of(device: str, comment: str) -> dict[str, object]:
     rules = out("iptables-legacy-save") + out("ip6tables-legacy-save")
     return {
-        "link": out("ip", "-d", "link", "show", "nodecache"),
-        "addresses": out("ip", "-o", "addr", "show", "nodecache"),
-        "rules": [line for line in rules.splitlines() if "corepy nodecache" in line],
+        "link": out("ip", "-d", "link", "show", device),
+        "addresses": out("ip", "-o", "addr", "show", device),
+        "rules": [line for line in rules.splitlines() if comment in line],
+    }
+
+
+def adopt(folder: Path) -> dict[str, object]:
+    """Leave behind the interface of node-cache and a rule, and serve in its place."""
+    out("ip", "link", "add", "nodelocaldns", "type", "dummy")
+    for ip in ("169.254.20.10/32", "10.96.0.10/32"):
+        out("ip", "addr", "add", ip, "dev", "nodelocaldns")
+    out(
+        "iptables-legacy", "-I", "INPUT", "-p", "udp", "-d", "169.254.20.10", "--dport", "5305",
+        "-j", "ACCEPT", "-m", "comment", "--comment", "NodeLocal DNS Cache: allow DNS traffic",
+    )  # fmt: skip
+    before = state_of("nodelocaldns", "NodeLocal DNS Cache: ")
+    server = start(folder, "adopting", ADOPTING)
+    serving = state_of("nodelocaldns", "NodeLocal DNS Cache: ")
+    answers = ask("169.254.20.10", 5305)
+    exit_code = stop(server)
+    after = state_of("nodelocaldns", "NodeLocal DNS Cache: ")
+    return {
+        "states": [before, serving, after],
+        "answers": answers,
+        "exit": exit_code,
+        "log": (folder / "adopting.log").read_text(),
     }
 
 
@@ -132,6 +163,7 @@ def main(folder: Path) -> None:
     result["kept"] = kept
     out(sys.executable, "-m", "corepy", "nodecache", "teardown")
     result["torn_down"] = state()
+    result["adopted"] = adopt(folder)
     stop(upstream)
     # nf_tables without its IPv4 family, as this kernel is built: the nft programs read, never write.
     load_modules(["nf_tables", "nft_compat"], next(Path("/usr/lib/uml/modules").iterdir()))
