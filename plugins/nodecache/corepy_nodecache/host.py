@@ -53,6 +53,8 @@ class Host:
         self._links = Links()
         self._claims = Claims()
         self._known: DesiredState = DesiredState()
+        self._shared: set[FilterRule] = set()
+        """Rules of other corepy processes that are used in place of own ones."""
 
     def sync(self, want: DesiredState, sweep: bool = False) -> Report:
         """Bring the host into the state `want`; failures are in the report, not raised.
@@ -70,9 +72,11 @@ class Host:
             known = union([self._known, want])
             self._known = known
             self._claims.hold(known)  # claimed as long as it may be on the host
-            report = self._apply(want, sweep)
+            others = self._claims.others()
+            report = self._apply(want, others, sweep)
             if not report.errors:
                 self._known = want
+                self._shared &= others.rules()
                 self._claims.hold(want)
             return report
 
@@ -80,8 +84,7 @@ class Host:
         """Release the claims; the host does not change."""
         self._claims.close()
 
-    def _apply(self, want: DesiredState, sweep: bool) -> Report:
-        others = self._claims.others()
+    def _apply(self, want: DesiredState, others: DesiredState, sweep: bool) -> Report:
         done: list[str] = []
         errors: list[HostError] = []
         added = self._try(errors, lambda: self._add_addresses(want, done))
@@ -108,15 +111,18 @@ class Host:
         if self.tables is None:
             return False
         known, adopted, foreign = self._known.rules(), self._known.adopted_rules(), others.rules()
+        known_bare, foreign_bare = ({it.bare for it in rules} for rules in (known, foreign))
         stale = self._stale_ips(want, others) if sweep else set[str]()
+        shared = {it for it in foreign if it.comment != MARK and it.bare in known_bare}
+        self._shared |= shared
 
         def removable(rule: FilterRule) -> bool:
-            if rule in foreign:
+            if rule in foreign or (rule.comment not in ("", MARK) and rule.bare in foreign_bare):
                 return False
             is_left = sweep and (rule.comment == MARK or rule.ip in stale)
-            return is_left or rule in known or rule.bare in adopted
+            return is_left or rule in known or rule in self._shared or rule.bare in adopted
 
-        added, removed = self.tables.reconcile(want.rules(), removable, adopted)
+        added, removed = self.tables.reconcile(want.rules(), removable, adopted, shared)
         done += [f"added {added} rules"] if added else []
         done += [f"removed {removed} rules"] if removed else []
         if sweep and self.other_tables:
@@ -147,11 +153,11 @@ class Host:
 
     def _present(self, want: DesiredState, errors: list[HostError]) -> tuple[int, int]:
         """Count the desired rules and addresses in place; reads the host only after an error."""
-        rules = want.rules() if self.tables else set()
+        rules = {rule.bare for rule in want.rules()} if self.tables else set()
         if not errors:
             return len(rules), len(want.addresses)
         try:
-            actual = set(self.tables.read()) if self.tables else set()
+            actual = {rule.bare for rule in self.tables.read()} if self.tables else set()
             placed = {address.ip for address in self._links.read().addresses}
         except HostError:
             return 0, 0

@@ -78,9 +78,10 @@ class LegacyTables:
         wanted: set[FilterRule],
         removable: Callable[[FilterRule], bool],
         adopted: Collection[FilterRule] = frozenset(),
+        shared: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
         """Make corepy's rules equal to `wanted`, table by table; see `RuleTables`."""
-        task = _Task(wanted, removable, adopted)
+        task = _Task(wanted, removable, adopted, shared)
         return each_family(lambda family: self._family(family, task))
 
     def _family(self, family: Family, task: _Task) -> tuple[int, int]:
@@ -122,13 +123,14 @@ class _Task(NamedTuple):
     wanted: set[FilterRule]
     removable: Callable[[FilterRule], bool]
     adopted: Collection[FilterRule]
+    shared: Collection[FilterRule]
 
 
 def _changes(family: Family, task: _Task) -> Iterator[tuple[str, Difference]]:
     for table in table_order(task.wanted):
         mine = {rule for rule in task.wanted if rule.family == family and rule.table == table}
         actual = _marked(family, table, task.adopted, create=bool(mine))
-        change = difference(actual, mine, task.removable)
+        change = difference(actual, mine, task.removable, task.shared)
         if change.add or change.remove:
             yield table, change
 

@@ -210,13 +210,17 @@ def difference(
     actual: Sequence[FilterRule],
     wanted: Iterable[FilterRule],
     removable: Callable[[FilterRule], bool],
+    shared: Collection[FilterRule] = frozenset(),
 ) -> Difference:
     """Compare the rules on the host with the desired rules.
+
+    A rule in `shared` that is on the host takes the place of a desired rule with `MARK`.
 
     Adds missing rules, removes duplicates, and removes each undesired rule for which `removable`
     returns true.
     """
-    wanted = set(wanted)
+    in_place = {rule.bare for rule in actual if rule in shared}
+    wanted = {rule for rule in wanted if rule.comment != MARK or rule.bare not in in_place}
     seen: Counter[FilterRule] = Counter()
     remove = []
     for position, rule in enumerate(actual):

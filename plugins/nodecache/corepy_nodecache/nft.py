@@ -84,9 +84,12 @@ class NftTables:
         wanted: set[FilterRule],
         removable: Callable[[FilterRule], bool],
         adopted: Collection[FilterRule] = frozenset(),
+        shared: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
         """Make corepy's rules equal to `wanted`, family by family; see `RuleTables`."""
-        return each_family(lambda family: _reconcile_family(family, wanted, removable, adopted))
+        return each_family(
+            lambda family: _reconcile_family(family, wanted, removable, adopted, shared)
+        )
 
     def check(self, families: Iterable[Family]) -> None:
         """Check that the programs exist and the kernel accepts our rules; raises `HostError`."""
@@ -105,12 +108,13 @@ def _reconcile_family(
     family: Family,
     wanted: set[FilterRule],
     removable: Callable[[FilterRule], bool],
-    adopted: Collection[FilterRule],
+    adopted: Collection[FilterRule] = frozenset(),
+    shared: Collection[FilterRule] = frozenset(),
 ) -> tuple[int, int]:
     mine = {rule for rule in wanted if rule.family == family}
     for attempt in range(1, _ATTEMPTS + 1):
         actual = _marked(family, adopted, must=bool(mine))
-        change = difference(actual, mine, removable)
+        change = difference(actual, mine, removable, shared)
         removed = [actual[place] for place in change.remove]
         if not change.add and not removed:
             break

@@ -11,7 +11,7 @@ from corepy_nodecache.claims import Claims
 from corepy_nodecache.detect import choose
 from corepy_nodecache.legacy import LegacyTables
 from corepy_nodecache.link import Links
-from corepy_nodecache.model import MARK, Address, spec
+from corepy_nodecache.model import MARK, Address, difference, spec
 from corepy_nodecache.nft import NftTables
 
 if TYPE_CHECKING:
@@ -162,15 +162,17 @@ def _rule_steps(plan: Plan, others: DesiredState) -> tuple[list[str], list[str]]
     if plan.mode == "off":
         return [], []
     tables, wanted, adopted = choose(plan.mode), plan.want.rules(), plan.want.adopted_rules()
-    actual = set(tables.read(adopted))
-    unwanted = (
-        rule
-        for rule in sorted(actual - wanted - others.rules())
-        if rule.comment == MARK or rule.bare in adopted
-    )
+    actual, claimed = tables.read(adopted), others.rules()
+
+    def removable(rule: FilterRule) -> bool:
+        return rule not in claimed and (rule.comment == MARK or rule.bare in adopted)
+
+    shared = {rule for rule in claimed if rule.comment != MARK}
+    change = difference(actual, wanted, removable, shared)
+    removed = sorted({actual[place] for place in change.remove})
     return (
-        [_text(tables, rule) for rule in sorted(wanted - actual)],
-        [_text(tables, rule) for rule in unwanted],
+        [_text(tables, rule) for rule in change.add],
+        [_text(tables, rule) for rule in removed],
     )
 
 

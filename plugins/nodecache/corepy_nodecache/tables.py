@@ -30,11 +30,13 @@ class RuleTables(Protocol):
         wanted: set[FilterRule],
         removable: Callable[[FilterRule], bool],
         adopted: Collection[FilterRule] = frozenset(),
+        shared: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
         """Make corepy's rules equal to `wanted`; returns how many were added and removed.
 
         Removes other rules with one of `COMMENTS`, and rules in `adopted`, which have no comment,
-        if `removable` returns true for them. Each table changes atomically. Raises `HostError`.
+        if `removable` returns true for them. For `shared` see `difference`. Each table changes
+        atomically. Raises `HostError`.
         """
 
     def check(self, families: Iterable[Family]) -> None:

@@ -36,8 +36,12 @@ ips = st.one_of(
 
 @st.composite
 def any_rule(draw: st.DrawFn) -> FilterRule:
-    kind, style = st.sampled_from(["dns", "health"]), st.sampled_from(["corepy", "node-cache"])
-    endpoint = UntrackedEndpoint(draw(kind), draw(ips), draw(ports), draw(style))
+    endpoint = UntrackedEndpoint(
+        draw(st.sampled_from(["dns", "health"])),
+        draw(ips),
+        draw(ports),
+        draw(st.sampled_from(["corepy", "node-cache"])),
+    )
     return draw(st.sampled_from(rules_for(endpoint)))
 
 

@@ -24,7 +24,7 @@ from corepy_nodecache.model import (
 from corepy_nodecache.survey import Finding, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from corepy_nodecache.blocks import Plan
@@ -55,7 +55,8 @@ class Node:
         self.changes: list[str] = []
         self.errors: dict[str, Exception] = {}
         self.removable: Callable[[FilterRule], bool] = lambda _: False
-        self.adopted: set[FilterRule] = set()
+        self.adopted: Collection[FilterRule] = set()
+        self.shared: Collection[FilterRule] = set()
 
     def _note(self, method: str, given: object = None) -> None:
         self.calls.append((method, given))
@@ -88,14 +89,15 @@ class Node:
         self,
         wanted: set[FilterRule],
         removable: Callable[[FilterRule], bool],
-        adopted: set[FilterRule],
+        adopted: Collection[FilterRule] = frozenset(),
+        shared: Collection[FilterRule] = frozenset(),
     ) -> tuple[int, int]:
-        self.adopted = adopted
+        self.adopted, self.shared = adopted, shared
         self.removable = removable
         self._note("reconcile", wanted)
         return self.counts
 
-    def read(self) -> Any:
+    def read(self, adopted: Collection[FilterRule] = frozenset()) -> Any:
         self._note("read")
         return Snapshot({}, tuple(self.placed))
 
@@ -110,7 +112,7 @@ class Tables(Node):
         super().__init__()
         self.calls = node.calls
 
-    def read(self) -> Any:
+    def read(self, adopted: Collection[FilterRule] = frozenset()) -> Any:
         self._note("read rules")
         return self.rules
 

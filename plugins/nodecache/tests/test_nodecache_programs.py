@@ -156,7 +156,7 @@ def test_a_transaction_is_tried_three_times(monkeypatch: pytest.MonkeyPatch, fai
     monkeypatch.setattr(nft, "_marked", reading({4: [*OTHERS[:2], RULES[0]]}))
 
     def reconcile() -> tuple[int, int]:
-        return nft._reconcile_family(4, {*RULES, *SIX}, lambda _: True, set())
+        return nft._reconcile_family(4, {*RULES, *SIX}, lambda _: True)
 
     if failures < 3:
         assert reconcile() == (9, 2)
@@ -172,11 +172,11 @@ def test_a_family_that_is_as_wanted_is_not_written(monkeypatch: pytest.MonkeyPat
     attempts = Attempts(0)
     monkeypatch.setattr(nft, "_restore", attempts.restore)
     monkeypatch.setattr(nft, "_marked", reading({4: [*RULES]}))
-    assert nft._reconcile_family(4, {*RULES}, lambda _: True, set()) == (0, 0)
-    assert nft._reconcile_family(6, {*RULES}, lambda _: True, set()) == (0, 0)
-    assert nft._reconcile_family(4, set(), lambda _: False, set()) == (0, 0)
+    assert nft._reconcile_family(4, {*RULES}, lambda _: True) == (0, 0)
+    assert nft._reconcile_family(6, {*RULES}, lambda _: True) == (0, 0)
+    assert nft._reconcile_family(4, set(), lambda _: False) == (0, 0)
     assert attempts.texts == []
-    assert nft._reconcile_family(4, set(), lambda _: True, set()) == (0, 10)
+    assert nft._reconcile_family(4, set(), lambda _: True) == (0, 10)
 
 
 def test_the_text_of_a_transaction() -> None:

@@ -15,7 +15,7 @@ from corepy.testing.netns import addresses, host, isolated, placed_rules, run
 from corepy_nodecache import cli, link
 from corepy_nodecache.claims import Claims
 from corepy_nodecache.detect import tables_of
-from corepy_nodecache.host import Host
+from corepy_nodecache.host import Host, Report
 from corepy_nodecache.link import Links
 from corepy_nodecache.model import MARK, Address, DesiredState, HostError
 from corepy_nodecache.settings import Settings, union
@@ -210,6 +210,55 @@ def test_an_earlier_corepy_keeps_its_rules_while_it_runs(made: Callable[[Mode], 
     neighbour.close()
     assert process.sync(settings(V4).want()).done == ["removed 12 rules"]
     assert sorted(placed_rules("nft")) == table
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@isolated
+def test_a_corepy_without_the_option_shares_the_rules(
+    kind: Mode, made: Callable[[Mode], Host]
+) -> None:
+    """Rules of both would be doubled; those of node-cache are kept, and replaced at the end."""
+    bridge()
+    process, own = made(kind), made(kind)
+    without = Settings((V4,), interface=DEVICE).want()
+    assert own.sync(without).done[1:] == ["added 10 rules"]
+    assert process.sync(settings(V4).want()).done == ["added 12 rules"]
+    assert own.sync(without).done == ["removed 10 rules"]
+    table = sorted(placed_rules(kind))
+    assert len(table) == 12
+    assert own.sync(without) == Report.nothing(without)
+    assert process.sync(DesiredState()).done == ["removed 2 rules"]
+    assert len(set(placed_rules(kind)) & set(table)) == len(placed_rules(kind)) == 10
+    assert own.sync(without).done == ["added 10 rules", "removed 10 rules"]
+    assert set(placed_rules(kind)).isdisjoint(table)
+    # A node-cache that begins later is no process of corepy: its rules are its own.
+    node_cache(kind, "-I", V4)
+    assert own.sync(without).done == []
+    assert own.sync(DesiredState()).done == ["removed 10 rules", f"removed {V4} from {DEVICE}"]
+    assert sorted(placed_rules(kind)) == table
+
+
+@isolated
+def test_a_corepy_that_stops_removes_shared_rules(made: Callable[[Mode], Host]) -> None:
+    """Also at once, before it has replaced them."""
+    bridge()
+    process, own = made("nft"), made("nft")
+    without = Settings((V4,), interface=DEVICE).want()
+    process.sync(settings(V4).want())
+    assert own.sync(without).done == []
+    process.sync(DesiredState())
+    assert own.sync(DesiredState()).done == ["removed 10 rules", f"removed {V4} from {DEVICE}"]
+    assert placed_rules("nft") == []
+
+
+@isolated
+def test_a_claim_without_rules_replaces_none(made: Callable[[Mode], Host]) -> None:
+    """A process without NET_ADMIN claims what it cannot write."""
+    bridge()
+    own, neighbour = made("nft"), Claims()
+    neighbour.hold(settings(V4).want())
+    assert own.sync(Settings((V4,), interface=DEVICE).want()).done[1:] == ["added 10 rules"]
+    neighbour.close()
 
 
 @isolated

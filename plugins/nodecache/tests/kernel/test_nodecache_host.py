@@ -203,7 +203,7 @@ def test_a_pass_holds_the_lock_of_the_node(made: Callable[..., Host]) -> None:
     host = made()
     found: list[bool] = []
 
-    def reconcile(wanted: object, removable: object, adopted: object) -> tuple[int, int]:
+    def reconcile(*_: object, **__: object) -> tuple[int, int]:
         with claims.node_lock(wait=0) as held:
             found.append(held)
         return 0, 0

@@ -272,7 +272,7 @@ def test_beside_a_corepy_on_the_same_interface(etc: Etc) -> None:
         assert set(rules()) == {*all_rules(NODE), *all_rules(SERVICE), *dns_rules(OTHER)}
         assert first.stop() == 0
         assert addresses("nodelocaldns") == [f"{SERVICE}/32", f"{OTHER}/32"]
-        assert rules() == sorted(dns_rules(SERVICE) + dns_rules(OTHER))
+        wait_until(lambda: are_rules(dns_rules(SERVICE) + dns_rules(OTHER)))
         assert serves(SERVICE, OTHER)
         assert second.stop() == 0
     assert host("nft") == before
