@@ -105,6 +105,12 @@ class Answers:
         is_snapshot = name in self._shared.measures.snapshots
         if is_snapshot and parameters.debug and parameters.seconds is not None:
             raise BadRequest("seconds and debug cannot be combined")
+        if not is_snapshot or parameters.seconds is not None:
+            return await self._answer(name, parameters)
+        async with self._shared.snapshot:  # a hundred at a time would keep the event loop busy
+            return await self._answer(name, parameters)
+
+    async def _answer(self, name: str, parameters: Parameters) -> HTTPResponse:
         if name == "goroutine" and parameters.debug >= 2:
             return _text(_as_list(await self._take(GOROUTINES, parameters)))
         measured = await self._take(name, parameters)

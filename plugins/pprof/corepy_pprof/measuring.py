@@ -97,6 +97,8 @@ class Shared:
 
     def __init__(self) -> None:
         self.measurement = Measurement()
+        self.snapshot = asyncio.Lock()
+        """Held while a profile of one moment is taken and encoded."""
         self.tracing = HeapTracing()
         self.stalls = StallRecorder(asyncio.get_running_loop())
         self.measures = Measures(self)

@@ -16,6 +16,7 @@ from corepy.testing import serve
 from corepy.testing.command import wait_until
 from corepy.testing.fuzzing import briefly
 from corepy.testing.profiles import decode
+from corepy_pprof import answers
 from corepy_pprof.endpoint import Pprof
 from corepy_pprof.measuring import shared
 
@@ -165,6 +166,27 @@ def test_refusals(port, path, status, reason):
     answer = get(port, path)
     assert (answer.status, answer.body.decode()) == (status, f"{reason}\n")
     assert answer.headers["X-Go-Pprof"] == "1"  # go tool pprof prints the reason
+
+
+@pytest.mark.parametrize("path", ["/goroutine", "/threadcreate?debug=1", "/block"])
+def test_profiles_of_one_moment_are_taken_one_after_the_other(port, path, monkeypatch):
+    """Each has a thread while it is encoded, with which the event loop shares the interpreter."""
+    active, most = [], []
+    for name in ("encode", "as_text"):
+        real = getattr(answers, name)
+
+        def counted(profile, real=real):
+            active.append(1)
+            most.append(len(active))
+            try:
+                return real(profile)
+            finally:
+                active.pop()
+
+        monkeypatch.setattr(answers, name, counted)
+    with ThreadPoolExecutor(8) as pool:
+        assert [it.status for it in pool.map(lambda _: get(port, path), range(16))] == [200] * 16
+    assert most == [1] * 16
 
 
 def test_one_measurement_at_a_time():
