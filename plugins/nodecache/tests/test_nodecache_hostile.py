@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from corepy_nodecache import metrics
-from corepy_nodecache.node_cache import configmap
+from corepy_nodecache.node_cache import configmap, sync
 from corepy_nodecache.node_cache.command import run
 from corepy_nodecache.node_cache.configmap import ConfigMapError, ConfigMapFiles, parse_files
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
@@ -165,3 +165,28 @@ def test_a_volume_that_hangs_stops_no_query(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(serve())
     assert not released.is_set()
     released.set()
+
+
+def test_a_second_sigquit_does_not_interrupt_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    removed = asyncio.Event()
+
+    async def remove() -> None:
+        await removed.wait()
+
+    def leave(code: int) -> None:
+        assert removed.is_set()
+        raise EOFError(code)
+
+    async def quit_twice() -> None:
+        following = Sync(CorefileMaker(Options(), {}))
+        following._quit()
+        await asyncio.sleep(0)
+        following._quit()
+        removed.set()
+        assert following._quitting is not None
+        with pytest.raises(EOFError):
+            await following._quitting
+
+    monkeypatch.setattr(sync, "remove_everything", remove)
+    monkeypatch.setattr(sync.os, "_exit", leave)
+    asyncio.run(quit_twice())

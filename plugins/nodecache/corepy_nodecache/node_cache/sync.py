@@ -124,9 +124,8 @@ class Sync:
         self._write_problem = problem
 
     def _quit(self) -> None:
-        if self._quitting is not None:
-            os._exit(0)
-        self._quitting = asyncio.create_task(self._tear_down())
+        if self._quitting is None:  # a second signal would leave addresses that nobody serves
+            self._quitting = asyncio.create_task(self._tear_down())
 
     async def _tear_down(self) -> None:
         """Remove rules and interface, unless -skipteardown, and end the process."""
