@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from corepy.http import HTTPRequest
     from corepy_pprof.measures import Part
-    from corepy_pprof.measuring import Shared
     from corepy_pprof.parameters import Parameters
+    from corepy_pprof.shared import Shared
 
 NAMES: Final = (
     *("profile", "trace", "heap", "allocs"),

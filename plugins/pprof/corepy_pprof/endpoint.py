@@ -12,8 +12,8 @@ from corepy.http import claim
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, hookimpl, plugin_logger
 from corepy_pprof.answers import NAMES, Answers
-from corepy_pprof.measuring import Shared, shared
 from corepy_pprof.parameters import MAX_SECONDS
+from corepy_pprof.shared import Shared, shared
 
 if TYPE_CHECKING:
     from corepy.http import Claim

@@ -18,8 +18,9 @@ from corepy_pprof.timeline import Timeline, timeline_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from corepy_pprof.measuring import Shared
+    from corepy_pprof.measuring import HeapTracing, Measurement
     from corepy_pprof.parameters import Parameters
+    from corepy_pprof.stalls import StallRecorder
 
 PROFILE_SECONDS: Final = 30.0
 TRACE_SECONDS: Final = 1.0
@@ -50,8 +51,13 @@ class Part(NamedTuple):
 class Measures:
     """The profiles of one process by name."""
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    def __init__(
+        self, measurement: Measurement, tracing: HeapTracing, stalls: StallRecorder
+    ) -> None:
+        """Use what all *pprof* directives of the process share."""
+        self._measurement = measurement
+        self._tracing = tracing
+        self._stalls = stalls
         self.snapshots: dict[str, Callable[[], Awaitable[Profile]]] = {
             "block": self._block,
             "mutex": self._mutex,
@@ -78,28 +84,30 @@ class Measures:
     async def _cpu(self, parameters: Parameters) -> Profile:
         profiler = CpuProfiler()
         await self._run("profile", profiler, parameters.seconds or PROFILE_SECONDS)
-        return await in_thread(lambda: collectors.cpu(profiler))
+        profile: Profile = await in_thread(lambda: collectors.cpu(profiler))
+        return profile
 
     async def _trace(self, parameters: Parameters) -> Timeline:
         profiler = CpuProfiler(keeps_order=True)
         await self._run("trace", profiler, parameters.seconds or TRACE_SECONDS)
-        return await in_thread(lambda: timeline_of(profiler))
+        timeline: Timeline = await in_thread(lambda: timeline_of(profiler))
+        return timeline
 
     async def _run(self, name: str, profiler: CpuProfiler, seconds: float) -> None:
         """Sample until the time is over, the server stops, or the client leaves."""
-        with self._shared.measurement.hold(name, seconds):
+        with self._measurement.hold(name, seconds):
             profiler.start()
             LOG.info("%s: measuring for %g s", name, seconds)
             try:
-                await self._shared.measurement.wait(seconds)
+                await self._measurement.wait(seconds)
             finally:
                 profiler.stop()
 
     async def _heap(self, name: str, parameters: Parameters) -> Profile:
-        is_on, seconds = self._shared.tracing.is_on, parameters.seconds
+        is_on, seconds = self._tracing.is_on, parameters.seconds
         if not is_on and seconds is None:
             seconds = HEAP_SECONDS
-        with self._shared.measurement.hold(name, seconds or 0.0):
+        with self._measurement.hold(name, seconds or 0.0):
             profile = await self._trace_heap(name, parameters, seconds or 0.0)
         profile.name = name
         if not is_on:
@@ -108,14 +116,14 @@ class Measures:
 
     async def _trace_heap(self, name: str, parameters: Parameters, seconds: float) -> Profile:
         """Return what is allocated now; with `seconds`, what has been added after that time."""
-        tracing = self._shared.tracing
+        tracing = self._tracing
         was_on = tracing.is_on
         tracing.acquire(HEAP_FRAMES)
         try:
             before = await _heap_profile() if was_on and seconds else None
             if seconds:
                 LOG.info("%s: measuring for %g s", name, seconds)
-                await self._shared.measurement.wait(seconds)
+                await self._measurement.wait(seconds)
             if parameters.collect:
                 gc.collect()
             after = await _heap_profile()
@@ -127,13 +135,13 @@ class Measures:
         """Return the current state, or the difference that `seconds` make."""
         if parameters.seconds is None:
             return await self.snapshots[name]()
-        with self._shared.measurement.hold(name, parameters.seconds):
+        with self._measurement.hold(name, parameters.seconds):
             before = await self.snapshots[name]()
-            await self._shared.measurement.wait(parameters.seconds)
+            await self._measurement.wait(parameters.seconds)
             return difference(before, await self.snapshots[name]())
 
     async def _block(self) -> Profile:
-        return collectors.block(self._shared.stalls.stalls)
+        return collectors.block(self._stalls.stalls)
 
     async def _mutex(self) -> Profile:
         return collectors.block({}, "mutex")

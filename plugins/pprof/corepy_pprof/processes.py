@@ -64,7 +64,11 @@ class Followers:
 
     def _connected(self, sock: socket.socket) -> None:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _peer_of.size)
-        channel = Channel(sock, _refuse, lambda: self._channels.pop(channel, None))
+
+        def lost() -> None:
+            self._channels.pop(channel, None)
+
+        channel = Channel(sock, _refuse, lost)
         self._channels[channel] = _peer_of.unpack(credentials)[0]
 
     @property

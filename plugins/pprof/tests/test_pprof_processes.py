@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,11 +58,16 @@ class Measures:
         return Part(1, self.outcome)
 
 
+def measures_with(outcome: object) -> Any:
+    """Return such measures in place of the ones of a process."""
+    return Measures(outcome)
+
+
 async def found_with(*outcomes):
     group = Group()
     followers = Followers(group)
     linked = [
-        MeasuredFollower(await group.connect("pprof"), Measures(each), Measurement())
+        MeasuredFollower(await group.connect("pprof"), measures_with(each), Measurement())
         for each in outcomes
     ]
     found = await followers.take("goroutine", ANY)
@@ -108,7 +114,7 @@ def test_a_request_that_is_cancelled_ends_the_measurement():
     async def run():
         group, measurement = Group(), Measurement()
         followers = Followers(group)
-        measures = Measures(measurement)
+        measures = measures_with(measurement)
         link = MeasuredFollower(await group.connect("pprof"), measures, measurement)
         task = asyncio.create_task(followers.take("heap", ANY))
         await measures.begun.wait()
@@ -135,10 +141,10 @@ MOMENTS = st.lists(st.builds(Moment, st.text(max_size=3), st.integers(), st.inte
 @settings(max_examples=40, deadline=None)
 @given(SAMPLES, MOMENTS)
 def test_what_is_packed_is_unpacked(samples, moments):
-    before, processes.AT_ONCE = processes.AT_ONCE, 3  # type: ignore[misc]  # a few items
+    before, processes.AT_ONCE = processes.AT_ONCE, 3  # a few items
     try:
         profile = Profile("x", (COUNT,), samples, COUNT, comments=["c"])
         for content in (profile, Timeline(moments, 7), "text"):
             assert unpack(*pack(content)) == content
     finally:
-        processes.AT_ONCE = before  # type: ignore[misc]
+        processes.AT_ONCE = before

@@ -18,7 +18,7 @@ from corepy.testing.fuzzing import briefly
 from corepy.testing.profiles import decode
 from corepy_pprof import answers
 from corepy_pprof.endpoint import Pprof
-from corepy_pprof.measuring import shared
+from corepy_pprof.shared import shared
 
 TEXT = ". {{\nbind 127.0.0.1\npprof 127.0.0.1:{port} {{\n{options}\n}}\nwhoami\n}}\n"
 PLAIN = ". {\nbind 127.0.0.1\nwhoami\n}\n"

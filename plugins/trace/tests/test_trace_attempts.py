@@ -4,6 +4,7 @@ import importlib.util
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,9 @@ def test_a_shared_attempt_begins_with_the_query(sent, start):
     trace = QueryTrace(1, sink, time.monotonic())
     top = Span(trace, "top", 100.0, None)
     attempt = UpstreamAttempt(("2001:db8::1", 53), "tcp", sent, 102.0, "reset")
-    Trace.observe_attempt(None, Query(top), attempt)
+    unused: Any = None
+    query: Any = Query(top)
+    Trace.observe_attempt(unused, query, attempt)
     trace.end(top)
     connect = sink[0]
     assert (connect.start, connect.end, connect.above) == (start, 102.0, top)

@@ -118,7 +118,7 @@ def test_a_request_that_is_too_large_is_split(caplog):
         reporter = reporter_to(collector.port, batch=8)
         reporter.add(spans(8))
         reporter.start()
-        sizes = []
+        sizes: list[int] = []
         while sizes[-1:] != [2]:
             request = await asyncio.to_thread(collector.next)
             sizes.append(len(json.loads(request.body)))
