@@ -30,7 +30,7 @@ HELPERS.loader.exec_module(helpers)
 make_collector, unix_path = helpers.make_collector, helpers.unix_path
 
 PROCESSES = 3
-CLIENTS = 24
+CLIENTS = 12
 """Sockets of clients; the kernel gives those of one client always to the same process."""
 
 TEXT = (

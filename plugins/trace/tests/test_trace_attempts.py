@@ -10,7 +10,7 @@ import pytest
 
 from corepy.plugin import FastHandler
 from corepy.plugin.protocols import AttemptObserver, UpstreamAttempt
-from corepy.testing import Upstream, serve, with_handlers
+from corepy.testing import Upstream, free_port, serve, with_handlers
 from corepy.testing.http_recorder import HTTPRecorder
 from corepy_forward.handler import Forward
 from corepy_trace.handler import CURRENT, Trace
@@ -40,12 +40,17 @@ def attempts_of(trace):
 
 @KINDS
 def test_each_attempt_is_a_span(kind):
-    with HTTPRecorder() as collector, Upstream("servfail") as bad, Upstream(ZONE) as good:
-        rest = f"forward . {bad.to} {good.to} {{\npolicy sequential\nfailover SERVFAIL\n}}"
+    closed = f"127.0.0.1:{free_port()}"
+    with HTTPRecorder() as collector, Upstream(ZONE) as good:
+        rest = f"forward . {closed} {good.to} {{\npolicy sequential\nmax_fails 0\n}}"
         with serve(traced(collector, rest, kind)) as server:
             assert server.ask("www.test.").rr
-            (trace,) = spans_of(collector, 4, kind)
-    assert attempts_of(trace) == [(bad.to, "answered SERVFAIL"), (good.to, "")]
+            trace = list(helpers.READERS[kind](collector.next()))
+    found = attempts_of(trace)
+    assert [it for it in found if not it[1]] == [(good.to, "")]
+    for peer, error in found:  # more than two if the machine is so busy that an upstream is late
+        assert peer in (closed, good.to)
+        assert (peer, error) != (closed, "")
 
 
 @KINDS
@@ -55,7 +60,7 @@ def test_an_upstream_that_does_not_answer(kind, monkeypatch):
     monkeypatch.setattr(pool, "BUDGET", 0.2)
     monkeypatch.setattr(pool, "BUDGET_DOWN", 0.2)
     with HTTPRecorder() as collector, Upstream("silent") as upstream:
-        rest = f"forward . {upstream.to} {{\nmax_fails 0\nmax_connect_attempts 1\n}}"
+        rest = f"forward . {upstream.to} {{\nmax_fails 0\nread_timeout 100ms\nmax_connect_attempts 1\n}}"
         with serve(traced(collector, rest, kind)) as server:
             assert server.ask("www.test.").header.rcode == 2
             (trace,) = spans_of(collector, 3, kind)
