@@ -54,7 +54,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def boot(folder: Path) -> dict[str, Any]:
     """Boot and run the guest's script."""
     (folder / "Corefile").write_text(SEED)
-    for name in ("uml_guest.py", "uml_memory.py"):
+    for name in ("uml_guest.py", "uml_ipvs.py", "uml_memory.py"):
         shutil.copy(HERE / name, folder / name)
     command = [
         *("linux.uml", "mem=512M", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"),
@@ -159,6 +159,23 @@ def test_nft_asked_for_is_refused_where_nf_tables_lacks_the_family(result: dict[
     assert refused.startswith("1: ")
     assert "the nft tables raw and filter do not accept IPv4 rules: " in refused
     assert "set: iptables legacy, or iptables off" in refused
+
+
+def test_kube_proxy_with_ipvs(result: dict[str, Any]) -> None:
+    """Its interface has the address of kube-dns, so the cache serves its own address only."""
+    nothing = {"link": "", "addresses": "", "rules": []}
+    found = dict(result["ipvs"])
+    refused = found.pop("refused")
+    assert refused.startswith("1: ")
+    assert "10.96.0.10 is a service address on kube-ipvs0 (kube-proxy runs in IPVS mode)" in refused
+    assert found == {
+        "left": nothing,
+        "answers": [True] * 3,
+        "through_the_service": True,
+        "exit": 0,
+        "stopped": nothing,
+        "service": True,
+    }
 
 
 def test_the_supervisor_survives_when_the_limit_kills_one_process(result: dict[str, Any]) -> None:

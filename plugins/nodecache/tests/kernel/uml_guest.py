@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uml_ipvs
 import uml_memory
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def main(folder: Path) -> None:
     out(sys.executable, "-m", "corepy", "nodecache", "teardown")
     result["torn_down"] = state()
     result["adopted"] = adopt(folder)
+    load_modules([*uml_ipvs.MODULES], next(Path("/usr/lib/uml/modules").iterdir()))
+    result["ipvs"] = uml_ipvs.beside(folder, start, stop, state, ask)
     stop(upstream)
     # nf_tables without its IPv4 family, as this kernel is built: the nft programs read, never write.
     load_modules(["nf_tables", "nft_compat"], next(Path("/usr/lib/uml/modules").iterdir()))
