@@ -2,11 +2,12 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from corepy.plugin.log import server_logger
-from corepy.server.pidfile import pidfile
+from corepy.server.pidfile import discard_stale, pidfile
 from corepy.testing import run_command
 
 OWN = f"{os.getpid()}\n"
@@ -111,6 +112,43 @@ def test_the_server_starts_and_stops_with_a_fifo_in_its_place(tmp_path):
         assert command.ask("example.org.").header.rcode == 0
         assert command.stop() == 0
     assert path.is_fifo()
+
+
+NO_PROCESS = Path("/proc/sys/kernel/pid_max").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_stale"),
+    [
+        (NO_PROCESS, True),
+        (OWN, True),  # in a new container the IDs begin anew
+        (f"{os.getppid()}\n", False),
+        ("1\n", False),
+        ("99999999999999999999\n", False),
+        ("precious", False),
+        ("", False),
+    ],
+)
+def test_the_file_of_a_process_that_has_ended_is_removed(text, is_stale, tmp_path):
+    path = tmp_path / "pid"
+    path.write_text(text)
+    discard_stale(str(path))
+    assert path.exists() == (not is_stale)
+
+
+@pytest.mark.parametrize("path", [None, "/nowhere/pid", "/dev/null/pid", "a\0b", "/"])
+def test_no_file_is_no_stale_file(path):
+    discard_stale(path)
+
+
+@pytest.mark.parametrize("flags", [(), ("-supervise",)], ids=["alone", "supervised"])
+def test_a_start_that_fails_leaves_no_stale_file(flags, tmp_path):
+    """Else the startup probe of a pod would succeed before the server serves."""
+    path = tmp_path / "pid"
+    path.write_text(NO_PROCESS)
+    with run_command("broken {\n", "-pidfile", str(path), *flags, wait=False) as command:
+        assert command.process.wait(60) == 1
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("flag", ["-conf", "-pidfile", "-plugin-order"])

@@ -12,8 +12,6 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from corepy.plugin.log import server_logger
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -45,6 +43,9 @@ def pidfile(path: str | None) -> Iterator[None]:
         _write(path, own)
         written = True
     except (OSError, ValueError) as error:
+        # Not above: the supervisor imports this module, and needs little memory.
+        from corepy.plugin.log import server_logger
+
         log = server_logger()
         log.error("cannot write the pid file %s: %s; the server runs without it", path, _why(error))
     try:
@@ -54,6 +55,30 @@ def pidfile(path: str | None) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 if _read(path) == own:
                     os.unlink(path)
+
+
+def discard_stale(path: str | None) -> None:
+    """Remove the file `path` if the process that it names has ended; do nothing without a path.
+
+    A killed process leaves its file, and in a pod the volume with the file outlives the container.
+    Process IDs begin anew in the next container, so a probe could find another process by it.
+    """
+    if path is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        number = int(_read(path))
+        if number == os.getpid() or not _runs(number):
+            os.unlink(path)
+
+
+def _runs(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's process; no process ID
+        return True
+    return True
 
 
 def _write(path: str, text: bytes) -> None:

@@ -94,17 +94,24 @@ table ip kube-proxy {{
     }}
 }}
 """
-# Calico's way of a pod's packets into the host (Felix: cali-INPUT), with a policy for this pod.
-CALICO_POD = """\
+# Calico's rules for packets between a pod and its node (Felix: felix/rules/static.go), with a policy for this pod, and one
+# for host endpoints that denies all.
+CALICO = """\
 *filter
 :cali-INPUT - [0:0]
+:cali-OUTPUT - [0:0]
 :cali-wl-to-host - [0:0]
 :cali-fw-pod0 - [0:0]
 :cali-po-egress - [0:0]
 -I INPUT 1 -j cali-INPUT
+-I OUTPUT 1 -j cali-OUTPUT
 -A cali-INPUT -i pod0 -g cali-wl-to-host
+-A cali-OUTPUT -o pod0 -j RETURN
+-A cali-OUTPUT -o lo -j RETURN
+-A cali-OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A cali-OUTPUT -j DROP
 -A cali-wl-to-host -i pod0 -j cali-fw-pod0
--A cali-wl-to-host -j ACCEPT
+-A cali-wl-to-host -j ENDPOINT_TO_HOST
 -A cali-fw-pod0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A cali-fw-pod0 -m conntrack --ctstate INVALID -j DROP
 -A cali-fw-pod0 -j cali-po-egress
@@ -117,21 +124,21 @@ ALLOW_DNS = "".join(
     " -j MARK --set-xmark 0x10000/0x10000\n"
     for protocol in ("udp", "tcp")
 )
-# Calico's policies for host endpoints: replies pass because their connection is known.
-CALICO_HOST = f"""\
+# A firewall of the node, ahead of all other rules: replies pass because their connection is known.
+FIREWALL = f"""\
 *filter
-:cali-OUTPUT - [0:0]
-:cali-INPUT - [0:0]
--I INPUT 1 -j cali-INPUT
--I OUTPUT 1 -j cali-OUTPUT
--A cali-INPUT -i lo -j ACCEPT
--A cali-INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A cali-INPUT -d {NODE}/32 -p udp -m udp --dport 53 -j ACCEPT
--A cali-INPUT -d {NODE}/32 -p tcp -m tcp --dport 53 -j ACCEPT
--A cali-INPUT -j DROP
--A cali-OUTPUT -o lo -j ACCEPT
--A cali-OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A cali-OUTPUT -j DROP
+:fw-in - [0:0]
+:fw-out - [0:0]
+-I INPUT 1 -j fw-in
+-I OUTPUT 1 -j fw-out
+-A fw-in -i lo -j ACCEPT
+-A fw-in -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A fw-in -d {NODE}/32 -p udp -m udp --dport 53 -j ACCEPT
+-A fw-in -d {NODE}/32 -p tcp -m tcp --dport 53 -j ACCEPT
+-A fw-in -j DROP
+-A fw-out -o lo -j ACCEPT
+-A fw-out -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A fw-out -j DROP
 COMMIT
 """
 
@@ -257,25 +264,29 @@ def test_the_link_local_address_beside_kube_proxy(mode: str) -> None:
 @pytest.mark.parametrize("kind", ["legacy", "nft"])
 @isolated
 def test_a_policy_of_calico_that_denies_by_default(kind: str) -> None:
-    """A pod needs a policy for the address of the cache; tracking may stay off."""
+    """A pod needs a policy for the address of the cache, and Felix the action Accept."""
     with cluster() as node, cache(DIRECT, dns_of(node)):
         untracked = ours()
-        run(f"iptables-{kind}-restore", "--noflush", text=CALICO_POD)
+        run(
+            f"iptables-{kind}-restore", "--noflush", text=CALICO.replace("ENDPOINT_TO_HOST", "DROP")
+        )
         assert node.answers(NODE) == ""
         policy = f"*filter\n{ALLOW_DNS}COMMIT\n"
         run(f"iptables-{kind}-restore", "--noflush", text=policy)
+        assert node.answers(NODE) == ""
+        run(f"iptables-{kind}", "-R", "cali-wl-to-host", "2", "-j", "ACCEPT")
         assert node.asks(NODE) == 1
         assert flows(NODE) == []
         assert ours() == untracked
 
 
 @isolated
-def test_a_policy_of_calico_for_host_endpoints() -> None:
-    """It accepts replies to known connections, so the cache must leave tracking on."""
+def test_a_firewall_that_accepts_replies_to_known_connections() -> None:
+    """The cache must leave tracking on."""
     with cluster() as node:
         upstream = dns_of(node)
         with cache(DIRECT, upstream):
-            run("iptables-nft-restore", "--noflush", text=CALICO_HOST)
+            run("iptables-nft-restore", "--noflush", text=FIREWALL)
             received = requests()
             assert node.answers(NODE) == ""
             assert requests() > received  # as the page describes the symptom

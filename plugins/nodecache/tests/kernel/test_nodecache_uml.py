@@ -195,12 +195,16 @@ def test_the_next_container_adopts_the_node_when_the_limit_kills_all(
 ) -> None:
     """cgroup version 2 with kubelet's default, memory.oom.group."""
     nothing = {"link": "", "addresses": "", "rules": []}
-    assert result["kill_group"] == {
+    found = dict(result["kill_group"])
+    print(f"serves again {found.pop('seconds')} s after the start, in a slow kernel")
+    assert found == {
         "exit": -9,
         "kills": {"oom_kill": True, "oom_group_kill": True},
         "left": [],
         "same_after_kill": True,
         "serves_again": True,
+        "pidfile": True,
+        "stale_pidfile": False,
         "answers": True,
         "same": True,
         "stopped": [0, nothing],

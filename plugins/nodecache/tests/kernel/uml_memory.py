@@ -33,7 +33,8 @@ class Leak(Handler):
 
     async def serve_dns(self, request):
         if request.name.startswith("leak."):
-            KEPT.append(b"x" * (300 << 20))
+            # In steps, so that the loop goes on: the supervisor would end a worker that hangs.
+            KEPT.append(b"x" * (16 << 20))
         return await self.next.serve_dns(request)
 
 
@@ -48,6 +49,7 @@ class Container:
 
     def __init__(self, folder: Path, name: str, *, oom_group: bool) -> None:
         self.log = folder / f"{name}.log"
+        self.pidfile = folder / f"{name}.pid"  # in a volume, which outlives the container
         self._conf = folder / "memory.conf"
         self._group = GROUPS / name
         self._group.mkdir()
@@ -62,6 +64,7 @@ class Container:
         """Start the command, as kubelet does after a kill."""
         procs = self._group / "cgroup.procs"
         command = [sys.executable, "-m", "corepy", "-supervise", "-conf", str(self._conf)]
+        command += ["-pidfile", str(self.pidfile)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 command,
@@ -76,6 +79,10 @@ class Container:
 
     def processes(self) -> list[str]:
         return (self._group / "cgroup.procs").read_text().split()
+
+    def pid(self) -> str:
+        """Return the process ID in the pid file, "" without one."""
+        return self.pidfile.read_text().strip() if self.pidfile.exists() else ""
 
     def kills(self) -> dict[str, bool]:
         """What the kernel counts: kills of processes, and of the whole group."""
@@ -145,8 +152,13 @@ def kill_group(folder: Path, state: Callable[[], Any], ask: Callable[..., bool])
     found: dict[str, Any] = {"exit": container.process.wait(WAIT), "kills": container.kills()}
     found["left"] = container.processes()
     found["same_after_kill"] = state() == before
+    stale = container.pidfile.read_text()
+    killed = time.monotonic()
     container.start()
     found["serves_again"] = container.serves(2)
+    found["seconds"] = round(time.monotonic() - killed, 1)
+    found["pidfile"] = wait_until(lambda: container.pid() in container.processes())
+    found["stale_pidfile"] = container.pid() == stale.strip()
     found["answers"] = ask("169.254.20.10", 5305)
     found["same"] = state() == before
     container.process.send_signal(signal.SIGTERM)
