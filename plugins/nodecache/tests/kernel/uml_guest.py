@@ -164,9 +164,9 @@ def main(folder: Path) -> None:
     result["kept"] = kept
     out(sys.executable, "-m", "corepy", "nodecache", "teardown")
     result["torn_down"] = state()
-    result["adopted"] = adopt(folder)
     load_modules([*uml_ipvs.MODULES], next(Path("/usr/lib/uml/modules").iterdir()))
     result["ipvs"] = uml_ipvs.beside(folder, start, stop, state, ask)
+    result["adopted"] = adopt(folder)
     stop(upstream)
     # nf_tables without its IPv4 family, as this kernel is built: the nft programs read, never write.
     load_modules(["nf_tables", "nft_compat"], next(Path("/usr/lib/uml/modules").iterdir()))

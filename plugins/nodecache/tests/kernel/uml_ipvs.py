@@ -58,4 +58,6 @@ def beside(
     found["exit"] = stop(server)
     found["stopped"] = state()
     found["service"] = f"{SERVICE}/32" in run("ip", "-o", "addr", "show", "kube-ipvs0")
+    run("ipvsadm", "-C")
+    run("ip", "link", "del", "kube-ipvs0")
     return found
