@@ -54,6 +54,8 @@ class Reconciler:
         self._asked = DesiredState()
         self._whole = DesiredState()
         """The desired state of the last pass without an error; used by the worker's thread."""
+        self._is_sweep_due = False
+        """Whether the last sweep had an error; retries sweep until the next desired state."""
         self._is_locked_out = False
         self._is_quiet = False
         self._running = 0
@@ -96,6 +98,7 @@ class Reconciler:
         `Host.sync`. If `quiet`, the caller logs failures, until the next call.
         """
         self._is_quiet = quiet
+        self._is_sweep_due = False
         self._desired[owner] = want
         self._intervals[owner] = interval
         if self._is_fresh(sweep):
@@ -162,6 +165,8 @@ class Reconciler:
             report = await self.host_thread.run(lambda: self._pass(want, sweep))
         finally:
             self._running -= 1
+        if sweep:
+            self._is_sweep_due = bool(report.errors)
         self._asked = want  # set last: if a pass raises, an equal desired state needs another pass
         self._publish(report)
         return report
@@ -202,7 +207,7 @@ class Reconciler:
         self._problem = problem
 
     def _next_delay(self) -> float:
-        if self._problem:
+        if self._problem or self._is_sweep_due:
             delay, self._retry_delay = self._retry_delay, min(self._retry_delay * 2, _LAST_RETRY)
             return min(delay, _LOCK_RETRY) if self._is_locked_out else delay
         self._retry_delay = _FIRST_RETRY
@@ -213,7 +218,7 @@ class Reconciler:
             await self._wait()
             try:
                 if await self._must_look():
-                    await self._sync()
+                    await self._sync(self._is_sweep_due)
             except Exception:  # a bug here must not stop the background task
                 log.exception("checking the host failed")
                 self._due = time.monotonic() + _LAST_RETRY

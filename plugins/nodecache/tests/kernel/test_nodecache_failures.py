@@ -16,6 +16,7 @@ import pytest
 from corepy.testing.netns import addresses, isolated, rules, run
 from corepy_nodecache import claims, detect, metrics
 from corepy_nodecache import reconciler as module
+from corepy_nodecache.legacy import LegacyTables
 from corepy_nodecache.model import MARK, DesiredState, Mode
 from corepy_nodecache.reconciler import Reconciler
 from corepy_nodecache.settings import Settings
@@ -155,6 +156,50 @@ def test_legacy_tables_that_stay_the_same_cause_no_pass() -> None:
 
             await until(is_settled)
             await it.leave("owner")
+
+    asyncio.run(work())
+
+
+@isolated
+def test_a_sweep_is_repeated_until_it_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the boot of a node other programs hold the lock; leftovers must not stay for that reason."""
+    LegacyTables().reconcile(TWO.want().rules(), lambda _: False)
+
+    async def work() -> None:
+        with contextlib.ExitStack() as stack:
+            release = stack.enter_context(held_lock(tmp_path, monkeypatch))
+            async with reconciler("legacy") as it:
+                await it.set_desired("owner", ONE.want(), 60, sweep=True)
+                assert count("legacy") == 20
+                release()
+                await until(lambda: count("legacy") == 10)
+                await it.leave("owner")
+
+    asyncio.run(work())
+
+
+@isolated
+def test_a_new_desired_state_ends_the_repetition_of_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of an owner that keeps what an earlier process has left."""
+    LegacyTables().reconcile(TWO.want().rules(), lambda _: False)
+
+    async def work() -> None:
+        with contextlib.ExitStack() as stack:
+            release = stack.enter_context(held_lock(tmp_path, monkeypatch))
+            async with reconciler("legacy") as it:
+                it._task.cancel()  # only the passes of the desired states
+                await it.set_desired("owner", ONE.want(), 60, sweep=True)
+                assert it._is_sweep_due
+                await it.set_desired("other", ONE.want(), 60)
+                assert not it._is_sweep_due
+                release()
+                await it.leave("other")
+                assert count("legacy") == 20
+                await it.leave("owner")
 
     asyncio.run(work())
 

@@ -182,8 +182,8 @@ def test_a_sweep_that_fails_is_due_again(
         with monkeypatch.context() as patch:
             patch.setattr(Host, "sync", fail)
             await start(first)
-        assert process.may_sweep
-        assert on_host() == (20, placed(IP, OTHER))
+            assert process.may_sweep
+            assert on_host() == (20, placed(IP, OTHER))
         await start(second)
         assert on_host() == (10, placed(IP))
         assert not process.may_sweep
