@@ -59,6 +59,37 @@ def test_a_command_that_fails_at_a_reload_and_does_not_end(tmp_path):
     assert "does not end its work beside it; stopping anyway" in server.output
 
 
+STARTING = """
+import asyncio, os, signal, sys
+from corepy.commands.run_server import GeneratedCorefile, run_server
+from corepy.server import process
+
+class Server(process.Server):
+    async def run(self, generation):
+        os.kill(os.getpid(), signal.SIGQUIT)
+        await asyncio.sleep(0)
+        await super().run(generation)
+
+process.Server = Server
+
+async def companion(reload):
+    print("began", flush=True)
+
+text = ".:0 {\\n    bind 127.0.0.1\\n    whoami\\n}\\n"
+sys.exit(run_server(lambda: GeneratedCorefile("made", text), companion))
+"""
+
+
+def test_sigquit_during_the_start_leaves_nothing_on_the_host():
+    """The command would undo the changes that its plugins make, but does not run yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SIGQUIT: Shutting down servers then terminating" in done.stdout
+    assert "began" not in done.stdout
+
+
 @pytest.mark.parametrize("error", [OSError(2, "gone"), RecursionError(), KeyError("x")])
 def test_a_corefile_that_cannot_be_made(error):
     def make() -> GeneratedCorefile:

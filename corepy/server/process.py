@@ -83,7 +83,8 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
         return await reload(server, loader, reason, manager)
 
     server = Server(reload_it, take(), manager, Leader(options.log_format, reload_it))
-    stopping = _install_signal_handlers(server, loader, manager)
+    has_companion = options.companion is not None
+    stopping = _install_signal_handlers(server, loader, manager, has_companion=has_companion)
     control = ControlSocket(lambda name, argument: run_command(server, name, argument))
     control.open()  # open before the banner and READY=1 announce the server
     try:
@@ -116,6 +117,7 @@ async def _wait_for_signal(
         reloading.add_done_callback(reloads.discard)
         return await asyncio.shield(reloading)
 
+    asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
     task = asyncio.create_task(companion(reload_whole))
     task.add_done_callback(_report_end)
     try:
@@ -201,7 +203,7 @@ def _refuse(message: str) -> int:
 
 
 def _install_signal_handlers(
-    server: Server, loader: Loader, manager: Manager
+    server: Server, loader: Loader, manager: Manager, *, has_companion: bool
 ) -> asyncio.Future[int]:
     """Install the signal handlers; the result is the number of the signal that stops."""
     loop = asyncio.get_running_loop()
@@ -229,7 +231,10 @@ def _install_signal_handlers(
     loop.add_signal_handler(signal.SIGUSR1, restart)
     loop.add_signal_handler(signal.SIGURG, server.resend_state)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
+    if has_companion:  # until it runs, and may do something at SIGQUIT, the stop is graceful
+        loop.add_signal_handler(signal.SIGQUIT, stop, signal.SIGQUIT)
+    else:
+        loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
     return stopping
 
 
