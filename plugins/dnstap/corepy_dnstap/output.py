@@ -139,7 +139,7 @@ class Connection(Output):
             try:
                 self._connecting = asyncio.create_task(self._connect(queue))
                 stream = await self._connecting
-            except (OSError, ValueError) as error:  # TimeoutError and SSLError are OSErrors
+            except Exception as error:  # whatever it is, such as no thread for a look-up
                 self._failed(describe(error))
             else:
                 await self._use(stream, queue)

@@ -108,6 +108,24 @@ def test_a_collector_that_resets_its_connection(make_collector):
         assert collector.types(2) == [5, 6]
 
 
+def test_a_failure_of_any_kind_is_tried_again(tcp_collector, monkeypatch, caplog):
+    """Such as RuntimeError: "can't start new thread", where the number of threads is limited."""
+    collector, address = tcp_collector
+    real, failures = output._look_up, []
+
+    async def look_up(host, port):
+        if not failures:
+            failures.append(host)
+            raise RuntimeError("can't start new thread")
+        return await real(host, port)
+
+    monkeypatch.setattr(output, "_look_up", look_up)
+    with serve(corefile(f"tcp://{address}")) as server:
+        collector.wait()
+        wait_until(server, lambda: output_of(server).state == "connected")
+    assert any("can't start new thread; messages are dropped" in it for it in caplog.messages)
+
+
 def test_a_collector_that_stops_reading_delays_the_end_for_a_moment(make_collector, monkeypatch):
     """The server stops while it flushes: what is left after `FINISH_TIMEOUT` is counted."""
     monkeypatch.setattr(stream, "_HIGH_WATER", 0)
