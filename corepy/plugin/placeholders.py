@@ -17,6 +17,7 @@ from corepy.dns import constants as c
 from corepy.dns import finish
 from corepy.dns.address import host_port
 from corepy.dns.names import to_text
+from corepy.plugin.failures import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +193,12 @@ _VARYING_UNITS[_CLIENT] = _client
 
 def _metadata(label: str) -> Constant:
     def value(request: Request, reply: Reply) -> object:
-        text = str(request.metadata.get(label, EMPTY))
+        try:
+            text = str(request.metadata.get(label, EMPTY))
+        except Exception as error:  # of the plugin that provides it; the query must not fail
+            plugin = label.partition("/")[0]
+            report(plugin, "exception", f"failed to provide the metadata {label!r}", error)
+            return EMPTY
         return text if text.isprintable() else _escape(text)
 
     return value

@@ -277,3 +277,25 @@ def test_flags_of_a_reply_that_cannot_be_read() -> None:
     query = request()
     wire = query.wire[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query.wire[12:] + b"\xff" * 600
     assert show("{>rflags}", query, Reply(wire)) == "qr,rd"
+
+
+class Failing(dict[str, Any]):
+    """Metadata whose provider, a plugin, raises an exception."""
+
+    def get(self, label: str, default: Any = None) -> Any:
+        raise LookupError(label)
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("metadata", [Failing(), {"mine/label": Unprintable()}])
+def test_metadata_that_fails_costs_no_query(
+    metadata: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    query = request()
+    query.metadata = metadata
+    assert show("{/mine/label} {type}", query) == "- HINFO"
+    assert "failed to provide the metadata 'mine/label'" in caplog.text
