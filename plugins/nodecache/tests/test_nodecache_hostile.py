@@ -11,11 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from corepy.commands.run_server import check_generated
 from corepy_nodecache import metrics
 from corepy_nodecache.node_cache import configmap, sync
 from corepy_nodecache.node_cache.command import run
-from corepy_nodecache.node_cache.configmap import ConfigMapError, ConfigMapFiles, parse_files
+from corepy_nodecache.node_cache.configmap import (
+    ConfigMapError,
+    ConfigMapFiles,
+    KubeDNSConfig,
+    StubDomain,
+    parse_files,
+)
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
+from corepy_nodecache.node_cache.corefile_template import Inputs, make_corefile
 from corepy_nodecache.node_cache.flags import FlagError, Options, read_flags, variable_of
 from corepy_nodecache.node_cache.sync import Sync
 
@@ -115,6 +123,20 @@ def test_no_flag_adds_a_line_to_the_corefile(flag: str, control: str) -> None:
         assert (str(caught.value), caught.value.code) == (problem % source, 2)
 
 
+@pytest.mark.parametrize("template", [".:53\n    whoami\n", ".:53", "a.test b.test # {\n"])
+def test_a_template_without_braces(template: str) -> None:
+    """The block ends with the file, so a stub domain after it would be a directive in it."""
+    config = KubeDNSConfig((StubDomain("stub.test", ("10.0.0.1",), "/cm/stubDomains", 1),))
+    options = Options(local_ips=("127.0.0.1",))
+    made = make_corefile(Inputs(template, "/base", options, config, ""))
+    assert check_generated(made.corefile) == ()
+    assert "nodecache {" in made.corefile.text
+    assert made.left_out == (
+        "/cm/stubDomains:1: stubDomains['stub.test']: the server block of the template has no"
+        " braces, so that none can follow; the domain is left out",
+    )
+
+
 def test_variables_of_services_are_no_flags() -> None:
     """Kubernetes sets them in all pods of a namespace, for Services of anyone."""
     services = {
@@ -188,5 +210,5 @@ def test_a_second_sigquit_does_not_interrupt_the_first(monkeypatch: pytest.Monke
             await following._quitting
 
     monkeypatch.setattr(sync, "remove_everything", remove)
-    monkeypatch.setattr(sync.os, "_exit", leave)
+    monkeypatch.setattr("corepy_nodecache.node_cache.sync.os._exit", leave)
     asyncio.run(quit_twice())

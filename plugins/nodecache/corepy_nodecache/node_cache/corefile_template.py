@@ -182,7 +182,8 @@ def _with_nodecache(
     is_there = any("nodecache" in block.directives for block in blocks)
     if is_there or not (_managed_addresses(options) or options.metrics_address):
         return list(lines)
-    opening = next((block.opening for block in blocks if block.opening is not None), None)
+    block = next((block for block in blocks if block.opening is not None), None)
+    opening = None if block is None else block.opening
     if opening is None and not _managed_addresses(options):
         return list(lines)  # only the second address of the metrics is missing
     if opening is None:
@@ -191,6 +192,7 @@ def _with_nodecache(
     added = [Line(f"    {text}", options.output, 1) for text in _nodecache(options)]
     at = opening.line - 1
     if opening.text != "{":  # a block without braces
+        at += 0 if block is not None and block.directives else 1  # after its zone, if that is all
         return [*lines[:at], *added, *lines[at:]]
     line = lines[at]
     head, rest = line.text[: opening.column], line.text[opening.column :]
@@ -229,6 +231,7 @@ def _stub_lines(
     """Return the server blocks of the stub domains, and notes about those that are left out."""
     options = inputs.options
     served = {(key.zone, key.port) for block in blocks for key in block.keys}
+    has_end = all(block.opening is None or block.opening.text == "{" for block in blocks)
     lines: list[Line] = []
     left_out = []
     for stub in inputs.config.stub_domains:
@@ -237,6 +240,8 @@ def _stub_lines(
             problem = "the list of name servers is empty"
         elif (f"{stub.domain}.", options.port) in served:
             problem = f"the template has a server block for {stub.domain}"
+        elif not has_end:
+            problem = "the server block of the template has no braces, so that none can follow"
         if problem:
             key = f"stubDomains[{stub.domain!r}]"
             left_out.append(f"{stub.file}:{stub.line}: {key}: {problem}; the domain is left out")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import secrets
 import signal
 import stat
 import time
@@ -180,9 +181,8 @@ def _needs_write(path: str, text: bytes) -> bool:
 
 
 def _replace(path: str, text: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
+    # Two pods may share the folder, and their processes the ID 1; O_EXCL refuses a link.
+    temporary = f"{path}.{secrets.token_hex(4)}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with open(os.open(temporary, flags, 0o666), "wb") as file:
