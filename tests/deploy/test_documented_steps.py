@@ -186,21 +186,13 @@ def test_helm_renders_the_chart_with_the_values_of_each_command():
 
 
 def manifests():
-    """All objects that the repository deploys."""
-    found = {}
+    """All objects that the repository deploys, as "daemonset/NAME"."""
+    found: list[dict[str, Any]] = []
     for form in ("supervised", "ha", "unprivileged", "cilium"):
-        found |= rendered(json.dumps({"form": form}))
+        found += rendered(json.dumps({"form": form})).values()
     for path in (ROOT / "deploy/kubernetes").glob("node-local*.yaml"):
-        for it in yaml.safe_load_all(path.read_text()):
-            found[f"{it['kind']}/{it['metadata']['name']}"] = it
-    return {f"{KINDS.get(kind, kind.lower())}/{name}": it for (kind, name), it in split(found)}
-
-
-def split(found):
-    return ((key.split("/"), it) for key, it in found.items())
-
-
-KINDS = {"DaemonSet": "daemonset", "ConfigMap": "configmap", "Service": "service"}
+        found += yaml.safe_load_all(path.read_text())
+    return {f"{it['kind'].lower()}/{it['metadata']['name']}": it for it in found}
 
 
 def named(words):

@@ -248,7 +248,7 @@ def test_taking_over_the_address_of_kube_dns(mode: str) -> None:
         assert (proxy_rules(mode), ours(), addresses("nodecache")) == (before, [], [])
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["legacy", "nftables"])
 @isolated
 def test_the_link_local_address_beside_kube_proxy(mode: str) -> None:
     """The cache forwards to kube-dns itself, which pods that do not use the cache reach as before."""
@@ -261,20 +261,17 @@ def test_the_link_local_address_beside_kube_proxy(mode: str) -> None:
             assert node.asks(KUBE_DNS) == 2
 
 
-@pytest.mark.parametrize("kind", ["legacy", "nft"])
 @isolated
-def test_a_policy_of_calico_that_denies_by_default(kind: str) -> None:
+def test_a_policy_of_calico_that_denies_by_default() -> None:
     """A pod needs a policy for the address of the cache, and Felix the action Accept."""
     with cluster() as node, cache(DIRECT, dns_of(node)):
         untracked = ours()
-        run(
-            f"iptables-{kind}-restore", "--noflush", text=CALICO.replace("ENDPOINT_TO_HOST", "DROP")
-        )
+        run("iptables-nft-restore", "--noflush", text=CALICO.replace("ENDPOINT_TO_HOST", "DROP"))
         assert node.answers(NODE) == ""
         policy = f"*filter\n{ALLOW_DNS}COMMIT\n"
-        run(f"iptables-{kind}-restore", "--noflush", text=policy)
+        run("iptables-nft-restore", "--noflush", text=policy)
         assert node.answers(NODE) == ""
-        run(f"iptables-{kind}", "-R", "cali-wl-to-host", "2", "-j", "ACCEPT")
+        run("iptables-nft", "-R", "cali-wl-to-host", "2", "-j", "ACCEPT")
         assert node.asks(NODE) == 1
         assert flows(NODE) == []
         assert ours() == untracked
