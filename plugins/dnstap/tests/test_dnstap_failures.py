@@ -111,7 +111,8 @@ def test_a_collector_that_resets_its_connection(make_collector):
 def test_a_failure_of_any_kind_is_tried_again(tcp_collector, monkeypatch, caplog):
     """Such as RuntimeError: "can't start new thread", where the number of threads is limited."""
     collector, address = tcp_collector
-    real, failures = output._look_up, []
+    failures: list[str] = []
+    real = output._look_up
 
     async def look_up(host, port):
         if not failures:
