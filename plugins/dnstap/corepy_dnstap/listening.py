@@ -116,7 +116,7 @@ class CollectorListener:
                 self._sock = None
             try:
                 await self.open(self.outputs[-1])
-            except (OSError, ValueError) as error:
+            except Exception as error:  # whatever it is, it is tried again
                 if not is_failing:
                     LOG.error("%s was removed: %s; tried again", self.endpoint, describe(error))
                 is_failing = True
@@ -256,7 +256,7 @@ class ListeningOutput(Output):
         assert listener is not None
         try:
             await listener.open(self)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, the server starts
             LOG.error("cannot listen at %s: %s; tried again", self.label, describe(error))
             if self._retrying is None:
                 self._retrying = asyncio.create_task(self._open_later(listener))
@@ -264,7 +264,7 @@ class ListeningOutput(Output):
     async def _open_later(self, listener: CollectorListener) -> None:
         while True:
             await asyncio.sleep(RETRY)
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):  # `open` has logged the first one
                 await listener.open(self)
                 LOG.info("listening at %s", self.label)
                 self._retrying = None

@@ -143,7 +143,7 @@ class RelayOutput(Output):
         while True:
             try:
                 stream = await self._connect(await process_group.connect(name_of(self._endpoint)))
-            except OSError as error:
+            except Exception as error:  # whatever it is: `start` waits for this task
                 LOG.error("no messages for %s: %s; tried again", self.label, describe(error))
             else:
                 await stream.answered.wait()

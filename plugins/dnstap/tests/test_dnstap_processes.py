@@ -14,11 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corepy.plugin import ProcessGroup
 from corepy.testing import run_command
 from corepy.testing.client import query
 from corepy.testing.command import wait_until
 from corepy.testing.listening import children, is_whole
-from corepy_dnstap.relay import FollowerStream
+from corepy_dnstap import relay
+from corepy_dnstap.relay import FollowerStream, RelayOutput
+from corepy_dnstap.settings import Endpoint, Settings
 
 HELPERS = importlib.util.spec_from_file_location(
     "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
@@ -144,6 +147,43 @@ def test_each_collector_gets_the_messages_of_all_processes(make_collector, clien
         assert each.finished.acquire(timeout=helpers.TIMEOUT)
     assert asking.have(last)
     assert not os.path.exists(unix_path)
+
+
+class NoThread(ProcessGroup):
+    """A follower's group whose connections fail in an unexpected way, the first two times."""
+
+    is_leader = False
+    tries = 0
+
+    async def connect(self, name):
+        self.tries += 1
+        if self.tries < 3:
+            raise RuntimeError("can't start new thread")
+        mine, theirs = socket.socketpair()
+        mine.setblocking(False)
+        theirs.send(b"\1")
+        self.leader = theirs
+        return mine
+
+
+def test_any_failure_of_a_connection_to_the_leader_is_tried_again(monkeypatch, caplog):
+    monkeypatch.setattr(relay, "RETRY", 0.0)
+
+    async def run():
+        group, output = NoThread(), RelayOutput(Settings(Endpoint("unix", "/x"), listens=True))
+        await output.start(group)
+        while not output.is_taking:  # noqa: ASYNC110  # the third attempt
+            await asyncio.sleep(0)
+        assert output.state == "sends to the first process"
+        output.put(b"\0\0\0\1a")
+        await output.close()
+        assert output.state == "not connected to the first process"
+        with group.leader as leader:
+            return leader.recv(100)
+
+    assert asyncio.run(run()) == b"\0\0\0\1a"
+    message = "no messages for unix:///x: can't start new thread; tried again"
+    assert caplog.messages == [message] * 2
 
 
 class Pipe(asyncio.Transport):
