@@ -119,7 +119,9 @@ class Nodecache:
         except HostError as error:
             raise StartupError(str(error)) from error
         want, interval = DesiredState(settings.addresses()), settings.interval
-        report = await reconciler.set_desired(self, want, interval, quiet=True)
+        # A later plugin may fail to bind to a missing address: log the cause before that.
+        quiet = not settings.best_effort
+        report = await reconciler.set_desired(self, want, interval, quiet=quiet)
         self._added = report.added
         failures = [str(it) for it in report.errors if it.kind.startswith("interface")]
         if failures and not settings.best_effort:

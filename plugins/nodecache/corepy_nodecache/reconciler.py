@@ -110,6 +110,8 @@ class Reconciler:
         self._is_quiet = False
         desired = self._desired.pop(owner, None)
         self._intervals.pop(owner, None)
+        if not self._desired:
+            self._problem = ""  # a failed start ends here: the host never matched
         if desired and keep:
             self._kept.append(desired)
         return await self._sync() if desired and not keep and not self._is_fresh() else None

@@ -180,8 +180,10 @@ def test_a_start_that_fails(place: Place) -> None:
     place.template.unlink()
     code, output = ended(*place.flags, conf)
     assert (code, output) == (
-        1, f"cannot read the template {place.template}: No such file or directory\n"
-    )  # fmt: skip
+        1,
+        f"cannot read the template {place.template}: No such file or directory;"
+        " -basecorefile names the file\n",
+    )
     assert not place.output.exists()
 
 

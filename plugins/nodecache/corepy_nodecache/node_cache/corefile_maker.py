@@ -121,7 +121,9 @@ class CorefileMaker:
 
     def _inputs(self, snapshot: Snapshot) -> Inputs:
         if snapshot.problem:
-            raise TemplateError(f"cannot read the template {snapshot.problem}")
+            raise TemplateError(
+                f"cannot read the template {snapshot.problem}; -basecorefile names the file"
+            )
         text = snapshot.template.decode("utf-8", "surrogateescape")
         return Inputs(text, snapshot.name, self.options, self._config, self._cluster_dns)
 

@@ -282,6 +282,27 @@ def test_rules_that_fail_do_not_refuse_the_start(
 
 
 @isolated
+def test_best_effort_logs_a_failure_before_others_suffer_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start that fails at a plugin without an address has logged why there is none."""
+    caplog.set_level("INFO")
+
+    def ensure(_links: Links, *_: object) -> list[str]:
+        raise HostError("interface_add", "no link today")
+
+    async def work() -> None:
+        block = Nodecache(one(best_effort=True))
+        monkeypatch.setattr(Links, "ensure", ensure)
+        await block.before_listen(context())
+        assert caplog.messages == ["using nft iptables", "no link today (retrying)"]
+        await block.shutdown(context())  # without `serving`, as after a failed start
+        assert caplog.messages == ["using nft iptables", "no link today (retrying)"]
+
+    live(work)
+
+
+@isolated
 def test_a_host_that_fails_the_checks_refuses_the_start(process: lifecycle._Process) -> None:
     run("ip", "link", "add", "kube-ipvs0", "type", "bridge")
     run("ip", "addr", "add", f"{IP}/32", "dev", "kube-ipvs0")
