@@ -1,12 +1,7 @@
 """The values of the Helm chart: its schema refuses what cannot work, and its README lists all."""
 
-import itertools
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -142,66 +137,3 @@ def test_lint():
     report = lint(CHART, strict=True)
     assert report["errors"] == []
     assert [it["error"] for it in report["messages"]] == ["icon is recommended"]
-
-
-ROOT = CHART.parent.parent.parent
-COMMAND = re.compile(
-    r"^ *helm (?:install|upgrade|template) \S+ deploy/helm/corepy\b((?:.*\\\n)*.*)", re.MULTILINE
-)
-DOCUMENTED = [
-    (f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}", found[1])
-    for page in (*sorted((ROOT / "docs").glob("*.md")), CHART / "README.md")
-    for text in [page.read_text()]
-    for found in COMMAND.finditer(text)
-]
-
-
-def typed(text, is_string):
-    """A value of `--set`: Helm makes a number of digits, unless it is one of `--set-string`."""
-    if text.startswith("{"):
-        return [typed(it, is_string) for it in text.strip("{}").split(",")]
-    if is_string or not re.fullmatch(r"true|false|null|0|-?[1-9]\d*", text):
-        return text
-    return json.loads(text)
-
-
-def values_of(command):
-    """The values that the options `--set` and `--set-string` of a command give."""
-    values = {}
-    words = shlex.split(command.replace("\\\n", " ").partition(">")[0])
-    for option, word in itertools.pairwise(words):
-        if option in ("--set", "--set-string"):
-            path, _, text = word.partition("=")
-            *parents, last = path.split(".")
-            place = values
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = typed(text, option == "--set-string")
-    return values
-
-
-@pytest.mark.parametrize("command", [it[1] for it in DOCUMENTED], ids=[it[0] for it in DOCUMENTED])
-def test_the_commands_of_the_documentation_have_values_that_helm_accepts(command):
-    values = values_of(command)
-    if values.get("image", {}).get("digest") == "sha256:...":
-        values["image"]["digest"] = "sha256:" + 64 * "0"
-    Draft7Validator(SCHEMA).validate(merged(values))
-    unquoted = re.search(r"(?<!')\b\w+=\{", command)
-    assert not unquoted, "the shell expands braces"
-
-
-def test_the_check_of_the_upgrade_from_node_cache_passes(chart, tmp_path):
-    """Step 2 of docs/kubernetes-upgrade.md, which checks the rendered Corefile."""
-    page = (ROOT / "docs/kubernetes-upgrade.md").read_text()
-    (helm,) = re.findall(r"helm template.*\n.* > after\.yaml", page)
-    variable, address = re.search(r"(\w+)=(\S+) corepy -check -conf after\.yaml", page).groups()
-    rendered = chart.render(values=values_of(helm), name="corepy", namespace="kube-system")
-    (tmp_path / "after.yaml").write_text(
-        "\n---\n".join(text for name, text in rendered.items() if "NOTES" not in name)
-    )
-    command = [sys.executable, "-m", "corepy", "-check", "-conf", "after.yaml"]
-    environment = os.environ | {variable: address}
-    run = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (run.returncode, run.stderr) == (0, "")

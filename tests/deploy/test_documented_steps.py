@@ -139,23 +139,25 @@ def test_each_section_has_tests_that_run_its_steps(page):
 
 
 def value_of(text):
-    """The value that `helm --set` reads."""
+    """The value that `helm --set` reads: digits alone are a number, which a tag must not be."""
     if text.startswith("{"):
         return text[1:-1].split(",")
-    return {"true": True, "false": False}.get(text, text.replace("...", "0" * 64))
+    if re.fullmatch(r"true|false|null|0|-?[1-9]\d*", text):
+        return json.loads(text)
+    return text.replace("...", "0" * 64)
 
 
 def values_of(words):
-    """The values of all --set flags of a command."""
+    """The values of all --set and --set-string flags of a command."""
     found: dict[str, Any] = {}
     for flag, setting in itertools.pairwise(words):
-        if flag == "--set":
+        if flag in ("--set", "--set-string"):
             path, _, text = setting.partition("=")
             *groups, name = path.split(".")
             at = found
             for group in groups:
                 at = at.setdefault(group, {})
-            at[name] = value_of(text)
+            at[name] = value_of(text) if flag == "--set" else text
     return found
 
 
@@ -178,7 +180,7 @@ def test_helm_renders_the_chart_with_the_values_of_each_command():
             CHART,
         )
         flags = [word for word in words if word.startswith("--")]
-        assert {*flags} <= {"--namespace", "--set"}
+        assert {*flags} <= {"--namespace", "--set", "--set-string"}
         # A shell that expanded braces would leave words that belong to no flag.
         assert len(words) == 2 * len(flags), words
         assert any(key.startswith("DaemonSet/") for key in rendered(json.dumps(values_of(words))))
