@@ -5,8 +5,11 @@ import dataclasses
 import importlib
 import inspect
 import re
+import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +281,48 @@ def test_command(code, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         code("command").main(["-h"])
     assert caught.value.code == 0
+
+
+def test_together(tmp_path):
+    """A reload, whose second generation uses the listener of the first."""
+    setup = "api_version = 1\ndef setup(controller):\n    controller.register(Together())\n"
+    env = install(tmp_path, "hello", CODE["together.py"] + setup)
+    text = ".:0 {\n bind 127.0.0.1\n multisocket 2\n hello\n whoami\n}\n"
+    with run_command(text, env=env) as server:
+        for times in (1, 2):
+            server.process.send_signal(signal.SIGUSR1)
+            server.wait_for("Reloading complete", times=times)
+        assert "reload failed" not in server.output
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("status", [202, 500])
+def test_report(code, status, caplog):
+    received = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Nothing: standard error is for failures."""
+
+    plugins = with_handlers() | {"hello": inline("hello", code("report").setup)}
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        thread = threading.Thread(target=collector.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{collector.server_port}/"
+        with serve(f". {{\nhello {url}\nwhoami\n}}", plugins=plugins):
+            thread.join()
+    assert received == [b'{"started": true}']
+    assert caplog.messages.count(f"{url}: status 500") == (status == 500)
+
+
+def test_report_refuses_what_is_no_url(code):
+    with pytest.raises(CorefileError, match="such as http://localhost:8080/"):
+        code("report").setup(controller_for("hello collector"))
 
 
 def test_refresh(code):
