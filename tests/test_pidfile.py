@@ -128,6 +128,7 @@ NO_PROCESS = Path("/proc/sys/kernel/pid_max").read_text()
         ("precious", False),
         ("", False),
     ],
+    ids=["none", "own", "parent", "init", "huge", "text", "empty"],  # the numbers vary
 )
 def test_the_file_of_a_process_that_has_ended_is_removed(text, is_stale, tmp_path):
     path = tmp_path / "pid"
