@@ -220,7 +220,8 @@ def test_junk_does_not_stop_the_server(zones, junk):
         client.connect(zones.address)
         for _ in range(100):
             client.send(junk)
-    assert text_of(zones.ask("example.org.")) == ["other"]
+        # Asked while the port is in use, so the late replies to the junk go to no other socket.
+        assert text_of(zones.ask("example.org.")) == ["other"]
 
 
 def test_replies_are_never_answered(zones):
