@@ -43,7 +43,7 @@ class Detours:
     __slots__ = (
         "asked_large",
         "ede",
-        "failovers",
+        "failed_over",
         "failures",
         "had_bad_cookie",
         "has_heard",
@@ -81,8 +81,8 @@ class Detours:
         """The "cookie" or "case" that a reply over UDP lacked, for attempts that moved for it."""
 
         self.ede = EDE_NO_REACHABLE_AUTHORITY
-        self.failovers = 0
-        """Number of replies with one of the rcodes of the option `failover`."""
+        self.failed_over: set[UpstreamLike] = set()
+        """The upstreams that replied with one of the rcodes of the option `failover`."""
 
         self.notes: tuple[str, ...] = ()
         """The outcomes of the attempts, for the log."""

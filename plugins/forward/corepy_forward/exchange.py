@@ -149,8 +149,8 @@ class Exchange(Salvage):
         if wire[3:] == attempt.body[1:] and self._ask_plainer(attempt, FORMERR, None):
             return True  # the upstream echoed the query
         if rcode in self._pool.settings.failover_rcodes:
-            self.detours.failovers += 1
-            if self.detours.failovers < len(self._pool.upstreams):
+            self.detours.failed_over.add(attempt.upstream)
+            if not self.detours.failed_over.issuperset(self._pool.upstreams):
                 self._keep(attempt, reply)
                 self._note(attempt, f"answered {rcode_name(rcode)}")
                 return self._retry(time.monotonic(), new_only=True) or bool(self._open)

@@ -99,6 +99,30 @@ def test_failover_waits_for_the_upstreams_asked_already(on_bench, rcode):
     on_bench(test, 2, **FAILOVER)
 
 
+def test_failover_waits_for_a_slow_upstream_beside_one_that_fails_twice(on_bench):
+    """The second query to the latter replaces none to the former."""
+
+    async def test(bench):
+        exchange = begin(bench)
+        await bench.turn()
+        exchange.late(exchange._open[0])
+        await bench.turn()
+        bench.sinks[1].reply(rcode="SERVFAIL")
+        await bench.turn()
+        exchange._retry(bench.loop.now)  # at the slow one again
+        exchange._retry(bench.loop.now)
+        await bench.turn()
+        assert bench.counts() == [2, 1]
+        bench.sinks[1].reply(rcode="SERVFAIL")
+        await bench.turn()
+        assert not exchange.done
+        bench.sinks[0].reply()
+        await bench.turn()
+        assert (exchange.reply.rcode, exchange.upstream) == (0, bench.upstreams[0])
+
+    on_bench(test, 2, max_connect_attempts=4, **FAILOVER)
+
+
 def test_failover_to_an_upstream_that_fails(on_bench):
     async def test(bench):
         one, two = bench.upstreams
