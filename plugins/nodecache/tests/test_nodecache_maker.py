@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,7 @@ from corepy.testing import MountedConfigMap
 from corepy_nodecache import metrics
 from corepy_nodecache.node_cache.corefile_maker import CorefileMaker
 from corepy_nodecache.node_cache.flags import read_flags
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from corepy_nodecache.node_cache.sync import Sync
 
 TEMPLATE = """\
 .:53 {
@@ -46,6 +46,7 @@ class Files:
             ],
             {},
         )  # fmt: skip
+        self.output = Path(options.output)
         self.maker = CorefileMaker(options, {})
 
     def later(self) -> str:
@@ -127,3 +128,66 @@ def test_a_broken_template_has_no_corefile(files: Files) -> None:
     candidate = files.maker.candidate(files.maker.look())
     assert candidate.corefile is None
     assert isinstance(candidate.error, CorefileError)
+
+
+def follow(files: Files, meanwhile: str, is_loaded: bool) -> None:
+    """Serve, change the template, and let a signal reload `meanwhile` beside the reload for it."""
+    files.maker()
+    files.template.write_text(TEMPLATE.replace("whoami", "erratic"))
+
+    async def reload(_reason: str) -> bool:
+        first = files.maker()
+        files.template.write_text(meanwhile)
+        assert files.maker() is first
+        return is_loaded
+
+    asyncio.run(Sync(files.maker)._check(reload))
+
+
+BROKEN = TEMPLATE.replace("whoami", "whoam")
+
+
+def test_the_corefile_in_use_is_written_whatever_a_signal_reloads_meanwhile(files: Files) -> None:
+    follow(files, BROKEN, is_loaded=True)
+    assert "erratic" in files.output.read_text()
+    assert "whoam" in files.maker().text
+
+
+def test_a_reload_that_fails_writes_nothing(files: Files) -> None:
+    follow(files, TEMPLATE, is_loaded=False)
+    assert not files.output.exists()
+    assert "whoami" in files.maker().text
+
+
+def test_the_last_good_corefile_need_not_be_utf_8(tmp_path: Path) -> None:
+    """A template with a comment in Latin-1 is served, so its Corefile is also a last good one."""
+    before = Files(tmp_path)
+    before.template.write_bytes(b"# caf\xe9\n" + TEMPLATE.encode())
+    text = before.maker().text
+    asyncio.run(Sync(before.maker)._accept(before.maker.offered))
+    assert b"# caf\xe9\n" in before.output.read_bytes()
+    after = Files(tmp_path)
+    after.template.write_text(BROKEN)
+    assert after.maker().text == text
+
+
+def test_the_corefile_is_on_the_disk_before_it_gets_its_name(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power failure may leave an empty file in the place of the last good one."""
+    synced: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").read_text())
+        fsync(descriptor)
+
+    def renamed(source: str, target: str) -> None:
+        assert synced == [Path(source).read_text()]
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "rename", renamed)
+    made = files.maker()
+    asyncio.run(Sync(files.maker)._accept(made))
+    assert [files.output.read_text()] == synced == [made.text]

@@ -76,8 +76,8 @@ class CorefileMaker:
         self.options = options
         self.offered: GeneratedCorefile | None = None
         """The Corefile that the server has got last."""
-        self.fallback: GeneratedCorefile | None = None
-        """The Corefile of an earlier process, in use until the template is usable."""
+        self.pinned: GeneratedCorefile | None = None
+        """The Corefile for each reload, whatever the files contain; None to make it from them."""
         self.template = options.template
         """The template in use, which is the output file where there is no other."""
         self._cluster_dns = _address(environment.get(service_variable(options.upstream_service)))
@@ -85,7 +85,7 @@ class CorefileMaker:
         self._reported: frozenset[str] = frozenset()
 
     def look(self) -> Snapshot:
-        """Read the template and the ConfigMap, without blocking."""
+        """Read the template and the ConfigMap; only regular files are opened."""
         files = read_files(self.options.kube_dns_folder or DEFAULT_FOLDER)
         name, output = self.options.template, self.options.output
         try:
@@ -139,8 +139,8 @@ class CorefileMaker:
 
     def __call__(self) -> GeneratedCorefile:
         """Return the Corefile for a start or a reload; raises `CorefileError`."""
-        if self.fallback is not None:
-            return self.fallback
+        if self.pinned is not None:
+            return self.pinned
         candidate = self.candidate(self.look())
         if self.offered is None:
             candidate = self._for_start(candidate)
@@ -168,15 +168,15 @@ class CorefileMaker:
         if check_generated(last, self.options.port):
             return candidate
         self.report([*others, f"{error}\n{self.options.output} is used in its place"])
-        self.fallback = last
+        self.pinned = last
         return Candidate(last, None, ())
 
     def _last_good(self, candidate: Candidate) -> GeneratedCorefile | None:
         """Return the Corefile that an earlier process has written, if it differs."""
         output = self.options.output
         try:
-            text = _read(output).decode()
-        except (OSError, UnicodeDecodeError):
+            text = _read(output).decode("utf-8", "surrogateescape")
+        except OSError:
             return None
         is_same = candidate.corefile is not None and candidate.corefile.text == text
         if is_same or not text.startswith(HEADER):

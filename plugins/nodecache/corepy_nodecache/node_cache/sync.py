@@ -64,7 +64,7 @@ class Sync:
         """Follow the changes until cancelled; `reload` is the server's."""
         # In CoreDNS, SIGQUIT runs the functions of OnProcessExit, such as node-cache's teardown.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, self._quit)
-        if self._maker.fallback is None:
+        if self._maker.pinned is None:
             await self._accept(self._maker.offered)
         while True:
             try:
@@ -92,16 +92,26 @@ class Sync:
         if self._failures and check_generated(candidate.corefile, self._maker.options.port):
             self._schedule_retry()  # as broken as before, which the log has already
         else:
-            await self._load(reload)
+            await self._load(candidate.corefile, reload)
 
-    async def _load(self, reload: Callable[[str], Awaitable[bool]]) -> None:
-        """Let the server load the new Corefile; on failure it keeps the old one."""
-        fallback, self._maker.fallback = self._maker.fallback, None
-        if await reload(REASON):
+    async def _load(
+        self, made: GeneratedCorefile, reload: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        """Let the server load the new Corefile; on failure it keeps the old one.
+
+        Until then, a reload by a signal gets the same Corefile, so that the one that is written is
+        the one in use.
+        """
+        before, self._maker.pinned = self._maker.pinned, made
+        is_loaded = False
+        try:
+            is_loaded = await reload(REASON)
+        finally:
+            self._maker.pinned = None if is_loaded else before
+        if is_loaded:
             self._failures = 0
-            await self._accept(self._maker.offered)
+            await self._accept(made)
             return
-        self._maker.fallback = fallback
         metrics.setup_errors.labels("configmap").inc()
         delay = self._schedule_retry()
         log.error("the new Corefile is tried again in %gs, or after a change", delay)
@@ -187,6 +197,8 @@ def _replace(path: str, text: bytes) -> None:
     try:
         with open(os.open(temporary, flags, 0o666), "wb") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else a power failure may leave an empty file of this name
         os.rename(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
