@@ -159,8 +159,8 @@ class Trace:
             async def serve_dns(request: Request) -> Reply:
                 return await self._run(traced, serve, request)
 
-            # Overrides the method of this object only.
-            traced.serve_dns = traced.begin_dns = serve_dns  # type: ignore[method-assign]  # see above
+            # Overrides the methods of this object only.
+            vars(traced).update(serve_dns=serve_dns, begin_dns=serve_dns)
         return traced
 
     async def _run(self, handler: Handler, serve: Serve, request: Request) -> Reply:
