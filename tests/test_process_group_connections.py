@@ -30,7 +30,7 @@ class Peers:
         group, self.tasks = context.process_group, []
         self.group, loop = group, asyncio.get_running_loop()
         if group.is_leader:
-            group.listen("peers", lambda sock: self.tasks.append(loop.create_task(self.read(sock))))
+            group.listen("peers", self.connected)
             return
         for name in ("peers", "others"):
             try:
@@ -38,6 +38,9 @@ class Peers:
                 await loop.sock_sendall(self.sock, b"%d\\n" % os.getpid())
             except OSError as error:
                 LOG.info("%s: %s", name, error)
+
+    def connected(self, sock):
+        self.tasks.append(asyncio.get_running_loop().create_task(self.read(sock)))
 
     async def read(self, sock):
         loop = asyncio.get_running_loop()
@@ -47,7 +50,7 @@ class Peers:
 
     @hookimpl
     def shutdown(self, context):
-        self.group.stop_listening("peers")
+        self.group.stop_listening("peers", self.connected)
 
 def setup(controller):
     for _ in controller.occurrences():
@@ -66,13 +69,18 @@ def test_followers_connect_before_they_answer(tmp_path):
         os.kill(first, signal.SIGKILL)
         command.wait_for("end b''")
         command.wait_for("hello ", times=3)
+        # The second generation cannot use the name, and its `shutdown` does not free it.
+        command.process.send_signal(signal.SIGUSR1)
+        command.wait_for("the name 'peers' is in use")
+        os.kill(second, signal.SIGKILL)
+        command.wait_for("hello ", times=4)
         assert command.stop() == 0
 
 
 def test_a_process_without_a_leader_connects_to_nothing():
     group = ProcessGroup()
     group.listen("peers", print)
-    group.stop_listening("peers")
+    group.stop_listening("peers", print)
     with pytest.raises(ConnectionRefusedError, match="'peers': this process is the leader"):
         asyncio.run(group.connect("peers"))
 
@@ -86,7 +94,11 @@ def test_a_name_is_used_once(caplog):
     leader.listen("peers", print)
     with pytest.raises(ValueError, match="'peers' is in use"):
         leader.listen("peers", repr)
-    leader.stop_listening("peers")
+    leader.stop_listening("peers", repr)
+    with pytest.raises(ValueError, match="'peers' is in use"):
+        leader.listen("peers", repr)
+    leader.stop_listening("peers", print)
+    leader.stop_listening("peers", print)
 
     def fail(sock):
         raise LookupError("no more")

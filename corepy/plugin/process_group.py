@@ -55,8 +55,12 @@ class ProcessGroup:
         in use.
         """
 
-    def stop_listening(self, name: str) -> None:
-        """Refuse further connections to `name`; those that exist stay open."""
+    def stop_listening(self, name: str, connected: Callable[[socket.socket], object]) -> None:
+        """Refuse further connections to `name`; those that exist stay open.
+
+        It has no effect unless `listen` was called with this name and `connected`. So `shutdown`
+        may call it after `listen` has failed: the object that uses the name keeps it.
+        """
 
     async def connect(self, name: str) -> socket.socket:
         """Return a connection of this follower to the leader's plugin that listens at `name`.

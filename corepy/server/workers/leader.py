@@ -90,12 +90,14 @@ class Leader(ServerProcessGroup):
 
     def listen(self, name: str, connected: Callable[[socket.socket], object]) -> None:
         """Pass the sockets of followers that connect to `name` to `connected`."""
-        if self._listening.setdefault(name, connected) is not connected:
+        if name in self._listening:
             raise ValueError(f"the name {name!r} is in use")
+        self._listening[name] = connected
 
-    def stop_listening(self, name: str) -> None:
-        """Refuse further connections to `name`."""
-        self._listening.pop(name, None)
+    def stop_listening(self, name: str, connected: Callable[[socket.socket], object]) -> None:
+        """Refuse further connections to `name`, unless another function gets them."""
+        if self._listening.get(name) == connected:  # methods are equal, not identical
+            del self._listening[name]
 
     # Called by the server
 

@@ -198,7 +198,7 @@ class CollectorListener:
 
     async def close(self) -> None:
         """Close the socket, and the connections once the collectors have read everything."""
-        self._process_group.stop_listening(name_of(self.endpoint))
+        self._process_group.stop_listening(name_of(self.endpoint), self._take_follower)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])

@@ -100,7 +100,7 @@ class Followers:
 
     def close(self) -> None:
         """Let no more followers connect, and end the connections."""
-        self._process_group.stop_listening(NAME)
+        self._process_group.stop_listening(NAME, self._connected)
         for channel in list(self._channels):
             channel.close()
 
