@@ -276,9 +276,12 @@ def test_serving_prints_one_line_a_zone_and_stops_gracefully():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_signals_end_the_server(number):
-    with run_command(WHOAMI) as command:
+def test_signals_end_the_server(number, tmp_path):
+    pidfile = tmp_path / "pid"
+    with run_command(WHOAMI, "-pidfile", str(pidfile)) as command:
+        wait_until(pidfile.exists)
         assert command.stop(number) == 0
+    assert not pidfile.exists()
 
 
 def test_sighup_does_nothing():

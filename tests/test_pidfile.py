@@ -88,6 +88,18 @@ def test_a_file_that_is_there_is_replaced_and_keeps_its_mode(before, mode, tmp_p
     assert not path.exists()
 
 
+def test_a_full_disk_leaves_no_file(tmp_path, log, monkeypatch):
+    """A probe that checks whether the file exists must not take an empty one for the server's."""
+    path = tmp_path / "pid"
+    path.write_text("77\n")
+    with open("/dev/full", "wb", buffering=0) as full:
+        real = os.write
+        monkeypatch.setattr(os, "write", lambda _, text: real(full.fileno(), text))
+        with pidfile(str(path)):
+            assert not path.exists()
+    assert f"cannot write the pid file {path}: No space left on device" in log.text
+
+
 @pytest.mark.parametrize(
     ("path", "why"),
     [

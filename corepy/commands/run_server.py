@@ -6,7 +6,7 @@ plugin can have a command that serves without importing `corepy.server`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from corepy import corefile
 from corepy.corefile import GeneratedCorefile as GeneratedCorefile
@@ -58,6 +58,16 @@ def run_server(
         companion=companion,
     )
     return run(options, version_text())
+
+
+def quit_at_once(pidfile: str | None) -> NoReturn:
+    """End the process of `run_server` without waiting for queries; see `run_server` for `pidfile`.
+
+    For a companion that handles SIGQUIT.
+    """
+    from corepy.server import process
+
+    process.quit_at_once(pidfile)
 
 
 def check_generated(made: GeneratedCorefile, port: int = DEFAULT_PORT) -> Sequence[Diagnostic]:

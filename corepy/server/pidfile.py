@@ -37,10 +37,9 @@ def pidfile(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    own = f"{os.getpid()}\n".encode()
     written = False
     try:
-        _write(path, own)
+        _write(path, _own())
         written = True
     except (OSError, ValueError) as error:
         # Not above: the supervisor imports this module, and needs little memory.
@@ -52,9 +51,16 @@ def pidfile(path: str | None) -> Iterator[None]:
         yield
     finally:
         if written:
-            with contextlib.suppress(OSError):
-                if _read(path) == own:
-                    os.unlink(path)
+            remove_own(path)
+
+
+def remove_own(path: str | None) -> None:
+    """Remove the file `path` if it has the ID of this process; do nothing without a path."""
+    if path is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        if _read(path) == _own():
+            os.unlink(path)
 
 
 def discard_stale(path: str | None) -> None:
@@ -71,6 +77,10 @@ def discard_stale(path: str | None) -> None:
             os.unlink(path)
 
 
+def _own() -> bytes:
+    return f"{os.getpid()}\n".encode()
+
+
 def _runs(number: int) -> bool:
     try:
         os.kill(number, 0)
@@ -82,10 +92,17 @@ def _runs(number: int) -> bool:
 
 
 def _write(path: str, text: bytes) -> None:
-    """Write the file; raises `OSError`, or `ValueError` for an invalid path."""
+    """Write the file; raises `OSError`, or `ValueError` for an invalid path.
+
+    If the disk is full, no file is left: a probe may only check whether there is one.
+    """
     with _regular(path, os.O_WRONLY | os.O_CREAT) as descriptor:
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, text)
+        try:
+            os.write(descriptor, text)
+        except OSError:
+            os.unlink(path)
+            raise
 
 
 def _read(path: str) -> bytes:

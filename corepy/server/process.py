@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from corepy import corefile
 from corepy.net.descriptors import raise_descriptor_limit
@@ -35,7 +35,7 @@ from corepy.server.contain.event_loop import run as run_contained
 from corepy.server.contain.failure_report import report_background
 from corepy.server.control_socket import ControlSocket
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
-from corepy.server.pidfile import pidfile
+from corepy.server.pidfile import pidfile, remove_own
 from corepy.server.selfcheck import unanswered
 from corepy.server.server import Server
 from corepy.server.workers.leader import Leader
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from corepy.server.build.generation import Generation
-    from corepy.server.options import Companion, Options
+    from corepy.server.options import Options
 
 
 COMPANION_TIMEOUT = 5.0
@@ -83,14 +83,13 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
         return await reload(server, loader, reason, manager)
 
     server = Server(reload_it, take(), manager, Leader(options.log_format, reload_it))
-    has_companion = options.companion is not None
-    stopping = _install_signal_handlers(server, loader, manager, has_companion=has_companion)
+    stopping = _install_signal_handlers(server, loader, manager, options)
     control = ControlSocket(lambda name, argument: run_command(server, name, argument))
     control.open()  # open before the banner and READY=1 announce the server
     try:
         _require_listeners(generation)
         await server.run(generation)
-        wait = partial(_wait_for_signal, options.companion, reload_it, stopping)
+        wait = partial(_wait_for_signal, options, reload_it, stopping)
         await _until_stopped(options, server, generation, announce, manager, wait)
     except StartupError as error:
         return _refuse(f"corepy: {error}")
@@ -101,11 +100,10 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
 
 
 async def _wait_for_signal(
-    companion: Companion | None,
-    reload_it: Callable[[str], Awaitable[bool]],
-    stopping: asyncio.Future[int],
+    options: Options, reload_it: Callable[[str], Awaitable[bool]], stopping: asyncio.Future[int]
 ) -> int:
-    """Wait for the signal that stops the server, with `companion` running; return its number."""
+    """Wait for the signal that stops the server, with its companion running; return its number."""
+    companion = options.companion
     if companion is None:
         return await stopping
     reloads: set[asyncio.Future[bool]] = set()
@@ -117,7 +115,8 @@ async def _wait_for_signal(
         reloading.add_done_callback(reloads.discard)
         return await asyncio.shield(reloading)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
+    quitting = partial(quit_at_once, options.pidfile)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, quitting)
     task = asyncio.create_task(companion(reload_whole))
     task.add_done_callback(_report_end)
     try:
@@ -202,8 +201,15 @@ def _refuse(message: str) -> int:
     return EXIT_FAILURE
 
 
+def quit_at_once(pidfile: str | None, code: int = EXIT_OK) -> NoReturn:
+    """End the process without waiting for queries, as CoreDNS does at SIGQUIT."""
+    remove_own(pidfile)
+    flush_at_the_end()
+    os._exit(code)
+
+
 def _install_signal_handlers(
-    server: Server, loader: Loader, manager: Manager, *, has_companion: bool
+    server: Server, loader: Loader, manager: Manager, options: Options
 ) -> asyncio.Future[int]:
     """Install the signal handlers; the result is the number of the signal that stops."""
     loop = asyncio.get_running_loop()
@@ -214,8 +220,7 @@ def _install_signal_handlers(
         name = number.name
         if stopping.done():
             server_logger().info("%s: quitting at once", name)
-            flush_at_the_end()
-            os._exit(EXIT_FAILURE)
+            quit_at_once(options.pidfile, EXIT_FAILURE)
         server_logger().info("%s: Shutting down servers then terminating", name)
         if server.generation is None:
             manager.dismiss()  # the manager must not keep sockets for a server that never started
@@ -231,10 +236,10 @@ def _install_signal_handlers(
     loop.add_signal_handler(signal.SIGUSR1, restart)
     loop.add_signal_handler(signal.SIGURG, server.resend_state)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    if has_companion:  # until it runs, and may do something at SIGQUIT, the stop is graceful
+    if options.companion is None:
+        loop.add_signal_handler(signal.SIGQUIT, quit_at_once, options.pidfile)
+    else:  # until it runs, and may do something at SIGQUIT, the stop is graceful
         loop.add_signal_handler(signal.SIGQUIT, stop, signal.SIGQUIT)
-    else:
-        loop.add_signal_handler(signal.SIGQUIT, os._exit, EXIT_OK)
     return stopping
 
 

@@ -126,16 +126,18 @@ def test_updates_of_template_and_config_map(place: Place) -> None:
 
 
 def test_the_last_good_corefile_serves_while_the_template_is_broken(place: Place) -> None:
-    with place.server() as server:
+    pidfile = Path(f"{place.output}.pid")
+    with place.server("-pidfile", str(pidfile)) as server:
         wait_until(place.output.exists)
         assert server.stop(signal.SIGQUIT) == 0
+    assert not pidfile.exists()
     before = place.output.read_text()
     place.template.write_text(BROKEN)
-    with place.server("-pidfile", f"{place.output}.pid") as server:
+    with place.server("-pidfile", str(pidfile)) as server:
         assert f"{place.template}:3:5: unknown directive 'whoam'" in server.output
         assert f"{place.output} is used in its place" in server.output
         assert rcode(server, "test") == SERVED
-        assert Path(f"{place.output}.pid").read_text() == f"{server.process.pid}\n"
+        assert pidfile.read_text() == f"{server.process.pid}\n"
         assert place.output.read_text() == before
         place.template.write_text(OTHER)
         server.wait_for("Reloading complete")

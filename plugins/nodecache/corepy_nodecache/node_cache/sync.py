@@ -17,9 +17,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
-from corepy.commands.run_server import check_generated
+from corepy.commands.run_server import check_generated, quit_at_once
 from corepy.plugin import in_thread, plugin_logger
-from corepy.plugin.output import flush_at_the_end
 from corepy_nodecache import metrics
 from corepy_nodecache.lifecycle import remove_everything
 
@@ -150,8 +149,7 @@ class Sync:
         except Exception:  # a bug here must not keep the process
             log.exception("rules and interface may still be there: %s", REMEDY)
         finally:
-            flush_at_the_end()
-            os._exit(0)
+            quit_at_once(self._maker.options.pidfile or None)
 
 
 def _is_same_file(one: str, other: str) -> bool:
