@@ -22,6 +22,8 @@
   server.
 * `inline`, `with_handlers`: plugins defined in the test, for `serve(..., plugins=...)`; `install`:
   such a plugin for `run_command`.
+* `helper_module`: a module that several test files share. `until`: waits in an event loop until a
+  condition is true.
 * `Recorder`, `run_chain`, `link`, `make_request`: test one handler at a time, without sockets.
 """
 
@@ -41,6 +43,7 @@ from corepy.testing.command import Command as Command
 from corepy.testing.command import run_command as run_command
 from corepy.testing.command import run_program as run_program
 from corepy.testing.fleet import Fleet as Fleet
+from corepy.testing.helper_module import helper_module as helper_module
 from corepy.testing.inline import inline as inline
 from corepy.testing.inline import with_handlers as with_handlers
 from corepy.testing.inprocess import TestServer as TestServer
@@ -50,5 +53,6 @@ from corepy.testing.install import install as install
 from corepy.testing.knot import knot as knot
 from corepy.testing.load import Load as Load
 from corepy.testing.mounted import MountedConfigMap as MountedConfigMap
+from corepy.testing.polling import until as until
 from corepy.testing.upstream import Upstream as Upstream
 from corepy.testing.upstream import free_port as free_port
