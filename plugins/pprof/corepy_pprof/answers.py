@@ -8,14 +8,14 @@ import re
 import sys
 from http import HTTPStatus
 from itertools import count
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from corepy.http import HTTPResponse
 from corepy.plugin import in_thread
 from corepy_pprof.activities import threads
 from corepy_pprof.cpu import ProfilerUnavailable
 from corepy_pprof.index import page
-from corepy_pprof.measures import GOROUTINES
+from corepy_pprof.measures import GOROUTINES, SNAPSHOTS, is_of_one_moment
 from corepy_pprof.measuring import BusyError
 from corepy_pprof.parameters import BadRequest, read_parameters
 from corepy_pprof.profile import Profile, combine
@@ -24,8 +24,6 @@ from corepy_pprof.text import as_text
 from corepy_pprof.timeline import Timeline, encode_timelines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from corepy.http import HTTPRequest
     from corepy_pprof.measures import Part
     from corepy_pprof.parameters import Parameters
@@ -39,6 +37,7 @@ NAMES: Final = (
 
 BINARY: Final = "application/octet-stream"
 _NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
+_T = TypeVar("_T")
 _NUMBER: Final = re.compile(r"(?m)^goroutine [0-9]+")
 
 
@@ -48,6 +47,10 @@ class Measured(NamedTuple):
     parts: list[Part]
     problems: list[str]
     """A line for each process that is missing."""
+
+    def contents(self, kind: type[_T]) -> list[tuple[int, _T]]:
+        """Return the IDs of the processes with their profiles, which all are of one kind."""
+        return [(process, it) for process, it in self.parts if isinstance(it, kind)]
 
     @property
     def comments(self) -> list[str]:
@@ -102,10 +105,9 @@ class Answers:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"no CPU profile: {error}")
 
     async def _measure(self, name: str, parameters: Parameters) -> HTTPResponse:
-        is_snapshot = name in self._shared.measures.snapshots
-        if is_snapshot and parameters.debug and parameters.seconds is not None:
+        if name in SNAPSHOTS and parameters.debug and parameters.seconds is not None:
             raise BadRequest("seconds and debug cannot be combined")
-        if not is_snapshot or parameters.seconds is not None:
+        if not is_of_one_moment(name, parameters):
             return await self._answer(name, parameters)
         async with self._shared.snapshot:  # a hundred at a time would keep the event loop busy
             return await self._answer(name, parameters)
@@ -138,28 +140,24 @@ class Answers:
 
 
 def _as_profile(measured: Measured) -> Profile:
-    profiles: list[tuple[int, Profile]] = measured.parts  # type: ignore[assignment]  # of a profile
+    profiles = measured.contents(Profile)
     profile = combine(profiles) if len(profiles) > 1 else profiles[0][1]
     profile.comments += measured.comments
     return profile
 
 
 def _as_timelines(measured: Measured) -> bytes:
-    parts: Sequence[tuple[int, Timeline]] = measured.parts  # type: ignore[assignment]  # of `trace`
-    prefixes = [f"process {part[0]}: " if len(parts) > 1 else "" for part in parts]
-    timelines = [(prefix, part[1]) for prefix, part in zip(prefixes, parts, strict=True)]
+    parts = measured.contents(Timeline)
+    is_only = len(parts) == 1
+    timelines = [("" if is_only else f"process {process}: ", it) for process, it in parts]
     return encode_timelines(timelines, "; ".join(measured.comments))
 
 
 def _as_list(measured: Measured) -> str:
     """Return the threads and tasks of all processes, numbered throughout."""
-    numbers = count(1)
-    texts = [
-        f"{part.content}"
-        if len(measured.parts) == 1
-        else f"# process {part.process}\n{part.content}"
-        for part in measured.parts
-    ]
+    numbers, parts = count(1), measured.contents(str)
+    is_only = len(parts) == 1
+    texts = [text if is_only else f"# process {process}\n{text}" for process, text in parts]
     text = "\n".join((*texts, *(f"# {problem}\n" for problem in measured.problems)))
     return _NUMBER.sub(lambda _: f"goroutine {next(numbers)}", text)
 

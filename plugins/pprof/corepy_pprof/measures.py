@@ -33,10 +33,18 @@ HEAP_FRAMES: Final = 8
 GOROUTINES: Final = "goroutines"
 """The name of the list of all threads and tasks (`goroutine?debug=2`)."""
 
+SNAPSHOTS: Final = frozenset(("block", "mutex", "goroutine", "threadcreate"))
+"""Profiles that need no time: without `seconds`, they are of one moment."""
+
 Content = Profile | Timeline | str
 """What a process returns: a profile, for `trace` a timeline, for `GOROUTINES` a text."""
 
 LOG = plugin_logger("pprof")
+
+
+def is_of_one_moment(name: str, parameters: Parameters) -> bool:
+    """Return whether a request needs no time, so that it does not exclude other measurements."""
+    return name == GOROUTINES or (name in SNAPSHOTS and parameters.seconds is None)
 
 
 class Part(NamedTuple):
@@ -58,13 +66,13 @@ class Measures:
         self._measurement = measurement
         self._tracing = tracing
         self._stalls = stalls
-        self.snapshots: dict[str, Callable[[], Awaitable[Profile]]] = {
+        self._snapshots: dict[str, Callable[[], Awaitable[Profile]]] = {
             "block": self._block,
             "mutex": self._mutex,
             "goroutine": collectors.goroutine,
             "threadcreate": collectors.threadcreate,
         }
-        """Those that need no time."""
+        assert self._snapshots.keys() == SNAPSHOTS
 
     async def take(self, name: str, parameters: Parameters) -> Part:
         """Return a profile; raises `BusyError` or `ProfilerUnavailable`."""
@@ -77,7 +85,7 @@ class Measures:
             return await self._trace(parameters)
         if name == GOROUTINES:
             return as_goroutines([*threads(), *await tasks()])
-        if name in self.snapshots:
+        if name in SNAPSHOTS:
             return await self._snapshot(name, parameters)
         return await self._heap(name, parameters)
 
@@ -134,11 +142,11 @@ class Measures:
     async def _snapshot(self, name: str, parameters: Parameters) -> Profile:
         """Return the current state, or the difference that `seconds` make."""
         if parameters.seconds is None:
-            return await self.snapshots[name]()
+            return await self._snapshots[name]()
         with self._measurement.hold(name, parameters.seconds):
-            before = await self.snapshots[name]()
+            before = await self._snapshots[name]()
             await self._measurement.wait(parameters.seconds)
-            return difference(before, await self.snapshots[name]())
+            return difference(before, await self._snapshots[name]())
 
     async def _block(self) -> Profile:
         return collectors.block(self._stalls.stalls)

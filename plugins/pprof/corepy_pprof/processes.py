@@ -8,7 +8,6 @@ that cannot be measured is missing in the result, which says so.
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
 from functools import partial
 from struct import Struct
@@ -18,12 +17,11 @@ from corepy.net.channel import Channel, ChannelClosed, Refusal
 from corepy.plugin import in_thread
 from corepy.plugin.failures import report
 from corepy_pprof.cpu import ProfilerUnavailable
-from corepy_pprof.measures import HEAP_SECONDS, PROFILE_SECONDS, Part
+from corepy_pprof.measures import HEAP_SECONDS, PROFILE_SECONDS, Part, is_of_one_moment
 from corepy_pprof.measuring import BusyError
+from corepy_pprof.packing import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from corepy.plugin import ProcessGroup
     from corepy_pprof.measures import Measures
     from corepy_pprof.measuring import Measurement
@@ -38,9 +36,6 @@ PATIENCE: Final = 30.0
 
 FLUSH_TIMEOUT: Final = 1.0
 """Seconds that the last answer may take at the end of a follower."""
-
-AT_ONCE: Final = 500
-"""Items that are packed at once: pickle holds the interpreter's lock, so that queries wait."""
 
 _peer_of: Final = Struct("3i")
 
@@ -77,15 +72,16 @@ class Followers:
         return len(self._channels)
 
     async def take(self, name: str, parameters: Parameters) -> Found:
-        """Return the parts of all followers; if this is cancelled, they stop to measure."""
+        """Return the parts of all followers; if this is cancelled, they stop measuring for it."""
         channels = dict(self._channels)
         timeout = (parameters.seconds or max(PROFILE_SECONDS, HEAP_SECONDS)) + PATIENCE
         asked = [each.ask(name, parameters, timeout=timeout) for each in channels]
         try:
             answers = await asyncio.gather(*asked, return_exceptions=True)
         except asyncio.CancelledError:
-            for channel in channels:
-                channel.begin(END)
+            if not is_of_one_moment(name, parameters):  # else END would end another request's
+                for channel in channels:
+                    channel.begin(END)
             raise
         found = Found([], [])
         for process, answer in zip(channels.values(), answers, strict=True):
@@ -156,21 +152,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, Refusal | ChannelClosed):
         return str(error)
     raise error
-
-
-def pack(content: Any) -> tuple[bytes, list[bytes]]:
-    """Return content for another process: all but its list of items, and the items in portions."""
-    if isinstance(content, str):
-        return pickle.dumps(content), []
-    items: Sequence[Any] = content.samples
-    starts = range(0, len(items), AT_ONCE)
-    portions = [pickle.dumps(items[start : start + AT_ONCE]) for start in starts]
-    return pickle.dumps(content.without_samples()), portions
-
-
-def unpack(head: bytes, portions: Sequence[bytes]) -> Any:
-    """Return the content that `pack` has converted, in a process of the same program."""
-    content = pickle.loads(head)  # noqa: S301 - from our own program
-    for portion in portions:
-        content.samples.extend(pickle.loads(portion))  # noqa: S301 - as above
-    return content

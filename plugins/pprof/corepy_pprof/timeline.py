@@ -25,6 +25,8 @@ SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 class Moment(NamedTuple):
     """One sample."""
 
+    stack: Stack
+
     thread: str
     """The name of the thread, "" for the main thread."""
 
@@ -33,8 +35,6 @@ class Moment(NamedTuple):
 
     used: int
     """Nanoseconds of CPU time since the sample before."""
-
-    stack: Stack
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ def timeline_of(profiler: CpuProfiler) -> Timeline:
         stack = known.get(event.stack)
         if stack is None:
             stack = known[event.stack] = names.stack(event.stack)
-        moments.append(Moment(event.thread, event.at, event.used, stack))
+        moments.append(Moment(stack, event.thread, event.at, event.used))
     return Timeline(moments, profiler.ended - profiler.started)
 
 

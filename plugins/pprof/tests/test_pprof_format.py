@@ -212,8 +212,8 @@ def test_a_timeline_of_an_idle_server_is_a_gap():
 
 
 def test_timelines_of_several_processes_share_their_frames():
-    first = Timeline([Moment("", 10, 10, (INNER, OUTER)), Moment("t", 20, 5, (OUTER,))], 20)
-    second = Timeline([Moment("", 20, 20, (OUTER,))], 20)
+    first = Timeline([Moment((INNER, OUTER), "", 10, 10), Moment((OUTER,), "t", 20, 5)], 20)
+    second = Timeline([Moment((OUTER,), "", 20, 20)], 20)
     found = json.loads(encode_timelines([("a: ", first), ("b: ", second)], "both"))
     assert [it["name"] for it in found["shared"]["frames"]] == ["pkg.Outer.run", "pkg.inner"]
     assert [(it["name"], it["samples"]) for it in found["profiles"]] == [

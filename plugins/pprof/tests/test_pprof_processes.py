@@ -5,16 +5,19 @@ import os
 import socket
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.plugin import ProcessGroup
-from corepy_pprof import processes
+from corepy.testing import until
+from corepy_pprof import packing, processes
 from corepy_pprof.cpu import ProfilerUnavailable
 from corepy_pprof.measures import Part
 from corepy_pprof.measuring import BusyError, Measurement
+from corepy_pprof.packing import pack, unpack
 from corepy_pprof.parameters import Parameters
-from corepy_pprof.processes import Followers, MeasuredFollower, pack, unpack
+from corepy_pprof.processes import Followers, MeasuredFollower
 from corepy_pprof.profile import Frame, Profile, Sample, ValueType
 from corepy_pprof.timeline import Moment, Timeline
 
@@ -73,8 +76,7 @@ async def found_with(*outcomes):
     found = await followers.take("goroutine", ANY)
     for each in linked:
         await each.close()
-    while followers.count:  # noqa: ASYNC110  # the other end has no event
-        await asyncio.sleep(0)
+    await until(lambda: not followers.count)
     followers.close()
     return found
 
@@ -121,30 +123,66 @@ def test_a_request_that_is_cancelled_ends_the_measurement():
         assert measurement.is_active
         task.cancel()
         await asyncio.wait([task])
-        while measurement.is_active:  # noqa: ASYNC110  # the other end has no event
-            await asyncio.sleep(0)
+        await until(lambda: not measurement.is_active)
         assert link.is_open
         followers.close()
-        while link.is_open:  # noqa: ASYNC110  # the other end has no event
-            await asyncio.sleep(0)
+        await until(lambda: not link.is_open)
         await link.close()
+
+    asyncio.run(run())
+
+
+class Endless:
+    """Measures for a long time, unless the request is for one moment: that one never answers."""
+
+    def __init__(self, measurement):
+        self.measurement = measurement
+        self.begun = []
+
+    async def take(self, name, parameters):
+        self.begun.append(name)
+        if name == "goroutine":
+            await asyncio.Event().wait()
+        with self.measurement.hold(name, 300):
+            await self.measurement.wait(300)
+        return Part(1, "ended")
+
+
+def test_a_request_of_one_moment_that_is_cancelled_ends_no_measurement():
+    async def run():
+        group, measurement = Group(), Measurement()
+        followers, measures = Followers(group), Endless(measurement)
+        several: Any = measures
+        MeasuredFollower(await group.connect("pprof"), several, measurement)
+        heap = asyncio.create_task(followers.take("heap", ANY))
+        snapshot = asyncio.create_task(followers.take("goroutine", ANY))
+        await until(lambda: len(measures.begun) == 2)
+        snapshot.cancel()
+        await asyncio.wait([snapshot])
+        (channel,) = followers._channels
+        channel.begin("goroutine", ANY)  # arrives after all that was sent because of `cancel`
+        await until(lambda: len(measures.begun) == 3)
+        assert measurement.is_active
+        heap.cancel()
+        await asyncio.wait([heap])
+        await until(lambda: not measurement.is_active)
+        followers.close()
 
     asyncio.run(run())
 
 
 FRAME = st.builds(Frame, st.text(max_size=5), st.text(max_size=5), st.integers(0, 99))
 STACKS = st.lists(FRAME, max_size=3).map(tuple)
-SAMPLES = st.lists(st.builds(Sample, STACKS, st.tuples(st.integers())), max_size=9)
-MOMENTS = st.lists(st.builds(Moment, st.text(max_size=3), st.integers(), st.integers(), STACKS))
+LABELS = st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=2).map(tuple)
+SAMPLES = st.lists(st.builds(Sample, STACKS, st.tuples(st.integers()), LABELS), max_size=9)
+MOMENTS = st.lists(st.builds(Moment, STACKS, st.text(max_size=3), st.integers(), st.integers()))
 
 
 @settings(max_examples=40, deadline=None)
-@given(SAMPLES, MOMENTS)
-def test_what_is_packed_is_unpacked(samples, moments):
-    before, processes.AT_ONCE = processes.AT_ONCE, 3  # a few items
-    try:
-        profile = Profile("x", (COUNT,), samples, COUNT, comments=["c"])
-        for content in (profile, Timeline(moments, 7), "text"):
+@given(SAMPLES, MOMENTS, st.text("a\xe4\n\udc80\udcff"))
+def test_content_is_unpacked_as_it_was(samples, moments, text):
+    profile = Profile("x", (COUNT, COUNT), samples, COUNT, 1, 2, 3, ["c"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "AT_ONCE", 3)  # a few samples, so that there are several portions
+        for content in (profile, Timeline(moments, 7), text):
             assert unpack(*pack(content)) == content
-    finally:
-        processes.AT_ONCE = before
