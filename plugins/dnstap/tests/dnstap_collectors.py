@@ -12,6 +12,9 @@ import threading
 
 import pytest
 
+from corepy.testing import command
+from corepy_dnstap.handler import Dnstap
+
 CONTENT = b"protobuf:dnstap.Dnstap"
 ACCEPT, START, STOP, READY, FINISH = 1, 2, 3, 4, 5
 TIMEOUT = 60.0
@@ -104,6 +107,14 @@ class Collector:
                 stream = stack.enter_context(context.wrap_socket(stream, server_side=True))
             self._talk(stream)
 
+    def attach(self, connection):
+        """Serve a connection, or one to the Unix socket at a path, from its handshake on."""
+        if isinstance(connection, str):
+            path, connection = connection, socket.socket(socket.AF_UNIX)
+            connection.connect(path)
+        threading.Thread(target=self.run, args=(connection,), daemon=True).start()
+        self.wait()
+
     def collect(self, stream):
         assert read_frame(stream)[0] == READY
         stream.sendall(control(ACCEPT, b"text:other", CONTENT))
@@ -136,6 +147,16 @@ class Collector:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+def output_of(server):
+    """Return the output of the first handler."""
+    return server.plugins(Dnstap)[0].output
+
+
+def wait_until(server, holds):
+    """Wait until `holds()` is true in the event loop of the server."""
+    command.wait_until(lambda: server.call(holds), TIMEOUT)
 
 
 @pytest.fixture

@@ -1,26 +1,19 @@
 """Payloads, addresses and control frames, byte by byte."""
 
-import importlib.util
 import socket
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corepy.testing import helper_module
 from corepy_dnstap import encoding
 from corepy_dnstap.addresses import packed
 from corepy_dnstap.encoding import Envelope, socket_fields, varint
 from corepy_dnstap.frames import CONTENT_TYPE, LONGEST, ControlReader, FrameError, control
 
-HELPERS = importlib.util.spec_from_file_location(
-    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "dnstap_collectors")
 read_fields = helpers.read_fields
 
 V4, V6 = bytes((192, 0, 2, 1)), socket.inet_pton(socket.AF_INET6, "2001:db8::1")

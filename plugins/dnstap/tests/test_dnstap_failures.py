@@ -4,31 +4,24 @@ Each test is a row of the table of failures; those of a dead, a slow, and a refu
 in `test_dnstap_streams.py`, those of listeners in `test_dnstap_listening.py`.
 """
 
-import importlib.util
 import logging
 import os
 import socket
 import struct
 import threading
-import time
 from pathlib import Path
 
 import dnslib
 import pytest
 
 from corepy.plugin import Handler, StartupError, hookimpl, metrics
-from corepy.testing import make_request, serve, with_handlers
+from corepy.testing import helper_module, make_request, serve, with_handlers
 from corepy_dnstap import listening, output, stream
 from corepy_dnstap.encoding import LONGEST_TEXT
-from corepy_dnstap.handler import Dnstap, Extra
+from corepy_dnstap.handler import Extra
 
-HELPERS = importlib.util.spec_from_file_location(
-    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "dnstap_collectors")
+output_of, wait_until = helpers.output_of, helpers.wait_until
 make_collector, unix_path, tcp_collector = (
     helpers.make_collector, helpers.unix_path, helpers.tcp_collector,
 )  # fmt: skip
@@ -49,16 +42,6 @@ def quick(monkeypatch):
 
 def corefile(arguments, options="", rest="whoami"):
     return f". {{\nbind 127.0.0.1\ndnstap {arguments} {{\n{options}\n}}\n{rest}\n}}"
-
-
-def output_of(server):
-    return server.plugins(Dnstap)[0].output
-
-
-def wait_until(server, holds):
-    until = time.monotonic() + helpers.TIMEOUT
-    while not server.call(holds):
-        assert time.monotonic() < until
 
 
 def counted(name, endpoint):
@@ -176,27 +159,19 @@ def test_a_collector_that_makes_its_socket_again(make_collector, unix_path):
         assert second.types(2) == [5, 6]
 
 
-def attach(collector, path):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
-    threading.Thread(target=collector.run, args=(connection,), daemon=True).start()
-    collector.wait()
-    return connection
-
-
 @pytest.mark.parametrize("replaced", [False, True])
 def test_the_socket_of_a_listener_is_made_again(make_collector, unix_path, caplog, replaced):
     early, late = make_collector(), make_collector()
     label = f"unix://{unix_path}"
     with caplog.at_level(logging.INFO), serve(corefile(f"listen {unix_path}")) as server:
-        attach(early, unix_path)
+        early.attach(unix_path)
         os.unlink(unix_path)
         if replaced:  # by a file, which is not ours to remove
             Path(unix_path).touch()
             wait_until(server, lambda: bool(caplog.messages))
             os.unlink(unix_path)
         wait_until(server, lambda: os.path.exists(unix_path))
-        attach(late, unix_path)
+        late.attach(unix_path)
         wait_until(server, lambda: output_of(server).state == "listening, 2 connected")
         server.ask("example.org.")
         assert early.types(2) == late.types(2) == [5, 6]
@@ -230,11 +205,11 @@ def test_a_reload_changes_the_collector_under_load(make_collector):
 def test_a_reload_changes_the_address_of_a_listener(make_collector, unix_path):
     first, second = make_collector(), make_collector()
     with serve(corefile(f"listen {unix_path}")) as server:
-        attach(first, unix_path)
+        first.attach(unix_path)
         server.reload(corefile(f"listen {unix_path}2"))
         assert first.finished.acquire(timeout=helpers.TIMEOUT)
         assert not os.path.exists(unix_path)
-        attach(second, f"{unix_path}2")
+        second.attach(f"{unix_path}2")
         wait_until(server, lambda: output_of(server).is_taking)
         server.ask("example.org.")
         assert second.types(2) == [5, 6]
@@ -243,7 +218,7 @@ def test_a_reload_changes_the_address_of_a_listener(make_collector, unix_path):
 def test_listeners_lose_nothing_in_reloads_under_load(make_collector, unix_path):
     collector, asked = make_collector(), []
     with serve(corefile(f"listen {unix_path}")) as server:
-        attach(collector, unix_path)
+        collector.attach(unix_path)
         wait_until(server, lambda: output_of(server).is_taking)
 
         def ask():
@@ -269,7 +244,7 @@ class Refusing(Handler):
 def test_a_reload_that_fails_keeps_the_listener(make_collector, unix_path):
     collector, plugins = make_collector(), with_handlers(refusing=Refusing)
     with serve(corefile(f"listen {unix_path}"), plugins=plugins) as server:
-        attach(collector, unix_path)
+        collector.attach(unix_path)
         wait_until(server, lambda: output_of(server).is_taking)
         with pytest.raises(StartupError, match="not today"):
             server.reload(corefile(f"listen {unix_path} full", rest="refusing"))
@@ -277,7 +252,7 @@ def test_a_reload_that_fails_keeps_the_listener(make_collector, unix_path):
         server.ask("example.org.")
         assert [10 in message for _, message in collector.take(2)] == [False, False]
         other = make_collector()
-        attach(other, unix_path)  # with the settings of the generation that runs
+        other.attach(unix_path)  # with the settings of the generation that runs
 
 
 LABEL = "x" * 63

@@ -1,23 +1,15 @@
 """Debian's programs read what is sent: fstrm_capture, dnstap-ldns, and BIND's dnstap-read."""
 
-import importlib.util
 import socket
 import subprocess
 import threading
-from pathlib import Path
 
 import yaml
 
-from corepy.testing import Upstream, free_port, serve
+from corepy.testing import Upstream, free_port, helper_module, serve
 from corepy_dnstap.handler import Dnstap
 
-HELPERS = importlib.util.spec_from_file_location(
-    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "dnstap_collectors")
 capture, unix_path = helpers.capture, helpers.unix_path
 
 NAMES = ("www.example.org.", "big.example.org.")

@@ -1,31 +1,22 @@
 """Collectors that connect to the server: several, refused ones, over TLS, and through reloads."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 import socket
 import ssl
 import struct
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from corepy.plugin import metrics
-from corepy.testing import serve
+from corepy.testing import helper_module, serve
 from corepy_dnstap import collectors, listening, stream
 from corepy_dnstap.handler import Dnstap
 
-HELPERS = importlib.util.spec_from_file_location(
-    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "dnstap_collectors")
+output_of, wait_until = helpers.output_of, helpers.wait_until
 certificate, make_collector, unix_path = (
     helpers.certificate, helpers.make_collector, helpers.unix_path,
 )  # fmt: skip
@@ -43,24 +34,9 @@ def corefile(arguments, options="", more=""):
     return f". {{\ndnstap {arguments} {{\n{options}\n}}\n{more}\nwhoami\n}}"
 
 
-def output_of(server):
-    return server.plugins(Dnstap)[0].output
-
-
-def wait_until(server, holds):
-    until = time.monotonic() + helpers.TIMEOUT
-    while not server.call(holds):
-        assert time.monotonic() < until
-
-
 def connect(server):
     host, _, port = output_of(server).address.rpartition(":")
     return socket.create_connection((host, int(port)))
-
-
-def attach(collector, connection):
-    threading.Thread(target=collector.run, args=(connection,), daemon=True).start()
-    collector.wait()
 
 
 def test_nothing_is_sent_or_counted_without_a_collector(monkeypatch):
@@ -74,10 +50,10 @@ def test_nothing_is_sent_or_counted_without_a_collector(monkeypatch):
 def test_several_collectors(make_collector):
     first, second = make_collector(), make_collector()
     with serve(corefile(TCP + " full")) as server:
-        attach(first, connect(server))
+        first.attach(connect(server))
         server.ask("example.org.")
         assert first.types(2) == [5, 6]
-        attach(second, connect(server))
+        second.attach(connect(server))
         wait_until(server, lambda: output_of(server).state == "listening, 2 connected")
         server.ask("example.org.")
         assert first.types(2) == second.types(2) == [5, 6]
@@ -89,7 +65,7 @@ def test_a_collector_that_leaves(make_collector):
     collector = make_collector()
     with serve(corefile(TCP)) as server:
         connection = connect(server)
-        attach(collector, connection)
+        collector.attach(connection)
         wait_until(server, lambda: output_of(server).is_taking)
         connection.shutdown(socket.SHUT_RDWR)
         wait_until(server, lambda: not output_of(server).is_taking)
@@ -115,7 +91,7 @@ def test_the_number_of_collectors_is_limited(make_collector, monkeypatch):
     monkeypatch.setattr(collectors, "MOST_COLLECTORS", 1)
     collector = make_collector()
     with serve(corefile(TCP)) as server:
-        attach(collector, connect(server))
+        collector.attach(connect(server))
         wait_until(server, lambda: output_of(server).is_taking)
         with connect(server) as client:
             client.settimeout(helpers.TIMEOUT)
@@ -148,7 +124,7 @@ def test_the_end_with_a_collector_that_does_not_read(make_collector, monkeypatch
     monkeypatch.setattr(listening, "FINISH_TIMEOUT", 0.01)
     collector = make_collector()
     with serve(corefile(TCP)) as server:
-        attach(collector, connect(server))
+        collector.attach(connect(server))
         stall(server, collector)
         assert connections() == 1
     assert connections() == 0
@@ -159,7 +135,7 @@ def test_a_handshake_that_is_completed_while_the_server_stops(make_collector, mo
     monkeypatch.setattr(listening, "FINISH_TIMEOUT", helpers.TIMEOUT)
     collector = make_collector()
     with ThreadPoolExecutor(1) as pool, serve(corefile(TCP)) as server:
-        attach(collector, connect(server))
+        collector.attach(connect(server))
         stall(server, collector)
         late = connect(server)
         address = late.getpeername()
@@ -192,10 +168,10 @@ def test_a_flood_of_clients_keeps_no_collector_out(make_collector, monkeypatch, 
     monkeypatch.setattr(collectors, "MOST_COLLECTORS", 4)
     collector, late = make_collector(), make_collector()
     with contextlib.ExitStack() as stack, serve(corefile(TCP)) as server:
-        attach(collector, connect(server))
+        collector.attach(connect(server))
         wait_until(server, lambda: output_of(server).is_taking)
         flood = [stack.enter_context(connect(server)) for _ in range(50)]
-        attach(late, connect(server))
+        late.attach(connect(server))
         wait_until(server, lambda: output_of(server).state == "listening, 2 connected")
         listener = output_of(server)._listener
         assert server.call(lambda: len(listener._collectors._limit._clients)) <= 4
@@ -218,7 +194,7 @@ def test_a_collector_that_does_not_read_gives_its_place(make_collector, monkeypa
     with serve(corefile(TCP)) as server:
         connected = output_of(server).connected
         before = connected.value
-        attach(stalled, connect(server))
+        stalled.attach(connect(server))
         wait_until(server, lambda: output_of(server).is_taking)
         listener = output_of(server)._listener
 
@@ -229,7 +205,7 @@ def test_a_collector_that_does_not_read_gives_its_place(make_collector, monkeypa
                 queue.flush()
 
         server.call(fill)
-        attach(reading, connect(server))
+        reading.attach(connect(server))
         wait_until(server, lambda: output_of(server).state == "listening, 1 connected")
         server.ask("example.org.")
         assert reading.types(2) == [5, 6]
@@ -256,7 +232,7 @@ def test_tls_handshakes_that_never_end(make_collector, certificate, monkeypatch)
             client.close()
         context = client_context(certificate, False)
         connection = context.wrap_socket(connect(server), server_hostname="127.0.0.1")
-        attach(collector, connection)
+        collector.attach(connection)
         server.ask("example.org.")
         assert collector.types(2) == [5, 6]
 
@@ -264,9 +240,7 @@ def test_tls_handshakes_that_never_end(make_collector, certificate, monkeypatch)
 def test_a_reload_keeps_collectors_connected(make_collector, unix_path):
     collector = make_collector()
     with serve(corefile(f"listen {unix_path}")) as server:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(unix_path)
-        attach(collector, connection)
+        collector.attach(unix_path)
         wait_until(server, lambda: output_of(server).is_taking)
         for _ in range(3):
             server.reload(corefile(f"listen {unix_path} full"))
@@ -281,9 +255,7 @@ def test_two_blocks_share_an_address(make_collector, unix_path):
     collector = make_collector()
     text = f"{{}} {{{{\ndnstap listen {unix_path}\nwhoami\n}}}}\n"
     with serve(text.format("example.org") + text.format("example.net")) as server:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(unix_path)
-        attach(collector, connection)
+        collector.attach(unix_path)
         wait_until(server, lambda: all(it.output.is_taking for it in server.plugins(Dnstap)))
         server.ask("example.org.")
         server.ask("example.net.")
@@ -351,7 +323,7 @@ def test_tls(make_collector, certificate, authority, option, own, is_accepted):
             with contextlib.suppress(ssl.SSLError, ConnectionError):
                 assert connection.recv(1) == b""
             return
-        attach(collector, connection)
+        collector.attach(connection)
         wait_until(server, lambda: output_of(server).is_taking)
         server.ask("example.org.")
         assert collector.types(2) == [5, 6]

@@ -1,13 +1,10 @@
 """Collectors that connect to a server of several processes get the messages of all of them."""
 
 import asyncio
-import importlib.util
 import os
 import signal
 import socket
 import struct
-import threading
-from pathlib import Path
 
 import dnslib
 import pytest
@@ -15,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.plugin import ProcessGroup
-from corepy.testing import run_command
+from corepy.testing import helper_module, run_command, until
 from corepy.testing.client import query
 from corepy.testing.command import wait_until
 from corepy.testing.listening import children, is_whole
@@ -23,13 +20,7 @@ from corepy_dnstap import relay
 from corepy_dnstap.relay import FollowerStream, RelayOutput
 from corepy_dnstap.settings import Endpoint, Settings
 
-HELPERS = importlib.util.spec_from_file_location(
-    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "dnstap_collectors")
 make_collector, unix_path = helpers.make_collector, helpers.unix_path
 
 PROCESSES = 3
@@ -95,13 +86,6 @@ class Clients:
             each.close()
 
 
-def attach(collector, path):
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
-    threading.Thread(target=collector.run, args=(connection,), daemon=True).start()
-    collector.wait()
-
-
 @pytest.fixture
 def clients():
     """Return a function that makes `Clients`, which are closed at the end."""
@@ -123,7 +107,7 @@ def test_each_collector_gets_the_messages_of_all_processes(make_collector, clien
         pid, port = command.process.pid, command.address[1]
         wait_until(lambda: is_whole(pid, port, PROCESSES), helpers.TIMEOUT)
         for each in collectors:
-            attach(each, unix_path)
+            each.attach(unix_path)
         asking = clients(command.address, collectors)
         asking.warm_up()
         expected = asking.ask()
@@ -172,8 +156,7 @@ def test_any_failure_of_a_connection_to_the_leader_is_tried_again(monkeypatch, c
     async def run():
         group, output = NoThread(), RelayOutput(Settings(Endpoint("unix", "/x"), listens=True))
         await output.start(group)
-        while not output.is_taking:  # noqa: ASYNC110  # the third attempt
-            await asyncio.sleep(0)
+        await until(lambda: output.is_taking)  # the third attempt
         assert output.state == "sends to the first process"
         output.put(b"\0\0\0\1a")
         await output.close()

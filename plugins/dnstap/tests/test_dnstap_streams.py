@@ -1,34 +1,27 @@
 """Connections to a collector: lost, refused, slow, dead; and what every message contains."""
 
 import asyncio
-import importlib.util
 import logging
 import socket
 import struct
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from corepy.plugin import metrics
-from corepy.testing import Upstream, free_port, http_get, make_request, serve
+from corepy.testing import Upstream, free_port, helper_module, http_get, make_request, serve
 from corepy_dnstap import output, stream
 from corepy_dnstap.handler import Dnstap
 
-HELPERS = importlib.util.spec_from_file_location(
-    "dnstap_collectors", Path(__file__).with_name("dnstap_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "dnstap_collectors")
 certificate, make_collector, unix_path = (
     helpers.certificate, helpers.make_collector, helpers.unix_path,
 )  # fmt: skip
 tcp_collector, tls_collector = helpers.tcp_collector, helpers.tls_collector
+wait_until = helpers.wait_until
 ACCEPT, FINISH = helpers.ACCEPT, helpers.FINISH
 
 QUERY, RESPONSE, FORWARDED, ANSWERED = 5, 6, 7, 8
@@ -192,13 +185,6 @@ def test_tls_without_verification(tls_collector):
         collector.wait()
         server.ask("example.org.")
         assert collector.types(2) == [QUERY, RESPONSE]
-
-
-def wait_until(server, holds):
-    """Poll in the event loop of the server; the test ends it."""
-    until = time.monotonic() + helpers.TIMEOUT
-    while not server.call(holds):
-        assert time.monotonic() < until
 
 
 def refused_handshake(stream_):
