@@ -1,28 +1,20 @@
 """The spans `connect` of attempts at upstreams; what they cost a query that is not traced."""
 
-import importlib.util
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corepy.plugin import FastHandler
 from corepy.plugin.protocols import AttemptObserver, UpstreamAttempt
-from corepy.testing import Upstream, free_port, serve, with_handlers
+from corepy.testing import Upstream, free_port, helper_module, serve, with_handlers
 from corepy.testing.http_recorder import HTTPRecorder
 from corepy_forward.handler import Forward
 from corepy_trace.handler import CURRENT, Trace
 from corepy_trace.span import QueryTrace, Span
 
-HELPERS = importlib.util.spec_from_file_location(
-    "trace_collectors", Path(__file__).with_name("test_trace_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "trace_collectors")
 KINDS, spans_of, traced, tree = helpers.KINDS, helpers.spans_of, helpers.traced, helpers.tree
 ZONE = helpers.ZONE
 

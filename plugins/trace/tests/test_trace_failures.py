@@ -4,31 +4,23 @@ Those of a dead, a rejecting and a silent collector are in `test_trace_reporter.
 """
 
 import asyncio
-import importlib.util
 import json
 import socket
 import struct
 import threading
-from pathlib import Path
 
 import dnslib
 import pytest
 
 from corepy.http.http_client import HTTPClient
-from corepy.testing import make_request, serve
+from corepy.testing import helper_module, make_request, serve, until
 from corepy.testing.http_recorder import HTTPRecorder
 from corepy_trace.reporter import Reporter
 from corepy_trace.settings import Kind, LocalEndpoint, Settings, target_of
 from corepy_trace.span import QueryTrace, Span
 from corepy_trace.zipkin import ZipkinFormat
 
-HELPERS = importlib.util.spec_from_file_location(
-    "trace_collectors", Path(__file__).with_name("test_trace_collectors.py")
-)
-assert HELPERS is not None
-assert HELPERS.loader is not None
-helpers = importlib.util.module_from_spec(HELPERS)
-HELPERS.loader.exec_module(helpers)
+helpers = helper_module(__file__, "trace_collectors")
 KINDS, spans_of, traced, top_of = (
     helpers.KINDS, helpers.spans_of, helpers.traced, helpers.top_of,
 )  # fmt: skip
@@ -72,8 +64,7 @@ def test_a_collector_that_accepts_and_never_reads():
         reporter = reporter_to(port, timeout=0.1)
         reporter.add(spans(50, error="e" * 500_000))
         reporter.start()
-        while not reporter.problem:  # noqa: ASYNC110  # the time limit of the request
-            await asyncio.sleep(0.001)
+        await until(lambda: reporter.problem)  # the time limit of the request
         await close(reporter)
         return reporter.problem
 

@@ -8,7 +8,7 @@ import pytest
 
 from corepy.http.http_client import HTTPClient, HTTPTarget
 from corepy.plugin import metrics
-from corepy.testing import free_port
+from corepy.testing import free_port, until
 from corepy.testing.http_recorder import HTTPRecorder
 from corepy_trace import reporter as module
 from corepy_trace.reporter import Reporter
@@ -131,8 +131,7 @@ def test_a_batch_is_sent_again_after_a_failure(caplog):
             assert await next_names(collector) == ["a"]
             assert await next_names(collector) == ["a"]
             collector.response = OK
-            while reporter.waiting or reporter.problem:  # noqa: ASYNC110  # one attempt or two
-                await asyncio.sleep(SOON)
+            await until(lambda: not reporter.waiting and not reporter.problem)
 
     with HTTPRecorder(FULL) as collector:
         run(test())
@@ -149,8 +148,7 @@ def test_a_collector_that_starts_later_gets_the_spans():
     async def test():
         async with reporter_to(port) as reporter:
             reporter.add(spans("a"))
-            while not reporter.problem:  # noqa: ASYNC110  # a refused connection
-                await asyncio.sleep(SOON)
+            await until(lambda: reporter.problem)  # a refused connection
             with HTTPRecorder(port=port) as collector:
                 assert await next_names(collector) == ["a"]
 
@@ -163,8 +161,7 @@ def test_rejected_spans_are_not_sent_again(caplog):
         async with reporter_to(collector.port) as reporter:
             reporter.add(spans("a", "b"))
             assert await next_names(collector) == ["a", "b"]
-            while not reporter.problem:  # noqa: ASYNC110  # the response
-                await asyncio.sleep(SOON)
+            await until(lambda: reporter.problem)  # the response
             reporter.add(spans("c"))
             assert await next_names(collector) == ["c"]
 
@@ -232,8 +229,7 @@ def test_a_collector_that_is_too_slow_stalls_the_reporter():
     async def test():
         async with reporter_to(collector.port, timeout=0.01, pause=NEVER, backlog=2) as reporter:
             reporter.add(spans("a", "b"))
-            while not reporter.problem:  # noqa: ASYNC110  # the time limit of the request
-                await asyncio.sleep(SOON)
+            await until(lambda: reporter.problem)  # the time limit of the request
             assert reporter.problem == "no response within 0.01 s"
             assert reporter.is_stalled
 
@@ -261,8 +257,7 @@ def test_a_mistake_in_the_encoder_costs_one_batch(caplog):
             bad = spans("a")
             bad[0].tags = {"unknown": "tag"}
             reporter.add(bad)
-            while not counted("spans_dropped", collector.port, "rejected"):  # noqa: ASYNC110  # the failure of the encoder
-                await asyncio.sleep(SOON)
+            await until(lambda: counted("spans_dropped", collector.port, "rejected"))
             reporter.add(spans("b"))
             assert await next_names(collector) == ["b"]
 
