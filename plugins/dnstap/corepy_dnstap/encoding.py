@@ -82,10 +82,14 @@ def socket_fields(
     size = len(known[0])
     fields = [_FAMILY, b"\1" if size == 4 else b"\2", _PROTOCOL, varint(protocol)]
     ends = (query, _QUERY_ADDRESS, _QUERY_PORT), (response, _RESPONSE_ADDRESS, _RESPONSE_PORT)
-    there = [end for end in ends if end[0] is not None and len(end[0][0]) == size]
-    for (host, _), tag, _ in there:  # type: ignore[misc]  # the first item is not None
+    there = [
+        (end, address_tag, port_tag)
+        for end, address_tag, port_tag in ends
+        if end is not None and len(end[0]) == size
+    ]
+    for (host, _), tag, _ in there:
         fields += tag, varint(size), host
-    for (_, port), _, tag in there:  # type: ignore[misc]  # as above
+    for (_, port), _, tag in there:
         fields += tag, varint(port)
     return b"".join(fields)
 

@@ -111,10 +111,11 @@ class PipelineCompiler:
         raise problem(f"undefined variable {name}", token)
 
     def _commands(self, tree: Tree[Token]) -> Evaluate:
-        commands = [child for child in tree.children if _is(child, "command")]
+        children = (child for child in tree.children if isinstance(child, Tree))
+        commands = (child.children for child in children if child.data == "command")
         value: Evaluate | None = None
-        for number, command in enumerate(commands):
-            value = self._command(command.children, value, number)  # type: ignore[union-attr]  # a tree
+        for number, words in enumerate(commands):
+            value = self._command(words, value, number)
         assert value is not None
         return value
 
