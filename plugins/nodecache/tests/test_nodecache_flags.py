@@ -198,6 +198,8 @@ def test_an_empty_address_of_the_metrics() -> None:
         (("-localip", ""), FAILURE, "invalid value '' for -localip: '' is not an IP address"),
         (("-localip", f"{V4},"), FAILURE, "for -localip: '' is not an IP address"),
         (("-localip", "1.2.3"), FAILURE, "for -localip: '1.2.3' is not an IP address to serve"),
+        (("-localip", f"{V4} {V4}"), FAILURE, "is not an IP address to serve; separate addresses by"),
+        (("-localip", "fd00::1; fd00::2"), FAILURE, "to serve; separate addresses by commas"),
         (("-localip", "224.0.0.1"), FAILURE, "'224.0.0.1' is not an IP address to serve"),
         (("-localip", "fe80::1%eth0"), FAILURE, "'fe80::1%eth0' is not an IP address to serve"),
         (("-dns.port", "dns"), FAILURE, "invalid value 'dns' for -dns.port: not a port"),

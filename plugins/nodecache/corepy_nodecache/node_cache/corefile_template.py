@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.commands.run_server import GeneratedCorefile, outline_generated
-from corepy_nodecache.node_cache.flags import WILDCARDS
+from corepy_nodecache.node_cache.flag_values import WILDCARDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

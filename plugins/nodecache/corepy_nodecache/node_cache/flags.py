@@ -8,13 +8,15 @@ default.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from corepy.plugin import parse_duration, parse_unsigned, suggest
-from corepy_nodecache.model import LAST_PORT, canonical_ip
+from corepy.plugin import suggest
+from corepy_nodecache.node_cache.flag_values import FALSE, READERS, TRUE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from corepy_nodecache.node_cache.flag_values import Kind
 
 PREFIX: Final = "COREPY_NODE_CACHE_"
 """The environment variable of a flag: this prefix, and its name in upper case with underscores."""
@@ -22,8 +24,6 @@ PREFIX: Final = "COREPY_NODE_CACHE_"
 USAGE, FAILURE = 2, 1
 """Exit codes: Go's flag package exits with 2, node-cache's own checks exit with 1."""
 
-_TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")
-_FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
 _SERVICE: Final = re.compile(r"SERVICE_|PORT$|PORT_")
 """Variables that kubelet sets for a Service with the name corepy-node-cache."""
 
@@ -31,12 +31,8 @@ _SERVICE_PORT: Final = re.compile("(tcp|udp|sctp)://")
 """The value of a variable that ends in PORT, for any Service: one named corepy-node-cache-health
 has the variable of -health-port."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_INTERFACE: Final = re.compile(r"(?!\.{1,2}$)[\w.@+-]{1,15}", re.ASCII)
 _NO_WORD: Final = re.compile(r'[\s"{}#\\]')
 """Characters that would make more or less than one word of the value in the Corefile."""
-
-_LEAST_INTERVAL: Final = 1.0
 
 
 class FlagError(Exception):
@@ -88,7 +84,7 @@ class Flag(NamedTuple):
     """A flag: its field in `Options`, its reader, and its help."""
 
     field: str
-    kind: Literal["string", "bool", "addresses", "interface", "interval", "port"]
+    kind: Kind
     help: str
 
 
@@ -212,7 +208,7 @@ def _from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             text = rest.pop(0)
         values[flag.field] = _value(flag, text, f"-{name}")
     if rest:
-        hint = " (a switch takes its value after =)" if rest[0] in (*_TRUE, *_FALSE) else ""
+        hint = " (a switch takes its value after =)" if rest[0] in (*TRUE, *FALSE) else ""
         raise FlagError(f"extra command line arguments: {' '.join(rest)}{hint}", FAILURE)
     return values
 
@@ -232,77 +228,10 @@ def _near(word: str, known: Mapping[str, object], dash: str = "") -> str:
 def _value(flag: Flag, text: str, source: str) -> Any:
     """Read a value; `source` is the flag or the variable that it comes from."""
     try:
-        return _READERS[flag.kind](text)
+        return READERS[flag.kind](text)
     except ValueError as error:
         code = FAILURE if flag.kind in ("addresses", "port") else USAGE
         raise FlagError(f"invalid value {text!r} for {source}: {error}", code) from error
-
-
-def _string(text: str) -> str:
-    """Return `text`, which becomes a part of the Corefile: a line end would begin a directive."""
-    if _CONTROL.search(text):
-        raise ValueError("must be one line without control characters")
-    return text
-
-
-def _bool(text: str) -> bool:
-    if text not in (*_TRUE, *_FALSE):
-        raise ValueError("neither true nor false")
-    return text in _TRUE
-
-
-def _addresses(text: str) -> tuple[str, ...]:
-    """Read addresses separated by commas; node-cache refuses both families together."""
-    found = []
-    for word in text.split(","):
-        address = word.strip()
-        try:
-            found.append(address if address in WILDCARDS else canonical_ip(address))
-        except ValueError:
-            raise ValueError(f"{address!r} is not an IP address to serve") from None
-    return tuple(dict.fromkeys(found))
-
-
-WILDCARDS: Final = ("0.0.0.0", "::")
-"""Accepted as -localip where neither interface nor rules are set up for them."""
-
-
-def _interface(text: str) -> str:
-    if not _INTERFACE.fullmatch(text):
-        raise ValueError("not the name of an interface: 1 to 15 of letters, digits and . _ - + @")
-    return text
-
-
-def _interval(text: str) -> float:
-    """Read an interval in seconds.
-
-    node-cache multiplies the duration by a second, so that its users write nanoseconds to get
-    seconds: `60ns` is a minute there, and `60s` is 147 years. So nanoseconds count as seconds.
-    """
-    if re.fullmatch("[0-9]{1,9}(ns)?", text):
-        seconds = float(text.removesuffix("ns"))
-    else:
-        seconds = parse_duration(text)
-    if seconds < _LEAST_INTERVAL:
-        raise ValueError("must be at least 1s")
-    return seconds
-
-
-def _port(text: str) -> int:
-    port = parse_unsigned(text, LAST_PORT)
-    if port is None:
-        raise ValueError("not a port (0 to 65535)")
-    return port
-
-
-_READERS: Final[dict[str, Callable[[str], Any]]] = {
-    "string": _string,
-    "bool": _bool,
-    "addresses": _addresses,
-    "interface": _interface,
-    "interval": _interval,
-    "port": _port,
-}
 
 
 def help_text() -> str:
