@@ -6,6 +6,7 @@ import re
 import socket
 from contextlib import ExitStack
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -18,7 +19,7 @@ from corepy.testing.command import wait_until
 from corepy_nodecache.setup_metrics import IN_FLIGHT, SCRAPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ERRORS = {
     "errortype": {"configmap", "interface_add", "interface_check", "iptables", "iptables_lock"}
@@ -31,7 +32,7 @@ class Theirs(NamedTuple):
 
     kind: str
     labels: str = ""
-    values: dict[str, set[str]] = {}  # noqa: RUF012  # never changed
+    values: Mapping[str, set[str]] = MappingProxyType({})
     """The values of labels that have a fixed set of them."""
 
     plugin: str = ""
@@ -45,6 +46,15 @@ RUNTIME = "Go's runtime"
 NEVER = "declared by a library, without any sample: nothing in node-cache uses the library's dialer"
 PROXY, TEMPLATE = "corepy_forward.metrics", "corepy_template.metrics"
 DNS = "corepy_prometheus.series"
+
+GO_MEMORY = (
+    "alloc_bytes", "alloc_bytes_total", "sys_bytes", "mallocs_total", "frees_total",
+    "heap_alloc_bytes", "heap_sys_bytes", "heap_idle_bytes", "heap_inuse_bytes",
+    "heap_released_bytes", "heap_objects", "stack_inuse_bytes", "stack_sys_bytes",
+    "mspan_inuse_bytes", "mspan_sys_bytes", "mcache_inuse_bytes", "mcache_sys_bytes",
+    "buck_hash_sys_bytes", "gc_sys_bytes", "other_sys_bytes", "next_gc_bytes",
+    "last_gc_time_seconds",
+)  # fmt: skip
 
 UPSTREAM = {
     # node-local-dns c75f51d: cmd/node-cache/app/metrics.go
@@ -130,13 +140,7 @@ UPSTREAM = {
         f"go_memstats_{name}": Theirs(
             "counter" if name.endswith("_total") else "gauge", missing=RUNTIME
         )
-        for name in (  # noqa: SIM905  # shorter than a list of 22 strings
-            "alloc_bytes alloc_bytes_total sys_bytes mallocs_total frees_total heap_alloc_bytes"
-            " heap_sys_bytes heap_idle_bytes heap_inuse_bytes heap_released_bytes heap_objects"
-            " stack_inuse_bytes stack_sys_bytes mspan_inuse_bytes mspan_sys_bytes"
-            " mcache_inuse_bytes mcache_sys_bytes buck_hash_sys_bytes gc_sys_bytes"
-            " other_sys_bytes next_gc_bytes last_gc_time_seconds"
-        ).split()
+        for name in GO_MEMORY
     },
     "go_gc_gogc_percent": Theirs("gauge", missing=RUNTIME),
     "go_gc_gomemlimit_bytes": Theirs("gauge", missing=RUNTIME),

@@ -132,7 +132,8 @@ def made(node: Node, monkeypatch: pytest.MonkeyPatch) -> Host:
 
     monkeypatch.setattr(host, "node_lock", lock)
     made = Host()
-    made._links = made._claims = node  # type: ignore[assignment]  # what a pass uses of them
+    monkeypatch.setattr(made, "_links", node)
+    monkeypatch.setattr(made, "_claims", node)
     made.tables = node
     return made
 

@@ -18,6 +18,7 @@ from corepy_nodecache.detect import tables_of
 from corepy_nodecache.host import Host, Report
 from corepy_nodecache.link import Links
 from corepy_nodecache.model import MARK, Address, DesiredState, HostError
+from corepy_nodecache.nft import NftTables
 from corepy_nodecache.settings import Settings, union
 
 if TYPE_CHECKING:
@@ -328,15 +329,15 @@ def test_a_sweep_without_the_other_kind_of_iptables(made: Callable[[Mode], Host]
     """A failure there is none of this process, except for a lock, whose holder may finish."""
     bridge()
 
-    class Broken:
+    class Broken(NftTables):
         name = "broken"
         kind = "iptables"
 
-        def reconcile(self, *_: object) -> tuple[int, int]:
+        def reconcile(self, *_: object, **__: object) -> tuple[int, int]:
             raise HostError(self.kind, "no such tables")
 
     process, broken = made("nft"), Broken()
-    process.other_tables = broken  # type: ignore[assignment]  # what a sweep uses of it
+    process.other_tables = broken
     assert process.sync(settings(V4).want(), sweep=True).errors == []
     broken.kind = "iptables_lock"
     assert process.sync(settings(V4).want()).errors == []

@@ -35,14 +35,14 @@ SLOW = 60.0  # seconds after which a test has failed for good
 class Passes:
     """The passes of a reconciler over the host; the next ones can be made to fail or to wait."""
 
-    def __init__(self, reconciler: Reconciler) -> None:
+    def __init__(self, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.failures = 0
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
         self._sync = reconciler._host.sync
-        reconciler._host.sync = self.sync  # type: ignore[method-assign]  # watched
+        monkeypatch.setattr(reconciler._host, "sync", self.sync)
 
     def sync(self, want: DesiredState, sweep: bool = False) -> Report:
         self.count += 1
@@ -86,11 +86,13 @@ def held_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 @isolated
-def test_a_bug_in_a_pass_does_not_end_the_repairs(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_in_a_pass_does_not_end_the_repairs(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def work() -> None:
         async with reconciler("nft") as it:
             await it.set_desired("owner", ONE.want(), 0)
-            passes = Passes(it)
+            passes = Passes(it, monkeypatch)
             passes.failures = 1
             run("iptables-nft", "-t", "raw", "-F")
             await until(lambda: "checking the host failed" in caplog.text)
@@ -111,7 +113,7 @@ def test_a_bug_in_a_pass_reaches_its_caller_and_the_next_wish_works(
     async def work() -> None:
         async with reconciler("nft") as it:
             it._task.cancel()  # no passes of its own
-            passes = Passes(it)
+            passes = Passes(it, monkeypatch)
             passes.failures = 1
             with pytest.raises(ZeroDivisionError):
                 await it.set_desired("owner", ONE.want(), 0)
@@ -138,16 +140,21 @@ def test_legacy_tables_are_looked_at_without_an_interval() -> None:
 
 
 @isolated
-def test_legacy_tables_that_stay_the_same_cause_no_pass() -> None:
+def test_legacy_tables_that_stay_the_same_cause_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with reconciler("legacy") as it:
-            passes = Passes(it)
+            passes = Passes(it, monkeypatch)
             await it.set_desired("owner", ONE.want(), 0)
             sizes: list[tuple[bytes, ...]] = []
             fingerprint = it._fingerprint
             assert fingerprint is not None
             read = fingerprint.read
-            fingerprint.read = lambda: sizes.append(read()) or sizes[-1]  # type: ignore[method-assign]  # a spy
+
+            def note() -> tuple[bytes, ...]:
+                sizes.append(read())
+                return sizes[-1]
+
+            monkeypatch.setattr(fingerprint, "read", note)
             looks = dict.fromkeys([passes.count], 0)  # of the sizes, by the passes made until then
 
             def is_settled() -> bool:
@@ -160,22 +167,30 @@ def test_legacy_tables_that_stay_the_same_cause_no_pass() -> None:
     asyncio.run(work())
 
 
+@contextlib.asynccontextmanager
+async def refused_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Reconciler, Callable[[], None]]]:
+    """A reconciler that could not remove what is left, and a function that releases the lock."""
+    LegacyTables().reconcile(TWO.want().rules(), lambda _: False)
+    with held_lock(tmp_path, monkeypatch) as release:
+        async with reconciler("legacy") as it:
+            await it.set_desired("owner", ONE.want(), 60, sweep=True)
+            yield it, release
+
+
 @isolated
 def test_a_sweep_is_repeated_until_it_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the boot of a node other programs hold the lock; leftovers must not stay for that reason."""
-    LegacyTables().reconcile(TWO.want().rules(), lambda _: False)
 
     async def work() -> None:
-        with contextlib.ExitStack() as stack:
-            release = stack.enter_context(held_lock(tmp_path, monkeypatch))
-            async with reconciler("legacy") as it:
-                await it.set_desired("owner", ONE.want(), 60, sweep=True)
-                assert count("legacy") == 20
-                release()
-                await until(lambda: count("legacy") == 10)
-                await it.leave("owner")
+        async with refused_sweep(tmp_path, monkeypatch) as (it, release):
+            assert count("legacy") == 20
+            release()
+            await until(lambda: count("legacy") == 10)
+            await it.leave("owner")
 
     asyncio.run(work())
 
@@ -185,21 +200,17 @@ def test_a_new_desired_state_ends_the_repetition_of_a_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be of an owner that keeps what an earlier process has left."""
-    LegacyTables().reconcile(TWO.want().rules(), lambda _: False)
 
     async def work() -> None:
-        with contextlib.ExitStack() as stack:
-            release = stack.enter_context(held_lock(tmp_path, monkeypatch))
-            async with reconciler("legacy") as it:
-                it._task.cancel()  # only the passes of the desired states
-                await it.set_desired("owner", ONE.want(), 60, sweep=True)
-                assert it._is_sweep_due
-                await it.set_desired("other", ONE.want(), 60)
-                assert not it._is_sweep_due
-                release()
-                await it.leave("other")
-                assert count("legacy") == 20
-                await it.leave("owner")
+        async with refused_sweep(tmp_path, monkeypatch) as (it, release):
+            it._task.cancel()  # only the passes of the desired states
+            assert it._is_sweep_due
+            await it.set_desired("other", ONE.want(), 60)
+            assert not it._is_sweep_due
+            release()
+            await it.leave("other")
+            assert count("legacy") == 20
+            await it.leave("owner")
 
     asyncio.run(work())
 
@@ -227,7 +238,7 @@ def test_a_lock_that_becomes_free_while_the_process_stops(
                 release()
                 await stopping
                 assert (count("legacy"), addresses("nodecache")) == (0, [])
-                it.close = lambda: asyncio.sleep(0)  # type: ignore[method-assign]  # a spy
+                monkeypatch.setattr(it, "close", lambda: asyncio.sleep(0))  # it is closed
 
     asyncio.run(work())
     assert "could not remove everything" not in caplog.text
@@ -254,12 +265,14 @@ def test_a_lock_that_is_never_free_ends_the_stop_with_an_error(
 
 
 @isolated
-def test_a_wish_is_not_fulfilled_by_a_pass_that_still_runs() -> None:
+def test_a_wish_is_not_fulfilled_by_a_pass_that_still_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A second block with the same addresses must not open its sockets before they are there."""
 
     async def work() -> None:
         async with reconciler("nft") as it:
-            passes = Passes(it)
+            passes = Passes(it, monkeypatch)
             passes.gate.clear()
             first = asyncio.create_task(it.set_desired("first", ONE.want(), 60))
             await asyncio.to_thread(passes.begun.wait, SLOW)
@@ -282,7 +295,7 @@ def test_passes_are_made_only_where_something_changes(monkeypatch: pytest.Monkey
     async def work() -> None:
         async with reconciler("nft") as it:
             it._task.cancel()  # the passes that the kernel's messages ask for do not count here
-            passes = Passes(it)
+            passes = Passes(it, monkeypatch)
             await it.set_desired("first", ONE.want(), 60)
             await it.set_desired("second", ONE.want(), 60)
             assert passes.count == 1

@@ -89,10 +89,11 @@ def test_without_tables_rules_are_left_alone(made: Callable[..., Host]) -> None:
 
 
 @isolated
-def test_rules_that_fail_keep_no_addresses_away(made: Callable[..., Host]) -> None:
+def test_rules_that_fail_keep_no_addresses_away(
+    made: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = made()
-    assert host.tables is not None
-    host.tables.reconcile = refuse()  # type: ignore[method-assign]  # injects a fault
+    monkeypatch.setattr(host.tables, "reconcile", refuse())
     assert host.sync(ONE) == Report([f"added {IP} to nodecache"], True, [NO], 0, 1)
     NftTables().reconcile(set(list(ONE.rules())[:4]), lambda _: True)
     assert host.sync(ONE) == Report([], False, [NO], 4, 1)
@@ -126,17 +127,17 @@ def test_a_process_without_descriptors_reports_it(
 
 
 @isolated
-def test_claims_last_as_long_as_something_may_be_there(made: Callable[..., Host]) -> None:
+def test_claims_last_as_long_as_something_may_be_there(
+    made: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
     host, view = made(), Claims()
     host.sync(TWO)
     assert view.others() == TWO
-    assert host.tables is not None
-    reconcile = host.tables.reconcile
-    host.tables.reconcile = refuse()  # type: ignore[method-assign]  # injects a fault
-    host.sync(ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(host.tables, "reconcile", refuse())
+        host.sync(ONE)
     # Its rules are still there: another process must not take the address for unused.
     assert view.others() == TWO
-    host.tables.reconcile = reconcile  # type: ignore[method-assign]  # injects a fault
     assert host.sync(ONE).done == ["removed 10 rules"]
     assert on_host() == (10, placed(IP))
     assert view.others() == ONE
@@ -197,7 +198,9 @@ def test_a_pass_without_the_lock_of_the_node_goes_on(
 
 
 @isolated
-def test_a_pass_holds_the_lock_of_the_node(made: Callable[..., Host]) -> None:
+def test_a_pass_holds_the_lock_of_the_node(
+    made: Callable[..., Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from corepy_nodecache import claims
 
     host = made()
@@ -208,7 +211,6 @@ def test_a_pass_holds_the_lock_of_the_node(made: Callable[..., Host]) -> None:
             found.append(held)
         return 0, 0
 
-    assert host.tables is not None
-    host.tables.reconcile = reconcile  # type: ignore[method-assign]  # injects a fault
+    monkeypatch.setattr(host.tables, "reconcile", reconcile)
     host.sync(ONE)
     assert found == [False]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import pytest
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 IP, OTHER, THIRD = "169.254.20.10", "169.254.20.11", "169.254.20.12"
 
 
-def one(*ips: str, **more: object) -> Settings:
-    return Settings(ips or (IP,), iptables="nft", interval=0.0)._replace(**more)  # type: ignore[arg-type]  # any fields
+def one(*ips: str, **more: Any) -> Settings:
+    return Settings(ips or (IP,), iptables="nft", interval=0.0)._replace(**more)
 
 
 async def _reload(_reason: str) -> bool:

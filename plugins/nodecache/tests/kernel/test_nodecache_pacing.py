@@ -14,11 +14,10 @@ from corepy_nodecache.host import Report
 from corepy_nodecache.model import DesiredState, HostError
 from corepy_nodecache.reconciler import Reconciler
 from corepy_nodecache.settings import Settings
+from corepy_nodecache.watch import LegacyFingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from corepy_nodecache.watch import LegacyFingerprint
 
 ONE = Settings(ips=("169.254.20.10",)).want()
 INFINITY = float("inf")
@@ -40,10 +39,11 @@ class Clock:
         self.now += seconds
 
 
-class Sizes:
+class Sizes(LegacyFingerprint):
     """The sizes of legacy tables, as the test says."""
 
     def __init__(self, *sizes: bytes) -> None:
+        super().__init__()
         self.sizes = sizes
         self.is_closed = False
 
@@ -51,6 +51,7 @@ class Sizes:
         return self.sizes
 
     def close(self) -> None:
+        super().close()
         self.is_closed = True
 
 
@@ -72,11 +73,6 @@ def drive(work: Callable[[Reconciler], Awaitable[None]]) -> None:
         await it.close()
 
     asyncio.run(whole())
-
-
-def use(it: Reconciler, sizes: Sizes) -> None:
-    fingerprint: LegacyFingerprint = sizes  # type: ignore[assignment]  # a fake
-    it._fingerprint = fingerprint
 
 
 @pytest.mark.parametrize(
@@ -108,7 +104,7 @@ def test_without_a_change_a_pass_is_due_by_the_clock_or_by_the_sizes(clock: Cloc
         clock.now = 10.0
         assert await it._must_look()
         clock.now = 0.0
-        use(it, sizes)
+        it._fingerprint = sizes
         assert await it._must_look()
         it._sizes = (b"1", b"2")
         assert not await it._must_look()
@@ -147,7 +143,7 @@ def test_how_long_a_change_is_waited_for(
     async def work(it: Reconciler) -> None:
         clock.now, it._due = 100.0, due
         if is_legacy:
-            use(it, Sizes())
+            it._fingerprint = Sizes()
         with monkeypatch.context() as patch:
             patch.setattr(asyncio, "timeout", noted)
             await it._wait()
@@ -209,7 +205,7 @@ def test_a_stop_tries_for_eight_seconds(clock: Clock, monkeypatch: pytest.Monkey
             assert len(passes) <= 16
             return LOCKED
 
-        it._sync = locked_out  # type: ignore[method-assign]  # a fake
+        monkeypatch.setattr(it, "_sync", locked_out)
         it._is_locked_out = True
         with monkeypatch.context() as patch:
             patch.setattr(asyncio, "sleep", clock.sleep)
@@ -248,7 +244,9 @@ def test_the_figures_of_a_pass(clock: Clock, caplog: pytest.LogCaptureFixture) -
 
 
 @isolated
-def test_sizes_after_a_change_of_ours_are_looked_at_again(clock: Clock) -> None:
+def test_sizes_after_a_change_of_ours_are_looked_at_again(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reports = [
         Report([], False, [], 0, 0),
         Report(["added 10 rules"], True, [], 10, 1),
@@ -257,8 +255,8 @@ def test_sizes_after_a_change_of_ours_are_looked_at_again(clock: Clock) -> None:
     ]
 
     async def work(it: Reconciler) -> None:
-        use(it, Sizes(b"1"))
-        it._host.sync = lambda want, sweep=False: reports.pop(0)  # type: ignore[method-assign]  # a fake
+        it._fingerprint = Sizes(b"1")
+        monkeypatch.setattr(it._host, "sync", lambda want, sweep=False: reports.pop(0))
         assert it._pass(ONE, False).repaired is False
         assert it._sizes == (b"1",)
         assert it._pass(ONE, False).repaired  # an earlier pass has left the host whole
@@ -266,6 +264,6 @@ def test_sizes_after_a_change_of_ours_are_looked_at_again(clock: Clock) -> None:
         assert it._pass(DesiredState(), False).repaired is False
         # The wish changed and failed meanwhile; what it wanted before was whole once.
         assert it._pass(DesiredState(), False).repaired is False
-        use(it, Sizes())
+        it._fingerprint = Sizes()
 
     drive(work)
