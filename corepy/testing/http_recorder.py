@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from corepy.testing.tls import server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 
@@ -33,10 +33,13 @@ class HTTPRecorder:
     """Accepts HTTP requests with a Content-Length at a free port of 127.0.0.1, in a `with` block.
 
     `requests` has them in the order of arrival. The response is the bytes `response`; with b"" the
-    connection is closed without one, with None it stays open and the client waits.
+    connection is closed without one, with None it stays open and the client waits. `response` may
+    also be a function that returns one of these for a request, called in another thread.
     """
 
-    response: bytes | None = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    response: bytes | Callable[[RecordedRequest], bytes | None] | None = (
+        b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    )
     tls: bool = False
     requests: queue.SimpleQueue[RecordedRequest] = field(default_factory=queue.SimpleQueue)
     connections: int = 0
@@ -85,10 +88,12 @@ class HTTPRecorder:
                         name, _, value = line.decode("latin-1").partition(":")
                         headers[name.lower()] = value.strip()
                     body = file.read(int(headers.get("content-length", 0)))
-                    self.requests.put(RecordedRequest(method, target, headers, body))
-                    if self.response:
-                        stream.sendall(self.response)
-                    elif self.response == b"":
+                    request = RecordedRequest(method, target, headers, body)
+                    self.requests.put(request)
+                    response = self.response(request) if callable(self.response) else self.response
+                    if response:
+                        stream.sendall(response)
+                    elif response is not None:
                         return
 
     def __exit__(
