@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.commands.standard_output import write_output
 from corepy.flags import EXIT_USAGE, Parser
 from corepy.net.descriptors import fill_standard_descriptors
+from corepy.net.signal_reset import restore_signals
 from corepy.server.options import DEFAULT_PORT, EXIT_FAILURE, EXIT_OK, Options
 from corepy.server.pidfile import discard_stale
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         setattr(flags, name, getattr(flags, name) or None)
     if flags.version or flags.plugins or flags.completion or flags.check:
         return _printing(lambda: _show(flags))
+    restore_signals()
     discard_stale(flags.pidfile)
     return _supervise(flags) if flags.supervise else _serve(_options(flags))
 

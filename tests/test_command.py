@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from corepy.testing import run_command
+from corepy.testing import install, run_command
 from corepy.testing.command import wait_until
 
 WHOAMI = ".:0 {\n    bind 127.0.0.1\n    whoami\n}\n"
@@ -282,6 +282,15 @@ def test_signals_end_the_server(number, tmp_path):
         wait_until(pidfile.exists)
         assert command.stop(number) == 0
     assert not pidfile.exists()
+
+
+def test_sigint_while_a_plugin_is_imported(tmp_path):
+    """It is no failure of the plugin."""
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    env = install(tmp_path, "hello", code)
+    with run_command(".:0 {\n hello\n}\n", env=env, wait=False) as command:
+        assert command.process.wait(60) == -signal.SIGINT
+    assert command.output == ""
 
 
 def test_sighup_does_nothing():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from corepy import corefile
 from corepy.corefile import GeneratedCorefile as GeneratedCorefile
+from corepy.net.signal_reset import restore_signals
 from corepy.server.options import DEFAULT_PORT, Options
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run_server(
     takes the reason, for the log, and returns whether the new configuration runs. `port` is for
     zones without one.
     """
+    restore_signals()
     from corepy.release import version_text
     from corepy.server.process import run
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, NoReturn
 from corepy import corefile
 from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import ALIVE, Manager, take
-from corepy.net.signal_reset import restore_signals
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
@@ -57,7 +56,6 @@ def run(options: Options, announce: str) -> int:
     Returns the exit code. `announce` is printed below the banner.
     """
     _ignore_signals()
-    restore_signals()
     raise_descriptor_limit()
     configure(json=options.log_format == "json")
     with streams_that_never_wait():

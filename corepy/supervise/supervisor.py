@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from corepy.net.descriptors import raise_descriptor_limit
 from corepy.net.inherited import ALIVE
-from corepy.net.signal_reset import restore_signals
 from corepy.supervise.adoption import command_of, runs
 from corepy.supervise.journal import PATIENCE, Journal
 from corepy.supervise.monitor import STOP_TIMEOUT, WorkerMonitor
@@ -69,7 +68,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Keep workers running until a signal stops the supervisor."""
-        restore_signals()
         self._journal.take_over_streams()
         raise_descriptor_limit()  # it holds the sockets of all its workers
         self._listen_to_signals()
