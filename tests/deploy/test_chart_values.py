@@ -103,6 +103,13 @@ def test_annotations_replace_those_of_the_chart(chart):
     values = {"podAnnotations": {"prometheus.io/scrape": "false", "a": "b"}}
     rendered = chart.render(values=values, name="corepy", namespace="x")
     assert rendered["corepy/templates/daemonset.yaml"].count("prometheus.io/scrape") == 1
+@pytest.mark.parametrize("values", [{"takeoverAddresses": ["10.96.0.10"]}, {"form": "cilium"}])
+def test_the_service_that_node_cache_uses_outlives_the_release(chart, values):
+    metadata = [it["metadata"] for it in objects(chart, "corepy", **values)]
+    policies = [(it["name"], it["annotations"]) for it in metadata if "annotations" in it]
+    assert policies == [("kube-dns-upstream", {"helm.sh/resource-policy": "keep"})]
+
+
     (annotations,) = texts(objects(chart, "corepy", **values), "annotations")
     assert annotations == {
         "prometheus.io/scrape": "false", "prometheus.io/port": "9253", "a": "b",

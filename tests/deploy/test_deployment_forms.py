@@ -34,7 +34,7 @@ UPSTREAM = "10.96.0.11"
 """The address of kube-dns-upstream, which Kubernetes puts into a variable."""
 
 VERSIONS = ("1.28", "1.31", "1.34")
-ONLY_HELM = {"app.kubernetes.io/managed-by", "helm.sh/chart"}
+ONLY_HELM = {"app.kubernetes.io/managed-by", "helm.sh/chart", "helm.sh/resource-policy"}
 MONITORING = {
     "monitor": {"kind": "PodMonitor"},
     "prometheusRule": {"enabled": True},
@@ -125,12 +125,13 @@ def kustomize(form, tmp_path, **more):
 
 
 def objects(text):
-    """The objects of a YAML stream by kind and name, without the labels that only Helm adds."""
+    """The objects of a YAML stream by kind and name, without the metadata that only Helm uses."""
     found = {}
     for it in filter(None, yaml.load_all(text, Loader=LOADER)):
-        labels = it["metadata"].get("labels", {})
-        for name in ONLY_HELM & labels.keys():
-            del labels[name]
+        for member in {"labels", "annotations"} & it["metadata"].keys():
+            entries = it["metadata"].pop(member)
+            if kept := {name: text for name, text in entries.items() if name not in ONLY_HELM}:
+                it["metadata"][member] = kept
         key = f"{it['kind']}/{it['metadata']['name']}"
         assert key not in found
         found[key] = it

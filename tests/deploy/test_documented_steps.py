@@ -83,6 +83,7 @@ SECTIONS = {
     },
 }
 WITHOUT_STEPS = {"kube-proxy", "What is tested"}
+MANAGED = "app.kubernetes.io/managed-by=Helm"
 THEIRS = {
     *("daemonset/node-local-dns", "configmap/node-local-dns"),
     *("service/kube-dns", "daemonset/cilium"),
@@ -237,7 +238,30 @@ def test_kubectl_knows_the_flags():
     assert checked > 10
 
 
-VERBS = ("apply", "delete", "diff", "exec", "get", "label", "logs", "rollout", "set", "describe")
+VERBS = (
+    "annotate",
+    "apply",
+    "delete",
+    "diff",
+    "exec",
+    "get",
+    "label",
+    "logs",
+    "rollout",
+    "set",
+    "describe",
+)
+
+
+def test_helm_may_adopt_the_service_of_node_cache():
+    """Its manifest has kube-dns-upstream; Helm takes over an object with these three entries."""
+    run = commands("docs/kubernetes-upgrade.md")
+    before = run[: next(i for i, words in enumerate(run) if words[:2] == ["helm", "install"])]
+    (namespace,) = {words[words.index("--namespace") + 1] for words in run if words[0] == "helm"}
+    service = ["kubectl", "-n", namespace]
+    assert [*service, "label", "service/kube-dns-upstream", MANAGED] in before
+    owner = [f"meta.helm.sh/release-name={RELEASE}", f"meta.helm.sh/release-namespace={namespace}"]
+    assert [*service, "annotate", "service/kube-dns-upstream", *owner] in before
 
 
 def test_the_check_of_the_corefile_before_the_change(tmp_path):
