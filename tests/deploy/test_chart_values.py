@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from jsonschema import Draft7Validator, ValidationError
 CHART = Path(__file__).parent.parent.parent / "deploy/helm/corepy"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+MONITORING = "corepy/templates/monitoring.yaml"
 REFUSED = [
     {"form": "both"},
     {"unknown": 1},
@@ -117,6 +119,24 @@ def test_the_service_that_node_cache_uses_outlives_the_release(chart, values):
 
 
 def test_the_schema_knows_every_value():
+
+@pytest.mark.parametrize("name", ["monitor", "prometheusRule", "dashboard"])
+@pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
+def test_labels_replace_those_of_the_chart(chart, name, kind):
+    """Each key once: tools that read the manifest again, such as kustomize, refuse a second one."""
+    values: dict[str, dict[str, Any]]
+    values = {"monitor": {"kind": kind}, "prometheusRule": {"enabled": True}}
+    values["dashboard"] = {"enabled": True}
+    values[name]["labels"] = {"k8s-app": "theirs"}
+    text = chart.render(values=values, name="corepy", namespace="x")[MONITORING]
+    blocks = re.findall(r"^  labels:\n((?:    .*\n)+)", text, re.MULTILINE)
+    for block in blocks:
+        keys = [line.partition(":")[0] for line in block.splitlines()]
+        assert len(keys) == len({*keys}), block
+    labels = [it["metadata"]["labels"] for it in yaml.safe_load_all(text) if it]
+    assert [it["k8s-app"] for it in labels].count("theirs") == 1
+    assert len(labels) == len(blocks)
+
     Draft7Validator.check_schema(SCHEMA)
     Draft7Validator(SCHEMA).validate(VALUES)
     assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()

@@ -39,6 +39,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{/* The labels of an object for which the values have some: those may replace the labels of the chart. */}}
+{{- define "corepy.labelsWith" -}}
+{{- toYaml (merge (dict) .labels (include "corepy.labels" .root | fromYaml)) }}
+{{- end }}
+
 {{- define "corepy.image" -}}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag }}{{ end }}
