@@ -38,7 +38,9 @@ REFUSED = [
     {"priorityClassName": "x\nhostPID: true"},
     {"priorityClassName": "{$HOME}"},
     {"addresses": ["169.254.20.256"]},
+    {"addresses": ["169.254.20.01"]},
     {"addresses": ["::"]},
+    {"clusterDomain": "cluster..local"},
     {"prometheusRule": {"runbookURL": "&anchor"}},
 ]
 
