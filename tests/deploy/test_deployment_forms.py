@@ -240,7 +240,13 @@ def test_the_alerts_fit_the_release():
     limits = {
         "32Mi": "32 * 1024 * 1024",
         "1Gi": "1 * 1024 * 1024 * 1024",
-        "100M": "128 * 1024 * 1024",
+        "1.5Gi": "1.5 * 1024 * 1024 * 1024",
+        "65536Ki": "65536 * 1024",
+        "100M": "100 * 1000 * 1000",
+        "64e6": "64e6",
+        67108864: "6.7108864e+07",  # as Helm prints numbers; PromQL reads it too
+        "2Ti": "128 * 1024 * 1024",
+        "1 > 0\n": "128 * 1024 * 1024",
     }
     for limit, product in limits.items():
         found = helm(**rules, resources={"limits": {"memory": limit}})

@@ -125,7 +125,7 @@ so the address depends on everything else in the pod's template.
 
 {{/*
 The alerts of deploy/prometheus, with the address of the runbooks, the release's jobs and its memory limit. The limit stays
-128Mi unless `resources` has one in Mi or Gi.
+128Mi if `resources` has none, or one with a suffix that is unusual for memory, such as m or Ti.
 */}}
 {{- define "corepy.rules" -}}
 {{- $rules := .Files.Get "files/corepy.rules.yaml" }}
@@ -134,9 +134,11 @@ The alerts of deploy/prometheus, with the address of the runbooks, the release's
 {{- $rules = replace ".*corepy.*" (printf ".*%s.*" .Release.Name) $rules }}
 {{- end }}
 {{- $limit := toString (dig "limits" "memory" "" .Values.resources) }}
-{{- if regexMatch "^[0-9]+[MG]i$" $limit }}
-{{- $unit := ternary "1024 * 1024" "1024 * 1024 * 1024" (hasSuffix "Mi" $limit) }}
-{{- $rules = replace "128 * 1024 * 1024" (printf "%s * %s" (trimSuffix "Gi" (trimSuffix "Mi" $limit)) $unit) $rules }}
+{{- if regexMatch "^[0-9]+([.][0-9]+)?(e[+]?[0-9]+|[kMG]|[KMG]i)?$" $limit }}
+{{- $suffix := regexFind "[A-Za-z]*$" $limit }}
+{{- $base := ternary " * 1024" " * 1000" (hasSuffix "i" $suffix) }}
+{{- $power := get (dict "" 0 "k" 1 "K" 1 "M" 2 "G" 3) (trimSuffix "i" $suffix) | int }}
+{{- $rules = replace "128 * 1024 * 1024" (print (trimSuffix $suffix $limit) (repeat $power $base)) $rules }}
 {{- end }}
 {{- $rules }}
 {{- end }}
