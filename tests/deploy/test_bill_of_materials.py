@@ -30,7 +30,7 @@ def refused(document):
 
 def test_the_schema_accepts_the_bill(bill):
     assert refused(bill) is None
-    # What it would say in an image, where corepy has a version of a release.
+    # corepy itself is the main component, here as in the image.
     assert {"type", "bom-ref", "name", "version", "purl"} == bill["metadata"]["component"].keys()
 
 

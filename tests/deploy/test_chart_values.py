@@ -103,10 +103,6 @@ def test_a_corefile_is_passed_on_unchanged(chart, text):
     assert config["data"] == {"Corefile": text}
 
 
-def test_annotations_replace_those_of_the_chart(chart):
-    values = {"podAnnotations": {"prometheus.io/scrape": "false", "a": "b"}}
-    rendered = chart.render(values=values, name="corepy", namespace="x")
-    assert rendered["corepy/templates/daemonset.yaml"].count("prometheus.io/scrape") == 1
 @pytest.mark.parametrize("values", [{"takeoverAddresses": ["10.96.0.10"]}, {"form": "cilium"}])
 def test_the_service_that_node_cache_uses_outlives_the_release(chart, values):
     metadata = [it["metadata"] for it in objects(chart, "corepy", **values)]
@@ -114,13 +110,15 @@ def test_the_service_that_node_cache_uses_outlives_the_release(chart, values):
     assert policies == [("kube-dns-upstream", {"helm.sh/resource-policy": "keep"})]
 
 
+def test_annotations_replace_those_of_the_chart(chart):
+    values = {"podAnnotations": {"prometheus.io/scrape": "false", "a": "b"}}
+    rendered = chart.render(values=values, name="corepy", namespace="x")
+    assert rendered["corepy/templates/daemonset.yaml"].count("prometheus.io/scrape") == 1
     (annotations,) = texts(objects(chart, "corepy", **values), "annotations")
     assert annotations == {
         "prometheus.io/scrape": "false", "prometheus.io/port": "9253", "a": "b",
     }  # fmt: skip
 
-
-def test_the_schema_knows_every_value():
 
 @pytest.mark.parametrize("name", ["monitor", "prometheusRule", "dashboard"])
 @pytest.mark.parametrize("kind", ["PodMonitor", "ServiceMonitor"])
@@ -139,6 +137,8 @@ def test_labels_replace_those_of_the_chart(chart, name, kind):
     assert [it["k8s-app"] for it in labels].count("theirs") == 1
     assert len(labels) == len(blocks)
 
+
+def test_the_schema_knows_every_value():
     Draft7Validator.check_schema(SCHEMA)
     Draft7Validator(SCHEMA).validate(VALUES)
     assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()
