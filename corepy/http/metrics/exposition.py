@@ -1,7 +1,8 @@
 """Builds the text of a scrape, with the metric families and encoders of prometheus_client.
 
 Encoding takes microseconds per sample, and a scrape has thousands. So it is split into slices, and
-the event loop serves DNS in between. (A thread would hold the GIL for 5 ms at a time.)
+the event loop serves DNS in between. (A thread would hold the GIL for 5 ms at a time.) Scrapes at
+the same time take turns, since a slice of each would delay queries as much as a long one.
 prometheus_client is large and is imported by the first scrape.
 """
 
@@ -50,8 +51,13 @@ def add_source(source: Callable[[], Iterable[Metric]]) -> None:
     _sources.append(source)
 
 
-async def scrape(process_group: ProcessGroup, request: HTTPRequest) -> HTTPResponse:
-    """Return all metrics of `process_group`, in the format of the Accept header."""
+async def scrape(
+    process_group: ProcessGroup, request: HTTPRequest, encoding: asyncio.Lock
+) -> HTTPResponse:
+    """Return all metrics of `process_group`, in the format of the Accept header.
+
+    Of all scrapes with the same lock `encoding`, one encodes a slice at a time.
+    """
     # The slow import runs in a thread, so the loop continues meanwhile.
     await asyncio.get_running_loop().run_in_executor(None, import_module, CLIENT)
     from prometheus_client.exposition import choose_encoder
@@ -60,7 +66,8 @@ async def scrape(process_group: ProcessGroup, request: HTTPRequest) -> HTTPRespo
     accept = request.headers.get("accept", "")
     is_open = _takes_only_openmetrics(accept)
     encode, content_type = choose_encoder(accept if is_open else "")
-    pieces = _pieces(parts(process_group.followers, is_open=is_open), encode, is_open=is_open)
+    families = parts(process_group.followers, is_open=is_open)
+    pieces = _pieces(families, encode, encoding, is_open=is_open)
     return HTTPResponse(pieces, content_type=content_type)
 
 
@@ -76,15 +83,23 @@ def _takes_only_openmetrics(accept: str) -> bool:
 
 
 async def _pieces(
-    families: Iterator[Metric], encode: Callable[[Collector], bytes], *, is_open: bool
+    families: Iterator[Metric],
+    encode: Callable[[Collector], bytes],
+    encoding: asyncio.Lock,
+    *,
+    is_open: bool,
 ) -> AsyncIterator[bytes]:
     name = ""
-    for part in families:
-        text = encode(_Only(part))
-        text = text.removesuffix(END) if is_open else with_go_numbers(text)
+    while True:
+        async with encoding:
+            part = next(families, None)
+            if part is None:
+                break
+            text = encode(_Only(part))
+            text = text.removesuffix(END) if is_open else with_go_numbers(text)
+            await asyncio.sleep(0)  # with the lock: no other slice in this turn of the event loop
         yield _without_head(text) if part.name == name else text
         name = part.name
-        await asyncio.sleep(0)
     if is_open:
         yield END
 

@@ -38,6 +38,7 @@ class MetricsEndpoint:
         self._log = log
         self._claim: Claim | None = None
         self._retrying: asyncio.Task[None] | None = None
+        self._encoding = asyncio.Lock()
 
     async def open(self) -> None:
         """Start to export, or retry in the background until the address can be bound."""
@@ -56,7 +57,7 @@ class MetricsEndpoint:
 
     async def answer(self, request: HTTPRequest) -> HTTPResponse:
         """Return all metrics, as text that is made while it is sent."""
-        return await scrape(self._process_group, request)
+        return await scrape(self._process_group, request, self._encoding)
 
     async def _retry(self) -> None:
         pause = FIRST_PAUSE

@@ -1,5 +1,6 @@
 """What a scrape of a running server looks like, and that it is always there."""
 
+import asyncio
 import platform
 import re
 import socket
@@ -12,11 +13,12 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from corepy import release
-from corepy.http.metrics import metrics_endpoint
-from corepy.plugin import CorefileError, StartupError, metrics
+from corepy.http import HTTPRequest, HTTPResponse
+from corepy.http.metrics import exposition, metrics_endpoint
+from corepy.plugin import CorefileError, ProcessGroup, StartupError, metrics
 from corepy.testing import TestServer, free_port, http_get, run_command, serve
 from corepy.testing.command import wait_until
-from corepy_prometheus.handler import Prometheus
+from corepy_prometheus.handler import LOG, Prometheus
 from corepy_prometheus.series import Series
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -332,3 +334,33 @@ def test_the_client_library_is_imported_by_the_first_scrape() -> None:
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_scrapes_at_the_same_time_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of each scrape in every turn of the event loop would delay all queries."""
+    turn, slices = 0, Counter[int]()
+    real = exposition.with_go_numbers
+
+    def with_go_numbers(text: bytes) -> bytes:
+        slices[turn] += 1
+        return real(text)
+
+    monkeypatch.setattr(exposition, "with_go_numbers", with_go_numbers)
+
+    async def read_all(response: HTTPResponse) -> int:
+        assert not isinstance(response.body, bytes)
+        return sum([len(piece) async for piece in response.body])
+
+    async def run() -> list[int]:
+        nonlocal turn
+        endpoint = metrics_endpoint.MetricsEndpoint("", ProcessGroup(), LOG)
+        request = HTTPRequest("GET", "/metrics", {})
+        responses = await asyncio.gather(*(endpoint.answer(request) for _ in range(8)))
+        reading = asyncio.gather(*map(read_all, responses))
+        while not reading.done():
+            turn += 1
+            await asyncio.sleep(0)
+        return await reading
+
+    assert min(asyncio.run(run())) > 1000
+    assert set(slices.values()) == {1}
