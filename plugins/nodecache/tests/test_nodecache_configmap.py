@@ -110,6 +110,7 @@ SERVER = "write an IP address, or ADDRESS:PORT"
         ("{} {}", "invalid JSON: Extra data"),
         ("[" * 100_000, f"{STUBS}:1: stubDomains: invalid JSON"),
         (b"\xff", f"{STUBS}:1: stubDomains: not UTF-8"),
+        (b"\xef\xbb\xbf{}", f"{STUBS}:1: stubDomains: begins with a byte order mark; save the text"),
     ],
 )  # fmt: skip
 def test_refused_stub_domains(stubs: str, message: str) -> None:
@@ -157,6 +158,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     files = read_files(str(tmp_path))
     with pytest.raises(ConfigMapError, match=f"^{tmp_path}/stubDomains: Is a directory$"):
         parse_files(files)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    """A missing folder is none of these mistakes: it may appear later."""
+    path = tmp_path / "stubDomains"
+    path.write_text("{}")
+    with pytest.raises(ConfigMapError, match=f"^{path}: not a folder; see -kubednscm$"):
+        parse_files(read_files(str(path)))
 
 
 JSON = st.recursive(

@@ -6,6 +6,7 @@ message that names file, line and key; the caller keeps the last good one.
 
 from __future__ import annotations
 
+import codecs
 import ipaddress
 import json
 import os
@@ -93,8 +94,10 @@ def _version(folder: str) -> str:
 
 
 def _read_files(folder: str) -> ConfigMapFiles:
-    if not os.path.isdir(folder):
+    if not os.path.exists(folder):
         return ConfigMapFiles(folder, is_missing=True)
+    if not os.path.isdir(folder):
+        return ConfigMapFiles(folder, problem=f"{folder}: not a folder; see -kubednscm")
     found: list[bytes | None] = []
     for name in (STUB_DOMAINS, UPSTREAMS):
         path = os.path.join(folder, name)
@@ -130,6 +133,9 @@ class _File:
         """Return the JSON value of the file, None if it is missing; raises `ConfigMapError`."""
         if self._content is None:
             return None
+        if self._content.startswith(codecs.BOM_UTF8):
+            message = "begins with a byte order mark; save the text without it"
+            raise ConfigMapError(f"{self.path}:1: {self.name}: {message}")
         try:
             self._text = self._content.decode()
             return json.loads(self._text)

@@ -115,7 +115,7 @@ def test_messages_of_one_wake_are_one_change(messages: Messages, left: int) -> N
     async def work() -> None:
         changes: list[bool] = []
         it = Watch(asyncio.get_running_loop(), lambda: changes.append(True))
-        it._drain(messages)  # type: ignore[arg-type]  # a fake
+        it._drain(messages)  # type: ignore[arg-type]  # has all that it uses of a socket
         assert (changes, len(messages.ends)) == ([True], left)
         it.close()
 
