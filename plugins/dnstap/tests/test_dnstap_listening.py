@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -184,6 +185,32 @@ def test_a_flood_of_clients_keeps_no_collector_out(make_collector, monkeypatch, 
                     pass
     refused = [it for it in caplog.messages if "is refused: 4 collectors are connected" in it]
     assert 0 < len(refused) <= collectors.MOST_REFUSALS
+
+
+def test_refusals_are_logged_again_after_a_while(monkeypatch, caplog):
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(collectors, "time", clock)
+    those = collectors.Collectors("tcp://h:1")
+    for now in (1000.0, 1059.9, 1060.0):
+        clock.now = now
+        for number in range(15):
+            those.log_refusal(OSError(f"{now:g}, {number}"))
+    expected = [(now, number) for now in ("1000", "1060") for number in range(10)]
+    assert caplog.messages == [
+        f"a collector at tcp://h:1 is refused: {now}, {number}" for now, number in expected
+    ]
+
+
+def test_a_host_that_has_gone_does_not_keep_its_place(make_collector):
+    """The kernel probes idle connections: after 30 seconds, three times, every 10 seconds."""
+    with serve(corefile(TCP)) as server:
+        make_collector().attach(connect(server))
+        wait_until(server, lambda: output_of(server).is_taking)
+        (queue,) = output_of(server)._listener.queues
+        sock = queue.stream._transport.get_extra_info("socket")
+        options = socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert [sock.getsockopt(socket.IPPROTO_TCP, it) for it in options] == [30, 10, 3]
 
 
 def test_a_collector_that_does_not_read_gives_its_place(make_collector, monkeypatch):

@@ -171,6 +171,11 @@ def test_all_cases_are_there():
             "dnstap listen tls://127.0.0.1:6000",
             "tls:// has no certificate to listen with", "tls://127.0.0.1:6000",
         ),
+        *[
+            (f"dnstap a {{\n{name} {text}\n}}", f"the {name} has {size} bytes, more than 65536", text)
+            for name in ("identity", "version")
+            for text, size in (("x" * 65537, 65537), ("ä" * 32769, 65538))
+        ],
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused(text, message, token):
