@@ -39,7 +39,8 @@ class Host:
             try:
                 yield command
             finally:
-                if command.process.poll() is not None:  # or it ends its workers itself
+                # One that ends by itself ends its workers; what is left may be another one's.
+                if command.process.poll() not in (None, 0):
                     self.end_orphans()
 
     def end_orphans(self):
