@@ -188,7 +188,8 @@ def test_a_flood_of_clients_keeps_no_collector_out(make_collector, monkeypatch, 
 
 
 def test_refusals_are_logged_again_after_a_while(monkeypatch, caplog):
-    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
     monkeypatch.setattr(collectors, "time", clock)
     those = collectors.Collectors("tcp://h:1")
     for now in (1000.0, 1059.9, 1060.0):
