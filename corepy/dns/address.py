@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from socket import AF_INET, AF_INET6, if_indextoname, inet_ntop
+from socket import AF_INET, AF_INET6, if_indextoname, inet_ntop, inet_pton
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _MAPPED_TEXT = "::ffff:"
+_SOCKADDR_IN = 16
+_SOCKADDR_IN6 = 28
 
 
 def host_port(address: object) -> tuple[str, int]:
@@ -64,3 +66,34 @@ def _zone(scope: int) -> str:
         return if_indextoname(scope)
     except OSError:  # the interface is gone; use its number
         return str(scope)
+
+
+def packed(text: str) -> bytes | None:
+    """Return the bytes of an IP address without a zone; None if the text is no address."""
+    try:
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        return None
+
+
+def address_bytes(address: object) -> bytes:
+    """Return the IP address of a socket address in network byte order: 4 or 16 bytes.
+
+    An IPv4-mapped IPv6 address is an IPv4 address, a zone is left out. Any value that is not the
+    address of an IP socket gives b"".
+    """
+    if type(address) is bytes:
+        if len(address) == _SOCKADDR_IN:
+            return address[4:8]
+        return _unmapped(address[8:24]) if len(address) == _SOCKADDR_IN6 else b""
+    return _bytes_of(host_port(address)[0])
+
+
+def _unmapped(raw: bytes) -> bytes:
+    return raw[12:] if raw.startswith(_MAPPED) else raw
+
+
+@lru_cache(maxsize=1024)
+def _bytes_of(host: str) -> bytes:
+    raw = packed(host.partition("%")[0])
+    return b"" if raw is None else _unmapped(raw)

@@ -8,11 +8,9 @@ slices its socket address.
 from __future__ import annotations
 
 import ipaddress
-from functools import lru_cache
-from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.dns.address import host_port
+from corepy.dns.address import address_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,26 +85,5 @@ def merge(networks: Iterable[Network]) -> list[Network]:
     return merged
 
 
-def key_of(client: object) -> bytes:
-    """Return the address of a client in network byte order: 4 bytes for IPv4, 16 for IPv6.
-
-    `client` is `Request.client`. Any value that is not the address of an IP socket gives b"".
-    """
-    if type(client) is bytes:
-        if len(client) == SOCKADDR_IN:
-            return client[4:8]
-        return _unmapped(client[8:24]) if len(client) == SOCKADDR_IN6 else b""
-    return _from_text(host_port(client)[0])
-
-
-def _unmapped(packed: bytes) -> bytes:
-    return packed[12:] if packed.startswith(_MAPPED) else packed
-
-
-@lru_cache(maxsize=1024)
-def _from_text(host: str) -> bytes:
-    host = host.partition("%")[0]
-    try:
-        return _unmapped(inet_pton(AF_INET6, host)) if ":" in host else inet_pton(AF_INET, host)
-    except (OSError, ValueError):
-        return b""
+key_of = address_bytes
+"""The address of a client (`Request.client`) as bytes that can be compared with a network."""

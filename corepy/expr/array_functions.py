@@ -1,0 +1,163 @@
+"""The functions of the language for arrays and maps (expr-lang: builtin/builtin.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from corepy.expr import expr_values as v
+from corepy.expr.builtin import LIST, TABLE, TEXT, VALUE, WHOLE, Builtin, array_of_values
+from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.value_types import ANY, ARRAY, INT, MAP, STRING, Kind, Type, array_of
+
+
+def _length(frame: Frame, value: object) -> int:
+    if type(value) is str:
+        return len(value)
+    if isinstance(value, (dict, *v.ARRAYS)):
+        return len(value)
+    raise ExpressionError(f"len needs a string, an array or a map, not {v.kind_name(value)}")
+
+
+def _get(frame: Frame, value: object, key: object) -> Any:
+    if isinstance(value, dict):
+        return value.get(v.key_for(key))
+    if not isinstance(value, v.ARRAYS):
+        return None
+    index = v.as_int(key, "get")
+    return value[index] if -len(value) <= index < len(value) else None
+
+
+def _join(frame: Frame, value: object, glue: object = "") -> str:
+    pieces = [v.as_text(each, "join") for each in array_of_values(frame, value, "join")]
+    mark = v.as_text(glue, "join")
+    frame.text_of(sum(map(len, pieces)) + len(mark) * max(len(pieces) - 1, 0))
+    return mark.join(pieces)
+
+
+def _concat(frame: Frame, *values: object) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        found += array_of_values(frame, value, "concat")
+    return found
+
+
+def _flatten(frame: Frame, value: object) -> list[Any]:
+    found: list[Any] = []
+    for each in array_of_values(frame, value, "flatten"):
+        found += _flatten(frame, each) if isinstance(each, v.ARRAYS) else [each]
+    return found
+
+
+def _uniq(frame: Frame, value: object) -> list[Any]:
+    found: list[Any] = []
+    for each in array_of_values(frame, value, "uniq"):
+        if not v.is_in(each, found, frame):
+            found.append(each)
+    return found
+
+
+def _first(frame: Frame, value: object) -> Any:
+    return _get(frame, v.as_array(value, "first"), 0)
+
+
+def _last(frame: Frame, value: object) -> Any:
+    return _get(frame, v.as_array(value, "last"), -1)
+
+
+def _take(frame: Frame, value: object, number: object) -> Any:
+    array, count = v.as_array(value, "take"), v.as_int(number, "take")
+    if count < 0:
+        raise ExpressionError(f"take cannot take {count} elements")
+    frame.take(min(count, len(array)))
+    return array[:count]
+
+
+def _reverse(frame: Frame, value: object) -> Any:
+    return array_of_values(frame, value, "reverse")[::-1]
+
+
+def _sort(frame: Frame, value: object, order: object = "asc") -> list[Any]:
+    array = array_of_values(frame, value, "sort")
+    return sorted_by(frame, list(array), list(array), order)
+
+
+def sorted_by(frame: Frame, values: list[Any], keys: list[Any], order: object) -> list[Any]:
+    """Return values in the order of their keys; raises ExpressionError.
+
+    The keys are strings or numbers, `order` is "asc" or "desc".
+    """
+    if order not in ("asc", "desc"):
+        raise ExpressionError(f"the order is asc or desc, not {v.to_text(order, frame)}")
+    frame.step(len(values) * len(values).bit_length())
+    if all(type(key) is str for key in keys):
+        keys = [v.to_bytes(key) for key in keys]
+    elif len(keys) > 1 and not all(v.is_number(key) for key in keys):
+        raise ExpressionError("only numbers, or only strings, can be sorted")
+    if len(keys) < 2:
+        return values
+    places = sorted(range(len(keys)), key=keys.__getitem__, reverse=order == "desc")
+    return [values[place] for place in places]
+
+
+def _keys(frame: Frame, value: object) -> list[Any]:
+    return [v.key_value(key) for key in _table(frame, value, "keys")]
+
+
+def _values(frame: Frame, value: object) -> list[Any]:
+    return list(_table(frame, value, "values").values())
+
+
+def _to_pairs(frame: Frame, value: object) -> list[Any]:
+    return [[v.key_value(key), item] for key, item in _table(frame, value, "toPairs").items()]
+
+
+def _from_pairs(frame: Frame, value: object) -> dict[object, Any]:
+    found: dict[object, Any] = {}
+    for pair in array_of_values(frame, value, "fromPairs"):
+        if not isinstance(pair, v.ARRAYS) or len(pair) != 2:
+            raise ExpressionError("fromPairs needs an array of arrays with two elements each")
+        found[v.key_for(pair[0])] = pair[1]
+    return found
+
+
+def _table(frame: Frame, value: object, name: str) -> dict[object, Any]:
+    if not isinstance(value, dict):
+        raise ExpressionError(f"{name} needs a map, not {v.kind_name(value)}")
+    frame.take(len(value))
+    return value
+
+
+def _element(types: Sequence[Type]) -> Type:
+    return types[0].elements if types[0].kind is Kind.ARRAY else ANY
+
+
+def _same(types: Sequence[Type]) -> Type:
+    return types[0]
+
+
+def _array(types: Sequence[Type]) -> Type:
+    return array_of(types[0].elements) if types[0].kind is Kind.ARRAY else ARRAY
+
+
+def _item(types: Sequence[Type]) -> Type:
+    return types[0].elements if types[0].kind in (Kind.ARRAY, Kind.MAP) else ANY
+
+
+ARRAY_FUNCTIONS: Final = (
+    Builtin("len", ((Kind.STRING, Kind.ARRAY, Kind.MAP),), INT, _length),
+    Builtin("get", ((Kind.ARRAY, Kind.MAP), VALUE), _item, _get),
+    Builtin("join", (LIST, TEXT), STRING, _join, optional=1),
+    Builtin("concat", (LIST,), ARRAY, _concat, is_variadic=True),
+    Builtin("flatten", (LIST,), ARRAY, _flatten),
+    Builtin("uniq", (LIST,), _array, _uniq),
+    Builtin("first", (LIST,), _element, _first),
+    Builtin("last", (LIST,), _element, _last),
+    Builtin("take", (LIST, WHOLE), _same, _take),
+    Builtin("reverse", (LIST,), _array, _reverse),
+    Builtin("sort", (LIST, TEXT), _array, _sort, optional=1),
+    Builtin("keys", (TABLE,), ARRAY, _keys),
+    Builtin("values", (TABLE,), ARRAY, _values),
+    Builtin("toPairs", (TABLE,), ARRAY, _to_pairs),
+    Builtin("fromPairs", (LIST,), MAP, _from_pairs),
+)

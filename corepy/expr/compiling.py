@@ -1,0 +1,107 @@
+"""What the parts of the compiler share: names in scope, limits, positions of mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Final
+
+from corepy.corefile import suggest
+from corepy.expr.environment import Compiled, Environment, combined
+from corepy.expr.operators import TypeProblem
+from corepy.expr.syntax import ExpressionProblem, Node
+from corepy.expr.value_types import Type
+from corepy.plugin.handler import Cacheability
+
+MOST_NODES: Final = 10_000
+"""Maximum nodes of an expression, as in expr-lang."""
+
+MOST_NESTING: Final = 100
+"""Maximum depth of nested operations; `and` and `or` do not nest."""
+
+
+class Compilation(ABC):
+    """The state of compiling one expression."""
+
+    def __init__(self, environment: Environment) -> None:
+        """`environment` has the functions and variables of the expression."""
+        self.environment = environment
+        self.depends = Cacheability.SAFE
+        """What the value depends on, beside the query's bytes."""
+
+        self.warnings: list[ExpressionProblem] = []
+        """Mistakes that make the expression fail for every query."""
+
+        self.slots = 0
+        """The number of variables that the expression declares."""
+
+        self.nodes = 0
+        """The number of nodes compiled so far."""
+
+        self._locals: dict[str, tuple[Type, int]] = {}
+        self._depth = 0
+
+    def compile(self, node: Node) -> Compiled:
+        """Return the compiled node; raises ExpressionProblem."""
+        self.nodes += 1
+        self._depth += 1
+        if self._depth > MOST_NESTING:
+            raise ExpressionProblem("the expression is nested too deeply", node.offset)
+        if self.nodes > MOST_NODES:
+            raise ExpressionProblem(f"the expression has more than {MOST_NODES} parts", node.offset)
+        compiled = self._build(node)
+        self._depth -= 1
+        return compiled
+
+    @abstractmethod
+    def _build(self, node: Node) -> Compiled:
+        """Return the compiled node."""
+
+    @contextlib.contextmanager
+    def at(self, offset: int) -> Iterator[None]:
+        """Give a TypeProblem the position of the operation."""
+        try:
+            yield
+        except TypeProblem as problem:
+            raise ExpressionProblem(str(problem), offset, problem.hint) from None
+
+    def depend(self, cacheability: Cacheability) -> None:
+        """Note what the value depends on."""
+        self.depends = combined(self.depends, cacheability)
+
+    def local(self, name: str) -> tuple[Type, int] | None:
+        """Return the type and slot of a variable that `let` has declared."""
+        return self._locals.get(name)
+
+    @contextlib.contextmanager
+    def declared(self, name: str, type_: Type, offset: int) -> Iterator[int]:
+        """Declare a variable for the body of a `let`, and return its slot."""
+        if name in self._locals or name in self.environment.variables or self.is_function(name):
+            raise ExpressionProblem(f"{name!r} is already the name of something else", offset)
+        slot = self.slots
+        self.slots += 1
+        self._locals[name] = type_, slot
+        yield slot
+        del self._locals[name]
+
+    @abstractmethod
+    def is_function(self, name: str) -> bool:
+        """Return whether there is a function of this name."""
+
+    @abstractmethod
+    def functions(self) -> list[str]:
+        """Return the names of all functions."""
+
+    def unknown_name(self, name: str, offset: int) -> ExpressionProblem:
+        """Return the problem for a name that is no variable."""
+        if name == "$env":
+            return ExpressionProblem("$env is not supported", offset)
+        if self.is_function(name):
+            return ExpressionProblem(
+                f"{name!r} is a function", offset, f"a call has parentheses: {name}()"
+            )
+        variables = [*self._locals, *self.environment.variables]
+        near = suggest(name, [*variables, *self.functions()])
+        hint = f"did you mean {near!r}?" if near else "a string is in single quotes"
+        return ExpressionProblem(f"unknown name {name!r}", offset, hint)

@@ -1,0 +1,128 @@
+"""The functions of the language that convert values (expr-lang: builtin/builtin.go, lib.go)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from corepy.expr import expr_values as v
+from corepy.expr.builtin import NUMBER, TEXT, VALUE, Builtin, text_of
+from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.value_types import ANY, FLOAT, INT, STRING, Kind
+
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,80}", re.ASCII)
+_FLOAT: Final = re.compile(
+    r"[+-]?(?:(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?|inf|infinity|nan)",
+    re.ASCII | re.IGNORECASE,
+)
+_ESCAPED: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+"""The characters that Go escapes in JSON, beside those that JSON requires."""
+
+
+def _int(frame: Frame, value: object) -> int:
+    if type(value) is not str:
+        return v.as_int(value, "int")
+    if not _INTEGER.fullmatch(value) or int(value) != v.wrapped(int(value)):
+        raise ExpressionError("int needs a string of digits, within 64 bits")
+    return int(value)
+
+
+def _float(frame: Frame, value: object) -> float:
+    if type(value) is not str:
+        return v.as_float(value, "float")
+    if not _FLOAT.fullmatch(value):
+        raise ExpressionError("float needs a string that is a number")
+    number = float(value)
+    if math.isinf(number) and "inf" not in value.lower():
+        raise ExpressionError("float: the number is too large")
+    return number
+
+
+def _string(frame: Frame, value: object) -> str:
+    return v.to_text(value, frame)
+
+
+def _type(frame: Frame, value: object) -> str:
+    return v.kind_name(value)
+
+
+def _to_json(frame: Frame, value: object) -> str:
+    pieces = []
+    for piece in _json(frame, value, "\n"):
+        frame.take(len(piece))
+        pieces.append(piece)
+    return frame.text("".join(pieces))
+
+
+def _json(frame: Frame, value: Any, line: str) -> Iterator[str]:
+    """Yield the pieces of JSON text; `line` is the line end with the indentation."""
+    inner = line + "  "
+    if isinstance(value, dict):
+        if not all(type(key) is str for key in value):
+            raise ExpressionError("toJSON: the keys of a map in JSON are strings")
+        mark = "{"
+        for key in sorted(value, key=v.to_bytes):
+            yield f"{mark}{inner}{_quoted(key)}: "
+            yield from _json(frame, value[key], inner)
+            mark = ","
+        yield "{}" if mark == "{" else f"{line}}}"
+    elif isinstance(value, v.ARRAYS):
+        mark = "["
+        for each in value:
+            yield f"{mark}{inner}"
+            yield from _json(frame, each, inner)
+            mark = ","
+        yield "[]" if mark == "[" else f"{line}]"
+    else:
+        yield _scalar(value)
+
+
+def _scalar(value: Any) -> str:
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is not float:
+        return json.dumps(value)
+    if math.isinf(value) or math.isnan(value):
+        raise ExpressionError("toJSON: JSON has no infinite numbers")
+    if value.is_integer() and abs(value) < 1e21:
+        return f"{value:.0f}"
+    return repr(value).replace("e-0", "e-")
+
+
+def _quoted(text: str) -> str:
+    clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return json.dumps(clean, ensure_ascii=False).translate(_ESCAPED)
+
+
+def _from_json(frame: Frame, value: object) -> Any:
+    text = text_of(frame, value, "fromJSON")
+    try:
+        return json.loads(text, parse_int=_finite, parse_float=_finite, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise ExpressionError("fromJSON: the string is not JSON") from None
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(digits)
+    return number
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(word)
+
+
+_CONVERTIBLE: Final = (*NUMBER, Kind.STRING)
+
+CONVERSIONS: Final = (
+    Builtin("int", (_CONVERTIBLE,), INT, _int),
+    Builtin("float", (_CONVERTIBLE,), FLOAT, _float),
+    Builtin("string", (VALUE,), STRING, _string),
+    Builtin("type", (VALUE,), STRING, _type),
+    Builtin("toJSON", (VALUE,), STRING, _to_json),
+    Builtin("fromJSON", (TEXT,), ANY, _from_json),
+)

@@ -1,0 +1,92 @@
+"""What an expression can use beside the functions of the language: functions and variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from corepy.expr.frame import Evaluate
+from corepy.expr.value_types import Type
+from corepy.plugin.handler import Cacheability
+
+NOT_CONSTANT: Final = object()
+
+
+class Compiled(NamedTuple):
+    """A compiled part of an expression."""
+
+    type: Type
+    run: Evaluate
+    value: object = NOT_CONSTANT
+    """The value, if it is the same for all queries."""
+
+    is_short: bool = False
+    """Whether a string is so short that reading it need not be counted."""
+
+    function: Function | None = None
+    """The function that the part calls without arguments, for functions that know each other."""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the value is the same for all queries."""
+        return self.value is not NOT_CONSTANT
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function that the environment adds to the language."""
+
+    name: str
+    parameters: tuple[Type, ...]
+    result: Type
+    call: Callable[..., Any]
+    """Gets the subject of the evaluation and the arguments, of the declared types."""
+
+    depends: Cacheability = Cacheability.SAFE
+    """What the result depends on, beside the arguments."""
+
+    is_short: bool = True
+    """Whether a string that it returns is short, such as a name: reading it is not counted."""
+
+    prepare: Callable[[Sequence[Compiled], Warn], Evaluate | None] | None = None
+    """Returns a faster way to call the function with these arguments, or None for the usual one.
+
+    It is called at setup, and reports a mistake in a constant argument with the function that it
+    gets: the message and the number of the argument.
+    """
+
+
+Warn = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The functions and variables of an expression."""
+
+    functions: Mapping[str, Function]
+    variables: Mapping[str, tuple[Type, Cacheability]] = field(default_factory=dict)
+    """The type of each variable, and what its value depends on."""
+
+    @classmethod
+    def of(cls, functions: Iterable[Function]) -> Environment:
+        """Return an environment without variables."""
+        return cls({each.name: each for each in functions})
+
+    def with_variable(self, name: str, type_: Type, depends: Cacheability) -> Environment:
+        """Return an environment with one more variable."""
+        return Environment(self.functions, {**self.variables, name: (type_, depends)})
+
+
+_ORDER: Final = (
+    Cacheability.SAFE,
+    Cacheability.DEPENDS_ON_FAMILY,
+    Cacheability.DEPENDS_ON_LOCAL_ADDRESS,
+    Cacheability.UNSAFE,
+)
+"""From the fewest inputs to the most; a local address has one family."""
+
+
+def combined(one: Cacheability, other: Cacheability) -> Cacheability:
+    """Return what a value depends on that is made of two others."""
+    return max(one, other, key=_ORDER.index)

@@ -1,0 +1,91 @@
+"""A compiled expression, and the function that makes one of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from corepy.expr.compiler import Compiler
+from corepy.expr.environment import Compiled, Environment
+from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.reader import read
+from corepy.expr.syntax import Binary, ExpressionProblem, Node
+from corepy.expr.value_types import Type
+from corepy.plugin.handler import Cacheability
+
+_NO_NAMES: Final[Mapping[str, object]] = {}
+
+
+class Expression:
+    """A compiled expression."""
+
+    __slots__ = ("_run", "_slots", "depends", "text", "type", "warnings")
+
+    def __init__(self, text: str, compiled: Compiled, compiler: Compiler) -> None:
+        """`compile_expression` makes it."""
+        self.text = text
+        self.type: Type = compiled.type
+        """The type of the value; `ANY` if it is known only when the expression runs."""
+
+        self.depends: Cacheability = compiler.depends
+        """What the value depends on, beside the query's bytes."""
+
+        self.warnings: tuple[ExpressionProblem, ...] = tuple(compiler.warnings)
+        """Mistakes that make the expression fail whenever it comes to them."""
+
+        self._run = compiled.run
+        self._slots = compiler.slots
+
+    def evaluate(self, subject: Any, names: Mapping[str, object] = _NO_NAMES) -> Any:
+        """Return the value; raises ExpressionError, and nothing else.
+
+        `subject` is what the functions of the environment get, usually a `Request`; `names` has the
+        values of its variables.
+        """
+        try:
+            return self._run(Frame(subject, names, self._slots))
+        except ExpressionError:
+            raise
+        except RecursionError:
+            raise ExpressionError("the values are nested too deeply") from None
+        except Exception as error:  # a function of the environment may fail in any way
+            raise ExpressionError(f"{type(error).__name__}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"<Expression {self.text!r}: {self.type}>"
+
+
+def compile_expression(text: str, environment: Environment) -> Expression:
+    """Return the compiled expression; raises `ExpressionProblem`."""
+    return _compiled(text, read(text), environment)
+
+
+def compile_conditions(text: str, environment: Environment) -> list[Expression]:
+    """Return the conditions that `text` joins with `and`, each as an expression of its own.
+
+    So a caller learns what each of them depends on. Raises `ExpressionProblem`, as
+    `compile_expression` does.
+    """
+    node = read(text)
+    whole = _compiled(text, node, environment)
+    parts = _conditions(node)
+    if len(parts) == 1:
+        return [whole]
+    return [_compiled(text, part, environment) for part in parts]
+
+
+def _conditions(node: Node) -> list[Node]:
+    found: list[Node] = []
+    while isinstance(node, Binary) and node.operator == "and":
+        found.append(node.right)
+        node = node.left
+    return [node, *reversed(found)]
+
+
+def _compiled(text: str, node: Node, environment: Environment) -> Expression:
+    compiler = Compiler(environment)
+    try:
+        compiled = compiler.compile(node)
+    except RecursionError:
+        raise ExpressionProblem("the expression is nested too deeply", 0) from None
+    return Expression(text, compiled, compiler)

@@ -1,0 +1,301 @@
+"""Compiles operators: checks the types of their operands, and selects the operation.
+
+Where the types are known, the operation is Python's own; otherwise it checks the values.
+"""
+
+from __future__ import annotations
+
+import operator as op
+from collections.abc import Callable
+from typing import Any, Final
+
+from corepy.expr import expr_values as v
+from corepy.expr.environment import Compiled
+from corepy.expr.frame import Evaluate, ExpressionError, Frame
+from corepy.expr.value_types import (
+    ANY,
+    BOOL,
+    FLOAT,
+    INT,
+    INTS,
+    STRING,
+    Kind,
+    Type,
+    is_assignable,
+    is_comparable,
+)  # fmt: skip
+
+Operation = Callable[[Frame, Any, Any], Any]
+
+SHORT: Final = 256
+"""Characters of a string that is read without being counted."""
+
+
+class TypeProblem(Exception):
+    """An operation does not exist for these types; the message, and a hint."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        """Make the message for the user."""
+        super().__init__(message)
+        self.hint = hint
+
+
+def unary(operator: str, operand: Compiled) -> Compiled:
+    """Return the compiled operation of a prefix operator; raises TypeProblem."""
+    run = operand.run
+    if operator == "not":
+        if not operand.type.may_be(Kind.BOOL):
+            raise TypeProblem(f"not needs a bool, not {operand.type}")
+        if operand.type is BOOL:
+            return Compiled(BOOL, lambda frame: not run(frame))
+        return Compiled(BOOL, lambda frame: not v.as_bool(run(frame)))
+    if not operand.type.may_be(Kind.INT, Kind.FLOAT):
+        raise TypeProblem(f"{operator} needs a number, not {operand.type}")
+    sign = -1 if operator == "-" else 1
+    if operand.is_constant:
+        value = _signed(sign, operand.value)
+        return Compiled(operand.type, lambda frame: value, value)
+    return Compiled(operand.type, lambda frame: _signed(sign, run(frame)))
+
+
+def _signed(sign: int, value: Any) -> Any:
+    if not v.is_number(value):
+        raise ExpressionError(f"a sign needs a number, not {v.kind_name(value)}")
+    return value if sign > 0 else v.wrapped(-value) if type(value) is int else -value
+
+
+def all_of(parts: list[Compiled]) -> Compiled:
+    """Return `a and b and ...`."""
+    runs = tuple(_condition(part, "and") for part in parts)
+    if len(runs) == 2:
+        first, second = runs
+        return Compiled(BOOL, lambda frame: first(frame) and second(frame))
+
+    def evaluate(frame: Frame) -> bool:
+        for run in runs:  # noqa: SIM110  # a generator expression costs as much as three parts
+            if not run(frame):
+                return False
+        return True
+
+    return Compiled(BOOL, evaluate)
+
+
+def any_of(parts: list[Compiled]) -> Compiled:
+    """Return `a or b or ...`."""
+    runs = tuple(_condition(part, "or") for part in parts)
+    if len(runs) == 2:
+        first, second = runs
+        return Compiled(BOOL, lambda frame: first(frame) or second(frame))
+
+    def evaluate(frame: Frame) -> bool:
+        for run in runs:  # noqa: SIM110  # as in all_of
+            if run(frame):
+                return True
+        return False
+
+    return Compiled(BOOL, evaluate)
+
+
+def _condition(part: Compiled, what: str) -> Evaluate:
+    if not part.type.may_be(Kind.BOOL):
+        raise TypeProblem(f"{what} needs a bool on both sides, not {part.type}")
+    return part.run if part.type is BOOL else checked_bool(part.run)
+
+
+def checked_bool(run: Evaluate) -> Evaluate:
+    """Return a condition that fails if the value is no bool."""
+    return lambda frame: v.as_bool(run(frame))
+
+
+def coalesce(left: Compiled, right: Compiled) -> Compiled:
+    """Return `left ?? right`."""
+    one, other = left.run, right.run
+
+    def evaluate(frame: Frame) -> Any:
+        value = one(frame)
+        return other(frame) if value is None else value
+
+    if left.type.kind is Kind.NIL:
+        return Compiled(right.type, evaluate)
+    is_same = right.type.kind is Kind.NIL or (
+        Kind.ANY not in (left.type.kind, right.type.kind) and is_assignable(right.type, left.type)
+    )
+    return Compiled(left.type if is_same else ANY, evaluate)
+
+
+def binary(operator: str, left: Compiled, right: Compiled) -> Compiled:
+    """Return the compiled operation of any other operator; raises TypeProblem."""
+    one, other = left.type, right.type
+    if operator in ("==", "!="):
+        return _equality(operator, left, right)
+    if operator in _TEXT_OPERATIONS:
+        return _text_operation(operator, left, right)
+    if operator not in _ARITHMETIC:
+        raise TypeProblem(f"{operator} is not an operator here")
+    wanted, operation = _ARITHMETIC[operator]
+    if not any(one.may_be(*kinds) and other.may_be(*kinds) for kinds in wanted):
+        raise _mismatch(operator, one, other)
+    a, b = left.run, right.run
+    result = _result(operator, one, other)
+    if operator in _PLAIN and one == other == INT:
+        plain = _PLAIN[operator]
+        return Compiled(result, lambda frame: plain(a(frame), b(frame)))
+    return Compiled(result, lambda frame: operation(frame, a(frame), b(frame)))
+
+
+def _mismatch(operator: str, one: Type, other: Type) -> TypeProblem:
+    return TypeProblem(f"{operator} does not work for {one} and {other}", _hint(one, other))
+
+
+def _hint(one: Type, other: Type) -> str | None:
+    if {one.kind, other.kind} in ({Kind.STRING, Kind.INT}, {Kind.STRING, Kind.FLOAT}):
+        return "int(...) makes a number of a string, string(...) a string of a number"
+    return None
+
+
+def _result(operator: str, one: Type, other: Type) -> Type:
+    if operator in ("<", ">", "<=", ">="):
+        return BOOL
+    if operator in ("/", "**"):
+        return FLOAT
+    if operator == "%":
+        return INT
+    if operator == "..":
+        return INTS
+    if one.kind is Kind.ANY or other.kind is Kind.ANY:
+        return ANY
+    if one.kind is Kind.STRING:
+        return STRING
+    return FLOAT if Kind.FLOAT in (one.kind, other.kind) else INT
+
+
+def _equality(operator: str, left: Compiled, right: Compiled) -> Compiled:
+    one, other, a, b = left.type, right.type, left.run, right.run
+    if not is_comparable(one, other):
+        raise _mismatch(operator, one, other)
+    negated = operator == "!="
+    if one == other and one.kind in (Kind.STRING, Kind.INT, Kind.BOOL):
+        if right.is_constant:
+            value = right.value
+            if negated:
+                return Compiled(BOOL, lambda frame: a(frame) != value)
+            return Compiled(BOOL, lambda frame: a(frame) == value)
+        if negated:
+            return Compiled(BOOL, lambda frame: a(frame) != b(frame))
+        return Compiled(BOOL, lambda frame: a(frame) == b(frame))
+    return Compiled(BOOL, lambda frame: v.equal(a(frame), b(frame), frame) is not negated)
+
+
+def _text_operation(operator: str, left: Compiled, right: Compiled) -> Compiled:
+    if not (left.type.may_be(Kind.STRING) and right.type.may_be(Kind.STRING)):
+        raise _mismatch(operator, left.type, right.type)
+    a, b = left.run, right.run
+    find = _TEXT_OPERATIONS[operator]
+    if left.type is STRING and right.type is STRING and left.is_short:
+        if right.is_constant:
+            text = right.value
+            return Compiled(BOOL, lambda frame: find(a(frame), text))
+        if right.is_short:
+            return Compiled(BOOL, lambda frame: find(a(frame), b(frame)))
+
+    def evaluate(frame: Frame) -> bool:
+        one, other = a(frame), b(frame)
+        if one is None or other is None:
+            return False
+        frame.take(len(v.as_text(one, operator)) + len(v.as_text(other, operator)))
+        return find(one, other)
+
+    return Compiled(BOOL, evaluate)
+
+
+def add(frame: Frame, one: Any, other: Any) -> Any:
+    """Return the sum of two numbers, or two strings joined; raises ExpressionError."""
+    if type(one) is str and type(other) is str:
+        frame.text_of(len(one) + len(other))
+        return one + other
+    return _calculate(op.add, "+", one, other)
+
+
+def _calculate(operation: Callable[[Any, Any], Any], name: str, one: Any, other: Any) -> Any:
+    if not v.is_number(one) or not v.is_number(other):
+        raise ExpressionError(
+            f"{name} does not work for {v.kind_name(one)} and {v.kind_name(other)}"
+        )
+    if type(one) is int and type(other) is int:
+        return v.wrapped(operation(one, other))
+    return operation(float(one), float(other))
+
+
+def _subtract(frame: Frame, one: Any, other: Any) -> Any:
+    return _calculate(op.sub, "-", one, other)
+
+
+def _multiply(frame: Frame, one: Any, other: Any) -> Any:
+    return _calculate(op.mul, "*", one, other)
+
+
+def _divide(frame: Frame, one: Any, other: Any) -> float:
+    return v.quotient(v.as_float(one, "/"), v.as_float(other, "/"))
+
+
+def _raise(frame: Frame, one: Any, other: Any) -> float:
+    return v.power(v.as_float(one, "**"), v.as_float(other, "**"))
+
+
+def _modulo(frame: Frame, one: Any, other: Any) -> int:
+    if type(one) is not int or type(other) is not int:
+        raise ExpressionError(f"% does not work for {v.kind_name(one)} and {v.kind_name(other)}")
+    return v.wrapped(v.remainder(one, other))
+
+
+def make_range(frame: Frame, first: Any, last: Any) -> range:
+    """Return the array of the integers from `first` to `last`; raises ExpressionError."""
+    start, end = v.as_int(first, ".."), v.as_int(last, "..")
+    frame.take(max(end - start + 1, 0))
+    return range(start, end + 1)
+
+
+def _less(frame: Frame, one: Any, other: Any) -> bool:
+    return v.is_less(one, other)
+
+
+def _more(frame: Frame, one: Any, other: Any) -> bool:
+    return v.is_less(other, one)
+
+
+def _at_most(frame: Frame, one: Any, other: Any) -> bool:
+    return v.is_less(one, other) or v.equal(one, other, frame)
+
+
+def _at_least(frame: Frame, one: Any, other: Any) -> bool:
+    return v.is_less(other, one) or v.equal(one, other, frame)
+
+
+_NUMBERS: Final = (Kind.INT, Kind.FLOAT)
+_TEXTS: Final = (Kind.STRING,)
+_INTEGERS: Final = (Kind.INT,)
+_ORDERED: Final = (_NUMBERS, _TEXTS)
+
+_ARITHMETIC: Final[dict[str, tuple[tuple[tuple[Kind, ...], ...], Operation]]] = {
+    "<": (_ORDERED, _less),
+    ">": (_ORDERED, _more),
+    "<=": (_ORDERED, _at_most),
+    ">=": (_ORDERED, _at_least),
+    "+": (_ORDERED, add),
+    "-": ((_NUMBERS,), _subtract),
+    "*": ((_NUMBERS,), _multiply),
+    "/": ((_NUMBERS,), _divide),
+    "**": ((_NUMBERS,), _raise),
+    "%": ((_INTEGERS,), _modulo),
+    "..": ((_INTEGERS,), make_range),
+}
+"""The kinds that both operands must have, one tuple of them, and the operation."""
+
+_PLAIN: Final = {"<": op.lt, ">": op.gt, "<=": op.le, ">=": op.ge}
+"""The operations on two values that are known to be ints."""
+
+_TEXT_OPERATIONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "contains": op.contains,
+    "startsWith": str.startswith,
+    "endsWith": str.endswith,
+}
