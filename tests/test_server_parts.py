@@ -176,6 +176,7 @@ def test_a_route_without_options():
         "time_limit": 0.0,
         "filters": BlockFilters(),
         "filter_obstacle": None,
+        "safe_filters": 0,
         "collect_metadata": None,
         "depends_on_client": False,
     }

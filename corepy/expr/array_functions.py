@@ -44,9 +44,19 @@ def _concat(frame: Frame, *values: object) -> list[Any]:
 
 def _flatten(frame: Frame, value: object) -> list[Any]:
     found: list[Any] = []
-    for each in array_of_values(frame, value, "flatten"):
-        found += _flatten(frame, each) if isinstance(each, v.ARRAYS) else [each]
+    _add_flat(frame, v.as_array(value, "flatten"), found)
     return found
+
+
+def _add_flat(frame: Frame, array: Any, found: list[Any]) -> None:
+    """Append the elements of an array, and those of the arrays in it."""
+    frame.step(len(array) + 1)
+    for each in array:
+        if isinstance(each, v.ARRAYS):
+            _add_flat(frame, each, found)
+        else:
+            found.append(each)
+    frame.take(len(array))
 
 
 def _uniq(frame: Frame, value: object) -> list[Any]:

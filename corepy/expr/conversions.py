@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 from corepy.expr import expr_values as v
@@ -18,6 +17,7 @@ _FLOAT: Final = re.compile(
     r"[+-]?(?:(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?|inf|infinity|nan)",
     re.ASCII | re.IGNORECASE,
 )
+_STEPS_OF_AN_ITEM: Final = 4
 _ESCAPED: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 """The characters that Go escapes in JSON, beside those that JSON requires."""
 
@@ -50,34 +50,41 @@ def _type(frame: Frame, value: object) -> str:
 
 
 def _to_json(frame: Frame, value: object) -> str:
-    pieces = []
-    for piece in _json(frame, value, "\n"):
-        frame.take(len(piece))
-        pieces.append(piece)
+    pieces: list[str] = []
+    _add_json(frame, value, "\n", pieces)
     return frame.text("".join(pieces))
 
 
-def _json(frame: Frame, value: Any, line: str) -> Iterator[str]:
-    """Yield the pieces of JSON text; `line` is the line end with the indentation."""
-    inner = line + "  "
+def _add_json(frame: Frame, value: Any, line: str, pieces: list[str]) -> None:
+    """Append the pieces of JSON text; `line` is the line end with the indentation."""
+    frame.take(len(line))
     if isinstance(value, dict):
         if not all(type(key) is str for key in value):
             raise ExpressionError("toJSON: the keys of a map in JSON are strings")
-        mark = "{"
-        for key in sorted(value, key=v.to_bytes):
-            yield f"{mark}{inner}{_quoted(key)}: "
-            yield from _json(frame, value[key], inner)
-            mark = ","
-        yield "{}" if mark == "{" else f"{line}}}"
+        items = [(f"{_quoted(key)}: ", value[key]) for key in sorted(value, key=v.to_bytes)]
+        _add_items(frame, items, line, pieces, "{}")
     elif isinstance(value, v.ARRAYS):
-        mark = "["
-        for each in value:
-            yield f"{mark}{inner}"
-            yield from _json(frame, each, inner)
-            mark = ","
-        yield "[]" if mark == "[" else f"{line}]"
+        _add_items(frame, [("", each) for each in value], line, pieces, "[]")
     else:
-        yield _scalar(value)
+        pieces.append(_scalar(value))
+        frame.take(len(pieces[-1]))
+
+
+def _add_items(
+    frame: Frame, items: list[tuple[str, Any]], line: str, pieces: list[str], brackets: str
+) -> None:
+    """Append the items of a map or an array, each with the text before its value."""
+    frame.step(_STEPS_OF_AN_ITEM * (len(items) + 1))
+    frame.take(sum(len(start) for start, _ in items))
+    if not items:
+        pieces.append(brackets)
+        return
+    mark, inner = brackets[0], line + "  "
+    for start, value in items:
+        pieces.append(f"{mark}{inner}{start}")
+        _add_json(frame, value, inner, pieces)
+        mark = ","
+    pieces.append(f"{line}{brackets[1]}")
 
 
 def _scalar(value: Any) -> str:

@@ -15,6 +15,7 @@ ARRAYS: Final = (list, tuple, range)
 SMALLEST_INT: Final = -(1 << 63)
 LARGEST_INT: Final = (1 << 63) - 1
 _WRAP: Final = 1 << 64
+_STEPS_OF_TEXT: Final = 4  # of an element that is written as text
 _EXPONENT_FROM: Final = 6  # the power of ten from which Go's shortest form has an exponent
 
 
@@ -97,10 +98,10 @@ def equal(one: object, other: object, frame: Frame) -> bool:
     if isinstance(one, ARRAYS) and isinstance(other, ARRAYS):
         if len(one) != len(other):
             return False
-        frame.step(len(one))
+        frame.step(len(one) + 1)
         return all(equal(a, b, frame) for a, b in zip(one, other, strict=True))
     if isinstance(one, dict) and isinstance(other, dict):
-        frame.step(len(one))
+        frame.step(len(one) + 1)
         return one.keys() == other.keys() and all(equal(one[k], other[k], frame) for k in one)
     return type(one) is type(other) and one == other
 
@@ -214,12 +215,12 @@ def to_text(value: object, frame: Frame) -> str:
     if type(value) is float:
         return float_text(value)
     if isinstance(value, dict):
-        frame.take(len(value))
+        frame.step(_STEPS_OF_TEXT * (len(value) + 1))
         keys = sorted(value, key=lambda key: to_text(key_value(key), frame))
         pairs = (f"{to_text(key_value(k), frame)}:{to_text(value[k], frame)}" for k in keys)
         return frame.text(f"map[{' '.join(pairs)}]")
     if isinstance(value, ARRAYS):
-        frame.take(len(value))
+        frame.step(_STEPS_OF_TEXT * (len(value) + 1))
         return frame.text(f"[{' '.join(to_text(each, frame) for each in value)}]")
     return "<nil>" if value is None else str(value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-MOST_STEPS: Final = 100_000
+MOST_STEPS: Final = 50_000
 """Parts of the expression that predicates evaluate, and elements that functions visit."""
 
 MOST_MEMORY: Final = 1_000_000

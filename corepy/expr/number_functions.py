@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from corepy.expr import expr_values as v
@@ -36,14 +36,20 @@ def _half_away(number: float) -> float:
     return math.copysign(whole + (abs(number) - whole >= 0.5), number)
 
 
-def _all_numbers(frame: Frame, name: str, values: Sequence[object]) -> Iterator[Any]:
-    """Yield the numbers among the arguments and in arrays, however nested."""
-    frame.step(len(values))
+def _all_numbers(frame: Frame, name: str, values: Sequence[object]) -> list[Any]:
+    """Return the numbers among the arguments and in arrays, however nested."""
+    found: list[Any] = []
+    _add_numbers(frame, name, values, found)
+    return found
+
+
+def _add_numbers(frame: Frame, name: str, values: Any, found: list[Any]) -> None:
+    frame.step(len(values) + 1)
     for value in values:
         if v.is_number(value):
-            yield value
+            found.append(value)
         elif isinstance(value, v.ARRAYS):
-            yield from _all_numbers(frame, name, value)
+            _add_numbers(frame, name, value, found)
         else:
             raise ExpressionError(f"{name} needs numbers, not {v.kind_name(value)}")
 

@@ -210,7 +210,7 @@ class PredicateCompiler(Compilation):
             "map": {"index": INT},
             "reduce": {"index": INT, "acc": ANY},
         }.get(node.name, {})
-        predicate = node.predicate or s.Pointer(node.offset, "")
+        predicate = node.predicate or s.Pointer(node.array.offset, "")
         before, scopes = self.nodes, self._scopes
         self._scopes = (*scopes, _Scope(array.elements, others))
         body = self.compile(predicate)

@@ -72,9 +72,7 @@ def is_assignable(given: Type, wanted: Type) -> bool:
         return True
     if given.kind is Kind.NIL:
         return wanted.kind in (Kind.ARRAY, Kind.MAP)
-    if given.kind is not wanted.kind:
-        return False
-    return given.kind is not Kind.MAP or given.has_string_keys == wanted.has_string_keys
+    return given.kind is wanted.kind
 
 
 def is_comparable(one: Type, other: Type) -> bool:

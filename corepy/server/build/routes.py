@@ -60,11 +60,11 @@ def packet_cache_obstacle(handlers: Sequence[Handler], host: str) -> str | None:
     return reason
 
 
-def filter_obstacle(filters: BlockFilters, host: str) -> str | None:
-    """Return the directive of a filter that is UNSAFE at `host`, None without one."""
+def unsafe_filter(filters: BlockFilters, host: str) -> int | None:
+    """Return the index of the first filter that is UNSAFE at `host`, None without one."""
     unsafe = (
-        it.name
-        for it in filters.filters
+        index
+        for index, it in enumerate(filters.filters)
         if cacheability_at(host, it.cacheability) is Cacheability.UNSAFE
     )
     return next(unsafe, None)
@@ -170,9 +170,12 @@ class RoutedBlock:
 
         It is "" for all addresses, and where the clients may be of both families.
         """
+        filters = self._route.filters
+        unsafe = unsafe_filter(filters, host)
         return replace(
             self._route,
             zone=zone,
             obstacle=packet_cache_obstacle(self._handlers, host),
-            filter_obstacle=filter_obstacle(self._route.filters, host),
+            filter_obstacle=None if unsafe is None else filters.filters[unsafe].name,
+            safe_filters=unsafe or 0,
         )

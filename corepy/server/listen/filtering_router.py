@@ -93,8 +93,8 @@ class FilteringRouter(Router):
                 request.metadata = dict(known)  # no block sees the labels of another one
                 if self._collects and route.collect_metadata is not None:
                     route.collect_metadata(request)
-                depends_on_client = depends_on_client or route.filter_obstacle is not None
-                is_accepted = all(it.accepts(request) for it in route.filters.filters)
+                is_accepted, depends = _verdict(route, request)
+                depends_on_client = depends_on_client or depends
                 if considered is not None:
                     considered.append((route, is_accepted))
                 if is_accepted:
@@ -128,13 +128,29 @@ class FilteringRouter(Router):
         return reply
 
 
+def _verdict(route: ZoneRoute, request: Request) -> tuple[bool, bool]:
+    """Return whether a block accepts the query, and whether that depends on the client.
+
+    It does not if a filter rejects the query that depends only on its bytes, before the others.
+    """
+    filters, safe = route.filters.filters, route.safe_filters
+    for index, it in enumerate(filters):
+        if not it.accepts(request):
+            return False, route.filter_obstacle is not None and index >= safe
+    return True, route.filter_obstacle is not None
+
+
 def _with_obstacles(blocks: Sequence[ZoneRoute]) -> list[ZoneRoute]:
-    """Return the blocks of a zone; the packet cache is off from the first such filter on."""
+    """Return the blocks of a zone; the packet cache is off where a filter is always called.
+
+    That is from the first block on whose first filter depends on the client.
+    """
     obstacle: str | None = None
     found = []
     for route in blocks:
-        obstacle = obstacle or route.filter_obstacle
-        found.append(route if obstacle is None else _uncached(route, obstacle))
+        here = obstacle or route.filter_obstacle
+        found.append(route if here is None else _uncached(route, here))
+        obstacle = here if not route.safe_filters else obstacle
     return found
 
 

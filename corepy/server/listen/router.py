@@ -71,6 +71,9 @@ class ZoneRoute:
     filter_obstacle: str | None = None
     """The directive of a filter whose verdict the packet cache cannot repeat; None without one."""
 
+    safe_filters: int = 0
+    """The number of filters before that one. A query that they reject does not depend on it."""
+
     collect_metadata: Callable[[Request], None] | None = None
     """Collects the metadata of a query for the filters; see `corepy.plugin.MetadataCollector`."""
 

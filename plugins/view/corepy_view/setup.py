@@ -1,0 +1,57 @@
+"""Parse the *view* directive (CoreDNS: plugin/view/setup.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.expr import ANY, BOOL, Environment, query_functions, read_conditions
+from corepy.plugin import Cacheability
+from corepy_view.view import Conditions, View
+
+if TYPE_CHECKING:
+    from corepy.expr import Expression
+    from corepy.plugin import Controller
+
+_ENVIRONMENT: Final = Environment.of(query_functions())
+
+
+def setup(controller: Controller) -> None:
+    """Add the filters of the block, and the handler that provides the label `view/name`."""
+    expressions: list[Expression] = []
+    for _ in controller.single():
+        name = controller.argument()
+        controller.options({"expr": lambda: expressions.extend(_read(controller))})
+        if not expressions:
+            controller.warn("view without expr accepts all queries", name)
+    _add_filters(controller, name.text, expressions)
+    controller.add_handler(View(name.text))
+
+
+def _read(controller: Controller) -> list[Expression]:
+    """Return the conditions of one `expr`."""
+    tokens = controller.arguments(1)
+    conditions = read_conditions(controller, tokens, _ENVIRONMENT)
+    for condition in conditions:
+        if condition.type not in (BOOL, ANY):
+            controller.warn(
+                f"the value of the expression is never true: its type is {condition.type}",
+                tokens[0],
+                "an expression compares values, such as type() == 'A'",
+            )
+    return conditions
+
+
+def _add_filters(controller: Controller, name: str, expressions: list[Expression]) -> None:
+    """Add a filter for each cacheability, the safe one first.
+
+    A query that it rejects reaches no other condition, so the packet cache stays on for it. All
+    conditions must be true, and one that fails is not, so their order does not matter.
+    """
+    groups: dict[Cacheability, list[Expression]] = {}
+    for expression in sorted(expressions, key=lambda it: it.depends is not Cacheability.SAFE):
+        groups.setdefault(expression.depends, []).append(expression)
+    view = name
+    for cacheability, group in (groups or {Cacheability.SAFE: []}).items():
+        accepts = Conditions(name, group).accept
+        controller.add_filter(accepts, view=view, cacheability=cacheability)
+        view = ""

@@ -1,0 +1,229 @@
+"""No expression hangs, takes unlimited memory, or raises anything but its own error.
+
+`COREPY_EXPR_EXAMPLES=100000 pytest tests/test_expr_limits.py` tries more texts.
+"""
+
+import os
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corepy.expr import (
+    ANY,
+    Environment,
+    ExpressionError,
+    ExpressionProblem,
+    Function,
+    compile_conditions,
+    compile_expression,
+    query_functions,
+)
+from corepy.expr.calls import BUILTINS, WITH_PREDICATES
+from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, MOST_TEXT
+from corepy.testing import make_request
+
+EXAMPLES = int(os.environ.get("COREPY_EXPR_EXAMPLES", "200"))
+ENVIRONMENT = Environment.of(
+    [*query_functions(), Function("anything", (ANY,), ANY, lambda subject, value: value)]
+)
+REQUEST = make_request("www.example.org.", "AAAA", peer=("2001:db8::7", 4000))
+
+BOMBS = [
+    "let a = repeat('x', 1000); reduce(1..100000, #acc + a, '')",
+    "reduce(1..60, #acc + #acc, 'x')",
+    "reduce(1..60, concat(#acc, #acc), [1])",
+    "reduce(1..60, [#acc, #acc], [1]) | flatten()",
+    "reduce(1..60, {{a: #acc, b: #acc}}, 1) | toJSON()",
+    "reduce(1..60, {{a: #acc, b: #acc}}, 1) | string()",
+    "reduce(1..60, [#acc, #acc], [1]) == reduce(1..60, [#acc, #acc], [1])",
+    "max(reduce(1..60, [#acc, #acc], [1]))",
+    "reduce(1..60, replace(#acc, '', #acc), 'ab')",
+    "reduce(1..60, join([#acc, #acc], #acc), 'ab')",
+    "all(1..100000, all(1..100000, all(1..100000, true)))",
+    "any(1..9223372036854775807, false)",
+    "map(1..99999, map(1..99999, #))",
+    "len(1..9223372036854775807)",
+    "(0 - 9223372036854775807)..9223372036854775807",
+    "repeat(repeat('a', 1000), 1000)",
+    "repeat('a', 999999)",
+    "sort(map(1..90000, string(#)))",
+    "sortBy(1..90000, -#)",
+    "uniq(1..90000)",
+    "map(1..90000, # in map(1..900, #))",
+    "any(1..90000, name() matches string(#))",
+    "let t = repeat('ab', 30000); any(1..90000, t contains string(#))",
+    "let t = repeat('ab', 30000); any(1..90000, t matches '(a|b)*c')",
+    "let t = repeat('ab', 30000); any(1..90000, indexOf(t, 'c') > 0)",
+    "let t = repeat('ab', 30000); any(1..90000, len(split(t, 'a')) < 0)",
+    "let t = repeat('ab', 30000); any(1..90000, upper(t) == lower(t))",
+    "bitshl(1, 9223372036854775807) + bitshr(1, 9223372036854775807) == 1 || len(1..999999999) > 1",
+    "let deep = reduce(1..5000, [#acc], 1); string(deep)",
+    "let deep = reduce(1..5000, [#acc], 1); deep == reduce(1..5000, [#acc], 1)",
+    "let deep = reduce(1..5000, [#acc], 1); flatten(deep)",
+    "let deep = reduce(1..5000, [#acc], 1); toJSON(deep)",
+    "'x' matches repeat('(a{99}){99}', 40)",
+    "let p = repeat('a?', 400) + repeat('a', 400); all(1..9999, repeat('a', 400) matches p)",
+]
+
+
+def steps_of(action):
+    """The calls of Python and C functions that an action makes."""
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("text", BOMBS)
+def test_an_expression_that_would_take_too_long_ends(text):
+    compiled = compile_expression(text, ENVIRONMENT)
+
+    def evaluate():
+        with pytest.raises(ExpressionError):
+            compiled.evaluate(REQUEST)
+
+    assert steps_of(evaluate) < 20 * MOST_STEPS
+
+
+def test_the_limits_are_named():
+    for text, words in (
+        ("all(1..100000, true)", f"more than {MOST_STEPS} steps"),
+        ("repeat('a', 65537)", f"longer than {MOST_TEXT} characters"),
+        ("len(1..1000001)", f"more than {MOST_MEMORY} elements and characters"),
+    ):
+        with pytest.raises(ExpressionError, match=words):
+            compile_expression(text, ENVIRONMENT).evaluate(REQUEST)
+
+
+def test_work_within_the_limits():
+    assert compile_expression("all(1..10000, # > 0)", ENVIRONMENT).evaluate(REQUEST) is True
+    assert len(compile_expression("repeat('a', 65536)", ENVIRONMENT).evaluate(REQUEST)) == 65536
+    for _ in range(3):  # each evaluation has limits of its own
+        assert compile_expression("len(1..900000)", ENVIRONMENT).evaluate(REQUEST) == 900000
+
+
+def test_a_function_of_the_environment_that_fails():
+    def fail(subject):
+        raise KeyError("broken")
+
+    environment = Environment.of([Function("broken", (), ANY, fail)])
+    with pytest.raises(ExpressionError, match="KeyError: 'broken'"):
+        compile_expression("broken()", environment).evaluate(None)
+
+
+# -- texts that hypothesis makes
+
+ATOMS = st.sampled_from([
+    "1", "0", "-1", "2.5", "9223372036854775807", "1e300", "'a'", "''", "'.'", "'10.0.0.0/8'", "`x`",
+    "true", "false", "nil", "[]", "{}", "[1, 'a', nil]", "{a: 1, b: [2]}", "1..3", "#", "#acc", ".a",
+    "#index", "name()", "type()", "client_ip()", "id()", "do()", "metadata('a/b')", "x", "a",
+])  # fmt: skip
+OPERATORS = st.sampled_from([
+    "+", "-", "*", "/", "%", "**", "==", "!=", "<", "<=", "&&", "||", "and", "or", "in", "not in",
+    "contains", "startsWith", "endsWith", "matches", "??", "..",
+])  # fmt: skip
+NAMES = sorted({*BUILTINS, *WITH_PREDICATES, "incidr", "anything"})
+
+
+def compound(inner):
+    return st.one_of(
+        st.tuples(inner, OPERATORS, inner).map(" ".join),
+        inner.map("({})".format),
+        inner.map("!{}".format),
+        inner.map("-{}".format),
+        inner.map("anything({})".format),
+        st.tuples(inner, inner, inner).map(lambda it: "({} ? {} : {})".format(*it)),
+        st.tuples(inner, inner).map(lambda it: "[{}, {}]".format(*it)),
+        st.tuples(inner, inner).map(lambda it: "{}[{}]".format(*it)),
+        st.tuples(inner, inner).map(lambda it: "{}[{}:]".format(*it)),
+        inner.map("{}?.a.b".format),
+        inner.map("{{a: {}}}".format),
+        st.tuples(inner, inner).map(lambda it: "(let x = {}; {})".format(*it)),
+        st.tuples(st.sampled_from(NAMES), st.lists(inner, max_size=3)).map(
+            lambda it: f"{it[0]}({', '.join(it[1])})"
+        ),
+        st.tuples(inner, st.sampled_from(NAMES), inner).map(lambda it: "{} | {}({})".format(*it)),
+        st.tuples(st.sampled_from(sorted(WITH_PREDICATES)), inner, inner).map(
+            lambda it: "{}(anything({}), {{{}}})".format(*it)
+        ),
+    )
+
+
+EXPRESSIONS = st.recursive(ATOMS, compound, max_leaves=12)
+PIECES = st.lists(
+    st.one_of(ATOMS, OPERATORS, st.sampled_from([*NAMES, *"()[]{}?:;,.#|'\"`\\/* \n", "let", "if"])),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+def try_out(text):
+    """Compile and evaluate a text; any exception but the two of the language fails the test."""
+    try:
+        compiled = compile_expression(text, ENVIRONMENT)
+        parts = compile_conditions(text, ENVIRONMENT)
+    except ExpressionProblem as problem:
+        assert 0 <= problem.offset <= len(text)
+        assert str(problem)
+        return None
+    try:
+        value = compiled.evaluate(REQUEST)
+    except ExpressionError as error:
+        assert str(error)
+        return None
+    if len(parts) > 1:
+        assert all(part.evaluate(REQUEST) is True for part in parts) is value
+    return compiled, value
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(EXPRESSIONS)
+def test_expressions_that_are_made_of_the_grammar(text):
+    found = try_out(text)
+    if found is not None:
+        compiled, value = found
+        kind = "array" if isinstance(value, list | tuple | range) else {
+            bool: "bool", int: "int", float: "float", str: "string", dict: "map", type(None): "nil"
+        }[type(value)]  # fmt: skip
+        assert compiled.type.kind.value in (kind, "any") or value is None
+        assert kind != "int" or -(2**63) <= value < 2**63
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.one_of(PIECES, st.text(max_size=40)))
+def test_any_text(text):
+    try_out(text)
+
+
+@settings(max_examples=EXAMPLES // 4, deadline=None)
+@given(
+    st.sampled_from(
+        [
+            "name() matches '^w' && incidr(client_ip(), '2001:db8::/32')",
+            "any(split(name(), '.'), len(#) > 9) || int(first(split(name(), '.'))) > 3",
+            "name() matches name() || type() in split(name(), 'a')",
+            "len(repeat(name(), 300)) > 5",
+            "all(1..90000, # < 90000)",
+        ]
+    ),
+    st.text(alphabet="abcwx.-_*$", min_size=1, max_size=60),
+    st.sampled_from(["A", "AAAA", "TXT"]),
+)
+def test_any_query(text, name, qtype):
+    """The work is limited for every query; the operator's expressions do not change."""
+    name = ".".join(label for label in name.split(".") if label)[:60]
+    request = make_request(f"{name or 'a'}.", qtype)
+    compiled = compile_expression(text, ENVIRONMENT)
+    try:
+        assert compiled.evaluate(request) in (True, False)
+    except ExpressionError as error:
+        assert str(error)
