@@ -121,6 +121,27 @@ def test_a_function_of_the_environment_that_fails():
         compile_expression("broken()", environment).evaluate(None)
 
 
+def test_an_expression_within_itself():
+    """A function may come back to the expression that calls it, such as a provider of metadata."""
+    inner = []
+
+    def ask(subject, number):
+        if number:
+            inner.append(compiled.evaluate(number - 1))
+        return number
+
+    environment = Environment.of(
+        [
+            Function("ask", (ANY,), ANY, ask),
+            Function("subject", (), ANY, lambda subject: subject),
+        ]
+    )
+    compiled = compile_expression("[ask(subject()), subject()]", environment)
+    assert compiled.evaluate(3) == [3, 3]
+    assert inner == [[0, 0], [1, 1], [2, 2]]
+    assert compiled.evaluate(0) == [0, 0]
+
+
 # -- texts that hypothesis makes
 
 ATOMS = st.sampled_from([
@@ -166,19 +187,24 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+def check(error, is_placed=True):
+    """A message is never empty, and a position is in the text."""
+    assert str(error)
+    assert is_placed
+
+
 def try_out(text):
     """Compile and evaluate a text; any exception but the two of the language fails the test."""
     try:
         compiled = compile_expression(text, ENVIRONMENT)
         parts = compile_conditions(text, ENVIRONMENT)
     except ExpressionProblem as problem:
-        assert 0 <= problem.offset <= len(text)
-        assert str(problem)
+        check(problem, problem.offset in range(len(text) + 1))
         return None
     try:
         value = compiled.evaluate(REQUEST)
     except ExpressionError as error:
-        assert str(error)
+        check(error)
         return None
     if len(parts) > 1:
         assert all(part.evaluate(REQUEST) is True for part in parts) is value
@@ -224,6 +250,8 @@ def test_any_query(text, name, qtype):
     request = make_request(f"{name or 'a'}.", qtype)
     compiled = compile_expression(text, ENVIRONMENT)
     try:
-        assert compiled.evaluate(request) in (True, False)
+        value = compiled.evaluate(request)
     except ExpressionError as error:
-        assert str(error)
+        check(error)
+    else:
+        assert value in (True, False)

@@ -17,9 +17,9 @@ nothing but `ExpressionError`.
 from corepy.expr.calls import RESERVED as RESERVED
 from corepy.expr.corefile_text import read_conditions as read_conditions
 from corepy.expr.corefile_text import read_expression as read_expression
-from corepy.expr.environment import Compiled as Compiled
-from corepy.expr.environment import Environment as Environment
-from corepy.expr.environment import Function as Function
+from corepy.expr.expr_environment import Compiled as Compiled
+from corepy.expr.expr_environment import Environment as Environment
+from corepy.expr.expr_environment import Function as Function
 from corepy.expr.expression import Expression as Expression
 from corepy.expr.expression import compile_conditions as compile_conditions
 from corepy.expr.expression import compile_expression as compile_expression

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corepy.expr import expr_values as v
-from corepy.expr.environment import Compiled
+from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, Frame
 from corepy.expr.syntax import ExpressionProblem
 from corepy.expr.value_types import Kind, Type

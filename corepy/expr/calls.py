@@ -9,7 +9,7 @@ from corepy.expr.array_functions import ARRAY_FUNCTIONS
 from corepy.expr.builtin import Builtin
 from corepy.expr.compiling import Compilation
 from corepy.expr.conversions import CONVERSIONS
-from corepy.expr.environment import Compiled, Function
+from corepy.expr.expr_environment import Compiled, Function
 from corepy.expr.expr_values import kind_name
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
 from corepy.expr.number_functions import NUMBER_FUNCTIONS

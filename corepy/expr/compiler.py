@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from corepy.expr import expr_values as v
 from corepy.expr import syntax as s
 from corepy.expr.calls import CallCompiler
-from corepy.expr.environment import Compiled
+from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Frame
 from corepy.expr.members import cut, fetch
 from corepy.expr.operators import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from corepy.corefile import suggest
-from corepy.expr.environment import Compiled, Environment, combined
+from corepy.expr.expr_environment import Compiled, Environment, combined
 from corepy.expr.operators import TypeProblem
 from corepy.expr.syntax import ExpressionProblem, Node
 from corepy.expr.value_types import Type
@@ -35,6 +35,9 @@ class Compilation(ABC):
 
         self.slots = 0
         """The number of variables that the expression declares."""
+
+        self.is_stateless = True
+        """Whether the expression has neither variables nor predicates."""
 
         self.nodes = 0
         """The number of nodes compiled so far."""
@@ -81,6 +84,7 @@ class Compilation(ABC):
             raise ExpressionProblem(f"{name!r} is already the name of something else", offset)
         slot = self.slots
         self.slots += 1
+        self.is_stateless = False
         self._locals[name] = type_, slot
         yield slot
         del self._locals[name]

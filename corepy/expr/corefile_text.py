@@ -14,7 +14,7 @@ from corepy.expr.expression import Expression, compile_conditions, compile_expre
 from corepy.expr.syntax import ExpressionProblem
 
 if TYPE_CHECKING:
-    from corepy.expr.environment import Environment
+    from corepy.expr.expr_environment import Environment
     from corepy.plugin import Controller, Token
 
 _T = TypeVar("_T")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from corepy.expr.compiler import Compiler
-from corepy.expr.environment import Compiled, Environment
-from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.expr_environment import Compiled, Environment
+from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, ExpressionError, Frame
 from corepy.expr.reader import read
 from corepy.expr.syntax import Binary, ExpressionProblem, Node
 from corepy.expr.value_types import Type
@@ -19,7 +19,7 @@ _NO_NAMES: Final[Mapping[str, object]] = {}
 class Expression:
     """A compiled expression."""
 
-    __slots__ = ("_run", "_slots", "depends", "text", "type", "warnings")
+    __slots__ = ("_frame", "_run", "_slots", "depends", "text", "type", "warnings")
 
     def __init__(self, text: str, compiled: Compiled, compiler: Compiler) -> None:
         """`compile_expression` makes it."""
@@ -35,6 +35,14 @@ class Expression:
 
         self._run = compiled.run
         self._slots = compiler.slots
+        self._frame: Frame | None = None
+        """A frame for the next evaluation, which saves making one: None while it is in use.
+
+        It keeps nothing of a query. An expression with variables or predicates would, so it has no
+        such frame.
+        """
+        if compiler.is_stateless:
+            self._frame = Frame(None, _NO_NAMES, 0)
 
     def evaluate(self, subject: Any, names: Mapping[str, object] = _NO_NAMES) -> Any:
         """Return the value; raises ExpressionError, and nothing else.
@@ -42,17 +50,39 @@ class Expression:
         `subject` is what the functions of the environment get, usually a `Request`; `names` has the
         values of its variables.
         """
+        frame = self._frame
+        if frame is None:
+            return self._evaluate(Frame(subject, names, self._slots))
+        self._frame = None
+        frame.subject, frame.names = subject, names
+        frame.steps, frame.memory = MOST_STEPS, MOST_MEMORY
         try:
-            return self._run(Frame(subject, names, self._slots))
+            return self._run(frame)
         except ExpressionError:
             raise
-        except RecursionError:
-            raise ExpressionError("the values are nested too deeply") from None
-        except Exception as error:  # a function of the environment may fail in any way
-            raise ExpressionError(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise _own(error) from error
+        finally:
+            frame.subject, frame.names = None, _NO_NAMES
+            self._frame = frame
+
+    def _evaluate(self, frame: Frame) -> Any:
+        try:
+            return self._run(frame)
+        except ExpressionError:
+            raise
+        except Exception as error:
+            raise _own(error) from error
 
     def __repr__(self) -> str:
         return f"<Expression {self.text!r}: {self.type}>"
+
+
+def _own(error: Exception) -> ExpressionError:
+    """Return the error of the language for another one; a function may fail in any way."""
+    if isinstance(error, RecursionError):
+        return ExpressionError("the values are nested too deeply")
+    return ExpressionError(f"{type(error).__name__}: {error}")
 
 
 def compile_expression(text: str, environment: Environment) -> Expression:

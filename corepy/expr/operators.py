@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from corepy.expr import expr_values as v
-from corepy.expr.environment import Compiled
+from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
 from corepy.expr.value_types import (
     ANY,

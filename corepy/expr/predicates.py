@@ -12,7 +12,7 @@ from corepy.expr import expr_values as v
 from corepy.expr import syntax as s
 from corepy.expr.array_functions import sorted_by
 from corepy.expr.compiling import Compilation
-from corepy.expr.environment import Compiled
+from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
 from corepy.expr.operators import add, checked_bool
 from corepy.expr.value_types import ANY, ARRAY, BOOL, INT, Kind, Type, array_of
@@ -187,6 +187,7 @@ class PredicateCompiler(Compilation):
 
     def predicate_call(self, node: s.PredicateCall) -> Compiled:
         """Compile a function with a predicate."""
+        self.is_stateless = False
         array = self.compile(node.array)
         if not array.type.may_be(Kind.ARRAY):
             raise s.ExpressionProblem(

@@ -7,8 +7,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corepy.dns.address import address_bytes, packed
-from corepy.expr.environment import Compiled, Function, Warn
-from corepy.expr.frame import Evaluate, ExpressionError, Frame
+from corepy.expr.expr_environment import Compiled, Function, Warn
+from corepy.expr.frame import Evaluate, ExpressionError
 from corepy.expr.value_types import BOOL, INT, STRING, Type
 from corepy.plugin.handler import Cacheability
 
@@ -19,6 +19,7 @@ _IPV4_BITS: Final = 32
 _IPV6_BITS: Final = 128
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _MAPPED_BITS: Final = 96
+_SOCKADDR_IN: Final = 16
 _LONGEST_PREFIX: Final = 3
 """Digits of a prefix length."""
 
@@ -98,16 +99,21 @@ def _prepare_incidr(
         run = address.run
         return lambda frame: known.contains(_address(run(frame)))
 
-    def is_client_in(frame: Frame) -> bool:
-        request = frame.subject if request_of is None else request_of(frame.subject)
-        client = address_bytes(request.client)
-        if len(client) == size:
-            return int.from_bytes(client, "big") >> shift == prefix
-        if not client:
-            raise ExpressionError("incidr: the client has no IP address")
-        return False
+    if request_of is not None:
+        get = request_of
+        return lambda frame: _is_in(get(frame.subject).client, size, shift, prefix)
+    return lambda frame: _is_in(frame.subject.client, size, shift, prefix)
 
-    return is_client_in
+
+def _is_in(client: object, size: int, shift: int, prefix: int) -> bool:
+    """Return whether a client is in a network; raises ExpressionError."""
+    # Most clients have a raw IPv4 address; this saves a call for them.
+    if type(client) is bytes and len(client) == _SOCKADDR_IN:
+        return size == 4 and int.from_bytes(client[4:8], "big") >> shift == prefix
+    address = address_bytes(client)
+    if not address:
+        raise ExpressionError("incidr: the client has no IP address")
+    return len(address) == size and int.from_bytes(address, "big") >> shift == prefix
 
 
 def _metadata(request: Request, label: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from corepy.expr import expr_values as v
-from corepy.expr.environment import Compiled
+from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
 from corepy.expr.operators import TypeProblem
 from corepy.expr.value_types import BOOL, INT, STRING, Kind, is_assignable, is_comparable
