@@ -14,15 +14,16 @@ The values come from untrusted queries, so each evaluation has limits (`frame.py
 nothing but `ExpressionError`.
 """
 
-from corepy.expr.calls import RESERVED as RESERVED
 from corepy.expr.corefile_text import read_conditions as read_conditions
 from corepy.expr.corefile_text import read_expression as read_expression
 from corepy.expr.expr_environment import Compiled as Compiled
 from corepy.expr.expr_environment import Environment as Environment
 from corepy.expr.expr_environment import Function as Function
+from corepy.expr.expr_environment import combined as combined
 from corepy.expr.expression import Expression as Expression
 from corepy.expr.expression import compile_conditions as compile_conditions
 from corepy.expr.expression import compile_expression as compile_expression
+from corepy.expr.expression import is_free as is_free
 from corepy.expr.frame import ExpressionError as ExpressionError
 from corepy.expr.query_functions import query_functions as query_functions
 from corepy.expr.syntax import ExpressionProblem as ExpressionProblem

@@ -36,6 +36,9 @@ class Compilation(ABC):
         self.slots = 0
         """The number of variables that the expression declares."""
 
+        self.used_functions: set[str] = set()
+        """The functions of the environment that the expression calls."""
+
         self.is_stateless = True
         """Whether the expression has neither variables nor predicates."""
 

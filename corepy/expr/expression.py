@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from corepy.expr.calls import RESERVED
 from corepy.expr.compiler import Compiler
 from corepy.expr.expr_environment import Compiled, Environment
 from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, ExpressionError, Frame
 from corepy.expr.reader import read
-from corepy.expr.syntax import Binary, ExpressionProblem, Node
+from corepy.expr.syntax import Binary, ExpressionProblem, Name, Node
 from corepy.expr.value_types import Type
 from corepy.plugin.handler import Cacheability
 
@@ -19,7 +20,7 @@ _NO_NAMES: Final[Mapping[str, object]] = {}
 class Expression:
     """A compiled expression."""
 
-    __slots__ = ("_frame", "_run", "_slots", "depends", "text", "type", "warnings")
+    __slots__ = ("_frame", "_run", "_slots", "depends", "functions", "text", "type", "warnings")
 
     def __init__(self, text: str, compiled: Compiled, compiler: Compiler) -> None:
         """`compile_expression` makes it."""
@@ -29,6 +30,9 @@ class Expression:
 
         self.depends: Cacheability = compiler.depends
         """What the value depends on, beside the query's bytes."""
+
+        self.functions = frozenset(compiler.used_functions)
+        """The names of the functions of the environment that it calls."""
 
         self.warnings: tuple[ExpressionProblem, ...] = tuple(compiler.warnings)
         """Mistakes that make the expression fail whenever it comes to them."""
@@ -83,6 +87,16 @@ def _own(error: Exception) -> ExpressionError:
     if isinstance(error, RecursionError):
         return ExpressionError("the values are nested too deeply")
     return ExpressionError(f"{type(error).__name__}: {error}")
+
+
+def is_free(name: str, environment: Environment) -> bool:
+    """Return whether a variable can have this name: it means nothing else in an expression."""
+    try:
+        node = read(name)
+    except ExpressionProblem:
+        return False
+    is_taken = name in RESERVED or name in environment.functions or name in environment.variables
+    return isinstance(node, Name) and node.name == name and not is_taken
 
 
 def compile_expression(text: str, environment: Environment) -> Expression:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns import constants as c
 from corepy_template.values import Struct
 
 if TYPE_CHECKING:
     from corepy.dns import Edns, Request
+
+
+_NO_VARIABLES: Final[Mapping[str, object]] = {}
 
 
 class Question(Struct):
@@ -88,13 +91,13 @@ class Data(Struct):
         "Message": lambda data: Message(data.request),
         "Question": lambda data: Question(data.request),
         "Remote": lambda data: data.request.remote[0],
-        "Var": lambda data: {},
+        "Var": lambda data: data.variables,
     }
     METHODS: ClassVar[Mapping[str, Callable[[Any, str], object]]] = {
         "Meta": lambda data, label: str(data.request.metadata.get(label, "")),
     }
 
-    __slots__ = ("class_", "group", "match", "regex", "request", "type", "zone")
+    __slots__ = ("class_", "group", "match", "regex", "request", "type", "variables", "zone")
 
     def __init__(
         self, request: Request, zone: str, type_and_class: tuple[str, str], regex: str,
@@ -105,6 +108,7 @@ class Data(Struct):
         self.zone = zone
         self.type, self.class_ = type_and_class
         self.regex = regex
+        self.variables: Mapping[str, object] = _NO_VARIABLES
         self.match = match
         self.group = {str(number): text for number, text in enumerate(match)}
         for name, number in groups.items():

@@ -10,7 +10,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import ede
 from corepy.dns.rdata import plain_records
 from corepy.dns.wire import ANSWER
-from corepy.plugin import Cacheability, Handler, lookup
+from corepy.plugin import DEPENDS_ON_CLIENT, Cacheability, Handler, lookup
 from corepy_template.metrics import MATCHES
 from corepy_template.rule import WriteError
 
@@ -31,8 +31,11 @@ class Templates(Handler):
 
     def __init__(self, rules: Sequence[TemplateRule]) -> None:
         self.rules = rules
-        per_client = any(rule.is_per_client for rule in rules)
-        self.cacheability = Cacheability.UNSAFE if per_client else Cacheability.SAFE
+        kinds = {rule.cacheability for rule in rules} - {Cacheability.SAFE}
+        if kinds:
+            self.cacheability = kinds.pop() if len(kinds) == 1 else Cacheability.UNSAFE
+        else:
+            self.cacheability = Cacheability.SAFE
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return a reply from a template or from the next handler."""
@@ -44,7 +47,12 @@ class Templates(Handler):
             if writer is None:
                 _count(rule, request, zone)
                 return _bare(request, rule)
-            data = writer.match(request, zone)
+            if rule.expressions is not None and not rule.expressions.is_about_question:
+                request.metadata[DEPENDS_ON_CLIENT] = True  # *cache* knows only the question
+            try:
+                data = writer.match(request, zone)
+            except WriteError as error:
+                return request.error(c.SERVFAIL, f"plugin/template: {error}")
             if data is not None:
                 _count(rule, request, zone)
                 return await self._reply(rule, writer, data)

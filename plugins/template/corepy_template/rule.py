@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.dns import constants as c
-from corepy.plugin import Fallthrough
+from corepy.plugin import Cacheability, Fallthrough
 
 if TYPE_CHECKING:
     from corepy.dns import Request
@@ -27,11 +27,24 @@ class WriteError(Exception):
     """A record of a reply cannot be written; the message is for the log."""
 
 
+class Expressions(Protocol):
+    """The variables and conditions of one rule; see `expressions.Expressions`."""
+
+    depends: Cacheability
+    is_about_question: bool
+
+    def accept(self, data: Data) -> bool:
+        """Set the variables, and return whether all conditions are true; raises WriteError."""
+
+
 class RecordWriter(Protocol):
     """Matches names and writes records for one rule; see `writer.Writer`."""
 
     def match(self, request: Request, zone: str) -> Data | None:
-        """Return the data for the templates, None if no pattern matches the name."""
+        """Return the data for the templates, None if no pattern matches the name.
+
+        Nor does a condition that is not true. Raises WriteError if it has no value.
+        """
 
     def records(self, section: str, templates: Sequence[Template], data: Data) -> Iterable[Record]:
         """Return the records of a section; raises WriteError."""
@@ -50,6 +63,9 @@ class TemplateRule:
     authority: list[Template] = field(default_factory=list)
     rcode: int = c.NOERROR
     ede: tuple[int, str] | None = None
+    expressions: Expressions | None = None
+    """The variables and conditions; None if the directive has none."""
+
     fallthrough: Fallthrough = field(default_factory=Fallthrough)
     writer: RecordWriter | None = None
     """Matches names and writes records; None if the directive has no patterns and no templates."""
@@ -63,6 +79,13 @@ class TemplateRule:
     def is_per_client(self) -> bool:
         """Whether two clients may get different replies to the same bytes."""
         return any(template.fields & PER_CLIENT for template in self.templates)
+
+    @property
+    def cacheability(self) -> Cacheability:
+        """What the reply depends on."""
+        if self.is_per_client:
+            return Cacheability.UNSAFE
+        return Cacheability.SAFE if self.expressions is None else self.expressions.depends
 
     def zone_for(self, request: Request) -> str | None:
         """Return the rule's zone for a query, or None if zone, class or type do not match."""

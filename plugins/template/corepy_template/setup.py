@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.plugin import Controller, Token
+    from corepy_template.expressions import Expressions
     from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
 
@@ -36,7 +37,7 @@ def _rule(controller: Controller) -> TemplateRule:
     zones = controller.zones_from(controller.remaining_tokens())
     rule = TemplateRule(qclass, qtype, ZoneMatcher(zones))
     controller.options(_options(controller, rule))
-    if rule.patterns or rule.templates:
+    if rule.patterns or rule.templates or rule.expressions is not None:
         from corepy_template.writer import Writer
 
         rule.writer = Writer(rule)
@@ -58,9 +59,18 @@ def _options(controller: Controller, rule: TemplateRule) -> Mapping[str, Callabl
         "ederror": lambda: setattr(rule, "ede", _ederror(controller)),
         "fallthrough": lambda: setattr(rule, "fallthrough", controller.fallthrough()),
         "upstream": lambda: _ignore(controller),
-        "var": lambda: _refuse_expression(controller),
-        "expr": lambda: _refuse_expression(controller),
+        "var": lambda: _expressions(rule).read_variable(controller),
+        "expr": lambda: _expressions(rule).read_condition(controller),
     }
+
+
+def _expressions(rule: TemplateRule) -> Expressions:
+    """Return the expressions of a rule, which the first `var` or `expr` makes."""
+    if rule.expressions is None:
+        from corepy_template.expressions import Expressions
+
+        rule.expressions = Expressions()
+    return rule.expressions  # type: ignore[return-value]  # of the class above
 
 
 def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
@@ -133,8 +143,3 @@ def _ederror(controller: Controller) -> tuple[int, str]:
 def _ignore(controller: Controller) -> None:
     """Skip the arguments of an obsolete option, which CoreDNS also ignores."""
     controller.remaining_args()
-
-
-def _refuse_expression(controller: Controller) -> None:
-    hint = "use match, or if and printf in the templates"
-    raise controller.error(f"{controller.val} is not supported by this version", hint=hint)

@@ -37,7 +37,17 @@ class Writer:
         self._rule = rule
 
     def match(self, request: Request, zone: str) -> Data | None:
-        """Return the data for the templates, None if no pattern matches the name."""
+        """Return the data for the templates, None if no pattern matches the name.
+
+        As in CoreDNS, the conditions apply to the first pattern that matches. Raises WriteError.
+        """
+        data = self._found(request, zone)
+        expressions = self._rule.expressions
+        if data is None or expressions is None or expressions.accept(data):
+            return data
+        return None
+
+    def _found(self, request: Request, zone: str) -> Data | None:
         names = self._rule.names_of(request)
         if not self._rule.patterns:
             return Data(request, zone, names, EVERYTHING, (request.name,), {})

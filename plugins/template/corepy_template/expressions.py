@@ -1,0 +1,118 @@
+"""The options `var` and `expr`; imported only for directives with one of them."""
+
+from __future__ import annotations
+
+import re
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from corepy.expr import (
+    ANY,
+    BOOL,
+    STRING,
+    Environment,
+    ExpressionError,
+    Function,
+    combined,
+    is_free,
+    query_functions,
+    read_expression,
+)
+from corepy.expr.value_types import NIL
+from corepy.plugin import Cacheability
+from corepy_template.rule import WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from corepy.expr import Expression
+    from corepy.plugin import Controller, Token
+    from corepy_template.data import Data
+
+_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+
+
+def _group(data: Data, name: object) -> str:
+    """Return a group of the regular expression by name or number, "" without such a group."""
+    key = str(name) if type(name) is int else name
+    return data.group.get(key, "") if isinstance(key, str) else ""
+
+
+_FUNCTIONS: Final = Environment.of(
+    [*query_functions(attrgetter("request")), Function("group", (ANY,), STRING, _group)]
+)
+
+_OF_QUESTION: Final = frozenset(("name", "type", "class", "group", "incidr"))
+"""The functions whose results depend on the question and the arguments only."""
+
+
+class Expressions:
+    """The variables and conditions of one *template* directive."""
+
+    def __init__(self) -> None:
+        self.environment = _FUNCTIONS
+        self.depends = Cacheability.SAFE
+        """What the values depend on, beside the query's bytes."""
+
+        self.is_about_question = True
+        """Whether the values depend only on the question, which is the key of *cache*."""
+
+        self._variables: list[tuple[str, Expression, str]] = []
+        self._conditions: list[tuple[Expression, str]] = []
+
+    def read_variable(self, controller: Controller) -> None:
+        """Read `var NAME EXPRESSION`; later options can use the variable."""
+        name, *tokens = controller.arguments(2)
+        if _NAME.fullmatch(name.text) is None:
+            hint = "a name has ASCII letters, digits and _, and begins with no digit"
+            raise controller.error(f"invalid variable name {name.text!r}", name, hint)
+        if not is_free(name.text, self.environment):
+            raise controller.error(
+                f"variable name {name.text!r} is reserved", name, "it has a meaning in expressions"
+            )
+        expression = self._read(controller, tokens)
+        type_ = ANY if expression.type == NIL else expression.type
+        self.environment = self.environment.with_variable(name.text, type_, expression.depends)
+        self._variables.append((name.text, expression, name.location))
+
+    def read_condition(self, controller: Controller) -> None:
+        """Read `expr EXPRESSION`."""
+        tokens = controller.arguments(1)
+        condition = self._read(controller, tokens)
+        self._conditions.append((condition, tokens[0].location))
+        if condition.type not in (BOOL, ANY):
+            controller.warn(
+                f"the value of the expression is never true: its type is {condition.type}",
+                tokens[0],
+                "an expression compares values, such as type() == 'A'",
+            )
+
+    def _read(self, controller: Controller, tokens: Sequence[Token]) -> Expression:
+        expression = read_expression(controller, tokens, self.environment)
+        self.depends = combined(self.depends, expression.depends)
+        self.is_about_question = self.is_about_question and expression.functions <= _OF_QUESTION
+        return expression
+
+    def accept(self, data: Data) -> bool:
+        """Set the variables of `data`, and return whether all conditions are true.
+
+        Raises WriteError if an expression has no value.
+        """
+        values: dict[str, object] = {}
+        for name, expression, place in self._variables:
+            value = _evaluate(expression, place, data, values)
+            values[name] = list(value) if type(value) is range else value
+        data.variables = values
+        return all(
+            _evaluate(condition, place, data, values) is True
+            for condition, place in self._conditions
+        )
+
+
+def _evaluate(
+    expression: Expression, place: str, data: Data, values: Mapping[str, object]
+) -> object:
+    try:
+        return expression.evaluate(data, values)
+    except ExpressionError as error:
+        raise WriteError(f"{place}: {error}") from None
