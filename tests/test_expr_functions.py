@@ -215,12 +215,13 @@ def test_calls_that_are_rejected(text, offset, message):
 
 TYPES = [
     ("upper('a')", "string"), ("split('a', ',')", "array of string"), ("abs(1)", "int"),
-    ("abs(1.5)", "float"), ("max(1, 2)", "int"), ("max([1])", "any"), ("round(1)", "float"),
+    ("abs(1.5)", "float"), ("max(1, 2)", "int"), ("max([1])", "any"), ("max(1, 2.5)", "any"), ("round(1)", "float"),
     ("first(['a'])", "string"), ("first(anything(1))", "any"), ("sort([2])", "array of int"),
     ("take(['a'], 1)", "array of string"), ("keys({a: 1})", "array"), ("fromPairs([])", "map"),
     ("filter(['a'], true)", "array of string"), ("map([1], 'a')", "array of string"),
     ("find([1], true)", "int"), ("find(anything(1), true)", "any"), ("count([true])", "int"),
-    ("groupBy([1], #)[1]", "array of int"), ("sum([1.5])", "float"), ("sum([1], 'a')", "string"),
+    ("groupBy([1], #)[1]", "array of int"), ("sum([1.5])", "float"), ("sum([1], 'a')", "any"), ("sum([1])", "int"),
+    ("reduce([1], 2, 3)", "int"), ("reduce([1], 2)", "int"), ("reduce([1], 'a')", "any"),
     ("reduce([1], #acc)", "any"), ("sortBy(['a'], #)", "array of string"), ("fromJSON('1')", "any"),
     ("get(['a'], 0)", "string"), ("int('1')", "int"), ("reverse(anything(1))", "array"),
     ("filter(anything(1), true)", "array"),

@@ -74,6 +74,7 @@ VALUES = [
     ("!anything(false)", True), ("anything(1) + anything(2)", 3), ("anything('a') + 'b'", "ab"),
     ("anything(7) / 2", 3.5), ("anything(7) % 4", 3), ("anything(1)..2", [1, 2]),
     ("anything('ab') contains 'b'", True), ("anything(nil) contains 'b'", False),
+    ("(anything(true) ? nil : 'a') contains 'a'", False),
     ("anything(nil) matches 'b'", False), ("'b' matches anything(nil)", False),
     ("'b' endsWith anything(nil)", False), ("anything([1])[0]", 1), ("anything({a: 2}).a", 2),
     ("anything([1, 2])[1:]", [2]), ("anything('abc')[1:2]", "b"),

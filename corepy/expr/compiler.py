@@ -205,7 +205,7 @@ class Compiler(CallCompiler, PredicateCompiler):
         return Compiled(
             common(then.type, otherwise.type),
             lambda frame: one(frame) if test(frame) else other(frame),
-            is_short=then.is_short and otherwise.is_short,
+            is_short=then.is_short and otherwise.is_short and then.type == otherwise.type,
         )
 
     def _array(self, node: s.Array) -> Compiled:

@@ -82,8 +82,8 @@ def _median(frame: Frame, *values: object) -> float:
 
 
 def _aggregate(types: Sequence[Type]) -> Type:
-    """Return the type of `max` and the like: that of a number if no argument is an array."""
-    return types[0] if all(each.is_number for each in types) else ANY
+    """Return the type of `max` and `min`: that of the arguments if all are ints, or floats."""
+    return types[0] if types[0].is_number and len(set(types)) == 1 else ANY
 
 
 def _bits(name: str, operation: Callable[[int, int], int]) -> Builtin:

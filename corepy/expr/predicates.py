@@ -15,7 +15,7 @@ from corepy.expr.compiling import Compilation
 from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
 from corepy.expr.operators import add, checked_bool
-from corepy.expr.value_types import ANY, ARRAY, BOOL, INT, Kind, Type, array_of
+from corepy.expr.value_types import ANY, ARRAY, BOOL, FLOAT, INT, Kind, Type, array_of, common
 
 
 class _Scope(NamedTuple):
@@ -33,6 +33,9 @@ class Loop(NamedTuple):
     body: Evaluate
     cost: int
     """Steps of one application."""
+
+    is_float: bool = False
+    """Whether the predicate returns floats."""
 
     def applied(self, frame: Frame) -> Iterator[tuple[Any, Any]]:
         """Yield the elements with the results of the predicate."""
@@ -105,7 +108,7 @@ def _find_last_index(loop: Loop, frame: Frame) -> int | None:
 
 
 def _sum(loop: Loop, frame: Frame) -> Any:
-    total: Any = 0
+    total: Any = 0.0 if loop.is_float else 0
     for _, value in loop.applied(frame):
         total = add(frame, value, total)
     return total
@@ -156,7 +159,7 @@ def _result(name: str, array: Type, body: Type) -> Type:
         return array_of(body)
     if name == "groupBy":
         return Type(Kind.MAP, array_of(array.elements))
-    return body
+    return body if body.is_number else ANY
 
 
 class PredicateCompiler(Compilation):
@@ -194,16 +197,19 @@ class PredicateCompiler(Compilation):
                 f"{node.name} needs an array, not {array.type}", node.array.offset
             )
         body, cost = self._body(node, array.type)
-        loop = Loop(node.name, array.run, body.run, cost)
+        result = _result(node.name, array.type, body.type)
+        loop = Loop(node.name, array.run, body.run, cost, body.type is FLOAT)
         if node.name == "reduce":
-            evaluate = self._reduction(loop, node)
+            first = None if node.last is None else self.compile(node.last)
+            evaluate = _reduction(loop, first)
+            result = common(body.type, array.type.elements if first is None else first.type)
         elif node.name == "sortBy":
             evaluate = self._sorting(loop, node)
         else:
             evaluate = _evaluation(loop, _OPERATIONS[node.name])
         if self._scopes:
             evaluate = _nested(evaluate)
-        return Compiled(_result(node.name, array.type, body.type), evaluate)
+        return Compiled(result, evaluate)
 
     def _body(self, node: s.PredicateCall, array: Type) -> tuple[Compiled, int]:
         """Return the compiled predicate and the steps of one application."""
@@ -227,26 +233,6 @@ class PredicateCompiler(Compilation):
                 body = body._replace(run=checked_bool(body.run))
         return body, self.nodes - before + 1
 
-    def _reduction(self, loop: Loop, node: s.PredicateCall) -> Evaluate:
-        initial = None if node.last is None else self.compile(node.last).run
-
-        def evaluate(frame: Frame) -> Any:
-            array = v.as_array(loop.array(frame), loop.name)
-            first = 0
-            if initial is not None:
-                frame.accumulator = initial(frame)
-            elif not len(array):
-                raise ExpressionError("reduce of an empty array needs an initial value")
-            else:
-                frame.accumulator, first = array[0], 1
-            for index in range(first, len(array)):
-                frame.step(loop.cost)
-                frame.item, frame.index = array[index], index
-                frame.accumulator = loop.body(frame)
-            return frame.accumulator
-
-        return evaluate
-
     def _sorting(self, loop: Loop, node: s.PredicateCall) -> Evaluate:
         order = None if node.last is None else self.compile(node.last)
         if node.last is not None and order is not None and not order.type.may_be(Kind.STRING):
@@ -263,6 +249,28 @@ class PredicateCompiler(Compilation):
             )
 
         return evaluate
+
+
+def _reduction(loop: Loop, first: Compiled | None) -> Evaluate:
+    """Return the evaluation of `reduce`, without `first` from the first element on."""
+    initial = None if first is None else first.run
+
+    def evaluate(frame: Frame) -> Any:
+        array = v.as_array(loop.array(frame), loop.name)
+        start = 0
+        if initial is not None:
+            frame.accumulator = initial(frame)
+        elif not len(array):
+            raise ExpressionError("reduce of an empty array needs an initial value")
+        else:
+            frame.accumulator, start = array[0], 1
+        for index in range(start, len(array)):
+            frame.step(loop.cost)
+            frame.item, frame.index = array[index], index
+            frame.accumulator = loop.body(frame)
+        return frame.accumulator
+
+    return evaluate
 
 
 def _evaluation(loop: Loop, operation: Callable[[Loop, Frame], Any]) -> Evaluate:

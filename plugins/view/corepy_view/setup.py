@@ -41,6 +41,12 @@ def _read(controller: Controller) -> list[Expression]:
     return conditions
 
 
+def _rank(expression: Expression) -> tuple[bool, bool]:
+    """Return a key that sorts the expressions that depend on most inputs to the end."""
+    depends = expression.depends
+    return depends is Cacheability.UNSAFE, depends is not Cacheability.SAFE
+
+
 def _add_filters(controller: Controller, name: str, expressions: list[Expression]) -> None:
     """Add a filter for each cacheability, the safe one first.
 
@@ -48,7 +54,7 @@ def _add_filters(controller: Controller, name: str, expressions: list[Expression
     conditions must be true, and one that fails is not, so their order does not matter.
     """
     groups: dict[Cacheability, list[Expression]] = {}
-    for expression in sorted(expressions, key=lambda it: it.depends is not Cacheability.SAFE):
+    for expression in sorted(expressions, key=_rank):
         groups.setdefault(expression.depends, []).append(expression)
     view = name
     for cacheability, group in (groups or {Cacheability.SAFE: []}).items():

@@ -84,7 +84,7 @@ HERE = Cacheability.DEPENDS_ON_LOCAL_ADDRESS
         (["server_ip() == '::1'"], [HERE]),
         (["client_ip() == '::1' && type() == 'A'"], [SAFE, UNSAFE]),
         (["client_ip() == '::1'", "type() == 'A'"], [SAFE, UNSAFE]),
-        (["client_ip() == '::1'", "server_ip() == '::1'", "name() == '.'"], [SAFE, UNSAFE, HERE]),
+        (["client_ip() == '::1'", "server_ip() == '::1'", "name() == '.'"], [SAFE, HERE, UNSAFE]),
         (["client_ip() == '::1' || type() == 'A'"], [UNSAFE]),
         (["id() > 5", "do()"], [SAFE, UNSAFE]),
     ],
