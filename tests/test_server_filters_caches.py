@@ -195,6 +195,29 @@ def test_a_filter_that_depends_on_the_query_only():
         assert len(split_plugin.calls) < 12
 
 
+def test_a_filter_that_rejects_before_the_one_that_depends_on_the_client():
+    text = block(".", "split in name a", "split - from 127.0.0.2", "cache", say("one"))
+    text += block(".", "cache", say("other"))
+    with serve(text, plugins=plugins()) as server:
+        with Client(server, HOME) as home, Client(server, AWAY) as away:
+            for _ in range(3):
+                assert (home.ask("a.test"), away.ask("a.test")) == ("other", "one")
+            assert entries(server) == 0
+            for _ in range(3):
+                assert home.ask("b.test") == away.ask("b.test") == "other"
+        assert entries(server) == 1
+
+
+def test_a_filter_that_depends_on_the_client_before_one_that_rejects():
+    text = block(".", "split in from 127.0.0.2", "split - name a", "cache", say("one"))
+    text += block(".", "cache", say("other"))
+    with serve(text, plugins=plugins()) as server, Client(server, HOME) as home:
+        for name in ("a.test", "b.test"):
+            for _ in range(3):
+                assert home.ask(name) == "other"
+        assert entries(server) == 0
+
+
 @pytest.mark.parametrize(
     ("condition", "host", "kept"),
     [

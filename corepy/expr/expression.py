@@ -20,7 +20,17 @@ _NO_NAMES: Final[Mapping[str, object]] = {}
 class Expression:
     """A compiled expression."""
 
-    __slots__ = ("_frame", "_run", "_slots", "depends", "functions", "text", "type", "warnings")
+    __slots__ = (
+        "_frame",
+        "_keeps_frame",
+        "_run",
+        "_slots",
+        "depends",
+        "functions",
+        "text",
+        "type",
+        "warnings",
+    )
 
     def __init__(self, text: str, compiled: Compiled, compiler: Compiler) -> None:
         """`compile_expression` makes it."""
@@ -40,13 +50,10 @@ class Expression:
         self._run = compiled.run
         self._slots = compiler.slots
         self._frame: Frame | None = None
-        """A frame for the next evaluation, which saves making one: None while it is in use.
+        """The frame of the last evaluation, which saves making one; None while it is in use."""
 
-        It keeps nothing of a query. An expression with variables or predicates would, so it has no
-        such frame.
-        """
-        if compiler.is_stateless:
-            self._frame = Frame(None, _NO_NAMES, 0)
+        self._keeps_frame = compiler.is_stateless
+        """Variables and predicates would keep values of a query in the frame."""
 
     def evaluate(self, subject: Any, names: Mapping[str, object] = _NO_NAMES) -> Any:
         """Return the value; raises ExpressionError, and nothing else.
@@ -56,37 +63,26 @@ class Expression:
         """
         frame = self._frame
         if frame is None:
-            return self._evaluate(Frame(subject, names, self._slots))
-        self._frame = None
-        frame.subject, frame.names = subject, names
-        frame.steps, frame.memory = MOST_STEPS, MOST_MEMORY
+            frame = Frame(subject, names, self._slots)
+        else:
+            self._frame = None
+            frame.subject, frame.names = subject, names
+            frame.steps, frame.memory = MOST_STEPS, MOST_MEMORY
         try:
             return self._run(frame)
         except ExpressionError:
             raise
-        except Exception as error:
-            raise _own(error) from error
+        except RecursionError:
+            raise ExpressionError("the values are nested too deeply") from None
+        except Exception as error:  # a function of the environment may fail in any way
+            raise ExpressionError(f"{type(error).__name__}: {error}") from error
         finally:
-            frame.subject, frame.names = None, _NO_NAMES
-            self._frame = frame
-
-    def _evaluate(self, frame: Frame) -> Any:
-        try:
-            return self._run(frame)
-        except ExpressionError:
-            raise
-        except Exception as error:
-            raise _own(error) from error
+            if self._keeps_frame:
+                frame.subject, frame.names = None, _NO_NAMES
+                self._frame = frame
 
     def __repr__(self) -> str:
         return f"<Expression {self.text!r}: {self.type}>"
-
-
-def _own(error: Exception) -> ExpressionError:
-    """Return the error of the language for another one; a function may fail in any way."""
-    if isinstance(error, RecursionError):
-        return ExpressionError("the values are nested too deeply")
-    return ExpressionError(f"{type(error).__name__}: {error}")
 
 
 def is_free(name: str, environment: Environment) -> bool:
