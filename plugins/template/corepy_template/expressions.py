@@ -46,7 +46,7 @@ _OF_QUESTION: Final = frozenset(("name", "type", "class", "group", "incidr"))
 """The functions whose results depend on the question and the arguments only."""
 
 
-class Expressions:
+class RuleExpressions:
     """The variables and conditions of one *template* directive."""
 
     def __init__(self) -> None:

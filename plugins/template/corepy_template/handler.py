@@ -10,7 +10,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import ede
 from corepy.dns.rdata import plain_records
 from corepy.dns.wire import ANSWER
-from corepy.plugin import DEPENDS_ON_CLIENT, Cacheability, Handler, lookup
+from corepy.plugin import Cacheability, Handler, lookup
 from corepy_template.metrics import MATCHES
 from corepy_template.rule import WriteError
 
@@ -47,8 +47,6 @@ class Templates(Handler):
             if writer is None:
                 _count(rule, request, zone)
                 return _bare(request, rule)
-            if rule.expressions is not None and not rule.expressions.is_about_question:
-                request.metadata[DEPENDS_ON_CLIENT] = True  # *cache* knows only the question
             try:
                 data = writer.match(request, zone)
             except WriteError as error:

@@ -12,7 +12,7 @@ from corepy.plugin import Cacheability, Fallthrough
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.dns.presentation import Record
-    from corepy.plugin import ZoneMatcher
+    from corepy.plugin import Controller, ZoneMatcher
     from corepy_template.data import Data
     from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
@@ -28,10 +28,16 @@ class WriteError(Exception):
 
 
 class Expressions(Protocol):
-    """The variables and conditions of one rule; see `expressions.Expressions`."""
+    """The variables and conditions of one rule; see `expressions.RuleExpressions`."""
 
     depends: Cacheability
     is_about_question: bool
+
+    def read_variable(self, controller: Controller) -> None:
+        """Read `var NAME EXPRESSION`; raises `CorefileError`."""
+
+    def read_condition(self, controller: Controller) -> None:
+        """Read `expr EXPRESSION`; raises `CorefileError`."""
 
     def accept(self, data: Data) -> bool:
         """Set the variables, and return whether all conditions are true; raises WriteError."""

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import constants as c
 from corepy.plugin import Mistakes, ZoneMatcher, parse_unsigned, suggest
 from corepy_template.handler import Templates
-from corepy_template.rule import TemplateRule
+from corepy_template.rule import Expressions, TemplateRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from corepy.plugin import Controller, Token
-    from corepy_template.expressions import Expressions
     from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
 
@@ -38,9 +37,10 @@ def _rule(controller: Controller) -> TemplateRule:
     rule = TemplateRule(qclass, qtype, ZoneMatcher(zones))
     controller.options(_options(controller, rule))
     if rule.patterns or rule.templates or rule.expressions is not None:
-        from corepy_template.writer import Writer
+        from corepy_template.writer import ConditionalWriter, Writer
 
-        rule.writer = Writer(rule)
+        expressions = rule.expressions
+        rule.writer = Writer(rule) if expressions is None else ConditionalWriter(rule, expressions)
     return rule
 
 
@@ -67,10 +67,10 @@ def _options(controller: Controller, rule: TemplateRule) -> Mapping[str, Callabl
 def _expressions(rule: TemplateRule) -> Expressions:
     """Return the expressions of a rule, which the first `var` or `expr` makes."""
     if rule.expressions is None:
-        from corepy_template.expressions import Expressions
+        from corepy_template.expressions import RuleExpressions
 
-        rule.expressions = Expressions()
-    return rule.expressions  # type: ignore[return-value]  # of the class above
+        rule.expressions = RuleExpressions()
+    return rule.expressions
 
 
 def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:

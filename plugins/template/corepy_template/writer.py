@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.presentation import Record, RecordError, read_record
+from corepy.plugin import DEPENDS_ON_CLIENT
 from corepy_template.data import Data
 from corepy_template.metrics import RR_FAILURES, TEMPLATE_FAILURES
-from corepy_template.rule import TemplateRule, WriteError
+from corepy_template.rule import Expressions, TemplateRule, WriteError
 from corepy_template.values import TemplateError
 
 if TYPE_CHECKING:
@@ -37,17 +38,7 @@ class Writer:
         self._rule = rule
 
     def match(self, request: Request, zone: str) -> Data | None:
-        """Return the data for the templates, None if no pattern matches the name.
-
-        As in CoreDNS, the conditions apply to the first pattern that matches. Raises WriteError.
-        """
-        data = self._found(request, zone)
-        expressions = self._rule.expressions
-        if data is None or expressions is None or expressions.accept(data):
-            return data
-        return None
-
-    def _found(self, request: Request, zone: str) -> Data | None:
+        """Return the data for the templates, None if no pattern matches the name."""
         names = self._rule.names_of(request)
         if not self._rule.patterns:
             return Data(request, zone, names, EVERYTHING, (request.name,), {})
@@ -71,3 +62,22 @@ class Writer:
                 failures.labels(*labels, section, template.source).inc()
                 source = template.source[:_SHOWN]
                 raise WriteError(f"{template.location}: {section} {source!r}: {error}") from None
+
+
+class ConditionalWriter(Writer):
+    """The writer of a rule with variables or conditions."""
+
+    def __init__(self, rule: TemplateRule, expressions: Expressions) -> None:
+        super().__init__(rule)
+        self._expressions = expressions
+
+    def match(self, request: Request, zone: str) -> Data | None:
+        """Return the data with the variables, None if a condition is not true.
+
+        As in CoreDNS, they apply to the first pattern that matches. Raises WriteError if an
+        expression has no value.
+        """
+        if not self._expressions.is_about_question:
+            request.metadata[DEPENDS_ON_CLIENT] = True  # *cache* knows only the question
+        data = super().match(request, zone)
+        return data if data is None or self._expressions.accept(data) else None
