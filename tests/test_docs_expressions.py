@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def read_option(controller):
 
 def test_the_code_for_plugins():
     code = re.search(r"^```python\n(# office.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(compile(code, "office.py", "exec"), namespace)  # it is our own documentation
     text = '. {{\n bind 127.0.0.1\n{}\n template IN TXT {{\n answer "{{{{ .Name }}}} 60 IN TXT {}"\n }}\n}}\n'
     corefile = text.format("office label() == 'in' && type() == 'TXT'", "yes") + text.format(

@@ -106,7 +106,7 @@ def clients(address):
     host, _, zone = address.partition("%")
     yield (host, 4000, 0, 0) if ":" in host else (host, 4000)
     port = struct.pack("!H", 4000)
-    raw = packed(host)
+    raw = packed(host) or b""
     family = socket.AF_INET6 if len(raw) == 16 else socket.AF_INET
     head = family.to_bytes(2, sys.byteorder) + port
     if len(raw) == 4:
