@@ -10,6 +10,7 @@ from corepy.dns.address import address_bytes, packed
 from corepy.expr import (
     BOOL,
     INT,
+    STRING,
     Environment,
     ExpressionError,
     Function,
@@ -18,7 +19,7 @@ from corepy.expr import (
     query_functions,
     read_expression,
 )
-from corepy.expr.query_functions import read_network
+from corepy.expr.incidr import read_network
 from corepy.plugin import Cacheability, CorefileError
 from corepy.testing import controller_for, make_request
 
@@ -153,6 +154,16 @@ def test_addresses_that_are_none():
         with pytest.raises(ExpressionError, match="IP address"):
             value(text, asked)
     assert address_bytes(None) == b""
+
+
+def test_another_function_for_the_client():
+    """`incidr` takes the address of the socket only for its own `client_ip`."""
+    other = Function("client_ip", (), STRING, lambda subject: "203.0.113.9")
+    environment = Environment.of([*query_functions(), other])
+    for network, expected in (("203.0.113.0/24", True), ("192.0.2.0/24", False)):
+        for text in (f"'{network}'", f"'{network}' + ''"):
+            compiled = compile_expression(f"incidr(client_ip(), {text})", environment)
+            assert compiled.evaluate(request()) is expected
 
 
 def test_conditions_are_compiled_one_by_one():
