@@ -141,6 +141,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "whoami": "",
     "loop": "loop",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
+    "view": "view all {\n expr true\n}",
 }  # fmt: skip
 PASSING = (
     *("acl", "any", "bufsize", "cache", "cancel", "chaos", "dns64", "dnstap", "errors"),
