@@ -89,7 +89,12 @@ def _reverse(frame: Frame, value: object) -> Any:
 
 def _sort(frame: Frame, value: object, order: object = "asc") -> list[Any]:
     array = array_of_values(frame, value, "sort")
+    _count_sorting(frame, len(array))
     return sorted_by(frame, list(array), list(array), order)
+
+
+def _count_sorting(frame: Frame, length: int) -> None:
+    frame.step(length * length.bit_length() // 2)
 
 
 def sorted_by(frame: Frame, values: list[Any], keys: list[Any], order: object) -> list[Any]:
@@ -99,9 +104,11 @@ def sorted_by(frame: Frame, values: list[Any], keys: list[Any], order: object) -
     """
     if order not in ("asc", "desc"):
         raise ExpressionError(f"the order is asc or desc, not {v.to_text(order, frame)}")
-    frame.step(len(values) * len(values).bit_length())
+    _count_sorting(frame, len(values))
     if all(type(key) is str for key in keys):
-        keys = [v.to_bytes(key) for key in keys]
+        if not all(key.isascii() for key in keys):
+            frame.take(sum(map(len, keys)))
+            keys = [v.to_bytes(key) for key in keys]
     elif len(keys) > 1 and not all(v.is_number(key) for key in keys):
         raise ExpressionError("only numbers, or only strings, can be sorted")
     if len(keys) < 2:

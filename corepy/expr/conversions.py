@@ -33,6 +33,7 @@ def _int(frame: Frame, value: object) -> int:
 def _float(frame: Frame, value: object) -> float:
     if type(value) is not str:
         return v.as_float(value, "float")
+    frame.take(len(value))
     if not _FLOAT.fullmatch(value):
         raise ExpressionError("float needs a string that is a number")
     number = float(value)

@@ -7,9 +7,10 @@ tuple or a range. A string with bytes that are not UTF-8 has them as lone surrog
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
-from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.frame import MOST_TEXT, ExpressionError, Frame
 
 ARRAYS: Final = (list, tuple, range)
 SMALLEST_INT: Final = -(1 << 63)
@@ -216,13 +217,29 @@ def to_text(value: object, frame: Frame) -> str:
         return float_text(value)
     if isinstance(value, dict):
         frame.step(_STEPS_OF_TEXT * (len(value) + 1))
-        keys = sorted(value, key=lambda key: to_text(key_value(key), frame))
-        pairs = (f"{to_text(key_value(k), frame)}:{to_text(value[k], frame)}" for k in keys)
-        return frame.text(f"map[{' '.join(pairs)}]")
+        named = sorted(((to_text(key_value(key), frame), key) for key in value), key=_first)
+        pairs = (f"{name}:{to_text(value[key], frame)}" for name, key in named)
+        return f"map[{_joined(frame, pairs)}]"
     if isinstance(value, ARRAYS):
         frame.step(_STEPS_OF_TEXT * (len(value) + 1))
-        return frame.text(f"[{' '.join(to_text(each, frame) for each in value)}]")
+        return f"[{_joined(frame, (to_text(each, frame) for each in value))}]"
     return "<nil>" if value is None else str(value)
+
+
+def _first(pair: tuple[str, object]) -> str:
+    return pair[0]
+
+
+def _joined(frame: Frame, pieces: Iterable[str]) -> str:
+    """Join pieces with spaces; counts each of them before the next one is made."""
+    kept: list[str] = []
+    length = 0
+    for piece in pieces:
+        length += len(piece) + 1
+        if length > MOST_TEXT:
+            frame.text_of(length)
+        kept.append(piece)
+    return frame.text(" ".join(kept))
 
 
 def float_text(number: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 MOST_STEPS: Final = 50_000
 """Parts of the expression that predicates evaluate, and elements that functions visit."""
 
-MOST_MEMORY: Final = 1_000_000
+MOST_MEMORY: Final = 250_000
 """Elements and characters in all arrays, maps and strings that are made or searched."""
 
 MOST_TEXT: Final = 65_536

@@ -25,6 +25,7 @@ def cut(frame: Frame, value: Any, first: int, last: int | None) -> Any:
     if type(value) is str:
         if value.isascii():
             return frame.text(value[slice(*_ends(len(value), first, last))])
+        frame.take(len(value))
         data = v.to_bytes(value)
         return frame.text(v.from_bytes(data[slice(*_ends(len(data), first, last))]))
     array = v.as_array(value, "a slice")

@@ -28,7 +28,7 @@ from corepy.expr.value_types import (
 Operation = Callable[[Frame, Any, Any], Any]
 
 SHORT: Final = 256
-"""Characters of a string that is read without being counted."""
+"""Characters of two strings that are compared without being counted."""
 
 
 class TypeProblem(Exception):
@@ -256,19 +256,21 @@ def make_range(frame: Frame, first: Any, last: Any) -> range:
 
 
 def _less(frame: Frame, one: Any, other: Any) -> bool:
+    if type(one) is str and type(other) is str and len(one) + len(other) > SHORT:
+        frame.take(len(one) + len(other))
     return v.is_less(one, other)
 
 
 def _more(frame: Frame, one: Any, other: Any) -> bool:
-    return v.is_less(other, one)
+    return _less(frame, other, one)
 
 
 def _at_most(frame: Frame, one: Any, other: Any) -> bool:
-    return v.is_less(one, other) or v.equal(one, other, frame)
+    return _less(frame, one, other) or v.equal(one, other, frame)
 
 
 def _at_least(frame: Frame, one: Any, other: Any) -> bool:
-    return v.is_less(other, one) or v.equal(one, other, frame)
+    return _less(frame, other, one) or v.equal(one, other, frame)
 
 
 _NUMBERS: Final = (Kind.INT, Kind.FLOAT)

@@ -18,11 +18,18 @@ _SPACE: Final = (
 )
 """The white space of Go (unicode.IsSpace), which str.strip does not take."""
 
+_COMPARED_IN_A_STEP: Final = 1024
+"""Pairs of characters that count as a step, where the time is that of all pairs in the worst case.
+
+That is so for `strip` and `rfind`; the other functions of Python need linear time.
+"""
+
 _MOST_REPETITIONS: Final = 1_000_000
 
 
 def _trim(frame: Frame, value: object, characters: object = _SPACE) -> str:
     text, chars = text_of(frame, value, "trim"), v.as_text(characters, "trim")
+    frame.step(len(text) * len(chars) // _COMPARED_IN_A_STEP)
     return text.strip(chars) if chars else text
 
 
@@ -97,7 +104,9 @@ def _position(name: str, find: Callable[[bytes, bytes], int]) -> Callable[..., i
     """Return a function that finds a string in another one; positions are in bytes."""
 
     def position(frame: Frame, value: object, part: object) -> int:
-        return find(v.to_bytes(text_of(frame, value, name)), v.to_bytes(text_of(frame, part, name)))
+        text, wanted = text_of(frame, value, name), text_of(frame, part, name)
+        frame.step(len(text) * len(wanted) // _COMPARED_IN_A_STEP)
+        return find(v.to_bytes(text), v.to_bytes(wanted))
 
     return position
 
