@@ -1,0 +1,219 @@
+"""A reply while steps change it; finally it answers the client's question."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.edns import OPT_SIZE, option, parse_options
+from corepy.dns.names import lower
+from corepy.dns.wire import counts, read_ttl
+from corepy_rewrite.records import read_records, write_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corepy.dns import Reply, Request
+    from corepy_rewrite.exchange import Exchange
+    from corepy_rewrite.records import Record
+
+_ADDRESS_SIZES: Final = {c.TYPE_A: 4, c.TYPE_AAAA: 16}
+_FIXED: Final = 12  # bytes of a record whose owner is a pointer, without rdata
+_QNAME: Final = b"\xc0\x0c"
+_RCODE: Final = 15
+_TC: Final = c.FLAG_TC >> 8
+_pack_ttl = Struct("!I").pack_into
+
+
+class Answer:
+    """The reply to the query of an exchange as it was passed on."""
+
+    def __init__(self, exchange: Exchange, asked: Request, reply: Reply) -> None:
+        """Begin with `reply`, which answers `asked`."""
+        self.exchange = exchange
+        self.asked = asked
+        self.reply = reply
+        self.rcode = reply.rcode
+        self.is_truncated = reply.tc
+        self._ttls: bytearray | None = None  # the message with other TTLs
+        self._records: list[Record] | None = None
+        self._owner = self._common_owner()
+        self._least_ttl = 0
+        self._has_raised_ttls = False
+        self.options = _Options(exchange, reply)
+
+    def _common_owner(self) -> bytes | None:
+        """Return the name of all records, if they are addresses of the question's name only.
+
+        Their owners are pointers to the question, so they take whatever name is written there.
+        """
+        asked, wire = self.asked, self.reply.wire
+        size = _ADDRESS_SIZES.get(asked.qtype)
+        number, others = wire[6] << 8 | wire[7], wire[8:12]
+        if size is None or not number or others != bytes(4):
+            return None
+        start, step = asked.question_end, _FIXED + size
+        if len(wire) != start + number * step:
+            return None
+        kind = _QNAME + asked.question[-4:]
+        for offset, byte in enumerate(kind):
+            if wire[start + offset :: step].count(byte) != number:
+                return None
+        return asked.name_wire
+
+    @property
+    def records(self) -> list[Record]:
+        """All records; raises FormError."""
+        if self._records is None:
+            wire = self.reply.wire if self._ttls is None else bytes(self._ttls)
+            self._records = read_records(wire)
+            if self._owner is not None:
+                for record in self._records:
+                    record.owner = self._owner
+                self._owner = None
+        return self._records
+
+    def replace_records(self, records: list[Record]) -> None:
+        """Use other records; the packet cache must not repeat the reply, which it cannot age."""
+        self._records = records
+        self._owner = None
+        self.reply.deadline = None
+
+    def map_names(
+        self, function: Callable[[bytes], bytes], *, owners: bool = False, values: bool = False
+    ) -> None:
+        """Replace the owners and the values of records by the result of a function."""
+        if self._owner is not None:
+            if owners:
+                self._owner = function(self._owner)
+            return
+        for record in self.records:
+            if owners:
+                record.owner = function(record.owner)
+            if values and (value := record.value) is not None:
+                record.value = function(value)
+
+    def limit_ttls(self, least: int, most: int) -> None:
+        """Raise TTLs to `least` and lower them to `most` seconds."""
+        self._least_ttl = least
+        if self._records is not None:
+            for record in self._records:
+                self._has_raised_ttls |= record.ttl < least
+                record.ttl = min(max(record.ttl, least), most)
+            return
+        wire = self.reply.wire if self._ttls is None else self._ttls
+        changed = bytearray(wire)
+        for offset in self.reply.ttl_offsets:
+            ttl = read_ttl(wire, offset)
+            self._has_raised_ttls |= ttl < least
+            _pack_ttl(changed, offset, min(max(ttl, least), most))
+        self._ttls = changed
+
+    def close(self) -> Reply:
+        """Return the reply to the client's query; raises FormError."""
+        reply, request = self.reply, self.exchange.request
+        if self._least_ttl and reply.deadline is not None:
+            self._shorten_deadline()
+        wire = self._written()
+        first, second = wire[2], wire[3]
+        first = first | _TC if self.is_truncated else first & ~_TC
+        second = second & ~_RCODE | self.rcode & _RCODE
+        if (first, second) != (wire[2], wire[3]):
+            wire = b"".join((wire[:2], bytes((first, second)), wire[4:]))
+        if self.asked is request and self._records is None:
+            reply.patch(wire)
+        else:
+            reply.wire = wire
+        reply.extended_rcode = self.rcode >> 4
+        self.options.close()
+        return reply
+
+    def _written(self) -> bytes:
+        """Return the message with the client's question."""
+        request, asked = self.exchange.request, self.asked
+        wire = self.reply.wire if self._ttls is None else bytes(self._ttls)
+        if self._records is None:
+            if asked is request:
+                return wire
+            keeps_name = asked.name_wire == request.name_wire
+            keeps_offsets = keeps_name or counts(wire)[1:] == (0, 0, 0)
+            if keeps_offsets or self._owner == request.name_wire:
+                return b"".join((wire[:12], request.question, wire[asked.question_end :]))
+        own, question = request.name_wire, request.question
+        for record in self.records:
+            if lower(record.owner) == own:
+                record.owner = question[:-4]  # in the client's case
+        return write_message(wire[:12], question, self.records)
+
+    def _shorten_deadline(self) -> None:
+        """Set a deadline at which no TTL has fallen below the least one.
+
+        The packet cache lowers TTLs by the whole seconds since `Reply.since`.
+        """
+        reply, received = self.reply, self.exchange.request.received
+        if self._records is not None:
+            ttls = [record.ttl for record in self._records]
+        else:
+            wire = reply.wire if self._ttls is None else self._ttls
+            ttls = [read_ttl(wire, offset) for offset in reply.ttl_offsets]
+        if not ttls or reply.deadline is None:
+            return
+        if self._has_raised_ttls:
+            reply.since = received
+        aged = int(received - reply.since)
+        limit = reply.since + aged + (min(ttls) - self._least_ttl) + 1.0
+        reply.deadline = min(reply.deadline, limit)
+
+
+class _Options:
+    """The EDNS options of a reply: its own, and those of the query that rules have set.
+
+    As in CoreDNS, a reply repeats the options of the query as the rules have left it, if it has
+    none of their own. The server repeats the client's own ones.
+    """
+
+    def __init__(self, exchange: Exchange, reply: Reply) -> None:
+        self._exchange = exchange
+        self._reply = reply
+        self._own: list[tuple[int, bytes]] | None = None
+        self._repeated: dict[int, bytes] = {}
+
+    def _read(self) -> list[tuple[int, bytes]]:
+        if self._own is None:
+            exchange = self._exchange
+            self._own = parse_options(self._reply.options)
+            taken = {code for code, _ in self._own}
+            codes = exchange.changed_codes & exchange.request.context.echoed_options - taken
+            for code, data in exchange.options or ():
+                if code in codes:
+                    self._repeated.setdefault(code, data)
+        return self._own
+
+    def revert(self, code: int, data: bytes | None) -> None:
+        """Give an option the value that the query had before a rule, None to remove it."""
+        own = self._read()
+        for index, (other, _) in enumerate(own):
+            if other == code:
+                own[index : index + 1] = [] if data is None else [(code, data)]
+                return
+        if code in self._repeated:
+            if data is None:
+                del self._repeated[code]
+            else:
+                self._repeated[code] = data
+
+    def close(self) -> None:
+        """Store the options in the reply; repeated ones are left out if they do not fit."""
+        exchange, reply = self._exchange, self._reply
+        request = exchange.request
+        if request.edns is None or not exchange.changed_codes:
+            return
+        options = b"".join(option(code, data) for code, data in self._read())
+        clients = dict(reversed(exchange.client_options))
+        for code, data in self._repeated.items():
+            if clients.get(code) != data:
+                repeated = option(code, data)
+                if len(reply.wire) + OPT_SIZE + len(options) + len(repeated) <= request.size:
+                    options += repeated
+        reply.options = options

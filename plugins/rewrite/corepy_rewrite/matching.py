@@ -1,0 +1,192 @@
+"""How rules select queries, and how the rules for a query are found without trying each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+from corepy.dns.names import ROOT, InvalidName, from_text, lower, parent_offsets, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from corepy_rewrite.pattern import Pattern
+
+EXACT: Final = "exact"
+PREFIX: Final = "prefix"
+SUFFIX: Final = "suffix"
+SUBSTRING: Final = "substring"
+REGEX: Final = "regex"
+KINDS: Final = (EXACT, PREFIX, SUFFIX, SUBSTRING, REGEX)
+
+_NONE: Final[tuple[int, ...]] = ()
+_Key = TypeVar("_Key", bytes, int)
+
+
+class Question(Protocol):
+    """The question of a query: a `Request`, or an `Exchange` in which rules have changed it."""
+
+    @property
+    def name(self) -> str:
+        """The name in presentation form and lower case."""
+
+    @property
+    def name_wire(self) -> bytes:
+        """The name in wire form and lower case."""
+
+    @property
+    def qtype(self) -> int:
+        """The number of the type."""
+
+    @property
+    def qclass(self) -> int:
+        """The number of the class."""
+
+
+class NameMatch(NamedTuple):
+    """Selects queries by name.
+
+    `text` is the name or its part, in lower case and with the final dot, or a pattern. It is
+    compared with the presentation form of names, as in CoreDNS: `suffix example.org.` also selects
+    `badexample.org.`, and `prefix` and `substring` select whole labels at their end.
+    """
+
+    kind: str
+    text: str
+    pattern: Pattern | None = None
+
+    @property
+    def wire(self) -> bytes | None:
+        """The wire form of the text, None if it is no part of a domain name.
+
+        A suffix with a dot in front is without it here.
+        """
+        text = self.text
+        if self.kind == SUFFIX and len(text) > 1:
+            text = text.removeprefix(".")
+        try:
+            return lower(from_text(text))
+        except InvalidName:
+            return None
+
+
+class TypeMatch(NamedTuple):
+    """Selects queries of one type."""
+
+    qtype: int
+
+
+class ClassMatch(NamedTuple):
+    """Selects queries of one class."""
+
+    qclass: int
+
+
+Selector = NameMatch | TypeMatch | ClassMatch | None
+"""What selects the queries of a rule; None for all queries."""
+
+
+class RuleIndex:
+    """Finds the numbers of the selectors of a list that select a query.
+
+    A query costs a look-up for exact names, one for each label if there are suffixes, and one pass
+    of RE2 if there are patterns. Only substrings are tried one by one.
+    """
+
+    def __init__(self, selectors: Iterable[Selector]) -> None:
+        self._always: tuple[int, ...] = ()
+        self._exact: dict[bytes, tuple[int, ...]] = {}
+        self._types: dict[int, tuple[int, ...]] = {}
+        self._classes: dict[int, tuple[int, ...]] = {}
+        self._prefixes: dict[bytes, tuple[int, ...]] = {}
+        self._suffixes: dict[bytes, list[tuple[bytes, int]]] = {}
+        self._substrings: list[tuple[str, int]] = []
+        patterns: list[tuple[int, Pattern]] = []
+        for number, selector in enumerate(selectors):
+            if selector is None:
+                self._always += (number,)
+            elif isinstance(selector, TypeMatch):
+                _add(self._types, selector.qtype, number)
+            elif isinstance(selector, ClassMatch):
+                _add(self._classes, selector.qclass, number)
+            elif selector.pattern is not None:
+                patterns.append((number, selector.pattern))
+            elif selector.kind == SUBSTRING:
+                self._substrings.append((selector.text, number))
+            else:
+                self._add_name(selector, number)
+        self._patterns = None
+        if patterns:
+            from corepy_rewrite.pattern import PatternSet
+
+            self._patterns = PatternSet(patterns)
+
+    def _add_name(self, selector: NameMatch, number: int) -> None:
+        wire = selector.wire
+        if wire is None:
+            return  # a warning was printed at setup
+        if selector.kind == SUFFIX:
+            self._add_suffix(selector.text, wire, number)
+        elif selector.kind == EXACT or wire == ROOT:
+            _add(self._exact, wire, number)
+        else:
+            _add(self._prefixes, wire[:-1], number)
+
+    def _add_suffix(self, text: str, wire: bytes, number: int) -> None:
+        """Add a suffix as the end of a label, and the name that follows that label."""
+        if wire == ROOT:  # the text is ".", which ends every name, also the root
+            self._suffixes.setdefault(ROOT, []).append((b"", number))
+            _add(self._exact, ROOT, number)
+        elif text.startswith("."):
+            self._suffixes.setdefault(wire, []).append((b"", number))
+        else:
+            start = wire[0] + 1
+            self._suffixes.setdefault(wire[start:], []).append((wire[1:start], number))
+
+    def find(self, question: Question) -> tuple[int, ...]:
+        """Return the numbers of the selectors that select a question, in any order."""
+        name = question.name_wire
+        found = self._always + self._exact.get(name, _NONE)
+        if self._types:
+            found += self._types.get(question.qtype, _NONE)
+        if self._classes:
+            found += self._classes.get(question.qclass, _NONE)
+        if self._suffixes:
+            found += self._suffixes_of(name)
+        if self._prefixes:
+            found += self._prefixes_of(name)
+        for text, number in self._substrings:
+            if text in question.name:
+                found += (number,)
+        if self._patterns is not None:
+            found += self._patterns.find(question.name)
+        return found
+
+    def _suffixes_of(self, name: bytes) -> tuple[int, ...]:
+        found, suffixes, start = _NONE, self._suffixes, 0
+        while size := name[start]:
+            end = start + size + 1
+            endings = suffixes.get(name[end:])
+            if endings is not None:
+                label = name[start + 1 : end]
+                found += tuple(number for ending, number in endings if label.endswith(ending))
+            start = end
+        return found
+
+    def _prefixes_of(self, name: bytes) -> tuple[int, ...]:
+        found = _NONE
+        for end in parent_offsets(name)[1:]:
+            found += self._prefixes.get(name[:end], _NONE)
+        return found
+
+
+def _add(table: dict[_Key, tuple[int, ...]], key: _Key, number: int) -> None:
+    table[key] = (*table.get(key, ()), number)
+
+
+def length_in_names(match: NameMatch) -> int:
+    """Return the number of characters that a prefix or suffix takes in a name's text."""
+    wire = match.wire
+    if wire is None or match.text == ".":
+        return len(match.text)
+    has_dot = match.kind == SUFFIX and match.text.startswith(".")
+    return len(to_text(wire)) + has_dot

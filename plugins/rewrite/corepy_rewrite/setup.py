@@ -1,0 +1,80 @@
+"""Parse the *rewrite* directives of a server block (plugin/rewrite/setup.go, rewrite.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.plugin import Mistakes, suggest
+from corepy_rewrite.edns import OptionRule
+from corepy_rewrite.handler import PlacedRule, Rewrite, RewriteOfClasses
+from corepy_rewrite.reading import FIELDS
+from corepy_rewrite.rules import ClassRule
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller, Token
+
+_MODES: Final = ("continue", "stop")
+
+
+def setup(controller: Controller) -> None:
+    """Add one handler for all *rewrite* directives of the block."""
+    rules, mistakes = list[PlacedRule](), Mistakes()
+    for _ in controller.occurrences():
+        with controller.statement(mistakes):
+            rules.append(_rule(controller, rules))
+    mistakes.settle()
+    for placed in rules:
+        if isinstance(placed.rule, OptionRule) and placed.rule.is_local:
+            controller.echo_option(placed.rule.code)
+    has_classes = any(isinstance(placed.rule, ClassRule) for placed in rules)
+    controller.add_handler(RewriteOfClasses(rules) if has_classes else Rewrite(rules))
+
+
+def _rule(controller: Controller, before: list[PlacedRule]) -> PlacedRule:
+    """Parse one directive; `before` are the rules of those before it."""
+    directive = controller.token
+    assert directive is not None
+    words = _words(controller)
+    mode = words[0].text.lower()
+    stops = mode != "continue"
+    if mode in _MODES:
+        words = words[1:]
+        if not words:
+            hint = f"write a field behind it: {', '.join(FIELDS)}"
+            raise controller.error(f"{mode} without a rule", None, hint)
+    field, *arguments = words
+    read = FIELDS.get(field.text.lower())
+    if read is None:
+        raise _unknown_field(controller, field)
+    rule = read(controller, field, arguments)
+    final = next((it for it in before if it.stops and it.rule.applies_always), None)
+    if final is not None:
+        message = f"this rule is never used: the one at {final.location} stops at every query"
+        controller.warn(message, directive, "write continue in front of that rule")
+    location = directive.location
+    return PlacedRule(rule, location, stops=stops)
+
+
+def _words(controller: Controller) -> list[Token]:
+    """Return the words of a rule: those on the line, or all in its block."""
+    words = controller.remaining_tokens()
+    if len(words) < 2:
+        while controller.next_block():
+            assert controller.token is not None
+            words.append(controller.token)
+    elif controller.next_arg():
+        hint = "write the rule on one line, or its field and everything behind it in the block"
+        raise controller.error("a block behind a whole rule", None, hint)
+    if not words:
+        raise controller.arg_error()
+    return words
+
+
+def _unknown_field(controller: Controller, field: Token) -> Exception:
+    text = field.text
+    if text.lower() == "answer":
+        hint = "write the name rule in front of it: name regex FROM TO answer ..."
+        return controller.error("response rewrites must begin with a name rule", field, hint)
+    near = suggest(text.lower(), [*FIELDS, *_MODES])
+    hint = f"did you mean {near!r}?" if near else f"known fields: {', '.join(FIELDS)}"
+    return controller.error(f"unknown field {text!r}", field, hint)

@@ -1,0 +1,112 @@
+"""The steps that rules leave for a reply (CoreDNS: plugin/rewrite/reverter.go)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from corepy.dns.names import InvalidName, from_text, is_subdomain, lower, to_text
+from corepy_rewrite.exchange import UnusableError
+
+if TYPE_CHECKING:
+    from corepy_rewrite.answer import Answer
+    from corepy_rewrite.pattern import Pattern, Replacement
+
+_LONGEST_NAME = 255
+
+
+class Renaming(NamedTuple):
+    """Maps a name, and the names below it, back to the name before a rule."""
+
+    name: bytes
+    before: bytes
+    maps_values: bool = True
+
+    def apply(self, answer: Answer) -> None:
+        """Map owners and values."""
+        answer.map_names(self._map, owners=True, values=self.maps_values)
+
+    def _map(self, name: bytes) -> bytes:
+        folded = lower(name)
+        if folded == self.name:
+            return self.before
+        if not is_subdomain(folded, self.name):
+            return name
+        mapped = name[: len(name) - len(self.name)] + self.before
+        if len(mapped) > _LONGEST_NAME:
+            raise UnusableError(f"{to_text(mapped)} in the reply is longer than 255 bytes")
+        return mapped
+
+
+class SuffixRenaming(NamedTuple):
+    """Replaces the end of names, which need not be whole labels."""
+
+    suffix: str
+    replacement: str
+
+    def apply(self, answer: Answer) -> None:
+        """Map owners and values."""
+        answer.map_names(self._map, owners=True, values=True)
+
+    def _map(self, name: bytes) -> bytes:
+        text = to_text(name)
+        if not text.lower().endswith(self.suffix):
+            return name
+        return name_from(text[: len(text) - len(self.suffix)] + self.replacement, "in the reply")
+
+
+class PatternRenaming(NamedTuple):
+    """Replaces names that match a pattern; `of_values` replaces values instead of owners."""
+
+    pattern: Pattern
+    replacement: Replacement
+    of_values: bool
+
+    def apply(self, answer: Answer) -> None:
+        """Map owners or values."""
+        answer.map_names(self._map, owners=not self.of_values, values=self.of_values)
+
+    def _map(self, name: bytes) -> bytes:
+        groups = self.pattern.find(to_text(name))
+        return name if groups is None else name_from(self.replacement.fill(groups), "in the reply")
+
+
+class TTLLimit(NamedTuple):
+    """Moves the TTLs of all records into a range, in seconds."""
+
+    least: int
+    most: int
+
+    def apply(self, answer: Answer) -> None:
+        """Change the TTLs."""
+        answer.limit_ttls(self.least, self.most)
+
+
+class RcodeChange(NamedTuple):
+    """Replaces one rcode by another."""
+
+    old: int
+    new: int
+
+    def apply(self, answer: Answer) -> None:
+        """Change the rcode, if it is the old one."""
+        if answer.rcode == self.old:
+            answer.rcode = self.new
+
+
+class OptionReversal(NamedTuple):
+    """Gives an EDNS option the data that the query had before a rule; None removes it."""
+
+    code: int
+    data: bytes | None
+
+    def apply(self, answer: Answer) -> None:
+        """Change the options of the reply."""
+        answer.options.revert(self.code, self.data)
+
+
+def name_from(text: str, where: str) -> bytes:
+    """Return the wire form of a name that a rule has made; raises UnusableError."""
+    try:
+        return from_text(text)
+    except InvalidName:
+        raise UnusableError(f"invalid name {where}: {text}") from None
