@@ -1,0 +1,333 @@
+"""Whole exchanges: what the client gets back, what no rule touches, hostile names, explain."""
+
+import contextlib
+import sys
+import tracemalloc
+from functools import lru_cache
+
+import dnslib
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corepy.dns import Request, finish
+from corepy.dns.edns import OPTION_COOKIE, option, parse_options
+from corepy.dns.names import lower, to_text
+from corepy.dns.presentation import read_record
+from corepy.dns.reply_validation import reply_problem
+from corepy.dns.wire import walk
+from corepy.plugin import CorefileError, FastHandler
+from corepy.testing import Recorder, make_request, run_chain, serve, set_up, with_handlers
+from corepy_rewrite.matching import KINDS, NameMatch, RuleIndex
+from corepy_rewrite.pattern import Pattern, PatternSet
+from corepy_rewrite.records import read_records
+
+REVERTED = """
+rewrite continue name prefix web www answer auto
+rewrite continue name suffix .site.test .cluster.local answer auto
+rewrite continue name substring old.label new.label answer auto
+rewrite continue name regex ^([^.]*)-(\\d+)\\.(.*)\\.$ n{2}.{1}.{3} answer auto
+rewrite continue name exact a.cluster.local b.cluster.local
+rewrite continue type TXT A
+rewrite continue edns0 local set 65001 {qname} revert
+rewrite continue edns0 local append 65002 0xabcd revert
+rewrite continue edns0 nsid set revert
+rewrite edns0 subnet set 24 56 revert
+"""
+LABELS = st.one_of(
+    st.sampled_from(["web", "WEB", "old", "Label", "a", "x-1", "site", "svc"]).map(str.encode),
+    st.binary(min_size=1, max_size=20),
+)
+NAMES = st.builds(
+    lambda labels, end: b"".join(bytes((len(it),)) + it for it in labels) + end,
+    st.lists(LABELS, max_size=4),
+    st.sampled_from([b"\0", b"\4Site\4test\0", b"\7cluster\5LOCAL\0"]),
+)
+OPTIONS = st.none() | st.lists(
+    st.tuples(st.sampled_from([65001, 65002, OPTION_COOKIE, 4000]), st.binary(max_size=9)),
+    max_size=4,
+    unique_by=lambda each: each[0],
+)
+
+
+class Below(FastHandler):
+    """Answers at once, and records what it was asked."""
+
+    name = "below"
+
+    def __init__(self, answer):
+        self.requests, self._answer = [], answer
+
+    def begin_dns(self, request):
+        self.requests.append(request)
+        return self._answer(request)
+
+
+@lru_cache
+def handler_of(text):
+    (handler,) = set_up(text).handlers
+    return handler
+
+
+def begin(text, answer, request):
+    """Return the handler below the rules in `text`, and the reply of the rules."""
+    handler = handler_of(text)
+    handler.next = below = Below(answer)
+    return below, handler.begin_dns(request)
+
+
+def answer(asked):
+    """Answer with records of the name that was asked, and of one below it."""
+    name = asked.question[:-4]
+    below = b"\3sub" + name
+    if len(below) > 255:
+        below = name
+    records = [
+        b"".join((owner, kind, bytes(4), len(data).to_bytes(2, "big"), data))
+        for owner, kind, data in (
+            (name, b"\0\x0f\0\1", b"\0\5" + below),
+            (below, b"\0\1\0\1", b"\xc0\0\2\1"),
+        )
+    ]
+    return asked.reply(0, records)
+
+
+@settings(max_examples=120, deadline=None)
+@given(NAMES, OPTIONS, st.sampled_from([1, 16]))
+def test_the_client_gets_its_own_name_and_options_back(name, options, qtype):
+    request = make_request("x").derive(
+        name_wire=name,
+        qtype=qtype,
+        options=None if options is None else b"".join(option(*each) for each in options),
+    )
+    below, reply = begin(REVERTED, answer, request)
+    assert reply_problem(request, reply) is None
+    assert reply.wire[12 : request.question_end] == request.question
+    message = finish(request, reply)
+    returned = [wire for wire in walk(message) if wire[1] == 41]
+    assert len(returned) == (options is not None)
+    sent = parse_options(message[returned[0][4] :]) if returned else []
+    assert {code for code, _ in sent} <= {code for code, _ in options or ()}
+    if reply.rcode:
+        assert (reply.rcode, reply.ancount) == (2, 0)  # a changed name was too long
+        return
+    (asked,) = below.requests
+    assert asked.edns is not None
+    assert dict(parse_options(asked.edns.options))[65001] == asked.qname.encode()
+    first, second = read_records(reply.wire)
+    assert first.owner == name  # in the client's case
+    assert first.names == [second.owner]
+    assert lower(second.owner).endswith(lower(name))
+
+
+@settings(max_examples=120, deadline=None)
+@given(NAMES, st.sampled_from(KINDS), st.data())
+def test_the_index_finds_what_a_comparison_with_the_text_finds(name, kind, data):
+    text = to_text(lower(name))
+    start = data.draw(st.integers(0, len(text)))
+    end = len(text) if kind == "suffix" else data.draw(st.integers(start, len(text)))
+    part = {"exact": text, "prefix": text[:end], "regex": text}.get(kind, text[start:end])
+    part = part if part.endswith(".") else f"{part}."
+    if kind == "regex":
+        return
+    found = RuleIndex([NameMatch(kind, part)]).find(make_request("x").derive(name_wire=name))
+    expected = {
+        "exact": text == part,
+        "prefix": text.startswith(part),
+        "suffix": text.endswith(part),
+        "substring": part in text,
+    }[kind]
+    if "\\" in text:
+        return  # CoreDNS may find a part in the middle of an escape
+    assert found == ((0,) if expected and NameMatch(kind, part).wire is not None else ())
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=120), st.sampled_from(["answer auto", "answer value (.*) {1}x", ""]))
+def test_malformed_replies_are_failures(tail, rule):
+
+    def malformed(asked):
+        reply = asked.error(0)
+        reply.wire = reply.wire[:6] + b"\0\2\0\1\0\0" + reply.wire[12:] + tail
+        return reply
+
+    request = make_request("a.example")
+    text = rf"rewrite name regex ^(a|b)\.example\.$ {{1}}{{1}}.example {rule}"
+    _, reply = begin(text, malformed, request)
+    assert reply.wire[12 : request.question_end] == request.question
+    assert reply.rcode in (0, 2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(alphabet="abc.{}01-\\()*_ /", max_size=25), st.sampled_from(["name", "cname", "ttl"])
+)
+def test_hostile_words_are_accepted_or_refused(text, field):
+    with contextlib.suppress(CorefileError):
+        set_up(f'rewrite {field} regex "{text}" "{text}"\nrewrite {field} "{text}" 5')
+
+
+def many_rules():
+    """A hundred rules for exact names and suffixes, and twenty for patterns."""
+    exact = [f"rewrite name svc{n}.corp.example svc{n}.ns{n}.svc.cluster.local" for n in range(50)]
+    suffix = [
+        f"rewrite name suffix .zone{n}.example .zone{n}.internal answer auto" for n in range(50)
+    ]
+    patterns = [
+        rf"rewrite name regex (.*)-(eu-{n})\.example\.org {{1}}.{{2}}.consul" for n in range(20)
+    ]
+    return "\n".join(exact + suffix), "\n".join(patterns)
+
+
+def calls_of(text, name):
+    """Count the calls of Python functions and of C functions of a query that passes the rules."""
+    (handler,) = set_up(text).handlers
+    handler.next = Pass()
+    request = make_request(name)
+    handler.begin_dns(request)
+    counts = {"call": 0, "c_call": 0}
+
+    def count(_frame, event, _argument):
+        if event in counts:
+            counts[event] += 1
+
+    request = make_request(name)
+    sys.setprofile(count)
+    try:
+        handler.begin_dns(request)
+    finally:
+        sys.setprofile(None)
+    counts["c_call"] -= 1  # sys.setprofile
+    return counts["call"], counts["c_call"]
+
+
+class Pass(FastHandler):
+    """Returns the request, to see which one it was."""
+
+    name = "pass"
+
+    def begin_dns(self, request):
+        return request
+
+
+def test_a_query_that_no_rule_touches_is_passed_on_as_it_is():
+    names, _ = many_rules()
+    (handler,) = set_up(names).handlers
+    handler.next = Pass()
+    request = make_request("www.google.com")
+    handler.begin_dns(request)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.take_snapshot()
+        for _ in range(100):
+            assert handler.begin_dns(request) is request
+        after = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    kept = [
+        it for it in after.compare_to(before, "filename") if "corepy_rewrite" in str(it.traceback)
+    ]
+    assert sum(it.size_diff for it in kept) == 0
+
+
+def test_the_number_of_rules_does_not_matter():
+    names, patterns = many_rules()
+    few_names, few_patterns = (text.splitlines()[-1] for text in (names, patterns))
+    for name in ("www.google.com", "a.b.c.d.example.org"):
+        assert calls_of(names, name) == calls_of(few_names + "\nrewrite name a b", name)
+        assert calls_of(patterns, name) == calls_of(few_patterns, name)
+        assert sum(calls_of(names, name)) <= 5 + 2 * (name.count(".") + 2)
+
+
+def test_patterns_without_a_set_are_tried_one_by_one():
+    """RE2 may run out of memory for a set, which it reports as no match."""
+    patterns = [(3, Pattern(_Text("a+"))), (5, Pattern(_Text("b")))]
+    found = PatternSet(patterns)
+    assert [set(found.find(text)) for text in ("xab", "b", "c")] == [{3, 5}, {5}, set()]
+    found._set = None
+    assert [set(found.find(text)) for text in ("xab", "b", "c")] == [{3, 5}, {5}, set()]
+
+
+class _Text:
+    def __init__(self, pattern):
+        self.pattern = pattern
+
+
+def test_a_set_of_huge_patterns():
+    patterns = "\n".join(f"rewrite name regex (a|b){{900}}{n}.* x" for n in range(20))
+    (handler,) = set_up(patterns).handlers
+    below = Recorder()
+    run_chain(make_request("c" * 50), handler, below)
+    assert below.requests[0].name == f"{'c' * 50}."
+
+
+def test_classes_of_queries_reach_the_rules():
+    text = ". {\n rewrite class CH IN\n hello\n}"
+    question = dnslib.DNSRecord(q=dnslib.DNSQuestion("a.example", 16, 3))
+    with serve(text, plugins=with_handlers(hello=lambda: Recorder(txt))) as server:
+        record = dnslib.DNSRecord.parse(server.exchange(question.pack()))
+        assert (record.header.rcode, record.q.qclass, len(record.rr)) == (0, 3, 1)
+    with serve(
+        ". {\n rewrite name a b\n hello\n}", plugins=with_handlers(hello=Recorder)
+    ) as server:
+        assert dnslib.DNSRecord.parse(server.exchange(question.pack())).header.rcode == 5
+
+
+def txt(asked):
+    assert asked.qclass == 1
+    return asked.reply(0, [read_record("a.example. 60 TXT x", 60).wire])
+
+
+def test_a_dropped_query_stays_dropped():
+    (handler,) = set_up("rewrite name a.example b.example").handlers
+    reply = run_chain(make_request("a.example"), handler, Recorder(Request.drop))
+    assert reply.is_dropped
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_messages_of_a_transfer_are_rewritten(is_async):
+    ended = []
+
+    def now(asked):
+        for number in range(2):
+            yield asked.reply(0, [read_record(f"x{number}.b.example. 60 A 192.0.2.1", 60).wire])
+
+    async def later(asked):
+        for message in now(asked):
+            yield message
+
+    def transfer(asked):
+        reply = asked.reply_series((later if is_async else now)(asked))
+        reply.series.on_end(ended.append)
+        return reply
+
+    text = ". {\n rewrite name a.example b.example\n hello\n}"
+    with serve(text, plugins=with_handlers(hello=lambda: Recorder(transfer))) as server:
+        record = server.ask("a.example", "AXFR", tcp=True)
+        assert [str(rr.rname) for rr in record.rr] == ["x0.a.example."]
+        assert str(record.q.qname) == "a.example."
+
+
+def test_explain_names_the_rules():
+    text = "rewrite continue name a.example b.example\nrewrite ttl b.example 5\nrewrite name x y..z"
+    (handler,) = set_up(text).handlers
+    shown = [handler.explain_state(make_request(name)) for name in ("a.example", "c.example", "x")]
+    assert shown == [
+        {"state": "rewritten", "rules": "Corefile:2:1, Corefile:3:1"},
+        {"state": "no rule", "rules": 3},
+        {"state": "failed", "reason": "invalid name after rewrite: y..z."},
+    ]
+
+
+def test_a_reload_replaces_the_rules():
+    text = ". {{\n rewrite name a.example {}\n hello\n}}"
+    plugins = with_handlers(hello=lambda: Recorder(named))
+    with serve(text.format("b.example"), plugins=plugins) as server:
+        assert str(server.ask("a.example", "TXT").rr[0].rdata) == '"b.example."'
+        server.reload(text.format("c.example"))
+        assert str(server.ask("a.example", "TXT").rr[0].rdata) == '"c.example."'
+
+
+def named(asked):
+    """Answer with the name that was asked, as a text, which no rule changes back."""
+    return asked.reply(0, [read_record(f'{asked.name} 60 TXT "{asked.name}"', 60).wire])
