@@ -19,6 +19,9 @@ REGEX: Final = "regex"
 KINDS: Final = (EXACT, PREFIX, SUFFIX, SUBSTRING, REGEX)
 
 _NONE: Final[tuple[int, ...]] = ()
+_FEW: Final = 8
+"""Ends of names, or lengths, that cost less to try than a walk over the labels of a name."""
+
 _Key = TypeVar("_Key", bytes, int)
 
 
@@ -97,7 +100,8 @@ class RuleIndex:
         self._exact: dict[bytes, tuple[int, ...]] = {}
         self._types: dict[int, tuple[int, ...]] = {}
         self._classes: dict[int, tuple[int, ...]] = {}
-        self._prefixes: dict[bytes, tuple[int, ...]] = {}
+        # Prefixes by their first label; by the names that follow them, the ends of labels.
+        self._prefixes: dict[bytes, list[tuple[bytes, int]]] = {}
         self._suffixes: dict[bytes, list[tuple[bytes, int]]] = {}
         self._substrings: list[tuple[str, int]] = []
         patterns: list[tuple[int, Pattern]] = []
@@ -114,6 +118,8 @@ class RuleIndex:
                 self._substrings.append((selector.text, number))
             else:
                 self._add_name(selector, number)
+        self._lengths = tuple(set(map(len, self._suffixes)))
+        self._ends = _last_labels(self._suffixes)
         self._patterns = None
         if patterns:
             from corepy_rewrite.pattern import PatternSet
@@ -129,7 +135,8 @@ class RuleIndex:
         elif selector.kind == EXACT or wire == ROOT:
             _add(self._exact, wire, number)
         else:
-            _add(self._prefixes, wire[:-1], number)
+            first = wire[: wire[0] + 1]
+            self._prefixes.setdefault(first, []).append((wire[:-1], number))
 
     def _add_suffix(self, text: str, wire: bytes, number: int) -> None:
         """Add a suffix as the end of a label, and the name that follows that label."""
@@ -150,10 +157,12 @@ class RuleIndex:
             found += self._types.get(question.qtype, _NONE)
         if self._classes:
             found += self._classes.get(question.qclass, _NONE)
-        if self._suffixes:
+        if self._suffixes and name.endswith(self._ends):
             found += self._suffixes_of(name)
         if self._prefixes:
-            found += self._prefixes_of(name)
+            for prefix, number in self._prefixes.get(name[: name[0] + 1], ()):
+                if name.startswith(prefix):
+                    found += (number,)
         for text, number in self._substrings:
             if text in question.name:
                 found += (number,)
@@ -162,21 +171,39 @@ class RuleIndex:
         return found
 
     def _suffixes_of(self, name: bytes) -> tuple[int, ...]:
-        found, suffixes, start = _NONE, self._suffixes, 0
-        while size := name[start]:
-            end = start + size + 1
-            endings = suffixes.get(name[end:])
+        """Look up the ends of a name that are as long as those of the suffixes."""
+        found, total = _NONE, len(name)
+        for length in self._lengths if len(self._lengths) <= _FEW else _lengths_of(name):
+            endings = self._suffixes.get(name[-length:])
             if endings is not None:
-                label = name[start + 1 : end]
-                found += tuple(number for ending, number in endings if label.endswith(ending))
-            start = end
+                label = _label_before(name, total - length)
+                if label is not None:
+                    found += tuple(number for end, number in endings if label.endswith(end))
         return found
 
-    def _prefixes_of(self, name: bytes) -> tuple[int, ...]:
-        found = _NONE
-        for end in parent_offsets(name)[1:]:
-            found += self._prefixes.get(name[:end], _NONE)
-        return found
+
+def _lengths_of(name: bytes) -> list[int]:
+    """Return the lengths of the names above a name."""
+    lengths, at, left = list[int](), 0, len(name)
+    while size := name[at]:
+        at += size + 1
+        left -= size + 1
+        lengths.append(left)
+    return lengths
+
+
+def _label_before(name: bytes, offset: int) -> bytes | None:
+    """Return the label in front of an offset, None if no label ends there."""
+    offsets = parent_offsets(name)
+    if offset not in offsets[1:]:
+        return None
+    return name[offsets[offsets.index(offset) - 1] + 1 : offset]
+
+
+def _last_labels(names: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the ends of names, to reject others fast; only the root's if there are many."""
+    ends = {name[parent_offsets(name)[-2:][0] :] for name in names}
+    return tuple(ends) if len(ends) <= _FEW else (ROOT,)
 
 
 def _add(table: dict[_Key, tuple[int, ...]], key: _Key, number: int) -> None:
