@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.names import lower, to_text
@@ -39,33 +39,15 @@ class AliasRule:
 
     def apply(self, exchange: Exchange) -> bool:
         """Add the step for the reply."""
-        exchange.steps.append(self)
+        exchange.steps.append(AliasStep(self))
         exchange.follows_aliases = True
         return True
 
-    async def resolve(self, answer: Answer) -> None:
-        """Replace the target in a reply, and all records behind it by those of the new target.
+    def target(self, name: bytes) -> bytes | None:
+        """Return the new target for an old one, None if the rule does not match.
 
-        Raises UnusableError if the new target cannot be resolved.
+        Raises UnusableError if the new one is not a domain name.
         """
-        kept: list[Record] = []
-        target = None
-        for record in answer.records:
-            if record.section == ANSWER and record.rtype == c.TYPE_CNAME and record.value:
-                kept.append(record)
-                target = self._target(record.value)
-                if target is not None:
-                    break
-        if target is None:
-            return
-        found = await _look_up(answer.asked, target)
-        kept[-1].value = target
-        answer.replace_records([*kept, *read_records(found.wire)])
-        answer.rcode = found.rcode
-        answer.is_truncated = found.tc
-
-    def _target(self, name: bytes) -> bytes | None:
-        """Return the new target for an old one, None if the rule does not match."""
         text = self._replaced(to_text(lower(name)))
         return None if text is None else name_from(text, "as the target of an alias")
 
@@ -82,6 +64,36 @@ class AliasRule:
         if kind == SUFFIX and name.endswith(old):
             return name[: len(name) - len(old)] + new
         return name.replace(old, new) if kind == SUBSTRING and old in name else None
+
+
+class AliasStep(NamedTuple):
+    """Replaces the target of an alias in a reply."""
+
+    rule: AliasRule
+
+    def apply(self, answer: Answer) -> None:
+        """Leave a reply as it is that has no alias, or that is a zone transfer."""
+
+    async def resolve(self, answer: Answer) -> None:
+        """Replace the target in a reply, and all records behind it by those of the new target.
+
+        Raises UnusableError if the new target cannot be resolved.
+        """
+        kept: list[Record] = []
+        target = None
+        for record in answer.records:
+            if record.section == ANSWER and record.rtype == c.TYPE_CNAME and record.value:
+                kept.append(record)
+                target = self.rule.target(record.value)
+                if target is not None:
+                    break
+        if target is None:
+            return
+        found = await _look_up(answer.asked, target)
+        kept[-1].value = target
+        answer.replace_records([*kept, *read_records(found.wire)])
+        answer.rcode = found.rcode
+        answer.is_truncated = found.tc
 
 
 async def _look_up(asked: Request, target: bytes) -> Reply:

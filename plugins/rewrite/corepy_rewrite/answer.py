@@ -41,6 +41,7 @@ class Answer:
         self._owner = self._common_owner()
         self._least_ttl = 0
         self._has_raised_ttls = False
+        self._cleared = 0  # flags
         self.options = _Options(exchange, reply)
 
     def _common_owner(self) -> bytes | None:
@@ -75,7 +76,11 @@ class Answer:
         return self._records
 
     def replace_records(self, records: list[Record]) -> None:
-        """Use other records; the packet cache must not repeat the reply, which it cannot age."""
+        """Use other records, which are not validated (RFC 4035 section 3.2.3).
+
+        The packet cache must not repeat the reply, whose parts are valid for different times.
+        """
+        self._cleared = c.FLAG_AD
         self._records = records
         self._owner = None
         self.reply.deadline = None
@@ -112,16 +117,11 @@ class Answer:
 
     def close(self) -> Reply:
         """Return the reply to the client's query; raises FormError."""
-        reply, request = self.reply, self.exchange.request
+        reply = self.reply
         if self._least_ttl and reply.deadline is not None:
             self._shorten_deadline()
         wire = self._written()
-        first, second = wire[2], wire[3]
-        first = first | _TC if self.is_truncated else first & ~_TC
-        second = second & ~_RCODE | self.rcode & _RCODE
-        if (first, second) != (wire[2], wire[3]):
-            wire = b"".join((wire[:2], bytes((first, second)), wire[4:]))
-        if self.asked is request and self._records is None:
+        if self.asked is self.exchange.request and self._records is None:
             reply.patch(wire)
         else:
             reply.wire = wire
@@ -132,7 +132,7 @@ class Answer:
     def _written(self) -> bytes:
         """Return the message with the client's question."""
         request, asked = self.exchange.request, self.asked
-        wire = self.reply.wire if self._ttls is None else bytes(self._ttls)
+        wire = self._with_flags(self.reply.wire if self._ttls is None else bytes(self._ttls))
         if self._records is None:
             if asked is request:
                 return wire
@@ -145,6 +145,14 @@ class Answer:
             if lower(record.owner) == own:
                 record.owner = question[:-4]  # in the client's case
         return write_message(wire[:12], question, self.records)
+
+    def _with_flags(self, wire: bytes) -> bytes:
+        """Return the message with the rcode, TC and AD."""
+        first, second = wire[2], wire[3] & ~self._cleared & ~_RCODE | self.rcode & _RCODE
+        first = first | _TC if self.is_truncated else first & ~_TC
+        if (first, second) == (wire[2], wire[3]):
+            return wire
+        return b"".join((wire[:2], bytes((first, second)), wire[4:]))
 
     def _shorten_deadline(self) -> None:
         """Set a deadline at which no TTL has fallen below the least one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corepy.dns import FormError
 from corepy.dns.edns import option, parse_options
@@ -10,8 +10,6 @@ from corepy.dns.names import to_text
 
 if TYPE_CHECKING:
     from corepy.dns import Request
-    from corepy_rewrite.alias import AliasRule
-    from corepy_rewrite.answer import Answer
 
 
 class UnusableError(Exception):
@@ -24,8 +22,11 @@ class UnusableError(Exception):
 class Step(Protocol):
     """What a rule does to the reply of a query that it applied to."""
 
-    def apply(self, answer: Answer) -> None:
-        """Change the reply; raises UnusableError, and FormError if the reply is malformed."""
+    def apply(self, answer: Any) -> None:
+        """Change the reply, an `Answer`.
+
+        Raises UnusableError, and FormError if the reply is malformed.
+        """
 
 
 class Exchange:
@@ -52,7 +53,7 @@ class Exchange:
         self.name_wire = request.name_wire
         self.qtype = request.qtype
         self.qclass = request.qclass
-        self.steps: list[Step | AliasRule] = []
+        self.steps: list[Step] = []
         self.options: list[tuple[int, bytes]] | None = None
         """The EDNS options, if a rule has changed them."""
         self.changed_codes: set[int] = set()

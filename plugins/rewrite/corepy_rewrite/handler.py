@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step
-from corepy_rewrite.alias import AliasRule, has_aliases
+from corepy_rewrite.alias import AliasStep, has_aliases
 from corepy_rewrite.answer import Answer
 from corepy_rewrite.exchange import Exchange, UnusableError
 from corepy_rewrite.matching import RuleIndex
@@ -149,7 +149,7 @@ def _changed(exchange: Exchange, asked: Request, reply: Reply) -> Reply:
     """Return the reply to the client's query; raises UnusableError and FormError."""
     answer = Answer(exchange, asked, reply)
     for step in reversed(exchange.steps):
-        if not isinstance(step, AliasRule):
+        if not isinstance(step, AliasStep):
             step.apply(answer)
     if reply.series is not None:
         reply.series = rewritten(reply.series, partial(_changed, exchange, asked))
@@ -164,7 +164,7 @@ async def _resolve(exchange: Exchange, asked: Request, pending: Any) -> Reply:
             return _changed(exchange, asked, reply)
         answer = Answer(exchange, asked, reply)
         for step in reversed(exchange.steps):
-            if isinstance(step, AliasRule):
+            if isinstance(step, AliasStep):
                 await step.resolve(answer)
             else:
                 step.apply(answer)

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.dns import Request, finish
+from corepy.dns import Reply, Request, finish
 from corepy.dns.edns import OPTION_COOKIE, option, parse_options
 from corepy.dns.names import lower, to_text
 from corepy.dns.presentation import read_record
 from corepy.dns.reply_validation import reply_problem
 from corepy.dns.wire import walk
 from corepy.plugin import CorefileError, FastHandler
+from corepy.plugin.pattern import compile_pattern
 from corepy.testing import Recorder, make_request, run_chain, serve, set_up, with_handlers
+from corepy_rewrite.handler import Rewrite
 from corepy_rewrite.matching import KINDS, NameMatch, RuleIndex
 from corepy_rewrite.pattern import Pattern, PatternSet
 from corepy_rewrite.records import read_records
@@ -241,16 +243,11 @@ def test_the_number_of_rules_does_not_matter():
 
 def test_patterns_without_a_set_are_tried_one_by_one():
     """RE2 may run out of memory for a set, which it reports as no match."""
-    patterns = [(3, Pattern(_Text("a+"))), (5, Pattern(_Text("b")))]
+    patterns = [(3, Pattern(compile_pattern("a+"))), (5, Pattern(compile_pattern("b")))]
     found = PatternSet(patterns)
     assert [set(found.find(text)) for text in ("xab", "b", "c")] == [{3, 5}, {5}, set()]
     found._set = None
     assert [set(found.find(text)) for text in ("xab", "b", "c")] == [{3, 5}, {5}, set()]
-
-
-class _Text:
-    def __init__(self, pattern):
-        self.pattern = pattern
 
 
 def test_a_set_of_huge_patterns():
@@ -265,17 +262,28 @@ def test_classes_of_queries_reach_the_rules():
     text = ". {\n rewrite class CH IN\n hello\n}"
     question = dnslib.DNSRecord(q=dnslib.DNSQuestion("a.example", 16, 3))
     with serve(text, plugins=with_handlers(hello=lambda: Recorder(txt))) as server:
-        record = dnslib.DNSRecord.parse(server.exchange(question.pack()))
+        record = dnslib.DNSRecord.parse(server.exchange(bytes(question.pack())))
         assert (record.header.rcode, record.q.qclass, len(record.rr)) == (0, 3, 1)
     with serve(
         ". {\n rewrite name a b\n hello\n}", plugins=with_handlers(hello=Recorder)
     ) as server:
-        assert dnslib.DNSRecord.parse(server.exchange(question.pack())).header.rcode == 5
+        assert dnslib.DNSRecord.parse(server.exchange(bytes(question.pack()))).header.rcode == 5
 
 
 def txt(asked):
     assert asked.qclass == 1
     return asked.reply(0, [read_record("a.example. 60 TXT x", 60).wire])
+
+
+def test_a_reply_that_grows_beyond_the_size_of_a_message_is_truncated():
+    """The targets of SRV records are not compressed, and the old name is longer."""
+    old = ".".join(("x" * 60,) * 2)
+    record = read_record("b. 60 SRV 0 0 0 b.", 60).wire
+    request = make_request(old, "SRV", protocol="tcp")
+    _, reply = begin(f"rewrite name {old} b", lambda it: it.reply(0, [record] * 1000), request)
+    assert (reply.rcode, reply.tc, reply_problem(request, reply)) == (0, True, None)
+    assert 65_300 < len(reply.wire) <= 65_535
+    assert len(read_records(reply.wire)) == reply.ancount < 1000
 
 
 def test_a_dropped_query_stays_dropped():
@@ -286,7 +294,7 @@ def test_a_dropped_query_stays_dropped():
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_the_messages_of_a_transfer_are_rewritten(is_async):
-    ended = []
+    ended: list[Reply] = []
 
     def now(asked):
         for number in range(2):
@@ -306,11 +314,13 @@ def test_the_messages_of_a_transfer_are_rewritten(is_async):
         record = server.ask("a.example", "AXFR", tcp=True)
         assert [str(rr.rname) for rr in record.rr] == ["x0.a.example."]
         assert str(record.q.qname) == "a.example."
+    assert len(ended) == 1
 
 
 def test_explain_names_the_rules():
     text = "rewrite continue name a.example b.example\nrewrite ttl b.example 5\nrewrite name x y..z"
-    (handler,) = set_up(text).handlers
+    handler = handler_of(text)
+    assert isinstance(handler, Rewrite)
     shown = [handler.explain_state(make_request(name)) for name in ("a.example", "c.example", "x")]
     assert shown == [
         {"state": "rewritten", "rules": "Corefile:2:1, Corefile:3:1"},
