@@ -9,7 +9,7 @@ from corepy.dns import constants as c
 from corepy.dns.names import InvalidName, from_text
 from corepy.plugin import parse_unsigned, suggest
 from corepy_rewrite.alias import AliasRule
-from corepy_rewrite.answers import read_answers, read_replacement
+from corepy_rewrite.answer_reading import read_answers, read_replacement
 from corepy_rewrite.edns_reading import read_option_rule
 from corepy_rewrite.matching import EXACT, KINDS, REGEX, SUFFIX, NameMatch
 from corepy_rewrite.pattern import Pattern, Replacement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy.dns.names import InvalidName, from_text, is_subdomain, lower, to_text
+from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower, to_text
 from corepy_rewrite.exchange import UnusableError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Renaming(NamedTuple):
         folded = lower(name)
         if folded == self.name:
             return self.before
-        if not is_subdomain(folded, self.name):
-            return name
+        if self.name == ROOT or not is_subdomain(folded, self.name):
+            return name  # all names are below the root
         mapped = name[: len(name) - len(self.name)] + self.before
         if len(mapped) > _LONGEST_NAME:
             raise UnusableError(f"{to_text(mapped)} in the reply is longer than 255 bytes")

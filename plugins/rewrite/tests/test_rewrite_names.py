@@ -253,6 +253,15 @@ def test_values_are_changed_back(rules, qtype):
     assert str(authority.rdata).lower() == "ns1.domain.uk."
 
 
+def test_names_are_not_changed_back_from_the_root():
+    answer = [". 60 NS a.root-servers.net."]
+    asked, record = rewritten(["name root.test ."], "root.test.", "NS", answer=answer)
+    assert asked.name == "."
+    assert [(str(rr.rname), str(rr.rdata)) for rr in record.rr] == [
+        ("root.test.", "a.root-servers.net.")
+    ]
+
+
 def test_values_of_other_types_are_not_changed():
     answer = ["b.example. 5 HTTPS 1 svc.b.example. alpn=h2", 'b.example. 5 TXT "b.example."']
     _, record = rewritten(["name a.example b.example"], "a.example", "ANY", answer=answer)
