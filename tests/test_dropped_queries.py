@@ -134,6 +134,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "acl": "acl {\n block type MX net 192.0.2.0/24\n}",
     "on": "on startup true",
     "header": "header {\n response set ra\n}",
+    "rewrite": "rewrite ttl suffix test 0-2147483647",
     "bufsize": "bufsize 1232",
     "multisocket": "",
     "nodecache": "",
@@ -155,6 +156,7 @@ PASSING = (
         "minimal",
         "nsid",
         "prometheus",
+        "rewrite",
         "template",
     ),
 )
