@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.names import lower, to_text
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from corepy_rewrite.exchange import Exchange
     from corepy_rewrite.pattern import Replacement
     from corepy_rewrite.records import Record
+
+_LOOKUPS_LEFT: Final = "rewrite/lookups-left"
+"""Metadata label of a list with the number of look-ups that a client's query may still cause."""
+
+_MOST_LOOKUPS: Final = 16
+"""Each of several rules may look up a target, and so may the rules for that query."""
 
 
 class AliasRule:
@@ -98,8 +104,11 @@ class AliasStep(NamedTuple):
 
 async def _look_up(asked: Request, target: bytes) -> Reply:
     """Return this server's reply for a target; raises UnusableError."""
-    found = await lookup(asked, target)
     text = to_text(target)
+    # The list is shared by all look-ups that one query of a client causes.
+    left: list[int] = dict.setdefault(asked.metadata, _LOOKUPS_LEFT, [_MOST_LOOKUPS])
+    left[0] -= 1
+    found = await lookup(asked, target) if left[0] >= 0 else None
     if found is None:
         raise UnusableError(f"too many look-ups for the target {text} of an alias")
     if found.is_dropped or found.rcode not in (c.NOERROR, c.NXDOMAIN):

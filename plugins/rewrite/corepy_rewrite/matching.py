@@ -61,10 +61,10 @@ class NameMatch(NamedTuple):
     def wire(self) -> bytes | None:
         """The wire form of the text, None if it is no part of a domain name.
 
-        A suffix with a dot in front is without it here.
+        A suffix or substring with a dot in front is without it here.
         """
         text = self.text
-        if self.kind == SUFFIX and len(text) > 1:
+        if self.kind in (SUFFIX, SUBSTRING) and len(text) > 1:
             text = text.removeprefix(".")
         try:
             return lower(from_text(text))

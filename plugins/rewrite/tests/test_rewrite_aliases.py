@@ -4,6 +4,7 @@ import dnslib
 import pytest
 
 from corepy.dns import Reply
+from corepy.dns.presentation import read_record
 from corepy.testing import (
     Recorder,
     Upstream,
@@ -161,6 +162,21 @@ def test_a_loop_ends(server):
     """CoreDNS never ends it (coredns-faults 1)."""
     assert server.ask("cdn.test").header.rcode == 2
     assert server.ask("plain.example").header.rcode == 0
+
+
+def test_rules_that_lead_to_each_other_cause_few_look_ups():
+    def answer(asked):
+        targets = ("a.loop.", "b.loop.", "c.loop.")
+        texts = [f"{asked.name} 60 CNAME {target}" for target in targets]
+        return asked.reply(answer=[read_record(text, 60).wire for text in texts])
+
+    pairs = ("a.loop b.loop", "b.loop c.loop", "c.loop a.loop")
+    rules = "\n".join(f"rewrite continue cname {pair}" for pair in pairs)
+    plugins = with_handlers(hello=lambda: Recorder(answer))
+    with serve(f". {{\n{rules}\nhello\n}}", plugins=plugins) as server:
+        assert server.ask("x.loop").header.rcode == 2
+        (recorder,) = server.plugins(Recorder)
+        assert 8 < len(recorder.requests) <= 17
 
 
 def test_a_target_that_is_no_name(server):

@@ -163,6 +163,7 @@ def test_without_answer_rules_only_the_question_is_changed_back(name, owner):
         ("suffix . .example", "foo.", "foo.example.", "foo.example."),
         ("prefix foo bar", *("xfoo.example.com.",) * 3),
         ("substring . x.", "foo.", "foox.", "foox."),
+        ("substring .b .c", "a.b.d.", "a.c.d.", "a.c.d."),
         ("substring b.c d answer auto", "xb.c.", "xd.", "xb.c."),
         (r"regex ^(.)(.)\.$ {2}{1} answer auto", "ab.", "ba.", "ab."),
         (r"regex ^(.)(b)?\.$ {1}{2}x", "a.", "ax.", "ax."),

@@ -363,6 +363,7 @@ def test_likely_mistakes_are_warned_of(text, message):
     [
         "rewrite continue cname a b\nrewrite name c d",
         "rewrite edns0 local append 65001 a\nrewrite name c d",
+        "rewrite name substring .a .b\nrewrite ttl substring . 5",
         "rewrite edns0 local set 1 {client_ip}\nrewrite name c d",
         "rewrite name suffix .a .b answer auto\nrewrite name regex (a)(b) {1}{2}",
     ],
