@@ -131,6 +131,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "template": "template IN A {\n match ^other\n answer \"{{ .Name }} 1 IN A 192.0.2.1\"\n fallthrough\n}",
     "timeouts": "timeouts {\n read 3s\n}",
     "root": "root /",
+    "autopath": "autopath @kubernetes",
     "acl": "acl {\n block type MX net 192.0.2.0/24\n}",
     "on": "on startup true",
     "header": "header {\n response set ra\n}",
@@ -145,7 +146,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "view": "view all {\n expr true\n}",
 }  # fmt: skip
 PASSING = (
-    *("acl", "any", "bufsize", "cache", "cancel", "chaos", "dns64", "dnstap", "errors"),
+    *("acl", "any", "autopath", "bufsize", "cache", "cancel", "chaos", "dns64", "dnstap", "errors"),
     *(
         "header",
         "loadbalance",
