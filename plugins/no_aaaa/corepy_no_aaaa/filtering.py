@@ -36,7 +36,7 @@ _pack_counts = Struct("!HHH").pack
 def filtered(request: Request, wire: bytes) -> bytes | None:
     """Return a reply without IPv6 addresses; None if it has none. Raises FormError.
 
-    Signatures of the record sets that change are removed, and AD is cleared: what is left of a set
+    Signatures of the record sets that change are removed, and AD is cleared: the rest of such a set
     is not authentic. A record whose parameters are malformed stays as it is.
     """
     if wire[4:6] != _ONE or not any(rtype in _AFFECTED for _, rtype, *_ in walk(wire)):

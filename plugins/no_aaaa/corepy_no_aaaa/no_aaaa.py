@@ -56,7 +56,7 @@ class NoAAAA(FastHandler, ExplainedHandler):
     """Answers AAAA queries without data, and removes IPv6 addresses from other replies.
 
     Queries for A records pass through unchanged, and so do those of clients that validate replies:
-    a validator refuses what is not signed.
+    a validator refuses unsigned data.
     """
 
     name: ClassVar[str] = "no_aaaa"
