@@ -132,6 +132,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "timeouts": "timeouts {\n read 3s\n}",
     "root": "root /",
     "autopath": "autopath @kubernetes",
+    "geoip": "",  # needs a database
     "acl": "acl {\n block type MX net 192.0.2.0/24\n}",
     "on": "on startup true",
     "header": "header {\n response set ra\n}",

@@ -147,7 +147,9 @@ def test_names_in_the_first_domain(name, is_searched):
 
 def test_the_first_name_exists():
     """CoreDNS adds a second alias if the reply has one."""
-    chain = message(["b.example.org. 60 IN CNAME x.example.org.", "x.example.org. 5 IN A 192.0.2.1"])
+    chain = message(
+        ["b.example.org. 60 IN CNAME x.example.org.", "x.example.org. 5 IN A 192.0.2.1"]
+    )
     reply, asked = search("b.example.org.", {"b.example.org.": chain})
     assert lines(reply) == [
         0,
@@ -202,7 +204,12 @@ def test_no_data():
 
 def test_all_sections_and_flags():
     found = message(
-        ["b. 60 IN MX 10 mx.b."], ["b. 60 IN NS ns.b."], ["mx.b. 60 IN A 192.0.2.1"], aa=1, ad=1, tc=1
+        ["b. 60 IN MX 10 mx.b."],
+        ["b. 60 IN NS ns.b."],
+        ["mx.b. 60 IN A 192.0.2.1"],
+        aa=1,
+        ad=1,
+        tc=1,
     )
     path = ("example.org.", ".")
     reply, _ = search("b.example.org.", {"b.example.org.": GONE, "b.": found}, path, qtype="MX")

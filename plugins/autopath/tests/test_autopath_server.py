@@ -28,6 +28,11 @@ def upstream():
         yield upstream
 
 
+def asked(upstream):
+    """The questions that the upstream has got, without the probe of *forward*."""
+    return [text for text, _ in upstream.queries if text != ". NS"]
+
+
 def corefile(path, upstream, more=""):
     return f". {{\nbind 127.0.0.1\nautopath {path}\ncache\nforward . {upstream.to}\n{more}}}"
 
@@ -66,7 +71,7 @@ def test_the_packet_cache(resolv_conf, upstream):
         assert server.packet_entries == 1
         assert len({len(reply) for reply in replies}) == 1
         assert len({reply[:12] for reply in replies[1:]}) == 1  # cache sets AA
-        assert len({text for text, _ in upstream.queries}) == 4
+        assert len(set(asked(upstream))) == 4
         server.reload(text + "\n")
         assert server.packet_entries == 0
         assert value.value - before == 6
@@ -95,7 +100,7 @@ def test_the_search_path_of_a_plugin(upstream):
             "google.com.a.example.org. google.com.", "google.com. 192.0.2.3"
         ]  # fmt: skip
         assert answer(server, "google.com.") == ["google.com. 192.0.2.3"]
-    assert [text for text, _ in upstream.queries] == [
+    assert asked(upstream) == [
         "google.com.a.example.org. A", "google.com.b.example.org. A", "google.com. A"
     ]  # fmt: skip
 
@@ -104,7 +109,7 @@ def test_a_plugin_that_is_not_there(upstream):
     """CoreDNS: TestAutoPathErraticNotLoaded."""
     with serve(f". {{\nautopath @erratic\nforward . {upstream.to}\n}}") as server:
         assert server.ask("google.com.a.example.org.").header.rcode == 3
-    assert len(upstream.queries) == 1
+    assert asked(upstream) == ["google.com.a.example.org. A"]
 
 
 @pytest.mark.parametrize("name", ["secret.protected.example.", "secret.public.example."])
@@ -131,4 +136,4 @@ def test_an_upstream_that_refuses(resolv_conf, upstream):
     upstream.behave("refused")
     with serve(corefile(resolv_conf, upstream)) as server:
         assert server.ask("db.ns.svc.local.").header.rcode == 5
-    assert {text for text, _ in upstream.queries} == {"db.ns.svc.local. A"}
+    assert set(asked(upstream)) == {"db.ns.svc.local. A"}

@@ -16,7 +16,16 @@ from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY
 from corepy.loading.order import Constraint, resolve
 from corepy.plugin import Cacheability
 from corepy.server.build.builder import build
-from corepy.testing import Recorder, Upstream, make_request, query, refusal, run_chain, serve, set_up
+from corepy.testing import (
+    Recorder,
+    Upstream,
+    make_request,
+    query,
+    refusal,
+    run_chain,
+    serve,
+    set_up,
+)
 from corepy_no_aaaa import after, before
 from corepy_no_aaaa.filtering import filtered, without_hint
 from corepy_no_aaaa.metrics import ANSWERED, FILTERED
@@ -59,7 +68,7 @@ def test_accepted(text, excepted):
 )  # fmt: skip
 def test_refused(text, message, hint):
     diagnostic = refusal(text)
-    assert (str(diagnostic), diagnostic.hint) == (f"Corefile:{message}", hint)
+    assert str(diagnostic) == f"Corefile:{message}" + (f" ({hint})" if hint else "")
 
 
 def test_an_invalid_zone():
@@ -68,7 +77,7 @@ def test_an_invalid_zone():
 
 def test_all_names_are_excepted():
     (warning,) = set_up("no_aaaa except .").warnings
-    assert str(warning) == "Corefile:2:16: no_aaaa has no effect: all names are excepted"
+    assert str(warning) == "Corefile:2:16: warning: no_aaaa has no effect: all names are excepted"
 
 
 def test_the_position():
@@ -138,7 +147,9 @@ def message(answer=(), authority=(), additional=(), **options):
     """A function that makes this reply."""
 
     def reply(request):
-        sections = [[read_record(it, 60).wire for it in each] for each in (answer, authority, additional)]
+        sections = [
+            [read_record(it, 60).wire for it in each] for each in (answer, authority, additional)
+        ]
         made = request.reply(0, *sections)
         for name, value in options.items():
             setattr(made, name, value)
@@ -178,8 +189,12 @@ def test_hints(qtype):
     )  # fmt: skip
     reply = run_chain(request, NoAAAA(), Recorder(make))
     assert list(plain_records(reply.wire, ANSWER)) == wires(lines[2])
-    assert list(plain_records(reply.wire, AUTHORITY)) == wires("example.org. 60 IN NS ns.example.org.")
-    assert list(plain_records(reply.wire, ADDITIONAL)) == wires("ns.example.org. 60 IN A 192.0.2.53")
+    assert list(plain_records(reply.wire, AUTHORITY)) == wires(
+        "example.org. 60 IN NS ns.example.org."
+    )
+    assert list(plain_records(reply.wire, ADDITIONAL)) == wires(
+        "ns.example.org. 60 IN A 192.0.2.53"
+    )
     assert (reply.deadline, reply.hit_counters) == (5.0, (value,))
     assert value.value - count == 1
 
@@ -347,4 +362,4 @@ def test_the_packet_cache_repeats_the_reply(monkeypatch):
         assert server.packet_entries == 1
     end = 12 + len(from_text("www.example.org.")) + 4
     assert len({reply[:end] for reply in replies}) == 1
-    assert c.TYPE_SOA == int.from_bytes(replies[0][end + 2 : end + 4], "big")
+    assert int.from_bytes(replies[0][end + 2 : end + 4], "big") == c.TYPE_SOA

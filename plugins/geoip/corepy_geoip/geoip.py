@@ -1,0 +1,74 @@
+"""The handler that provides the labels of clients (CoreDNS: plugin/geoip/geoip.go)."""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, inet_ntop
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from corepy.dns.edns import OPTION_SUBNET, parse_options
+from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corepy.dns import Reply, Request
+    from corepy.plugin import FileData
+    from corepy.plugin.handler import Answer
+    from corepy_geoip.database import Database
+
+_IPV6: Final = 2
+_PREFIX: Final = 4
+"""Bytes of the option before the address: family, and two lengths of prefixes."""
+
+
+class GeoIP(FastHandler, ExplainedHandler):
+    """Provides the labels of the client's address; it changes neither queries nor replies.
+
+    So it is SAFE. A plugin whose effect depends on a label declares that itself.
+    """
+
+    name: ClassVar[str] = "geoip"
+    cacheability = Cacheability.SAFE
+
+    def __init__(self, file: FileData[Database | None], *, uses_subnet: bool = False) -> None:
+        """`uses_subnet` prefers the address in the EDNS option client subnet (RFC 7871)."""
+        self.file = file
+        self.uses_subnet = uses_subnet
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Return the next handler's answer."""
+        return self.next.begin_dns(request)
+
+    @hookimpl
+    def metadata(self, request: Request) -> Mapping[str, str] | None:
+        """Return the labels of the client."""
+        database = self.file.value
+        return None if database is None else database.labels(self.address(request))
+
+    def address(self, request: Request) -> str:
+        """Return the IP address that is looked up for a query."""
+        if self.uses_subnet and request.edns is not None and request.edns.options:
+            address = subnet_address(request.edns.options)
+            if address is not None:
+                return address
+        return request.remote[0].partition("%")[0]
+
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Return the address that is looked up, and its labels."""
+        labels = self.metadata(request) or {}
+        known = {label: value for label, value in labels.items() if value}
+        return {"state": "labels" if labels else "no labels", "of": self.address(request), **known}
+
+
+def subnet_address(options: bytes) -> str | None:
+    """Return the address in the first client subnet of EDNS options, None without one.
+
+    A client that hides its address sends family 0 or a prefix of length 0, which give 0.0.0.0 or
+    another address without a location (RFC 7871 section 7.1.2).
+    """
+    for code, data in parse_options(options):
+        if code == OPTION_SUBNET and len(data) >= _PREFIX:
+            if data[1] == _IPV6:
+                return inet_ntop(AF_INET6, data[_PREFIX:].ljust(16, b"\0")[:16])
+            return inet_ntop(AF_INET, data[_PREFIX:].ljust(4, b"\0")[:4])
+    return None
