@@ -159,6 +159,7 @@ PASSING = (
         "nsid",
         "prometheus",
         "rewrite",
+        "search_guard",
         "template",
     ),
 )

@@ -1,0 +1,60 @@
+"""Which labels are top-level domains, so that a name that ends with one may be an external name.
+
+`redis.payments` is a name of the cluster, and no query for it is ever denied; `www.example.com` is
+not. The labels are not from a list, which would become outdated: `Labels` asks this server for the
+SOA record of `com.`, once a day.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import constants as c
+from corepy.dns.names import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from corepy.dns import Request
+    from corepy_search_guard.asking import Asker
+
+EXTERNAL_FOR: Final = 86400.0
+"""Seconds until a top-level domain is asked for again."""
+
+INTERNAL_FOR: Final = 600.0
+UNKNOWN_FOR: Final = 30.0
+"""Seconds after a failure, such as SERVFAIL."""
+
+_MOST: Final = 4096
+
+
+class Labels:
+    """The labels that have been asked for; each has its length byte."""
+
+    def __init__(self, asker: Asker, clock: Callable[[], float], external: Iterable[bytes]) -> None:
+        """`external` are labels for which nothing needs to be asked."""
+        self._asker = asker
+        self._clock = clock
+        self._given = frozenset(external)
+        self._known: dict[bytes, tuple[bool, float]] = {}
+
+    async def is_external(self, request: Request, label: bytes) -> bool:
+        """Return whether `label` is a top-level domain; False if that is not known."""
+        if label in self._given:
+            return True
+        known = self._known.get(label)
+        if known is not None and known[1] > self._clock():
+            return known[0]
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        found, seconds = await self._ask(request, label)
+        self._known[label] = found, self._clock() + seconds
+        return found
+
+    async def _ask(self, request: Request, label: bytes) -> tuple[bool, float]:
+        reply = await self._asker.server(request, label + ROOT)
+        if reply is None or reply.is_dropped or reply.rcode not in (c.NOERROR, c.NXDOMAIN):
+            return False, UNKNOWN_FOR
+        if reply.rcode == c.NOERROR and reply.ancount:
+            return True, EXTERNAL_FOR
+        return False, INTERNAL_FOR

@@ -1,0 +1,142 @@
+"""Parse the *search_guard* directive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns.names import ROOT, InvalidName, from_text, labels_of, lower
+from corepy_search_guard.domains import Domain, SearchDomains
+from corepy_search_guard.handler import SearchGuard
+from corepy_search_guard.resolv_conf import read_search
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller, Token
+
+DEFAULT_FILE: Final = Path("/etc/resolv.conf")
+DEFAULT_CLUSTER: Final = from_text("cluster.local.")
+DEFAULT_MAX_TTL: Final = 60
+"""Seconds."""
+
+LONGEST_MAX_TTL: Final = 3600
+"""Seconds."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """The options of one directive."""
+
+    search: list[bytes] = field(default_factory=list)
+    clusters: dict[bytes, frozenset[bytes]] | None = None
+    external: set[bytes] = field(default_factory=set)
+    exempt: list[bytes] = field(default_factory=list)
+    max_ttl: int = DEFAULT_MAX_TTL
+    reads_file: bool = True
+
+    def domains(self) -> SearchDomains:
+        """Return the search domains."""
+        clusters = {DEFAULT_CLUSTER: frozenset[bytes]()} if self.clusters is None else self.clusters
+        found = [Domain(name, True, namespaces) for name, namespaces in clusters.items()]
+        found += [Domain(name) for name in self.search if name not in clusters]
+        return SearchDomains(found, self.exempt)
+
+
+def setup(controller: Controller) -> None:
+    """Add the handler; the search domains are read now, and again at a reload."""
+    settings = Settings()
+    table = {
+        "resolv_conf": lambda: _resolv_conf(controller, settings),
+        "search": lambda: _search(controller, settings),
+        "cluster": lambda: _cluster(controller, settings),
+        "external": lambda: _external(controller, settings),
+        "except": lambda: settings.exempt.extend(_names(controller)),
+        "max_ttl": lambda: _max_ttl(controller, settings),
+    }
+    for _ in controller.single():
+        controller.arguments(0, 0)
+        controller.options(table)
+    if settings.reads_file:
+        _read(controller, settings, DEFAULT_FILE, None)
+    controller.add_handler(SearchGuard(settings.domains(), settings.external, settings.max_ttl))
+
+
+def _resolv_conf(controller: Controller, settings: Settings) -> None:
+    token = controller.argument()
+    settings.reads_file = False
+    if token.text != "off":
+        _read(controller, settings, controller.path(token), token)
+
+
+def _read(controller: Controller, settings: Settings, path: Path, token: Token | None) -> None:
+    """Add the search domains in a file; the default one may be missing.
+
+    The root and top-level domains are left out: names below them are external ones.
+    """
+    try:
+        words = read_search(path)
+    except OSError as error:
+        if token is None:
+            return
+        hint = "resolv_conf off reads no file"
+        raise controller.error(f"cannot read {path}: {error.strerror}", token, hint) from None
+    controller.watch_file(path.absolute())
+    for word in words:
+        try:
+            name = lower(from_text(word))
+        except InvalidName as error:
+            controller.warn(f"{path}: search domain is ignored: {error}", token)
+            continue
+        if len(labels_of(name)) > 1:
+            settings.search.append(name)
+
+
+def _name(controller: Controller, token: Token) -> bytes:
+    try:
+        name = lower(from_text(token.text))
+    except InvalidName as error:
+        raise controller.error(str(error), token) from None
+    if name == ROOT:
+        hint = "every name is below the root"
+        raise controller.error("the root is not a search domain", token, hint)
+    return name
+
+
+def _names(controller: Controller) -> list[bytes]:
+    return [_name(controller, token) for token in controller.arguments(1)]
+
+
+def _search(controller: Controller, settings: Settings) -> None:
+    settings.search.extend(_names(controller))
+
+
+def _cluster(controller: Controller, settings: Settings) -> None:
+    token, *namespaces = controller.arguments(1)
+    if settings.clusters is None:
+        settings.clusters = {}
+    if token.text == "off" and not namespaces:
+        return
+    name = _name(controller, token)
+    labels = frozenset(_label(controller, it) for it in namespaces)
+    settings.clusters[name] = settings.clusters.get(name, labels) | labels
+
+
+def _label(controller: Controller, token: Token) -> bytes:
+    """Return a label with its length byte."""
+    name = _name(controller, token)
+    if len(labels_of(name)) != 1:
+        raise controller.error(f"{token.text!r} is not a single label", token, "such as default")
+    return name[:-1]
+
+
+def _external(controller: Controller, settings: Settings) -> None:
+    settings.external.update(_label(controller, token) for token in controller.arguments(1))
+
+
+def _max_ttl(controller: Controller, settings: Settings) -> None:
+    token = controller.argument()
+    seconds = controller.duration(token)
+    if not 1 <= seconds <= LONGEST_MAX_TTL:
+        hint = "a duration from 1s to 1h, such as 30s"
+        raise controller.error(f"max_ttl {token.text} is out of range", token, hint)
+    settings.max_ttl = int(seconds)

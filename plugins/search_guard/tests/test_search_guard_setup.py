@@ -1,0 +1,170 @@
+"""The *search_guard* directive: what it takes and what it refuses, and the names that it finds."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corepy.dns.names import from_text, is_subdomain, lower, to_text
+from corepy.testing import refusal, set_up
+from corepy_search_guard.domains import Domain, SearchDomains
+from corepy_search_guard.resolv_conf import read_search
+
+OFF = "resolv_conf off"
+
+
+def domains_of(options):
+    body = "\n".join(f"    {it}" for it in options)
+    (handler,) = set_up(f"search_guard {{\n{body}\n}}").handlers
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("options", "domains"),
+    [
+        ([OFF], ["cluster.local."]),
+        ([OFF, "cluster k8s.example"], ["k8s.example."]),
+        ([OFF, "cluster a.example x y", "cluster b.example"], ["a.example.", "b.example."]),
+        ([OFF, "cluster off"], []),
+        ([OFF, "search corp.example Lan."], ["cluster.local.", "corp.example.", "lan."]),
+        ([OFF, "search ns.svc.cluster.local cluster.local"], ["cluster.local."]),
+        (
+            [OFF, "cluster off", "search a.example", "search b.example"],
+            ["a.example.", "b.example."],
+        ),
+        ([OFF, "external consul internal", "except db.example", "max_ttl 1h"], ["cluster.local."]),
+    ],
+)
+def test_accepted(options, domains):
+    assert sorted(to_text(it) for it in domains_of(options).domains.tails) == domains
+
+
+def test_without_a_block_the_resolv_conf_of_the_node_is_read():
+    (handler,) = set_up("search_guard").handlers
+    assert from_text("cluster.local.") in handler.domains.tails
+
+
+ARGUMENTS = "wrong argument count or unexpected line ending after"
+OPTIONS = "cluster, except, external, max_ttl, resolv_conf, search"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("search_guard x", f"Corefile:2:14: {ARGUMENTS} 'x'"),
+        ("search_guard {\n foo\n}", "Corefile:3:2: unknown option 'foo' (known options: "),
+        ("search_guard {\n search\n}", f"Corefile:3:2: {ARGUMENTS} 'search'"),
+        ("search_guard {\n search .\n}", "Corefile:3:9: the root is not a search domain"),
+        ("search_guard {\n search a..b\n}", "Corefile:3:9: empty label in name 'a..b'"),
+        ("search_guard {\n cluster a b.c\n}", "Corefile:3:12: 'b.c' is not a single label"),
+        ("search_guard {\n external .\n}", "Corefile:3:11: the root is not a search domain"),
+        ("search_guard {\n except\n}", f"Corefile:3:2: {ARGUMENTS} 'except'"),
+        ("search_guard {\n max_ttl 0\n}", "Corefile:3:10: max_ttl 0 is out of range"),
+        ("search_guard {\n max_ttl 2h\n}", "Corefile:3:10: max_ttl 2h is out of range"),
+        ("search_guard {\n max_ttl x\n}", "Corefile:3:10: "),
+        ("search_guard {\n resolv_conf\n}", f"Corefile:3:2: {ARGUMENTS} 'resolv_conf'"),
+        (
+            "search_guard {\n resolv_conf /nowhere\n}",
+            "Corefile:3:14: cannot read /nowhere: No such file or directory",
+        ),
+        ("search_guard\nsearch_guard", "Corefile:3:1: "),
+    ],
+)
+def test_refused(text, message):
+    assert str(refusal(text)).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "domains"),
+    [
+        ("nameserver 192.0.2.1\n", []),
+        ("search a.example b.example\n", ["a.example", "b.example"]),
+        ("search a.example\ndomain b.example c.example\n", ["b.example"]),
+        ("domain b.example\nsearch a.example c.example", ["a.example", "c.example"]),
+        ("# search a.example\n;search b.example\n search\tc.example\r\n", ["c.example"]),
+        ("search a.example\nsearch\n", []),
+        ("\ufeffsearch a.example\n", ["a.example"]),
+    ],
+)
+def test_the_last_line_of_a_resolv_conf_counts(tmp_path, content, domains):
+    path = tmp_path / "resolv.conf"
+    path.write_text(content)
+    assert read_search(path) == domains
+
+
+def test_top_level_domains_and_invalid_names_of_a_file_are_left_out(tmp_path):
+    path = tmp_path / "resolv.conf"
+    path.write_text("search com . corp.example a..b\n")
+    controller = set_up(f"search_guard {{\n resolv_conf {path}\n cluster off\n}}")
+    (handler,) = controller.handlers
+    assert handler.domains.tails == (from_text("corp.example."),)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    content=st.binary(max_size=200) | st.text(max_size=50).map(lambda it: f"search {it}".encode())
+)
+def test_any_file_is_read(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "resolv.conf"
+    path.write_bytes(content)
+    read_search(path)
+    set_up(f"search_guard {{\n resolv_conf {path}\n}}")
+
+
+CLUSTER = Domain(from_text("cluster.local."), True)
+LISTED = Domain(from_text("listed.example."), True, frozenset([b"\4prod"]))
+DOMAINS = SearchDomains(
+    [CLUSTER, LISTED, Domain(from_text("eu.corp.example.")), Domain(from_text("corp.example."))],
+    [from_text("kept.corp.example.")],
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "covering"),
+    [
+        ("www.example.com.", None),
+        ("cluster.local.", None),
+        ("x.cluster.local.", None),
+        ("www.com.cluster.local.", ["com.cluster.local."]),
+        ("svc.cluster.local.", None),
+        ("x.svc.cluster.local.", None),
+        ("redis.prod.svc.cluster.local.", ["prod.svc.cluster.local."]),
+        ("redis.default.svc.cluster.local.", None),
+        ("x.com.default.svc.cluster.local.", ["com.default.svc.cluster.local."]),
+        (
+            "w.x.com.ns.svc.cluster.local.",
+            ["ns.svc.cluster.local.", "com.ns.svc.cluster.local."],
+        ),
+        ("w.x.com.svc.cluster.local.", ["com.svc.cluster.local.", "x.com.svc.cluster.local."]),
+        ("10-0-0-1.ns.pod.cluster.local.", None),
+        ("_http._tcp.x.ns.svc.cluster.local.", None),
+        ("w.com.prod.svc.listed.example.", ["com.prod.svc.listed.example."]),
+        ("w.com.test.svc.listed.example.", ["test.svc.listed.example."]),
+        ("web.eu.corp.example.", None),
+        ("w.com.eu.corp.example.", ["com.eu.corp.example."]),
+        ("w.com.corp.example.", ["com.corp.example."]),
+        ("w.com.kept.corp.example.", None),
+        ("w.com.xcorp.example.", None),
+    ],
+)
+def test_covering_names(name, covering):
+    match = DOMAINS.find(from_text(name))
+    assert (match and [to_text(it) for it in match.covering]) == covering
+
+
+LABELS = st.sampled_from(["svc", "pod", "default", "com", "corp", "kept", "eu", "prod", "a", "_b"])
+TAILS = st.sampled_from(["cluster.local.", "listed.example.", "corp.example.", "example.", "com."])
+
+
+@settings(deadline=None, max_examples=50)
+@given(labels=st.lists(LABELS, max_size=8), tail=TAILS)
+def test_a_covering_name_is_above_the_name_and_below_the_domain(labels, tail):
+    name = lower(from_text(".".join([*labels, tail])))
+    match = DOMAINS.find(name)
+    if match is None:
+        return
+    assert not is_subdomain(name, from_text("kept.corp.example."))
+    for covering in match.covering:
+        assert is_subdomain(name, covering)
+        assert is_subdomain(covering, match.domain.name)
+        assert covering not in (name, match.domain.name)
+        assert not any(is_subdomain(tail, covering) for tail in DOMAINS.tails)
