@@ -36,7 +36,7 @@ def test_fixed_order_has_coredns_landmarks():
 @pytest.mark.parametrize(
     ("constraint", "above", "below"),
     [
-        (Constraint("x", "d"), "acl", "cache"),
+        (Constraint("x", "d"), "search_guard", "cache"),
         (Constraint("x", "d", before=("errors",)), "prometheus", "errors"),
         (Constraint("x", "d", after=("errors",)), "errors", "log"),
         (Constraint("x", "d", before=("forward",), after=("log",)), "loop", "forward"),

@@ -27,7 +27,7 @@ The plugins that come with corepy. `corepy -plugins` lists all installed ones, i
 third parties.
 """
 _TABLE: Final = "\n| plugin | what it does |\n| --- | --- |\n"
-_ORIGINS: Final = {"nodecache": "coredns-nodecache"}
+_ORIGINS: Final = {"nodecache": "coredns-nodecache", "search_guard": "corepy"}
 """The plugins of the order that are not CoreDNS's own, with the project of each."""
 
 _NODE_CACHE: Final = (

@@ -8,5 +8,3 @@ such a proof, an NXDOMAIN. `prover` obtains proofs, with `labels` and `trust` as
 from corepy_search_guard.setup import setup as setup
 
 api_version = 1
-before = ("cache",)
-after = ("acl", "autopath", "rewrite")

@@ -99,7 +99,7 @@ def test_top_level_domains_and_invalid_names_of_a_file_are_left_out(tmp_path):
     assert handler.domains.tails == (from_text("corp.example."),)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=5)
 @given(
     content=st.binary(max_size=200) | st.text(max_size=50).map(lambda it: f"search {it}".encode())
 )
