@@ -42,6 +42,7 @@ def note(request, word):
 CONDITIONS = {
     "from": (lambda request, word: request.remote[0] == word, Cacheability.UNSAFE),
     "name": (lambda request, word: request.name.startswith(word), Cacheability.SAFE),
+    "proto": (lambda request, word: request.context.network == word, Cacheability.SAFE),
     "family": (
         lambda request, word: request.family == int(word), Cacheability.DEPENDS_ON_FAMILY,
     ),
@@ -67,4 +68,9 @@ def setup(controller):
             calls.append((condition, word, request.name, request.context.zone))
             return function(request, word)
 
-        controller.add_filter(passes, view="" if view == "-" else view, cacheability=cacheability)
+        controller.add_filter(
+            passes,
+            view="" if view == "-" else view,
+            cacheability=cacheability,
+            is_about_question=condition == "name",
+        )

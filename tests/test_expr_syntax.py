@@ -222,6 +222,7 @@ def test_hints_for_usual_mistakes():
     assert problem("1 & 1").hint == "&& or and joins two conditions"
     assert problem("1 == == 1").hint is None
     assert problem("lenn('a')").hint == "did you mean 'len'?"
+    assert "put a condition in parentheses" in str(problem("not 'a' == 'b'").hint)
     assert problem("len == 1").hint == "a call has parentheses: len()"
     assert problem("abcd").hint == "a string is in single quotes"
 

@@ -4,8 +4,16 @@ import math
 
 import pytest
 
-from corepy.expr import ANY, Environment, ExpressionError, ExpressionProblem, Function
+from corepy.expr import (
+    ANY,
+    Conditions,
+    Environment,
+    ExpressionError,
+    ExpressionProblem,
+    Function,
+)
 from corepy.expr import compile_expression as compile_
+from corepy.expr import plain as plain_value
 from corepy.expr import value_types as t
 from corepy.plugin import Cacheability
 
@@ -212,6 +220,99 @@ def test_functions_get_the_types_that_they_declare():
         with pytest.raises(ExpressionProblem) as caught:
             compile_(source, environment)
         assert caught.value.offset == offset
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1), ("nil", None), ("'a'", "a"), ("1..3", [1, 2, 3]), ("[1..2, [3, nil]]", [[1, 2], [3, None]]),
+        ("{a: 1..2}", {"a": [1, 2]}), ("[{a: ['b']}]", [{"a": ["b"]}]),
+        ("groupBy([1, 2, 3], # % 2 == 0)", {"false": [1, 3], "true": [2]}),
+        ("groupBy([1, 2.5, nil, true], #)", {"1": [1], "2.5": [2.5], "<nil>": [None], "true": [True]}),
+    ],
+)  # fmt: skip
+def test_a_value_for_use_outside_of_expressions(text, expected):
+    assert plain_value(compile_(text, ENVIRONMENT).evaluate(None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("let t = repeat('a', 60000); map(1..9000, t)", "more than 65536 elements and characters"),
+        ("let t = repeat('a', 60000); map(1..9000, {{a: t}})", "more than 65536 elements"),
+        (
+            "let t = repeat('a', 60000); [fromPairs([[t, 1]]), fromPairs([[t, 1]])]",
+            "more than 65536",
+        ),
+        ("reduce(1..60, [#acc, #acc], [1])", "more than 65536 elements and characters"),
+        ("reduce(1..60, {{a: #acc, b: #acc}}, {})", "more than 65536 elements and characters"),
+        ("1..65537", "more than 65536 elements and characters"),
+        ("reduce(1..5000, [#acc], 1)", "nested too deeply"),
+    ],
+)
+def test_a_value_that_is_too_large_outside(text, message):
+    """Parts that occur several times count each time: as text they would need so much memory."""
+    found = compile_(text, ENVIRONMENT).evaluate(None)
+    with pytest.raises(ExpressionError, match=message):
+        plain_value(found)
+
+
+def test_what_is_about_the_question():
+    functions = [
+        Function("label", (), t.STRING, lambda subject: "a", is_about_question=True),
+        Function("transport", (), t.STRING, lambda subject: "udp"),
+    ]
+    environment = Environment.of(functions)
+    for text, expected in (
+        ("1 == 2", True),
+        ("label() == 'a'", True),
+        ("label() == 'a' && transport() == 'udp'", False),
+        ("any([1], transport() == 'a')", False),
+    ):
+        assert compile_(text, environment).is_about_question is expected
+
+
+def test_conditions():
+    failures = []
+    anything = [compile_(text, ENVIRONMENT) for text in ("anything(1) == 1", "let a = 1; a > 0")]
+    assert Conditions(anything, print).accept(None) is True
+    assert Conditions([], print).accept(None) is True
+    for text in ("false", "1", "nil", "'true'", "any([1], # > 1)"):
+        assert Conditions([*anything, compile_(text, ENVIRONMENT)], print).accept(None) is False
+
+    def note(subject, error):
+        failures.append((subject, str(error)))
+
+    for text in ("[1][5]", "all(1..90000, true)"):
+        broken = Conditions([*anything, compile_(text, ENVIRONMENT)], note)
+        assert [broken.accept("query"), broken.accept("other")] == [False, False]
+    assert [subject for subject, _ in failures] == ["query", "other"] * 2
+    assert failures[0][1] == "the array of 1 elements has no index 5"
+    assert "more than 50000 steps" in failures[2][1]
+
+
+def test_conditions_share_the_limits():
+    half = compile_("all(1..9000, true)", ENVIRONMENT)
+    for count, expected in ((1, True), (5, False)):
+        conditions = Conditions([half] * count, lambda subject, error: None)
+        assert [conditions.accept(None), conditions.accept(None)] == [expected] * 2
+    text = compile_("'a' + 'b' == 'ab'", ENVIRONMENT)  # without a predicate, the frame is kept
+    conditions = Conditions([text], print)
+    assert all(conditions.accept(None) for _ in range(130_000))
+
+
+def test_conditions_within_themselves():
+    inner = []
+
+    def ask(subject):
+        if subject:
+            inner.append(conditions.accept(subject - 1))
+        return subject < 5
+
+    environment = Environment.of([Function("ask", (), t.BOOL, ask)])
+    conditions = Conditions([compile_("ask() && ask()", environment)], print)
+    assert conditions.accept(2) is True
+    assert inner == [True] * 6
 
 
 def test_what_a_value_depends_on():

@@ -341,3 +341,26 @@ def test_a_reply_made_of_one_that_others_are_denied_is_not_cached(secret, first)
         for client, expected in turn * 3:
             assert client.ask("a.test") == expected
         assert home.ask("b.other") == away.ask("b.other") == "root"
+
+
+@pytest.mark.parametrize("first", ["tcp", "udp"])
+def test_a_reply_made_of_one_for_another_transport_is_not_cached(first):
+    """Each socket has a packet cache of its own, but all of them share the cache of the block."""
+    text = block("example.org", "split - name secret", "split in proto tcp", say("tcp"))
+    text += block("example.org", say("udp")) + block("test", "cache", "alias")
+    with serve(text, plugins=plugins(), order="alias after cache\n") as server:
+        with Client(server, HOME) as client:
+            for transport in (first, "tcp", "udp") * 2:
+                assert client.ask("a.test", tcp=transport == "tcp") == transport
+        assert entries(server) == 0
+
+
+def test_a_reply_made_of_one_that_only_the_question_selects_is_cached():
+    text = block("example.org", "split in name other", "split - proto tcp", say("in"))
+    text += block("example.org", say("out")) + block("test", "cache", "alias")
+    with serve(text, plugins=plugins(), order="alias after cache\n") as server:
+        with Client(server, HOME) as client:
+            for tcp in (False, True, False):
+                assert client.ask("a.test", tcp=tcp) == "out"
+        assert entries(server) == 2  # one for each socket
+        assert [call[:2] for call in split_plugin.calls] == [("name", "other")]

@@ -175,8 +175,8 @@ def test_a_route_without_options():
         "has_hit_listeners": False,
         "time_limit": 0.0,
         "filters": BlockFilters(),
-        "filter_obstacle": None,
         "safe_filters": 0,
+        "question_filters": 0,
         "collect_metadata": None,
         "depends_on_client": False,
     }
@@ -322,11 +322,13 @@ def filtered(zone, accepts=None, obstacle="split", **options):
     if accepts is None:
         return ZoneRoute(zone, Handler(), None, **options)
     found = BlockFilter(
-        lambda request: request.name.partition(".")[0] in accepts, "", Cacheability.UNSAFE, "split"
+        lambda request: request.name.partition(".")[0] in accepts,
+        "",
+        Cacheability.SAFE if obstacle is None else Cacheability.UNSAFE,
+        obstacle or "split",
     )
-    return ZoneRoute(
-        zone, Handler(), None, filters=BlockFilters((found,)), filter_obstacle=obstacle, **options
-    )
+    filters, safe = BlockFilters((found,)), int(obstacle is None)
+    return ZoneRoute(zone, Handler(), None, filters=filters, safe_filters=safe, **options)
 
 
 def router_of(*routes):

@@ -14,6 +14,7 @@ The values come from untrusted queries, so each evaluation has limits (`frame.py
 nothing but `ExpressionError`.
 """
 
+from corepy.expr.conditions import Conditions as Conditions
 from corepy.expr.corefile_text import read_conditions as read_conditions
 from corepy.expr.corefile_text import read_expression as read_expression
 from corepy.expr.expr_environment import Compiled as Compiled
@@ -25,6 +26,7 @@ from corepy.expr.expression import compile_conditions as compile_conditions
 from corepy.expr.expression import compile_expression as compile_expression
 from corepy.expr.expression import is_free as is_free
 from corepy.expr.frame import ExpressionError as ExpressionError
+from corepy.expr.plain_values import plain as plain
 from corepy.expr.query_functions import query_functions as query_functions
 from corepy.expr.syntax import ExpressionProblem as ExpressionProblem
 from corepy.expr.value_types import ANY as ANY

@@ -106,8 +106,8 @@ def sorted_by(frame: Frame, values: list[Any], keys: list[Any], order: object) -
         raise ExpressionError(f"the order is asc or desc, not {v.to_text(order, frame)}")
     _count_sorting(frame, len(values))
     if all(type(key) is str for key in keys):
+        frame.take(sum(map(len, keys)))  # the same string may be there many times
         if not all(key.isascii() for key in keys):
-            frame.take(sum(map(len, keys)))
             keys = [v.to_bytes(key) for key in keys]
     elif len(keys) > 1 and not all(v.is_number(key) for key in keys):
         raise ExpressionError("only numbers, or only strings, can be sorted")

@@ -70,7 +70,7 @@ class CallCompiler(Compilation):
         arguments = [self.compile(each) for each in node.arguments]
         self._check(node, function, arguments)
         self.depend(function.depends)
-        self.used_functions.add(function.name)
+        self.is_about_question = self.is_about_question and function.is_about_question
         run = None
         if function.prepare is not None:
 

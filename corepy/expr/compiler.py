@@ -51,7 +51,8 @@ class Compiler(CallCompiler, PredicateCompiler):
 
     def _literal(self, node: s.Literal) -> Compiled:
         value = node.value
-        return Compiled(type_of(value), lambda frame: value, value, is_short=True)
+        is_short = type(value) is not str or len(value) <= v.SHORT
+        return Compiled(type_of(value), lambda frame: value, value, is_short)
 
     def _name(self, node: s.Name) -> Compiled:
         local = self.local(node.name)

@@ -36,8 +36,8 @@ class Compilation(ABC):
         self.slots = 0
         """The number of variables that the expression declares."""
 
-        self.used_functions: set[str] = set()
-        """The functions of the environment that the expression calls."""
+        self.is_about_question = True
+        """Whether all functions of the environment that it calls are about the question."""
 
         self.is_stateless = True
         """Whether the expression has neither variables nor predicates."""

@@ -46,6 +46,9 @@ class Function:
     depends: Cacheability = Cacheability.SAFE
     """What the result depends on, beside the arguments."""
 
+    is_about_question: bool = False
+    """Whether the result depends only on name, type and class of a query, and the arguments."""
+
     is_short: bool = True
     """Whether a string that it returns is short, such as a name: reading it is not counted."""
 

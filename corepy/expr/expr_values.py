@@ -13,6 +13,9 @@ from typing import Any, Final
 from corepy.expr.frame import MOST_TEXT, ExpressionError, Frame
 
 ARRAYS: Final = (list, tuple, range)
+SHORT: Final = 256
+"""Characters of strings that are compared without being counted."""
+
 SMALLEST_INT: Final = -(1 << 63)
 LARGEST_INT: Final = (1 << 63) - 1
 _WRAP: Final = 1 << 64
@@ -94,6 +97,10 @@ def from_bytes(data: bytes) -> str:
 
 def equal(one: object, other: object, frame: Frame) -> bool:
     """Return whether two values are equal; numbers are compared as numbers, arrays by element."""
+    if type(one) is str and type(other) is str:
+        if len(one) == len(other) > SHORT:
+            frame.take(len(one))
+        return one == other
     if is_number(one) and is_number(other):
         return same_number(one, other)
     if isinstance(one, ARRAYS) and isinstance(other, ARRAYS):

@@ -22,11 +22,11 @@ class Expression:
 
     __slots__ = (
         "_frame",
-        "_keeps_frame",
-        "_run",
-        "_slots",
         "depends",
-        "functions",
+        "is_about_question",
+        "is_stateless",
+        "run",
+        "slots",
         "text",
         "type",
         "warnings",
@@ -41,19 +41,26 @@ class Expression:
         self.depends: Cacheability = compiler.depends
         """What the value depends on, beside the query's bytes."""
 
-        self.functions = frozenset(compiler.used_functions)
-        """The names of the functions of the environment that it calls."""
+        self.is_about_question = compiler.is_about_question
+        """Whether the value depends only on name, type and class, which *cache* stores replies by.
+
+        Variables of the environment are not considered.
+        """
 
         self.warnings: tuple[ExpressionProblem, ...] = tuple(compiler.warnings)
         """Mistakes that make the expression fail whenever it comes to them."""
 
-        self._run = compiled.run
-        self._slots = compiler.slots
+        self.run = compiled.run
+        """Computes the value in a frame."""
+
+        self.slots = compiler.slots
+        """The number of variables that it declares."""
+
+        self.is_stateless = compiler.is_stateless
+        """Whether its frame can be used again: it keeps no variables and elements of a query."""
+
         self._frame: Frame | None = None
         """The frame of the last evaluation, which saves making one; None while it is in use."""
-
-        self._keeps_frame = compiler.is_stateless
-        """Variables and predicates would keep values of a query in the frame."""
 
     def evaluate(self, subject: Any, names: Mapping[str, object] = _NO_NAMES) -> Any:
         """Return the value; raises ExpressionError, and nothing else.
@@ -63,26 +70,33 @@ class Expression:
         """
         frame = self._frame
         if frame is None:
-            frame = Frame(subject, names, self._slots)
+            frame = Frame(subject, names, self.slots)
         else:
             self._frame = None
             frame.subject, frame.names = subject, names
             frame.steps, frame.memory = MOST_STEPS, MOST_MEMORY
         try:
-            return self._run(frame)
+            return self.run(frame)
         except ExpressionError:
             raise
-        except RecursionError:
-            raise ExpressionError("the values are nested too deeply") from None
         except Exception as error:  # a function of the environment may fail in any way
-            raise ExpressionError(f"{type(error).__name__}: {error}") from error
+            raise failure(error) from error
         finally:
-            if self._keeps_frame:
+            if self.is_stateless:
                 frame.subject, frame.names = None, _NO_NAMES
                 self._frame = frame
 
     def __repr__(self) -> str:
         return f"<Expression {self.text!r}: {self.type}>"
+
+
+def failure(error: Exception) -> ExpressionError:
+    """Return the ExpressionError for an exception of an evaluation."""
+    if isinstance(error, ExpressionError):
+        return error
+    if isinstance(error, RecursionError):
+        return ExpressionError("the values are nested too deeply")
+    return ExpressionError(f"{type(error).__name__}: {error}")
 
 
 def is_free(name: str, environment: Environment) -> bool:

@@ -24,21 +24,14 @@ _LONGEST_PREFIX: Final = 3
 
 
 class Network(NamedTuple):
-    """The addresses that begin with some bits."""
+    """The addresses from one to another, in network byte order."""
 
-    length: int
-    """Bytes of an address of the family."""
-
-    shift: int
-    prefix: int
-    """The bits before the last `shift` ones, as a number."""
+    first: bytes
+    last: bytes
 
     def contains(self, address: bytes) -> bool:
         """Return whether an address in network byte order is in the network."""
-        return (
-            len(address) == self.length
-            and int.from_bytes(address, "big") >> self.shift == self.prefix
-        )
+        return len(address) == len(self.first) and self.first <= address <= self.last
 
 
 def read_network(text: str) -> Network:
@@ -57,8 +50,9 @@ def read_network(text: str) -> Network:
     length = int(digits)
     if is_ipv6 and length >= _MAPPED_BITS and address.startswith(_MAPPED):
         address, bits, length = address[12:], _IPV4_BITS, length - _MAPPED_BITS
-    shift = bits - length
-    return Network(bits // 8, shift, int.from_bytes(address, "big") >> shift)
+    hosts = (1 << bits - length) - 1
+    last = int.from_bytes(address, "big") | hosts
+    return Network((last - hosts).to_bytes(bits // 8, "big"), last.to_bytes(bits // 8, "big"))
 
 
 @lru_cache(maxsize=1024)
@@ -108,33 +102,33 @@ def prepare(
             warn(f"{error}, so the expression fails", 1)
             return None
     if address.function is client_ip:
-        client_of = _client_of(request_of)
         if known is not None:
-            return _known_client(client_of, known)
-        text = network.run
-        return lambda frame: _has(_network(as_text(text(frame), "incidr")), client_of(frame))
+            return _known_client(request_of, known)
+        text, get = network.run, request_of or _itself
+        return lambda frame: _has(
+            _network(as_text(text(frame), "incidr")), get(frame.subject).client
+        )
     if known is None:
         return None
     run, here = address.run, known
     return lambda frame: here.contains(_address(run(frame)))
 
 
-def _client_of(request_of: Callable[[Any], Request] | None) -> Callable[[Frame], object]:
-    if request_of is None:
-        return lambda frame: frame.subject.client
-    get = request_of
-    return lambda frame: get(frame.subject).client
+def _itself(request: Any) -> Any:
+    return request
 
 
-def _known_client(client_of: Callable[[Frame], object], network: Network) -> Evaluate:
+def _known_client(request_of: Callable[[Any], Request] | None, network: Network) -> Evaluate:
     """Return whether the client is in a network that is constant."""
-    size, shift, prefix = network
+    first, last = network
+    is_ipv4 = len(first) == 4
 
     def evaluate(frame: Frame) -> bool:
-        client = client_of(frame)
+        subject = frame.subject
+        client = (subject if request_of is None else request_of(subject)).client
         # Most clients have a raw IPv4 address; this saves two calls for them.
         if type(client) is bytes and len(client) == _SOCKADDR_IN:
-            return size == 4 and int.from_bytes(client[4:8], "big") >> shift == prefix
+            return is_ipv4 and first <= client[4:8] <= last
         return _has(network, client)
 
     return evaluate

@@ -27,9 +27,6 @@ from corepy.expr.value_types import (
 
 Operation = Callable[[Frame, Any, Any], Any]
 
-SHORT: Final = 256
-"""Characters of two strings that are compared without being counted."""
-
 
 class TypeProblem(Exception):
     """An operation does not exist for these types; the message, and a hint."""
@@ -45,7 +42,8 @@ def unary(operator: str, operand: Compiled) -> Compiled:
     run = operand.run
     if operator == "not":
         if not operand.type.may_be(Kind.BOOL):
-            raise TypeProblem(f"not needs a bool, not {operand.type}")
+            hint = "not applies to the next value only; put a condition in parentheses"
+            raise TypeProblem(f"not needs a bool, not {operand.type}", hint)
         if operand.type is BOOL:
             return Compiled(BOOL, lambda frame: not run(frame))
         return Compiled(BOOL, lambda frame: not v.as_bool(run(frame)))
@@ -174,7 +172,10 @@ def _equality(operator: str, left: Compiled, right: Compiled) -> Compiled:
     if not is_comparable(one, other):
         raise _mismatch(operator, one, other)
     negated = operator == "!="
-    if one == other and one.kind in (Kind.STRING, Kind.INT, Kind.BOOL):
+    is_uncounted = left.is_short and right.is_short
+    if one == other and (
+        one.kind in (Kind.INT, Kind.BOOL) or (one.kind is Kind.STRING and is_uncounted)
+    ):
         if right.is_constant:
             value = right.value
             if negated:
@@ -256,7 +257,7 @@ def make_range(frame: Frame, first: Any, last: Any) -> range:
 
 
 def _less(frame: Frame, one: Any, other: Any) -> bool:
-    if type(one) is str and type(other) is str and len(one) + len(other) > SHORT:
+    if type(one) is str and type(other) is str and len(one) + len(other) > v.SHORT:
         frame.take(len(one) + len(other))
     return v.is_less(one, other)
 

@@ -19,6 +19,8 @@ def _metadata(request: Request, label: str) -> str:
     return str(request.metadata.get(label, ""))
 
 
+_OF_QUESTION: Final = frozenset(("class", "name", "type"))
+
 _ABOUT_A_QUERY: Final[tuple[tuple[str, Type, Callable[[Request], Any], Cacheability], ...]] = (
     ("bufsize", INT, attrgetter("size"), Cacheability.SAFE),
     ("class", STRING, attrgetter("class_"), Cacheability.SAFE),
@@ -50,7 +52,7 @@ def query_functions(request_of: Callable[[Any], Request] | None = None) -> Itera
     The subject of the evaluation is a `Request`, or `request_of` returns the one of a subject.
     """
     functions = {
-        name: Function(name, (), type_, _of_request(get, request_of), depends)
+        name: Function(name, (), type_, _of_request(get, request_of), depends, name in _OF_QUESTION)
         for name, type_, get, depends in _ABOUT_A_QUERY
     }
     yield from functions.values()
@@ -60,6 +62,7 @@ def query_functions(request_of: Callable[[Any], Request] | None = None) -> Itera
         (STRING, STRING),
         BOOL,
         is_in,
+        is_about_question=True,
         prepare=lambda arguments, warn: prepare(arguments, warn, client_ip, request_of),
     )
     yield Function(

@@ -20,8 +20,7 @@ _UNCLOSED: Final = {"'": "quoted text", '"': "quoted text", "`": "text between b
 
 def read(text: str) -> Node:
     """Return the syntax tree of an expression; raises `ExpressionProblem`."""
-    from lark import LarkError, UnexpectedInput
-    from lark.exceptions import VisitError
+    from lark import UnexpectedInput
 
     if len(text) > LONGEST_TEXT:
         raise ExpressionProblem(f"the expression is longer than {LONGEST_TEXT} characters", 0)
@@ -29,11 +28,7 @@ def read(text: str) -> Node:
         return _parser().parse(text)  # type: ignore[return-value]  # the node of TreeBuilder
     except UnexpectedInput as error:
         raise _explain(error, text) from None
-    except VisitError as error:
-        if isinstance(error.orig_exc, ExpressionProblem):
-            raise error.orig_exc from None
-        raise ExpressionProblem("the expression is nested too deeply", 0) from None
-    except (LarkError, RecursionError):
+    except RecursionError:
         raise ExpressionProblem("the expression is nested too deeply", 0) from None
 
 

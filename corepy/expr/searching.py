@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from corepy.expr import expr_values as v
@@ -14,6 +15,13 @@ from corepy.plugin.pattern import compile_pattern
 _STEPS_OF_A_PATTERN: Final = 5_000
 """Steps that compiling a pattern counts as, so that a predicate cannot compile many."""
 
+_MEMORY_OF_A_PATTERN: Final = 1 << 20
+"""Bytes of a pattern that is not constant: it may come from a query."""
+
+_REPETITION: Final = re.compile(r"\{([0-9]{1,4})(?:,([0-9]{0,4}))?\}")
+_MOST_REPETITIONS: Final = 1000
+"""The largest number of repetitions in RE2, also of nested ones together."""
+
 
 def matches(left: Compiled, right: Compiled) -> Compiled:
     """Return `left matches right`; raises TypeProblem, ValueError for an invalid pattern."""
@@ -23,8 +31,7 @@ def matches(left: Compiled, right: Compiled) -> Compiled:
     if not right.is_constant or type(right.value) is not str:
         pattern_of = right.run
         return Compiled(BOOL, lambda frame: _match(frame, run(frame), pattern_of(frame)))
-    # Bytes save RE2's Python module the conversion of the offsets of characters.
-    search = _search(right.value)
+    search = compile_pattern(right.value, for_bytes=True).search
     if left.type is STRING and left.is_short:
         return Compiled(BOOL, lambda frame: search(v.to_bytes(run(frame))) is not None)
 
@@ -32,32 +39,40 @@ def matches(left: Compiled, right: Compiled) -> Compiled:
         value = run(frame)
         if value is None:
             return False
-        frame.take(len(v.as_text(value, "matches")))
+        _count(frame, v.as_text(value, "matches"))
         return search(v.to_bytes(value)) is not None
 
     return Compiled(BOOL, evaluate)
 
 
-def _search(pattern: str) -> Any:
-    """Return the function that searches a text in bytes; raises ValueError."""
-    import re2
-
-    checked = compile_pattern(pattern)
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(checked.pattern.encode(), options).search
+def _count(frame: Frame, text: str) -> None:
+    """Count the search in a text; the time may be that of all states for each character."""
+    frame.take(len(text))
+    frame.step(len(text))
 
 
 def _match(frame: Frame, text: object, pattern: object) -> bool:
     if text is None or pattern is None:
         return False
-    frame.step(_STEPS_OF_A_PATTERN)
-    frame.take(len(v.as_text(text, "matches")) + len(v.as_text(pattern, "matches")))
+    searched, expression = v.as_text(text, "matches"), v.as_text(pattern, "matches")
+    _count(frame, searched)
+    frame.take(len(expression))
+    frame.step(_STEPS_OF_A_PATTERN + _size(expression))
     try:
-        found = _search(str(pattern))(v.to_bytes(str(text)))
+        search = compile_pattern(expression, for_bytes=True, memory=_MEMORY_OF_A_PATTERN).search
     except ValueError as error:
         raise ExpressionError(str(error)) from None
-    return found is not None
+    return search(v.to_bytes(searched)) is not None
+
+
+def _size(pattern: str) -> int:
+    """Return the maximum length of a pattern without `{n}`, as RE2 writes all repetitions out."""
+    repetitions = 1
+    for least, most in _REPETITION.findall(pattern):
+        repetitions *= max(int(most or least), 1)
+        if repetitions >= _MOST_REPETITIONS:
+            return len(pattern) * _MOST_REPETITIONS
+    return len(pattern) * repetitions
 
 
 def is_in(left: Compiled, right: Compiled) -> Compiled:

@@ -113,7 +113,7 @@ def _position(name: str, find: Callable[[bytes, bytes], int]) -> Callable[..., i
 
 def _has(name: str, test: Callable[[str, str], bool]) -> Callable[..., bool]:
     def has(frame: Frame, value: object, part: object) -> bool:
-        return test(v.as_text(value, name), v.as_text(part, name))
+        return test(text_of(frame, value, name), text_of(frame, part, name))
 
     return has
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from corepy.plugin.handler import Cacheability
@@ -26,7 +27,7 @@ CACHEABILITIES = frozenset(Cacheability) - {Cacheability.OBSERVES, Cacheability.
 class BlockFilter:
     """One filter of a server block."""
 
-    __slots__ = ("cacheability", "function", "name", "view")
+    __slots__ = ("cacheability", "function", "is_about_question", "name", "view")
 
     def __init__(
         self,
@@ -34,6 +35,8 @@ class BlockFilter:
         view: str,
         cacheability: Cacheability,
         name: str,
+        *,
+        is_about_question: bool = False,
     ) -> None:
         """See `Controller.add_filter`; `name` is the directive.
 
@@ -49,6 +52,7 @@ class BlockFilter:
         self.view = view
         self.cacheability = cacheability
         self.name = name
+        self.is_about_question = is_about_question
 
     def accepts(self, request: Request) -> bool:
         """Return the verdict on `request`; raises what the function raises, or TypeError."""
@@ -71,6 +75,11 @@ class BlockFilters:
     def view(self) -> str:
         """The view of the block, "" if no filter names one."""
         return next((it.view for it in self.filters if it.view), "")
+
+    @property
+    def about_question(self) -> int:
+        """The number of filters before the first one that depends on more than the question."""
+        return len(list(takewhile(lambda it: it.is_about_question, self.filters)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ class Controller(Dispenser):
         *,
         view: str = "",
         cacheability: Cacheability = Cacheability.UNSAFE,
+        is_about_question: bool = False,
     ) -> None:
         """Make the block answer only queries for which `function` returns True.
 
@@ -106,7 +107,9 @@ class Controller(Dispenser):
         change the query nor answer it; `Request.context` has no zone and no view yet. An exception
         answers the query with SERVFAIL. `view` names the block in metrics. With `cacheability` SAFE
         the function depends only on the query's bytes, so the packet cache stays on. The default
-        turns it off for all names whose queries may reach the function.
+        turns it off for all names whose queries may reach the function. With `is_about_question`
+        it depends only on name, type and class, so *cache* may store what a block makes of the
+        server's own look-ups.
 
         Raises `CorefileError` if another filter of the block has a view.
         """
@@ -118,7 +121,9 @@ class Controller(Dispenser):
                 self._block.directives[self.directive][0],
                 "a server block has one view; write a block of the same zone for each view",
             )
-        added = BlockFilter(function, view, cacheability, self.directive)
+        added = BlockFilter(
+            function, view, cacheability, self.directive, is_about_question=is_about_question
+        )
         self.config.set(BlockFilters((*before.filters, added)), self.directive)
 
     def echo_option(self, code: int) -> None:

@@ -21,8 +21,14 @@ _NO_RE2 = (
 )
 
 
-def compile_pattern(text: str) -> re2._Regexp:
-    """Return the compiled pattern; raise ValueError if it is invalid or RE2 is not installed."""
+def compile_pattern(
+    text: str, *, for_bytes: bool = False, memory: int | None = None
+) -> re2._Regexp:
+    """Return the compiled pattern; raise ValueError if it is invalid or RE2 is not installed.
+
+    With `for_bytes` it is applied to texts in UTF-8, which saves RE2's Python module the conversion
+    of the offsets of characters. `memory` is the maximum size in bytes, by default that of RE2.
+    """
     try:
         import re2  # imported only if a Corefile contains a pattern
     except ImportError as error:
@@ -32,8 +38,10 @@ def compile_pattern(text: str) -> re2._Regexp:
         raise ValueError(f"regex pattern too long: {length} > {LONGEST_PATTERN}")
     options = re2.Options()
     options.log_errors = False
+    if memory is not None:
+        options.max_mem = memory
     try:
-        return re2.compile(text, options)
+        return re2.compile(text.encode() if for_bytes else text, options)
     except (re2.error, UnicodeEncodeError) as error:
         reason = error.args[0]
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)

@@ -4,6 +4,7 @@ class error(Exception): ...  # noqa: N801 - the library's name
 
 class Options:
     log_errors: bool
+    max_mem: int
     case_sensitive: bool
 
 class _Match:

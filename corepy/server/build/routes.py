@@ -6,6 +6,7 @@ The packet cache is turned on or off here, for each block and each address.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +61,13 @@ def packet_cache_obstacle(handlers: Sequence[Handler], host: str) -> str | None:
     return reason
 
 
-def unsafe_filter(filters: BlockFilters, host: str) -> int | None:
-    """Return the index of the first filter that is UNSAFE at `host`, None without one."""
-    unsafe = (
-        index
-        for index, it in enumerate(filters.filters)
-        if cacheability_at(host, it.cacheability) is Cacheability.UNSAFE
+def safe_filters(filters: BlockFilters, host: str) -> int:
+    """Return the number of filters before the first one that is UNSAFE at `host`."""
+    safe = itertools.takewhile(
+        lambda it: cacheability_at(host, it.cacheability) is not Cacheability.UNSAFE,
+        filters.filters,
     )
-    return next(unsafe, None)
+    return len(list(safe))
 
 
 def normal_host(host: str) -> str:
@@ -161,6 +161,7 @@ class RoutedBlock:
             has_hit_listeners=any(handler.listens_to_hits for handler in handlers),
             time_limit=config.get(QueryTimeout).seconds,
             filters=config.get(BlockFilters),
+            question_filters=config.get(BlockFilters).about_question,
             collect_metadata=config.get(MetadataCollector).collect,
             depends_on_client=any(handler.denies_clients for handler in handlers),
         )
@@ -170,12 +171,9 @@ class RoutedBlock:
 
         It is "" for all addresses, and where the clients may be of both families.
         """
-        filters = self._route.filters
-        unsafe = unsafe_filter(filters, host)
         return replace(
             self._route,
             zone=zone,
             obstacle=packet_cache_obstacle(self._handlers, host),
-            filter_obstacle=None if unsafe is None else filters.filters[unsafe].name,
-            safe_filters=unsafe or 0,
+            safe_filters=safe_filters(self._route.filters, host),
         )

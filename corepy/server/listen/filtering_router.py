@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from corepy.dns import Reply, Request
+    from corepy.plugin.block_filter import BlockFilter
 
     Considered = list[tuple[ZoneRoute, bool]]
 
@@ -71,21 +72,33 @@ class FilteringRouter(Router):
         Its metadata becomes that of the block. `considered` gets each block that was considered,
         with the verdict. Raises `RoutingError` after an exception in a filter.
         """
+        return self._choose(request, considered)[0]
+
+    def _choose(
+        self, request: Request, considered: Considered | None = None
+    ) -> tuple[ZoneRoute | None, bool]:
+        """Return the route for `request`, and whether the choice depends on the question only."""
         if request.qclass != CLASS_IN and not self.any_class:
-            return None
+            return None, True
         try:
-            route, depends_on_client = self._search(request, considered)
+            route, depends_on_client, is_about_question = self._search(request, considered)
         except BaseException as error:  # the filter may be that of a third party
             raise RoutingError(report_failure(request, error)) from error
-        return self._uncached.get(route, route) if route and depends_on_client else route
+        if route is not None and depends_on_client:
+            route = self._uncached.get(route, route)
+        return route, is_about_question
 
     def _search(
         self, request: Request, considered: Considered | None
-    ) -> tuple[ZoneRoute | None, bool]:
-        """Return the block for `request`, and whether the packet cache cannot repeat the choice."""
+    ) -> tuple[ZoneRoute | None, bool, bool]:
+        """Return the block for `request`, and what the choice depends on.
+
+        That is, whether the packet cache cannot repeat it, and whether *cache* can: then it depends
+        on nothing but the question.
+        """
         known, labels, is_ds = request.metadata, request.metadata, request.qtype == TYPE_DS
         found: ZoneRoute | None = None
-        depends_on_client = False
+        depends_on_client, is_about_question = False, True
         for is_root, blocks in self._groups(request.name_wire):
             if is_root and found is not None:
                 break  # a query for DS
@@ -93,8 +106,9 @@ class FilteringRouter(Router):
                 request.metadata = dict(known)  # no block sees the labels of another one
                 if self._collects and route.collect_metadata is not None:
                     route.collect_metadata(request)
-                is_accepted, depends = _verdict(route, request)
-                depends_on_client = depends_on_client or depends
+                is_accepted, called = _verdict(route.filters.filters, request)
+                depends_on_client = depends_on_client or called > route.safe_filters
+                is_about_question = is_about_question and called <= route.question_filters
                 if considered is not None:
                     considered.append((route, is_accepted))
                 if is_accepted:
@@ -103,7 +117,7 @@ class FilteringRouter(Router):
             if found is not None and (not is_ds or found.chain is None):
                 break
         request.metadata = labels
-        return found, depends_on_client
+        return found, depends_on_client, is_about_question
 
     def _groups(self, name: bytes) -> Iterator[tuple[bool, Sequence[ZoneRoute]]]:
         """Yield the blocks of each zone that contains `name`, and whether it is the root."""
@@ -120,24 +134,22 @@ class FilteringRouter(Router):
         """Return the reply to a question of the server itself; see `Router.lookup`."""
         request.context = replace(request.context, zone="", view="", route=None)
         try:
-            reply = await super().lookup(request)
+            route, is_about_question = self._choose(request)
+            reply = await self._serve(request, route)
         except RoutingError as error:
-            reply = error.reply
-        if request.context.route is None:  # another client may have got a reply of a block
+            reply, is_about_question = error.reply, False
+        if not is_about_question or request.context.route is None:
+            # Another query for the same question may have got a reply of another block.
             request.metadata[DEPENDS_ON_CLIENT] = True
         return reply
 
 
-def _verdict(route: ZoneRoute, request: Request) -> tuple[bool, bool]:
-    """Return whether a block accepts the query, and whether that depends on the client.
-
-    It does not if a filter rejects the query that depends only on its bytes, before the others.
-    """
-    filters, safe = route.filters.filters, route.safe_filters
-    for index, it in enumerate(filters):
+def _verdict(filters: Sequence[BlockFilter], request: Request) -> tuple[bool, int]:
+    """Return whether a block accepts the query, and the number of filters that were called."""
+    for called, it in enumerate(filters, 1):
         if not it.accepts(request):
-            return False, route.filter_obstacle is not None and index >= safe
-    return True, route.filter_obstacle is not None
+            return False, called
+    return True, len(filters)
 
 
 def _with_obstacles(blocks: Sequence[ZoneRoute]) -> list[ZoneRoute]:

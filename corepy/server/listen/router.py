@@ -68,17 +68,22 @@ class ZoneRoute:
     filters: BlockFilters = _NO_FILTERS
     """The filters that decide whether the block answers a query (`FilteringRouter`)."""
 
-    filter_obstacle: str | None = None
-    """The directive of a filter whose verdict the packet cache cannot repeat; None without one."""
-
     safe_filters: int = 0
-    """The number of filters before that one. A query that they reject does not depend on it."""
+    """The number of filters before the first one whose verdict the packet cache cannot repeat."""
+
+    question_filters: int = 0
+    """The number of filters before the first one that depends on more than the question."""
 
     collect_metadata: Callable[[Request], None] | None = None
     """Collects the metadata of a query for the filters; see `corepy.plugin.MetadataCollector`."""
 
     depends_on_client: bool = False
     """Whether some clients are denied its replies, by a filter or a handler (`denies_clients`)."""
+
+    @property
+    def filter_obstacle(self) -> str | None:
+        """The directive of a filter whose verdict the packet cache cannot repeat, None without."""
+        return next((it.name for it in self.filters.filters[self.safe_filters :]), None)
 
     async def serve(self, request: Request) -> Reply:
         """Return the valid reply of the block to `request`, whose context names this route.
@@ -199,7 +204,10 @@ class Router:
         denied the reply, `request` is marked with `DEPENDS_ON_CLIENT`. A reply of several messages
         is REFUSED.
         """
-        route = self.route(request)
+        return await self._serve(request, self.route(request))
+
+    async def _serve(self, request: Request, route: ZoneRoute | None) -> Reply:
+        """Return the reply of the block of `route` to a question of the server itself."""
         if route is None:
             return request.error(REFUSED)
         request.context = replace(

@@ -15,6 +15,7 @@ from corepy.expr import (
     Function,
     combined,
     is_free,
+    plain,
     query_functions,
     read_expression,
 )
@@ -39,11 +40,11 @@ def _group(data: Data, name: object) -> str:
 
 
 _FUNCTIONS: Final = Environment.of(
-    [*query_functions(attrgetter("request")), Function("group", (ANY,), STRING, _group)]
+    [
+        *query_functions(attrgetter("request")),
+        Function("group", (ANY,), STRING, _group, is_about_question=True),
+    ]
 )
-
-_OF_QUESTION: Final = frozenset(("name", "type", "class", "group", "incidr"))
-"""The functions whose results depend on the question and the arguments only."""
 
 
 class RuleExpressions:
@@ -90,7 +91,7 @@ class RuleExpressions:
     def _read(self, controller: Controller, tokens: Sequence[Token]) -> Expression:
         expression = read_expression(controller, tokens, self.environment)
         self.depends = combined(self.depends, expression.depends)
-        self.is_about_question = self.is_about_question and expression.functions <= _OF_QUESTION
+        self.is_about_question = self.is_about_question and expression.is_about_question
         return expression
 
     def accept(self, data: Data) -> bool:
@@ -99,14 +100,25 @@ class RuleExpressions:
         Raises WriteError if an expression has no value.
         """
         values: dict[str, object] = {}
-        for name, expression, place in self._variables:
-            value = _evaluate(expression, place, data, values)
-            values[name] = list(value) if type(value) is range else value
-        data.variables = values
+        data.variables = {
+            name: _evaluate_variable(name, expression, place, data, values)
+            for name, expression, place in self._variables
+        }
         return all(
             _evaluate(condition, place, data, values) is True
             for condition, place in self._conditions
         )
+
+
+def _evaluate_variable(
+    name: str, expression: Expression, place: str, data: Data, values: dict[str, object]
+) -> object:
+    """Set a variable in `values`, and return its value for templates."""
+    values[name] = _evaluate(expression, place, data, values)
+    try:
+        return plain(values[name])
+    except ExpressionError as error:
+        raise WriteError(f"{place}: {name}: {error}") from None
 
 
 def _evaluate(

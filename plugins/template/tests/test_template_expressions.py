@@ -161,6 +161,12 @@ QUERIES = [
      ["a.example. 60 10.0.0.1"]),
     ([["var list 1..3", r'answer "{{ .Name }} 60 IN TXT \"{{ .Var.list }} {{ index .Var.list 1 }}\""']],
      "a", "TXT", ['a.example. 60 "[1 2 3] 2"']),
+    ([["var nested [1..2, {a: 2..3}]", r'answer "{{ .Name }} 60 IN TXT \"{{ .Var.nested }}\""']],
+     "a", "TXT", ['a.example. 60 "[[1 2] map[a:[2 3]]]"']),
+    ([['var groups "groupBy(1..3, # % 2 == 0)"', "expr groups[true] == [2]",
+       r'answer "{{ .Name }} 60 IN TXT \"{{ .Var.groups }} {{ index .Var.groups "true" }}\""'
+       .replace('"true"', r'\"true\"')]], "a", "TXT",
+     ['a.example. 60 "map[false:[1 3] true:[2]] [2]"']),
     ([["var empty nil", "expr empty == nil", REPLY]], "a", "A", ["a.example. 60 10.0.0.1"]),
 ]  # fmt: skip
 
@@ -190,6 +196,15 @@ def test_a_failure_names_the_place():
     template = handler("var a 1", f"var bad {FAILS}", REPLY)
     reply = run_chain(make_request("a.example.", "A"), template, Recorder())
     assert reply.error == ("plugin/template: Corefile:4:5: incidr: 'notanip' is not an IP address")
+
+
+def test_a_variable_that_would_need_much_memory_as_text():
+    options = ("var text repeat('x', 60000)", "var many map(1..9000, text)", REPLY)
+    reply = run_chain(make_request("a.example.", "A"), handler(*options), Recorder())
+    assert reply.rcode == 2
+    assert reply.error == (
+        "plugin/template: Corefile:4:5: many: the value has more than 65536 elements and characters"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.expr import ANY, BOOL, Environment, query_functions, read_conditions
+from corepy.expr import ANY, BOOL, Conditions, Environment, query_functions, read_conditions
 from corepy.plugin import Cacheability
-from corepy_view.view import Conditions, View
+from corepy_view.view import FailureLog, View
 
 if TYPE_CHECKING:
     from corepy.expr import Expression
@@ -56,8 +56,12 @@ def _add_filters(controller: Controller, name: str, expressions: list[Expression
     groups: dict[Cacheability, list[Expression]] = {}
     for expression in sorted(expressions, key=_rank):
         groups.setdefault(expression.depends, []).append(expression)
-    view = name
+    view, log = name, FailureLog(name)
     for cacheability, group in (groups or {Cacheability.SAFE: []}).items():
-        accepts = Conditions(name, group).accept
-        controller.add_filter(accepts, view=view, cacheability=cacheability)
+        controller.add_filter(
+            Conditions(group, log.report).accept,
+            view=view,
+            cacheability=cacheability,
+            is_about_question=all(each.is_about_question for each in group),
+        )
         view = ""

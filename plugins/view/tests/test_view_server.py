@@ -229,3 +229,28 @@ def test_views_of_longer_zones():
         for source in (HOME, AWAY, HOME):
             assert ask(server, "y.example", source=source) == "root"
         assert server.call(lambda: server.packet_entries) == 1
+
+
+@pytest.mark.parametrize(
+    ("condition", "first", "second"),
+    [
+        ("proto() == 'tcp'", {"tcp": True}, {}),
+        ("bufsize() > 2000", {"edns": 4096}, {}),
+        ("size() > 35", {"edns": 1232}, {}),
+    ],
+)
+def test_a_reply_made_of_a_look_up_that_another_view_answers_is_not_cached(
+    condition, first, second
+):
+    """*cache* stores replies by question, and the condition for the alias reads more than that."""
+    condition = f"name() == 'target.test.' && {condition}"
+    text = block(
+        ".", view("in", condition), "hosts {\n 192.0.2.1 target.test\n}"
+    ) + block(
+        ".", "cache", 'template IN A a.test {\n answer "a.test. 60 IN CNAME target.test."\n}',
+        "hosts {\n 192.0.2.2 target.test\n}",
+    )  # fmt: skip
+    with serve(text) as server:
+        for options, expected in ((first, "192.0.2.1"), (second, "192.0.2.2")) * 2:
+            reply = server.ask("a.test", "A", **options)
+            assert [str(rr.rdata) for rr in reply.rr] == ["target.test.", expected]

@@ -29,7 +29,7 @@ def test_the_cases_of_coredns(text, is_refused, count):
     controller = set_up(text)
     (found,) = controller.config.get(BlockFilters).filters
     assert found.view in ("example", "x")
-    assert len(found.function.__self__._evaluations) == count
+    assert len(found.function.__self__._runs) == count
 
 
 @pytest.mark.parametrize(
