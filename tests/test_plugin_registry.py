@@ -45,6 +45,28 @@ def test_listing_imports_nothing(site):
     ]
 
 
+def test_metadata_is_parsed_once_for_all_plugins_of_a_distribution():
+    class Several(importlib.metadata.Distribution):
+        parsed = 0
+
+        def read_text(self, filename):
+            type(self).parsed += filename == "METADATA"
+            return {
+                "METADATA": "Metadata-Version: 2.1\nName: dist-a\nVersion: 1.2\n",
+                "entry_points.txt": "[corepy.plugins]\nalpha = a\nbeta = b\n",
+            }.get(filename)
+
+        def locate_file(self, path):
+            raise NotImplementedError
+
+    found = find([Several()])
+    assert [(f.directive, f.distribution, f.version) for f in found.values()] == [
+        ("alpha", "dist-a", "1.2"),
+        ("beta", "dist-a", "1.2"),
+    ]
+    assert Several.parsed == 1
+
+
 def test_listing_is_sorted(site):
     for name in ("zeta", "alpha", "mid"):
         site.install(f"dist-{name}", name, GOOD)

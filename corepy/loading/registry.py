@@ -96,13 +96,16 @@ def find(
 
 def _offers(distribution: importlib.metadata.Distribution, group: str) -> Iterator[FoundPlugin]:
     entry_points = distribution.entry_points
-    for entry in entry_points.select(group=group) if entry_points else ():
-        metadata = distribution.metadata  # parsed anew each time
-        # Checked first: a later Python raises KeyError for a missing field, and 3.13 warns.
-        name, version = (
-            (metadata[field] if field in metadata else "") or "unknown"  # noqa: SIM401  # typeshed
-            for field in ("Name", "Version")
-        )
+    entries = list(entry_points.select(group=group)) if entry_points else []
+    if not entries:
+        return
+    metadata = distribution.metadata  # parsed at each access, and one may offer many plugins
+    # Checked first: a later Python raises KeyError for a missing field, and 3.13 warns.
+    name, version = (
+        (metadata[field] if field in metadata else "") or "unknown"  # noqa: SIM401  # typeshed
+        for field in ("Name", "Version")
+    )
+    for entry in entries:
         yield FoundPlugin(entry.name, name, version, entry)
 
 

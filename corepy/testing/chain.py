@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy import corefile
 from corepy.dns import Reply, Request, RequestContext
-from corepy.loading.registry import find, load
+from corepy.loading.registry import load
 from corepy.plugin import (
     BlockConfig,
     Cacheability,
@@ -20,6 +20,7 @@ from corepy.plugin import (
 )
 from corepy.server.build import handler_chain
 from corepy.testing.client import query
+from corepy.testing.installed import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controll
     Raises `CorefileError` if `setup` does.
     """
     controller = controller_for(text, zone, hosts)
-    load(find()[controller.directive]).setup(controller)
+    load(installed()[controller.directive]).setup(controller)
     return controller
 
 

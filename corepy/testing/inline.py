@@ -6,8 +6,9 @@ import importlib.metadata
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from corepy.loading.registry import GROUP, FoundPlugin, find
+from corepy.loading.registry import GROUP, FoundPlugin
 from corepy.plugin import API_VERSION
+from corepy.testing.installed import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,4 +48,4 @@ def with_handlers(**handlers: Callable[[], Handler]) -> dict[str, FoundPlugin]:
         return setup
 
     extra = {name: inline(name, adder(make)) for name, make in handlers.items()}
-    return {**find(), **extra}
+    return {**installed(), **extra}

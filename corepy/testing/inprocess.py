@@ -17,6 +17,7 @@ from corepy.server.control_socket import ControlSocket
 from corepy.server.server import Server
 from corepy.testing.client import Address, ask, exchange, query
 from corepy.testing.dropping import is_dropped
+from corepy.testing.installed import installed
 
 if TYPE_CHECKING:
     import os
@@ -67,7 +68,7 @@ class TestServer:
         self._still = still
         self._filename = filename
         self._rules = parse_order(order, "order.txt")
-        self._plugins = plugins
+        self._plugins = installed() if plugins is None else plugins
         self._started = threading.Event()
         self._failure: BaseException | None = None
         self._loop = _Loop()
