@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -39,8 +40,8 @@ class Answer:
         self._ttls: bytearray | None = None  # the message with other TTLs
         self._records: list[Record] | None = None
         self._owner = self._common_owner()
-        self._least_ttl = 0
-        self._has_raised_ttls = False
+        self._least_ttl = 0  # that the rules for TTLs allow
+        self._has_raised_ttls = self._has_lowered_ttls = False
         self._cleared = 0  # flags
         self.options = _Options(exchange, reply)
 
@@ -88,38 +89,51 @@ class Answer:
     def map_names(
         self, function: Callable[[bytes], bytes], *, owners: bool = False, values: bool = False
     ) -> None:
-        """Replace the owners and the values of records by the result of a function."""
+        """Replace the owners and the values of records by the result of a function.
+
+        Changed records are not authentic, so AD is cleared (RFC 4035 section 3.2.3).
+        """
+        mapped = _Mapped(function)  # most records of a reply have the same owner
         if self._owner is not None:
             if owners:
-                self._owner = function(self._owner)
-            return
-        for record in self.records:
-            if owners:
-                record.owner = function(record.owner)
-            if values and (value := record.value) is not None:
-                record.value = function(value)
+                self._owner = mapped[self._owner]
+        else:
+            for record in self.records:
+                if owners:
+                    record.owner = mapped[record.owner]
+                if values and (value := record.value) is not None:
+                    record.value = mapped[value]
+        if mapped.has_changes:
+            self._cleared = c.FLAG_AD
 
     def limit_ttls(self, least: int, most: int) -> None:
         """Raise TTLs to `least` and lower them to `most` seconds."""
-        self._least_ttl = least
+        self._least_ttl = min(max(self._least_ttl, least), most)
         if self._records is not None:
             for record in self._records:
-                self._has_raised_ttls |= record.ttl < least
-                record.ttl = min(max(record.ttl, least), most)
+                record.ttl = self._limited(record.ttl, least, most)
             return
         wire = self.reply.wire if self._ttls is None else self._ttls
         changed = bytearray(wire)
         for offset in self.reply.ttl_offsets:
-            ttl = read_ttl(wire, offset)
-            self._has_raised_ttls |= ttl < least
-            _pack_ttl(changed, offset, min(max(ttl, least), most))
+            _pack_ttl(changed, offset, self._limited(read_ttl(wire, offset), least, most))
         self._ttls = changed
+
+    def _limited(self, ttl: int, least: int, most: int) -> int:
+        """Return a TTL moved into a range, and note whether it was outside."""
+        if ttl < least:
+            self._has_raised_ttls = True
+            return least
+        if ttl > most:
+            self._has_lowered_ttls = True
+            return most
+        return ttl
 
     def close(self) -> Reply:
         """Return the reply to the client's query; raises FormError."""
         reply = self.reply
-        if self._least_ttl and reply.deadline is not None:
-            self._shorten_deadline()
+        if reply.deadline is not None and (self._least_ttl or self._has_lowered_ttls):
+            reply.deadline = min(reply.deadline, self._deadline_of_ttls())
         wire = self._written()
         if self.asked is self.exchange.request and self._records is None:
             reply.patch(wire)
@@ -154,24 +168,42 @@ class Answer:
             return wire
         return b"".join((wire[:2], bytes((first, second)), wire[4:]))
 
-    def _shorten_deadline(self) -> None:
-        """Set a deadline at which no TTL has fallen below the least one.
+    def _deadline_of_ttls(self) -> float:
+        """Return when a TTL falls below the least one that the rules allow, at least a second.
 
-        The packet cache lowers TTLs by the whole seconds since `Reply.since`.
+        The packet cache lowers TTLs by the whole seconds since `Reply.since`. It must neither leave
+        the range of a rule, nor repeat a TTL of 0 that was lowered by a rule: at that time, the
+        chain returns the whole TTL again.
         """
         reply, received = self.reply, self.exchange.request.received
+        if self._has_raised_ttls:
+            reply.since = received  # the new TTLs are those of this moment
         if self._records is not None:
             ttls = [record.ttl for record in self._records]
         else:
             wire = reply.wire if self._ttls is None else self._ttls
             ttls = [read_ttl(wire, offset) for offset in reply.ttl_offsets]
-        if not ttls or reply.deadline is None:
-            return
-        if self._has_raised_ttls:
-            reply.since = received
-        aged = int(received - reply.since)
-        limit = reply.since + aged + (min(ttls) - self._least_ttl) + 1.0
-        reply.deadline = min(reply.deadline, limit)
+        least = max(self._least_ttl, 1)
+        left = min((ttl - least for ttl in ttls if ttl >= least), default=None)
+        if left is None:  # a TTL of 0 stays as it is
+            return math.inf
+        return reply.since + int(received - reply.since) + left + 1.0
+
+
+class _Mapped(dict[bytes, bytes]):
+    """The results of a function of names, each computed once."""
+
+    def __init__(self, function: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        self._function = function
+        self.has_changes = False
+        """Whether a result differs from the name."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        self[name] = mapped = self._function(name)
+        if mapped != name:
+            self.has_changes = True
+        return mapped
 
 
 class _Options:

@@ -59,9 +59,14 @@ def _renaming(controller: Controller, kind: Token, words: Sequence[Token]) -> St
         near = suggest(kind.text, list(known))
         hint = f"did you mean {near!r}?" if near else _USAGE
         raise controller.error(f"unknown answer rule {kind.text!r}", kind, hint)
+    is_auto = bool(words) and words[0].text == _AUTO  # as in an example of CoreDNS's README
+    hint = f"write answer auto, without {kind.text}" if is_auto else _USAGE
     if len(words) < 2:
         message = f"too few arguments for answer {kind.text}: 2 arguments required"
-        raise controller.error(message, words[-1] if words else kind, _USAGE)
+        raise controller.error(message, words[-1] if words else kind, hint)
+    if is_auto:
+        message = f"'auto' is the pattern of answer {kind.text}, and {words[1].text!r} the new name"
+        controller.warn(message, words[0], hint)
     pattern = Pattern(controller.pattern(words[0]), ignores_case=True)
     replacement = read_replacement(controller, pattern, words[1])
     return PatternRenaming(pattern, replacement, kind.text == _VALUE)

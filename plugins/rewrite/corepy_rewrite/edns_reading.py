@@ -49,6 +49,9 @@ def read_option_rule(controller: Controller, field: Token, words: Sequence[Token
     if len(arguments) != number:
         raise _count_error(controller, kind, words, arguments[number:], usage)
     if kind == "nsid":
+        if controller.sibling("forward"):
+            hint = "remove it: an NSID option is for the next server only (RFC 5001 section 2.1)"
+            controller.warn("this rule has no effect: forward sends no NSID option", words[0], hint)
         return OptionRule(action, OPTION_NSID, constant(b""), reverts=reverts)
     if kind == "subnet":
         bits = (
@@ -126,6 +129,9 @@ def _value(controller: Controller, code: int, word: Token) -> Value:
         if text in VARIABLES:
             return VARIABLES[text]
         if _LABEL.fullmatch(text):
+            if not controller.sibling("metadata"):
+                message = f"{text} is probably never set: the block has no plugin 'metadata'"
+                controller.warn(message, word, "add metadata to the block")
             return metadata_value(text[1:-1])
         near = suggest(text, list(VARIABLES))
         known = f"{', '.join(VARIABLES)}, and metadata such as {{plugin/label}}"

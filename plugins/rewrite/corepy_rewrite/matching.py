@@ -91,8 +91,8 @@ Selector = NameMatch | TypeMatch | ClassMatch | None
 class RuleIndex:
     """Finds the numbers of the selectors of a list that select a query.
 
-    A query costs a look-up for exact names, one for each label if there are suffixes, and one pass
-    of RE2 if there are patterns. Only substrings are tried one by one.
+    A query costs a look-up for exact names, one for each label if its name ends as suffixes do, and
+    one pass of RE2 if there are patterns. Only substrings are tried one by one.
     """
 
     def __init__(self, selectors: Iterable[Selector]) -> None:
@@ -119,7 +119,8 @@ class RuleIndex:
             else:
                 self._add_name(selector, number)
         self._lengths = tuple(set(map(len, self._suffixes)))
-        self._ends = _last_labels(self._suffixes)
+        self._starts = _few(it for each in self._prefixes.values() for it, _ in each) or (b"",)
+        self._ends = self._few_ends()
         self._patterns = None
         if patterns:
             from corepy_rewrite.pattern import PatternSet
@@ -149,6 +150,16 @@ class RuleIndex:
             start = wire[0] + 1
             self._suffixes.setdefault(wire[start:], []).append((wire[1:start], number))
 
+    def _few_ends(self) -> tuple[bytes, ...]:
+        """Return ends of all names that suffixes select, to reject other names fast.
+
+        These are the suffixes if they are few, or else their last labels, or else the root.
+        """
+        names = self._suffixes
+        last_labels = (name[parent_offsets(name)[-2:][0] :] for name in names)
+        ends = (label + name for name, labels in names.items() for label, _ in labels)
+        return _few(ends) or _few(last_labels) or (ROOT,)
+
     def find(self, question: Question) -> tuple[int, ...]:
         """Return the numbers of the selectors that select a question, in any order."""
         name = question.name_wire
@@ -159,13 +170,14 @@ class RuleIndex:
             found += self._classes.get(question.qclass, _NONE)
         if self._suffixes and name.endswith(self._ends):
             found += self._suffixes_of(name)
-        if self._prefixes:
+        if self._prefixes and name.startswith(self._starts):
             for prefix, number in self._prefixes.get(name[: name[0] + 1], ()):
                 if name.startswith(prefix):
                     found += (number,)
-        for text, number in self._substrings:
-            if text in question.name:
-                found += (number,)
+        if self._substrings:
+            for text, number in self._substrings:
+                if text in question.name:
+                    found += (number,)
         if self._patterns is not None:
             found += self._patterns.find(question.name)
         return found
@@ -200,10 +212,10 @@ def _label_before(name: bytes, offset: int) -> bytes | None:
     return name[offsets[offsets.index(offset) - 1] + 1 : offset]
 
 
-def _last_labels(names: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return the ends of names, to reject others fast; only the root's if there are many."""
-    ends = {name[parent_offsets(name)[-2:][0] :] for name in names}
-    return tuple(ends) if len(ends) <= _FEW else (ROOT,)
+def _few(texts: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the different ones of some texts, none if they are many."""
+    different = tuple(set(texts))
+    return different if len(different) <= _FEW else ()
 
 
 def _add(table: dict[_Key, tuple[int, ...]], key: _Key, number: int) -> None:

@@ -8,7 +8,7 @@ from corepy.plugin import Mistakes, suggest
 from corepy_rewrite.edns import OptionRule
 from corepy_rewrite.handler import PlacedRule, Rewrite, RewriteOfClasses
 from corepy_rewrite.reading import FIELDS
-from corepy_rewrite.rules import ClassRule
+from corepy_rewrite.rules import ClassRule, NameRule, TypeRule
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
@@ -18,10 +18,16 @@ _MODES: Final = ("continue", "stop")
 
 def setup(controller: Controller) -> None:
     """Add one handler for all *rewrite* directives of the block."""
-    rules, mistakes = list[PlacedRule](), Mistakes()
+    rules, mistakes, reach = list[PlacedRule](), Mistakes(), _Reach()
     for _ in controller.occurrences():
         with controller.statement(mistakes):
-            rules.append(_rule(controller, rules))
+            directive = controller.token
+            assert directive is not None
+            placed = _rule(controller, directive.location)
+            problem = reach.add(placed)
+            if problem is not None:
+                controller.warn(problem, directive, "write continue in front of that rule")
+            rules.append(placed)
     mistakes.settle()
     for placed in rules:
         if isinstance(placed.rule, OptionRule) and placed.rule.is_local:
@@ -30,13 +36,35 @@ def setup(controller: Controller) -> None:
     controller.add_handler(RewriteOfClasses(rules) if has_classes else Rewrite(rules))
 
 
-def _rule(controller: Controller, before: list[PlacedRule]) -> PlacedRule:
-    """Parse one directive; `before` are the rules of those before it."""
-    directive = controller.token
-    assert directive is not None
+class _Reach:
+    """Finds rules that no query reaches, because an earlier one stops at all that they select."""
+
+    def __init__(self) -> None:
+        self._stopping: dict[object, str] = {}
+        """The places of rules that stop, by what they select; None is every query."""
+
+    def add(self, placed: PlacedRule) -> str | None:
+        """Add the next rule; return why no query reaches it, None if one may."""
+        rule, stopping = placed.rule, self._stopping
+        selector = rule.selector
+        selected = None if selector is None else (type(selector), *selector[:2])
+        if None in stopping:
+            return f"this rule is never used: the one at {stopping[None]} stops at every query"
+        if selector is not None and selected in stopping:
+            place = stopping[selected]
+            return f"this rule is never used: the one at {place} stops at the same queries"
+        if not placed.stops:
+            if isinstance(rule, (NameRule, TypeRule, ClassRule)):
+                stopping.clear()  # later rules may select what this one makes
+        elif selector is not None or rule.applies_always:
+            stopping[selected] = placed.location
+        return None
+
+
+def _rule(controller: Controller, location: str) -> PlacedRule:
+    """Parse one directive."""
     words = _words(controller)
     mode = words[0].text.lower()
-    stops = mode != "continue"
     if mode in _MODES:
         words = words[1:]
         if not words:
@@ -46,13 +74,7 @@ def _rule(controller: Controller, before: list[PlacedRule]) -> PlacedRule:
     read = FIELDS.get(field.text.lower())
     if read is None:
         raise _unknown_field(controller, field)
-    rule = read(controller, field, arguments)
-    final = next((it for it in before if it.stops and it.rule.applies_always), None)
-    if final is not None:
-        message = f"this rule is never used: the one at {final.location} stops at every query"
-        controller.warn(message, directive, "write continue in front of that rule")
-    location = directive.location
-    return PlacedRule(rule, location, stops=stops)
+    return PlacedRule(read(controller, field, arguments), location, stops=mode != "continue")
 
 
 def _words(controller: Controller) -> list[Token]:

@@ -1,11 +1,16 @@
 """Rules for TTLs and rcodes: the tables of plugin/rewrite/{ttl,rcode}_test.go, and the caches."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corepy.dns import constants as c
+from corepy.dns import finish
 from corepy.dns.edns import EDE_BLOCKED, ede
 from corepy.dns.presentation import read_record
+from corepy.dns.wire import read_ttl, ttl_offsets
 from corepy.plugin import Cacheability, Handler
+from corepy.server.listen.packet_cache import CachedReply, MemoryPool
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve, set_up
 
 TTL_RULES = "\n".join(
@@ -117,6 +122,31 @@ def test_extended_errors_and_the_reason_are_kept():
     assert (reply.rcode, reply.error) == (c.REFUSED, "no")
 
 
+@pytest.mark.parametrize(
+    ("rule", "record", "is_authentic"),
+    [
+        ("ttl a.example 5", "a.example. 60 A 192.0.2.1", True),
+        ("type TXT A", "a.example. 60 A 192.0.2.1", True),
+        ("name a.example b.example", "b.example. 60 A 192.0.2.1", False),
+        ("name a.example b.example", "b.example. 60 MX 1 b.example.", False),
+        ("name suffix example example answer value ^b a", "a.example. 60 MX 1 b.test.", False),
+        ("name suffix example example answer value ^b a", "a.example. 60 MX 1 c.test.", True),
+    ],
+)
+def test_changed_records_are_not_authentic(rule, record, is_authentic):
+    """AD is for validated records (RFC 4035 section 3.2.3)."""
+
+    def answer(asked):
+        reply = asked.reply(0, [read_record(record, 60).wire])
+        reply.patch(reply.wire[:3] + bytes((reply.wire[3] | c.FLAG_AD,)) + reply.wire[4:])
+        return reply
+
+    (handler,) = set_up(f"rewrite {rule}").handlers
+    qtype = record.split()[2]
+    reply = run_chain(make_request("a.example", qtype, edns=1232), handler, Recorder(answer))
+    assert (reply.rcode, reply.record.header.ad) == (0, is_authentic)
+
+
 class Timed(Handler):
     """Answers as *cache* would: with a TTL, since some time, until a deadline."""
 
@@ -144,21 +174,75 @@ class Timed(Handler):
         ("30-300", 40, 97.25, 140.0, (40, 97.25, 111.25)),
         ("30-300", 40, 97.25, 105.0, (40, 97.25, 105.0)),
         ("30", 400, 97.25, 500.0, (30, 97.25, 101.25)),
-        # any lower TTL is in the range, too
-        ("-30", 400, 97.25, 500.0, (30, 97.25, 500.0)),
+        # any lower TTL is in the range, too, but at 0 the chain returns 30 again
+        ("-30", 400, 97.25, 500.0, (30, 97.25, 130.25)),
         ("-30", 5, 97.25, 105.0, (5, 97.25, 105.0)),
+        ("0", 400, 97.25, 500.0, (0, 97.25, 500.0)),
         ("30", 5, 97.25, None, (30, 97.25, None)),
+        # the last rule changes the reply first, and the first rule limits what it promises
+        ("-300 30-", 5, 97.25, 105.0, (30, 100.5, 101.5)),
+        ("-20 30-", 5, 97.25, 105.0, (20, 100.5, 101.5)),
+        ("30- -20", 400, 97.25, 500.0, (30, 100.5, 101.5)),
     ],
 )
 @pytest.mark.parametrize("rename", ["", "rewrite continue name b.example a.example\n"])
-def test_the_packet_cache_keeps_what_a_ttl_rule_promises(
+def test_the_packet_cache_keeps_what_ttl_rules_promise(
     rule, ttl, since, deadline, expected, rename
 ):
-    (handler,) = set_up(f"{rename}rewrite ttl a.example {rule}").handlers
+    rules = [f"rewrite continue ttl a.example {each}" for each in rule.split()]
+    (handler,) = set_up(rename + "\n".join(rules)).handlers
     request = make_request("b.example" if rename else "a.example")
     request.received = 100.5
     reply = run_chain(request, handler, Timed(ttl, since, deadline))
     assert (reply.record.rr[0].ttl, reply.since, reply.deadline) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 1, 5, 40, 4000]), min_size=1, max_size=3),
+    st.lists(st.sampled_from(["0", "20", "-30", "10-", "5-60", "0-7"]), min_size=1, max_size=3),
+    st.floats(90.0, 100.5),
+    st.floats(0.25, 90.0),
+)
+def test_repeated_ttls_stay_in_the_ranges(ttls, ranges, since, lifetime):
+    """Each TTL that the packet cache shows until its deadline is in the range of the rules."""
+    (handler,) = set_up("\n".join(f"rewrite continue ttl a {each}" for each in ranges)).handlers
+
+    def answer(asked):
+        reply = asked.reply(0, [read_record(f"a. {ttl} A 192.0.2.1", 60).wire for ttl in ttls])
+        reply.since, reply.deadline = since, 100.5 + lifetime
+        return reply
+
+    def limited(ttl):
+        for text in reversed(ranges):
+            low, dash, high = text.partition("-")
+            least, most = int(low or 0), int(high or 2**31) if dash else int(low)
+            ttl = min(max(ttl, least), most)
+        return ttl
+
+    request = make_request("a")
+    request.received = 100.5
+    reply = run_chain(request, handler, Recorder(answer))
+    sent = finish(request, reply)
+    assert [rr.ttl for rr in reply.record.rr] == [limited(ttl) for ttl in ttls]
+    chunk = MemoryPool(1 << 16).take(b"", len(sent) - 2)
+    assert chunk is not None
+    entry = CachedReply(reply, sent[2:], chunk, request.received)
+    for step in range(400):
+        now = request.received + step / 4
+        if now >= entry.deadline:
+            break
+        entry.age(now)
+        for ttl, first in zip(shown(entry.body), ttls, strict=True):
+            assert limited(0) <= ttl <= limited(2**31)
+            if limited(first) != first:
+                assert ttl or not limited(first)  # the chain would return the limit again
+
+
+def shown(body):
+    """Return the TTLs of a reply without its ID."""
+    wire = b"\0\0" + body
+    return [read_ttl(wire, offset) for offset in ttl_offsets(wire)]
 
 
 def test_replies_of_the_packet_cache():

@@ -307,6 +307,7 @@ def test_patterns_that_are_no_text_are_refused(text):
         ("rcode a.com SERVFAIL NOERR", 30, "unknown rcode 'NOERR'", "did you mean 'NOERROR'?"),
         ("name suffix a b answer auto name c d", 37, "answer auto and answer name exclude", "auto"),
         ("name suffix a b anser auto", 25, "unknown option 'anser'", "answer auto"),
+        ("name suffix a b answer name auto", 37, "2 arguments required", "write answer auto, "),
         ("name suffix a b answer nme c d", 32, "unknown answer rule 'nme'", "did you mean 'name'?"),
         ("name regex a(b) {1}{2}", 25, "uses more groups than the pattern", "has 1 groups"),
         ("edns0 local set 65536 a", 25, "invalid option code '65536'", "a number up to 65535"),
@@ -345,6 +346,26 @@ def test_a_block_behind_a_whole_rule_is_refused():
             "this rule is never used: the one at Corefile:2:1 stops at every query",
         ),
         (
+            "rewrite name suffix .arpa .arpa answer name auto answer value a b",
+            "'auto' is the pattern of answer name, and 'answer' the new name",
+        ),
+        (
+            "rewrite edns0 nsid set\nforward . 192.0.2.1",
+            "this rule has no effect: forward sends no NSID option",
+        ),
+        (
+            "rewrite name a b\nrewrite type A AAAA\nrewrite ttl a 30",
+            "this rule is never used: the one at Corefile:2:1 stops at the same queries",
+        ),
+        (
+            "rewrite continue name a b\nrewrite type ANY A\nrewrite type ANY TXT",
+            "this rule is never used: the one at Corefile:3:1 stops at the same queries",
+        ),
+        (
+            "rewrite edns0 local set 1 {geoip/city/name}",
+            "{geoip/city/name} is probably never set: the block has no plugin 'metadata'",
+        ),
+        (
             "rewrite edns0 nsid set\nrewrite name c d",
             "this rule is never used: the one at Corefile:2:1 stops at every query",
         ),
@@ -365,6 +386,11 @@ def test_likely_mistakes_are_warned_of(text, message):
         "rewrite edns0 local append 65001 a\nrewrite name c d",
         "rewrite name substring .a .b\nrewrite ttl substring . 5",
         "rewrite edns0 local set 1 {client_ip}\nrewrite name c d",
+        "rewrite edns0 local set 1 {geoip/city/name}\nmetadata",
+        "rewrite edns0 nsid set\nwhoami",
+        "rewrite continue ttl a 30\nrewrite name a b",
+        "rewrite name a b\nrewrite continue name c a\nrewrite name a d",
+        "rewrite type ANY A\nrewrite class ANY IN",  # both have the number 255
         "rewrite name suffix .a .b answer auto\nrewrite name regex (a)(b) {1}{2}",
     ],
 )
