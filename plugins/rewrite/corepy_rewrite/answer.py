@@ -39,7 +39,7 @@ class Answer:
         self.is_truncated = reply.tc
         self._ttls: bytearray | None = None  # the message with other TTLs
         self._records: list[Record] | None = None
-        self._owner = self._common_owner()
+        self._owner = None if asked is exchange.request else self._common_owner()
         self._least_ttl = 0  # that the rules for TTLs allow
         self._has_raised_ttls = self._has_lowered_ttls = False
         self._cleared = 0  # flags

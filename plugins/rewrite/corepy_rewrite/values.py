@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.address import address_bytes
 from corepy.plugin import Cacheability
 from corepy_rewrite.edns import Value
 
@@ -20,13 +20,9 @@ def _port(number: int) -> bytes:
     return number.to_bytes(2, "big")
 
 
-def _address(host: str) -> bytes | None:
-    """Return the bytes of an IP address, None for another peer."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.inet_pton(family, host.partition("%")[0])
-    except OSError:
-        return None
+def _address(address: object) -> bytes | None:
+    """Return the bytes of the IP address of a socket address, None for another peer."""
+    return address_bytes(address) or None
 
 
 _UNSAFE: Final = Cacheability.UNSAFE
@@ -35,10 +31,10 @@ _LOCAL: Final = Cacheability.DEPENDS_ON_LOCAL_ADDRESS
 VARIABLES: Final = {
     "{qname}": Value(lambda exchange: exchange.qname.encode()),
     "{qtype}": Value(lambda exchange: exchange.qtype.to_bytes(2, "big")),
-    "{client_ip}": Value(lambda exchange: _address(exchange.request.remote[0]), _UNSAFE),
+    "{client_ip}": Value(lambda exchange: _address(exchange.request.client), _UNSAFE),
     "{client_port}": Value(lambda exchange: _port(exchange.request.remote[1]), _UNSAFE),
     "{protocol}": Value(lambda exchange: exchange.request.context.network.encode()),
-    "{server_ip}": Value(lambda exchange: _address(exchange.request.local_address[0]), _LOCAL),
+    "{server_ip}": Value(lambda exchange: _address(exchange.request.local), _LOCAL),
     "{server_port}": Value(lambda exchange: _port(exchange.request.local_address[1])),
 }
 """The variables of an option's data, as they are written."""
@@ -61,7 +57,7 @@ def subnet_value(ipv4: int, ipv6: int) -> Value:
 
 
 def _subnet(ipv4: int, ipv6: int, exchange: Exchange) -> bytes | None:
-    address = _address(exchange.request.remote[0])
+    address = _address(exchange.request.client)
     if address is None:
         return None
     bits = ipv4 if len(address) == _IPV4 else ipv6
