@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.dns import Request, finish
+from corepy.dns import Reply, Request, finish
 from corepy.dns.edns import OPTION_COOKIE, OPTION_NSID, OPTION_SUBNET, option, parse_options
 from corepy.dns.names import lower, to_text
 from corepy.dns.presentation import read_record
@@ -114,6 +114,7 @@ def test_the_client_gets_its_own_name_and_options_back(rules, name, options, qty
     (handler,) = controller.handlers
     handler.next = below = Below(repeating if is_repeating else answer)
     reply = handler.begin_dns(request)
+    assert isinstance(reply, Reply)
     assert reply_problem(request, reply) is None
     message = finish(request, reply)
     assert message[12 : request.question_end] == request.question
