@@ -27,7 +27,11 @@ The plugins that come with corepy. `corepy -plugins` lists all installed ones, i
 third parties.
 """
 _TABLE: Final = "\n| plugin | what it does |\n| --- | --- |\n"
-_ORIGINS: Final = {"nodecache": "coredns-nodecache", "search_guard": "corepy"}
+_ORIGINS: Final = {
+    "nodecache": "coredns-nodecache",
+    "no_aaaa": "corepy",
+    "search_guard": "corepy",
+}
 """The plugins of the order that are not CoreDNS's own, with the project of each."""
 
 _NODE_CACHE: Final = (
@@ -65,7 +69,9 @@ def directives(found: Iterable[Plugin]) -> str:
     here = {plugin.name for plugin in found}
     coredns = [name for name in sorted(DIRECTIVES) if name not in _ORIGINS]
     rows = {"here": [name for name in coredns if name in here]}
-    rows |= {f"here, of {origin}": [name] for name, origin in _ORIGINS.items() if name in here}
+    for name, origin in _ORIGINS.items():
+        if name in here:
+            rows.setdefault(f"here, of {origin}", []).append(name)
     table = "".join(f"| {title} | {_listed(names)} |\n" for title, names in rows.items())
     language = "| part of the language | *import*, snippets, `{$ENV}` and `{%ENV%}` |\n"
     missing = f"| not here | {_listed(name for name in coredns if name not in here)} |\n"

@@ -4,9 +4,9 @@ The order of the directives in a Corefile is irrelevant; the order of this list 
 CoreDNS, whose `plugin.cfg` it repeats. A plugin receives the queries that the plugins above it pass
 on, and its replies pass through them on the way up. Third-party plugins declare with `before` and
 `after` which directives they must precede or follow. Without a constraint they are placed directly
-above *cache*, so they receive every query. CoreDNS does not have `search_guard` and `nodecache`.
-The latter is at the end: it handles no queries, and its setup needs the listen addresses that
-*bind* has set.
+above *cache*, so they receive every query. CoreDNS does not have `no_aaaa`, `search_guard` and
+`nodecache`. The latter is at the end: it handles no queries, and its setup needs the listen
+addresses that *bind* has set.
 
 The operator can override the order (`corepy.loading.orderfile`). The rules in that file for a
 directive, third-party or not, replace its own constraints or its fixed position.
@@ -30,7 +30,7 @@ _CHAIN = """
     root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket
     reload nsid bufsize bind debug trace ready health pprof shed prometheus errors log dnstap
     local dns64 any chaos loadbalance tsig rewrite autopath acl
-    search_guard cache header dnssec tls minimal
+    no_aaaa search_guard cache header dnssec tls minimal
     template transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary
     etcd loop forward grpc erratic whoami
     on sign view nomad nodecache

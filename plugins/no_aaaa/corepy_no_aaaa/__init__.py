@@ -3,5 +3,3 @@
 from corepy_no_aaaa.setup import setup as setup
 
 api_version = 1
-after = ("acl",)
-before = ("cache",)

@@ -13,7 +13,7 @@ from corepy.dns.presentation import read_record
 from corepy.dns.rdata import plain_records
 from corepy.dns.reply_validation import reply_problem
 from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY
-from corepy.loading.order import Constraint, resolve
+from corepy.loading.order import DIRECTIVES
 from corepy.plugin import Cacheability
 from corepy.server.build.builder import build
 from corepy.testing import (
@@ -26,7 +26,6 @@ from corepy.testing import (
     serve,
     set_up,
 )
-from corepy_no_aaaa import after, before
 from corepy_no_aaaa.filtering import filtered, without_hint
 from corepy_no_aaaa.metrics import ANSWERED, FILTERED
 from corepy_no_aaaa.no_aaaa import NoAAAA
@@ -81,9 +80,8 @@ def test_all_names_are_excepted():
 
 
 def test_the_position():
-    order = resolve([Constraint("no_aaaa", "corepy-dns", before, after)], [])
-    at = order.index("no_aaaa")
-    assert order[at - 1 : at + 2] == ["acl", "no_aaaa", "cache"]
+    at = DIRECTIVES.index("no_aaaa")
+    assert DIRECTIVES[at - 1 : at + 3] == ("acl", "no_aaaa", "search_guard", "cache")
 
 
 # -- AAAA queries
