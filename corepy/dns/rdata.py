@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.form_error import FormError
-from corepy.dns.wire import Buffer, NameReader, read_name, walk
+from corepy.dns.wire import ANSWER, Buffer, NameReader, Record, read_name, walk
 
 
 class Layout(NamedTuple):
@@ -104,10 +104,24 @@ def check_records(msg: Buffer) -> None:
 def plain_records(msg: Buffer, section: int) -> Iterator[bytes]:
     """Yield the records of one section without compression and OPT; raise FormError."""
     reader = NameReader(bytes(msg))
-    for where, rtype, _, ttl, rdata, length, owner, _ in walk(msg):
-        if where != section or rtype == c.TYPE_OPT:
-            continue
-        prefix, names, tail, _ = split(msg, rtype, rdata, length, reader)
-        data = b"".join((prefix, *names, tail))
-        fixed = msg[ttl - 4 : ttl + 4]
-        yield b"".join((reader.read(owner)[0], fixed, len(data).to_bytes(2, "big"), data))
+    for record in walk(msg):
+        if record[0] == section and record[1] != c.TYPE_OPT:
+            yield _plain(msg, record, reader)
+
+
+def plain_sections(msg: Buffer) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Return the records of the answer, authority and additional sections, as `plain_records`."""
+    sections: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
+    reader = NameReader(bytes(msg))
+    for record in walk(msg):
+        if record[1] != c.TYPE_OPT:
+            sections[record[0] - ANSWER].append(_plain(msg, record, reader))
+    return sections
+
+
+def _plain(msg: Buffer, record: Record, reader: NameReader) -> bytes:
+    _, rtype, _, ttl, rdata, length, owner, _ = record
+    prefix, names, tail, _ = split(msg, rtype, rdata, length, reader)
+    data = b"".join((prefix, *names, tail))
+    fixed = msg[ttl - 4 : ttl + 4]
+    return b"".join((reader.read(owner)[0], fixed, len(data).to_bytes(2, "big"), data))

@@ -141,7 +141,7 @@ class AutoPath(FastHandler, ExplainedHandler):
                 try:
                     found = aliased(request, name, found, alias_ttl(found, denials))
                 except FormError:
-                    return None  # unreadable, or too large with the alias
+                    return None
             value = SUCCESSES.labels(request.context.server)
             value.inc()
             found.hit_counters += (value,)

@@ -1,10 +1,13 @@
 """*autopath* in whole servers, beside other plugins (CoreDNS: test/*autopath_test.go)."""
 
+import time
+
+import dnslib
 import pytest
 
 from corepy.corefile import parse
 from corepy.server.build.builder import build
-from corepy.testing import Upstream, query, serve
+from corepy.testing import Upstream, query, reply_of, serve
 from corepy_autopath.metrics import SUCCESSES
 
 ZONE = {
@@ -76,6 +79,28 @@ def test_the_packet_cache(resolv_conf, upstream):
         assert server.packet_entries == 0
         assert value.value - before == 6
         assert answer(server, "www.example.com.ns.svc.local.")
+
+
+def test_the_packet_cache_repeats_a_reply_as_long_as_the_denials_hold(resolv_conf):
+    """The records of the reply alone would be valid for longer."""
+
+    def behaviour(question, _):
+        name = str(question.q.qname)
+        if name.endswith(".local."):
+            soa = "local. 3600 IN SOA ns.local. host.local. 1 3600 1200 604800 300"
+            return reply_of(question, authority=[soa], rcode=3)
+        return reply_of(question, [f"{name} 3000 IN A 192.0.2.1"])
+
+    wire = query("www.example.com.ns.svc.local.", id=7)
+    with Upstream(behaviour) as upstream, serve(corefile(resolv_conf, upstream)) as server:
+        (endpoint,) = server.server.endpoints.values()
+        for _ in range(3):
+            alias, address = dnslib.DNSRecord.parse(server.exchange(wire)).rr
+            assert alias.ttl <= 300
+            assert 2000 < address.ttl <= 3000
+        packets = endpoint.listener("udp").pipeline.packets
+        _, seconds = server.call(lambda: packets.view(wire, time.monotonic()))
+        assert 0 < seconds <= 300
 
 
 def test_another_file(resolv_conf, upstream):

@@ -168,8 +168,7 @@ class DNS64(FastHandler, ExplainedHandler):
             return request.drop()
         alias = rr(request.question[:-4], c.TYPE_CNAME, TTL_WITHOUT_SOA, target)
         reply = reply_with(request, [] if _is_error(found) else [alias, *answer_of(found)], found)
-        reply.hit_counters, reply.since = found.hit_counters, found.since
-        reply.deadline = found.deadline
+        reply.hit_counters, reply.deadline = found.hit_counters, found.deadline
         return reply
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:

@@ -6,9 +6,10 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.dns.rdata import plain_records
+from corepy.dns.rdata import plain_records, plain_sections
 from corepy.dns.records import rr
-from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, walk
+from corepy.dns.reply_like import reply_like
+from corepy.dns.wire import ANSWER, AUTHORITY, skip_name, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,30 +94,17 @@ def answer_of(reply: Reply) -> list[bytes]:
 def reply_with(request: Request, answer: Sequence[bytes], source: Reply, flags: int = 0) -> Reply:
     """Return a reply with this answer; all else is that of `source` (section 5.3.2).
 
-    RA, TC and the bits in `flags` are those of `source`. AD is not: the answer is not authentic. A
-    reply that exceeds the size of a message loses records from the end and gets TC.
+    Its flags are RA, TC and the bits in `flags` of `source`.
     """
-    authority = list(plain_records(source.wire, AUTHORITY))
-    additional = list(plain_records(source.wire, ADDITIONAL))
-    kept = int.from_bytes(source.wire[2:4], "big") & (c.FLAG_RA | c.FLAG_TC | flags)
-    reply = request.reply(source.rcode, answer, authority, additional)
-    while len(reply.wire) > c.MAX_SIZE and answer:
-        answer = answer[: len(answer) * c.MAX_SIZE // len(reply.wire)]
-        reply = request.reply(source.rcode, answer, authority, additional)
-        kept |= c.FLAG_TC
-    both = int.from_bytes(reply.wire[2:4], "big") | kept
-    reply.patch(reply.wire[:2] + both.to_bytes(2, "big") + reply.wire[4:])
-    reply.options, reply.is_momentary = source.options, source.is_momentary
-    return reply
+    _, authority, additional = plain_sections(source.wire)
+    kept = c.FLAG_RA | c.FLAG_TC | flags
+    return reply_like(request, source, answer, authority, additional, flags=kept)
 
 
 def _answer(reply: Reply) -> Iterator[tuple[bytes, int, int, int, int]]:
     """Yield each record of the answer: (record, end of its owner, type, class, TTL)."""
     for record in plain_records(reply.wire, ANSWER):
-        end = 0
-        while record[end]:
-            end += record[end] + 1
-        end += 1
+        end = skip_name(record, 0)
         rtype, rclass, ttl, _ = _unpack_fixed(record, end)
         yield record, end, rtype, rclass, ttl
 

@@ -6,55 +6,44 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.dns.compress import rebuild
 from corepy.dns.form_error import FormError
-from corepy.dns.rdata import plain_records
-from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, walk
+from corepy.dns.rdata import plain_sections
+from corepy.dns.reply_like import reply_like
+from corepy.dns.wire import skip_name, walk
 
 if TYPE_CHECKING:
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
 
 _SERVICES: Final = frozenset((c.TYPE_HTTPS, c.TYPE_SVCB))
 _AFFECTED: Final = frozenset((c.TYPE_AAAA, *_SERVICES))
-_SECTIONS: Final = (ANSWER, AUTHORITY, ADDITIONAL)
 
-_ONE: Final = b"\0\1"
 _MANDATORY: Final = 0
 _IPV6HINT: Final = 6
 """Keys of service parameters (RFC 9460 section 14.3.2)."""
 
-_AD: Final = 0x20
 _FIXED: Final = 10
 """Bytes of a record between its owner and its rdata."""
 
-_unpack_fixed = Struct("!HHIH").unpack_from
+_PRIORITY: Final = 2
+"""Bytes of the rdata of HTTPS and SVCB records before the target."""
+
 _pack_length = Struct("!H").pack
 _unpack_param = Struct("!HH").unpack_from
-_pack_counts = Struct("!HHH").pack
 
 
-def filtered(request: Request, wire: bytes) -> bytes | None:
-    """Return a reply without IPv6 addresses; None if it has none. Raises FormError.
+def filtered(request: Request, reply: Reply) -> bytes | None:
+    """Return the message of a reply without IPv6 addresses; None if it has none. Raises FormError.
 
     Signatures of the record sets that change are removed, and AD is cleared: the rest of such a set
     is not authentic. A record whose parameters are malformed stays as it is.
     """
-    if wire[4:6] != _ONE or not any(rtype in _AFFECTED for _, rtype, *_ in walk(wire)):
+    if not any(rtype in _AFFECTED for _, rtype, *_ in walk(reply.wire)):
         return None
-    is_changed = False
-    counts: list[int] = []
-    kept: list[bytes] = []
-    for section in _SECTIONS:
-        before = list(plain_records(wire, section))
-        after = _without_ipv6(before)
-        is_changed |= after != before
-        counts.append(len(after))
-        kept += after
-    if not is_changed:
+    sections = plain_sections(reply.wire)
+    answer, authority, additional = (_without_ipv6(records) for records in sections)
+    if (answer, authority, additional) == sections:
         return None
-    head = b"".join((wire[:3], bytes((wire[3] & ~_AD,)), wire[4:6], _pack_counts(*counts)))
-    plain = b"".join((head, wire[c.HEADER_SIZE : request.question_end], *kept))
-    return plain if len(plain) <= c.MIN_SIZE else rebuild(plain)
+    return reply_like(request, reply, answer, authority, additional).wire
 
 
 def _without_ipv6(records: list[bytes]) -> list[bytes]:
@@ -62,8 +51,8 @@ def _without_ipv6(records: list[bytes]) -> list[bytes]:
     kept: list[bytes] = []
     changed: set[tuple[bytes, int]] = set()
     for record in records:
-        end = _owner_end(record)
-        rtype = _unpack_fixed(record, end)[0]
+        end = skip_name(record, 0)
+        rtype = _type_at(record, end)
         if rtype == c.TYPE_AAAA:
             changed.add((record[:end].lower(), rtype))
             continue
@@ -79,20 +68,16 @@ def _without_ipv6(records: list[bytes]) -> list[bytes]:
     return [record for record in kept if not _signs(record, changed)]
 
 
-def _owner_end(record: bytes) -> int:
-    end = 0
-    while record[end]:
-        end += record[end] + 1
-    return end + 1
-
-
 def _signs(record: bytes, changed: set[tuple[bytes, int]]) -> bool:
     """Return whether a record is the signature of a set that has changed."""
-    end = _owner_end(record)
-    if _unpack_fixed(record, end)[0] != c.TYPE_RRSIG:
+    end = skip_name(record, 0)
+    if _type_at(record, end) != c.TYPE_RRSIG:
         return False
-    covered = int.from_bytes(record[end + _FIXED : end + _FIXED + 2], "big")
-    return (record[:end].lower(), covered) in changed
+    return (record[:end].lower(), _type_at(record, end + _FIXED)) in changed
+
+
+def _type_at(record: bytes, at: int) -> int:
+    return int.from_bytes(record[at : at + 2], "big")
 
 
 def without_hint(rdata: bytes) -> bytes | None:
@@ -102,9 +87,9 @@ def without_hint(rdata: bytes) -> bytes | None:
     The rdata is uncompressed. If its parameters are malformed, the result is None.
     """
     try:
-        start = 2 + _owner_end(rdata[2:])
+        start = skip_name(rdata, _PRIORITY)
         params = _read_params(rdata, start)
-    except (FormError, IndexError):
+    except FormError:
         return None
     if all(key != _IPV6HINT for key, _ in params):
         return None

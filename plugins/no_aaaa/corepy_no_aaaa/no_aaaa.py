@@ -120,7 +120,7 @@ def _filter(request: Request, reply: Reply | None) -> Reply | None:
     if reply is None or reply.is_dropped or reply.series is not None:
         return reply
     try:
-        wire = filtered(request, reply.wire)
+        wire = filtered(request, reply)
     except FormError:
         return reply  # the server validates it
     if wire is not None:
