@@ -10,10 +10,10 @@ packages:
     test-packages = ["iproute2"]            # Debian packages that its tests need
 
     [commands]                              # further commands of corepy
-    geoip = "corepy_geoip.cli:main"
+    sample = "corepy_sample.cli:main"
 
     [scripts]                               # further programs that an installation adds
-    geoip-update = "corepy_geoip.update:main"
+    sample-update = "corepy_sample.update:main"
 
 Only `purpose` is required. Uses the standard library only, since the build imports it.
 

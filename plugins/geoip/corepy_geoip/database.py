@@ -41,24 +41,25 @@ class Database:
         """Copy and open `content`; raises `ValueError` if it is no database with known labels."""
         try:
             self._reader: Any = _open(content)
-            self.kind = str(self._reader.metadata().database_type)
-            self._make = _labels_of(self.kind)
-            self.labels(_PROBE)
+            self._make = _labels_of(self._reader)
         except _BROKEN as error:
-            raise ValueError(f"not a usable database: {error}") from None
+            raise ValueError(f"not a usable database: {_problem(error)}") from None
+        self._is_damaged = False
 
     def labels(self, address: str) -> dict[str, str]:
         """Return the labels of an IP address, none at all if it cannot be looked up.
 
-        A database for IPv4 cannot look up IPv6 addresses. Raises maxminddb.InvalidDatabaseError for
-        damaged data.
+        A database for IPv4 cannot look up IPv6 addresses. Damaged data is logged once.
         """
         try:
-            record = self._reader.get(address)
+            return self._make(self._reader.get(address))
         except ValueError as error:
             LOG.debug("%s", error)
-            return {}
-        return self._make(record)
+        except _BROKEN as error:
+            if not self._is_damaged:
+                self._is_damaged = True
+                LOG.error("the database is damaged; not all clients have labels: %s", error)
+        return {}
 
 
 def _open(content: bytes) -> Any:
@@ -71,18 +72,24 @@ def _open(content: bytes) -> Any:
         os.close(descriptor)
 
 
-def _labels_of(kind: str) -> Callable[[object], dict[str, str]]:
-    if kind in CITY:
-        return city_labels
-    if kind in ASN:
-        return asn_labels
-    raise ValueError(f"a database of type {kind!r} has neither locations nor networks")
+def _labels_of(reader: Any) -> Callable[[object], dict[str, str]]:
+    """Return the function that makes the labels of a record.
+
+    One address is looked up, as CoreDNS does. Raises `ValueError` for a database of another type,
+    and the exceptions in `_BROKEN`.
+    """
+    kind = str(reader.metadata().database_type)
+    make = city_labels if kind in CITY else asn_labels if kind in ASN else None
+    if make is None:
+        raise ValueError(f"a database of type {kind!r} has neither locations nor networks")
+    make(reader.get(_PROBE))
+    return make
 
 
 def examine(path: Path) -> None:
     """Raise `OSError` or `ValueError` if a file is no database with known labels.
 
-    Only its metadata are read.
+    Little of it is read: the metadata, and one record.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -91,6 +98,13 @@ def examine(path: Path) -> None:
         raise ValueError("the file is empty")
     try:
         with maxminddb.open_database(path, maxminddb.MODE_FILE) as reader:
-            _labels_of(str(reader.metadata().database_type))
+            _labels_of(reader)
     except _BROKEN as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(_problem(error)) from None
+
+
+def _problem(error: Exception) -> str:
+    """Return the text of an exception in `_BROKEN`, but not one with the name of the copy."""
+    text = str(error)
+    is_vague = isinstance(error, TypeError) or text.startswith("Error opening database file")
+    return "not a file in the MaxMind DB format" if is_vague else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from corepy.dns.address import host_port
 from corepy.dns.edns import OPTION_SUBNET, parse_options
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, hookimpl
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 _IPV6: Final = 2
 _PREFIX: Final = 4
 """Bytes of the option before the address: family, and two lengths of prefixes."""
+
+_NOTHING: Final = frozenset(("", "0", "false"))
+"""The values of an address that the database does not have."""
 
 
 class GeoIP(FastHandler, ExplainedHandler):
@@ -54,21 +58,23 @@ class GeoIP(FastHandler, ExplainedHandler):
         return request.remote[0].partition("%")[0]
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
-        """Return the address that is looked up, and its labels."""
+        """Return whether the database has the client's address; *metadata* shows the labels."""
         labels = self.metadata(request) or {}
-        known = {label: value for label, value in labels.items() if value}
-        return {"state": "labels" if labels else "no labels", "of": self.address(request), **known}
+        is_known = not _NOTHING.issuperset(labels.values())
+        state = "known client" if is_known else "unknown client"
+        return {"state": state, "address": self.address(request)}
 
 
 def subnet_address(options: bytes) -> str | None:
     """Return the address in the first client subnet of EDNS options, None without one.
 
     A client that hides its address sends family 0 or a prefix of length 0, which give 0.0.0.0 or
-    another address without a location (RFC 7871 section 7.1.2).
+    another address without a location (RFC 7871 section 7.1.2). An IPv4-mapped IPv6 address is
+    returned as IPv4, as that of a client is.
     """
     for code, data in parse_options(options):
         if code == OPTION_SUBNET and len(data) >= _PREFIX:
-            if data[1] == _IPV6:
-                return inet_ntop(AF_INET6, data[_PREFIX:].ljust(16, b"\0")[:16])
-            return inet_ntop(AF_INET, data[_PREFIX:].ljust(4, b"\0")[:4])
+            family, size = (AF_INET6, 16) if data[1] == _IPV6 else (AF_INET, 4)
+            address = inet_ntop(family, data[_PREFIX:].ljust(size, b"\0")[:size])
+            return host_port((address, 0))[0]
     return None

@@ -1,20 +1,25 @@
 """The directive, the labels, and databases that change (CoreDNS: plugin/geoip/*_test.go)."""
 
+import asyncio
+import importlib
 import ipaddress
+import os
 import re
 import struct
 from pathlib import Path
 
+import dnslib
 import maxminddb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.corefile import parse
+from corepy.dns import Request
 from corepy.dns.edns import option
 from corepy.plugin import Cacheability, FileData, StartupError
 from corepy.server.build.builder import build
-from corepy.testing import make_request, refusal, serve, set_up
+from corepy.testing import exchange, make_request, query, refusal, serve, set_up
 from corepy_geoip.database import Database
 from corepy_geoip.geoip import GeoIP, subnet_address
 from corepy_geoip.labels import asn_labels, city_labels
@@ -118,6 +123,7 @@ LABELS = {
     "geoip/longitude": "0.1315", "geoip/timezone": "Europe/London", "geoip/postalcode": "CB4",
     "geoip/subdivisions/code": "ENG,CAM",
 }  # fmt: skip
+DAMAGED = b"\xff" * 600 + CITY[600:]  # the search tree leads out of the file
 NOWHERE = dict.fromkeys(LABELS, "") | {"geoip/country/is_in_european_union": "false"}
 
 
@@ -129,6 +135,9 @@ def files(tmp_path):
     (tmp_path / "unknown.mmdb").write_bytes(mmdb("UnknownDbType", {"10.0.0.0/8": {}}))
     (tmp_path / "empty.mmdb").touch()
     (tmp_path / "text.mmdb").write_text("no database")
+    (tmp_path / "half.mmdb").write_bytes(CITY[: len(CITY) // 2])
+    (tmp_path / "damaged.mmdb").write_bytes(DAMAGED)
+    os.mkfifo(tmp_path / "fifo")
     return tmp_path
 
 
@@ -163,6 +172,9 @@ def test_accepted(files, name, more):
         # and further ones
         ("geoip {}/empty.mmdb", "2:7: cannot use database file"),
         ("geoip {}/text.mmdb", "2:7: cannot use database file"),
+        ("geoip {}/half.mmdb", "2:7: cannot use database file"),
+        ("geoip {}/damaged.mmdb", "2:7: cannot use database file"),
+        ("geoip {}/fifo", "2:7: cannot use database file"),
         ("geoip {}", "2:7: cannot use database file"),
         ("geoip {}/city.mmdb {\nedns-subnet on\n}", "3:13: unknown option 'on'"),
     ],
@@ -217,6 +229,8 @@ def test_labels(content, address, labels):
         (b"\0\1\0\0", "0.0.0.0"),
         (b"\0\0\0\0", "0.0.0.0"),
         (b"\0\2\x20\0" + bytes.fromhex("20010db8"), "2001:db8::"),
+        (b"\0\2\x80\0" + bytes(10) + b"\xff\xff" + bytes((81, 2, 69, 142)), "81.2.69.142"),
+        (b"\0\2\0\0", "::"),
     ],
 )
 def test_subnets(data, address):
@@ -225,9 +239,24 @@ def test_subnets(data, address):
     assert subnet_address(option(10, b"cookie01")) is None
 
 
-def test_the_zone_of_an_address():
-    request = make_request("example.org.", peer=("fe80::1%lo", 4000))
-    assert handler_of(CITY).metadata(request) == NOWHERE
+@pytest.mark.parametrize(
+    ("peer", "labels"),
+    [
+        (("fe80::1%lo", 4000), NOWHERE),
+        (("::ffff:81.2.69.142", 4000, 0, 0), LABELS),  # at a socket for both families
+        ("a socket without addresses", {}),
+    ],
+)
+def test_other_clients(peer, labels):
+    assert handler_of(CITY).metadata(make_request("example.org.", peer=peer)) == labels
+
+
+def test_a_client_without_a_subnet():
+    """The option is not there, or not used."""
+    request = make_request("example.org.", peer=("81.2.69.142", 4000))
+    assert handler_of(CITY, uses_subnet=True).metadata(request) == LABELS
+    cookie = request.derive(options=option(10, b"cookie01"))
+    assert handler_of(CITY, uses_subnet=True).metadata(cookie) == LABELS
 
 
 def test_ipv6_with_a_database_for_ipv4():
@@ -275,11 +304,24 @@ def test_a_damaged_database(at, noise):
         pass
 
 
-def test_the_state():
-    state = handler_of(ASN).explain_state(make_request("a.", peer=("10.0.0.1", 1)))
-    assert state == {
-        "state": "labels", "of": "10.0.0.1", "geoip/asn/number": "0", "geoip/asn/org": "Not routed"
-    }  # fmt: skip
+def test_data_that_is_damaged(caplog):
+    """The record of one address: the start does not find it, and a client's query meets it."""
+    at = CITY.index(encode("city"))
+    handler = handler_of(CITY[:at] + b"\xff" + CITY[at + 1 :])
+    for _ in range(3):
+        assert handler.metadata(make_request("a.", peer=("81.2.69.142", 1))) == {}
+    assert handler.metadata(make_request("a.", peer=("127.0.0.1", 1)))["geoip/country/code"] == "ZZ"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the database is damaged; not all clients have labels: ")
+
+
+@pytest.mark.parametrize(
+    ("address", "state"),
+    [("10.0.0.1", "known client"), ("192.0.2.1", "unknown client"), ("::1", "unknown client")],
+)
+def test_the_state(address, state):
+    found = handler_of(ASN).explain_state(make_request("a.", peer=(address, 1)))
+    assert found == {"state": state, "address": address}
 
 
 # -- servers
@@ -289,7 +331,7 @@ COREFILE = """. {{
     metadata
     geoip {path}
     template IN TXT . {{
-        answer "{{{{ .Name }}}} 0 IN TXT {{{{ .Meta \\"geoip/country/code\\" }}}}"
+        answer "{{{{ .Name }}}} 0 IN TXT \\"{{{{ .Meta \\"geoip/country/code\\" }}}}\\""
     }}
 }}"""
 
@@ -304,6 +346,11 @@ def replaced(path, content):
     new.rename(path)
 
 
+def look(server, file):
+    """Have the server look at its database; return whether it has loaded it."""
+    return asyncio.run_coroutine_threadsafe(file.look(), server._loop).result(30)
+
+
 def test_a_database_is_replaced(files):
     path = files / "city.mmdb"
     with serve(COREFILE.format(path=path)) as server:
@@ -312,10 +359,40 @@ def test_a_database_is_replaced(files):
         replaced(path, mmdb("GeoLite2-City", {"127.0.0.1/32": PLACE}))
         assert server.call(handler.file.read)
         assert country(server) == '"GB"'
-        path.write_bytes(b"")
-        with pytest.raises(ValueError, match="not a usable database"):
-            server.call(handler.file.read)
-        assert country(server) == '"GB"'
+
+
+def test_a_database_that_cannot_be_used_does_not_replace_another(files, caplog, monkeypatch):
+    """Also one that is written over, which would end a process that has mapped the file."""
+    monkeypatch.setattr(importlib.import_module("corepy_geoip.setup"), "SETTLE", 0.0)
+    path = files / "city.mmdb"
+    with serve(COREFILE.format(path=path)) as server:
+        (handler,) = server.plugins(GeoIP)
+        for content in (b"", DAMAGED, None):
+            if content is None:
+                path.unlink()
+            else:
+                path.write_bytes(content)
+            assert not look(server, handler.file)
+            assert country(server) == '"ZZ"'
+        path.write_bytes(ASN)
+        assert look(server, handler.file)
+        assert country(server) == '""'  # the labels of another type of database
+    problems = [it.getMessage() for it in caplog.records if it.levelname == "ERROR"]
+    name, kept = f"database {path}", "; the previous content stays in use"
+    unusable = f"{name}: not a usable database: "
+    assert problems[0] == f"{unusable}not a file in the MaxMind DB format{kept}"
+    assert problems[1].startswith(unusable)
+    assert problems[1].endswith(kept)
+    assert problems[2:] == [f"cannot read {name}: No such file or directory{kept}"]
+
+
+def test_a_database_that_is_gone_at_the_start(files):
+    path = files / "city.mmdb"
+    generation = build(parse(COREFILE.format(path=path)))
+    (handler,) = (it for it in generation.plugins.get_plugins() if isinstance(it, GeoIP))
+    path.unlink()
+    with pytest.raises(StartupError, match=r"cannot read database .*: No such file or directory"):
+        asyncio.run(handler.file.before_listen(None))
 
 
 def test_the_packet_cache_stays_on(files):
@@ -324,20 +401,95 @@ def test_the_packet_cache_stays_on(files):
     assert router.routes[0].obstacle is None
 
 
-def test_a_file_that_breaks_before_the_start(files):
-    """The metadata are valid, as far as the setup reads them, but not the data."""
+def with_subnet(wire, address):
+    """A query with the EDNS option client subnet."""
+    return Request.from_wire(wire).derive(options=subnet(address)).wire
+
+
+@pytest.mark.parametrize("bind", ["bind 127.0.0.1", ""])
+def test_subnets_of_clients(files, bind):
+    """The second socket is for both families, and sees IPv4-mapped addresses."""
+    text = COREFILE.format(path=f"{files / 'city.mmdb'} {{\nedns-subnet\n}}")
+    text = text.replace("bind 127.0.0.1", f"{bind}\ncache")
+    with serve(text) as server:
+        address = ("127.0.0.1", server.address[1])
+        wire = query("example.org.", "TXT")
+        for asked, code in ((wire, "ZZ"), (with_subnet(wire, "81.2.69.142"), "GB")) * 2:
+            reply = dnslib.DNSRecord.parse(exchange(address, asked))
+            assert str(reply.rr[0].rdata) == f'"{code}"'
+
+
+VIEWS = """. {{
+    bind 127.0.0.1
+    view near {{
+        expr metadata('geoip/country/code') == 'ZZ'
+    }}
+    metadata
+    geoip {path}
+    cache
+    template IN TXT . {{
+        answer "{{{{ .Name }}}} 0 IN TXT near"
+    }}
+}}
+. {{
+    bind 127.0.0.1
+    cache
+    template IN TXT . {{
+        answer "{{{{ .Name }}}} 0 IN TXT far"
+    }}
+}}"""
+
+
+def test_a_view_of_a_country(files):
+    """The packet cache does not repeat the reply of one block to the clients of another."""
     path = files / "city.mmdb"
-    path.write_bytes(b"\xff" * 600 + CITY[600:])  # the search tree leads out of the file
-    with (
-        pytest.raises(StartupError, match="not a usable database"),
-        serve(COREFILE.format(path=path)),
-    ):
-        pass
+    with serve(VIEWS.format(path=path)) as server:
+        assert [country(server) for _ in range(3)] == ['"near"'] * 3
+        assert server.packet_entries == 0
+        (handler,) = server.plugins(GeoIP)
+        replaced(path, mmdb("GeoLite2-City", {"127.0.0.1/32": PLACE}))
+        assert server.call(handler.file.read)
+        assert country(server) == '"far"'
 
 
-def test_the_example_of_the_manual(files, monkeypatch):
-    manual = Path(__file__).parent.parent / "README.md"
-    (text,) = re.findall(r"^```txt\n(\. \{\n.*?)^```", manual.read_text(), re.MULTILINE | re.DOTALL)
-    (files / "GeoLite2-City.mmdb").write_bytes(CITY)
+MANUAL = re.findall(
+    r"^```txt\n((?:\S* ?\{\n.*?^\}\n+)+)```",
+    (Path(__file__).parent.parent / "README.md").read_text(),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def manual(folder, number):
+    """An example of the manual page with a database, and its file."""
+    (folder / "GeoLite2-City.mmdb").write_bytes(CITY)
+    path = folder / "Corefile"
+    path.write_text(MANUAL[number])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("client", "code"), [("81.2.69.142", "GB"), ("127.0.0.1", "ZZ"), ("192.0.2.1", "")]
+)
+def test_explain_log_and_template_show_labels(files, monkeypatch, capsys, client, code):
+    """The first example of the manual."""
+    from corepy.commands import explain
+
     monkeypatch.chdir(files)
-    assert build(parse(text)).warnings == []
+    path = manual(files, 0)
+    assert explain.main(["-dry", "-conf", str(path), "whereami.example.org", "TXT", client]) == 0
+    out = capsys.readouterr().out
+    assert f'whereami.example.org.\t60\tIN\tTXT\t"{code}"\n' in out
+    assert f"{client} whereami.example.org. TXT {code}" in out
+    state = "known" if code else "unknown"
+    assert re.search(rf"geoip +{state} client; passed on\n +address: {client}\n", out)
+    assert ("geoip/country/code: " in out) == bool(code)
+    shown = f"geoip/country/code: {code}, " if client == "81.2.69.142" else "is_in_european_union"
+    assert re.search(rf"now   .*{shown}", out)
+
+
+def test_the_examples_of_the_manual(files, monkeypatch):
+    monkeypatch.chdir(files)
+    assert len(MANUAL) == 2
+    for number, text in enumerate(MANUAL):
+        manual(files, number)
+        assert build(parse(text)).warnings == []
