@@ -266,9 +266,12 @@ def _state_of(
 
 
 def _own_labels(name: str, before: dict[str, Any], request: Request) -> dict[str, str]:
-    """Return the metadata that a plugin has set under its own name."""
+    """Return the metadata that a plugin has set under its own name, without empty values."""
     return {
         label: value
         for label, value in dict(request.metadata).items()
-        if label.startswith(f"{name}/") and isinstance(value, str) and before.get(label) != value
+        if label.startswith(f"{name}/")
+        and isinstance(value, str)
+        and value
+        and before.get(label) != value
     }

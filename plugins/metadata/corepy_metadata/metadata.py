@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from corepy.plugin import Cacheability, Handler, LifecycleContext, ZoneMatcher, hookimpl
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    Handler,
+    LifecycleContext,
+    ZoneMatcher,
+    hookimpl,
+)
 from corepy.plugin.failures import report
 
 if TYPE_CHECKING:
@@ -14,6 +21,10 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
 
     Provider = Callable[[Request], Mapping[str, str] | None]
+
+
+_INTERNAL: Final = (".", "corepy/")
+"""Prefixes of labels that only mark a query, for the server and for plugins."""
 
 
 class Labels(dict[str, Any]):
@@ -46,6 +57,12 @@ class Labels(dict[str, Any]):
         finally:
             self._is_asking = False
 
+    def complete(self) -> dict[str, Any]:
+        """Return a copy that has the labels of the providers, too."""
+        labels = Labels(self, self._providers, self._request)
+        labels.collect()
+        return dict(labels)
+
     def __missing__(self, label: str) -> Any:
         if label in self:
             return super().__getitem__(label)
@@ -67,7 +84,7 @@ class Labels(dict[str, Any]):
         return super().__contains__(label)
 
 
-class Metadata(Handler):
+class Metadata(ExplainedHandler):
     """Puts `Labels` into `request.metadata` of queries for its zones.
 
     It changes no reply, so the packet cache may repeat replies. A plugin whose reply or log line
@@ -120,6 +137,18 @@ class Metadata(Handler):
         self._attach(request)
         if type(request.metadata) is Labels:
             request.metadata.collect()
+
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Return the labels that are not empty, after the query."""
+        labels = request.metadata
+        if reply is None or type(labels) is not Labels:
+            return {}
+        known = labels.complete().items()
+        return {
+            label: value
+            for label, value in known
+            if isinstance(value, str) and value and not label.startswith(_INTERNAL)
+        }
 
     def _attach(self, request: Request) -> None:
         if self._providers and self._zones.find(request.name_wire) is not None:

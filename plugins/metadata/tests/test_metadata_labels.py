@@ -91,6 +91,19 @@ def test_without_providers_nothing_is_done():
     assert request.metadata is known
 
 
+def test_the_state():
+    """It has the labels of providers; the metadata of the query does not change."""
+    request = make_request("example.org")
+    request.metadata = {"corepy/explain": "true", ".marks": "x", "log/type": "NOERROR", "a/n": 5}
+    handler = Metadata(["."])
+    handler._providers = (lambda request: {"test/a": "1", "test/b": "", "log/type": "no"},)
+    reply = run_chain(request, handler, Recorder())
+    assert handler.explain_state(request) == {}
+    assert handler.explain_state(request, reply) == {"log/type": "NOERROR", "test/a": "1"}
+    assert "test/a" not in dict(request.metadata)
+    assert Metadata(["."]).explain_state(make_request("a."), reply) == {}
+
+
 class Speaker(Handler):
     """Knows something about every query, and notes what is known about it."""
 
