@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import dnslib
 import maxminddb
@@ -66,7 +67,8 @@ def control(kind, size):
 
 def mmdb(kind, records, version=6):
     """A database of this type with a record for each network."""
-    root, data = [None, None], b""
+    root: list[Any] = [None, None]
+    data = b""
     for text, record in records.items():
         network = ipaddress.ip_network(text)
         bits = f"{int(network.network_address):0{network.max_prefixlen}b}"[: network.prefixlen]
@@ -188,7 +190,7 @@ def test_refused(files, text, message):
 
 
 def handler_of(content, **options):
-    file = FileData(None, Database, None)
+    file: FileData[Database | None] = FileData(Path("unused"), Database, None)
     file.value = Database(content)
     return GeoIP(file, **options)
 
@@ -391,8 +393,9 @@ def test_a_database_that_is_gone_at_the_start(files):
     generation = build(parse(COREFILE.format(path=path)))
     (handler,) = (it for it in generation.plugins.get_plugins() if isinstance(it, GeoIP))
     path.unlink()
+    context: Any = None
     with pytest.raises(StartupError, match=r"cannot read database .*: No such file or directory"):
-        asyncio.run(handler.file.before_listen(None))
+        asyncio.run(handler.file.before_listen(context))
 
 
 def test_the_packet_cache_stays_on(files):
