@@ -18,8 +18,8 @@ def read_search_path(content: bytes) -> tuple[tuple[bytes, ...], list[str]]:
     """Return the suffixes in a file, and a message for each domain that cannot be used.
 
     The suffixes are wire names in lower case. The last one is the root, for the name without a
-    suffix; there are none at all if the file has no domain. The messages begin with the number of
-    the line.
+    suffix; there are none at all if the file has no domain but the root, as systemd-resolved writes
+    it (`search .`). The messages begin with the number of the line.
     """
     number, words = _last_line(content)
     found: dict[bytes, None] = {}
@@ -29,7 +29,7 @@ def read_search_path(content: bytes) -> tuple[tuple[bytes, ...], list[str]]:
             found[lower(from_text(word))] = None
         except InvalidName as error:
             problems.append(f"line {number}: {error}; this domain is skipped")
-    if not found:
+    if found.keys() <= {ROOT}:
         return (), problems
     found[ROOT] = None
     return tuple(found), problems

@@ -109,6 +109,7 @@ def test_several_lines(resolv_conf):
     [
         ("nameserver 192.0.2.53\n", None),
         ("search\n", None),
+        ("search .\n", None),
         ("search a..b\n", "line 1: empty label in name 'a..b'; this domain is skipped"),
     ],
 )
@@ -131,6 +132,8 @@ def test_a_file_without_a_domain(tmp_path, content, problem):
         (b"search a.example\ndomain foo.com\n", ["foo.com.", "."]),
         (b"search a.example\nsearch b.example\n", ["b.example.", "."]),
         (b"search a.example\nsearch\n", []),
+        (b"search .\n", []),
+        (b"search . a.example\n", [".", "a.example."]),
         (b"  search\tA.Example.  b.example\r\n", ["a.example.", "b.example.", "."]),
         (b"\xef\xbb\xbfsearch a.example", ["a.example.", "."]),
         (b"search a.example a.example . b.example", ["a.example.", ".", "b.example."]),
