@@ -62,6 +62,7 @@ from corepy.plugin.listener_settings import TLSSetting as TLSSetting
 from corepy.plugin.listener_settings import TSIGKeys as TSIGKeys
 from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import DEPENDS_ON_CLIENT as DEPENDS_ON_CLIENT
+from corepy.plugin.lookup import PREFERS_FRESH as PREFERS_FRESH
 from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.mixins import CallObserver as CallObserver
 from corepy.plugin.mixins import ExplainedHandler as ExplainedHandler

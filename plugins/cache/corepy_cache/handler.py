@@ -21,6 +21,7 @@ from corepy.dns.edns import (
     forwarded_options,
 )
 from corepy.plugin import (
+    PREFERS_FRESH,
     Cacheability,
     ExplainedHandler,
     FastHandler,
@@ -182,7 +183,7 @@ class Cache(FastHandler, ExplainedHandler):
 
     async def _stale(self, request: Request, entry: CacheEntry, metrics: CacheMetrics) -> Reply:
         stale = self.settings.stale
-        if stale.verify:
+        if stale.verify or PREFERS_FRESH in request.metadata:
             verified = await self.refresher.verify(request, entry, metrics)
             if verified is not None:
                 return verified

@@ -12,6 +12,7 @@ import dnslib
 import pytest
 
 from corepy.dns import Reply
+from corepy.plugin import PREFERS_FRESH
 from corepy.testing import Recorder, controller_for, link, make_request
 from corepy_cache import refresh, setup
 from corepy_cache.budget import Budget
@@ -196,6 +197,21 @@ def test_verify_out_of_time(upstream, policy, table):
         return (*seen(reply), bench.kept())
 
     assert asyncio.run(run()) == table[upstream]
+
+
+@pytest.mark.parametrize(("upstream", "expected"), VERIFY.items())
+def test_a_query_that_prefers_a_fresh_reply_waits_for_it(upstream, expected):
+    async def run():
+        bench = Bench("serve_stale 1h immediate 30s")
+        await bench.ask()
+        bench.now += 100
+        bench.upstream = UPSTREAM[upstream]
+        request = make_request("www.example.org")
+        request.received = bench.now
+        request.metadata[PREFERS_FRESH] = True
+        return (*seen(await bench.top.serve_dns(request)), bench.kept())
+
+    assert asyncio.run(run()) == expected
 
 
 DENIALS = {"NODATA": (0, 3), "NXDOMAIN": (3, 19), "NXDOMAIN with CNAME": (3, 19)}
