@@ -16,6 +16,7 @@ from corepy.plugin import (
 from corepy.plugin.protocols import (
     ExternalServiceSource,
     MessageTap,
+    OwnNames,
     RecordBackend,
     SearchPathSource,
     Service,
@@ -212,8 +213,15 @@ def test_each_protocol_tells_handlers_apart():
         def external_serial(self, zone):
             return 1
 
+    class Own:
+        async def has_names_below(self, name):
+            return False
+
     handlers = BlockHandlers()
-    made = [Zones(), Paths(), Watches(), Backend(), External()]
+    made = [Zones(), Paths(), Watches(), Backend(), External(), Own()]
     handlers.complete([(type(it).__name__, it) for it in made])
-    kinds = (TransferSource, SearchPathSource, MessageTap, RecordBackend, ExternalServiceSource)
+    kinds = (
+        *(TransferSource, SearchPathSource, MessageTap, RecordBackend, ExternalServiceSource),
+        OwnNames,
+    )
     assert [handlers.of_kind(kind) for kind in kinds] == [[it] for it in made]

@@ -49,6 +49,21 @@ class SearchPathSource(Protocol):
         """
 
 
+@runtime_checkable
+class OwnNames(Protocol):
+    """A handler with names of its own among those of another server, as *hosts* has them.
+
+    The other server may deny a name that is above one of them, so this denial proves nothing about
+    the names below (RFC 8020).
+    """
+
+    async def has_names_below(self, name: bytes) -> bool:
+        """Return whether the handler has a name below `name`, or a wildcard there.
+
+        A later change of the answer must be preceded by `LifecycleContext.forget_names`.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """An entry of a record backend (CoreDNS: plugin/etcd/msg, Service)."""

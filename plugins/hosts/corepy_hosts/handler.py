@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.names import from_text, to_text
-from corepy.plugin import Cacheability, ExplainedHandler, FastHandler
+from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, in_thread
 from corepy_hosts.reverse import address_of
 from corepy_hosts.table import MOST_BYTES
 
@@ -131,6 +132,11 @@ class Hosts(FastHandler, ExplainedHandler):
         names around it.
         """
         return _reply(request, (self._soa,), 0, authority=1)
+
+    async def has_names_below(self, name: bytes) -> bool:
+        """Return whether the file has an entry for a name below `name` (`OwnNames`)."""
+        found: bool = await in_thread(partial(self.file.value.has_names_below, name))
+        return found
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return whether the file has an entry for the name, and how many it has."""

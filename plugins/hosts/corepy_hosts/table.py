@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from corepy.dns.names import ROOT
+from corepy.dns.names import ROOT, is_subdomain
 from corepy_hosts.reverse import address_of
 
 WILDCARD: Final = b"\x01*"
@@ -56,6 +56,15 @@ class Shards(Generic[Value]):
     def keys(self) -> set[bytes]:
         """Return all keys."""
         return {key for shard in self._shards for key in shard}
+
+    def has_names_below(self, name: bytes) -> bool:
+        """Return whether a key is a name below `name`, in a thread."""
+        for shard in self._shards:
+            for key in list(shard):  # in one step: another thread may free the shard
+                if len(key) > len(name) and is_subdomain(key, name):
+                    return True
+            time.sleep(0)  # the event loop may run
+        return False
 
     def differences(self, other: Shards[Value]) -> set[bytes]:
         """Return the keys whose values differ, or that only one of the two mappings has.
@@ -156,6 +165,10 @@ class HostTable:
         if names is None:
             return []
         return [names] if isinstance(names, bytes) else names
+
+    def has_names_below(self, name: bytes) -> bool:
+        """Return whether a name below `name`, or a wildcard there, has addresses; in a thread."""
+        return self._v4.has_names_below(name) or self._v6.has_names_below(name)
 
     def names(self) -> set[bytes]:
         """Return the names that have addresses, wildcards among them."""
