@@ -4,9 +4,12 @@ The order of the directives in a Corefile is irrelevant; the order of this list 
 CoreDNS, whose `plugin.cfg` it repeats. A plugin receives the queries that the plugins above it pass
 on, and its replies pass through them on the way up. Third-party plugins declare with `before` and
 `after` which directives they must precede or follow. Without a constraint they are placed directly
-above *cache*, so they receive every query. CoreDNS does not have `no_aaaa`, `search_guard` and
-`nodecache`. The latter is at the end: it handles no queries, and its setup needs the listen
-addresses that *bind* has set.
+above *cache*, so they receive every query that no handler above answers.
+
+CoreDNS does not have `no_aaaa`, `search_guard` and `nodecache`. The first two are below *rewrite*
+and *acl*, which change and refuse queries, and above *cache*, where their replies would displace
+others. `nodecache` is at the end: it handles no queries, and its setup needs the listen addresses
+that *bind* has set.
 
 The operator can override the order (`corepy.loading.orderfile`). The rules in that file for a
 directive, third-party or not, replace its own constraints or its fixed position.

@@ -11,10 +11,10 @@ DEEPEST: Final = 8
 """Maximum depth of nested look-ups, which ends alias loops."""
 
 DEPENDS_ON_CLIENT: Final = ".corepy/depends-on-client"
-"""Metadata label of a query during which `lookup` got a reply that other clients are denied.
+"""Metadata label of a query during which `lookup` got a reply that other queries do not get.
 
-It is the reply of a block with a filter, or with a handler that `denies_clients`. A cache does not
-store a reply that is made of it.
+It is the reply of a block that is selected by a filter which reads more than the question, or that
+has a handler that `denies_clients`. A cache does not store a reply that is made of it.
 """
 
 PREFERS_FRESH: Final = ".corepy/prefers-fresh"

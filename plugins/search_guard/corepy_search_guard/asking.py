@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.plugin import DEPENDS_ON_CLIENT, lookup, plugin_logger
+from corepy.plugin import DEPENDS_ON_CLIENT, PREFERS_FRESH, lookup, plugin_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +21,8 @@ class Asker:
     """Sends queries down the chain, or through the whole server.
 
     They carry nothing of the client but its address: no EDNS options, no DO, no CD. A reply that
-    other clients would not get counts as none.
+    other clients would not get counts as none. An expired one of a cache is no proof, so a cache
+    is to ask for a new one.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Asker:
             do=None if plain else False,
             options=None if plain else b"",
         )
-        asked.metadata = {}
+        asked.metadata = {PREFERS_FRESH: True}
         asked.received = self._clock()
         return asked
 

@@ -20,14 +20,17 @@ from corepy.plugin import (
     apply_step,
     hookimpl,
 )
+from corepy.plugin.protocols import OwnNames
 from corepy_search_guard.metrics import DENIALS
 from corepy_search_guard.proof import is_denial, is_existence
 from corepy_search_guard.prover import Prover
+from corepy_search_guard.samples import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from corepy.dns import Reply, Request
+    from corepy.plugin.block_handlers import BlockHandlers
     from corepy.plugin.handler import Answer
     from corepy.plugin.metrics import Value
     from corepy_search_guard.domains import Domain, Match, SearchDomains
@@ -39,6 +42,9 @@ _TYPES: Final = frozenset((c.TYPE_A, c.TYPE_AAAA))
 
 _FILTERED: Final = frozenset((c.TYPE_AAAA, c.TYPE_SVCB, c.TYPE_HTTPS))
 """Types that filters answer with NODATA, whether or not the name exists."""
+
+PURGE: Final = "cache/purge"
+"""The command of `corepy cache purge`, which all plugins receive."""
 
 MOST_REPEATED: Final = 4096
 """Questions that are remembered, to find out which ones are repeated."""
@@ -60,14 +66,20 @@ class SearchGuard(FastHandler, ExplainedHandler):
         external: Iterable[bytes],
         max_ttl: int,
         clock: Callable[[], float] = time.monotonic,
+        samples: int = AT_ONCE,
+        block_handlers: BlockHandlers | None = None,
     ) -> None:
         """`external` are labels of top-level domains; `max_ttl` is in seconds.
 
-        `clock` returns monotonic seconds on the time scale of `request.received`.
+        `clock` returns monotonic seconds on the time scale of `request.received`. `samples` is the
+        parameter of `Samples`. Those of `block_handlers` that are `OwnNames` can prevent proofs.
         """
         self.domains = domains
         self._clock = clock
-        self.prover = Prover(lambda request: self.next.serve_dns(request), clock, external, max_ttl)
+        self._block_handlers = block_handlers
+        self.prover = Prover(
+            lambda request: self.next.serve_dns(request), clock, external, max_ttl, samples
+        )
         self._asked: set[bytes] = set()
         self._counters: dict[tuple[str, Domain], Value] = {}
 
@@ -82,7 +94,7 @@ class SearchGuard(FastHandler, ExplainedHandler):
         is_search = _is_search(request)
         if is_search:
             now = request.received or self._clock()
-            proof = self.prover.find(match, now)
+            proof = self.prover.deny(match, name, now)
             if proof is not None:
                 return self._deny(request, match.domain, proof, now)
         learn = partial(self._learn, match, is_search)
@@ -144,6 +156,12 @@ class SearchGuard(FastHandler, ExplainedHandler):
         return found
 
     @hookimpl
+    def before_listen(self) -> None:
+        """Find the handlers of the block that have names of their own."""
+        if self._block_handlers is not None:
+            self.prover.own_names = self._block_handlers.of_kind(OwnNames)
+
+    @hookimpl
     def serving(self, context: LifecycleContext) -> None:
         """Store the function that clears the packet caches."""
         self.prover.forget = context.forget
@@ -151,12 +169,20 @@ class SearchGuard(FastHandler, ExplainedHandler):
     @hookimpl
     def rehearse(self, context: LifecycleContext) -> None:
         """Send no queries if none may leave the process."""
+        self.before_listen()
         self.prover.is_offline = context.offline
 
     @hookimpl
     def names_changed(self) -> None:
         """Forget all proofs: a name below one of them may be among those that have changed."""
         self.prover.forget_proofs()
+
+    @hookimpl
+    def command(self, name: str) -> None:
+        """Forget all proofs at `corepy cache purge`, which an operator uses after a change."""
+        if name == PURGE:
+            self.prover.forget_proofs()
+            self.prover.forget()
 
     @hookimpl
     async def shutdown(self) -> None:

@@ -38,13 +38,18 @@ class Labels:
         self._given = frozenset(external)
         self._known: dict[bytes, tuple[bool, float]] = {}
 
-    async def is_external(self, request: Request, label: bytes) -> bool:
-        """Return whether `label` is a top-level domain; False if that is not known."""
+    def known(self, label: bytes) -> bool | None:
+        """Return whether `label` is a top-level domain, None if the server is to be asked."""
         if label in self._given:
             return True
-        known = self._known.get(label)
-        if known is not None and known[1] > self._clock():
-            return known[0]
+        found, until = self._known.get(label, (False, 0.0))
+        return found if until > self._clock() else None
+
+    async def is_external(self, request: Request, label: bytes) -> bool:
+        """Return whether `label` is a top-level domain; False if that cannot be found out."""
+        known = self.known(label)
+        if known is not None:
+            return known
         if len(self._known) >= _MOST:
             self._known.clear()
         found, seconds = await self._ask(request, label)

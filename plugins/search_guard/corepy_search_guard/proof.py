@@ -87,12 +87,7 @@ def read_proof(name: bytes, zone: bytes, reply: Reply, now: float, max_ttl: int)
     The SOA record must be that of a zone that contains `name`, and is in `zone`: for a cluster, an
     NXDOMAIN of the root zone only shows that another server was asked.
     """
-    if not is_denial(reply):
-        return None
-    try:
-        found = _read_soa(reply.wire)
-    except FormError:
-        return None
+    found = _find_soa(reply) if is_denial(reply) else None
     if found is None:
         return None
     owner, rdata, ttl = found
@@ -100,6 +95,23 @@ def read_proof(name: bytes, zone: bytes, reply: Reply, now: float, max_ttl: int)
         return None
     has_ra = reply.wire[3] & c.FLAG_RA != 0
     return Proof(name, (owner, rdata), min(ttl, max_ttl), now, has_ra=has_ra)
+
+
+def negative_ttl(reply: Reply) -> int:
+    """Return the seconds for which caches may keep a denial (RFC 2308 section 5).
+
+    0 for one without a valid SOA record.
+    """
+    found = _find_soa(reply)
+    return 0 if found is None else found[2]
+
+
+def _find_soa(reply: Reply) -> tuple[bytes, bytes, int] | None:
+    """Return the result of `_read_soa`, None for an invalid record, too."""
+    try:
+        return _read_soa(reply.wire)
+    except FormError:
+        return None
 
 
 def _read_soa(wire: bytes) -> tuple[bytes, bytes, int] | None:

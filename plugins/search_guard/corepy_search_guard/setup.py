@@ -58,7 +58,14 @@ def setup(controller: Controller) -> None:
         controller.options(table)
     if settings.reads_file:
         _read(controller, settings, DEFAULT_FILE, None)
-    controller.add_handler(SearchGuard(settings.domains(), settings.external, settings.max_ttl))
+    controller.add_handler(
+        SearchGuard(
+            settings.domains(),
+            settings.external,
+            settings.max_ttl,
+            block_handlers=controller.block_handlers,
+        )
+    )
 
 
 def _resolv_conf(controller: Controller, settings: Settings) -> None:
@@ -69,18 +76,20 @@ def _resolv_conf(controller: Controller, settings: Settings) -> None:
 
 
 def _read(controller: Controller, settings: Settings, path: Path, token: Token | None) -> None:
-    """Add the search domains in a file; the default one may be missing.
+    """Add the search domains in a file; the default one may be missing, and be created later.
 
     The root and top-level domains are left out: names below them are external ones.
     """
+    controller.watch_file(path.absolute())
     try:
         words = read_search(path)
     except OSError as error:
-        if token is None:
-            return
-        hint = "resolv_conf off reads no file"
-        raise controller.error(f"cannot read {path}: {error.strerror}", token, hint) from None
-    controller.watch_file(path.absolute())
+        problem, hint = f"cannot read {path}: {error.strerror}", "resolv_conf off reads no file"
+        if token is not None:
+            raise controller.error(problem, token, hint) from None
+        if not isinstance(error, FileNotFoundError):
+            controller.warn(problem, hint=hint)
+        return
     for word in words:
         try:
             name = lower(from_text(word))

@@ -1,19 +1,22 @@
 """*search_guard* in a real server, above *cache* and *forward*; and with glibc as the client."""
 
 import asyncio
+import re
 import subprocess
 import sys
 
 import dnslib
 import pytest
 
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream, make_request, serve
 from corepy.testing.netns import isolated
 from corepy_search_guard.handler import SearchGuard
 from corepy_search_guard.metrics import DENIALS, PROBES
+from corepy_search_guard.samples import AT_ONCE
 
 ZONES = ("cluster.local.", "corp.example.")
 TOP_LEVEL = ("com.", "org.", "net.")
+PLAIN = "corp.example."
 EXISTING = ("default.svc.cluster.local.", "svc.cluster.local.")
 SEARCH = "default.svc.cluster.local svc.cluster.local cluster.local eu.corp.example corp.example"
 
@@ -63,6 +66,15 @@ def settle(server):
         asyncio.run_coroutine_threadsafe(guard.prover.settle(), loop).result(60)
 
 
+def prove(server, name="www.example.com.corp.example."):
+    """Let `name` be denied, so that the guard obtains a proof, and take its samples."""
+    samples = [f"sample{number}.{name}" for number in range(AT_ONCE)]
+    for denied in (name, *samples):
+        while server.ask(denied).header.rcode != 3:  # a busy machine: the upstream is too slow
+            pass
+        settle(server)
+
+
 def asked(upstream):
     """The questions in the order of arrival, without those by which *forward* tests an upstream.
 
@@ -79,13 +91,15 @@ def test_one_name_is_asked_for_each_search_domain(suffix):
         before = asked(upstream)
         assert f"com.{suffix}. A" in before
         assert "com. SOA" in before
-        for number in range(3):
+        names = [f"host{number}.example.org.other.com.{suffix}." for number in range(4)]
+        for name in names:
             for qtype in ("A", "AAAA"):
-                reply = server.ask(f"host{number}.example.org.other.com.{suffix}.", qtype)
+                reply = server.ask(name, qtype)
                 assert (reply.header.rcode, len(reply.auth)) == (3, 1)
-        assert asked(upstream) == before
+        samples = [f"{name} A" for name in names[:AT_ONCE]]
+        assert asked(upstream) == [*before, *samples]
         server.ask("www.example.com.")
-        assert asked(upstream) == [*before, "www.example.com. A"]
+        assert asked(upstream) == [*before, *samples, "www.example.com. A"]
 
 
 def test_what_is_not_a_top_level_domain_is_passed_on():
@@ -95,8 +109,6 @@ def test_what_is_not_a_top_level_domain_is_passed_on():
             settle(server)
         assert asked(upstream) == [
             "host0.redis.nosuch.default.svc.cluster.local. A",
-            "default.svc.cluster.local. A",
-            "nosuch.default.svc.cluster.local. A",
             "nosuch. SOA",
             "host1.redis.nosuch.default.svc.cluster.local. A",
         ]
@@ -104,8 +116,7 @@ def test_what_is_not_a_top_level_domain_is_passed_on():
 
 def test_repeated_denials_are_in_the_packet_cache_and_counted():
     with Upstream(answer) as upstream, serve(blocks(upstream)) as server:
-        server.ask("www.example.com.corp.example.")
-        settle(server)
+        prove(server)
         denials = DENIALS.labels(f"dns://127.0.0.1:{server.address[1]}", "corp.example.")
         before_denials = denials.value
         probes = PROBES.labels("corp.example.", "absent")
@@ -121,10 +132,58 @@ def test_repeated_denials_are_in_the_packet_cache_and_counted():
         assert denials.value == before_denials + 4
 
 
+def test_a_limit_of_cache_for_denials_is_one_for_proofs():
+    """The caches of clusters often have `denial 9984 5`; the SOA record of the server has an hour."""
+    lines = "cache {\n denial 9984 5\n}"
+    with Upstream(answer) as upstream:
+        text = blocks(upstream).replace("cache\n", f"{lines}\n")
+        with serve(text) as server:
+            prove(server)
+            guards = server.plugins(SearchGuard)
+            request = make_request("mail.com.corp.example.", rd=1)
+            states = [server.call(guard.explain_state, request) for guard in guards]
+            left = [it["seconds left"] for it in states if it["state"] == "denied"]
+            assert len(left) == 1
+            assert left[0] <= 5
+
+
+OVERLAY = """
+    hosts {
+        192.0.2.7 api.com.corp.example
+        192.0.2.8 *.com.eu.corp.example
+        fallthrough
+    }
+"""
+
+
+def test_names_of_hosts_are_never_denied():
+    """The upstream denies com.corp.example, and hosts adds a name below it."""
+    with Upstream(answer) as upstream, serve(blocks(upstream, OVERLAY)) as server:
+        for domain in ("corp.example.", "eu.corp.example."):
+            for number in range(AT_ONCE + 2):
+                assert server.ask(f"www.site{number}.com.{domain}").header.rcode == 3
+                settle(server)
+            assert f"www.site{number}.com.{domain} A" in asked(upstream)
+            assert str(server.ask(f"api.com.{domain}").short()) in ("192.0.2.7", "192.0.2.8")
+
+
+def test_proofs_end_with_a_purge():
+    with Upstream(answer) as upstream, serve(blocks(upstream)) as server:
+        prove(server)
+        name = "mail.com.corp.example."
+        for _ in range(2):
+            server.ask(name)  # then the denial is in the packet cache
+        assert f"{name} A" not in asked(upstream)
+        loop = server.call(asyncio.get_running_loop)
+        purge = server.server.command("cache/purge", {"zone": PLAIN})
+        asyncio.run_coroutine_threadsafe(purge, loop).result(60)
+        server.ask(name)
+        assert f"{name} A" in asked(upstream)
+
+
 def test_proofs_end_with_a_reload():
     with Upstream(answer) as upstream, serve(blocks(upstream)) as server:
-        server.ask("www.example.com.corp.example.")
-        settle(server)
+        prove(server)
         server.reload(blocks(upstream))
         server.ask("mail.com.corp.example.")
         assert asked(upstream)[-1] == "mail.com.corp.example. A"
@@ -133,21 +192,16 @@ def test_proofs_end_with_a_reload():
 CLIENT = """
 import socket, sys
 for number in range(int(sys.argv[1])):
-    found = socket.getaddrinfo(f"www.site{number}.com", 80, socket.AF_UNSPEC, socket.SOCK_STREAM)
+    family = getattr(socket, sys.argv[2])
+    found = socket.getaddrinfo(f"www.site{number}.com", 80, family, socket.SOCK_STREAM)
     assert [it[4] for it in found] == [("192.0.2.1", 80)], found
 """
 MOUNT = """\
 mount --bind "$1" /etc/resolv.conf && mount --bind "$2" /etc/nsswitch.conf && shift 2 && exec "$@"
 """
-NO_AAAA = """
-template IN AAAA . {
-    authority ". 3600 IN SOA a. b. 1 2 3 4 3600"
-    rcode NOERROR
-}
-"""
 
 
-def resolve(folder, names):
+def resolve(folder, names, family="AF_UNSPEC"):
     """Look up `names` names with getaddrinfo, in a mount namespace with its own resolv.conf."""
     (folder / "resolv.conf").write_text(
         f"nameserver 127.0.0.1\nsearch {SEARCH}\noptions ndots:5 timeout:30\n"
@@ -155,26 +209,39 @@ def resolve(folder, names):
     (folder / "nsswitch.conf").write_text("hosts: dns\n")
     files = [str(folder / it) for it in ("resolv.conf", "nsswitch.conf")]
     words = ["unshare", "-m", "sh", "-c", MOUNT, "sh", *files, sys.executable, "-c", CLIENT]
-    subprocess.run([*words, str(names)], check=True)
+    subprocess.run([*words, str(names), family], check=True)
+
+
+def counted(upstream):
+    """The numbers of queries for the names themselves, A and AAAA, and of all others."""
+    queries = asked(upstream)
+    upstream.queries.clear()
+    own = [it.split()[1] for it in queries if re.match(r"www[.]site[0-9]+[.]com[.] ", it)]
+    return own.count("A"), own.count("AAAA"), len(queries) - len(own)
 
 
 @isolated
 def test_glibc_looks_up_a_thousand_names_with_a_thousand_and_fifty_queries(tmp_path):
-    """A template answers AAAA, as in a cluster without IPv6."""
-    with Upstream(answer) as upstream, serve(blocks(upstream, NO_AAAA, ":53")):
+    """A program asks for both address families, and *no_aaaa* answers one of them."""
+    with Upstream(answer) as upstream, serve(blocks(upstream, "no_aaaa", ":53")):
         resolve(tmp_path, 1000)
-        queries = asked(upstream)
-    own = [it for it in queries if not it.endswith(".com. A") or not it.startswith("www.site")]
-    assert len(queries) - len(own) == 1000
-    assert len(own) <= 50
+        v4, v6, others = counted(upstream)
+    assert (v4, v6) == (1000, 0)
+    assert others <= 50
 
 
 @isolated
-def test_glibc_with_ipv6_and_without_search_guard(tmp_path):
+def test_glibc_with_one_and_with_two_address_families_and_without_search_guard(tmp_path):
     with Upstream(answer) as upstream, serve(blocks(upstream, port=":53")) as server:
-        resolve(tmp_path, 20)
-        assert len(asked(upstream)) <= 2 * 20 + 50
-        upstream.queries.clear()
+        resolve(tmp_path, 60, "AF_INET")
+        v4, v6, others = counted(upstream)
+        assert (v4, v6) == (60, 0)
+        assert others <= 50
+        server.reload(blocks(upstream, "# other proofs", ":53"))
+        resolve(tmp_path, 60)
+        v4, v6, others = counted(upstream)
+        assert (v4, v6) == (60, 60)
+        assert others <= 50
         server.reload(f".:53 {{\n bind 127.0.0.1\n cache\n forward . {upstream.to}\n}}")
         resolve(tmp_path, 3)
-        assert len(asked(upstream)) == 12 * 3
+        assert counted(upstream) == (3, 3, 5 * 2 * 3)

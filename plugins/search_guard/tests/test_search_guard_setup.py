@@ -1,5 +1,7 @@
 """The *search_guard* directive: what it takes and what it refuses, and the names that it finds."""
 
+from importlib import import_module
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +43,23 @@ def test_accepted(options, domains):
 def test_without_a_block_the_resolv_conf_of_the_node_is_read():
     (handler,) = set_up("search_guard").handlers
     assert from_text("cluster.local.") in handler.domains.tails
+
+
+@pytest.mark.parametrize("kind", ["file", "missing", "folder"])
+def test_the_resolv_conf_of_the_node_is_watched_even_if_it_is_missing(tmp_path, monkeypatch, kind):
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setattr(import_module("corepy_search_guard.setup"), "DEFAULT_FILE", path)
+    if kind == "file":
+        path.write_text("search corp.example\n")
+    elif kind == "folder":
+        path.mkdir()
+    controller = set_up("search_guard")
+    (handler,) = controller.handlers
+    domains = {"file": ["cluster.local.", "corp.example."]}.get(kind, ["cluster.local."])
+    assert sorted(to_text(it) for it in handler.domains.tails) == domains
+    assert controller.files == [path]
+    messages = [it.message for it in controller.warnings]
+    assert messages == ([f"cannot read {path}: Is a directory"] if kind == "folder" else [])
 
 
 ARGUMENTS = "wrong argument count or unexpected line ending after"

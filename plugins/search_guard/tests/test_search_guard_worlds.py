@@ -10,12 +10,14 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_STALE_NXDOMAIN_ANSWER, ede
 from corepy.dns.names import from_text, lower
 from corepy.dns.records import rr
+from corepy.plugin import PREFERS_FRESH
 from corepy.testing import Recorder, link, make_request
-from corepy_search_guard import prover
+from corepy_search_guard.covered import CoveredNames
 from corepy_search_guard.domains import Domain, SearchDomains
 from corepy_search_guard.handler import SearchGuard
 from corepy_search_guard.metrics import CONTRADICTIONS, DENIALS, VIOLATIONS
-from corepy_search_guard.prover import EXISTS_FOR, MOST_PER_SECOND, RETRY_AFTER
+from corepy_search_guard.prover import EXISTS_FOR, MOST_PER_SECOND, RETRY_AFTER, SETTLE
+from corepy_search_guard.trust import VERDICT_FOR
 
 CLUSTER = "cluster.local."
 PLAIN = "corp.example."
@@ -85,7 +87,9 @@ ANSWERS = {
 class World:
     """The guard above a server that has `names`; all others do not exist."""
 
-    def __init__(self, names=(), external=("com", "org"), domains=None, max_ttl=60):
+    def __init__(
+        self, names=(), external=("com", "org"), domains=None, max_ttl=60, samples=0, own_names=()
+    ):
         self.names = {NAMESPACE: "NODATA", **dict(names)}
         self.now = 1000.0
         self.below = Recorder(lambda it: ANSWERS[self.names.get(it.name, "NXDOMAIN")](it))
@@ -95,7 +99,9 @@ class World:
             [from_text(label)[:-1] for label in external],
             max_ttl,
             lambda: self.now,
+            samples,
         )
+        self.guard.prover.own_names = own_names
         self.forgotten = 0
         self.guard.prover.forget = self.forget
         self.top = link([self.guard, self.below])
@@ -139,6 +145,16 @@ def test_names_below_a_denied_name_are_denied():
         assert world.asked() == [SEEN, NAMESPACE, COVERING]
         assert await world.is_denied(OTHER, "AAAA")
         assert await world.is_denied(SEEN)
+
+    run(test())
+
+
+def test_a_cache_below_is_not_to_answer_with_an_expired_reply():
+    async def test():
+        world = World()
+        assert await prove(world)
+        fresh = [it.name for it in world.below.requests if PREFERS_FRESH in it.metadata]
+        assert fresh == [NAMESPACE, COVERING]
 
     run(test())
 
@@ -209,9 +225,8 @@ def test_without_the_denial_of_a_name_no_proof_is_asked_for(seen):
     async def test():
         world = World({SEEN: seen})
         await world.ask(SEEN)
-        assert (COVERING in world.asked()) is (
-            seen in proofs or seen in ("address", "NODATA", "empty", "alias")
-        )
+        existing = ("address", "NODATA", "empty", "alias")  # then COVERING must exist, too
+        assert (COVERING in world.asked()) is (seen in (*proofs, *existing))
         denied = await world.is_denied(OTHER)
         assert denied is (seen in proofs)
 
@@ -365,16 +380,19 @@ def test_a_cluster_that_denies_its_namespaces_is_not_believed(caplog):
     async def test():
         world = World({NAMESPACE: "NXDOMAIN", "redis.com.svc.cluster.local.": "address"})
         before = VIOLATIONS.labels(CLUSTER).value
-        await world.ask("x.com.svc.cluster.local.")
-        assert not await world.is_denied("y.com.svc.cluster.local.")
+        for _ in range(3):
+            await world.ask("x.com.svc.cluster.local.")
+            assert not await world.is_denied("y.com.svc.cluster.local.")
+            world.now += VERDICT_FOR
         assert (await world.ask("redis.com.svc.cluster.local.")).ancount == 1
-        assert VIOLATIONS.labels(CLUSTER).value == before + 1
+        assert VIOLATIONS.labels(CLUSTER).value == before + 3
 
     with caplog.at_level(logging.WARNING):
         run(test())
     assert caplog.messages == [
         "the server of cluster.local. answers NXDOMAIN for default.svc.cluster.local., which has"
-        " names below it (RFC 8020): search_guard denies no names in this domain for 600 seconds"
+        " names below it (RFC 8020): search_guard denies no names in this domain until it answers"
+        " NODATA"
     ]
 
 
@@ -390,19 +408,77 @@ def test_a_cluster_that_does_not_answer_is_not_believed(namespace):
     run(test())
 
 
-def test_a_plain_domain_that_denies_empty_non_terminals_is_not_believed():
-    """RFC 8020 is violated: web.org.corp.example exists, org.corp.example is denied."""
+WEB = "web.org.corp.example."
+"""A name that exists although the server denies org.corp.example (RFC 8020 is violated)."""
 
+MAIL = "mail.com.corp.example."
+
+
+async def prove_plain(world):
+    await world.ask("www.example.com.corp.example.")
+    return await world.is_denied(MAIL)
+
+
+def test_a_plain_domain_that_denies_empty_non_terminals_is_not_believed(caplog):
     async def test():
-        world = World({"web.org.corp.example.": "address"})
-        await world.ask("www.example.com.corp.example.")
-        assert await world.is_denied("mail.com.corp.example.")
-        await world.ask("web.org.corp.example.")
-        assert world.forgotten == 1
-        assert not await world.is_denied("mail.com.corp.example.")
+        world = World({WEB: "address"})
+        before = VIOLATIONS.labels(PLAIN).value
+        assert await prove_plain(world)
+        await world.ask(WEB)
         assert not await world.is_denied("x.org.corp.example.")
+        assert await prove_plain(world)  # WEB may be new
+        world.now += 31
+        for _ in range(3):  # WEB is asked for in the background
+            assert not await prove_plain(world)
+            world.now += VERDICT_FOR
+        assert VIOLATIONS.labels(PLAIN).value == before + 3
+        del world.names[WEB]
+        assert await prove_plain(world)
+
+    with caplog.at_level(logging.WARNING):
+        run(test())
+    assert caplog.messages == [
+        "the server of corp.example. answers NXDOMAIN for org.corp.example., which has names below"
+        " it (RFC 8020): search_guard denies no names in this domain until it answers NODATA"
+    ]
+
+
+def test_a_violation_ends_the_proofs_of_the_domain():
+    async def test():
+        world = World({WEB: "address"}, ("com", "net"))
+        await world.ask(WEB)
+        world.now += 29
+        assert await prove_plain(world)
+        world.now += 2
+        await world.ask("x.net.corp.example.")  # the attempt that reviews the evidence
+        assert not await prove_plain(world)
+        assert world.forgotten == 1
 
     run(test())
+
+
+@pytest.mark.parametrize("change", ["created", "removed", "SERVFAIL", "parent SERVFAIL"])
+def test_a_new_name_below_a_cached_denial_is_no_violation(change, caplog):
+    """A server may still have the denial of the parent in a cache."""
+    parent = "org.corp.example."
+
+    async def test():
+        world = World({WEB: "address"})
+        await world.ask(WEB)
+        assert parent in world.asked()
+        changes = {
+            "created": {parent: "NODATA"},
+            "removed": {WEB: "NXDOMAIN"},
+            "SERVFAIL": {WEB: "SERVFAIL"},
+            "parent SERVFAIL": {parent: "SERVFAIL"},
+        }
+        world.names |= changes[change]
+        world.now += 31
+        assert await prove_plain(world)
+
+    with caplog.at_level(logging.WARNING):
+        run(test())
+    assert caplog.messages == []
 
 
 def test_a_namespace_named_as_a_top_level_domain_changes_nothing_for_others():
@@ -429,14 +505,16 @@ def test_names_in_a_namespace_named_as_a_top_level_domain_are_denied():
     run(test())
 
 
-def test_listed_namespaces_need_fewer_queries():
+@pytest.mark.parametrize("listed", [(), (b"\4prod",)])
+def test_a_proof_takes_one_query_whether_or_not_the_namespaces_are_listed(listed):
     async def test():
-        domain = Domain(name(CLUSTER), True, frozenset([b"\4prod"]))
-        world = World({"prod.svc.cluster.local.": "NODATA"}, ("com", "prod"), [domain])
+        domain = Domain(name(CLUSTER), True, frozenset(listed))
+        world = World({"prod.svc.cluster.local.": "NODATA"}, ("com",), [domain])
         await world.ask("www.example.com.prod.svc.cluster.local.")
         assert await world.is_denied("mail.com.prod.svc.cluster.local.")
         assert world.asked()[1:] == [NAMESPACE, "com.prod.svc.cluster.local."]
-        assert not await world.is_denied("mail.com.test.svc.cluster.local.")
+        await world.ask("www.example.com.test.svc.cluster.local.")
+        assert await world.is_denied("mail.com.test.svc.cluster.local.") is (not listed)
 
     run(test())
 
@@ -455,13 +533,31 @@ def test_a_filter_that_answers_nodata_is_no_evidence(qtype):
     run(test())
 
 
-def test_a_change_of_data_below_removes_all_proofs():
+@pytest.mark.parametrize(
+    "change", [lambda it: it.names_changed(), lambda it: it.command("cache/purge")]
+)
+def test_a_change_of_data_below_removes_all_proofs(change):
     async def test():
         world = World()
         assert await prove(world)
-        world.guard.names_changed()
+        change(world.guard)
         assert not await world.is_denied(OTHER)
-        assert await world.is_denied(SEEN)
+        before = world.asked()
+        assert not await world.is_denied(SEEN)  # the caches below may still have old replies
+        assert world.asked() == [*before, SEEN]
+        world.now += SETTLE
+        assert await prove(world)
+
+    run(test())
+
+
+def test_another_command_removes_nothing():
+    async def test():
+        world = World()
+        assert await prove(world)
+        world.guard.command("other")
+        assert world.forgotten == 0
+        assert await world.is_denied(OTHER)
 
     run(test())
 
@@ -479,25 +575,35 @@ def test_a_change_during_a_query_for_a_proof_discards_it():
 
 def test_random_names_cause_few_queries():
     async def test():
-        world = World(external=())
+        world = World()
         for number in range(3 * MOST_PER_SECOND):
-            await world.ask(f"a.x.ns{number}.svc.cluster.local.")
+            await world.ask(f"a.com.ns{number}.svc.cluster.local.")
         own = [it for it in world.asked() if not it.startswith("a.")]
-        assert own == [NAMESPACE, *(f"ns{it}.svc.cluster.local." for it in range(MOST_PER_SECOND))]
+        covering = [f"com.ns{it}.svc.cluster.local." for it in range(MOST_PER_SECOND)]
+        assert own == [NAMESPACE, *covering]
 
     run(test())
 
 
-def test_the_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(prover, "MOST_NAMES", 8)
-
+def test_names_without_a_top_level_domain_cause_no_queries():
     async def test():
         world = World()
-        world.guard.prover.is_offline = True
+        for number in range(10):
+            await world.ask(f"a.x{number}.ns{number}.svc.cluster.local.")
+        assert [it for it in world.asked() if not it.startswith("a.")] == []
+
+    run(test())
+
+
+def test_the_memory_is_bounded():
+    async def test():
+        world = World(domains=[Domain(name(PLAIN))])
+        world.guard.prover.covered = CoveredNames(8)
         for number in range(20):
-            await world.ask(f"a.x{number}.corp.example.")
-        assert len(world.guard.prover._covered) == 8
-        assert world.below.requests[-1].name == "a.x19.corp.example."
+            world.names |= {f"a.x{number}.{PLAIN}": "address", f"x{number}.{PLAIN}": "NODATA"}
+            await world.ask(f"a.x{number}.{PLAIN}")
+        assert len(world.guard.prover.covered) == 8
+        assert world.guard.prover.covered.get(name(f"x19.{PLAIN}"))
 
     run(test())
 
@@ -539,10 +645,11 @@ def test_explain_shows_the_state():
         world.names[SEEN] = "address"
         await world.ask(SEEN, "MX")
         assert state(OTHER)["state"] == f"passed on: {COVERING} exists"
-        await world.ask("www.example.com.corp.example.")
-        world.names["web.org.corp.example."] = "address"
-        await world.ask("web.org.corp.example.")
+        world.names[WEB] = "address"
+        await world.ask(WEB)
+        world.now += 31
+        await prove_plain(world)
         refused = "passed on: the server of the domain denies names that exist"
-        assert state("mail.com.corp.example.")["state"] == refused
+        assert state(MAIL)["state"] == refused
 
     run(test())
