@@ -201,6 +201,7 @@ FAULTS = [
     ("map([1], {a: 1})", 9, "the braces of a predicate have a map in them"),
     ("filter(1..3, let a = #; a)", 17, "the predicate of filter is a bool, not int"),
     ("'a'.upper()", 4, "no value has a method 'upper'"),
+    ("1 < now().Hour()", 4, "now is not supported"),
     ("# > 1", 0, "# is outside of a predicate"),
     (".a", 0, "# is outside of a predicate"),
     ("map([1], #acc)", 9, "unknown pointer #acc"),
@@ -223,6 +224,12 @@ def test_hints_for_usual_mistakes():
     assert problem("1 == == 1").hint is None
     assert problem("lenn('a')").hint == "did you mean 'len'?"
     assert "put a condition in parentheses" in str(problem("not 'a' == 'b'").hint)
+    assert problem("'a' == 10.0.0.1").hint == "an address is a string, in single quotes"
+    assert problem("'a' in ('A', 'AAAA')").hint == "an array has brackets: ['A', 'AAAA']"
+    assert problem("[1,, 2]").hint is None
+    assert problem("'a' endswith 'b'").hint == "did you mean 'endsWith'?"
+    assert problem("'IN' == IN").hint == "a string is in single quotes"
+    assert problem("true == 'true'").hint == "true and false have no quotes"
     assert problem("len == 1").hint == "a call has parentheses: len()"
     assert problem("abcd").hint == "a string is in single quotes"
 

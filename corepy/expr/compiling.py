@@ -109,6 +109,7 @@ class Compilation(ABC):
                 f"{name!r} is a function", offset, f"a call has parentheses: {name}()"
             )
         variables = [*self._locals, *self.environment.variables]
-        near = suggest(name, [*variables, *self.functions()])
+        # A word in capitals is a type or class, such as IN, rather than a misspelt function.
+        near = None if name.isupper() else suggest(name, [*variables, *self.functions()])
         hint = f"did you mean {near!r}?" if near else "a string is in single quotes"
         return ExpressionProblem(f"unknown name {name!r}", offset, hint)

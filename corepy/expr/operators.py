@@ -148,6 +148,8 @@ def _mismatch(operator: str, one: Type, other: Type) -> TypeProblem:
 def _hint(one: Type, other: Type) -> str | None:
     if {one.kind, other.kind} in ({Kind.STRING, Kind.INT}, {Kind.STRING, Kind.FLOAT}):
         return "int(...) makes a number of a string, string(...) a string of a number"
+    if {one.kind, other.kind} == {Kind.STRING, Kind.BOOL}:
+        return "true and false have no quotes"
     return None
 
 

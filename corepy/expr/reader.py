@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from corepy.corefile import suggest
 from corepy.expr.syntax import ExpressionProblem, Node
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ LONGEST_TEXT: Final = 65_536
 """Maximum characters of an expression."""
 
 _SHOWN: Final = 20
+_OPERATORS: Final = ("and", "or", "not", "in", "contains", "startsWith", "endsWith", "matches")
 _UNCLOSED: Final = {"'": "quoted text", '"': "quoted text", "`": "text between backticks"}
 
 
@@ -57,15 +59,20 @@ def _explain(error: UnexpectedInput, text: str) -> ExpressionProblem:
             return ExpressionProblem(f"{_UNCLOSED[mark]} is not closed", at)
     if text.startswith("/*", at):
         return ExpressionProblem("the comment is not closed", at)
-    shown = str(token) if token is not None else mark
-    shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
-    return ExpressionProblem(f"unexpected {shown!r}", at, _hint(text, at))
+    word = str(token) if token is not None else mark
+    shown = word if len(word) <= _SHOWN else word[: _SHOWN - 3] + "..."
+    return ExpressionProblem(f"unexpected {shown!r}", at, _hint(text, at, word))
 
 
-def _hint(text: str, at: int) -> str | None:
-    """Return a hint for an unexpected character, if the mistake is a usual one."""
+def _hint(text: str, at: int, word: str) -> str | None:
+    """Return a hint for an unexpected word or character, if the mistake is a usual one."""
     if text[at] == "=" and text[at : at + 2] != "==":
         return "== compares two values"
     if text[at] == "&":
         return "&& or and joins two conditions"
-    return None
+    if text[at] == "." and text[at + 1 : at + 2].isdigit():
+        return "an address is a string, in single quotes"
+    if text[at] == "," and not text[:at].rstrip().endswith(","):
+        return "an array has brackets: ['A', 'AAAA']"
+    near = suggest(word, _OPERATORS) if word.isalpha() else None
+    return f"did you mean {near!r}?" if near else None

@@ -8,6 +8,7 @@ from typing import Any, Final
 from lark import Token, Transformer
 
 from corepy.expr import syntax as s
+from corepy.expr.calls import UNSUPPORTED
 from corepy.expr.literals import read_number, read_raw_string, read_string
 from corepy.expr.precedence import Operand, Operator, Pipe, fold
 
@@ -184,7 +185,9 @@ class TreeBuilder(Transformer[Token, s.Node]):
 
     def method(self, children: list[Any]) -> s.Node:
         """Refuse `target.name(arguments)`: no value has methods."""
-        name = children[2]
+        target, _, name, _ = children
+        if isinstance(target, s.Call) and target.name in UNSUPPORTED:
+            raise s.ExpressionProblem(f"{target.name} is not supported", target.offset)
         raise s.ExpressionProblem(
             f"no value has a method {str(name)!r}",
             _start(name),

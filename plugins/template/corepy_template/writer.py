@@ -77,7 +77,9 @@ class ConditionalWriter(Writer):
         As in CoreDNS, they apply to the first pattern that matches. Raises WriteError if an
         expression has no value.
         """
+        data = super().match(request, zone)
+        if data is None:
+            return None
         if not self._expressions.is_about_question:
             request.metadata[DEPENDS_ON_CLIENT] = True  # *cache* knows only the question
-        data = super().match(request, zone)
-        return data if data is None or self._expressions.accept(data) else None
+        return data if self._expressions.accept(data) else None

@@ -259,3 +259,28 @@ def test_no_client_gets_the_reply_of_another_one_from_cache(condition, answers):
             for source in ("127.0.0.2", "127.0.0.1") * 2
         ]
         assert found == answers
+
+
+def test_names_that_no_pattern_matches_are_cached():
+    """Which client asks matters only for the names that the first directive is about."""
+    text = """. {
+        bind 127.0.0.1
+        cache
+        template IN A {
+            match ^only[.]
+            expr client_ip() == '127.0.0.2'
+            answer "{{ .Name }} 60 IN A 192.0.2.2"
+            fallthrough
+        }
+        template IN A {
+            answer "{{ .Name }} 60 IN A 192.0.2.1"
+        }
+    }"""
+    with serve(text) as server:
+        for name, answers, kept in (("only.example.", "2121", 0), ("b.example.", "1111", 1)):
+            found = [
+                str(server.ask(name, "A", source=source).rr[0].rdata)[-1]
+                for source in ("127.0.0.2", "127.0.0.1") * 2
+            ]
+            assert "".join(found) == answers
+            assert server.call(lambda: server.packet_entries) == kept

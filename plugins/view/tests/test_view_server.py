@@ -200,6 +200,9 @@ def test_no_client_gets_the_reply_of_another_view():
         ([f"client_ip() == '{HOME}'", "name() endsWith '.in.example.'"], {"b.example"}),
         ([f"client_ip() == '{HOME}' || name() endsWith '.in.example.'"], set()),
         (["server_ip() == '127.0.0.1' && name() != 'b.example.'"], {"a.in.example", "b.example"}),
+        (["int(port()) > 0"], set()),
+        (["id() >= 0 && name() startsWith 'a.'"], {"b.example"}),
+        (["metadata('view/name') == 'in' && name() startsWith 'a.'"], {"b.example"}),
     ],
 )
 def test_the_packet_cache_is_on_where_the_client_does_not_matter(expressions, kept):
@@ -214,6 +217,27 @@ def test_the_packet_cache_is_on_where_the_client_does_not_matter(expressions, ke
             assert entries == (name in kept), name
             if entries:
                 assert len(set(answers)) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("condition", "inside", "outside"),
+    [
+        ("bufsize() > 2000", {"edns": 4096}, {"edns": 1232}),
+        ("size() > 25", {"edns": 1232}, {}),
+        ("do()", {"do": True}, {"edns": 1232}),
+        ("proto() == 'tcp'", {"tcp": True}, {}),
+    ],
+)
+def test_queries_with_other_bytes_have_packet_cache_entries_of_their_own(
+    condition, inside, outside
+):
+    text = block(".", view("in", condition), "cache", say("in")) + block(".", "cache", say("out"))
+    with serve(text) as server:
+        for _ in range(3):
+            for source in (HOME, AWAY):
+                assert ask(server, "a.", source=source, **inside) == "in"
+                assert ask(server, "a.", source=source, **outside) == "out"
+        assert server.call(lambda: server.packet_entries) == 2
 
 
 def test_views_of_longer_zones():
