@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.form_error import FormError
-from corepy.dns.names import from_text
+from corepy.dns.names import from_text, lower, parent_offsets
 from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
     FastHandler,
-    ZoneMatcher,
     apply_step,
 )
 from corepy_no_aaaa.filtering import filtered
@@ -64,12 +63,13 @@ class NoAAAA(FastHandler, ExplainedHandler):
 
     def __init__(self, excepted: Sequence[str] = ()) -> None:
         """Leave the names in the zones `excepted` alone."""
-        self._excepted = ZoneMatcher(excepted) if excepted else None
+        self._excepted = tuple(excepted)
+        self._excepted_labels = [lower(from_text(zone))[:-1] for zone in excepted]
 
     @property
     def excepted(self) -> tuple[str, ...]:
         """The zones whose names keep their AAAA records."""
-        return () if self._excepted is None else self._excepted.zones
+        return self._excepted
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer an AAAA query; pass others on, some with a step for the reply."""
@@ -86,7 +86,18 @@ class NoAAAA(FastHandler, ExplainedHandler):
             return False
         if request.do and request.cd:
             return False
-        return self._excepted is None or self._excepted.find(request.name_wire) is None
+        return not self._is_excepted(request.name_wire)
+
+    def _is_excepted(self, name: bytes) -> bool:
+        """Return whether a name is in an excepted zone, or would be without a search domain.
+
+        *autopath* and some resolvers end a search at a name without data: they would never ask for
+        the name in the zone.
+        """
+        return any(
+            labels in name and any(name.startswith(labels, at) for at in parent_offsets(name))
+            for labels in self._excepted_labels
+        )
 
     def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
         """Return the effect on the query, and if there is none, why."""
@@ -101,9 +112,13 @@ class NoAAAA(FastHandler, ExplainedHandler):
 
 
 def _no_data(request: Request) -> Reply:
-    """Return a reply without an answer, with a SOA record for caches (RFC 2308 section 2.2)."""
+    """Return a reply without an answer, with a SOA record for caches (RFC 2308 section 2.2).
+
+    AA is set: glibc takes a reply without it, RA and additional records for a referral, and asks
+    again (resolv/res_send.c).
+    """
     wire = request.wire
-    flags = bytes((0x80 | wire[2] & 0x01, wire[3] & 0x10))  # QR, with RD and CD of the query
+    flags = bytes((0x84 | wire[2] & 0x01, wire[3] & 0x10))  # QR and AA, RD and CD of the query
     question = wire[c.HEADER_SIZE : request.question_end]
     reply = Reply(b"".join((wire[:2], flags, _COUNTS, question, _SOA)))
     reply.validated, reply.validated_for = reply.wire, request.asked
