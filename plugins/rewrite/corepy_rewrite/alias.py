@@ -83,7 +83,8 @@ class AliasStep(NamedTuple):
     async def resolve(self, answer: Answer) -> None:
         """Replace the target in a reply, and all records behind it by those of the new target.
 
-        Raises UnusableError if the new target cannot be resolved.
+        A query for aliases does not ask what is behind them. Raises UnusableError if the new target
+        cannot be resolved.
         """
         kept: list[Record] = []
         target = None
@@ -95,8 +96,11 @@ class AliasStep(NamedTuple):
                     break
         if target is None:
             return
-        found = await _look_up(answer.asked, target)
         kept[-1].value = target
+        if answer.asked.qtype == c.TYPE_CNAME:
+            answer.replace_records(kept)
+            return
+        found = await _look_up(answer.asked, target)
         answer.replace_records([*kept, *read_records(found.wire)])
         answer.rcode = found.rcode
         answer.is_truncated = found.tc

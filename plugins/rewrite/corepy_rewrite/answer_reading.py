@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import suggest
 from corepy_rewrite.pattern import Pattern, Replacement
 from corepy_rewrite.steps import PatternRenaming
-from corepy_rewrite.texts import normal
+from corepy_rewrite.texts import matches_no_end, normal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +67,17 @@ def _renaming(controller: Controller, kind: Token, words: Sequence[Token]) -> St
     if is_auto:
         message = f"'auto' is the pattern of answer {kind.text}, and {words[1].text!r} the new name"
         controller.warn(message, words[0], hint)
-    pattern = Pattern(controller.pattern(words[0]), ignores_case=True)
+    pattern = read_pattern(controller, words[0], ignores_case=True)
     replacement = read_replacement(controller, pattern, words[1])
     return PatternRenaming(pattern, replacement, kind.text == _VALUE)
+
+
+def read_pattern(controller: Controller, word: Token, *, ignores_case: bool = False) -> Pattern:
+    """Parse a pattern for names."""
+    if matches_no_end(word.text):
+        hint = r"write \.$ for the end of a name"
+        controller.warn("this $ matches no name: names end with a dot", word, hint)
+    return Pattern(controller.pattern(word), ignores_case=ignores_case)
 
 
 def read_replacement(controller: Controller, pattern: Pattern, word: Token) -> Replacement:

@@ -57,7 +57,8 @@ def read_option_rule(controller: Controller, field: Token, words: Sequence[Token
         bits = (
             _bits(controller, word, most) for word, most in zip(arguments, (32, 128), strict=True)
         )
-        return OptionRule(action, OPTION_SUBNET, subnet_value(*bits), reverts=reverts)
+        # A reply may only have the subnet of the client's query (RFC 7871 sections 7.2.1 and 7.3).
+        return OptionRule(action, OPTION_SUBNET, subnet_value(*bits), reverts=True)
     code = _code(controller, arguments[0])
     value = _value(controller, code, arguments[1])
     return OptionRule(action, code, value, reverts=reverts, is_local=True)

@@ -20,7 +20,7 @@ class UnusableError(Exception):
 
 
 class Step(Protocol):
-    """What a rule does to the reply of a query that it applied to."""
+    """A change to the reply of a query, which a rule has made."""
 
     def apply(self, answer: Any) -> None:
         """Change the reply, an `Answer`.

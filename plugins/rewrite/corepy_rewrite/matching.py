@@ -85,7 +85,7 @@ class ClassMatch(NamedTuple):
 
 
 Selector = NameMatch | TypeMatch | ClassMatch | None
-"""What selects the queries of a rule; None for all queries."""
+"""The criterion by which a rule selects queries; None selects all."""
 
 
 class RuleIndex:

@@ -9,10 +9,10 @@ from corepy.dns import constants as c
 from corepy.dns.names import InvalidName, from_text
 from corepy.plugin import parse_unsigned, suggest
 from corepy_rewrite.alias import AliasRule
-from corepy_rewrite.answer_reading import read_answers, read_replacement
+from corepy_rewrite.answer_reading import read_answers, read_pattern, read_replacement
 from corepy_rewrite.edns_reading import read_option_rule
 from corepy_rewrite.matching import EXACT, KINDS, REGEX, SUFFIX, NameMatch
-from corepy_rewrite.pattern import Pattern, Replacement
+from corepy_rewrite.pattern import Replacement
 from corepy_rewrite.rules import ClassRule, NameRule, ReplyRule, TypeRule
 from corepy_rewrite.steps import RcodeChange, TTLLimit
 from corepy_rewrite.texts import normal
@@ -86,7 +86,7 @@ def _read_alias(controller: Controller, field: Token, words: Sequence[Token]) ->
     kind = EXACT if len(words) == 2 else _kind(controller, words[0])
     old, new = words[-2:]
     if kind == REGEX:
-        pattern = Pattern(controller.pattern(old), ignores_case=True)
+        pattern = read_pattern(controller, old, ignores_case=True)
         return AliasRule(NameMatch(kind, old.text, pattern), Replacement(new.text.lower()))
     if kind == EXACT:
         return AliasRule(NameMatch(kind, normal(old.text)), Replacement(normal(new.text)))
@@ -122,7 +122,7 @@ def _name_match(controller: Controller, words: Sequence[Token]) -> NameMatch:
 
 def _match(controller: Controller, kind: str, word: Token) -> NameMatch:
     if kind == REGEX:
-        return NameMatch(kind, word.text, Pattern(controller.pattern(word)))
+        return NameMatch(kind, word.text, read_pattern(controller, word))
     match = NameMatch(kind, normal(word.text))
     if match.wire is None:
         controller.warn(f"no name can match {word.text!r}", word, "a name has no empty labels")

@@ -1,6 +1,11 @@
-"""The normal form of names in rules."""
+"""Names and patterns as they are written in rules."""
 
 from __future__ import annotations
+
+import re
+from typing import Final
+
+_END_WITHOUT_DOT: Final = re.compile(r"(?:(?<!\\)(?<!\\[pP])[A-Za-z0-9_-]|\\[dw])\$$")
 
 
 def normal(text: str) -> str:
@@ -16,3 +21,8 @@ def _is_absolute(text: str) -> bool:
     before = text[:-1]
     backslashes = len(before) - len(before.rstrip("\\"))
     return backslashes % 2 == 0
+
+
+def matches_no_end(pattern: str) -> bool:
+    """Return whether a pattern ends with `$` behind a letter or digit, where names have a dot."""
+    return _END_WITHOUT_DOT.search(pattern) is not None

@@ -71,6 +71,7 @@ ZONE = {
         "other.example. 60 CNAME x.other.example.",
         "x.other.example. 60 A 192.0.2.2",
     ],
+    "gone.example. CNAME": ["gone.example. 60 CNAME nowhere.uvw."],
     "gone.example. A": ["gone.example. 60 CNAME nowhere.uvw.", "nowhere.uvw. 60 A 192.0.2.3"],
     "cdn.test. A": ["cdn.test. 60 CNAME my.cdn.test.", "my.cdn.test. 60 A 192.0.2.4"],
     "long.example. A": [f"long.example. 60 CNAME {'a' * 62}.long.test."],
@@ -156,6 +157,13 @@ def test_a_target_that_does_not_exist(server):
     assert record.header.rcode == 3
     assert [str(rr.rdata) for rr in record.rr] == ["nowhere.xyz."]
     assert [rr.rtype for rr in record.auth] == [6]
+
+
+def test_a_query_for_aliases_causes_no_look_up(server):
+    """CoreDNS looks up the new target."""
+    record = server.ask("gone.example", "CNAME")
+    assert (record.header.rcode, [str(rr.rdata) for rr in record.rr]) == (0, ["nowhere.xyz."])
+    assert not record.auth
 
 
 def test_a_loop_ends(server):

@@ -192,6 +192,18 @@ def test_the_option_of_an_upstream(rule, options, own, returned):
     assert exchange([f"edns0 local {rule}"], options, own=option(CODE, own))[1] == returned
 
 
+@pytest.mark.parametrize("client", [subnet(1, 8, b"\x0a"), []])
+@pytest.mark.parametrize("rule", ["set 24 56", "set 24 56 revert", "append 24 56"])
+def test_a_reply_has_only_the_subnet_of_the_client(rule, client):
+    """RFC 7871 section 7.2.1: none if the query had none; section 7.3: no other one."""
+    own = option(OPTION_SUBNET, bytes((0, 1, 24, 20, 10, 240, 0)))
+    asked, returned = exchange([f"edns0 subnet {rule}"], client, own=own)
+    if client and "append" in rule:  # the rule does not apply
+        assert (asked, returned) == (client, [(OPTION_SUBNET, own[4:])])
+    else:
+        assert (asked, returned) == (subnet(1, 24, b"\x0a\xf0\0"), client)
+
+
 def test_options_of_others_are_kept():
     own = option(OPTION_COOKIE, b"12345678")
     _, returned = exchange(["edns0 local set 0xffee a revert"], own=own)

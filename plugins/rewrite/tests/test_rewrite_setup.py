@@ -340,6 +340,11 @@ def test_a_block_behind_a_whole_rule_is_refused():
         ("rewrite name a b..c", "queries that match get SERVFAIL: empty label"),
         ("rewrite name regex a(b) {1}{5}", "uses more groups"),
         ("rewrite name regex a(b)(c) {1}{5}", "{5} stays as it is: the pattern has 2 groups"),
+        (
+            r"rewrite name regex ^(.*)\.example\.org$ {1}.example.com",
+            "this $ matches no name: names end with a dot",
+        ),
+        (r"rewrite cname regex \d$ a", "this $ matches no name: names end with a dot"),
         ("rewrite edns0 local set 8 abc", "queries get SERVFAIL: 'abc' is not valid for option 8"),
         (
             "rewrite cname a b\nrewrite name c d",
@@ -388,6 +393,7 @@ def test_likely_mistakes_are_warned_of(text, message):
         "rewrite edns0 local set 1 {client_ip}\nrewrite name c d",
         "rewrite edns0 local set 1 {geoip/city/name}\nmetadata",
         "rewrite edns0 nsid set\nwhoami",
+        r"rewrite ttl regex ^a.*\.(com|org)\.$ 5" + "\nrewrite name regex \\S$ a",
         "rewrite continue ttl a 30\nrewrite name a b",
         "rewrite name a b\nrewrite continue name c a\nrewrite name a d",
         "rewrite type ANY A\nrewrite class ANY IN",  # both have the number 255
