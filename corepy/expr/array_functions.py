@@ -8,7 +8,7 @@ from typing import Any, Final
 from corepy.expr import expr_values as v
 from corepy.expr.builtin import LIST, TABLE, TEXT, VALUE, WHOLE, Builtin, array_of_values
 from corepy.expr.frame import ExpressionError, Frame
-from corepy.expr.value_types import ANY, ARRAY, INT, MAP, STRING, Kind, Type, array_of
+from corepy.expr.value_types import ANY, ARRAY, INT, MAP, STRING, Kind, Type
 
 
 def _length(frame: Frame, value: object) -> int:
@@ -68,11 +68,11 @@ def _uniq(frame: Frame, value: object) -> list[Any]:
 
 
 def _first(frame: Frame, value: object) -> Any:
-    return _get(frame, v.as_array(value, "first"), 0)
+    return _get(frame, value, 0)
 
 
 def _last(frame: Frame, value: object) -> Any:
-    return _get(frame, v.as_array(value, "last"), -1)
+    return _get(frame, value, -1)
 
 
 def _take(frame: Frame, value: object, number: object) -> Any:
@@ -153,10 +153,6 @@ def _same(types: Sequence[Type]) -> Type:
     return types[0]
 
 
-def _array(types: Sequence[Type]) -> Type:
-    return array_of(types[0].elements) if types[0].kind is Kind.ARRAY else ARRAY
-
-
 def _item(types: Sequence[Type]) -> Type:
     return types[0].elements if types[0].kind in (Kind.ARRAY, Kind.MAP) else ANY
 
@@ -167,12 +163,12 @@ ARRAY_FUNCTIONS: Final = (
     Builtin("join", (LIST, TEXT), STRING, _join, optional=1),
     Builtin("concat", (LIST,), ARRAY, _concat, is_variadic=True),
     Builtin("flatten", (LIST,), ARRAY, _flatten),
-    Builtin("uniq", (LIST,), _array, _uniq),
+    Builtin("uniq", (LIST,), ARRAY, _uniq),
     Builtin("first", (LIST,), _element, _first),
     Builtin("last", (LIST,), _element, _last),
     Builtin("take", (LIST, WHOLE), _same, _take),
-    Builtin("reverse", (LIST,), _array, _reverse),
-    Builtin("sort", (LIST, TEXT), _array, _sort, optional=1),
+    Builtin("reverse", (LIST,), ARRAY, _reverse),
+    Builtin("sort", (LIST, TEXT), ARRAY, _sort, optional=1),
     Builtin("keys", (TABLE,), ARRAY, _keys),
     Builtin("values", (TABLE,), ARRAY, _values),
     Builtin("toPairs", (TABLE,), ARRAY, _to_pairs),

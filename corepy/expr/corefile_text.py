@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from corepy.expr.expression import Expression, compile_conditions, compile_expression
 from corepy.expr.syntax import ExpressionProblem
+from corepy.expr.value_types import ANY, BOOL
 
 if TYPE_CHECKING:
     from corepy.expr.expr_environment import Environment
@@ -40,9 +41,19 @@ def read_expression(
 def read_conditions(
     controller: Controller, tokens: Sequence[Token], environment: Environment
 ) -> list[Expression]:
-    """Return the conditions that these words join with `and`; as `read_expression`."""
+    """Return the conditions that these words join with `and`; as `read_expression`.
+
+    One whose value is no bool, and so is never true, is also reported as a warning.
+    """
     conditions = _read(controller, tokens, lambda text: compile_conditions(text, environment))
     _warn(controller, tokens, conditions)
+    for condition in conditions:
+        if condition.type not in (BOOL, ANY):
+            controller.warn(
+                f"the value of the expression is never true: its type is {condition.type}",
+                tokens[0],
+                "an expression compares values, such as type() == 'A'",
+            )
     return conditions
 
 

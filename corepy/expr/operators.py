@@ -21,7 +21,6 @@ from corepy.expr.value_types import (
     STRING,
     Kind,
     Type,
-    is_assignable,
     is_comparable,
 )  # fmt: skip
 
@@ -63,41 +62,48 @@ def _signed(sign: int, value: Any) -> Any:
 
 
 def all_of(parts: list[Compiled]) -> Compiled:
-    """Return `a and b and ...`."""
-    runs = tuple(_condition(part, "and") for part in parts)
-    if len(runs) == 2:
-        first, second = runs
-        return Compiled(BOOL, lambda frame: first(frame) and second(frame))
+    """Return `a and b and ...`: the value of the last part if the others are true."""
+    runs, last, type_ = _conditions(parts, "and")
+    if len(runs) == 1:
+        (first,) = runs
+        return Compiled(type_, lambda frame: first(frame) and last(frame))
 
-    def evaluate(frame: Frame) -> bool:
-        for run in runs:  # noqa: SIM110  # a generator expression costs as much as three parts
+    def evaluate(frame: Frame) -> Any:
+        for run in runs:
             if not run(frame):
                 return False
-        return True
+        return last(frame)
 
-    return Compiled(BOOL, evaluate)
+    return Compiled(type_, evaluate)
 
 
 def any_of(parts: list[Compiled]) -> Compiled:
-    """Return `a or b or ...`."""
-    runs = tuple(_condition(part, "or") for part in parts)
-    if len(runs) == 2:
-        first, second = runs
-        return Compiled(BOOL, lambda frame: first(frame) or second(frame))
+    """Return `a or b or ...`: the value of the last part if the others are false."""
+    runs, last, type_ = _conditions(parts, "or")
+    if len(runs) == 1:
+        (first,) = runs
+        return Compiled(type_, lambda frame: first(frame) or last(frame))
 
-    def evaluate(frame: Frame) -> bool:
-        for run in runs:  # noqa: SIM110  # as in all_of
+    def evaluate(frame: Frame) -> Any:
+        for run in runs:
             if run(frame):
                 return True
-        return False
+        return last(frame)
 
-    return Compiled(BOOL, evaluate)
+    return Compiled(type_, evaluate)
 
 
-def _condition(part: Compiled, what: str) -> Evaluate:
-    if not part.type.may_be(Kind.BOOL):
-        raise TypeProblem(f"{what} needs a bool on both sides, not {part.type}")
-    return part.run if part.type is BOOL else checked_bool(part.run)
+def _conditions(parts: list[Compiled], what: str) -> tuple[tuple[Evaluate, ...], Evaluate, Type]:
+    """Return the parts but the last one, the last one, and the type of the whole.
+
+    As in expr-lang, the value of the last part is not checked; it is that of the whole.
+    """
+    for part in parts:
+        if not part.type.may_be(Kind.BOOL):
+            raise TypeProblem(f"{what} needs a bool on both sides, not {part.type}")
+    *firsts, last = parts
+    runs = tuple(it.run if it.type is BOOL else checked_bool(it.run) for it in firsts)
+    return runs, last.run, last.type
 
 
 def checked_bool(run: Evaluate) -> Evaluate:
@@ -115,9 +121,7 @@ def coalesce(left: Compiled, right: Compiled) -> Compiled:
 
     if left.type.kind is Kind.NIL:
         return Compiled(right.type, evaluate)
-    is_same = right.type.kind is Kind.NIL or (
-        Kind.ANY not in (left.type.kind, right.type.kind) and is_assignable(right.type, left.type)
-    )
+    is_same = right.type.kind is Kind.NIL or right.type == left.type
     return Compiled(left.type if is_same else ANY, evaluate)
 
 

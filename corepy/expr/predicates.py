@@ -158,7 +158,7 @@ def _result(name: str, array: Type, body: Type) -> Type:
     if name == "map":
         return array_of(body)
     if name == "groupBy":
-        return Type(Kind.MAP, array_of(array.elements))
+        return Type(Kind.MAP, ARRAY)
     return body if body.is_number else ANY
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.expr import (
     ANY,
-    BOOL,
     STRING,
     Environment,
     ExpressionError,
@@ -17,6 +16,7 @@ from corepy.expr import (
     is_free,
     plain,
     query_functions,
+    read_conditions,
     read_expression,
 )
 from corepy.expr.value_types import NIL
@@ -24,10 +24,10 @@ from corepy.plugin import Cacheability
 from corepy_template.rule import WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from corepy.expr import Expression
-    from corepy.plugin import Controller, Token
+    from corepy.plugin import Controller
     from corepy_template.data import Data
 
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
@@ -71,7 +71,8 @@ class RuleExpressions:
             raise controller.error(
                 f"variable name {name.text!r} is reserved", name, "it has a meaning in expressions"
             )
-        expression = self._read(controller, tokens)
+        expression = read_expression(controller, tokens, self.environment)
+        self._note(expression)
         type_ = ANY if expression.type == NIL else expression.type
         self.environment = self.environment.with_variable(name.text, type_, expression.depends)
         self._variables.append((name.text, expression, name.location))
@@ -79,20 +80,14 @@ class RuleExpressions:
     def read_condition(self, controller: Controller) -> None:
         """Read `expr EXPRESSION`."""
         tokens = controller.arguments(1)
-        condition = self._read(controller, tokens)
-        self._conditions.append((condition, tokens[0].location))
-        if condition.type not in (BOOL, ANY):
-            controller.warn(
-                f"the value of the expression is never true: its type is {condition.type}",
-                tokens[0],
-                "an expression compares values, such as type() == 'A'",
-            )
+        for condition in read_conditions(controller, tokens, self.environment):
+            self._note(condition)
+            self._conditions.append((condition, tokens[0].location))
 
-    def _read(self, controller: Controller, tokens: Sequence[Token]) -> Expression:
-        expression = read_expression(controller, tokens, self.environment)
+    def _note(self, expression: Expression) -> None:
+        """Add what an expression depends on."""
         self.depends = combined(self.depends, expression.depends)
         self.is_about_question = self.is_about_question and expression.is_about_question
-        return expression
 
     def accept(self, data: Data) -> bool:
         """Set the variables of `data`, and return whether all conditions are true.

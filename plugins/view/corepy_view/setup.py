@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.expr import ANY, BOOL, Conditions, Environment, query_functions, read_conditions
+from corepy.expr import Conditions, Environment, query_functions, read_conditions
 from corepy.plugin import Cacheability
 from corepy_view.view import FailureLog, View
 
@@ -20,25 +20,17 @@ def setup(controller: Controller) -> None:
     expressions: list[Expression] = []
     for _ in controller.single():
         name = controller.argument()
-        controller.options({"expr": lambda: expressions.extend(_read(controller))})
+        controller.options(
+            {
+                "expr": lambda: expressions.extend(
+                    read_conditions(controller, controller.arguments(1), _ENVIRONMENT)
+                )
+            }
+        )
         if not expressions:
             controller.warn("view without expr accepts all queries", name)
     _add_filters(controller, name.text, expressions)
     controller.add_handler(View(name.text))
-
-
-def _read(controller: Controller) -> list[Expression]:
-    """Return the conditions of one `expr`."""
-    tokens = controller.arguments(1)
-    conditions = read_conditions(controller, tokens, _ENVIRONMENT)
-    for condition in conditions:
-        if condition.type not in (BOOL, ANY):
-            controller.warn(
-                f"the value of the expression is never true: its type is {condition.type}",
-                tokens[0],
-                "an expression compares values, such as type() == 'A'",
-            )
-    return conditions
 
 
 def _rank(expression: Expression) -> tuple[bool, bool]:
