@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import Reply
-from corepy.dns.constants import NOERROR, REFUSED
-from corepy.dns.edns import EDE_BLOCKED, EDE_FILTERED
+from corepy.dns.constants import REFUSED
+from corepy.dns.edns import EDE_BLOCKED, EDE_FILTERED, ede
 from corepy.dns.names import InvalidName, from_text, lower
 from corepy.plugin import (
     Cacheability,
@@ -149,7 +149,10 @@ class ACL(FastHandler, ExplainedHandler):
             return request.error(REFUSED, ede=(EDE_BLOCKED, ""))
         if policy.action is Action.FILTER:
             FILTERED.labels(*labels).inc()
-            return request.error(NOERROR, ede=(EDE_FILTERED, ""))
+            # AA: glibc takes an empty reply without it, RA and OPT for a referral, and asks again.
+            reply = request.reply(authoritative=True)
+            reply.options = ede(EDE_FILTERED)
+            return reply
         DROPPED.labels(*labels).inc()
         return request.drop()
 

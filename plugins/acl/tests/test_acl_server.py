@@ -172,7 +172,10 @@ def test_edns_only_for_clients_with_edns(action):
     """CoreDNS adds OPT with DO to every denial (RFC 6891 section 7, RFC 3225)."""
     with serve(corefile(deny(action), TEMPLATE)) as server:
         plain = ask(server, STRANGER)
-        assert (plain.header.rcode, plain.ar, plain.header.aa) == (DENIALS[action], [], 0)
+        assert (plain.header.rcode, plain.ar) == (DENIALS[action], [])
+        # glibc takes an empty reply without AA, RA and additional records for a referral, and asks
+        # again (resolv/res_send.c).
+        assert plain.header.aa == (action == "filter")
         for do in (False, True):
             (opt,) = ask(server, STRANGER, edns=1400, do=do).ar
             assert (opt.edns_len, opt.edns_do) == (1400, do)
