@@ -245,7 +245,7 @@ def try_out(text):
         check(error)
         return None
     if len(parts) > 1:
-        assert all(part.evaluate(REQUEST) is True for part in parts) is value
+        assert all(part.evaluate(REQUEST) is True for part in parts) is (value is True)
     return compiled, value
 
 
