@@ -22,7 +22,7 @@ EXTERNAL_FOR: Final = 86400.0
 """Seconds until a top-level domain is asked for again."""
 
 INTERNAL_FOR: Final = 600.0
-UNKNOWN_FOR: Final = 30.0
+UNKNOWN_FOR: Final = 5.0
 """Seconds after a failure, such as SERVFAIL."""
 
 _MOST: Final = 4096

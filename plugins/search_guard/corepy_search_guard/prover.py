@@ -17,7 +17,7 @@ from corepy_search_guard.covered import CoveredNames
 from corepy_search_guard.domains import first_label
 from corepy_search_guard.labels import Labels
 from corepy_search_guard.metrics import CONTRADICTIONS, PROBES
-from corepy_search_guard.proof import is_existence, read_proof
+from corepy_search_guard.proof import is_denial, is_existence, read_proof
 from corepy_search_guard.samples import AT_ONCE, Samples
 from corepy_search_guard.trust import Trust
 
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 EXISTS_FOR: Final = 3600.0
 """Seconds without a proof after a name that it would have denied was answered."""
 
+RETRY_SOON: Final = 5.0
+"""Seconds between two attempts to obtain the same proof, if a query of the first one failed."""
+
 RETRY_AFTER: Final = 30.0
-"""Seconds between two attempts to obtain the same proof."""
+"""Seconds until the next attempt after a reply that is no proof."""
 
 SETTLE: Final = 1.0
 """Seconds without attempts after a change of names, until the caches below have removed them."""
@@ -141,7 +144,7 @@ class Prover:
             return
         if self._start(self._prove(match, request)):
             for name in wanted:
-                self.covered.remember(name).retry_at = now + RETRY_AFTER
+                self.covered.remember(name).retry_at = now + RETRY_SOON
 
     def forget_proofs(self) -> None:
         """Remove all proofs, because data of a plugin below has changed."""
@@ -226,6 +229,8 @@ class Prover:
         if proof is not None and is_current and not self.is_refused(domain):
             covered.proof = proof
             covered.retry_at = 0.0
+        elif reply is not None and is_denial(reply):
+            covered.retry_at = now + RETRY_AFTER
         return False
 
     async def _has_own_names(self, name: bytes, covered: Covered, now: float) -> bool:

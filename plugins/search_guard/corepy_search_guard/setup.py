@@ -50,7 +50,7 @@ def setup(controller: Controller) -> None:
         "search": lambda: _search(controller, settings),
         "cluster": lambda: _cluster(controller, settings),
         "external": lambda: _external(controller, settings),
-        "except": lambda: settings.exempt.extend(_names(controller)),
+        "except": lambda: settings.exempt.extend(_names(controller, "zone to except")),
         "max_ttl": lambda: _max_ttl(controller, settings),
     }
     for _ in controller.single():
@@ -100,23 +100,24 @@ def _read(controller: Controller, settings: Settings, path: Path, token: Token |
             settings.search.append(name)
 
 
-def _name(controller: Controller, token: Token) -> bytes:
+def _name(controller: Controller, token: Token, kind: str) -> bytes:
+    """Return a name in lower case; `kind` describes it in the error for the root."""
     try:
         name = lower(from_text(token.text))
     except InvalidName as error:
         raise controller.error(str(error), token) from None
     if name == ROOT:
         hint = "every name is below the root"
-        raise controller.error("the root is not a search domain", token, hint)
+        raise controller.error(f"the root is not a {kind}", token, hint)
     return name
 
 
-def _names(controller: Controller) -> list[bytes]:
-    return [_name(controller, token) for token in controller.arguments(1)]
+def _names(controller: Controller, kind: str) -> list[bytes]:
+    return [_name(controller, token, kind) for token in controller.arguments(1)]
 
 
 def _search(controller: Controller, settings: Settings) -> None:
-    settings.search.extend(_names(controller))
+    settings.search.extend(_names(controller, "search domain"))
 
 
 def _cluster(controller: Controller, settings: Settings) -> None:
@@ -125,21 +126,23 @@ def _cluster(controller: Controller, settings: Settings) -> None:
         settings.clusters = {}
     if token.text == "off" and not namespaces:
         return
-    name = _name(controller, token)
-    labels = frozenset(_label(controller, it) for it in namespaces)
+    name = _name(controller, token, "cluster domain")
+    labels = frozenset(_label(controller, it, "default") for it in namespaces)
     settings.clusters[name] = settings.clusters.get(name, labels) | labels
 
 
-def _label(controller: Controller, token: Token) -> bytes:
-    """Return a label with its length byte."""
-    name = _name(controller, token)
+def _label(controller: Controller, token: Token, example: str) -> bytes:
+    """Return a label with its length byte; the error for a longer name has an example."""
+    name = _name(controller, token, "label")
     if len(labels_of(name)) != 1:
-        raise controller.error(f"{token.text!r} is not a single label", token, "such as default")
+        hint = f"such as {example}"
+        raise controller.error(f"{token.text!r} is not a single label", token, hint)
     return name[:-1]
 
 
 def _external(controller: Controller, settings: Settings) -> None:
-    settings.external.update(_label(controller, token) for token in controller.arguments(1))
+    tokens = controller.arguments(1)
+    settings.external.update(_label(controller, token, "consul") for token in tokens)
 
 
 def _max_ttl(controller: Controller, settings: Settings) -> None:

@@ -189,6 +189,31 @@ def test_proofs_end_with_a_reload():
         assert asked(upstream)[-1] == "mail.com.corp.example. A"
 
 
+def test_a_search_on_the_server_is_guarded_too(tmp_path):
+    """*autopath* is above *search_guard*, and asks it for each search domain."""
+    path = tmp_path / "resolv.conf"
+    path.write_text(f"search {SEARCH}\n")
+    with Upstream(answer) as upstream:
+        text = f""". {{
+            bind 127.0.0.1
+            autopath {path}
+            search_guard {{
+                resolv_conf {path}
+                max_ttl 1h
+            }}
+            cache
+            forward . {upstream.to}
+        }}"""
+        with serve(text) as server:
+            for number in range(60):
+                reply = server.ask(f"www.site{number}.com.default.svc.cluster.local.")
+                found = [str(it.rdata) for it in reply.rr]
+                assert found == [f"www.site{number}.com.", "192.0.2.1"]
+            v4, v6, others = counted(upstream)
+    assert (v4, v6) == (60, 0)
+    assert others <= 50
+
+
 CLIENT = """
 import socket, sys
 for number in range(int(sys.argv[1])):

@@ -16,7 +16,13 @@ from corepy_search_guard.covered import CoveredNames
 from corepy_search_guard.domains import Domain, SearchDomains
 from corepy_search_guard.handler import SearchGuard
 from corepy_search_guard.metrics import CONTRADICTIONS, DENIALS, VIOLATIONS
-from corepy_search_guard.prover import EXISTS_FOR, MOST_PER_SECOND, RETRY_AFTER, SETTLE
+from corepy_search_guard.prover import (
+    EXISTS_FOR,
+    MOST_PER_SECOND,
+    RETRY_AFTER,
+    RETRY_SOON,
+    SETTLE,
+)
 from corepy_search_guard.trust import VERDICT_FOR
 
 CLUSTER = "cluster.local."
@@ -402,7 +408,30 @@ def test_a_cluster_that_does_not_answer_is_not_believed(namespace):
         world = World({NAMESPACE: namespace})
         assert not await prove(world)
         world.names[NAMESPACE] = "NODATA"
-        world.now += RETRY_AFTER + 1
+        world.now += RETRY_SOON + 0.1
+        assert await prove(world)
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("covering", "seconds"),
+    [
+        ("SERVFAIL", RETRY_SOON),
+        ("dropped", RETRY_SOON),
+        ("stale", RETRY_SOON),
+        ("without SOA", RETRY_AFTER),
+        ("NODATA", RETRY_AFTER),
+    ],
+)
+def test_the_next_attempt(covering, seconds):
+    async def test():
+        world = World({COVERING: covering})
+        assert not await prove(world)
+        del world.names[COVERING]
+        world.now += seconds - 0.1
+        assert not await prove(world)
+        world.now += 0.2
         assert await prove(world)
 
     run(test())
