@@ -109,7 +109,8 @@ def _kind(controller: Controller, word: Token) -> str:
     kind = word.text.lower()
     if kind not in KINDS:
         near = suggest(kind, list(KINDS))
-        hint = f"did you mean {near!r}?" if near else f"known kinds: {', '.join(KINDS)}"
+        known = f"known kinds: {', '.join(KINDS)}; two names alone are exact"
+        hint = f"did you mean {near!r}?" if near else known
         raise controller.error(f"unknown kind of match {word.text!r}", word, hint)
     return kind
 

@@ -299,6 +299,7 @@ def test_patterns_that_are_no_text_are_refused(text):
     ("text", "column", "message", "hint"),
     [
         ("name prefx a b", 14, "unknown kind of match 'prefx'", "did you mean 'prefix'?"),
+        ("name a b answer auto", 14, "unknown kind of match 'a'", "two names alone are exact"),
         ("nam a b", 9, "unknown field 'nam'", "did you mean 'name'?"),
         ("type A AAAAA", 16, "unknown type 'AAAAA'", "did you mean 'AAAA'?"),
         ("class IN CHAOS", 18, "unknown class 'CHAOS'", "such as IN or "),
