@@ -194,9 +194,13 @@ class Prover:
         return True
 
     async def _test(self, domain: Domain, names: Iterable[bytes], request: Request) -> None:
-        """Ask for covering names of the name that was answered: they must exist, too."""
+        """Ask for covering names of the name that was answered: they must exist, too.
+
+        The server need not know them if a handler of the block has the name that was answered.
+        """
         for name in names:
-            await self._trust(domain).test(request, request.name_wire, name)
+            if not await self._has_own_names(name, self.covered.remember(name), self._clock()):
+                await self._trust(domain).test(request, request.name_wire, name)
 
     async def _prove(self, match: Match, request: Request) -> None:
         trust = self._trust(match.domain)

@@ -225,6 +225,18 @@ def test_names_of_other_handlers_prevent_proofs(error):
     asyncio.run(test())
 
 
+def test_names_of_other_handlers_are_no_evidence_against_the_server():
+    async def test():
+        zones = Zones(["api.dev.corp.example.", "web.app.corp.example."], 0, is_obedient=False)
+        zones.guard.prover.own_names = [Own("dev.corp.example.")]
+        for name in zones.created:
+            await zones.ask(name)
+        asked = [it.name for it in zones.below.requests]
+        assert asked == [*zones.created, "app.corp.example."]
+
+    asyncio.run(test())
+
+
 def test_an_answer_that_a_change_has_made_invalid_is_not_remembered():
     async def test():
         zones = Zones((), 0)
