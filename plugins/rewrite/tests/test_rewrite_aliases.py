@@ -99,7 +99,7 @@ def server():
     rules += f"\nrewrite cname substring .long {'b' * 10}.long"
     with (
         Upstream(behave) as upstream,
-        serve(f". {{\n{rules}\ncache\nforward . {upstream.to}\n}}") as server,
+        serve(f". {{\n{rules}\ncache\nforward . {upstream.to}\n}}", still=True) as server,
     ):
         yield server
 
@@ -207,7 +207,7 @@ def test_other_rules_apply_to_the_records_of_the_new_target():
     rules += "rewrite cname def.example.com plain.example"
     with (
         Upstream(behave) as upstream,
-        serve(f". {{\n{rules}\nforward . {upstream.to}\n}}") as server,
+        serve(f". {{\n{rules}\nforward . {upstream.to}\n}}", still=True) as server,
     ):
         record = server.ask("a.example")
         assert [(str(rr.rname), rr.ttl, str(rr.rdata)) for rr in record.rr] == [
