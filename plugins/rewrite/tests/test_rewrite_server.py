@@ -21,7 +21,8 @@ def test_odd_replies_are_those_of_forward_with_the_name_of_the_client():
         Upstream("good") as upstream,
         serve(
             f"client.test {{\nrewrite name host.client.test host.example\nforward . {upstream.to}\n}}\n"
-            f"example {{\nforward . {upstream.to}\n}}"
+            f"example {{\nforward . {upstream.to}\n}}",
+            still=True,
         ) as server,
     ):
         for behaviour in sorted(group("contents")):
