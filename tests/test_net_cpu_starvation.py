@@ -12,7 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from corepy.net.cpu_starvation import CpuTimes, ThreadCpu, cpu_times, is_starved, is_stopped
+from corepy.net.cpu_starvation import (
+    CpuTimes,
+    ThreadCpu,
+    cpu_times,
+    is_starved,
+    is_stopped,
+    seconds_waited,
+)
 from corepy.testing.command import wait_until
 
 SECOND = 10**9
@@ -46,6 +53,16 @@ def test_who_waits_for_a_cpu_most_of_the_time_is_starved(ran, waited, state, sta
 def test_of_whom_nothing_is_known_is_not():
     assert not is_starved(None, BEFORE)
     assert not is_starved(BEFORE, None)
+
+
+def test_the_time_that_a_process_waited():
+    now = BEFORE._replace(at=BEFORE.at + 2 * SECOND, waited=BEFORE.waited + SECOND // 2)
+    assert seconds_waited(BEFORE, now) == 0.5
+    assert (
+        seconds_waited(BEFORE, now._replace(waited=BEFORE.waited + 3 * SECOND)) == 2.0
+    )  # of two threads
+    assert seconds_waited(BEFORE, now._replace(state="T")) == 0.0
+    assert seconds_waited(None, now) == seconds_waited(BEFORE, None) == 0.0
 
 
 def test_the_kernel_is_asked():

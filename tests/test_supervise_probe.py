@@ -10,6 +10,7 @@ from corepy.net.cpu_starvation import CpuTimes
 from corepy.net.sockets import Address, open_all, open_tcp, open_udp
 from corepy.supervise import probe as module
 from corepy.supervise.probe import (
+    INTERVAL,
     PARTLY_SILENT_AFTER,
     SILENT_AFTER,
     STARVED_AFTER,
@@ -112,6 +113,25 @@ def test_one_that_gets_no_cpu_is_given_time(probe, sockets, monkeypatch):
     assert rounds(probe, sockets, STARVED_AFTER - 1) is None
     assert not probe.is_suspect()
     assert "no response for 10 s" in rounds(probe, sockets, 1)
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.1, 6), (0.25, 7), (0.4, 8)])
+def test_time_in_which_it_waits_for_a_cpu_does_not_count(probe, sockets, monkeypatch, share, limit):
+    """With less than half of its time it is not starved, but everything takes longer."""
+
+    def busy(_pid):
+        now = asked * INTERVAL * 10**9
+        return CpuTimes(int(now), int(0.5 * now), int(share * now), "R")
+
+    monkeypatch.setattr(module, "cpu_times", busy)
+    asked, problem = 0, None
+    probe.reset(sockets, NOBODY)
+    probe.record_alive()
+    while problem is None:
+        asked += 1
+        problem = rounds(probe, sockets, 1)
+    assert asked == limit
+    assert problem == f"no response for {limit * INTERVAL:g} s"
 
 
 def test_a_supervisor_that_cannot_ask_does_not_blame_the_worker(probe, sockets):

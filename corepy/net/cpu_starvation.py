@@ -75,6 +75,16 @@ def is_starved(before: CpuTimes | None, now: CpuTimes | None) -> bool:
     return now.state == "R" and now.ran - before.ran <= RUNNING_SHARE * silence
 
 
+def seconds_waited(before: CpuTimes | None, now: CpuTimes | None) -> float:
+    """Return the seconds from `before` to `now` in which a process waited for a CPU.
+
+    0.0 if it is not known, and for a process that is stopped.
+    """
+    if before is None or now is None or now.state in _STOPPED:
+        return 0.0
+    return min(now.waited - before.waited, now.at - before.at) / 1e9
+
+
 class ThreadCpu:
     """The CPU time of the thread that creates it; for other threads of the process."""
 

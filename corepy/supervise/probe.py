@@ -7,10 +7,10 @@ chooses the process that receives the query. So an answer does not prove that th
 healthy, and a missing one may be the fault of another process. Therefore the worker also reports
 over the notification socket that its event loop runs.
 
-A worker without these reports is replaced quickly, unless it gets no CPU
-(`corepy.net.cpu_starvation`). A worker that reports but leaves a transport unanswered is replaced
-only after a long time: a flood can crowd out the probes, and killing a busy worker would make it
-worse.
+A worker without these reports is replaced quickly, but the time in which it waits for a CPU does
+not count (`corepy.net.cpu_starvation`). A worker that reports but leaves a transport unanswered is
+replaced only after a long time: a flood can crowd out the probes, and killing a busy worker would
+make it worse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import selectors
 import socket
 from typing import TYPE_CHECKING
 
-from corepy.net.cpu_starvation import cpu_times, is_starved
+from corepy.net.cpu_starvation import cpu_times, is_starved, seconds_waited
 from corepy.net.sockets import own_address
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ control group, it sends no probes.
 """
 
 STARVED_AFTER = 40
-"""The same for a worker that waits for a CPU most of the time."""
+"""The same for a worker that waits for a CPU."""
 
 PARTLY_SILENT_AFTER = 40
 """Rounds without an answer at one address and transport until the worker is killed."""
@@ -149,7 +149,12 @@ class Probe:
         return min(self._unanswered.values(), default=0)
 
     def _is_excused(self, silence: int) -> bool:
-        return silence < STARVED_AFTER and is_starved(self._before, cpu_times(self._pid))
+        """Return whether a worker may be silent for so long, because it waited for a CPU."""
+        if silence >= STARVED_AFTER:
+            return False
+        now = cpu_times(self._pid)
+        rounds_waited = int(seconds_waited(self._before, now) / INTERVAL)
+        return silence - rounds_waited < SILENT_AFTER or is_starved(self._before, now)
 
     def _forget_open(self) -> None:
         for sock in list(self._open):
