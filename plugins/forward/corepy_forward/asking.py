@@ -113,6 +113,7 @@ class Asking:
         "question",
         "reply",
         "started",
+        "upstream",
         "waiters",
     )
 
@@ -137,8 +138,14 @@ class Asking:
         self.done = False
         self.waiters: list[Pending] = []
         self.reply: Reply | None = None
+        self.upstream: UpstreamLike | None = None
+        """The upstream that sent `reply`."""
+
         self.answered: Attempt | None = None
-        """The attempt that got `reply`."""
+        """The attempt that got `reply`, if the pool is observed.
+
+        It refers to the exchange, and only the garbage collector frees such a cycle.
+        """
 
         self._tried: list[UpstreamLike] = []
         self._open: list[Attempt] = []
@@ -150,11 +157,6 @@ class Asking:
         if self._detours is None:
             self._detours = Detours()
         return self._detours
-
-    @property
-    def upstream(self) -> UpstreamLike | None:
-        """The upstream that sent `reply`."""
-        return None if self.answered is None else self.answered.upstream
 
     @property
     def unusualness(self) -> int:

@@ -160,6 +160,8 @@ class PoolLike(Protocol):
     force_tcp: bool
     final_rcodes: frozenset[int]
     max_attempts: int
+    is_observed: bool
+    """Whether exchanges keep their attempts for an `AttemptObserver`."""
 
     @property
     def upstreams(self) -> Sequence[UpstreamLike]:

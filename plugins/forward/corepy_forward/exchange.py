@@ -112,7 +112,9 @@ class Exchange(Salvage):
             return
         if self._detours is not None and self._is_provisional(attempt, reply):
             return
-        self.answered = attempt
+        self.upstream = attempt.upstream
+        if self._pool.is_observed:
+            self.answered = attempt
         self.reply = reply
         self._end()
 
@@ -290,6 +292,7 @@ class Exchange(Salvage):
 
         Those that are still in flight end at the monotonic time `now`; so does the answered one,
         whose reason is "". At most the first eight failures are known.
+        The pool must be observed.
         """
         failures = () if self._detours is None else self._detours.failures
         yield from failures

@@ -198,8 +198,8 @@ class Forward(FastHandler, ExplainedHandler):
             return request.error(SERVFAIL, exchange.reason, (exchange.ede, exchange.ede_text))
         if len(exchange.waiters) > 1:
             reply = reply.copy()
-        if self.with_metadata and exchange.answered is not None:
-            request.metadata["forward/upstream"] = exchange.answered.upstream.address
+        if self.with_metadata and exchange.upstream is not None:
+            request.metadata["forward/upstream"] = exchange.upstream.address
         wire, end = request.wire, request.question_end
         asked = wire[12:end]
         if not reply.wire.startswith(asked, 12):
@@ -243,6 +243,7 @@ class Forward(FastHandler, ExplainedHandler):
             self.pool = TappedPool(self.settings, targets, self._taps)
         else:
             self.pool = Pool(self.settings, targets)
+        self.pool.is_observed = bool(self._observers)
         return self.pool
 
     @hookimpl

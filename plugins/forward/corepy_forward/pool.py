@@ -78,6 +78,7 @@ class Pool:
 
         self.upstreams: list[Upstream] = []
         self.max_attempts = 0
+        self.is_observed = False
         self._checks: dict[Upstream, HealthProbe] = {}
         self._leaving: list[Upstream] = []
         self._probing = False

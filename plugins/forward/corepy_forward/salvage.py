@@ -164,7 +164,9 @@ class Salvage(Asking):
 
     def _keep(self, attempt: Attempt, reply: Reply) -> None:
         """Keep a reply, for the case that no better one arrives."""
-        self.reply, self.answered = reply, attempt
+        self.reply, self.upstream = reply, attempt.upstream
+        if self._pool.is_observed:
+            self.answered = attempt
 
     def _hold(self, attempt: Attempt, seconds: float) -> None:
         """Let clients wait for a better reply than the one kept, for up to `seconds`."""

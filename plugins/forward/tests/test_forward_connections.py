@@ -7,7 +7,6 @@ import struct
 import threading
 import time
 from functools import partial
-from types import SimpleNamespace
 
 import dnslib
 import pytest
@@ -152,10 +151,7 @@ def test_metadata_only_where_somebody_asks():
         server.ask("a.example")
         request, exchange = make_request("a.example"), type("Done", (), {})()
         exchange.reply = Reply(bytes(answer(dnslib.DNSRecord.question("a.example")).pack()))
-        exchange.waiters, exchange.answered = (
-            [],
-            SimpleNamespace(upstream=handler.pool.upstreams[0]),
-        )
+        exchange.waiters, exchange.upstream = [], handler.pool.upstreams[0]
         handler._reply(request, exchange)
         assert request.metadata == {}
         handler.with_metadata = True
