@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from corepy.net.inherited import Inherited, Key
-from corepy.net.sockets import Address, open_tcp, open_udp
+from corepy.net.sockets import Address, open_all
 from corepy.server.listen import endpoint, transports
 from corepy.server.listen.endpoint import Endpoint, Listen, drained
 from corepy.server.listen.query_listener import Listener
@@ -139,9 +139,9 @@ def test_the_listener_of_a_network():
 
 def given(listen=LISTEN, *, lent=False, networks=("udp", "tcp")):
     """Return sockets as a manager passes them on, and the address they are bound to."""
-    udp = open_udp(Address("127.0.0.1", 0))
+    udp, tcp = open_all(Address("127.0.0.1", 0), ("udp", "tcp"))
     address = Address("127.0.0.1", udp.getsockname()[1])
-    sockets = {"udp": udp, "tcp": open_tcp(address)}
+    sockets = {"udp": udp, "tcp": tcp}
     for network in sockets.keys() - set(networks):
         sockets.pop(network).close()
     inherited = {

@@ -10,7 +10,7 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.plugin import Handler, StartupError, hookimpl
-from corepy.testing import ask, inline, query, serve
+from corepy.testing import ask, free_port, inline, query, serve
 from corepy.testing.command import wait_until
 
 
@@ -114,9 +114,7 @@ def test_reload_overlaps_the_generations(events, plugins):
 def test_reload_opens_and_closes_addresses(plugins):
     with serve(".:0 {\nlife a\n}", plugins=plugins) as server:
         first = server.address
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port("0.0.0.0")
         server.reload(f".:0 {{\nlife b\n}}\n.:{port} {{\nlife c\n}}")
         assert text_of(ask(first, "example.org.")) == "b"
         assert text_of(ask(("127.0.0.1", port), "example.org.", tcp=True)) == "c"

@@ -2,14 +2,13 @@
 
 import contextlib
 import re
-import socket
 from functools import partial
 
 import dnslib
 import pytest
 
 from corepy.plugin import ListenHosts, StartupError
-from corepy.testing import Upstream, controller_for
+from corepy.testing import Upstream, controller_for, free_port
 from corepy.testing import serve as serve_with_timers
 from corepy_forward import usable
 from corepy_forward.handler import Forward
@@ -30,12 +29,6 @@ def fixed(address):
 
 def answer(server, name="example.org"):
     return ".".join(str(byte) for byte in server.ask(name).rr[0].rdata.data)
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def test_host_names_are_looked_up_at_start():
