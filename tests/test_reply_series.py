@@ -549,6 +549,19 @@ def test_it_ends_when_the_server_stops(name, monkeypatch):
     assert (handler.open, handler.closed.is_set()) == (0, True)
 
 
+def test_a_stopped_server_closes_the_connection_of_a_client_that_does_not_read(monkeypatch):
+    monkeypatch.setattr("corepy.server.server.DRAIN_TIMEOUT", 0.1)
+    with serve_lister() as server:
+        client = connect(server, rcvbuf=4096)
+        client.sendall(frame(query("endless.")))
+        (endpoint,) = server.server.endpoints.values()
+        connections = endpoint.listener("tcp").connections
+        wait_until(lambda: any(it._transport.get_write_buffer_size() for it in connections), WAIT)
+    with client:
+        assert not connections
+        rest_of(client)
+
+
 def test_a_reload_drains_it_with_the_old_configuration(lister, monkeypatch):
     monkeypatch.setattr("corepy.server.server.DRAIN_TIMEOUT", 0.1)
     lister.send("endless.")

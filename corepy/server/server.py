@@ -205,6 +205,10 @@ class Server(ServerSockets):
             self._release(leaving)
         process_group = self._process_group.stop() if final else self._process_group.finalize()
         await self._drain_and_close(leaving, in_flight, process_group)
+        if final:  # nothing would ever send the rest to clients that have not read it
+            for endpoint in leaving:
+                endpoint.abort()
+            await asyncio.sleep(0)
         self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
 

@@ -174,6 +174,11 @@ class Endpoint:
                     asyncio.get_running_loop().remove_reader(sock)
                 sock.close()
 
+    def abort(self) -> None:
+        """Close the connections that `close` left open; their clients have not read everything."""
+        for listener in self.listeners:
+            self._contained(listener, "abort")
+
     def _contained(self, listener: Listener, method: str, *args: object, **more: object) -> bool:
         """Call a method of a listener, maybe a third party's; return False if it raised."""
         try:

@@ -115,6 +115,9 @@ class Listener(abc.ABC):
     def close(self) -> None:
         """Cancel the pending queries, send the replies that are ready, and close the socket."""
 
+    def abort(self) -> None:  # noqa: B027 only connections outlive `close`
+        """Close at once what `close` left open for clients that have not read their replies."""
+
     async def check(self, address: tuple[str | int, ...]) -> bool:
         """Send a query to this listener at `address`, as a client; return whether it answers.
 

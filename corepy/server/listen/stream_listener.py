@@ -159,3 +159,8 @@ class StreamListener(Listener):
         self.forget()
         for connection in list(self.connections):
             connection.finish()
+
+    def abort(self) -> None:
+        """Close the connections of clients that have not read all of their replies."""
+        for connection in list(self.connections):
+            connection.make_room()
