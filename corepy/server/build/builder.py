@@ -197,7 +197,8 @@ class _Builder:
                 if directive in loaded:
                     continue
                 if directive not in self._found:
-                    message, hint = f"unknown directive {directive!r}", self._hint(directive)
+                    hint = _stray_brace(block) or self._hint(directive)
+                    message = f"unknown directive {directive!r}"
                     self._mistakes.append(Diagnostic(message, tokens[0], hint))
                     continue
                 if directive not in failed:
@@ -331,3 +332,12 @@ def _empty_word_message(word: Token) -> str | None:
     """Return a message that names the environment variables that leave a word empty."""
     variables = word.source.variables
     return variables.missing_values(word.raw) if variables is not None else None
+
+
+def _stray_brace(block: ServerBlock) -> str | None:
+    """Return a hint if the keys of a block are a brace that closes nothing.
+
+    The first line below it is then read as a directive, as in Caddy.
+    """
+    brace = next((key for key in block.keys if key.text == "}"), None)
+    return brace and f"the brace at {brace.location} closes no block; remove it"
