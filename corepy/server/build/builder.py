@@ -30,6 +30,7 @@ from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.handler_chain import cache_above_denial, enter, link, observing_first
+from corepy.server.build.label_checks import BlockLabels
 from corepy.server.build.listener_configs import ListenerConfigs
 from corepy.server.build.routes import RoutedBlock, RouteTable, normal_host, position_of, relayed
 from corepy.server.build.transport_checks import TransportChecker
@@ -60,8 +61,14 @@ class _Block:
     handlers: list[Handler] = field(default_factory=list)
     """The same handlers in chain order."""
 
+    labels: BlockLabels = field(init=False)
+    """The labels of metadata that the directives read and provide."""
+
     is_valid: bool = True
     """False after a mistake in the block: checks that depend on the whole block are skipped."""
+
+    def __post_init__(self) -> None:
+        self.labels = BlockLabels(frozenset(self.parsed.directives))
 
 
 def build(
@@ -138,6 +145,7 @@ class _Builder:
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
         self._warn_of_idle_rules(blocks, loaded)
+        self._generation.warnings += [it for block in blocks for it in block.labels.warnings()]
         self._listen([block for block in blocks if block.is_valid])
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
@@ -285,6 +293,7 @@ class _Builder:
             block.is_valid = False
             return
         block.parts[directive] = controller.handlers
+        block.labels.note(controller)
         self._generation.files.extend(controller.files)
         self._generation.warnings.extend(controller.warnings)
         self._echoed_options |= controller.echoed_options
