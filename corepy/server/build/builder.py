@@ -68,7 +68,7 @@ class _Block:
     """False after a mistake in the block: checks that depend on the whole block are skipped."""
 
     def __post_init__(self) -> None:
-        self.labels = BlockLabels(frozenset(self.parsed.directives))
+        self.labels = BlockLabels(self.config, frozenset(self.parsed.directives))
 
 
 def build(

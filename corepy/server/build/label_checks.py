@@ -7,19 +7,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from corepy.corefile import Diagnostic, suggest
+from corepy.plugin import MetadataCollector
 
 if TYPE_CHECKING:
     from corepy.corefile import Token
-    from corepy.plugin import Controller
+    from corepy.plugin import BlockConfig, Controller
 
 _OF_THE_SERVER: Final = "corepy"
 """The first part of labels that the server sets."""
+
+_HINT: Final = "add metadata to the block"
 
 
 @dataclass(slots=True)
 class BlockLabels:
     """The labels that the directives of a server block read and provide."""
 
+    config: BlockConfig
     directives: frozenset[str]
     read: list[tuple[str, Token]] = field(default_factory=list)
     provided: dict[str, set[str]] = field(default_factory=dict)
@@ -45,11 +49,14 @@ class BlockLabels:
             return Diagnostic(f"{label!r} is not a label of metadata", token, hint, "warning")
         if plugin == _OF_THE_SERVER:
             return None
-        missing = [name for name in ("metadata", plugin) if name not in self.directives]
-        if missing:
-            message = f"{label} is probably never set: the block has no plugin {missing[0]!r}"
-            hint = f"add {' and '.join(missing)} to the block"
+        provider = "" if plugin in self.directives else plugin
+        if not self.config.directive_of(MetadataCollector):
+            message = f"{label} is probably never set: the block has no plugin 'metadata'"
+            hint = f"add metadata and {provider} to the block" if provider else _HINT
             return Diagnostic(message, token, hint, "warning")
+        if provider:
+            message = f"{label} is probably never set: the block has no plugin {provider!r}"
+            return Diagnostic(message, token, f"add {provider} to the block", "warning")
         known = sorted(self.provided.get(plugin, ()))
         if not known or label in known:
             return None

@@ -29,7 +29,7 @@ def explain(rules: Sequence[TemplateRule], request: Request) -> dict[str, str]:
             return _state(rule, found, passed)
         if not rule.fallthrough.passes(request.name_wire):
             reason = f"{reason}, and there is no fallthrough for the name"
-            return _state(rule, {"state": "SERVFAIL", "reason": reason}, passed)
+            return _state(rule, {"state": "no match", "reason": reason}, passed)
         passed.append(f"{rule.location} ({reason})")
     return {"state": "no match", **_passed(passed)}
 
@@ -57,7 +57,7 @@ def _verdict(rule: TemplateRule, request: Request, zone: str) -> dict[str, str]:
     try:
         place = rule.expressions.refusal(data)
     except WriteError as error:
-        return {"state": "SERVFAIL", "reason": str(error)}
+        return {"state": "no value", "reason": str(error)}
     if place is not None:
         return {"reason": f"the condition at {place} is not true"}
     return {f"var {name}": str(value)[:_SHOWN] for name, value in data.variables.items()}

@@ -43,7 +43,7 @@ template IN MX
             "9-1-2-3.",
             "A",
             {
-                "state": "SERVFAIL",
+                "state": "no match",
                 "template": BELOW,
                 "reason": "the condition at Corefile:10:10 is not true, "
                 "and there is no fallthrough for the name",
@@ -54,7 +54,7 @@ template IN MX
             "9-1.",
             "A",
             {
-                "state": "SERVFAIL",
+                "state": "no value",
                 "template": BELOW,
                 "reason": "Corefile:10:10: incidr: '9.1' is not an IP address",
                 "passed over": PASSED,
