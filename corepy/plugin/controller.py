@@ -68,7 +68,7 @@ class Controller(Dispenser):
         self.files: list[Path] = []
         self.warnings: list[Diagnostic] = []
         self.echoed_options: set[int] = set()
-        self.labels_read: list[tuple[str, Token]] = []
+        self.labels_read: list[tuple[str, Token, bool]] = []
         self.labels_provided: set[str] = set()
         self._block = block
 
@@ -144,14 +144,16 @@ class Controller(Dispenser):
         """Report valid configuration that is probably a mistake; never fatal."""
         self.warnings.append(Diagnostic(message, token or self.token, hint, "warning"))
 
-    def reads_label(self, label: str, token: Token | None = None) -> None:
+    def reads_label(self, label: str, token: Token | None = None, is_shown: bool = False) -> None:
         """Declare a label of metadata that the directive reads, at `token`.
 
-        The start warns if no plugin can set it, because *metadata* or the plugin is missing.
+        The start warns if no plugin can set it, because *metadata* or the plugin is missing. If
+        the label `is_shown` only, as in a log line that all blocks share, the plugin may be in
+        another block.
         """
         token = token or self.token
         assert token is not None
-        self.labels_read.append((label, token))
+        self.labels_read.append((label, token, is_shown))
 
     def provides_labels(self, labels: Iterable[str]) -> None:
         """Declare all labels of metadata that the directive sets, such as "geoip/city/name".

@@ -145,7 +145,9 @@ class _Builder:
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
         self._warn_of_idle_rules(blocks, loaded)
-        self._generation.warnings += [it for block in blocks for it in block.labels.warnings()]
+        self._generation.warnings += [
+            it for block in blocks for it in block.labels.warnings(loaded.keys())
+        ]
         self._listen([block for block in blocks if block.is_valid])
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._reading_order))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +25,9 @@ class BlockLabels:
 
     config: BlockConfig
     directives: frozenset[str]
-    read: list[tuple[str, Token]] = field(default_factory=list)
+    read: list[tuple[str, Token, bool]] = field(default_factory=list)
+    """Each label, its place, and whether it is only shown; see `Controller.reads_label`."""
+
     provided: dict[str, set[str]] = field(default_factory=dict)
     """The labels of each directive that has declared them."""
 
@@ -35,9 +37,15 @@ class BlockLabels:
         if controller.labels_provided:
             self.provided[controller.directive] = controller.labels_provided
 
-    def warnings(self) -> Iterator[Diagnostic]:
-        """Yield a warning for each label that is never set; a block sees only its own labels."""
-        for label, token in sorted(self.read, key=_position):
+    def warnings(self, everywhere: Collection[str]) -> Iterator[Diagnostic]:
+        """Yield a warning for each label that is never set; a block sees only its own labels.
+
+        `everywhere` are the directives of all blocks.
+        """
+        for label, token, is_shown in sorted(self.read, key=_position):
+            plugin = label.partition("/")[0]
+            if is_shown and plugin not in self.directives and plugin in everywhere:
+                continue
             warning = self._warning(label, token)
             if warning is not None:
                 yield warning
@@ -65,5 +73,5 @@ class BlockLabels:
         return Diagnostic(f"{plugin} has no label {label!r}", token, hint, "warning")
 
 
-def _position(read: tuple[str, Token]) -> tuple[int, int]:
+def _position(read: tuple[str, Token, bool]) -> tuple[int, int]:
     return read[1].line, read[1].column

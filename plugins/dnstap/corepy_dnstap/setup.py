@@ -155,7 +155,7 @@ class _Directive:
             hint = f"placeholders: {known}, and /LABEL for metadata"
             self._c.warn(f"unknown placeholder {{{name}}}, sent unchanged", token, hint)
         for label in labels(token.text):
-            self._c.reads_label(label, token)
+            self._c.reads_label(label, token, is_shown=True)
 
     def _skip_verify(self) -> None:
         self._c.arguments(0, 0)

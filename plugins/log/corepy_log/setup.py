@@ -51,7 +51,7 @@ def _arguments(controller: Controller) -> tuple[list[str], str]:
             )
         for label in labels(text):
             if label not in OWN_LABELS:
-                controller.reads_label(label, token)
+                controller.reads_label(label, token, is_shown=True)
     return [_scope(controller, token) for token in arguments] or ["."], text
 
 
