@@ -104,7 +104,7 @@ class Dispenser:
         """Return an error with `message` about `token`, by default the current token."""
         return CorefileError(Diagnostic(message, token or self.token, hint))
 
-    def arg_error(self, token: Token | None = None) -> CorefileError:
+    def arg_error(self, token: Token | None = None, hint: str | None = None) -> CorefileError:
         """Return the error for a missing argument after `token`, or for `token` as a surplus one.
 
         `token` is the current token by default.
@@ -112,10 +112,11 @@ class Dispenser:
         token = token or self.token
         text = token.text if token else ""
         if text == "{":
-            return self.error("unexpected token '{', expecting an argument", token)
+            return self.error("unexpected token '{', expecting an argument", token, hint)
         message = f"wrong argument count or unexpected line ending after {quote(text)}"
         # A block on one line, `{ option }`: to Caddy the braces are arguments there.
-        hint = "write the closing brace on a line of its own" if text == "}" else None
+        if text == "}":
+            hint = "write the closing brace on a line of its own"
         return self.error(message, token, hint)
 
     @contextlib.contextmanager

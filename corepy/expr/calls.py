@@ -71,6 +71,8 @@ class CallCompiler(Compilation):
         self._check(node, function, arguments)
         self.depend(function.depends)
         self.is_about_question = self.is_about_question and function.is_about_question
+        if function.reads_label and isinstance(arguments[0].value, str):
+            self.labels.append((arguments[0].value, node.arguments[0].offset))
         run = None
         if function.prepare is not None:
 

@@ -33,6 +33,9 @@ class Compilation(ABC):
         self.warnings: list[ExpressionProblem] = []
         """Mistakes that make the expression fail for every query."""
 
+        self.labels: list[tuple[str, int]] = []
+        """The labels of metadata that the expression reads, with their offsets."""
+
         self.slots = 0
         """The number of variables that the expression declares."""
 

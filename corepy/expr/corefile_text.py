@@ -31,7 +31,8 @@ def read_expression(
 ) -> Expression:
     """Return the expression that these words of a line are; raises `CorefileError`.
 
-    Mistakes that make it fail for every query are reported as warnings.
+    Mistakes that make it fail for every query are reported as warnings, and so are labels of
+    metadata that no plugin sets.
     """
     expression = _read(controller, tokens, lambda text: compile_expression(text, environment))
     _warn(controller, tokens, [expression])
@@ -73,6 +74,8 @@ def _warn(
     for expression in expressions:
         for problem in expression.warnings:
             controller.warn(str(problem), _place(tokens, problem.offset), problem.hint)
+        for label, offset in expression.labels:
+            controller.reads_label(label, _place(tokens, offset))
 
 
 def _place(tokens: Sequence[Token], offset: int) -> Token:

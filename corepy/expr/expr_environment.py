@@ -52,6 +52,9 @@ class Function:
     is_short: bool = True
     """Whether a string that it returns is short, such as a name: reading it is not counted."""
 
+    reads_label: bool = False
+    """Whether the argument is a label of metadata."""
+
     prepare: Callable[[Sequence[Compiled], Warn], Evaluate | None] | None = None
     """Returns a faster way to call the function with these arguments, or None for the usual one.
 

@@ -25,6 +25,7 @@ class Expression:
         "depends",
         "is_about_question",
         "is_stateless",
+        "labels",
         "run",
         "slots",
         "text",
@@ -49,6 +50,9 @@ class Expression:
 
         self.warnings: tuple[ExpressionProblem, ...] = tuple(compiler.warnings)
         """Mistakes that make the expression fail whenever it comes to them."""
+
+        self.labels: tuple[tuple[str, int], ...] = tuple(compiler.labels)
+        """The labels of metadata that it reads, with their offsets in the text."""
 
         self.run = compiled.run
         """Computes the value in a frame."""

@@ -67,7 +67,7 @@ def query_functions(request_of: Callable[[Any], Request] | None = None) -> Itera
     )
     yield Function(
         "metadata", (STRING,), STRING, _of_request(_metadata, request_of),
-        Cacheability.UNSAFE, is_short=False,
+        Cacheability.UNSAFE, is_short=False, reads_label=True,
     )  # fmt: skip
 
 

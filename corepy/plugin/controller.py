@@ -31,7 +31,7 @@ from corepy.plugin.pattern import compile_pattern
 from corepy.plugin.zone_matching import Fallthrough
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import re2
@@ -68,6 +68,8 @@ class Controller(Dispenser):
         self.files: list[Path] = []
         self.warnings: list[Diagnostic] = []
         self.echoed_options: set[int] = set()
+        self.labels_read: list[tuple[str, Token, bool]] = []
+        self.labels_provided: set[str] = set()
         self._block = block
 
     def add_handler(self, handler: Handler) -> None:
@@ -142,6 +144,25 @@ class Controller(Dispenser):
         """Report valid configuration that is probably a mistake; never fatal."""
         self.warnings.append(Diagnostic(message, token or self.token, hint, "warning"))
 
+    def reads_label(self, label: str, token: Token | None = None, is_shown: bool = False) -> None:
+        """Declare a label of metadata that the directive reads, at `token`.
+
+        The start warns if no plugin can set it, because *metadata* or the plugin is missing. If
+        the label `is_shown` only, as in a log line that all blocks share, the plugin may be in
+        another block.
+        """
+        token = token or self.token
+        assert token is not None
+        self.labels_read.append((label, token, is_shown))
+
+    def provides_labels(self, labels: Iterable[str]) -> None:
+        """Declare all labels of metadata that the directive sets, such as "geoip/city/name".
+
+        The start warns about others with the same plugin's name. Without a declaration, all labels
+        with its name are accepted.
+        """
+        self.labels_provided.update(labels)
+
     def sibling(self, directive: str) -> Sequence[Token]:
         """Return the tokens of another directive of the same block, empty if it is not there."""
         return self._block.directives.get(directive, ())
@@ -192,26 +213,31 @@ class Controller(Dispenser):
         zones = self.remaining_tokens()
         return Fallthrough(self.zones_from(zones) if zones else ["."])
 
-    def arguments(self, least: int = 0, most: int | None = None) -> list[Token]:
-        """Return the remaining tokens on the line; raises `CorefileError` for a wrong number."""
+    def arguments(
+        self, least: int = 0, most: int | None = None, hint: str | None = None
+    ) -> list[Token]:
+        """Return the remaining tokens on the line; raises `CorefileError` for a wrong number.
+
+        The error has `hint`, such as an example of the line.
+        """
         arguments = self.remaining_tokens()
         if len(arguments) < least:
-            raise self.arg_error()
+            raise self.arg_error(hint=hint)
         if most is not None and len(arguments) > most:
-            raise self.arg_error(arguments[most])
+            raise self.arg_error(arguments[most], hint)
         return arguments
 
-    def argument(self) -> Token:
-        """Return the only argument on the line; raises `CorefileError` for any other number."""
-        return self.arguments(1, 1)[0]
+    def argument(self, hint: str | None = None) -> Token:
+        """Return the only argument on the line; raises as `arguments` for any other number."""
+        return self.arguments(1, 1, hint)[0]
 
-    def next_argument(self) -> Token:
-        """Advance to the next argument on the line and return it; raises `CorefileError` if none.
+    def next_argument(self, hint: str | None = None) -> Token:
+        """Advance to the next argument on the line and return it; raises as `arguments` if none.
 
         As in Caddy, any further word on an option's line is parsed as the next option.
         """
         if not self.next_arg():
-            raise self.arg_error()
+            raise self.arg_error(hint=hint)
         assert self.token is not None
         return self.token
 

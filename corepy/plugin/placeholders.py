@@ -220,6 +220,11 @@ def unknown_placeholders(text: str) -> list[str]:
     return [n for n in names if n not in known and _LIKE_A_PLACEHOLDER.fullmatch(n)]
 
 
+def labels(text: str) -> list[str]:
+    """Return the labels of metadata in a format, `{/LABEL}`."""
+    return [name[1:] for name in _IN_BRACES.findall(text) if name.startswith("/")]
+
+
 def without_reply(text: str) -> str:
     """Return a format for a query that has no reply yet: `EMPTY` replaces the values of a reply."""
     for name in OF_REPLY:

@@ -30,6 +30,7 @@ from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.handler_chain import cache_above_denial, enter, link, observing_first
+from corepy.server.build.label_checks import BlockLabels
 from corepy.server.build.listener_configs import ListenerConfigs
 from corepy.server.build.routes import RoutedBlock, RouteTable, normal_host, position_of, relayed
 from corepy.server.build.transport_checks import TransportChecker
@@ -60,8 +61,14 @@ class _Block:
     handlers: list[Handler] = field(default_factory=list)
     """The same handlers in chain order."""
 
+    labels: BlockLabels = field(init=False)
+    """The labels of metadata that the directives read and provide."""
+
     is_valid: bool = True
     """False after a mistake in the block: checks that depend on the whole block are skipped."""
+
+    def __post_init__(self) -> None:
+        self.labels = BlockLabels(self.config, frozenset(self.parsed.directives))
 
 
 def build(
@@ -138,6 +145,9 @@ class _Builder:
         for block, hosts in zip(blocks, self._hosts or (), strict=False):
             block.config.set(ListenHosts(tuple(hosts)))
         self._warn_of_idle_rules(blocks, loaded)
+        self._generation.warnings += [
+            it for block in blocks for it in block.labels.warnings(loaded.keys())
+        ]
         self._listen([block for block in blocks if block.is_valid])
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
@@ -197,7 +207,8 @@ class _Builder:
                 if directive in loaded:
                     continue
                 if directive not in self._found:
-                    message, hint = f"unknown directive {directive!r}", self._hint(directive)
+                    hint = _stray_brace(block) or self._hint(directive)
+                    message = f"unknown directive {directive!r}"
                     self._mistakes.append(Diagnostic(message, tokens[0], hint))
                     continue
                 if directive not in failed:
@@ -284,6 +295,7 @@ class _Builder:
             block.is_valid = False
             return
         block.parts[directive] = controller.handlers
+        block.labels.note(controller)
         self._generation.files.extend(controller.files)
         self._generation.warnings.extend(controller.warnings)
         self._echoed_options |= controller.echoed_options
@@ -331,3 +343,12 @@ def _empty_word_message(word: Token) -> str | None:
     """Return a message that names the environment variables that leave a word empty."""
     variables = word.source.variables
     return variables.missing_values(word.raw) if variables is not None else None
+
+
+def _stray_brace(block: ServerBlock) -> str | None:
+    """Return a hint if the keys of a block are a brace that closes nothing.
+
+    The first line below it is then read as a directive, as in Caddy.
+    """
+    brace = next((key for key in block.keys if key.text == "}"), None)
+    return brace and f"the brace at {brace.location} closes no block; remove it"

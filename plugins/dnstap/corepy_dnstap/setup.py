@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import Mistakes, suggest
-from corepy.plugin.placeholders import CONSTANT, VARYING, unknown_placeholders
+from corepy.plugin.placeholders import CONSTANT, VARYING, labels, unknown_placeholders
 from corepy.release import version
 from corepy_dnstap.encoding import LONGEST_TEXT
 from corepy_dnstap.handler import Dnstap
@@ -154,6 +154,8 @@ class _Directive:
             known = ", ".join((*CONSTANT, *VARYING))
             hint = f"placeholders: {known}, and /LABEL for metadata"
             self._c.warn(f"unknown placeholder {{{name}}}, sent unchanged", token, hint)
+        for label in labels(token.text):
+            self._c.reads_label(label, token, is_shown=True)
 
     def _skip_verify(self) -> None:
         self._c.arguments(0, 0)

@@ -47,6 +47,7 @@ def setup(controller: Controller) -> None:
             settings = _Line(controller).read()
             controller.add_handler(Forward(settings, controller.config, _metadata(controller)))
     mistakes.settle()
+    controller.provides_labels(["forward/upstream"])
     for handler in controller.handlers[:-1]:
         assert isinstance(handler, Forward)
         handler.is_last = False

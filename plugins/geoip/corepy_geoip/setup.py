@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import FileData
 from corepy_geoip.database import LARGEST, LOG, Database, examine
 from corepy_geoip.geoip import GeoIP
+from corepy_geoip.labels import asn_labels, city_labels
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
@@ -47,6 +48,7 @@ def setup(controller: Controller) -> None:
         most=LARGEST,
         log=LOG,
     )
+    controller.provides_labels([*city_labels(None), *asn_labels(None)])
     controller.register(file)
     controller.add_handler(GeoIP(file, uses_subnet=bool(options)))
 

@@ -186,6 +186,13 @@ def test_refused(files, text, message):
     assert str(refusal(text)).startswith(f"Corefile:{message}")
 
 
+def test_a_misspelled_label_is_reported(files):
+    text = f'. {{\nmetadata\ngeoip {files / "city.mmdb"}\nlog . "{{/geoip/country/cod}} {{/geoip/asn/org}}"\n}}'
+    (warning,) = build(parse(text, env={})).warnings
+    assert warning.message == "geoip has no label 'geoip/country/cod'"
+    assert warning.hint == "did you mean 'geoip/country/code'?"
+
+
 # -- labels
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ALL: Final = frozenset((ReplyClass.ALL,))
 TYPE_LABEL, CLASS_LABEL = "log/type", "log/class"
+OWN_LABELS: Final = (TYPE_LABEL, CLASS_LABEL)
 PATIENCE: Final = 0.5
 """Seconds that a stopping process waits until the last lines are read."""
 

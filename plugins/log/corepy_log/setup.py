@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 from corepy.dns.names import InvalidName, from_text
 from corepy.dns.response import ReplyClass
 from corepy.plugin import Mistakes
-from corepy.plugin.placeholders import COMMON, CONSTANT, VARYING, expand, unknown_placeholders
-from corepy_log.log import ALL, Log, LogRule
+from corepy.plugin.placeholders import (
+    COMMON,
+    CONSTANT,
+    VARYING,
+    expand,
+    labels,
+    unknown_placeholders,
+)
+from corepy_log.log import ALL, OWN_LABELS, Log, LogRule
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
@@ -42,6 +49,9 @@ def _arguments(controller: Controller) -> tuple[list[str], str]:
                 token,
                 f"placeholders: {', '.join((*CONSTANT, *VARYING))}, and /LABEL for metadata",
             )
+        for label in labels(text):
+            if label not in OWN_LABELS:
+                controller.reads_label(label, token, is_shown=True)
     return [_scope(controller, token) for token in arguments] or ["."], text
 
 

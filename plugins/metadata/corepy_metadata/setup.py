@@ -15,8 +15,7 @@ def setup(controller: Controller) -> None:
     """Add the handler; the directive has no block and may be used once."""
     for _ in controller.single():
         zones = controller.zones_from(controller.remaining_tokens())
-        if controller.next_block():
-            raise controller.arg_error()
+        controller.options({})
     handler = Metadata(zones)
     controller.add_handler(handler)
     controller.configure(MetadataCollector(handler.collect))

@@ -24,12 +24,14 @@ from corepy.plugin import Cacheability
 from corepy_template.rule import WriteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from corepy.expr import Expression
     from corepy.plugin import Controller
     from corepy_template.data import Data
 
+_VARIABLE_HINT: Final = "such as: var ip replace(group(1), '-', '.')"
+_CONDITION_HINT: Final = "such as: expr incidr(client_ip(), '192.0.2.0/24')"
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 
@@ -61,12 +63,21 @@ class RuleExpressions:
         self._variables: list[tuple[str, Expression, str]] = []
         self._conditions: list[tuple[Expression, str]] = []
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the variables."""
+        return self.environment.variables
+
     def read_variable(self, controller: Controller) -> None:
         """Read `var NAME EXPRESSION`; later options can use the variable."""
-        name, *tokens = controller.arguments(2)
+        name, *tokens = controller.arguments(2, hint=_VARIABLE_HINT)
         if _NAME.fullmatch(name.text) is None:
             hint = "a name has ASCII letters, digits and _, and begins with no digit"
             raise controller.error(f"invalid variable name {name.text!r}", name, hint)
+        before = next((place for other, _, place in self._variables if other == name.text), None)
+        if before is not None:
+            hint = f"it is set at {before}"
+            raise controller.error(f"variable {name.text!r} is set twice", name, hint)
         if not is_free(name.text, self.environment):
             raise controller.error(
                 f"variable name {name.text!r} is reserved", name, "it has a meaning in expressions"
@@ -79,7 +90,7 @@ class RuleExpressions:
 
     def read_condition(self, controller: Controller) -> None:
         """Read `expr EXPRESSION`."""
-        tokens = controller.arguments(1)
+        tokens = controller.arguments(1, hint=_CONDITION_HINT)
         for condition in read_conditions(controller, tokens, self.environment):
             self._note(condition)
             self._conditions.append((condition, tokens[0].location))
@@ -94,15 +105,22 @@ class RuleExpressions:
 
         Raises WriteError if an expression has no value.
         """
+        return self.refusal(data) is None
+
+    def refusal(self, data: Data) -> str | None:
+        """Set the variables of `data`, and return where the first condition is that is not true.
+
+        Raises WriteError if an expression has no value.
+        """
         values: dict[str, object] = {}
         data.variables = {
             name: _evaluate_variable(name, expression, place, data, values)
             for name, expression, place in self._variables
         }
-        return all(
-            _evaluate(condition, place, data, values) is True
-            for condition, place in self._conditions
-        )
+        for condition, place in self._conditions:
+            if _evaluate(condition, place, data, values) is not True:
+                return place
+        return None
 
 
 def _evaluate_variable(

@@ -10,7 +10,7 @@ from corepy.dns import constants as c
 from corepy.dns.edns import ede
 from corepy.dns.rdata import plain_records
 from corepy.dns.wire import ANSWER
-from corepy.plugin import Cacheability, Handler, lookup
+from corepy.plugin import Cacheability, ExplainedHandler, lookup
 from corepy_template.metrics import MATCHES
 from corepy_template.rule import WriteError
 
@@ -24,7 +24,7 @@ _ADDRESSES: Final = (c.TYPE_A, c.TYPE_AAAA)
 _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 
 
-class Templates(Handler):
+class Templates(ExplainedHandler):
     """Answers from the first rule that matches; unmatched queries go to the next handler."""
 
     name: ClassVar[str] = "template"
@@ -57,6 +57,12 @@ class Templates(Handler):
             if not rule.fallthrough.passes(request.name_wire):
                 return request.error(c.SERVFAIL)
         return await self.next.serve_dns(request)
+
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str]:
+        """Return which directive decides about the query, and why the ones before it do not."""
+        from corepy_template.explaining import explain
+
+        return explain(self.rules, request)
 
     async def _reply(self, rule: TemplateRule, writer: RecordWriter, data: Data) -> Reply:
         request = data.request

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _OPENS: Final = "{{"
 _SHOWN: Final = 20
+_UNCLOSED: Final = "unclosed action"
+_NUMBERED: Final = re.compile(r"\.Group\.(\d+)")
 _NAMED: Final = re.compile(r"\{\{-?\s*(define|template|block)\b")
 """Go's actions that define and call named templates."""
 
@@ -42,10 +44,12 @@ def compile_template(
         node = compiler.body(tree.children[0])  # type: ignore[arg-type]  # start has one body
     except UnexpectedInput as error:
         message, offset = _explain(error, text)
-        raise SyntaxProblem(message, offset) from None
+        raise SyntaxProblem(message, offset, _hint(message, text, offset)) from None
     except (LarkError, RecursionError):
         raise SyntaxProblem("nested too deeply", 0) from None
-    return Template(text, node, compiler.variables, frozenset(compiler.fields)), compiler.warnings
+    template = Template(text, node, compiler.variables, frozenset(compiler.fields))
+    template.members, template.labels = compiler.members, compiler.labels
+    return template, compiler.warnings
 
 
 @functools.cache
@@ -54,6 +58,14 @@ def _parser() -> Lark:
 
     grammar = Path(__file__).with_name("language.lark").read_text(encoding="utf-8")
     return lark.Lark(grammar, parser="lalr", lexer="contextual")
+
+
+def _hint(message: str, text: str, offset: int) -> str | None:
+    """Return a hint for a usual mistake, None for others."""
+    if message == _UNCLOSED:
+        return "an action ends with }}"
+    group = _NUMBERED.match(text, offset)
+    return group and f'a group without a name is: index .Group "{group[1]}"'
 
 
 def _explain(error: UnexpectedInput, text: str) -> tuple[str, int]:
@@ -65,7 +77,7 @@ def _explain(error: UnexpectedInput, text: str) -> tuple[str, int]:
     offset = len(text) if at is None or at < 0 else at
     opened = max(text.rfind(_OPENS, 0, offset + 1), 0)
     if text.find("}}", opened) < 0:
-        return "unclosed action", opened
+        return _UNCLOSED, opened
     if offset >= len(text) or getattr(getattr(error, "token", None), "type", "") == "$END":
         return "a block has no {{end}}", opened
     mark = text[offset]

@@ -25,6 +25,7 @@ class Pattern:
         self._search = compiled.search
         self._numbers = range(compiled.groups + 1)
         self.text = checked.pattern
+        self.number_of_groups: int = compiled.groups
         self.groups = {name.decode(): number for name, number in names}
         """The named groups and their numbers."""
 

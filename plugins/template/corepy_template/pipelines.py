@@ -22,6 +22,9 @@ _KEYWORDS: Final = {
     "block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"
 }  # fmt: skip
 
+_MAPS: Final = ("Group", "Var")
+"""The fields whose parts depend on the options of the directive."""
+
 
 class PipelineCompiler:
     """Compiles the pipelines of one template; `data_fields` are the fields that the data has."""
@@ -31,6 +34,10 @@ class PipelineCompiler:
         """The fields of the data that the template uses; "*" means the data as a whole."""
         self.variables = 0
         self.warnings: list[SyntaxProblem] = []
+        self.members: list[tuple[str, str, int]] = []
+        """The parts of the fields Group and Var that the template uses, with their offsets."""
+        self.labels: list[tuple[str, int]] = []
+        """The labels of metadata that the template reads, with their offsets."""
         self._data_fields = data_fields
         self._scopes: list[dict[str, int]] = [{}]
         self._dot_is_data = True
@@ -125,11 +132,19 @@ class PipelineCompiler:
         if stage and (_is(first, *operands.LITERALS) or _constant_name(first)):
             raise problem(f"non executable command in pipeline stage {stage + 1}", first)
         arguments = [self._operand(word) for word in rest]
+        self._note_label(first, rest)
         if piped is not None:
             slot = self._new_slot()
             arguments.append(operands.variable(slot))
             return operands.after(piped, slot, self._apply(first, arguments))
         return self._apply(first, arguments)
+
+    def _note_label(self, first: Any, arguments: list[Any]) -> None:
+        """Record the label of `.Meta "label"`."""
+        is_label = _is(first, "FIELDS", "VARIABLE") and _names(first) == ["Meta"]
+        if is_label and arguments and _is(arguments[0], "STRING", "RAW_STRING"):
+            token = arguments[0]
+            self.labels.append((str(operands.constant(token)), token.start_pos or 0))
 
     def _apply(self, first: Any, arguments: list[Evaluate]) -> Evaluate:
         if _is(first, "NAME") and not _constant_name(first):
@@ -196,6 +211,8 @@ class PipelineCompiler:
     def _note(self, token: Token, names: list[str]) -> None:
         """Record that the template uses a field of the data, or all of it."""
         self.fields.add(names[0] if names else "*")
+        if len(names) > 1 and names[0] in _MAPS:
+            self.members.append((names[0], names[1], token.start_pos or 0))
         if names and names[0] not in self._data_fields:
             known = ", ".join(sorted(self._data_fields))
             self.warnings.append(problem(f"no such field: .{names[0]}", token, f"fields: {known}"))

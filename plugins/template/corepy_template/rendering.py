@@ -95,6 +95,10 @@ class Template:
         """File and line of the source, for messages."""
         self.fields = fields
         """The fields of the data that the template uses; "*" means the data as a whole."""
+        self.members: Sequence[tuple[str, str, int]] = ()
+        """The parts of the fields Group and Var: field, part, and the offset in the source."""
+        self.labels: Sequence[tuple[str, int]] = ()
+        """The labels of metadata that the template reads, with their offsets in the source."""
         self._node = node
         self._variables = variables
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -33,6 +33,10 @@ class Expressions(Protocol):
     depends: Cacheability
     is_about_question: bool
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the variables."""
+
     def read_variable(self, controller: Controller) -> None:
         """Read `var NAME EXPRESSION`; raises `CorefileError`."""
 
@@ -41,6 +45,12 @@ class Expressions(Protocol):
 
     def accept(self, data: Data) -> bool:
         """Set the variables, and return whether all conditions are true; raises WriteError."""
+
+    def refusal(self, data: Data) -> str | None:
+        """Set the variables, and return the location of the first condition that is not true.
+
+        Raises WriteError.
+        """
 
 
 class RecordWriter(Protocol):
@@ -63,6 +73,9 @@ class TemplateRule:
     qclass: int
     qtype: int
     zones: ZoneMatcher
+    location: str = ""
+    """File, line and column of the directive."""
+
     patterns: list[Pattern] = field(default_factory=list)
     answer: list[Template] = field(default_factory=list)
     additional: list[Template] = field(default_factory=list)
@@ -92,6 +105,14 @@ class TemplateRule:
         if self.is_per_client:
             return Cacheability.UNSAFE
         return Cacheability.SAFE if self.expressions is None else self.expressions.depends
+
+    @property
+    def own_names(self) -> tuple[str, str]:
+        """The names of the type and class of the directive, "" for ANY, which differs by query."""
+        return (
+            "" if self.qtype == c.TYPE_ANY else _NAMES_OF_TYPES[self.qtype],
+            "" if self.qclass == c.CLASS_ANY else _NAMES_OF_CLASSES[self.qclass],
+        )
 
     def zone_for(self, request: Request) -> str | None:
         """Return the rule's zone for a query, or None if zone, class or type do not match."""

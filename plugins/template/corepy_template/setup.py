@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miekg/dns
 _MOST_CODE: Final = 0xFFFF
+_LINE_HINT: Final = "class and type come first, such as: template IN A example.org"
+_MATCH_HINT: Final = "such as: match ^www[.]example[.]org[.]$"
+_RECORD_HINT: Final = 'such as: answer "{{ .Name }} 60 IN A 192.0.2.1"'
+_RCODE_HINT: Final = "such as: rcode NXDOMAIN"
+_EDE_HINT: Final = 'a code and a text in quotes, such as: ederror 15 "blocked here"'
 
 
 def setup(controller: Controller) -> None:
@@ -31,11 +36,17 @@ def setup(controller: Controller) -> None:
 
 
 def _rule(controller: Controller) -> TemplateRule:
-    qclass = _number(controller, c.CLASSES, "query class")
-    qtype = _number(controller, c.TYPES, "query type")
+    location = controller.token.location if controller.token else ""
+    qclass = _number(controller, c.CLASSES, "query class", _LINE_HINT)
+    qtype = _number(controller, c.TYPES, "query type", _LINE_HINT)
     zones = controller.zones_from(controller.remaining_tokens())
-    rule = TemplateRule(qclass, qtype, ZoneMatcher(zones))
-    controller.options(_options(controller, rule))
+    rule = TemplateRule(qclass, qtype, ZoneMatcher(zones), location)
+    written: list[tuple[Token, Template]] = []
+    controller.options(_options(controller, rule, written))
+    if written:
+        from corepy_template.checking import warn_of_failures
+
+        warn_of_failures(controller, rule, written)
     if rule.patterns or rule.templates or rule.expressions is not None:
         from corepy_template.writer import ConditionalWriter, Writer
 
@@ -44,18 +55,26 @@ def _rule(controller: Controller) -> TemplateRule:
     return rule
 
 
-def _options(controller: Controller, rule: TemplateRule) -> Mapping[str, Callable[[], None]]:
+def _options(
+    controller: Controller, rule: TemplateRule, written: list[tuple[Token, Template]]
+) -> Mapping[str, Callable[[], None]]:
+    """Return the options, which add to `rule`, and templates with their words to `written`."""
+
     def add(templates: list[Template]) -> Callable[[], None]:
-        return lambda: templates.extend(
-            _template(controller, text) for text in controller.arguments(1)
-        )
+        def read() -> None:
+            for token in controller.arguments(1, hint=_RECORD_HINT):
+                template = _template(controller, token)
+                templates.append(template)
+                written.append((token, template))
+
+        return read
 
     return {
         "match": lambda: rule.patterns.extend(_patterns(controller)),
         "answer": add(rule.answer),
         "additional": add(rule.additional),
         "authority": add(rule.authority),
-        "rcode": lambda: setattr(rule, "rcode", _number(controller, _RCODES, "rcode")),
+        "rcode": lambda: setattr(rule, "rcode", _number(controller, _RCODES, "rcode", _RCODE_HINT)),
         "ederror": lambda: setattr(rule, "ede", _ederror(controller)),
         "fallthrough": lambda: setattr(rule, "fallthrough", controller.fallthrough()),
         "upstream": lambda: _ignore(controller),
@@ -73,13 +92,13 @@ def _expressions(rule: TemplateRule) -> Expressions:
     return rule.expressions
 
 
-def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
-    """Parse a mnemonic, which must be in upper case, as in CoreDNS."""
-    token = controller.next_argument()
+def _number(controller: Controller, table: Mapping[str, int], what: str, usual: str) -> int:
+    """Parse a mnemonic, which must be in upper case, as in CoreDNS; `usual` is a hint."""
+    token = controller.next_argument(usual)
     number = table.get(token.text)
     if number is None:
         near = suggest(token.text, list(table)) or suggest(token.text.upper(), list(table))
-        hint = f"did you mean {near!r}?" if near else None
+        hint = f"did you mean {near!r}?" if near else usual
         raise controller.error(f"unknown {what} {token.text!r}", token, hint)
     return number
 
@@ -87,10 +106,12 @@ def _number(controller: Controller, table: Mapping[str, int], what: str) -> int:
 def _patterns(controller: Controller) -> list[Pattern]:
     from corepy_template.pattern import Pattern
 
-    return [Pattern(controller.pattern(token)) for token in controller.arguments(1)]
+    tokens = controller.arguments(1, hint=_MATCH_HINT)
+    return [Pattern(controller.pattern(token)) for token in tokens]
 
 
 def _template(controller: Controller, token: Token) -> Template:
+    from corepy_template.checking import UNQUOTED_HINT, position
     from corepy_template.data import FIELDS
     from corepy_template.language import SyntaxProblem, compile_template
 
@@ -98,40 +119,19 @@ def _template(controller: Controller, token: Token) -> Template:
         template, warnings = compile_template(token.text, FIELDS)
     except SyntaxProblem as problem:
         message = f"could not compile template: {problem}"
-        raise controller.error(message, _at(token, problem.offset), problem.hint) from None
+        hint = problem.hint if token.quoted else UNQUOTED_HINT
+        raise controller.error(message, position(token, problem.offset), hint) from None
     template.location = token.location
     for warning in warnings:
         message = f"this template fails for every query: {warning}"
-        controller.warn(message, _at(token, warning.offset), warning.hint)
-    if template.is_constant:
-        _check_record(controller, token)
+        controller.warn(message, position(token, warning.offset), warning.hint)
+    for label, offset in template.labels:
+        controller.reads_label(label, position(token, offset))
     return template
 
 
-def _check_record(controller: Controller, token: Token) -> None:
-    """Warn if a constant template is not a valid record: CoreDNS loads it and answers SERVFAIL."""
-    from corepy.dns.presentation import RecordError
-    from corepy_template.writer import record_of
-
-    try:
-        record_of(token.text)
-    except RecordError as error:
-        location = token if error.offset is None else _at(token, error.offset)
-        controller.warn(
-            f"this is not a valid record, so every query gets SERVFAIL: {error}", location
-        )
-
-
-def _at(token: Token, offset: int) -> Token:
-    """Return the position of a character in a token, or the token if quoting hides the position."""
-    before = token.text[:offset]
-    if token.text != token.raw or '"' in before or "\n" in before:
-        return token
-    return token._replace(column=token.column + token.quoted + offset, length=1)
-
-
 def _ederror(controller: Controller) -> tuple[int, str]:
-    code, *reason = controller.arguments(1, 2)
+    code, *reason = controller.arguments(1, 2, _EDE_HINT)
     number = parse_unsigned(code.text, _MOST_CODE)
     if number is None:
         hint = f"a number from 0 to {_MOST_CODE}, see RFC 8914"

@@ -71,7 +71,7 @@ def test_the_setup_cases_of_coredns(options, counts):
         (["var len 1"], "variable name 'len' is reserved"),
         (["var in 1"], "variable name 'in' is reserved"),
         (["var nil 1"], "variable name 'nil' is reserved"),
-        (["var a 1", "var a 2"], "variable name 'a' is reserved"),
+        (["var a 1", "var a 2"], "variable 'a' is set twice"),
         (["var a 1", "var c 'x' + a"], "invalid expression: + does not work for string and int"),
         (["expr grup(1)"], "invalid expression: unknown function 'grup'"),
     ],

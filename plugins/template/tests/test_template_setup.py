@@ -39,6 +39,7 @@ def test_accepted(text):
     [
         ("template", "wrong argument count"),
         ("template X", "unknown query class 'X'"),
+        ("template A IN", "class and type come first, such as: template IN A example.org"),
         ("template in A", "did you mean 'IN'?"),
         ("template ANY", "wrong argument count"),
         ("template ANY X", "unknown query type 'X'"),
@@ -49,6 +50,15 @@ def test_accepted(text):
         ("template ANY ANY {\nmatch\n}", "wrong argument count"),
         ("template ANY ANY {\nrcode\n}", "wrong argument count"),
         ("template ANY ANY {\nrcode UNDEFINED\n}", "unknown rcode"),
+        ("template ANY ANY {\nrcode UNDEFINED\n}", "such as: rcode NXDOMAIN"),
+        ("template ANY ANY {\nvar\n}", "such as: var ip "),
+        ("template ANY ANY {\nexpr\n}", "such as: expr incidr("),
+        ("template ANY A {\nanswer {{ .Name }} A 192.0.2.1\n}", "put the record in double quotes"),
+        ('template ANY A {\nanswer "{{ .Name } A 192.0.2.1"\n}', "an action ends with }}"),
+        (
+            'template ANY A {\nanswer "{{ .Name }} A 192.0.2.{{ .Group.1 }}"\n}',
+            'a group without a name is: index .Group "1"',
+        ),
         ('template ANY ANY {\nanswer "{{"\n}', "unclosed action"),
         ('template ANY ANY {\nadditional "{{"\n}', "unclosed action"),
         ('template ANY ANY {\nauthority "{{"\n}', "unclosed action"),
@@ -79,12 +89,46 @@ def test_errors_point_into_the_template():
     [
         ('answer "{{ .Grup.d }}"', "no such field: .Grup"),
         ("answer nothing", "this is not a valid record"),
+        ("answer {{.Name}} 60 IN A 192.0.2.1", "this is not a valid record"),
+        ('answer "{{ .Name }} 60 IN {{ .Type }} 1.2.3.400"', "not an IPv4 address: '1.2.3.400'"),
+        ('answer "{{.Name}} 60 IN 192.0.2.1"', "type is missing"),
+        ('answer "ns.{{ .Zone }} A 192.0.2.1"', "empty label in name 'ns..'"),
+        ('answer "{{ .Name }} A {{ .Group.ip }}"', "'<no value>': no match has such a group"),
+        ('match (x)\nanswer "{{ .Name }} A {{ $.Group.ip }}"', "no match has such a group"),
+        ('answer "{{ .Name }} A {{ .Var.ip }}"', "'<no value>': no var sets it"),
         ('answer "{{ parseInt .Name }}"', "wrong number of args for parseInt"),
     ],
 )
 def test_what_always_fails_is_warned_of(option, message):
     (warning,) = set_up(f"template IN A {{\n{option}\n}}").warnings
     assert message in warning.message
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        'answer "{{ .Name }} {{ .Class }} {{ .Type }} 192.0.2.1"',
+        'answer "www.{{ .Name }} A 192.0.2.1"',
+        'answer "{{ .Name }} A {{ .Group.ip }}"\nmatch ^(?P<ip>.*)$',
+        'answer "{{ .Name }} A {{ .Var.ip }}"\nvar ip client_ip()',
+        'answer "{{ .Name }} A {{ with .Meta \\"a/b\\" }}{{ .ip }}{{ end }}"',
+    ],
+)
+def test_what_may_be_a_record_is_not_warned_of(option):
+    assert set_up(f"template IN A {{\n{option}\n}}").warnings == []
+
+
+def test_types_and_classes_that_differ_are_not_guessed():
+    text = 'template ANY ANY {\nanswer "{{ .Name }} {{ .Class }} {{ .Type }} 192.0.2.1"\n}'
+    assert set_up(text).warnings == []
+
+
+def test_the_nearest_group_and_variable_are_suggested():
+    text = 'template IN A {\nmatch (?P<addr>x)\nvar adr 1\nanswer "{{ .Group.adr }} A {{ .Var.addr }}"\n}'
+    assert [it.hint for it in set_up(text).warnings] == [
+        "did you mean 'addr'?",
+        "did you mean 'adr'?",
+    ]
 
 
 def test_zones_are_those_of_the_block_unless_given():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from corepy.expr import Expression
     from corepy.plugin import Controller
 
+_HINT: Final = "such as: expr incidr(client_ip(), '192.0.2.0/24')"
 _ENVIRONMENT: Final = Environment.of(query_functions())
 
 
@@ -19,18 +20,20 @@ def setup(controller: Controller) -> None:
     """Add the filters of the block, and the handler that provides the label `view/name`."""
     expressions: list[Expression] = []
     for _ in controller.single():
-        name = controller.argument()
+        name = controller.argument("a view has a name and conditions in braces: view NAME { ... }")
         controller.options(
             {
                 "expr": lambda: expressions.extend(
-                    read_conditions(controller, controller.arguments(1), _ENVIRONMENT)
+                    read_conditions(controller, controller.arguments(1, hint=_HINT), _ENVIRONMENT)
                 )
             }
         )
         if not expressions:
-            controller.warn("view without expr accepts all queries", name)
+            hint = f"write a condition in the block, {_HINT}"
+            controller.warn("view without expr accepts all queries", name, hint)
     _add_filters(controller, name.text, expressions)
     controller.add_handler(View(name.text))
+    controller.provides_labels(["view/name"])
 
 
 def _rank(expression: Expression) -> tuple[bool, bool]:
