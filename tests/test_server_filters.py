@@ -347,6 +347,7 @@ async def coroutine(request):
         ("no function", {}, "must be an ordinary function"),
         (bool, {"view": 1}, "must be a str"),
         (bool, {"cacheability": Cacheability.OBSERVES}, "not a cacheability of a filter"),
+        (bool, {"is_about_question": True}, "about the question is SAFE, not Cacheability.UNSAFE"),
     ],
 )
 def test_filters_that_cannot_be(function, options, message):

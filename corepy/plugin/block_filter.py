@@ -48,6 +48,8 @@ class BlockFilter:
             raise TypeError(f"the view of a filter must be a str, not {view!r}")
         if cacheability not in CACHEABILITIES:
             raise ValueError(f"{cacheability} is not a cacheability of a filter")
+        if is_about_question and cacheability is not Cacheability.SAFE:
+            raise ValueError(f"a filter that is about the question is SAFE, not {cacheability}")
         self.function = function
         self.view = view
         self.cacheability = cacheability
