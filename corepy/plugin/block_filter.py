@@ -79,7 +79,7 @@ class BlockFilters:
         return next((it.view for it in self.filters if it.view), "")
 
     @property
-    def about_question(self) -> int:
+    def question_filter_count(self) -> int:
         """The number of filters before the first one that depends on more than the question."""
         return len(list(takewhile(lambda it: it.is_about_question, self.filters)))
 
