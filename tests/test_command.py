@@ -10,11 +10,15 @@ import sys
 
 import pytest
 
-from corepy.testing import install, run_command
+from corepy.testing import helper_module, install, run_command
 from corepy.testing.command import wait_until
 
 WHOAMI = ".:0 {\n    bind 127.0.0.1\n    whoami\n}\n"
 COREPY = [sys.executable, "-m", "corepy"]
+PATIENCE = 300.0
+"""Seconds that only a process which hangs takes."""
+
+run_here = helper_module(__file__, "command_here").run_here
 
 
 def corepy(*flags, conf=None, tmp_path=None, **options):
@@ -22,13 +26,12 @@ def corepy(*flags, conf=None, tmp_path=None, **options):
         (tmp_path / "Corefile").write_text(conf)
         options.setdefault("cwd", tmp_path)
     return subprocess.run(
-        [*COREPY, *flags], capture_output=True, text=True, timeout=30, check=False, **options
+        [*COREPY, *flags], capture_output=True, text=True, timeout=PATIENCE, check=False, **options
     )
 
 
-@pytest.mark.parametrize("flag", ["-version", "--version", "-version=true", "--version=1"])
-def test_version(flag):
-    done = corepy(flag)
+def test_version():
+    done = corepy("-version")
     name, system = done.stdout.splitlines()
     assert name.startswith("corepy-")
     assert re.fullmatch(
@@ -37,12 +40,18 @@ def test_version(flag):
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("flag", ["--version", "-version=true", "--version=1"])
+def test_spellings_of_a_flag(flag):
+    done = run_here(flag)
+    assert (done.returncode, done.stdout.startswith("corepy-")) == (0, True)
+
+
 def test_plugins_are_listed_without_importing_them():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "corepy", "-plugins"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=True,
     )
     names = done.stdout.splitlines()
@@ -91,31 +100,43 @@ def test_plugins_are_listed_without_importing_them():
     ],
 )
 def test_wrong_usage(flags, words):
-    done = corepy(*flags)
+    done = run_here(*flags)
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_wrong_usage_ends_the_process():
+    done = corepy("-nonsense")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "corepy: unrecognized arguments: -nonsense; see corepy -help\n"
+
+
 @pytest.mark.parametrize(
-    "flags", ["-version", "-plugins", "-plugins -order", "-completion bash", "-check", "explain a"]
+    ("flags", "unbuffered"),
+    [
+        *(("-version", unbuffered) for unbuffered in ("", "1")),  # the flush fails, or the write
+        *(
+            (flags, "")
+            for flags in ("-plugins", "-plugins -order", "-completion bash", "-check", "explain a")
+        ),
+    ],
 )
-def test_output_that_cannot_be_written(flags, tmp_path):
+def test_output_that_cannot_be_written(flags, unbuffered, tmp_path):
     (tmp_path / "Corefile").write_text(WHOAMI)
-    for unbuffered in ("", "1"):  # the write fails, or the flush behind it
-        with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                [*COREPY, *flags.split()],
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=30,
-                check=False,
-                cwd=tmp_path,
-                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-            )
-        assert done.returncode == 1
-        assert done.stderr == "corepy: cannot write to standard output: No space left on device\n"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COREPY, *flags.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 1
+    assert done.stderr == "corepy: cannot write to standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("flags", ["-plugins -order", "-completion bash", "explain a"])
@@ -128,7 +149,7 @@ def test_output_that_is_not_read(flags, tmp_path):
             [*COREPY, *flags.split()],
             stdout=pipe,
             stderr=subprocess.PIPE,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
             cwd=tmp_path,
         )
@@ -152,7 +173,7 @@ def test_output_that_is_not_read(flags, tmp_path):
     ],
 )
 def test_help_of_every_command(command, words, spelling):
-    done = corepy(*command.split(), spelling)
+    done = run_here(*command.split(), spelling)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: corepy")
     assert [word for word in words if word not in done.stdout] == []
@@ -170,7 +191,9 @@ def test_standard_input_is_not_a_dash():
 
 
 def test_help_names_every_flag():
-    text = corepy("-help").stdout
+    done = corepy("-help")
+    text = done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
     for flag in (
         "-conf",
         "-dns.port",
@@ -199,7 +222,8 @@ def test_a_missing_file(flags):
     [["-conf", "Corefile"], ["--conf=Corefile"], ["-conf=Corefile"], [], ["-json=false", "-p=53"]],
 )
 def test_check_of_a_valid_file(tmp_path, spelling):
-    done = corepy("-check", *spelling, conf=WHOAMI, tmp_path=tmp_path)
+    (tmp_path / "Corefile").write_text(WHOAMI)
+    done = run_here("-check", *spelling, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Corefile is valid\n", "")
 
 
@@ -212,16 +236,20 @@ def test_check_of_mistakes(tmp_path):
 
 
 def test_check_as_json(tmp_path):
-    done = corepy("-check", "-json", conf=". {\n    whoam\n}\n", tmp_path=tmp_path)
+    conf = tmp_path / "Corefile"
+    conf.write_text(". {\n    whoam\n}\n")
+    done = run_here("-check", "-json", "-conf", str(conf))
     result = json.loads(done.stdout)
-    assert result["valid"] is False
+    assert (done.returncode, result["valid"]) == (1, False)
     assert [(d["line"], d["column"]) for d in result["diagnostics"]] == [(2, 5)]
-    done = corepy("-check", "-json", conf=WHOAMI, tmp_path=tmp_path)
-    assert json.loads(done.stdout) == {"valid": True, "diagnostics": []}
+    conf.write_text(WHOAMI)
+    done = run_here("-check", "-json", "-conf", str(conf))
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"valid": True, "diagnostics": []})
 
 
 def test_check_shows_warnings_and_passes(tmp_path):
-    done = corepy("-check", conf="1053 {\n    whoami\n}\n", tmp_path=tmp_path)
+    (tmp_path / "Corefile").write_text("1053 {\n    whoami\n}\n")
+    done = run_here("-check", "-conf", str(tmp_path / "Corefile"))
     assert done.returncode == 0
     assert "warning: '1053' is taken as a zone" in done.stdout
 
@@ -254,7 +282,7 @@ def test_check_opens_no_socket_and_needs_no_root(tmp_path):
     calls = "socket,bind,connect,socketpair,mount,unshare,setns,kill"
     command = ["strace", "-f", "-o", str(trace), "-e", f"trace={calls}", *COREPY, "-check"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not [
@@ -358,7 +386,7 @@ def test_a_missing_privilege_is_one_line(tmp_path):
         [*command, *COREPY, "-conf", str(tmp_path / "Corefile")],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
         env={**os.environ, "HOME": "/"},
     )

@@ -18,7 +18,7 @@ ENVIRONMENT = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "dum
 PATIENCE = 60.0
 FLAGS = {name for action in cli._parser()._actions for name in action.option_strings}
 BASH = """\
-source <(corepy -completion bash)
+source ./script
 compopt() { :; }
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
@@ -27,12 +27,29 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def offered(*words, folder=None):
-    """What bash offers for the last of these words."""
-    command = ["bash", "-c", BASH, "bash", "corepy", *words]
-    done = subprocess.run(command, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True)
-    assert done.stderr == ""
-    return done.stdout.split()
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """A folder for each shell, with what it completes by."""
+    folders = {shell: tmp_path_factory.mktemp(shell) for shell in ("bash", "zsh")}
+    for shell, folder in folders.items():
+        command = ["corepy", "-completion", shell]
+        with (folder / "script").open("w") as script:
+            subprocess.run(command, env=ENVIRONMENT, stdout=script, check=True)
+    return folders
+
+
+@pytest.fixture
+def offered(scripts):
+    """Return a function that returns what bash offers for the last of some words."""
+
+    def offer(*words):
+        command = ["bash", "-c", BASH, "bash", "corepy", *words]
+        options = {"env": ENVIRONMENT, "cwd": scripts["bash"], "check": False}
+        done = subprocess.run(command, capture_output=True, text=True, **options)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    return offer
 
 
 @pytest.mark.parametrize(
@@ -52,11 +69,11 @@ def offered(*words, folder=None):
         (["cache", "purge", "-z"], ["-zone"]),
     ],
 )
-def test_bash(words, expected):
+def test_bash(words, expected, offered):
     assert offered(*words) == expected
 
 
-def test_all_that_bash_offers_at_the_start():
+def test_all_that_bash_offers_at_the_start(offered):
     short = {name for name in FLAGS if not name.startswith("--")}
     assert set(offered("")) == {*short, *plugin_commands.commands()}
 
@@ -73,7 +90,8 @@ def test_every_flag_is_in_the_script(shell, capsys):
 class Zsh:
     """An interactive shell at a terminal."""
 
-    def __init__(self):
+    def __init__(self, folder):
+        """Start it in `folder`, and load the completion from the file `script`."""
         leader, follower = pty.openpty()
         self._leader = leader
         self._seen = ""
@@ -83,13 +101,14 @@ class Zsh:
             stdout=follower,
             stderr=follower,
             env=ENVIRONMENT,
+            cwd=folder,
             start_new_session=True,
         )
         os.close(follower)
         self.type("PS1='ready%# '; autoload -Uz compinit; compinit -D -u; unsetopt beep\n")
         # Control-X shows the line as it stands, instead of running it.
         self.type("show() { print -r -- \"<$BUFFER>\"; BUFFER= }; zle -N show; bindkey '^X' show\n")
-        self.type("source <(corepy -completion zsh); echo loa''ded\n")
+        self.type("source ./script; echo loa''ded\n")
         self.wait_for("loaded")
 
     def type(self, text):
@@ -110,9 +129,10 @@ class Zsh:
         os.close(self._leader)
 
 
-@pytest.fixture
-def zsh():
-    shell = Zsh()
+@pytest.fixture(scope="module")
+def zsh(scripts):
+    """One shell for all lines: the key that shows a line also empties it."""
+    shell = Zsh(scripts["zsh"])
     yield shell
     shell.close()
 

@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from corepy.corefile import embedded, is_manifest, parse
+from corepy.testing import helper_module
 
 COREPY = [sys.executable, "-m", "corepy"]
+run_here = helper_module(__file__, "command_here").run_here
 
 BLOCKS = """\
 # two documents, the second a List
@@ -113,7 +115,7 @@ def corepy(*arguments, **options):
 
 def test_check_of_a_manifest(tmp_path):
     (tmp_path / "cm.yaml").write_text(BLOCKS)
-    done = corepy("-check", "-conf", "cm.yaml", cwd=tmp_path)
+    done = run_here("-check", "-conf", "cm.yaml", cwd=tmp_path)
     assert done.returncode == 1
     assert "cm.yaml:15:9: unknown directive 'whoamy'\n  15 |         whoamy\n" in done.stderr
     assert "cm.yaml(data.Corefile):3:15: not an IP address: '192.0.2.300'" in done.stderr

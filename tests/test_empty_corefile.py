@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from corepy.testing import ask, free_port, run_command
+from corepy.testing import ask, free_port, helper_module, run_command
 
 COREPY = [sys.executable, "-m", "corepy"]
 WHOAMI = ".:0 {\n    bind 127.0.0.1\n    whoami\n}\n"
@@ -20,6 +20,8 @@ EMPTY = {
 ANSWER = 'answer "{{ .Name }} 60 IN A 192.0.2.1"'
 WARNING = "has no server block, so the default of CoreDNS is used: whoami and log"
 
+run_here = helper_module(__file__, "command_here").run_here
+
 
 def corepy(*arguments, conf, folder):
     (folder / "Corefile").write_text(conf)
@@ -30,10 +32,11 @@ def corepy(*arguments, conf, folder):
 
 @pytest.mark.parametrize("kind", EMPTY)
 def test_check(tmp_path, kind):
-    done = corepy("-check", conf=EMPTY[kind], folder=tmp_path)
+    (tmp_path / "Corefile").write_text(EMPTY[kind])
+    done = run_here("-check", cwd=tmp_path)
     assert done.returncode == 0
     assert f"warning: Corefile {WARNING}, for all names at port 53" in done.stdout
-    done = corepy("-check", "-json", "-p", "5300", conf=EMPTY[kind], folder=tmp_path)
+    done = run_here("-check", "-json", "-p", "5300", cwd=tmp_path)
     result = json.loads(done.stdout)
     assert result["valid"]
     assert "port 5300" in result["diagnostics"][-1]["message"]
@@ -42,9 +45,8 @@ def test_check(tmp_path, kind):
 def test_a_folder_without_a_corefile(tmp_path):
     """A check in the wrong folder does not pass silently."""
     warning = f"Corefile does not exist, {WARNING.partition(', ')[2]}, for all names at port"
-    check = [*COREPY, "-check"]
-    done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"warning: {warning} 53" in done.stdout
+    done = run_here("-check", cwd=tmp_path)
+    assert (done.returncode, f"warning: {warning} 53" in done.stdout) == (0, True)
     port = free_port()
     with run_command(None, "-p", str(port), cwd=tmp_path) as command:
         command.wait_for(f"{warning} {port}")

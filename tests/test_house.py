@@ -37,17 +37,27 @@ GENERATED = {"example.md", "plugins/index.md", "metrics.md", "changelog.md"}
 
 
 def imported_modules(path):
+    """The names of the modules that a file imports, and of what it imports from them."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            assert node.module is not None
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
 
 
 def of_project(path):
     return {name for name in imported_modules(path) if re.match(r"corepy(_\w+)?(\.|$)", name)}
+
+
+def violations(paths, of_path):
+    """What `of_path` finds in each file. One test for all of them: a test takes longer than a file."""
+    found = {path.relative_to(ROOT).as_posix(): of_path(path) for path in paths}
+    return {name: it for name, it in found.items() if it}
 
 
 def test_the_command_starts_without_the_plugin_api():
@@ -59,14 +69,19 @@ def test_the_command_starts_without_the_plugin_api():
     assert not {"corepy.plugin", "corepy.corefile", "asyncio", "pluggy"} & {*loaded.stdout.split()}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_layers_import_downwards(path):
+def imports_upwards(path):
     layer = path.relative_to(ROOT / "corepy").parts[0]
     if layer not in ALLOWED:
-        return  # the command may import everything
-    layers = {name.split(".")[1] for name in of_project(path) if "." in name}
-    assert layers <= ALLOWED[layer]
-    assert not {name for name in of_project(path) if name.startswith("corepy_")}
+        return set()  # the command may import everything
+    return {
+        name
+        for name in of_project(path)
+        if name.startswith("corepy_") or ("." in name and name.split(".")[1] not in ALLOWED[layer])
+    }
+
+
+def test_layers_import_downwards():
+    assert violations(SOURCES, imports_upwards) == {}
 
 
 def test_no_two_files_of_the_core_share_a_name():
@@ -129,22 +144,30 @@ def test_a_ring_of_imports_is_found(tmp_path):
     assert ring_among(imports_within(package)) == []
 
 
-@pytest.mark.parametrize("path", PLUGIN_SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_plugins_import_only_the_plugin_api(path):
+def imports_of_a_plugin_that_are_not_allowed(path):
     own = path.relative_to(ROOT / "plugins").parts[1]
     allowed = re.compile(
         rf"corepy$|corepy\.(plugin|dns|net|http|expr|release|commands\.(corefile_blocks|run_server))(\.|$)|{own}(\.|$)"
     )
-    assert not {name for name in of_project(path) if not allowed.match(name)}
+    return {name for name in of_project(path) if not allowed.match(name)}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in (*SOURCES, *PLUGIN_SOURCES) if "testing" not in path.parts],
-    ids=lambda path: str(path.relative_to(ROOT)),
-)
-def test_no_predictable_randomness(path):
-    assert "random" not in set(imported_modules(path))
+def test_plugins_import_only_the_plugin_api():
+    assert violations(PLUGIN_SOURCES, imports_of_a_plugin_that_are_not_allowed) == {}
+
+
+def test_no_predictable_randomness():
+    paths = [path for path in (*SOURCES, *PLUGIN_SOURCES) if "testing" not in path.parts]
+    assert violations(paths, lambda path: {"random"} & imported_modules(path)) == {}
+
+
+def test_violations_are_named_with_their_files():
+    assert len(SOURCES) > 200
+    assert len(PLUGIN_SOURCES) > 200
+    assert len(DOCUMENTS) > 50
+    one, other = SOURCES[:2]
+    found = violations([one, other], lambda path: {"asyncio"} if path == other else set())
+    assert found == {other.relative_to(ROOT).as_posix(): {"asyncio"}}
 
 
 def generated(path, link):
@@ -173,8 +196,7 @@ def test_exceptions_for_linters_have_a_reason(folder):
     assert found == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_paths_in_documents_exist(path):
+def paths_that_do_not_exist(path):
     text = path.read_text()
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)  # anchors: mkdocs
     missing = [
@@ -183,8 +205,11 @@ def test_paths_in_documents_exist(path):
     named = re.findall(
         r"`((?:corepy|plugins|tests|docs|examples|deploy|editors|benchmarks|tools)/[\w./-]+)`", text
     )
-    missing += [name for name in named if not (ROOT / name).exists()]
-    assert not missing
+    return missing + [name for name in named if not (ROOT / name).exists()]
+
+
+def test_paths_in_documents_exist():
+    assert violations(DOCUMENTS, paths_that_do_not_exist) == {}
 
 
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if path.is_dir())
@@ -244,15 +269,15 @@ CORE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in CORE if "testing" not in path.parts],
-    ids=lambda path: str(path.relative_to(ROOT)),
-)
-def test_the_core_names_no_plugin(path):
+def plugins_named_in(path):
+    """The plugins that a file names, and those that it should name with another meaning but does not."""
     file = path.relative_to(ROOT / "corepy").as_posix()
     named = {name for word in words_of(path) if (name := names_plugin(word))}
-    assert named == {name for where, name in OTHER_MEANINGS if where == file}
+    return named ^ {name for where, name in OTHER_MEANINGS if where == file}
+
+
+def test_the_core_names_no_plugin():
+    assert violations([it for it in CORE if "testing" not in it.parts], plugins_named_in) == {}
 
 
 def test_a_name_of_a_plugin_is_found():

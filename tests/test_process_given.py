@@ -1,8 +1,9 @@
 """What the process is given by whoever starts it, in every form in which the server runs.
 
-Each row is an oddity of a container runtime, an init system, a shell or a host. Whatever it is, the
-server starts, answers, reloads, is upgraded (with `-supervise`) and stops; what it has to do without
-is a line in the log. Output that cannot be written is in test_output_faults.py.
+Each row is an oddity of a container runtime, an init system, a shell or a host, or several that do
+not hide each other, since a row starts four processes. Whatever it is, the server starts, answers,
+reloads, is upgraded (with `-supervise`) and stops; what it has to do without is a line in the log.
+Output that cannot be written is in test_output_faults.py.
 """
 
 import ast
@@ -46,29 +47,32 @@ TABLE = {
         shell('for at in {3..9}; do eval "exec $at</dev/null"; done')
     ),
     "40 descriptors": Given(shell("ulimit -n 40")),
-    "files of no bytes": Given(shell("ulimit -f 0")),
-    # Memory and stack
-    "1 GiB of addresses": Given(shell("ulimit -v 1048576")),
+    # Files, memory and stack
+    "files of no bytes, 1 GiB of addresses, no memory to lock": Given(
+        shell("ulimit -f 0; ulimit -v 1048576; ulimit -l 0")
+    ),
     "a stack of 256 KiB": Given(shell("ulimit -s 256")),
-    "no memory to lock": Given(shell("ulimit -l 0")),
     # Environment
     "an empty environment": Given(("env", "-i")),
-    "no HOME": Given(("env", "-u", "HOME")),
-    "HOME and TMPDIR that are not there": Given(("env", "HOME=/nowhere", "TMPDIR=/nowhere")),
-    "no programs": Given(("env", "PATH=/nowhere")),
-    "a locale that is not there": Given(("env", "LC_ALL=xx_XX.nonsense", "PYTHONUTF8=0")),
+    "folders, programs, a locale, a manager and sockets that are not there": Given(
+        (
+            *("env", "HOME=/nowhere", "TMPDIR=/nowhere", "PATH=/nowhere"),
+            *("LC_ALL=xx_XX.nonsense", "PYTHONUTF8=0"),
+            *("NOTIFY_SOCKET=/nowhere", "WATCHDOG_USEC=1000000", "LISTEN_FDS=2", "LISTEN_PID=1"),
+        )
+    ),
     "ASCII": Given(("env", "LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")),
-    "a manager that is gone": Given(("env", "NOTIFY_SOCKET=/nowhere", "WATCHDOG_USEC=1000000")),
     "a watchdog that wants to hear all the time": Given(
         ("env", "NOTIFY_SOCKET=/nowhere", "WATCHDOG_USEC=1")
     ),
-    "sockets for another process": Given(("env", "LISTEN_FDS=2", "LISTEN_PID=1")),
     # Signals: a mask and ignored signals outlive exec
-    "signals that are blocked": Given(("env", "--block-signal")),
-    "signals that are ignored": Given(("env", "--ignore-signal=TERM,INT,HUP,USR1,USR2,CHLD")),
+    "signals that are blocked and ignored": Given(
+        ("env", "--block-signal", "--ignore-signal=TERM,INT,HUP,USR1,USR2,CHLD")
+    ),
     # Privileges
-    "no capabilities": Given(("setpriv", "--bounding-set=-all", "--inh-caps=-all")),
-    "no new privileges": Given(("setpriv", "--no-new-privs")),
+    "no capabilities, nor new privileges": Given(
+        ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+    ),
     "umask 777": Given(shell("umask 777")),
     # Files
     "a working directory that is gone": Given(

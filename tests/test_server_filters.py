@@ -4,9 +4,7 @@ import asyncio
 import importlib.util
 import itertools
 import logging
-import re
 import threading
-from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -203,85 +201,6 @@ def test_a_corefile_without_filters_has_a_plain_router():
     assert [type(router) for router in generation.routers.values()] == [Router]
 
 
-# -- the cases of CoreDNS's test/view_test.go
-
-
-class View(Handler):
-    """A filter that is a handler as well, since it has metadata of its own, as *view* has."""
-
-    name = "view"
-
-    def __init__(self, view, condition, word):
-        self.view = view
-        self._condition = condition
-        self._word = word
-
-    @hookimpl
-    def metadata(self):
-        return {"view/name": self.view}
-
-    def accepts(self, request):
-        if self._condition == "type":
-            return request.type == self._word
-        if self._condition == "name":
-            return re.search(self._word, request.name) is not None
-        return request.metadata.get("view/name", "") == self._word
-
-    async def serve_dns(self, request):
-        return await self.next.serve_dns(request)
-
-
-def set_up_view(controller):
-    for _ in controller.single():
-        handler = View(*(token.text for token in controller.arguments(3, 3)))
-        controller.add_handler(handler)
-        controller.add_filter(handler.accepts, view=handler.view)
-
-
-VIEW_TEST = [
-    ("split-type", "view a type A", "1.2.3.4 test.split-type"),
-    ("split-type", "view aaaa type AAAA", "1:2:3::4 test.split-type"),
-    (
-        "split-name",
-        "view one name ^one\\..*\\.split-name\\.$",
-        "1.1.1.1 one.test.split-name one.test.test.test.split-name",
-    ),
-    (
-        "split-name",
-        "view two name ^two\\..*\\.split-name\\.$",
-        "2.2.2.2 two.test.split-name two.test.test.test.split-name",
-    ),
-    ("split-name", "", "3.3.3.3 default.test.split-name"),
-    # Never true.
-    ("metadata", "metadata\nview meta1 label not-the-view-name", "1.1.1.1 test.metadata"),
-    # Never true, since metadata is not collected in this block.
-    ("metadata", "view meta2 label meta2", "2.2.2.2 test.metadata"),
-    # Always true.
-    ("metadata", "metadata\nview meta3 label meta3", "2.2.2.2 test.metadata"),
-    ("metadata", "", "3.3.3.3 test.metadata"),
-]
-
-
-def test_the_cases_of_coredns():
-    text = "".join(
-        block(zone, *filter(None, [view]), f"hosts {{\n {line}\n}}")
-        for zone, view, line in VIEW_TEST
-    )
-    with serve(text, plugins={**find(), "view": inline("view", set_up_view)}) as server:
-        for name, qtype, expected in (
-            ("test.split-type", "A", "1.2.3.4"),
-            ("test.split-type", "AAAA", "1:2:3::4"),
-            ("one.test.test.test.split-name", "A", "1.1.1.1"),
-            ("one.test.split-name", "A", "1.1.1.1"),
-            ("two.test.test.test.split-name", "A", "2.2.2.2"),
-            ("two.test.split-name", "A", "2.2.2.2"),
-            ("default.test.split-name", "A", "3.3.3.3"),
-            ("test.metadata", "A", "2.2.2.2"),
-        ):
-            found = ask(server, name, qtype=qtype)
-            assert ip_address(found) == ip_address(expected), name
-
-
 # -- which Corefiles are valid (core/dnsserver/register.go, address_test.go)
 
 
@@ -347,6 +266,7 @@ async def coroutine(request):
         ("no function", {}, "must be an ordinary function"),
         (bool, {"view": 1}, "must be a str"),
         (bool, {"cacheability": Cacheability.OBSERVES}, "not a cacheability of a filter"),
+        (bool, {"is_about_question": True}, "about the question is SAFE, not Cacheability.UNSAFE"),
     ],
 )
 def test_filters_that_cannot_be(function, options, message):

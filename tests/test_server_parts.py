@@ -175,8 +175,8 @@ def test_a_route_without_options():
         "has_hit_listeners": False,
         "time_limit": 0.0,
         "filters": BlockFilters(),
-        "safe_filters": 0,
-        "question_filters": 0,
+        "safe_filter_count": 0,
+        "question_filter_count": 0,
         "collect_metadata": None,
         "depends_on_client": False,
     }
@@ -328,7 +328,7 @@ def filtered(zone, accepts=None, obstacle="split", **options):
         obstacle or "split",
     )
     filters, safe = BlockFilters((found,)), int(obstacle is None)
-    return ZoneRoute(zone, Handler(), None, filters=filters, safe_filters=safe, **options)
+    return ZoneRoute(zone, Handler(), None, filters=filters, safe_filter_count=safe, **options)
 
 
 def router_of(*routes):

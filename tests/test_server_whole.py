@@ -48,8 +48,8 @@ def server():
 def dig(server, *args):
     """The lines of a section-by-section answer, and the header's words."""
     host, port = server.address
-    command = ["dig", f"@{host}", "-p", str(port), "+tries=1", "+time=5", *args]
-    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    command = ["dig", f"@{host}", "-p", str(port), "+tries=1", "+time=60", *args]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     status = re.search(r"status: (\w+)", text)[1]
     flags = re.search(r"flags: ([\w ]+);", text)[1].split()
     records = [

@@ -257,7 +257,7 @@ def test_what_never_worked_ends_at_once(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,  # only a process that hangs takes it
         check=False,
     )
     assert done.returncode == 1
@@ -276,7 +276,7 @@ def test_wrong_usage(flags, words):
         [sys.executable, "-m", "corepy", *flags],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,  # only a process that hangs takes it
         check=False,
     )
     assert done.returncode == 2

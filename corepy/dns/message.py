@@ -2,13 +2,11 @@
 
 A request is created for every query that the packet cache does not answer, so it contains the bytes
 and as little else as possible. Values that cost more than an arithmetic operation and are not
-always used are `_Lazy`: the name as text, for instance, is computed on first access. `__getattr__`
-would make the interpreter look up every attribute of a request more slowly.
+always used are a `LazyAttribute`: the name as text, for instance, is computed on first access.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from struct import Struct, error
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +17,7 @@ from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
 from corepy.dns.form_error import FormError
 from corepy.dns.identity import ANONYMOUS, Identity
+from corepy.dns.lazy_attribute import LazyAttribute
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.reply import ReplySeries
@@ -26,6 +25,8 @@ from corepy.dns.wire import counts as count_records
 from corepy.dns.wire import scan, skip_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dnslib import RR, DNSRecord
 
     from corepy.dns.reply import Messages
@@ -42,31 +43,6 @@ _unpack_question = Struct("!HH").unpack_from
 _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
 _new = object.__new__
-
-
-class _Lazy:
-    """An attribute that is computed on first access and cached in the slot `_` + its name."""
-
-    __slots__ = ("_fill", "_slot")
-
-    def __init__(self, fill: Callable[[Request], object]) -> None:
-        self._fill = fill
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._slot = f"_{name}"
-
-    def __get__(self, request: Request | None, owner: type) -> object:
-        if request is None:
-            return self
-        try:
-            return getattr(request, self._slot)
-        except AttributeError:
-            value = self._fill(request)
-            setattr(request, self._slot, value)
-            return value
-
-    def __set__(self, request: Request, value: object) -> None:
-        setattr(request, self._slot, value)
 
 
 def _record(request: Request) -> DNSRecord:
@@ -138,15 +114,15 @@ class Request:
         local_address: tuple[str, int]  # (IP address, port) that received the query
         family: int  # of the client's address: 1 is IPv4, 2 is IPv6
     else:
-        name = _Lazy(lambda r: to_text(r.name_wire))
-        qname = _Lazy(lambda r: to_text(r.question[:-4]))
-        type = _Lazy(lambda r: c.type_name(r.qtype))
-        class_ = _Lazy(lambda r: c.class_name(r.qclass))
-        question = _Lazy(lambda r: r.wire[c.HEADER_SIZE : r.question_end])
-        record = _Lazy(_record)
-        remote = _Lazy(lambda r: host_port(r.client))
-        local_address = _Lazy(lambda r: host_port(r.local))
-        family = _Lazy(lambda r: 2 if ":" in r.remote[0] else 1)
+        name = LazyAttribute(lambda r: to_text(r.name_wire))
+        qname = LazyAttribute(lambda r: to_text(r.question[:-4]))
+        type = LazyAttribute(lambda r: c.type_name(r.qtype))
+        class_ = LazyAttribute(lambda r: c.class_name(r.qclass))
+        question = LazyAttribute(lambda r: r.wire[c.HEADER_SIZE : r.question_end])
+        record = LazyAttribute(_record)
+        remote = LazyAttribute(lambda r: host_port(r.client))
+        local_address = LazyAttribute(lambda r: host_port(r.local))
+        family = LazyAttribute(lambda r: 2 if ":" in r.remote[0] else 1)
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Request:

@@ -102,8 +102,7 @@ def _offers(distribution: importlib.metadata.Distribution, group: str) -> Iterat
     metadata = distribution.metadata  # parsed at each access, and one may offer many plugins
     # Checked first: a later Python raises KeyError for a missing field, and 3.13 warns.
     name, version = (
-        (metadata[field] if field in metadata else "") or "unknown"  # noqa: SIM401  # typeshed
-        for field in ("Name", "Version")
+        (field in metadata and metadata[field]) or "unknown" for field in ("Name", "Version")
     )
     for entry in entries:
         yield FoundPlugin(entry.name, name, version, entry)

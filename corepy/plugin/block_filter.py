@@ -48,6 +48,8 @@ class BlockFilter:
             raise TypeError(f"the view of a filter must be a str, not {view!r}")
         if cacheability not in CACHEABILITIES:
             raise ValueError(f"{cacheability} is not a cacheability of a filter")
+        if is_about_question and cacheability is not Cacheability.SAFE:
+            raise ValueError(f"a filter that is about the question is SAFE, not {cacheability}")
         self.function = function
         self.view = view
         self.cacheability = cacheability
@@ -77,7 +79,7 @@ class BlockFilters:
         return next((it.view for it in self.filters if it.view), "")
 
     @property
-    def about_question(self) -> int:
+    def question_filter_count(self) -> int:
         """The number of filters before the first one that depends on more than the question."""
         return len(list(takewhile(lambda it: it.is_about_question, self.filters)))
 

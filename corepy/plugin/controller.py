@@ -109,9 +109,9 @@ class Controller(Dispenser):
         change the query nor answer it; `Request.context` has no zone and no view yet. An exception
         answers the query with SERVFAIL. `view` names the block in metrics. With `cacheability` SAFE
         the function depends only on the query's bytes, so the packet cache stays on. The default
-        turns it off for all names whose queries may reach the function. With `is_about_question`
-        it depends only on name, type and class, so *cache* may store what a block makes of the
-        server's own look-ups.
+        turns it off for all names whose queries may reach the function. With `is_about_question`,
+        which needs SAFE, it depends only on name, type and class, so *cache* may store what a block
+        makes of the server's own look-ups.
 
         Raises `CorefileError` if another filter of the block has a view.
         """

@@ -61,7 +61,7 @@ def packet_cache_obstacle(handlers: Sequence[Handler], host: str) -> str | None:
     return reason
 
 
-def safe_filters(filters: BlockFilters, host: str) -> int:
+def count_safe_filters(filters: BlockFilters, host: str) -> int:
     """Return the number of filters before the first one that is UNSAFE at `host`."""
     safe = itertools.takewhile(
         lambda it: cacheability_at(host, it.cacheability) is not Cacheability.UNSAFE,
@@ -161,7 +161,7 @@ class RoutedBlock:
             has_hit_listeners=any(handler.listens_to_hits for handler in handlers),
             time_limit=config.get(QueryTimeout).seconds,
             filters=config.get(BlockFilters),
-            question_filters=config.get(BlockFilters).about_question,
+            question_filter_count=config.get(BlockFilters).question_filter_count,
             collect_metadata=config.get(MetadataCollector).collect,
             depends_on_client=any(handler.denies_clients for handler in handlers),
         )
@@ -175,5 +175,5 @@ class RoutedBlock:
             self._route,
             zone=zone,
             obstacle=packet_cache_obstacle(self._handlers, host),
-            safe_filters=safe_filters(self._route.filters, host),
+            safe_filter_count=count_safe_filters(self._route.filters, host),
         )

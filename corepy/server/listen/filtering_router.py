@@ -107,8 +107,8 @@ class FilteringRouter(Router):
                 if self._collects and route.collect_metadata is not None:
                     route.collect_metadata(request)
                 is_accepted, called = _verdict(route.filters.filters, request)
-                depends_on_client = depends_on_client or called > route.safe_filters
-                is_about_question = is_about_question and called <= route.question_filters
+                depends_on_client = depends_on_client or called > route.safe_filter_count
+                is_about_question = is_about_question and called <= route.question_filter_count
                 if considered is not None:
                     considered.append((route, is_accepted))
                 if is_accepted:
@@ -162,7 +162,7 @@ def _with_obstacles(blocks: Sequence[ZoneRoute]) -> list[ZoneRoute]:
     for route in blocks:
         here = obstacle or route.filter_obstacle
         found.append(route if here is None else _uncached(route, here))
-        obstacle = here if not route.safe_filters else obstacle
+        obstacle = here if not route.safe_filter_count else obstacle
     return found
 
 

@@ -68,10 +68,10 @@ class ZoneRoute:
     filters: BlockFilters = _NO_FILTERS
     """The filters that decide whether the block answers a query (`FilteringRouter`)."""
 
-    safe_filters: int = 0
+    safe_filter_count: int = 0
     """The number of filters before the first one whose verdict the packet cache cannot repeat."""
 
-    question_filters: int = 0
+    question_filter_count: int = 0
     """The number of filters before the first one that depends on more than the question."""
 
     collect_metadata: Callable[[Request], None] | None = None
@@ -83,7 +83,7 @@ class ZoneRoute:
     @property
     def filter_obstacle(self) -> str | None:
         """The directive of a filter whose verdict the packet cache cannot repeat, None without."""
-        return next((it.name for it in self.filters.filters[self.safe_filters :]), None)
+        return next((it.name for it in self.filters.filters[self.safe_filter_count :]), None)
 
     async def serve(self, request: Request) -> Reply:
         """Return the valid reply of the block to `request`, whose context names this route.

@@ -409,11 +409,11 @@ def test_how_long_failures_in_a_row_are_kept():
     assert [back_off(number) for number in (1, 2, 3, 4, 9, 10, 11)] == [1, 2, 4, 5, 5, 5, 5]
 
 
-@pytest.mark.parametrize("bits", range(256))
-def test_ad_is_cleared_alone(bits):
-    reply = Reply(b"\0\0\x81" + bytes([bits]) + bytes(range(30)))
-    clear_ad(reply)
-    assert reply.wire == b"\0\0\x81" + bytes([bits & 0xDF]) + bytes(range(30))
+def test_ad_is_cleared_alone():
+    for bits in range(256):
+        reply = Reply(b"\0\0\x81" + bytes([bits]) + bytes(range(30)))
+        clear_ad(reply)
+        assert reply.wire == b"\0\0\x81" + bytes([bits & 0xDF]) + bytes(range(30))
 
 
 @pytest.mark.parametrize("wire", [b"", b"\0\0\x81", b"\0\0\x81\xff"])

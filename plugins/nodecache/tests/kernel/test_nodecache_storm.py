@@ -85,6 +85,8 @@ class Poller:
     def _run(self) -> None:
         while not self._ending.wait(0.02):
             first = len(self._musts) - 1
+            if not self._musts[first]:
+                continue  # while a server starts or stops, nothing could be missing
             try:
                 seen = set(look(self._kind))
             except OSError:  # the table changed while it was read
