@@ -71,6 +71,7 @@ from corepy.plugin.mixins import FastHandler as FastHandler
 from corepy.plugin.mixins import HitCounter as HitCounter
 from corepy.plugin.mixins import HitListener as HitListener
 from corepy.plugin.mixins import ObservingHandler as ObservingHandler
+from corepy.plugin.pattern import NamePattern as NamePattern
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.pending import apply_step as apply_step
