@@ -218,9 +218,14 @@ class _Options:
     def __init__(self, exchange: Exchange, reply: Reply) -> None:
         self._exchange = exchange
         self._reply = reply
-        self._codes = exchange.changed_codes & exchange.request.context.echoed_options
         self._own: list[tuple[int, bytes]] | None = None
         self._repeated: dict[int, bytes] = {}
+
+    @property
+    def _codes(self) -> set[int]:
+        """The codes of changed options that the server would repeat."""
+        exchange = self._exchange
+        return exchange.changed_codes & exchange.request.context.echoed_options
 
     def _read(self) -> list[tuple[int, bytes]]:
         if self._own is None:
