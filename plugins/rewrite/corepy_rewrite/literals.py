@@ -1,4 +1,4 @@
-"""The part of a domain name that a regular expression requires, found without matching.
+"""The parts of a domain name that a regular expression requires, found without matching.
 
 RE2 does the same for its FilteredRE2 (re2/prefilter.h), which its Python module lacks.
 """
@@ -27,20 +27,22 @@ _TOKEN: Final = re.compile(
 """A token of the syntax that RE2 and this module have in common."""
 
 _LONGEST_LABEL: Final = 63
+_MOST: Final = 2
 
 
-def required_literal(pattern: str) -> bytes | None:
-    """Return bytes that all lower-case wire names contain that match, None if none are known."""
+def required_literals(pattern: str) -> tuple[bytes, ...]:
+    """Return parts that all lower-case wire names have that match: the two longest, if known."""
     runs = _Runs()
     at = 0
     while at < len(pattern):
         token = _TOKEN.match(pattern, at)
         if token is None or not runs.add(token.lastgroup or "", token[0]):
-            return None
+            return ()
         at = token.end()
     if not runs.end():
-        return None
-    return max((it for run in runs.found for it in _literals(run)), key=len, default=None)
+        return ()
+    found = dict.fromkeys(literal for run in runs.found for literal in _literals(run))
+    return tuple(sorted(found, key=len, reverse=True)[:_MOST])
 
 
 class _Runs:

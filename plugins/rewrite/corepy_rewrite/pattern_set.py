@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy_rewrite.literals import required_literal
+from corepy_rewrite.literals import required_literals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from corepy.plugin import NamePattern
     from corepy_rewrite.question import Question
 
-    Chain = tuple[()] | tuple[bytes, "Chain"]
+    Literals = tuple[()] | tuple[bytes, "Literals", "Literals"]
+    """A literal, those of which one is required beside it, and its alternatives."""
 
-_MOST_REQUIRED: Final = 24
-"""More searches cost more than a pass of RE2."""
+_MOST_SEARCHES: Final = 24
+"""More cost more than a pass of RE2."""
 
 
 class PatternSet:
     """Finds out in one pass which of several patterns match a name.
 
     RE2's Python module creates lists, and needs the name as a text. So a name is first searched for
-    the bytes that a match requires, if each pattern requires some.
+    the parts that a match requires, if each pattern requires some.
 
     The set also has a pattern that always matches: RE2 reports running out of memory as no match.
     """
@@ -36,18 +37,10 @@ class PatternSet:
 
     def find(self, question: Question) -> tuple[int, ...]:
         """Return the numbers of the patterns that match a name, in any order."""
-        return self._matching(question.name) if self._may_match(question.name_wire) else ()
-
-    def _may_match(self, name: bytes) -> bool:
-        """Return whether a name contains bytes that one of the patterns requires."""
-        chain = self._required
-        if chain is None:
-            return True
-        while chain:
-            required, chain = chain
-            if name.find(required) >= 0:
-                return True
-        return False
+        required = self._required
+        if required and not _has_required(question.name_wire, required):
+            return ()
+        return self._matching(question.name)
 
     def _matching(self, name: str) -> tuple[int, ...]:
         hits = None if self._set is None else self._set.Match(name.encode())
@@ -59,19 +52,30 @@ class PatternSet:
         return tuple(numbers[hit] for hit in hits if hit)
 
 
-def _required_by_all(patterns: Sequence[NamePattern]) -> Chain | None:
-    """Return the bytes that the patterns require, None if one requires none, or if they are many.
+def _has_required(name: bytes, literals: Literals) -> bool:
+    """Return whether a name has one of the literals, and one of those that belong to it."""
+    while literals:
+        literal, others, literals = literals
+        if name.find(literal) >= 0 and (not others or _has_required(name, others)):
+            return True
+    return False
 
-    They are nested pairs, because a loop over a tuple creates an iterator.
-    """
-    found = [required_literal(pattern.text) for pattern in patterns]
-    required = {each for each in found if each is not None}
-    if None in found or len(required) > _MOST_REQUIRED:
-        return None
-    chain: Chain = ()
-    for each in sorted(required):
-        chain = (each, chain)
-    return chain
+
+def _required_by_all(patterns: Sequence[NamePattern]) -> Literals:
+    """Return what the patterns require, nothing if one requires nothing, or if they differ much."""
+    required = {required_literals(pattern.text) for pattern in patterns}
+    return () if () in required or len(required) > _MOST_SEARCHES else _nested(required)
+
+
+def _nested(required: Iterable[tuple[bytes, ...]]) -> Literals:
+    """Return alternatives as nested tuples, because a loop over a tuple creates an iterator."""
+    groups: dict[bytes, list[tuple[bytes, ...]]] = {}
+    for first, *others in sorted(required):
+        groups.setdefault(first, []).append(tuple(others))
+    literals: Literals = ()
+    for first, rest in groups.items():
+        literals = (first, () if () in rest else _nested(rest), literals)
+    return literals
 
 
 def _compiled_set(patterns: Sequence[NamePattern]) -> Any:
