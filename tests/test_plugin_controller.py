@@ -101,6 +101,18 @@ def test_pattern():
         assert caught.value.diagnostics[0].token is token
 
 
+def test_name_pattern():
+    controller = at_directive(r"it ^(?P<host>[^.]*)\.(a|b)?c\.$ (a")
+    good, bad = controller.arguments()
+    pattern = controller.name_pattern(good)
+    assert (pattern.find("www.c."), pattern.find("www.C.")) == (["www.c.", "www", ""], None)
+    assert (pattern.text, pattern.groups, pattern.named_groups) == (good.text, 2, {"host": 1})
+    assert controller.name_pattern(good, ignores_case=True).find("www.C.") == ["www.C.", "www", ""]
+    with pytest.raises(CorefileError, match="missing \\)") as caught:
+        controller.name_pattern(bad)
+    assert caught.value.diagnostics[0].token is bad
+
+
 def test_next_argument_leaves_the_others():
     controller = at_directive("it a b")
     assert [controller.next_argument().text, controller.next_argument().text] == ["a", "b"]

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from corepy.corefile import suggest
-from corepy.expr.expr_environment import Compiled, Environment, combined
+from corepy.expr.expr_environment import Compiled, Environment
 from corepy.expr.operators import TypeProblem
 from corepy.expr.syntax import ExpressionProblem, Node
 from corepy.expr.value_types import Type
-from corepy.plugin.handler import Cacheability
+from corepy.plugin.handler import Cacheability, combined_cacheability
 
 MOST_NODES: Final = 10_000
 """Maximum nodes of an expression, as in expr-lang."""
@@ -77,7 +77,7 @@ class Compilation(ABC):
 
     def depend(self, cacheability: Cacheability) -> None:
         """Note what the value depends on."""
-        self.depends = combined(self.depends, cacheability)
+        self.depends = combined_cacheability(self.depends, cacheability)
 
     def local(self, name: str) -> tuple[Type, int] | None:
         """Return the type and slot of a variable that `let` has declared."""

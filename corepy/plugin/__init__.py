@@ -44,6 +44,7 @@ from corepy.plugin.handler import Cacheability as Cacheability
 from corepy.plugin.handler import ChainLink as ChainLink
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
+from corepy.plugin.handler import combined_cacheability as combined_cacheability
 from corepy.plugin.handler import handlers_below as handlers_below
 from corepy.plugin.hooks import API_VERSION as API_VERSION
 from corepy.plugin.hooks import HookSpecs as HookSpecs
@@ -70,6 +71,7 @@ from corepy.plugin.mixins import FastHandler as FastHandler
 from corepy.plugin.mixins import HitCounter as HitCounter
 from corepy.plugin.mixins import HitListener as HitListener
 from corepy.plugin.mixins import ObservingHandler as ObservingHandler
+from corepy.plugin.pattern import NamePattern as NamePattern
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups
 from corepy.plugin.pending import apply_step as apply_step

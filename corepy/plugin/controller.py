@@ -10,6 +10,7 @@ every reload rely on that. Code with side effects belongs in the hooks `before_l
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from corepy.corefile import (
@@ -27,7 +28,7 @@ from corepy.plugin.block_config import Root
 from corepy.plugin.block_filter import BlockFilter, BlockFilters
 from corepy.plugin.duration import parse_duration
 from corepy.plugin.handler import Cacheability
-from corepy.plugin.pattern import compile_pattern
+from corepy.plugin.pattern import NamePattern, compile_pattern
 from corepy.plugin.zone_matching import Fallthrough
 
 if TYPE_CHECKING:
@@ -266,8 +267,22 @@ class Controller(Dispenser):
 
     def pattern(self, token: Token) -> re2._Regexp:
         """Return the compiled regular expression (RE2) in `token`; raises `CorefileError`."""
-        try:
+        with self._pattern_errors(token):
             return compile_pattern(token.text)
+
+    def name_pattern(self, token: Token, *, ignores_case: bool = False) -> NamePattern:
+        """Return the regular expression for domain names in `token`; raises `CorefileError`.
+
+        Names are usually compared in lower case. `ignores_case` is for names of replies, which have
+        any case.
+        """
+        with self._pattern_errors(token):
+            return NamePattern(token.text, ignores_case=ignores_case)
+
+    @contextmanager
+    def _pattern_errors(self, token: Token) -> Iterator[None]:
+        try:
+            yield
         except ValueError as error:
             hint = "RE2 syntax, as in Go: no back references and no look-around"
             raise self.error(str(error), token, hint) from None

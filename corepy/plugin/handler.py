@@ -31,7 +31,7 @@ explaining.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,20 @@ class Cacheability(Enum):
 
     It sets the deadline of every reply that it returns, to None if the deadline is unknown.
     """
+
+
+_FROM_FEWEST_INPUTS: Final = (
+    Cacheability.SAFE,
+    Cacheability.DEPENDS_ON_FAMILY,
+    Cacheability.DEPENDS_ON_LOCAL_ADDRESS,
+    Cacheability.UNSAFE,
+)
+"""The values for inputs; a local address has one family."""
+
+
+def combined_cacheability(one: Cacheability, other: Cacheability) -> Cacheability:
+    """Return what an effect depends on that is made of two others."""
+    return max(one, other, key=_FROM_FEWEST_INPUTS.index)
 
 
 class Handler:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy_rewrite.answer import Answer
     from corepy_rewrite.exchange import Exchange
-    from corepy_rewrite.pattern import Replacement
     from corepy_rewrite.records import Record
+    from corepy_rewrite.replacement import Replacement
 
 _LOOKUPS_LEFT: Final = "rewrite/lookups-left"
 """Metadata label of a list with the number of look-ups that a client's query may still cause."""

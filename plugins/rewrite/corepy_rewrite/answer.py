@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +43,8 @@ class Answer:
         self._owner = None if asked is exchange.request else self._common_owner()
         self._least_ttl = 0  # that the rules for TTLs allow
         self._has_raised_ttls = self._has_lowered_ttls = False
-        self._cleared = 0  # flags
+        # A reply to another question is not an authentic one (RFC 4035 section 3.2.3).
+        self._cleared = c.FLAG_AD if asked.asked != exchange.request.asked else 0
         self.options = _Options(exchange, reply)
 
     def _common_owner(self) -> bytes | None:
@@ -207,7 +209,7 @@ class _Mapped(dict[bytes, bytes]):
 
 
 class _Options:
-    """The EDNS options of a reply: its own, and those of the query that rules have set.
+    """The EDNS options of a reply: its own, and those of the query that rules have changed.
 
     As in CoreDNS, a reply repeats the options of the query as the rules have left it, if it has
     none of their own. The server repeats the client's own ones.
@@ -219,13 +221,17 @@ class _Options:
         self._own: list[tuple[int, bytes]] | None = None
         self._repeated: dict[int, bytes] = {}
 
+    @property
+    def _codes(self) -> set[int]:
+        """The codes of changed options that the server would repeat."""
+        exchange = self._exchange
+        return exchange.changed_codes & exchange.request.context.echoed_options
+
     def _read(self) -> list[tuple[int, bytes]]:
         if self._own is None:
-            exchange = self._exchange
             self._own = parse_options(self._reply.options)
-            taken = {code for code, _ in self._own}
-            codes = exchange.changed_codes & exchange.request.context.echoed_options - taken
-            for code, data in exchange.options or ():
+            codes = self._codes - {code for code, _ in self._own}
+            for code, data in self._exchange.options or ():
                 if code in codes:
                     self._repeated.setdefault(code, data)
         return self._own
@@ -244,16 +250,29 @@ class _Options:
                 self._repeated[code] = data
 
     def close(self) -> None:
-        """Store the options in the reply; repeated ones are left out if they do not fit."""
+        """Store the options in the reply, and exempt others from being repeated by the server.
+
+        Repeated options are left out if they do not fit.
+        """
         exchange, reply = self._exchange, self._reply
         request = exchange.request
         if request.edns is None or not exchange.changed_codes:
             return
-        options = b"".join(option(code, data) for code, data in self._read())
+        own = self._read()
+        options = b"".join(option(code, data) for code, data in own)
+        room = request.size - OPT_SIZE - len(reply.wire)
         clients = dict(reversed(exchange.client_options))
-        for code, data in self._repeated.items():
-            if clients.get(code) != data:
-                repeated = option(code, data)
-                if len(reply.wire) + OPT_SIZE + len(options) + len(repeated) <= request.size:
-                    options += repeated
+        exempt = set()
+        for code in self._codes.difference(code for code, _ in own):
+            data = self._repeated.get(code)
+            if data is not None and clients.get(code) == data:
+                continue
+            repeated = b"" if data is None else option(code, data)
+            if repeated and len(options) + len(repeated) <= room:
+                options += repeated
+            else:
+                exempt.add(code)
         reply.options = options
+        if not exempt.isdisjoint(clients):
+            echoed = request.context.echoed_options - exempt
+            request.context = replace(request.context, echoed_options=echoed)

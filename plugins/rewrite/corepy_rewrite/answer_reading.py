@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import suggest
-from corepy_rewrite.pattern import Pattern, Replacement
+from corepy_rewrite.replacement import Replacement
 from corepy_rewrite.steps import PatternRenaming
 from corepy_rewrite.texts import matches_no_end, normal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corepy.plugin import Controller, Token
+    from corepy.plugin import Controller, NamePattern, Token
     from corepy_rewrite.exchange import Step
 
 _ANSWER: Final = "answer"
@@ -72,15 +72,15 @@ def _renaming(controller: Controller, kind: Token, words: Sequence[Token]) -> St
     return PatternRenaming(pattern, replacement, kind.text == _VALUE)
 
 
-def read_pattern(controller: Controller, word: Token, *, ignores_case: bool = False) -> Pattern:
+def read_pattern(controller: Controller, word: Token, *, ignores_case: bool = False) -> NamePattern:
     """Parse a pattern for names."""
     if matches_no_end(word.text):
         hint = r"write \.$ for the end of a name"
         controller.warn("this $ matches no name: names end with a dot", word, hint)
-    return Pattern(controller.pattern(word), ignores_case=ignores_case)
+    return controller.name_pattern(word, ignores_case=ignores_case)
 
 
-def read_replacement(controller: Controller, pattern: Pattern, word: Token) -> Replacement:
+def read_replacement(controller: Controller, pattern: NamePattern, word: Token) -> Replacement:
     """Parse a replacement for matches of a pattern; refuse more groups than the pattern has."""
     replacement = Replacement(normal(word.text))
     if replacement.counted_groups > pattern.groups:

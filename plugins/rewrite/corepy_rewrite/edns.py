@@ -90,6 +90,7 @@ class OptionRemoval:
         if exchange.option(self.code) is not None:
             options = exchange.current_options
             exchange.options = [each for each in options if each[0] != self.code]
+            exchange.changed_codes.add(self.code)
         return True
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corepy.dns import FormError
-from corepy.dns.edns import option, parse_options
+from corepy.dns import constants as c
+from corepy.dns.edns import OPT_SIZE, option, parse_options
 from corepy.dns.names import to_text
 
 if TYPE_CHECKING:
     from corepy.dns import Request
+
+_TYPE_AND_CLASS: Final = 4  # bytes
 
 
 class UnusableError(Exception):
@@ -57,7 +60,7 @@ class Exchange:
         self.options: list[tuple[int, bytes]] | None = None
         """The EDNS options, if a rule has changed them."""
         self.changed_codes: set[int] = set()
-        """The codes of the options that rules have set."""
+        """The codes of the options that rules have set or removed."""
         self.follows_aliases = False
         """Whether a step replaces the targets of aliases."""
         self._name: str | None = None
@@ -107,7 +110,7 @@ class Exchange:
     def asked(self) -> Request:
         """Return the query for the next handler: that of the client, if no rule has changed it.
 
-        Raises UnusableError if the options are not valid.
+        Raises UnusableError if the options are not valid or too long.
         """
         request = self.request
         has_name = self.name_wire != request.name_wire
@@ -116,6 +119,8 @@ class Exchange:
         options = None
         if self.options is not None:
             options = b"".join(option(code, data) for code, data in self.options)
+        if self._size_with(options) > c.MAX_SIZE:
+            raise UnusableError(f"query after rewrite longer than {c.MAX_SIZE} bytes")
         try:
             return request.derive(
                 name_wire=self.name_wire if has_name else None,
@@ -125,6 +130,13 @@ class Exchange:
             )
         except FormError as error:
             raise UnusableError(f"invalid query after rewrite: {error}") from None
+
+    def _size_with(self, options: bytes | None) -> int:
+        """Return the size of the changed query; None are the options of the client."""
+        edns = self.request.edns
+        if options is None:
+            options = b"" if edns is None else edns.options
+        return c.HEADER_SIZE + len(self.name_wire) + _TYPE_AND_CLASS + OPT_SIZE + len(options)
 
 
 def question_of(request: Request) -> tuple[bytes, int, int]:

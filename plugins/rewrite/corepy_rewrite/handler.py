@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from functools import partial, reduce
+from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import FormError, Reply
 from corepy.dns import constants as c
-from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    FastHandler,
+    apply_step,
+    combined_cacheability,
+)
 from corepy_rewrite.alias import AliasStep, has_aliases
 from corepy_rewrite.answer import Answer
 from corepy_rewrite.exchange import Exchange, UnusableError
@@ -22,13 +28,6 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.handler import Answer as HandlerAnswer
     from corepy_rewrite.rules import Rule
-
-_WORST_FIRST: Final = (
-    Cacheability.UNSAFE,
-    Cacheability.DEPENDS_ON_LOCAL_ADDRESS,
-    Cacheability.DEPENDS_ON_FAMILY,
-    Cacheability.SAFE,
-)
 
 
 class PlacedRule:
@@ -54,8 +53,8 @@ class Rewrite(FastHandler, ExplainedHandler):
     def __init__(self, rules: Sequence[PlacedRule]) -> None:
         self.rules = rules
         self._index = RuleIndex(placed.rule.selector for placed in rules)
-        needs = {placed.rule.cacheability for placed in rules}
-        self.cacheability = next((it for it in _WORST_FIRST if it in needs), Cacheability.SAFE)
+        needs = (placed.rule.cacheability for placed in rules)
+        self.cacheability = reduce(combined_cacheability, needs, Cacheability.SAFE)
 
     def begin_dns(self, request: Request) -> HandlerAnswer:
         """Return the next handler's answer to the changed query, changed back."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from corepy.dns.names import ROOT, InvalidName, from_text, lower, parent_offsets, to_text
+from corepy.dns.names import ROOT, InvalidName, from_text, lower, to_text
+from corepy_rewrite.parts import Part, Parts, Substring, Substrings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corepy_rewrite.pattern import Pattern
+    from corepy.plugin import NamePattern
+    from corepy_rewrite.question import Question
 
 EXACT: Final = "exact"
 PREFIX: Final = "prefix"
@@ -19,30 +21,8 @@ REGEX: Final = "regex"
 KINDS: Final = (EXACT, PREFIX, SUFFIX, SUBSTRING, REGEX)
 
 _NONE: Final[tuple[int, ...]] = ()
-_FEW: Final = 8
-"""Ends of names, or lengths, that cost less to try than a walk over the labels of a name."""
 
 _Key = TypeVar("_Key", bytes, int)
-
-
-class Question(Protocol):
-    """The question of a query: a `Request`, or an `Exchange` in which rules have changed it."""
-
-    @property
-    def name(self) -> str:
-        """The name in presentation form and lower case."""
-
-    @property
-    def name_wire(self) -> bytes:
-        """The name in wire form and lower case."""
-
-    @property
-    def qtype(self) -> int:
-        """The number of the type."""
-
-    @property
-    def qclass(self) -> int:
-        """The number of the class."""
 
 
 class NameMatch(NamedTuple):
@@ -55,7 +35,12 @@ class NameMatch(NamedTuple):
 
     kind: str
     text: str
-    pattern: Pattern | None = None
+    pattern: NamePattern | None = None
+
+    @property
+    def ends_all_names(self) -> bool:
+        """Whether it is the dot at the end of each name, also of the root."""
+        return self.text == "." and self.kind in (SUFFIX, SUBSTRING)
 
     @property
     def wire(self) -> bytes | None:
@@ -64,12 +49,23 @@ class NameMatch(NamedTuple):
         A suffix or substring with a dot in front is without it here.
         """
         text = self.text
-        if self.kind in (SUFFIX, SUBSTRING) and len(text) > 1:
+        if self.kind in (SUFFIX, SUBSTRING) and text != ".":
             text = text.removeprefix(".")
+            if text == ".":
+                return None
         try:
             return lower(from_text(text))
         except InvalidName:
             return None
+
+    @property
+    def as_in_names(self) -> NameMatch:
+        """The same with the escapes that names have in presentation form."""
+        wire = self.wire
+        if wire is None or wire == ROOT:
+            return self
+        has_dot = self.kind in (SUFFIX, SUBSTRING) and self.text.startswith(".")
+        return NameMatch(self.kind, f".{to_text(wire)}" if has_dot else to_text(wire))
 
 
 class TypeMatch(NamedTuple):
@@ -91,8 +87,10 @@ Selector = NameMatch | TypeMatch | ClassMatch | None
 class RuleIndex:
     """Finds the numbers of the selectors of a list that select a query.
 
-    A query costs a look-up for exact names, one for each label if its name ends as suffixes do, and
-    one pass of RE2 if there are patterns. Only substrings are tried one by one.
+    A query costs a look-up for exact names, and a few comparisons of one byte each for all prefixes
+    and for all suffixes. Only substrings are tried one by one. It costs a pass of RE2 if there are
+    patterns, unless the name lacks bytes that a match requires. A query that is not selected causes
+    no allocation in all but the last case.
     """
 
     def __init__(self, selectors: Iterable[Selector]) -> None:
@@ -100,11 +98,9 @@ class RuleIndex:
         self._exact: dict[bytes, tuple[int, ...]] = {}
         self._types: dict[int, tuple[int, ...]] = {}
         self._classes: dict[int, tuple[int, ...]] = {}
-        # Prefixes by their first label; by the names that follow them, the ends of labels.
-        self._prefixes: dict[bytes, list[tuple[bytes, int]]] = {}
-        self._suffixes: dict[bytes, list[tuple[bytes, int]]] = {}
-        self._substrings: list[tuple[str, int]] = []
-        patterns: list[tuple[int, Pattern]] = []
+        parts: dict[str, list[Part]] = {PREFIX: [], SUFFIX: []}
+        substrings: list[Substring] = []
+        patterns: list[tuple[int, NamePattern]] = []
         for number, selector in enumerate(selectors):
             if selector is None:
                 self._always += (number,)
@@ -114,51 +110,24 @@ class RuleIndex:
                 _add(self._classes, selector.qclass, number)
             elif selector.pattern is not None:
                 patterns.append((number, selector.pattern))
+            elif selector.ends_all_names:
+                self._always += (number,)
+            elif (wire := selector.wire) is None:
+                continue  # a warning was printed at setup
+            elif selector.kind == EXACT or wire == ROOT:
+                _add(self._exact, wire, number)
             elif selector.kind == SUBSTRING:
-                self._substrings.append((selector.text, number))
+                substrings.append(_substring(selector.text, wire, number))
             else:
-                self._add_name(selector, number)
-        self._lengths = tuple(set(map(len, self._suffixes)))
-        self._starts = _few(it for each in self._prefixes.values() for it, _ in each) or (b"",)
-        self._ends = self._few_ends()
+                parts[selector.kind].append(part_of(selector, wire, number))
+        self._prefixes = Parts(parts[PREFIX]) if parts[PREFIX] else None
+        self._suffixes = Parts(parts[SUFFIX], are_ends=True) if parts[SUFFIX] else None
+        self._substrings = Substrings(substrings) if substrings else None
         self._patterns = None
         if patterns:
-            from corepy_rewrite.pattern import PatternSet
+            from corepy_rewrite.pattern_set import PatternSet
 
             self._patterns = PatternSet(patterns)
-
-    def _add_name(self, selector: NameMatch, number: int) -> None:
-        wire = selector.wire
-        if wire is None:
-            return  # a warning was printed at setup
-        if selector.kind == SUFFIX:
-            self._add_suffix(selector.text, wire, number)
-        elif selector.kind == EXACT or wire == ROOT:
-            _add(self._exact, wire, number)
-        else:
-            first = wire[: wire[0] + 1]
-            self._prefixes.setdefault(first, []).append((wire[:-1], number))
-
-    def _add_suffix(self, text: str, wire: bytes, number: int) -> None:
-        """Add a suffix as the end of a label, and the name that follows that label."""
-        if wire == ROOT:  # the text is ".", which ends every name, also the root
-            self._suffixes.setdefault(ROOT, []).append((b"", number))
-            _add(self._exact, ROOT, number)
-        elif text.startswith("."):
-            self._suffixes.setdefault(wire, []).append((b"", number))
-        else:
-            start = wire[0] + 1
-            self._suffixes.setdefault(wire[start:], []).append((wire[1:start], number))
-
-    def _few_ends(self) -> tuple[bytes, ...]:
-        """Return ends of all names that suffixes select, to reject other names fast.
-
-        These are the suffixes if they are few, or else their last labels, or else the root.
-        """
-        names = self._suffixes
-        last_labels = (name[parent_offsets(name)[-2:][0] :] for name in names)
-        ends = (label + name for name, labels in names.items() for label, _ in labels)
-        return _few(ends) or _few(last_labels) or (ROOT,)
 
     def find(self, question: Question) -> tuple[int, ...]:
         """Return the numbers of the selectors that select a question, in any order."""
@@ -168,64 +137,31 @@ class RuleIndex:
             found += self._types.get(question.qtype, _NONE)
         if self._classes:
             found += self._classes.get(question.qclass, _NONE)
-        if self._suffixes and name.endswith(self._ends):
-            found += self._suffixes_of(name)
-        if self._prefixes and name.startswith(self._starts):
-            for prefix, number in self._prefixes.get(name[: name[0] + 1], ()):
-                if name.startswith(prefix):
-                    found += (number,)
-        if self._substrings:
-            for text, number in self._substrings:
-                if text in question.name:
-                    found += (number,)
+        if self._suffixes is not None:
+            found += self._suffixes.find(name)
+        if self._prefixes is not None:
+            found += self._prefixes.find(name)
+        if self._substrings is not None:
+            found += self._substrings.find(question)
         if self._patterns is not None:
-            found += self._patterns.find(question.name)
-        return found
-
-    def _suffixes_of(self, name: bytes) -> tuple[int, ...]:
-        """Look up the ends of a name that are as long as those of the suffixes."""
-        found, total = _NONE, len(name)
-        for length in self._lengths if len(self._lengths) <= _FEW else _lengths_of(name):
-            endings = self._suffixes.get(name[-length:])
-            if endings is not None:
-                label = _label_before(name, total - length)
-                if label is not None:
-                    found += tuple(number for end, number in endings if label.endswith(end))
+            found += self._patterns.find(question)
         return found
 
 
-def _lengths_of(name: bytes) -> list[int]:
-    """Return the lengths of the names above a name."""
-    lengths, at, left = list[int](), 0, len(name)
-    while size := name[at]:
-        at += size + 1
-        left -= size + 1
-        lengths.append(left)
-    return lengths
+def part_of(match: NameMatch, wire: bytes, number: int = 0) -> Part:
+    """Return a prefix or suffix, whose wire form is `wire`, for the index."""
+    if match.kind == PREFIX:
+        return Part(wire[:-1], number)
+    if match.text.startswith("."):
+        return Part(wire, number)
+    return Part(wire[1:], number, wire[0])
 
 
-def _label_before(name: bytes, offset: int) -> bytes | None:
-    """Return the label in front of an offset, None if no label ends there."""
-    offsets = parent_offsets(name)
-    if offset not in offsets[1:]:
-        return None
-    return name[offsets[offsets.index(offset) - 1] + 1 : offset]
-
-
-def _few(texts: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return the different ones of some texts, none if they are many."""
-    different = tuple(set(texts))
-    return different if len(different) <= _FEW else ()
+def _substring(text: str, wire: bytes, number: int) -> Substring:
+    if text.startswith("."):
+        return Substring(wire[:-1], 1, text, number)
+    return Substring(wire[1:-1], 0, text, number)
 
 
 def _add(table: dict[_Key, tuple[int, ...]], key: _Key, number: int) -> None:
     table[key] = (*table.get(key, ()), number)
-
-
-def length_in_names(match: NameMatch) -> int:
-    """Return the number of characters that a prefix or suffix takes in a name's text."""
-    wire = match.wire
-    if wire is None or match.text == ".":
-        return len(match.text)
-    has_dot = match.kind == SUFFIX and match.text.startswith(".")
-    return len(to_text(wire)) + has_dot

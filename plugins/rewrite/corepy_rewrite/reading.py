@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import constants as c
 from corepy.dns.names import InvalidName, from_text
 from corepy.plugin import parse_unsigned, suggest
+from corepy.plugin.pattern import compile_pattern
 from corepy_rewrite.alias import AliasRule
 from corepy_rewrite.answer_reading import read_answers, read_pattern, read_replacement
 from corepy_rewrite.edns_reading import read_option_rule
-from corepy_rewrite.matching import EXACT, KINDS, REGEX, SUFFIX, NameMatch
-from corepy_rewrite.pattern import Replacement
+from corepy_rewrite.matching import EXACT, KINDS, PREFIX, REGEX, SUBSTRING, SUFFIX, NameMatch
+from corepy_rewrite.replacement import Replacement
 from corepy_rewrite.rules import ClassRule, NameRule, ReplyRule, TypeRule
 from corepy_rewrite.steps import RcodeChange, TTLLimit
 from corepy_rewrite.texts import normal
@@ -29,6 +30,10 @@ _RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miek
 _LAST_RCODE: Final = 23
 _MOST_TTL: Final = 0x7FFFFFFF
 _RANGE: Final = re.compile(r"([^-]*)(-?)([^-]*)")
+_UNLIKE_NAMES: Final = re.compile(r"[\\*+?(){\[]")
+"""Characters that a pattern may be invalid with."""
+
+_LITERAL: Final = "write regex in front of a pattern, or suffix in front of a domain"
 _TTL_HINT: Final = "seconds, or a range such as 30-300, 30- or -300; at most 2147483647"
 """RFC 2181 section 8: a TTL is a number of 31 bits."""
 
@@ -41,15 +46,34 @@ def _read_name(controller: Controller, field: Token, words: Sequence[Token]) -> 
     else:
         kind = _kind(controller, words[0])
         old, new, answers = words[1], words[2], words[3:]
+    if kind == EXACT:
+        _check_exact(controller, old, new)
     match = _match(controller, kind, old)
     if match.pattern is None:
         replacement = Replacement(normal(new.text))
-        if kind in (EXACT, SUFFIX):
-            _warn_unless_name(controller, new, replacement.text)
+        _warn_unless_usable(controller, new, kind)
     else:
         replacement = read_replacement(controller, match.pattern, new)
     is_auto, steps = read_answers(controller, answers)
     return NameRule(match, replacement, steps, is_auto=is_auto)
+
+
+def _check_exact(controller: Controller, old: Token, new: Token) -> None:
+    """Refuse a rule that CoreDNS refuses, because it lacks the word `regex`.
+
+    CoreDNS compiles the new name as a pattern, and the old one may not use more groups than that
+    has (plugin/rewrite/name.go, newNameRule).
+    """
+    if not _UNLIKE_NAMES.search(new.text) and "{" not in old.text:
+        return
+    try:
+        groups = compile_pattern(normal(new.text)).groups
+    except ValueError as error:
+        message = f"{new.text!r} is neither a name nor a pattern: {error}"
+        raise controller.error(message, new, _LITERAL) from None
+    if Replacement(normal(old.text)).counted_groups > groups:
+        message = f"{old.text!r} uses groups of a pattern in a rule for an exact name"
+        raise controller.error(message, old, _LITERAL)
 
 
 def _read_type(controller: Controller, field: Token, words: Sequence[Token]) -> Rule:
@@ -88,8 +112,11 @@ def _read_alias(controller: Controller, field: Token, words: Sequence[Token]) ->
     if kind == REGEX:
         pattern = read_pattern(controller, old, ignores_case=True)
         return AliasRule(NameMatch(kind, old.text, pattern), Replacement(new.text.lower()))
+    _warn_of_pattern(controller, old)
     if kind == EXACT:
-        return AliasRule(NameMatch(kind, normal(old.text)), Replacement(normal(new.text)))
+        _warn_unless_usable(controller, new, kind)
+        match = NameMatch(kind, normal(old.text)).as_in_names
+        return AliasRule(match, Replacement(normal(new.text)))
     return AliasRule(NameMatch(kind, old.text.lower()), Replacement(new.text.lower()))
 
 
@@ -124,15 +151,34 @@ def _name_match(controller: Controller, words: Sequence[Token]) -> NameMatch:
 def _match(controller: Controller, kind: str, word: Token) -> NameMatch:
     if kind == REGEX:
         return NameMatch(kind, word.text, read_pattern(controller, word))
-    match = NameMatch(kind, normal(word.text))
+    match = NameMatch(kind, normal(word.text)).as_in_names
     if match.wire is None:
         controller.warn(f"no name can match {word.text!r}", word, "a name has no empty labels")
+    else:
+        _warn_of_pattern(controller, word)
     return match
 
 
-def _warn_unless_name(controller: Controller, word: Token, text: str) -> None:
+def _warn_of_pattern(controller: Controller, word: Token) -> None:
+    """Warn of a name that seems to be a pattern or a wildcard, or is not ASCII."""
+    if "*" in word.text or "(" in word.text:
+        controller.warn(f"{word.text!r} selects only names with these characters", word, _LITERAL)
+    elif not word.text.isascii():
+        hint = "write it as clients query it, such as xn--mnchen-3ya.de for münchen.de"
+        controller.warn(f"{word.text!r} selects only names with these bytes in UTF-8", word, hint)
+
+
+def _warn_unless_usable(controller: Controller, word: Token, kind: str) -> None:
+    """Warn of the replacement of a name, or of its start or end, that cannot make a valid name."""
+    text = normal(word.text)
+    if kind == SUBSTRING:
+        return  # it depends on the rest of the name
+    if kind == PREFIX:
+        text += "a"
+    elif kind == SUFFIX and text.startswith("."):
+        text = f"a{text}"
     try:
-        from_text(text.removeprefix("."))
+        from_text(text)
     except InvalidName as error:
         controller.warn(f"queries that match get SERVFAIL: {error}", word)
 

@@ -15,7 +15,7 @@ from corepy_rewrite.matching import (
     NameMatch,
     Selector,
     TypeMatch,
-    length_in_names,
+    part_of,
 )
 from corepy_rewrite.steps import Renaming, SuffixRenaming, name_from
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corepy_rewrite.exchange import Exchange, Step
-    from corepy_rewrite.pattern import Replacement
+    from corepy_rewrite.replacement import Replacement
 
 
 class Rule(Protocol):
@@ -70,11 +70,10 @@ class NameRule:
         self.selector = match
         self._match = match
         self._replacement = replacement
-        self._length = length_in_names(match)
         self._renames_back = match.kind == EXACT or (is_auto and match.kind != SUFFIX)
         self._answers = list(answers)
         if is_auto and match.kind == SUFFIX:
-            self._answers.insert(0, SuffixRenaming(replacement.text, match.text))
+            self._answers[:0] = _reversals(match.text, replacement.text)
 
     def apply(self, exchange: Exchange) -> bool:
         """Change the name."""
@@ -94,13 +93,22 @@ class NameRule:
         if match.kind == EXACT:
             return text
         if match.kind == PREFIX:
-            return text + name[self._length :]
+            return text + name[len(match.text) :]
         if match.kind == SUFFIX:
-            return name[: len(name) - self._length] + text
+            return name[: len(name) - len(match.text)] + text
         if match.kind == SUBSTRING:
             return name.replace(match.text, text)
         groups = match.pattern.find(name) if match.pattern else None
         return None if groups is None else self._replacement.fill(groups)
+
+
+def _reversals(old: str, new: str) -> list[Step]:
+    """Return the step that replaces a new suffix by the old one, if names can have the new one."""
+    suffix = NameMatch(SUFFIX, new).as_in_names
+    wire = suffix.wire
+    if wire is None:
+        return []
+    return [SuffixRenaming(part_of(suffix, wire), len(suffix.text), old)]
 
 
 class TypeRule:

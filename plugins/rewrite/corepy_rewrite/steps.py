@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.dns.names import ROOT, InvalidName, from_text, is_subdomain, lower, to_text
 from corepy_rewrite.exchange import UnusableError
+from corepy_rewrite.parts import ends_with
 
 if TYPE_CHECKING:
+    from corepy.plugin import NamePattern
     from corepy_rewrite.answer import Answer
-    from corepy_rewrite.pattern import Pattern, Replacement
+    from corepy_rewrite.parts import Part
+    from corepy_rewrite.replacement import Replacement
 
 _LONGEST_NAME = 255
 
@@ -40,7 +43,10 @@ class Renaming(NamedTuple):
 class SuffixRenaming(NamedTuple):
     """Replaces the end of names, which need not be whole labels."""
 
-    suffix: str
+    suffix: Part
+    length: int
+    """The number of characters of the suffix in the presentation form of names."""
+
     replacement: str
 
     def apply(self, answer: Answer) -> None:
@@ -48,16 +54,19 @@ class SuffixRenaming(NamedTuple):
         answer.map_names(self._map, owners=True, values=True)
 
     def _map(self, name: bytes) -> bytes:
-        text = to_text(name)
-        if not text.lower().endswith(self.suffix):
+        if self.suffix.wire != ROOT and not ends_with(lower(name), self.suffix):
             return name
-        return name_from(text[: len(text) - len(self.suffix)] + self.replacement, "in the reply")
+        text = to_text(name)
+        start = text[: len(text) - self.length]
+        if not start and self.replacement.startswith("."):
+            return name  # no name below the old suffix was changed to it
+        return name_from(start + self.replacement, "in the reply")
 
 
 class PatternRenaming(NamedTuple):
     """Replaces names that match a pattern; `of_values` replaces values instead of owners."""
 
-    pattern: Pattern
+    pattern: NamePattern
     replacement: Replacement
     of_values: bool
 

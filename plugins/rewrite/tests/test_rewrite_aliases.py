@@ -74,6 +74,7 @@ ZONE = {
     "gone.example. CNAME": ["gone.example. 60 CNAME nowhere.uvw."],
     "gone.example. A": ["gone.example. 60 CNAME nowhere.uvw.", "nowhere.uvw. 60 A 192.0.2.3"],
     "cdn.test. A": ["cdn.test. 60 CNAME my.cdn.test.", "my.cdn.test. 60 A 192.0.2.4"],
+    "escaped.example. A": ["escaped.example. 60 CNAME aname.test.", "aname.test. 60 A 192.0.2.5"],
     "long.example. A": [f"long.example. 60 CNAME {'a' * 62}.long.test."],
 }
 
@@ -96,7 +97,8 @@ def behave(question, _proto):
 def server():
     rules = "\n".join(f"rewrite continue cname {rule}" for rule in RULES)
     rules += "\nrewrite continue cname exact my.cdn.test cdn.test"
-    rules += f"\nrewrite cname substring .long {'b' * 10}.long"
+    rules += f"\nrewrite continue cname substring .long {'b' * 10}.long"
+    rules += "\nrewrite cname \\097name.test xyz.example.com"
     with (
         Upstream(behave) as upstream,
         serve(f". {{\n{rules}\ncache\nforward . {upstream.to}\n}}", still=True) as server,
@@ -132,6 +134,7 @@ def server():
             ],
         ),
         ("plain.example", "A", [("A", "192.0.2.1")]),
+        ("escaped.example", "A", [("CNAME", "xyz.example.com."), ("A", "3.4.5.6")]),
         ("other.example", "A", [("CNAME", "x.other.example."), ("A", "192.0.2.2")]),
     ],
 )

@@ -7,7 +7,7 @@ query that the next handler gets, and the reply is always changed back.
 import pytest
 
 from corepy.dns.constants import type_number
-from corepy.dns.names import from_text
+from corepy.dns.names import from_text, labels_of
 from corepy.dns.presentation import read_record
 from corepy.testing import Recorder, make_request, run_chain, set_up
 
@@ -261,6 +261,30 @@ def test_names_are_not_changed_back_from_the_root():
     assert [(str(rr.rname), str(rr.rdata)) for rr in record.rr] == [
         ("root.test.", "a.root-servers.net.")
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "owner", "expected"),
+    [
+        ("suffix .corp .", ".", "."),
+        ("suffix .corp .", "test.", "test.corp."),
+        ("suffix test.corp .", ".", "test.corp."),
+        ("suffix .corp .example", r"a\.example.", r"a\.example."),
+        ("suffix .corp .example", "Sub.Test.Example.", "Sub.Test.corp."),
+        ("suffix .corp .example", "example.", "example."),
+        ("suffix .corp .ex\\097mple", "test.example.", "test.corp."),
+        ("suffix .corp -x.example", "test-x.example.", "test.corp."),
+        ("suffix .corp -x.example", "-x.example.", "-x.example."),
+    ],
+)
+def test_ends_of_names_are_changed_back(rule, owner, expected):
+    """The root is the owner of the SOA record in many replies with NXDOMAIN.
+
+    CoreDNS makes an empty label of it, and sends no reply.
+    """
+    soa = f"{owner} 60 SOA a.test. b.test. 1 2 3 4 5"
+    _, record = rewritten([f"name {rule} answer auto"], "test.corp.", authority=[soa])
+    assert list(record.auth[0].rname.label) == labels_of(from_text(expected))
 
 
 def test_values_of_other_types_are_not_changed():

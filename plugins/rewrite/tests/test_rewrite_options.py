@@ -204,6 +204,46 @@ def test_a_reply_has_only_the_subnet_of_the_client(rule, client):
         assert (asked, returned) == (subnet(1, 24, b"\x0a\xf0\0"), client)
 
 
+@pytest.mark.parametrize(
+    ("rules", "own", "reaches", "returned"),
+    [
+        (["continue edns0 local unset 0xffee", "edns0 local set 0xffee a revert"], b"", b"a", None),
+        (["continue edns0 local unset 0xffee", "edns0 local set 0xffee a"], b"", b"a", b"a"),
+        (
+            ["continue edns0 local unset 0xffee", "edns0 local set 0xffee a revert"],
+            *(b"upstream", b"a", None),
+        ),
+        (["edns0 local unset 0xffee", "edns0 local set 0xffee a"], b"", None, None),
+        (["edns0 local unset 0xffee", "edns0 local set 0xffee a"], b"up", None, b"up"),
+        (
+            ["continue edns0 local set 0xffee a revert", "edns0 local unset 0xffee"],
+            *(b"", None, None),
+        ),
+        (
+            [
+                "continue edns0 local set 0xffee a revert",
+                "continue edns0 local unset 0xffee",
+                "edns0 local set 0xffee b",
+            ],
+            *(b"", b"b", b"foobar"),
+        ),
+    ],
+)
+def test_a_reply_does_not_repeat_an_option_that_was_removed(rules, own, reaches, returned):
+    """Another rule registers its code, so the server repeats the client's."""
+    own = option(CODE, own) if own else b""
+    found = exchange(rules, FOOBAR, own=own)
+    assert found == tuple([] if data is None else [(CODE, data)] for data in (reaches, returned))
+
+
+def test_padding_that_a_rule_removes_is_not_repeated():
+    """The server repeats it without a rule that registers its code."""
+    (handler,) = set_up("rewrite edns0 local unset 12").handlers
+    request = make_request("a.example").derive(options=option(12, bytes(4)) + option(4000, b""))
+    reply = run_chain(request, handler, Recorder())
+    assert finish(request, reply)[-11:] == request.edns.replace(options=b"").record()
+
+
 def test_options_of_others_are_kept():
     own = option(OPTION_COOKIE, b"12345678")
     _, returned = exchange(["edns0 local set 0xffee a revert"], own=own)
@@ -227,6 +267,31 @@ def test_an_option_that_cannot_be_sent_is_a_failure():
     )
 
 
+@pytest.mark.parametrize(
+    ("rule", "size"),
+    [
+        (f"edns0 local set 1000 {'x' * 60_000}", 60_000),
+        (f"edns0 local set 1000 {'x' * 60_000}", 5_600),
+        (f"name a.example {'long.' * 40}example", 65_400),
+    ],
+)
+def test_a_query_that_becomes_too_long_is_a_failure(rule, size):
+    (handler,) = set_up(f"rewrite {rule}").handlers
+    request = make_request("a.example", protocol="tcp").derive(options=option(4000, bytes(size)))
+    below = Recorder()
+    reply = run_chain(request, handler, below)
+    error = "plugin/rewrite: query after rewrite longer than 65535 bytes"
+    assert (reply.rcode, reply.error, below.requests) == (2, error, [])
+
+
+def test_the_longest_query_that_fits():
+    (handler,) = set_up(f"rewrite edns0 local set 1000 {'x' * 60_000}").handlers
+    request = make_request("a.example", protocol="tcp").derive(options=option(4000, bytes(5_489)))
+    below = Recorder()
+    assert run_chain(request, handler, below).rcode == 0
+    assert len(below.requests[0].wire) == 65_535
+
+
 def test_repeated_options_do_not_truncate_a_reply():
     rule = f"edns0 local set 0xffee {'a' * 600}"
     (handler,) = set_up(f"rewrite {rule}").handlers
@@ -234,6 +299,13 @@ def test_repeated_options_do_not_truncate_a_reply():
     request.context = replace(request.context, echoed_options=frozenset((CODE,)))
     reply = run_chain(request, handler, Recorder())
     assert reply.options == b""
+
+
+def test_an_option_that_does_not_fit_is_not_replaced_by_that_of_the_client():
+    (handler,) = set_up(f"rewrite edns0 local set 0xffee {'a' * 600}").handlers
+    request = make_request("a.example", edns=512).derive(options=option(CODE, b"client"))
+    request.context = replace(request.context, echoed_options=frozenset((CODE,)))
+    assert b"client" not in finish(request, run_chain(request, handler, Recorder()))
 
 
 def test_a_whole_server():

@@ -126,23 +126,25 @@ def test_extended_errors_and_the_reason_are_kept():
     ("rule", "record", "is_authentic"),
     [
         ("ttl a.example 5", "a.example. 60 A 192.0.2.1", True),
-        ("type TXT A", "a.example. 60 A 192.0.2.1", True),
+        ("type TXT A", "a.example. 60 A 192.0.2.1", False),
+        ("name suffix example test", None, False),
+        ("edns0 local set 65001 x", None, True),
         ("name a.example b.example", "b.example. 60 A 192.0.2.1", False),
         ("name a.example b.example", "b.example. 60 MX 1 b.example.", False),
         ("name suffix example example answer value ^b a", "a.example. 60 MX 1 b.test.", False),
         ("name suffix example example answer value ^b a", "a.example. 60 MX 1 c.test.", True),
     ],
 )
-def test_changed_records_are_not_authentic(rule, record, is_authentic):
-    """AD is for validated records (RFC 4035 section 3.2.3)."""
+def test_replies_to_changed_questions_are_not_authentic(rule, record, is_authentic):
+    """AD is for validated records, and denials of the client's question (RFC 4035 section 3.2.3)."""
 
     def answer(asked):
-        reply = asked.reply(0, [read_record(record, 60).wire])
+        reply = asked.reply(0, [read_record(record, 60).wire] if record else [])
         reply.patch(reply.wire[:3] + bytes((reply.wire[3] | c.FLAG_AD,)) + reply.wire[4:])
         return reply
 
     (handler,) = set_up(f"rewrite {rule}").handlers
-    qtype = record.split()[2]
+    qtype = "TXT" if "TXT A" in rule else record.split()[2] if record else "A"
     reply = run_chain(make_request("a.example", qtype, edns=1232), handler, Recorder(answer))
     assert (reply.rcode, reply.record.header.ad) == (0, is_authentic)
 

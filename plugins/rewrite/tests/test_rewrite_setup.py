@@ -329,6 +329,30 @@ def test_diagnostics_point_at_the_word(text, column, message, hint):
     assert hint in (diagnostic.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("a.com *.b.com", "'*.b.com' is neither a name nor a pattern: "),
+        (r"(.*)\.a\.com {1}.b.com", "'{1}.b.com' is neither a name nor a pattern: "),
+        ("exact a.com (b.com", "'(b.com' is neither a name nor a pattern: "),
+        ("exact {1}.a.com b.com", "'{1}.a.com' uses groups of a pattern"),
+        ("a{1}.com b.com", "'a{1}.com' uses groups of a pattern"),
+        ("{0}.a.com (b).com", None),
+        ("a.com b+.com", None),
+        (r"a.com b\.c.com", None),
+        ("suffix .a.com *.b.com", None),
+    ],
+)
+def test_exact_rules_that_lack_the_word_regex(words, message):
+    """CoreDNS refuses them: it reads the new name as a pattern, and the old one as its result."""
+    if message is None:
+        rules(f"rewrite name {words}")
+        return
+    diagnostic = refusal(f"rewrite name {words}")
+    assert message in diagnostic.message
+    assert "write regex in front of a pattern" in (diagnostic.hint or "")
+
+
 def test_a_block_behind_a_whole_rule_is_refused():
     assert refusal("rewrite name a b {\n answer auto\n}").message == "a block behind a whole rule"
 
@@ -338,7 +362,15 @@ def test_a_block_behind_a_whole_rule_is_refused():
     [
         ("rewrite name a..b c", "no name can match 'a..b'"),
         ("rewrite ttl suffix a..b 3", "no name can match 'a..b'"),
+        ("rewrite name *.a b", "'*.a' selects only names with these characters"),
+        (r"rewrite ttl (.*)\.a 5", "selects only names with these characters"),
+        ("rewrite name suffix .münchen.de a", "selects only names with these bytes in UTF-8"),
+        ("rewrite cname suffix *.a b", "'*.a' selects only names with these characters"),
         ("rewrite name a b..c", "queries that match get SERVFAIL: empty label"),
+        ("rewrite name a .b", "queries that match get SERVFAIL: empty label"),
+        ("rewrite name prefix a. .", "queries that match get SERVFAIL: empty label"),
+        ("rewrite name suffix .a ..b", "queries that match get SERVFAIL: empty label"),
+        ("rewrite cname a b..c", "queries that match get SERVFAIL: empty label"),
         ("rewrite name regex a(b) {1}{5}", "uses more groups"),
         ("rewrite name regex a(b)(c) {1}{5}", "{5} stays as it is: the pattern has 2 groups"),
         (
@@ -399,6 +431,7 @@ def test_likely_mistakes_are_warned_of(text, message):
         "rewrite name a b\nrewrite continue name c a\nrewrite name a d",
         "rewrite type ANY A\nrewrite class ANY IN",  # both have the number 255
         "rewrite name suffix .a .b answer auto\nrewrite name regex (a)(b) {1}{2}",
+        "rewrite name suffix .a . answer auto\nrewrite name substring .b. .",
     ],
 )
 def test_usual_rules_are_not_warned_of(text):

@@ -57,8 +57,8 @@ def _members(rule: TemplateRule, field: str) -> Iterator[str]:
         return
     yield "0"
     for pattern in rule.patterns:
-        yield from pattern.groups
-        yield from map(str, range(1, pattern.number_of_groups + 1))
+        yield from pattern.named_groups
+        yield from map(str, range(1, pattern.groups + 1))
 
 
 def _warn_of_record(controller: Controller, rule: TemplateRule, token: Token) -> bool:

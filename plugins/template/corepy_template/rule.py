@@ -12,9 +12,8 @@ from corepy.plugin import Cacheability, Fallthrough
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.dns.presentation import Record
-    from corepy.plugin import Controller, ZoneMatcher
+    from corepy.plugin import Controller, NamePattern, ZoneMatcher
     from corepy_template.data import Data
-    from corepy_template.pattern import Pattern
     from corepy_template.rendering import Template
 
 _NAMES_OF_TYPES: Final = {number: name for name, number in c.TYPES.items()}
@@ -76,7 +75,7 @@ class TemplateRule:
     location: str = ""
     """File, line and column of the directive."""
 
-    patterns: list[Pattern] = field(default_factory=list)
+    patterns: list[NamePattern] = field(default_factory=list)
     answer: list[Template] = field(default_factory=list)
     additional: list[Template] = field(default_factory=list)
     authority: list[Template] = field(default_factory=list)

@@ -12,8 +12,7 @@ from corepy_template.rule import Expressions, TemplateRule
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from corepy.plugin import Controller, Token
-    from corepy_template.pattern import Pattern
+    from corepy.plugin import Controller, NamePattern, Token
     from corepy_template.rendering import Template
 
 _RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miekg/dns
@@ -103,11 +102,8 @@ def _number(controller: Controller, table: Mapping[str, int], what: str, usual: 
     return number
 
 
-def _patterns(controller: Controller) -> list[Pattern]:
-    from corepy_template.pattern import Pattern
-
-    tokens = controller.arguments(1, hint=_MATCH_HINT)
-    return [Pattern(controller.pattern(token)) for token in tokens]
+def _patterns(controller: Controller) -> list[NamePattern]:
+    return [controller.name_pattern(it) for it in controller.arguments(1, hint=_MATCH_HINT)]
 
 
 def _template(controller: Controller, token: Token) -> Template:

@@ -45,7 +45,7 @@ class Writer:
         for pattern in self._rule.patterns:
             found = pattern.find(request.name)
             if found is not None:
-                return Data(request, zone, names, pattern.text, found, pattern.groups)
+                return Data(request, zone, names, pattern.text, found, pattern.named_groups)
         return None
 
     def records(self, section: str, templates: Sequence[Template], data: Data) -> Iterator[Record]:
