@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Final
 
 from corepy.expr import expr_values as v
 from corepy.expr import syntax as s
-from corepy.expr.calls import CallCompiler
 from corepy.expr.expr_environment import Compiled
-from corepy.expr.frame import Frame
+from corepy.expr.frame import Frame, LeftOutError
 from corepy.expr.members import cut, fetch
+from corepy.expr.method_calls import MethodCompiler
 from corepy.expr.operators import (
     all_of,
     any_of,
@@ -25,6 +25,7 @@ from corepy.expr.operators import (
 )  # fmt: skip
 from corepy.expr.predicates import PredicateCompiler
 from corepy.expr.searching import in_range, is_in, matches
+from corepy.expr.time_methods import METHODS
 from corepy.expr.value_types import (
     ANY,
     ARRAY,
@@ -43,7 +44,7 @@ _FOLDED_RANGE: Final = 100_000
 _MAP: Final = Type(Kind.MAP, None, has_string_keys=True)
 
 
-class Compiler(CallCompiler, PredicateCompiler):
+class Compiler(MethodCompiler, PredicateCompiler):
     """Compiles one expression."""
 
     def _build(self, node: s.Node) -> Compiled:
@@ -110,7 +111,7 @@ class Compiler(CallCompiler, PredicateCompiler):
         def evaluate(frame: Frame) -> Any:
             try:
                 return run(frame)
-            except _LeftOutError:
+            except LeftOutError:
                 return None
 
         return Compiled(body.type, evaluate)
@@ -124,7 +125,7 @@ class Compiler(CallCompiler, PredicateCompiler):
         def evaluate(frame: Frame) -> Any:
             value = run(frame)
             if value is None and is_optional:
-                raise _LeftOutError
+                raise LeftOutError
             return fetch(value, key_run(frame))
 
         return Compiled(result, evaluate)
@@ -144,8 +145,9 @@ class Compiler(CallCompiler, PredicateCompiler):
                 f"an element of an array has an int as its index, not {key}", node.offset
             )
         what = f"field {name!r}" if name is not None else "elements"
-        hint = f"{target}[0:1] is a part of a string" if target.kind is Kind.STRING else None
-        raise s.ExpressionProblem(f"a value of the type {target} has no {what}", node.offset, hint)
+        raise s.ExpressionProblem(
+            f"a value of the type {target} has no {what}", node.offset, _hint(target, name)
+        )
 
     def _slice(self, node: s.Slice) -> Compiled:
         target = self.compile(node.target)
@@ -249,7 +251,8 @@ class Compiler(CallCompiler, PredicateCompiler):
         s.Member: _member,
         s.Chain: _chain,
         s.Slice: _slice,
-        s.Call: CallCompiler.call,
+        s.Call: MethodCompiler.call,
+        s.MethodCall: MethodCompiler.method_call,
         s.PredicateCall: PredicateCompiler.predicate_call,
         s.Let: _let,
         s.Sequence: _sequence,
@@ -259,8 +262,13 @@ class Compiler(CallCompiler, PredicateCompiler):
     }
 
 
-class _LeftOutError(Exception):
-    """The target of `?.` is nil, so the rest of the chain is left out."""
+def _hint(target: Type, name: str | None) -> str | None:
+    """Return a hint for `target.name` or `target[...]` on a value that has neither."""
+    if target.kind is Kind.STRING:
+        return f"{target}[0:1] is a part of a string"
+    if name is not None and target.kind in METHODS.get(name, {}):
+        return f"a method is called: .{name}()"
+    return None
 
 
 def _operands(node: s.Node, operator: str) -> list[s.Node]:

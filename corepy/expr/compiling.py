@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from corepy.corefile import suggest
 from corepy.expr.expr_environment import Compiled, Environment, combined
+from corepy.expr.expr_values import SHORT
+from corepy.expr.frame import ExpressionError, Frame
 from corepy.expr.operators import TypeProblem
 from corepy.expr.syntax import ExpressionProblem, Node
 from corepy.expr.value_types import Type
@@ -71,6 +73,25 @@ class Compilation(ABC):
             yield
         except TypeProblem as problem:
             raise ExpressionProblem(str(problem), offset, problem.hint) from None
+
+    def warn(self, error: ExpressionError, offset: int) -> None:
+        """Note that an operation on constant values fails."""
+        self.warnings.append(ExpressionProblem(f"{error}, so the expression fails", offset))
+
+    def folded(self, compiled: Compiled, operands: Sequence[Compiled], offset: int) -> Compiled:
+        """Return a constant for an operation whose operands are all constant.
+
+        If the operation fails, it stays an operation, as it may never be evaluated.
+        """
+        if not all(each.is_constant for each in operands):
+            return compiled
+        try:
+            value = compiled.run(Frame(None, {}, 0))
+        except ExpressionError as error:
+            self.warn(error, offset)
+            return compiled
+        is_short = type(value) is not str or len(value) <= SHORT
+        return Compiled(compiled.type, lambda frame: value, value, is_short)
 
     def depend(self, cacheability: Cacheability) -> None:
         """Note what the value depends on."""

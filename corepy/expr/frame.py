@@ -23,6 +23,10 @@ class ExpressionError(Exception):
     """An expression has no value for this query; the message names the operation that failed."""
 
 
+class LeftOutError(Exception):
+    """The target of `?.` is nil, so the rest of the chain is left out."""
+
+
 class Frame:
     """The state of one evaluation."""
 

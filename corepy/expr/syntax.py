@@ -97,6 +97,16 @@ class Call(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class MethodCall(Node):
+    """`target.name(arguments)`; with `is_optional` the rest of the chain may be left out."""
+
+    target: Node
+    name: str
+    arguments: tuple[Node, ...]
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PredicateCall(Node):
     """A call of a function that applies a predicate to the elements of an array."""
 
