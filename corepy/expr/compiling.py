@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from corepy.corefile import suggest
-from corepy.expr.expr_environment import Compiled, Environment, combined
+from corepy.expr.expr_environment import Compiled, Environment
 from corepy.expr.expr_values import SHORT
 from corepy.expr.frame import ExpressionError, Frame
 from corepy.expr.operators import TypeProblem
@@ -95,7 +95,7 @@ class Compilation(ABC):
 
     def depend(self, cacheability: Cacheability) -> None:
         """Note what the value depends on."""
-        self.depends = combined(self.depends, cacheability)
+        self.depends = Cacheability.combined((self.depends, cacheability))
 
     def local(self, name: str) -> tuple[Type, int] | None:
         """Return the type and slot of a variable that `let` has declared."""

@@ -79,17 +79,3 @@ class Environment:
     def with_variable(self, name: str, type_: Type, depends: Cacheability) -> Environment:
         """Return an environment with one more variable."""
         return Environment(self.functions, {**self.variables, name: (type_, depends)})
-
-
-_ORDER: Final = (
-    Cacheability.SAFE,
-    Cacheability.DEPENDS_ON_FAMILY,
-    Cacheability.DEPENDS_ON_LOCAL_ADDRESS,
-    Cacheability.UNSAFE,
-)
-"""From the fewest inputs to the most; a local address has one family."""
-
-
-def combined(one: Cacheability, other: Cacheability) -> Cacheability:
-    """Return what a value depends on that is made of two others."""
-    return max(one, other, key=_ORDER.index)

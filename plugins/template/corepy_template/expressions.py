@@ -12,7 +12,6 @@ from corepy.expr import (
     Environment,
     ExpressionError,
     Function,
-    combined,
     is_free,
     plain,
     query_functions,
@@ -86,7 +85,7 @@ class RuleExpressions:
 
     def _note(self, expression: Expression) -> None:
         """Add what an expression depends on."""
-        self.depends = combined(self.depends, expression.depends)
+        self.depends = Cacheability.combined((self.depends, expression.depends))
         self.is_about_question = self.is_about_question and expression.is_about_question
 
     def accept(self, data: Data) -> bool:
