@@ -102,12 +102,16 @@ def _aggregate(types: Sequence[Type]) -> Type:
 
 def _bits(name: str, operation: Callable[[int, int], int]) -> Builtin:
     def call(frame: Frame, one: object, other: object) -> int:
-        for value in (one, other):
-            if type(value) is not int:
-                raise ExpressionError(f"{name} needs an int, not {v.kind_name(value)}")
-        return v.wrapped(operation(one, other))  # type: ignore[arg-type]  # checked above
+        return v.wrapped(operation(_int_only(one, name), _int_only(other, name)))
 
     return Builtin(name, (WHOLE, WHOLE), INT, call)
+
+
+def _int_only(value: object, name: str) -> int:
+    """Return a value that is an int, not a float; raises ExpressionError."""
+    if type(value) is int:
+        return value
+    raise ExpressionError(f"{name} needs an int, not {v.kind_name(value)}")
 
 
 def _shift_left(number: int, bits: int) -> int:
@@ -129,9 +133,7 @@ def _checked(bits: int) -> int:
 
 
 def _bitnot(frame: Frame, value: object) -> int:
-    if type(value) is not int:
-        raise ExpressionError(f"bitnot needs an int, not {v.kind_name(value)}")
-    return ~value
+    return ~_int_only(value, "bitnot")
 
 
 NUMBER_FUNCTIONS: Final = (
