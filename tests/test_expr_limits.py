@@ -108,7 +108,7 @@ BOMBS = [
     "all(1..9000, date('20' + '23', '2006', 'Europe/Zurich').Year() == 2023)",
     "all(1..9000, date('20' + '23 XYZ', '2006 MST', 'Europe/Zurich').Year() == 2023)",
     "all(1..9000, timezone('Etc/GMT+' + string(# % 12 + 1)) != timezone('UTC'))",
-    "reduce(1..9000, #acc.Add(duration('2540400h')), date('9999-12-31')).Year()",
+    "reduce(1..20000, #acc.Add(duration('2540400h')), date('9999-12-31')).Year()",
     "reduce(1..9000, #acc.AddDate(1000000, 0, 0), date('9999-12-31')).Year()",
     "let d = date('2023-08-14'); string(map(1..9000, d))",
     "let d = date('2023-08-14'); map(1..9000, d) | toJSON()",

@@ -6,6 +6,7 @@ Nothing here depends on the time zone of the host, so an expression has the same
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from datetime import UTC as STANDARD_UTC
 from datetime import datetime, timedelta
@@ -106,7 +107,7 @@ def _load_rules(name: str) -> ZoneInfo | None:
         return None  # before it becomes the name of a file: it may come from a query
     try:
         return ZoneInfo(name)
-    except (LookupError, OSError, ValueError):  # also the name of a folder, or of another file
+    except (LookupError, OSError, ValueError, struct.error):  # also a folder, or another file
         return None
 
 
