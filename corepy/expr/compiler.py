@@ -13,16 +13,10 @@ from corepy.expr import expr_values as v
 from corepy.expr import syntax as s
 from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Frame, LeftOutError
+from corepy.expr.logic_operators import all_of, any_of, checked_bool, coalesce
 from corepy.expr.members import cut, fetch
 from corepy.expr.method_calls import MethodCompiler
-from corepy.expr.operators import (
-    all_of,
-    any_of,
-    binary,
-    checked_bool,
-    coalesce,
-    unary,
-)  # fmt: skip
+from corepy.expr.operators import binary, unary
 from corepy.expr.predicates import PredicateCompiler
 from corepy.expr.searching import in_range, is_in, matches
 from corepy.expr.time_methods import METHODS
@@ -74,7 +68,7 @@ class Compiler(MethodCompiler, PredicateCompiler):
 
     def _binary(self, node: s.Binary) -> Compiled:
         if node.operator in ("and", "or"):
-            parts = [self.compile(each) for each in _operands(node, node.operator)]
+            parts = [self.compile(each) for each in s.operands(node, node.operator)]
             with self.at(node.offset):
                 return all_of(parts) if node.operator == "and" else any_of(parts)
         if node.operator == "in":
@@ -144,9 +138,9 @@ class Compiler(MethodCompiler, PredicateCompiler):
             raise s.ExpressionProblem(
                 f"an element of an array has an int as its index, not {key}", node.offset
             )
-        what = f"field {name!r}" if name is not None else "elements"
+        missing = f"field {name!r}" if name is not None else "elements"
         raise s.ExpressionProblem(
-            f"a value of the type {target} has no {what}", node.offset, _hint(target, name)
+            f"a value of the type {target} has no {missing}", node.offset, _hint(target, name)
         )
 
     def _slice(self, node: s.Slice) -> Compiled:
@@ -269,15 +263,6 @@ def _hint(target: Type, name: str | None) -> str | None:
     if name is not None and target.kind in METHODS.get(name, {}):
         return f"a method is called: .{name}()"
     return None
-
-
-def _operands(node: s.Node, operator: str) -> list[s.Node]:
-    """Return the operands of `a and b and c`, however long the chain is."""
-    found: list[s.Node] = []
-    while isinstance(node, s.Binary) and node.operator == operator:
-        found.append(node.right)
-        node = node.left
-    return [node, *reversed(found)]
 
 
 def _folded_range(left: Compiled, right: Compiled) -> Compiled | None:

@@ -75,34 +75,34 @@ def as_bool(value: object) -> bool:
     raise ExpressionError(f"{kind_name(value)} is used as a condition")
 
 
-def as_text(value: object, what: str) -> str:
+def as_text(value: object, name: str) -> str:
     """Return a value that is a string; raises ExpressionError."""
     if type(value) is str:
         return value
-    raise ExpressionError(f"{what} needs a string, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs a string, not {kind_name(value)}")
 
 
-def as_int(value: object, what: str) -> int:
+def as_int(value: object, name: str) -> int:
     """Return a value that is an int, or the whole part of a float; raises ExpressionError."""
     if type(value) is int:
         return value
     if type(value) is float:
         return whole(value)
-    raise ExpressionError(f"{what} needs an int, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs an int, not {kind_name(value)}")
 
 
-def as_float(value: object, what: str) -> float:
+def as_float(value: object, name: str) -> float:
     """Return a number as a float; raises ExpressionError."""
     if type(value) is int or type(value) is float:
         return float(value)
-    raise ExpressionError(f"{what} needs a number, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs a number, not {kind_name(value)}")
 
 
-def as_array(value: object, what: str) -> Any:
+def as_array(value: object, name: str) -> Any:
     """Return a value that is an array; raises ExpressionError."""
     if isinstance(value, ARRAYS):
         return value
-    raise ExpressionError(f"{what} needs an array, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs an array, not {kind_name(value)}")
 
 
 def whole(number: float) -> int:

@@ -10,7 +10,7 @@ from corepy.expr.compiler import Compiler
 from corepy.expr.expr_environment import Compiled, Environment
 from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, ExpressionError, Frame
 from corepy.expr.reader import read
-from corepy.expr.syntax import Binary, ExpressionProblem, Name, Node
+from corepy.expr.syntax import ExpressionProblem, Name, Node, operands
 from corepy.expr.value_types import Type
 from corepy.plugin.handler import Cacheability
 
@@ -122,18 +122,10 @@ def compile_conditions(text: str, environment: Environment) -> list[Expression]:
     """
     node = read(text)
     whole = _compiled(text, node, environment)
-    parts = _conditions(node)
+    parts = operands(node, "and")
     if len(parts) == 1:
         return [whole]
     return [_compiled(text, part, environment) for part in parts]
-
-
-def _conditions(node: Node) -> list[Node]:
-    found: list[Node] = []
-    while isinstance(node, Binary) and node.operator == "and":
-        found.append(node.right)
-        node = node.left
-    return [node, *reversed(found)]
 
 
 def _compiled(text: str, node: Node, environment: Environment) -> Expression:

@@ -14,7 +14,8 @@ from corepy.expr.array_functions import sorted_by
 from corepy.expr.compiling import Compilation
 from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
-from corepy.expr.operators import add, checked_bool
+from corepy.expr.logic_operators import checked_bool
+from corepy.expr.operators import add
 from corepy.expr.time_values import Duration
 from corepy.expr.value_types import ANY, ARRAY, BOOL, FLOAT, INT, Kind, Type, array_of, common
 

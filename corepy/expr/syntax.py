@@ -63,6 +63,15 @@ class Binary(Node):
     right: Node
 
 
+def operands(node: Node, operator: str) -> list[Node]:
+    """Return the operands of a chain such as `a and b and c`, however long it is."""
+    found: list[Node] = []
+    while isinstance(node, Binary) and node.operator == operator:
+        found.append(node.right)
+        node = node.left
+    return [node, *reversed(found)]
+
+
 @dataclass(frozen=True, slots=True)
 class Member(Node):
     """`target.key` or `target[key]`; with `is_optional` the rest of the chain may be left out."""
