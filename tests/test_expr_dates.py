@@ -95,6 +95,8 @@ VALUES = [
     ("date('2023-08-14 +0100', '2006-01-02 -0700', 'Europe/Lisbon')", "date 2023-08-14 00:00:00 +0100 WEST"),
     ("date('2023-08-14 BST', '2006-01-02 MST', 'Europe/London')", "date 2023-08-14 00:00:00 +0100 BST"),
     ("date('2023-01-14 BST', '2006-01-02 MST', 'Europe/London')", "date 2023-01-13 23:00:00 +0000 GMT"),
+    ("date('2023-01-14 LMT', '2006-01-02 MST', 'Europe/London')", "date 2023-01-14 00:01:15 +0000 GMT"),
+    ("date('2023-01-14 CET', '2006-01-02 MST', 'Europe/Lisbon')", "date 2023-01-13 23:00:00 +0000 WET"),
     ("date('2023-01-14 PST', '2006-01-02 MST', 'Europe/London')", "date 2023-01-14 00:00:00 +0000 PST"),
     (f"(date('9999-12-31') + duration('2540400h')).In({ZURICH})", "date 10289-10-21 02:00:00 +0200 CEST"),
     # methods of dates

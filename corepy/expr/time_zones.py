@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC as STANDARD_UTC
 from datetime import datetime, timedelta
@@ -31,7 +32,12 @@ _CYCLE: Final = 146_097 * DAY
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_+-]++(?:/[A-Za-z0-9_+-]++)*+")
 _LONGEST_NAME: Final = 64
-_DAYS_NEARBY: Final = range(-180, 181, 30)
+_SAMPLED: Final = range(
+    int(datetime(1840, 1, 1, tzinfo=STANDARD_UTC).timestamp()),
+    int(datetime(2040, 1, 1, tzinfo=STANDARD_UTC).timestamp()),
+    30 * DAY,
+)
+"""Unix times at which a zone is asked for the abbreviations that it has had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,9 @@ class Zone:
         """Return the offset that an abbreviation such as CEST has, None if it is unknown here.
 
         `second` is the time on the clocks of the zone, as if they showed UTC. One that is in use
-        then comes first, or one of the same year.
+        then comes first, or the first in the history of the zone.
         """
-        nearby = [self.at(second + days * DAY) for days in _DAYS_NEARBY]
-        offsets = [offset for name, offset in nearby if name == abbreviation]
+        offsets = _offsets(self).get(abbreviation, ())
         for offset in offsets:
             name, current = self.at(second - offset)
             if name == abbreviation:
@@ -73,6 +78,15 @@ class Zone:
 
 
 UTC: Final = Zone("UTC")
+
+
+@lru_cache(maxsize=64)
+def _offsets(zone: Zone) -> Mapping[str, Sequence[int]]:
+    """Return the offsets that each abbreviation of a zone has had, the first one first."""
+    found: dict[str, list[int]] = {}
+    for name, offset in dict.fromkeys(map(zone.at, _SAMPLED)) if zone.rules else ():
+        found.setdefault(name, []).append(offset)
+    return found
 
 
 def _in_calendar(second: int) -> int:
