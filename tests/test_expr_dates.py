@@ -283,6 +283,7 @@ PROBLEMS = [
     (f"1 in [{DAY}]", 2, "an element of the array is never a value of the type int", None),
     (f"len({DAY})", 4, "len needs string or array or map, not date", None),
     (f"max({DAY})", 4, "max needs int or float or array or duration, not date", None),
+    (".Year()", 0, "# is outside of a predicate", "a predicate is an argument"),
     (f"{DAY} ? 1 : 2", 0, "the condition is not a bool, but date", None),
 ]
 
@@ -486,7 +487,7 @@ def test_a_date_in_a_layout_is_read_again(date):
 )
 def test_any_layout_and_any_text(layout, text):
     """A layout splits into its parts, and any text is read or refused."""
-    assert "".join(each.before + each.text for each in elements_of(layout)) == layout
+    assert "".join(each.before + each.text for each in elements_of(frame(), layout)) == layout
     for given_text in (text, layout):
         try:
             date = read_date(frame(), given_text, layout, load_zone("Europe/Zurich"))

@@ -1,8 +1,8 @@
 """No expression hangs, takes unlimited memory, or raises anything but its own error.
 
-By hand, with more texts than each test run tries (two hours on one CPU):
+By hand, with more texts than each test run tries (ten minutes of one CPU):
 
-    COREPY_EXPR_EXAMPLES=100000 .venv/bin/python -m pytest tests/test_expr_limits.py -k 'any or grammar'
+    COREPY_EXPR_EXAMPLES=100000 .venv/bin/python -m pytest tests/test_expr_limits.py -k 'any_text or any_query or grammar'
 
 `make fuzz SECONDS=3600 TARGETS=expressions` is guided by the code that a text reaches.
 """
@@ -99,6 +99,7 @@ BOMBS = [
     "let p = repeat('a?', 400) + repeat('a', 400); all(1..9999, repeat('a', 400) matches p)",
     "let l = repeat('Monday ', 9000); all(1..9000, date('2023-08-14').Format(l) != '')",
     "date('GMT+23', 'MST').Format(repeat('MST', 20000))",
+    "date('2023-08-14').Format(repeat('1', 65000))",
     "let l = repeat('2006', 16000); all(1..9000, date(l, l).Year() == 2006)",
     "let l = '.' + repeat('9', 60000); all(1..9000, date(l, l).Nanosecond() > 0)",
     "let t = repeat(' ', 60000); all(1..9000, date('2023' + t, '2006' + t).Year() == 2023)",

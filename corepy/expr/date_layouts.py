@@ -44,9 +44,18 @@ class Element(NamedTuple):
         return len(self.text) - 1
 
 
-def elements_of(layout: str) -> Sequence[Element]:
-    """Return the elements of a layout; the last one has no name."""
-    return _kept(layout) if len(layout) <= _LONGEST_KEPT else _split(layout)
+def elements_of(frame: Frame, layout: str) -> Sequence[Element]:
+    """Return the elements of a layout, the last one without a name; raises ExpressionError.
+
+    They count as steps, before they are made: a long layout may come from a query.
+    """
+    frame.take(len(layout))
+    if len(layout) > _LONGEST_KEPT:
+        frame.step(len(layout))
+        return _split(layout)
+    elements = _kept(layout)
+    frame.step(len(elements))
+    return elements
 
 
 def _split(layout: str) -> Sequence[Element]:
@@ -64,12 +73,9 @@ _kept: Final = lru_cache(maxsize=128)(_split)
 
 def format_date(frame: Frame, date: Date, layout: str) -> str:
     """Return a date as text; raises ExpressionError if it is too long."""
-    frame.take(len(layout))
-    elements = elements_of(layout)
-    frame.step(len(elements))
     pieces: list[str] = []
     length = 0
-    for piece in _pieces(fields_of(date), elements):
+    for piece in _pieces(fields_of(date), elements_of(frame, layout)):
         length += len(piece)
         if length > MOST_TEXT:
             break
@@ -80,7 +86,7 @@ def format_date(frame: Frame, date: Date, layout: str) -> str:
 
 def date_text(date: Date, layout: str = _OF_TEXT) -> str:
     """Return a date in a short layout, by default as Go prints it."""
-    return "".join(_pieces(fields_of(date), elements_of(layout)))
+    return "".join(_pieces(fields_of(date), _kept(layout)))
 
 
 def _pieces(fields: DateFields, elements: Sequence[Element]) -> Iterator[str]:

@@ -117,9 +117,8 @@ def read_usual_date(frame: Frame, text: str) -> Date:
 
 
 def _read(frame: Frame, text: str, layout: str, zone: Zone) -> Date:
-    frame.take(len(text) + len(layout))
-    elements = elements_of(layout)
-    frame.step(len(elements))
+    frame.take(len(text))
+    elements = elements_of(frame, layout)
     reader = _Reader(text, zone)
     for element, following in itertools.pairwise((*elements, elements[-1])):
         reader.read(element, has_decimals=following.name in (".0", ".9"))
