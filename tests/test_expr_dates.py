@@ -385,7 +385,7 @@ WARNINGS = [
 
 @pytest.mark.parametrize(("text", "offset", "message"), WARNINGS)
 def test_a_constant_that_always_fails_is_a_warning(text, offset, message):
-    """As in CoreDNS, it is no error: the expression may never come to it."""
+    """As in CoreDNS, it is not an error: the expression may never come to it."""
     (warning,) = compile_(text, ENVIRONMENT).warnings
     assert (warning.offset, str(warning)) == (offset, f"{message}, so the expression fails")
 

@@ -1,4 +1,4 @@
-"""The syntax of expressions: precedence, literals, and the messages for what is none."""
+"""The syntax of expressions: precedence, literals, and the messages for invalid ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A function of the language: its name, the types of its arguments, and what it does."""
+"""The description of a function of the language: its name, the types of its arguments, its code."""
 
 from __future__ import annotations
 

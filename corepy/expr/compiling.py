@@ -1,4 +1,4 @@
-"""What the parts of the compiler share: names in scope, limits, positions of mistakes."""
+"""The state that the parts of the compiler share: names in scope, limits, mistakes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Compilation(ABC):
         """`environment` has the functions and variables of the expression."""
         self.environment = environment
         self.depends = Cacheability.SAFE
-        """What the value depends on, beside the query's bytes."""
+        """The inputs that the value depends on, beside the query's bytes."""
 
         self.warnings: list[ExpressionProblem] = []
         """Mistakes that make the expression fail for every query."""
@@ -94,7 +94,7 @@ class Compilation(ABC):
         return Compiled(compiled.type, lambda frame: value, value, is_short)
 
     def depend(self, cacheability: Cacheability) -> None:
-        """Note what the value depends on."""
+        """Note an input that the value depends on."""
         self.depends = Cacheability.combined((self.depends, cacheability))
 
     def local(self, name: str) -> tuple[Type, int] | None:
@@ -122,7 +122,7 @@ class Compilation(ABC):
         """Return the names of all functions."""
 
     def unknown_name(self, name: str, offset: int) -> ExpressionProblem:
-        """Return the problem for a name that is no variable."""
+        """Return the problem for an unknown name of a variable."""
         if name == "$env":
             return ExpressionProblem("$env is not supported", offset)
         if self.is_function(name):

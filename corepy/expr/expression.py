@@ -39,7 +39,7 @@ class Expression:
         """The type of the value; `ANY` if it is known only when the expression runs."""
 
         self.depends: Cacheability = compiler.depends
-        """What the value depends on, beside the query's bytes."""
+        """The inputs that the value depends on, beside the query's bytes."""
 
         self.is_about_question = compiler.is_about_question
         """Whether the value depends only on name, type and class, which *cache* stores replies by.
@@ -65,8 +65,8 @@ class Expression:
     def evaluate(self, subject: Any, names: Mapping[str, object] = _NO_NAMES) -> Any:
         """Return the value; raises ExpressionError, and nothing else.
 
-        `subject` is what the functions of the environment get, usually a `Request`; `names` has the
-        values of its variables.
+        The functions of the environment get `subject`, usually a `Request`; `names` has the values
+        of its variables.
         """
         frame = self._frame
         if frame is None:
@@ -117,7 +117,7 @@ def compile_expression(text: str, environment: Environment) -> Expression:
 def compile_conditions(text: str, environment: Environment) -> list[Expression]:
     """Return the conditions that `text` joins with `and`, each as an expression of its own.
 
-    So a caller learns what each of them depends on. Raises `ExpressionProblem`, as
+    So each of them has a cacheability of its own. Raises `ExpressionProblem`, as
     `compile_expression` does.
     """
     node = read(text)

@@ -59,7 +59,7 @@ def _conditions(
 
 
 def checked_bool(run: Evaluate) -> Evaluate:
-    """Return a condition that fails if the value is no bool."""
+    """Return a condition that fails if the value is not a bool."""
     return lambda frame: v.as_bool(run(frame))
 
 

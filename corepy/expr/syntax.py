@@ -1,4 +1,4 @@
-"""The syntax tree of an expression, and the error for a text that is none.
+"""The syntax tree of an expression, and the error for an invalid one.
 
 Each node has its offset in the text, in characters, for messages.
 """

@@ -46,7 +46,7 @@ class TreeBuilder(Transformer[Token, s.Node]):
         return s.Conditional(condition.offset, condition, then, otherwise)
 
     def conditional(self, children: list[Any]) -> s.Node:
-        """Return `condition ? then : otherwise`, or what has no question mark."""
+        """Return `condition ? then : otherwise`, or a chain without a question mark."""
         if len(children) == 1:
             node: s.Node = children[0]
             return node

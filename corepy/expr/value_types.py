@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Kind(Enum):
-    """What a value is; `ANY` is known only when the expression runs."""
+    """The kind of a value; one of `ANY` is known only when the expression runs."""
 
     ANY = "any"
     NIL = "nil"
