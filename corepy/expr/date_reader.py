@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
+from corepy.expr import date_patterns as p
 from corepy.expr.date_layouts import RFC3339, Element, elements_of
 from corepy.expr.frame import ExpressionError, Frame
-from corepy.expr.time_values import Date, Month, Weekday, instant_of, like_year
+from corepy.expr.time_values import Date, instant_of, like_year
 from corepy.expr.time_zones import UTC, Zone
 from corepy.plugin.duration import SECOND
 
@@ -24,66 +24,6 @@ DEFAULT_LAYOUTS: Final = (
     "Mon, 02 Jan 2006 15:04:05 MST",
 )
 """The layouts of expr-lang for a date without one: tried in this order (builtin/builtin.go)."""
-
-_SPACES_OR_TEXT: Final = re.compile(r" ++|[^ ]++")
-_SPACES: Final = re.compile(r" *+")
-_DECIMALS: Final = re.compile(r"[.,]([0-9]++)")
-_ONE_OR_TWO: Final = re.compile(r"([0-9]{1,2}+)")
-_TWO: Final = re.compile(r"([0-9]{2})")
-_ABBREVIATION: Final = re.compile(
-    r"ChST|MeST|GMT(?:[+-](?:2[0-3]|[01]?[0-9])(?![0-9]))?|[+-](?:2[0-3]|[01]?[0-9])(?![0-9])"
-    r"|(?:WITA|[A-Z]{4}T|[A-Z]{3}T|[A-Z]{3})(?![A-Z])"
-)
-"""The abbreviations that Go takes for time zones; GMT and a sign may have hours after them."""
-
-_NUMBERS: Final = {
-    "2006": ("year", re.compile(r"([0-9]{4})"), 0, 9999),
-    "1": ("month", _ONE_OR_TWO, 1, 12),
-    "01": ("month", _TWO, 1, 12),
-    "2": ("day", _ONE_OR_TWO, 1, 31),
-    "_2": ("day", re.compile(r" ?+([0-9]{1,2}+)"), 1, 31),
-    "02": ("day", _TWO, 1, 31),
-    "__2": ("year day", re.compile(r" {0,2}+([0-9]{1,3}+)"), 1, 366),
-    "002": ("year day", re.compile(r"([0-9]{3})"), 1, 366),
-    "15": ("hour", _ONE_OR_TWO, 0, 23),
-    "3": ("hour", _ONE_OR_TWO, 0, 12),
-    "03": ("hour", _TWO, 0, 12),
-    "4": ("minute", _ONE_OR_TWO, 0, 59),
-    "04": ("minute", _TWO, 0, 59),
-    "5": ("second", _ONE_OR_TWO, 0, 59),
-    "05": ("second", _TWO, 0, 59),
-}
-"""The elements that are numbers: the field, its digits, and its limits."""
-
-_YEAR_OF_CENTURY: Final = re.compile(r"([+-][0-9]|[0-9]{2})")
-_LARGEST_OFFSET: Final = (24, 60, 60)
-"""The hours, minutes and seconds that Go accepts in an offset."""
-
-_OFFSETS: Final = {
-    sign + form: re.compile(
-        r"([+-])" + form.replace("07", "([0-9]{2})").replace("00", "([0-9]{2})")
-    )
-    for sign in "Z-"
-    for form in ("07", "0700", "07:00", "070000", "07:00:00")
-}
-
-
-def _names(names: Iterable[object], letters: int | None = None) -> re.Pattern[str]:
-    words = "|".join(str(name)[:letters] for name in names)
-    return re.compile(f"({words})", re.ASCII | re.IGNORECASE)
-
-
-_MONTHS: Final = tuple(map(Month, range(1, 13)))
-_WEEKDAYS: Final = tuple(map(Weekday, range(7)))
-_WORDS: Final = {
-    "January": _names(_MONTHS),
-    "Jan": _names(_MONTHS, 3),
-    "Monday": _names(_WEEKDAYS),
-    "Mon": _names(_WEEKDAYS, 3),
-    "PM": re.compile("([AP]M)"),
-    "pm": re.compile("([ap]m)"),
-}
-_MONTH_NUMBERS: Final = {str(month)[:3].lower(): month.number for month in _MONTHS}
 
 _MOST_DECIMALS: Final = 9
 _SHOWN: Final = 64
@@ -148,16 +88,16 @@ class _Reader:
         """
         self._skip(element.before)
         name = element.name
-        if name in _NUMBERS:
+        if name in p.NUMBERS:
             self._read_number(name)
             if name in ("5", "05") and not has_decimals:
                 self._read_decimals()
-        elif name in _WORDS:
+        elif name in p.WORDS:
             self._read_word(name)
-        elif name in _OFFSETS:
+        elif name in p.OFFSETS:
             self._read_offset(name)
         elif name == "06":
-            year = int(self._take(_YEAR_OF_CENTURY)[1])
+            year = int(self._take(p.YEAR_OF_CENTURY)[1])
             self._numbers["year"] = year + (1900 if year >= _LEAST_OF_1900 else 2000)
         elif name == "MST":
             self._read_abbreviation()
@@ -177,18 +117,18 @@ class _Reader:
 
     def _skip(self, before: str) -> None:
         """Skip text that the layout has between elements; any number of spaces is one."""
-        for part in _SPACES_OR_TEXT.findall(before):
+        for part in p.SPACES_OR_TEXT.findall(before):
             if part.startswith(" "):
                 if self._at < len(self._text) and self._text[self._at] != " ":
                     raise _UnreadableError
-                self._take(_SPACES)
+                self._take(p.SPACES)
             elif self._text.startswith(part, self._at):
                 self._at += len(part)
             else:
                 raise _UnreadableError
 
     def _read_number(self, name: str) -> None:
-        field, pattern, least, most = _NUMBERS[name]
+        field, pattern, least, most = p.NUMBERS[name]
         number = int(self._take(pattern)[1])
         if not least <= number <= most:
             raise _UnreadableError
@@ -196,15 +136,15 @@ class _Reader:
 
     def _read_word(self, name: str) -> None:
         """Read the name of a month, which counts, of a weekday, which does not, or AM or PM."""
-        word = self._take(_WORDS[name])[1].lower()
+        word = self._take(p.WORDS[name])[1].lower()
         if name in ("January", "Jan"):
-            self._numbers["month"] = _MONTH_NUMBERS[word[:3]]
+            self._numbers["month"] = p.MONTH_NUMBERS[word[:3]]
         elif name in ("PM", "pm"):
             self._numbers[word] = 1
 
     def _read_decimals(self) -> None:
         """Read any number of decimals, also none."""
-        match = _DECIMALS.match(self._text, self._at)
+        match = p.DECIMALS.match(self._text, self._at)
         if match is not None:
             self._at = match.end()
             self._note_decimals(match[1])
@@ -212,7 +152,7 @@ class _Reader:
     def _read_all_decimals(self, digits: int) -> None:
         """Read a mark and as many characters as the layout has; only the first nine count."""
         part = self._text[self._at : self._at + 1 + digits]
-        match = _DECIMALS.fullmatch(part[: 1 + _MOST_DECIMALS])
+        match = p.DECIMALS.fullmatch(part[: 1 + _MOST_DECIMALS])
         if match is None or len(part) <= digits:
             raise _UnreadableError
         self._at += len(part)
@@ -227,9 +167,9 @@ class _Reader:
             self._at += 1
             self._is_utc = True
             return
-        sign, *digits = self._take(_OFFSETS[name]).groups()
+        sign, *digits = self._take(p.OFFSETS[name]).groups()
         parts = [int(each) for each in digits]
-        if any(part > most for part, most in zip(parts, _LARGEST_OFFSET, strict=False)):
+        if any(part > most for part, most in zip(parts, p.LARGEST_OFFSET, strict=False)):
             raise _UnreadableError
         hours, minutes, seconds = (*parts, 0, 0)[:3]
         size = (hours * 60 + minutes) * 60 + seconds
@@ -240,7 +180,7 @@ class _Reader:
             self._at += 3
             self._is_utc = True
         else:
-            self._abbreviation = self._take(_ABBREVIATION)[0]
+            self._abbreviation = self._take(p.ABBREVIATION)[0]
 
     def date(self) -> Date:
         """Return the date; raises _UnreadableError if there is no such day."""
