@@ -10,8 +10,10 @@ from corepy.corefile import CorefileError
 from corepy.expr import Environment, compile_expression, query_functions, read_expression
 from corepy.expr.calls import BUILTINS, UNSUPPORTED, WITH_PREDICATES
 from corepy.expr.compiling import MOST_NESTING, MOST_NODES
+from corepy.expr.date_reader import DEFAULT_LAYOUTS
 from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, MOST_TEXT
 from corepy.expr.reader import LONGEST_TEXT
+from corepy.expr.time_methods import METHODS
 from corepy.loading.registry import find
 from corepy.testing import controller_for, inline, make_request, serve
 
@@ -43,6 +45,17 @@ def test_the_tables_have_all_functions():
     assert "type()" in tables
     for name in UNSUPPORTED:
         assert f"`{name}`" in PAGE.partition("## Differences")[2]
+
+
+def test_the_tables_have_all_methods():
+    named = set(re.findall(r"`\.(\w+)\(", PAGE))
+    assert named == METHODS.keys()
+
+
+def test_the_page_has_the_usual_layouts():
+    section = PAGE.partition("## Dates and durations")[2]
+    for layout in DEFAULT_LAYOUTS:
+        assert f"`{layout.removesuffix('07:00')}`" in section
 
 
 def test_the_limits():

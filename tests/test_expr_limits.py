@@ -1,6 +1,10 @@
 """No expression hangs, takes unlimited memory, or raises anything but its own error.
 
-`COREPY_EXPR_EXAMPLES=100000 pytest tests/test_expr_limits.py` tries more texts.
+By hand, with more texts than each test run tries (ten minutes of one CPU):
+
+    COREPY_EXPR_EXAMPLES=100000 .venv/bin/python -m pytest tests/test_expr_limits.py -k 'any_text or any_query or grammar'
+
+`make fuzz SECONDS=3600 TARGETS=expressions` is guided by the code that a text reaches.
 """
 
 import os
@@ -22,7 +26,10 @@ from corepy.expr import (
     query_functions,
 )
 from corepy.expr.calls import BUILTINS, WITH_PREDICATES
+from corepy.expr.expr_values import kind_name
 from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, MOST_TEXT
+from corepy.expr.time_methods import METHODS
+from corepy.expr.time_values import LARGEST_INSTANT
 from corepy.testing import make_request
 
 EXAMPLES = int(os.environ.get("COREPY_EXPR_EXAMPLES", "200"))
@@ -90,6 +97,22 @@ BOMBS = [
     f"all(1..9000, not ('{'x' * 40_000}' contains '{'y' * 20_000}'))",
     f"all(1..9000, '{'x' * 30_000}' == '{'x' * 30_000}')",
     "let p = repeat('a?', 400) + repeat('a', 400); all(1..9999, repeat('a', 400) matches p)",
+    "let l = repeat('Monday ', 9000); all(1..9000, date('2023-08-14').Format(l) != '')",
+    "date('GMT+23', 'MST').Format(repeat('MST', 20000))",
+    "date('2023-08-14').Format(repeat('1', 65000))",
+    "let l = repeat('2006', 16000); all(1..9000, date(l, l).Year() == 2006)",
+    "let l = '.' + repeat('9', 60000); all(1..9000, date(l, l).Nanosecond() > 0)",
+    "let t = repeat(' ', 60000); all(1..9000, date('2023' + t, '2006' + t).Year() == 2023)",
+    "date(repeat('9', 60000))",
+    "duration(repeat('1h', 30000))",
+    "let t = repeat('1h', 1000); all(1..9000, duration(t).Hours() == 1000)",
+    "all(1..9000, date('20' + '23', '2006', 'Europe/Zurich').Year() == 2023)",
+    "all(1..9000, date('20' + '23 XYZ', '2006 MST', 'Europe/Zurich').Year() == 2023)",
+    "all(1..9000, timezone('Etc/GMT+' + string(# % 12 + 1)) != timezone('UTC'))",
+    "reduce(1..20000, #acc.Add(duration('2540400h')), date('9999-12-31')).Year()",
+    "reduce(1..9000, #acc.AddDate(1000000, 0, 0), date('9999-12-31')).Year()",
+    "let d = date('2023-08-14'); string(map(1..9000, d))",
+    "let d = date('2023-08-14'); map(1..9000, d) | toJSON()",
 ]
 
 
@@ -186,6 +209,7 @@ ATOMS = st.sampled_from([
     "1", "0", "-1", "2.5", "9223372036854775807", "1e300", "'a'", "''", "'.'", "'10.0.0.0/8'", "`x`",
     "true", "false", "nil", "[]", "{}", "[1, 'a', nil]", "{a: 1, b: [2]}", "1..3", "#", "#acc", ".a",
     "#index", "name()", "type()", "client_ip()", "id()", "do()", "metadata('a/b')", "x", "a",
+    "date('2023-08-14')", "duration('2540400h')", "timezone('Europe/Zurich')", "'2006-01-02'", "'1h'",
 ])  # fmt: skip
 OPERATORS = st.sampled_from([
     "+", "-", "*", "/", "%", "**", "==", "!=", "<", "<=", "&&", "||", "and", "or", "in", "not in",
@@ -212,6 +236,9 @@ def compound(inner):
             lambda it: f"{it[0]}({', '.join(it[1])})"
         ),
         st.tuples(inner, st.sampled_from(NAMES), inner).map(lambda it: "{} | {}({})".format(*it)),
+        st.tuples(inner, st.sampled_from(sorted(METHODS)), st.lists(inner, max_size=3)).map(
+            lambda it: f"{it[0]}.{it[1]}({', '.join(it[2])})"
+        ),
         st.tuples(st.sampled_from(sorted(WITH_PREDICATES)), inner, inner).map(
             lambda it: "{}(anything({}), {{{}}})".format(*it)
         ),
@@ -255,11 +282,11 @@ def test_expressions_that_are_made_of_the_grammar(text):
     found = try_out(text)
     if found is not None:
         compiled, value = found
-        kind = "array" if isinstance(value, list | tuple | range) else {
-            bool: "bool", int: "int", float: "float", str: "string", dict: "map", type(None): "nil"
-        }[type(value)]  # fmt: skip
+        kind = kind_name(value)
         assert compiled.type.kind.value in (kind, "any") or value is None
         assert kind != "int" or -(2**63) <= value < 2**63
+        assert kind != "duration" or -(2**63) <= value.nanoseconds < 2**63
+        assert kind != "date" or abs(value.instant) <= LARGEST_INSTANT
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -1,4 +1,4 @@
-"""The syntax of expressions: precedence, literals, and the messages for what is none."""
+"""The syntax of expressions: precedence, literals, and the messages for invalid ones."""
 
 import pytest
 
@@ -200,7 +200,7 @@ FAULTS = [
     ("all([true], #, 1)", 15, "too many arguments for all"),
     ("map([1], {a: 1})", 9, "the braces of a predicate have a map in them"),
     ("filter(1..3, let a = #; a)", 17, "the predicate of filter is a bool, not int"),
-    ("'a'.upper()", 4, "no value has a method 'upper'"),
+    ("'a'.upper()", 4, "a value of the type string has no method 'upper'"),
     ("1 < now().Hour()", 4, "now is not supported"),
     ("# > 1", 0, "# is outside of a predicate"),
     (".a", 0, "# is outside of a predicate"),

@@ -341,3 +341,9 @@ def test_what_a_value_depends_on():
         ("any([1], client()) || here()", Cacheability.UNSAFE),
     ):
         assert compile_(text, environment).depends is expected
+
+
+def test_what_several_parts_depend_on():
+    assert Cacheability.combined(()) is Cacheability.SAFE
+    with pytest.raises(ValueError, match="not in tuple"):
+        Cacheability.combined((Cacheability.SAFE, Cacheability.OBSERVES))

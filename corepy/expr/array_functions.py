@@ -100,7 +100,7 @@ def _count_sorting(frame: Frame, length: int) -> None:
 def sorted_by(frame: Frame, values: list[Any], keys: list[Any], order: object) -> list[Any]:
     """Return values in the order of their keys; raises ExpressionError.
 
-    The keys are strings or numbers, `order` is "asc" or "desc".
+    The keys are strings, numbers, dates or durations, `order` is "asc" or "desc".
     """
     if order not in ("asc", "desc"):
         raise ExpressionError(f"the order is asc or desc, not {v.to_text(order, frame)}")
@@ -109,12 +109,18 @@ def sorted_by(frame: Frame, values: list[Any], keys: list[Any], order: object) -
         frame.take(sum(map(len, keys)))  # the same string may be there many times
         if not all(key.isascii() for key in keys):
             keys = [v.to_bytes(key) for key in keys]
-    elif len(keys) > 1 and not all(v.is_number(key) for key in keys):
-        raise ExpressionError("only numbers, or only strings, can be sorted")
+    elif len(keys) > 1 and not _are_comparable(keys):
+        raise ExpressionError("only numbers, only strings, or only dates can be sorted")
     if len(keys) < 2:
         return values
     places = sorted(range(len(keys)), key=keys.__getitem__, reverse=order == "desc")
     return [values[place] for place in places]
+
+
+def _are_comparable(keys: list[Any]) -> bool:
+    if type(keys[0]) in v.TIMES:
+        return all(type(key) is type(keys[0]) for key in keys)
+    return all(v.is_number(key) for key in keys)
 
 
 def _keys(frame: Frame, value: object) -> list[Any]:

@@ -1,9 +1,9 @@
-"""A function of the language: its name, the types of its arguments, and what it does."""
+"""The description of a function of the language: its name, the types of its arguments, its code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from corepy.expr import expr_values as v
@@ -15,6 +15,7 @@ from corepy.expr.value_types import Kind, Type
 TEXT = (Kind.STRING,)
 LIST = (Kind.ARRAY,)
 TABLE = (Kind.MAP,)
+DURATIONS = (Kind.DURATION,)
 WHOLE = (Kind.INT,)
 NUMBER = (Kind.INT, Kind.FLOAT)
 VALUE = tuple(Kind)
@@ -40,6 +41,12 @@ class Builtin:
 
     is_variadic: bool = False
     """Whether the last argument may be repeated."""
+
+    is_folded: bool = False
+    """Whether a call with constant arguments is made once, when the expression is compiled."""
+
+    checks: Mapping[int, Callable[[object], None]] = field(default_factory=dict)
+    """Functions for constant arguments, which raise ExpressionError for one that always fails."""
 
     def type_for(self, arguments: Sequence[Compiled], offsets: Sequence[int], at: int) -> Type:
         """Return the type of the result; raises ExpressionProblem for wrong arguments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from corepy.expr import syntax as s
@@ -14,11 +15,12 @@ from corepy.expr.expr_values import kind_name
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
 from corepy.expr.number_functions import NUMBER_FUNCTIONS
 from corepy.expr.text_functions import TEXT_FUNCTIONS
+from corepy.expr.time_functions import TIME_FUNCTIONS
 from corepy.expr.value_types import Kind, Type, is_assignable
 
 BUILTINS: Final[dict[str, Builtin]] = {
     each.name: each
-    for table in (TEXT_FUNCTIONS, NUMBER_FUNCTIONS, ARRAY_FUNCTIONS, CONVERSIONS)
+    for table in (TEXT_FUNCTIONS, NUMBER_FUNCTIONS, ARRAY_FUNCTIONS, TIME_FUNCTIONS, CONVERSIONS)
     for each in table
 }
 """The functions of the language without predicates, by name."""
@@ -29,8 +31,8 @@ WITH_PREDICATES: Final = frozenset((
 ))  # fmt: skip
 """The functions of the language with predicates."""
 
-UNSUPPORTED: Final = frozenset(("now", "date", "duration", "timezone"))
-"""The functions of expr-lang that are missing here."""
+UNSUPPORTED: Final = frozenset(("now",))
+"""The functions of expr-lang that are missing: no reply that depends on the clock can be cached."""
 
 RESERVED: Final = frozenset((*BUILTINS, *WITH_PREDICATES, *UNSUPPORTED))
 """Names that a variable cannot have."""
@@ -57,7 +59,8 @@ class CallCompiler(Compilation):
             arguments = [self.compile(each) for each in node.arguments]
             offsets = [each.offset for each in node.arguments]
             type_ = builtin.type_for(arguments, offsets, node.offset)
-            return Compiled(type_, builtin.bind(arguments))
+            compiled = Compiled(type_, builtin.bind(arguments))
+            return self._folded_call(builtin, compiled, arguments, offsets)
         if node.name in UNSUPPORTED:
             raise s.ExpressionProblem(f"{node.name} is not supported", node.offset)
         if self.local(node.name) is not None or node.name in self.environment.variables:
@@ -65,6 +68,23 @@ class CallCompiler(Compilation):
         problem = self.unknown_name(node.name, node.offset)
         hint = problem.hint if problem.hint and problem.hint.startswith("did") else None
         raise s.ExpressionProblem(f"unknown function {node.name!r}", node.offset, hint)
+
+    def _folded_call(
+        self,
+        builtin: Builtin,
+        compiled: Compiled,
+        arguments: Sequence[Compiled],
+        offsets: Sequence[int],
+    ) -> Compiled:
+        """Check the constant arguments of a call, and make the call if all are constant."""
+        for index, check in builtin.checks.items():
+            if index < len(arguments) and arguments[index].is_constant:
+                try:
+                    check(arguments[index].value)
+                except ExpressionError as error:
+                    self.warn(error, offsets[index])
+                    return compiled
+        return self.folded(compiled, arguments, offsets[0]) if builtin.is_folded else compiled
 
     def _environment_call(self, node: s.Call, function: Function) -> Compiled:
         arguments = [self.compile(each) for each in node.arguments]

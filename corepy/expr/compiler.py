@@ -11,20 +11,15 @@ from typing import Any, ClassVar, Final
 
 from corepy.expr import expr_values as v
 from corepy.expr import syntax as s
-from corepy.expr.calls import CallCompiler
 from corepy.expr.expr_environment import Compiled
-from corepy.expr.frame import Frame
+from corepy.expr.frame import Frame, LeftOutError
+from corepy.expr.logic_operators import all_of, any_of, checked_bool, coalesce
 from corepy.expr.members import cut, fetch
-from corepy.expr.operators import (
-    all_of,
-    any_of,
-    binary,
-    checked_bool,
-    coalesce,
-    unary,
-)  # fmt: skip
+from corepy.expr.method_calls import MethodCompiler
+from corepy.expr.operators import binary, unary
 from corepy.expr.predicates import PredicateCompiler
 from corepy.expr.searching import in_range, is_in, matches
+from corepy.expr.time_methods import METHODS
 from corepy.expr.value_types import (
     ANY,
     ARRAY,
@@ -43,7 +38,7 @@ _FOLDED_RANGE: Final = 100_000
 _MAP: Final = Type(Kind.MAP, None, has_string_keys=True)
 
 
-class Compiler(CallCompiler, PredicateCompiler):
+class Compiler(MethodCompiler, PredicateCompiler):
     """Compiles one expression."""
 
     def _build(self, node: s.Node) -> Compiled:
@@ -73,7 +68,7 @@ class Compiler(CallCompiler, PredicateCompiler):
 
     def _binary(self, node: s.Binary) -> Compiled:
         if node.operator in ("and", "or"):
-            parts = [self.compile(each) for each in _operands(node, node.operator)]
+            parts = [self.compile(each) for each in s.operands(node, node.operator)]
             with self.at(node.offset):
                 return all_of(parts) if node.operator == "and" else any_of(parts)
         if node.operator == "in":
@@ -110,7 +105,7 @@ class Compiler(CallCompiler, PredicateCompiler):
         def evaluate(frame: Frame) -> Any:
             try:
                 return run(frame)
-            except _LeftOutError:
+            except LeftOutError:
                 return None
 
         return Compiled(body.type, evaluate)
@@ -124,7 +119,7 @@ class Compiler(CallCompiler, PredicateCompiler):
         def evaluate(frame: Frame) -> Any:
             value = run(frame)
             if value is None and is_optional:
-                raise _LeftOutError
+                raise LeftOutError
             return fetch(value, key_run(frame))
 
         return Compiled(result, evaluate)
@@ -143,9 +138,10 @@ class Compiler(CallCompiler, PredicateCompiler):
             raise s.ExpressionProblem(
                 f"an element of an array has an int as its index, not {key}", node.offset
             )
-        what = f"field {name!r}" if name is not None else "elements"
-        hint = f"{target}[0:1] is a part of a string" if target.kind is Kind.STRING else None
-        raise s.ExpressionProblem(f"a value of the type {target} has no {what}", node.offset, hint)
+        missing = f"field {name!r}" if name is not None else "elements"
+        raise s.ExpressionProblem(
+            f"a value of the type {target} has no {missing}", node.offset, _hint(target, name)
+        )
 
     def _slice(self, node: s.Slice) -> Compiled:
         target = self.compile(node.target)
@@ -249,7 +245,8 @@ class Compiler(CallCompiler, PredicateCompiler):
         s.Member: _member,
         s.Chain: _chain,
         s.Slice: _slice,
-        s.Call: CallCompiler.call,
+        s.Call: MethodCompiler.call,
+        s.MethodCall: MethodCompiler.method_call,
         s.PredicateCall: PredicateCompiler.predicate_call,
         s.Let: _let,
         s.Sequence: _sequence,
@@ -259,17 +256,13 @@ class Compiler(CallCompiler, PredicateCompiler):
     }
 
 
-class _LeftOutError(Exception):
-    """The target of `?.` is nil, so the rest of the chain is left out."""
-
-
-def _operands(node: s.Node, operator: str) -> list[s.Node]:
-    """Return the operands of `a and b and c`, however long the chain is."""
-    found: list[s.Node] = []
-    while isinstance(node, s.Binary) and node.operator == operator:
-        found.append(node.right)
-        node = node.left
-    return [node, *reversed(found)]
+def _hint(target: Type, name: str | None) -> str | None:
+    """Return a hint for `target.name` or `target[...]` on a value that has neither."""
+    if target.kind is Kind.STRING:
+        return f"{target}[0:1] is a part of a string"
+    if name is not None and target.kind in METHODS.get(name, {}):
+        return f"a method is called: .{name}()"
+    return None
 
 
 def _folded_range(left: Compiled, right: Compiled) -> Compiled | None:

@@ -1,18 +1,20 @@
-"""What the parts of the compiler share: names in scope, limits, positions of mistakes."""
+"""The state that the parts of the compiler share: names in scope, limits, mistakes."""
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from corepy.corefile import suggest
 from corepy.expr.expr_environment import Compiled, Environment
+from corepy.expr.expr_values import SHORT
+from corepy.expr.frame import ExpressionError, Frame
 from corepy.expr.operators import TypeProblem
 from corepy.expr.syntax import ExpressionProblem, Node
 from corepy.expr.value_types import Type
-from corepy.plugin.handler import Cacheability, combined_cacheability
+from corepy.plugin.handler import Cacheability
 
 MOST_NODES: Final = 10_000
 """Maximum nodes of an expression, as in expr-lang."""
@@ -28,7 +30,7 @@ class Compilation(ABC):
         """`environment` has the functions and variables of the expression."""
         self.environment = environment
         self.depends = Cacheability.SAFE
-        """What the value depends on, beside the query's bytes."""
+        """The inputs that the value depends on, beside the query's bytes."""
 
         self.warnings: list[ExpressionProblem] = []
         """Mistakes that make the expression fail for every query."""
@@ -75,9 +77,28 @@ class Compilation(ABC):
         except TypeProblem as problem:
             raise ExpressionProblem(str(problem), offset, problem.hint) from None
 
+    def warn(self, error: ExpressionError, offset: int) -> None:
+        """Note that an operation on constant values fails."""
+        self.warnings.append(ExpressionProblem(f"{error}, so the expression fails", offset))
+
+    def folded(self, compiled: Compiled, operands: Sequence[Compiled], offset: int) -> Compiled:
+        """Return a constant for an operation whose operands are all constant.
+
+        If the operation fails, it stays an operation, as it may never be evaluated.
+        """
+        if not all(each.is_constant for each in operands):
+            return compiled
+        try:
+            value = compiled.run(Frame(None, {}, 0))
+        except ExpressionError as error:
+            self.warn(error, offset)
+            return compiled
+        is_short = type(value) is not str or len(value) <= SHORT
+        return Compiled(compiled.type, lambda frame: value, value, is_short)
+
     def depend(self, cacheability: Cacheability) -> None:
-        """Note what the value depends on."""
-        self.depends = combined_cacheability(self.depends, cacheability)
+        """Note an input that the value depends on."""
+        self.depends = Cacheability.combined((self.depends, cacheability))
 
     def local(self, name: str) -> tuple[Type, int] | None:
         """Return the type and slot of a variable that `let` has declared."""
@@ -104,7 +125,7 @@ class Compilation(ABC):
         """Return the names of all functions."""
 
     def unknown_name(self, name: str, offset: int) -> ExpressionProblem:
-        """Return the problem for a name that is no variable."""
+        """Return the problem for an unknown name of a variable."""
         if name == "$env":
             return ExpressionProblem("$env is not supported", offset)
         if self.is_function(name):

@@ -9,7 +9,10 @@ from typing import Any, Final
 
 from corepy.expr import expr_values as v
 from corepy.expr.builtin import NUMBER, TEXT, VALUE, Builtin, text_of
+from corepy.expr.date_layouts import RFC3339_WITH_FRACTION, date_text
 from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.time_values import Date, Duration, Month, Weekday, fields_of
+from corepy.expr.time_zones import DAY, Zone
 from corepy.expr.value_types import ANY, FLOAT, INT, STRING, Kind
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,80}", re.ASCII)
@@ -18,11 +21,22 @@ _FLOAT: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _STEPS_OF_AN_ITEM: Final = 4
+_LAST_YEAR: Final = 9999
+_WITH_NUMBER: Final = (Duration, Month, Weekday)
+_NAMES_IN_GO: Final = {
+    Kind.DATE: "time.Time",
+    Kind.DURATION: "time.Duration",
+    Kind.TIMEZONE: "time.Location",
+    Kind.MONTH: "time.Month",
+    Kind.WEEKDAY: "time.Weekday",
+}
 _ESCAPED: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 """The characters that Go escapes in JSON, beside those that JSON requires."""
 
 
 def _int(frame: Frame, value: object) -> int:
+    if isinstance(value, _WITH_NUMBER):
+        return _number_of(value)
     if type(value) is not str:
         return v.as_int(value, "int")
     if not _INTEGER.fullmatch(value) or int(value) != v.wrapped(int(value)):
@@ -47,7 +61,7 @@ def _string(frame: Frame, value: object) -> str:
 
 
 def _type(frame: Frame, value: object) -> str:
-    return v.kind_name(value)
+    return _NAMES_IN_GO.get(v.kind_of(value)) or v.kind_name(value)
 
 
 def _to_json(frame: Frame, value: object) -> str:
@@ -91,6 +105,12 @@ def _add_items(
 def _scalar(value: Any) -> str:
     if type(value) is str:
         return _quoted(value)
+    if isinstance(value, Date):
+        return _json_date(value)
+    if isinstance(value, _WITH_NUMBER):
+        return str(_number_of(value))
+    if isinstance(value, Zone):
+        return "{}"
     if type(value) is not float:
         return json.dumps(value)
     if math.isinf(value) or math.isnan(value):
@@ -98,6 +118,17 @@ def _scalar(value: Any) -> str:
     if value.is_integer() and abs(value) < 1e21:
         return f"{value:.0f}"
     return repr(value).replace("e-0", "e-")
+
+
+def _number_of(value: Duration | Month | Weekday) -> int:
+    return value.nanoseconds if isinstance(value, Duration) else value.number
+
+
+def _json_date(date: Date) -> str:
+    fields = fields_of(date)
+    if not 0 <= fields.year <= _LAST_YEAR or abs(fields.offset) >= DAY:
+        raise ExpressionError(f"toJSON: the date {date_text(date)} has no form in JSON")
+    return f'"{date_text(date, RFC3339_WITH_FRACTION)}"'
 
 
 def _quoted(text: str) -> str:
@@ -125,9 +156,10 @@ def _refuse(word: str) -> float:
 
 
 _CONVERTIBLE: Final = (*NUMBER, Kind.STRING)
+_OF_TIMES: Final = (Kind.DURATION, Kind.MONTH, Kind.WEEKDAY)
 
 CONVERSIONS: Final = (
-    Builtin("int", (_CONVERTIBLE,), INT, _int),
+    Builtin("int", ((*_CONVERTIBLE, *_OF_TIMES),), INT, _int),
     Builtin("float", (_CONVERTIBLE,), FLOAT, _float),
     Builtin("string", (VALUE,), STRING, _string),
     Builtin("type", (VALUE,), STRING, _type),

@@ -44,7 +44,7 @@ def read_conditions(
 ) -> list[Expression]:
     """Return the conditions that these words join with `and`; as `read_expression`.
 
-    One whose value is no bool, and so is never true, is also reported as a warning.
+    One whose value is of another type than bool, and so never true, is reported as a warning, too.
     """
     conditions = _read(controller, tokens, lambda text: compile_conditions(text, environment))
     _warn(controller, tokens, conditions)

@@ -1,4 +1,4 @@
-"""What an expression can use beside the functions of the language: functions and variables."""
+"""The functions and variables that an expression can use beside those of the language."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Function:
     """Gets the subject of the evaluation and the arguments, of the declared types."""
 
     depends: Cacheability = Cacheability.SAFE
-    """What the result depends on, beside the arguments."""
+    """The inputs that the result depends on, beside the arguments."""
 
     is_about_question: bool = False
     """Whether the result depends only on name, type and class of a query, and the arguments."""
@@ -72,7 +72,7 @@ class Environment:
 
     functions: Mapping[str, Function]
     variables: Mapping[str, tuple[Type, Cacheability]] = field(default_factory=dict)
-    """The type of each variable, and what its value depends on."""
+    """The type of each variable, and the inputs that its value depends on."""
 
     @classmethod
     def of(cls, functions: Iterable[Function]) -> Environment:

@@ -1,7 +1,8 @@
 """The operations of the language on values, with Go's results (expr-lang: vm/runtime).
 
 Values are those of Python: None, bool, int (64 bits), float, str, dict; an array is a list, a
-tuple or a range. A string with bytes that are not UTF-8 has them as lone surrogates.
+tuple or a range. A string with bytes that are not UTF-8 has them as lone surrogates. Dates and the
+like are those of `time_values.py` and `time_zones.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,16 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final
 
+from corepy.expr.date_layouts import date_text
 from corepy.expr.frame import MOST_TEXT, ExpressionError, Frame
+from corepy.expr.time_values import Date, Duration, Month, Weekday
+from corepy.expr.time_zones import Zone
+from corepy.expr.value_types import Kind
 
 ARRAYS: Final = (list, tuple, range)
+TIMES: Final = (Date, Duration)
+"""Times that can be compared with others of their class."""
+
 SHORT: Final = 256
 """Characters of strings that are compared without being counted."""
 
@@ -23,10 +31,29 @@ _STEPS_OF_TEXT: Final = 4  # of an element that is written as text
 _EXPONENT_FROM: Final = 6  # the power of ten from which Go's shortest form has an exponent
 
 
+_KINDS: Final = {
+    type(None): Kind.NIL,
+    bool: Kind.BOOL,
+    int: Kind.INT,
+    float: Kind.FLOAT,
+    str: Kind.STRING,
+    dict: Kind.MAP,
+    Date: Kind.DATE,
+    Duration: Kind.DURATION,
+    Zone: Kind.TIMEZONE,
+    Month: Kind.MONTH,
+    Weekday: Kind.WEEKDAY,
+}
+
+
+def kind_of(value: object) -> Kind:
+    """Return the kind of a value."""
+    return _KINDS.get(type(value), Kind.ARRAY)
+
+
 def kind_name(value: object) -> str:
-    """Return the name of a value's type for messages."""
-    names = {bool: "bool", int: "int", float: "float", str: "string", dict: "map"}
-    return "nil" if value is None else names.get(type(value), "array")
+    """Return the name of a value's kind for messages."""
+    return kind_of(value).value
 
 
 def is_number(value: object) -> bool:
@@ -48,34 +75,34 @@ def as_bool(value: object) -> bool:
     raise ExpressionError(f"{kind_name(value)} is used as a condition")
 
 
-def as_text(value: object, what: str) -> str:
+def as_text(value: object, name: str) -> str:
     """Return a value that is a string; raises ExpressionError."""
     if type(value) is str:
         return value
-    raise ExpressionError(f"{what} needs a string, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs a string, not {kind_name(value)}")
 
 
-def as_int(value: object, what: str) -> int:
+def as_int(value: object, name: str) -> int:
     """Return a value that is an int, or the whole part of a float; raises ExpressionError."""
     if type(value) is int:
         return value
     if type(value) is float:
         return whole(value)
-    raise ExpressionError(f"{what} needs an int, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs an int, not {kind_name(value)}")
 
 
-def as_float(value: object, what: str) -> float:
+def as_float(value: object, name: str) -> float:
     """Return a number as a float; raises ExpressionError."""
     if type(value) is int or type(value) is float:
         return float(value)
-    raise ExpressionError(f"{what} needs a number, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs a number, not {kind_name(value)}")
 
 
-def as_array(value: object, what: str) -> Any:
+def as_array(value: object, name: str) -> Any:
     """Return a value that is an array; raises ExpressionError."""
     if isinstance(value, ARRAYS):
         return value
-    raise ExpressionError(f"{what} needs an array, not {kind_name(value)}")
+    raise ExpressionError(f"{name} needs an array, not {kind_name(value)}")
 
 
 def whole(number: float) -> int:
@@ -120,13 +147,15 @@ def same_number(one: Any, other: Any) -> bool:
 
 
 def is_less(one: Any, other: Any) -> bool:
-    """Return whether a number or string is less than another; raises ExpressionError."""
+    """Return whether a value is less than another one of its kind; raises ExpressionError."""
     if type(one) is str and type(other) is str:
         if one.isascii() and other.isascii():
             return one < other
         return to_bytes(one) < to_bytes(other)
     if is_number(one) and is_number(other):
         return bool(one < other if type(one) is type(other) else float(one) < float(other))
+    if type(one) is type(other) and type(one) in TIMES:
+        return bool(one < other)
     raise ExpressionError(f"{kind_name(one)} and {kind_name(other)} have no order")
 
 
@@ -230,6 +259,8 @@ def to_text(value: object, frame: Frame) -> str:
     if isinstance(value, ARRAYS):
         frame.step(_STEPS_OF_TEXT * (len(value) + 1))
         return f"[{_joined(frame, (to_text(each, frame) for each in value))}]"
+    if type(value) is Date:
+        return date_text(value)
     return "<nil>" if value is None else str(value)
 
 

@@ -10,7 +10,7 @@ from corepy.expr.compiler import Compiler
 from corepy.expr.expr_environment import Compiled, Environment
 from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, ExpressionError, Frame
 from corepy.expr.reader import read
-from corepy.expr.syntax import Binary, ExpressionProblem, Name, Node
+from corepy.expr.syntax import ExpressionProblem, Name, Node, operands
 from corepy.expr.value_types import Type
 from corepy.plugin.handler import Cacheability
 
@@ -40,7 +40,7 @@ class Expression:
         """The type of the value; `ANY` if it is known only when the expression runs."""
 
         self.depends: Cacheability = compiler.depends
-        """What the value depends on, beside the query's bytes."""
+        """The inputs that the value depends on, beside the query's bytes."""
 
         self.is_about_question = compiler.is_about_question
         """Whether the value depends only on name, type and class, which *cache* stores replies by.
@@ -69,8 +69,8 @@ class Expression:
     def evaluate(self, subject: Any, names: Mapping[str, object] = _NO_NAMES) -> Any:
         """Return the value; raises ExpressionError, and nothing else.
 
-        `subject` is what the functions of the environment get, usually a `Request`; `names` has the
-        values of its variables.
+        The functions of the environment get `subject`, usually a `Request`; `names` has the values
+        of its variables.
         """
         frame = self._frame
         if frame is None:
@@ -121,23 +121,15 @@ def compile_expression(text: str, environment: Environment) -> Expression:
 def compile_conditions(text: str, environment: Environment) -> list[Expression]:
     """Return the conditions that `text` joins with `and`, each as an expression of its own.
 
-    So a caller learns what each of them depends on. Raises `ExpressionProblem`, as
+    So each of them has a cacheability of its own. Raises `ExpressionProblem`, as
     `compile_expression` does.
     """
     node = read(text)
     whole = _compiled(text, node, environment)
-    parts = _conditions(node)
+    parts = operands(node, "and")
     if len(parts) == 1:
         return [whole]
     return [_compiled(text, part, environment) for part in parts]
-
-
-def _conditions(node: Node) -> list[Node]:
-    found: list[Node] = []
-    while isinstance(node, Binary) and node.operator == "and":
-        found.append(node.right)
-        node = node.left
-    return [node, *reversed(found)]
 
 
 def _compiled(text: str, node: Node, environment: Environment) -> Expression:

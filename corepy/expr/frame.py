@@ -23,6 +23,10 @@ class ExpressionError(Exception):
     """An expression has no value for this query; the message names the operation that failed."""
 
 
+class LeftOutError(Exception):
+    """The target of `?.` is nil, so the rest of the chain is left out."""
+
+
 class Frame:
     """The state of one evaluation."""
 
@@ -37,7 +41,7 @@ class Frame:
     accumulator: object
 
     def __init__(self, subject: Any, names: Any, variables: int) -> None:
-        """`subject` is what functions of the environment are about, `names` its variables.
+        """`subject` is for functions of the environment; `names` has the values of its variables.
 
         `variables` is the number of variables that the expression declares with `let`.
         """

@@ -6,9 +6,9 @@ import math
 import re
 from typing import Final
 
+from corepy.expr.expr_values import LARGEST_INT
 from corepy.expr.syntax import ExpressionProblem
 
-LARGEST_INT: Final = (1 << 63) - 1
 _NAMED: Final = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"
 }  # fmt: skip

@@ -10,10 +10,12 @@ from typing import Any, Final
 from corepy.expr import expr_values as v
 from corepy.expr.builtin import NUMBER, WHOLE, Builtin
 from corepy.expr.frame import ExpressionError, Frame
+from corepy.expr.time_values import Duration
 from corepy.expr.value_types import ANY, FLOAT, INT, Kind, Type
 
 _BITS: Final = 64
 _NUMBERS: Final = (*NUMBER, Kind.ARRAY)
+_NUMBERS_OR_DURATIONS: Final = (*_NUMBERS, Kind.DURATION)
 
 
 def _abs(frame: Frame, value: Any) -> Any:
@@ -54,10 +56,21 @@ def _add_numbers(frame: Frame, name: str, values: Any, found: list[Any]) -> None
             raise ExpressionError(f"{name} needs numbers, not {v.kind_name(value)}")
 
 
+def _all_durations(name: str, values: Sequence[object]) -> list[Any]:
+    for value in values:
+        if type(value) is not Duration:
+            raise ExpressionError(f"{name} needs durations, not {v.kind_name(value)}")
+    return list(values)
+
+
 def _extreme(name: str, wins: Callable[[Any, Any], bool]) -> Callable[..., Any]:
     def call(frame: Frame, *values: object) -> Any:
         found = None
-        for number in _all_numbers(frame, name, values):
+        if type(values[0]) is Duration:
+            numbers = _all_durations(name, values)
+        else:
+            numbers = _all_numbers(frame, name, values)
+        for number in numbers:
             if found is None or wins(number, found):
                 found = number
         return found
@@ -82,18 +95,23 @@ def _median(frame: Frame, *values: object) -> float:
 
 
 def _aggregate(types: Sequence[Type]) -> Type:
-    """Return the type of `max` and `min`: that of the arguments if all are ints, or floats."""
-    return types[0] if types[0].is_number and len(set(types)) == 1 else ANY
+    """Return the type of `max` and `min`: that of the arguments if all have the same."""
+    has_one = len(set(types)) == 1 and types[0].kind is not Kind.ARRAY
+    return types[0] if has_one else ANY
 
 
 def _bits(name: str, operation: Callable[[int, int], int]) -> Builtin:
     def call(frame: Frame, one: object, other: object) -> int:
-        for value in (one, other):
-            if type(value) is not int:
-                raise ExpressionError(f"{name} needs an int, not {v.kind_name(value)}")
-        return v.wrapped(operation(one, other))  # type: ignore[arg-type]  # checked above
+        return v.wrapped(operation(_int_only(one, name), _int_only(other, name)))
 
     return Builtin(name, (WHOLE, WHOLE), INT, call)
+
+
+def _int_only(value: object, name: str) -> int:
+    """Return a value that is an int, not a float; raises ExpressionError."""
+    if type(value) is int:
+        return value
+    raise ExpressionError(f"{name} needs an int, not {v.kind_name(value)}")
 
 
 def _shift_left(number: int, bits: int) -> int:
@@ -115,9 +133,7 @@ def _checked(bits: int) -> int:
 
 
 def _bitnot(frame: Frame, value: object) -> int:
-    if type(value) is not int:
-        raise ExpressionError(f"bitnot needs an int, not {v.kind_name(value)}")
-    return ~value
+    return ~_int_only(value, "bitnot")
 
 
 NUMBER_FUNCTIONS: Final = (
@@ -125,8 +141,12 @@ NUMBER_FUNCTIONS: Final = (
     _rounding("ceil", math.ceil),
     _rounding("floor", math.floor),
     _rounding("round", _half_away),
-    Builtin("max", (_NUMBERS,), _aggregate, _extreme("max", operator.gt), is_variadic=True),
-    Builtin("min", (_NUMBERS,), _aggregate, _extreme("min", operator.lt), is_variadic=True),
+    Builtin(
+        "max", (_NUMBERS_OR_DURATIONS,), _aggregate, _extreme("max", operator.gt), is_variadic=True
+    ),
+    Builtin(
+        "min", (_NUMBERS_OR_DURATIONS,), _aggregate, _extreme("min", operator.lt), is_variadic=True
+    ),
     Builtin("mean", (_NUMBERS,), ANY, _mean, is_variadic=True),
     Builtin("median", (_NUMBERS,), ANY, _median, is_variadic=True),
     _bits("bitand", operator.and_),

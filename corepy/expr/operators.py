@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from corepy.expr import expr_values as v
+from corepy.expr import time_operations
 from corepy.expr.expr_environment import Compiled
-from corepy.expr.frame import Evaluate, ExpressionError, Frame
+from corepy.expr.frame import ExpressionError, Frame
 from corepy.expr.value_types import (
     ANY,
     BOOL,
@@ -61,70 +62,6 @@ def _signed(sign: int, value: Any) -> Any:
     return value if sign > 0 else v.wrapped(-value) if type(value) is int else -value
 
 
-def all_of(parts: list[Compiled]) -> Compiled:
-    """Return `a and b and ...`: the value of the last part if the others are true."""
-    runs, last, type_ = _conditions(parts, "and")
-    if len(runs) == 1:
-        (first,) = runs
-        return Compiled(type_, lambda frame: first(frame) and last(frame))
-
-    def evaluate(frame: Frame) -> Any:
-        for run in runs:
-            if not run(frame):
-                return False
-        return last(frame)
-
-    return Compiled(type_, evaluate)
-
-
-def any_of(parts: list[Compiled]) -> Compiled:
-    """Return `a or b or ...`: the value of the last part if the others are false."""
-    runs, last, type_ = _conditions(parts, "or")
-    if len(runs) == 1:
-        (first,) = runs
-        return Compiled(type_, lambda frame: first(frame) or last(frame))
-
-    def evaluate(frame: Frame) -> Any:
-        for run in runs:
-            if run(frame):
-                return True
-        return last(frame)
-
-    return Compiled(type_, evaluate)
-
-
-def _conditions(parts: list[Compiled], what: str) -> tuple[tuple[Evaluate, ...], Evaluate, Type]:
-    """Return the parts but the last one, the last one, and the type of the whole.
-
-    As in expr-lang, the value of the last part is not checked; it is that of the whole.
-    """
-    for part in parts:
-        if not part.type.may_be(Kind.BOOL):
-            raise TypeProblem(f"{what} needs a bool on both sides, not {part.type}")
-    *firsts, last = parts
-    runs = tuple(it.run if it.type is BOOL else checked_bool(it.run) for it in firsts)
-    return runs, last.run, last.type
-
-
-def checked_bool(run: Evaluate) -> Evaluate:
-    """Return a condition that fails if the value is no bool."""
-    return lambda frame: v.as_bool(run(frame))
-
-
-def coalesce(left: Compiled, right: Compiled) -> Compiled:
-    """Return `left ?? right`."""
-    one, other = left.run, right.run
-
-    def evaluate(frame: Frame) -> Any:
-        value = one(frame)
-        return other(frame) if value is None else value
-
-    if left.type.kind is Kind.NIL:
-        return Compiled(right.type, evaluate)
-    is_same = right.type.kind is Kind.NIL or right.type == left.type
-    return Compiled(left.type if is_same else ANY, evaluate)
-
-
 def binary(operator: str, left: Compiled, right: Compiled) -> Compiled:
     """Return the compiled operation of any other operator; raises TypeProblem."""
     one, other = left.type, right.type
@@ -135,7 +72,8 @@ def binary(operator: str, left: Compiled, right: Compiled) -> Compiled:
     if operator not in _ARITHMETIC:
         raise TypeProblem(f"{operator} is not an operator here")
     wanted, operation = _ARITHMETIC[operator]
-    if not any(one.may_be(*kinds) and other.may_be(*kinds) for kinds in wanted):
+    is_usual = any(one.may_be(*kinds) and other.may_be(*kinds) for kinds in wanted)
+    if not is_usual and not time_operations.is_possible(operator, one, other):
         raise _mismatch(operator, one, other)
     a, b = left.run, right.run
     result = _result(operator, one, other)
@@ -149,11 +87,20 @@ def _mismatch(operator: str, one: Type, other: Type) -> TypeProblem:
     return TypeProblem(f"{operator} does not work for {one} and {other}", _hint(one, other))
 
 
+_FROM_TEXT: Final = (Kind.DATE, Kind.DURATION, Kind.TIMEZONE)
+_COUNTED: Final = (Kind.DURATION, Kind.MONTH, Kind.WEEKDAY)
+
+
 def _hint(one: Type, other: Type) -> str | None:
     if {one.kind, other.kind} in ({Kind.STRING, Kind.INT}, {Kind.STRING, Kind.FLOAT}):
         return "int(...) makes a number of a string, string(...) a string of a number"
     if {one.kind, other.kind} == {Kind.STRING, Kind.BOOL}:
         return "true and false have no quotes"
+    for kind in (one.kind, other.kind):
+        if kind in _FROM_TEXT and Kind.STRING in (one.kind, other.kind):
+            return f"{kind.value}(...) makes a {kind.value} of a string"
+        if kind in _COUNTED and Kind.INT in (one.kind, other.kind):
+            return f"int(...) makes a number of a {kind.value}"
     return None
 
 
@@ -168,6 +115,9 @@ def _result(operator: str, one: Type, other: Type) -> Type:
         return INTS
     if one.kind is Kind.ANY or other.kind is Kind.ANY:
         return ANY
+    of_times = time_operations.result_of(operator, one, other)
+    if of_times is not None:
+        return of_times
     if one.kind is Kind.STRING:
         return STRING
     return FLOAT if Kind.FLOAT in (one.kind, other.kind) else INT
@@ -216,7 +166,7 @@ def _text_operation(operator: str, left: Compiled, right: Compiled) -> Compiled:
 
 
 def add(frame: Frame, one: Any, other: Any) -> Any:
-    """Return the sum of two numbers, or two strings joined; raises ExpressionError."""
+    """Return the sum of two values, or two strings joined; raises ExpressionError."""
     if type(one) is str and type(other) is str:
         frame.text_of(len(one) + len(other))
         return one + other
@@ -225,6 +175,9 @@ def add(frame: Frame, one: Any, other: Any) -> Any:
 
 def _calculate(operation: Callable[[Any, Any], Any], name: str, one: Any, other: Any) -> Any:
     if not v.is_number(one) or not v.is_number(other):
+        of_times = time_operations.operation_on(name, one, other)
+        if of_times is not None:
+            return of_times(one, other)
         raise ExpressionError(
             f"{name} does not work for {v.kind_name(one)} and {v.kind_name(other)}"
         )
@@ -283,14 +236,15 @@ def _at_least(frame: Frame, one: Any, other: Any) -> bool:
 _NUMBERS: Final = (Kind.INT, Kind.FLOAT)
 _TEXTS: Final = (Kind.STRING,)
 _INTEGERS: Final = (Kind.INT,)
-_ORDERED: Final = (_NUMBERS, _TEXTS)
+_ADDED: Final = (_NUMBERS, _TEXTS)
+_ORDERED: Final = (*_ADDED, (Kind.DATE,), (Kind.DURATION,))
 
 _ARITHMETIC: Final[dict[str, tuple[tuple[tuple[Kind, ...], ...], Operation]]] = {
     "<": (_ORDERED, _less),
     ">": (_ORDERED, _more),
     "<=": (_ORDERED, _at_most),
     ">=": (_ORDERED, _at_least),
-    "+": (_ORDERED, add),
+    "+": (_ADDED, add),
     "-": ((_NUMBERS,), _subtract),
     "*": ((_NUMBERS,), _multiply),
     "/": ((_NUMBERS,), _divide),
@@ -298,7 +252,10 @@ _ARITHMETIC: Final[dict[str, tuple[tuple[tuple[Kind, ...], ...], Operation]]] = 
     "%": ((_INTEGERS,), _modulo),
     "..": ((_INTEGERS,), make_range),
 }
-"""The kinds that both operands must have, one tuple of them, and the operation."""
+"""The kinds that both operands must have, one tuple of them, and the operation.
+
+Beside these there are the operations on dates and durations (`time_operations.py`).
+"""
 
 _PLAIN: Final = {"<": op.lt, ">": op.gt, "<=": op.le, ">=": op.ge}
 """The operations on two values that are known to be ints."""

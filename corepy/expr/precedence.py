@@ -44,7 +44,7 @@ class Operand(NamedTuple):
 
 
 class Pipe(NamedTuple):
-    """What follows a `|`: makes the call from its first argument."""
+    """The call after a `|`, which is made when its first argument is known."""
 
     offset: int
     call: Callable[[Node], Node]
@@ -102,7 +102,7 @@ class _Folder:
                 raise ExpressionProblem(
                     f"{part.text} cannot follow ?? without parentheses",
                     part.offset,
-                    "put what belongs to ?? in parentheses",
+                    "put ?? and its operands in parentheses",
                 )
             self._at += 1
             left = self._joined(left, operator, part.offset)

@@ -14,7 +14,9 @@ from corepy.expr.array_functions import sorted_by
 from corepy.expr.compiling import Compilation
 from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Evaluate, ExpressionError, Frame
-from corepy.expr.operators import add, checked_bool
+from corepy.expr.logic_operators import checked_bool
+from corepy.expr.operators import add
+from corepy.expr.time_values import Duration
 from corepy.expr.value_types import ANY, ARRAY, BOOL, FLOAT, INT, Kind, Type, array_of, common
 
 
@@ -109,8 +111,9 @@ def _find_last_index(loop: Loop, frame: Frame) -> int | None:
 
 def _sum(loop: Loop, frame: Frame) -> Any:
     total: Any = 0.0 if loop.is_float else 0
-    for _, value in loop.applied(frame):
-        total = add(frame, value, total)
+    for index, (_, value) in enumerate(loop.applied(frame)):
+        is_first_duration = not index and type(value) is Duration
+        total = value if is_first_duration else add(frame, value, total)
     return total
 
 

@@ -39,7 +39,7 @@ _ABOUT_A_QUERY: Final[tuple[tuple[str, Type, Callable[[Request], Any], Cacheabil
     ("size", INT, lambda request: len(request.wire), Cacheability.SAFE),
     ("type", STRING, attrgetter("type"), Cacheability.SAFE),
 )  # fmt: skip
-"""The functions without arguments: type, value, and what the value depends on.
+"""The functions without arguments: type, value, and the inputs of the value.
 
 The packet cache belongs to a socket, so the transport and the port of the server may differ; the ID
 is not in its key.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.corefile import suggest
 from corepy.expr.syntax import ExpressionProblem, Node
 
 if TYPE_CHECKING:
-    from lark import Lark, UnexpectedInput
+    from collections.abc import Callable
+
+    from lark import UnexpectedInput
 
 LONGEST_TEXT: Final = 65_536
 """Maximum characters of an expression."""
@@ -27,21 +29,23 @@ def read(text: str) -> Node:
     if len(text) > LONGEST_TEXT:
         raise ExpressionProblem(f"the expression is longer than {LONGEST_TEXT} characters", 0)
     try:
-        return _parser().parse(text)  # type: ignore[return-value]  # the node of TreeBuilder
+        node: Node = _parser()(text)
     except UnexpectedInput as error:
         raise _explain(error, text) from None
     except RecursionError:
         raise ExpressionProblem("the expression is nested too deeply", 0) from None
+    return node
 
 
 @functools.cache
-def _parser() -> Lark:
+def _parser() -> Callable[[str], Any]:
+    """Return the function that parses a text; its result is the node that `TreeBuilder` makes."""
     import lark
 
     from corepy.expr.tree_builder import TreeBuilder
 
     grammar = Path(__file__).with_name("language.lark").read_text(encoding="utf-8")
-    return lark.Lark(grammar, parser="lalr", lexer="contextual", transformer=TreeBuilder())
+    return lark.Lark(grammar, parser="lalr", lexer="contextual", transformer=TreeBuilder()).parse
 
 
 def _explain(error: UnexpectedInput, text: str) -> ExpressionProblem:

@@ -1,4 +1,4 @@
-"""The syntax tree of an expression, and the error for a text that is none.
+"""The syntax tree of an expression, and the error for an invalid one.
 
 Each node has its offset in the text, in characters, for messages.
 """
@@ -63,6 +63,15 @@ class Binary(Node):
     right: Node
 
 
+def operands(node: Node, operator: str) -> list[Node]:
+    """Return the operands of a chain such as `a and b and c`, however long it is."""
+    found: list[Node] = []
+    while isinstance(node, Binary) and node.operator == operator:
+        found.append(node.right)
+        node = node.left
+    return [node, *reversed(found)]
+
+
 @dataclass(frozen=True, slots=True)
 class Member(Node):
     """`target.key` or `target[key]`; with `is_optional` the rest of the chain may be left out."""
@@ -94,6 +103,16 @@ class Call(Node):
 
     name: str
     arguments: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodCall(Node):
+    """`target.name(arguments)`; with `is_optional` the rest of the chain may be left out."""
+
+    target: Node
+    name: str
+    arguments: tuple[Node, ...]
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

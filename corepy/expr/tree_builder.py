@@ -8,7 +8,6 @@ from typing import Any, Final
 from lark import Token, Transformer
 
 from corepy.expr import syntax as s
-from corepy.expr.calls import UNSUPPORTED
 from corepy.expr.literals import read_number, read_raw_string, read_string
 from corepy.expr.precedence import Operand, Operator, Pipe, fold
 
@@ -47,7 +46,7 @@ class TreeBuilder(Transformer[Token, s.Node]):
         return s.Conditional(condition.offset, condition, then, otherwise)
 
     def conditional(self, children: list[Any]) -> s.Node:
-        """Return `condition ? then : otherwise`, or what has no question mark."""
+        """Return `condition ? then : otherwise`, or a chain without a question mark."""
         if len(children) == 1:
             node: s.Node = children[0]
             return node
@@ -176,23 +175,21 @@ class TreeBuilder(Transformer[Token, s.Node]):
     def member(self, children: list[Any]) -> s.Node:
         """Return `target.name` or `target?.name`."""
         target, dot, name = children
-        is_chain = isinstance(target, s.Chain)
-        inner = target.body if isinstance(target, s.Chain) else target
-        is_optional = dot == "?."
         key = s.Literal(_start(name), str(name))
-        node: s.Node = s.Member(_start(name), inner, key, is_optional)
-        return s.Chain(node.offset, node) if is_chain or is_optional else node
+        node = s.Member(_start(name), _inner(target), key, dot == "?.")
+        return _in_chain(target, node)
 
     def method(self, children: list[Any]) -> s.Node:
-        """Refuse `target.name(arguments)`: no value has methods."""
-        target, _, name, _ = children
-        if isinstance(target, s.Call) and target.name in UNSUPPORTED:
-            raise s.ExpressionProblem(f"{target.name} is not supported", target.offset)
-        raise s.ExpressionProblem(
-            f"no value has a method {str(name)!r}",
-            _start(name),
-            f"functions are called without a value before them: {name}(...)",
-        )
+        """Return `target.name(arguments)` or `target?.name(arguments)`."""
+        target, dot, name, arguments = children
+        node = s.MethodCall(_start(name), _inner(target), str(name), tuple(arguments), dot == "?.")
+        return _in_chain(target, node)
+
+    def method_of_item(self, children: list[Any]) -> s.Node:
+        """Return `#.name(arguments)` for `.name(arguments)`."""
+        dot, name, arguments = children
+        item = s.Pointer(_start(dot), "")
+        return s.MethodCall(_start(name), item, str(name), tuple(arguments))
 
     def index(self, children: list[Any]) -> s.Node:
         """Return `target[key]` or `target?.[key]`."""
@@ -208,6 +205,18 @@ class TreeBuilder(Transformer[Token, s.Node]):
         """Return `target[first:last]`."""
         target, _, bracket, first, last = children
         return s.Slice(_start(bracket), target, first, last)
+
+
+def _inner(target: s.Node) -> s.Node:
+    """Return the target of a member, which is within the chain that its own target begins."""
+    return target.body if isinstance(target, s.Chain) else target
+
+
+def _in_chain(target: s.Node, node: s.Member | s.MethodCall) -> s.Node:
+    """Return a member or method of `target`, in a chain if one of the members is optional."""
+    if isinstance(target, s.Chain) or node.is_optional:
+        return s.Chain(node.offset, node)
+    return node
 
 
 def _predicate_call(

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class Kind(Enum):
-    """What a value is; `ANY` is known only when the expression runs."""
+    """The kind of a value; one of `ANY` is known only when the expression runs."""
 
     ANY = "any"
     NIL = "nil"
@@ -17,6 +17,11 @@ class Kind(Enum):
     STRING = "string"
     ARRAY = "array"
     MAP = "map"
+    DATE = "date"
+    DURATION = "duration"
+    TIMEZONE = "timezone"
+    MONTH = "month"
+    WEEKDAY = "weekday"
 
 
 class Type(NamedTuple):
@@ -57,6 +62,11 @@ FLOAT: Final = Type(Kind.FLOAT)
 STRING: Final = Type(Kind.STRING)
 ARRAY: Final = Type(Kind.ARRAY)
 MAP: Final = Type(Kind.MAP)
+DATE: Final = Type(Kind.DATE)
+DURATION: Final = Type(Kind.DURATION)
+TIMEZONE: Final = Type(Kind.TIMEZONE)
+MONTH: Final = Type(Kind.MONTH)
+WEEKDAY: Final = Type(Kind.WEEKDAY)
 STRINGS: Final = Type(Kind.ARRAY, STRING)
 INTS: Final = Type(Kind.ARRAY, INT)
 

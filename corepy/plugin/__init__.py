@@ -44,7 +44,6 @@ from corepy.plugin.handler import Cacheability as Cacheability
 from corepy.plugin.handler import ChainLink as ChainLink
 from corepy.plugin.handler import EndOfChain as EndOfChain
 from corepy.plugin.handler import Handler as Handler
-from corepy.plugin.handler import combined_cacheability as combined_cacheability
 from corepy.plugin.handler import handlers_below as handlers_below
 from corepy.plugin.hooks import API_VERSION as API_VERSION
 from corepy.plugin.hooks import HookSpecs as HookSpecs

@@ -34,7 +34,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from corepy.dns import Reply, Request
     from corepy.plugin.pending import Answer as Answer
@@ -83,19 +83,22 @@ class Cacheability(Enum):
     It sets the deadline of every reply that it returns, to None if the deadline is unknown.
     """
 
+    @classmethod
+    def combined(cls, parts: Iterable[Cacheability]) -> Cacheability:
+        """Return the cacheability of an effect that has several parts, SAFE without any.
 
-_FROM_FEWEST_INPUTS: Final = (
+        Raises ValueError for OBSERVES and SETS_DEADLINE, which are about a whole handler.
+        """
+        return max(parts, key=_FEWEST_INPUTS_FIRST.index, default=cls.SAFE)
+
+
+_FEWEST_INPUTS_FIRST: Final = (
     Cacheability.SAFE,
     Cacheability.DEPENDS_ON_FAMILY,
     Cacheability.DEPENDS_ON_LOCAL_ADDRESS,
     Cacheability.UNSAFE,
 )
-"""The values for inputs; a local address has one family."""
-
-
-def combined_cacheability(one: Cacheability, other: Cacheability) -> Cacheability:
-    """Return what an effect depends on that is made of two others."""
-    return max(one, other, key=_FROM_FEWEST_INPUTS.index)
+"""A local address has one family."""
 
 
 class Handler:

@@ -15,6 +15,7 @@ from corepy.expr import (
     query_functions,
 )
 from corepy.expr.calls import BUILTINS, WITH_PREDICATES
+from corepy.expr.time_methods import METHODS
 from corepy.testing import make_request
 from corepy.testing.fuzzing import Source, briefly
 
@@ -25,6 +26,7 @@ ATOMS = (
     "1", "0", "2.5", "9223372036854775807", "1e300", "'a'", "''", "'10.0.0.0/8'", "`x`", "true", "false", "nil",
     "[]", "{}", "[1, 'a', nil]", "{a: 1, b: [2]}", "1..3", "1..100000", "#", "#acc", "#index", ".a", "name()",
     "type()", "client_ip()", "id()", "metadata('a/b')", "x", "name", "'\\u00e9'", "'(a|b)*'", "'{\"a\": [1]}'",
+    "date('2023-08-14')", "duration('1h')", "timezone('Europe/Zurich')", "'2006-01-02'", "'MST .000'",
 )  # fmt: skip
 OPERATORS = (
     "+", "-", "*", "/", "%", "**", "==", "!=", "<", ">=", "&&", "||", "in", "not in", "contains", "startsWith",
@@ -32,6 +34,7 @@ OPERATORS = (
 )  # fmt: skip
 FUNCTIONS = tuple(sorted({*BUILTINS, "incidr", "anything", "nosuch"}))
 PREDICATES = tuple(sorted(WITH_PREDICATES))
+NAMES_OF_METHODS = tuple(sorted({*METHODS, "nosuch"}))
 FORMS = (
     "({})", "!{}", "-{}", "anything({})", "{}[0]", "{}['a']", "{}[1:]", "{}?.a.b", "{{a: {}}}", "[{}, {}]",
     "({} ? {} : {})", "(let x = {}; {})", "if {} {{ {} }} else {{ {} }}", "{} | len()", "{} | filter({})",
@@ -73,7 +76,7 @@ def make(source: Source, depth: int) -> str:
     """A text that is mostly an expression."""
     if not depth or source.one_in(4):
         return source.pick(ATOMS)
-    kind = source.number(0, 9)
+    kind = source.number(0, 10)
     if kind < 4:
         words = [make(source, depth - 1), source.pick(OPERATORS), make(source, depth - 1)]
         return " ".join(words)
@@ -83,6 +86,9 @@ def make(source: Source, depth: int) -> str:
     if kind < 8:
         arguments = ", ".join(make(source, depth - 1) for _ in range(source.number(0, 3)))
         return f"{source.pick(FUNCTIONS)}({arguments})"
+    if kind == 10:
+        arguments = ", ".join(make(source, depth - 1) for _ in range(source.number(0, 2)))
+        return f"{make(source, depth - 1)}.{source.pick(NAMES_OF_METHODS)}({arguments})"
     return f"{source.pick(PREDICATES)}({make(source, depth - 1)}, {make(source, depth - 1)})"
 
 

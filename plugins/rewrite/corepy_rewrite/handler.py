@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns import FormError, Reply
@@ -12,7 +12,6 @@ from corepy.plugin import (
     ExplainedHandler,
     FastHandler,
     apply_step,
-    combined_cacheability,
 )
 from corepy_rewrite.alias import AliasStep, has_aliases
 from corepy_rewrite.answer import Answer
@@ -53,8 +52,7 @@ class Rewrite(FastHandler, ExplainedHandler):
     def __init__(self, rules: Sequence[PlacedRule]) -> None:
         self.rules = rules
         self._index = RuleIndex(placed.rule.selector for placed in rules)
-        needs = (placed.rule.cacheability for placed in rules)
-        self.cacheability = reduce(combined_cacheability, needs, Cacheability.SAFE)
+        self.cacheability = Cacheability.combined(placed.rule.cacheability for placed in rules)
 
     def begin_dns(self, request: Request) -> HandlerAnswer:
         """Return the next handler's answer to the changed query, changed back."""

@@ -19,7 +19,7 @@ from corepy.expr import (
     read_expression,
 )
 from corepy.expr.value_types import NIL
-from corepy.plugin import Cacheability, combined_cacheability
+from corepy.plugin import Cacheability
 from corepy_template.rule import WriteError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class RuleExpressions:
 
     def _note(self, expression: Expression) -> None:
         """Add what an expression depends on."""
-        self.depends = combined_cacheability(self.depends, expression.depends)
+        self.depends = Cacheability.combined((self.depends, expression.depends))
         self.is_about_question = self.is_about_question and expression.is_about_question
 
     def accept(self, data: Data) -> bool:
