@@ -178,9 +178,11 @@ def test_translate_all(aaaa):
 
 def test_translate_all_without_a_records():
     """As in CoreDNS, existing AAAA records are not sent."""
-    with serve_zone("dns64 {\ntranslate_all\n}", AAAA=message(AAAA), A=NODATA) as server:
+    none = message([], [SOA], aa=1, ra=0)
+    with serve_zone("dns64 {\ntranslate_all\n}", AAAA=message(AAAA), A=none) as server:
         reply = ask(server)
         assert (reply.header.rcode, reply.rr, len(reply.auth)) == (0, [], 1)
+        assert reply.header.aa  # glibc asks again after an empty reply without AA and RA
 
 
 def test_the_other_sections_are_those_of_the_a_reply():
