@@ -306,9 +306,10 @@ def test_a_damaged_database(at, noise):
         pass
 
 
-def test_data_that_is_damaged(caplog):
+@pytest.mark.parametrize("text", [encode("city"), b"Cambridge"])
+def test_data_that_is_damaged(caplog, text):
     """The record of one address: the start does not find it, and a client's query meets it."""
-    at = CITY.index(encode("city"))
+    at = CITY.index(text)
     handler = handler_of(CITY[:at] + b"\xff" + CITY[at + 1 :])
     for _ in range(3):
         assert handler.metadata(make_request("a.", peer=("81.2.69.142", 1))) == {}
