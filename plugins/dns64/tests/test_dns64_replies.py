@@ -10,6 +10,7 @@ from corepy.testing import (
     Upstream,
     make_request,
     query,
+    reply_of,
     run_chain,
     serve,
     set_up,
@@ -35,17 +36,11 @@ MADE_WITHOUT_SOA = [MADE[0], f"{NAME} 600 IN AAAA 64:ff9b::c000:22b"]
 def message(answer=(), authority=(), additional=(), **header):
     """A function that makes this reply."""
 
+    values = {"aa": 0, **header}
+
     def reply(request):
-        record = dnslib.DNSRecord.parse(request.wire).reply(ra=1, aa=0)
-        record.ar = []
-        for records, add in (
-            (answer, record.add_answer), (authority, record.add_auth), (additional, record.add_ar)
-        ):  # fmt: skip
-            for line in records:
-                add(*dnslib.RR.fromZone(line))
-        for flag, value in header.items():
-            setattr(record.header, flag, value)
-        return Reply.from_wire(bytes(record.pack()))
+        question = dnslib.DNSRecord.parse(request.wire)
+        return Reply.from_wire(reply_of(question, answer, authority, additional, **values))
 
     return reply
 
