@@ -263,6 +263,11 @@ def test_families(directive, host, is_translated):
 PACKED = query(NAME, "AAAA")
 
 
+def data(reply):
+    """The records without their TTLs, which the packet cache lowers if a second passes."""
+    return sorted(f"{it.rname} {it.rtype} {it.rdata}" for it in reply.rr)
+
+
 def from_family(server, family):
     """Ask the same bytes over one family at a dual-stack socket."""
     address = ("127.0.0.1" if family == 4 else "::1", server.address[1])
@@ -279,14 +284,14 @@ def test_the_packet_cache_of_a_dual_stack_socket(directive, aaaa):
     for family in (4, 6):
         with serve_zone(directive, "", AAAA=aaaa, A=ADDRESSES) as server:
             reply = from_family(server, family)
-            alone[family] = (reply.header.rcode, answer(reply))
+            alone[family] = (reply.header.rcode, data(reply))
     for families in ((4, 4, 4, 6, 6, 6, 4), (6, 6, 6, 4, 4, 4, 6)):
         with serve_zone(directive, "", AAAA=aaaa, A=ADDRESSES) as server:
             (zone,) = server.plugins(Zone)
             zone.keep = 60.0
             for family in families:
                 reply = from_family(server, family)
-                assert (reply.header.rcode, answer(reply)) == alone[family]
+                assert (reply.header.rcode, data(reply)) == alone[family]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +314,8 @@ def test_the_packet_cache_repeats_a_translation(directive, host, asked):
         translated = TRANSLATED.labels(endpoint.label)
         before = translated.value
         for _ in range(4):
-            assert answer(from_family(server, family)) == expect(MADE)
+            made = [f"{NAME} 28 64:ff9b::c000:22a", f"{NAME} 28 64:ff9b::c000:22b"]
+            assert data(from_family(server, family)) == made
         assert len(zone.asked) == asked
         server.call(endpoint.forget)
         assert zone.hits == (6 if asked == 2 else 0)  # both replies were repeated three times
