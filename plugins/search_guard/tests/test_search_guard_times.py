@@ -1,6 +1,7 @@
 """For how long *search_guard* believes replies: tables of times, by the clock of the test."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ ANSWERS_FOR_COM = [
 )
 def test_a_label_is_asked_for_again(answer, is_external, seconds):
     now = [1000.0]
-    server = Server(answer)
+    server: Any = Server(answer)
     labels = Labels(server, lambda: now[0], [b"\6consul"])
     request = make_request("com.", "SOA")
 
@@ -115,7 +116,7 @@ def test_a_label_is_asked_for_again(answer, is_external, seconds):
 
 def test_the_number_of_labels_is_bounded(monkeypatch):
     monkeypatch.setattr("corepy_search_guard.labels._MOST", 8)
-    server = Server(ANSWERS_FOR_COM[2][1])
+    server: Any = Server(ANSWERS_FOR_COM[2][1])
     labels = Labels(server, lambda: 1000.0, [])
 
     async def test():
