@@ -61,6 +61,19 @@ def test_the_resolv_conf_of_the_node_is_watched_even_if_it_is_missing(tmp_path, 
     assert messages == ([f"cannot read {path}: Is a directory"] if kind == "folder" else [])
 
 
+@pytest.mark.parametrize("argument", ["off", "{}/other.conf"])
+def test_the_resolv_conf_of_the_node_is_not_read_beside_the_option(tmp_path, monkeypatch, argument):
+    path = tmp_path / "resolv.conf"
+    path.write_text("search corp.example\n")
+    (tmp_path / "other.conf").write_text("search other.example\n")
+    monkeypatch.setattr(import_module("corepy_search_guard.setup"), "DEFAULT_FILE", path)
+    controller = set_up(f"search_guard {{\n resolv_conf {argument.format(tmp_path)}\n}}")
+    (handler,) = controller.handlers
+    others = [] if argument == "off" else ["other.example."]
+    assert [to_text(it) for it in handler.domains.tails] == ["cluster.local.", *others]
+    assert path not in controller.files
+
+
 ARGUMENTS = "wrong argument count or unexpected line ending after"
 OPTIONS = "cluster, except, external, max_ttl, resolv_conf, search"
 

@@ -245,6 +245,28 @@ def test_evidence_is_reviewed_when_the_denial_has_expired(ttl, seconds):
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("failing", ["web.org.corp.example.", "org.corp.example."])
+def test_a_review_without_a_result_is_repeated(failing):
+    existing, parent = "web.org.corp.example.", "org.corp.example."
+    answers = {existing: NODATA, parent: denial(30)}
+    trust, below, now = trust_of(Domain(from_text(PLAIN)), answers)
+    request = make_request(SEEN)
+
+    async def test():
+        await trust.test(request, from_text(existing), from_text(parent))
+        good, answers[failing] = answers[failing], FAILED
+        queries = 2 if failing == parent else 1  # of one review
+        for after, count in ((30.0, 1), (34.9, 1), (35.0, 2), (39.9, 2)):
+            now[0] = 1000.0 + after
+            assert await trust.allows(request)
+            assert len(below.requests) == 1 + count * queries
+        answers[failing] = good
+        now[0] = 1040.0
+        assert not await trust.allows(request)
+
+    asyncio.run(test())
+
+
 # -- the whole handler
 
 
