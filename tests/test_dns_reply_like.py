@@ -65,6 +65,21 @@ def test_values_are_those_of_the_source():
     assert flags_of(only) == c.FLAG_RD | c.FLAG_RA
 
 
+@pytest.mark.parametrize(
+    ("found", "answer", "expected"),
+    [
+        (source(), (), c.FLAG_AA),
+        (source(), NEW, 0),
+        (source(c.NXDOMAIN), (), 0),
+        (make_request("other.example.", "MX").reply(authority=AUTHORITIES), (), 0),
+    ],
+    ids=["emptied", "with records", "NXDOMAIN", "a referral"],
+)
+def test_a_reply_that_becomes_empty_is_not_taken_for_a_referral(found, answer, expected):
+    reply = reply_like(make_request("new.example.", rd=0), found, answer, AUTHORITIES, ())
+    assert flags_of(reply) == expected
+
+
 def test_a_large_message_is_compressed():
     """A compressed message of a few kilobytes can have names of megabytes."""
     long = ".".join(["x" * 60] * 4) + "."

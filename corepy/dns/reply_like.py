@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.compress import rebuild
-from corepy.dns.constants import FLAG_AA, FLAG_RA, FLAG_TC, MIN_SIZE
+from corepy.dns.constants import FLAG_AA, FLAG_RA, FLAG_TC, MIN_SIZE, NOERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,11 +32,15 @@ def reply_like(
     the records are usually those of `source`, as `corepy.dns.rdata.plain_sections` returns them.
     Records must not contain compression pointers. The message is compressed if it exceeds the
     smallest UDP size. Records that exceed the size of a message are left out from the end, and TC
-    is set. The reply has no error and no deadline. Raises FormError for malformed records.
+    is set. A NOERROR whose answer section becomes empty has AA: glibc takes an empty reply without
+    AA, RA and additional records for a referral, and asks again (resolv/res_send.c). The reply has
+    no error and no deadline. Raises FormError for malformed records.
     """
     made = request.reply(source.rcode, answer, authority, additional)
     wire = made.wire if len(made.wire) <= MIN_SIZE else rebuild(made.wire)
     kept = int.from_bytes(source.wire[2:4], "big") & flags
+    if source.ancount and not made.ancount and made.rcode == NOERROR:
+        kept |= FLAG_AA
     made.wire = wire[:2] + (int.from_bytes(wire[2:4], "big") | kept).to_bytes(2, "big") + wire[4:]
     made.options, made.is_momentary, made.since = source.options, source.is_momentary, source.since
     return made

@@ -41,10 +41,16 @@ def reply_of(
     authority: Iterable[str] = (),
     additional: Iterable[str] = (),
     rcode: int = 0,
+    **flags: int,
 ) -> bytes:
-    """Return the bytes of a reply to `question` with these records, each in zone-file form."""
+    """Return the bytes of a reply to `question` with these records, each in zone-file form.
+
+    RA and AA are set, unless `flags` has others: `aa=0, tc=1`.
+    """
     record = question.reply()
     record.header.rcode = rcode
+    for flag, value in flags.items():
+        setattr(record.header, flag, value)
     for add, records in (
         (record.add_answer, answer),
         (record.add_auth, authority),

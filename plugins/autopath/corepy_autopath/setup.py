@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.names import ROOT
 from corepy.plugin.reading import read_file
+from corepy.plugin.resolv_conf import MOST_BYTES, read_search_list
 from corepy_autopath.autopath import AutoPath
-from corepy_autopath.resolv_conf import MOST_BYTES, read_search_path
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
@@ -48,7 +49,11 @@ def _source(controller: Controller, token: Token) -> str:
 
 
 def _read(controller: Controller, token: Token) -> tuple[bytes, ...]:
-    """Return the search path in a file; raises `CorefileError`."""
+    """Return the search path in a file, none if it has no domain; raises `CorefileError`.
+
+    The last suffix is the root, for the name without a suffix, unless the file has it before. The
+    root alone is no search path (`search .`, as systemd-resolved writes it).
+    """
     file = Path(token.text)
     try:
         content, _ = read_file(file, MOST_BYTES)
@@ -56,10 +61,11 @@ def _read(controller: Controller, token: Token) -> tuple[bytes, ...]:
         message = f"cannot read {token.text!r}: {error.strerror}"
         raise controller.error(message, token, _HINT) from None
     controller.watch_file(file.absolute())
-    path, problems = read_search_path(content)
+    domains, problems = read_search_list(content)
     for problem in problems:
         controller.warn(f"{file}: {problem}", token)
-    if not path:
+    if domains in ((), (ROOT,)):
         message = f"autopath has no effect: {file} has no search domain"
         controller.warn(message, token, "add a line such as: search ns1.svc.cluster.local")
-    return path
+        return ()
+    return domains if ROOT in domains else (*domains, ROOT)

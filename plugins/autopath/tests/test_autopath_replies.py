@@ -9,7 +9,7 @@ from corepy.dns import FormError, Reply
 from corepy.dns.names import from_text
 from corepy.dns.reply_validation import reply_problem
 from corepy.plugin import Cacheability, Handler
-from corepy.testing import Recorder, make_request, run_chain
+from corepy.testing import Recorder, make_request, reply_of, run_chain
 from corepy_autopath.autopath import AutoPath
 from corepy_autopath.metrics import SUCCESSES
 
@@ -25,17 +25,11 @@ def wires(path):
 def message(answer=(), authority=(), additional=(), **header):
     """A function that makes this reply."""
 
+    values = {"aa": 0, **header}
+
     def reply(request):
-        record = dnslib.DNSRecord.parse(request.wire).reply(ra=1, aa=0)
-        record.ar = []
-        for records, add in (
-            (answer, record.add_answer), (authority, record.add_auth), (additional, record.add_ar)
-        ):  # fmt: skip
-            for line in records:
-                add(*dnslib.RR.fromZone(line))
-        for flag, value in header.items():
-            setattr(record.header, flag, value)
-        return Reply.from_wire(bytes(record.pack()))
+        question = dnslib.DNSRecord.parse(request.wire)
+        return Reply.from_wire(reply_of(question, answer, authority, additional, **values))
 
     return reply
 

@@ -128,7 +128,9 @@ class DNS64(FastHandler, ExplainedHandler):
         answer, count = translated(self.prefix, found, longest_ttl(reply))
         if not count and (reply.rcode != c.NOERROR or not (self.translate_all or _is_error(found))):
             return self._combined(request, usable, reply, found)
-        made = self._combined(request, reply_with(request, answer, found), reply, found)
+        # AA: glibc takes an empty reply without it and RA for a referral, and asks again.
+        flags = 0 if answer else c.FLAG_AA
+        made = self._combined(request, reply_with(request, answer, found, flags), reply, found)
         if count:
             _count(request, made)
         return made

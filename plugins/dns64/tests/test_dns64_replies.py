@@ -10,6 +10,7 @@ from corepy.testing import (
     Upstream,
     make_request,
     query,
+    reply_of,
     run_chain,
     serve,
     set_up,
@@ -35,17 +36,11 @@ MADE_WITHOUT_SOA = [MADE[0], f"{NAME} 600 IN AAAA 64:ff9b::c000:22b"]
 def message(answer=(), authority=(), additional=(), **header):
     """A function that makes this reply."""
 
+    values = {"aa": 0, **header}
+
     def reply(request):
-        record = dnslib.DNSRecord.parse(request.wire).reply(ra=1, aa=0)
-        record.ar = []
-        for records, add in (
-            (answer, record.add_answer), (authority, record.add_auth), (additional, record.add_ar)
-        ):  # fmt: skip
-            for line in records:
-                add(*dnslib.RR.fromZone(line))
-        for flag, value in header.items():
-            setattr(record.header, flag, value)
-        return Reply.from_wire(bytes(record.pack()))
+        question = dnslib.DNSRecord.parse(request.wire)
+        return Reply.from_wire(reply_of(question, answer, authority, additional, **values))
 
     return reply
 
@@ -178,9 +173,11 @@ def test_translate_all(aaaa):
 
 def test_translate_all_without_a_records():
     """As in CoreDNS, existing AAAA records are not sent."""
-    with serve_zone("dns64 {\ntranslate_all\n}", AAAA=message(AAAA), A=NODATA) as server:
+    none = message([], [SOA], aa=1, ra=0)
+    with serve_zone("dns64 {\ntranslate_all\n}", AAAA=message(AAAA), A=none) as server:
         reply = ask(server)
         assert (reply.header.rcode, reply.rr, len(reply.auth)) == (0, [], 1)
+        assert reply.header.aa  # glibc asks again after an empty reply without AA and RA
 
 
 def test_the_other_sections_are_those_of_the_a_reply():
@@ -266,6 +263,11 @@ def test_families(directive, host, is_translated):
 PACKED = query(NAME, "AAAA")
 
 
+def data(reply):
+    """The records without their TTLs, which the packet cache lowers if a second passes."""
+    return sorted(f"{it.rname} {it.rtype} {it.rdata}" for it in reply.rr)
+
+
 def from_family(server, family):
     """Ask the same bytes over one family at a dual-stack socket."""
     address = ("127.0.0.1" if family == 4 else "::1", server.address[1])
@@ -282,14 +284,14 @@ def test_the_packet_cache_of_a_dual_stack_socket(directive, aaaa):
     for family in (4, 6):
         with serve_zone(directive, "", AAAA=aaaa, A=ADDRESSES) as server:
             reply = from_family(server, family)
-            alone[family] = (reply.header.rcode, answer(reply))
+            alone[family] = (reply.header.rcode, data(reply))
     for families in ((4, 4, 4, 6, 6, 6, 4), (6, 6, 6, 4, 4, 4, 6)):
         with serve_zone(directive, "", AAAA=aaaa, A=ADDRESSES) as server:
             (zone,) = server.plugins(Zone)
             zone.keep = 60.0
             for family in families:
                 reply = from_family(server, family)
-                assert (reply.header.rcode, answer(reply)) == alone[family]
+                assert (reply.header.rcode, data(reply)) == alone[family]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +314,8 @@ def test_the_packet_cache_repeats_a_translation(directive, host, asked):
         translated = TRANSLATED.labels(endpoint.label)
         before = translated.value
         for _ in range(4):
-            assert answer(from_family(server, family)) == expect(MADE)
+            made = [f"{NAME} 28 64:ff9b::c000:22a", f"{NAME} 28 64:ff9b::c000:22b"]
+            assert data(from_family(server, family)) == made
         assert len(zone.asked) == asked
         server.call(endpoint.forget)
         assert zone.hits == (6 if asked == 2 else 0)  # both replies were repeated three times

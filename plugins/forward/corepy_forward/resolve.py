@@ -1,9 +1,7 @@
 """Finds the addresses of upstreams that are given by a file or by a host name.
 
-Files have the format of resolv.conf(5). Lines and words are parsed as in CoreDNS (miekg/dns,
-clientconfig.go): a line ends with a line feed, may begin with white space, and its second word is
-the address. An unusable line does not affect the others: it is skipped, with a message about the
-reason.
+Files have the format of resolv.conf(5). The second word of a line is the address. An unusable line
+does not affect the others: it is skipped, with a message about the reason.
 
 Host names are resolved at the start (CoreDNS: plugin/forward/resolve.go). With the option
 `resolver`, its servers are asked one after the other; without it, names are resolved with the
@@ -22,17 +20,17 @@ from corepy.dns.form_error import FormError
 from corepy.dns.message import query
 from corepy.dns.wire import ANSWER, walk
 from corepy.plugin.reading import FileVersion, read_file
+from corepy.plugin.resolv_conf import MOST_BYTES, read_lines
 from corepy_forward.attempt import draw_ident
 from corepy_forward.failures import explain
 from corepy_forward.targets import PORTS, Target, as_ip, flaw, scope_of, split_host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from corepy_forward.targets import Hostname, ToAddress
 
-MAX_SIZE = 1024 * 1024
 MAX_SERVERS = 64
 """Maximum number of name servers used from one file.
 
@@ -71,12 +69,14 @@ class ResolvConf(NamedTuple):
 def read_resolv_conf(path: Path) -> ResolvConf:
     """Return the name servers in a file; raises `ValueError` if it cannot be read."""
     try:
-        content, version = read_file(path, MAX_SIZE)
+        content, version = read_file(path, MOST_BYTES)
     except OSError as error:
         raise ValueError(f"cannot read {str(path)!r}: {error.strerror}") from None
     servers: list[Nameserver] = []
     problems: list[str] = []
-    for number, words in _lines(content):
+    for number, words in read_lines(content):
+        if words[0] != _KEYWORD:
+            continue
         position = f"{path}:{number}"
         try:
             target = _nameserver(words)
@@ -87,18 +87,6 @@ def read_resolv_conf(path: Path) -> ResolvConf:
             problems.append(f"{position}: only the first address of a line is used: {words[1]}")
         servers.append(Nameserver(target, position))
     return ResolvConf(_limited(servers, problems), _shortened(problems, path), version)
-
-
-def _lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the words of each `nameserver` line.
-
-    A byte order mark, which Windows editors write, is not a part of the first word.
-    """
-    text = content.decode("utf-8-sig", "replace")
-    for number, line in enumerate(text.split("\n"), 1):
-        words = line.split()
-        if words and words[0] == _KEYWORD:
-            yield number, words
 
 
 def _nameserver(words: list[str]) -> Target:

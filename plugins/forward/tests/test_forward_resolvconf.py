@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corepy.plugin.reading import file_version, read_file
+from corepy.plugin.resolv_conf import MOST_BYTES
 from corepy.testing import refusal, set_up
-from corepy_forward import resolve
 from corepy_forward.resolve import read_resolv_conf
 from corepy_forward.targets import ToAddress, parse_target
 from corepy_forward.usable import choose
@@ -172,7 +172,7 @@ def unix_socket(path: Path) -> None:
 
 def too_large(path: Path) -> None:
     with path.open("wb") as file:
-        file.truncate(resolve.MAX_SIZE + 1)
+        file.truncate(MOST_BYTES + 1)
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ class Database:
         """
         try:
             return self._make(self._reader.get(address))
-        except ValueError as error:
-            LOG.debug("%s", error)
         except _BROKEN as error:
-            if not self._is_damaged:
+            if type(error) is ValueError:  # not a UnicodeDecodeError, which damaged text causes
+                LOG.debug("%s", error)
+            elif not self._is_damaged:
                 self._is_damaged = True
                 LOG.error("the database is damaged; not all clients have labels: %s", error)
         return {}

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from corepy.plugin.handler import Answer
     from corepy_geoip.database import Database
 
-_IPV6: Final = 2
+_FAMILIES: Final = {0: (AF_INET, 4), 1: (AF_INET, 4), 2: (AF_INET6, 16)}
+"""Families of the option, with the size of their addresses in bytes; 0 has no address."""
+
 _PREFIX: Final = 4
 """Bytes of the option before the address: family, and two lengths of prefixes."""
 
@@ -66,7 +68,9 @@ class GeoIP(FastHandler, ExplainedHandler):
 
 
 def subnet_address(options: bytes) -> str | None:
-    """Return the address in the first client subnet of EDNS options, None without one.
+    """Return the address in the first client subnet of EDNS options that has a known family.
+
+    None without one.
 
     A client that hides its address sends family 0 or a prefix of length 0, which give 0.0.0.0 or
     another address without a location (RFC 7871 section 7.1.2). An IPv4-mapped IPv6 address is
@@ -74,7 +78,9 @@ def subnet_address(options: bytes) -> str | None:
     """
     for code, data in parse_options(options):
         if code == OPTION_SUBNET and len(data) >= _PREFIX:
-            family, size = (AF_INET6, 16) if data[1] == _IPV6 else (AF_INET, 4)
-            address = inet_ntop(family, data[_PREFIX:].ljust(size, b"\0")[:size])
-            return host_port((address, 0))[0]
+            known = _FAMILIES.get(int.from_bytes(data[:2], "big"))
+            if known is not None:
+                family, size = known
+                address = inet_ntop(family, data[_PREFIX:].ljust(size, b"\0")[:size])
+                return host_port((address, 0))[0]
     return None

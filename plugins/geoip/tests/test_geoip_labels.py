@@ -240,11 +240,15 @@ def test_labels(content, address, labels):
         (b"\0\2\x20\0" + bytes.fromhex("20010db8"), "2001:db8::"),
         (b"\0\2\x80\0" + bytes(10) + b"\xff\xff" + bytes((81, 2, 69, 142)), "81.2.69.142"),
         (b"\0\2\0\0", "::"),
+        (b"\0\3\x20\0" + bytes((81, 2, 69, 142)), None),
+        (b"\1\1\x20\0" + bytes((81, 2, 69, 142)), None),
+        (b"\0\1\x20", None),
+        (b"", None),
     ],
 )
 def test_subnets(data, address):
     assert subnet_address(option(10, b"cookie01") + option(8, data)) == address
-    assert subnet_address(option(8, data) + subnet("192.0.2.1")) == address
+    assert subnet_address(option(8, data) + subnet("192.0.2.1")) == (address or "192.0.2.1")
     assert subnet_address(option(10, b"cookie01")) is None
 
 
@@ -313,9 +317,10 @@ def test_a_damaged_database(at, noise):
         pass
 
 
-def test_data_that_is_damaged(caplog):
+@pytest.mark.parametrize("text", [encode("city"), b"Cambridge"])
+def test_data_that_is_damaged(caplog, text):
     """The record of one address: the start does not find it, and a client's query meets it."""
-    at = CITY.index(encode("city"))
+    at = CITY.index(text)
     handler = handler_of(CITY[:at] + b"\xff" + CITY[at + 1 :])
     for _ in range(3):
         assert handler.metadata(make_request("a.", peer=("81.2.69.142", 1))) == {}
@@ -376,7 +381,7 @@ def test_a_database_that_cannot_be_used_does_not_replace_another(files, caplog, 
     path = files / "city.mmdb"
     with serve(COREFILE.format(path=path)) as server:
         (handler,) = server.plugins(GeoIP)
-        for content in (b"", DAMAGED, None):
+        for content in (b"", CITY[:-40], DAMAGED, None):  # the first two have one problem
             if content is None:
                 path.unlink()
             else:
@@ -390,7 +395,7 @@ def test_a_database_that_cannot_be_used_does_not_replace_another(files, caplog, 
     name, kept = f"database {path}", "; the previous content stays in use"
     unusable = f"{name}: not a usable database: "
     assert problems[0] == f"{unusable}not a file in the MaxMind DB format{kept}"
-    assert problems[1].startswith(unusable)
+    assert problems[1].startswith(f"{unusable}Error looking up ")
     assert problems[1].endswith(kept)
     assert problems[2:] == [f"cannot read {name}: No such file or directory{kept}"]
 

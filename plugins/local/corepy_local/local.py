@@ -134,7 +134,8 @@ def _lookup(request: Request, rdata: Mapping[int, bytes], apex: bytes) -> Reply:
     """Return the record of the type that was asked for, or NODATA with the SOA of `apex`."""
     found = rdata.get(request.qtype)
     if found is None:
-        return request.reply(authority=[_soa(apex)])
+        # AA: glibc takes an empty reply without it and RA for a referral, and asks again.
+        return request.reply(authority=[_soa(apex)], authoritative=True)
     return request.reply(answer=[rr(request.question[:-4], request.qtype, TTL, found)])
 
 

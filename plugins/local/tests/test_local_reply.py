@@ -56,7 +56,9 @@ def answered(name, qtype):
 
 def denied(name, qtype, apex, rcode=NODATA):
     request = request_for(name, qtype)
-    return request.reply(rcode, authority=[record(apex, "SOA")]).wire
+    is_authoritative = rcode == NODATA  # or glibc asks again
+    soa = record(apex, "SOA")
+    return request.reply(rcode, authority=[soa], authoritative=is_authoritative).wire
 
 
 def ask(name, qtype, handler=None):

@@ -24,6 +24,7 @@ _ADDRESS_SIZES: Final = {c.TYPE_A: 4, c.TYPE_AAAA: 16}
 _FIXED: Final = 12  # bytes of a record whose owner is a pointer, without rdata
 _QNAME: Final = b"\xc0\x0c"
 _RCODE: Final = 15
+_AA: Final = c.FLAG_AA >> 8
 _TC: Final = c.FLAG_TC >> 8
 _pack_ttl = Struct("!I").pack_into
 
@@ -163,9 +164,15 @@ class Answer:
         return write_message(wire[:12], question, self.records)
 
     def _with_flags(self, wire: bytes) -> bytes:
-        """Return the message with the rcode, TC and AD."""
+        """Return the message with the rcode, TC and AD.
+
+        An error that becomes NOERROR has AA: glibc takes an empty reply without it and RA for a
+        referral, and asks again.
+        """
         first, second = wire[2], wire[3] & ~self._cleared & ~_RCODE | self.rcode & _RCODE
         first = first | _TC if self.is_truncated else first & ~_TC
+        if self.rcode == c.NOERROR != self.reply.rcode:
+            first |= _AA
         if (first, second) == (wire[2], wire[3]):
             return wire
         return b"".join((wire[:2], bytes((first, second)), wire[4:]))

@@ -88,6 +88,7 @@ def test_rcodes(mode, old, answer):
     reply = rewritten(text, "srv1.coredns.rocks", answer=answer, rcode=c.RCODES[old])
     assert reply.rcode == 0
     assert reply.ancount == len(answer)
+    assert reply.record.header.aa == 1  # glibc asks again after an empty reply without AA and RA
     other = rewritten(text, "srv1.coredns.rocks", rcode=c.RCODES["YXDOMAIN"])
     assert other.rcode == c.RCODES["YXDOMAIN"]
 

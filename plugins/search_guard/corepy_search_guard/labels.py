@@ -10,18 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.dns.names import ROOT
+from corepy.dns.form_error import FormError
+from corepy.dns.names import ROOT, lower
+from corepy.dns.wire import ANSWER, read_name, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from corepy.dns import Request
+    from corepy.dns import Reply, Request
     from corepy_search_guard.asking import Asker
 
 EXTERNAL_FOR: Final = 86400.0
 """Seconds until a top-level domain is asked for again."""
 
 INTERNAL_FOR: Final = 600.0
+"""Seconds until any other label is asked for again."""
+
 UNKNOWN_FOR: Final = 5.0
 """Seconds after a failure, such as SERVFAIL."""
 
@@ -60,6 +64,21 @@ class Labels:
         reply = await self._asker.server(request, label + ROOT)
         if reply is None or reply.is_dropped or reply.rcode not in (c.NOERROR, c.NXDOMAIN):
             return False, UNKNOWN_FOR
-        if reply.rcode == c.NOERROR and reply.ancount:
+        if _has_soa(reply, label + ROOT):
             return True, EXTERNAL_FOR
         return False, INTERNAL_FOR
+
+
+def _has_soa(reply: Reply, name: bytes) -> bool:
+    """Return whether the answer has an SOA record of `name`, not only an alias or forged address.
+
+    Some resolvers answer all queries for names that do not exist with an address.
+    """
+    wire = reply.wire
+    try:
+        return any(
+            section == ANSWER and rtype == c.TYPE_SOA and lower(read_name(wire, owner)[0]) == name
+            for section, rtype, *_, owner, _ in walk(wire)
+        )
+    except FormError:
+        return False

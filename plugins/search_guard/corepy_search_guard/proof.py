@@ -43,8 +43,11 @@ class Proof:
         self._flags = c.FLAG_QR | c.FLAG_AA | c.NXDOMAIN | (c.FLAG_RA if has_ra else 0)
 
     def left(self, now: float) -> int:
-        """Return the seconds that remain at `now`; 0 or less if the proof has expired."""
-        return self.ttl - int(now - self.since)
+        """Return the seconds that remain at `now`; 0 or less if the proof has expired.
+
+        A query may have been received before the proof was.
+        """
+        return self.ttl - max(int(now - self.since), 0)
 
     def deny(self, request: Request, now: float) -> Reply:
         """Return NXDOMAIN with the SOA record of the proof, for a name below `name`."""

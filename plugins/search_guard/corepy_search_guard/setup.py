@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import ROOT, InvalidName, from_text, labels_of, lower
+from corepy.plugin.reading import read_file
+from corepy.plugin.resolv_conf import MOST_BYTES, read_search_list
 from corepy_search_guard.domains import Domain, SearchDomains
 from corepy_search_guard.handler import SearchGuard
-from corepy_search_guard.resolv_conf import read_search
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller, Token
@@ -82,7 +83,7 @@ def _read(controller: Controller, settings: Settings, path: Path, token: Token |
     """
     controller.watch_file(path.absolute())
     try:
-        words = read_search(path)
+        content, _ = read_file(path, MOST_BYTES)
     except OSError as error:
         problem, hint = f"cannot read {path}: {error.strerror}", "resolv_conf off reads no file"
         if token is not None:
@@ -90,14 +91,10 @@ def _read(controller: Controller, settings: Settings, path: Path, token: Token |
         if not isinstance(error, FileNotFoundError):
             controller.warn(problem, hint=hint)
         return
-    for word in words:
-        try:
-            name = lower(from_text(word))
-        except InvalidName as error:
-            controller.warn(f"{path}: search domain is ignored: {error}", token)
-            continue
-        if len(labels_of(name)) > 1:
-            settings.search.append(name)
+    domains, problems = read_search_list(content)
+    for problem in problems:
+        controller.warn(f"{path}: {problem}", token)
+    settings.search += [name for name in domains if len(labels_of(name)) > 1]
 
 
 def _name(controller: Controller, token: Token, kind: str) -> bytes:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from corepy.dns.names import from_text, is_subdomain, lower, to_text
 from corepy.testing import refusal, set_up
 from corepy_search_guard.domains import Domain, SearchDomains
-from corepy_search_guard.resolv_conf import read_search
 
 OFF = "resolv_conf off"
 
@@ -62,6 +61,19 @@ def test_the_resolv_conf_of_the_node_is_watched_even_if_it_is_missing(tmp_path, 
     assert messages == ([f"cannot read {path}: Is a directory"] if kind == "folder" else [])
 
 
+@pytest.mark.parametrize("argument", ["off", "{}/other.conf"])
+def test_the_resolv_conf_of_the_node_is_not_read_beside_the_option(tmp_path, monkeypatch, argument):
+    path = tmp_path / "resolv.conf"
+    path.write_text("search corp.example\n")
+    (tmp_path / "other.conf").write_text("search other.example\n")
+    monkeypatch.setattr(import_module("corepy_search_guard.setup"), "DEFAULT_FILE", path)
+    controller = set_up(f"search_guard {{\n resolv_conf {argument.format(tmp_path)}\n}}")
+    (handler,) = controller.handlers
+    others = [] if argument == "off" else ["other.example."]
+    assert [to_text(it) for it in handler.domains.tails] == ["cluster.local.", *others]
+    assert path not in controller.files
+
+
 ARGUMENTS = "wrong argument count or unexpected line ending after"
 OPTIONS = "cluster, except, external, max_ttl, resolv_conf, search"
 
@@ -95,41 +107,17 @@ def test_refused(text, message):
     assert str(refusal(text)).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("content", "domains"),
-    [
-        ("nameserver 192.0.2.1\n", []),
-        ("search a.example b.example\n", ["a.example", "b.example"]),
-        ("search a.example\ndomain b.example c.example\n", ["b.example"]),
-        ("domain b.example\nsearch a.example c.example", ["a.example", "c.example"]),
-        ("# search a.example\n;search b.example\n search\tc.example\r\n", ["c.example"]),
-        ("search a.example\nsearch\n", []),
-        ("\ufeffsearch a.example\n", ["a.example"]),
-    ],
-)
-def test_the_last_line_of_a_resolv_conf_counts(tmp_path, content, domains):
+def test_the_domains_of_a_file(tmp_path):
+    """Top-level domains are left out, and invalid names."""
     path = tmp_path / "resolv.conf"
-    path.write_text(content)
-    assert read_search(path) == domains
-
-
-def test_top_level_domains_and_invalid_names_of_a_file_are_left_out(tmp_path):
-    path = tmp_path / "resolv.conf"
-    path.write_text("search com . corp.example a..b\n")
+    path.write_text("search com . corp.example a..b Eu.corp.example.\n")
     controller = set_up(f"search_guard {{\n resolv_conf {path}\n cluster off\n}}")
     (handler,) = controller.handlers
-    assert handler.domains.tails == (from_text("corp.example."),)
-
-
-@settings(deadline=None, max_examples=5)
-@given(
-    content=st.binary(max_size=200) | st.text(max_size=50).map(lambda it: f"search {it}".encode())
-)
-def test_any_file_is_read(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "resolv.conf"
-    path.write_bytes(content)
-    read_search(path)
-    set_up(f"search_guard {{\n resolv_conf {path}\n}}")
+    assert handler.domains.tails == (from_text("corp.example."), from_text("eu.corp.example."))
+    (warning,) = controller.warnings
+    assert warning.message == (
+        f"{path}: line 1: empty label in name 'a..b'; this domain is skipped"
+    )
 
 
 CLUSTER = Domain(from_text("cluster.local."), True)

@@ -15,7 +15,7 @@ from corepy.testing import Recorder, link, make_request
 from corepy_search_guard.covered import CoveredNames
 from corepy_search_guard.domains import Domain, SearchDomains
 from corepy_search_guard.handler import SearchGuard
-from corepy_search_guard.metrics import CONTRADICTIONS, DENIALS, VIOLATIONS
+from corepy_search_guard.metrics import CONTRADICTIONS, DENIALS, PROBES, VIOLATIONS
 from corepy_search_guard.prover import (
     EXISTS_FOR,
     MOST_PER_SECOND,
@@ -213,6 +213,27 @@ def test_another_answer_for_the_covering_name_is_no_proof(covering):
         world = World({COVERING: covering})
         assert not await prove(world)
         assert COVERING in world.asked()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("covering", "result"),
+    [
+        ("NXDOMAIN", "absent"),
+        ("NODATA", "exists"),
+        ("alias", "exists"),
+        ("SERVFAIL", "failed"),
+        ("without SOA", "failed"),
+    ],
+)
+def test_queries_for_proofs_are_counted(covering, result):
+    async def test():
+        values = {it: PROBES.labels(CLUSTER, it) for it in ("absent", "exists", "failed")}
+        before = {it: value.value for it, value in values.items()}
+        await prove(World({COVERING: covering}))
+        counted = {it: value.value - before[it] for it, value in values.items()}
+        assert counted == {**dict.fromkeys(values, 0), result: 1}
 
     run(test())
 
@@ -610,6 +631,10 @@ def test_random_names_cause_few_queries():
         own = [it for it in world.asked() if not it.startswith("a.")]
         covering = [f"com.ns{it}.svc.cluster.local." for it in range(MOST_PER_SECOND)]
         assert own == [NAMESPACE, *covering]
+        world.now += 1
+        for number in range(2 * MOST_PER_SECOND):
+            await world.ask(f"a.com.more{number}.svc.cluster.local.")
+        assert len([it for it in world.asked() if it.startswith("com.more")]) == MOST_PER_SECOND
 
     run(test())
 
