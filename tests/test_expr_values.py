@@ -269,10 +269,16 @@ def test_what_is_about_the_question():
         Function("label", (), t.STRING, lambda subject: "a", is_about_question=True),
         Function("transport", (), t.STRING, lambda subject: "udp"),
     ]
-    environment = Environment.of(functions)
+    environment = (
+        Environment.of(functions)
+        .with_variable("first", t.STRING, Cacheability.SAFE, is_about_question=True)
+        .with_variable("protocol", t.STRING, Cacheability.SAFE)
+    )
     for text, expected in (
         ("1 == 2", True),
         ("label() == 'a'", True),
+        ("first == 'a'", True),
+        ("first == 'a' || protocol == 'udp'", False),
         ("label() == 'a' && transport() == 'udp'", False),
         ("any([1], transport() == 'a')", False),
     ):

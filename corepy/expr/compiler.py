@@ -58,8 +58,9 @@ class Compiler(MethodCompiler, PredicateCompiler):
         if variable is None:
             raise self.unknown_name(node.name, node.offset)
         name = node.name
-        self.depend(variable[1])
-        return Compiled(variable[0], lambda frame: frame.names[name])
+        self.depend(variable.depends)
+        self.is_about_question = self.is_about_question and variable.is_about_question
+        return Compiled(variable.type, lambda frame: frame.names[name])
 
     def _unary(self, node: s.Unary) -> Compiled:
         operand = self.compile(node.operand)

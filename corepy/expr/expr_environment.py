@@ -66,19 +66,32 @@ class Function:
 Warn = Callable[[str, int], None]
 
 
+class Variable(NamedTuple):
+    """A variable that the environment adds to the language."""
+
+    type: Type
+    depends: Cacheability
+    """The inputs that the value depends on."""
+
+    is_about_question: bool
+    """Whether the value depends only on name, type and class of a query."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """The functions and variables of an expression."""
 
     functions: Mapping[str, Function]
-    variables: Mapping[str, tuple[Type, Cacheability]] = field(default_factory=dict)
-    """The type of each variable, and the inputs that its value depends on."""
+    variables: Mapping[str, Variable] = field(default_factory=dict)
 
     @classmethod
     def of(cls, functions: Iterable[Function]) -> Environment:
         """Return an environment without variables."""
         return cls({each.name: each for each in functions})
 
-    def with_variable(self, name: str, type_: Type, depends: Cacheability) -> Environment:
-        """Return an environment with one more variable."""
-        return Environment(self.functions, {**self.variables, name: (type_, depends)})
+    def with_variable(
+        self, name: str, type_: Type, depends: Cacheability, *, is_about_question: bool = False
+    ) -> Environment:
+        """Return an environment with one more variable; see `Variable`."""
+        added = Variable(type_, depends, is_about_question)
+        return Environment(self.functions, {**self.variables, name: added})

@@ -84,7 +84,12 @@ class RuleExpressions:
         expression = read_expression(controller, tokens, self.environment)
         self._note(expression)
         type_ = ANY if expression.type == NIL else expression.type
-        self.environment = self.environment.with_variable(name.text, type_, expression.depends)
+        self.environment = self.environment.with_variable(
+            name.text,
+            type_,
+            expression.depends,
+            is_about_question=expression.is_about_question,
+        )
         self._variables.append((name.text, expression, name.location))
 
     def read_condition(self, controller: Controller) -> None:
