@@ -107,7 +107,7 @@ class Builtin:
 
 
 def _shown(kinds: tuple[Kind, ...]) -> str:
-    return "any" if kinds == VALUE else " or ".join(kind.value for kind in kinds)
+    return Kind.ANY.value if kinds == VALUE else " or ".join(kind.value for kind in kinds)
 
 
 def text_of(frame: Frame, value: object, name: str) -> str:
