@@ -678,6 +678,19 @@ def test_only_repeated_denials_may_enter_the_packet_cache():
     run(test())
 
 
+def test_the_questions_that_are_remembered_are_few(monkeypatch):
+    monkeypatch.setattr("corepy_search_guard.handler.MOST_REPEATED", 3)
+
+    async def test():
+        world = World()
+        assert await prove(world)  # and OTHER is the first question
+        replies = [await world.ask(f"{it}.{COVERING}") for it in "abababcda"]
+        repeated = [reply.deadline is not None for reply in replies]
+        assert repeated == [False, False, True, True, True, True, False, False, False]
+
+    run(test())
+
+
 def test_explain_shows_the_state():
     async def test():
         world = World()
