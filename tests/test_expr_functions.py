@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from corepy.expr import ANY, Environment, ExpressionError, ExpressionProblem, Function
+from corepy.expr import ANY, INT, Environment, ExpressionError, ExpressionProblem, Function
 from corepy.expr import compile_expression as compile_
 from corepy.expr.calls import BUILTINS, RESERVED, UNSUPPORTED, WITH_PREDICATES
 
@@ -212,6 +212,27 @@ def test_calls_that_are_rejected(text, offset, message):
         compile_(text, ENVIRONMENT)
     assert str(caught.value) == message
     assert caught.value.offset == offset
+
+
+USAGES = [
+    ("trim()", "trim(string, [string])"),
+    ("get([1])", "get(array or map, any)"),
+    ("mean()", "mean(int or float or array...)"),
+    ("date('2023-08-14').Add()", ".Add(duration)"),
+    ("all([true], #, 1)", "all(array, predicate)"),
+    ("sum([1], #, 1)", "sum(array, [predicate])"),
+    ("anything()", "anything(any)"),
+    ("named(1, 2)", "named(NUMBER)"),
+]
+
+
+@pytest.mark.parametrize(("text", "hint"), USAGES)
+def test_the_hint_for_a_wrong_number_of_arguments(text, hint):
+    named = Function("named", (INT,), INT, lambda subject, number: 1, argument_names=("NUMBER",))
+    environment = Environment({**ENVIRONMENT.functions, "named": named})
+    with pytest.raises(ExpressionProblem) as caught:
+        compile_(text, environment)
+    assert caught.value.hint == hint
 
 
 TYPES = [

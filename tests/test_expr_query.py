@@ -14,6 +14,7 @@ from corepy.expr import (
     Environment,
     ExpressionError,
     Function,
+    Impossible,
     compile_conditions,
     compile_expression,
     query_functions,
@@ -174,6 +175,77 @@ def test_conditions_are_compiled_one_by_one():
     ]  # fmt: skip
     assert {each.text for each in conditions} == {text}
     assert len(compile_conditions("true || false", ENVIRONMENT)) == 1
+
+
+# -- comparisons that are never true
+
+POINTLESS = [
+    ("name() == 'www.example.org'", 10, "is never 'www.example.org': names are in lower case, with",
+     "write 'www.example.org.'"),
+    ("name() != ('WWW.example.org.')", 11, "is never", "write 'www.example.org.'"),
+    ("'a' == name()", 0, "name() is never 'a'", "write 'a.'"),
+    ("do() || name() in ['a.', 'b', lower('C')]", 25, "name() is never 'b'", "write 'b.'"),
+    ("not (name() not in ['a'])", 20, "name() is never 'a'", "write 'a.'"),
+    ("name() == ''", 10, "name() is never ''", "write '.'"),
+    ("name() endsWith '.Example.org'", 16, "never ends with", "write '.example.org.'"),
+    ("name() startsWith 'WWW'", 18, "never starts with 'WWW'", "write 'www'"),
+    ("name() contains 'Org'", 16, "never contains 'Org'", "write 'org'"),
+    ("name() contains 'ü'", 16, "never contains 'ü': names are ASCII", "xn--"),
+    (r"name() matches '^WWW.example\\.'", 15, "never matches", r"write '^www.example\\.'"),
+    (r"name() matches `^(www|ftp)\.example\.org$`", 15, "never matches", "write [.]$ for the end"),
+    (r"name() matches `\d$`", 15, "never matches", "write [.]$ for the end"),
+    ("type() == 'a'", 10, "type() is never 'a': the function returns 'A'", "write 'A'"),
+    ("type() in ['A', 'TYPE28']", 16, "the function returns 'AAAA'", "write 'AAAA'"),
+    ("type() == 'AAAAA'", 10, "it is not known", "did you mean 'AAAA'?"),
+    ("class() == 'in'", 11, "class() is never 'in'", "write 'IN'"),
+    ("class() == 'CHAOS'", 11, "it is not known", None),
+    ("proto() == 'UDP'", 11, "the protocol of a socket is 'udp' or 'tcp'", "write 'udp'"),
+    ("proto() != 'tls'", 11, "the protocol of a socket is 'udp' or 'tcp'", None),
+    ("client_ip() in ['10.0.0.0/8']", 16, "it is not an IP address",
+     "for a network, write incidr(client_ip(), '10.0.0.0/8')"),
+    ("server_ip() == '2001:DB8:0::1'", 15, "the function returns '2001:db8::1'", "write"),
+    ("server_ip() == '::ffff:192.0.2.1'", 15, "the function returns '192.0.2.1'", "write '192.0.2.1'"),
+    ("client_ip() == '[::1]'", 15, "it is not an IP address", "write '::1'"),
+    ("client_ip() == '192.0.2.1:53'", 15, "it is not an IP address", None),
+    ("port() == 'domain'", 10, "a port is a number up to 65535", None),
+    ("server_port() in ['53', '053']", 24, "a port is a number up to 65535", None),
+]  # fmt: skip
+POSSIBLE = [
+    "name() == '.' && name() startsWith 'www' && name() contains 'example.org'",
+    "name() endsWith '' || name() endsWith '.' || name() == 'a.' + 'b' || name() == lower('A')",
+    "let n = name(); upper(name()) == 'WWW.EXAMPLE.ORG.' || n == 'a'",
+    "name() == nil || name() < 'a' || type() == 'TYPE65280' || type() in ['None', 'Reserved']",
+    "type() startsWith 'ns' || type() in {a: 1} || class() == 'CLASS9' || proto() contains 'T'",
+    "client_ip() in ['', '192.0.2.1', '::1', 'fe80::1%Eth0'] || client_ip() startsWith '10.'",
+    "port() in ['0', '65535'] || port() startsWith 'a' || metadata('a/b') == 'A'",
+]
+MATCHING = ["(?i)^WWW", "A?b", "a$|b", "org.$", r"(a|b\\.)$", r"\\.$", r"a\\$", r"\\x2e$", "[^a$]", "^WWW[.]",
+            "x(.|a)$", r"[A\\-]|[)]b$", "example.org"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "offset", "message", "hint"), POINTLESS)
+def test_constants_that_a_function_never_returns(text, offset, message, hint):
+    (warning,) = compile_expression(text, ENVIRONMENT).warnings
+    assert warning.offset == offset
+    assert message in str(warning)
+    assert hint is None if warning.hint is None else hint in warning.hint
+
+
+@pytest.mark.parametrize(
+    "text", [*POSSIBLE, *(f"name() matches '{pattern}'" for pattern in MATCHING)]
+)
+def test_comparisons_that_may_be_true(text):
+    assert not compile_expression(text, ENVIRONMENT).warnings
+
+
+def test_constants_of_a_function_of_a_plugin():
+    def impossible(operator, number):
+        return Impossible("it is odd") if operator == "==" and number % 2 else None
+
+    even = Function("even", (), INT, lambda subject: 2, impossible=impossible)
+    environment = Environment.of([even])
+    (warning,) = compile_expression("even() in [2, 3] || even() > 1", environment).warnings
+    assert (warning.offset, str(warning)) == (14, "even() is never 3: it is odd")
 
 
 def test_an_environment_about_something_else():

@@ -227,6 +227,18 @@ def test_hints_for_usual_mistakes():
     assert problem("'a' == 10.0.0.1").hint == "an address is a string, in single quotes"
     assert problem("'a' in ('A', 'AAAA')").hint == "an array has brackets: ['A', 'AAAA']"
     assert problem("[1,, 2]").hint is None
+    elements = "a comma separates the elements of an array: ['A', 'AAAA']"
+    for text in (
+        "'a' in ['A' 'AAAA']",
+        "['(', [len('a')], 'b' 2]",
+        "'a' in ('A' 'B')",
+        "[1 len('')]",
+    ):
+        assert problem(text).hint == elements
+    for text in ("trim('a' 'b')", "[trim ('[a' 'b')]"):
+        assert problem(text).hint == "a comma separates the arguments of trim"
+    for text in ("('a' 'b')", "'a' 'b'", "len('a') 'b'", "[1 let]"):
+        assert problem(text).hint is None
     assert problem("'a' endswith 'b'").hint == "did you mean 'endsWith'?"
     assert problem("'IN' == IN").hint == "a string is in single quotes"
     assert problem("true == 'true'").hint == "true and false have no quotes"

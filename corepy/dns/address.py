@@ -76,6 +76,16 @@ def packed(text: str) -> bytes | None:
         return None
 
 
+def canonical(text: str) -> str | None:
+    """Return an IP address as `host_port` writes it, None if the text is no address."""
+    host, percent, zone = text.partition("%")
+    raw = packed(host)
+    if raw is None:
+        return None
+    raw = _unmapped(raw)
+    return (_ipv4(raw) if len(raw) == 4 else _ipv6(raw)) + percent + zone
+
+
 def address_bytes(address: object) -> bytes:
     """Return the IP address of a socket address in network byte order: 4 or 16 bytes.
 

@@ -15,6 +15,10 @@ expiry, a cookie without a server's part (RFC 7873 section 4.2), no timeout (RFC
 """
 
 
+NETWORKS: Final = ("udp", "tcp")
+"""The values of `RequestContext.network`."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestContext:
     """The values that all queries of one listener and one zone have in common.

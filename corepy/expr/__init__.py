@@ -20,6 +20,7 @@ from corepy.expr.corefile_text import read_expression as read_expression
 from corepy.expr.expr_environment import Compiled as Compiled
 from corepy.expr.expr_environment import Environment as Environment
 from corepy.expr.expr_environment import Function as Function
+from corepy.expr.expr_environment import Impossible as Impossible
 from corepy.expr.expression import Expression as Expression
 from corepy.expr.expression import compile_conditions as compile_conditions
 from corepy.expr.expression import compile_expression as compile_expression

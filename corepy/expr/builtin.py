@@ -48,19 +48,46 @@ class Builtin:
     checks: Mapping[int, Callable[[object], None]] = field(default_factory=dict)
     """Functions for constant arguments, which raise ExpressionError for one that always fails."""
 
-    def type_for(self, arguments: Sequence[Compiled], offsets: Sequence[int], at: int) -> Type:
-        """Return the type of the result; raises ExpressionProblem for wrong arguments."""
+    @property
+    def usage(self) -> str:
+        """The call with the kinds of its arguments, such as `sort(array, [string])`."""
+        return f"{self.name}({', '.join(self._shown_parameters())})"
+
+    @property
+    def usage_as_method(self) -> str:
+        """The call of a method, whose first argument is in front of it: `.In(timezone)`."""
+        return f".{self.name}({', '.join(self._shown_parameters()[1:])})"
+
+    def _shown_parameters(self) -> list[str]:
+        required = len(self.parameters) - self.optional
+        shown = [
+            _shown(kinds) if index < required else f"[{_shown(kinds)}]"
+            for index, kinds in enumerate(self.parameters)
+        ]
+        return [*shown[:-1], f"{shown[-1]}..."] if self.is_variadic else shown
+
+    def type_for(
+        self,
+        arguments: Sequence[Compiled],
+        offsets: Sequence[int],
+        at: int,
+        usage: str | None = None,
+    ) -> Type:
+        """Return the type of the result; raises ExpressionProblem for wrong arguments.
+
+        `usage` is the hint for a wrong number of them, by default that of a function.
+        """
         most = len(self.parameters)
+        hint = usage or self.usage
         if len(arguments) < most - self.optional:
-            raise ExpressionProblem(f"not enough arguments for {self.name}", at)
+            raise ExpressionProblem(f"not enough arguments for {self.name}", at, hint)
         if len(arguments) > most and not self.is_variadic:
-            raise ExpressionProblem(f"too many arguments for {self.name}", offsets[most])
+            raise ExpressionProblem(f"too many arguments for {self.name}", offsets[most], hint)
         for index, argument in enumerate(arguments):
             kinds = self.parameters[min(index, most - 1)]
             if not argument.type.may_be(*kinds):
-                wanted = " or ".join(kind.value for kind in kinds)
                 raise ExpressionProblem(
-                    f"{self.name} needs {wanted}, not {argument.type}", offsets[index]
+                    f"{self.name} needs {_shown(kinds)}, not {argument.type}", offsets[index]
                 )
         if isinstance(self.result, Type):
             return self.result
@@ -77,6 +104,10 @@ class Builtin:
             first, second = runs
             return lambda frame: call(frame, first(frame), second(frame))
         return lambda frame: call(frame, *[run(frame) for run in runs])
+
+
+def _shown(kinds: tuple[Kind, ...]) -> str:
+    return Kind.ANY.value if kinds == VALUE else " or ".join(kind.value for kind in kinds)
 
 
 def text_of(frame: Frame, value: object, name: str) -> str:

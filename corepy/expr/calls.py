@@ -112,9 +112,11 @@ class CallCompiler(Compilation):
         wanted = function.parameters
         if len(arguments) > len(wanted):
             surplus = node.arguments[len(wanted)]
-            raise s.ExpressionProblem(f"too many arguments for {node.name}", surplus.offset)
+            message = f"too many arguments for {node.name}"
+            raise s.ExpressionProblem(message, surplus.offset, function.usage)
         if len(arguments) < len(wanted):
-            raise s.ExpressionProblem(f"not enough arguments for {node.name}", node.offset)
+            message = f"not enough arguments for {node.name}"
+            raise s.ExpressionProblem(message, node.offset, function.usage)
         for argument, type_, part in zip(arguments, wanted, node.arguments, strict=True):
             given = argument.type
             if given.kind is not Kind.ANY and not is_assignable(given, type_):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from corepy.expr import expr_values as v
 from corepy.expr import syntax as s
+from corepy.expr.comparisons import pointless
 from corepy.expr.expr_environment import Compiled
 from corepy.expr.frame import Frame, LeftOutError
 from corepy.expr.logic_operators import all_of, any_of, checked_bool, coalesce
@@ -75,6 +76,7 @@ class Compiler(MethodCompiler, PredicateCompiler):
         if node.operator == "in":
             return self._in(node)
         left, right = self.compile(node.left), self.compile(node.right)
+        self.warnings += pointless(node, left, right)
         with self.at(node.offset):
             if node.operator == "??":
                 return coalesce(left, right)
@@ -96,6 +98,7 @@ class Compiler(MethodCompiler, PredicateCompiler):
             if run is not None:
                 return Compiled(BOOL, run)
         right = self.compile(node.right)
+        self.warnings += pointless(node, left, right)
         with self.at(node.offset):
             return is_in(left, right)
 

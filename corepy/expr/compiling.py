@@ -33,7 +33,7 @@ class Compilation(ABC):
         """The inputs that the value depends on, beside the query's bytes."""
 
         self.warnings: list[ExpressionProblem] = []
-        """Mistakes that make the expression fail for every query."""
+        """Mistakes that make the expression fail for every query, or a comparison pointless."""
 
         self.labels: list[tuple[str, int]] = []
         """The labels of metadata that the expression reads, with their offsets."""

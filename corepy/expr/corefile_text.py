@@ -31,8 +31,8 @@ def read_expression(
 ) -> Expression:
     """Return the expression that these words of a line are; raises `CorefileError`.
 
-    Mistakes that make it fail for every query are reported as warnings, and so are labels of
-    metadata that no plugin sets.
+    Mistakes that make it fail for every query are reported as warnings, and so are comparisons with
+    a constant that a function never returns, and labels of metadata that no plugin sets.
     """
     expression = _read(controller, tokens, lambda text: compile_expression(text, environment))
     _warn(controller, tokens, [expression])

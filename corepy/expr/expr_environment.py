@@ -33,6 +33,13 @@ class Compiled(NamedTuple):
         return self.value is not NOT_CONSTANT
 
 
+class Impossible(NamedTuple):
+    """The reason why no result of a function fits a constant, and a hint."""
+
+    reason: str
+    hint: str | None = None
+
+
 @dataclass(frozen=True)
 class Function:
     """A function that the environment adds to the language."""
@@ -55,12 +62,28 @@ class Function:
     reads_label: bool = False
     """Whether the argument is a label of metadata."""
 
+    argument_names: tuple[str, ...] = ()
+    """The names of the arguments in messages, by default their types."""
+
+    impossible: Callable[[str, Any], Impossible | None] | None = None
+    """Returns why no result fits a constant of its type, None if one may, for warnings at setup.
+
+    The first argument is the operator between the two: `==` (also for `!=` and `in`), `contains`,
+    `startsWith`, `endsWith` or `matches`. It is called for functions without arguments.
+    """
+
     prepare: Callable[[Sequence[Compiled], Warn], Evaluate | None] | None = None
     """Returns a faster way to call the function with these arguments, or None for the usual one.
 
     It is called at setup, and reports a mistake in a constant argument with the function that it
     gets: the message and the number of the argument.
     """
+
+    @property
+    def usage(self) -> str:
+        """The call with the names of its arguments, such as `incidr(ADDRESS, NETWORK)`."""
+        names = self.argument_names or tuple(map(str, self.parameters))
+        return f"{self.name}({', '.join(names)})"
 
 
 Warn = Callable[[str, int], None]

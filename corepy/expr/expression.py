@@ -49,7 +49,10 @@ class Expression:
         """
 
         self.warnings: tuple[ExpressionProblem, ...] = tuple(compiler.warnings)
-        """Mistakes that make the expression fail whenever it comes to them."""
+        """Mistakes that make the expression fail whenever it comes to them.
+
+        Also comparisons with constants whose result is the same for all queries.
+        """
 
         self.labels: tuple[tuple[str, int], ...] = tuple(compiler.labels)
         """The labels of metadata that it reads, with their offsets in the text."""

@@ -27,7 +27,8 @@ class MethodCompiler(CallCompiler):
         if method is None and (target.type.kind is not Kind.ANY or not methods):
             raise _missing(node, target.type)
         known = method or next(iter(methods.values()))
-        type_ = known.type_for(compiled, [each.offset for each in parts], node.offset)
+        offsets = [each.offset for each in parts]
+        type_ = known.type_for(compiled, offsets, node.offset, known.usage_as_method)
         if method is None and len(methods) > 1:
             type_ = ANY
         calls = {kind: each.call for kind, each in methods.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from corepy.expr.expr_environment import Function
 from corepy.expr.incidr import is_in, prepare
+from corepy.expr.query_values import IMPOSSIBLE
 from corepy.expr.value_types import BOOL, INT, STRING, Type
 from corepy.plugin.handler import Cacheability
 
@@ -52,9 +53,12 @@ def query_functions(request_of: Callable[[Any], Request] | None = None) -> Itera
     The subject of the evaluation is a `Request`, or `request_of` returns the one of a subject.
     """
     functions = {
-        name: Function(name, (), type_, _of_request(get, request_of), depends, name in _OF_QUESTION)
+        name: Function(
+            name, (), type_, _of_request(get, request_of), depends, name in _OF_QUESTION,
+            impossible=IMPOSSIBLE.get(name),
+        )
         for name, type_, get, depends in _ABOUT_A_QUERY
-    }
+    }  # fmt: skip
     yield from functions.values()
     client_ip = functions["client_ip"]
     yield Function(
@@ -63,11 +67,12 @@ def query_functions(request_of: Callable[[Any], Request] | None = None) -> Itera
         BOOL,
         is_in,
         is_about_question=True,
+        argument_names=("ADDRESS", "NETWORK"),
         prepare=lambda arguments, warn: prepare(arguments, warn, client_ip, request_of),
     )
     yield Function(
         "metadata", (STRING,), STRING, _of_request(_metadata, request_of),
-        Cacheability.UNSAFE, is_short=False, reads_label=True,
+        Cacheability.UNSAFE, is_short=False, reads_label=True, argument_names=("LABEL",),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,15 @@ LONGEST_TEXT: Final = 65_536
 
 _SHOWN: Final = 20
 _OPERATORS: Final = ("and", "or", "not", "in", "contains", "startsWith", "endsWith", "matches")
+_WORDS: Final = (*_OPERATORS, "let", "if", "else")
+_VALUE: Final = re.compile(rf"['\"`0-9]|(?!(?:{'|'.join(_WORDS)})\b)[^\W\d]")
+"""The beginning of a value."""
+
+_BRACKETS: Final = re.compile(
+    r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|`[^`]*+`|\b\w++\s*+\(|[][(){}]""", re.DOTALL
+)
+"""A quoted text, the beginning of a call, or a bracket."""
+
 _UNCLOSED: Final = {"'": "quoted text", '"': "quoted text", "`": "text between backticks"}
 
 
@@ -79,4 +89,23 @@ def _hint(text: str, at: int, word: str) -> str | None:
     if text[at] == "," and not text[:at].rstrip().endswith(","):
         return "an array has brackets: ['A', 'AAAA']"
     near = suggest(word, _OPERATORS) if word.isalpha() else None
-    return f"did you mean {near!r}?" if near else None
+    return f"did you mean {near!r}?" if near else _missing_comma(text, at)
+
+
+def _missing_comma(text: str, at: int) -> str | None:
+    """Return the hint for a value behind another one in an array or a call, None elsewhere."""
+    if _VALUE.match(text, at) is None:
+        return None
+    opened: list[str] = []
+    for mark in _BRACKETS.findall(text, 0, at):
+        if mark[-1] in "([{":
+            opened.append(mark)
+        elif mark in (")", "]", "}") and opened:
+            opened.pop()
+    inner = opened[-1] if opened else ""
+    before = inner[:-1].rstrip()
+    if inner == "[" or before == "in":
+        return "a comma separates the elements of an array: ['A', 'AAAA']"
+    if before and before not in _OPERATORS:
+        return f"a comma separates the arguments of {before}"
+    return None

@@ -230,5 +230,7 @@ def _predicate_call(
             "in a predicate, # is the element, such as # > 1",
         )
     if last is not None and str(name) not in _WITH_A_THIRD:
-        raise s.ExpressionProblem(f"too many arguments for {name}", last.offset)
+        shown = "[predicate]" if str(name) in _WITHOUT_PREDICATE else "predicate"
+        hint = f"{name}(array, {shown})"
+        raise s.ExpressionProblem(f"too many arguments for {name}", last.offset, hint)
     return lambda array: s.PredicateCall(_start(name), str(name), array, predicate, last)

@@ -292,11 +292,14 @@ class Controller(Dispenser):
         while self.next():
             yield
 
-    def single(self) -> Iterator[None]:
-        """Iterate over the only occurrence; refuse a second one (CoreDNS: plugin.ErrOnce)."""
+    def single(self, hint: str | None = None) -> Iterator[None]:
+        """Iterate over the only occurrence; refuse a second one with `hint`.
+
+        CoreDNS: plugin.ErrOnce.
+        """
         yield from itertools.islice(self.occurrences(), 1)
         if self.next():
-            raise self.error("this plugin can only be used once per Server Block")
+            raise self.error("this plugin can only be used once per Server Block", hint=hint)
 
     def unknown_option(
         self, known: Sequence[str] | Mapping[str, object], token: Token | None = None

@@ -44,6 +44,12 @@ def test_a_plugin_that_is_not_there(arguments, zones):
     assert (warning.token.text, warning.hint) == ("@kubernetes", "add kubernetes to the block")
 
 
+def test_an_at_sign_alone():
+    (warning,) = set_up("autopath @").warnings
+    assert warning.message == "@ has no effect: the name of the plugin is missing"
+    assert warning.hint == HINT
+
+
 def test_a_file(resolv_conf):
     controller = set_up(f"autopath {resolv_conf}")
     (handler,) = controller.handlers
@@ -65,6 +71,11 @@ def test_a_file(resolv_conf):
         # and further ones
         ("autopath example.org /", "Corefile:2:22: cannot read '/': Is a directory", HINT),
         ("autopath /dev/null", "Corefile:2:10: cannot read '/dev/null'", HINT),
+        (
+            "autopath @erratic example.org",
+            "Corefile:2:19: cannot read 'example.org': No such file or directory",
+            "the zones come first: autopath [ZONES...] RESOLV-CONF, or @PLUGIN as the last word",
+        ),
         (
             "autopath @erratic {\nttl 5\n}",
             "Corefile:3:1: unknown option 'ttl'",

@@ -19,6 +19,8 @@ INTERVAL: Final = 10.0
 SETTLE: Final = 1.0
 """Seconds for which a changed file must stay unchanged: a database takes time to be written."""
 
+_HINT: Final = "such as GeoLite2-City.mmdb"
+
 
 def setup(controller: Controller) -> None:
     """Add the handler, and load its database at the start."""
@@ -26,7 +28,7 @@ def setup(controller: Controller) -> None:
     options: list[str] = []
     for _ in controller.occurrences():
         directive = controller.token
-        token = controller.argument()
+        token = controller.argument(_HINT)
         if database is not None:
             message = "geoip has one database; this server block has a second one"
             raise controller.error(message, token if directive is None else directive)
@@ -62,4 +64,4 @@ def _examine(controller: Controller, path: Path, token: Token) -> None:
         raise controller.error(message, token) from None
     except ValueError as error:
         message = f"cannot use database file {token.text!r}: {error}"
-        raise controller.error(message, token, "such as GeoLite2-City.mmdb") from None
+        raise controller.error(message, token, _HINT) from None

@@ -157,13 +157,16 @@ def test_accepted(files, name, more):
     assert warning.message == "geoip has no effect: this server block has no plugin 'metadata'"
 
 
+ARGUMENTS = "wrong argument count or unexpected line ending after"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("geoip", "2:1: wrong argument count"),
+        ("geoip", f"2:1: {ARGUMENTS} 'geoip' (such as GeoLite2-City.mmdb)"),
         ("geoip {}/city.mmdb {\nlanguages en fr es zh-CN\n}", "3:1: unknown option 'languages'"),
         ("geoip {}/city.mmdb\ngeoip {}/city.mmdb", "3:1: geoip has one database"),
-        ("geoip 1 2 3", "2:9: wrong argument count"),
+        ("geoip 1 2 3", f"2:9: {ARGUMENTS} '2' (such as GeoLite2-City.mmdb)"),
         ("geoip { }", "2:"),
         ("geoip /dbpath { city }", "2:17: unknown option 'city'"),
         (

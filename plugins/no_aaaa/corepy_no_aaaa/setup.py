@@ -15,7 +15,7 @@ EXCEPT: Final = "except"
 def setup(controller: Controller) -> None:
     """Add the handler for `no_aaaa [except ZONES...]`; the directive may be used once."""
     zones: list[str] = []
-    for _ in controller.single():
+    for _ in controller.single("name all zones in one directive: no_aaaa except ZONES..."):
         words = controller.remaining_tokens()
         if words:
             if words[0].text != EXCEPT:

@@ -57,7 +57,11 @@ def test_accepted(text, excepted):
             "3:1: unknown option 'except'",
             "the zones are on the line of the directive: no_aaaa except example.org",
         ),
-        ("no_aaaa\nno_aaaa", "3:1: this plugin can only be used once per Server Block", None),
+        (
+            "no_aaaa except a\nno_aaaa except b",
+            "3:1: this plugin can only be used once per Server Block",
+            "name all zones in one directive: no_aaaa except ZONES...",
+        ),
     ],
 )  # fmt: skip
 def test_refused(text, message, hint):

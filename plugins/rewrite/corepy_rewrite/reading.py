@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _RCODES: Final = {**c.RCODES, "NOTIMPL": c.NOTIMP}  # both spellings, as in miekg/dns
 _LAST_RCODE: Final = 23
 _MOST_TTL: Final = 0x7FFFFFFF
+_EXAMPLES: Final = {"type": "A or AAAA", "class": "IN or CH", "rcode": "NOERROR or NXDOMAIN"}
 _RANGE: Final = re.compile(r"([^-]*)(-?)([^-]*)")
 _UNLIKE_NAMES: Final = re.compile(r"[\\*+?(){\[]")
 """Characters that a pattern may be invalid with."""
@@ -43,6 +44,7 @@ def _read_name(controller: Controller, field: Token, words: Sequence[Token]) -> 
         raise _count_error(controller, field, words, "name [KIND] FROM TO")
     if len(words) == 2:
         kind, old, new, answers = EXACT, words[0], words[1], words[:0]
+        _warn_of_kind(controller, old)
     else:
         kind = _kind(controller, words[0])
         old, new, answers = words[1], words[2], words[3:]
@@ -109,6 +111,8 @@ def _read_alias(controller: Controller, field: Token, words: Sequence[Token]) ->
         raise _count_error(controller, field, words, "cname [KIND] FROM TO")
     kind = EXACT if len(words) == 2 else _kind(controller, words[0])
     old, new = words[-2:]
+    if len(words) == 2:
+        _warn_of_kind(controller, old)
     if kind == REGEX:
         pattern = read_pattern(controller, old, ignores_case=True)
         return AliasRule(NameMatch(kind, old.text, pattern), Replacement(new.text.lower()))
@@ -142,9 +146,18 @@ def _kind(controller: Controller, word: Token) -> str:
     return kind
 
 
+def _warn_of_kind(controller: Controller, word: Token) -> None:
+    """Warn of a name that is probably a kind of match, behind which the name is missing."""
+    if word.text.lower() in KINDS:
+        message = f"{word.text!r} is taken as a name, not as a kind of match"
+        controller.warn(message, word, f"write the name behind it: {word.text} NAME ...")
+
+
 def _name_match(controller: Controller, words: Sequence[Token]) -> NameMatch:
     """Parse `[KIND] NAME`."""
     kind = EXACT if len(words) == 1 else _kind(controller, words[0])
+    if len(words) == 1:
+        _warn_of_kind(controller, words[0])
     return _match(controller, kind, words[-1])
 
 
@@ -187,7 +200,7 @@ def _number(controller: Controller, word: Token, table: Mapping[str, int], what:
     number = table.get(word.text.upper())
     if number is None:
         near = suggest(word.text.upper(), list(table))
-        hint = f"did you mean {near!r}?" if near else f"such as {' or '.join(list(table)[:2])}"
+        hint = f"did you mean {near!r}?" if near else f"such as {_EXAMPLES[what]}"
         raise controller.error(f"unknown {what} {word.text!r}", word, hint)
     return number
 

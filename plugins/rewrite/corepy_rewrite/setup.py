@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from corepy.plugin import Mistakes, suggest
+from corepy.plugin import CorefileError, Mistakes, suggest
 from corepy_rewrite.edns import OptionRule
 from corepy_rewrite.handler import PlacedRule, Rewrite, RewriteOfClasses
 from corepy_rewrite.reading import FIELDS
@@ -74,16 +74,29 @@ def _rule(controller: Controller, location: str) -> PlacedRule:
     read = FIELDS.get(field.text.lower())
     if read is None:
         raise _unknown_field(controller, field)
-    return PlacedRule(read(controller, field, arguments), location, stops=mode != "continue")
+    try:
+        rule = read(controller, field, arguments)
+    except CorefileError:
+        last = words[-1]
+        if last.text.lower() not in _MODES:
+            raise
+        hint = f"write it in front of the rule: rewrite {last.text} {field.text} ..."
+        raise controller.error(f"{last.text} at the end of a rule", last, hint) from None
+    return PlacedRule(rule, location, stops=mode != "continue")
 
 
 def _words(controller: Controller) -> list[Token]:
     """Return the words of a rule: those on the line, or all in its block."""
+    directive = controller.token
     words = controller.remaining_tokens()
     if len(words) < 2:
+        before = len(words)
         while controller.next_block():
             assert controller.token is not None
             words.append(controller.token)
+        if len(words) == before and controller.val == "}":
+            hint = f"write a field and its words in it: {', '.join(FIELDS)}"
+            raise controller.error("the block has no rule", directive, hint)
     elif controller.next_arg():
         hint = "write the rule on one line, or its field and everything behind it in the block"
         raise controller.error("a block behind a whole rule", None, hint)
@@ -97,6 +110,9 @@ def _unknown_field(controller: Controller, field: Token) -> Exception:
     if text.lower() == "answer":
         hint = "write the name rule in front of it: name regex FROM TO answer ..."
         return controller.error("response rewrites must begin with a name rule", field, hint)
+    if text.lower() in _MODES:
+        hint = f"write one of {' and '.join(_MODES)}, and the field behind it"
+        return controller.error(f"{text} behind another mode", field, hint)
     near = suggest(text.lower(), [*FIELDS, *_MODES])
     hint = f"did you mean {near!r}?" if near else f"known fields: {', '.join(FIELDS)}"
     return controller.error(f"unknown field {text!r}", field, hint)

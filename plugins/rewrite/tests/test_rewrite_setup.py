@@ -302,7 +302,13 @@ def test_patterns_that_are_no_text_are_refused(text):
         ("name a b answer auto", 14, "unknown kind of match 'a'", "two names alone are exact"),
         ("nam a b", 9, "unknown field 'nam'", "did you mean 'name'?"),
         ("type A AAAAA", 16, "unknown type 'AAAAA'", "did you mean 'AAAA'?"),
-        ("class IN CHAOS", 18, "unknown class 'CHAOS'", "such as IN or "),
+        ("class IN CHAOS", 18, "unknown class 'CHAOS'", "such as IN or CH"),
+        ("type A FOO", 16, "unknown type 'FOO'", "such as A or AAAA"),
+        ("{\n}", 1, "the block has no rule", "write a field and its words in it: name, "),
+        ("stop {\n}", 1, "the block has no rule", "write a field and its words in it: name, "),
+        ("name a b continue", 18, "continue at the end of a rule", "rewrite continue name ..."),
+        ("ttl a 30 Stop", 18, "Stop at the end of a rule", "rewrite Stop ttl ..."),
+        ("stop continue name a b", 14, "continue behind another mode", "one of continue and stop"),
         ("ttl a.com 30-10", 19, "invalid TTL '30-10'", "seconds, or a range such as"),
         ("ttl a.com 2147483648", 19, "invalid TTL '2147483648'", "at most 2147483647"),
         ("rcode a.com SERVFAIL NOERR", 30, "unknown rcode 'NOERR'", "did you mean 'NOERROR'?"),
@@ -353,6 +359,11 @@ def test_exact_rules_that_lack_the_word_regex(words, message):
     assert "write regex in front of a pattern" in (diagnostic.hint or "")
 
 
+def test_a_label_of_metadata_is_declared():
+    ((label, token, is_shown),) = set_up("rewrite edns0 local set 1 {geoip/city/name}").labels_read
+    assert (label, token.column, is_shown) == ("geoip/city/name", 27, False)
+
+
 def test_a_block_behind_a_whole_rule_is_refused():
     assert refusal("rewrite name a b {\n answer auto\n}").message == "a block behind a whole rule"
 
@@ -399,10 +410,10 @@ def test_a_block_behind_a_whole_rule_is_refused():
             "rewrite continue name a b\nrewrite type ANY A\nrewrite type ANY TXT",
             "this rule is never used: the one at Corefile:3:1 stops at the same queries",
         ),
-        (
-            "rewrite edns0 local set 1 {geoip/city/name}",
-            "{geoip/city/name} is probably never set: the block has no plugin 'metadata'",
-        ),
+        ("rewrite name exact a.", "'exact' is taken as a name, not as a kind of match"),
+        ("rewrite continue name Suffix a", "'Suffix' is taken as a name, not as a kind of match"),
+        ("rewrite ttl regex 30", "'regex' is taken as a name, not as a kind of match"),
+        ("rewrite cname prefix a", "'prefix' is taken as a name, not as a kind of match"),
         (
             "rewrite edns0 nsid set\nrewrite name c d",
             "this rule is never used: the one at Corefile:2:1 stops at every query",

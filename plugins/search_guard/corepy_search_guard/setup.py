@@ -51,11 +51,11 @@ def setup(controller: Controller) -> None:
         "search": lambda: _search(controller, settings),
         "cluster": lambda: _cluster(controller, settings),
         "external": lambda: _external(controller, settings),
-        "except": lambda: settings.exempt.extend(_names(controller, "zone to except")),
+        "except": lambda: _except(controller, settings),
         "max_ttl": lambda: _max_ttl(controller, settings),
     }
     for _ in controller.single():
-        controller.arguments(0, 0)
+        controller.arguments(0, 0, "options are in the block, such as: cluster cluster.local")
         controller.options(table)
     if settings.reads_file:
         _read(controller, settings, DEFAULT_FILE, None)
@@ -70,7 +70,7 @@ def setup(controller: Controller) -> None:
 
 
 def _resolv_conf(controller: Controller, settings: Settings) -> None:
-    token = controller.argument()
+    token = controller.argument("such as: resolv_conf /etc/resolv.conf, or resolv_conf off")
     settings.reads_file = False
     if token.text != "off":
         _read(controller, settings, controller.path(token), token)
@@ -109,19 +109,24 @@ def _name(controller: Controller, token: Token, kind: str) -> bytes:
     return name
 
 
-def _names(controller: Controller, kind: str) -> list[bytes]:
-    return [_name(controller, token, kind) for token in controller.arguments(1)]
-
-
 def _search(controller: Controller, settings: Settings) -> None:
-    settings.search.extend(_names(controller, "search domain"))
+    tokens = controller.arguments(1, hint="such as: search corp.example")
+    settings.search.extend(_name(controller, token, "search domain") for token in tokens)
+
+
+def _except(controller: Controller, settings: Settings) -> None:
+    tokens = controller.arguments(1, hint="such as: except lab.corp.example")
+    settings.exempt.extend(_name(controller, token, "zone to except") for token in tokens)
 
 
 def _cluster(controller: Controller, settings: Settings) -> None:
-    token, *namespaces = controller.arguments(1)
+    token, *namespaces = controller.arguments(1, hint="such as: cluster cluster.local")
     if settings.clusters is None:
         settings.clusters = {}
-    if token.text == "off" and not namespaces:
+    if token.text == "off":
+        if namespaces:
+            hint = "write cluster off alone, or cluster DOMAIN [NAMESPACES...]"
+            raise controller.error("cluster off has no namespaces", namespaces[0], hint)
         return
     name = _name(controller, token, "cluster domain")
     labels = frozenset(_label(controller, it, "default") for it in namespaces)
@@ -138,12 +143,12 @@ def _label(controller: Controller, token: Token, example: str) -> bytes:
 
 
 def _external(controller: Controller, settings: Settings) -> None:
-    tokens = controller.arguments(1)
+    tokens = controller.arguments(1, hint="such as: external consul internal")
     settings.external.update(_label(controller, token, "consul") for token in tokens)
 
 
 def _max_ttl(controller: Controller, settings: Settings) -> None:
-    token = controller.argument()
+    token = controller.argument("such as: max_ttl 30s")
     seconds = controller.duration(token)
     if not 1 <= seconds <= LONGEST_MAX_TTL:
         hint = "a duration from 1s to 1h, such as 30s"

@@ -43,7 +43,7 @@ def _group(data: Data, name: object) -> str:
 _FUNCTIONS: Final = Environment.of(
     [
         *query_functions(attrgetter("request")),
-        Function("group", (ANY,), STRING, _group, is_about_question=True),
+        Function("group", (ANY,), STRING, _group, is_about_question=True, argument_names=("NAME",)),
     ]
 )
 
