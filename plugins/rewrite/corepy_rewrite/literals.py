@@ -19,7 +19,7 @@ _TOKEN: Final = re.compile(
     | (?P<either> \| )
     | (?P<repeated> \+\?? )
     | (?P<optional> (?: [*?] | \{\d+(?:,\d*)?\} ) \?? )
-    | (?P<any> \[\^?\]? (?: \\. | \[:\^?\w+:\] | [^]\\[] )* \]
+    | (?P<any> \[\^?+\]?+ (?: \\. | \[:\^?\w+:\] | [^]\\[] )* \]
         | \\[dDsSwWbBAz] | \\\W | [^]\\[(){}|*+?] )
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
