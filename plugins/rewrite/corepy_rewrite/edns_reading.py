@@ -130,9 +130,7 @@ def _value(controller: Controller, code: int, word: Token) -> Value:
         if text in VARIABLES:
             return VARIABLES[text]
         if _LABEL.fullmatch(text):
-            if not controller.sibling("metadata"):
-                message = f"{text} is probably never set: the block has no plugin 'metadata'"
-                controller.warn(message, word, "add metadata to the block")
+            controller.reads_label(text[1:-1], word)
             return metadata_value(text[1:-1])
         near = suggest(text, list(VARIABLES))
         known = f"{', '.join(VARIABLES)}, and metadata such as {{plugin/label}}"

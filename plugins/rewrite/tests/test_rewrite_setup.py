@@ -400,10 +400,6 @@ def test_a_block_behind_a_whole_rule_is_refused():
             "this rule is never used: the one at Corefile:3:1 stops at the same queries",
         ),
         (
-            "rewrite edns0 local set 1 {geoip/city/name}",
-            "{geoip/city/name} is probably never set: the block has no plugin 'metadata'",
-        ),
-        (
             "rewrite edns0 nsid set\nrewrite name c d",
             "this rule is never used: the one at Corefile:2:1 stops at every query",
         ),
@@ -424,7 +420,6 @@ def test_likely_mistakes_are_warned_of(text, message):
         "rewrite edns0 local append 65001 a\nrewrite name c d",
         "rewrite name substring .a .b\nrewrite ttl substring . 5",
         "rewrite edns0 local set 1 {client_ip}\nrewrite name c d",
-        "rewrite edns0 local set 1 {geoip/city/name}\nmetadata",
         "rewrite edns0 nsid set\nwhoami",
         r"rewrite ttl regex ^a.*\.(com|org)\.$ 5" + "\nrewrite name regex \\S$ a",
         "rewrite continue ttl a 30\nrewrite name a b",
