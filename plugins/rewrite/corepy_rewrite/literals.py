@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TOKEN: Final = re.compile(
     r"""
     (?P<literal> [a-z0-9_-] | \\[.-] | \[\.\] )
-    | (?P<open> \( (?: \?: | \?P?<\w+> )? (?!\?) )
+    | (?P<open> \( (?: \?: | \?P?<\w+> )? )
     | (?P<close> \) )
     | (?P<either> \| )
     | (?P<repeated> \+\?? )

@@ -75,6 +75,14 @@ def test_escapes_and_ends_of_labels(rule, name, new):
     assert below.requests[0].name == new
 
 
+@pytest.mark.parametrize("kind", ["suffix", "substring"])
+def test_the_length_of_a_label_is_not_a_character(kind):
+    """In wire form, the digit 1 precedes a label of 49 bytes."""
+    name = f"{'b' * 49}."
+    index = RuleIndex([NameMatch(kind, f"1{name}"), NameMatch(kind, f"b{name[:5]}.")])
+    assert index.find(make_request(name)) == (1,)
+
+
 SETS = ("a.*b", "ab", r"a\.b", r"b\.a\.", "a-b", "1a", "a.*1", "b")
 PIECES = [
     *((each, each) for each in ("a", "b", "1", "-", "ab") * 4),
@@ -144,6 +152,7 @@ def test_a_name_that_matches_has_the_required_parts(pair, before, behind):
         (rf"a\.{'b' * 64}\.c", (b"a", b"c")),
         ("(a|b)c", (b"c",)),
         ("a+b+c", (b"a", b"b")),
+        ("(ab|(c|d)ef)g", (b"g",)),
         ("(abc)+?d", (b"abc", b"d")),
         ("(?:abc)?de", (b"de",)),
         ("(a(bcd)*ef){2}gh", (b"gh",)),
@@ -175,6 +184,15 @@ def test_a_set_finds_what_its_patterns_find(patterns, name):
     compiled = [NamePattern(each) for each in patterns]
     expected = {n for n, each in enumerate(compiled) if each.find(request.name) is not None}
     assert set(PatternSet(list(enumerate(compiled))).find(request)) == expected
+
+
+def test_patterns_that_require_the_same_part_and_another_one():
+    patterns = ["a-b.*ab", "a-b.*ba", "a-b.*cd", "xyz.*ab", "xyz"]
+    found = PatternSet([(n, NamePattern(each)) for n, each in enumerate(patterns)])
+    for number, name in enumerate(("a-b.ab", "a-b.ba", "a-b.cd")):
+        assert found.find(make_request(name)) == (number,)
+    assert set(found.find(make_request("xyz.ab"))) == {3, 4}
+    assert found.find(make_request("xy.a-b.dc")) == ()
 
 
 def many_rules():
