@@ -433,6 +433,13 @@ def test_the_work_is_counted(count, steps, memory):
     assert (MOST_STEPS - it.steps, MOST_MEMORY - it.memory) == (steps, memory)
 
 
+def test_only_names_of_zones_become_names_of_files(monkeypatch):
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", pytest.fail)
+    for name in ("a.b", "../x", "/etc/x", "a//b", "a/", "é", "a\n", "a\0", "a" * 65):
+        with pytest.raises(ExpressionError, match="unknown time zone"):
+            load_zone(name)
+
+
 def test_dates_outside_of_expressions_are_text():
     value = evaluate(f"{{at: [{DAY}], long: duration('1h'), zone: {ZURICH}, month: {DAY}.Month()}}")
     assert plain(value) == {
