@@ -98,6 +98,7 @@ CONTENTS = {
     "zone of a global address": (b"nameserver 2001:db8::1%en0\n", [V6], []),
     "zone of an IPv4 address": (b"nameserver 192.0.2.1%eth0\n", [V4], []),
     "zone of a link-local address": (b"nameserver fe80::1%eth0\n", [LINK], []),
+    "zone that is not UTF-8": (b"nameserver fe80::1%\xff\n", [r"[fe80::1%\udcff]:53"], []),
     "the same address on two links": (
         b"nameserver fe80::1%eth0\nnameserver fe80::1%eth1\n",
         [LINK, "[fe80::1%eth1]:53"],
