@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from corepy.expr import ANY, Environment, ExpressionError, ExpressionProblem, Function, plain
 from corepy.expr import compile_expression as compile_
 from corepy.expr import expr_values as v
-from corepy.expr.date_layouts import date_text, elements_of
+from corepy.expr.calls import BUILTINS
+from corepy.expr.date_layouts import date_text, elements_of, format_date
 from corepy.expr.date_reader import DEFAULT_LAYOUTS, read_date
-from corepy.expr.frame import MOST_TEXT, Frame
+from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, MOST_TEXT, Frame
 from corepy.expr.time_methods import METHODS
 from corepy.expr.time_values import Date
 from corepy.expr.time_zones import UTC, load_zone
@@ -413,6 +414,30 @@ def test_a_host_without_a_database(monkeypatch):
     assert str(warning).startswith(
         "unknown time zone 'Europe/Zurich': install the package tzdata, the database of time zones"
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "memory"),
+    [
+        (lambda it: read_date(it, "2023" + " " * 1000, "2006 ", UTC), 2, 1009),
+        (lambda it: read_date(it, "2023 ", "2006" + " " * 1000, UTC), 1004, 1009),
+        (lambda it: format_date(it, evaluate(DAY), "1" * 1000), 1000, 2000),
+        (lambda it: BUILTINS["timezone"].call(it, "UTC"), 200, 0),
+        (lambda it: BUILTINS["date"].call(it, "2023", "2006", "UTC"), 202, 8),
+        (lambda it: BUILTINS["duration"].call(it, "1h1m"), 4, 0),
+    ],
+    ids=["text", "layout", "Format", "zone", "date in a zone", "duration"],
+)
+def test_the_work_is_counted(count, steps, memory):
+    count(it := frame())
+    assert (MOST_STEPS - it.steps, MOST_MEMORY - it.memory) == (steps, memory)
+
+
+def test_only_names_of_zones_become_names_of_files(monkeypatch):
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", pytest.fail)
+    for name in ("a.b", "../x", "/etc/x", "a//b", "a/", "é", "a\n", "a\0", "a" * 65):
+        with pytest.raises(ExpressionError, match="unknown time zone"):
+            load_zone(name)
 
 
 def test_dates_outside_of_expressions_are_text():

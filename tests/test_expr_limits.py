@@ -29,7 +29,6 @@ from corepy.expr.calls import BUILTINS, WITH_PREDICATES
 from corepy.expr.expr_values import kind_name
 from corepy.expr.frame import MOST_MEMORY, MOST_STEPS, MOST_TEXT
 from corepy.expr.time_methods import METHODS
-from corepy.expr.time_values import LARGEST_INSTANT
 from corepy.testing import make_request
 
 EXAMPLES = int(os.environ.get("COREPY_EXPR_EXAMPLES", "200"))
@@ -286,7 +285,7 @@ def test_expressions_that_are_made_of_the_grammar(text):
         assert compiled.type.kind.value in (kind, "any") or value is None
         assert kind != "int" or -(2**63) <= value < 2**63
         assert kind != "duration" or -(2**63) <= value.nanoseconds < 2**63
-        assert kind != "date" or abs(value.instant) <= LARGEST_INSTANT
+        assert kind != "date" or abs(value.instant) < 1 << 90
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -15,7 +15,9 @@ from corepy.plugin import (
     Timeouts,
     suggest_file,
 )
-from corepy.testing import controller_for
+from corepy.server.build.builder import build
+from corepy.testing import controller_for, inline
+from corepy.testing.installed import installed
 
 
 def at_directive(line):
@@ -111,6 +113,37 @@ def test_name_pattern():
     with pytest.raises(CorefileError, match="missing \\)") as caught:
         controller.name_pattern(bad)
     assert caught.value.diagnostics[0].token is bad
+
+
+def test_labels_with_the_name_of_another_plugin():
+    """A plugin may set the labels of one that it replaces."""
+
+    def setup(controller):
+        for _ in controller.single():
+            for token in controller.arguments():
+                controller.reads_label(token.text, token)
+        controller.provides_labels(["kubernetes/pod", "asks/a"])
+        controller.provides_labels(["kubernetes/node"], needs_metadata=False)
+
+    text = """. {
+        asks kubernetes/pod kubernetes/node asks/a
+        metadata
+    }
+    example. {
+        asks kubernetes/pod kubernetes/node asks/b kubernetes/nod
+    }
+    example.org. {
+        asks asks/b kubernetes/nod
+        metadata
+    }"""
+    found = {**installed(), "asks": inline("asks", setup)}
+    assert [it.message for it in build(corefile.parse(text), found=found).warnings] == [
+        "kubernetes/pod is probably never set: the block has no plugin 'metadata'",
+        "asks/b is probably never set: the block has no plugin 'metadata'",
+        "kubernetes/nod is probably never set: the block has no plugin 'metadata'",
+        "asks has no label 'asks/b'",
+        "kubernetes/nod is probably never set: the block has no plugin 'kubernetes'",
+    ]
 
 
 def test_next_argument_leaves_the_others():

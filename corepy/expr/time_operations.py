@@ -10,17 +10,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from corepy.expr.expr_values import LARGEST_INT, SMALLEST_INT, kind_of, wrapped
-from corepy.expr.frame import ExpressionError
-from corepy.expr.time_values import LARGEST_INSTANT, Date, Duration
+from corepy.expr.time_values import Date, Duration
 from corepy.expr.value_types import DATE, DURATION, FLOAT, Kind, Type
 
 
 def moved(date: Date, duration: Duration) -> Date:
-    """Return the date after a duration; raises ExpressionError if it is out of range."""
-    instant = date.instant + duration.nanoseconds
-    if abs(instant) > LARGEST_INSTANT:
-        raise ExpressionError("the date is out of range")
-    return Date(instant, date.zone)
+    """Return the date after a duration.
+
+    An expression has too few steps to make its nanoseconds a huge number. Go wraps around.
+    """
+    return Date(date.instant + duration.nanoseconds, date.zone)
 
 
 def between(later: Date, earlier: Date) -> Duration:

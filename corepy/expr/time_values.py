@@ -18,9 +18,6 @@ HOUR: Final = 60 * MINUTE
 ZERO_INSTANT: Final = (datetime.date(1, 1, 1) - datetime.date(1970, 1, 1)).days * DAY * SECOND
 """The instant of Go's zero value, midnight UTC of January 1, 1."""
 
-LARGEST_INSTANT: Final = 1 << 90
-"""Nanoseconds: 39 billion years, to keep the numbers small. Go wraps around after more of them."""
-
 _MOST_YEARS: Final = 1_000_000_000
 _YEARS_OF_A_CYCLE: Final = 400
 _DAYS_OF_A_CYCLE: Final = 146_097

@@ -70,7 +70,7 @@ class Controller(Dispenser):
         self.warnings: list[Diagnostic] = []
         self.echoed_options: set[int] = set()
         self.labels_read: list[tuple[str, Token, bool]] = []
-        self.labels_provided: set[str] = set()
+        self.labels_provided: dict[str, bool] = {}
         self._block = block
 
     def add_handler(self, handler: Handler) -> None:
@@ -156,13 +156,14 @@ class Controller(Dispenser):
         assert token is not None
         self.labels_read.append((label, token, is_shown))
 
-    def provides_labels(self, labels: Iterable[str]) -> None:
+    def provides_labels(self, labels: Iterable[str], *, needs_metadata: bool = True) -> None:
         """Declare all labels of metadata that the directive sets, such as "geoip/city/name".
 
         The start warns about others with the same plugin's name. Without a declaration, all labels
-        with its name are accepted.
+        with its name are accepted. Labels need *metadata* in the block, unless the directive puts
+        them into `Request.metadata` itself.
         """
-        self.labels_provided.update(labels)
+        self.labels_provided.update(dict.fromkeys(labels, needs_metadata))
 
     def sibling(self, directive: str) -> Sequence[Token]:
         """Return the tokens of another directive of the same block, empty if it is not there."""

@@ -28,14 +28,13 @@ class BlockLabels:
     read: list[tuple[str, Token, bool]] = field(default_factory=list)
     """Each label, its place, and whether it is only shown; see `Controller.reads_label`."""
 
-    provided: dict[str, set[str]] = field(default_factory=dict)
-    """The labels of each directive that has declared them."""
+    provided: dict[str, bool] = field(default_factory=dict)
+    """The declared labels of all directives, and whether each needs *metadata*."""
 
     def note(self, controller: Controller) -> None:
         """Add what a directive has declared in its setup."""
         self.read += controller.labels_read
-        if controller.labels_provided:
-            self.provided[controller.directive] = controller.labels_provided
+        self.provided |= controller.labels_provided
 
     def warnings(self, everywhere: Collection[str]) -> Iterator[Diagnostic]:
         """Yield a warning for each label that is never set; a block sees only its own labels.
@@ -55,9 +54,9 @@ class BlockLabels:
         if not slash:
             hint = "a label is the name of a plugin and a name, such as view/name"
             return Diagnostic(f"{label!r} is not a label of metadata", token, hint, "warning")
-        if plugin == _OF_THE_SERVER:
+        if plugin == _OF_THE_SERVER or self.provided.get(label) is False:
             return None
-        provider = "" if plugin in self.directives else plugin
+        provider = "" if label in self.provided or plugin in self.directives else plugin
         if not self.config.directive_of(MetadataCollector):
             message = f"{label} is probably never set: the block has no plugin 'metadata'"
             hint = f"add metadata and {provider} to the block" if provider else _HINT
@@ -65,7 +64,7 @@ class BlockLabels:
         if provider:
             message = f"{label} is probably never set: the block has no plugin {provider!r}"
             return Diagnostic(message, token, f"add {provider} to the block", "warning")
-        known = sorted(self.provided.get(plugin, ()))
+        known = sorted(each for each in self.provided if each.startswith(f"{plugin}/"))
         if not known or label in known:
             return None
         near = suggest(label, known)

@@ -84,7 +84,7 @@ def read_resolv_conf(path: Path) -> ResolvConf:
             problems.append(f"{position}: {error}; the line is skipped")
             continue
         if len(words) > 2 and as_ip(words[2]):
-            problems.append(f"{position}: only the first address of a line is used: {words[1]}")
+            problems.append(f"{position}: only the first address of a line is used: {target.host}")
         servers.append(Nameserver(target, position))
     return ResolvConf(_limited(servers, problems), _shortened(problems, path), version)
 

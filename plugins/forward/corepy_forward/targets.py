@@ -66,8 +66,12 @@ class Target(NamedTuple):
 
     @property
     def address(self) -> str:
-        """The text for logs and metrics, such as "192.0.2.1:53" or "[fe80::1%eth0]:53"."""
-        host = f"{self.host}%{self.scope}" if self.scope else self.host
+        """The text for logs and metrics, such as "192.0.2.1:53" or "[fe80::1%eth0]:53".
+
+        The name of an interface in a file need not be UTF-8.
+        """
+        scope = self.scope.encode("utf-8", "backslashreplace").decode()
+        host = f"{self.host}%{scope}" if scope else self.host
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property

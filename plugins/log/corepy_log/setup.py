@@ -30,6 +30,7 @@ def setup(controller: Controller) -> None:
             classes = _options(controller)
             rules.extend(LogRule(scope, text, classes) for scope in scopes)
     mistakes.settle()
+    controller.provides_labels(OWN_LABELS, needs_metadata=False)
     controller.add_handler(Log(rules))
 
 
@@ -50,8 +51,7 @@ def _arguments(controller: Controller) -> tuple[list[str], str]:
                 f"placeholders: {', '.join((*CONSTANT, *VARYING))}, and /LABEL for metadata",
             )
         for label in labels(text):
-            if label not in OWN_LABELS:
-                controller.reads_label(label, token, is_shown=True)
+            controller.reads_label(label, token, is_shown=True)
     return [_scope(controller, token) for token in arguments] or ["."], text
 
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _TOKEN: Final = re.compile(
     r"""
     (?P<literal> [a-z0-9_-] | \\[.-] | \[\.\] )
-    | (?P<open> \( (?: \?: | \?P?<\w+> )? (?!\?) )
+    | (?P<open> \( (?: \?: | \?P?<\w+> )? )
     | (?P<close> \) )
     | (?P<either> \| )
     | (?P<repeated> \+\?? )
     | (?P<optional> (?: [*?] | \{\d+(?:,\d*)?\} ) \?? )
-    | (?P<any> \[\^?\]? (?: \\. | \[:\^?\w+:\] | [^]\\[] )* \]
+    | (?P<any> \[\^?+\]?+ (?: \\. | \[:\^?\w+:\] | [^]\\[] )* \]
         | \\[dDsSwWbBAz] | \\\W | [^]\\[(){}|*+?] )
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,

@@ -2,12 +2,13 @@
 
 import sys
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.dns.names import from_text, lower, to_text
+from corepy.dns.names import InvalidName, from_text, lower, to_text
 from corepy.plugin import FastHandler, NamePattern
 from corepy.testing import Recorder, make_request, run_chain, set_up
 from corepy_rewrite.literals import required_literals
@@ -74,26 +75,70 @@ def test_escapes_and_ends_of_labels(rule, name, new):
     assert below.requests[0].name == new
 
 
-PLAIN = (*"ab1-^$.", "ab", r"\.", "[.]", "[a.]", "[^b]", r"\d", r"\\", r"\bb", "[[:alpha:]]")
-OTHERS = ("a+", "b*", "ab?", "a{0,1}", "(?:b)?", "(a)+", r"[]\]a]", "(?i:B)", r"\Qa\E")
+@pytest.mark.parametrize("kind", ["suffix", "substring"])
+def test_the_length_of_a_label_is_not_a_character(kind):
+    """In wire form, the digit 1 precedes a label of 49 bytes."""
+    name = f"{'b' * 49}."
+    index = RuleIndex([NameMatch(kind, f"1{name}"), NameMatch(kind, f"b{name[:5]}.")])
+    assert index.find(make_request(name)) == (1,)
+
+
 SETS = ("a.*b", "ab", r"a\.b", r"b\.a\.", "a-b", "1a", "a.*1", "b")
+PIECES = [
+    *((each, each) for each in ("a", "b", "1", "-", "ab") * 4),
+    *(("a|b", "b"), ("(?i)A", "a"), ("(?i:B)", "b"), ("(?P<n>a)", "a")),
+    *((r"\.", "."), ("[.]", "."), ("[.-]", "-"), (".", "a"), ("a.b", r"a\b"), (r"\-", "-")),
+    *(("^", ""), ("$", ""), (r"\B", ""), ("()", ""), ("A?", ""), ("é?", ""), ("[^b]", "\\")),
+    *((r"\x61", "a"), (r"\x{62}", "b"), (r"\Qa.b\E", "a.b"), (r"\\001", r"\001"), (r"\01", "")),
+    *((r"\\\.", r"\."), (r"\\[.]", r"\."), (r"\d", "1"), (r"\w", "b"), (r"\W", "."), (r"\pL", "b")),
+    *(("[[:alpha:]]", "b"), ("[b[:digit:]]", "1"), (r"[]\]a]", "a"), ("[]a[b]", "b")),
+    *(("[^]a[1]", "b"), ("[^]ab]", "1")),
+]
+QUANTIFIERS = [("?", 0), ("?", 1), ("*", 0), ("*?", 2), ("{0}", 0), ("{0,}", 1), ("{0,1}?", 0)]
+REPEATS = [*QUANTIFIERS, ("+", 1), ("+?", 2), ("{2}", 2)]
+
+
+def joined(pairs):
+    return "".join(pattern for pattern, _ in pairs), "".join(text for _, text in pairs)
+
+
+def alternatives(pairs):
+    return f"({'|'.join(pattern for pattern, _ in pairs)})", pairs[-1][1]
+
+
+def repeated(pair, repeat):
+    return f"(?:{pair[0]}){repeat[0]}", pair[1] * repeat[1]
+
+
+def optional(pair, quantifier):
+    return pair[0] + quantifier[0], pair[1][:-1] + pair[1][-1:] * quantifier[1]
+
+
 PATTERNS = st.recursive(
-    st.sampled_from(PLAIN + OTHERS),
+    st.sampled_from(PIECES),
     lambda inner: st.one_of(
-        st.lists(inner, min_size=1, max_size=5).map("".join),
-        st.lists(inner, min_size=1, max_size=3).map(lambda it: f"({'|'.join(it)})"),
-        st.tuples(inner, st.sampled_from("?*+")).map(lambda it: f"(?:{it[0]}){it[1]}"),
+        st.lists(inner, min_size=1, max_size=5).map(joined),
+        st.lists(inner | st.just(("", "")), min_size=1, max_size=3).map(alternatives),
+        st.builds(repeated, inner, st.sampled_from(REPEATS)),
+        st.builds(optional, st.sampled_from(PIECES), st.sampled_from(QUANTIFIERS)),
     ),
     max_leaves=12,
 )
+"""Patterns, each with a text that it often matches."""
 
 
-@settings(max_examples=200, deadline=None)
-@given(PATTERNS, NAMES)
-def test_a_name_that_matches_has_the_required_parts(pattern, name):
-    name, required = lower(name), required_literals(pattern)
-    if required and NamePattern(pattern).find(to_text(name)) is not None:
-        assert all(part in name for part in required)
+@settings(max_examples=300, deadline=None)
+@given(PATTERNS, st.sampled_from(["", "a.", "1", "x.a"]), st.sampled_from(["", "a", ".b", "1"]))
+def test_a_name_that_matches_has_the_required_parts(pair, before, behind):
+    pattern, text = pair[0], before + pair[1] + behind
+    required = required_literals(pattern)
+    if not required:
+        return
+    matches = NamePattern(pattern).find
+    for each in (text, text.replace(".", r"\.")):
+        with suppress(InvalidName):
+            name = lower(from_text(each))
+            assert all(part in name for part in required) or matches(to_text(name)) is None
 
 
 @pytest.mark.parametrize(
@@ -107,10 +152,13 @@ def test_a_name_that_matches_has_the_required_parts(pattern, name):
         (rf"a\.{'b' * 64}\.c", (b"a", b"c")),
         ("(a|b)c", (b"c",)),
         ("a+b+c", (b"a", b"b")),
+        ("(ab|(c|d)ef)g", (b"g",)),
         ("(abc)+?d", (b"abc", b"d")),
         ("(?:abc)?de", (b"de",)),
         ("(a(bcd)*ef){2}gh", (b"gh",)),
         ("[]abc]d[^]e-]", (b"d",)),
+        ("[]a[b]c", ()),
+        ("[^]a[b]c", ()),
         ("[[:alpha:]_]ab", (b"ab",)),
         ("001a", (b"a",)),
         ("a|b", ()),
@@ -136,6 +184,15 @@ def test_a_set_finds_what_its_patterns_find(patterns, name):
     compiled = [NamePattern(each) for each in patterns]
     expected = {n for n, each in enumerate(compiled) if each.find(request.name) is not None}
     assert set(PatternSet(list(enumerate(compiled))).find(request)) == expected
+
+
+def test_patterns_that_require_the_same_part_and_another_one():
+    patterns = ["a-b.*ab", "a-b.*ba", "a-b.*cd", "xyz.*ab", "xyz"]
+    found = PatternSet([(n, NamePattern(each)) for n, each in enumerate(patterns)])
+    for number, name in enumerate(("a-b.ab", "a-b.ba", "a-b.cd")):
+        assert found.find(make_request(name)) == (number,)
+    assert set(found.find(make_request("xyz.ab"))) == {3, 4}
+    assert found.find(make_request("xy.a-b.dc")) == ()
 
 
 def many_rules():

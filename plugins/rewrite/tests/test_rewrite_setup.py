@@ -435,7 +435,6 @@ def test_likely_mistakes_are_warned_of(text, message):
         "rewrite edns0 local append 65001 a\nrewrite name c d",
         "rewrite name substring .a .b\nrewrite ttl substring . 5",
         "rewrite edns0 local set 1 {client_ip}\nrewrite name c d",
-        "rewrite edns0 local set 1 {geoip/city/name}\nmetadata",
         "rewrite edns0 nsid set\nwhoami",
         r"rewrite ttl regex ^a.*\.(com|org)\.$ 5" + "\nrewrite name regex \\S$ a",
         "rewrite continue ttl a 30\nrewrite name a b",

@@ -81,8 +81,11 @@ def _warn_of_record(controller: Controller, rule: TemplateRule, token: Token) ->
 
 
 def _sample(rule: TemplateRule, text: str) -> str | None:
-    """Return the text that a template makes of a query, None if this is not known at setup."""
-    zone = next(iter(rule.zones.zones), ".")
+    """Return the text that a template makes of a query, None if this is not known at setup.
+
+    Text in front of the root's dot makes no name, so another zone of the rule is preferred.
+    """
+    zone = next((zone for zone in rule.zones.zones if zone != "."), ".")
     qtype, qclass = rule.own_names
     values = {"Zone": zone, "Name": "a." if zone == "." else zone, "Type": qtype, "Class": qclass}
     text = _USUAL_FIELD.sub(lambda field: values[field[1]] or field[0], text)

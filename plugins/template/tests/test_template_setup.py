@@ -123,6 +123,11 @@ def test_types_and_classes_that_differ_are_not_guessed():
     assert set_up(text).warnings == []
 
 
+def test_a_record_need_not_be_valid_for_all_zones():
+    text = 'template IN A . example.org {\nanswer "ns.{{ .Zone }} A 192.0.2.1"\n}'
+    assert set_up(text).warnings == []
+
+
 def test_the_nearest_group_and_variable_are_suggested():
     text = 'template IN A {\nmatch (?P<addr>x)\nvar adr 1\nanswer "{{ .Group.adr }} A {{ .Var.addr }}"\n}'
     assert [it.hint for it in set_up(text).warnings] == [

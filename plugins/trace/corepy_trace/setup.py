@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import ListenHosts, Mistakes, parse_unsigned, suggest
-from corepy_trace.handler import Trace
+from corepy_trace.handler import TRACE_ID, Trace
 from corepy_trace.headers import from_environment, header_field
 from corepy_trace.settings import (
     DEFAULT_BACKLOG,
@@ -60,6 +60,7 @@ def setup(controller: Controller) -> None:
         if of_kind is not settings.kind:
             message = f"{option} has no effect with {settings.kind.value}"
             controller.warn(message, token, f"it is an option for {of_kind.value}")
+    controller.provides_labels([TRACE_ID], needs_metadata=False)
     controller.add_handler(Trace(settings))
 
 
