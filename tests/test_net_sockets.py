@@ -12,6 +12,7 @@ from corepy.net.sockets import (
     bound,
     leave_group,
     open_all,
+    open_tcp,
     open_udp,
     own_address,
 )
@@ -122,3 +123,16 @@ def test_a_port_that_the_system_chooses_has_one_socket():
     finally:
         for sock in opened:
             sock.close()
+
+
+@isolated
+def test_a_port_that_the_system_chooses_has_no_other_server():
+    """A server at all addresses would get no connection to the address of the other one."""
+    run("ip", "link", "set", "lo", "up")
+    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40001")
+    with (
+        open_udp(Address("127.0.0.1", 40001)),
+        open_tcp(Address("127.0.0.1", 40000)),  # such as a server of HTTP
+        pytest.raises(BindError, match="tcp :40000: another program"),
+    ):
+        open_all(Address("", 0), ("udp", "tcp"))

@@ -111,7 +111,8 @@ def open_all(address: Address, protocols: Sequence[str]) -> list[socket.socket]:
         try:
             for protocol in protocols:
                 port = opened[0].getsockname()[1] if opened else address.port
-                opened.append(open_listening(protocol, Address(address.host, port)))
+                at = Address(address.host, port)
+                opened.append(open_listening(protocol, at, shares=address.port != 0))
             return opened
         except BaseException as error:
             for sock in opened:
@@ -121,17 +122,21 @@ def open_all(address: Address, protocols: Sequence[str]) -> list[socket.socket]:
                 raise
 
 
-def open_listening(protocol: str, address: Address) -> socket.socket:
-    """Open one socket of a server; no interface needs to have the address yet."""
-    return (open_udp if protocol == "udp" else open_tcp)(address, free=True)
+def open_listening(protocol: str, address: Address, *, shares: bool = True) -> socket.socket:
+    """Open one socket of a server; no interface needs to have the address yet.
+
+    `shares` as for `open_udp`.
+    """
+    return (open_udp if protocol == "udp" else open_tcp)(address, free=True, shares=shares)
 
 
-def open_udp(address: Address, *, free: bool = False) -> socket.socket:
+def open_udp(address: Address, *, free: bool = False, shares: bool = True) -> socket.socket:
     """Open and bind a UDP socket; with `free` no interface needs to have the address yet.
 
-    Raises `BindError`.
+    With `shares` other servers of the same user may have the port already (SO_REUSEPORT), unless it
+    is 0. Raises `BindError`.
     """
-    sock = _open(address, socket.SOCK_DGRAM, free=free)
+    sock = _open(address, socket.SOCK_DGRAM, free=free, shares=shares and address.port != 0)
     prepare_udp(sock, wildcard=address.is_wildcard)
     return sock
 
@@ -147,9 +152,9 @@ def prepare_udp(sock: socket.socket, *, wildcard: bool) -> None:
         ask_packet_info(sock)
 
 
-def open_tcp(address: Address, *, free: bool = False) -> socket.socket:
-    """Open, bind and listen on a TCP socket; `free` and `BindError` as for `open_udp`."""
-    sock = _open(address, socket.SOCK_STREAM, free=free)
+def open_tcp(address: Address, *, free: bool = False, shares: bool = True) -> socket.socket:
+    """Open, bind and listen on a TCP socket; the arguments and `BindError` as for `open_udp`."""
+    sock = _open(address, socket.SOCK_STREAM, free=free, shares=shares and address.port != 0)
     try:
         sock.listen(TCP_BACKLOG)
     except OSError as error:
@@ -216,7 +221,7 @@ def _is_dual_stack(sock: socket.socket, host: str) -> bool:
     return is_any and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
-def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.socket:
+def _open(address: Address, kind: socket.SocketKind, *, free: bool, shares: bool) -> socket.socket:
     protocol = "udp" if kind == socket.SOCK_DGRAM else "tcp"
     try:
         family, sockaddr = _resolve(address)
@@ -227,10 +232,10 @@ def _open(address: Address, kind: socket.SocketKind, *, free: bool) -> socket.so
         _set_options(sock, dual_stack=not address.host)
         if free and address.host:
             _free(sock)
-        if address.port or kind == socket.SOCK_STREAM:
+        if shares:
             _share_port(sock)
         sock.bind(sockaddr)
-        _share_port(sock)  # else the kernel may choose a port that another such UDP socket has
+        _share_port(sock)  # not before: a port that the kernel chooses has one server only
     except OSError as error:
         sock.close()
         raise _explained(error, address, protocol) from error
