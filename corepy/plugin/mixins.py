@@ -5,7 +5,8 @@ A handler needs only what `Handler` requires. It subclasses in addition
 * `FastHandler`, to answer without a coroutine;
 * `ObservingHandler`, to observe queries and their replies without changing them;
 * `CallObserver`, to observe the calls of the handlers below it;
-* `ExplainedHandler`, to show its state in `corepy explain`.
+* `ExplainedHandler`, to show its state in `corepy explain`;
+* `StatefulHandler`, to continue at a reload with the state of its predecessor.
 
 A handler that counts queries adds a `HitCounter` to the replies that the packet cache may repeat.
 """
@@ -83,6 +84,7 @@ class ObservingHandler(Handler):
     """
 
     cacheability = Cacheability.OBSERVES
+    inputs = b""
 
     def observe(self, request: Request, reply: Reply) -> None:
         """Record a query that was answered; see `Reply.is_substitute`."""
@@ -174,3 +176,32 @@ class ExplainedHandler(Handler):
         traced = copy.copy(self)
         traced.next = below
         return traced
+
+
+class StatefulHandler(Handler):
+    """A handler whose state consists of replies from below, such as the entries of a cache.
+
+    At a reload, the handler of the new generation continues with the state of its predecessor if
+    the replies of the handlers below have the same meaning in both: the zones of the server block,
+    and the directives from below this handler to the end of the chain, with the contents of their
+    files and `Handler.inputs`, are equal. The predecessor is a handler of the same directive and
+    class. Options of the handler itself, and all above it, may differ.
+    """
+
+    @property
+    def depends_on_lookups(self) -> bool:
+        """Whether the state includes replies that were made with `corepy.plugin.lookup`.
+
+        If so, all other server blocks must have the same meaning in both generations as well.
+        """
+        return False
+
+    def take_over_state(self, predecessor: Self) -> str:
+        """Continue with the state of `predecessor`; return a description such as "12 entries".
+
+        Called before this generation answers its first query, while the other one still answers,
+        and continues to answer until `shutdown` of one of the two: of the predecessor if the reload
+        succeeds, of this handler if it fails. Until then both use the state, and neither may lose
+        it. It must not take more than a millisecond.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no take_over_state")

@@ -19,6 +19,7 @@ from corepy.server.listen.query_timeout import QueryTimeouts
 from corepy.server.missing_addresses import MissingAddresses
 from corepy.server.selfcheck import unanswered
 from corepy.server.server_sockets import ServerSockets
+from corepy.server.succession import read_files, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -49,6 +50,8 @@ class _Change:
     endpoints: dict[Listen, Endpoint]
     shared: dict[tuple[Listen, int], Endpoint]
     in_flight: set[ChainTask] = field(default_factory=set)
+    outcomes: list[str] = field(default_factory=list)
+    """Lines for the log about handlers with state, if the change succeeds."""
 
 
 class Server(ServerSockets):
@@ -111,6 +114,7 @@ class Server(ServerSockets):
         self._process_group.expect(generation)
         self._memory_pool.divide(self._process_group.size)
         await generation.start_hooks("before_listen", context)
+        await read_files(generation)
         await self._process_group.prepare()
 
     async def activate(self) -> None:
@@ -119,6 +123,8 @@ class Server(ServerSockets):
         generation, context = change.generation, change.context
         self._open(generation)
         change.in_flight = self._waiting()
+        if change.old is not None:
+            change.outcomes = take_over(change.old, generation)
         self._route(generation)
         mine = [self.endpoints[listen] for listen in generation.routers]
         context.addresses = [endpoint.label for endpoint in mine]
@@ -134,6 +140,8 @@ class Server(ServerSockets):
         self._query_timeouts.start(self.generation.time_limits())
         self._loop_watchdog.start()
         if self._process_group.is_leader:
+            for outcome in change.outcomes:
+                server_logger().info("%s", outcome)
             self._missing_addresses.check(
                 [self.endpoints[listen] for listen in self.generation.routers]
             )

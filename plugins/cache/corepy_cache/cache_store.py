@@ -8,6 +8,7 @@ expired.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,14 +19,14 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
-from corepy.plugin import DEPENDS_ON_CLIENT
+from corepy.plugin import DEPENDS_ON_CLIENT, MADE_WITH_LOOKUPS
 from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import NEVER, Classification, classify, matches
 from corepy_cache.entry import CacheEntry, EntryTable
-from corepy_cache.keys import Networks, subnet_key_of
+from corepy_cache.keys import Networks, name_of, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
-from corepy_cache.purge import purge
+from corepy_cache.purge import SLICE, purge, remove_entries
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -73,20 +74,62 @@ def _show_sizes() -> None:
             metrics.denial_entries.value = len(store.denial.entries)
 
 
-class CacheStore:
-    """The entries of one *cache* directive."""
+class Contents:
+    """The entries that one *cache* directive stores, and during a reload its successor, too."""
 
-    def __init__(self, settings: Settings, budget: Budget, clock: Callable[[], float]) -> None:
+    __slots__ = ("changes", "denial", "networks", "stores", "success", "uses_lookups")
+
+    def __init__(self, settings: Settings, budget: Budget) -> None:
         self.success = EntryTable(settings.success.capacity, budget)
         self.denial = EntryTable(settings.denial.capacity, budget)
         self.networks = Networks()
+        self.changes = RecentChanges()
+        self.uses_lookups = False
+        """Whether a reply was made with `corepy.plugin.lookup`, so that other blocks matter."""
+        self.stores: list[CacheStore] = []
+        """The stores that use this object."""
+
+
+class CacheStore:
+    """The entries of one *cache* directive, and the rules for them."""
+
+    def __init__(self, settings: Settings, budget: Budget, clock: Callable[[], float]) -> None:
+        self._use(Contents(settings, budget))
         self.budget = budget
         self.settings = settings
         self.clock = clock
         # An entry is usable while its remaining seconds exceed this; stale ones have less than 1.
         self._least = -settings.stale.up_to
         self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
-        self._changes = RecentChanges()
+
+    def _use(self, contents: Contents) -> None:
+        self.contents = contents
+        self.success, self.denial = contents.success, contents.denial
+        self.networks = contents.networks
+        contents.stores.append(self)
+
+    def share(self, other: CacheStore) -> None:
+        """Use the entries of `other` from now on, together with it, until one of both leaves.
+
+        Both must be stores for the same replies. The limits of this store apply to the entries
+        when `other` has left.
+        """
+        self._use(other.contents)
+
+    async def leave(self) -> bool:
+        """Stop using the entries; return whether some of them remain for another store.
+
+        Otherwise they are removed.
+        """
+        stores = self.contents.stores
+        if self in stores:
+            stores.remove(self)
+        if not stores:
+            self.clear()
+            return False
+        self._hide()
+        await limit_entries(stores[-1])
+        return True
 
     def show(self, metrics: CacheMetrics) -> None:
         """Update the gauges of `metrics` with the numbers of entries whenever they are read."""
@@ -234,7 +277,7 @@ class CacheStore:
 
         Replies to queries that arrived earlier are not stored, although they arrive later.
         """
-        self._changes.add(self.clock(), is_changed)
+        self.contents.changes.add(self.clock(), is_changed)
         await purge((self.success, self.denial), is_changed)
 
     def _put(
@@ -250,13 +293,17 @@ class CacheStore:
         for zone in bounds.except_zones:
             if is_subdomain(request.name_wire, zone):
                 return None
-        if self._changes.recent and self._changes.outdate(request):
+        contents = self.contents
+        if contents.changes.recent and contents.changes.outdate(request):
             return None
-        if DEPENDS_ON_CLIENT in request.metadata:
-            return None
+        metadata = request.metadata
+        if metadata:
+            if DEPENDS_ON_CLIENT in metadata:
+                return None
+            contents.uses_lookups |= MADE_WITH_LOOKUPS in metadata
         entry.denial = denial
         entry.answers = classification.answers
-        entry.wildcard = request.metadata.get(WILDCARD, "")
+        entry.wildcard = metadata.get(WILDCARD, "")
         if classification.failure:
             entry.options = _failure_options(reply)
         self._replace(entry, classification)
@@ -290,11 +337,54 @@ class CacheStore:
             self.success.remove(key)
 
     def clear(self) -> None:
-        """Remove all entries, finally; gauges show 0 unless another cache shares them."""
-        for metrics in _shown.pop(self, ()):
-            metrics.success_entries.value = metrics.denial_entries.value = 0
+        """Remove all entries, finally."""
+        self._hide()
         self.success.clear()
         self.denial.clear()
+
+    def _hide(self) -> None:
+        """Update the gauges no more; they show 0 unless another cache shares them."""
+        for metrics in _shown.pop(self, ()):
+            metrics.success_entries.value = metrics.denial_entries.value = 0
+
+    def limit(self, entry: CacheEntry) -> bool:
+        """Apply the settings to an entry stored under others; return whether it may be kept.
+
+        Its TTL only decreases: the records of the reply may allow no more.
+        """
+        bounds = self.settings.denial if entry.denial else self.settings.success
+        name = name_of(entry.key)
+        if any(is_subdomain(name, zone) for zone in bounds.except_zones):
+            return False
+        is_failure = entry.rcode not in _DENIALS
+        longest = self._hold(entry.failures) if is_failure else bounds.max_ttl
+        entry.ttl = min(entry.ttl, longest)
+        if self._prefers_positive:
+            if entry.last_good is not None:
+                self.limit(entry.last_good)
+            return longest > 0
+        # Without `prefer_positive`, a denial has replaced the answer.
+        is_replaced = not entry.denial and _is_denial(self.denial.get(entry.key))
+        return longest > 0 and not is_replaced
+
+
+def _is_denial(entry: CacheEntry | None) -> bool:
+    return entry is not None and entry.rcode in _DENIALS
+
+
+async def limit_entries(store: CacheStore) -> None:
+    """Apply the settings of `store` to all entries; other queries run meanwhile."""
+    for table, bounds in (
+        (store.success, store.settings.success),
+        (store.denial, store.settings.denial),
+    ):
+        await remove_entries(table, lambda entry: not store.limit(entry))
+        table.capacity = bounds.capacity
+        while len(table) > bounds.capacity:
+            for _ in range(min(len(table) - bounds.capacity, SLICE)):
+                table.evict()
+            await asyncio.sleep(0)
+        table.evicted = 0
 
 
 class EntryHitCounter:

@@ -27,6 +27,7 @@ from corepy.plugin import (
     FastHandler,
     LifecycleContext,
     Pending,
+    StatefulHandler,
     ZoneMatcher,
     hookimpl,
     plugin_logger,
@@ -60,11 +61,12 @@ _SECONDS_BETWEEN_WARNINGS: Final = 10.0
 _log = plugin_logger("cache")
 
 
-class Cache(FastHandler, ExplainedHandler):
+class Cache(FastHandler, ExplainedHandler, StatefulHandler):
     """One *cache* directive, shared by all zones and listeners of its block."""
 
     name: ClassVar[str] = "cache"
     cacheability = Cacheability.SETS_DEADLINE
+    inputs = b""
 
     def __init__(
         self,
@@ -141,6 +143,16 @@ class Cache(FastHandler, ExplainedHandler):
         traced = super().copy_for_trace(below)
         traced.refresher = self.refresher.copy_for_trace(below.serve_dns)
         return traced
+
+    @property
+    def depends_on_lookups(self) -> bool:
+        """Whether an entry was made with look-ups in other server blocks."""
+        return self.store.contents.uses_lookups
+
+    def take_over_state(self, predecessor: Self) -> str:
+        """Continue with the entries of `predecessor`."""
+        self.store.share(predecessor.store)
+        return _described(len(self.store.success) + len(self.store.denial))
 
     async def _pass_by(self, request: Request) -> Reply:
         reply = await self.next.serve_dns(request)
@@ -339,16 +351,20 @@ class Cache(FastHandler, ExplainedHandler):
         count = await purge((self.store.success, self.store.denial), purge_predicate(argument))
         self._forget()
         if count:
-            entries = "entry" if count == 1 else "entries"
-            _log.info("purged %d %s of %s %s", count, entries, *next(iter(argument.items())))
+            _log.info("purged %s of %s %s", _described(count), *next(iter(argument.items())))
         return count
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop background refreshes and release the memory."""
         await self.refresher.stop()
-        self.store.clear()
+        if await self.store.leave():
+            context.forget()  # the packet caches repeat replies within the earlier limits
         self.budget.withdraw_request(self)
+
+
+def _described(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def _is_answer(reply: Reply | None) -> bool:

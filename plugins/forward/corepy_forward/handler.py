@@ -55,6 +55,7 @@ class Forward(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "forward"
     cacheability = Cacheability.SAFE
+    inputs = b""
     any_class: ClassVar[bool] = True
 
     def __init__(

@@ -50,6 +50,7 @@ class Rewrite(FastHandler, ExplainedHandler):
     """
 
     name: ClassVar[str] = "rewrite"
+    inputs = b""
 
     def __init__(self, rules: Sequence[PlacedRule]) -> None:
         self.rules = rules

@@ -28,6 +28,7 @@ class Templates(Handler):
     """Answers from the first rule that matches; unmatched queries go to the next handler."""
 
     name: ClassVar[str] = "template"
+    inputs = b""
 
     def __init__(self, rules: Sequence[TemplateRule]) -> None:
         self.rules = rules
