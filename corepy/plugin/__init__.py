@@ -71,6 +71,7 @@ from corepy.plugin.mixins import FastHandler as FastHandler
 from corepy.plugin.mixins import HitCounter as HitCounter
 from corepy.plugin.mixins import HitListener as HitListener
 from corepy.plugin.mixins import ObservingHandler as ObservingHandler
+from corepy.plugin.mixins import StateFile as StateFile
 from corepy.plugin.mixins import StatefulHandler as StatefulHandler
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups

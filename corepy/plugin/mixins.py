@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from corepy.dns import Reply
 from corepy.plugin.handler import SERVFAIL, Cacheability, Handler
 from corepy.plugin.pending import apply_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
+    from pathlib import Path
     from typing import Self
 
     from corepy.dns import Request
@@ -196,6 +197,9 @@ class StatefulHandler(Handler):
         """
         return False
 
+    state_file: StateFile | None = None
+    """The file in which the state survives a restart of the server, if the operator wants that."""
+
     def take_over_state(self, predecessor: Self) -> str:
         """Continue with the state of `predecessor`; return a description such as "12 entries".
 
@@ -205,3 +209,29 @@ class StatefulHandler(Handler):
         it. It must not take more than a millisecond.
         """
         raise NotImplementedError(f"{type(self).__name__} has no take_over_state")
+
+    def dump_state(self, most: int) -> Iterator[bytes]:
+        """Yield the state as bytes, about `most` of them, in portions of a millisecond of work.
+
+        Queries are processed between the portions. The state must be valid in any other process and
+        at any later time, so it has no monotonic times. `StateFile.most` is the limit in a file.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no dump_state")
+
+    def load_state(self, state: memoryview, elapsed: float) -> Generator[None, None, str]:
+        """Continue with a state that `dump_state` has written at most `elapsed` seconds ago.
+
+        Called before this generation answers its first query; the handlers below had the same
+        meaning. Yields after each millisecond of work. Returns a description, as `take_over_state`
+        does. Another program may have written the state: raise ValueError for a malformed one, and
+        leave nothing of it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no load_state")
+
+
+class StateFile(NamedTuple):
+    """A file for the state of one or several handlers."""
+
+    path: Path
+    most: int
+    """The limit of the state of this handler in bytes."""

@@ -19,6 +19,7 @@ from corepy.server.listen.query_timeout import QueryTimeouts
 from corepy.server.missing_addresses import MissingAddresses
 from corepy.server.selfcheck import unanswered
 from corepy.server.server_sockets import ServerSockets
+from corepy.server.snapshots import Snapshots
 from corepy.server.succession import read_files, take_over
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Server(ServerSockets):
         self._reload = reload or _no_reload
         self.generations: list[Generation] = []
         """All generations started and not yet stopped; two during a takeover."""
+        self._snapshots = Snapshots()
         self._missing_addresses = MissingAddresses()
         self._query_timeouts = QueryTimeouts(self._waiting)
         self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
@@ -115,6 +117,8 @@ class Server(ServerSockets):
         self._memory_pool.divide(self._process_group.size)
         await generation.start_hooks("before_listen", context)
         await read_files(generation)
+        if self.generation is None and self._process_group.is_leader:
+            self._change.outcomes = await self._snapshots.restore(generation)
         await self._process_group.prepare()
 
     async def activate(self) -> None:
@@ -142,6 +146,7 @@ class Server(ServerSockets):
         if self._process_group.is_leader:
             for outcome in change.outcomes:
                 server_logger().info("%s", outcome)
+            self._snapshots.start(self.generation)
             self._missing_addresses.check(
                 [self.endpoints[listen] for listen in self.generation.routers]
             )
@@ -213,6 +218,8 @@ class Server(ServerSockets):
             self._release(leaving)
         process_group = self._process_group.stop() if final else self._process_group.finalize()
         await self._drain_and_close(leaving, in_flight, process_group)
+        if final:
+            await self._snapshots.stop()
         self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
 
@@ -254,6 +261,7 @@ class Server(ServerSockets):
             addresses=labels,
             process_group=self._process_group,
             forget_names=partial(self._forget_names, generation),
+            discard_snapshots=self._snapshots.discard,
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
@@ -271,6 +279,7 @@ class Server(ServerSockets):
         """Remove replies for changed names from the caches of plugins and from packet caches."""
         await generation.forget_names(is_changed)
         self.forget()
+        await self._snapshots.discard()
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ server has called `shutdown` of one of them. So a reload that fails has moved no
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -125,3 +126,28 @@ def _pass_on(old: Held, new: Held) -> str:
     except Exception as error:  # plugin code
         report(new.directive, "hook", "take_over_state failed", error)
         return "starts empty: it has failed to continue"
+
+
+class Identities:
+    """Identifies the meaning of state across processes, for snapshots."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    def of(self, held: Held, *, with_lookups: bool) -> bytes | None:
+        """Return 32 bytes, equal for states of the same meaning; None if inputs are not known.
+
+        `with_lookups` is whether the state depends on look-ups, so that other blocks matter.
+        """
+        if None in held.below.values() or (with_lookups and self._server is None):
+            return None
+        kind = type(held.handler)
+        role = held.directive, kind.__module__, kind.__qualname__, held.block.zones
+        meaning = role, list(held.below.items()), self._server if with_lookups else None
+        return hashlib.sha256(repr(meaning).encode("utf-8", "surrogateescape")).digest()
+
+    @cached_property
+    def _server(self) -> str | None:
+        inputs = _all_inputs(self._generation)
+        is_known = all(found is not None for _, block in inputs for found in block)
+        return repr(inputs) if is_known else None

@@ -347,6 +347,16 @@ class CacheStore:
         for metrics in _shown.pop(self, ()):
             metrics.success_entries.value = metrics.denial_entries.value = 0
 
+    def restore(self, entry: CacheEntry) -> bool:
+        """Store an entry of another process, if it can be used; return whether it can."""
+        now, used = self.clock(), entry.used
+        if not self.limit(entry) or entry.left(now) <= self._least:
+            return False
+        (self.denial if entry.denial else self.success).put(entry)
+        entry.used = used
+        self.networks.learn(entry.key)
+        return True
+
     def limit(self, entry: CacheEntry) -> bool:
         """Apply the settings to an entry stored under others; return whether it may be kept.
 

@@ -7,7 +7,7 @@ Follows CoreDNS's plugin/cache/handler.go. A fresh hit runs only `begin_dns`, `C
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -36,6 +36,7 @@ from corepy.plugin.discarding import discard
 from corepy_cache.budget import Budget, process_budget
 from corepy_cache.cache_store import WILDCARD, CacheStore, EntryHitCounter, clear_ad, restore
 from corepy_cache.classify import why_not
+from corepy_cache.dump import dump, load
 from corepy_cache.keys import key_of, scope_of, subnet_key_of, subnet_of
 from corepy_cache.metrics import CacheMetrics
 from corepy_cache.purge import COMMAND, purge, purge_predicate
@@ -84,6 +85,8 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         self._metrics: dict[str, CacheMetrics] = {}
         self._quiet_until = 0.0
         self._forget: Callable[[], None] = lambda: None  # clears the packet caches
+        self._discard_snapshots: Callable[[], Awaitable[None]] = _discard_nothing
+        self.state_file = settings.file
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer from the cache at once, or query the handlers below."""
@@ -153,6 +156,15 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         """Continue with the entries of `predecessor`."""
         self.store.share(predecessor.store)
         return _described(len(self.store.success) + len(self.store.denial))
+
+    def dump_state(self, most: int) -> Iterator[bytes]:
+        """Yield the entries, the newest first."""
+        return dump(self.store, most)
+
+    def load_state(self, state: memoryview, elapsed: float) -> Generator[None, None, str]:
+        """Store the entries of another process that have not expired."""
+        count = yield from load(self.store, state, elapsed)
+        return _described(count)
 
     async def _pass_by(self, request: Request) -> Reply:
         reply = await self.next.serve_dns(request)
@@ -335,8 +347,9 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Store the function that clears the packet caches, which repeat replies of this cache."""
+        """Store the functions that clear copies of the entries: packet caches, snapshots."""
         self._forget = context.forget
+        self._discard_snapshots = context.discard_snapshots
 
     @hookimpl
     async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:
@@ -350,6 +363,7 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
             return None
         count = await purge((self.store.success, self.store.denial), purge_predicate(argument))
         self._forget()
+        await self._discard_snapshots()
         if count:
             _log.info("purged %s of %s %s", _described(count), *next(iter(argument.items())))
         return count
@@ -361,6 +375,10 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         if await self.store.leave():
             context.forget()  # the packet caches repeat replies within the earlier limits
         self.budget.withdraw_request(self)
+
+
+async def _discard_nothing() -> None:
+    """Before the server serves, it has no snapshots of this cache."""
 
 
 def _described(count: int) -> str:

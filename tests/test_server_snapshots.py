@@ -1,0 +1,209 @@
+"""Snapshots of the state of handlers: the format, the clocks, the files."""
+
+import os
+import stat
+
+import pytest
+
+from corepy.server import snapshot, state_files
+from corepy.server.snapshot import Clocks, InvalidSnapshot, parse
+
+BOOT, OTHER_BOOT, UNKNOWN = b"a" * 16, b"b" * 16, bytes(16)
+SECOND = 10**9
+PARTS = [
+    snapshot.header(Clocks(5 * SECOND, 3 * SECOND, BOOT)),
+    snapshot.section_header(b"i" * 32, 5),
+    b"st",
+    b"ate",
+    snapshot.section_header(b"j" * 32, 0),
+]
+WHOLE = b"".join(state_files.with_digest(PARTS))
+
+
+def test_a_snapshot_returns():
+    clocks, sections = parse(WHOLE)
+    assert clocks == Clocks(5 * SECOND, 3 * SECOND, BOOT)
+    assert sections == [(b"i" * 32, b"state"), (b"j" * 32, b"")]
+    assert len(WHOLE) == snapshot.OVERHEAD + 2 * snapshot.SECTION_OVERHEAD + 5
+
+
+def test_any_damage_is_found():
+    for at, byte in enumerate(WHOLE):
+        with pytest.raises(InvalidSnapshot):
+            parse(WHOLE[:at])
+        with pytest.raises(InvalidSnapshot):
+            parse(WHOLE[:at] + bytes((byte ^ 1,)) + WHOLE[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ([PARTS[0].replace(b"\0\1", b"\0\2", 1)], "it has version 2 of the format, not 1"),
+        ([PARTS[0], PARTS[1], b"sta"], "a section is cut off"),
+        ([PARTS[0], PARTS[1][:-1]], "a section is cut off"),
+        ([b"x" * 100], "it is not a snapshot of corepy"),
+        ([b""], "it is not a snapshot of corepy"),
+    ],
+)
+def test_other_mistakes(parts, problem):
+    with pytest.raises(InvalidSnapshot, match=problem):
+        parse(b"".join(state_files.with_digest(parts)))
+
+
+@pytest.mark.parametrize(
+    ("now", "passed"),
+    [
+        (Clocks(15 * SECOND, 13 * SECOND, BOOT), 10),
+        (Clocks(25 * SECOND, 13 * SECOND, BOOT), 20),  # set forward, or another time namespace
+        (Clocks(1 * SECOND, 13 * SECOND, BOOT), 10),  # set back
+        (Clocks(15 * SECOND, 1 * SECOND, BOOT), 10),
+        (Clocks(15 * SECOND, 99 * SECOND, OTHER_BOOT), 10),
+        (Clocks(15 * SECOND, 99 * SECOND, UNKNOWN), 10),
+        (Clocks(4 * SECOND, 99 * SECOND, OTHER_BOOT), None),
+        (Clocks(4 * SECOND, 1 * SECOND, BOOT), None),
+    ],
+)
+def test_the_time_that_has_passed_is_never_underestimated(now, passed):
+    before = Clocks(5 * SECOND, 3 * SECOND, BOOT)
+    if passed is None:
+        with pytest.raises(InvalidSnapshot, match="from the future"):
+            now.seconds_since(before)
+    else:
+        assert now.seconds_since(before) == pytest.approx(passed)
+
+
+def test_boots_that_are_not_known_are_not_equal():
+    before, now = (Clocks(5 * SECOND, boot * SECOND, UNKNOWN) for boot in (3, 99))
+    assert now.seconds_since(before) == 0
+
+
+def test_the_clocks_of_this_machine():
+    before = Clocks.now()
+    assert 0 <= Clocks.now().seconds_since(before) < 600
+    assert len(before.boot_id) == 16
+
+
+def test_a_file_is_written_and_read(tmp_path):
+    path = tmp_path / "state"
+    assert state_files.read(path, 1000) is None
+    for _ in range(2):
+        state_files.write(path, PARTS)
+        assert path.read_bytes() == WHOLE
+    assert state_files.read(path, len(WHOLE)) == parse(WHOLE)
+    assert path.stat().st_mode & 0o777 == 0o600
+    state_files.write(path, [b"invalid"], lambda: False)
+    assert [it.name for it in tmp_path.iterdir()] == ["state"]
+    assert path.read_bytes() == WHOLE
+    state_files.remove(path)
+    state_files.remove(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def truncate(path):
+    os.truncate(path, 100)
+
+
+def link(path):
+    path.rename(path.with_name("target"))
+    path.symlink_to("target")
+
+
+def make_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def make_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def enlarge(path):
+    os.truncate(path, 1 << 40)  # sparse
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (truncate, "it is damaged or cut off"),
+        (link, "it is a symbolic link"),
+        (make_folder, "it is not a regular file"),
+        (make_fifo, "it is not a regular file"),
+        (lambda path: path.chmod(0o620), "other users may write it"),
+        (lambda path: path.chmod(0o602), "other users may write it"),
+        (enlarge, "it has 1099511627776 bytes, more than 1000"),
+        (lambda path: path.write_bytes(b""), "it is not a snapshot of corepy"),
+        (lambda path: path.write_text("#!/bin/sh"), "it is not a snapshot of corepy"),
+    ],
+    ids=["cut", "link", "folder", "fifo", "group", "others", "huge", "empty", "script"],
+)
+def test_a_file_that_is_not_to_be_trusted(tmp_path, change, problem):
+    path = tmp_path / "state"
+    state_files.write(path, PARTS)
+    change(path)
+    with pytest.raises(InvalidSnapshot, match=problem):
+        state_files.read(path, 1000)
+
+
+@pytest.mark.parametrize(("owner", "is_trusted"), [(1000, True), (0, True), (1001, False)])
+def test_the_owner_of_a_file(tmp_path, monkeypatch, owner, is_trusted):
+    path = tmp_path / "state"
+    state_files.write(path, PARTS)
+    status = list(path.stat())
+    status[stat.ST_UID] = owner
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result(status))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    if is_trusted:
+        assert state_files.read(path, 1000)
+    else:
+        with pytest.raises(InvalidSnapshot, match="it belongs to another user"):
+            state_files.read(path, 1000)
+
+
+@pytest.mark.parametrize("change", [link, make_folder, make_fifo], ids=lambda it: it.__name__)
+def test_other_files_are_not_replaced(tmp_path, change):
+    path = tmp_path / "state"
+    state_files.write(path, PARTS)
+    change(path)
+    before = path.lstat()
+    for attempt in (lambda: state_files.write(path, PARTS), lambda: state_files.remove(path)):
+        with pytest.raises(OSError):  # noqa: PT011 - which one depends on the kind of file
+            attempt()
+    assert path.lstat() == before
+
+
+def test_a_file_with_another_content_is_not_replaced(tmp_path):
+    path = tmp_path / "passwd"
+    path.write_text("root:x:0:0")
+    with pytest.raises(FileExistsError, match="not a snapshot"):
+        state_files.write(path, PARTS)
+    assert path.read_text() == "root:x:0:0"
+    path.write_text("")
+    state_files.write(path, PARTS)
+    assert state_files.read(path, 1000)
+
+
+def test_a_failed_write_leaves_the_file_and_no_other(tmp_path):
+    path = tmp_path / "state"
+    state_files.write(path, PARTS)
+
+    def parts():
+        yield PARTS[0]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        state_files.write(path, parts())
+    assert path.read_bytes() == WHOLE
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_of_killed_processes_are_removed(tmp_path):
+    old, recent, other = (
+        tmp_path / name for name in (".state.new-1", ".state.new-2", ".other.new-1")
+    )
+    for path in (old, recent, other):
+        path.write_bytes(b"")
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    state_files.write(tmp_path / "state", PARTS)
+    assert sorted(tmp_path.iterdir()) == sorted([recent, other, tmp_path / "state"])
