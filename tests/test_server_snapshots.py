@@ -1,12 +1,20 @@
 """Snapshots of the state of handlers: the format, the clocks, the files."""
 
+import asyncio
 import os
 import stat
 
 import pytest
 
-from corepy.server import snapshot, state_files
+from corepy import corefile
+from corepy.net.inherited import STATE, Manager, take_state
+from corepy.plugin import Cacheability, ProcessGroup, StatefulHandler
+from corepy.server import snapshot, state_files, state_memory
+from corepy.server.build.builder import build
 from corepy.server.snapshot import Clocks, InvalidSnapshot, parse
+from corepy.server.snapshots import Snapshots
+from corepy.supervise.store import Store
+from corepy.testing import with_handlers
 
 BOOT, OTHER_BOOT, UNKNOWN = b"a" * 16, b"b" * 16, bytes(16)
 SECOND = 10**9
@@ -207,3 +215,182 @@ def test_files_of_killed_processes_are_removed(tmp_path):
         os.utime(path, (1, 1))
     state_files.write(tmp_path / "state", PARTS)
     assert sorted(tmp_path.iterdir()) == sorted([recent, other, tmp_path / "state"])
+
+
+def test_a_snapshot_in_memory():
+    descriptor = state_memory.write(state_files.with_digest(PARTS))
+    try:
+        found = state_memory.read(descriptor, len(WHOLE))
+        with pytest.raises(OSError, match="not permitted"):
+            os.write(descriptor, b"x")
+        with pytest.raises(OSError, match="not permitted"):
+            os.truncate(descriptor, 5)
+        with pytest.raises(InvalidSnapshot, match="bytes, not 1 to"):
+            state_memory.read(descriptor, len(WHOLE) - 1)
+    finally:
+        os.close(descriptor)
+    assert found == parse(WHOLE)
+
+
+def test_a_file_that_could_be_shortened_is_not_mapped(tmp_path):
+    with open(os.memfd_create("x", os.MFD_ALLOW_SEALING), "wb") as file:
+        file.write(WHOLE)
+        file.flush()
+        with pytest.raises(InvalidSnapshot, match="it is not sealed"):
+            state_memory.read(file.fileno(), 1000)
+    with (tmp_path / "file").open("w+b") as file, pytest.raises(InvalidSnapshot):
+        state_memory.read(file.fileno(), 1000)
+
+
+def test_a_file_in_memory_that_is_not_complete_is_closed():
+    def parts():
+        yield b"x"
+        raise OSError(28, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No space"):
+        state_memory.write(parts())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_store_of_the_supervisor_keeps_the_last_state():
+    store = Store(lambda _: None, os.urandom(8).hex())
+    manager = Manager({"NOTIFY_SOCKET": store.path})
+    try:
+        assert store.descriptors == {}
+        for content in (b"one", b"two"):
+            descriptor = state_memory.write([content])
+            manager.keep_state(descriptor)
+            os.close(descriptor)
+        told = [it.fields for it in store.receive(lambda _: True)]
+        assert [it["FDNAME"] for it in told] == [STATE] * 4
+        assert list(store.descriptors) == [STATE]
+        assert os.pread(store.descriptors[STATE], 9, 0) == b"two"
+        assert store.sockets == {}
+        manager.release_state()
+        for it in store.receive(lambda _: True):
+            store.remove(it.fields["FDNAME"])
+        assert store.descriptors == {}
+    finally:
+        store.forget_state()
+        store.close()
+
+
+def test_the_inherited_state_is_found_by_its_name():
+    environment = {
+        "LISTEN_FDS": "3",
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDNAMES": f"udp-127.0.0.1-53:{STATE}:other",
+    }
+    assert take_state(environment) == 4
+    assert take_state({**environment, "LISTEN_PID": "1"}) is None
+    assert take_state({**environment, "LISTEN_FDNAMES": "a:b"}) is None
+    assert take_state({}) is None
+
+
+class Keeping(StatefulHandler):
+    """A handler whose state is a text."""
+
+    name = "keeping"
+    cacheability = Cacheability.SAFE
+    text = b"empty"
+
+    def dump_state(self, most):
+        yield self.text[:2]
+        yield self.text[2:]
+
+    def load_state(self, state, elapsed):
+        assert 0 <= elapsed < 600
+        yield
+        self.text = bytes(state)
+        return "a text"
+
+    async def serve_dns(self, request):
+        return request.error(0)
+
+
+class Keeper:
+    """A service manager that keeps the state."""
+
+    keeps_sockets = True
+
+    def __init__(self):
+        self.kept = None
+
+    def keep_state(self, descriptor):
+        self.kept = os.dup(descriptor)
+
+    def release_state(self):
+        os.close(self.kept)
+        self.kept = None
+
+
+def generation(zone="example.org"):
+    plugins = with_handlers(keeping=Keeping)
+    return build(corefile.parse(f"{zone} {{\nkeeping\n}}\n", "Corefile"), 0, plugins)
+
+
+def handler_of(found):
+    ((_, handler),) = found.blocks[0].stateful()
+    return handler
+
+
+def test_the_state_in_memory_passes_to_the_next_process():
+    async def run():
+        manager, first, second, third = Keeper(), generation(), generation(), generation("com")
+        keeping = Snapshots(manager, ProcessGroup())
+        assert await keeping.restore(first) == []
+        handler_of(first).text = b"content"
+        await keeping.discard()  # nothing is kept yet
+        keeping.start(first)
+        await keeping.stop()
+        assert keeping.descriptor is None
+        for other, text in ((second, b"content"), (third, b"empty")):
+            following = Snapshots(manager, ProcessGroup(), os.dup(manager.kept))
+            lines = await following.restore(other)
+            assert handler_of(other).text == text
+            assert len(lines) == 1
+        following.start(third)
+        await following.discard()
+        assert manager.kept is None
+        await following.stop()
+        os.close(manager.kept)
+
+    asyncio.run(run())
+
+
+def test_a_state_that_is_discarded_while_it_is_written_is_not_kept(monkeypatch):
+    async def run():
+        manager, first = Keeper(), generation()
+        keeping = Snapshots(manager, ProcessGroup())
+        keeping.start(first)
+
+        def dump(most):
+            yield b""
+            discarding.append(asyncio.ensure_future(keeping.discard()))
+            yield b""
+            yield b""
+
+        discarding = []
+        monkeypatch.setattr(manager, "release_state", lambda: None)
+        handler_of(first).dump_state = dump
+        await keeping._write_memory()
+        await asyncio.gather(*discarding)
+        assert manager.kept is None
+        await keeping._memory.stop()
+
+    asyncio.run(run())
+
+
+def test_a_bad_state_in_memory_costs_one_warning(caplog):
+    async def run():
+        descriptor = state_memory.write([WHOLE[:-1]])
+        lines = await Snapshots(Keeper(), ProcessGroup(), descriptor).restore(generation())
+        assert lines[0].endswith("starts empty: the process before is ignored")
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(descriptor)
+
+    asyncio.run(run())
+    assert [it.getMessage() for it in caplog.records] == [
+        "the state of the process before is ignored: it is damaged or cut off"
+    ]

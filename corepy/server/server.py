@@ -64,18 +64,20 @@ class Server(ServerSockets):
         inherited: Sockets | None = None,
         manager: Manager | None = None,
         process_group: ServerProcessGroup | None = None,
+        state: int | None = None,
     ) -> None:
         """Create a server without endpoints; plugins call `reload` to load the Corefile again.
 
         `inherited` sockets are used where their address matches. `manager` keeps the sockets in use
-        for the next process. `process_group` drives the other processes of this server.
+        for the next process. `process_group` drives the other processes of this server. `state` is
+        the descriptor of a snapshot that the process before has left in memory.
         """
         super().__init__(inherited, manager, process_group)
         self._process_group.open_to(self)
         self._reload = reload or _no_reload
         self.generations: list[Generation] = []
         """All generations started and not yet stopped; two during a takeover."""
-        self._snapshots = Snapshots()
+        self._snapshots = Snapshots(self._manager, self._process_group, state)
         self._missing_addresses = MissingAddresses()
         self._query_timeouts = QueryTimeouts(self._waiting)
         self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
@@ -117,8 +119,10 @@ class Server(ServerSockets):
         self._memory_pool.divide(self._process_group.size)
         await generation.start_hooks("before_listen", context)
         await read_files(generation)
-        if self.generation is None and self._process_group.is_leader:
+        if self.generation is None:
             self._change.outcomes = await self._snapshots.restore(generation)
+        if self._process_group.is_leader and self._process_group.size > 1:
+            await self._snapshots.provide(self.generation or generation)
         await self._process_group.prepare()
 
     async def activate(self) -> None:
@@ -141,12 +145,12 @@ class Server(ServerSockets):
         """Take the last step, which cannot be undone: stop the old generation."""
         change = self._change
         self.generation = change.generation
+        self._snapshots.start(self.generation)
         self._query_timeouts.start(self.generation.time_limits())
         self._loop_watchdog.start()
         if self._process_group.is_leader:
             for outcome in change.outcomes:
                 server_logger().info("%s", outcome)
-            self._snapshots.start(self.generation)
             self._missing_addresses.check(
                 [self.endpoints[listen] for listen in self.generation.routers]
             )
@@ -193,6 +197,20 @@ class Server(ServerSockets):
                 self.generation = None
                 self._query_timeouts.stop()
                 self._loop_watchdog.stop()
+
+    @property
+    def state_descriptor(self) -> int | None:
+        """The last snapshot in memory, for followers that start."""
+        return self._snapshots.descriptor
+
+    def inherit_state(self, descriptor: int) -> None:
+        """Continue with the state in this snapshot, when the first generation is prepared."""
+        self._snapshots.inherit(descriptor)
+
+    def resend_state(self) -> None:
+        """Send the complete state to a new manager, whose predecessor was killed."""
+        super().resend_state()
+        self._snapshots.send_again()
 
     async def _self_check(self, endpoints: list[Endpoint]) -> None:
         """Raise `StartupError` unless queries are answered at `endpoints`.

@@ -1,14 +1,19 @@
-"""Keeps the state of handlers for the next process of this server, in the files that they name.
+"""Keeps the state of handlers for the next process of this server.
 
-The state is written every few minutes and at the stop, and read at the start. The event loop
-collects it in portions; a thread does all that a disk may delay. In a server of several processes,
-the leader does this.
+There are two places for snapshots. Files that the handlers name survive a restart of the machine;
+they are written every few minutes and at the stop. A file in memory survives a crash of this
+process and its upgrade, if a service manager keeps it; it is written every few seconds, and
+followers start from it. Each place has a snapshot of all its handlers.
+
+The event loop collects the state in portions; threads do what a disk may delay. In a server of
+several processes, the leader does this.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -17,7 +22,7 @@ from corepy.plugin import in_thread
 from corepy.plugin.errors import describe
 from corepy.plugin.failures import report
 from corepy.plugin.log import server_logger
-from corepy.server import state_files
+from corepy.server import state_files, state_memory
 from corepy.server.snapshot import (
     OVERHEAD,
     SECTION_OVERHEAD,
@@ -29,14 +34,25 @@ from corepy.server.snapshot import (
 from corepy.server.succession import Held, Identities, held_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from corepy.net.inherited import Manager
+    from corepy.plugin import ProcessGroup
     from corepy.server.build.generation import Generation
     from corepy.server.snapshot import Section, Snapshot
 
 INTERVAL: Final = 120.0
 """Seconds between two writes of the files."""
+
+MEMORY_INTERVAL: Final = 10.0
+"""Minimum seconds between two writes of the file in memory."""
+
+BYTES_PER_SECOND: Final = 400_000
+"""A larger file in memory is written less often, so that this costs less than 2 % of a CPU."""
+
+MEMORY_SIZE: Final = 16 << 20
+"""Limit of the file in memory, in bytes."""
 
 SETTLE: Final = 1.0
 """Seconds from a removal of state to the next write: several removals often follow each other."""
@@ -47,80 +63,157 @@ STOP_TIMEOUT: Final = 5.0
 _SECTIONS: Final = 4096
 """The number of sections that a file may have although this server has fewer handlers."""
 
+_PREDECESSOR: Final = "the process before"
+
+
+class Schedule:
+    """Repeats a step at intervals, and soon after a request."""
+
+    def __init__(self, step: Callable[[], Awaitable[float]]) -> None:
+        """`step` returns the seconds until it is to be repeated; it begins with such a wait."""
+        self._step = step
+        self._due = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not stopped."""
+        return self._task is not None
+
+    def start(self, interval: float) -> None:
+        """Start with the first step in `interval` seconds."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(interval), name="corepy-snapshots")
+
+    async def stop(self) -> None:
+        """Stop, and cancel a step in progress."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def hurry(self) -> None:
+        """Take the next step soon."""
+        self._due.set()
+
+    async def _run(self, interval: float) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._due.wait()
+            if self._due.is_set():
+                await asyncio.sleep(SETTLE)
+            self._due.clear()
+            interval = await self._step()
+
 
 class Snapshots:
     """The snapshots of one server, which outlive its generations."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, manager: Manager, process_group: ProcessGroup, inherited: int | None = None
+    ) -> None:
+        """Pass files in memory to `manager`; `inherited` is that of the process before."""
+        self._manager = manager
+        self._process_group = process_group
+        self._inherited = inherited
+        self.descriptor: int | None = None
+        """The last file in memory."""
         self._generation: Generation | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._due = asyncio.Event()
+        self._files = Schedule(self._write_files)
+        self._memory = Schedule(self._write_memory)
         self._writing = asyncio.Lock()
         self._discarded = 0
-        self._problems: dict[Path, str] = {}
+        self._problems: dict[object, str] = {}
+
+    # Reading
+
+    def inherit(self, descriptor: int) -> None:
+        """Restore the state from this file in memory."""
+        self._close_inherited()
+        self._inherited = descriptor
 
     async def restore(self, generation: Generation) -> list[str]:
-        """Load the state of a generation that replaces none; return lines for the log."""
-        lines, identities = [], Identities(generation)
-        for path, holders in _by_file(generation).items():
-            snapshot, elapsed, outcome = None, 0.0, f"starts empty: there is no file {path}"
-            try:
-                snapshot = await in_thread(partial(state_files.read, path, _size_limit(holders)))
-                if snapshot is not None:
-                    elapsed = Clocks.now().seconds_since(snapshot.clocks)
-            except InvalidSnapshot as problem:
-                server_logger().warning("the file %s is ignored: %s", path, problem)
-                snapshot, outcome = None, f"starts empty: {path} is ignored"
-            for held in holders:
-                if snapshot is not None:
-                    loaded = await _load(identities, held, snapshot, elapsed)
-                    outcome = _outcome(loaded, path)
+        """Load the state of a generation that replaces none; return lines for the log.
+
+        A file in memory is newer than any other.
+        """
+        lines, restorer = [], _Restorer(generation)
+        if self._inherited is not None:
+            read = partial(state_memory.read, self._inherited, 2 * MEMORY_SIZE)
+            await restorer.open(_PREDECESSOR, read)
+            self._close_inherited()
+        for path, holders in _by_file(generation).items() if self._process_group.is_leader else ():
+            await restorer.open(path, partial(state_files.read, path, _size_limit(holders)))
+        for held in held_by(generation):
+            outcome = await restorer.restore(held)
+            if outcome:
                 lines.append(f"{held.title} {outcome}")
         return lines
+
+    def _close_inherited(self) -> None:
+        if self._inherited is not None:
+            os.close(self._inherited)
+            self._inherited = None
+
+    # Writing
 
     def start(self, generation: Generation) -> None:
         """Write the state of `generation` from now on, instead of that of an earlier one."""
         self._generation = generation
-        if self._task is None and _by_file(generation):
-            self._task = asyncio.create_task(self._run(), name="corepy-snapshots")
+        if not self._process_group.is_leader:
+            return
+        if _by_file(generation):
+            self._files.start(INTERVAL)
+        if held_by(generation) and (self._manager.keeps_sockets or self._process_group.size > 1):
+            self._memory.start(MEMORY_INTERVAL)
+
+    async def provide(self, generation: Generation) -> None:
+        """Write a first file in memory, for the followers of `generation`."""
+        if self.descriptor is None and held_by(generation):
+            await self._write_to_memory(generation)
+
+    def send_again(self) -> None:
+        """Pass the file in memory to a new manager."""
+        if self.descriptor is not None:
+            self._manager.keep_state(self.descriptor)
 
     async def stop(self) -> None:
         """Write the last snapshots."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        self._task = None
+        writers = self._writers()
+        for schedule, _ in writers:
+            await schedule.stop()
         try:
             async with asyncio.timeout(STOP_TIMEOUT):
-                await self._write()
+                for _, write in writers:
+                    await write()
         except TimeoutError:
             server_logger().warning("the state is not kept: the disk takes too long")
+        self._close_memory()
+        self._generation = None
 
     async def discard(self) -> None:
         """Remove all snapshots, and write new ones soon.
 
         Parts of the state were removed, and must not return with the next process.
         """
-        if self._generation is None:
-            return
         self._discarded += 1
+        if self._generation is None or not self._writers():
+            return
         async with self._writing:
+            if self._memory.runs:
+                self._manager.release_state()
+                self._close_memory()
             for path in _by_file(self._generation):
                 await self._attempt(path, partial(state_files.remove, path))
-        self._due.set()
+        for schedule, _ in self._writers():
+            schedule.hurry()
 
-    async def _run(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
-                    await self._due.wait()
-            if self._due.is_set():
-                await asyncio.sleep(SETTLE)
-            self._due.clear()
-            await self._write()
+    def _writers(self) -> list[tuple[Schedule, Callable[[], Awaitable[float]]]]:
+        pairs = (self._memory, self._write_memory), (self._files, self._write_files)
+        return [pair for pair in pairs if pair[0].runs]
 
-    async def _write(self) -> None:
+    async def _write_files(self) -> float:
         assert self._generation is not None
         identities = Identities(self._generation)
         async with self._writing:
@@ -128,22 +221,87 @@ class Snapshots:
                 is_valid = partial(self._is_valid, self._discarded)
                 parts = await _collect(identities, holders)
                 await self._attempt(path, partial(state_files.write, path, parts, is_valid))
+        return INTERVAL
+
+    async def _write_memory(self) -> float:
+        assert self._generation is not None
+        size = await self._write_to_memory(self._generation)
+        return max(MEMORY_INTERVAL, size / BYTES_PER_SECOND)
+
+    async def _write_to_memory(self, generation: Generation) -> int:
+        """Write the file in memory; return its size, 0 if there is none."""
+        async with self._writing:
+            discarded = self._discarded
+            parts = await _collect(Identities(generation), held_by(generation), MEMORY_SIZE)
+            written = state_files.with_digest(parts)
+            found = await self._attempt("memory", partial(state_memory.write, written))
+            if found is None:
+                return 0
+            if not self._is_valid(discarded):
+                os.close(found)
+                return 0
+            self._close_memory()
+            self.descriptor = found
+            self._manager.keep_state(found)
+            return os.fstat(found).st_size
+
+    def _close_memory(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
     def _is_valid(self, discarded: int) -> bool:
         """Return whether nothing was discarded since that count."""
         return discarded == self._discarded
 
-    async def _attempt(self, path: Path, change: Callable[[], None]) -> None:
-        """Change a file in a thread; log a problem once."""
+    async def _attempt(self, place: object, change: Callable[[], int | None]) -> int | None:
+        """Return the result of a change in a thread; log a problem once, and return None."""
         try:
-            await in_thread(change)
+            result: int | None = await in_thread(change)
         except OSError as error:
             problem = error.strerror or describe(error)
-            if self._problems.get(path) != problem:
-                server_logger().warning("the state cannot be kept in %s: %s", path, problem)
-            self._problems[path] = problem
-        else:
-            self._problems.pop(path, None)
+            if self._problems.get(place) != problem:
+                server_logger().warning("the state cannot be kept in %s: %s", place, problem)
+            self._problems[place] = problem
+            return None
+        self._problems.pop(place, None)
+        return result
+
+
+class _Restorer:
+    """Loads the state of handlers from several snapshots, of which the first ones come first."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._identities = Identities(generation)
+        self._opened: dict[object, tuple[Snapshot, float]] = {}
+        self._missing: dict[object, str] = {}
+
+    async def open(self, place: object, read: Callable[[], Snapshot | None]) -> None:
+        """Read a snapshot, in a thread; log a warning if it is not valid."""
+        try:
+            snapshot: Snapshot | None = await in_thread(read)
+            if snapshot is None:
+                self._missing[place] = f"there is no file {place}"
+            else:
+                self._opened[place] = snapshot, Clocks.now().seconds_since(snapshot.clocks)
+        except InvalidSnapshot as problem:
+            server_logger().warning("the state of %s is ignored: %s", place, problem)
+            self._missing[place] = f"{place} is ignored"
+
+    async def restore(self, held: Held) -> str:
+        """Load the state of a handler; return the outcome, "" if no snapshot is for it."""
+        file = held.handler.state_file
+        places = [_PREDECESSOR] if file is None else [_PREDECESSOR, file.path]
+        outcome = ""
+        for place in places:
+            if place in self._missing:
+                outcome = f"starts empty: {self._missing[place]}"
+            elif place in self._opened:
+                loaded = await _load(self._identities, held, *self._opened[place])
+                if loaded is not None:
+                    return f"continues with {loaded} from {place}"
+                outcome = f"starts empty: {place} has no state of the same chain"
+        return outcome
 
 
 def _by_file(generation: Generation) -> dict[Path, list[Held]]:
@@ -163,13 +321,19 @@ def _size_limit(holders: Sequence[Held]) -> int:
     return OVERHEAD + SECTION_OVERHEAD * (len(holders) + _SECTIONS) + sum(map(_most, holders))
 
 
-async def _collect(identities: Identities, holders: Sequence[Held]) -> list[bytes]:
-    """Return the parts of a snapshot of these handlers."""
+async def _collect(
+    identities: Identities, holders: Sequence[Held], total: int | None = None
+) -> list[bytes]:
+    """Return the parts of a snapshot of these handlers.
+
+    Their states have at most `total` bytes together, or those that each allows in its file.
+    """
     parts = [header(Clocks.now())]
     for held in holders:
         handler, state = held.handler, list[bytes]()
+        most = _most(held) if total is None else max(0, total - sum(map(len, parts)))
         try:
-            for portion in handler.dump_state(_most(held)):
+            for portion in handler.dump_state(most):
                 state.append(portion)
                 await asyncio.sleep(0)
             # Afterwards, because replies with look-ups may have been stored meanwhile.
@@ -211,9 +375,3 @@ def _section_of(identities: Identities, held: Held, sections: list[Section]) -> 
         if section.identity in wanted:
             return sections.pop(index)
     return None
-
-
-def _outcome(loaded: str | None, path: Path) -> str:
-    if loaded is None:
-        return f"starts empty: {path} has no state of the same chain"
-    return f"continues with {loaded} from {path}"

@@ -128,7 +128,9 @@ class Follower:
             server_logger().exception("process %d: %s failed", self._shard, what)
             raise Refusal(f"{type(error).__name__}: {error}") from error
 
-    async def _prepare(self, body: Preparation, _: list[int]) -> None:
+    async def _prepare(self, body: Preparation, fds: list[int]) -> None:
+        for state in fds:
+            self._server.inherit_state(state)
         plan, first = body.plan, not self._found
         if not plan.corefile.directives <= self._found.keys():
             self._found = find()

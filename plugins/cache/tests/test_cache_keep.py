@@ -104,7 +104,7 @@ def test_a_bad_file_costs_one_warning(path, caplog, change, problem):
     change(path)
     assert restart(block(path)) == [0]
     first, *others = lines(caplog, "WARNING")
-    assert first.startswith(f"the file {path} is ignored: {problem}")
+    assert first.startswith(f"the state of {path} is ignored: {problem}")
     assert len(others) == (1 if problem == "it is not a snapshot of corepy" else 0)
 
 
@@ -168,7 +168,7 @@ def test_a_write_in_progress_does_not_bring_back_purged_names(path, monkeypatch)
 
         monkeypatch.setattr(snapshots.state_files, "write", write)
         keeper = server.server._snapshots
-        writing = asyncio.run_coroutine_threadsafe(keeper._write(), server._loop)
+        writing = asyncio.run_coroutine_threadsafe(keeper._write_files(), server._loop)
         wait_until(lambda: waiting)
         asyncio.run_coroutine_threadsafe(keeper.discard(), server._loop).result(60)
         writing.result(60)
