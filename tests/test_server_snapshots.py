@@ -321,7 +321,8 @@ class Keeper:
         self.kept = os.dup(descriptor)
 
     def release_state(self):
-        os.close(self.kept)
+        if self.kept is not None:
+            os.close(self.kept)
         self.kept = None
 
 
@@ -350,9 +351,14 @@ def test_the_state_in_memory_passes_to_the_next_process():
             lines = await following.restore(other)
             assert handler_of(other).text == text
             assert len(lines) == 1
+            assert not following.is_revoked
+        assert not await Snapshots(manager, ProcessGroup()).restore(second)
         following.start(third)
+        late = Snapshots(manager, ProcessGroup(), os.dup(following.descriptor))
         await following.discard()
-        assert manager.kept is None
+        assert (manager.kept, late.is_revoked) == (None, True)
+        lines = await late.restore(second)
+        assert lines[0].endswith("the process before is ignored")
         await following.stop()
         os.close(manager.kept)
 

@@ -203,6 +203,11 @@ class Server(ServerSockets):
         """The last snapshot in memory, for followers that start."""
         return self._snapshots.descriptor
 
+    @property
+    def is_state_revoked(self) -> bool:
+        """Whether the snapshot that the leader has passed was discarded meanwhile."""
+        return self._snapshots.is_revoked
+
     def inherit_state(self, descriptor: int) -> None:
         """Continue with the state in this snapshot, when the first generation is prepared."""
         self._snapshots.inherit(descriptor)

@@ -19,7 +19,6 @@ has any other mistake, is refused as a whole.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import time
 from pathlib import Path
@@ -118,8 +117,10 @@ def parse(content: bytes | memoryview) -> Snapshot:
 
     The SHA-256 of a large snapshot takes time, so this should run in a thread.
     """
+    import hashlib  # loads OpenSSL, which a server without snapshots does not need
+
     view = memoryview(content)
-    if view[: len(MAGIC)] != MAGIC:
+    if bytes(view[: len(MAGIC)]) != MAGIC:
         raise InvalidSnapshot("it is not a snapshot of corepy")
     if len(view) < OVERHEAD:
         raise InvalidSnapshot("it is cut off")

@@ -12,7 +12,6 @@ several processes, the leader does this.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import defaultdict
 from functools import partial
@@ -23,11 +22,12 @@ from corepy.plugin.errors import describe
 from corepy.plugin.failures import report
 from corepy.plugin.log import server_logger
 from corepy.server import state_files, state_memory
+from corepy.server.restoring import PREDECESSOR, Restorer
+from corepy.server.schedule import Schedule
 from corepy.server.snapshot import (
     OVERHEAD,
     SECTION_OVERHEAD,
     Clocks,
-    InvalidSnapshot,
     header,
     section_header,
 )
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from corepy.net.inherited import Manager
     from corepy.plugin import ProcessGroup
     from corepy.server.build.generation import Generation
-    from corepy.server.snapshot import Section, Snapshot
 
 INTERVAL: Final = 120.0
 """Seconds between two writes of the files."""
@@ -54,57 +53,11 @@ BYTES_PER_SECOND: Final = 400_000
 MEMORY_SIZE: Final = 16 << 20
 """Limit of the file in memory, in bytes."""
 
-SETTLE: Final = 1.0
-"""Seconds from a removal of state to the next write: several removals often follow each other."""
-
 STOP_TIMEOUT: Final = 5.0
 """Seconds that the stop of the server waits for the last write."""
 
 _SECTIONS: Final = 4096
 """The number of sections that a file may have although this server has fewer handlers."""
-
-_PREDECESSOR: Final = "the process before"
-
-
-class Schedule:
-    """Repeats a step at intervals, and soon after a request."""
-
-    def __init__(self, step: Callable[[], Awaitable[float]]) -> None:
-        """`step` returns the seconds until it is to be repeated; it begins with such a wait."""
-        self._step = step
-        self._due = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def runs(self) -> bool:
-        """Whether it was started, and not stopped."""
-        return self._task is not None
-
-    def start(self, interval: float) -> None:
-        """Start with the first step in `interval` seconds."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(interval), name="corepy-snapshots")
-
-    async def stop(self) -> None:
-        """Stop, and cancel a step in progress."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-
-    def hurry(self) -> None:
-        """Take the next step soon."""
-        self._due.set()
-
-    async def _run(self, interval: float) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    await self._due.wait()
-            if self._due.is_set():
-                await asyncio.sleep(SETTLE)
-            self._due.clear()
-            interval = await self._step()
 
 
 class Snapshots:
@@ -116,8 +69,7 @@ class Snapshots:
         """Pass files in memory to `manager`; `inherited` is that of the process before."""
         self._manager = manager
         self._process_group = process_group
-        self._inherited = inherited
-        self.descriptor: int | None = None
+        self.descriptor = inherited
         """The last file in memory."""
         self._generation: Generation | None = None
         self._files = Schedule(self._write_files)
@@ -130,19 +82,24 @@ class Snapshots:
 
     def inherit(self, descriptor: int) -> None:
         """Restore the state from this file in memory."""
-        self._close_inherited()
-        self._inherited = descriptor
+        self._close_memory()
+        self.descriptor = descriptor
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the file in memory was discarded by the process that has written it."""
+        return self.descriptor is not None and state_memory.is_revoked(self.descriptor)
 
     async def restore(self, generation: Generation) -> list[str]:
         """Load the state of a generation that replaces none; return lines for the log.
 
         A file in memory is newer than any other.
         """
-        lines, restorer = [], _Restorer(generation)
-        if self._inherited is not None:
-            read = partial(state_memory.read, self._inherited, 2 * MEMORY_SIZE)
-            await restorer.open(_PREDECESSOR, read)
-            self._close_inherited()
+        lines, restorer = [], Restorer(generation)
+        if self.descriptor is not None:
+            read = partial(state_memory.read, self.descriptor, 2 * MEMORY_SIZE)
+            if not await restorer.open(PREDECESSOR, read):
+                self._close_memory()
         for path, holders in _by_file(generation).items() if self._process_group.is_leader else ():
             await restorer.open(path, partial(state_files.read, path, _size_limit(holders)))
         for held in held_by(generation):
@@ -151,22 +108,21 @@ class Snapshots:
                 lines.append(f"{held.title} {outcome}")
         return lines
 
-    def _close_inherited(self) -> None:
-        if self._inherited is not None:
-            os.close(self._inherited)
-            self._inherited = None
-
     # Writing
 
     def start(self, generation: Generation) -> None:
         """Write the state of `generation` from now on, instead of that of an earlier one."""
         self._generation = generation
         if not self._process_group.is_leader:
+            self._close_memory()
             return
         if _by_file(generation):
             self._files.start(INTERVAL)
         if held_by(generation) and (self._manager.keeps_sockets or self._process_group.size > 1):
             self._memory.start(MEMORY_INTERVAL)
+        if self._discarded:  # perhaps while this process was starting
+            for schedule, _ in self._writers():
+                schedule.hurry()
 
     async def provide(self, generation: Generation) -> None:
         """Write a first file in memory, for the followers of `generation`."""
@@ -198,16 +154,17 @@ class Snapshots:
         Parts of the state were removed, and must not return with the next process.
         """
         self._discarded += 1
-        if self._generation is None or not self._writers():
+        writers = self._writers()
+        for schedule, _ in writers:
+            schedule.hurry()
+        if self.descriptor is None and not writers:
             return
         async with self._writing:
-            if self._memory.runs:
+            if self.descriptor is not None:
                 self._manager.release_state()
-                self._close_memory()
-            for path in _by_file(self._generation):
+                self._close_memory(revoked=True)
+            for path in _by_file(self._generation) if self._files.runs and self._generation else ():
                 await self._attempt(path, partial(state_files.remove, path))
-        for schedule, _ in self._writers():
-            schedule.hurry()
 
     def _writers(self) -> list[tuple[Schedule, Callable[[], Awaitable[float]]]]:
         pairs = (self._memory, self._write_memory), (self._files, self._write_files)
@@ -245,8 +202,10 @@ class Snapshots:
             self._manager.keep_state(found)
             return os.fstat(found).st_size
 
-    def _close_memory(self) -> None:
+    def _close_memory(self, *, revoked: bool = False) -> None:
         if self.descriptor is not None:
+            if revoked:  # a process that has inherited it may be starting
+                state_memory.revoke(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = None
 
@@ -266,42 +225,6 @@ class Snapshots:
             return None
         self._problems.pop(place, None)
         return result
-
-
-class _Restorer:
-    """Loads the state of handlers from several snapshots, of which the first ones come first."""
-
-    def __init__(self, generation: Generation) -> None:
-        self._identities = Identities(generation)
-        self._opened: dict[object, tuple[Snapshot, float]] = {}
-        self._missing: dict[object, str] = {}
-
-    async def open(self, place: object, read: Callable[[], Snapshot | None]) -> None:
-        """Read a snapshot, in a thread; log a warning if it is not valid."""
-        try:
-            snapshot: Snapshot | None = await in_thread(read)
-            if snapshot is None:
-                self._missing[place] = f"there is no file {place}"
-            else:
-                self._opened[place] = snapshot, Clocks.now().seconds_since(snapshot.clocks)
-        except InvalidSnapshot as problem:
-            server_logger().warning("the state of %s is ignored: %s", place, problem)
-            self._missing[place] = f"{place} is ignored"
-
-    async def restore(self, held: Held) -> str:
-        """Load the state of a handler; return the outcome, "" if no snapshot is for it."""
-        file = held.handler.state_file
-        places = [_PREDECESSOR] if file is None else [_PREDECESSOR, file.path]
-        outcome = ""
-        for place in places:
-            if place in self._missing:
-                outcome = f"starts empty: {self._missing[place]}"
-            elif place in self._opened:
-                loaded = await _load(self._identities, held, *self._opened[place])
-                if loaded is not None:
-                    return f"continues with {loaded} from {place}"
-                outcome = f"starts empty: {place} has no state of the same chain"
-        return outcome
 
 
 def _by_file(generation: Generation) -> dict[Path, list[Held]]:
@@ -344,34 +267,3 @@ async def _collect(
         if identity is not None:
             parts += [section_header(identity, sum(map(len, state))), *state]
     return parts
-
-
-async def _load(
-    identities: Identities, held: Held, snapshot: Snapshot, elapsed: float
-) -> str | None:
-    """Load the state of a handler; return its description, None if it is not in the snapshot."""
-    section = _section_of(identities, held, snapshot.sections)
-    if section is None:
-        return None
-    try:
-        loading = held.handler.load_state(section.state, elapsed)
-        while True:
-            try:
-                next(loading)
-            except StopIteration as end:
-                return str(end.value)
-            await asyncio.sleep(0)
-    except ValueError as problem:
-        server_logger().warning("%s: its state is ignored: %s", held.title, problem)
-    except Exception as error:  # plugin code
-        report(held.directive, "hook", "load_state failed", error)
-    return None
-
-
-def _section_of(identities: Identities, held: Held, sections: list[Section]) -> Section | None:
-    """Remove the section for a handler from `sections`, and return it."""
-    wanted = [identities.of(held, with_lookups=each) for each in (False, True)]
-    for index, section in enumerate(sections):
-        if section.identity in wanted:
-            return sections.pop(index)
-    return None

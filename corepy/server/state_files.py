@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 import time
@@ -88,6 +87,8 @@ def write(path: Path, parts: Iterable[bytes], is_valid: Callable[[], bool] = lam
 
 def with_digest(parts: Iterable[bytes]) -> Iterable[bytes]:
     """Yield the parts of a snapshot, and their SHA-256 at the end."""
+    import hashlib  # loads OpenSSL, which a server without snapshots does not need
+
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

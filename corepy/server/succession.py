@@ -7,7 +7,6 @@ server has called `shutdown` of one of them. So a reload that fails has moved no
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -141,6 +140,8 @@ class Identities:
         """
         if None in held.below.values() or (with_lookups and self._server is None):
             return None
+        import hashlib  # loads OpenSSL, which a server without snapshots does not need
+
         kind = type(held.handler)
         role = held.directive, kind.__module__, kind.__qualname__, held.block.zones
         meaning = role, list(held.below.items()), self._server if with_lookups else None

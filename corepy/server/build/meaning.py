@@ -7,8 +7,6 @@ files that their setup has declared, and `Handler.inputs` are equal.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from corepy.plugin import StatefulHandler
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from corepy.plugin import Handler
     from corepy.plugin.reading import FileVersion
 
-Inputs = tuple[bytes, ...] | None
-"""All inputs of one directive, as digests; None if one of them is not known."""
+Inputs = tuple[object, ...] | None
+"""All inputs of one directive: strings, numbers, bytes; None if one of them is not known."""
 
 
 class DirectiveMeaning:
@@ -46,33 +44,21 @@ class DirectiveMeaning:
         self.words = words
         self.files = files
         self.handlers = handlers
-        self._fixed: bytes | None = None
+        self._fixed: Inputs = None
 
     def read(self) -> None:
         """Read the files; must run in a thread, and before `inputs`."""
-        parts = [repr((self.directive, self.words)).encode("utf-8", "surrogateescape")]
-        for path, version in self.files.items():
-            content = _content(path, version)
-            if content is None:
-                return
-            parts += [os.fsencode(path), content]
-        found = hashlib.sha256()
-        for part in parts:
-            found.update(len(part).to_bytes(8) + part)
-        self._fixed = found.digest()
+        contents = {str(path): _content(path, version) for path, version in self.files.items()}
+        if None not in contents.values():
+            self._fixed = (self.words, tuple(contents.items()))
 
     @property
     def inputs(self) -> Inputs:
         """The current inputs."""
         if self._fixed is None:
             return None
-        inputs = [self._fixed]
-        for handler in self.handlers:
-            found = _inputs_of(handler)
-            if found is None:
-                return None
-            inputs.append(found)
-        return tuple(inputs)
+        found = tuple(map(_inputs_of, self.handlers))
+        return None if None in found else (*self._fixed, *found)
 
 
 class BlockMeaning(NamedTuple):
@@ -112,6 +98,8 @@ def _content(path: Path, version: FileVersion | None) -> bytes | None:
         try:
             if not path.is_file():
                 return None  # a FIFO, which would block
+            import hashlib  # loads OpenSSL, which a server may not need otherwise
+
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").digest()
         except OSError:

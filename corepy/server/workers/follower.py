@@ -173,6 +173,8 @@ class Follower:
         self._server.adopt(endpoint)
 
     async def _finalize(self, _body: object, _: list[int]) -> None:
+        if self._server.is_state_revoked:  # such as by a purge, which has not reached this process
+            raise Refusal("the state that it has started from was discarded")
         self._is_changing = False
         await self._server.finalize()
         gc.collect()  # collects the old generation

@@ -8,7 +8,6 @@ expired.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,12 +20,12 @@ from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
 from corepy.plugin import DEPENDS_ON_CLIENT, MADE_WITH_LOOKUPS
 from corepy.plugin.metrics import Value, before_reading
-from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import NEVER, Classification, classify, matches
-from corepy_cache.entry import CacheEntry, EntryTable
-from corepy_cache.keys import Networks, name_of, subnet_key_of
+from corepy_cache.contents import Contents
+from corepy_cache.entry import CacheEntry
+from corepy_cache.keys import name_of, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
-from corepy_cache.purge import SLICE, purge, remove_entries
+from corepy_cache.purge import purge
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -74,22 +73,6 @@ def _show_sizes() -> None:
             metrics.denial_entries.value = len(store.denial.entries)
 
 
-class Contents:
-    """The entries that one *cache* directive stores, and during a reload its successor, too."""
-
-    __slots__ = ("changes", "denial", "networks", "stores", "success", "uses_lookups")
-
-    def __init__(self, settings: Settings, budget: Budget) -> None:
-        self.success = EntryTable(settings.success.capacity, budget)
-        self.denial = EntryTable(settings.denial.capacity, budget)
-        self.networks = Networks()
-        self.changes = RecentChanges()
-        self.uses_lookups = False
-        """Whether a reply was made with `corepy.plugin.lookup`, so that other blocks matter."""
-        self.stores: list[CacheStore] = []
-        """The stores that use this object."""
-
-
 class CacheStore:
     """The entries of one *cache* directive, and the rules for them."""
 
@@ -106,7 +89,7 @@ class CacheStore:
         self.contents = contents
         self.success, self.denial = contents.success, contents.denial
         self.networks = contents.networks
-        contents.stores.append(self)
+        contents.users.append(self)
 
     def share(self, other: CacheStore) -> None:
         """Use the entries of `other` from now on, together with it, until one of both leaves.
@@ -121,15 +104,12 @@ class CacheStore:
 
         Otherwise they are removed.
         """
-        stores = self.contents.stores
-        if self in stores:
-            stores.remove(self)
-        if not stores:
+        remains = await self.contents.leave(self)
+        if remains:
+            self._hide()
+        else:
             self.clear()
-            return False
-        self._hide()
-        await limit_entries(stores[-1])
-        return True
+        return remains
 
     def show(self, metrics: CacheMetrics) -> None:
         """Update the gauges of `metrics` with the numbers of entries whenever they are read."""
@@ -272,13 +252,14 @@ class CacheStore:
         longest = self.settings.servfail
         return min(longest, back_off(failures)) if failures else longest
 
-    async def forget(self, is_changed: Callable[[bytes], bool]) -> None:
-        """Remove the entries of names whose data has changed in a handler below.
+    async def forget(self, is_changed: Callable[[bytes], bool]) -> int:
+        """Remove the entries of names whose data has changed; return their number.
 
-        Replies to queries that arrived earlier are not stored, although they arrive later.
+        Replies to queries that arrived earlier are not stored, although they arrive later, nor are
+        entries of another process.
         """
         self.contents.changes.add(self.clock(), is_changed)
-        await purge((self.success, self.denial), is_changed)
+        return await purge((self.success, self.denial), is_changed)
 
     def _put(
         self,
@@ -352,6 +333,9 @@ class CacheStore:
         now, used = self.clock(), entry.used
         if not self.limit(entry) or entry.left(now) <= self._least:
             return False
+        name = name_of(entry.key)
+        if any(change.affects(name) for change in self.contents.changes.recent):
+            return False  # purged while the entries are read
         (self.denial if entry.denial else self.success).put(entry)
         entry.used = used
         self.networks.learn(entry.key)
@@ -380,21 +364,6 @@ class CacheStore:
 
 def _is_denial(entry: CacheEntry | None) -> bool:
     return entry is not None and entry.rcode in _DENIALS
-
-
-async def limit_entries(store: CacheStore) -> None:
-    """Apply the settings of `store` to all entries; other queries run meanwhile."""
-    for table, bounds in (
-        (store.success, store.settings.success),
-        (store.denial, store.settings.denial),
-    ):
-        await remove_entries(table, lambda entry: not store.limit(entry))
-        table.capacity = bounds.capacity
-        while len(table) > bounds.capacity:
-            for _ in range(min(len(table) - bounds.capacity, SLICE)):
-                table.evict()
-            await asyncio.sleep(0)
-        table.evicted = 0
 
 
 class EntryHitCounter:

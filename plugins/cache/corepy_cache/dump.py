@@ -110,7 +110,7 @@ def load(store: CacheStore, state: memoryview, elapsed: float) -> Generator[None
 
     Yields between slices. Raises ValueError for a malformed state, of which nothing is stored.
     """
-    uses_lookups = state[:1] == _USES_LOOKUPS
+    uses_lookups = bytes(state[:1]) == _USES_LOOKUPS
     reader = _Reader(state[1:], store.clock() - elapsed)
     entries: list[CacheEntry] = []
     while reader.has_more:

@@ -39,7 +39,7 @@ from corepy_cache.classify import why_not
 from corepy_cache.dump import dump, load
 from corepy_cache.keys import key_of, scope_of, subnet_key_of, subnet_of
 from corepy_cache.metrics import CacheMetrics
-from corepy_cache.purge import COMMAND, purge, purge_predicate
+from corepy_cache.purge import COMMAND, purge_predicate
 from corepy_cache.refresh import Refresher
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         """Purge names for `corepy cache purge`; returns the number of entries removed."""
         if name != COMMAND:
             return None
-        count = await purge((self.store.success, self.store.denial), purge_predicate(argument))
+        count = await self.store.forget(purge_predicate(argument))
         self._forget()
         await self._discard_snapshots()
         if count:

@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from corepy.plugin import StateFile
-from corepy.server import snapshots
+from corepy.server import schedule, snapshots
 from corepy.testing import refusal, serve, set_up
 from corepy.testing.command import wait_until
 from corepy_cache.handler import Cache
@@ -132,7 +133,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(path, caplog):
 
 def test_a_purge_removes_the_file(path, monkeypatch):
     """The file is written anew at the stop, without the entry."""
-    monkeypatch.setattr(snapshots, "SETTLE", 600.0)
+    monkeypatch.setattr(schedule, "SETTLE", 600.0)
     text = block(path)
     restart(text, ["www.example.org", "ftp.example.org"])
     with serve(text) as server:
@@ -144,10 +145,10 @@ def test_a_purge_removes_the_file(path, monkeypatch):
         assert [it.key[:4] for it in cache.store.success] == [b"\3ftp"]
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("INTERVAL", 0.0), ("SETTLE", 0.0)])
-def test_the_file_is_written_while_the_server_runs(path, monkeypatch, name, seconds):
+@pytest.mark.parametrize(("module", "name"), [(snapshots, "INTERVAL"), (schedule, "SETTLE")])
+def test_the_file_is_written_while_the_server_runs(path, monkeypatch, module, name):
     """Periodically, and after a purge."""
-    monkeypatch.setattr(snapshots, name, seconds)
+    monkeypatch.setattr(module, name, 0.0)
     with serve(block(path)) as server:
         if name == "SETTLE":
             purge(server, "www.example.org.")
@@ -176,8 +177,31 @@ def test_a_write_in_progress_does_not_bring_back_purged_names(path, monkeypatch)
         monkeypatch.undo()
 
 
+def test_a_reload_while_the_file_is_written(path, monkeypatch):
+    text = block(path)
+    with serve(text) as server:
+        server.ask("www.example.org")
+        real, reloaded = snapshots.state_files.write, threading.Event()
+
+        def write(*arguments):
+            reloaded.wait(60)
+            real(*arguments)
+
+        monkeypatch.setattr(snapshots.state_files, "write", write)
+        writing = server.server._snapshots._write_files()
+        result = asyncio.run_coroutine_threadsafe(writing, server._loop)
+        server.reload(text)
+        server.ask("ftp.example.org")
+        reloaded.set()
+        result.result(60)
+        monkeypatch.undo()
+        size = path.stat().st_size
+    assert path.stat().st_size > size
+    assert restart(text) == [2]
+
+
 def test_names_that_change_in_hosts_remove_the_file(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(snapshots, "SETTLE", 600.0)
+    monkeypatch.setattr(schedule, "SETTLE", 600.0)
     hosts = tmp_path / "hosts"
     hosts.write_text("192.0.2.1 www.example.org\n")
     text = block(path, f"hosts {hosts} {{\nreload 50ms\n}}\n")
