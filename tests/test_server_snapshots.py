@@ -3,13 +3,14 @@
 import asyncio
 import os
 import stat
+from typing import Any
 
 import pytest
 
 from corepy import corefile
 from corepy.net.inherited import STATE, Manager, take_state
 from corepy.plugin import Cacheability, ProcessGroup, StatefulHandler
-from corepy.server import snapshot, state_files, state_memory
+from corepy.server import snapshot, snapshots, state_files, state_memory
 from corepy.server.build.builder import build
 from corepy.server.snapshot import Clocks, InvalidSnapshot, parse
 from corepy.server.snapshots import Snapshots
@@ -309,15 +310,17 @@ class Keeping(StatefulHandler):
         return request.error(0)
 
 
-class Keeper:
+class Keeper(Manager):
     """A service manager that keeps the state."""
 
     keeps_sockets = True
 
     def __init__(self):
-        self.kept = None
+        super().__init__({})
+        self.kept: Any = None
 
     def keep_state(self, descriptor):
+        self.release_state()
         self.kept = os.dup(descriptor)
 
     def release_state(self):
@@ -354,13 +357,33 @@ def test_the_state_in_memory_passes_to_the_next_process():
             assert not following.is_revoked
         assert not await Snapshots(manager, ProcessGroup()).restore(second)
         following.start(third)
-        late = Snapshots(manager, ProcessGroup(), os.dup(following.descriptor))
+        late = Snapshots(manager, ProcessGroup(), os.dup(following.descriptor or 0))
         await following.discard()
         assert (manager.kept, late.is_revoked) == (None, True)
         lines = await late.restore(second)
         assert lines[0].endswith("the process before is ignored")
         await following.stop()
         os.close(manager.kept)
+
+    asyncio.run(run())
+
+
+def test_a_new_manager_gets_the_state_again_and_large_ones_are_written_less_often(monkeypatch):
+    async def run():
+        manager, first = Keeper(), generation()
+        keeping = Snapshots(manager, ProcessGroup())
+        keeping.send_again()
+        assert manager.kept is None
+        keeping.start(first)
+        assert await keeping._write_memory() == snapshots.MEMORY_INTERVAL
+        monkeypatch.setattr(snapshots, "BYTES_PER_SECOND", 1)
+        seconds = await keeping._write_memory()
+        assert seconds == os.fstat(manager.kept).st_size == 119
+        manager.release_state()
+        keeping.send_again()
+        assert manager.kept is not None
+        await keeping.stop()
+        manager.release_state()
 
     asyncio.run(run())
 
@@ -377,7 +400,7 @@ def test_a_state_that_is_discarded_while_it_is_written_is_not_kept(monkeypatch):
             yield b""
             yield b""
 
-        discarding = []
+        discarding: list[Any] = []
         monkeypatch.setattr(manager, "release_state", lambda: None)
         handler_of(first).dump_state = dump
         await keeping._write_memory()

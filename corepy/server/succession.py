@@ -105,7 +105,7 @@ class _Succession:
             changed = [it for it in names if old.below.get(it) != new.below.get(it)]
             return f"changed below it: {', '.join(changed)}" if changed else "the order changed"
         if old.handler.depends_on_lookups and not self._is_same_server:
-            return "its replies contain look-ups in other server blocks, and these changed"
+            return "its replies contain look-ups in server blocks that changed, or may have"
         return ""
 
     @cached_property

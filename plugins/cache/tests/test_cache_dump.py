@@ -2,6 +2,7 @@
 
 import random
 from struct import unpack_from
+from typing import Any
 
 import dnslib
 import pytest
@@ -91,7 +92,7 @@ def with_subnet(prefix, *address):
     return Request.from_wire(query(from_text("subnet.example.org."), 1, edns=edns))
 
 
-QUESTIONS = (
+QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("www.example.org.", {}),
     ("nx.example.org.", {}),
     ("do.example.org.", {"edns": 1232, "do": True}),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,7 @@ def test_a_write_in_progress_does_not_bring_back_purged_names(path, monkeypatch)
     with serve(block(path)) as server:
         server.ask("www.example.org")
         real = snapshots.state_files.write
-        waiting = []
+        waiting: list[Any] = []
 
         def write(path, parts, is_valid):
             server._loop.call_soon_threadsafe(waiting.append, is_valid)

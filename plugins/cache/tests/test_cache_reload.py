@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import Any
 
 import dnslib
 import pytest
@@ -184,7 +185,7 @@ class Refusing(Handler):
 
     name = "refusing"
     cacheability = Cacheability.SAFE
-    asked = staticmethod(lambda: None)
+    asked: Any = staticmethod(lambda: None)
 
     @hookimpl
     async def serving(self, context):
