@@ -12,6 +12,7 @@ from corepy.net.inherited import STATE, Manager, take_state
 from corepy.plugin import Cacheability, ProcessGroup, StatefulHandler
 from corepy.server import snapshot, snapshots, state_files, state_memory
 from corepy.server.build.builder import build
+from corepy.server.schedule import Schedule
 from corepy.server.snapshot import Clocks, InvalidSnapshot, parse
 from corepy.server.snapshots import Snapshots
 from corepy.supervise.store import Store
@@ -368,6 +369,28 @@ def test_the_state_in_memory_passes_to_the_next_process():
     asyncio.run(run())
 
 
+def test_a_step_that_fails_is_repeated(caplog):
+    async def run():
+        done = asyncio.Event()
+
+        async def step():
+            if not caplog.records:
+                raise ZeroDivisionError
+            done.set()
+            return 600.0
+
+        schedule = Schedule("counting", step)
+        schedule.start(0.0)
+        schedule.start(0.0)
+        await done.wait()
+        await schedule.stop()
+        await schedule.stop()
+
+    asyncio.run(run())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("counting has failed")
+
+
 def test_a_new_manager_gets_the_state_again_and_large_ones_are_written_less_often(monkeypatch):
     async def run():
         manager, first = Keeper(), generation()
@@ -409,6 +432,25 @@ def test_a_state_that_is_discarded_while_it_is_written_is_not_kept(monkeypatch):
         await keeping._memory.stop()
 
     asyncio.run(run())
+
+
+def test_no_failure_prevents_a_start_or_a_stop(caplog, monkeypatch):
+    async def run():
+        def fail(*_):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(state_memory, "read", fail)
+        descriptor = state_memory.write([WHOLE])
+        keeping = Snapshots(Keeper(), ProcessGroup(), descriptor)
+        await keeping.restore(generation())
+        monkeypatch.setattr(Keeper, "keep_state", fail)
+        keeping.start(generation())
+        await keeping.stop()
+
+    asyncio.run(run())
+    first, second = (it.getMessage() for it in caplog.records)
+    assert first == "the state of the process before is ignored: ZeroDivisionError"
+    assert second.startswith("the state is not kept: ZeroDivisionError")
 
 
 def test_a_bad_state_in_memory_costs_one_warning(caplog):

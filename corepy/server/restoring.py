@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import in_thread
+from corepy.plugin.errors import describe
 from corepy.plugin.failures import report
 from corepy.plugin.log import server_logger
 from corepy.server.snapshot import Clocks, InvalidSnapshot
@@ -42,8 +43,9 @@ class Restorer:
             else:
                 Clocks.now().seconds_since(snapshot.clocks)  # raises InvalidSnapshot
                 self._opened[place] = snapshot
-        except InvalidSnapshot as problem:
-            server_logger().warning("the state of %s is ignored: %s", place, problem)
+        except Exception as problem:  # none may prevent the start
+            reason = problem if isinstance(problem, InvalidSnapshot) else describe(problem)
+            server_logger().warning("the state of %s is ignored: %s", place, reason)
             self._missing[place] = f"{place} is ignored"
         return place in self._opened
 

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from corepy.server.contain.failure_report import report_background
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -16,8 +18,12 @@ SETTLE: Final = 1.0
 class Schedule:
     """Repeats a step at intervals, and soon after a request."""
 
-    def __init__(self, step: Callable[[], Awaitable[float]]) -> None:
-        """`step` returns the seconds until it is to be repeated; it begins with such a wait."""
+    def __init__(self, title: str, step: Callable[[], Awaitable[float]]) -> None:
+        """Repeat `step`, which returns the seconds until the next time.
+
+        A failure is logged under `title`, and the step is repeated nevertheless.
+        """
+        self._title = title
         self._step = step
         self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -51,4 +57,7 @@ class Schedule:
             if self._due.is_set():
                 await asyncio.sleep(SETTLE)
             self._due.clear()
-            interval = await self._step()
+            try:
+                interval = await self._step()
+            except Exception as error:
+                report_background(error, f"{self._title} has failed")

@@ -22,6 +22,7 @@ from corepy.plugin.errors import describe
 from corepy.plugin.failures import report
 from corepy.plugin.log import server_logger
 from corepy.server import state_files, state_memory
+from corepy.server.contain.failure_report import report_background
 from corepy.server.restoring import PREDECESSOR, Restorer
 from corepy.server.schedule import Schedule
 from corepy.server.snapshot import (
@@ -72,8 +73,8 @@ class Snapshots:
         self.descriptor = inherited
         """The last file in memory."""
         self._generation: Generation | None = None
-        self._files = Schedule(self._write_files)
-        self._memory = Schedule(self._write_memory)
+        self._files = Schedule("writing the state to files", self._write_files)
+        self._memory = Schedule("writing the state to memory", self._write_memory)
         self._writing = asyncio.Lock()
         self._discarded = 0
         self._problems: dict[object, str] = {}
@@ -145,6 +146,8 @@ class Snapshots:
                     await write()
         except TimeoutError:
             server_logger().warning("the state is not kept: the disk takes too long")
+        except Exception as error:  # the stop goes on
+            report_background(error, "the state is not kept")
         self._close_memory()
         self._generation = None
 
@@ -217,8 +220,8 @@ class Snapshots:
         """Return the result of a change in a thread; log a problem once, and return None."""
         try:
             result: int | None = await in_thread(change)
-        except OSError as error:
-            problem = error.strerror or describe(error)
+        except Exception as error:  # such as no memory, or no further thread
+            problem = (isinstance(error, OSError) and error.strerror) or describe(error)
             if self._problems.get(place) != problem:
                 server_logger().warning("the state cannot be kept in %s: %s", place, problem)
             self._problems[place] = problem
