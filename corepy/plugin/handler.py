@@ -116,10 +116,10 @@ class Handler:
         """A digest of all else that replies depend on, besides query, directive and files.
 
         The directive is its text with imports and variables expanded, the files are those passed to
-        `Controller.watch_file`. b"" if replies depend on nothing else, such as values that other
-        directives have configured. None, the default, if that
-        is not known: a cache above this handler then starts empty at each reload. A subclass sets
-        it as an attribute of the class, or overrides the property.
+        `Controller.watch_file`. b"" if replies depend on nothing else, such as metadata or values
+        that other directives have configured. None, the default, if that is not known: a cache
+        above this handler then starts empty at each reload. A subclass sets it as an attribute of
+        the class, or overrides the property.
         """
         return None
 

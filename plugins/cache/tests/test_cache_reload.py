@@ -279,3 +279,28 @@ def test_a_purge_during_a_reload_reaches_the_shared_entries():
         ).result(60)
         assert results == [{"plugin": "cache", "value": 1}]
         assert entries(server) == [0]
+
+
+METADATA = 'template IN TXT {\nanswer "{{ .Name }} 600 IN TXT at{{ .Meta \\"view/name\\" }}"\n}\n'
+
+
+def test_metadata_comes_from_above(caplog):
+    caplog.set_level("INFO")
+    below = METADATA + "view one {\nexpr true\n}\n"
+    with serve(block(above="metadata\n", below=below)) as server:
+        assert str(server.ask("www.example.net", "TXT").rr[0].rdata) == '"atone"'
+        server.reload(block(below=below))
+        assert str(server.ask("www.example.net", "TXT").rr[0].rdata) == '"at"'
+    assert outcomes(caplog) == ["starts empty: the inputs of template are not known"]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_known"), [("{view/name}", False), ("{qname}", True)], ids=["metadata", "query"]
+)
+def test_metadata_in_options_comes_from_above(value, is_known, caplog):
+    caplog.set_level("INFO")
+    below = f"rewrite edns0 local set 0xffee {value}\n{BELOW}"
+    with serve(block(above="metadata\n", below=below), order="rewrite after cache") as server:
+        server.reload(block(above="metadata\n", below=below))
+    (outcome,) = outcomes(caplog)
+    assert ("the inputs of rewrite are not known" in outcome) is not is_known

@@ -10,6 +10,7 @@ from corepy.dns import constants as c
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step
 from corepy_rewrite.alias import AliasStep, has_aliases
 from corepy_rewrite.answer import Answer
+from corepy_rewrite.edns import OptionRule
 from corepy_rewrite.exchange import Exchange, UnusableError
 from corepy_rewrite.matching import RuleIndex
 from corepy_rewrite.series import rewritten
@@ -50,13 +51,15 @@ class Rewrite(FastHandler, ExplainedHandler):
     """
 
     name: ClassVar[str] = "rewrite"
-    inputs = b""
+    inputs: bytes | None = b""
 
     def __init__(self, rules: Sequence[PlacedRule]) -> None:
         self.rules = rules
         self._index = RuleIndex(placed.rule.selector for placed in rules)
         needs = {placed.rule.cacheability for placed in rules}
         self.cacheability = next((it for it in _WORST_FIRST if it in needs), Cacheability.SAFE)
+        if any(isinstance(it.rule, OptionRule) and it.rule.reads_metadata for it in rules):
+            self.inputs = None  # metadata depends on the directives above
 
     def begin_dns(self, request: Request) -> HandlerAnswer:
         """Return the next handler's answer to the changed query, changed back."""

@@ -28,7 +28,7 @@ class Templates(Handler):
     """Answers from the first rule that matches; unmatched queries go to the next handler."""
 
     name: ClassVar[str] = "template"
-    inputs = b""
+    inputs: bytes | None = b""
 
     def __init__(self, rules: Sequence[TemplateRule]) -> None:
         self.rules = rules
@@ -37,6 +37,8 @@ class Templates(Handler):
             self.cacheability = kinds.pop() if len(kinds) == 1 else Cacheability.UNSAFE
         else:
             self.cacheability = Cacheability.SAFE
+        if any(rule.reads_metadata for rule in rules):
+            self.inputs = None
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return a reply from a template or from the next handler."""
