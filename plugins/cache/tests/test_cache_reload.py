@@ -8,7 +8,7 @@ import dnslib
 import pytest
 
 from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, lookup
-from corepy.testing import serve, with_handlers
+from corepy.testing import Upstream, serve, with_handlers
 from corepy_cache.budget import process_budget
 from corepy_cache.handler import Cache
 
@@ -304,3 +304,27 @@ def test_metadata_in_options_comes_from_above(value, is_known, caplog):
         server.reload(block(above="metadata\n", below=below))
     (outcome,) = outcomes(caplog)
     assert ("the inputs of rewrite are not known" in outcome) is not is_known
+
+
+def test_the_addresses_of_a_host_name_decide(caplog):
+    caplog.set_level("INFO")
+    address = "127.0.0.1"
+
+    def hosts(query, _):
+        reply = query.reply()
+        if query.q.qtype == dnslib.QTYPE.A:
+            reply.add_answer(*dnslib.RR.fromZone(f"{query.q.qname} 60 A {address}"))
+        return reply
+
+    records = {"www.example.net. A": ["www.example.net. 60 A 192.0.2.1"]}
+    with Upstream(records) as upstream, Upstream(hosts) as resolver:
+        to = f"dns.example:{upstream.address[1]}"
+        text = block(below=f"forward . {to} {{\nresolver {resolver.to}\n}}\n")
+        with serve(text, still=True) as server:
+            assert server.ask("www.example.net").rr
+            server.reload(text)
+            assert entries(server) == [1]
+            address = "127.0.0.2"
+            server.reload(text)
+            assert entries(server) == [0]
+    assert outcomes(caplog) == ["continues with 1 entry", "starts empty: changed below it: forward"]
