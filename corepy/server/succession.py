@@ -116,7 +116,10 @@ class _Succession:
 
 
 def _all_inputs(generation: Generation) -> list[tuple[tuple[str, ...], list[Inputs]]]:
-    return [(block.zones, [it.inputs for it in block.directives]) for block in generation.blocks]
+    """Return the inputs of each block, with its addresses: a look-up stays at one of them."""
+    return [
+        (block.addresses, [it.inputs for it in block.directives]) for block in generation.blocks
+    ]
 
 
 def _pass_on(old: Held, new: Held) -> str:

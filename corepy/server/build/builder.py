@@ -150,6 +150,7 @@ class _Builder:
             BlockMeaning(
                 position_of(block.parsed),
                 tuple(block.config.zones),
+                (*map(str, block.config.keys), *block.config.get(ListenHosts).hosts),
                 [block.meanings[name] for name in chain if block.parts.get(name)],
             )
             for block in blocks

@@ -68,6 +68,9 @@ class BlockMeaning(NamedTuple):
     """The position of the block, such as "Corefile:3"."""
 
     zones: tuple[str, ...]
+    addresses: tuple[str, ...]
+    """The transport, zone and port of each key, and the hosts that the block listens on."""
+
     directives: Sequence[DirectiveMeaning]
     """In the order of the chain."""
 

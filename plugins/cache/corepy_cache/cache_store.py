@@ -281,7 +281,10 @@ class CacheStore:
         if metadata:
             if DEPENDS_ON_CLIENT in metadata:
                 return None
-            contents.uses_lookups |= MADE_WITH_LOOKUPS in metadata
+            if MADE_WITH_LOOKUPS in metadata:
+                if len(contents.users) > 1:
+                    return None  # a reload: the other cache may be above other server blocks
+                contents.uses_lookups = True
         entry.denial = denial
         entry.answers = classification.answers
         entry.wildcard = metadata.get(WILDCARD, "")

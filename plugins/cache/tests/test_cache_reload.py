@@ -328,3 +328,52 @@ def test_the_addresses_of_a_host_name_decide(caplog):
             server.reload(text)
             assert entries(server) == [0]
     assert outcomes(caplog) == ["continues with 1 entry", "starts empty: changed below it: forward"]
+
+
+def test_look_ups_stay_at_an_address(caplog):
+    """Two blocks for one zone change places."""
+    caplog.set_level("INFO")
+
+    def text(first, second):
+        blocks = [
+            block(zone="example.net", below="", above="alias\n"),
+            block(zone="example.org", below=ANSWER).replace(LOCAL, f"bind {first}\n"),
+            block(zone="example.org", below=OTHER_ANSWER).replace(LOCAL, f"bind {second}\n"),
+        ]
+        return "".join(blocks)
+
+    plugins = with_handlers(alias=Alias)
+    with serve(
+        text("127.0.0.1", "127.0.0.2"), plugins=plugins, order="alias after cache"
+    ) as server:
+        assert server.ask("www.example.net").rr
+        server.reload(text("127.0.0.2", "127.0.0.1"))
+        assert entries(server)[0] == 0
+    assert outcomes(caplog)[0].startswith("starts empty: its replies contain look-ups")
+
+
+class AliasDuringReload(Alias):
+    """Queries the server while two generations share the entries."""
+
+    asked = staticmethod(lambda: None)
+
+    @hookimpl
+    async def serving(self, context):
+        await asyncio.to_thread(self.asked)
+
+
+def test_look_ups_during_a_reload_are_not_kept():
+    """The reply may be made by either generation, and either of them may remain."""
+    plugins = with_handlers(alias=AliasDuringReload)
+
+    def text(answer):
+        return block(zone="example.net", below="", above="alias\n") + block(
+            zone="example.org", below=answer
+        )
+
+    with serve(text(ANSWER), plugins=plugins, order="alias after cache") as server:
+        AliasDuringReload.asked = staticmethod(lambda: server.ask("www.example.net"))
+        server.reload(text(OTHER_ANSWER))
+        assert entries(server)[0] == 0
+        server.ask("www.example.net")
+        assert entries(server)[0] == 1
