@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Request
 from corepy.dns.constants import FLAG_AD, FLAG_CD, FLAG_RD
-from corepy.dns.edns import Edns, parse_options
+from corepy.dns.edns import OPTION_SUBNET, Edns, parse_options
 from corepy.dns.form_error import FormError
 from corepy.dns.message import query
 from corepy.dns.survey import survey
@@ -51,6 +51,9 @@ record.
 
 _SLICE: Final = 200
 """Entries to write or read before other queries run, which takes about a millisecond."""
+
+_SLICE_SIZE: Final = 1 << 16
+"""Bytes to read before other queries run: large messages take longer."""
 
 _FIRST_FLAGS: Final = 0x85
 """The first byte of the flags of each entry: QR, AA and RD."""
@@ -108,14 +111,21 @@ def _record(entry: CacheEntry, now: float, flags: int = 0) -> bytes:
 def load(store: CacheStore, state: memoryview, elapsed: float) -> Generator[None, None, int]:
     """Store the entries of `state`, which was written `elapsed` seconds ago; return their number.
 
-    Yields between slices. Raises ValueError for a malformed state, of which nothing is stored.
+    Yields between slices. Raises ValueError for a malformed state, of which nothing is stored. At
+    any time, at most as many entries exist as the cache may have.
     """
     uses_lookups = bytes(state[:1]) == _USES_LOOKUPS
     reader = _Reader(state[1:], store.clock() - elapsed)
-    entries: list[CacheEntry] = []
+    positive, negative = list[CacheEntry](), list[CacheEntry]()
+    settings = store.settings
     while reader.has_more:
-        entries += reader.read_slice()
+        for entry in reader.read_slice():
+            bounds = settings.denial if entry.denial else settings.success
+            same_kind = negative if entry.denial else positive
+            if len(same_kind) < bounds.capacity:
+                same_kind.append(entry)
         yield
+    entries = positive + negative
     store.contents.uses_lookups |= uses_lookups
     count = 0
     while entries:
@@ -139,8 +149,9 @@ class _Reader:
         return self._at < len(self._state)
 
     def read_slice(self) -> Iterator[CacheEntry]:
+        end = min(self._at + _SLICE_SIZE, len(self._state))
         for _ in range(_SLICE):
-            if self.has_more:
+            if self._at < end:
                 yield self._read()
 
     def _read(self) -> CacheEntry:
@@ -184,7 +195,8 @@ class _Reader:
         entry.used = bool(flags & _USED)
         if flags & _HAS_EXTRAS:
             options, wildcard = map(self._take, _EXTRAS.unpack(self._take(_EXTRAS.size)))
-            parse_options(options)
+            if any(code != OPTION_SUBNET or len(it) < 4 for code, it in parse_options(options)):
+                raise ValueError("an entry with other options")
             entry.options, entry.wildcard = options, wildcard.decode()
         return flags, entry
 

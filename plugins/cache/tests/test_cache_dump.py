@@ -272,6 +272,51 @@ def test_a_record_with_one_mistake(at, value, problem):
     assert other.entries() == []
 
 
+@pytest.mark.parametrize("data", [b"\0\x08\0\3\0\1\0", b"\0\x0f\0\2\0\3"], ids=["short", "code"])
+def test_options_that_no_entry_has(data):
+    """They would make each reply from the entry fail."""
+    bench, other = Bench(), Bench()
+    bench.put(with_subnet(24, 192, 0, 2))
+    (entry,) = bench.entries()
+    entry.options = data
+    with pytest.raises(ValueError, match="other options"):
+        other.load(bench.dumped())
+
+
+def test_a_large_state_is_read_as_far_as_it_fits(monkeypatch):
+    """The rest is validated and dropped, for each kind of entry."""
+    bench, other = Bench("{\ndenial 2000\n}"), Bench("{\nsuccess 1024\ndenial 1024\n}")
+    for number in range(1100):
+        bench.ask(f"n{number}.example.org.")
+        bench.ask(f"nx.n{number}.example.org.")
+    kept = []
+    monkeypatch.setattr(other.store, "restore", lambda entry: kept.append(entry) or True)
+    assert other.load(bench.dumped()) == 2048
+    newest = [
+        key
+        for table in (bench.store.denial, bench.store.success)
+        for key in [*table.entries][-1024:]
+    ]
+    assert [entry.key for entry in kept] == newest
+
+
+class LargeReplies(Bench):
+    """An upstream whose replies have 26 kB."""
+
+    def answer(self, request):
+        record = dnslib.RR(request.name, dnslib.QTYPE.TXT, ttl=300, rdata=dnslib.TXT(b"t" * 250))
+        return request.reply(answer=[record] * 100)
+
+
+def test_large_messages_are_read_in_small_slices():
+    bench, other = LargeReplies(), Bench()
+    for number in range(9):
+        bench.ask(f"n{number}.example.org.", qtype="TXT")
+    slices = list(load(other.store, memoryview(bench.dumped()), 0.0))
+    assert len(other.entries()) == 9
+    assert len(slices) == 3 + 1  # the last one stores the entries
+
+
 def test_an_answer_of_another_entry():
     bench, other = Bench(), Bench()
     bench.ask("www.example.org.")
