@@ -77,6 +77,8 @@ class Snapshots:
         self._memory = Schedule("writing the state to memory", self._write_memory)
         self._writing = asyncio.Lock()
         self._discarded = 0
+        self._paths: set[Path] = set()
+        """The files of all generations: one that is not written any more may be read again."""
         self._problems: dict[object, str] = {}
 
     # Reading
@@ -102,6 +104,7 @@ class Snapshots:
             if not await restorer.open(PREDECESSOR, read):
                 self._close_memory()
         for path, holders in _by_file(generation).items() if self._process_group.is_leader else ():
+            self._paths.add(path)
             await restorer.open(path, partial(state_files.read, path, _size_limit(holders)))
         for held in held_by(generation):
             outcome = await restorer.restore(held)
@@ -117,6 +120,7 @@ class Snapshots:
         if not self._process_group.is_leader:
             self._close_memory()
             return
+        self._paths.update(_by_file(generation))
         if _by_file(generation):
             self._files.start(INTERVAL)
         if held_by(generation) and (self._manager.keeps_sockets or self._process_group.size > 1):
@@ -157,16 +161,13 @@ class Snapshots:
         Parts of the state were removed, and must not return with the next process.
         """
         self._discarded += 1
-        writers = self._writers()
-        for schedule, _ in writers:
+        for schedule, _ in self._writers():
             schedule.hurry()
-        if self.descriptor is None and not writers:
-            return
         async with self._writing:
             if self.descriptor is not None:
                 self._manager.release_state()
                 self._close_memory(revoked=True)
-            for path in _by_file(self._generation) if self._files.runs and self._generation else ():
+            for path in self._paths:
                 await self._attempt(path, partial(state_files.remove, path))
 
     def _writers(self) -> list[tuple[Schedule, Callable[[], Awaitable[float]]]]:

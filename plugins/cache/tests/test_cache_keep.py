@@ -178,6 +178,33 @@ def test_a_write_in_progress_does_not_bring_back_purged_names(path, monkeypatch)
         monkeypatch.undo()
 
 
+def test_a_purge_while_the_server_stops_removes_the_file(path, monkeypatch):
+    """The last snapshot was collected before the purge, the file was written before that."""
+    text = block(path)
+    restart(text, ["www.example.org"])
+    with serve(text) as server:
+        real, keeper = snapshots.state_files.write, server.server._snapshots
+
+        def write(path, parts, is_valid):
+            asyncio.run_coroutine_threadsafe(keeper.discard(), server._loop)
+            wait_until(lambda: not is_valid())
+            real(path, parts, is_valid)
+
+        monkeypatch.setattr(snapshots.state_files, "write", write)
+    monkeypatch.undo()
+    wait_until(lambda: not path.exists())
+    assert restart(text) == [0]
+
+
+def test_a_purge_removes_the_file_of_an_earlier_corefile(path):
+    text = block(path)
+    restart(text, ["www.example.org"])
+    with serve(text) as server:
+        server.reload(text.replace(f"keep {path}", "serve_stale"))
+        purge(server, "www.example.org.")
+        assert not path.exists()
+
+
 def test_a_reload_while_the_file_is_written(path, monkeypatch):
     text = block(path)
     with serve(text) as server:
