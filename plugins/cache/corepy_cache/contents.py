@@ -7,6 +7,7 @@ large cache takes time. TTLs only decrease.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from corepy_cache.changes import RecentChanges
@@ -46,12 +47,22 @@ class Contents:
 
     async def leave(self, user: User) -> bool:
         """Let `user` go; return whether another one remains, whose limits apply from now on."""
+        is_old = user in self.users[:-1]
         if user in self.users:
             self.users.remove(user)
         if not self.users:
             return False
+        if is_old:
+            await self._remove_extended(user.settings, self.users[-1].settings)
         await self._limit(self.users[-1])
         return True
+
+    async def _remove_extended(self, before: Settings, after: Settings) -> None:
+        """Remove the entries that may live too long, because the minimum TTL was higher before."""
+        positive = self.success, before.success, after.success
+        for table, earlier, bounds in (positive, (self.denial, before.denial, after.denial)):
+            if bounds.min_ttl < earlier.min_ttl:
+                await remove_entries(table, partial(_is_within, earlier.min_ttl))
 
     async def _limit(self, user: User) -> None:
         settings = user.settings
@@ -63,3 +74,7 @@ class Contents:
                     table.evict()
                 await asyncio.sleep(0)
             table.evicted = 0
+
+
+def _is_within(ttl: int, entry: CacheEntry) -> bool:
+    return entry.ttl <= ttl

@@ -165,6 +165,18 @@ def test_limits_apply_to_the_entries_that_stay():
     assert cache.budget.used == before
 
 
+def test_a_lower_minimum_ends_the_entries_that_the_earlier_one_has_extended():
+    long = ANSWER.replace("IN A", "IN AAAA").replace("192.0.2.1", "2001:db8::1")
+    below = ANSWER.replace("600", "7") + long
+    with serve(block("{\nsuccess 2000 3600 300\n}", below)) as server:
+        server.ask("www.example.net")
+        server.ask("www.example.net", "AAAA")
+        server.reload(block("{\nsuccess 2000 3600 400\n}", below))
+        assert entries(server) == [2]
+        server.reload(block("{\nsuccess 2000 3600 100\n}", below))
+        assert entries(server) == [1]
+
+
 def test_an_answer_that_prefer_positive_has_kept_goes_with_it():
     stale = "{\nserve_stale 1h\nserve_stale_policy prefer_positive\n}"
     with serve(block(stale)) as server:
