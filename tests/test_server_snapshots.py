@@ -175,11 +175,12 @@ def test_other_files_are_not_replaced(tmp_path, change):
     path = tmp_path / "state"
     state_files.write(path, PARTS)
     change(path)
-    before = path.lstat()
+    before, descriptors = path.lstat(), len(os.listdir("/proc/self/fd"))
     for attempt in (lambda: state_files.write(path, PARTS), lambda: state_files.remove(path)):
         with pytest.raises(OSError):  # noqa: PT011 - which one depends on the kind of file
             attempt()
     assert path.lstat() == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_a_file_with_another_content_is_not_replaced(tmp_path):

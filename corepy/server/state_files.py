@@ -109,9 +109,12 @@ def _require_own(path: Path) -> None:
         descriptor = os.open(path, _READ_FLAGS)
     except FileNotFoundError:
         return
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or file.read(len(MAGIC)) not in _OWN:
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if not is_file or os.read(descriptor, len(MAGIC)) not in _OWN:
             raise FileExistsError(errno.EEXIST, "it is not a snapshot of corepy", str(path))
+    finally:
+        os.close(descriptor)
 
 
 def _prefix(path: Path) -> str:
