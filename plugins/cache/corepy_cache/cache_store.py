@@ -282,8 +282,8 @@ class CacheStore:
             if DEPENDS_ON_CLIENT in metadata:
                 return None
             if MADE_WITH_LOOKUPS in metadata:
-                if len(contents.users) > 1:
-                    return None  # a reload: the other cache may be above other server blocks
+                if contents.users != [self]:
+                    return None  # a reload: another cache, of other server blocks, may remain
                 contents.uses_lookups = True
         entry.denial = denial
         entry.answers = classification.answers
