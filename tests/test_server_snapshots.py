@@ -51,6 +51,7 @@ def test_any_damage_is_found():
         ([PARTS[0].replace(b"\0\1", b"\0\2", 1)], "it has version 2 of the format, not 1"),
         ([PARTS[0], PARTS[1], b"sta"], "a section is cut off"),
         ([PARTS[0], PARTS[1][:-1]], "a section is cut off"),
+        ([PARTS[0], PARTS[4] * (snapshot.MOST_SECTIONS + 1)], "more than 65536 sections"),
         ([b"x" * 100], "it is not a snapshot of corepy"),
         ([b""], "it is not a snapshot of corepy"),
     ],

@@ -45,6 +45,10 @@ SECTION_OVERHEAD: Final = _SECTION.size
 """Bytes of a section without its state."""
 
 
+MOST_SECTIONS: Final = 1 << 16
+"""A snapshot with more of them is invalid: each takes more memory than its bytes in the file."""
+
+
 class InvalidSnapshot(ValueError):
     """The snapshot is damaged, or not one of this version; the text is the reason."""
 
@@ -134,8 +138,11 @@ def parse(content: bytes | memoryview) -> Snapshot:
 
 
 def _sections(body: memoryview) -> Iterator[Section]:
-    at = _HEADER.size
+    at, count = _HEADER.size, 0
     while at < len(body):
+        count += 1
+        if count > MOST_SECTIONS:
+            raise InvalidSnapshot(f"it has more than {MOST_SECTIONS} sections")
         if len(body) - at < _SECTION.size:
             raise InvalidSnapshot("a section is cut off")
         identity, size = _SECTION.unpack_from(body, at)

@@ -367,7 +367,7 @@ def test_look_ups_stay_at_an_address(caplog):
 class AliasDuringReload(Alias):
     """Queries the server while two generations share the entries."""
 
-    asked = staticmethod(lambda: None)
+    asked: Any = staticmethod(lambda: None)
 
     @hookimpl
     async def serving(self, context):
