@@ -38,6 +38,9 @@ ALIVE: Final = "X_COREPY_ALIVE=1"
 PLAIN: Final = "dns"
 """The scheme of plain DNS; names of its sockets do not contain it."""
 
+STATE: Final = "corepy-state"
+"""The name of a file in the manager's store: a snapshot of the state, for the next process."""
+
 _NAMES: Final = {socket.SOCK_DGRAM: "udp", socket.SOCK_STREAM: "tcp"}
 
 
@@ -83,18 +86,33 @@ def take(environment: MutableMapping[str, str] | None = None) -> Sockets:
     (LISTEN_PID).
     """
     env = os.environ if environment is None else environment
-    count, pid = env.pop("LISTEN_FDS", ""), env.pop("LISTEN_PID", "")
-    names = env.pop("LISTEN_FDNAMES", "").split(":")
-    if not count.isdigit() or pid != str(os.getpid()):
-        return {}
     found: Sockets = {}
-    for position, fd in enumerate(range(FIRST_FD, FIRST_FD + int(count))):
+    for fd, name in _passed(env):
         with contextlib.suppress(OSError):
             os.set_inheritable(fd, False)
-            _adopt(
-                socket.socket(fileno=fd), names[position] if position < len(names) else "", found
-            )
+            if name != STATE:
+                _adopt(socket.socket(fileno=fd), name, found)
+    for variable in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+        env.pop(variable, None)
     return found
+
+
+def take_state(environment: MutableMapping[str, str] | None = None) -> int | None:
+    """Return the descriptor of the inherited snapshot, None if none was passed.
+
+    To be called before `take`, which removes the environment variables.
+    """
+    env = os.environ if environment is None else environment
+    return next((fd for fd, name in _passed(env) if name == STATE), None)
+
+
+def _passed(env: MutableMapping[str, str]) -> list[tuple[int, str]]:
+    """Return the descriptors passed to this process, with their names."""
+    count, names = env.get("LISTEN_FDS", ""), env.get("LISTEN_FDNAMES", "").split(":")
+    if not count.isdigit() or env.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    fds = range(FIRST_FD, FIRST_FD + int(count))
+    return [(fd, names[at] if at < len(names) else "") for at, fd in enumerate(fds)]
 
 
 def _adopt(sock: socket.socket, name: str, found: Sockets) -> None:
@@ -194,6 +212,16 @@ class Manager:
         for sock in socks:
             name = key_of(sock, shard, scheme).name
             self._send(f"FDSTOREREMOVE=1\nFDNAME={name}", [])
+
+    def keep_state(self, fd: int) -> None:
+        """Store a snapshot of the state, in place of an earlier one, without waiting."""
+        # systemd would keep several files of this name.
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={STATE}", [], waiting=False)
+        self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={STATE}", [fd], waiting=False)
+
+    def release_state(self) -> None:
+        """Remove the snapshot from the manager's store."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={STATE}", [])
 
     def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> None:
         """Send a message, waiting for the manager for at most `PATIENCE` seconds.

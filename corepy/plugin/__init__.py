@@ -62,6 +62,7 @@ from corepy.plugin.listener_settings import TLSSetting as TLSSetting
 from corepy.plugin.listener_settings import TSIGKeys as TSIGKeys
 from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import DEPENDS_ON_CLIENT as DEPENDS_ON_CLIENT
+from corepy.plugin.lookup import MADE_WITH_LOOKUPS as MADE_WITH_LOOKUPS
 from corepy.plugin.lookup import PREFERS_FRESH as PREFERS_FRESH
 from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.mixins import CallObserver as CallObserver
@@ -70,6 +71,8 @@ from corepy.plugin.mixins import FastHandler as FastHandler
 from corepy.plugin.mixins import HitCounter as HitCounter
 from corepy.plugin.mixins import HitListener as HitListener
 from corepy.plugin.mixins import ObservingHandler as ObservingHandler
+from corepy.plugin.mixins import StateFile as StateFile
+from corepy.plugin.mixins import StatefulHandler as StatefulHandler
 from corepy.plugin.pattern import NamePattern as NamePattern
 from corepy.plugin.pending import Pending as Pending
 from corepy.plugin.pending import Wakeups as Wakeups

@@ -29,6 +29,7 @@ from corepy.plugin.block_filter import BlockFilter, BlockFilters
 from corepy.plugin.duration import parse_duration
 from corepy.plugin.handler import Cacheability
 from corepy.plugin.pattern import NamePattern, compile_pattern
+from corepy.plugin.reading import file_version
 from corepy.plugin.zone_matching import Fallthrough
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin.block_config import BlockConfig
     from corepy.plugin.handler import Handler
+    from corepy.plugin.reading import FileVersion
 
 
 def _is_duration(text: str) -> bool:
@@ -67,6 +69,8 @@ class Controller(Dispenser):
         self.handlers: list[Handler] = []
         self.hooks: list[object] = []
         self.files: list[Path] = []
+        self.file_versions: dict[Path, FileVersion | None] = {}
+        """The versions of `files` when they were declared, None for files that did not exist."""
         self.warnings: list[Diagnostic] = []
         self.echoed_options: set[int] = set()
         self.labels_read: list[tuple[str, Token, bool]] = []
@@ -138,8 +142,12 @@ class Controller(Dispenser):
         self.echoed_options.add(code)
 
     def watch_file(self, path: Path) -> None:
-        """Declare a file of the configuration, so that *reload* notices its changes."""
+        """Declare a file of the configuration, so that *reload* notices its changes.
+
+        At a reload, caches above the directive are emptied if the content has changed.
+        """
         self.files.append(path)
+        self.file_versions[path] = file_version(path)
 
     def warn(self, message: str, token: Token | None = None, hint: str | None = None) -> None:
         """Report valid configuration that is probably a mistake; never fatal."""

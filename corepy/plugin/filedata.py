@@ -84,6 +84,11 @@ class FileData(Generic[T]):
         self._problem = ""
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def digest(self) -> bytes:
+        """A digest of the content that `value` was made from, b"" before the first load."""
+        return self._digest
+
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
         """Load the file; raises `StartupError`."""

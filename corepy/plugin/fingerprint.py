@@ -41,11 +41,11 @@ def read_fingerprint(name: str, text: str | None = None) -> Fingerprint:
 
 
 def _block(block: ServerBlock) -> list[object]:
-    tokens = [list(_words(directive.tokens)) for directive in block.statements]
+    tokens = [list(words(directive.tokens)) for directive in block.statements]
     return [[key.text for key in block.keys], tokens]
 
 
-def _words(tokens: Sequence[Token]) -> Iterator[tuple[str, bool]]:
+def words(tokens: Sequence[Token]) -> Iterator[tuple[str, bool]]:
     """Yield each word, and whether it begins a line, which separates options."""
     before: Token | None = None
     for token in tokens:

@@ -21,6 +21,8 @@ Rules for a handler:
   query belongs in local variables or in `request.metadata`.
 * `cacheability` determines whether the packet cache may repeat replies that passed through it. The
   default, UNSAFE, turns the packet cache off.
+* `inputs` determines whether a cache above it keeps its entries at a reload. The default, None,
+  empties the cache.
 * `next` belongs to the server, which sets it to an object that validates the replies of the handler
   below. A plugin only calls it.
 
@@ -125,6 +127,18 @@ class Handler:
 
     CoreDNS: core/dnsserver/server.go, EnableChaos.
     """
+
+    @property
+    def inputs(self) -> bytes | None:
+        """A digest of all else that replies depend on, besides query, directive and files.
+
+        The directive is its text with imports and variables expanded, the files are those passed to
+        `Controller.watch_file`. b"" if replies depend on nothing else, such as metadata or values
+        that other directives have configured. None, the default, if that is not known: a cache
+        above this handler then starts empty at each reload. A subclass sets it as an attribute of
+        the class, or overrides the property.
+        """
+        return None
 
     debug: bool = False
     """Whether to log tracebacks of its exceptions; set when the chain is built (`Debug`)."""

@@ -48,6 +48,10 @@ async def _forget_nothing(is_changed: Callable[[bytes], bool]) -> None:
     """Outside of a server there are no caches."""
 
 
+async def _discard_nothing() -> None:
+    """Outside of a server there are no snapshots."""
+
+
 @dataclass(slots=True)
 class LifecycleContext:
     """The argument of the lifecycle hooks."""
@@ -94,6 +98,12 @@ class LifecycleContext:
 
     Takes the predicate of the hook `names_changed`, calls the hook of all plugins, and clears the
     packet caches. A failure of a plugin is logged.
+    """
+
+    discard_snapshots: Callable[[], Awaitable[None]] = _discard_nothing
+    """Discard what is stored of the state of handlers for the next process, and store it anew.
+
+    To be called when a part of the state was removed that must not return (`StatefulHandler`).
     """
 
 

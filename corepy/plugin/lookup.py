@@ -17,6 +17,13 @@ It is the reply of a block that is selected by a filter which reads more than th
 has a handler that `denies_clients`. A cache does not store a reply that is made of it.
 """
 
+MADE_WITH_LOOKUPS: Final = ".corepy/made-with-lookups"
+"""Metadata label of a query during which `lookup` was called.
+
+What is made of it depends on the server blocks that have answered. A cache that contains it is
+valid after a reload only if they are unchanged.
+"""
+
 PREFERS_FRESH: Final = ".corepy/prefers-fresh"
 """Metadata label of a plugin's own query, for which an expired reply is of little use.
 
@@ -43,6 +50,7 @@ async def lookup(request: Request, name_wire: bytes, qtype: int | None = None) -
     asked = request.derive(name_wire=name_wire, qtype=qtype)
     asked.metadata = {k: v for k, v in request.metadata.items() if not k.startswith(".")}
     asked.metadata[_DEPTH] = depth + 1
+    request.metadata[MADE_WITH_LOOKUPS] = True
     reply: Reply = await router.lookup(asked)
     if DEPENDS_ON_CLIENT in asked.metadata:
         request.metadata[DEPENDS_ON_CLIENT] = True

@@ -5,7 +5,8 @@ A handler needs only what `Handler` requires. It subclasses in addition
 * `FastHandler`, to answer without a coroutine;
 * `ObservingHandler`, to observe queries and their replies without changing them;
 * `CallObserver`, to observe the calls of the handlers below it;
-* `ExplainedHandler`, to show its state in `corepy explain`.
+* `ExplainedHandler`, to show its state in `corepy explain`;
+* `StatefulHandler`, to continue at a reload with the state of its predecessor.
 
 A handler that counts queries adds a `HitCounter` to the replies that the packet cache may repeat.
 """
@@ -14,14 +15,15 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from corepy.dns import Reply
 from corepy.plugin.handler import SERVFAIL, Cacheability, Handler
 from corepy.plugin.pending import apply_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
+    from pathlib import Path
     from typing import Self
 
     from corepy.dns import Request
@@ -83,6 +85,7 @@ class ObservingHandler(Handler):
     """
 
     cacheability = Cacheability.OBSERVES
+    inputs = b""
 
     def observe(self, request: Request, reply: Reply) -> None:
         """Record a query that was answered; see `Reply.is_substitute`."""
@@ -174,3 +177,61 @@ class ExplainedHandler(Handler):
         traced = copy.copy(self)
         traced.next = below
         return traced
+
+
+class StatefulHandler(Handler):
+    """A handler whose state consists of replies from below, such as the entries of a cache.
+
+    At a reload, the handler of the new generation continues with the state of its predecessor if
+    the replies of the handlers below have the same meaning in both: the zones of the server block,
+    and the directives from below this handler to the end of the chain, with the contents of their
+    files and `Handler.inputs`, are equal. The predecessor is a handler of the same directive and
+    class. Options of the handler itself, and all above it, may differ.
+    """
+
+    @property
+    def depends_on_lookups(self) -> bool:
+        """Whether the state includes replies that were made with `corepy.plugin.lookup`.
+
+        If so, all other server blocks must have the same meaning in both generations as well.
+        """
+        return False
+
+    state_file: StateFile | None = None
+    """The file in which the state survives a restart of the server, if the operator wants that."""
+
+    def take_over_state(self, predecessor: Self) -> str:
+        """Continue with the state of `predecessor`; return a description such as "12 entries".
+
+        Called before this generation answers its first query, while the other one still answers,
+        and continues to answer until `shutdown` of one of the two: of the predecessor if the reload
+        succeeds, of this handler if it fails. Until then both use the state, and neither may lose
+        it. It must not take more than a millisecond.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no take_over_state")
+
+    def dump_state(self, most: int) -> Iterator[bytes]:
+        """Yield the state as bytes, about `most` of them, in portions of a millisecond of work.
+
+        Queries are processed between the portions. The state must be valid in any other process and
+        at any later time, so it has no monotonic times. `StateFile.most` is the limit in a file.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no dump_state")
+
+    def load_state(self, state: memoryview, elapsed: float) -> Generator[None, None, str]:
+        """Continue with a state that `dump_state` has written at most `elapsed` seconds ago.
+
+        Called before this generation answers its first query; the handlers below had the same
+        meaning. Yields after each millisecond of work. Returns a description, as `take_over_state`
+        does. Another program may have written the state: raise ValueError for a malformed one, and
+        leave nothing of it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no load_state")
+
+
+class StateFile(NamedTuple):
+    """A file for the state of one or several handlers."""
+
+    path: Path
+    most: int
+    """The limit of the state of this handler in bytes."""

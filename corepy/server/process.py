@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from corepy import corefile
 from corepy.net.descriptors import raise_descriptor_limit
-from corepy.net.inherited import ALIVE, Manager, take
+from corepy.net.inherited import ALIVE, Manager, take, take_state
 from corepy.plugin import StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
@@ -80,7 +80,9 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     async def reload_it(reason: str) -> bool:
         return await reload(server, loader, reason, manager)
 
-    server = Server(reload_it, take(), manager, Leader(options.log_format, reload_it))
+    state = take_state()  # before `take`
+    leader = Leader(options.log_format, reload_it)
+    server = Server(reload_it, take(), manager, leader, state)
     stopping = _install_signal_handlers(server, loader, manager, options)
     control = ControlSocket(lambda name, argument: run_command(server, name, argument))
     control.open()  # open before the banner and READY=1 announce the server

@@ -19,6 +19,8 @@ from corepy.server.listen.query_timeout import QueryTimeouts
 from corepy.server.missing_addresses import MissingAddresses
 from corepy.server.selfcheck import unanswered
 from corepy.server.server_sockets import ServerSockets
+from corepy.server.snapshots import Snapshots
+from corepy.server.succession import read_files, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -49,6 +51,8 @@ class _Change:
     endpoints: dict[Listen, Endpoint]
     shared: dict[tuple[Listen, int], Endpoint]
     in_flight: set[ChainTask] = field(default_factory=set)
+    outcomes: list[str] = field(default_factory=list)
+    """Lines for the log about handlers with state, if the change succeeds."""
 
 
 class Server(ServerSockets):
@@ -60,17 +64,20 @@ class Server(ServerSockets):
         inherited: Sockets | None = None,
         manager: Manager | None = None,
         process_group: ServerProcessGroup | None = None,
+        state: int | None = None,
     ) -> None:
         """Create a server without endpoints; plugins call `reload` to load the Corefile again.
 
         `inherited` sockets are used where their address matches. `manager` keeps the sockets in use
-        for the next process. `process_group` drives the other processes of this server.
+        for the next process. `process_group` drives the other processes of this server. `state` is
+        the descriptor of a snapshot that the process before has left in memory.
         """
         super().__init__(inherited, manager, process_group)
         self._process_group.open_to(self)
         self._reload = reload or _no_reload
         self.generations: list[Generation] = []
         """All generations started and not yet stopped; two during a takeover."""
+        self._snapshots = Snapshots(self._manager, self._process_group, state)
         self._missing_addresses = MissingAddresses()
         self._query_timeouts = QueryTimeouts(self._waiting)
         self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
@@ -111,6 +118,11 @@ class Server(ServerSockets):
         self._process_group.expect(generation)
         self._memory_pool.divide(self._process_group.size)
         await generation.start_hooks("before_listen", context)
+        await read_files(generation)
+        if self.generation is None:
+            self._change.outcomes = await self._snapshots.restore(generation)
+        if self._process_group.is_leader and self._process_group.size > 1:
+            await self._snapshots.provide(self.generation or generation)
         await self._process_group.prepare()
 
     async def activate(self) -> None:
@@ -119,6 +131,8 @@ class Server(ServerSockets):
         generation, context = change.generation, change.context
         self._open(generation)
         change.in_flight = self._waiting()
+        if change.old is not None:
+            change.outcomes = take_over(change.old, generation)
         self._route(generation)
         mine = [self.endpoints[listen] for listen in generation.routers]
         context.addresses = [endpoint.label for endpoint in mine]
@@ -131,9 +145,12 @@ class Server(ServerSockets):
         """Take the last step, which cannot be undone: stop the old generation."""
         change = self._change
         self.generation = change.generation
+        self._snapshots.start(self.generation)
         self._query_timeouts.start(self.generation.time_limits())
         self._loop_watchdog.start()
         if self._process_group.is_leader:
+            for outcome in change.outcomes:
+                server_logger().info("%s", outcome)
             self._missing_addresses.check(
                 [self.endpoints[listen] for listen in self.generation.routers]
             )
@@ -181,6 +198,25 @@ class Server(ServerSockets):
                 self._query_timeouts.stop()
                 self._loop_watchdog.stop()
 
+    @property
+    def state_descriptor(self) -> int | None:
+        """The last snapshot in memory, for followers that start."""
+        return self._snapshots.descriptor
+
+    @property
+    def is_state_revoked(self) -> bool:
+        """Whether the snapshot that the leader has passed was discarded meanwhile."""
+        return self._snapshots.is_revoked
+
+    def inherit_state(self, descriptor: int) -> None:
+        """Continue with the state in this snapshot, when the first generation is prepared."""
+        self._snapshots.inherit(descriptor)
+
+    def resend_state(self) -> None:
+        """Send the complete state to a new manager, whose predecessor was killed."""
+        super().resend_state()
+        self._snapshots.send_again()
+
     async def _self_check(self, endpoints: list[Endpoint]) -> None:
         """Raise `StartupError` unless queries are answered at `endpoints`.
 
@@ -209,6 +245,7 @@ class Server(ServerSockets):
             for endpoint in leaving:
                 endpoint.abort()
             await asyncio.sleep(0)
+            await self._snapshots.stop()
         self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)
 
@@ -250,6 +287,7 @@ class Server(ServerSockets):
             addresses=labels,
             process_group=self._process_group,
             forget_names=partial(self._forget_names, generation),
+            discard_snapshots=self._snapshots.discard,
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
@@ -267,6 +305,7 @@ class Server(ServerSockets):
         """Remove replies for changed names from the caches of plugins and from packet caches."""
         await generation.forget_names(is_changed)
         self.forget()
+        await self._snapshots.discard()
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Starts a worker: its environment, the sockets that it inherits, the privileges that it keeps.
+"""Starts a worker: its environment, the descriptors that it inherits, the privileges that it keeps.
 
 A worker keeps those of root's capabilities that it needs to serve DNS on a node:
 
@@ -24,7 +24,6 @@ from corepy.net.outlet import Outlet
 from corepy.supervise.adoption import command_of
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable, Mapping, Sequence
 
 KEPT_CAPABILITIES = {10: "CAP_NET_BIND_SERVICE", 12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
@@ -36,12 +35,12 @@ _STDERR, _FIRST_FD = 2, 3
 
 
 def spawn(
-    flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str, *, outlives: bool
+    flags: Sequence[str], descriptors: Mapping[str, int], notify: str, *, outlives: bool
 ) -> int:
     """Start `corepy` with `flags`; return its process ID.
 
-    The worker inherits `sockets`, and sends its notifications to the path `notify`. Unless it
-    `outlives` the supervisor, it stops gracefully when the supervisor exits.
+    The worker inherits the `descriptors`, and sends its notifications to the path `notify`. Unless
+    it `outlives` the supervisor, it stops gracefully when the supervisor exits.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -50,7 +49,7 @@ def spawn(
             return pid
         try:
             _stop_listening(mask)
-            _become_worker(flags, sockets, notify, outlives=outlives)
+            _become_worker(flags, descriptors, notify, outlives=outlives)
         except BaseException as error:
             _complain(error)
         finally:
@@ -79,19 +78,19 @@ def _stop_listening(mask: Iterable[int]) -> None:
 
 
 def _become_worker(
-    flags: Sequence[str], sockets: Mapping[str, socket.socket], notify: str, *, outlives: bool
+    flags: Sequence[str], descriptors: Mapping[str, int], notify: str, *, outlives: bool
 ) -> NoReturn:
     environment = {
         **os.environ,
         "NOTIFY_SOCKET": notify,
         "WATCHDOG_USEC": str(WATCHDOG_USEC),
-        "LISTEN_FDS": str(len(sockets)),
+        "LISTEN_FDS": str(len(descriptors)),
         "LISTEN_PID": str(os.getpid()),
-        "LISTEN_FDNAMES": ":".join(sockets),
+        "LISTEN_FDNAMES": ":".join(descriptors),
     }
-    # Duplicate above the target range first, so that no dup2 closes a socket.
-    above = _FIRST_FD + len(sockets)
-    spare = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, above) for sock in sockets.values()]
+    # Duplicate above the target range first, so that no dup2 closes another one.
+    above = _FIRST_FD + len(descriptors)
+    spare = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in descriptors.values()]
     for place, fd in enumerate(spare, _FIRST_FD):
         os.dup2(fd, place, inheritable=True)
     os.setpgid(0, 0)  # terminal signals reach only the supervisor

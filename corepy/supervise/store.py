@@ -1,4 +1,7 @@
-"""Keeps listening sockets, and receives the workers' notifications that hand them over."""
+"""Keeps listening sockets and a snapshot of the worker's state, and receives notifications.
+
+The supervisor does not read the snapshot: it is a file in memory that only workers understand.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from corepy.net.inherited import is_plain
+from corepy.net.inherited import STATE, is_plain
 from corepy.supervise.adoption import bind_inbox
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class Store:
         """
         self._forget = forget
         self.sockets: dict[str, socket.socket] = {}
+        self._state: int | None = None
         self.inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self.inbox.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.inbox.setblocking(False)
@@ -48,6 +52,12 @@ class Store:
     def plain(self) -> dict[str, socket.socket]:
         """The sockets of plain DNS, the only transport whose queries a supervisor understands."""
         return {name: sock for name, sock in self.sockets.items() if is_plain(name)}
+
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """All that the next worker inherits: the sockets, and a snapshot of the state."""
+        found = {name: sock.fileno() for name, sock in self.sockets.items()}
+        return found if self._state is None else {**found, STATE: self._state}
 
     def close(self) -> None:
         """Close and remove the notification socket; called when no worker is left."""
@@ -78,8 +88,13 @@ class Store:
                     os.close(fd)
 
     def _stored(self, fields: dict[str, str], fds: list[int]) -> dict[str, str]:
-        if fields.get("FDSTORE") == "1" and fds and len(self.sockets) < MAX_FDS:
-            self._put(fields.get("FDNAME", ""), fds.pop(0))
+        if fields.get("FDSTORE") == "1" and fds:
+            name = fields.get("FDNAME", "")
+            if name == STATE:
+                self.forget_state()
+                self._state = fds.pop(0)
+            elif len(self.sockets) < MAX_FDS:
+                self._put(name, fds.pop(0))
         for fd in fds:
             os.close(fd)
         return fields
@@ -92,8 +107,16 @@ class Store:
         self.remove(name)
         self.sockets[name] = socket.socket(fileno=fd)
 
+    def forget_state(self) -> None:
+        """Stop keeping the snapshot of the state."""
+        if self._state is not None:
+            os.close(self._state)
+            self._state = None
+
     def remove(self, name: str) -> None:
-        """Close a socket and stop keeping it."""
+        """Close a socket and stop keeping it, or the snapshot of the state."""
+        if name == STATE:
+            self.forget_state()
         old = self.sockets.pop(name, None)
         if old is not None:
             self._forget(old)

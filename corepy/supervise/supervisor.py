@@ -152,7 +152,7 @@ class Supervisor:
             names = list(self._store.sockets)
             try:
                 store = self._store
-                pid = spawn(self._flags, store.sockets, store.path, outlives=store.is_lasting)
+                pid = spawn(self._flags, store.descriptors, store.path, outlives=store.is_lasting)
             except OSError as error:  # process limit or memory exhausted
                 self._start_later(f"cannot start a worker: {error.strerror}", 1.0)
                 return
@@ -166,6 +166,8 @@ class Supervisor:
         If failures continue, the fallback answers meanwhile.
         """
         delay = self._restarts.count_failure(weight)
+        if self._restarts.keep_failing:
+            self._store.forget_state()  # it may be the cause
         if self._workers.next is None:
             self._log("ERROR", f"{problem}; starting another in {delay:g} s")
             self._restarts.plan(delay)

@@ -28,10 +28,12 @@ from corepy.plugin import (
 )
 from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
+from corepy.plugin.fingerprint import words
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.handler_chain import cache_above_denial, enter, link, observing_first
 from corepy.server.build.label_checks import BlockLabels
 from corepy.server.build.listener_configs import ListenerConfigs
+from corepy.server.build.meaning import BlockMeaning, DirectiveMeaning
 from corepy.server.build.routes import RoutedBlock, RouteTable, normal_host, position_of, relayed
 from corepy.server.build.transport_checks import TransportChecker
 from corepy.server.build.validate import reject_coroutine, validate_handlers
@@ -63,6 +65,9 @@ class _Block:
 
     labels: BlockLabels = field(init=False)
     """The labels of metadata that the directives read and provide."""
+
+    meanings: dict[str, DirectiveMeaning] = field(default_factory=dict)
+    """The inputs of each directive."""
 
     is_valid: bool = True
     """False after a mistake in the block: checks that depend on the whole block are skipped."""
@@ -151,6 +156,15 @@ class _Builder:
         self._listen([block for block in blocks if block.is_valid])
         if self._mistakes:
             raise CorefileError(*sorted(self._mistakes, key=self._reading_order))
+        self._generation.blocks = [
+            BlockMeaning(
+                position_of(block.parsed),
+                tuple(block.config.zones),
+                (*map(str, block.config.keys), *block.config.get(ListenHosts).hosts),
+                [block.meanings[name] for name in chain if block.parts.get(name)],
+            )
+            for block in blocks
+        ]
         listen_hosts = [list(block.config.get(ListenHosts).hosts) for block in blocks]
         self._generation.plan = Plan(
             self._corefile, self._default_port, listen_hosts, list(self._rules)
@@ -296,6 +310,12 @@ class _Builder:
             return
         block.parts[directive] = controller.handlers
         block.labels.note(controller)
+        block.meanings[directive] = DirectiveMeaning(
+            directive,
+            tuple(words(block.parsed.directives[directive])),
+            controller.file_versions,
+            controller.handlers,
+        )
         self._generation.files.extend(controller.files)
         self._generation.warnings.extend(controller.warnings)
         self._echoed_options |= controller.echoed_options

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from corepy.corefile import Corefile, Diagnostic
     from corepy.loading.order import OperatorRule
     from corepy.plugin import LifecycleContext, ListenerConfig
+    from corepy.server.build.meaning import BlockMeaning
     from corepy.server.listen.endpoint import Listen
     from corepy.server.listen.router import Router
 
@@ -74,6 +75,9 @@ class Generation:
 
     sockets: dict[Listen, int] = field(default_factory=dict)
     """For each address, the number of processes that listen at it, each with its own sockets."""
+
+    blocks: list[BlockMeaning] = field(default_factory=list)
+    """The server blocks, with the inputs of their replies."""
 
     plan: Plan | None = None
     """The input of the build, from which other processes build the same generation."""

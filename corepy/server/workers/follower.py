@@ -128,7 +128,9 @@ class Follower:
             server_logger().exception("process %d: %s failed", self._shard, what)
             raise Refusal(f"{type(error).__name__}: {error}") from error
 
-    async def _prepare(self, body: Preparation, _: list[int]) -> None:
+    async def _prepare(self, body: Preparation, fds: list[int]) -> None:
+        for state in fds:
+            self._server.inherit_state(state)
         plan, first = body.plan, not self._found
         if not plan.corefile.directives <= self._found.keys():
             self._found = find()
@@ -171,6 +173,8 @@ class Follower:
         self._server.adopt(endpoint)
 
     async def _finalize(self, _body: object, _: list[int]) -> None:
+        if self._server.is_state_revoked:  # such as by a purge, which has not reached this process
+            raise Refusal("the state that it has started from was discarded")
         self._is_changing = False
         await self._server.finalize()
         gc.collect()  # collects the old generation

@@ -64,6 +64,11 @@ class Endpoints:
 
     shared: Mapping[tuple[Listen, int], Endpoint]
 
+    @property
+    def state_descriptor(self) -> int | None:
+        """The last snapshot of the state in memory, for processes that start."""
+        raise NotImplementedError
+
     def take_over_shard(self, shard: int) -> None:
         """Answer at the sockets of a shard whose process is not running."""
         raise NotImplementedError

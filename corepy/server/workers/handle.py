@@ -67,6 +67,10 @@ class HandleOwner(Protocol):
     log_format: str
     wanted: Preparation | None
 
+    @property
+    def state_descriptor(self) -> int | None:
+        """A snapshot of the state for followers that start, None without one."""
+
     def endpoints_of(self, shard: int, sockets: Mapping[Listen, int]) -> list[Endpoint]:
         """Return the endpoints of a shard that exist if each address has so many `sockets`."""
 
@@ -279,8 +283,9 @@ class FollowerHandle:
         """Make the follower build its `preparation`; raises like `Channel.ask`."""
         self._had = self._given
         self._steps += 1
+        state = None if self.is_up else self._leader.state_descriptor
         try:
-            await self._ask(protocol.PREPARE, self.preparation)
+            await self._ask(protocol.PREPARE, self.preparation, [] if state is None else [state])
         finally:
             self._steps -= 1
 

@@ -246,6 +246,11 @@ class Leader(ServerProcessGroup):
             if there == shard < sockets.get(listen, 0)
         ]
 
+    @property
+    def state_descriptor(self) -> int | None:
+        """A snapshot of the state for followers that start, None without one."""
+        return self._server.state_descriptor
+
     def follower_up(self, handle: FollowerHandle) -> None:
         """Leave the sockets to a follower that answers at them now."""
         self._server.hand_back_shard(handle.shard)

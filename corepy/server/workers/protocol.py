@@ -1,6 +1,7 @@
 """The messages between the leader and its followers.
 
-`PREPARE`, `ACTIVATE`, `FINALIZE` and `ROLLBACK` are the steps of `corepy.server.server.Server`.
+`PREPARE`, `ACTIVATE`, `FINALIZE` and `ROLLBACK` are the steps of `corepy.server.server.Server`. The
+first `PREPARE` of a process may carry the descriptor of a snapshot of the leader's state.
 `CHECK` checks that the event loop runs and returns readiness, `REPORT` returns the metrics,
 `COMMAND` forwards an operator's command, and `STOP` makes the follower drain and exit. A follower
 sends two messages itself: `RELOAD`, and `CONNECT`, whose body is a name at which a plugin of the

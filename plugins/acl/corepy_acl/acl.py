@@ -47,6 +47,7 @@ class ACL(FastHandler, ExplainedHandler):
     """
 
     name: ClassVar[str] = "acl"
+    inputs = b""
 
     def __init__(self, rules: Sequence[Rule], block_zones: Sequence[str] = (".",)) -> None:
         """Take the rules in the order of the Corefile, and the zones of the server block."""

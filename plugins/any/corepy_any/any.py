@@ -27,6 +27,7 @@ class AnyHandler(FastHandler):
 
     name: ClassVar[str] = "any"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def begin_dns(self, request: Request) -> Answer:
         """Return the HINFO record for type ANY, else the next handler's answer."""

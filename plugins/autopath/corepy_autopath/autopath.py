@@ -41,6 +41,7 @@ class AutoPath(FastHandler, ExplainedHandler):
     """Answers a query for a name in the first domain of a search path by searching all of them."""
 
     name: ClassVar[str] = "autopath"
+    inputs = b""
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class Bufsize(Handler):
 
     name: ClassVar[str] = "bufsize"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, size: int) -> None:
         """`size` is in bytes."""

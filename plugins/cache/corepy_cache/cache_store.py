@@ -18,12 +18,12 @@ from corepy.dns import constants as c
 from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_options
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
-from corepy.plugin import DEPENDS_ON_CLIENT
+from corepy.plugin import DEPENDS_ON_CLIENT, MADE_WITH_LOOKUPS
 from corepy.plugin.metrics import Value, before_reading
-from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import NEVER, Classification, classify, matches
-from corepy_cache.entry import CacheEntry, EntryTable
-from corepy_cache.keys import Networks, subnet_key_of
+from corepy_cache.contents import Contents
+from corepy_cache.entry import CacheEntry
+from corepy_cache.keys import name_of, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
 from corepy_cache.purge import purge
 
@@ -74,19 +74,42 @@ def _show_sizes() -> None:
 
 
 class CacheStore:
-    """The entries of one *cache* directive."""
+    """The entries of one *cache* directive, and the rules for them."""
 
     def __init__(self, settings: Settings, budget: Budget, clock: Callable[[], float]) -> None:
-        self.success = EntryTable(settings.success.capacity, budget)
-        self.denial = EntryTable(settings.denial.capacity, budget)
-        self.networks = Networks()
+        self._use(Contents(settings, budget))
         self.budget = budget
         self.settings = settings
         self.clock = clock
         # An entry is usable while its remaining seconds exceed this; stale ones have less than 1.
         self._least = -settings.stale.up_to
         self._prefers_positive = settings.stale.prefer_positive and settings.stale.up_to > 0
-        self._changes = RecentChanges()
+
+    def _use(self, contents: Contents) -> None:
+        self.contents = contents
+        self.success, self.denial = contents.success, contents.denial
+        self.networks = contents.networks
+        contents.users.append(self)
+
+    def share(self, other: CacheStore) -> None:
+        """Use the entries of `other` from now on, together with it, until one of both leaves.
+
+        Both must be stores for the same replies. The limits of this store apply to the entries
+        when `other` has left.
+        """
+        self._use(other.contents)
+
+    async def leave(self) -> bool:
+        """Stop using the entries; return whether some of them remain for another store.
+
+        Otherwise they are removed.
+        """
+        remains = await self.contents.leave(self)
+        if remains:
+            self._hide()
+        else:
+            self.clear()
+        return remains
 
     def show(self, metrics: CacheMetrics) -> None:
         """Update the gauges of `metrics` with the numbers of entries whenever they are read."""
@@ -229,13 +252,14 @@ class CacheStore:
         longest = self.settings.servfail
         return min(longest, back_off(failures)) if failures else longest
 
-    async def forget(self, is_changed: Callable[[bytes], bool]) -> None:
-        """Remove the entries of names whose data has changed in a handler below.
+    async def forget(self, is_changed: Callable[[bytes], bool]) -> int:
+        """Remove the entries of names whose data has changed; return their number.
 
-        Replies to queries that arrived earlier are not stored, although they arrive later.
+        Replies to queries that arrived earlier are not stored, although they arrive later, nor are
+        entries of another process.
         """
-        self._changes.add(self.clock(), is_changed)
-        await purge((self.success, self.denial), is_changed)
+        self.contents.changes.add(self.clock(), is_changed)
+        return await purge((self.success, self.denial), is_changed)
 
     def _put(
         self,
@@ -250,13 +274,20 @@ class CacheStore:
         for zone in bounds.except_zones:
             if is_subdomain(request.name_wire, zone):
                 return None
-        if self._changes.recent and self._changes.outdate(request):
+        contents = self.contents
+        if contents.changes.recent and contents.changes.outdate(request):
             return None
-        if DEPENDS_ON_CLIENT in request.metadata:
-            return None
+        metadata = request.metadata
+        if metadata:
+            if DEPENDS_ON_CLIENT in metadata:
+                return None
+            if MADE_WITH_LOOKUPS in metadata:
+                if contents.users != [self]:
+                    return None  # a reload: another cache, of other server blocks, may remain
+                contents.uses_lookups = True
         entry.denial = denial
         entry.answers = classification.answers
-        entry.wildcard = request.metadata.get(WILDCARD, "")
+        entry.wildcard = metadata.get(WILDCARD, "")
         if classification.failure:
             entry.options = _failure_options(reply)
         self._replace(entry, classification)
@@ -290,11 +321,52 @@ class CacheStore:
             self.success.remove(key)
 
     def clear(self) -> None:
-        """Remove all entries, finally; gauges show 0 unless another cache shares them."""
-        for metrics in _shown.pop(self, ()):
-            metrics.success_entries.value = metrics.denial_entries.value = 0
+        """Remove all entries, finally."""
+        self._hide()
         self.success.clear()
         self.denial.clear()
+
+    def _hide(self) -> None:
+        """Update the gauges no more; they show 0 unless another cache shares them."""
+        for metrics in _shown.pop(self, ()):
+            metrics.success_entries.value = metrics.denial_entries.value = 0
+
+    def restore(self, entry: CacheEntry) -> bool:
+        """Store an entry of another process, if it can be used; return whether it can."""
+        now, used = self.clock(), entry.used
+        if not self.limit(entry) or entry.left(now) <= self._least:
+            return False
+        name = name_of(entry.key)
+        if any(change.affects(name) for change in self.contents.changes.recent):
+            return False  # purged while the entries are read
+        (self.denial if entry.denial else self.success).put(entry)
+        entry.used = used
+        self.networks.learn(entry.key)
+        return True
+
+    def limit(self, entry: CacheEntry) -> bool:
+        """Apply the settings to an entry stored under others; return whether it may be kept.
+
+        Its TTL only decreases: the records of the reply may allow no more.
+        """
+        bounds = self.settings.denial if entry.denial else self.settings.success
+        name = name_of(entry.key)
+        if any(is_subdomain(name, zone) for zone in bounds.except_zones):
+            return False
+        is_failure = entry.rcode not in _DENIALS
+        longest = self._hold(entry.failures) if is_failure else bounds.max_ttl
+        entry.ttl = min(entry.ttl, longest)
+        if self._prefers_positive:
+            if entry.last_good is not None:
+                self.limit(entry.last_good)
+            return longest > 0
+        # Without `prefer_positive`, a denial has replaced the answer.
+        is_replaced = not entry.denial and _is_denial(self.denial.get(entry.key))
+        return longest > 0 and not is_replaced
+
+
+def _is_denial(entry: CacheEntry | None) -> bool:
+    return entry is not None and entry.rcode in _DENIALS
 
 
 class EntryHitCounter:

@@ -7,7 +7,7 @@ Follows CoreDNS's plugin/cache/handler.go. A fresh hit runs only `begin_dns`, `C
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -27,6 +27,7 @@ from corepy.plugin import (
     FastHandler,
     LifecycleContext,
     Pending,
+    StatefulHandler,
     ZoneMatcher,
     hookimpl,
     plugin_logger,
@@ -35,9 +36,10 @@ from corepy.plugin.discarding import discard
 from corepy_cache.budget import Budget, process_budget
 from corepy_cache.cache_store import WILDCARD, CacheStore, EntryHitCounter, clear_ad, restore
 from corepy_cache.classify import why_not
+from corepy_cache.dump import dump, load
 from corepy_cache.keys import key_of, scope_of, subnet_key_of, subnet_of
 from corepy_cache.metrics import CacheMetrics
-from corepy_cache.purge import COMMAND, purge, purge_predicate
+from corepy_cache.purge import COMMAND, purge_predicate
 from corepy_cache.refresh import Refresher
 
 if TYPE_CHECKING:
@@ -60,11 +62,12 @@ _SECONDS_BETWEEN_WARNINGS: Final = 10.0
 _log = plugin_logger("cache")
 
 
-class Cache(FastHandler, ExplainedHandler):
+class Cache(FastHandler, ExplainedHandler, StatefulHandler):
     """One *cache* directive, shared by all zones and listeners of its block."""
 
     name: ClassVar[str] = "cache"
     cacheability = Cacheability.SETS_DEADLINE
+    inputs = b""
 
     def __init__(
         self,
@@ -82,6 +85,8 @@ class Cache(FastHandler, ExplainedHandler):
         self._metrics: dict[str, CacheMetrics] = {}
         self._quiet_until = 0.0
         self._forget: Callable[[], None] = lambda: None  # clears the packet caches
+        self._discard_snapshots: Callable[[], Awaitable[None]] = _discard_nothing
+        self.state_file = settings.file
 
     def begin_dns(self, request: Request) -> Answer:
         """Answer from the cache at once, or query the handlers below."""
@@ -141,6 +146,25 @@ class Cache(FastHandler, ExplainedHandler):
         traced = super().copy_for_trace(below)
         traced.refresher = self.refresher.copy_for_trace(below.serve_dns)
         return traced
+
+    @property
+    def depends_on_lookups(self) -> bool:
+        """Whether an entry was made with look-ups in other server blocks."""
+        return self.store.contents.uses_lookups
+
+    def take_over_state(self, predecessor: Self) -> str:
+        """Continue with the entries of `predecessor`."""
+        self.store.share(predecessor.store)
+        return _described(len(self.store.success) + len(self.store.denial))
+
+    def dump_state(self, most: int) -> Iterator[bytes]:
+        """Yield the entries, the newest first."""
+        return dump(self.store, most)
+
+    def load_state(self, state: memoryview, elapsed: float) -> Generator[None, None, str]:
+        """Store the entries of another process that have not expired."""
+        count = yield from load(self.store, state, elapsed)
+        return _described(count)
 
     async def _pass_by(self, request: Request) -> Reply:
         reply = await self.next.serve_dns(request)
@@ -323,8 +347,9 @@ class Cache(FastHandler, ExplainedHandler):
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Store the function that clears the packet caches, which repeat replies of this cache."""
+        """Store the functions that clear copies of the entries: packet caches, snapshots."""
         self._forget = context.forget
+        self._discard_snapshots = context.discard_snapshots
 
     @hookimpl
     async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:
@@ -336,19 +361,28 @@ class Cache(FastHandler, ExplainedHandler):
         """Purge names for `corepy cache purge`; returns the number of entries removed."""
         if name != COMMAND:
             return None
-        count = await purge((self.store.success, self.store.denial), purge_predicate(argument))
+        count = await self.store.forget(purge_predicate(argument))
         self._forget()
+        await self._discard_snapshots()
         if count:
-            entries = "entry" if count == 1 else "entries"
-            _log.info("purged %d %s of %s %s", count, entries, *next(iter(argument.items())))
+            _log.info("purged %s of %s %s", _described(count), *next(iter(argument.items())))
         return count
 
     @hookimpl
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop background refreshes and release the memory."""
         await self.refresher.stop()
-        self.store.clear()
+        if await self.store.leave():
+            context.forget()  # the packet caches repeat replies within the earlier limits
         self.budget.withdraw_request(self)
+
+
+async def _discard_nothing() -> None:
+    """Before the server serves, it has no snapshots of this cache."""
+
+
+def _described(count: int) -> str:
+    return f"{count} {'entry' if count == 1 else 'entries'}"
 
 
 def _is_answer(reply: Reply | None) -> bool:

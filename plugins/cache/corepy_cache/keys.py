@@ -153,6 +153,12 @@ class Networks:
                 yield subnet.network_key(bits)
         yield _EVERYBODY
 
+    def learn(self, key: bytes) -> None:
+        """Let `keys` find an entry that another process has stored under `key`."""
+        suffix = key[len(name_of(key)) + 5 :]
+        if len(suffix) > 1 and suffix[0] in self._lengths:
+            self._lengths[suffix[0]].add(suffix[1])
+
     def key(self, subnet: Subnet, scope: int) -> bytes:
         """Return the key under which to cache a reply with this scope."""
         if scope < 0 or not subnet.source or scope > subnet.source:

@@ -19,10 +19,11 @@ from corepy_cache.keys import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy_cache.entry import EntryTable
+    from corepy_cache.entry import CacheEntry, EntryTable
 
 COMMAND: Final = "cache/purge"
-_SLICE: Final = 1000  # entries to test before other queries run
+SLICE: Final = 1000
+"""The number of entries to test before other queries run."""
 
 OK: Final = 0
 FAILED: Final = 1
@@ -32,12 +33,20 @@ async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]
     """Remove the entries whose name (wire form) `is_purged` selects; returns their number."""
     removed = 0
     for table in tables:
-        keys = list(table.entries)
-        for start in range(0, len(keys), _SLICE):
-            for key in keys[start : start + _SLICE]:
-                if is_purged(name_of(key)):
-                    removed += table.remove(key)
-            await asyncio.sleep(0)
+        removed += await remove_entries(table, lambda entry: is_purged(name_of(entry.key)))
+    return removed
+
+
+async def remove_entries(table: EntryTable, is_removed: Callable[[CacheEntry], bool]) -> int:
+    """Remove the entries that `is_removed` selects; returns their number."""
+    removed = 0
+    keys = list(table.entries)
+    for start in range(0, len(keys), SLICE):
+        for key in keys[start : start + SLICE]:
+            entry = table.entries.get(key)
+            if entry is not None and is_removed(entry):
+                removed += table.remove(key)
+        await asyncio.sleep(0)
     return removed
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.names import InvalidName, from_text
-from corepy.plugin import Mistakes, parse_duration, parse_integer
+from corepy.plugin import Mistakes, StateFile, parse_duration, parse_integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,11 @@ _LONGEST_FAILURE = 300.0  # RFC 2308 section 7.1
 _LARGEST_TTL = 0xFFFFFFFF
 _MAX_TTL = 0x7FFFFFFF  # RFC 2181 section 8
 _SMALLEST_MEMORY = 1 << 20
+
+FILE_SIZE: Final = 32 << 20
+"""Default limit of the entries in the file of `keep`, in bytes."""
+
+_LARGEST_FILE = 1 << 30
 
 
 @dataclass(slots=True)
@@ -97,6 +102,8 @@ class Settings:
     keep_ttl: bool = False
     memory: int = 0
     """Bytes for the whole process; 0 if the directive has no `memory` option."""
+    file: StateFile | None = None
+    """The file that keeps the entries over a restart."""
 
 
 def parse_size(text: str) -> int | None:
@@ -160,6 +167,7 @@ class Parser:
             "disable": self._disable,
             "keepttl": self._keepttl,
             "memory": self._memory,
+            "keep": self._keep,
         }
 
     def _bounds(self, bounds: Bounds) -> None:
@@ -280,12 +288,25 @@ class Parser:
 
     def _memory(self) -> None:
         token = self._controller.argument()
-        size = parse_size(token.text)
-        if size is None:
-            raise self._error(f"not a size: {token.text!r}", token, "write it as 64MiB")
+        size = self._size(token)
         if size < _SMALLEST_MEMORY:
             raise self._error("memory must be at least 1MiB", token)
         self._settings.memory = size
+
+    def _keep(self) -> None:
+        args = self._controller.arguments(1, 2)
+        if self._settings.file is not None:
+            raise self._error("keep can only be specified once")
+        size = self._size(args[1]) if len(args) > 1 else FILE_SIZE
+        if size > _LARGEST_FILE:
+            raise self._error("keep takes at most 1GiB", args[1])
+        self._settings.file = StateFile(self._controller.path(args[0]), size)
+
+    def _size(self, token: Token) -> int:
+        size = parse_size(token.text)
+        if size is None:
+            raise self._error(f"not a size: {token.text!r}", token, "write it as 64MiB")
+        return size
 
     def _positive_ttl(self, ttl: int, token: Token) -> int:
         if ttl <= 0:

@@ -656,7 +656,11 @@ def test_a_purge_clears_the_packet_caches_as_well(caplog, entries, removed, line
     (configured,) = controller.handlers
     cache = Cache(configured.settings, Budget(1 << 20), lambda: 1000.0)
     calls = []
-    context: Any = SimpleNamespace(forget=lambda: calls.append("forgot"))
+
+    async def discard():
+        calls.append("discarded")
+
+    context: Any = SimpleNamespace(forget=lambda: calls.append("forgot"), discard_snapshots=discard)
     cache.serving(context)
     for number in range(entries):
         cache.store.success.put(entry_for(f"n{number}.example.org."))
@@ -665,7 +669,7 @@ def test_a_purge_clears_the_packet_caches_as_well(caplog, entries, removed, line
     assert calls == []
     with caplog.at_level("INFO"):
         found = asyncio.run(cache.command("cache/purge", {"zone": "example.org."}))
-    assert (found, calls, len(cache.store.denial)) == (removed, ["forgot"], 1)
+    assert (found, calls, len(cache.store.denial)) == (removed, ["forgot", "discarded"], 1)
     assert caplog.messages == ([] if line is None else [line])
 
 

@@ -30,6 +30,7 @@ class Chaos(FastHandler):
 
     name: ClassVar[str] = "chaos"
     cacheability = Cacheability.SAFE
+    inputs = b""
     any_class: ClassVar[bool] = True
 
     def __init__(self, version: bytes, authors: Sequence[bytes]) -> None:

@@ -55,6 +55,7 @@ class DNS64(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "dns64"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(
         self, prefix: Prefix, *, translate_all: bool = False, allow_ipv4: bool = False

@@ -111,6 +111,7 @@ class Dnstap(FastHandler, ExplainedHandler):
     """
 
     name: ClassVar[str] = "dnstap"
+    inputs = b""
     listens_to_hits = True
 
     def __init__(self, settings: Settings, output: Output) -> None:

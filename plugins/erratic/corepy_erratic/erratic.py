@@ -56,6 +56,7 @@ class Erratic(FastHandler, ExplainedHandler):
     """Answers every query for A, AAAA and AXFR, and drops, delays or truncates some replies."""
 
     name: ClassVar[str] = "erratic"
+    inputs = b""
 
     def __init__(self, effects: Effects = DROP_ONLY) -> None:
         self.effects = effects

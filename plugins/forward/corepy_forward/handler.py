@@ -86,6 +86,14 @@ class Forward(FastHandler, ExplainedHandler):
         self._problems: list[str] = []
         self._quiet_until = 0.0
 
+    @property
+    def inputs(self) -> bytes | None:
+        """The upstreams in use: those of a host name or a file may differ although it does not."""
+        if self.pool is None:
+            return None
+        used = (upstream.target for upstream in self.pool.upstreams)
+        return repr(sorted({(it.transport, it.address, it.server_name) for it in used})).encode()
+
     def begin_dns(self, request: Request) -> Answer:
         """Return a refusal, or start or join an exchange and return its pending reply.
 

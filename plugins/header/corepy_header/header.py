@@ -39,6 +39,7 @@ class Header(FastHandler):
 
     name: ClassVar[str] = "header"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, query: FlagChange, response: FlagChange) -> None:
         self.query = query

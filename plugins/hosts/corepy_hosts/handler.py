@@ -73,6 +73,11 @@ class Hosts(FastHandler, ExplainedHandler):
         soa = b"".join((_QNAME, _HOSTMASTER, _pack_soa(*_TIMES, ttl)))
         self._soa = _pack_record(_QNAME, c.TYPE_SOA, c.CLASS_IN, ttl, len(soa)) + soa
 
+    @property
+    def inputs(self) -> bytes | None:
+        """A digest of the file; None while names of a changed file are removed from caches."""
+        return self.file.inputs
+
     def begin_dns(self, request: Request) -> Answer:
         """Answer at once, or pass the query on."""
         if request.qclass != c.CLASS_IN or request.wire[2] & _OPCODE:

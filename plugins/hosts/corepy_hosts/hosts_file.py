@@ -54,6 +54,7 @@ class HostsFile(FileData[HostTable]):
         self._zones = zones
         self._with_reverse = with_reverse
         self._served = self._table(b"")
+        self._served_digest = b""
         super().__init__(
             path,
             self._read,
@@ -77,6 +78,12 @@ class HostsFile(FileData[HostTable]):
         differences = await in_thread(partial(_compare, before, self._served))
         if differences.names or differences.addresses:  # otherwise only comments have changed
             await context.forget_names(differences.affect)
+        self._served_digest = self.digest
+
+    @property
+    def inputs(self) -> bytes | None:
+        """A digest of the content; None while caches may contain replies from the one before."""
+        return self.digest if self.digest == self._served_digest else None
 
     def _read(self, content: bytes) -> HostTable:
         table = self._table(content)
@@ -98,6 +105,7 @@ class HostsFile(FileData[HostTable]):
         metrics.show(self)
         await super().before_listen(context)
         self._served = self.value
+        self._served_digest = self.digest
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:

@@ -29,6 +29,7 @@ class LoadBalance(Handler):
 
     name: ClassVar[str] = "loadbalance"
     cacheability = Cacheability.UNSAFE
+    inputs = b""
 
     def __init__(self, weights: WeightFile | None, preference: Preference | None) -> None:
         """Order by `weights`, or at random if None; then by `preference`."""

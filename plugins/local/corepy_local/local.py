@@ -60,6 +60,7 @@ class Local(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "local"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     with_prefix: bool = True
     """Whether names that begin with the label localhost are local, too."""

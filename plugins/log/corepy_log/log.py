@@ -92,6 +92,7 @@ class Log(Handler):
     """Logs queries, including those that the packet cache answers in place of the chain."""
 
     name: ClassVar[str] = "log"
+    inputs = b""
     listens_to_hits = True
 
     def __init__(self, rules: Sequence[LogRule]) -> None:

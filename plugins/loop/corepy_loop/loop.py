@@ -81,6 +81,7 @@ class Loop(Handler):
 
     name: ClassVar[str] = "loop"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, zone: str) -> None:
         """`zone` is the zone of the probes' names."""

@@ -93,6 +93,7 @@ class Metadata(ExplainedHandler):
 
     name: ClassVar[str] = "metadata"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, zones: Sequence[str]) -> None:
         """Collect metadata of queries for `zones`, which are in presentation form."""

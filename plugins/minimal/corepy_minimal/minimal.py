@@ -24,6 +24,7 @@ class Minimal(Handler):
 
     name: ClassVar[str] = "minimal"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the next handler's reply, shortened."""

@@ -60,6 +60,7 @@ class NoAAAA(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "no_aaaa"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, excepted: Sequence[str] = ()) -> None:
         """Leave the names in the zones `excepted` alone."""

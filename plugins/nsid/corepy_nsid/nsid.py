@@ -22,6 +22,7 @@ class Nsid(Handler):
 
     name: ClassVar[str] = "nsid"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, data: bytes) -> None:
         """Identify the server as `data`, which clients show as text or in hexadecimal."""

@@ -28,11 +28,13 @@ class Value:
         cacheability: Cacheability = Cacheability.SAFE,
         *,
         is_constant: bool = False,
+        reads_metadata: bool = False,
     ) -> None:
         """Take a function that returns the data for a query, None if there is none."""
         self.of = function
         self.cacheability = cacheability
         self.is_constant = is_constant
+        self.reads_metadata = reads_metadata
 
 
 def constant(data: bytes) -> Value:
@@ -57,6 +59,7 @@ class OptionRule:
         self.is_local = is_local
         self.cacheability = value.cacheability
         self.applies_always = action == SET and value.is_constant
+        self.reads_metadata = value.reads_metadata
         self._value = value
         self._reverts = reverts
 

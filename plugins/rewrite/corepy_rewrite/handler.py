@@ -15,6 +15,7 @@ from corepy.plugin import (
 )
 from corepy_rewrite.alias import AliasStep, has_aliases
 from corepy_rewrite.answer import Answer
+from corepy_rewrite.edns import OptionRule
 from corepy_rewrite.exchange import Exchange, UnusableError
 from corepy_rewrite.matching import RuleIndex
 from corepy_rewrite.series import rewritten
@@ -48,11 +49,14 @@ class Rewrite(FastHandler, ExplainedHandler):
     """
 
     name: ClassVar[str] = "rewrite"
+    inputs: bytes | None = b""
 
     def __init__(self, rules: Sequence[PlacedRule]) -> None:
         self.rules = rules
         self._index = RuleIndex(placed.rule.selector for placed in rules)
         self.cacheability = Cacheability.combined(placed.rule.cacheability for placed in rules)
+        if any(isinstance(it.rule, OptionRule) and it.rule.reads_metadata for it in rules):
+            self.inputs = None  # metadata depends on the directives above
 
     def begin_dns(self, request: Request) -> HandlerAnswer:
         """Return the next handler's answer to the changed query, changed back."""

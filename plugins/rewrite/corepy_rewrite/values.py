@@ -46,7 +46,7 @@ def metadata_value(label: str) -> Value:
     def read(exchange: Exchange) -> bytes | None:
         return str(exchange.request.metadata.get(label) or "").encode() or None
 
-    return Value(read, _UNSAFE)
+    return Value(read, _UNSAFE, reads_metadata=True)
 
 
 def subnet_value(ipv4: int, ipv6: int) -> Value:

@@ -59,6 +59,7 @@ class SearchGuard(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "search_guard"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class Templates(ExplainedHandler):
     """Answers from the first rule that matches; unmatched queries go to the next handler."""
 
     name: ClassVar[str] = "template"
+    inputs: bytes | None = b""
 
     def __init__(self, rules: Sequence[TemplateRule]) -> None:
         self.rules = rules
@@ -36,6 +37,8 @@ class Templates(ExplainedHandler):
             self.cacheability = kinds.pop() if len(kinds) == 1 else Cacheability.UNSAFE
         else:
             self.cacheability = Cacheability.SAFE
+        if any(rule.reads_metadata for rule in rules):
+            self.inputs = None
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return a reply from a template or from the next handler."""

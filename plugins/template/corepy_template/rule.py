@@ -21,6 +21,8 @@ _NAMES_OF_CLASSES: Final = {number: name for name, number in c.CLASSES.items()}
 PER_CLIENT: Final = frozenset(("Remote", "Meta", "*"))
 """The fields that may differ between two queries with the same bytes."""
 
+_METADATA: Final = frozenset(("Meta", "*"))
+
 
 class WriteError(Exception):
     """A record of a reply cannot be written; the message is for the log."""
@@ -97,6 +99,11 @@ class TemplateRule:
     def is_per_client(self) -> bool:
         """Whether two clients may get different replies to the same bytes."""
         return any(template.fields & PER_CLIENT for template in self.templates)
+
+    @property
+    def reads_metadata(self) -> bool:
+        """Whether a template reads metadata, which depends on the directives above."""
+        return any(template.fields & _METADATA for template in self.templates)
 
     @property
     def cacheability(self) -> Cacheability:

@@ -66,6 +66,7 @@ class Trace(FastHandler, CallObserver, ExplainedHandler):
 
     name: ClassVar[str] = "trace"
     cacheability = Cacheability.OBSERVES
+    inputs = b""
     call_label: ClassVar[str] = CURRENT
 
     def __init__(self, settings: Settings) -> None:

@@ -36,6 +36,7 @@ class View(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "view"
     cacheability = Cacheability.SAFE
+    inputs = b""
 
     def __init__(self, view: str) -> None:
         """`view` is the name of the view."""

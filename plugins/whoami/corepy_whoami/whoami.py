@@ -25,6 +25,7 @@ class Whoami(Handler):
     """
 
     name: ClassVar[str] = "whoami"
+    inputs = b""
 
     async def serve_dns(self, request: Request) -> Reply:
         """Return the reply; no query is passed on."""

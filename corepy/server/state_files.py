@@ -1,0 +1,130 @@
+"""Reads and writes the files that keep the state of handlers; all functions may block.
+
+A file is replaced at once, so that a reader finds the old one or the new one. It is not synced: a
+power failure may leave a damaged one, which the next start ignores. A file that another user could
+have written is not read, and one that is not a snapshot is not replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Final
+
+from corepy.server.snapshot import MAGIC, InvalidSnapshot, Snapshot, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+_MODE: Final = 0o600
+_WRITABLE_BY_OTHERS: Final = 0o022
+_OWN: Final = (MAGIC, b"")
+_ABANDONED_AFTER: Final = 3600.0
+"""Age in seconds from which a temporary file was left by a process that was killed."""
+
+_READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read(path: Path, most: int) -> Snapshot | None:
+    """Return the snapshot in a file of at most `most` bytes, None if there is no file.
+
+    Raises `InvalidSnapshot`.
+    """
+    try:
+        descriptor = os.open(path, _READ_FLAGS)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        is_link = error.errno == errno.ELOOP
+        raise InvalidSnapshot("it is a symbolic link" if is_link else str(error.strerror)) from None
+    try:
+        _check(os.fstat(descriptor), most)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise InvalidSnapshot(str(error.strerror)) from None
+    finally:
+        os.close(descriptor)
+    return parse(content)
+
+
+def _check(status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidSnapshot("it is not a regular file")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise InvalidSnapshot("it belongs to another user")
+    if status.st_mode & _WRITABLE_BY_OTHERS:
+        raise InvalidSnapshot("other users may write it")
+    if status.st_size > most:
+        raise InvalidSnapshot(f"it has {status.st_size} bytes, more than {most}")
+
+
+def write(path: Path, parts: Iterable[bytes], is_valid: Callable[[], bool] = lambda: True) -> None:
+    """Replace a file by a snapshot of these parts and their SHA-256; raises OSError.
+
+    A file that is not a snapshot stays as it is, since its name is probably a mistake. The new file
+    is dropped if it is not valid any more when it is complete.
+    """
+    _require_own(path)
+    _remove_abandoned(path)
+    temporary = path.with_name(f"{_prefix(path)}{os.urandom(8).hex()}")
+    descriptor = os.open(temporary, _WRITE_FLAGS, _MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in with_digest(parts):
+                file.write(part)
+        if is_valid():
+            os.rename(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it was renamed
+            os.unlink(temporary)
+
+
+def with_digest(parts: Iterable[bytes]) -> Iterable[bytes]:
+    """Yield the parts of a snapshot, and their SHA-256 at the end."""
+    import hashlib  # loads OpenSSL, which a server without snapshots does not need
+
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+        yield part
+    yield digest.digest()
+
+
+def remove(path: Path) -> None:
+    """Remove a snapshot, if it is there; raises OSError."""
+    _require_own(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _require_own(path: Path) -> None:
+    """Raise OSError for a file that is neither a snapshot nor empty."""
+    try:
+        descriptor = os.open(path, _READ_FLAGS)
+    except FileNotFoundError:
+        return
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if not is_file or os.read(descriptor, len(MAGIC)) not in _OWN:
+            raise FileExistsError(errno.EEXIST, "it is not a snapshot of corepy", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.new-"
+
+
+def _remove_abandoned(path: Path) -> None:
+    limit = time.time() - _ABANDONED_AFTER  # time of day: the age of files
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.name.startswith(_prefix(path)) and entry.stat().st_mtime < limit:
+                    os.unlink(entry.path)
