@@ -28,7 +28,7 @@ def explain(rules: Sequence[TemplateRule], request: Request) -> dict[str, str]:
         if reason is None or "state" in found:
             return _state(rule, found, passed)
         if not rule.fallthrough.passes(request.name_wire):
-            reason = f"{reason}, and there is no fallthrough for the name"
+            reason = f"{reason}, and the name has no fallthrough"
             return _state(rule, {"state": "no match", "reason": reason}, passed)
         passed.append(f"{rule.location} ({reason})")
     return {"state": "no match", **_passed(passed)}

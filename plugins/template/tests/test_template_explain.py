@@ -46,7 +46,7 @@ template IN MX
                 "state": "no match",
                 "template": BELOW,
                 "reason": "the condition at Corefile:10:10 is not true, "
-                "and there is no fallthrough for the name",
+                "and the name has no fallthrough",
                 "passed over": PASSED,
             },
         ),
