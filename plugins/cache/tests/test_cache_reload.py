@@ -307,6 +307,28 @@ def test_metadata_comes_from_above(caplog):
 
 
 @pytest.mark.parametrize(
+    ("option", "is_known"),
+    [
+        ("expr metadata('view/name') == 'one'", False),
+        ("expr metadata(lower('VIEW/name')) == 'one'", False),
+        ("var view metadata('view/name')\nexpr view == 'one'", False),
+        ("expr type() == 'TXT'", True),
+    ],
+    ids=["condition", "label-of-a-function", "variable", "question"],
+)
+def test_metadata_in_expressions_comes_from_above(option, is_known, caplog):
+    caplog.set_level("INFO")
+    below = f'template IN TXT {{\n{option}\nanswer "{{{{ .Name }}}} 600 IN TXT x"\n}}\n{DENIAL}'
+    below += "view one {\nexpr true\n}\n"
+    with serve(block(above="metadata\n", below=below)) as server:
+        assert server.ask("www.example.net", "TXT").rr
+        server.reload(block(below=below))
+        assert bool(server.ask("www.example.net", "TXT").rr) is is_known
+    (outcome,) = outcomes(caplog)
+    assert (outcome == "starts empty: the inputs of template are not known") is not is_known
+
+
+@pytest.mark.parametrize(
     ("value", "is_known"), [("{view/name}", False), ("{qname}", True)], ids=["metadata", "query"]
 )
 def test_metadata_in_options_comes_from_above(value, is_known, caplog):
