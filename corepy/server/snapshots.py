@@ -26,9 +26,9 @@ from corepy.server.contain.failure_report import report_background
 from corepy.server.restoring import PREDECESSOR, Restorer
 from corepy.server.schedule import Schedule
 from corepy.server.snapshot import (
-    OVERHEAD,
     SECTION_OVERHEAD,
     Clocks,
+    Selection,
     header,
     section_header,
 )
@@ -57,8 +57,8 @@ MEMORY_SIZE: Final = 16 << 20
 STOP_TIMEOUT: Final = 5.0
 """Seconds that the stop of the server waits for the last write."""
 
-_SECTIONS: Final = 4096
-"""The number of sections that a file may have although this server has fewer handlers."""
+LARGEST_STATE: Final = 64 << 20
+"""Bytes of the states in a file that are read although the handlers write less now."""
 
 
 class Snapshots:
@@ -105,7 +105,8 @@ class Snapshots:
                 self._close_memory()
         for path, holders in _by_file(generation).items() if self._process_group.is_leader else ():
             self._paths.add(path)
-            await restorer.open(path, partial(state_files.read, path, _size_limit(holders)))
+            wanted = Selection(restorer.identities_of(holders), _size_limit(holders))
+            await restorer.open(path, partial(state_files.read, path, wanted))
         for held in held_by(generation):
             outcome = await restorer.restore(held)
             if outcome:
@@ -244,8 +245,11 @@ def _most(held: Held) -> int:
 
 
 def _size_limit(holders: Sequence[Held]) -> int:
-    """Return the size of the largest file that these handlers write."""
-    return OVERHEAD + SECTION_OVERHEAD * (len(holders) + _SECTIONS) + sum(map(_most, holders))
+    """Return the limit of the states of these handlers in a file.
+
+    An operator may have lowered the limit of one of them since the file was written.
+    """
+    return max(LARGEST_STATE, SECTION_OVERHEAD * len(holders) + sum(map(_most, holders)))
 
 
 async def _collect(

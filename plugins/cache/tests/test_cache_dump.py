@@ -237,7 +237,9 @@ def test_an_answer_behind_an_entry_may_have_been_extended():
 
 
 @pytest.mark.parametrize(
-    "wildcard", [b"*.example.org.", 7, None, "\ud800", "*" * 70_000], ids=lambda it: type(it).__name__
+    "wildcard",
+    [b"*.example.org.", 7, None, "\ud800", "*" * 70_000],
+    ids=lambda it: type(it).__name__,
 )
 def test_metadata_that_is_no_name_costs_one_entry(wildcard):
     """Any plugin may set it; the entry stays in this process."""
