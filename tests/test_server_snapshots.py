@@ -356,15 +356,18 @@ class Keeper(Manager):
     def __init__(self):
         super().__init__({})
         self.kept: Any = None
+        self.is_stopped = False
 
     def keep_state(self, descriptor):
-        self.release_state()
-        self.kept = os.dup(descriptor)
+        if self.release_state():
+            self.kept = os.dup(descriptor)
+        return not self.is_stopped
 
     def release_state(self):
-        if self.kept is not None:
+        if not self.is_stopped and self.kept is not None:
             os.close(self.kept)
-        self.kept = None
+            self.kept = None
+        return not self.is_stopped
 
 
 def generation(zone="example.org"):
@@ -468,6 +471,36 @@ def test_a_state_that_is_discarded_while_it_is_written_is_not_kept(monkeypatch):
         await asyncio.gather(*discarding)
         assert manager.kept is None
         await keeping._memory.stop()
+
+    asyncio.run(run())
+
+
+def test_what_a_stopped_manager_keeps_is_discarded():
+    """It does not get the later files, nor the request to remove the one that it has."""
+
+    async def run():
+        manager = Keeper()
+        keeping = Snapshots(manager, ProcessGroup())
+        keeping.start(generation())
+        before = len(os.listdir("/proc/self/fd"))
+        await keeping._write_memory()
+        assert len(os.listdir("/proc/self/fd")) == before + 2  # the manager's and this one
+        manager.is_stopped = True
+        for _ in range(3):
+            await keeping._write_memory()
+        assert len(os.listdir("/proc/self/fd")) == before + 3
+        await keeping.discard()
+        assert state_memory.is_revoked(manager.kept)
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        await keeping._write_memory()
+        manager.is_stopped = False
+        await keeping._write_memory()
+        assert not state_memory.is_revoked(manager.kept)
+        assert len(os.listdir("/proc/self/fd")) == before + 2
+        await keeping._memory.stop()
+        keeping._close_memory()
+        manager.release_state()
+        assert len(os.listdir("/proc/self/fd")) == before
 
     asyncio.run(run())
 

@@ -144,9 +144,10 @@ def parse(content: bytes | memoryview) -> Snapshot:
 
 
 def parse_file(file: BinaryIO, size: int, selection: Selection) -> Snapshot:
-    """Return the selected sections of a snapshot of `size` bytes; raises `InvalidSnapshot`, OSError.
+    """Return the selected sections of a snapshot of `size` bytes.
 
-    Other sections take no memory, but all are read for the SHA-256.
+    Other sections take no memory, but all are read for the SHA-256. Raises `InvalidSnapshot`, and
+    OSError if the file cannot be read.
     """
     end = size - _DIGEST
     clocks = _clocks_in(_read_at(file, 0, _HEADER.size), size)

@@ -72,6 +72,8 @@ class Snapshots:
         self._process_group = process_group
         self.descriptor = inherited
         """The last file in memory."""
+        self._earlier: int | None = None
+        """The file before it, while a manager that is stopped may keep that one."""
         self._generation: Generation | None = None
         self._files = Schedule("writing the state to files", self._write_files)
         self._memory = Schedule("writing the state to memory", self._write_memory)
@@ -136,9 +138,9 @@ class Snapshots:
             await self._write_to_memory(generation)
 
     def send_again(self) -> None:
-        """Pass the file in memory to a new manager."""
-        if self.descriptor is not None:
-            self._manager.keep_state(self.descriptor)
+        """Pass the file in memory to the manager, which may be a new one."""
+        if self.descriptor is not None and self._manager.keep_state(self.descriptor):
+            self._close_earlier()
 
     async def stop(self) -> None:
         """Write the last snapshots."""
@@ -166,6 +168,7 @@ class Snapshots:
             schedule.hurry()
         async with self._writing:
             if self.descriptor is not None:
+                # A manager that is stopped keeps a revoked file, until it gets the next one.
                 self._manager.release_state()
                 self._close_memory(revoked=True)
             for path in self._paths:
@@ -202,17 +205,27 @@ class Snapshots:
             if not self._is_valid(discarded):
                 os.close(found)
                 return 0
-            self._close_memory()
-            self.descriptor = found
-            self._manager.keep_state(found)
+            before, self.descriptor = self.descriptor, found
+            if self._earlier is None:
+                self._earlier = before
+            elif before is not None:  # the manager has never got it
+                os.close(before)
+            self.send_again()
             return os.fstat(found).st_size
 
     def _close_memory(self, *, revoked: bool = False) -> None:
+        for descriptor in (self.descriptor, self._earlier) if revoked else ():
+            if descriptor is not None:  # a process that has inherited it may be starting
+                state_memory.revoke(descriptor)
+        self._close_earlier()
         if self.descriptor is not None:
-            if revoked:  # a process that has inherited it may be starting
-                state_memory.revoke(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = None
+
+    def _close_earlier(self) -> None:
+        if self._earlier is not None:
+            os.close(self._earlier)
+            self._earlier = None
 
     def _is_valid(self, discarded: int) -> bool:
         """Return whether nothing was discarded since that count."""
