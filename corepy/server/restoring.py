@@ -39,7 +39,7 @@ class Restorer:
         try:
             snapshot: Snapshot | None = await in_thread(read)
             if snapshot is None:
-                self._missing[place] = f"there is no file {place}"
+                self._missing[place] = f"{place} does not exist"
             else:
                 Clocks.now().seconds_since(snapshot.clocks)  # raises InvalidSnapshot
                 self._opened[place] = snapshot

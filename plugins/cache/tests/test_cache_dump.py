@@ -224,6 +224,11 @@ def test_the_minimum_of_a_cache_that_shares_the_entries_counts():
     bench.ask("www.example.org.")
     following.store.share(bench.store)
     assert other.load(following.dumped()) == 0
+    leaving = bench.store.leave()
+    leaving.send(None)  # it has begun to remove the entries
+    assert following.store.contents.min_ttls == (400, 5)
+    assert list(leaving.__await__()) == []  # nothing is left to remove
+    assert following.store.contents.min_ttls == (5, 5)
 
 
 def test_an_answer_behind_an_entry_may_have_been_extended():

@@ -66,7 +66,7 @@ def test_entries_survive_a_restart(path, caplog):
         assert [it.stored for it in cache.store.success] == stored
         server.reload(text)
     assert lines(caplog) == [
-        f"server block at Corefile:1: cache starts empty: there is no file {path}",
+        f"server block at Corefile:1: cache starts empty: {path} does not exist",
         f"server block at Corefile:1: cache continues with 2 entries from {path}",
         "server block at Corefile:1: cache continues with 2 entries",
     ]
