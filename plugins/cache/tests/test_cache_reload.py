@@ -8,7 +8,7 @@ import dnslib
 import pytest
 
 from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, lookup
-from corepy.testing import Upstream, serve, with_handlers
+from corepy.testing import Upstream, inline, serve, with_handlers
 from corepy_cache.budget import process_budget
 from corepy_cache.handler import Cache
 
@@ -255,6 +255,34 @@ def test_look_ups_make_other_blocks_matter(caplog):
         server.reload(text(ANSWER))
         assert entries(server) == [0, 0]
     assert outcomes(caplog)[-2].startswith("starts empty: its replies contain look-ups")
+
+
+def test_look_ups_make_the_filters_of_other_blocks_matter(caplog):
+    """Also those of a plugin without a handler."""
+    caplog.set_level("INFO")
+
+    def setup(controller):
+        for _ in controller.single():
+            name = controller.argument().text
+            controller.add_filter(
+                lambda request, name=name: request.name.startswith(name),
+                cacheability=Cacheability.SAFE,
+                is_about_question=True,
+            )
+
+    def text(name):
+        one = f"example.org {{\n{LOCAL}split {name}\n{ANSWER}}}\n"
+        other = f"example.org {{\n{LOCAL}{OTHER_ANSWER}}}\n"
+        return block(zone="example.net", below="", above="alias\n") + one + other
+
+    plugins = {**with_handlers(alias=Alias), "split": inline("split", setup)}
+    with serve(text("www"), plugins=plugins, order="alias after cache") as server:
+        assert server.ask("www.example.net").rr
+        server.reload(text("www"))
+        assert entries(server) == [1]
+        server.reload(text("ftp"))
+        assert entries(server) == [0]
+    assert outcomes(caplog)[-1].startswith("starts empty: its replies contain look-ups")
 
 
 class Unknown(Refusing):
