@@ -168,6 +168,23 @@ def test_sockets_are_given_away_and_back(inbox, pair):
     assert sock.recv(999).decode() == f"FDSTOREREMOVE=1\nFDNAME={key_of(pair[0]).name}"
 
 
+def test_nothing_waits_for_a_manager_that_is_stopped_to_take_the_state(inbox, pair, monkeypatch):
+    sock, name = inbox
+    monkeypatch.setattr(inherited, "PATIENCE", 0.0)
+    manager = Manager({"NOTIFY_SOCKET": name})
+    while manager.release_state():
+        pass  # fills the queue of the socket
+    assert not manager.keep_state(pair[0].fileno())
+    assert not manager._is_held_up
+    sock.recv(999)
+    assert not manager.keep_state(
+        pair[0].fileno()
+    )  # the earlier one is removed, there is no new one
+    sock.recv(999)
+    sock.recv(999)
+    assert manager.keep_state(pair[0].fileno())
+
+
 @pytest.mark.parametrize(
     ("environment", "seconds"),
     [

@@ -13,7 +13,7 @@ from corepy.plugin import Cacheability, ProcessGroup, StatefulHandler
 from corepy.server import snapshot, snapshots, state_files, state_memory
 from corepy.server.build.builder import build
 from corepy.server.schedule import Schedule
-from corepy.server.snapshot import Clocks, InvalidSnapshot, parse
+from corepy.server.snapshot import Clocks, InvalidSnapshot, Selection, parse
 from corepy.server.snapshots import Snapshots
 from corepy.supervise.store import Store
 from corepy.testing import with_handlers
@@ -28,6 +28,7 @@ PARTS = [
     snapshot.section_header(b"j" * 32, 0),
 ]
 WHOLE = b"".join(state_files.with_digest(PARTS))
+BOTH = Selection({b"i" * 32, b"j" * 32}, 5)
 
 
 def test_a_snapshot_returns():
@@ -96,11 +97,11 @@ def test_the_clocks_of_this_machine():
 
 def test_a_file_is_written_and_read(tmp_path):
     path = tmp_path / "state"
-    assert state_files.read(path, 1000) is None
+    assert state_files.read(path, BOTH) is None
     for _ in range(2):
         state_files.write(path, PARTS)
         assert path.read_bytes() == WHOLE
-    assert state_files.read(path, len(WHOLE)) == parse(WHOLE)
+    assert state_files.read(path, BOTH) == parse(WHOLE)
     assert path.stat().st_mode & 0o777 == 0o600
     state_files.write(path, [b"invalid"], lambda: False)
     assert [it.name for it in tmp_path.iterdir()] == ["state"]
@@ -142,7 +143,7 @@ def enlarge(path):
         (make_fifo, "it is not a regular file"),
         (lambda path: path.chmod(0o620), "other users may write it"),
         (lambda path: path.chmod(0o602), "other users may write it"),
-        (enlarge, "it has 1099511627776 bytes, more than 1000"),
+        (enlarge, "it has 1099511627776 bytes, more than 1073741829"),
         (lambda path: path.write_bytes(b""), "it is not a snapshot of corepy"),
         (lambda path: path.write_text("#!/bin/sh"), "it is not a snapshot of corepy"),
     ],
@@ -153,7 +154,7 @@ def test_a_file_that_is_not_to_be_trusted(tmp_path, change, problem):
     state_files.write(path, PARTS)
     change(path)
     with pytest.raises(InvalidSnapshot, match=problem):
-        state_files.read(path, 1000)
+        state_files.read(path, BOTH)
 
 
 @pytest.mark.parametrize(("owner", "is_trusted"), [(1000, True), (0, True), (1001, False)])
@@ -165,10 +166,10 @@ def test_the_owner_of_a_file(tmp_path, monkeypatch, owner, is_trusted):
     monkeypatch.setattr(os, "fstat", lambda _: os.stat_result(status))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     if is_trusted:
-        assert state_files.read(path, 1000)
+        assert state_files.read(path, BOTH)
     else:
         with pytest.raises(InvalidSnapshot, match="it belongs to another user"):
-            state_files.read(path, 1000)
+            state_files.read(path, BOTH)
 
 
 @pytest.mark.parametrize("change", [link, make_folder, make_fifo], ids=lambda it: it.__name__)
@@ -192,7 +193,7 @@ def test_a_file_with_another_content_is_not_replaced(tmp_path):
     assert path.read_text() == "root:x:0:0"
     path.write_text("")
     state_files.write(path, PARTS)
-    assert state_files.read(path, 1000)
+    assert state_files.read(path, BOTH)
 
 
 def test_a_failed_write_leaves_the_file_and_no_other(tmp_path):
@@ -207,6 +208,40 @@ def test_a_failed_write_leaves_the_file_and_no_other(tmp_path):
         state_files.write(path, parts())
     assert path.read_bytes() == WHOLE
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("selection", "states"),
+    [
+        (Selection({b"i" * 32}, 5), [b"state"]),
+        (Selection({b"i" * 32, b"j" * 32}, 4), [None, b""]),
+        (Selection({b"j" * 32}, 0), [b""]),
+        (Selection(set(), 0), []),
+    ],
+    ids=["one", "large", "other", "none"],
+)
+def test_sections_that_no_block_wants_do_not_count(tmp_path, selection, states):
+    path = tmp_path / "state"
+    state_files.write(path, PARTS)
+    found = state_files.read(path, selection)
+    assert found is not None
+    assert [it.state for it in found.sections] == states
+
+
+@pytest.mark.parametrize("at", [0, 9, 50, 100, -1])
+def test_damage_of_a_file_is_found_wherever_it_is(tmp_path, at):
+    path, damaged = tmp_path / "state", bytearray(WHOLE)
+    damaged[at] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(InvalidSnapshot):
+        state_files.read(path, Selection(set(), 1000))
+
+
+def test_a_file_with_a_section_that_is_cut_off(tmp_path):
+    path = tmp_path / "state"
+    state_files.write(path, [PARTS[0], PARTS[1], b"sta"])
+    with pytest.raises(InvalidSnapshot, match="a section is cut off"):
+        state_files.read(path, BOTH)
 
 
 def test_files_of_killed_processes_are_removed(tmp_path):
@@ -321,15 +356,18 @@ class Keeper(Manager):
     def __init__(self):
         super().__init__({})
         self.kept: Any = None
+        self.is_stopped = False
 
     def keep_state(self, descriptor):
-        self.release_state()
-        self.kept = os.dup(descriptor)
+        if self.release_state():
+            self.kept = os.dup(descriptor)
+        return not self.is_stopped
 
     def release_state(self):
-        if self.kept is not None:
+        if not self.is_stopped and self.kept is not None:
             os.close(self.kept)
-        self.kept = None
+            self.kept = None
+        return not self.is_stopped
 
 
 def generation(zone="example.org"):
@@ -402,8 +440,9 @@ def test_a_new_manager_gets_the_state_again_and_large_ones_are_written_less_ofte
         keeping.start(first)
         assert await keeping._write_memory() == snapshots.MEMORY_INTERVAL
         monkeypatch.setattr(snapshots, "BYTES_PER_SECOND", 1)
+        assert keeping.descriptor is not None
         seconds = await keeping._write_memory()
-        assert seconds == os.fstat(manager.kept).st_size == 119
+        assert seconds == os.fstat(keeping.descriptor).st_size == 119
         manager.release_state()
         keeping.send_again()
         assert manager.kept is not None
@@ -432,6 +471,36 @@ def test_a_state_that_is_discarded_while_it_is_written_is_not_kept(monkeypatch):
         await asyncio.gather(*discarding)
         assert manager.kept is None
         await keeping._memory.stop()
+
+    asyncio.run(run())
+
+
+def test_what_a_stopped_manager_keeps_is_discarded():
+    """It does not get the later files, nor the request to remove the one that it has."""
+
+    async def run():
+        manager = Keeper()
+        keeping = Snapshots(manager, ProcessGroup())
+        keeping.start(generation())
+        before = len(os.listdir("/proc/self/fd"))
+        await keeping._write_memory()
+        assert len(os.listdir("/proc/self/fd")) == before + 2  # the manager's and this one
+        manager.is_stopped = True
+        for _ in range(3):
+            await keeping._write_memory()
+        assert len(os.listdir("/proc/self/fd")) == before + 3
+        await keeping.discard()
+        assert state_memory.is_revoked(manager.kept)
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        await keeping._write_memory()
+        manager.is_stopped = False
+        await keeping._write_memory()
+        assert not state_memory.is_revoked(manager.kept)
+        assert len(os.listdir("/proc/self/fd")) == before + 2
+        await keeping._memory.stop()
+        keeping._close_memory()
+        manager.release_state()
+        assert len(os.listdir("/proc/self/fd")) == before
 
     asyncio.run(run())
 

@@ -91,6 +91,7 @@ class CallCompiler(Compilation):
         self._check(node, function, arguments)
         self.depend(function.depends)
         self.is_about_question = self.is_about_question and function.is_about_question
+        self.reads_metadata = self.reads_metadata or function.reads_label
         if function.reads_label and isinstance(arguments[0].value, str):
             self.labels.append((arguments[0].value, node.arguments[0].offset))
         run = None

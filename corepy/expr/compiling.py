@@ -36,7 +36,10 @@ class Compilation(ABC):
         """Mistakes that make the expression fail for every query, or a comparison pointless."""
 
         self.labels: list[tuple[str, int]] = []
-        """The labels of metadata that the expression reads, with their offsets."""
+        """The constant labels of metadata that the expression reads, with their offsets."""
+
+        self.reads_metadata = False
+        """Whether the expression reads metadata, of any label."""
 
         self.slots = 0
         """The number of variables that the expression declares."""

@@ -26,6 +26,7 @@ class Expression:
         "is_about_question",
         "is_stateless",
         "labels",
+        "reads_metadata",
         "run",
         "slots",
         "text",
@@ -55,7 +56,13 @@ class Expression:
         """
 
         self.labels: tuple[tuple[str, int], ...] = tuple(compiler.labels)
-        """The labels of metadata that it reads, with their offsets in the text."""
+        """The constant labels of metadata that it reads, with their offsets in the text."""
+
+        self.reads_metadata = compiler.reads_metadata
+        """Whether the value depends on metadata, of any label: other directives set it.
+
+        Variables of the environment are not considered.
+        """
 
         self.run = compiled.run
         """Computes the value in a frame."""

@@ -213,36 +213,44 @@ class Manager:
             name = key_of(sock, shard, scheme).name
             self._send(f"FDSTOREREMOVE=1\nFDNAME={name}", [])
 
-    def keep_state(self, fd: int) -> None:
-        """Store a snapshot of the state, in place of an earlier one, without waiting."""
+    def keep_state(self, fd: int) -> bool:
+        """Store a snapshot of the state, in place of an earlier one, without waiting.
+
+        Return whether the manager does not keep an earlier one any more.
+        """
         # systemd would keep several files of this name.
-        self._send(f"FDSTOREREMOVE=1\nFDNAME={STATE}", [], waiting=False)
-        self._send(f"FDSTORE=1\nFDPOLL=0\nFDNAME={STATE}", [fd], waiting=False)
+        is_removed = self.release_state()
+        message = f"FDSTORE=1\nFDPOLL=0\nFDNAME={STATE}"
+        return self._send(message, [fd], waiting=False) and is_removed
 
-    def release_state(self) -> None:
-        """Remove the snapshot from the manager's store."""
-        self._send(f"FDSTOREREMOVE=1\nFDNAME={STATE}", [])
+    def release_state(self) -> bool:
+        """Remove the snapshot from the manager's store, without waiting.
 
-    def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> None:
+        Return whether the manager does not keep it any more: one that is stopped does.
+        """
+        return self._send(f"FDSTOREREMOVE=1\nFDNAME={STATE}", [], waiting=False)
+
+    def _send(self, message: str, fds: list[int], *, waiting: bool = True) -> bool:
         """Send a message, waiting for the manager for at most `PATIENCE` seconds.
 
         After a timeout, do not wait again until a message gets through: the manager may be stopped,
-        which must not block this process.
+        which must not block this process. Return False if a manager exists that did not get it.
         """
         if not self._path:
-            return
+            return True
         with self._sender() as sender:
             if not self._connects(sender):
-                return
+                return True
             sender.settimeout(PATIENCE if waiting and not self._is_held_up else 0.0)
             try:
                 socket.send_fds(sender, [message.encode()], fds)
             except (TimeoutError, BlockingIOError):
                 self._is_held_up = self._is_held_up or waiting
+                return False
             except OSError:
-                return
-            else:
-                self._is_held_up = False
+                return False
+        self._is_held_up = False
+        return True
 
     @staticmethod
     def _sender() -> socket.socket:

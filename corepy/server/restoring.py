@@ -13,7 +13,7 @@ from corepy.server.snapshot import Clocks, InvalidSnapshot
 from corepy.server.succession import Identities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from corepy.server.build.generation import Generation
     from corepy.server.snapshot import Section, Snapshot
@@ -39,7 +39,7 @@ class Restorer:
         try:
             snapshot: Snapshot | None = await in_thread(read)
             if snapshot is None:
-                self._missing[place] = f"the file {place} does not exist"
+                self._missing[place] = f"{place} does not exist"
             else:
                 Clocks.now().seconds_since(snapshot.clocks)  # raises InvalidSnapshot
                 self._opened[place] = snapshot
@@ -48,6 +48,10 @@ class Restorer:
             server_logger().warning("the state of %s is ignored: %s", place, reason)
             self._missing[place] = f"{place} is ignored"
         return place in self._opened
+
+    def identities_of(self, holders: Iterable[Held]) -> set[bytes]:
+        """Return the identities of the sections that these handlers can load."""
+        return {it for held in holders for it in _wanted(self._identities, held)}
 
     async def restore(self, held: Held) -> str:
         """Load the state of a handler; return the outcome, "" if no snapshot is for it."""
@@ -71,6 +75,8 @@ async def _load(identities: Identities, held: Held, snapshot: Snapshot) -> str |
     if section is None:
         return None
     try:
+        if section.state is None:
+            raise ValueError("it is too large")
         elapsed = Clocks.now().seconds_since(snapshot.clocks)
         loading = held.handler.load_state(section.state, elapsed)
         while True:
@@ -88,8 +94,14 @@ async def _load(identities: Identities, held: Held, snapshot: Snapshot) -> str |
 
 def _section_of(identities: Identities, held: Held, sections: list[Section]) -> Section | None:
     """Remove the section for a handler from `sections`, and return it."""
-    wanted = [identities.of(held, with_lookups=each) for each in (False, True)]
+    wanted = _wanted(identities, held)
     for index, section in enumerate(sections):
         if section.identity in wanted:
             return sections.pop(index)
     return None
+
+
+def _wanted(identities: Identities, held: Held) -> list[bytes]:
+    """Return the identities of the sections that are for a handler."""
+    found = (identities.of(held, with_lookups=each) for each in (False, True))
+    return [it for it in found if it is not None]

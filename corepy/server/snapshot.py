@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import struct
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 VERSION: Final = 1
 """To be increased with each change of this format, or of that of any handler's state."""
@@ -36,6 +37,7 @@ _SECTION: Final = struct.Struct("!32sQ")
 _DIGEST: Final = 32
 _NS: Final = 1e-9
 _UNKNOWN_BOOT: Final = bytes(16)
+_BLOCK: Final = 1 << 20
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 OVERHEAD: Final = _HEADER.size + _DIGEST
@@ -106,7 +108,8 @@ class Section(NamedTuple):
     """The state of one handler."""
 
     identity: bytes
-    state: memoryview
+    state: memoryview | None
+    """None if the state is larger than the reader allows."""
 
 
 class Snapshot(NamedTuple):
@@ -114,6 +117,14 @@ class Snapshot(NamedTuple):
 
     clocks: Clocks
     sections: list[Section]
+
+
+class Selection(NamedTuple):
+    """The sections of a file that a server can use."""
+
+    identities: Collection[bytes]
+    most: int
+    """Limit of their states together, in bytes."""
 
 
 def parse(content: bytes | memoryview) -> Snapshot:
@@ -124,30 +135,82 @@ def parse(content: bytes | memoryview) -> Snapshot:
     import hashlib  # loads OpenSSL, which a server without snapshots does not need
 
     view = memoryview(content)
-    if bytes(view[: len(MAGIC)]) != MAGIC:
+    end = len(view) - _DIGEST
+    clocks = _clocks_in(view[: _HEADER.size], len(view))
+    if hashlib.sha256(view[:end]).digest() != view[end:]:
+        raise InvalidSnapshot("it is damaged or cut off")
+    found = _sections(end, lambda at, size: view[at : at + size])
+    return Snapshot(clocks, [Section(it, view[at : at + size]) for it, at, size in found])
+
+
+def parse_file(file: BinaryIO, size: int, selection: Selection) -> Snapshot:
+    """Return the selected sections of a snapshot of `size` bytes.
+
+    Other sections take no memory, but all are read for the SHA-256. Raises `InvalidSnapshot`, and
+    OSError if the file cannot be read.
+    """
+    end = size - _DIGEST
+    clocks = _clocks_in(_read_at(file, 0, _HEADER.size), size)
+    if _digest_of(file, end) != _read_at(file, end, _DIGEST):
+        raise InvalidSnapshot("it is damaged or cut off")
+    sections, left = list[Section](), selection.most
+    for identity, at, length in _sections(end, partial(_read_at, file)):
+        if identity not in selection.identities:
+            continue
+        if length > left:
+            sections.append(Section(identity, None))
+        else:
+            left -= length
+            sections.append(Section(identity, memoryview(_read_at(file, at, length))))
+    return Snapshot(clocks, sections)
+
+
+def _read_at(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def _digest_of(file: BinaryIO, end: int) -> bytes:
+    """Return the SHA-256 of the first `end` bytes."""
+    import hashlib  # as in `parse`
+
+    digest = hashlib.sha256()
+    file.seek(0)
+    while end > 0 and (block := file.read(min(end, _BLOCK))):
+        digest.update(block)
+        end -= len(block)
+    return digest.digest()
+
+
+def _clocks_in(start: bytes | memoryview, size: int) -> Clocks:
+    """Return the clocks in the header of a snapshot of `size` bytes; raises `InvalidSnapshot`."""
+    if bytes(start[: len(MAGIC)]) != MAGIC:
         raise InvalidSnapshot("it is not a snapshot of corepy")
-    if len(view) < OVERHEAD:
+    if size < OVERHEAD:
         raise InvalidSnapshot("it is cut off")
-    _, version, *clocks = _HEADER.unpack_from(view)
+    _, version, *clocks = _HEADER.unpack(start)
     if version != VERSION:
         raise InvalidSnapshot(f"it has version {version} of the format, not {VERSION}")
-    body = view[:-_DIGEST]
-    if hashlib.sha256(body).digest() != view[-_DIGEST:]:
-        raise InvalidSnapshot("it is damaged or cut off")
-    return Snapshot(Clocks(*clocks), list(_sections(body)))
+    return Clocks(*clocks)
 
 
-def _sections(body: memoryview) -> Iterator[Section]:
+def _sections(
+    end: int, read_at: Callable[[int, int], bytes | memoryview]
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the identity, position and size of each section before `end`.
+
+    `read_at` gets a position and a number of bytes. Raises `InvalidSnapshot`.
+    """
     at, count = _HEADER.size, 0
-    while at < len(body):
+    while at < end:
         count += 1
         if count > MOST_SECTIONS:
             raise InvalidSnapshot(f"it has more than {MOST_SECTIONS} sections")
-        if len(body) - at < _SECTION.size:
+        if end - at < _SECTION.size:
             raise InvalidSnapshot("a section is cut off")
-        identity, size = _SECTION.unpack_from(body, at)
+        identity, size = _SECTION.unpack(read_at(at, _SECTION.size))
         at += _SECTION.size
-        if size > len(body) - at:
+        if size > end - at:
             raise InvalidSnapshot("a section is cut off")
-        yield Section(identity, body[at : at + size])
+        yield identity, at, size
         at += size

@@ -26,9 +26,9 @@ from corepy.server.contain.failure_report import report_background
 from corepy.server.restoring import PREDECESSOR, Restorer
 from corepy.server.schedule import Schedule
 from corepy.server.snapshot import (
-    OVERHEAD,
     SECTION_OVERHEAD,
     Clocks,
+    Selection,
     header,
     section_header,
 )
@@ -57,8 +57,8 @@ MEMORY_SIZE: Final = 16 << 20
 STOP_TIMEOUT: Final = 5.0
 """Seconds that the stop of the server waits for the last write."""
 
-_SECTIONS: Final = 4096
-"""The number of sections that a file may have although this server has fewer handlers."""
+LARGEST_STATE: Final = 64 << 20
+"""Bytes of the states in a file that are read although the handlers write less now."""
 
 
 class Snapshots:
@@ -72,6 +72,8 @@ class Snapshots:
         self._process_group = process_group
         self.descriptor = inherited
         """The last file in memory."""
+        self._earlier: int | None = None
+        """The file before it, while a manager that is stopped may keep that one."""
         self._generation: Generation | None = None
         self._files = Schedule("writing the state to files", self._write_files)
         self._memory = Schedule("writing the state to memory", self._write_memory)
@@ -105,7 +107,8 @@ class Snapshots:
                 self._close_memory()
         for path, holders in _by_file(generation).items() if self._process_group.is_leader else ():
             self._paths.add(path)
-            await restorer.open(path, partial(state_files.read, path, _size_limit(holders)))
+            wanted = Selection(restorer.identities_of(holders), _size_limit(holders))
+            await restorer.open(path, partial(state_files.read, path, wanted))
         for held in held_by(generation):
             outcome = await restorer.restore(held)
             if outcome:
@@ -135,9 +138,9 @@ class Snapshots:
             await self._write_to_memory(generation)
 
     def send_again(self) -> None:
-        """Pass the file in memory to a new manager."""
-        if self.descriptor is not None:
-            self._manager.keep_state(self.descriptor)
+        """Pass the file in memory to the manager, which may be a new one."""
+        if self.descriptor is not None and self._manager.keep_state(self.descriptor):
+            self._close_earlier()
 
     async def stop(self) -> None:
         """Write the last snapshots."""
@@ -165,6 +168,7 @@ class Snapshots:
             schedule.hurry()
         async with self._writing:
             if self.descriptor is not None:
+                # A manager that is stopped keeps a revoked file, until it gets the next one.
                 self._manager.release_state()
                 self._close_memory(revoked=True)
             for path in self._paths:
@@ -201,17 +205,27 @@ class Snapshots:
             if not self._is_valid(discarded):
                 os.close(found)
                 return 0
-            self._close_memory()
-            self.descriptor = found
-            self._manager.keep_state(found)
+            before, self.descriptor = self.descriptor, found
+            if self._earlier is None:
+                self._earlier = before
+            elif before is not None:  # the manager has never got it
+                os.close(before)
+            self.send_again()
             return os.fstat(found).st_size
 
     def _close_memory(self, *, revoked: bool = False) -> None:
+        for descriptor in (self.descriptor, self._earlier) if revoked else ():
+            if descriptor is not None:  # a process that has inherited it may be starting
+                state_memory.revoke(descriptor)
+        self._close_earlier()
         if self.descriptor is not None:
-            if revoked:  # a process that has inherited it may be starting
-                state_memory.revoke(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = None
+
+    def _close_earlier(self) -> None:
+        if self._earlier is not None:
+            os.close(self._earlier)
+            self._earlier = None
 
     def _is_valid(self, discarded: int) -> bool:
         """Return whether nothing was discarded since that count."""
@@ -244,8 +258,11 @@ def _most(held: Held) -> int:
 
 
 def _size_limit(holders: Sequence[Held]) -> int:
-    """Return the size of the largest file that these handlers write."""
-    return OVERHEAD + SECTION_OVERHEAD * (len(holders) + _SECTIONS) + sum(map(_most, holders))
+    """Return the limit of the states of these handlers in a file.
+
+    An operator may have lowered the limit of one of them since the file was written.
+    """
+    return max(LARGEST_STATE, SECTION_OVERHEAD * len(holders) + sum(map(_most, holders)))
 
 
 async def _collect(

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
-from corepy.server.snapshot import MAGIC, InvalidSnapshot, Snapshot, parse
+from corepy.server.snapshot import MAGIC, InvalidSnapshot, Selection, Snapshot, parse_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,13 +26,17 @@ _OWN: Final = (MAGIC, b"")
 _ABANDONED_AFTER: Final = 3600.0
 """Age in seconds from which a temporary file was left by a process that was killed."""
 
+_LARGEST_REST: Final = 1 << 30
+"""Limit of the sections that are not selected, in bytes: to read them takes a second."""
+
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def read(path: Path, most: int) -> Snapshot | None:
-    """Return the snapshot in a file of at most `most` bytes, None if there is no file.
+def read(path: Path, selection: Selection) -> Snapshot | None:
+    """Return the selected sections of the snapshot in a file, None if there is no file.
 
+    A file may also have sections of blocks that do not keep their state any more, or another one.
     Raises `InvalidSnapshot`.
     """
     try:
@@ -43,14 +47,14 @@ def read(path: Path, most: int) -> Snapshot | None:
         is_link = error.errno == errno.ELOOP
         raise InvalidSnapshot("it is a symbolic link" if is_link else str(error.strerror)) from None
     try:
-        _check(os.fstat(descriptor), most)
+        status = os.fstat(descriptor)
+        _check(status, selection.most + _LARGEST_REST)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)
+            return parse_file(file, status.st_size, selection)
     except OSError as error:
         raise InvalidSnapshot(str(error.strerror)) from None
     finally:
         os.close(descriptor)
-    return parse(content)
 
 
 def _check(status: os.stat_result, most: int) -> None:

@@ -75,6 +75,11 @@ class _Block:
     def __post_init__(self) -> None:
         self.labels = BlockLabels(self.config, frozenset(self.parsed.directives))
 
+    def decides_replies(self, directive: str) -> bool:
+        """Return whether a directive has a handler or a filter, which selects the block."""
+        filters = self.config.get(BlockFilters).filters
+        return bool(self.parts.get(directive)) or any(it.name == directive for it in filters)
+
 
 def build(
     corefile: Corefile,
@@ -161,7 +166,7 @@ class _Builder:
                 position_of(block.parsed),
                 tuple(block.config.zones),
                 (*map(str, block.config.keys), *block.config.get(ListenHosts).hosts),
-                [block.meanings[name] for name in chain if block.parts.get(name)],
+                [block.meanings[name] for name in chain if block.decides_replies(name)],
             )
             for block in blocks
         ]

@@ -45,15 +45,23 @@ class Contents:
         self.users: list[User] = []
         """The caches that use this object, the newest last."""
 
+    @property
+    def min_ttls(self) -> tuple[int, int]:
+        """The minimum TTLs up to which positive entries and denials may have been extended."""
+        settings = [user.settings for user in self.users]
+        return (
+            max((it.success.min_ttl for it in settings), default=0),
+            max((it.denial.min_ttl for it in settings), default=0),
+        )
+
     async def leave(self, user: User) -> bool:
         """Let `user` go; return whether another one remains, whose limits apply from now on."""
-        is_old = user in self.users[:-1]
+        if user in self.users[:-1]:  # before it goes, since `min_ttls` counts it until then
+            await self._remove_extended(user.settings, self.users[-1].settings)
         if user in self.users:
             self.users.remove(user)
         if not self.users:
             return False
-        if is_old:
-            await self._remove_extended(user.settings, self.users[-1].settings)
         await self._limit(self.users[-1])
         return True
 
@@ -62,7 +70,7 @@ class Contents:
         positive = self.success, before.success, after.success
         for table, earlier, bounds in (positive, (self.denial, before.denial, after.denial)):
             if bounds.min_ttl < earlier.min_ttl:
-                await remove_entries(table, partial(_is_within, earlier.min_ttl))
+                await remove_entries(table, partial(is_within, earlier.min_ttl))
 
     async def _limit(self, user: User) -> None:
         settings = user.settings
@@ -76,5 +84,7 @@ class Contents:
             table.evicted = 0
 
 
-def _is_within(ttl: int, entry: CacheEntry) -> bool:
-    return entry.ttl <= ttl
+def is_within(ttl: int, entry: CacheEntry) -> bool:
+    """Return whether a minimum of `ttl` may have extended an entry, or the answer behind it."""
+    good = entry.last_good
+    return entry.ttl <= ttl or (good is not None and is_within(ttl, good))

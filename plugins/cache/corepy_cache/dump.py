@@ -1,7 +1,9 @@
 """The entries of a cache as bytes, for the cache of another process.
 
-The first byte is "L" if replies were made with look-ups in other server blocks, else "-". Then
-follow the entries, each a record. All numbers are in network byte order:
+The first byte is "L" if replies were made with look-ups in other server blocks, else "-". Two
+numbers of 4 bytes follow: the minimum TTLs in seconds of positive replies and of denials, which may
+have extended entries. Then follow the entries, each a record. All numbers are in network byte
+order:
 
 | bytes | content |
 | --- | --- |
@@ -31,6 +33,7 @@ from corepy.dns.edns import OPTION_SUBNET, Edns, parse_options
 from corepy.dns.form_error import FormError
 from corepy.dns.message import query
 from corepy.dns.survey import survey
+from corepy_cache.contents import is_within
 from corepy_cache.entry import CacheEntry
 from corepy_cache.keys import name_of
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from corepy_cache.cache_store import CacheStore
 
+_HEADER: Final = Struct("!cII")
 _RECORD: Final = Struct("!HHBII2s6s")
 _EXTRAS: Final = Struct("!HH")
 _QUESTION: Final = Struct("!HH")
@@ -63,6 +67,7 @@ _SECOND_FLAGS: Final = 0xB3
 
 _RCODES: Final = (0, 3)
 _LONGEST: Final = 0x7FFFFFFF
+_LONGEST_WILDCARD: Final = 0xFFFF
 _CD_KEY, _NO_RD_KEY, _DO_KEY = 1, 2, 4
 """The flags in a key, see `keys.key_of`."""
 
@@ -72,7 +77,8 @@ def dump(store: CacheStore, most: int) -> Iterator[bytes]:
 
     Entries may be stored and removed between two slices.
     """
-    yield _USES_LOOKUPS if store.contents.uses_lookups else _NO_LOOKUPS
+    contents = store.contents
+    yield _HEADER.pack(_USES_LOOKUPS if contents.uses_lookups else _NO_LOOKUPS, *contents.min_ttls)
     least = -store.settings.stale.up_to
     for table in (store.success, store.denial):
         entries = list(table.entries.values())
@@ -80,7 +86,8 @@ def dump(store: CacheStore, most: int) -> Iterator[bytes]:
             now = store.clock()
             written = bytearray()
             for entry in reversed(entries[-_SLICE:]):
-                if entry.rcode in _RCODES and entry.left(now) > least:
+                is_usable = entry.rcode in _RCODES and entry.left(now) > least
+                if is_usable and _is_writable(entry):
                     record = _record(entry, now)
                     most -= len(record)
                     if most < 0:
@@ -89,6 +96,14 @@ def dump(store: CacheStore, most: int) -> Iterator[bytes]:
                     written += record
             del entries[-_SLICE:]
             yield bytes(written)
+
+
+def _is_writable(entry: CacheEntry) -> bool:
+    """Return whether an entry can be a record: any plugin may have set its `wildcard`."""
+    wildcard: object = entry.wildcard
+    if isinstance(wildcard, str) and wildcard.isascii() and len(wildcard) <= _LONGEST_WILDCARD:
+        return entry.last_good is None or _is_writable(entry.last_good)
+    return False
 
 
 def _record(entry: CacheEntry, now: float, flags: int = 0) -> bytes:
@@ -112,21 +127,26 @@ def load(store: CacheStore, state: memoryview, elapsed: float) -> Generator[None
     """Store the entries of `state`, which was written `elapsed` seconds ago; return their number.
 
     Yields between slices. Raises ValueError for a malformed state, of which nothing is stored. At
-    any time, at most as many entries exist as the cache may have.
+    any time, at most as many entries exist as the cache may have. As at a reload, a lower minimum
+    TTL ends the entries that the earlier one may have extended.
     """
-    uses_lookups = bytes(state[:1]) == _USES_LOOKUPS
-    reader = _Reader(state[1:], store.clock() - elapsed)
+    if len(state) < _HEADER.size:
+        raise ValueError("it is cut off")
+    mark, *min_ttls = _HEADER.unpack_from(state)
+    reader = _Reader(state[_HEADER.size :], store.clock() - elapsed)
     positive, negative = list[CacheEntry](), list[CacheEntry]()
     settings = store.settings
     while reader.has_more:
         for entry in reader.read_slice():
             bounds = settings.denial if entry.denial else settings.success
             same_kind = negative if entry.denial else positive
-            if len(same_kind) < bounds.capacity:
+            earlier = min_ttls[entry.denial]
+            is_extended = bounds.min_ttl < earlier and is_within(earlier, entry)
+            if len(same_kind) < bounds.capacity and not is_extended:
                 same_kind.append(entry)
         yield
     entries = positive + negative
-    store.contents.uses_lookups |= uses_lookups
+    store.contents.uses_lookups |= mark == _USES_LOOKUPS
     count = 0
     while entries:
         count += sum(map(store.restore, reversed(entries[-_SLICE:])))

@@ -66,7 +66,7 @@ def test_entries_survive_a_restart(path, caplog):
         assert [it.stored for it in cache.store.success] == stored
         server.reload(text)
     assert lines(caplog) == [
-        f"server block at Corefile:1: cache starts empty: the file {path} does not exist",
+        f"server block at Corefile:1: cache starts empty: {path} does not exist",
         f"server block at Corefile:1: cache continues with 2 entries from {path}",
         "server block at Corefile:1: cache continues with 2 entries",
     ]
@@ -89,6 +89,25 @@ def test_several_blocks_share_a_file(path):
     assert restart(text) == [2, 1, 0]
     assert restart(text.replace("example.com", "example.edu")) == [2, 1, 0]
     assert restart(block(path, zone="example.net")) == [1]
+
+
+def test_smaller_sizes_and_blocks_that_keep_nothing_do_not_affect_others(path, caplog, monkeypatch):
+    """The limit of the file does not depend on the Corefile of the process before."""
+    monkeypatch.setattr(snapshots, "LARGEST_STATE", 0)
+    text = block(path, zone="example.org") + block(path, zone="example.net")
+    names = [f"n{number}.example.net" for number in range(9)]
+    restart(text, ["www.example.org", *names])
+    org, net = (block(f"{path} 100", zone=zone) for zone in ("example.org", "example.net"))
+    content = path.read_bytes()
+    assert restart(org + net.replace(f"keep {path} 100", "")) == [1, 0]
+    path.write_bytes(content)
+    assert restart(org + net) == [1, 0]
+    assert lines(caplog, "WARNING") == [
+        "server block at Corefile:11: cache: its state is ignored: it is too large"
+    ]
+    path.write_bytes(content)
+    monkeypatch.undo()
+    assert restart(net) == [9]
 
 
 @pytest.mark.parametrize(

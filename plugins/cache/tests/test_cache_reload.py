@@ -8,7 +8,7 @@ import dnslib
 import pytest
 
 from corepy.plugin import Cacheability, Handler, StartupError, hookimpl, lookup
-from corepy.testing import Upstream, serve, with_handlers
+from corepy.testing import Upstream, inline, serve, with_handlers
 from corepy_cache.budget import process_budget
 from corepy_cache.handler import Cache
 
@@ -257,6 +257,34 @@ def test_look_ups_make_other_blocks_matter(caplog):
     assert outcomes(caplog)[-2].startswith("starts empty: its replies contain look-ups")
 
 
+def test_look_ups_make_the_filters_of_other_blocks_matter(caplog):
+    """Also those of a plugin without a handler."""
+    caplog.set_level("INFO")
+
+    def setup(controller):
+        for _ in controller.single():
+            name = controller.argument().text
+            controller.add_filter(
+                lambda request, name=name: request.name.startswith(name),
+                cacheability=Cacheability.SAFE,
+                is_about_question=True,
+            )
+
+    def text(name):
+        one = f"example.org {{\n{LOCAL}split {name}\n{ANSWER}}}\n"
+        other = f"example.org {{\n{LOCAL}{OTHER_ANSWER}}}\n"
+        return block(zone="example.net", below="", above="alias\n") + one + other
+
+    plugins = {**with_handlers(alias=Alias), "split": inline("split", setup)}
+    with serve(text("www"), plugins=plugins, order="alias after cache") as server:
+        assert server.ask("www.example.net").rr
+        server.reload(text("www"))
+        assert entries(server) == [1]
+        server.reload(text("ftp"))
+        assert entries(server) == [0]
+    assert outcomes(caplog)[-1].startswith("starts empty: its replies contain look-ups")
+
+
 class Unknown(Refusing):
     """Does not state its inputs."""
 
@@ -304,6 +332,28 @@ def test_metadata_comes_from_above(caplog):
         server.reload(block(below=below))
         assert str(server.ask("www.example.net", "TXT").rr[0].rdata) == '"at"'
     assert outcomes(caplog) == ["starts empty: the inputs of template are not known"]
+
+
+@pytest.mark.parametrize(
+    ("option", "is_known"),
+    [
+        ("expr metadata('view/name') == 'one'", False),
+        ("expr metadata(lower('VIEW/name')) == 'one'", False),
+        ("var view metadata('view/name')\nexpr view == 'one'", False),
+        ("expr type() == 'TXT'", True),
+    ],
+    ids=["condition", "label-of-a-function", "variable", "question"],
+)
+def test_metadata_in_expressions_comes_from_above(option, is_known, caplog):
+    caplog.set_level("INFO")
+    below = f'template IN TXT {{\n{option}\nanswer "{{{{ .Name }}}} 600 IN TXT x"\n}}\n{DENIAL}'
+    below += "view one {\nexpr true\n}\n"
+    with serve(block(above="metadata\n", below=below)) as server:
+        assert server.ask("www.example.net", "TXT").rr
+        server.reload(block(below=below))
+        assert bool(server.ask("www.example.net", "TXT").rr) is is_known
+    (outcome,) = outcomes(caplog)
+    assert (outcome == "starts empty: the inputs of template are not known") is not is_known
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,9 @@ class RuleExpressions:
         self.is_about_question = True
         """Whether the values depend only on the question, which is the key of *cache*."""
 
+        self.reads_metadata = False
+        """Whether a value depends on metadata, which other directives set."""
+
         self._variables: list[tuple[str, Expression, str]] = []
         self._conditions: list[tuple[Expression, str]] = []
 
@@ -103,6 +106,7 @@ class RuleExpressions:
         """Add what an expression depends on."""
         self.depends = Cacheability.combined((self.depends, expression.depends))
         self.is_about_question = self.is_about_question and expression.is_about_question
+        self.reads_metadata = self.reads_metadata or expression.reads_metadata
 
     def accept(self, data: Data) -> bool:
         """Set the variables of `data`, and return whether all conditions are true.

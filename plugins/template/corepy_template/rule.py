@@ -33,6 +33,7 @@ class Expressions(Protocol):
 
     depends: Cacheability
     is_about_question: bool
+    reads_metadata: bool
 
     @property
     def names(self) -> Collection[str]:
@@ -102,7 +103,9 @@ class TemplateRule:
 
     @property
     def reads_metadata(self) -> bool:
-        """Whether a template reads metadata, which depends on the directives above."""
+        """Whether the reply depends on metadata, which depends on the directives above."""
+        if self.expressions is not None and self.expressions.reads_metadata:
+            return True
         return any(template.fields & _METADATA for template in self.templates)
 
     @property
