@@ -22,7 +22,8 @@ from corepy.plugin import DEPENDS_ON_CLIENT
 from corepy.plugin.metrics import Value, before_reading
 from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import NEVER, Classification, classify, matches
-from corepy_cache.entry import CacheEntry, EntryTable
+from corepy_cache.entry import CacheEntry
+from corepy_cache.entry_table import EntryTable
 from corepy_cache.keys import Networks, subnet_key_of
 from corepy_cache.metrics import CacheMetrics
 from corepy_cache.purge import purge

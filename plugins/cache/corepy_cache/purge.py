@@ -19,7 +19,7 @@ from corepy_cache.keys import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy_cache.entry import EntryTable
+    from corepy_cache.entry_table import EntryTable
 
 COMMAND: Final = "cache/purge"
 _SLICE: Final = 1000  # entries to test before other queries run
