@@ -32,7 +32,8 @@ def test_version(flag):
     name, system = done.stdout.splitlines()
     assert name.startswith("corepy-")
     assert re.fullmatch(
-        r"linux/\w+, CPython 3\.\S+, (unknown|[0-9a-f]{7,}(-dirty)?(-editable)?)", system
+        r"linux/\w+, CPython 3\.\S+, (pure|compiled), (unknown|[0-9a-f]{7,}(-dirty)?(-editable)?)",
+        system,
     )
     assert done.returncode == 0
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import locked_files  # noqa: E402  # found by sys.path
 import run_dockerfile  # noqa: E402  # found by sys.path
 import sbom  # noqa: E402  # found by sys.path
+from compile_modules import REQUIREMENTS  # noqa: E402  # found by sys.path
 from plugin_folders import extras, plugins  # noqa: E402  # found by sys.path
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -45,8 +46,9 @@ def locked(name):
         ("requirements.lock", [*PROJECT["project"]["dependencies"], *extras(plugins())["all"]]),
         ("build.lock", (FOLDER / "build.in").read_text().splitlines()[1:]),
         ("build.lock", PROJECT["build-system"]["requires"]),
+        ("build.lock", REQUIREMENTS),
     ],
-    ids=["run", "build.in", "build-system"],
+    ids=["run", "build.in", "build-system", "compile"],
 )
 def test_everything_is_locked_in_a_version_that_fits(lock, wanted):
     """After a failure: make lock."""
