@@ -46,8 +46,8 @@ def test_modules_of_the_core_and_of_plugins(tree):
 @pytest.mark.parametrize(
     ("core", "plugin", "problem"),
     [
-        (["corepy.a", "corepy.c"], [], "pyproject.toml: there is no module corepy.c"),
-        ([], ["c"], "plugins/x/plugin.toml: there is no module corepy_x.c"),
+        (["corepy.a", "corepy.c"], [], "pyproject.toml: module corepy.c does not exist"),
+        ([], ["c"], "plugins/x/plugin.toml: module corepy_x.c does not exist"),
     ],
 )
 def test_a_module_that_does_not_exist_is_named(tree, core, plugin, problem):

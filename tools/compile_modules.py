@@ -76,7 +76,7 @@ def modules(root: Path = ROOT) -> list[Path]:
 def _file(root: Path, listed_in: Path, folder: Path, module: str) -> Path:
     file = folder / f"{module.replace('.', '/')}.py"
     if not (root / file).is_file():
-        raise ModuleError(f"{listed_in.relative_to(root)}: there is no module {module}")
+        raise ModuleError(f"{listed_in.relative_to(root)}: module {module} does not exist")
     return file
 
 
