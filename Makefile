@@ -6,6 +6,7 @@ VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CHARTS := $(VENV)/.charts
+COMPILED := .compiled
 
 PACKAGES_RUN := iptables bind9-dnsutils
 PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unbound dnsperf \
@@ -20,11 +21,13 @@ LENIENT := --allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --
 	$(addprefix --disable-error-code=,union-attr index operator attr-defined func-returns-value override misc \
 	comparison-overlap)
 
-.PHONY: help run test test-loaded unit test-pythons fresh mutants lint format bench soak fuzz docs man dist lock clean
+.PHONY: help run test test-loaded test-compiled unit test-pythons fresh mutants lint format bench soak fuzz docs man dist \
+	wheel compiled lock clean
 help:
 	@echo 'make run     serve examples/Corefile'
 	@echo 'make test    run every test; PLUGIN=cache: those of one plugin'
 	@echo 'make test-loaded   make test beside processes that keep all CPUs busy, RUNS times (3)'
+	@echo 'make test-compiled   tests of compiled modules and of whole servers, in the compiled form'
 	@echo 'make test-pythons   the tests without a kernel of their own, with every Python that is installed'
 	@echo 'make fresh   make run, the release and the image in a fresh Debian; RELEASE=trixie for another'
 	@echo 'make mutants   which small faults in the code the tests notice'
@@ -36,6 +39,8 @@ help:
 	@echo 'make docs    build the documentation into site/'
 	@echo 'make man     write the manual pages into build/man/'
 	@echo 'make dist    build the sdist and the wheel into dist/, and check them'
+	@echo 'make wheel   build a wheel with compiled modules into dist/'
+	@echo 'make compiled   write a copy of the tree with compiled modules into .compiled/'
 	@echo 'make lock    resolve the packages of the container image again'
 
 # The entry points come from the folders of plugins/, so a new folder needs another installation.
@@ -108,6 +113,22 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
+# The compiled form, from the same sources, optional and experimental: docs/design.md.
+wheel: $(READY)
+	COREPY_COMPILE=1 $(BIN)/python -m hatchling build -t wheel -d dist
+
+compiled: $(READY)
+	$(BIN)/python tools/compiled_tree.py $(COMPILED)
+
+TESTS_COMPILED = tests/compiled $(wildcard tests/test_dns_*.py tests/test_net_*.py tests/test_server_*.py) tests/fuzz \
+	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py handover.py identity.py names_changed.py \
+	odd_environments.py plugin_pending.py plugin_zone_matching.py reply_series.py transports.py) \
+	$(shell $(BIN)/python tools/plugin_folders.py --compiled)
+test-compiled: compiled
+	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
+	cd $(COMPILED)/tree && ../venv/bin/python -m pytest -n 4 --dist worksteal -m 'not serial and not pure_form' \
+		--ignore-glob 'plugins/*/tests/kernel' $(TESTS_COMPILED)
+
 man: $(READY)
 	$(BIN)/python tools/man_pages.py build/man
 	@echo 'Read one: man -l build/man/corepy.1'
@@ -148,4 +169,4 @@ unit: $(READY)
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not serial' --ignore tests/kernel --ignore tests/deploy --ignore-glob 'plugins/*/tests/kernel'
 
 clean:
-	rm -rf .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .compiled .venv* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

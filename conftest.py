@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from corepy import release
 from corepy.plugin import metrics
 from corepy.plugin.log import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+collect_ignore = [] if release.form() == "compiled" else ["tests/compiled"]
 
 
 @pytest.hookimpl(trylast=True)

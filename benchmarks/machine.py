@@ -1,4 +1,4 @@
-"""Describes the environment of a run: processor, kernel, interpreter, versions; no host names."""
+"""Describes the environment of a run: processor, kernel, versions; no host names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def describe(servers: Sequence[Server], plan: Plan) -> str:
         f"processor: {cpu_model(Path('/proc/cpuinfo').read_text())},"
         f" {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB memory",
         f"system: {platform.system()} {platform.release().partition('-')[0]}, {platform.machine()}",
-        f"interpreter: {platform.python_implementation()} {platform.python_version()}",
         f"servers: {versions}",
         f"corepy's source: {sources_digest()[:12]}",
         f"measured: {time.strftime('%Y-%m-%d', time.gmtime())}, {plan}",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 0.8  # share of the space of a group that its bars take
 COLOURS = {
     "corepy": "#d62728",
+    "corepy-compiled": "#ff9896",
     "unbound": "#1f77b4",
     "dnsmasq": "#2ca02c",
     "dnsdist": "#9467bd",

@@ -20,6 +20,7 @@ from benchmarks.ask import free_port
 from benchmarks.upstream import ADDRESS
 
 NODE_CACHE = "COREPY_BENCH_NODE_CACHE"
+COMPILED = "COREPY_BENCH_COMPILED"
 PACKET_CACHE = "COREPY_PACKET_CACHE"
 
 
@@ -99,11 +100,14 @@ class Corepy(Server):
     """The server of this project, run by the same interpreter as the benchmark."""
 
     name = "corepy"
-    program = sys.executable
+
+    def __init__(self, program: str = sys.executable) -> None:
+        """`program` is the interpreter of the environment with corepy."""
+        self.program = program
 
     def version(self) -> str:
-        """Return the version of the installed distribution."""
-        return parse_version(_corepy("-version"))
+        """Return the version, the interpreter with its kind of build, and the form."""
+        return describe_version(_corepy(self.program, "-version"), _is_optimized(self.program))
 
     def remark(self, log: str) -> str:
         """Return whether the packet cache is on; the log has a line for each address."""
@@ -112,17 +116,47 @@ class Corepy(Server):
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write a Corefile; it includes `prometheus` if that plugin is installed."""
-        metrics = "prometheus" in _corepy("-plugins").split()
+        metrics = "prometheus" in _corepy(self.program, "-plugins").split()
         file = folder / "Corefile"
         file.write_text(corefile(setting, metrics=metrics))
         environment = {} if setting.packet_cache else {PACKET_CACHE: "off"}
-        return Launch([self.program, "-m", "corepy", "-conf", str(file)], environment)
+        return Launch([*_command(self.program), "-conf", str(file)], environment)
+
+
+class CompiledCorepy(Corepy):
+    """The compiled form of the same source, in an environment of its own."""
+
+    name = "corepy-compiled"
+
+
+def _command(program: str) -> list[str]:
+    # -P: the working directory may be a tree with another form.
+    return [program, "-P", "-m", "corepy"]
 
 
 @cache
-def _corepy(flag: str) -> str:
-    command = [sys.executable, "-m", "corepy", flag]
+def _corepy(program: str, flag: str) -> str:
+    command = [*_command(program), flag]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@cache
+def _is_optimized(program: str) -> bool:
+    """Return whether the interpreter was built with profile-guided optimization."""
+    code = "import sysconfig; print(sysconfig.get_config_var('CONFIG_ARGS'))"
+    done = subprocess.run([program, "-c", code], capture_output=True, text=True, check=True)
+    return "--enable-optimizations" in done.stdout
+
+
+def describe_version(text: str, is_optimized: bool) -> str:
+    """Return a description from the output of `corepy -version`.
+
+    `is_optimized`: the interpreter was built with profile-guided optimization, which saves CPU.
+    """
+    found = re.search(r", (\w+ [\d.]+\S*), (\w+), ", text)
+    interpreter, form = found.groups() if found else ("?", "?")
+    build = "with" if is_optimized else "without"
+    return f"{parse_version(text)} ({form}, {interpreter} {build} PGO)"
 
 
 class NodeCache(Server):
@@ -266,8 +300,14 @@ PEERS: tuple[type[Server], ...] = (Unbound, Dnsmasq, Dnsdist)
 
 
 def all_servers() -> list[Server]:
-    """Return the servers to compare; node-cache only if the environment names its binary."""
-    servers: list[Server] = [Corepy(), *(peer() for peer in PEERS)]
+    """Return the servers to compare.
+
+    node-cache only if the environment names its binary; corepy in both forms only if the
+    environment names the interpreter of the compiled one.
+    """
+    compiled = os.environ.get(COMPILED)
+    ours = [CompiledCorepy(str(Path(compiled).absolute()))] if compiled else []
+    servers: list[Server] = [Corepy(), *ours, *(peer() for peer in PEERS)]
     if binary := os.environ.get(NODE_CACHE):
         servers.append(NodeCache(str(Path(binary).resolve())))
     return servers

@@ -37,13 +37,26 @@ def commit() -> str:
         return UNKNOWN
 
 
+def form() -> str:
+    """Return "compiled" if the installation has compiled modules, else "pure"."""
+    from importlib.machinery import EXTENSION_SUFFIXES
+    from pathlib import Path
+
+    package = Path(__file__).parent
+    files = (package / "dns" / f"message{suffix}" for suffix in EXTENSION_SUFFIXES)
+    return "compiled" if any(file.exists() for file in files) else "pure"
+
+
 def version_text() -> str:
-    """Return the output of -version: name and version, then platform, interpreter and commit."""
+    """Return the output of -version: name and version, then platform, interpreter and commit.
+
+    The form follows the interpreter: "compiled" or "pure".
+    """
     import platform
 
     system = f"{platform.system().lower()}/{platform.machine()}"
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"corepy-{version()}\n{system}, {python}, {commit()}\n"
+    return f"corepy-{version()}\n{system}, {python}, {form()}, {commit()}\n"
 
 
 def conflict() -> str | None:

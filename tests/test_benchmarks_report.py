@@ -22,13 +22,16 @@ from benchmarks.results import (
 )
 from benchmarks.runner import latency_rates
 from benchmarks.servers import (
+    COMPILED,
     Corepy,
     Dnsdist,
     Dnsmasq,
     NodeCache,
     Setting,
     Unbound,
+    all_servers,
     corefile,
+    describe_version,
     parse_version,
 )
 from benchmarks.upstream import WILDCARD, expected_address, hot_address, hot_name, new_name
@@ -202,6 +205,35 @@ def test_page_is_changed_between_markers_only(tmp_path):
 )
 def test_version(text, version):
     assert parse_version(text) == version
+
+
+@pytest.mark.parametrize(
+    ("text", "is_optimized", "description"),
+    [
+        (
+            "corepy-0.1.0\nlinux/x86_64, CPython 3.11.7, compiled, 0123456\n",
+            False,
+            "0.1.0 (compiled, CPython 3.11.7 without PGO)",
+        ),
+        (
+            "corepy-0.1.0\nlinux/x86_64, CPython 3.14.0rc1, pure, unknown\n",
+            True,
+            "0.1.0 (pure, CPython 3.14.0rc1 with PGO)",
+        ),
+        ("nothing", True, "? (?, ? with PGO)"),
+    ],
+)
+def test_version_of_corepy(text, is_optimized, description):
+    assert describe_version(text, is_optimized) == description
+
+
+def test_both_forms_are_measured_if_there_is_a_compiled_one(monkeypatch):
+    monkeypatch.delenv(COMPILED, raising=False)
+    assert [it.name for it in all_servers()][:2] == ["corepy", "unbound"]
+    monkeypatch.setenv(COMPILED, "/compiled/python")
+    servers = all_servers()
+    assert [it.name for it in servers][:3] == ["corepy", "corepy-compiled", "unbound"]
+    assert [it.program for it in servers][:2] == [sys.executable, "/compiled/python"]
 
 
 def test_processor():

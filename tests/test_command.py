@@ -35,7 +35,8 @@ def test_version():
     name, system = done.stdout.splitlines()
     assert name.startswith("corepy-")
     assert re.fullmatch(
-        r"linux/\w+, CPython 3\.\S+, (unknown|[0-9a-f]{7,}(-dirty)?(-editable)?)", system
+        r"linux/\w+, CPython 3\.\S+, (pure|compiled), (unknown|[0-9a-f]{7,}(-dirty)?(-editable)?)",
+        system,
     )
     assert done.returncode == 0
 

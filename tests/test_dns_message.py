@@ -27,6 +27,8 @@ from corepy.dns.reply_validation import reply_problem
 
 NAME = names.from_text("Web.Example.org.")
 
+OF_OTHER_TYPE = pytest.mark.pure_form("a value of another type is refused at once")
+
 
 def request(**changes: object) -> Request:
     options: dict[str, object] = {"ident": 0x1234, "edns": None, "qtype": 1, "flags": c.FLAG_RD}
@@ -78,13 +80,24 @@ def test_types_that_differ_as_letters_do_are_different_questions(qtype: int) -> 
         ({"extended_rcode": 255}, None),
         ({"extended_rcode": 256}, "set an rcode that is out of range"),
         ({"extended_rcode": -1}, "set an rcode that is out of range"),
-        ({"extended_rcode": 1.0}, "set an rcode that is out of range"),
-        ({"since": "soon"}, "set a time of its reply to a value that is not in seconds"),
-        (
+        pytest.param(
+            {"extended_rcode": 1.0}, "set an rcode that is out of range", marks=OF_OTHER_TYPE
+        ),
+        pytest.param(
+            {"since": "soon"},
+            "set a time of its reply to a value that is not in seconds",
+            marks=OF_OTHER_TYPE,
+        ),
+        pytest.param(
             {"since": "soon", "extended_rcode": 255},
             "set a time of its reply to a value that is not in seconds",
+            marks=OF_OTHER_TYPE,
         ),
-        ({"hit_counters": []}, "set the hit counters of its reply to a value that is not a tuple"),
+        pytest.param(
+            {"hit_counters": []},
+            "set the hit counters of its reply to a value that is not a tuple",
+            marks=OF_OTHER_TYPE,
+        ),
     ],
 )
 def test_flaws_of_what_belongs_to_a_reply(values: dict[str, Any], problem: str | None) -> None:

@@ -94,15 +94,13 @@ BUSY, IDLE = False, True
     ],
 )  # fmt: skip
 def test_who_leaves(most, of_one, arrivals, leavers, monkeypatch):
-    monkeypatch.setattr(connection_limit.time, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(connection_limit, "monotonic", lambda: 1000.0)
     assert taken(ConnectionLimit(most, of_one), arrivals) == leavers
 
 
 def test_one_that_has_just_come_is_not_taken_for_idle(monkeypatch):
     """Its question is on the way: else a client that keeps all its seats busy shuts itself out."""
-    monkeypatch.setattr(
-        connection_limit.time, "monotonic", lambda: 2.0 + connection_limit.GRACE / 2
-    )
+    monkeypatch.setattr(connection_limit, "monotonic", lambda: 2.0 + connection_limit.GRACE / 2)
     arrivals = [(b"a", BUSY)] * 2 + [(b"a", IDLE)] * 2
     assert taken(ConnectionLimit(3, 3), arrivals) == ["a0"]
 

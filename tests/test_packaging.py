@@ -96,6 +96,7 @@ def test_what_plugins_need_is_an_extra(declare, tmp_path):
         ("x", 'purpose = "serve"\ndependency = []', "unknown field 'dependency'"),
         ("x", 'purpose = "serve"\ndependencies = "a"', "dependencies must be a list of strings"),
         ("x", 'purpose = "serve"\ncommands = ["a"]', "commands must be a table"),
+        ("x", 'purpose = "serve"\ncompile = "a"', "compile must be a list of strings"),
         ("x", 'purpose = "serve"\n[commands]\na = 1', "commands must be a table of strings"),
         ("x", 'purpose = "serve"\n[scripts]\na = 1', "scripts must be a table of strings"),
         ("x", 'purpose = ["serve"]', "purpose must be one of"),

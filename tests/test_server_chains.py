@@ -603,6 +603,7 @@ INVALID = [
 ]
 
 
+@pytest.mark.pure_form("replaces a function, and sets values of other types")
 @pytest.mark.parametrize("changes", [{}, *INVALID], ids=str)
 def test_a_reply_at_once_is_validated_unless_it_was(monkeypatch, changes):
     """By a guard, and not changed since."""

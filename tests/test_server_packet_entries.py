@@ -28,8 +28,7 @@ class Timers(list[tuple[float, object]]):
 @pytest.fixture
 def timers(monkeypatch):
     timers = Timers()
-    loop = SimpleNamespace(get_running_loop=lambda: timers)
-    monkeypatch.setattr(packet_cache, "asyncio", loop)
+    monkeypatch.setattr(packet_cache, "get_running_loop", lambda: timers)
     return timers
 
 

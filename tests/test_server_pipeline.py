@@ -15,6 +15,8 @@ from corepy.server.listen.pipeline import QueryPipeline
 from corepy.server.listen.router import ROOT, Router, ZoneRoute
 from corepy.testing import query
 
+pytestmark = pytest.mark.pure_form("has a runner that is no ChainRunner")
+
 NOW = 1000.0
 PEER, LOCAL = ("192.0.2.1", 1053), ("127.0.0.1", 53)
 UNROUTED = RequestContext("udp", "udp", "dns://:53", family=1)
@@ -61,7 +63,7 @@ def router_of(*observers, obstacle=None, dropped=None):
 @pytest.fixture
 def pipeline(monkeypatch):
     loop = SimpleNamespace(call_later=lambda *_: None)
-    monkeypatch.setattr(packet_cache, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
+    monkeypatch.setattr(packet_cache, "get_running_loop", lambda: loop)
     made = QueryPipeline(UNROUTED, MemoryPool(1 << 20))
     made.swap(router_of(), ListenerConfig())
     return made

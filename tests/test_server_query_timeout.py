@@ -65,8 +65,8 @@ class Waits:
 @pytest.fixture
 def loop(monkeypatch):
     loop = Loop()
-    monkeypatch.setattr(query_timeout, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
-    monkeypatch.setattr(query_timeout, "time", SimpleNamespace(monotonic=lambda: NOW))
+    monkeypatch.setattr(query_timeout, "get_running_loop", lambda: loop)
+    monkeypatch.setattr(query_timeout, "monotonic", lambda: NOW)
     monkeypatch.setattr(logging.getLogger("corepy"), "propagate", True)
     return loop
 

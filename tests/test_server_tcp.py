@@ -222,7 +222,7 @@ def run(monkeypatch):
 
     def with_clock(test, **settings):
         loop = ClockLoop()
-        monkeypatch.setattr(tcp, "time", SimpleNamespace(monotonic=loop.time))
+        monkeypatch.setattr(tcp, "monotonic", loop.time)
 
         async def main():
             bench = Bench(loop, **settings)
@@ -291,6 +291,7 @@ def test_replies_come_as_they_are_ready(run):
     run(test)
 
 
+@pytest.mark.pure_form("replaces a method of an object")
 def test_a_query_that_cannot_be_answered_costs_only_itself(run, monkeypatch, caplog):
     async def test(bench):
         connection, transport = bench.connect()
@@ -1017,7 +1018,7 @@ def clocks(bench):
 
 def test_the_time_limit_runs_only_while_a_message_is_made(run, monkeypatch):
     async def test(bench):
-        monkeypatch.setattr(series_sender, "time", SimpleNamespace(monotonic=bench.loop.time))
+        monkeypatch.setattr(series_sender, "monotonic", bench.loop.time)
 
         async def slow(request):
             try:

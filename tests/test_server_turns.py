@@ -1,7 +1,5 @@
 """Turns of the event loop that connections share, with a loop that only notes what is scheduled."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from corepy.net import turns as module
@@ -48,7 +46,7 @@ class Connection:
 @pytest.fixture
 def loop(monkeypatch):
     loop = Loop()
-    monkeypatch.setattr(module, "asyncio", SimpleNamespace(get_running_loop=lambda: loop))
+    monkeypatch.setattr(module, "get_running_loop", lambda: loop)
     return loop
 
 

@@ -2,10 +2,16 @@
 
 `pip install` puts the pages into share/man. A wheel records the commit in its metadata, where
 `corepy -version` reads it; an sdist records it for the wheels that are built from it.
+
+With COREPY_COMPILE=1 in the environment, a wheel also has the modules that
+tools/compile_modules.py compiles, beside their sources. It then is for one version of Python and
+one architecture.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 sys.path.insert(0, str(Path(__file__).parent))
 try:
     import build_commit
+    import compile_modules
     import man_pages
     import plugin_folders
 finally:
@@ -25,6 +32,11 @@ class DistributionFiles(BuildHookInterface[Any]):
     """Writes the files into build/ and adds them to the wheel or the sdist."""
 
     PLUGIN_NAME = "custom"
+
+    def dependencies(self) -> list[str]:
+        """Return the packages that compiling needs in addition; none for a pure wheel."""
+        wanted = self.target_name == "wheel" and compile_modules.is_wanted()
+        return list(compile_modules.REQUIREMENTS) if wanted else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write and add the files before a distribution is built."""
@@ -39,6 +51,22 @@ class DistributionFiles(BuildHookInterface[Any]):
         if commit:
             editable = "-editable" if version == "editable" else ""
             build_data["extra_metadata"][_written(root, commit + editable)] = "commit.txt"
+        if compile_modules.is_wanted() and version != "editable":
+            self._add_compiled(root, build_data)
+
+    def _add_compiled(self, root: Path, build_data: dict[str, Any]) -> None:
+        """Compile, in a process of its own because mypyc changes setuptools, and add the results.
+
+        Raises CalledProcessError if mypyc or the compiler fails.
+        """
+        out = root / "build" / "compiled"
+        shutil.rmtree(out, ignore_errors=True)
+        program = (sys.executable, str(root / "tools" / "compile_modules.py"), str(out))
+        subprocess.run(program, check=True, stdout=sys.stderr)  # noqa: S603  # our own program
+        for file in out.rglob("*.so"):
+            build_data["force_include"][str(file)] = str(file.relative_to(out))
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
 
     def _add_plugins(self, found: list[plugin_folders.Plugin]) -> None:
         """Extend the lists of the packages in a wheel and of the folders of an editable one.

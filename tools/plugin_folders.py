@@ -8,6 +8,7 @@ packages:
     purpose = "observe"                     # its group in the plugin index, one of PURPOSES
     dependencies = ["maxminddb>=2.6"]       # Python packages that corepy does not need without it
     test-packages = ["iproute2"]            # Debian packages that its tests need
+    compile = ["encoding"]                  # modules of its package that the compiled form compiles
 
     [commands]                              # further commands of corepy
     sample = "corepy_sample.cli:main"
@@ -18,6 +19,7 @@ packages:
 Only `purpose` is required. Uses the standard library only, since the build imports it.
 
     python tools/plugin_folders.py [NAME...]    # print the Debian packages for the tests
+    python tools/plugin_folders.py --compiled    # print the tests of plugins with compiled modules
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class Plugin:
     purpose: str
     dependencies: tuple[str, ...] = ()
     test_packages: tuple[str, ...] = ()
+    compiled: tuple[str, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     scripts: tuple[tuple[str, str], ...] = ()
 
@@ -94,6 +97,7 @@ def _plugin(file: Path) -> Plugin:
         given.pop("purpose", ""),
         _strings(file, given, "dependencies"),
         _strings(file, given, "test-packages"),
+        _strings(file, given, "compile"),
         _table(file, given, "commands"),
         _table(file, given, "scripts"),
     )
@@ -146,6 +150,10 @@ def debian_packages(found: list[Plugin]) -> list[str]:
 def main(names: list[str]) -> None:
     """Print the Debian packages for the tests of the plugins `names`, without names of all."""
     found = {plugin.name: plugin for plugin in plugins()}
+    if names == ["--compiled"]:
+        tests = [f"plugins/{name}/tests" for name, plugin in found.items() if plugin.compiled]
+        sys.stdout.write(" ".join(tests) + "\n")
+        return
     unknown = set(names) - found.keys()
     if unknown:
         sys.exit(f"plugins/ has no folder {sorted(unknown)[0]!r} with a plugin.toml")

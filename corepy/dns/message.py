@@ -2,7 +2,8 @@
 
 A request is created for every query that the packet cache does not answer, so it contains the bytes
 and as little else as possible. Values that cost more than an arithmetic operation and are not
-always used are a `LazyAttribute`: the name as text, for instance, is computed on first access.
+always used are properties that are computed on first access, such as the name as text.
+`__getattr__` would make the interpreter look up every attribute of a request more slowly.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from corepy.dns.edns import OPT_SIZE, Edns, read_opt, read_short
 from corepy.dns.edns import ede as ede_option
 from corepy.dns.form_error import FormError
 from corepy.dns.identity import ANONYMOUS, Identity
-from corepy.dns.lazy_attribute import LazyAttribute
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.reply import ReplySeries
@@ -42,13 +42,6 @@ _unpack_header = Struct("!HHQ").unpack_from
 _unpack_question = Struct("!HH").unpack_from
 _pack_question = Struct("!HH").pack
 _pack_header = Struct("!HHHHHH").pack
-_new = object.__new__
-
-
-def _record(request: Request) -> DNSRecord:
-    from corepy.dns.records import parse
-
-    return parse(request.wire)
 
 
 class Request:
@@ -102,27 +95,17 @@ class Request:
     local: object  # local address that received the query, likewise
     metadata: dict[str, Any]
 
-    # Computed on first access.
-    if TYPE_CHECKING:
-        name: str  # presentation form in lower case, with the trailing dot
-        qname: str  # presentation form in the query's case
-        type: str  # such as "A" or "TYPE65280"
-        class_: str  # such as "IN"
-        question: bytes  # the question section in the query's case
-        record: DNSRecord  # raises FormError if dnslib cannot represent the message
-        remote: tuple[str, int]  # (IP address, port) of the client
-        local_address: tuple[str, int]  # (IP address, port) that received the query
-        family: int  # of the client's address: 1 is IPv4, 2 is IPv6
-    else:
-        name = LazyAttribute(lambda r: to_text(r.name_wire))
-        qname = LazyAttribute(lambda r: to_text(r.question[:-4]))
-        type = LazyAttribute(lambda r: c.type_name(r.qtype))
-        class_ = LazyAttribute(lambda r: c.class_name(r.qclass))
-        question = LazyAttribute(lambda r: r.wire[c.HEADER_SIZE : r.question_end])
-        record = LazyAttribute(_record)
-        remote = LazyAttribute(lambda r: host_port(r.client))
-        local_address = LazyAttribute(lambda r: host_port(r.local))
-        family = LazyAttribute(lambda r: 2 if ":" in r.remote[0] else 1)
+    # Computed on first access, by the property without the underscore.
+    _name: str
+    _qname: str
+    _type: str
+    _class_: str
+    _question: bytes
+    _record: DNSRecord
+    _remote: tuple[str, int]
+    _local_address: tuple[str, int]
+    _family: int
+    __deletable__ = ("_family", "_remote")  # for the compiled form
 
     @classmethod
     def from_wire(cls, wire: bytes) -> Request:
@@ -149,7 +132,7 @@ class Request:
         if at > _LAST_NAME_END:
             raise FormError(_NAME_TOO_LONG)
         end = at + 5
-        self: Request = _new(cls)
+        self = Request()
         self.identity = ANONYMOUS
         if counts == _PLAIN and len(wire) == end:
             self.edns = None
@@ -170,6 +153,89 @@ class Request:
         self.received = 0.0
         self.metadata = {}
         return self
+
+    @property
+    def name(self) -> str:
+        """The name in presentation form, in lower case, with the trailing dot."""
+        try:
+            return self._name
+        except AttributeError:
+            self._name = computed = to_text(self.name_wire)
+            return computed
+
+    @property
+    def qname(self) -> str:
+        """The name in presentation form, in the case of the query."""
+        try:
+            return self._qname
+        except AttributeError:
+            self._qname = computed = to_text(self.question[:-4])
+            return computed
+
+    @property
+    def type(self) -> str:
+        """The type, such as "A" or "TYPE65280"."""
+        try:
+            return self._type
+        except AttributeError:
+            self._type = computed = c.type_name(self.qtype)
+            return computed
+
+    @property
+    def class_(self) -> str:
+        """The class, such as "IN"."""
+        try:
+            return self._class_
+        except AttributeError:
+            self._class_ = computed = c.class_name(self.qclass)
+            return computed
+
+    @property
+    def question(self) -> bytes:
+        """The question section in the case of the query."""
+        try:
+            return self._question
+        except AttributeError:
+            self._question = computed = self.wire[c.HEADER_SIZE : self.question_end]
+            return computed
+
+    @property
+    def record(self) -> DNSRecord:
+        """The message as a dnslib object; raise FormError if dnslib cannot represent it."""
+        try:
+            return self._record
+        except AttributeError:
+            from corepy.dns.records import parse
+
+            self._record = computed = parse(self.wire)
+            return computed
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The IP address and port of the client."""
+        try:
+            return self._remote
+        except AttributeError:
+            self._remote = computed = host_port(self.client)
+            return computed
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """The IP address and port that received the query."""
+        try:
+            return self._local_address
+        except AttributeError:
+            self._local_address = computed = host_port(self.local)
+            return computed
+
+    @property
+    def family(self) -> int:
+        """The address family of the client: 1 is IPv4, 2 is IPv6."""
+        try:
+            return self._family
+        except AttributeError:
+            self._family = computed = 2 if ":" in self.remote[0] else 1
+            return computed
 
     @property
     def opcode(self) -> int:
@@ -311,7 +377,7 @@ class Request:
 
         All records are copied. A flag in both arguments is set.
         """
-        copy: Request = _new(Request)
+        copy = Request()
         wire, flags = self.wire, self.flags & ~flags_clear | flags_set
         copy.wire = b"".join((wire[:2], flags.to_bytes(2, "big"), wire[4:]))
         copy.flags = flags
@@ -341,9 +407,10 @@ class Request:
         `remote` and `family` change with it.
         """
         self.client = address
-        for computed in ("_remote", "_family"):
-            if hasattr(self, computed):
-                delattr(self, computed)
+        if hasattr(self, "_remote"):
+            del self._remote
+        if hasattr(self, "_family"):
+            del self._family
 
     def set_udp_size(self, udp_size: int) -> None:
         """Change the client's UDP size in place; no effect without EDNS.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NOT_SET: Final = 0.0
 NO_COUNTERS: Final = ()
-"""The values of `since` and `hit_counters` in a new reply, which can be compared by identity."""
+"""The values of `since` and `hit_counters` in a new reply; the latter is compared by identity."""
 
 _OPCODE_TC: Final = 0x7A
 _QR: Final = 0x80
@@ -143,7 +143,7 @@ class Reply:
     def from_wire(cls, wire: bytes) -> Reply:
         """Return a received message as a reply, without its OPT record; raise FormError."""
         stripped, edns, offsets = strip_opt(wire)
-        reply = cls(stripped)
+        reply = Reply(stripped)
         if edns is not None:
             reply.extended_rcode = edns.extended_rcode
             reply.options = edns.options
@@ -160,13 +160,13 @@ class Reply:
         """
         answers, others = (1, 1) if wire[6:12] == _ONE_AND_OPT else _unpack_counts(wire, 6)
         if others > 1 or not answers or wire[2] & _OPCODE_TC or wire[3] & 15:
-            return cls.from_wire(wire)
+            return Reply.from_wire(wire)
         asked, at, offsets, lowest, highest = wire[end - 4 : end], end, [], _TTL_SIGN, 0
         try:
             for _ in range(answers):
                 owner, kind, ttl, length = _unpack_answer(wire, at)
                 if owner != _QNAME_POINTER or kind != asked:
-                    return cls.from_wire(wire)
+                    return Reply.from_wire(wire)
                 offsets.append(at + 6)
                 if ttl < lowest:
                     lowest = ttl
@@ -174,17 +174,17 @@ class Reply:
                     highest = ttl
                 at += 12 + length
         except error:
-            return cls.from_wire(wire)
+            return Reply.from_wire(wire)
         if others and at + OPT_SIZE == len(wire):
             edns = read_short(wire[at:])
             if edns is None or edns.extended_rcode:
-                return cls.from_wire(wire)
+                return Reply.from_wire(wire)
             wire = b"".join((wire[:10], b"\0\0", wire[12:at]))
         elif others or at != len(wire):
-            return cls.from_wire(wire)
+            return Reply.from_wire(wire)
         if asked not in _ADDRESSES and not has_plain_names(wire, kind[0] << 8 | kind[1], offsets):
-            return cls.from_wire(wire)
-        reply = cls(wire)
+            return Reply.from_wire(wire)
+        reply = Reply(wire)
         reply.validated = wire
         reply._read = wire, offsets, ((lowest, highest) if highest < _TTL_SIGN else None)
         return reply

@@ -37,7 +37,7 @@ def reply_problem(request: Request, reply: Any) -> str | None:
             return problem
     if (
         reply.deadline is None
-        and reply.since is NOT_SET
+        and reply.since == NOT_SET
         and reply.hit_counters is NO_COUNTERS
         and reply.extended_rcode == 0
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
 
 GRAIN = 64
 """Granularity of an arena's chunks in bytes."""
@@ -27,13 +26,16 @@ class Buffer:
         return self.view.cast("Q")
 
 
-class Chunk(NamedTuple):
+class Chunk:
     """A piece of an arena: `view[start : start + size]`, at the memory address `address`."""
 
-    view: memoryview[int]
-    start: int
-    size: int
-    address: int
+    __slots__ = ("address", "size", "start", "view")
+
+    def __init__(self, view: memoryview[int], start: int, size: int, address: int) -> None:
+        self.view = view
+        self.start = start
+        self.size = size
+        self.address = address
 
 
 class Arena:

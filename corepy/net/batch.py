@@ -21,9 +21,9 @@ import errno
 import select
 import struct
 import sys
-import time
 from array import array
 from itertools import accumulate
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from corepy.net.arena import Buffer
@@ -321,7 +321,7 @@ class Batch:
             if sent > 0:
                 done += sent
             elif ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
-                deadline = deadline or time.monotonic() + self._patience
+                deadline = deadline or monotonic() + self._patience
                 if not _becomes_writable(fd, deadline):
                     return lost + count - done
             elif ctypes.get_errno() != errno.EINTR:
@@ -331,7 +331,7 @@ class Batch:
 
 
 def _becomes_writable(fd: int, deadline: float) -> bool:
-    left = deadline - time.monotonic()
+    left = deadline - monotonic()
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return left > 0 and bool(poll.poll(left * 1000))

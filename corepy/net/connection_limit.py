@@ -6,10 +6,10 @@ client that holds the most gives way, so a single client cannot lock out the oth
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
+from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
 _SOCKADDR_IN: Final = 16
@@ -161,7 +161,7 @@ def _least_used(connections: Iterable[Limited]) -> Limited:
 
     A connection opened within `GRACE` is not idle: its first query is on the way.
     """
-    limit = time.monotonic() - GRACE
+    limit = monotonic() - GRACE
 
     def rank(connection: Limited) -> tuple[bool, float]:
         return not (

@@ -7,7 +7,7 @@ wait until the last one is answered. The requests of HTTP are queries here, too.
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import get_running_loop
 from typing import Final, Protocol
 
 QUERIES_PER_TURN: Final = 128
@@ -62,7 +62,7 @@ class Turns:
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._begin)
+            get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         """Begin a turn with the connections that wait, in their order."""

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 def _group(word: str) -> tuple[str, int]:
     name, _, count = word.partition(":")
     if name not in GROUPS:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(GROUPS)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(GROUPS)}")
     return name, int(count or 0)
 
 

@@ -232,7 +232,7 @@ class ChainRunner:
                 and answer.validated_for is request.asked
                 and answer.options is NO_OPTIONS
                 and answer.deadline is None
-                and answer.since is NOT_SET
+                and answer.since == NOT_SET
                 and answer.hit_counters is NO_COUNTERS
                 and answer.extended_rcode == 0
             ):

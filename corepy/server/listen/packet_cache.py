@@ -19,9 +19,9 @@ reply's hit counters in bulk: within a second, and when the entry is aged or rem
 
 from __future__ import annotations
 
-import asyncio
 import os
 import struct
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from corepy.dns import ANONYMOUS, wire
@@ -210,7 +210,7 @@ class PacketCache:
         self.entries: dict[bytes, CachedReply] = {}
         self._memory_pool = memory_pool
         self._touched: list[CachedReply] = []
-        self._loop = asyncio.get_running_loop()
+        self._loop = get_running_loop()
 
     def admit(self, request: Request, reply: Reply, sent: bytes) -> None:
         """Store `sent`, the reply to `request`, if it may answer the same bytes again."""

@@ -7,15 +7,16 @@ or a shorter one of the server block (`corepy.plugin.QueryTimeout`).
 
 from __future__ import annotations
 
-import asyncio
-import time
+from asyncio import get_running_loop
 from collections import defaultdict
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin.failures import SERVER, count, logger_of
 from corepy.server.env_settings import seconds_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable
 
     from corepy.dns import Request
@@ -62,7 +63,7 @@ class QueryTimeouts:
             self._wait()
 
     def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._interval, self._expire_overdue)
+        self._timer = get_running_loop().call_later(self._interval, self._expire_overdue)
 
     def stop(self) -> None:
         """Stop the periodic check."""
@@ -78,7 +79,7 @@ class QueryTimeouts:
 
     def _expire_overdue(self) -> None:
         self._wait()
-        now = time.monotonic()
+        now = monotonic()
         late: dict[tuple[Attribution, float, str], list[ChainTask]] = defaultdict(list)
         for query in self._waiting():
             allowed = self._limit_of(query.request)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from corepy.dns.constants import SERVFAIL
@@ -157,7 +157,7 @@ class SeriesTask(ChainTask):
             self._iterator = None
             raise
         finally:
-            self.request.received = time.monotonic()
+            self.request.received = monotonic()
             await _close(self._iterator)
             self.request.received = _NO_LIMIT
         if last is None:
@@ -173,7 +173,7 @@ class SeriesTask(ChainTask):
 
     async def _next(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Return the next message within the time limit of a query."""
-        self.request.received = time.monotonic()
+        self.request.received = monotonic()
         message = await step()
         self.request.received = _NO_LIMIT
         return message

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
+from corepy.compiled_classes import mypyc_attr
 from corepy.dns import ANONYMOUS
 from corepy.net.frames import FrameReader, frame
 from corepy.plugin.log import server_logger
@@ -41,6 +42,7 @@ a message.
 """
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TCPListener(StreamListener):
     """One listening TCP socket of plain DNS."""
 
@@ -57,6 +59,7 @@ class TCPListener(StreamListener):
         return await is_answered(address, socket.SOCK_STREAM)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TCPConnection(StreamConnection):
     """One client's connection, with messages framed by their length (RFC 1035 section 4.2.2)."""
 
@@ -65,7 +68,7 @@ class TCPConnection(StreamConnection):
 
     def __init__(self, listener: StreamListener) -> None:
         self.runner = ChainRunner(self._deliver)
-        self.last_activity = time.monotonic()
+        self.last_activity = monotonic()
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
@@ -119,7 +122,7 @@ class TCPConnection(StreamConnection):
             self._throttle()
             self._listener.turns.wait(self)
             return
-        now, size, processed = time.monotonic(), 0, 0
+        now, size, processed = monotonic(), 0, 0
         most = self._listener.timeouts.max_queries
         self._is_behind = False
         for message in self._reader.feed(data):
@@ -201,7 +204,7 @@ class TCPConnection(StreamConnection):
 
     async def send(self, wire: bytes) -> None:
         """Send a message of a series, and wait until the client's system has accepted it."""
-        self.last_activity = time.monotonic()
+        self.last_activity = monotonic()
         self._transport.write(frame(wire))
         if self._write_timer is not None:
             self._accepted = self._loop.create_future()
@@ -221,7 +224,7 @@ class TCPConnection(StreamConnection):
 
     def _flush(self) -> None:
         if self._out and not self._transport.is_closing():
-            self.last_activity = time.monotonic()
+            self.last_activity = monotonic()
             self._transport.write(b"".join(self._out))
         self._out.clear()
         if self._closing:
@@ -263,7 +266,7 @@ class TCPConnection(StreamConnection):
         """Close the connection if it was idle for its timeout, otherwise check again later."""
         timeouts = self._listener.timeouts
         limit = timeouts.idle if self._asked else timeouts.read
-        left = self.last_activity + limit - time.monotonic()
+        left = self.last_activity + limit - monotonic()
         if left <= 0 and self.is_idle:
             self.close()
         else:
@@ -276,7 +279,7 @@ class TCPConnection(StreamConnection):
         self._timer = self._loop.call_later(DRAIN_IDLE, self._check_drained)
 
     def _check_drained(self) -> None:
-        left = self.last_activity + DRAIN_IDLE - time.monotonic()
+        left = self.last_activity + DRAIN_IDLE - monotonic()
         if left <= 0 and self.is_idle:
             self.close()
         else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns.address import host_port
@@ -137,7 +137,7 @@ class UDPListener(Listener):
         count = batch.receive(self.sock)
         if not count:
             return 0
-        now = time.monotonic()
+        now = monotonic()
         keys: list[bytes] = []
         entries: list[CachedReply | None] = []
         if packets.entries:

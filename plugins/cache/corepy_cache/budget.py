@@ -13,8 +13,8 @@ may wait rises only slowly above a number that any server can handle (`Budget.be
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from os import sysconf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
@@ -61,7 +61,7 @@ _LARGEST_DEFAULT: Final = 1 << 30
 
 
 class Evictable(Protocol):
-    """A table of entries, as the budget uses it; see `entry.EntryTable`."""
+    """A table of entries, as the budget uses it; see `entry_table.EntryTable`."""
 
     bytes: int
     """The memory that its entries use."""
@@ -227,7 +227,7 @@ def default_limit(root: Path = Path("/")) -> int:
 
 def _resident(root: Path) -> int:
     fields = read_text(root / "proc/self/statm").split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
+    return int(fields[1]) * sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def _memory_total(root: Path) -> int:

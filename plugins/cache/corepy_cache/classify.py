@@ -7,9 +7,9 @@ usual reply, in which all records answer the question directly, takes one short 
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache, partial
 from struct import Struct
+from time import time
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
@@ -232,7 +232,7 @@ def why_not(settings: Settings, request: Request, reply: Reply) -> str:
         return "it answers a different question"
     try:
         # time of day: whether a signature is valid (RFC 4034 section 3.1.5)
-        classification = classify(reply, request, time.time() if request.do else None)
+        classification = classify(reply, request, time() if request.do else None)
     except FormError:
         return "it is malformed"
     if reply.tc:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from corepy_cache.changes import RecentChanges
-from corepy_cache.entry import EntryTable
+from corepy_cache.entry_table import EntryTable
 from corepy_cache.keys import Networks
 from corepy_cache.purge import SLICE, remove_entries
 

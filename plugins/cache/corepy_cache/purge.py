@@ -19,7 +19,8 @@ from corepy_cache.keys import name_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from corepy_cache.entry import CacheEntry, EntryTable
+    from corepy_cache.entry import CacheEntry
+    from corepy_cache.entry_table import EntryTable
 
 COMMAND: Final = "cache/purge"
 SLICE: Final = 1000

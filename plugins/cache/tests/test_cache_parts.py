@@ -18,7 +18,8 @@ from corepy_cache import entry as entry_module
 from corepy_cache.budget import SMALLEST, WAITING_SIZE, Budget, default_limit
 from corepy_cache.cache_store import back_off
 from corepy_cache.classify import classify, matches
-from corepy_cache.entry import CacheEntry, EntryTable
+from corepy_cache.entry import CacheEntry
+from corepy_cache.entry_table import EntryTable
 
 
 def question(number=0, **options):

@@ -6,7 +6,7 @@ forms are for upstreams that do not support it, and for replies that require ano
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.edns import EDE_NO_REACHABLE_AUTHORITY
@@ -206,7 +206,7 @@ class Asking:
 
     def guessed(self, attempt: Attempt) -> None:
         """Ask over TCP if it works, because a forger may be guessing replies to this attempt."""
-        upstream, now = attempt.upstream, time.monotonic()
+        upstream, now = attempt.upstream, monotonic()
         upstream.is_limited = True
         if self.done or attempt not in self._open or upstream.tcp.is_dead(now):
             return

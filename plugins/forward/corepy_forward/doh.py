@@ -7,7 +7,7 @@ message ID is 0, as section 4.1 recommends for HTTP caches.
 from __future__ import annotations
 
 import base64
-import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import h2.config
@@ -96,7 +96,7 @@ class HTTPStream(Stream):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process `nbytes` received bytes, and the replies that they complete."""
-        self._heard = time.monotonic()
+        self._heard = monotonic()
         try:
             events = self._http.receive_data(self._pool.buffer[:nbytes].tobytes())
         except h2.exceptions.ProtocolError:

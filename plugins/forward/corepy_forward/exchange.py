@@ -11,7 +11,7 @@ An exchange runs in callbacks; the plugin chain of each client waits for its own
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
@@ -155,7 +155,7 @@ class Exchange(Salvage):
             if not self.detours.failed_over.issuperset(self._pool.upstreams):
                 self._keep(attempt, reply)
                 self._note(attempt, f"answered {rcode_name(rcode)}")
-                return self._retry(time.monotonic(), new_only=True) or bool(self._open)
+                return self._retry(monotonic(), new_only=True) or bool(self._open)
         return False
 
     def _bad_cookie(self, attempt: Attempt) -> None:
@@ -171,7 +171,7 @@ class Exchange(Salvage):
 
     def _is_provisional(self, attempt: Attempt, reply: Reply) -> bool:
         """Record the capabilities that a reply shows; return True if a better one may follow."""
-        upstream, now, detours = attempt.upstream, time.monotonic(), self.detours
+        upstream, now, detours = attempt.upstream, monotonic(), self.detours
         moved = detours.moved.get(attempt)
         if moved is not None and attempt.proto == "tcp":
             upstream.tcp.took(now - moved)
@@ -205,7 +205,7 @@ class Exchange(Salvage):
         if is_of_reply(reason):
             self.detours.has_heard = True
         self._note(attempt, reason)
-        now = time.monotonic()
+        now = monotonic()
         detours = self.detours
         if attempt in detours.lacked:
             attempt.upstream.proofs.lacks(detours.lacked[attempt])
@@ -232,7 +232,7 @@ class Exchange(Salvage):
             pool.loop.call_at(begun + RESEND, self._resend, attempt)
 
     def _hedge(self, attempt: Attempt) -> None:
-        if self._pool.may_hedge() and self._retry(time.monotonic()):
+        if self._pool.may_hedge() and self._retry(monotonic()):
             metrics.HEDGED.labels(attempt.upstream.address).inc()
 
     def _resend(self, attempt: Attempt) -> None:
@@ -246,7 +246,7 @@ class Exchange(Salvage):
         if attempt.proto == "udp":
             self._hedge(attempt)
             return
-        now, upstream = time.monotonic(), attempt.upstream
+        now, upstream = monotonic(), attempt.upstream
         if (
             attempt.link is not None
             and attempt.link.heard > max(now - GRACE, attempt.sent)
@@ -273,7 +273,7 @@ class Exchange(Salvage):
 
     def _note(self, attempt: Attempt, reason: str) -> None:
         if len(self._notes) < _MAX_NOTES:
-            number, now = attempt.number, time.monotonic()
+            number, now = attempt.number, monotonic()
             most = max(number, self._pool.max_attempts)  # upstreams may have been removed
             detail = f"attempt {number} of {most}, {now - attempt.sent:.3f}s"
             if attempt.mismatched:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import ssl
-import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from corepy.dns import names
@@ -133,7 +133,7 @@ class HealthProbe:
 
     def start(self) -> None:
         """Start probing, unless a check is running or has just succeeded."""
-        if self._enabled and self._timer is None and time.monotonic() >= self._well_until:
+        if self._enabled and self._timer is None and monotonic() >= self._well_until:
             self._probe()
 
     def _probe(self) -> None:
@@ -169,7 +169,7 @@ class HealthProbe:
             self._attempt = None
             self._stop_timer()
             self._backoff = 1.0
-            self._well_until = time.monotonic() + TRUSTED
+            self._well_until = monotonic() + TRUSTED
             self._upstream.healthy()
 
     def failed(self, attempt: Attempt, reason: str) -> None:
@@ -245,7 +245,7 @@ class Watchlist:
         (self.old if attempt.is_late else self.young).pop(attempt, None)
 
     def _find_late(self) -> None:
-        limit = time.monotonic() - self.patience
+        limit = monotonic() - self.patience
         late = _before(self.young, limit)
         for attempt in late:
             del self.young[attempt]
@@ -261,7 +261,7 @@ class Watchlist:
             self._young_timer = self._loop.call_later(when, self._find_late)
 
     def _expire(self) -> None:
-        limit = time.monotonic() - self._timeout
+        limit = monotonic() - self._timeout
         for attempt in _before(self.old, limit):
             if attempt in self.old:
                 del self.old[attempt]

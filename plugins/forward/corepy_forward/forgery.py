@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.edns import OPT_SIZE, OPTION_COOKIE, option, parse_options
@@ -42,7 +42,7 @@ LOWER_CASE: Final = 900.0
 _CASE: Final = 0x20
 _letter = re.compile(rb"[a-z]")
 
-MOST_GUESSES: Final = 100
+MOST_GUESSES = 100
 """Messages to one port, or for one question, after which questions are sent over TCP."""
 
 REMEMBERED: Final = 600.0
@@ -206,7 +206,7 @@ class Proofs:
     def __init__(self, settings: Settings, transport: str) -> None:
         """Take the transport of the upstream; TLS and HTTPS need no further proof."""
         is_plain = transport == "dns"
-        self.cookies = Cookies(settings.cookies and is_plain, time.monotonic())
+        self.cookies = Cookies(settings.cookies and is_plain, monotonic())
         self.has_random_case = settings.random_case and is_plain
         """Whether names are sent in random case, as long as the upstream copies it."""
 
@@ -221,13 +221,13 @@ class Proofs:
 
     def given(self, options: bytes) -> bool:
         """Process the options of a reply; return whether the client cookie is among them."""
-        has_cookie = self.cookies.learn(options, time.monotonic())
+        has_cookie = self.cookies.learn(options, monotonic())
         self.are_wanted = self.has_random_case or self.cookies.is_expected
         return has_cookie
 
     def lacks(self, what: str) -> None:
         """Stop expecting "cookie" or "case", because a reply over TCP lacks it or TCP fails."""
-        now = time.monotonic()
+        now = monotonic()
         if what == "case":
             self._lower_case_until = now + LOWER_CASE
         else:

@@ -6,7 +6,7 @@ that is not traced, in a block without *metadata*, costs no call.
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin.failures import report
@@ -30,7 +30,7 @@ def report_attempts(
     for observer in observers:
         if dict.get(request.metadata, observer.call_label) is None:
             continue
-        for attempt, ended, reason in exchange.outcomes(time.monotonic()):
+        for attempt, ended, reason in exchange.outcomes(monotonic()):
             target, protocol = attempt.upstream.target, PROTOCOLS[attempt.proto]
             address = target.connect_host, target.port
             found = UpstreamAttempt(address, protocol, attempt.sent, ended, reason)

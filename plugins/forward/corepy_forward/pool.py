@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from corepy.dns.constants import NOERROR, NXDOMAIN
@@ -149,7 +149,7 @@ class Pool:
         """
         if self.crowds and question in self.crowds:
             return self._join(self.crowds[question], client, question, body, for_tcp)
-        now = time.monotonic()
+        now = monotonic()
         exchange = self.flights[question] = self.exchange_type(self, question, body, for_tcp, now)
         self._begun += 1
         preferred = self._preferred
@@ -192,7 +192,7 @@ class Pool:
     ) -> Exchange:
         exchange = crowd.find(body, for_tcp)
         if exchange is None:
-            exchange = self.exchange_type(self, question, body, for_tcp, time.monotonic())
+            exchange = self.exchange_type(self, question, body, for_tcp, monotonic())
             exchange.key = question, body, for_tcp
             self.flights[exchange.key] = exchange
             self._begun += 1
@@ -202,7 +202,7 @@ class Pool:
 
     def _begin_in_crowd(self, exchange: Exchange) -> bool:
         """Start an exchange with an upstream below its limit; return False if all are full."""
-        now = time.monotonic()
+        now = monotonic()
         if not self._preferred:
             if not self._closed and all(map(exchange.is_full, self.upstreams)):
                 return False
@@ -216,7 +216,7 @@ class Pool:
     def leave(self, crowd: Crowd, exchange: Exchange) -> None:
         """Remove an exchange that has ended from its crowd."""
         exchange.cancel()
-        if crowd.leave(exchange, time.monotonic() - self._budget_now() + LEAST_TIME):
+        if crowd.leave(exchange, monotonic() - self._budget_now() + LEAST_TIME):
             self.crowds.pop(exchange.question, None)
 
     def _budget_now(self) -> float:
@@ -229,7 +229,7 @@ class Pool:
             self._sweep_timer = self.loop.call_later(LONGEST_PAUSE, self._sweep)
 
     def _sweep(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         limit = now - self._budget_now()
         for exchange in list(islice(self.flights.values(), SWEEP)):
             if exchange.started <= limit:
@@ -272,7 +272,7 @@ class Pool:
 
     def may_hedge(self) -> bool:
         """Count a second query for a possibly lost one; return whether it is within the limit."""
-        now = time.monotonic()
+        now = monotonic()
         elapsed = now - self._window
         if elapsed > 1:
             self._hedges = int(-HEDGE_BURST - HEDGE_SHARE * self._begun / elapsed)
@@ -284,7 +284,7 @@ class Pool:
         return min(TIDY_INTERVAL, max(self.settings.expire / 2, 0.25))
 
     def _tidy(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         for upstream in self.upstreams:
             upstream.tidy(now)
         self._tidy_timer = self.loop.call_later(self._tidy_interval(), self._tidy)

@@ -8,7 +8,7 @@ clients get the best reply so far.
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from corepy.dns import Reply
@@ -49,7 +49,7 @@ class Salvage(Asking):
         if self.done:
             attempt.upstream.cancel(attempt)
             return
-        upstream, now = attempt.upstream, time.monotonic()
+        upstream, now = attempt.upstream, monotonic()
         if upstream.tcp.is_dead(now):
             upstream.proofs.lacks(lacks)
             upstream.arrived(attempt, wire, now)
@@ -64,7 +64,7 @@ class Salvage(Asking):
 
     def _truncated(self, attempt: Attempt, reply: Reply) -> None:
         """Ask for the complete answer; keep the truncated one for clients over UDP."""
-        upstream, now = attempt.upstream, time.monotonic()
+        upstream, now = attempt.upstream, monotonic()
         self.detours.has_heard = True
         if not self.for_tcp:
             self._keep(attempt, reply)
@@ -84,7 +84,7 @@ class Salvage(Asking):
         An error rcode is kept, since it is better than no reply. It ends the exchange unless
         another upstream can be asked, or the same one over TCP, where the reply cannot be forged.
         """
-        rcode, now = wire[3] & 15, time.monotonic()
+        rcode, now = wire[3] & 15, monotonic()
         if self._ask_plainer(attempt, rcode, None):
             return
         self.detours.has_heard = True
@@ -105,7 +105,7 @@ class Salvage(Asking):
         """Repeat the query after a malformed reply, over TCP if the reply came over UDP."""
         attempt.upstream.dropped("malformed")
         self.detours.has_heard = True
-        now = time.monotonic()
+        now = monotonic()
         if attempt.proto == "udp" and not attempt.upstream.tcp.is_dead(now):
             if wire[2] & _TC and not self.for_tcp:
                 end = HEADER_SIZE + len(self.question)
@@ -123,7 +123,7 @@ class Salvage(Asking):
         FORMERR as well, some with a copy of the OPT record. `reply` is None if it had no OPT
         record.
         """
-        upstream, now = attempt.upstream, time.monotonic()
+        upstream, now = attempt.upstream, monotonic()
         if not attempt.body[9]:
             return False
         works = upstream.edns.works(now)
@@ -152,7 +152,7 @@ class Salvage(Asking):
 
         RFC 7873 section 5.3 ends with TCP, but some upstreams reject every cookie there, too.
         """
-        upstream, now = attempt.upstream, time.monotonic()
+        upstream, now = attempt.upstream, monotonic()
         if attempt.proto != "udp":
             self.detours.without_cookie = upstream
             self._send(upstream, self.body, False, now, with_cookie=False)
@@ -177,7 +177,7 @@ class Salvage(Asking):
         if self.done:
             return
         if attempt.proto == "tcp" and attempt in self._open:
-            now, upstream = time.monotonic(), attempt.upstream
+            now, upstream = monotonic(), attempt.upstream
             heard = 0.0 if attempt.link is None else attempt.link.heard
             if heard > now - MOST_TCP_PATIENCE and heard > self.detours.moved.get(attempt, 0.0):
                 self._hold(attempt, upstream.tcp.patience)  # the data may be part of this reply

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from corepy.net.frames import FrameReader
@@ -75,7 +75,7 @@ class Stream(asyncio.BufferedProtocol):
         self._out: list[bytes] = []  # three pieces for each query: length, ID, body
         self._flushing = False
         self.pending: dict[bytes, Attempt] = {}
-        self.last_used = self._opened = self._heard = time.monotonic()
+        self.last_used = self._opened = self._heard = monotonic()
         self._max_age = max_age
         self.dialling: asyncio.Task[None] | None = None
 
@@ -146,7 +146,7 @@ class Stream(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Process `nbytes` received bytes, and the replies that they complete."""
         pending, upstream = self.pending, self._pool.upstream
-        now = self._heard = time.monotonic()
+        now = self._heard = monotonic()
         upstream.tcp.dead_until = 0.0
         upstream.wakeups.hold()
         try:
@@ -235,7 +235,7 @@ class StreamPool:
 
     def _choose(self) -> Stream:
         """Return the connection with the fewest pending queries; a new one if all are busy."""
-        now = time.monotonic()
+        now = monotonic()
         streams, may_dial = self._streams, len(self._streams) < self._limit
         usable = [stream for stream in streams if not stream.is_aged(now)]
         best = min(usable or streams, key=_load, default=None)
@@ -281,7 +281,7 @@ class StreamPool:
 
     def _cannot_connect(self, stream: Stream, problem: str) -> None:
         self._problem = problem
-        self._no_dial_until = time.monotonic() + REDIAL_PAUSE
+        self._no_dial_until = monotonic() + REDIAL_PAUSE
         stream.refused(problem)
 
     def remove(self, stream: Stream) -> None:

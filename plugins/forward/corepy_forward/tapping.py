@@ -8,8 +8,8 @@ as in CoreDNS (plugin/forward/dnstap.go).
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.plugin.failures import report
 from corepy.plugin.protocols import TapKind, TappedMessage
@@ -49,9 +49,13 @@ class TappedExchange(Exchange):
 
     __slots__ = ("request",)
 
-    def __init__(self, pool: TappedPool, *query: Any) -> None:
-        super().__init__(pool, *query)
-        self.request: Request = pool.places.asking
+    def __init__(
+        self, pool: TappedPool, question: bytes, body: bytes, for_tcp: bool, now: float
+    ) -> None:
+        super().__init__(pool, question, body, for_tcp, now)
+        places = pool.places
+        assert isinstance(places, TappedPlaces)
+        self.request: Request = places.asking
 
 
 class TappedUpstream(Upstream):
@@ -77,7 +81,7 @@ class TappedUpstream(Upstream):
     def tap_query(self, attempt: Attempt) -> None:
         """Tap a query that has been sent."""
         ident = attempt.ident if len(attempt.ident) == 2 else _NO_IDENT  # HTTPS numbers streams
-        now = time.time()  # time of day: part of the tapped message
+        now = time()  # time of day: part of the tapped message
         self._tap(TapKind.FORWARDER_QUERY, attempt, ident + attempt.body, now)
 
     def _tap(
@@ -119,9 +123,8 @@ class _TappedStreamPool(StreamPool):
 class TappedPool(Pool):
     """A pool whose messages are tapped."""
 
-    exchange_type = TappedExchange
-    upstream_type = TappedUpstream
-    places: TappedPlaces
+    exchange_type: ClassVar[type[Exchange]] = TappedExchange
+    upstream_type: ClassVar[type[Upstream]] = TappedUpstream
 
     def __init__(
         self, settings: Settings, targets: Sequence[Target], taps: Sequence[MessageTap]
@@ -138,10 +141,10 @@ class TappedPool(Pool):
         return upstream
 
 
-def _wall_clock(monotonic: float) -> float:
+def _wall_clock(moment: float) -> float:
     """Return the seconds since the epoch of a monotonic time."""
     # time of day: the collector compares it with that of others
-    return time.time() - (time.monotonic() - monotonic)
+    return time() - (monotonic() - moment)
 
 
 def _local(attempt: Attempt) -> tuple[str, int] | None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from corepy.net.descriptors import descriptor_limit
@@ -74,7 +74,8 @@ class UDPSocket:
         "uses",
     )
 
-    is_connected = has_answered = True
+    is_connected = True
+    has_answered = True
     heard = 0.0
 
     def __init__(self, pool: UDPPool, sock: socket.socket) -> None:
@@ -94,7 +95,7 @@ class UDPSocket:
     def on_readable(self) -> None:
         """Receive and process the available replies."""
         pending, receive, upstream = self.pending, self._receive, self._pool.upstream
-        now, is_proving = time.monotonic(), upstream.proofs.are_wanted
+        now, is_proving = monotonic(), upstream.proofs.are_wanted
         upstream.wakeups.hold()
         try:
             for _ in range(_PER_EVENT):

@@ -7,8 +7,8 @@ the smoothed round-trip time and its variation, like TCP's retransmission timer 
 from __future__ import annotations
 
 import asyncio
-import time
 from bisect import bisect_left
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from corepy.dns.constants import rcode_name
@@ -168,7 +168,7 @@ class Upstream:
 
     def probe(self, owner: Owner, over_tcp: bool) -> Attempt:
         """Send a query without timeouts; raises OSError."""
-        attempt = Attempt(owner, self, owner.body, "udp", time.monotonic())
+        attempt = Attempt(owner, self, owner.body, "udp", monotonic())
         if over_tcp or self.context is not None:
             attempt.proto = self.stream_proto
             self.streams.send(attempt)

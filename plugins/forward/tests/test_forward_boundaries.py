@@ -355,9 +355,9 @@ def test_how_long_names_stay_in_lower_case():
     each = proofs(random_case=True)
     assert each.are_wanted
     assert each.mixes_case(0.0)
-    before = forgery.time.monotonic()
+    before = forgery.monotonic()
     each.lacks("case")
-    after = forgery.time.monotonic()
+    after = forgery.monotonic()
     assert not each.mixes_case(before + LOWER_CASE - BEFORE)
     assert each.mixes_case(after + LOWER_CASE)
     assert each.are_wanted
@@ -509,6 +509,7 @@ def test_how_many_wait_in_so_much_memory(memory, most):
     assert limit.most_of_one(most + 1) == most
 
 
+@pytest.mark.pure_form("has a stand-in for an object of a compiled class")
 def test_clients_take_turns():
     turns = Turns()
     assert not turns

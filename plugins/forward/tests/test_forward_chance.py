@@ -36,6 +36,14 @@ def _without_repetitions(monkeypatch):
     monkeypatch.setattr(exchange, "RESEND", 600.0)
 
 
+def receive(sink, question):
+    """Return the query with `question` and its sender; drop what is for an earlier owner of the port."""
+    while True:
+        wire, sender = sink.recvfrom(512)
+        if question in wire:
+            return wire, sender
+
+
 def capture(queries, at_once=1):
     """Send queries to a socket of ours, so many before the first of them is answered; return their
     IDs and their ports, in order.
@@ -50,13 +58,13 @@ def capture(queries, at_once=1):
             settings = Settings(max_fails=0, read_timeout=600.0)
             pool = Pool(settings, [Target("127.0.0.1", sink.getsockname()[1])])
             for first in range(0, queries, at_once):
-                for number in range(first, first + at_once):
-                    question = b"\6%06d\0\0\1\0\1" % number
+                asked = [b"\6%06d\0\0\1\0\1" % it for it in range(first, first + at_once)]
+                for question in asked:
                     header = b"\1\0\0\1\0\0\0\0\0\0"
                     pool.begin(question, header + question, for_tcp=False)
                 await asyncio.sleep(0)  # what one turn of the loop asks leaves at its end
-                for _ in range(at_once):
-                    wire, (host, port) = sink.recvfrom(512)
+                for question in asked:
+                    wire, (host, port) = receive(sink, question)
                     sink.sendto(wire[:2] + b"\x81\x80" + wire[4:], (host, port))
                     idents.append(wire[0] << 8 | wire[1])
                     ports.append(port)

@@ -125,6 +125,7 @@ def test_a_client_with_options_waits_for_its_turn_not_for_all_of_another(in_flig
         assert order.index(MANY) < 2 * MOST_UNUSUAL[-1] + 2
 
 
+@pytest.mark.pure_form("has a stand-in for an object of a compiled class")
 def test_turns():
     turns: Any = Turns()
     order: list[str] = []

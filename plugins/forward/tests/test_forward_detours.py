@@ -408,6 +408,7 @@ def test_the_end_of_the_time_of_an_exchange_that_has_not_begun(on_bench):
     on_bench(test)
 
 
+@pytest.mark.pure_form("replaces methods of an object")
 @pytest.mark.parametrize(
     ("body", "unusualness", "most"),
     [

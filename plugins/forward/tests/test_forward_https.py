@@ -177,6 +177,7 @@ def test_h2_is_imported_where_it_is_used(to, imported):
     assert done.stdout.decode().strip() == str(imported), done.stderr
 
 
+@pytest.mark.pure_form("a compiled module is executed once in a process")
 def test_without_h2_the_mistake_is_at_its_word(monkeypatch):
     monkeypatch.delitem(sys.modules, "corepy_forward.doh", raising=False)
     monkeypatch.setitem(sys.modules, "h2", None)

@@ -271,6 +271,7 @@ def test_how_a_connection_is_made(on_bench, options, server_name, transport, nam
     on_bench(test, tls_contexts={"tls": context}, **options)
 
 
+@pytest.mark.pure_form("has a stand-in for an object of a compiled class")
 def test_flushes_of_one_turn_are_one(on_bench):
     async def test(bench):
         bench.ask("a")

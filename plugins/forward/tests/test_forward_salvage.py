@@ -202,6 +202,7 @@ def test_data_that_arrived_before_the_query_moved_is_no_part_of_its_reply(on_ben
 NOTHING, NO_COOKIE, NO_EDNS = "accepted", "without the cookie", "without EDNS"
 
 
+@pytest.mark.pure_form("has a stand-in for an object of a compiled class")
 @pytest.mark.parametrize(
     ("body", "rcode", "works", "options", "asked"),
     [

@@ -23,6 +23,7 @@ def option_of(number):
     return b"\0\0\x29\4\xd0\0\0\0\0\0\4\xfd\xe9\0" + bytes((number,))
 
 
+@pytest.mark.pure_form("replaces a method of an object")
 @pytest.mark.parametrize(
     ("expire", "interval"), [(10.0, 5.0), (100.0, 5.0), (4.0, 2.0), (0.5, 0.25), (0.1, 0.25)]
 )

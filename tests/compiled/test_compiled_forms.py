@@ -1,0 +1,64 @@
+"""The compiled form: the modules it has, and that it answers as the pure one does.
+
+Only `make test-compiled` runs these tests, in the copy of the tree with the compiled modules.
+"""
+
+import importlib.util
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from corepy import release
+from corepy.testing.fuzzing import Source
+from corepy.testing.helper_module import helper_module
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from compile_modules import modules  # noqa: E402  # found by sys.path
+
+FUZZ = str(ROOT / "tests/fuzz/one")
+PACKETS = 1500
+COMPILED = [".".join(path.with_suffix("").parts) for path in modules(ROOT)]
+
+
+def test_this_is_the_compiled_form():
+    assert release.form() == "compiled"
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_module_is_compiled(name):
+    name = name.partition("corepy")[1] + name.partition("corepy")[2]  # without plugins.NAME
+    found = importlib.util.find_spec(name)
+    assert found is not None
+    assert found.origin.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+def packets():
+    """Yield queries and replies, right ones and wrong ones."""
+    random = Random(17)  # the same packets each time
+    queries = helper_module(FUZZ, "test_fuzz_requests").build
+    replies = helper_module(FUZZ, "test_fuzz_replies").build
+    for _ in range(PACKETS):
+        query = queries(Source(random.randbytes(random.randrange(400))))
+        reply, _ = replies(Source(random.randbytes(random.randrange(800))))
+        yield f"{query.hex()},{reply.hex()}\n"
+
+
+def test_both_forms_return_the_same_for_random_packets():
+    program = [sys.executable, str(Path(__file__).with_name("packet_results.py"))]
+    text = "".join(packets())
+    forms = [
+        subprocess.run([*program, *form], input=text, capture_output=True, text=True, check=True)
+        for form in ((), ("pure",))
+    ]
+    (compiled, *found), (pure, *expected) = (done.stdout.splitlines() for done in forms)
+    assert all(file.endswith(tuple(EXTENSION_SUFFIXES)) for file in compiled.split())
+    assert all(file.endswith(".py") for file in pure.split())
+    assert len(found) == len(expected) == PACKETS
+    for packet, one, other in zip(text.splitlines(), found, expected, strict=True):
+        assert one == other, packet
