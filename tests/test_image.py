@@ -22,9 +22,13 @@ sys.path.insert(0, str(ROOT / "tools"))
 import locked_files  # noqa: E402  # found by sys.path
 import run_dockerfile  # noqa: E402  # found by sys.path
 import sbom  # noqa: E402  # found by sys.path
+from compile_modules import REQUIREMENTS, SWITCH  # noqa: E402  # found by sys.path
 from plugin_folders import extras, plugins  # noqa: E402  # found by sys.path
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BUILD_IN = [
+    line for line in (FOLDER / "build.in").read_text().splitlines() if not line.startswith("#")
+]
 STEPS = run_dockerfile.steps((FOLDER / "Dockerfile").read_text())
 
 
@@ -43,10 +47,11 @@ def locked(name):
     ("lock", "wanted"),
     [
         ("requirements.lock", [*PROJECT["project"]["dependencies"], *extras(plugins())["all"]]),
-        ("build.lock", (FOLDER / "build.in").read_text().splitlines()[1:]),
+        ("build.lock", BUILD_IN),
         ("build.lock", PROJECT["build-system"]["requires"]),
+        ("build.lock", REQUIREMENTS),
     ],
-    ids=["run", "build.in", "build-system"],
+    ids=["run", "build.in", "build-system", "compile"],
 )
 def test_everything_is_locked_in_a_version_that_fits(lock, wanted):
     """After a failure: make lock."""
@@ -148,7 +153,16 @@ def test_every_build_argument_is_in_the_instructions():
     release = (ROOT / "RELEASING.md").read_text()
     given = set(re.findall(r"--build-arg (\w+)=", release))
     assert given <= arguments
-    assert arguments - given == {"BASE", "PLUGINS"}
+    assert arguments - given == {"BASE", "PLUGINS", "COMPILE"}
+
+
+def test_the_image_is_compiled_and_has_no_compiler():
+    stages = run_dockerfile.stages(STEPS, {"BASE": "debian"})
+    build, runtime = ([it.text for it in stages[name].steps] for name in ("build", "runtime"))
+    assert "COMPILE=1" in build
+    assert any(f'{SWITCH}="$COMPILE"' in it for it in build)
+    assert any(" gcc " in it for it in build)
+    assert not [it for it in runtime if re.search(r"\b(gcc|python3-dev|/opt/build)\b", it)]
 
 
 @pytest.fixture
