@@ -26,7 +26,7 @@ from typing import Final
 import compile_modules
 import plugin_folders
 
-KEPT: Final = 3
+KEPT: Final = 6
 """Number of compiled versions in the cache."""
 
 
