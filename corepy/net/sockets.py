@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from corepy.net.reuseport import share_by_hash
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -176,9 +178,11 @@ def leave_group(sock: socket.socket) -> bool:
 
     The socket is connected to the discard port, which sends nothing. The kernel delivers only
     datagrams of the peer to a connected socket, and skips it when it picks a member of the group.
-    Replies to other addresses can still be sent. Return whether it worked; it fails on kernels
-    without a route to loopback.
+    Replies to other addresses can still be sent. The rest of the group shares the datagrams by the
+    kernel's hash from now on. Return whether it worked; it fails on kernels without a route to
+    loopback.
     """
+    share_by_hash(sock)
     own = sock.getsockname()[0]
     mapped = "::ffff:127.0.0.1"  # for a dual-stack socket if IPv6 is disabled
     loopback = ("::1", mapped) if sock.family == socket.AF_INET6 else ("127.0.0.1",)

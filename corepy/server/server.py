@@ -161,6 +161,7 @@ class Server(ServerSockets):
             await self._drain_and_close(leaving, set(), self._process_group.finalize())
         else:
             await self._retire(change.old, change.in_flight, final=False)
+        self._share_evenly()
 
     async def rollback(self) -> None:
         """Restore the state before `prepare`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
+from corepy.net.reuseport import share_evenly
 from corepy.net.sockets import Address, bound, leave_group
 from corepy.server.listen.endpoint import Endpoint
 from corepy.server.listen.packet_cache import MemoryPool
@@ -165,6 +166,17 @@ class ServerSockets(Endpoints):
                 if endpoint.kept:
                     self._keep(endpoint)
             self._manager.tell("READY=1")
+
+    def _share_evenly(self) -> None:
+        """Give each process the same share of the queries over UDP.
+
+        Not for other transports: their datagrams may belong to connections.
+        """
+        if self.generation is None or not self._process_group.shares_sockets:
+            return
+        for listen, members in self.generation.sockets.items():
+            if listen.transport == "dns" and members > 1:
+                share_evenly(self.endpoints[listen].sockets[0], members)
 
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
         """Take the sockets of `endpoints` back from the manager."""

@@ -101,6 +101,32 @@ def test_every_process_answers_at_sockets_of_its_own(who):
         assert not listening(command.address[1])
 
 
+def answering_one_client(address):
+    """The processes that answer the queries from one port."""
+    wire = dnslib.DNSRecord.question("example.org.").pack()
+    found = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(WAIT)
+        client.connect(address)
+        for _ in range(200):  # one of four processes gets none with a probability of 1e-25
+            client.send(wire)
+            reply = dnslib.DNSRecord.parse(client.recv(512))
+            found.add(int.from_bytes(socket.inet_aton(str(reply.rr[0].rdata)), "big"))
+    return found
+
+
+def test_the_queries_of_one_client_go_to_all_processes(who):
+    port = free_port()
+    with run_command(block(3, port=port), env=who) as command:
+        for turn, number in enumerate((3, 2, 4)):
+            if turn:
+                reload(command, block(number, port=port), turn)
+            wait_whole(command, number)
+            processes = {command.process.pid, *followers(command)}
+            assert len(processes) == number
+            assert answering_one_client(command.address) == processes
+
+
 def test_a_follower_imports_nothing_from_the_working_directory(who):
     with run_command(block(2), env=who) as command:
         wait_whole(command, 2)
