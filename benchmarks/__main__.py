@@ -18,7 +18,7 @@ from benchmarks.report import tables, write_page
 from benchmarks.results import Results
 from benchmarks.runner import Plan, Runner
 from benchmarks.running import StartError
-from benchmarks.servers import COMPILED, NODE_CACHE, all_servers
+from benchmarks.servers import COMPILED, COREDNS, NODE_CACHE, all_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,8 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure corepy side by side with other DNS servers on loopback.",
-        epilog=f"The environment variable {NODE_CACHE} names a node-cache binary to include, and"
-        f" {COMPILED} the interpreter of an environment with the compiled form of corepy.",
+        epilog=f"The environment variable {COREDNS} names a binary of CoreDNS if the PATH has none,"
+        f" {NODE_CACHE} one of node-cache, and {COMPILED} the interpreter of an environment with"
+        " the compiled form of corepy.",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(

@@ -1,14 +1,17 @@
 """Generates load with dnsperf: question files, runs, and the parsing of its report.
 
-One dnsperf per server address, all on one core. Rounds run at dnsperf's highest rate. Latencies are
-measured in separate runs at a fixed rate, in which dnsperf prints every answer (-v): at the highest
-rate, printing costs the load generator too much.
+One generator per server address, all on one core: dnsperf, or `benchmarks.connections` for short
+connections. Rounds run at the generator's highest rate. Latencies are measured in separate runs at
+a fixed rate, in which dnsperf prints every answer (-v): at the highest rate, printing costs the
+load generator too much.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,7 +50,7 @@ class Outcome:
 class Load:
     """One run: addresses, questions and options.
 
-    `rate` is in queries a second; None means the highest rate.
+    `rate` is in queries a second; None means the highest rate. `short` as in `Case`.
     """
 
     addresses: Sequence[str]
@@ -56,6 +59,7 @@ class Load:
     core: int
     seconds: float | None = None
     tcp: bool = False
+    short: bool = False
     once: bool = False
     rate: int | None = None
 
@@ -76,7 +80,7 @@ def run(load: Load) -> Outcome:
     """Run the load to its end; raises `LoadError`."""
     processes = [
         subprocess.Popen(
-            _command(load, address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command(load, address), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         for address in load.addresses
     ]
@@ -84,12 +88,21 @@ def run(load: Load) -> Outcome:
     for process in processes:
         output, errors = process.communicate()
         if process.returncode:
-            raise LoadError(f"dnsperf: {errors.strip() or output.strip()}")
-        outcomes.append(parse(output))
+            raise LoadError(f"load generator: {errors.strip() or output.strip()}")
+        outcomes.append(Outcome(**json.loads(output)) if load.short else parse(output))
     return combine(outcomes)
 
 
-def _command(load: Load, address: str) -> list[str]:
+def command(load: Load, address: str) -> list[str]:
+    """Return the command of the generator for one of the addresses."""
+    if load.short:
+        rate = [] if load.rate is None else [str(load.rate)]
+        words = [address, str(load.port), str(load.seconds), str(load.questions), *rate]
+        return pinned([sys.executable, "-m", "benchmarks.connections", *words], load.core)
+    return pinned(_dnsperf(load, address), load.core)
+
+
+def _dnsperf(load: Load, address: str) -> list[str]:
     count = len(load.addresses)
     command = ["dnsperf", "-s", address, "-p", str(load.port), "-d", str(load.questions)]
     command += ["-m", "tcp" if load.tcp else "udp", "-t", str(TIMEOUT), "-T", "1"]
@@ -100,7 +113,7 @@ def _command(load: Load, address: str) -> list[str]:
         command += ["-n", "1"]
     if load.rate is not None:
         command += ["-v", "-Q", str(max(1, load.rate // count))]
-    return pinned(command, load.core)
+    return command
 
 
 def parse(output: str) -> Outcome:

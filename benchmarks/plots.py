@@ -23,7 +23,8 @@ COLOURS = {
     "unbound": "#1f77b4",
     "dnsmasq": "#2ca02c",
     "dnsdist": "#9467bd",
-    "node-cache": "#7f7f7f",
+    "coredns": "#7f7f7f",
+    "node-cache": "#c7c7c7",
 }
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from benchmarks.results import CaseResult, Results, Track
 
-SUBJECT = "corepy"
+COMPILED, PURE = "corepy-compiled", "corepy"
+"""The servers of this project; goals are for the compiled form."""
+
 NOTHING = "-"
 _MARK = "<!-- {} of {}: written by python -m benchmarks -->"
 
@@ -35,9 +37,10 @@ def tables(results: Results) -> str:
     if results.cases:
         parts += ["### CPU time per query (microseconds)", cpu_table(results.cases)]
         parts += ["### Answers per second", rate_table(results.cases)]
-        if any(SUBJECT in result.tracks for result in results.cases):
-            parts += ["### CPU time per query, corepy's divided by the other's"]
-            parts += [ratio_table(results.cases)]
+        for subject in (COMPILED, PURE):
+            if any(subject in result.tracks for result in results.cases):
+                parts += [f"### CPU time per query, that of {subject} divided by the other's"]
+                parts += [ratio_table(results.cases, subject)]
         for result in results.cases:
             parts += [f"### {result.case.title.capitalize()}", case_table(result)]
             notes = result.remarks | result.unfit
@@ -79,20 +82,25 @@ def _by_server(cases: Sequence[CaseResult], cell: Callable[[Track], str]) -> str
     return table(["case", *names], rows)
 
 
-def ratio_table(cases: Sequence[CaseResult]) -> str:
-    """Return the ratios of corepy to every other server, each with its goal if it has one."""
-    peers = [name for name in server_names(cases) if name != SUBJECT]
-    rows = [[result.case.title, *(_ratio(result, peer) for peer in peers)] for result in cases]
+def ratio_table(cases: Sequence[CaseResult], subject: str) -> str:
+    """Return the ratios of `subject` to every other server, each with its goal if it has one.
+
+    The pure form is not compared with the compiled one, which the table of that form has.
+    """
+    peers = [name for name in server_names(cases) if name not in {subject, COMPILED}]
+    rows = [
+        [result.case.title, *(_ratio(result, subject, peer) for peer in peers)] for result in cases
+    ]
     return table(["case", *peers], rows)
 
 
-def _ratio(result: CaseResult, peer: str) -> str:
-    ratio = result.ratio(SUBJECT, peer)
+def _ratio(result: CaseResult, subject: str, peer: str) -> str:
+    ratio = result.ratio(subject, peer)
     if ratio is None:
         return NOTHING
     text = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     goal = result.case.goals.get(peer)
-    if goal is None:
+    if goal is None or subject != COMPILED:
         return text
     return f"{text}, goal {goal:g} {'reached' if ratio.median <= goal else '**missed**'}"
 

@@ -91,7 +91,7 @@ class Runner:
                 setting = Setting(free_port(), self._upstream, cache_size=2 * FOOTPRINT_NAMES)
                 with self._start(server, setting, f"start-{start}") as one:
                     empty = one.pss_kib()
-                    self._load(one, names, once=True)
+                    self._fill(one, names)
                     seen[server.name].append((one.first_answer, empty, one.pss_kib()))
         return {name: _footprint(values) for name, values in seen.items()}
 
@@ -135,7 +135,7 @@ class Runner:
         if case.names is Names.MANY:
             names = self._questions("many", map(cached_name, range(MANY)))
         for one in group:
-            self._load(one, names, once=True)
+            self._fill(one, names)
 
     def _round_questions(self, case: Case) -> Path:
         if case.names is Names.NEW:
@@ -156,9 +156,7 @@ class Runner:
 
     def _round(self, case: Case, one: Running, questions: Path) -> Round:
         before = one.cpu_seconds()
-        outcome = self._load(
-            one, questions, seconds=self._plan.seconds, tcp=case.tcp, once=case.names is Names.NEW
-        )
+        outcome = self._measured(case, one, questions)
         used = one.cpu_seconds() - before
         if not outcome.completed:
             raise StartError(f"{one.server.name}: no answer in a round of {case.key}")
@@ -179,28 +177,14 @@ class Runner:
             questions = self._round_questions(case)
             for one in group:
                 rate = rates[one.server.name]
-                outcome = self._load(
-                    one,
-                    questions,
-                    seconds=self._plan.seconds,
-                    tcp=case.tcp,
-                    once=case.names is Names.NEW,
-                    rate=rate,
-                )
+                outcome = self._measured(case, one, questions, rate)
                 one.forget_log()
                 result.tracks[one.server.name].latencies.append(
                     latency(rate, outcome.latencies, outcome.lost)
                 )
 
-    def _load(
-        self,
-        one: Running,
-        questions: Path,
-        *,
-        seconds: float | None = None,
-        tcp: bool = False,
-        once: bool = False,
-        rate: int | None = None,
+    def _measured(
+        self, case: Case, one: Running, questions: Path, rate: int | None = None
     ) -> Outcome:
         return run(
             Load(
@@ -208,12 +192,17 @@ class Runner:
                 port=one.setting.port,
                 questions=questions,
                 core=self.load_core,
-                seconds=seconds,
-                tcp=tcp,
-                once=once,
+                seconds=self._plan.seconds,
+                tcp=case.tcp,
+                short=case.short,
+                once=case.names is Names.NEW,
                 rate=rate,
             )
         )
+
+    def _fill(self, one: Running, questions: Path) -> None:
+        """Ask each question once."""
+        run(Load(one.setting.addresses, one.setting.port, questions, self.load_core, once=True))
 
 
 def latency_rates(highest: dict[str, float]) -> dict[str, int]:

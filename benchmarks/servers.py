@@ -8,7 +8,9 @@ remaining differences.
 from __future__ import annotations
 
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -20,6 +22,7 @@ from benchmarks.ask import free_port
 from benchmarks.upstream import ADDRESS
 
 NODE_CACHE = "COREPY_BENCH_NODE_CACHE"
+COREDNS = "COREPY_BENCH_COREDNS"
 COMPILED = "COREPY_BENCH_COMPILED"
 PACKET_CACHE = "COREPY_PACKET_CACHE"
 
@@ -140,12 +143,29 @@ def _corepy(program: str, flag: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+_BUILD = """\
+import sysconfig
+print(sysconfig.get_config_var("CONFIG_ARGS"), *sysconfig.get_scheme_names())
+"""
+_DEBIAN_OPTIMIZES = ("x86_64", "aarch64")
+
+
 @cache
 def _is_optimized(program: str) -> bool:
-    """Return whether the interpreter was built with profile-guided optimization."""
-    code = "import sysconfig; print(sysconfig.get_config_var('CONFIG_ARGS'))"
-    done = subprocess.run([program, "-c", code], capture_output=True, text=True, check=True)
-    return "--enable-optimizations" in done.stdout
+    done = subprocess.run([program, "-c", _BUILD], capture_output=True, text=True, check=True)
+    return is_optimized_build(done.stdout, platform.machine())
+
+
+def is_optimized_build(text: str, machine: str) -> bool:
+    """Return whether an interpreter was built with profile-guided optimization.
+
+    `text` has the arguments of its configure and the names of its installation schemes. Debian's
+    interpreters have a scheme of their own; debian/rules optimizes them without that argument, on
+    some architectures (Debian's changelog of python3.11).
+    """
+    if "--enable-optimizations" in text:
+        return True
+    return "deb_system" in text and machine in _DEBIAN_OPTIMIZES
 
 
 def describe_version(text: str, is_optimized: bool) -> str:
@@ -157,6 +177,30 @@ def describe_version(text: str, is_optimized: bool) -> str:
     interpreter, form = found.groups() if found else ("?", "?")
     build = "with" if is_optimized else "without"
     return f"{parse_version(text)} ({form}, {interpreter} {build} PGO)"
+
+
+class CoreDns(Server):
+    """CoreDNS itself, with the same Corefile as corepy."""
+
+    name = "coredns"
+    version_flag = "-version"
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+
+    def version(self) -> str:
+        """Return its version and that of Go, which matters as much."""
+        done = subprocess.run(
+            [self.program, self.version_flag], capture_output=True, text=True, check=False
+        )
+        found = re.search(r"\bgo[\d.]+", done.stdout)
+        return f"{parse_version(done.stdout)} ({found[0] if found else '?'})"
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write the Corefile."""
+        file = folder / "Corefile"
+        file.write_text(corefile(setting, metrics=True))
+        return Launch([self.program, "-conf", str(file)], {})
 
 
 class NodeCache(Server):
@@ -300,14 +344,17 @@ PEERS: tuple[type[Server], ...] = (Unbound, Dnsmasq, Dnsdist)
 
 
 def all_servers() -> list[Server]:
-    """Return the servers to compare.
+    """Return the servers to compare, those of this project first.
 
-    node-cache only if the environment names its binary; corepy in both forms only if the
-    environment names the interpreter of the compiled one.
+    The compiled form and node-cache take part only if the environment names them; CoreDNS if the
+    environment names it or the PATH has it.
     """
-    compiled = os.environ.get(COMPILED)
-    ours = [CompiledCorepy(str(Path(compiled).absolute()))] if compiled else []
-    servers: list[Server] = [Corepy(), *ours, *(peer() for peer in PEERS)]
+    servers: list[Server] = [Corepy()]
+    if compiled := os.environ.get(COMPILED):
+        servers.append(CompiledCorepy(str(Path(compiled).absolute())))
+    servers += [peer() for peer in PEERS]
+    if coredns := os.environ.get(COREDNS) or shutil.which("coredns"):
+        servers.append(CoreDns(str(Path(coredns).resolve())))
     if binary := os.environ.get(NODE_CACHE):
         servers.append(NodeCache(str(Path(binary).resolve())))
     return servers

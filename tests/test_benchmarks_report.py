@@ -1,12 +1,15 @@
 """What the benchmark reads, computes and prints; no server is started, nothing is timed."""
 
+import socket
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import load, procfs, report
+from benchmarks import connections, load, procfs, report
 from benchmarks.cases import CASES, Case
 from benchmarks.machine import cpu_model
 from benchmarks.results import (
@@ -23,6 +26,8 @@ from benchmarks.results import (
 from benchmarks.runner import latency_rates
 from benchmarks.servers import (
     COMPILED,
+    COREDNS,
+    CoreDns,
     Corepy,
     Dnsdist,
     Dnsmasq,
@@ -32,6 +37,7 @@ from benchmarks.servers import (
     all_servers,
     corefile,
     describe_version,
+    is_optimized_build,
     parse_version,
 )
 from benchmarks.upstream import WILDCARD, expected_address, hot_address, hot_name, new_name
@@ -163,10 +169,31 @@ def test_latency_rates_follow_the_reference():
 
 
 def test_goals_are_shown_with_their_outcome():
-    case = Case("x", "a case", goals={"unbound": 1.05, "node-cache": 0.18})
-    table = report.ratio_table([case_result(case, corepy=[5], unbound=[5], node_cache=[20])])
-    assert "goal 1.05 reached" in table
-    assert "goal 0.18 **missed**" in table
+    case = Case("x", "a case", goals={"unbound": 1.05, "coredns": 0.18})
+    result = case_result(case, corepy=[6], corepy_compiled=[5], unbound=[5], coredns=[20])
+    assert report.ratio_table([result], "corepy-compiled").splitlines()[::2] == [
+        "| case | corepy | unbound | coredns |",
+        "| a case | 0.83 (0.83 to 0.83) | 1.00 (1.00 to 1.00), goal 1.05 reached"
+        " | 0.25 (0.25 to 0.25), goal 0.18 **missed** |",
+    ]
+
+
+def test_the_pure_form_has_no_goals():
+    case = Case("x", "a case", goals={"unbound": 1.05})
+    result = case_result(case, corepy=[6], corepy_compiled=[5], unbound=[5])
+    table = report.ratio_table([result], "corepy")
+    assert table.splitlines()[::2] == ["| case | unbound |", "| a case | 1.20 (1.20 to 1.20) |"]
+
+
+def test_each_form_of_a_run_has_a_table():
+    titles = [
+        f"### CPU time per query, that of {form} divided by the other's"
+        for form in ("corepy-compiled", "corepy")
+    ]
+    both = report.tables(Results([case_result(CASES[0], corepy=[6], corepy_compiled=[5])]))
+    pure = report.tables(Results([case_result(CASES[0], corepy=[6])]))
+    assert [title in both for title in titles] == [True, True]
+    assert [title in pure for title in titles] == [False, True]
 
 
 def test_tables_leave_a_gap_for_what_a_server_lacks():
@@ -236,6 +263,61 @@ def test_both_forms_are_measured_if_there_is_a_compiled_one(monkeypatch):
     assert [it.program for it in servers][:2] == [sys.executable, "/compiled/python"]
 
 
+@pytest.mark.parametrize("variable", [COREDNS, ""], ids=["named", "in the PATH"])
+def test_coredns_is_measured_if_there_is_one(monkeypatch, tmp_path, variable):
+    binary = tmp_path / "coredns"
+    binary.write_text("#!/bin/sh\necho CoreDNS-1.14.7\necho linux/amd64, go1.27.3, 4b26cced\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv(COREDNS, raising=False)
+    assert "coredns" not in {it.name for it in all_servers()}
+    monkeypatch.setenv(*((variable, str(binary)) if variable else ("PATH", str(tmp_path))))
+    (found,) = (it for it in all_servers() if it.name == "coredns")
+    assert found.version() == "1.14.7 (go1.27.3)"
+
+
+@pytest.mark.parametrize(
+    ("text", "machine", "expected"),
+    [
+        ("'--enable-shared' '--enable-optimizations' posix_prefix venv", "x86_64", True),
+        ("'--enable-shared' deb_system posix_prefix venv", "x86_64", True),
+        ("'--enable-shared' deb_system posix_prefix venv", "riscv64", False),
+        ("'--enable-shared' posix_prefix venv", "x86_64", False),
+    ],
+)
+def test_which_interpreters_are_optimized(text, machine, expected):
+    assert is_optimized_build(text, machine) is expected
+
+
+def test_a_connection_for_each_query(tmp_path):
+    """The third is refused by the server, which closes the connection; the fourth fails."""
+    questions = load.write_questions(
+        tmp_path / "questions", ["a.test", "b.test", "c.test", "d.test"]
+    )
+    queries = connections.messages(questions)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            for number in range(4):
+                with server.accept()[0] as connection:
+                    query = connection.recv(512)
+                    assert query == queries[number]
+                    if number != 2:
+                        connection.sendall(query[:4] + bytes([0x80, 2 * (number == 3)]) + query[6:])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        latencies, failed = connections.ask(server.getsockname(), queries)
+        thread.join()
+    assert (len(latencies), failed) == (3, 1)
+
+
+def test_the_command_for_short_connections():
+    short = load.Load(("127.0.0.1",), 53, Path("q"), core=1, seconds=2, short=True, rate=50)
+    expected = [sys.executable, "-m", "benchmarks.connections", "127.0.0.1", "53", "2", "q", "50"]
+    assert load.command(short, "127.0.0.1") == ["taskset", "-c", "1", *expected]
+
+
 def test_processor():
     assert cpu_model("processor\t: 0\nmodel name\t: A CPU @ 2 GHz\n") == "A CPU @ 2 GHz"
 
@@ -248,7 +330,10 @@ def test_corefile_has_what_the_case_asks_for():
     assert lines.count("}") == sum(line.endswith("{") for line in lines)
 
 
-@pytest.mark.parametrize("server", [Unbound(), Dnsmasq(), Dnsdist(), NodeCache("/bin/node-cache")])
+@pytest.mark.parametrize(
+    "server",
+    [Unbound(), Dnsmasq(), Dnsdist(), CoreDns("/bin/coredns"), NodeCache("/bin/node-cache")],
+)
 def test_configurations_name_every_address_and_the_upstream(server, tmp_path):
     launch = server.configure(Setting(1053, 2053, ("127.0.0.1", "127.0.0.2")), tmp_path)
     files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

@@ -16,11 +16,9 @@ LEAST = 40
 @contextlib.contextmanager
 def group(members, host="127.0.0.1"):
     with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(open_udp(Address(host, 0)))]
-        port = socks[0].getsockname()[1]
-        for _ in range(members - 1):
-            socks.append(stack.enter_context(open_udp(Address(host, port))))
-        yield socks
+        first = stack.enter_context(open_udp(Address(host, 0)))
+        address = Address(host, first.getsockname()[1])
+        yield [first, *(stack.enter_context(open_udp(address)) for _ in range(members - 1))]
 
 
 def shares(socks, asked="127.0.0.1"):
