@@ -125,14 +125,17 @@ wheel: $(READY)
 compiled: $(READY)
 	$(BIN)/python tools/compiled_tree.py $(COMPILED)
 
+# The tests of compiled modules, and those that start whole servers, except slow ones about other parts.
 TESTS_COMPILED = tests/compiled $(wildcard tests/test_dns_*.py tests/test_net_*.py tests/test_server_*.py) tests/fuzz \
-	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py handover.py identity.py names_changed.py \
-	odd_environments.py plugin_pending.py plugin_zone_matching.py reply_series.py transports.py) \
-	$(shell $(BIN)/python tools/plugin_folders.py --compiled)
+	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py greedy_clients.py handover.py identity.py \
+	metrics_processes.py names_changed.py odd_environments.py plugin_pending.py plugin_zone_matching.py reply_series.py \
+	run_server.py supervise_exchange.py supervise_upgrades.py transports.py) \
+	$(sort plugins/multisocket/tests $(shell $(BIN)/python tools/plugin_folders.py --compiled))
 # Optimization costs the compiler half a minute and the tests save none of it; the image has the optimized form.
 test-compiled: export MYPYC_OPT_LEVEL ?= 0
 test-compiled: compiled
 	@./tools/debian-packages $(PACKAGES_TEST) $(PACKAGES_PLUGINS)
+	@echo 'The tests run in $(COMPILED)/tree; CONTRIBUTING.md describes how to find a fault of this form.'
 	cd $(COMPILED)/tree && ../venv/bin/python -m pytest -n 4 --dist worksteal -m 'not serial and not pure_form' \
 		--ignore-glob 'plugins/*/tests/kernel' $(TESTS_COMPILED)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 
 collect_ignore = [] if release.form() == "compiled" else ["tests/compiled"]
+
+
+def pytest_report_header() -> str:
+    """Return a line with the form under test, so that a failure is read as one of that form."""
+    return f"corepy: the {release.form()} form, {sys.implementation.name} {sys.version.split()[0]}"
 
 
 @pytest.hookimpl(trylast=True)

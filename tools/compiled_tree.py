@@ -56,7 +56,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def compiled(root: Path) -> Path:
-    """Return a folder with the extension modules, from the cache if possible."""
+    """Return a folder with the extension modules, from the cache if possible.
+
+    Raises SystemExit if they cannot be compiled.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corepy"
     found = cache / f"compiled-{compile_modules.source_hash(root)}"
     if not found.is_dir():
@@ -64,7 +67,8 @@ def compiled(root: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as work:
             out = Path(work) / "modules"
             program = (sys.executable, compile_modules.__file__, str(out))
-            subprocess.run(program, check=True, cwd=root)  # noqa: S603  # our own program
+            if subprocess.run(program, cwd=root, check=False).returncode:  # noqa: S603  # our own program
+                sys.exit("compiled_tree: the modules cannot be compiled; the cause is above")
             out.rename(found)
     found.touch()
     versions = sorted(cache.glob("compiled-*"), key=lambda each: each.stat().st_mtime)
