@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from corepy.net.reuseport import share_by_hash, share_evenly
+from corepy.net.reuseport import members, share_by_hash, share_evenly
 from corepy.net.sockets import Address, leave_group, open_udp
 
 COUNT = 400
@@ -14,11 +14,11 @@ LEAST = 40
 
 
 @contextlib.contextmanager
-def group(members, host="127.0.0.1"):
+def group(number, host="127.0.0.1"):
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(open_udp(Address(host, 0)))
         address = Address(host, first.getsockname()[1])
-        yield [first, *(stack.enter_context(open_udp(address)) for _ in range(members - 1))]
+        yield [first, *(stack.enter_context(open_udp(address)) for _ in range(number - 1))]
 
 
 def shares(socks, asked="127.0.0.1"):
@@ -64,11 +64,23 @@ def test_a_member_that_leaves_gets_no_more(leaving):
         assert min(found) >= LEAST
 
 
-@pytest.mark.parametrize("members", [2, 4])
-def test_no_datagram_is_lost_while_the_number_is_wrong(members):
+@pytest.mark.parametrize("number", [2, 4])
+def test_no_datagram_is_lost_while_the_number_is_wrong(number):
     with group(3) as socks:
-        assert share_evenly(socks[0], members)
+        assert share_evenly(socks[0], number)
         assert sum(shares(socks)) == COUNT
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+def test_the_sockets_at_an_address(host):
+    with group(3, host) as socks, group(1, host):
+        assert [members(it) for it in socks] == [3, 3, 3]
+        assert leave_group(socks[1])
+        # Connecting a wildcard socket gives it another address, which takes it out of the group.
+        assert members(socks[0]) == (3 if host else 2)
+        socks[1].close()
+        assert members(socks[0]) == 2
+    assert members(socks[0]) == 0
 
 
 def test_a_socket_that_is_in_no_group():

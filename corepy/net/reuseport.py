@@ -9,8 +9,10 @@ belongs to the group; every process with a socket of the group can replace it.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -44,6 +46,21 @@ def share_by_hash(sock: socket.socket) -> bool:
     The program is replaced, because removing it needs Linux 5.3. Return as `share_evenly`.
     """
     return _attach(sock, ((_RETURN_K, 0, 0, _NO_MEMBER),))
+
+
+def members(sock: socket.socket) -> int:
+    """Return the number of UDP sockets at the address of `sock`, of all processes.
+
+    It includes those that have left the group but are still open. 0 if /proc does not show `sock`.
+    """
+    table = Path("/proc/net", "udp6" if sock.family == socket.AF_INET6 else "udp")
+    try:
+        rows = [row.split() for row in table.read_text(encoding="ascii").splitlines()[1:]]
+        inode = str(os.fstat(sock.fileno()).st_ino)
+    except OSError:
+        return 0
+    own = [row[1] for row in rows if row[9] == inode]
+    return sum(row[1] in own for row in rows)
 
 
 def _attach(sock: socket.socket, program: Sequence[Instruction]) -> bool:

@@ -14,6 +14,7 @@ from corepy.plugin.log import server_logger
 from corepy.server.contain.attribution import of_error
 from corepy.server.contain.failure_report import report_background
 from corepy.server.contain.loop_watchdog import LoopWatchdog
+from corepy.server.even_shares import EvenShares
 from corepy.server.listen.endpoint import drained
 from corepy.server.listen.query_timeout import QueryTimeouts
 from corepy.server.missing_addresses import MissingAddresses
@@ -79,6 +80,7 @@ class Server(ServerSockets):
         """All generations started and not yet stopped; two during a takeover."""
         self._snapshots = Snapshots(self._manager, self._process_group, state)
         self._missing_addresses = MissingAddresses()
+        self._even_shares = EvenShares()
         self._query_timeouts = QueryTimeouts(self._waiting)
         self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
         self._changing = asyncio.Lock()
@@ -161,7 +163,7 @@ class Server(ServerSockets):
             await self._drain_and_close(leaving, set(), self._process_group.finalize())
         else:
             await self._retire(change.old, change.in_flight, final=False)
-        self._share_evenly()
+        self._even_shares.apply(self._groups())
 
     async def rollback(self) -> None:
         """Restore the state before `prepare`."""
@@ -192,6 +194,7 @@ class Server(ServerSockets):
         async with self._changing:
             if self.generation is not None:
                 await self._missing_addresses.stop()
+                await self._even_shares.stop()
                 if hand_over is not True:
                     self._release(it for it in self._every() if it.listen not in (hand_over or ()))
                 await self._retire(self.generation, set(), final=True)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from corepy.corefile.zones import DEFAULT_SCHEME
 from corepy.net.datagrams import open_batch
 from corepy.net.inherited import Manager
-from corepy.net.reuseport import share_evenly
 from corepy.net.sockets import Address, bound, leave_group
 from corepy.server.listen.endpoint import Endpoint
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.workers.group import Endpoints, ServerProcessGroup
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable, Iterator
 
     from corepy.net.inherited import Sockets
@@ -167,16 +168,18 @@ class ServerSockets(Endpoints):
                     self._keep(endpoint)
             self._manager.tell("READY=1")
 
-    def _share_evenly(self) -> None:
-        """Give each process the same share of the queries over UDP.
+    def _groups(self) -> dict[socket.socket, int]:
+        """Return a socket of each group that has several UDP sockets, and their number.
 
-        Not for other transports: their datagrams may belong to connections.
+        Not those of other transports: their datagrams may belong to connections.
         """
         if self.generation is None or not self._process_group.shares_sockets:
-            return
-        for listen, members in self.generation.sockets.items():
-            if listen.transport == "dns" and members > 1:
-                share_evenly(self.endpoints[listen].sockets[0], members)
+            return {}
+        return {
+            self.endpoints[listen].sockets[0]: number
+            for listen, number in self.generation.sockets.items()
+            if listen.transport == DEFAULT_SCHEME and number > 1
+        }
 
     def _release(self, endpoints: Iterable[Endpoint]) -> None:
         """Take the sockets of `endpoints` back from the manager."""

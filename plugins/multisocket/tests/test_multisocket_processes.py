@@ -127,6 +127,17 @@ def test_the_queries_of_one_client_go_to_all_processes(who):
             assert answering_one_client(command.address) == processes
 
 
+def test_they_share_evenly_after_another_server_has_left(who):
+    port = free_port()
+    with run_command(block(2, port=port), env=who) as command:
+        wait_whole(command, 2)
+        with run_command(block(2, port=port), env=who) as successor:
+            assert command.stop() == 0
+            wait_whole(successor, 2)
+            processes = {successor.process.pid, *followers(successor)}
+            wait_until(lambda: answering_one_client(successor.address) == processes, WAIT)
+
+
 def test_a_follower_imports_nothing_from_the_working_directory(who):
     with run_command(block(2), env=who) as command:
         wait_whole(command, 2)
