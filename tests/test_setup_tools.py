@@ -44,6 +44,20 @@ def test_with_a_compiler_and_headers_nothing_is_installed(machine, tmp_path):
     assert run(str(TOOLS / "build-packages"), sys.executable, env=machine).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("debian", "expected"),
+    [("true", "true"), ("false", "python3"), ("missing", "python3"), ("python3", "python3")],
+    ids=["fit", "unfit", "missing", "that of the PATH"],
+)
+def test_the_interpreter_of_benchmarks(machine, tmp_path, debian, expected):
+    """`true` and `false` take the place of the check in an interpreter."""
+    for name, program in (("python3", "true"), ("true", "true"), ("false", "false")):
+        (tmp_path / name).symlink_to(shutil.which(program))
+    done = run(str(TOOLS / "optimized-python"), str(tmp_path / debian), env=machine)
+    expected = str(tmp_path / "true") if expected == "true" else expected
+    assert (done.returncode, done.stdout) == (0, f"{expected}\n")
+
+
 def test_the_tests_of_some_plugins_and_their_packages():
     chosen = ["whoami", "bind", "loop"]
     binaries = f"BIN={Path(sys.executable).parent}"
