@@ -22,7 +22,8 @@ from corepy.plugin import (
     control_client,
     lookup,
 )
-from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
+from corepy.server.listen.chain_runner import ChainRunner
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.testing import Recorder, make_request, query, run_chain, serve, with_handlers
 from corepy.testing.client import read_frame
 

@@ -40,7 +40,8 @@ packages = [{packages}]
 """
 SCRIPT = """
 import json, sys, time
-from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
+from corepy.server.listen.chain_runner import ChainRunner
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.testing import Upstream, query, serve
 
 RECORDS = {

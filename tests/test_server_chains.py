@@ -12,7 +12,8 @@ from corepy.dns.constants import NOERROR, REFUSED, SERVFAIL
 from corepy.dns.reply_validation import reply_problem
 from corepy.plugin import FastHandler, Handler, Pending, Wakeups
 from corepy.server.listen import chain_runner
-from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
+from corepy.server.listen.chain_runner import ChainRunner
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.testing import make_request, serve, with_handlers
 
 LIMIT = 60.0  # seconds after which a test has failed for good

@@ -25,7 +25,7 @@ from corepy.net.turns import QUERIES_PER_STEP, QUERIES_PER_TURN
 from corepy.plugin import BlockConfig, Handler, Timeouts
 from corepy.plugin.handler import EndOfChain
 from corepy.server.listen import series_sender, stream_listener, tcp
-from corepy.server.listen.chain_runner import task_set_aside
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute

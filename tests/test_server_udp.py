@@ -19,7 +19,7 @@ from corepy.net.batch import SLOTS, Batch
 from corepy.net.plain import PlainBatch
 from corepy.net.sockets import Address, open_udp
 from corepy.plugin import Cacheability, Handler, ListenerConfig
-from corepy.server.listen.chain_runner import task_set_aside
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.listen.packet_cache import MemoryPool
 from corepy.server.listen.query_listener import ListenerContext
 from corepy.server.listen.router import ROOT, Router, ZoneRoute

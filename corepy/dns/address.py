@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, if_indextoname, inet_ntop, inet_pton
+from typing import Final
 
-_MAPPED = b"\0" * 10 + b"\xff\xff"
-_MAPPED_TEXT = "::ffff:"
-_SOCKADDR_IN = 16
-_SOCKADDR_IN6 = 28
+_MAPPED: Final = b"\0" * 10 + b"\xff\xff"
+_MAPPED_TEXT: Final = "::ffff:"
+_SOCKADDR_IN: Final = 16
+_SOCKADDR_IN6: Final = 28
 
 
 def host_port(address: object) -> tuple[str, int]:

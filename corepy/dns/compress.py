@@ -19,8 +19,8 @@ from corepy.dns.wire import ADDITIONAL, ANSWER, AUTHORITY, NameReader, counts, s
 LARGEST: Final = 0x4000
 """Size in bytes of the largest message to rewrite; larger ones would block the event loop."""
 
-_HEADER = Struct("!HHHHHH")
-_pack_length = Struct("!H").pack_into
+_HEADER: Final = Struct("!HHHHHH")
+_pack_length: Final = Struct("!H").pack_into
 _POINTER_REACH: Final = 0x4000
 _POINTER_BITS: Final = 0xC000
 

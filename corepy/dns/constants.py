@@ -7,92 +7,94 @@ numbers are written as in RFC 3597.
 
 from __future__ import annotations
 
-OPCODE_QUERY = 0
-OPCODE_IQUERY = 1
-OPCODE_STATUS = 2
-OPCODE_NOTIFY = 4
-OPCODE_UPDATE = 5
+from typing import Final
 
-CLASS_IN = 1
-CLASS_CS = 2
-CLASS_CH = 3
-CLASS_HS = 4
-CLASS_NONE = 254
-CLASS_ANY = 255
+OPCODE_QUERY: Final = 0
+OPCODE_IQUERY: Final = 1
+OPCODE_STATUS: Final = 2
+OPCODE_NOTIFY: Final = 4
+OPCODE_UPDATE: Final = 5
 
-TYPE_A = 1
-TYPE_NS = 2
-TYPE_MD = 3
-TYPE_MF = 4
-TYPE_CNAME = 5
-TYPE_SOA = 6
-TYPE_MB = 7
-TYPE_MG = 8
-TYPE_MR = 9
-TYPE_PTR = 12
-TYPE_HINFO = 13
-TYPE_MINFO = 14
-TYPE_MX = 15
-TYPE_TXT = 16
-TYPE_RP = 17
-TYPE_AFSDB = 18
-TYPE_RT = 21
-TYPE_SIG = 24
-TYPE_PX = 26
-TYPE_AAAA = 28
-TYPE_NXT = 30
-TYPE_SRV = 33
-TYPE_NAPTR = 35
-TYPE_KX = 36
-TYPE_DNAME = 39
-TYPE_OPT = 41
-TYPE_DS = 43
-TYPE_RRSIG = 46
-TYPE_NSEC = 47
-TYPE_DNSKEY = 48
-TYPE_NSEC3 = 50
-TYPE_SVCB = 64
-TYPE_HTTPS = 65
-TYPE_TSIG = 250
-TYPE_IXFR = 251
-TYPE_AXFR = 252
-TYPE_ANY = 255
-TYPE_CAA = 257
-TRANSFERS = frozenset((TYPE_AXFR, TYPE_IXFR))
+CLASS_IN: Final = 1
+CLASS_CS: Final = 2
+CLASS_CH: Final = 3
+CLASS_HS: Final = 4
+CLASS_NONE: Final = 254
+CLASS_ANY: Final = 255
 
-NOERROR = 0
-FORMERR = 1
-SERVFAIL = 2
-NXDOMAIN = 3
-NOTIMP = 4
-REFUSED = 5
-YXDOMAIN = 6
-YXRRSET = 7
-NXRRSET = 8
-NOTAUTH = 9
-NOTZONE = 10
-BADVERS = 16
-BADCOOKIE = 23
+TYPE_A: Final = 1
+TYPE_NS: Final = 2
+TYPE_MD: Final = 3
+TYPE_MF: Final = 4
+TYPE_CNAME: Final = 5
+TYPE_SOA: Final = 6
+TYPE_MB: Final = 7
+TYPE_MG: Final = 8
+TYPE_MR: Final = 9
+TYPE_PTR: Final = 12
+TYPE_HINFO: Final = 13
+TYPE_MINFO: Final = 14
+TYPE_MX: Final = 15
+TYPE_TXT: Final = 16
+TYPE_RP: Final = 17
+TYPE_AFSDB: Final = 18
+TYPE_RT: Final = 21
+TYPE_SIG: Final = 24
+TYPE_PX: Final = 26
+TYPE_AAAA: Final = 28
+TYPE_NXT: Final = 30
+TYPE_SRV: Final = 33
+TYPE_NAPTR: Final = 35
+TYPE_KX: Final = 36
+TYPE_DNAME: Final = 39
+TYPE_OPT: Final = 41
+TYPE_DS: Final = 43
+TYPE_RRSIG: Final = 46
+TYPE_NSEC: Final = 47
+TYPE_DNSKEY: Final = 48
+TYPE_NSEC3: Final = 50
+TYPE_SVCB: Final = 64
+TYPE_HTTPS: Final = 65
+TYPE_TSIG: Final = 250
+TYPE_IXFR: Final = 251
+TYPE_AXFR: Final = 252
+TYPE_ANY: Final = 255
+TYPE_CAA: Final = 257
+TRANSFERS: Final = frozenset((TYPE_AXFR, TYPE_IXFR))
+
+NOERROR: Final = 0
+FORMERR: Final = 1
+SERVFAIL: Final = 2
+NXDOMAIN: Final = 3
+NOTIMP: Final = 4
+REFUSED: Final = 5
+YXDOMAIN: Final = 6
+YXRRSET: Final = 7
+NXRRSET: Final = 8
+NOTAUTH: Final = 9
+NOTZONE: Final = 10
+BADVERS: Final = 16
+BADCOOKIE: Final = 23
 
 # Bits of the header's second word (RFC 1035 section 4.1.1, RFC 4035 section 3).
-FLAG_QR = 0x8000
-FLAG_AA = 0x0400
-FLAG_TC = 0x0200
-FLAG_RD = 0x0100
-FLAG_RA = 0x0080
-FLAG_AD = 0x0020
-FLAG_CD = 0x0010
+FLAG_QR: Final = 0x8000
+FLAG_AA: Final = 0x0400
+FLAG_TC: Final = 0x0200
+FLAG_RD: Final = 0x0100
+FLAG_RA: Final = 0x0080
+FLAG_AD: Final = 0x0020
+FLAG_CD: Final = 0x0010
 
-HEADER_SIZE = 12
+HEADER_SIZE: Final = 12
 """Size of a message's header in bytes (RFC 1035 section 4.1.1)."""
 
-MIN_SIZE = 512
+MIN_SIZE: Final = 512
 """Size in bytes that every UDP client accepts (RFC 1035 section 4.2.1)."""
 
-MAX_SIZE = 65535
+MAX_SIZE: Final = 65535
 """Size of the largest message in bytes (the length prefix of RFC 1035 section 4.2.2)."""
 
-TYPES = {
+TYPES: Final = {
     "None": 0, "A": 1, "NS": 2, "MD": 3, "MF": 4, "CNAME": 5, "SOA": 6, "MB": 7, "MG": 8, "MR":
     9, "NULL": 10, "PTR": 12, "HINFO": 13, "MINFO": 14, "MX": 15, "TXT": 16, "RP": 17, "AFSDB":
     18, "X25": 19, "ISDN": 20, "RT": 21, "NSAP-PTR": 23, "SIG": 24, "KEY": 25, "PX": 26, "GPOS":
@@ -108,22 +110,22 @@ TYPES = {
     "Reserved": 65535,
 }  # fmt: skip
 
-CLASSES = {"IN": 1, "CS": 2, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
+CLASSES: Final = {"IN": 1, "CS": 2, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
 
-OPCODES = {"QUERY": 0, "IQUERY": 1, "STATUS": 2, "NOTIFY": 4, "UPDATE": 5}
+OPCODES: Final = {"QUERY": 0, "IQUERY": 1, "STATUS": 2, "NOTIFY": 4, "UPDATE": 5}
 
 # 16 is both BADSIG (TSIG) and BADVERS (EDNS); miekg/dns and so CoreDNS's logs print the first.
-RCODES = {
+RCODES: Final = {
     "NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5,
     "YXDOMAIN": 6, "YXRRSET": 7, "NXRRSET": 8, "NOTAUTH": 9, "NOTZONE": 10, "DSOTYPENI": 11,
     "BADSIG": 16, "BADKEY": 17, "BADTIME": 18, "BADMODE": 19, "BADNAME": 20, "BADALG": 21,
     "BADTRUNC": 22, "BADCOOKIE": 23,
 }  # fmt: skip
 
-_TYPE_NAMES = {number: name for name, number in TYPES.items()}
-_CLASS_NAMES = {number: name for name, number in CLASSES.items()}
-_OPCODE_NAMES = {number: name for name, number in OPCODES.items()}
-_RCODE_NAMES = {number: name for name, number in RCODES.items()}
+_TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
+_CLASS_NAMES: Final = {number: name for name, number in CLASSES.items()}
+_OPCODE_NAMES: Final = {number: name for name, number in OPCODES.items()}
+_RCODE_NAMES: Final = {number: name for name, number in RCODES.items()}
 
 
 def type_name(number: int) -> str:

@@ -76,11 +76,12 @@ MAX_OPTIONS: Final = 64
 """Maximum options in one OPT record; a TCP message can contain 16 000 empty ones."""
 
 _DO: Final = 0x8000
-_OPT = Struct("!BHHBBHH")  # owner (root), type, class, then the three parts of the TTL, rdlength
-_pack_opt = _OPT.pack
-_unpack_opt = _OPT.unpack_from
-_unpack_option = Struct("!HH").unpack_from
-_pack_option = Struct("!HH").pack
+# Owner (root), type, class, then the three parts of the TTL, rdlength.
+_OPT: Final = Struct("!BHHBBHH")
+_pack_opt: Final = _OPT.pack
+_unpack_opt: Final = _OPT.unpack_from
+_unpack_option: Final = Struct("!HH").unpack_from
+_pack_option: Final = Struct("!HH").pack
 
 
 class Edns:
@@ -200,7 +201,7 @@ def _subnet_is_sane(data: bytes) -> bool:
     return bits is not None and data[2] <= bits and (not family or data[3] <= bits)
 
 
-_CHECKS: dict[int, Callable[[bytes], bool]] = {
+_CHECKS: Final[dict[int, Callable[[bytes], bool]]] = {
     OPTION_LLQ: lambda data: len(data) >= 18,
     OPTION_UL: lambda data: len(data) in (4, 8),
     OPTION_SUBNET: _subnet_is_sane,

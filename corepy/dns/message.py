@@ -38,10 +38,10 @@ _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 _LAST_NAME_END: Final = c.HEADER_SIZE + MAX_NAME - 1
 _NAME_TOO_LONG: Final = "name is longer than 255 bytes"
 
-_unpack_header = Struct("!HHQ").unpack_from
-_unpack_question = Struct("!HH").unpack_from
-_pack_question = Struct("!HH").pack
-_pack_header = Struct("!HHHHHH").pack
+_unpack_header: Final = Struct("!HHQ").unpack_from
+_unpack_question: Final = Struct("!HH").unpack_from
+_pack_question: Final = Struct("!HH").pack
+_pack_header: Final = Struct("!HHHHHH").pack
 
 
 class Request:

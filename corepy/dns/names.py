@@ -7,22 +7,24 @@ only for lower case. Call `lower` once, on input, and keep the result.
 
 from __future__ import annotations
 
-MAX_LABEL = 63
+from typing import Final
+
+MAX_LABEL: Final = 63
 """Maximum length of a label in bytes (RFC 1035 section 2.3.4)."""
 
-MAX_NAME = 255
+MAX_NAME: Final = 255
 """Maximum length of a name in bytes, with length bytes and final zero (RFC 1035 section 2.3.4)."""
 
-ROOT = b"\0"
+ROOT: Final = b"\0"
 """The root's wire name."""
 
-_LONGEST_SHOWN = 80
+_LONGEST_SHOWN: Final = 80
 """Characters of an invalid name quoted in a message."""
 
 # Bytes without an escape: printable ASCII except the special characters of zone files. The set is
 # that of miekg/dns (types.go), so that names in logs match CoreDNS's.
-_SPECIAL = b".'@;()\"\\ "
-_PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in _SPECIAL)
+_SPECIAL: Final = b".'@;()\"\\ "
+_PLAIN: Final = bytes(c for c in range(0x21, 0x7F) if c not in _SPECIAL)
 
 
 class InvalidName(ValueError):

@@ -28,8 +28,8 @@ _QNAME_POINTER: Final = 0xC00C
 _ONE_AND_OPT: Final = b"\0\1\0\0\0\1"
 _ADDRESSES: Final = frozenset((b"\0\1\0\1", b"\0\x1c\0\1"))  # types without names in rdata
 _TTL_SIGN: Final = 0x80000000
-_unpack_counts = Struct("!HI").unpack_from
-_unpack_answer = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
+_unpack_counts: Final = Struct("!HI").unpack_from
+_unpack_answer: Final = Struct("!H4sIH").unpack_from  # owner, type and class, TTL, rdlength
 
 
 class ReplySeries:

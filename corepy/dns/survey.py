@@ -23,8 +23,8 @@ from corepy.dns.wire import counts
 _REACH: Final = 0x4000
 """Range of a compression pointer in bytes."""
 
-_unpack_type_length = Struct("!H6xH").unpack_from
-_pack_pointer = Struct("!H").pack_into
+_unpack_type_length: Final = Struct("!H6xH").unpack_from
+_pack_pointer: Final = Struct("!H").pack_into
 
 WITH_NAMES: Final = {
     rtype: (layout.prefix, layout.names) for rtype, layout in LAYOUTS.items() if layout.names

@@ -33,12 +33,12 @@ _MIN_RECORD: Final = 11
 _POINTER: Final = 0xC0
 _TTL_SIGN: Final = 0x80000000
 
-_unpack_counts = Struct("!HHHH").unpack_from
-_unpack_type_length = Struct("!H6xH").unpack_from
-_unpack_record = Struct("!HHIH").unpack_from
-_ttl = Struct("!I")
-_unpack_ttl = _ttl.unpack_from
-_pack_ttl = _ttl.pack_into
+_unpack_counts: Final = Struct("!HHHH").unpack_from
+_unpack_type_length: Final = Struct("!H6xH").unpack_from
+_unpack_record: Final = Struct("!HHIH").unpack_from
+_ttl: Final = Struct("!I")
+_unpack_ttl: Final = _ttl.unpack_from
+_pack_ttl: Final = _ttl.pack_into
 
 Buffer = bytes | bytearray
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Final
 
-GRAIN = 64
+GRAIN: Final = 64
 """Granularity of an arena's chunks in bytes."""
 
-SEGMENT = 256 * 1024
+SEGMENT: Final = 256 * 1024
 
 
 class Buffer:

@@ -24,7 +24,7 @@ import sys
 from array import array
 from itertools import accumulate
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corepy.net.arena import Buffer
 from corepy.net.packetinfo import IFINDEX, LEVEL, control_for, local_address
@@ -33,29 +33,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from socket import socket
 
-SLOTS = 64
-RECEIVE_SIZE = 4096
+SLOTS: Final = 64
+RECEIVE_SIZE: Final = 4096
 """Size of a receive buffer in bytes; a longer datagram is truncated and found malformed."""
 
-SEND_SIZE = 4096
+SEND_SIZE: Final = 4096
 """Bytes of memory kept per datagram to be sent; a batch with a larger total gets its own memory."""
 
-SEND_PATIENCE = 0.01
+SEND_PATIENCE: Final = 0.01
 """Seconds to wait for a full socket to take the rest of a batch.
 
 A short wait saves the replies and delays new queries; a longer one would block the event loop.
 """
 
-NAME_SIZE = 128
-CONTROL_SIZE = 64
-MSG_DONTWAIT = 0x40
+NAME_SIZE: Final = 128
+CONTROL_SIZE: Final = 64
+MSG_DONTWAIT: Final = 0x40
 
 # struct mmsghdr in 64-bit words: name, namelen, iov, iovlen, control, controllen, flags, received
 # length
-_WORDS = 8
-_STARTS = range(0, SLOTS * RECEIVE_SIZE, RECEIVE_SIZE)
-_NAME_STARTS = range(0, SLOTS * NAME_SIZE, NAME_SIZE)
-_NAME, _NAMELEN, _IOV, _IOVLEN, _CONTROL, _CONTROLLEN, _FLAGS, _LENGTH = range(_WORDS)
+_WORDS: Final = 8
+_STARTS: Final = range(0, SLOTS * RECEIVE_SIZE, RECEIVE_SIZE)
+_NAME_STARTS: Final = range(0, SLOTS * NAME_SIZE, NAME_SIZE)
+_NAME: Final = 0
+_NAMELEN: Final = 1
+_IOV: Final = 2
+_IOVLEN: Final = 3
+_CONTROL: Final = 4
+_CONTROLLEN: Final = 5
+_LENGTH: Final = 7
 
 
 def supported() -> bool:

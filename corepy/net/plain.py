@@ -8,13 +8,13 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
-from typing import Any
+from typing import Any, Final
 
 from corepy.net.batch import CONTROL_SIZE, RECEIVE_SIZE, SLOTS
 from corepy.net.packetinfo import control_for, local_address
 
-_HEADER = struct.Struct("=Qii")
-_IOVEC = struct.Struct("=QQ")
+_HEADER: Final = struct.Struct("=Qii")
+_IOVEC: Final = struct.Struct("=QQ")
 PeerAddress = tuple[Any, ...]
 Control = list[tuple[int, int, bytes]]
 

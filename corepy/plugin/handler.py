@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy.plugin.pending import Answer as Answer
 
-SERVFAIL = 2
-REFUSED = 5
+SERVFAIL: Final = 2
+REFUSED: Final = 5
 
 
 class Cacheability(Enum):

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-TIME_BUCKETS: Final = tuple(0.00025 * 2**n for n in range(16))
+TIME_BUCKETS: Final[tuple[float, ...]] = tuple(0.00025 * 2**n for n in range(16))
 """Seconds from 0.25 ms to 8.192 s, the bounds of CoreDNS's time histograms (plugin/plugin.go)."""
 
 MERGES: Final[dict[str, Callable[[list[float]], float]]] = {"sum": sum, "min": min, "max": max}
 """Functions that combine the values of a gauge in several processes into one."""
 
-_registry: dict[str, Metric[Any]] = {}
-_preparations: list[Callable[[], None]] = []
+_registry: Final[dict[str, Metric[Any]]] = {}
+_preparations: Final[list[Callable[[], None]]] = []
 
 
 class Value:
@@ -36,7 +36,7 @@ class Value:
     __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.value: float = 0
+        self.value = 0.0
 
     def inc(self, amount: float = 1) -> None:
         """Add `amount`."""

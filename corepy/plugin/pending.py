@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from corepy.dns import Reply
+from corepy.plugin.pending_coroutines import lost_by, step_later, until_done
 
 if TYPE_CHECKING:
     import asyncio  # at run time only where it is needed: `corepy -plugins` does without
@@ -106,16 +107,14 @@ class Pending:
         self.steps = [first]
         self.handler: NamedHandler | None = None
         self._asyncio_future_blocking = self._done = False
-        self._reply: Reply | None = None
+        self._reply: Any = None  # a step may return anything
         self.error: BaseException | None = None
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
 
     def __await__(self) -> Generator[Pending, None, Reply]:
         """Wait for the reply."""
-        self._asyncio_future_blocking = True
-        yield self
-        return self.result()
+        return until_done(self)
 
     def wake(self) -> None:
         """Schedule the steps; a second call has no effect."""
@@ -162,11 +161,14 @@ class Pending:
 
         return isinstance(self.error, asyncio.CancelledError)
 
-    def result(self) -> Reply:
-        """Return the reply, or raise the exception of a step, or CancelledError."""
+    def result(self) -> Any:
+        """Return the reply, or raise the exception of a step, or CancelledError.
+
+        It is what the last step has returned, which the server validates.
+        """
         if self.error is not None:
             raise self.error
-        return self._reply  # type: ignore[return-value]  # the server rejects a step's None
+        return self._reply
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the reply; return False if it was already woken or cancelled."""
@@ -211,32 +213,12 @@ def apply_step(answer: Answer, step: RequestStep, request: Request) -> Answer:
     if type(answer) is Reply:
         reply = step(request, answer)
         if reply is None:
-            raise _lost(step)
+            raise lost_by(step)
         return reply
     if type(answer) is Pending:
         answer.steps.append(partial(step, request))
         return answer
-    return _step_later(answer, step, request)
-
-
-async def _step_later(
-    answer: Coroutine[Any, Any, Reply], step: RequestStep, request: Request
-) -> Reply:
-    try:
-        reply = await answer
-    except GeneratorExit:
-        raise  # the query was abandoned
-    except BaseException:
-        step(request, None)
-        raise
-    changed = step(request, reply)
-    if changed is None:
-        raise _lost(step)
-    return changed
-
-
-def _lost(step: RequestStep) -> TypeError:
-    return TypeError(f"the step {step!r} returned None in place of a reply")
+    return step_later(answer, step, request)
 
 
 def without_deadline(_: Request, reply: Reply | None) -> Reply | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns import constants as c
 from corepy.dns import finish
@@ -61,7 +61,7 @@ _FLAGS: Final = (
 )
 
 # The same names are queried again and again.
-_name = lru_cache(maxsize=1024)(to_text)
+_name: Final = lru_cache(maxsize=1024)(to_text)
 
 
 @lru_cache(maxsize=1024)
@@ -193,8 +193,9 @@ _VARYING_UNITS[_CLIENT] = _client
 
 def _metadata(label: str) -> Constant:
     def value(request: Request, reply: Reply) -> object:
+        metadata: Any = request.metadata  # perhaps a dictionary with methods of its own
         try:
-            text = str(request.metadata.get(label, EMPTY))
+            text = str(metadata.get(label, EMPTY))
         except Exception as error:  # of the plugin that provides it; the query must not fail
             plugin = label.partition("/")[0]
             report(plugin, "exception", f"failed to provide the metadata {label!r}", error)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from corepy.net.inherited import Manager, Sockets
     from corepy.server.build.generation import Generation
-    from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.endpoint import Endpoint, Listen
+    from corepy.server.listen.waiting_query import WaitingQuery
     from corepy.server.workers.group import ServerProcessGroup
 
 DRAIN_TIMEOUT = 5.0
@@ -51,7 +51,7 @@ class _Change:
     context: LifecycleContext
     endpoints: dict[Listen, Endpoint]
     shared: dict[tuple[Listen, int], Endpoint]
-    in_flight: set[ChainTask] = field(default_factory=set)
+    in_flight: set[WaitingQuery] = field(default_factory=set)
     outcomes: list[str] = field(default_factory=list)
     """Lines for the log about handlers with state, if the change succeeds."""
 
@@ -234,7 +234,7 @@ class Server(ServerSockets):
             )
 
     async def _retire(
-        self, generation: Generation, in_flight: set[ChainTask], *, final: bool
+        self, generation: Generation, in_flight: set[WaitingQuery], *, final: bool
     ) -> None:
         """Stop `generation`: its unused endpoints, its pending queries, its plugins."""
         context = self._context(generation)
@@ -254,7 +254,7 @@ class Server(ServerSockets):
         await generation.stop_hooks("shutdown", context)
 
     async def _drain_and_close(
-        self, leaving: list[Endpoint], in_flight: set[ChainTask], process_group: Awaitable[None]
+        self, leaving: list[Endpoint], in_flight: set[WaitingQuery], process_group: Awaitable[None]
     ) -> None:
         """Close the endpoints `leaving` after their queries and those `in_flight` are answered.
 

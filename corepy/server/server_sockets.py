@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from corepy.net.inherited import Sockets
     from corepy.server.build.generation import Generation
-    from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.endpoint import Listen
+    from corepy.server.listen.waiting_query import WaitingQuery
 
 
 class ServerSockets(Endpoints):
@@ -75,7 +75,7 @@ class ServerSockets(Endpoints):
         for endpoint in self._every():
             endpoint.forget()
 
-    def _waiting(self) -> set[ChainTask]:
+    def _waiting(self) -> set[WaitingQuery]:
         return {query for endpoint in self._every() for query in endpoint.waiting()}
 
     def _every(self) -> Iterator[Endpoint]:

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from corepy.dns import Reply
 from corepy.dns.reply import NOT_SET
-from corepy.dns.reply_validation import NO_OPTIONS, reply_problem
+from corepy.dns.reply_validation import NO_OPTIONS
 from corepy.plugin import ChainLink, Handler, Pending
-from corepy.plugin.errors import describe
-from corepy.server.contain.attribution import of_error
-from corepy.server.contain.failure_report import PASSED_ON, EscapeError, InvalidReplyError
+from corepy.server.contain.failure_report import PASSED_ON
+from corepy.server.contain.reply_check import ReplyCheck
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -39,6 +38,8 @@ class Guard(ChainLink):
         self.next = guarded
         self._is_fast = has_fast_path(guarded)
         self._begin = guarded.begin_dns if self._is_fast else guarded.serve_dns
+        check = ReplyCheck(guarded)
+        self._validated, self._arrived, self._escape = check.validated, check.arrived, check.escape
 
     def begin_dns(self, request: Request) -> Answer:
         """Return the handler's reply, validated now if it is there, else when it arrives.
@@ -97,29 +98,6 @@ class Guard(ChainLink):
         except BaseException as error:
             raise self._escape(error) from error
         return self._validated(request, reply)
-
-    def _arrived(self, request: Request, pending: Pending, reply: Reply | None) -> Reply | None:
-        """Validate a pending reply; None after an exception, or from an invalid step."""
-        error = pending.error
-        if reply is None and error is not None:
-            if not isinstance(error, PASSED_ON):
-                pending.error = self._escape(error)
-                pending.error.__cause__ = error
-            return None
-        return self._validated(request, reply)
-
-    def _validated(self, request: Request, reply: Reply | None) -> Reply:
-        problem = reply_problem(request, reply)
-        if problem is not None:
-            raise InvalidReplyError(problem, self.next)
-        assert reply is not None
-        if reply.answered_by is None:
-            reply.answered_by = self.name
-        return reply
-
-    def _escape(self, error: BaseException) -> EscapeError:
-        handler = of_error(error).handler or self.next  # a pending reply is of a handler below
-        return EscapeError(f"raised {describe(error)}", handler)
 
     def copy_for_trace(self, below: Handler) -> Handler:
         """Return a guard of the copied handler."""

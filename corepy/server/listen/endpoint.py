@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from corepy.net.datagrams import Datagrams
     from corepy.net.inherited import Inherited, Sockets
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.query_listener import Listener
     from corepy.server.listen.router import Router
     from corepy.server.listen.transport import Transport
+    from corepy.server.listen.waiting_query import WaitingQuery
 
 
 class Listen(NamedTuple):
@@ -138,9 +138,9 @@ class Endpoint:
                 self._contained(listener, "pause")
             self.forget()
 
-    def waiting(self) -> set[ChainTask]:
+    def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
-        found: set[ChainTask] = set()
+        found: set[WaitingQuery] = set()
         for listener in self.listeners:
             try:
                 found |= listener.waiting()
@@ -230,7 +230,7 @@ def _listeners(
     return created
 
 
-async def drained(queries: set[ChainTask], leaving: list[Endpoint], timeout: float) -> int:
+async def drained(queries: set[WaitingQuery], leaving: list[Endpoint], timeout: float) -> int:
     """Wait until all `queries` are answered and all connections of `leaving` are closed.
 
     Waits at most `timeout` seconds; returns the number of queries still pending then.

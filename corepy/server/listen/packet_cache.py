@@ -60,7 +60,7 @@ _OPCODE_BITS: Final = 0x78
 _LATEST: Final = 1e12
 """Seconds; monotonic times of replies are below it, unless a plugin sets infinity or NaN."""
 
-_pack_iov = struct.Struct("=QQ").pack
+_pack_iov: Final = struct.Struct("=QQ").pack
 
 
 def is_enabled() -> bool:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from corepy.net.datagrams import Datagrams
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import MemoryPool
     from corepy.server.listen.router import Router
+    from corepy.server.listen.waiting_query import WaitingQuery
 
 
 class ListenerContext(NamedTuple):
@@ -96,7 +96,7 @@ class Listener(abc.ABC):
         """Read no new queries or connections; another process reads the socket from now on."""
 
     @abc.abstractmethod
-    def waiting(self) -> set[ChainTask]:
+    def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
 
     @abc.abstractmethod

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from corepy.dns import Request
     from corepy.server.contain.attribution import Attribution
-    from corepy.server.listen.chain_runner import ChainTask
+    from corepy.server.listen.waiting_query import WaitingQuery
 
 LIMIT: Final = 10.0
 """Seconds that a chain may take; longer than a client or an in-tree plugin waits."""
@@ -44,7 +44,7 @@ def limit() -> float:
 class QueryTimeouts:
     """Expires the pending queries that exceed their time limit."""
 
-    def __init__(self, waiting: Callable[[], Iterable[ChainTask]]) -> None:
+    def __init__(self, waiting: Callable[[], Iterable[WaitingQuery]]) -> None:
         """Check the queries that `waiting` returns: those without an answer yet."""
         self._waiting = waiting
         self._limit = limit()
@@ -80,7 +80,7 @@ class QueryTimeouts:
     def _expire_overdue(self) -> None:
         self._wait()
         now = monotonic()
-        late: dict[tuple[Attribution, float, str], list[ChainTask]] = defaultdict(list)
+        late: dict[tuple[Attribution, float, str], list[WaitingQuery]] = defaultdict(list)
         for query in self._waiting():
             allowed = self._limit_of(query.request)
             if allowed and query.request.received < now - allowed:
@@ -92,7 +92,7 @@ class QueryTimeouts:
             self._report(found, allowed, queries, outcome)
 
     def _report(
-        self, found: Attribution, allowed: float, queries: list[ChainTask], outcome: str
+        self, found: Attribution, allowed: float, queries: list[WaitingQuery], outcome: str
     ) -> None:
         count(found.plugin, "timeout", len(queries))
         request = queries[0].request

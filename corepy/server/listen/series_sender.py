@@ -31,7 +31,7 @@ from corepy.server.contain.failure_report import (
     report_background,
     report_failure,
 )
-from corepy.server.listen.chain_runner import ChainTask
+from corepy.server.listen.chain_task import ChainTask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from corepy.plugin import Handler
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.pipeline import QueryPipeline
+    from corepy.server.listen.waiting_query import WaitingQuery
 
 _NO_LIMIT: Final = math.inf
 _END: Final[Any] = object()
@@ -186,7 +187,7 @@ class SeriesTask(ChainTask):
             raise InvalidReplyError(f"in a series: {problem}", self._handler)
         return finish_message(self._asked, message)
 
-    def _end(self, query: ChainTask, reply: Reply) -> None:
+    def _end(self, query: WaitingQuery, reply: Reply) -> None:
         """Pass the outcome to all observers, then continue with the connection."""
         self._connection.runner.remove(self)
         self._iterator = None

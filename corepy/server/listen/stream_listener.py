@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import socket
 
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainRunner, ChainTask
+    from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
+    from corepy.server.listen.waiting_query import WaitingQuery
 
 MAX_CONNECTIONS = 1000
 """Open connections per listener.
@@ -130,7 +131,7 @@ class StreamListener(Listener):
         if self._lost:
             asyncio.get_running_loop().call_later(LOST_INTERVAL, self._forget_lost)
 
-    def waiting(self) -> set[ChainTask]:
+    def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
         runners = {connection.runner for connection in self.connections} | self._lost
         return {query for runner in runners for query in runner.waiting}

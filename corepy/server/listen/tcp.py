@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.compiled_classes import mypyc_attr
 from corepy.dns import ANONYMOUS
@@ -21,20 +21,20 @@ from corepy.server.listen.stream_listener import StreamConnection, StreamListene
 
 if TYPE_CHECKING:
     from corepy.dns import Identity, Reply, Request
-    from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.pipeline import QueryPipeline
     from corepy.server.listen.series_sender import SeriesSender
+    from corepy.server.listen.waiting_query import WaitingQuery
 
-DRAIN_IDLE = 0.2
+DRAIN_IDLE: Final = 0.2
 """Seconds without a query after which a stopping server closes a connection.
 
 This answers the queries that the client sent before it could notice the stop.
 """
 
-MAX_PENDING = 100
+MAX_PENDING: Final = 100
 """Pending queries per connection, beyond which the server stops reading (back-pressure)."""
 
-MAX_OUT = 64 * 1024
+MAX_OUT: Final = 64 * 1024
 """Bytes of replies made before the client has to read them.
 
 One read may contain eight thousand queries, and each of their replies may have the maximum size of
@@ -168,7 +168,7 @@ class TCPConnection(StreamConnection):
             entry.show(message[:2], self._peer if client is None else client, now)
         return message[:2] + entry.body
 
-    def _deliver(self, query: ChainTask, reply: Reply) -> None:
+    def _deliver(self, query: WaitingQuery, reply: Reply) -> None:
         if reply.series is not None:  # it has to end also if the connection is closed
             self._send_series(query.request, reply)
             return

@@ -21,7 +21,8 @@ from corepy.net.own_connections import is_own
 from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
-from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
+from corepy.server.listen.chain_runner import ChainRunner
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.status_query import is_answered
 
@@ -30,27 +31,27 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply
     from corepy.plugin import ListenerConfig
-    from corepy.server.listen.chain_runner import ChainTask
     from corepy.server.listen.packet_cache import CachedReply
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
+    from corepy.server.listen.waiting_query import WaitingQuery
 
-ROUNDS = 4
+ROUNDS: Final = 4
 """Batches received from one socket before the event loop may do other work."""
 
-BACKLOG = 1024
+BACKLOG: Final = 1024
 """Queries of one client that may wait for their chains to run.
 
 More than a burst brings, and few enough to be answered before the client retries.
 """
 
-ROOM_OF_ALL = BACKLOG * (GREED + 1) // GREED
+ROOM_OF_ALL: Final = BACKLOG * (GREED + 1) // GREED
 """Queries of all clients that may wait.
 
 It leaves room for other clients beside one with BACKLOG queries (`Shares`).
 """
 
-UNSHARED = 128
+UNSHARED: Final = 128
 """Length of the queue from which the queries of each client are counted."""
 
 CATCHING_UP: Final = 5.0
@@ -63,12 +64,14 @@ empty then, so it could not answer any of them ahead of the others.
 
 _PAST: Final = -math.inf
 
-OVERFLOWS = metrics.counter(
+OVERFLOWS: Final = metrics.counter(
     "corepy_udp_overflows_total",
     "Queries dropped because they arrived faster than they could be processed.",
     ("server",),
 )
-UNSENT = metrics.counter("corepy_udp_unsent_total", "Replies that could not be sent.", ("server",))
+UNSENT: Final = metrics.counter(
+    "corepy_udp_unsent_total", "Replies that could not be sent.", ("server",)
+)
 
 
 class UDPListener(Listener):
@@ -241,7 +244,7 @@ class UDPListener(Listener):
             entry.show(message[:2], peer, now)
         return message[:2] + entry.body
 
-    def _deliver(self, query: ChainTask, reply: Reply) -> None:
+    def _deliver(self, query: WaitingQuery, reply: Reply) -> None:
         request = query.request
         wire = self.pipeline.complete(request, reply)
         if not wire:
@@ -265,7 +268,7 @@ class UDPListener(Listener):
         if lost:
             self._unsent.inc(lost)
 
-    def waiting(self) -> set[ChainTask]:
+    def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
         return self.runner.waiting
 

@@ -1,11 +1,12 @@
 """The *cache* plugin: stores replies and answers repeated questions from them; see README.md.
 
 The modules in reading order: `settings` parses the directive. `handler` is the handler in the
-chain. `keys` determines which clients share a reply. `cache_store` has the entries of one
-directive, `entry` is one cached reply and a bounded table of them. `classify` decides whether a
-reply may be cached and for how long. `refresh` renews entries. `contents` is shared by the caches
-of two generations during a reload, `dump` writes it for another process. `budget` bounds the memory
-of the whole process. `purge` removes names on command, and `metrics` defines the metrics.
+chain, `answering` what it does for a query. `keys` determines which clients share a reply.
+`cache_store` has the entries of one directive, `entry` is one cached reply and a bounded table of
+them. `classify` decides whether a reply may be cached and for how long. `refresh` renews entries.
+`contents` is shared by the caches of two generations during a reload, `dump` writes it for another
+process. `budget` bounds the memory of the whole process. `purge` removes names on command, and
+`metrics` defines the metrics.
 """
 
 from __future__ import annotations

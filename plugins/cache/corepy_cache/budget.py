@@ -17,7 +17,6 @@ from collections import Counter
 from os import sysconf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
-from weakref import WeakSet
 
 from corepy.net.connection_limit import GREED, Shares, client_of
 from corepy.plugin.memory_limit import cgroup_limit, read_text
@@ -83,7 +82,8 @@ class Budget:
         """
         self._shares: Shares | None = None
         """The number of waiting queries per client; None while there is enough room."""
-        self.tables: WeakSet[Evictable] = WeakSet()
+        self.tables: set[Evictable] = set()
+        """The tables that may have entries."""
         self._default = limit
         self._processes = 1
         self._requested_limits: dict[object, int] = {}
@@ -99,7 +99,7 @@ class Budget:
 
     def _set(self, whole: int) -> None:
         self.limit = limit = whole // self._processes
-        MEMORY_LIMIT.value = limit
+        MEMORY_LIMIT.value = float(limit)
         most = self.most_waiting = limit // 2 // WAITING_SIZE
         self._base_ceiling = max(min(most // 2, MOST_BASE_CEILING), min(most, BASE_CEILING))
         self._set_ceiling(self._base_ceiling)
@@ -202,7 +202,7 @@ _process: Budget | None = None
 @before_reading
 def _show_used() -> None:
     if _process is not None:
-        MEMORY.value = _process.used
+        MEMORY.value = float(_process.used)
 
 
 def process_budget() -> Budget:

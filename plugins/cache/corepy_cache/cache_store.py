@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary
 
 from corepy.dns import constants as c
@@ -19,7 +18,7 @@ from corepy.dns.edns import EDE_CACHED_ERROR, OPTION_EDE, ede, option, parse_opt
 from corepy.dns.names import is_subdomain
 from corepy.dns.wire import FormError, set_ttls
 from corepy.plugin import DEPENDS_ON_CLIENT, MADE_WITH_LOOKUPS
-from corepy.plugin.metrics import Value, before_reading
+from corepy.plugin.metrics import before_reading
 from corepy_cache.classify import NEVER, Classification, classify, matches
 from corepy_cache.contents import Contents
 from corepy_cache.entry import CacheEntry
@@ -53,26 +52,28 @@ def back_off(failures: int) -> int:
     return int(min(1 << min(failures - 1, 8), LONGEST_STEP))
 
 
-_UNCOUNTED: Final = cast(
-    CacheMetrics, SimpleNamespace(success_hits=Value(), denial_hits=Value(), misses=Value())
-)
 _DENIALS: Final = (c.NOERROR, c.NXDOMAIN)
 
-_shown: Final[WeakKeyDictionary[CacheStore, list[CacheMetrics]]] = WeakKeyDictionary()
-"""The caches in use, and the gauges that show their numbers of entries.
+_shown: Final[WeakKeyDictionary[object, tuple[CacheStore, list[CacheMetrics]]]] = (
+    WeakKeyDictionary()
+)
+"""The caches in use, their entries, and the gauges that show the numbers of these.
 
 During a reload two generations of a cache share gauges; the newer one comes last.
 """
 
 
-@before_reading
 def _show_sizes() -> None:
-    for store, shown in list(_shown.items()):
+    for store, shown in list(_shown.values()):
         for metrics in shown:
-            metrics.success_entries.value = len(store.success.entries)
-            metrics.denial_entries.value = len(store.denial.entries)
+            metrics.success_entries.value = float(len(store.success.entries))
+            metrics.denial_entries.value = float(len(store.denial.entries))
 
 
+before_reading(_show_sizes)
+
+
+@final
 class CacheStore:
     """The entries of one *cache* directive, and the rules for them."""
 
@@ -111,23 +112,27 @@ class CacheStore:
             self.clear()
         return remains
 
-    def show(self, metrics: CacheMetrics) -> None:
-        """Update the gauges of `metrics` with the numbers of entries whenever they are read."""
-        _shown.setdefault(self, []).append(metrics)
+    def show(self, cache: object, metrics: CacheMetrics) -> None:
+        """Update the gauges of `metrics` with the numbers of entries whenever they are read.
 
-    def find(self, key: bytes, now: float, metrics: CacheMetrics) -> CacheEntry | None:
-        """Return the entry to answer from, fresh or stale."""
+        `cache` is the handler with this store; the gauges are updated as long as it exists.
+        """
+        _shown.setdefault(cache, (self, []))[1].append(metrics)
+
+    def find(self, key: bytes, now: float, metrics: CacheMetrics | None) -> CacheEntry | None:
+        """Return the entry to answer from, fresh or stale; with `metrics`, count it."""
         least = self._least
-        good = self.success.get(key)
+        good = self.success.entries.get(key)
         if self._prefers_positive and good is not None:
             preferred = good if good.answers else good.last_good
             if preferred is not None and preferred.left(now) > least:
-                metrics.success_hits.value += 1
+                if metrics is not None:
+                    metrics.success_hits.value += 1
                 good.used = True
                 return preferred
         if good is not None and now - good.stored >= good.ttl - least:  # left(now) <= least
             good = None
-        bad = self.denial.get(key)
+        bad = self.denial.entries.get(key)
         if (
             bad is not None
             and bad.rcode not in _DENIALS
@@ -135,12 +140,12 @@ class CacheStore:
         ):
             bad = None  # a failure never takes precedence over an answer, nor is it served stale
         if bad is None or bad.left(now) <= least:
-            if good is not None:
-                metrics.success_hits.value += 1
-            else:
-                metrics.misses.value += 1
+            if metrics is not None:
+                hits = metrics.misses if good is None else metrics.success_hits
+                hits.value += 1
             return good
-        metrics.denial_hits.value += 1
+        if metrics is not None:
+            metrics.denial_hits.value += 1
         return bad
 
     def find_for(
@@ -163,7 +168,7 @@ class CacheStore:
         """Return the result of `find` without side effects."""
         good = self.success.get(key)
         used = good is not None and good.used
-        entry = self.find(key, now, _UNCOUNTED)
+        entry = self.find(key, now, None)
         if good is not None:
             good.used = used
         return entry
@@ -277,7 +282,7 @@ class CacheStore:
         contents = self.contents
         if contents.changes.recent and contents.changes.outdate(request):
             return None
-        metadata = request.metadata
+        metadata: Any = request.metadata  # perhaps a dictionary with methods of its own
         if metadata:
             if DEPENDS_ON_CLIENT in metadata:
                 return None
@@ -287,7 +292,9 @@ class CacheStore:
                 contents.uses_lookups = True
         entry.denial = denial
         entry.answers = classification.answers
-        entry.wildcard = metadata.get(WILDCARD, "")
+        wildcard = metadata.get(WILDCARD, "")
+        if type(wildcard) is str:  # any plugin may set the label
+            entry.wildcard = wildcard
         if classification.failure:
             entry.options = _failure_options(reply)
         self._replace(entry, classification)
@@ -328,8 +335,11 @@ class CacheStore:
 
     def _hide(self) -> None:
         """Update the gauges no more; they show 0 unless another cache shares them."""
-        for metrics in _shown.pop(self, ()):
-            metrics.success_entries.value = metrics.denial_entries.value = 0
+        for cache, (store, shown) in list(_shown.items()):
+            if store is self:
+                del _shown[cache]
+                for metrics in shown:
+                    metrics.success_entries.value = metrics.denial_entries.value = 0.0
 
     def restore(self, entry: CacheEntry) -> bool:
         """Store an entry of another process, if it can be used; return whether it can."""
@@ -369,6 +379,7 @@ def _is_denial(entry: CacheEntry | None) -> bool:
     return entry is not None and entry.rcode in _DENIALS
 
 
+@final
 class EntryHitCounter:
     """Counts the hits that the packet cache answered for one entry."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy_cache.settings import Settings
 
-_unpack_record = Struct("!HHIH").unpack_from
+_unpack_record: Final = Struct("!HHIH").unpack_from
 _QNAME_POINTER: Final = b"\xc0\x0c"
 _OPCODE_TC: Final = 0x7A
 _SPECIAL: Final = frozenset((c.TYPE_CNAME, c.TYPE_ANY, c.TYPE_AXFR, c.TYPE_IXFR))

@@ -29,18 +29,18 @@ _OPCODE_RD_AD: Final = 0x7800 | FLAG_RD | FLAG_AD
 _ANSWERS: Final = (NOERROR, NXDOMAIN)
 _QR_AA: Final = 0x84
 _RA_RCODE: Final = 0x8F
-_pack_flags = Struct("!HBB").pack
-_ttl = Struct("!I")
-_pack_ttl = _ttl.pack_into
+_pack_flags: Final = Struct("!HBB").pack
+_ttl: Final = Struct("!I")
+_pack_ttl: Final = _ttl.pack_into
 
 # Most headers and most lists of TTL offsets have one of a few values; each value is stored once.
 Shared = TypeVar("Shared", bytes, tuple[int, ...])
-_shared: dict[bytes | tuple[int, ...], bytes | tuple[int, ...]] = {}
+_shared: Final[dict[bytes | tuple[int, ...], bytes | tuple[int, ...]]] = {}
 _MOST_SHARED: Final = 1024
 _ONLY: Final[tuple[int, ...]] = (6,)
 """The TTL offset of a single record whose owner is a pointer to the question."""
 
-_heads: dict[tuple[bytes, int, bool], bytes] = {}
+_heads: Final[dict[tuple[bytes, int, bool], bytes]] = {}
 
 
 def _share(value: Shared) -> Shared:

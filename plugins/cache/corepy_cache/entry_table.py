@@ -1,12 +1,9 @@
-"""The tables of cached replies.
-
-This module is not compiled (docs/design.md): the budget refers to the tables weakly.
-"""
+"""The tables of cached replies."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +14,7 @@ if TYPE_CHECKING:
 _SLACK: Final = 64
 
 
+@final
 class EntryTable:
     """The entries of one kind in one cache, by key; evicts the least useful entry first.
 
@@ -34,7 +32,6 @@ class EntryTable:
     """
 
     __slots__ = (
-        "__weakref__",
         "_budget",
         "_queue",
         "bytes",
@@ -53,7 +50,6 @@ class EntryTable:
         self.entries: dict[bytes, CacheEntry] = {}
         self._queue: deque[bytes] = deque()
         self.get = self.entries.get
-        budget.tables.add(self)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -72,7 +68,9 @@ class EntryTable:
             entry.used = old.used
             key = entry.key = old.key  # share the key object in the queue
         else:
-            if len(entries) >= self.capacity:
+            if not entries:
+                budget.tables.add(self)
+            elif len(entries) >= self.capacity:
                 self.evict()
             self._queue.append(key)
         entries[key] = entry
@@ -115,6 +113,7 @@ class EntryTable:
         self._account(-self.bytes)
         self.entries.clear()
         self._queue.clear()
+        self._budget.tables.discard(self)
 
     def _account(self, difference: int) -> None:
         self.bytes += difference

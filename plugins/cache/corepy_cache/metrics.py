@@ -6,48 +6,52 @@ addition.
 
 from __future__ import annotations
 
+from typing import Final
+
 from corepy.plugin import metrics
 
-_LABELS = ("server", "zones", "view")
-_TYPE_LABELS = ("server", "type", "zones", "view")
+_LABELS: Final = ("server", "zones", "view")
+_TYPE_LABELS: Final = ("server", "type", "zones", "view")
 
-ENTRIES = metrics.gauge(
+ENTRIES: Final = metrics.gauge(
     "coredns_cache_entries", "The number of elements in the cache.", _TYPE_LABELS
 )
-REQUESTS = metrics.counter("coredns_cache_requests_total", "The count of cache requests.", _LABELS)
-HITS = metrics.counter("coredns_cache_hits_total", "The count of cache hits.", _TYPE_LABELS)
-MISSES = metrics.counter(
+REQUESTS: Final = metrics.counter(
+    "coredns_cache_requests_total", "The count of cache requests.", _LABELS
+)
+HITS: Final = metrics.counter("coredns_cache_hits_total", "The count of cache hits.", _TYPE_LABELS)
+MISSES: Final = metrics.counter(
     "coredns_cache_misses_total",
     "The count of cache misses. Deprecated, derive misses from cache hits/requests counters.",
     _LABELS,
 )
-PREFETCHES = metrics.counter(
+PREFETCHES: Final = metrics.counter(
     "coredns_cache_prefetch_total",
     "The number of times the cache has prefetched a cached item.",
     _LABELS,
 )
-DROPS = metrics.counter(
+DROPS: Final = metrics.counter(
     "coredns_cache_drops_total",
     "The number of replies not cached because they answer another question.",
     _LABELS,
 )
-STALE = metrics.counter(
+STALE: Final = metrics.counter(
     "coredns_cache_served_stale_total",
     "The number of requests served from stale cache entries.",
     _LABELS,
 )
-EVICTIONS = metrics.counter(
+EVICTIONS: Final = metrics.counter(
     "coredns_cache_evictions_total", "The count of cache evictions.", _TYPE_LABELS
 )
-REJECTS = metrics.counter(
+REJECTS: Final = metrics.counter(
     "coredns_cache_rejects_total",
     "The count of misses answered SERVFAIL because too many queries waited.",
     _LABELS,
 )
-MEMORY = metrics.gauge(
+MEMORY: Final = metrics.gauge(
     "coredns_cache_memory_bytes", "Bytes used by cached replies and waiting queries."
 ).labels()
-MEMORY_LIMIT = metrics.gauge(
+MEMORY_LIMIT: Final = metrics.gauge(
     "coredns_cache_memory_limit_bytes", "Bytes that caches and waiting queries may use."
 ).labels()
 

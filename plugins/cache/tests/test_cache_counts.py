@@ -13,13 +13,14 @@ from corepy_cache import budget as budget_module
 from corepy_cache import purge as purge_module
 from corepy_cache import refresh as refresh_module
 from corepy_cache import setup
+from corepy_cache.answering import is_answer
 from corepy_cache.budget import Budget, default_limit, process_budget
 from corepy_cache.cache_store import CacheStore, back_off, clear_ad, restore
 from corepy_cache.changes import RecentChanges
 from corepy_cache.classify import _end_of_chain, _plain_ttl
 from corepy_cache.entry import CacheEntry
 from corepy_cache.entry_table import EntryTable
-from corepy_cache.handler import Cache, _is_answer
+from corepy_cache.handler import Cache
 from corepy_cache.keys import Networks, Subnet, key_of, name_of, subnet_key_of
 from corepy_cache.metrics import MEMORY, MEMORY_LIMIT, CacheMetrics
 from corepy_cache.purge import purge, purge_predicate
@@ -591,7 +592,7 @@ def changed(**values):
     ],
 )
 def test_whether_an_upstream_has_answered(reply, expected):
-    assert _is_answer(reply() if callable(reply) else reply) is expected
+    assert is_answer(reply() if callable(reply) else reply) is expected
 
 
 def plain(*records, counts=b"\0\0\0\0"):
@@ -692,7 +693,7 @@ def test_a_query_at_the_start_of_the_clock_is_reported_as_well(caplog):
     cache = Cache(configured.settings, Budget(1 << 20), lambda: 0.0)
     metrics = cache.metrics("dns://:53")
     before = metrics.rejects.value
-    reply = cache._overloaded(asked(received=0.0), metrics)
+    reply = cache._answers.overloaded(asked(received=0.0), metrics)
     assert (reply.rcode, reply.is_momentary, metrics.rejects.value) == (2, True, before + 1)
     (line,) = caplog.messages
     assert line == (

@@ -351,6 +351,7 @@ def test_options_that_no_entry_has(data):
         other.load(bench.dumped())
 
 
+@pytest.mark.pure_form("replaces a method of an object")
 def test_a_large_state_is_read_as_far_as_it_fits(monkeypatch):
     """The rest is validated and dropped, for each kind of entry."""
     bench, other = Bench("{\ndenial 2000\n}"), Bench("{\nsuccess 1024\ndenial 1024\n}")

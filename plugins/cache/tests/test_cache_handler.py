@@ -471,11 +471,21 @@ def test_repetitions_count(behaviour, kind):
     assert bench.asked == 2
 
 
-def test_wildcard_metadata_is_kept():
+@pytest.mark.parametrize(
+    ("wildcard", "kept"),
+    [
+        ("*.example.org.", {"zone/wildcard": "*.example.org."}),
+        (b"*.example.org.", {}),
+        (7, {}),
+        (None, {}),
+    ],
+    ids=["text", "bytes", "number", "none"],
+)
+def test_wildcard_metadata_is_kept_if_it_is_text(wildcard, kept):
     bench = Bench()
 
     def wild(request):
-        request.metadata["zone/wildcard"] = "*.example.org."
+        request.metadata["zone/wildcard"] = wildcard
         return answer(60)(request)
 
     bench.reply = wild
@@ -484,7 +494,7 @@ def test_wildcard_metadata_is_kept():
     request.received = bench.now
     asyncio.run(bench.top.serve_dns(request))
     assert bench.asked == 1
-    assert request.metadata["zone/wildcard"] == "*.example.org."
+    assert request.metadata == kept
 
 
 def test_the_newest_truth_wins():

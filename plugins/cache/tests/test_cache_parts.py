@@ -240,9 +240,9 @@ def test_hits_add_up_unless_there_was_a_gap(gap, hits):
     assert entry.hits == hits
 
 
-def test_headers_that_replies_share_are_not_kept_without_end(monkeypatch):
-    monkeypatch.setattr(entry_module, "_heads", {})
-    monkeypatch.setattr(entry_module, "_shared", {})
+def test_headers_that_replies_share_are_not_kept_without_end():
+    entry_module._heads.clear()
+    entry_module._shared.clear()
     request = question()
     record = dnslib.DNSRecord.parse(request.wire).reply(ra=1)
     record.add_answer(dnslib.RR(record.q.qname, 1, 1, 60, dnslib.A("192.0.2.1")))

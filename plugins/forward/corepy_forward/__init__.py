@@ -2,8 +2,8 @@
 
 The modules in the order in which a query passes through them:
 
-* `handler` matches a query, and joins the exchange for the same question or starts one. `limits`
-  bounds the queries that wait.
+* `handler` is the handler in the chain. `clients` matches a query, and joins the exchange for the
+  same question or starts one. `limits` bounds the queries that wait.
 * `pool` has the upstreams of one line and the exchanges in flight to them.
 * `exchange` asks one upstream after the other until it gets a usable reply; its base classes are
   `salvage`, for replies that are not final, and `asking`, which sends the attempts.

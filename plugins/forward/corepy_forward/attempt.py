@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
 
-_BLOCK = 512
-_cut = Struct("2s" * _BLOCK).unpack
-_NO_COUNTS = bytes(8)
+_BLOCK: Final = 512
+_cut: Final = Struct("2s" * _BLOCK).unpack
+_NO_COUNTS: Final = bytes(8)
 
-_idents: list[bytes] = []
+_idents: Final[list[bytes]] = []
 
 
 def draw_ident() -> bytes:

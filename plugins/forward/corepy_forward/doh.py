@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import h2.config
 import h2.connection
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt
     from corepy_forward.streams import StreamPool
 
-PATH = "/dns-query"
-_TYPE = "application/dns-message"
-_MAX_MESSAGE = 65535
+PATH: Final = "/dns-query"
+_TYPE: Final = "application/dns-message"
+_MAX_MESSAGE: Final = 65535
 
 
 class HTTPStream(Stream):

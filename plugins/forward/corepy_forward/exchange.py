@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
     from corepy_forward.attempt import Attempt
 
-BUDGET = 4.0
+BUDGET: Final = 4.0
 """Maximum seconds for one question; the timeout of glibc and others is 5."""
 
-BUDGET_DOWN = 1.9
+BUDGET_DOWN: Final = 1.9
 """The same while the last health checks of all upstreams failed."""
 
-RESEND = 0.8
+RESEND: Final = 0.8
 """Seconds after which a query is repeated to the same upstream.
 
 A datagram may be lost, but more likely the upstream is slow, and a repetition doubles its work.
@@ -56,8 +56,8 @@ A datagram may be lost, but more likely the upstream is slow, and a repetition d
 GRACE: Final = 0.4
 """Seconds to wait for an answer with EDNS, if the client needs it, after one without."""
 
-_TC = 0x02
-_MAX_NOTES = 8
+_TC: Final = 0x02
+_MAX_NOTES: Final = 8
 _REFUSALS: Final = frozenset((FORMERR, NOTIMP, BADVERS))
 _MAYBE_REFUSALS: Final = _REFUSALS | {SERVFAIL, REFUSED}
 

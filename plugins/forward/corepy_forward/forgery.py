@@ -40,9 +40,9 @@ LOWER_CASE: Final = 900.0
 """Seconds for which names are sent in lower case to an upstream that changed the case."""
 
 _CASE: Final = 0x20
-_letter = re.compile(rb"[a-z]")
+_letter: Final = re.compile(rb"[a-z]")
 
-MOST_GUESSES = 100
+MOST_GUESSES: Final = 100
 """Messages to one port, or for one question, after which questions are sent over TCP."""
 
 REMEMBERED: Final = 600.0

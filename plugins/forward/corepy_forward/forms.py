@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from corepy.dns import Request
 
 # The flags copied from the client's query: opcode, RD, AD, CD.
-_FLAGS = 0x7800 | 0x0100 | 0x0020 | 0x0010
-_COUNTS = b"\0\1\0\0\0\0\0\1"
-_HEADERS: dict[int, bytes] = {}
-_OPT = opt_record(UDP_SIZE)
-_OPT_DO = opt_record(UDP_SIZE, do=True)
+_FLAGS: Final = 0x7800 | 0x0100 | 0x0020 | 0x0010
+_COUNTS: Final = b"\0\1\0\0\0\0\0\1"
+_HEADERS: Final[dict[int, bytes]] = {}
+_OPT: Final = opt_record(UDP_SIZE)
+_OPT_DO: Final = opt_record(UDP_SIZE, do=True)
 
-_HEADER = 10
-USUAL_SIZE = _HEADER + OPT_SIZE
+_HEADER: Final = 10
+USUAL_SIZE: Final = _HEADER + OPT_SIZE
 """Bytes of a body without EDNS options, excluding the question."""
 
 SETTLED: Final = 900.0

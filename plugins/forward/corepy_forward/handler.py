@@ -1,31 +1,25 @@
-"""The handler: selects the queries to forward, and returns the replies of exchanges to clients.
+"""The handler: its place in the chain, its hooks and its coroutines.
 
-`begin_dns` runs for every query that the cache does not answer; measure before adding a line.
+This module is not compiled (docs/design.md); `clients` has the work of most queries.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from corepy.dns import Reply, names
-from corepy.dns.constants import NOERROR, NOTIMP, REFUSED, SERVFAIL, TRANSFERS
-from corepy.dns.edns import EDE_NOT_SUPPORTED, EDE_OTHER, ede
+from corepy.dns import Reply
+from corepy.dns.constants import NOERROR
 from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
     FastHandler,
-    Pending,
     StartupError,
-    ZoneMatcher,
     hookimpl,
 )
 from corepy.plugin.memory_limit import cgroup_limit
 from corepy.plugin.protocols import AttemptObserver, MessageTap
-from corepy_forward import metrics
-from corepy_forward.forms import body_of
+from corepy_forward.clients import Clients
 from corepy_forward.limits import LIMIT
-from corepy_forward.observing import report_attempts
 from corepy_forward.pool import Pool
 from corepy_forward.resolve import look_up
 from corepy_forward.targets import without_repeats
@@ -38,16 +32,9 @@ if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.plugin import BlockConfig, Handler, LifecycleContext
     from corepy.plugin.handler import Answer
-    from corepy_forward.exchange import Exchange
-    from corepy_forward.limits import Places
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
     from corepy_forward.usable import OwnAddress
-
-_OVERLOADED = ede(EDE_OTHER, "too many queries wait for an upstream")
-_NO_TRANSFERS = EDE_NOT_SUPPORTED, "zone transfers are not forwarded"
-_OPCODE = 0x7800
-_SECONDS_OF_QUIET = 1.0
 
 
 class Forward(FastHandler, ExplainedHandler):
@@ -75,16 +62,9 @@ class Forward(FastHandler, ExplainedHandler):
 
         self._watch: Watch | None = None
         self._taps: Sequence[MessageTap] = ()
-        self._observers: Sequence[AttemptObserver] = ()
         self.with_metadata = with_metadata
-        self._zone = names.from_text(settings.zone)
-        self._ignored = ZoneMatcher(settings.ignored)
-        self._takes_all = settings.zone == "." and not settings.ignored
-        self._looks_further = bool(settings.next_rcodes) or settings.next_on_nodata
-        self._force_tcp = settings.force_tcp
-        self._rejected = 0
         self._problems: list[str] = []
-        self._quiet_until = 0.0
+        self._clients = Clients(settings)
 
     @property
     def inputs(self) -> bytes | None:
@@ -99,61 +79,22 @@ class Forward(FastHandler, ExplainedHandler):
 
         The reply is an upstream's; SERVFAIL without one, or if too many queries wait.
         """
-        if not self._takes_all and not self.matches(request.name_wire):
-            return self.next.begin_dns(request)
-        if request.qtype in TRANSFERS or request.flags & _OPCODE:
-            return _not_forwarded(request)
-        pool = self.pool or self._open(self.static_targets())
-        if request.context.protocol != "udp":
-            return self._begin_for_tcp(pool, request)
-        answer = self._ask(pool, request)
-        return self._look_further(request, answer) if self._looks_further else answer
+        return self._clients.begin(self, request)
 
-    def _begin_for_tcp(self, pool: Pool, request: Request) -> Answer:
-        """Ask for a client over TCP; if it joins clients over UDP, the reply may be truncated."""
-        joined = pool.flights.get(request.asked)
-        answer = self._ask(pool, request)
-        if joined is not None and not joined.for_tcp and not self._force_tcp:
-            answer = self._whole(pool, request, answer)
-        return self._look_further(request, answer) if self._looks_further else answer
+    def open_static(self) -> Pool:
+        """Return a new pool of the upstreams that are known without resolving host names."""
+        return self._open(self.static_targets())
 
-    def _ask(self, pool: Pool, request: Request, *, whole: bool = False) -> Answer:
-        """Return the pending reply of an exchange, or a refusal.
-
-        With `whole`, the exchange does not end with a truncated reply.
-        """
-        places = pool.places
-        if not places.take(request):
-            return self._reject(request)
-        try:
-            exchange = (_join_for_tcp if whole else self._join)(pool, request)
-        except BaseException:
-            places.leave(request)
-            raise
-        pending = Pending(pool.wakeups, partial(self._conclude, places, request, exchange))
-        exchange.waiters.append(pending)
-        if exchange.done:
-            pending.wake()
-        return pending
-
-    def _conclude(
-        self, places: Places, request: Request, exchange: Exchange, _reply: Reply | None
-    ) -> Reply | None:
-        """Release the place of the query; return its reply if the exchange has ended."""
-        places.leave(request)
-        if self._observers and request.metadata:  # usually empty
-            report_attempts(self._observers, request, exchange)
-        return self._reply(request, exchange) if exchange.done else None
-
-    async def _whole(self, pool: Pool, request: Request, answer: Answer) -> Reply:
+    async def whole(self, pool: Pool, request: Request, answer: Answer) -> Reply:
         """Ask again if a client over TCP got a truncated reply of an exchange for UDP clients."""
         reply = answer if isinstance(answer, Reply) else await answer
         if not reply.tc:
             return reply
-        answer = self._ask(pool, request, whole=True)
+        answer = self._clients.ask(pool, request, self.with_metadata, whole=True)
         return answer if isinstance(answer, Reply) else await answer
 
-    async def _look_further(self, request: Request, answer: Answer) -> Reply:
+    async def look_further(self, request: Request, answer: Answer) -> Reply:
+        """Return the reply, or that of the next line if the settings want it."""
         reply = answer if isinstance(answer, Reply) else await answer
         return await self.next.serve_dns(request) if self._wants_next(reply) else reply
 
@@ -178,41 +119,7 @@ class Forward(FastHandler, ExplainedHandler):
 
     def queries_upstream(self, request: Request) -> bool:
         """Return whether the query matches the zone and exceptions of this line."""
-        return self._takes_all or self.matches(request.name_wire)
-
-    def matches(self, name: bytes) -> bool:
-        """Whether a name, in wire form and lower case, is to be forwarded (forward.go, match)."""
-        if not names.is_subdomain(name, self._zone):
-            return False
-        return name == self._zone or self._ignored.find(name) is None
-
-    def _join(self, pool: Pool, request: Request) -> Exchange:
-        """Return the exchange in flight for this question, or a new one."""
-        question = request.asked
-        body = body_of(request, question)
-        exchange = pool.flights.get(question)
-        if exchange is None:
-            for_tcp = request.context.protocol != "udp" and not self._force_tcp
-            return pool.begin(question, body, for_tcp, request.client)
-        if exchange.body != body:
-            for_tcp = request.context.protocol != "udp" and not self._force_tcp
-            return pool.begin_beside(exchange, body, for_tcp, request.client)
-        metrics.SHARED.value += 1
-        return exchange
-
-    def _reply(self, request: Request, exchange: Exchange) -> Reply:
-        reply = exchange.reply
-        if reply is None:
-            return request.error(SERVFAIL, exchange.reason, (exchange.ede, exchange.ede_text))
-        if len(exchange.waiters) > 1:
-            reply = reply.copy()
-        if self.with_metadata and exchange.upstream is not None:
-            request.metadata["forward/upstream"] = exchange.upstream.address
-        wire, end = request.wire, request.question_end
-        asked = wire[12:end]
-        if not reply.wire.startswith(asked, 12):
-            reply.patch(reply.wire[:12] + asked + reply.wire[end:])
-        return reply
+        return self._clients.match(request)
 
     def _wants_next(self, reply: Reply) -> bool:
         """Whether the next `forward` line of this block is to answer instead."""
@@ -221,24 +128,6 @@ class Forward(FastHandler, ExplainedHandler):
         if reply.rcode in self.settings.next_rcodes:
             return True
         return self.settings.next_on_nodata and reply.rcode == NOERROR and not reply.ancount
-
-    def _reject(self, request: Request) -> Reply:
-        """Reject a query over the limit, at minimal cost; log at most one line per second."""
-        metrics.MAX_CONCURRENT_REJECTS.value += 1
-        self._rejected += 1
-        now = request.received
-        reason = None
-        if now >= self._quiet_until:
-            most = LIMIT.most_of_one(self.settings.max_concurrent)
-            reason = (
-                f"{self._rejected} queries refused since the last line like this one:"
-                f" concurrent queries exceeded maximum {most}"
-            )
-            self._quiet_until, self._rejected = now + _SECONDS_OF_QUIET, 0
-        reply = request.error(SERVFAIL, reason)
-        reply.options = _OVERLOADED
-        reply.is_momentary = True
-        return reply
 
     def static_targets(self) -> list[Target]:
         """Return the upstreams that are known without resolving host names."""
@@ -251,7 +140,7 @@ class Forward(FastHandler, ExplainedHandler):
             self.pool = TappedPool(self.settings, targets, self._taps)
         else:
             self.pool = Pool(self.settings, targets)
-        self.pool.is_observed = bool(self._observers)
+        self.pool.is_observed = bool(self._clients.observers)
         return self.pool
 
     @hookimpl
@@ -265,7 +154,7 @@ class Forward(FastHandler, ExplainedHandler):
         """Resolve host names and reject own addresses as upstreams; raises StartupError."""
         LIMIT.configure(cgroup_limit())
         self._taps = self._config.handlers.of_kind(MessageTap)
-        self._observers = self._config.handlers.of_kind(AttemptObserver)
+        self._clients.observers = self._config.handlers.of_kind(AttemptObserver)
         known = [problem for entry in self.settings.entries for problem in entry.problems]
         problems: list[str] = []
         if any(entry.hostname for entry in self.settings.entries):
@@ -311,20 +200,3 @@ class Forward(FastHandler, ExplainedHandler):
             self._watch.stop()
         if self.pool is not None:
             self.pool.close()
-
-
-def _join_for_tcp(pool: Pool, request: Request) -> Exchange:
-    """Return an exchange for this question whose reply is complete."""
-    question = request.asked
-    return pool.begin_for_tcp(question, body_of(request, question), request.client)
-
-
-def _not_forwarded(request: Request) -> Reply:
-    """Return the refusal of a NOTIFY or transfer, which is for a zone's primary or secondary.
-
-    Such a server authorizes by the source address, which would be ours, and a transfer may consist
-    of any number of messages. NOTIFY (RFC 1996) is the only opcode besides QUERY that gets here.
-    """
-    if request.flags & _OPCODE:
-        return request.error(NOTIMP)
-    return request.error(REFUSED, None, _NO_TRANSFERS)

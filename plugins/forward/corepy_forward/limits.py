@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from corepy_forward.attempt import UpstreamLike
     from corepy_forward.exchange import Exchange
 
-BYTES_EACH = 4096
+BYTES_EACH: Final = 4096
 """Bytes of memory for one waiting query with all its objects (measured: 3 KB)."""
 
-SHARE = 8
+SHARE: Final = 8
 """Divisor: waiting queries may use this fraction of the memory limit."""
 
 LEAST, MOST = 1000, 10000
@@ -76,7 +76,7 @@ class Limit:
         return min(max_concurrent or self.most * 3 // 4, self.most)
 
 
-LIMIT = Limit()
+LIMIT: Final = Limit()
 
 
 class Places:

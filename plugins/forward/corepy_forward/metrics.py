@@ -14,50 +14,50 @@ from corepy.plugin import metrics
 PROXY: Final = "forward"
 """Value of the label `proxy_name`."""
 
-REQUEST_DURATION = metrics.histogram(
+REQUEST_DURATION: Final = metrics.histogram(
     "coredns_proxy_request_duration_seconds",
     "Time from a query to its upstream's reply.",
     ("proxy_name", "to", "rcode"),
     bounds=metrics.TIME_BUCKETS,
 )
-HEALTHCHECK_FAILURES = metrics.counter(
+HEALTHCHECK_FAILURES: Final = metrics.counter(
     "coredns_proxy_healthcheck_failures_total",
     "Failed health checks per upstream.",
     ("proxy_name", "to"),
 )
-CONN_CACHE_HITS = metrics.counter(
+CONN_CACHE_HITS: Final = metrics.counter(
     "coredns_proxy_conn_cache_hits_total",
     "Queries sent over a socket that was already open.",
     ("proxy_name", "to", "proto"),
 )
-CONN_CACHE_MISSES = metrics.counter(
+CONN_CACHE_MISSES: Final = metrics.counter(
     "coredns_proxy_conn_cache_misses_total",
     "Queries for which a new socket was opened.",
     ("proxy_name", "to", "proto"),
 )
-HEALTHCHECK_BROKEN = metrics.counter(
+HEALTHCHECK_BROKEN: Final = metrics.counter(
     "coredns_forward_healthcheck_broken_total",
     "Queries for which every upstream was unhealthy.",
 ).labels()
-MAX_CONCURRENT_REJECTS = metrics.counter(
+MAX_CONCURRENT_REJECTS: Final = metrics.counter(
     "coredns_forward_max_concurrent_rejects_total",
     "Queries answered SERVFAIL because as many as allowed were in flight.",
 ).labels()
-DROPPED = metrics.counter(
+DROPPED: Final = metrics.counter(
     "corepy_forward_dropped_replies_total",
     "Messages from upstreams that match no query in flight, by reason.",
     ("to", "reason"),
 )
-SHARED = metrics.counter(
+SHARED: Final = metrics.counter(
     "corepy_forward_shared_queries_total",
     "Queries answered by the exchange of an identical one in flight.",
 ).labels()
-HEDGED = metrics.counter(
+HEDGED: Final = metrics.counter(
     "corepy_forward_hedged_queries_total",
     "Second queries sent because an upstream was late.",
     ("to",),
 )
-UP = metrics.gauge(
+UP: Final = metrics.gauge(
     "corepy_forward_upstream_up",
     "1 while an upstream is considered healthy, else 0.",
     ("to",),

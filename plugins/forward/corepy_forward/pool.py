@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns.constants import NOERROR, NXDOMAIN
 from corepy.net.connection_limit import client_of
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from corepy_forward.settings import Settings
     from corepy_forward.targets import Target
 
-TIDY_INTERVAL = 5.0
+TIDY_INTERVAL: Final = 5.0
 """Seconds between two checks for idle and aged connections; half of `expire` if that is less."""
 
-HEDGE_BURST = 1000
-HEDGE_SHARE = 0.1
+HEDGE_BURST: Final = 1000
+HEDGE_SHARE: Final = 0.1
 """Maximum second queries per second: `HEDGE_BURST`, plus this share of the queries.
 
 When all upstreams are slow, second queries would only increase their load.
 """
 
-SWEEP = 8
+SWEEP: Final = 8
 """Maximum number of exchanges that are ended at once because their time is used up.
 
 Many exchanges may have begun together; to end all of them at once would delay other clients.
 """
 
-SWEEP_PAUSE = 0.001
-LONGEST_PAUSE = 0.1
+SWEEP_PAUSE: Final = 0.001
+LONGEST_PAUSE: Final = 0.1
 
-_FINAL = frozenset((NOERROR, NXDOMAIN))
-_STOPPING = "the server is stopping"
-_LEAST_ATTEMPTS = 4
-_UNLIMITED = 64
+_FINAL: Final = frozenset((NOERROR, NXDOMAIN))
+_STOPPING: Final = "the server is stopping"
+_LEAST_ATTEMPTS: Final = 4
+_UNLIMITED: Final = 64
 
 
 class Pool:

@@ -9,7 +9,7 @@ clients get the best reply so far.
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
 from corepy.dns.constants import (
@@ -28,7 +28,7 @@ from corepy_forward.forms import MOST_TCP_PATIENCE, client_options, without_edns
 if TYPE_CHECKING:
     from corepy_forward.attempt import Attempt, UpstreamLike
 
-_TC = 0x02
+_TC: Final = 0x02
 
 
 class Salvage(Asking):

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from corepy.net.frames import FrameReader
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
@@ -23,45 +23,45 @@ if TYPE_CHECKING:
 
     from corepy_forward.attempt import UpstreamLike
 
-USER_TIMEOUT = 1.0
+USER_TIMEOUT: Final = 1.0
 """Seconds that sent data may stay unacknowledged before the kernel aborts the connection.
 
 This happens if a device on the path lost the connection's state, or if the server disappeared
 without closing the connection (RFC 5482).
 """
 
-REDIALS = 2
+REDIALS: Final = 2
 """How often one query may be moved to another connection."""
 
-_USUAL = 512
-_SIZES = tuple(size.to_bytes(2, "big") for size in range(_USUAL))
+_USUAL: Final = 512
+_SIZES: Final = tuple(size.to_bytes(2, "big") for size in range(_USUAL))
 """Length prefixes of queries of usual sizes, by size."""
 
-MAX_CONNECTIONS = 4
+MAX_CONNECTIONS: Final = 4
 """Maximum number of connections to one upstream; many servers limit connections per client."""
 
-SHARE = 32
+SHARE: Final = 32
 """Queries in flight on a connection before another connection is used.
 
 Some servers process the queries of a connection one after the other.
 """
 
-MAX_AGE = 300.0
+MAX_AGE: Final = 300.0
 """Default of `max_age` in seconds.
 
 With a load balancer, a connection of unlimited age would use one backend forever.
 """
 
-DIAL_TIMEOUT = 4.0
+DIAL_TIMEOUT: Final = 4.0
 """Timeout for connecting in seconds, including the TLS handshake."""
 
-REDIAL_PAUSE = 0.1
+REDIAL_PAUSE: Final = 0.1
 """Seconds after a failed connect during which queries fail without a new one.
 
 There may be thousands of queries, and connecting costs more than a query.
 """
 
-_BUFFER_SIZE = 65536
+_BUFFER_SIZE: Final = 65536
 
 
 class Stream(asyncio.BufferedProtocol):

@@ -22,7 +22,7 @@ from __future__ import annotations
 import ctypes
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.net.descriptors import descriptor_limit
 from corepy_forward.attempt import Attempt, answers, draw_ident, is_bare
@@ -32,30 +32,30 @@ from corepy_forward.forgery import MOST_GUESSES
 if TYPE_CHECKING:
     from corepy_forward.attempt import UpstreamLike
 
-USES = 32
+USES: Final = 32
 """Maximum number of queries on one port while replies are pending there."""
 
-LIFETIME = 1.0
+LIFETIME: Final = 1.0
 """Seconds for which a port is used for new queries while replies are pending there."""
 
-MOST_SOCKETS = 512
+MOST_SOCKETS: Final = 512
 """Maximum number of open sockets for one upstream; less if the descriptor limit is low.
 
 If an upstream does not reply, all sockets have pending queries, and new queries use the sockets
 with the fewest.
 """
 
-_SHARE = 8
+_SHARE: Final = 8
 """Divisor: one upstream may use this fraction of the descriptor limit of the process."""
 
-RECEIVE_SIZE = 4096
+RECEIVE_SIZE: Final = 4096
 """Bytes read of a reply; a longer reply is cut, hence malformed, and the query goes over TCP."""
 
-_PER_EVENT = 256
+_PER_EVENT: Final = 256
 
-_connect = ctypes.CDLL(None).connect
+_connect: Final = ctypes.CDLL(None).connect
 _connect.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-_UNSPECIFIED = bytes(16)
+_UNSPECIFIED: Final = bytes(16)
 """A sockaddr of the family AF_UNSPEC: connect(2) disconnects, and Linux also frees the port."""
 
 

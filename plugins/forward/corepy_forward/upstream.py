@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from corepy.dns.constants import rcode_name
 from corepy.plugin.metrics import TIME_BUCKETS
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from corepy_forward.streams import Stream, StreamPool
     from corepy_forward.targets import Target
 
-FIRST_PATIENCE = 0.15
+FIRST_PATIENCE: Final = 0.15
 """Seconds after which a reply is late, before the first reply of the upstream."""
 
-LEAST_PATIENCE = 0.03
-MOST_PATIENCE = 0.4
-SUSPICION = 3
+LEAST_PATIENCE: Final = 0.03
+MOST_PATIENCE: Final = 0.4
+SUSPICION: Final = 3
 """Consecutive late queries, without any reply, after which an upstream is asked last."""
 
-_STREAM_PROTOS = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
+_STREAM_PROTOS: Final = {"dns": "tcp", "tls": "tcp-tls", "https": "https"}
 """Names of connections in logs and metrics, by the transport in TO."""
 
 
@@ -84,7 +84,7 @@ class Upstream:
         )
         self._durations: list[Distribution | None] = [None] * 16
         self._up = metrics.show_up(self.address)
-        self._up.value = 1
+        self._up.value = 1.0
         self._streams: StreamPool | None = None
         self._open_udp()
 
@@ -258,14 +258,14 @@ class Upstream:
         """Record a successful health check."""
         self._silent = self.fails = 0
         self.is_suspect = False
-        self._up.value = 1
+        self._up.value = 1.0
         self._on_change()
 
     def unhealthy(self) -> None:
         """Record a failed health check."""
         self.fails += 1
         if self.is_down():
-            self._up.value = 0
+            self._up.value = 0.0
         self._on_change()
 
     def tidy(self, now: float) -> None:

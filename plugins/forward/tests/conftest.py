@@ -6,10 +6,10 @@ A datagram over loopback is there when sendto(2) returns, so a turn of the event
 import asyncio
 import socket
 import sys
-from types import SimpleNamespace
 
 import pytest
 
+from corepy.plugin import Pending
 from corepy_forward.handler import Forward
 from corepy_forward.pool import Pool
 from corepy_forward.settings import Settings
@@ -80,8 +80,7 @@ class Bench:
         question = bytes((len(name),)) + name.encode() + b"\0\0\1\0\1"
         body = b"\1\0\0\1\0\0\0\0\0" + (b"\1" if with_edns else b"\0") + question
         exchange = self.pool.begin(question, body + (OPT if with_edns else b""), for_tcp=False)
-        waiter = SimpleNamespace(wake=lambda: self.woken.append(name))
-        exchange.waiters.append(waiter)  # type: ignore[arg-type]  # it only ever wakes it
+        exchange.waiters.append(Pending(self.pool.wakeups, lambda _: self.woken.append(name)))
         return exchange
 
     async def turn(self, times=TURNS):

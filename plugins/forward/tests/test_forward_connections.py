@@ -1,5 +1,6 @@
 """Connections and sockets: how many, how old, how idle; what metrics and metadata say."""
 
+import asyncio
 import concurrent.futures
 import itertools
 import socket
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corepy.dns import Reply
 from corepy.plugin import metrics
 from corepy.testing import Upstream, make_request
 from corepy.testing import serve as serve_with_timers
@@ -149,13 +149,11 @@ def test_metadata_only_where_somebody_asks():
     with Upstream(answer) as upstream, serve(corefile(upstream)) as server:
         handler = handler_of(server)
         server.ask("a.example")
-        request, exchange = make_request("a.example"), type("Done", (), {})()
-        exchange.reply = Reply(bytes(answer(dnslib.DNSRecord.question("a.example")).pack()))
-        exchange.waiters, exchange.upstream = [], handler.pool.upstreams[0]
-        handler._reply(request, exchange)
+        request = make_request("a.example")
+        asyncio.run_coroutine_threadsafe(handler.serve_dns(request), server._loop).result()
         assert request.metadata == {}
         handler.with_metadata = True
-        handler._reply(request, exchange)
+        asyncio.run_coroutine_threadsafe(handler.serve_dns(request), server._loop).result()
         assert request.metadata == {"forward/upstream": upstream.to}
 
 

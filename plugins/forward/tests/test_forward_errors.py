@@ -198,7 +198,7 @@ def test_refusals_are_explained_to_clients_and_logged_once_a_second():
     for received in (100.0, 100.1, 100.9, 101.0, 101.5):
         request = make_request("example.org", edns=1232)
         request.received = received
-        reply = forward._reject(request)
+        reply = forward._clients.reject(request)
         assert reply.rcode == 2
         assert reply.is_momentary
         assert b"too many queries wait for an upstream" in reply.options

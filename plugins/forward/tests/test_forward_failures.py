@@ -310,6 +310,7 @@ def test_what_is_in_flight_when_a_pool_closes_is_told(on_bench):
         exchanges = [bench.ask("a"), bench.ask("b")]
         await bench.turn()
         bench.pool.close()
+        await bench.turn()
         assert bench.woken == ["a", "b"]
         for each in exchanges:
             assert (each.done, each.reply, each.reason) == (True, None, "the server is stopping")

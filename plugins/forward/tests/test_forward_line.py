@@ -9,7 +9,7 @@ from corepy.dns import Reply
 from corepy.dns.constants import NOERROR, NXDOMAIN, SERVFAIL
 from corepy.plugin import StartupError
 from corepy.testing import Recorder, make_request, set_up
-from corepy_forward import metrics
+from corepy_forward import clients, metrics
 from corepy_forward.handler import Forward
 
 TRUNCATED = b"\x83\x80\0\1" + bytes(6)
@@ -139,16 +139,15 @@ def test_flags_of_a_query_that_mean_nothing(on_bench):
     on_bench(test)
 
 
+@pytest.mark.pure_form("replaces a function")
 def test_a_fault_leaves_no_place_taken(on_bench, monkeypatch):
     async def test(bench):
-        forward = on(bench)
-
-        def fails(_pool, _request):
+        def fails(_request, _question):
             raise RuntimeError("injected")
 
-        monkeypatch.setattr(forward, "_join", fails)
+        monkeypatch.setattr(clients, "body_of", fails)
         with pytest.raises(RuntimeError, match="injected"):
-            forward.begin_dns(make_request("a"))
+            on(bench).begin_dns(make_request("a"))
         assert bench.pool.places.requests == set()
 
     on_bench(test)
@@ -240,7 +239,7 @@ def test_rejections_are_counted():
     forward, before = line(), metrics.MAX_CONCURRENT_REJECTS.value
     request = make_request("a")
     request.received = 100.0
-    forward._reject(request)
+    forward._clients.reject(request)
     assert metrics.MAX_CONCURRENT_REJECTS.value == before + 1
 
 

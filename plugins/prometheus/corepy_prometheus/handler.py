@@ -21,14 +21,11 @@ from corepy.plugin import (
 )
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
-from corepy_prometheus.series import AllSeries, prepare
+from corepy_prometheus.series import SERVER, AllSeries, prepare
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
     from corepy.plugin import BlockConfig
-
-SERVER: Final = ""
-"""The server itself, as the value of a plugin label."""
 
 DROPPED: Final = "dropped"
 
@@ -46,19 +43,11 @@ class Prometheus(ObservingHandler):
         self.runtime = runtime
         self._enabled = Enabled(config)
         self._endpoint: MetricsEndpoint | None = None
-        self._deadline_setter = SERVER
         self._series = AllSeries()
 
     def observe(self, request: Request, reply: Reply) -> None:
         """Count a query and its reply."""
-        # As in CoreDNS, where the server itself replies after an error.
-        if reply.error is not None or reply.is_substitute:
-            plugin = SERVER
-        else:
-            plugin = reply.answered_by or SERVER
-        self._series.counter_for(request, reply, plugin).count(time.monotonic() - request.received)
-        if reply.deadline is not None:
-            reply.hit_counters += (self._series.counter_for(request, reply, self._deadline_setter),)
+        self._series.count(request, reply)
 
     @hookimpl
     def dropped(self, request: Request, reply: Reply) -> bool:
@@ -70,7 +59,7 @@ class Prometheus(ObservingHandler):
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
         """Find the plugin whose replies the packet cache repeats; the chain is complete now."""
-        self._deadline_setter = next(
+        self._series.deadline_setter = next(
             (
                 handler.name
                 for handler in handlers_below(self)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left
 from socket import AF_INET
-from typing import TYPE_CHECKING, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Final, final
 
 from corepy.dns import constants as c
 from corepy.dns.address import host_port
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     Shape = tuple[str, str, str, str, str, int, int, int, bool, int, str]
     """Labels with the type as a number; sizes of query and reply, DO, rcode, answering plugin."""
 
+SERVER: Final = ""
+"""The server itself, as the value of a plugin label."""
+
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16e3, 32e3, 48e3, 64e3)
 
 REPEATED_SECONDS: Final = 0.00001
@@ -41,35 +45,35 @@ MONITORED: Final = (
 TYPES: Final = {c.type_number(name): name for name in MONITORED}
 OTHER: Final = "other"
 
-REQUESTS = metrics.counter(
+REQUESTS: Final = metrics.counter(
     "coredns_dns_requests_total",
     "Counter of DNS requests made per zone, protocol and family.",
     ("server", "zone", "view", "proto", "family", "type"),
 )
-REQUEST_DURATION = metrics.histogram(
+REQUEST_DURATION: Final = metrics.histogram(
     "coredns_dns_request_duration_seconds",
     "Histogram of the time (in seconds) each request took per zone.",
     ("server", "zone", "view"),
     bounds=TIME_BUCKETS,
 )
-REQUEST_SIZE = metrics.histogram(
+REQUEST_SIZE: Final = metrics.histogram(
     "coredns_dns_request_size_bytes",
     "Size of the request in bytes per zone and protocol.",
     ("server", "zone", "view", "proto"),
     bounds=SIZES,
 )
-DO_REQUESTS = metrics.counter(
+DO_REQUESTS: Final = metrics.counter(
     "coredns_dns_do_requests_total",
     "Counter of DNS requests with DO bit set per zone.",
     ("server", "zone", "view"),
 )
-RESPONSE_SIZE = metrics.histogram(
+RESPONSE_SIZE: Final = metrics.histogram(
     "coredns_dns_response_size_bytes",
     "Size of the returned response in bytes.",
     ("server", "zone", "view", "proto"),
     bounds=SIZES,
 )
-RESPONSES = metrics.counter(
+RESPONSES: Final = metrics.counter(
     "coredns_dns_responses_total",
     "Counter of response status codes.",
     ("server", "zone", "view", "rcode", "plugin"),
@@ -83,6 +87,7 @@ _IPV4_SIZE: Final = 16
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
+@final
 class Series:
     """The metric children of one combination of labels."""
 
@@ -115,12 +120,28 @@ class Series:
         return child
 
 
+@final
 class AllSeries:
     """The series of one handler, by `Shape`."""
+
+    __slots__ = ("_counters", "_series", "deadline_setter")
 
     def __init__(self) -> None:
         self._counters: dict[Shape, ShapeCounter] = {}
         self._series: dict[Labels, Series] = {}
+        self.deadline_setter = SERVER
+        """The plugin whose replies the packet cache repeats."""
+
+    def count(self, request: Request, reply: Reply) -> None:
+        """Count a query and its reply, and let the packet cache count its repetitions."""
+        # As in CoreDNS, where the server itself replies after an error.
+        if reply.error is not None or reply.is_substitute:
+            plugin = SERVER
+        else:
+            plugin = reply.answered_by or SERVER
+        self.counter_for(request, reply, plugin).count(monotonic() - request.received)
+        if reply.deadline is not None:
+            reply.hit_counters += (self.counter_for(request, reply, self.deadline_setter),)
 
     def counter_for(self, request: Request, reply: Reply, plugin: str) -> ShapeCounter:
         """Return the counter for queries of this shape, answered by `plugin`.
@@ -163,6 +184,7 @@ class AllSeries:
         return counter
 
 
+@final
 class ShapeCounter:
     """Counts queries that are equal in all counted properties except their duration.
 
@@ -209,15 +231,17 @@ class ShapeCounter:
             series.do_requests.value += times
 
 
-_uncounted: list[ShapeCounter] = []
+_uncounted: Final[list[ShapeCounter]] = []
 
 
-@metrics.before_reading
 def flush() -> None:
     """Count deferred queries, before the metrics are read."""
     for counter in _uncounted:
         counter.flush()
     _uncounted.clear()
+
+
+metrics.before_reading(flush)
 
 
 def prepare(server: str, zone: str) -> None:
