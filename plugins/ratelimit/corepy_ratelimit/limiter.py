@@ -1,0 +1,104 @@
+"""The gate of a server block: which queries are over the limit, and what their clients get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from corepy.net.client_prefix import IPV4_BITS, IPV6_BITS, ClientPrefix
+from corepy.plugin import Denial, metrics
+from corepy_ratelimit.metrics import CLIENTS, DENIED, DROPPED, EXEMPT, UNTRACKED
+from corepy_ratelimit.networks import Networks
+from corepy_ratelimit.rates import Rates
+
+DEFAULT_LIMIT: Final = 50
+"""Queries a second, as github.com/milgradesec/ratelimit."""
+
+DEFAULT_SIZE: Final = 20_000
+"""Clients with a state of their own, about 150 bytes each."""
+
+_active: list[Limiter] = []
+
+
+@dataclass(slots=True)
+class Settings:
+    """The options of one directive."""
+
+    limit: float = DEFAULT_LIMIT
+    """Queries a second."""
+
+    burst: int | None = None
+    """Queries at once; by default those of a second, at least 1."""
+
+    ipv4_prefix: int = IPV4_BITS
+    ipv6_prefix: int = IPV6_BITS
+    action: Denial = Denial.REFUSE
+    slip: int = 0
+    """Every n-th denied query gets a truncated reply; 0 for none."""
+
+    size: int = DEFAULT_SIZE
+    is_report: bool = False
+    exempt: Networks = field(default_factory=Networks)
+
+
+class Limiter:
+    """Limits the clients of one server block."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the options of the directive."""
+        self.settings = settings
+        burst = settings.burst or max(1.0, settings.limit)
+        prefix = ClientPrefix(settings.ipv4_prefix, settings.ipv6_prefix)
+        self.rates = Rates(settings.limit, burst, settings.size, prefix)
+        self.over_limit = self.rates.over_limit
+        self._exempt = settings.exempt
+        self._until_slip = settings.slip
+        self._reported = 0
+
+    def deny(self, peer: object, server: str) -> Denial | None:
+        """Count a query over the limit; return what its client gets, None for an answer."""
+        if peer in self._exempt:
+            EXEMPT.labels(server).inc()
+            return None
+        denial = self._denial()
+        DROPPED.labels(server).inc()
+        DENIED.labels(server, denial.value if denial is not None else "report").inc()
+        return denial
+
+    def _denial(self) -> Denial | None:
+        settings = self.settings
+        if settings.is_report:
+            return None
+        if settings.slip:
+            self._until_slip -= 1
+            if not self._until_slip:
+                self._until_slip = settings.slip
+                return Denial.TRUNCATE
+        return settings.action
+
+    def count_hits(self, times: int) -> None:
+        """Do nothing: repeated replies are counted by `over_limit`."""
+
+    def start(self, processes: int) -> None:
+        """Divide the limit among the processes, and export the size of the table."""
+        self.rates.divide(processes)
+        _active.append(self)
+
+    def stop(self) -> None:
+        """Export the size of the table no longer."""
+        if self in _active:
+            update()
+            _active.remove(self)
+
+    def report(self) -> int:
+        """Return the untracked queries since the last call."""
+        missed, self._reported = self.rates.missed - self._reported, self.rates.missed
+        return missed
+
+
+@metrics.before_reading
+def update() -> None:
+    """Copy the numbers of the tables; called before the metrics are read."""
+    CLIENTS.value = float(sum(len(limiter.rates) for limiter in _active))
+    for limiter in _active:
+        UNTRACKED.inc(limiter.report())
