@@ -13,7 +13,7 @@ from corepy.server.contain.attribution import doing
 from corepy.server.contain.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from corepy.loading.registry import FoundPlugin
     from corepy.plugin import Handler, Token
@@ -53,7 +53,8 @@ class Embedder:
             raise CorefileError(Diagnostic(message, token))
         try:
             with doing(directive):
-                reject_coroutine(load(self._found[directive]).setup(inner))
+                setup: Callable[[Controller], object] = load(self._found[directive]).setup
+                reject_coroutine(setup(inner))
                 validate_handlers(inner)
         except CorefileError as error:
             moved = [it._replace(token=token, related=()) for it in error.diagnostics]

@@ -191,12 +191,11 @@ class UDPListener(Listener):
         known = self.pipeline.packets.entries
         messages, peers = batch.payloads(count), batch.addresses(count)
         for slot in range(count):
+            wire: bytes | None = None
             if denied and slot in denied:
                 wire = self.pipeline.deny(messages[slot], denied[slot])
             elif known:
                 wire = self._from_cache(messages[slot], peers[slot], now, is_judged=is_judged)
-            else:
-                wire = None
             if wire:
                 batch.reply(slot, wire, self.sock)
             elif wire is not None:

@@ -19,6 +19,7 @@ from corepy.plugin import (
     hookimpl,
     is_lookup,
 )
+from corepy_ratelimit.rates import WHOLE
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -67,9 +68,9 @@ class RateLimit(FastHandler, ExplainedHandler, GatingHandler):
             return {"state": "exempt client"}
         tokens = rates.tokens(client_number(request.client), request.received)
         return {
-            "state": "within the limit" if tokens >= 1 else "over the limit",
+            "state": "within the limit" if tokens > WHOLE else "over the limit",
             "limit": f"{settings.limit:g} queries a second, {rates.burst:g} at once",
-            "left": max(0, int(tokens)),
+            "left": int(tokens + 1 - WHOLE),
             "applies to": "queries over UDP",
         }
 

@@ -22,6 +22,9 @@ IDLE: Final = 60.0
 that its bucket needs to be full.
 """
 
+WHOLE: Final = 0.999
+"""The part of a token that counts as one, since sums of times are not exact."""
+
 EACH_CLIENT: Final = ClientPrefix()
 
 
@@ -42,14 +45,14 @@ class Rates:
         self.rate = rate
         self.burst = burst
         self._step = 1.0 / rate
-        self._slack = (burst - 1) / rate
+        self._slack = (burst - WHOLE) / rate
         self._prefix = prefix
         self._table = TimeTable(size, max(IDLE, burst / rate))
 
     def divide(self, processes: int) -> None:
         """Divide the rate by the number of processes that share the clients."""
         self._step = processes / self.rate
-        self._slack = (self.burst - 1) * self._step
+        self._slack = (self.burst - WHOLE) * self._step
 
     def over_limit(self, clients: Sequence[int], now: float) -> list[int]:
         """Take a token for each client; return the indexes of those that have none."""
@@ -79,7 +82,7 @@ class Rates:
         return over
 
     def tokens(self, client: int, now: float) -> float:
-        """Return the tokens of a client; less than 1 if its next query is over the limit."""
+        """Return the tokens of a client; its next query is over the limit if there is not one."""
         full = self._table.view(self._prefix.of(client))
         missing = 0.0 if isinf(full) or full <= now else (full - now) / self._step
         return self.burst - missing

@@ -71,7 +71,7 @@ class ResponseRateLimit(FastHandler, ExplainedHandler):
             token = token_of(request, reply)
         except FormError:
             return reply  # the server rejects malformed replies and reports them
-        gates = () if self._requests is None else (self._requests,)
+        gates: tuple[AccountGate, ...] = () if self._requests is None else (self._requests,)
         interval = self.settings.interval(token[0])
         if interval:
             gate = AccountGate(self.limits, token, interval)
