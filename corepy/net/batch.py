@@ -215,6 +215,9 @@ class Batch:
         highs = self._name_quads[1:end:_NAME_QUADS].tolist()
         if all(highs):
             return [-high for high in highs]
+        starts = self._name_words[4 : count * _NAME_WORDS : _NAME_WORDS].tolist()
+        if starts.count(_MAPPED) == count and not any(highs):
+            return self._name_words[5 : count * _NAME_WORDS : _NAME_WORDS].tolist()
         lows = self._name_quads[2:end:_NAME_QUADS].tolist()
         # Only IPv4-mapped addresses, and unroutable ones such as ::1, begin with 64 zeros.
         return [

@@ -54,7 +54,7 @@ def _name(request: Request) -> bytes:
     wildcard = request.metadata.get(_WILDCARD) if request.metadata else None
     if wildcard is not None:
         try:
-            return lower(from_text(wildcard.removeprefix("*.")))
+            return lower(from_text(wildcard.removeprefix("*.") or "."))
         except InvalidName:
             pass  # the plugin that has set it
     return request.name_wire
