@@ -40,6 +40,11 @@ class Guard(ChainLink):
         self._is_fast = has_fast_path(guarded)
         self._begin = guarded.begin_dns if self._is_fast else guarded.serve_dns
 
+    @property
+    def inputs(self) -> bytes | None:
+        """The inputs of the handler."""
+        return self.next.inputs
+
     def begin_dns(self, request: Request) -> Answer:
         """Return the handler's reply, validated now if it is there, else when it arrives.
 

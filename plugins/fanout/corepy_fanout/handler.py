@@ -31,7 +31,8 @@ PAUSE: Final = 0.1
 LABEL: Final = "fanout/upstream"
 """The label of metadata with the upstream whose reply was returned."""
 
-_Tasks = set["asyncio.Task[Reply]"]
+_Tasks = dict["asyncio.Task[Reply]", None]
+"""In the order in which they were started."""
 
 
 class Fanout(FastHandler, ExplainedHandler):
@@ -80,19 +81,20 @@ class Fanout(FastHandler, ExplainedHandler):
         """
         deadline = monotonic() + self._timeout
         order = iter(self.selection())
-        tasks: _Tasks = set()
+        tasks: _Tasks = {}
         best: asyncio.Task[Reply] | None = None
         failure: Reply | None = None
         try:
             while self._start(order, tasks, request):
-                done, tasks = await asyncio.wait(
+                done, _ = await asyncio.wait(
                     tasks,
                     timeout=max(deadline - monotonic(), 0),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
                     break
-                for task in done:
+                for task in [it for it in tasks if it in done]:
+                    del tasks[task]
                     reply = task.result()
                     if reply.error is not None:
                         failure = failure or reply
@@ -111,7 +113,7 @@ class Fanout(FastHandler, ExplainedHandler):
         """Ask upstreams up to the number of workers; return whether a reply is outstanding."""
         for index in order:
             task = asyncio.create_task(self._ask(index, request), name=self._addresses[index])
-            tasks.add(task)
+            tasks[task] = None
             if len(tasks) >= self.settings.worker_count:
                 break
         return bool(tasks)

@@ -44,7 +44,7 @@ def test_rates_of_one_a_second_and_less(interval):
     """The original denies all responses after a pause if the rate is below one a second."""
     accounts = Accounts(100, 15.0, 0)
     assert debits(accounts, 1, interval, 1000.0) == 1
-    assert debits(accounts, 1, interval, 1000.0 + interval - 0.01) == 0
+    assert debits(accounts, 1, interval, 1000.0 + interval - 0.1) == 0
     for pause in (50.0, 100.0, 1000.0):
         assert debits(accounts, 1, interval, 1000.0 + pause) == 1
 
