@@ -6,11 +6,6 @@ on, and its replies pass through them on the way up. Third-party plugins declare
 `after` which directives they must precede or follow. Without a constraint they are placed directly
 above *cache*, so they receive every query that no handler above answers.
 
-`ratelimit`, `rrl`, `alternate` and `fanout` are distributed apart from CoreDNS. `ratelimit` is
-below the handlers that log and count, and above all that answer; `rrl` is above `acl`, as its
-build file has it, and the other two are above `forward`. `alternate` is the first of these, since
-it may replace the replies of `fanout`.
-
 CoreDNS does not have `no_aaaa`, `search_guard` and `nodecache`. The first two are below *rewrite*
 and *acl*, which change and refuse queries, and above *cache*, where their replies would displace
 others. `nodecache` is at the end: it handles no queries, and its setup needs the listen addresses
@@ -37,10 +32,10 @@ if TYPE_CHECKING:
 _CHAIN = """
     root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket
     reload nsid bufsize bind debug trace ready health pprof shed prometheus errors log dnstap
-    ratelimit local dns64 any chaos loadbalance tsig rewrite autopath rrl acl
+    local dns64 any chaos loadbalance tsig rewrite autopath acl
     no_aaaa search_guard cache header dnssec tls minimal
     template transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary
-    etcd loop alternate fanout forward grpc erratic whoami
+    etcd loop forward grpc erratic whoami
     on sign view nomad nodecache
 """
 

@@ -62,7 +62,7 @@ def _of_token(controller: Controller, token: Token) -> list[UpstreamWord]:
         return _of_file(controller, token, Path(rest))
     number = PORTS.get(transport) if port is None else parse_unsigned(port, _MOST_PORT)
     if not number:
-        problem = "not a port number" if port else "no such transport"
+        problem = "no such transport" if port is None else "not a port number"
         raise controller.error(f"{problem}: {token.text!r}", token)
     return [UpstreamWord(transport, host, number)]
 

@@ -3,3 +3,4 @@
 from corepy_alternate.setup import setup as setup
 
 api_version = 1
+before = ("fanout", "forward")

@@ -7,3 +7,4 @@ query, and `handler` asks them.
 from corepy_fanout.setup import setup as setup
 
 api_version = 1
+before = ("forward",)

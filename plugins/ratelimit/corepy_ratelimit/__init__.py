@@ -7,3 +7,4 @@ count those of each client and `networks` for exempt clients. `handler` is the h
 from corepy_ratelimit.setup import setup as setup
 
 api_version = 1
+before = ("local",)

@@ -7,3 +7,4 @@ response. `gates` decide about replies that the packet cache repeats, `handler` 
 from corepy_rrl.setup import setup as setup
 
 api_version = 1
+before = ("acl",)
