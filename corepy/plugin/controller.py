@@ -112,9 +112,10 @@ class Controller(Dispenser):
         """Set up another directive as a part of this one, and return its handler.
 
         `lines` are the words after the directive's name, and those of each option; a brace alone is
-        not a word. `token` is the one that errors and warnings are reported at. Call `begin_dns` or `serve_dns` of the result,
-        whose replies are validated; there is no handler below it. Its hooks are called as those of
-        this directive. Keep it in `Handler.embedded`, so that `corepy explain` shows it.
+        not a word. `token` is the one that errors and warnings are reported at. Call `begin_dns` or
+        `serve_dns` of the result, whose replies are validated; there is no handler below it. Its
+        hooks are called as those of this directive. Keep it in `Handler.embedded`, so that `corepy
+        explain` shows it.
 
         Raises `CorefileError`, also if the plugin is not installed.
         """

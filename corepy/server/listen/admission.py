@@ -33,11 +33,17 @@ class Admission:
         clients: Sequence[int],
         peer_of: Callable[[int], object],
         now: float,
-    ) -> Denials:
-        """Return the denied queries of a batch; `peer_of` returns the address in a slot."""
-        denials: Denials = {}
+    ) -> Denials | None:
+        """Return the denied queries of a batch, None if there are none.
+
+        `peer_of` returns the address in a slot.
+        """
+        denials: Denials | None = None
         for gate in gates:
-            self._ask(gate, clients, range(len(clients)), peer_of, now, denials)
+            over = self._over_limit(gate, clients, now)
+            if over:
+                denials = {} if denials is None else denials
+                self._deny(gate, over, peer_of, denials)
         return denials
 
     def of_hits(
@@ -54,33 +60,36 @@ class Admission:
                 slots.setdefault(gate, []).append(slot)
         denials: Denials = {}
         for gate, asked in slots.items():
-            self._ask(gate, [clients[slot] for slot in asked], asked, peer_of, now, denials)
+            over = self._over_limit(gate, [clients[slot] for slot in asked], now)
+            self._deny(gate, [asked[index] for index in over], peer_of, denials)
         return denials
 
     def of_hit(self, entry: CachedReply, peer: object, now: float) -> Denial | None:
         """Return what the client of one query gets, None if the packet cache may answer it."""
-        denials: Denials = {}
-        client = client_number(peer)
-        for gate in entry.gates:
-            self._ask(gate, (client,), (0,), lambda _: peer, now, denials)
-        return denials.get(0)
+        denials = self.of_batch(entry.gates, (client_number(peer),), lambda _: peer, now)
+        return None if denials is None else denials.get(0)
 
-    def _ask(
+    def _over_limit(self, gate: Gate, clients: Sequence[int], now: float) -> Sequence[int]:
+        try:
+            return gate.over_limit(clients, now)
+        except BaseException as error:  # the gate may be that of a third party
+            report_background(error, "a gate failed")
+            return ()
+
+    def _deny(
         self,
         gate: Gate,
-        clients: Sequence[int],
-        slots: Sequence[int],
+        slots: Iterable[int],
         peer_of: Callable[[int], object],
-        now: float,
         denials: Denials,
     ) -> None:
+        """Add what the clients in `slots`, which are over the limit of `gate`, get."""
         try:
-            for index in gate.over_limit(clients, now):
-                slot = slots[index]
+            for slot in slots:
                 peer = peer_of(slot)
                 if slot not in denials and not is_own(host_port(peer)):
                     denial = gate.deny(peer, self._server)
                     if denial is not None:
                         denials[slot] = denial
-        except BaseException as error:  # the gate may be that of a third party
+        except BaseException as error:
             report_background(error, "a gate failed")
