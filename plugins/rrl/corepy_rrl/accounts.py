@@ -15,7 +15,7 @@ from corepy.net.time_table import TimeTable
 _MOST_POSITIVE: Final = 1.0
 """Seconds."""
 
-_ROUNDING: Final = 0.001
+ROUNDING: Final = 0.001
 """The part of an interval that may be missing, since sums of times are not exact."""
 
 
@@ -45,7 +45,7 @@ class Accounts:
         elif balance < -self._window:
             balance = -self._window
         times.put(key, now - balance)
-        return balance < -_ROUNDING * interval
+        return balance < -ROUNDING * interval
 
     def balance(self, key: int, now: float) -> float:
         """Return the balance of an account in seconds, before the next response."""

@@ -16,6 +16,7 @@ from corepy.plugin import (
     hookimpl,
     is_lookup,
 )
+from corepy_rrl.accounts import ROUNDING
 from corepy_rrl.category import Category, token_of
 from corepy_rrl.gates import AccountGate, Limits
 
@@ -107,7 +108,7 @@ class ResponseRateLimit(FastHandler, ExplainedHandler):
     def _balance(self, request: Request, gate: AccountGate) -> str:
         key = self.limits.key(client_number(request.client), gate.token)
         seconds = self.limits.accounts.balance(key, request.received)
-        return f"{int(seconds / gate.interval)} left of {1 / gate.interval:g} a second"
+        return f"{int(seconds / gate.interval + ROUNDING)} left of {1 / gate.interval:g} a second"
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
