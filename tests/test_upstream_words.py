@@ -10,7 +10,8 @@ from corepy.testing import controller_for
 def read(*words):
     controller = controller_for(f"x {' '.join(words)}")
     controller.next()
-    return [str(it) for it in read_upstreams(controller, controller.arguments())], controller
+    found = read_upstreams(controller, controller.arguments())
+    return [str(upstream) for _, upstream in found], controller
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_addresses(word, upstream):
         ("8.8.8.8:0", "not a port number: '8.8.8.8:0'"),
         ("8.8.8.8:65536", "not a port number"),
         ("unix://8.8.8.8", "no such transport"),
-        ("/", "not an IP address or file: '/'"),
+        ("/no/such/file", "not an IP address or file: '/no/such/file': No such file"),
     ],
 )
 def test_mistakes(word, message):
@@ -70,5 +71,11 @@ def test_a_file(tmp_path):
 def test_a_file_without_name_servers(tmp_path):
     file = tmp_path / "resolv.conf"
     file.write_text("search a.test\n")
-    with pytest.raises(CorefileError, match="no name servers"):
+    with pytest.raises(CorefileError, match="no nameservers found"):
         read(str(file))
+    found, controller = read(str(file), ".", "192.0.2.1")
+    assert found == ["dns://192.0.2.1:53"]
+    assert [it.message for it in controller.warnings] == [
+        f"no name servers in {file}",
+        "'.' is a folder and has no name servers",
+    ]

@@ -14,7 +14,7 @@ from corepy.plugin.reading import read_file
 from corepy.plugin.resolv_conf import MOST_BYTES, read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from corepy.corefile import Token
     from corepy.plugin.controller import Controller
@@ -45,12 +45,18 @@ class UpstreamWord(NamedTuple):
         return f"{self.transport}://{self.address}"
 
 
-def read_upstreams(controller: Controller, tokens: Iterable[Token]) -> list[UpstreamWord]:
+def read_upstreams(
+    controller: Controller, tokens: Sequence[Token]
+) -> list[tuple[Token, UpstreamWord]]:
     """Return the upstreams in `tokens`: addresses, and files in the format of resolv.conf(5).
 
-    Raises `CorefileError` for a word that is neither.
+    As in CoreDNS, a file without name servers and a folder are left out, but with a warning. Raises
+    `CorefileError` for a word that is neither, and if there is no upstream.
     """
-    return [upstream for token in tokens for upstream in _of_token(controller, token)]
+    found = [(token, upstream) for token in tokens for upstream in _of_token(controller, token)]
+    if not found:
+        raise controller.error("no nameservers found", tokens[0])
+    return found
 
 
 def _of_token(controller: Controller, token: Token) -> list[UpstreamWord]:
@@ -79,6 +85,9 @@ def _host_and_port(text: str) -> tuple[str, str | None]:
 
 
 def _of_file(controller: Controller, token: Token, path: Path) -> list[UpstreamWord]:
+    if path.is_dir():
+        controller.warn(f"{token.text!r} is a folder and has no name servers", token)
+        return []
     try:
         content, _ = read_file(path, MOST_BYTES)
     except OSError as error:
@@ -87,7 +96,7 @@ def _of_file(controller: Controller, token: Token, path: Path) -> list[UpstreamW
     controller.watch_file(path.absolute())
     found = list(_name_servers(content))
     if not found:
-        raise controller.error(f"no name servers in {path}", token)
+        controller.warn(f"no name servers in {path}", token)
     return found
 
 

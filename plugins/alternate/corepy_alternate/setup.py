@@ -42,16 +42,27 @@ def _line(controller: Controller, known: dict[int, int]) -> tuple[list[int], Han
         raise controller.arg_error(hint=_EXAMPLE)
     rcodes_token, zone, *targets = tokens
     rcodes = _rcodes(controller, rcodes_token, known)
-    if zone.text != ".":
-        controller.warn("the zone has no effect: all names are forwarded", zone, "write '.'")
+    _warn_of_zone(controller, zone)
     if controller.next_block():
         raise controller.error("additional parameters not allowed", hint="remove the block")
-    for upstream in read_upstreams(controller, targets):
+    used: dict[Token, None] = {}
+    for token, upstream in read_upstreams(controller, targets):
         if upstream.transport != "dns":
             hint = "use forward with next and two lines for other transports"
-            raise controller.error(f"only dns transport allowed: {upstream}", targets[0], hint)
-    words = [".", *(token.text for token in targets)]
+            raise controller.error(f"only dns transport allowed: {upstream}", token, hint)
+        used[token] = None
+    words = [".", *(token.text for token in used)]
     return rcodes, controller.embed("forward", [words], targets[0])
+
+
+def _warn_of_zone(controller: Controller, zone: Token) -> None:
+    """Warn about a zone, which has no effect, or about an rcode in its place."""
+    if zone.text == ".":
+        return
+    hint = "write '.'"
+    if zone.text.upper() in RCODES:
+        hint = "separate rcodes with commas: SERVFAIL,REFUSED"
+    controller.warn(f"{zone.text} is taken as the zone, which has no effect", zone, hint)
 
 
 def _rcodes(controller: Controller, token: Token, known: dict[int, int]) -> list[int]:
@@ -62,7 +73,9 @@ def _rcodes(controller: Controller, token: Token, known: dict[int, int]) -> list
             hint = "separate rcodes with commas, without spaces: SERVFAIL,REFUSED"
             raise controller.error(f"{word!r} is not a valid rcode", token, hint)
         if rcode in known:
-            raise controller.error(f"rcode {rcode_name(rcode)} is specified more than once", token)
+            hint = "write all upstreams for an rcode in one line"
+            message = f"rcode {rcode_name(rcode)} is specified more than once"
+            raise controller.error(message, token, hint)
         found[rcode] = None
     return list(found)
 

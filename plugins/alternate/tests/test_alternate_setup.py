@@ -100,6 +100,18 @@ def test_an_upstream_that_is_this_server():
     )
 
 
+def test_rcodes_that_are_separated_with_a_space():
+    """A Corefile in the field: the second rcode becomes the zone, and the zone an empty file."""
+    text = "alternate SERVFAIL REFUSED . dns://127.0.0.1:1053"
+    assert rules(text) == {2: ["127.0.0.1:1053"]}
+    first, second = set_up(text).warnings
+    assert (first.message, first.hint) == (
+        "REFUSED is taken as the zone, which has no effect",
+        "separate rcodes with commas: SERVFAIL,REFUSED",
+    )
+    assert second.message == "'.' is a folder and has no name servers"
+
+
 def test_a_file_of_upstreams(tmp_path):
     file = tmp_path / "resolv.conf"
     file.write_text("nameserver 192.0.2.1\nnameserver 192.0.2.2\n")
@@ -110,7 +122,7 @@ def test_a_file_of_upstreams(tmp_path):
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("alternate REFUSED example.org 192.0.2.1", "the zone has no effect"),
+        ("alternate REFUSED example.org 192.0.2.1", "example.org is taken as the zone"),
         ("alternate original REFUSED . 192.0.2.1\nrewrite name a. b.", "as rewrite has changed it"),
         ("alternate REFUSED . 192.0.2.1\nrewrite name a. b.", None),
     ],

@@ -57,7 +57,7 @@ class _Line:
         with mistakes:
             settings.zone = c.zones_of(zone)[0]
         with mistakes:
-            settings.upstreams = read_upstreams(c, targets)
+            settings.upstreams = [upstream for _, upstream in read_upstreams(c, targets)]
         mistakes.settle()
         count = len(settings.upstreams)
         if count > MOST_UPSTREAMS:

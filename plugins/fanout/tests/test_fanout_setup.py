@@ -118,7 +118,7 @@ def test_upstreams_of_a_file(tmp_path):
         (line("timeout soon"), "soon"),
         (line("timeout 0s"), "timeout 0s is not positive"),
         (line("except-file"), "wrong argument count"),
-        (line("except-file /nonexistent"), "cannot read /nonexistent"),
+        (line("except-file /no/such/file"), "cannot read /no/such/file"),
         (line("tls a b c d", "tls://9.9.9.9"), "wrong argument count"),
         (line("tls /nonexistent.pem", "tls://9.9.9.9"), "nonexistent.pem"),
         ("fanout .", "wrong argument count"),
