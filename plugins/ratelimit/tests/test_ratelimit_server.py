@@ -1,5 +1,7 @@
 """Limits in a running server, with the packet cache on. Buckets are not refilled during a test."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from corepy.plugin import Denial
@@ -146,3 +148,13 @@ def test_explained():
     assert handler.explain_state(request)["state"] == "over the limit"
     exempt = make_request("www.test.", peer=("192.0.2.9", 53))
     assert handler.explain_state(exempt) == {"state": "exempt client"}
+
+
+@pytest.mark.parametrize(("processes", "answered"), [(1, 3), (3, 1)])
+def test_processes_of_a_server_divide_the_limit(processes, answered):
+    (handler,) = set_up("ratelimit 3").handlers
+    handler.before_listen(SimpleNamespace(process_group=SimpleNamespace(size=processes)))
+    rates = handler.gate.rates
+    assert len(rates.over_limit([1] * 9, 0.0)) == 6
+    assert len(rates.over_limit([1] * 9, 1.0)) == 9 - answered
+    handler.shutdown()

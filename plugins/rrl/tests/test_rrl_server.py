@@ -3,6 +3,8 @@
 A rate of 0.001 a second allows one response for the duration of a test.
 """
 
+from types import SimpleNamespace
+
 import pytest
 
 from corepy.dns.names import from_text
@@ -150,3 +152,16 @@ def test_explained():
     }
     run_chain(request, handler, Recorder(lambda _: reply))
     assert handler.explain_state(request, reply)["responses"] == "3 left of 4 a second"
+
+
+@pytest.mark.parametrize(("processes", "answered"), [(1, 4), (4, 1)])
+def test_processes_of_a_server_divide_the_rates(processes, answered):
+    handler = handler_for("responses-per-second 4\nrequests-per-second 4")
+    handler.before_listen(SimpleNamespace(process_group=SimpleNamespace(size=processes)))
+    for options in ({}, {"protocol": "tcp"}):
+        replies = []
+        for _ in range(6):
+            request = make_request("a.test.", peer=(f"192.0.{len(options)}.1", 53), **options)
+            request.received = 5.0
+            replies.append(run_chain(request, handler, Recorder(answer)).is_dropped)
+        assert replies == [False] * answered + [True] * (6 - answered)
