@@ -3,6 +3,7 @@
 import pytest
 
 from corepy.dns.constants import NXDOMAIN, REFUSED, SERVFAIL
+from corepy.loading.order_table import positions
 from corepy.plugin import CorefileError
 from corepy.testing import refusal, set_up
 from corepy_alternate.handler import Alternate
@@ -130,3 +131,10 @@ def test_a_file_of_upstreams(tmp_path):
 def test_warnings(text, warning):
     found = [it.message for it in set_up(text).warnings]
     assert [warning in it for it in found] == ([True] if warning else [])
+
+
+def test_the_position_in_the_chain():
+    """coredns/alternate#60, coredns/alternate#20: below *forward*, it is never asked."""
+    order = [it.directive for it in positions([])[0]]
+    places = [order.index(it) for it in ("cache", "alternate", "fanout", "forward")]
+    assert places == sorted(places)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from corepy.testing import Upstream, make_request, serve, set_up
+from corepy.testing import Upstream, make_request, query, serve, set_up
+from corepy.testing.behaviours import BEHAVIOURS
 from corepy_fanout import metrics
 from corepy_fanout.handler import Fanout
 
@@ -102,3 +103,19 @@ def test_explained():
         "policy": "sequential",
         "asked": "2, 2 at the same time",
     }
+
+
+def test_a_good_upstream_beside_one_of_any_behaviour():
+    """Each client gets a NOERROR, whatever the other upstream does."""
+    rcodes = {}
+    with (
+        Upstream("good") as first,
+        Upstream("good") as second,
+        serve(block("", first, second)) as server,
+    ):
+        for number, behaviour in enumerate(sorted(BEHAVIOURS)):
+            first.behave(behaviour)
+            reply = server.exchange(query(f"n{number}.example.org."))
+            rcodes[behaviour] = reply[3] & 15
+    assert {name: it for name, it in rcodes.items() if it} == {}
+    assert len(rcodes) > 100

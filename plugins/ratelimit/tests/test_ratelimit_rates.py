@@ -127,3 +127,17 @@ def test_the_memory_of_a_client_is_what_the_manual_says():
     entry = sys.getsizeof(10**9) + sys.getsizeof(0.5)
     assert sys.getsizeof(recent) + entry * DEFAULT_SIZE < 150 * DEFAULT_SIZE
     assert CELLS * 2 * 8 == 1024 * 1024
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bucket_of_tokens_that_is_counted_gives_the_same_verdicts(seed):
+    """Against the definition: tokens that are added with the time, up to the burst."""
+    chosen = random.Random(seed)
+    rate, burst = chosen.choice([1, 7, 50]), chosen.choice([1, 5, 80])
+    rates, tokens, last, now = Rates(rate, burst, 100), float(burst), 0.0, 0.0
+    for _ in range(2000):
+        now += chosen.choice([0.0, 0.0, 0.01, 0.13, 1.7])
+        tokens, last = min(burst, tokens + (now - last) * rate), now
+        is_denied = tokens < 0.999
+        assert bool(rates.over_limit([5], now)) is is_denied
+        tokens -= not is_denied

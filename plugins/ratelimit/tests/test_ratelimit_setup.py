@@ -2,6 +2,7 @@
 
 import pytest
 
+from corepy.loading.order_table import positions
 from corepy.plugin import Denial
 from corepy.testing import refusal, set_up
 from corepy_ratelimit.handler import RateLimit
@@ -102,3 +103,8 @@ def test_mistakes(text, message, at):
 def test_what_the_original_ignores_is_a_warning(text, warning):
     (found,) = set_up(text).warnings
     assert warning in found.message
+
+
+def test_the_position_in_the_chain():
+    order = [it.directive for it in positions([])[0]]
+    assert order.index("dnstap") < order.index("ratelimit") < order.index("local")

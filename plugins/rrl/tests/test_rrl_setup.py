@@ -2,6 +2,7 @@
 
 import pytest
 
+from corepy.loading.order_table import positions
 from corepy.testing import refusal, set_up
 from corepy_rrl.category import Category
 from corepy_rrl.gates import Settings
@@ -125,3 +126,9 @@ def test_a_prefix_longer_than_a_host_can_choose_addresses_from():
     (warning,) = controller.warnings
     assert warning.message == "the addresses of a /64 share their accounts"
     assert controller.handlers[0].settings.ipv6_prefix == 64
+
+
+def test_the_position_in_the_chain():
+    """coredns/rrl#20: at the end of the list, some plugins answer before it."""
+    order = [it.directive for it in positions([])[0]]
+    assert order.index("autopath") < order.index("rrl") < order.index("acl")
