@@ -22,6 +22,7 @@ from corepy.plugin import (
 )
 from corepy.server.build.routes import gates_of
 from corepy.server.listen.router import Router, ZoneRoute
+from corepy.server.listen.status_query import status_query
 from corepy.testing import make_request, query, serve, with_handlers
 
 ANSWER = 'template IN A . {\n answer "{{ .Name }} 60 IN A 192.0.2.1"\n}'
@@ -274,6 +275,15 @@ def test_prefixes(ipv4, ipv6, first, second, same):
     one, other = (prefix.of(client_number((address, 0))) for address in (first, second))
     assert (one == other) is same
     assert prefix.is_whole is ((ipv4, ipv6) == (32, 64))
+
+
+def test_the_probes_of_a_supervisor_are_never_denied():
+    """They come from another process; a worker that does not reply would be killed."""
+    with gated_server(Denial.DROP) as server:
+        wire = status_query()
+        reply = server.exchange(wire, source=LIMITED)
+        assert (reply[:2], len(reply)) == (wire[:2], len(wire))
+        assert server.plugins(Gated)[0].gate.asked[-1:] == [NUMBER]
 
 
 def test_the_server_is_never_denied_its_own_queries():

@@ -9,10 +9,12 @@ from corepy.net.connection_limit import client_number
 from corepy.net.own_connections import is_own
 from corepy.plugin import Denial
 from corepy.server.contain.failure_report import report_background
+from corepy.server.listen.status_query import is_probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from corepy.net.datagrams import Datagrams
     from corepy.plugin import Gate
     from corepy.server.listen.packet_cache import CachedReply
 
@@ -21,53 +23,55 @@ Denials = dict[int, Denial]
 
 
 class Admission:
-    """Asks gates on behalf of one listener. A gate that raises an exception admits the query."""
+    """Asks gates on behalf of one listener.
+
+    A gate that raises an exception admits the query. The probes of the supervisor and the queries
+    of the self-check are never denied: without a reply, a worker is taken for dead.
+    """
 
     def __init__(self, server: str) -> None:
         """`server` is the name of the listener in metrics."""
         self._server = server
 
     def of_batch(
-        self,
-        gates: Iterable[Gate],
-        clients: Sequence[int],
-        peer_of: Callable[[int], object],
-        now: float,
+        self, gates: Iterable[Gate], batch: Datagrams, count: int, now: float
     ) -> Denials | None:
-        """Return the denied queries of a batch, None if there are none.
-
-        `peer_of` returns the address in a slot.
-        """
+        """Return the denied queries of a batch of `count` datagrams, None if there are none."""
+        clients = batch.clients(count)
         denials: Denials | None = None
         for gate in gates:
             over = self._over_limit(gate, clients, now)
             if over:
                 denials = {} if denials is None else denials
-                self._deny(gate, over, peer_of, denials)
+                for slot in over:
+                    if not is_probe(batch.payload(slot)):
+                        self._deny(gate, slot, batch.address(slot), denials)
         return denials
 
     def of_hits(
-        self,
-        entries: Sequence[CachedReply],
-        clients: Sequence[int],
-        peer_of: Callable[[int], object],
-        now: float,
-    ) -> Denials:
+        self, entries: Sequence[CachedReply], batch: Datagrams, now: float
+    ) -> Denials | None:
         """Return the denied queries of a batch that the packet cache could answer."""
         slots: dict[Gate, list[int]] = {}
         for slot, entry in enumerate(entries):
             for gate in entry.gates:
                 slots.setdefault(gate, []).append(slot)
+        if not slots:
+            return None
+        clients = batch.clients(len(entries))
         denials: Denials = {}
         for gate, asked in slots.items():
-            over = self._over_limit(gate, [clients[slot] for slot in asked], now)
-            self._deny(gate, [asked[index] for index in over], peer_of, denials)
+            for index in self._over_limit(gate, [clients[slot] for slot in asked], now):
+                self._deny(gate, asked[index], batch.address(asked[index]), denials)
         return denials
 
     def of_hit(self, entry: CachedReply, peer: object, now: float) -> Denial | None:
         """Return what the client of one query gets, None if the packet cache may answer it."""
-        denials = self.of_batch(entry.gates, (client_number(peer),), lambda _: peer, now)
-        return None if denials is None else denials.get(0)
+        denials: Denials = {}
+        for gate in entry.gates:
+            if self._over_limit(gate, (client_number(peer),), now):
+                self._deny(gate, 0, peer, denials)
+        return denials.get(0)
 
     def _over_limit(self, gate: Gate, clients: Sequence[int], now: float) -> Sequence[int]:
         try:
@@ -76,20 +80,14 @@ class Admission:
             report_background(error, "a gate failed")
             return ()
 
-    def _deny(
-        self,
-        gate: Gate,
-        slots: Iterable[int],
-        peer_of: Callable[[int], object],
-        denials: Denials,
-    ) -> None:
-        """Add what the clients in `slots`, which are over the limit of `gate`, get."""
+    def _deny(self, gate: Gate, slot: int, peer: object, denials: Denials) -> None:
+        """Add what the client in a slot gets, which is over the limit of `gate`."""
+        if slot in denials or is_own(host_port(peer)):
+            return
         try:
-            for slot in slots:
-                peer = peer_of(slot)
-                if slot not in denials and not is_own(host_port(peer)):
-                    denial = gate.deny(peer, self._server)
-                    if denial is not None:
-                        denials[slot] = denial
+            denial = gate.deny(peer, self._server)
         except BaseException as error:
             report_background(error, "a gate failed")
+            return
+        if denial is not None:
+            denials[slot] = denial

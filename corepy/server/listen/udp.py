@@ -145,8 +145,7 @@ class UDPListener(Listener):
         router = self.pipeline.router
         denied: Denials | None = None
         if router.gates:
-            clients = batch.clients(count)
-            denied = self._admission.of_batch(router.gates, clients, batch.address, now)
+            denied = self._admission.of_batch(router.gates, batch, count, now)
         keys: list[bytes] = []
         entries: list[CachedReply | None] = []
         if packets.entries and not denied:
@@ -154,8 +153,7 @@ class UDPListener(Listener):
             entries = list(map(packets.entries.get, keys))
         if entries and packets.are_usable(entries, keys, now):
             if router.has_hit_gates:
-                clients = batch.clients(count)
-                denied = self._admission.of_hits(entries, clients, batch.address, now)
+                denied = self._admission.of_hits(entries, batch, now)
             if denied:
                 lost = self._sort(count, now, denied, is_judged=True)
             else:
