@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 from typing import Final
 
+from corepy.dns.address import host_port
 from corepy.net.client_prefix import IPV4_BITS, IPV6_BITS, ClientPrefix
-from corepy.plugin import Denial, metrics
+from corepy.plugin import Denial, metrics, plugin_logger
 from corepy_ratelimit.metrics import CLIENTS, DENIED, DROPPED, EXEMPT, UNTRACKED
 from corepy_ratelimit.networks import Networks
 from corepy_ratelimit.rates import Rates
@@ -17,6 +20,10 @@ DEFAULT_LIMIT: Final = 50
 DEFAULT_SIZE: Final = 20_000
 """Clients with a state of their own, about 150 bytes each."""
 
+SECONDS_OF_QUIET: Final = 10.0
+"""Seconds between two lines of the log."""
+
+LOG: Final = plugin_logger("ratelimit")
 _active: list[Limiter] = []
 
 
@@ -54,6 +61,8 @@ class Limiter:
         self._exempt = settings.exempt
         self._until_slip = settings.slip
         self._reported = 0
+        self._unlogged = 0
+        self._quiet_until = -inf
 
     def deny(self, peer: object, server: str) -> Denial | None:
         """Count a query over the limit; return what its client gets, None for an answer."""
@@ -61,9 +70,25 @@ class Limiter:
             EXEMPT.labels(server).inc()
             return None
         denial = self._denial()
+        self._log(peer)
         DROPPED.labels(server).inc()
         DENIED.labels(server, denial.value if denial is not None else "report").inc()
         return denial
+
+    def _log(self, peer: object) -> None:
+        """Log a client, at most once in `SECONDS_OF_QUIET`; most likely it is the busiest one."""
+        self._unlogged += 1
+        now = monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + SECONDS_OF_QUIET
+            LOG.warning(
+                "queries over the limit of %g a second: %d since the last line like this one,"
+                " the last one from %s",
+                self.settings.limit,
+                self._unlogged,
+                host_port(peer)[0],
+            )
+            self._unlogged = 0
 
     def _denial(self) -> Denial | None:
         settings = self.settings

@@ -158,3 +158,18 @@ def test_processes_of_a_server_divide_the_limit(processes, answered):
     assert len(rates.over_limit([1] * 9, 0.0)) == 6
     assert len(rates.over_limit([1] * 9, 1.0)) == 9 - answered
     handler.shutdown()
+
+
+def test_one_client_is_logged_every_ten_seconds(monkeypatch, caplog):
+    now = 1000.0
+    monkeypatch.setattr("corepy_ratelimit.limiter.monotonic", lambda: now)
+    (handler,) = set_up("ratelimit 3").handlers
+    for last in range(5):
+        handler.gate.deny((f"192.0.2.{last}", 53), "")
+    start = "queries over the limit of 3 a second:"
+    lines = [f"{start} 1 since the last line like this one, the last one from 192.0.2.0"]
+    assert caplog.messages == lines
+    now += 10.0
+    handler.gate.deny(("2001:db8::1", 53), "")
+    lines += [f"{start} 5 since the last line like this one, the last one from 2001:db8::1"]
+    assert caplog.messages == lines
