@@ -43,6 +43,8 @@ class Denial(Enum):
     TRUNCATE = "tc"
     """A reply without records that is marked as truncated: a resolver asks again over TCP."""
 
+    __hash__ = object.__hash__  # implemented in C, unlike Enum's; used for every denied query
+
 
 class Gate(HitCounter, Protocol):
     """Decides by the clients' addresses which queries are processed.

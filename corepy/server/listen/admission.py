@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from corepy.dns.address import host_port
 from corepy.net.connection_limit import client_number
-from corepy.net.own_connections import is_own
+from corepy.net.own_connections import is_own, may_be_own
 from corepy.plugin import Denial
 from corepy.server.contain.failure_report import report_background
 from corepy.server.listen.status_query import is_probe
@@ -82,7 +82,7 @@ class Admission:
 
     def _deny(self, gate: Gate, slot: int, peer: object, denials: Denials) -> None:
         """Add what the client in a slot gets, which is over the limit of `gate`."""
-        if slot in denials or is_own(host_port(peer)):
+        if slot in denials or (may_be_own() and is_own(host_port(peer))):
             return
         try:
             denial = gate.deny(peer, self._server)
@@ -91,3 +91,8 @@ class Admission:
             return
         if denial is not None:
             denials[slot] = denial
+
+
+def are_all_dropped(denials: Denials, count: int) -> bool:
+    """Return whether no query of a batch of `count` datagrams gets a reply, as in a flood."""
+    return len(denials) == count and all(it is Denial.DROP for it in denials.values())

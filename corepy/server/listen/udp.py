@@ -21,7 +21,7 @@ from corepy.net.own_connections import is_own
 from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
-from corepy.server.listen.admission import Admission
+from corepy.server.listen.admission import Admission, are_all_dropped
 from corepy.server.listen.chain_runner import ChainRunner, task_set_aside
 from corepy.server.listen.query_listener import Listener
 from corepy.server.listen.status_query import is_answered
@@ -158,6 +158,8 @@ class UDPListener(Listener):
                 lost = self._sort(count, now, denied, is_judged=True)
             else:
                 lost = self._repeat(entries, now)
+        elif denied and are_all_dropped(denied, count):
+            lost = 0
         else:
             lost = self._sort(count, now, denied)
         batch.release(count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from corepy.dns.address import host_port
 from corepy.net.client_prefix import IPV4_BITS, IPV6_BITS, ClientPrefix
@@ -13,6 +13,9 @@ from corepy.plugin import Denial, metrics, plugin_logger
 from corepy_ratelimit.metrics import CLIENTS, DENIED, DROPPED, EXEMPT, UNTRACKED
 from corepy_ratelimit.networks import Networks
 from corepy_ratelimit.rates import Rates
+
+if TYPE_CHECKING:
+    from corepy.plugin.metrics import Value
 
 DEFAULT_LIMIT: Final = 50
 """Queries a second, as github.com/milgradesec/ratelimit."""
@@ -63,6 +66,7 @@ class Limiter:
         self._reported = 0
         self._unlogged = 0
         self._quiet_until = -inf
+        self._counters: dict[tuple[str, Denial | None], tuple[Value, Value]] = {}
 
     def deny(self, peer: object, server: str) -> Denial | None:
         """Count a query over the limit; return what its client gets, None for an answer."""
@@ -71,8 +75,14 @@ class Limiter:
             return None
         denial = self._denial()
         self._log(peer)
-        DROPPED.labels(server).inc()
-        DENIED.labels(server, denial.value if denial is not None else "report").inc()
+        labels = server, denial
+        counters = self._counters.get(labels)
+        if counters is None:
+            word = "report" if denial is None else denial.value
+            counters = DROPPED.labels(server), DENIED.labels(server, word)
+            self._counters[labels] = counters
+        counters[0].value += 1
+        counters[1].value += 1
         return denial
 
     def _log(self, peer: object) -> None:
