@@ -44,15 +44,18 @@ class Rates:
         """
         self.rate = rate
         self.burst = burst
-        self._step = 1.0 / rate
-        self._slack = (burst - WHOLE) / rate
         self._prefix = prefix
-        self._table = TimeTable(size, max(IDLE, burst / rate))
+        self._size = size
+        self._step: float
+        self._slack: float
+        self._table: TimeTable
+        self.divide(1)
 
     def divide(self, processes: int) -> None:
-        """Divide the rate by the number of processes that share the clients."""
+        """Divide the rate by the number of processes that share the clients; fill all buckets."""
         self._step = processes / self.rate
         self._slack = (self.burst - WHOLE) * self._step
+        self._table = TimeTable(self._size, max(IDLE, self.burst * self._step))
 
     def over_limit(self, clients: Sequence[int], now: float) -> list[int]:
         """Take a token for each client; return the indexes of those that have none."""

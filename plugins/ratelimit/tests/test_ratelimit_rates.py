@@ -97,8 +97,10 @@ def test_clients_that_pause_are_forgotten():
     assert len(rates) == 1
 
 
-def test_a_bucket_that_fills_slowly_outlives_a_pause():
-    rates = Rates(1, 600, 1000)
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_bucket_that_fills_slowly_outlives_a_pause(processes):
+    rates = Rates(processes, 600, 1000)
+    rates.divide(processes)
     assert allowed(rates, 1, 1000, 0.0) == 600
     for now in (60.0, 120.0):
         assert allowed(rates, 1, 1000, now) == 60
