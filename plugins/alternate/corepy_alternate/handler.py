@@ -27,7 +27,6 @@ class Alternate(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "alternate"
     cacheability = Cacheability.SAFE
-    any_class: ClassVar[bool] = True
 
     def __init__(self, rules: Mapping[int, int], embedded: Sequence[Handler]) -> None:
         """`rules` has the index of the handler in `embedded` to ask for each rcode."""

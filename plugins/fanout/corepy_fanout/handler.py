@@ -40,7 +40,6 @@ class Fanout(FastHandler, ExplainedHandler):
 
     name: ClassVar[str] = "fanout"
     cacheability = Cacheability.SAFE
-    any_class: ClassVar[bool] = True
 
     def __init__(
         self, settings: Settings, embedded: Sequence[Handler], *, with_metadata: bool = False

@@ -201,3 +201,9 @@ def test_weighted_choices(weights, draws, order):
     assert totals == left
     totals.clear()
     assert len(WeightedRandom(weights, 1, draw)()) == 1
+
+
+@pytest.mark.parametrize("text", ["fanout . 192.0.2.1", "alternate SERVFAIL . 192.0.2.1"])
+def test_other_classes_stay_refused_as_in_coredns(text):
+    """core/dnsserver/server.go, EnableChaos: *forward* is in that list, these are not."""
+    assert not set_up(text).handlers[0].any_class

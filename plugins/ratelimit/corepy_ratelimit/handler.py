@@ -35,7 +35,6 @@ class RateLimit(FastHandler, ExplainedHandler, GatingHandler):
 
     name: ClassVar[str] = "ratelimit"
     cacheability = Cacheability.OBSERVES
-    any_class: ClassVar[bool] = True
     inputs = b""
 
     def __init__(self, limiter: Limiter) -> None:
