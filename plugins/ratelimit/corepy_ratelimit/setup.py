@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from corepy_ratelimit.networks import Network
 
 ACTIONS: Final = {denial.value: denial for denial in Denial}
-MOST_RATE: Final = 1_000_000
+MOST_RATE: Final = 10_000_000
 MOST_SIZE: Final = 1_000_000
 MOST_SLIP: Final = 100
 
