@@ -47,6 +47,7 @@ class Case:
     log: bool = False
     upstream_tcp: bool = False
     packet_cache: bool = True
+    client_limit: int = Setting.client_limit
     goals: Mapping[str, float] = field(default_factory=dict)
 
     def setting(self, port: int, upstream: int) -> Setting:
@@ -59,6 +60,7 @@ class Case:
             log=self.log,
             upstream_tcp=self.upstream_tcp,
             packet_cache=self.packet_cache,
+            client_limit=self.client_limit,
         )
 
 
@@ -74,6 +76,7 @@ CASES = (
         goals={"unbound": 0.95, "coredns": 0.55},
     ),
     Case("log", "log on, hot names", log=True, goals={"unbound": 0.95, "coredns": 0.38}),
+    Case("limit", "a limit per client, hot names", client_limit=10_000_000),
     Case("listeners", "10 listeners, hot names", addresses=TEN_LISTENERS),
     Case(
         "many",

@@ -38,6 +38,8 @@ class Setting:
     log: bool = False
     upstream_tcp: bool = False
     packet_cache: bool = True
+    client_limit: int = 0
+    """Queries a second of each client, more than it sends; 0 for no limit."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def corefile(setting: Setting, *, metrics: bool) -> str:
         f".:{setting.port} {{",
         f"    bind {' '.join(setting.addresses)}",
         "    errors",
+        *([f"    ratelimit {setting.client_limit}"] if setting.client_limit else []),
         *(["    log"] if setting.log else []),
         *([f"    prometheus {ADDRESS}:{free_port()}"] if metrics else []),
         "    cache {",
@@ -218,6 +221,10 @@ class NodeCache(Server):
         found = re.search(r"CoreDNS v(\S+)", done.stdout + done.stderr)
         return f"CoreDNS {found[1]}" if found else "?"
 
+    def unfit(self, setting: Setting) -> str | None:
+        """Return a reason if the case needs a plugin that node-cache lacks."""
+        return "has no limit per client" if setting.client_limit else None
+
     def configure(self, setting: Setting, folder: Path) -> Launch:
         """Write the template from which it makes its Corefile; change nothing on the host."""
         base = folder / "base" / "Corefile.base"
@@ -266,6 +273,7 @@ server:
     incoming-num-tcp: 100
     outgoing-range: 4096
     num-queries-per-thread: 4096
+    ip-ratelimit: {setting.client_limit}
     msg-cache-size: 128m
     rrset-cache-size: 128m
 remote-control:
@@ -285,6 +293,8 @@ class Dnsmasq(Server):
 
     def unfit(self, setting: Setting) -> str | None:
         """Return a reason if the case needs a feature that dnsmasq lacks."""
+        if setting.client_limit:
+            return "has no limit per client"
         return "cannot forward UDP queries over TCP" if setting.upstream_tcp else None
 
     def configure(self, setting: Setting, folder: Path) -> Launch:
@@ -329,6 +339,11 @@ class Dnsdist(Server):
             f'upstream = newServer({{address="{ADDRESS}:{setting.upstream}", tcpOnly={tcp}}})',
             "upstream:setUp()",
             f'getPool(""):setCache(newPacketCache({setting.cache_size}, {{maxTTL=86400}}))',
+            *(
+                [f"addAction(MaxQPSIPRule({setting.client_limit}, 32, 64), DropAction())"]
+                if setting.client_limit
+                else []
+            ),
             *(
                 ['addAction(AllRule(), LogAction("", false, true, false, false, true))']
                 if setting.log

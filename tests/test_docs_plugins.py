@@ -31,6 +31,7 @@ from corepy.plugin import (
 )
 from corepy.testing import (
     Recorder,
+    Upstream,
     controller_for,
     inline,
     install,
@@ -41,6 +42,7 @@ from corepy.testing import (
     serve,
     with_handlers,
 )
+from corepy.testing.installed import installed
 
 ROOT = Path(__file__).parent.parent
 HOOKS = (ROOT / "docs" / "hooks.md").read_text()
@@ -165,6 +167,28 @@ def test_alias(code):
     with serve(text, plugins=with_handlers(hello=code("alias").Alias, target=Target)) as server:
         reply = server.ask("www.alias.test.")
         assert [str(rr.rdata) for rr in reply.rr] == ["target.example.", "192.0.2.1"]
+
+
+def test_limited(code):
+    """Of the listener's gate, and of one in front of the packet cache."""
+    text = '. {\nhello\ncache\ntemplate IN A . {\nanswer "{{ .Name }} 60 IN A 192.0.2.1"\n}\n}'
+    for more in ("", "\nother.test {\nwhoami\n}"):
+        with serve(text + more, plugins=with_handlers(hello=code("limited").Limited)) as server:
+            for _ in range(2):
+                assert server.ask("a.test.").header.rcode == 0
+            (handler,) = server.plugins(code("limited").Limited)
+            (client,) = handler.gate.sent
+            server.call(handler.gate.sent.update, {client: 1000})
+            assert server.ask("a.test.").header.rcode == 5
+            assert server.ask("a.test.", tcp=True).header.rcode == 0
+
+
+def test_second(code):
+    with Upstream({"a.test. A": ["a.test. 60 IN A 192.0.2.1"]}) as upstream:
+        plugins = {**installed(), "hello": inline("hello", code("second").setup)}
+        text = f". {{\nhello {upstream.to}\ntemplate ANY ANY . {{\nrcode NXDOMAIN\n}}\n}}"
+        with serve(text, plugins=plugins) as server:
+            assert [str(it.rdata) for it in server.ask("a.test.").rr] == ["192.0.2.1"]
 
 
 def test_wait(code):

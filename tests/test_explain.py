@@ -346,6 +346,24 @@ def test_dry_asks_nobody(explained):
     assert step["before"] == {"upstreams": upstream.to}
 
 
+def test_embedded_directives_are_steps_and_not_asked_with_dry_either(explained):
+    """*alternate* asks a *forward* of its own, after the one of the block."""
+    with Upstream("servfail") as first, Upstream(ZONE) as second:
+        text = forwarding(first, f"alternate SERVFAIL . {second.to}")
+        explanation = explained(text, "-dry", "www.example.org")
+        asked = [(step["plugin"], step["did"][:9]) for step in explanation["steps"]]
+        assert asked == [
+            ("alternate", "passed on"),
+            ("forward", "would que"),
+            ("forward", "would que"),
+        ]
+        assert not [it for it in (*first.queries, *second.queries) if "www" in it[0]]
+        explanation = explained(text, "www.example.org")
+        did = [step["did"] for step in explanation["steps"]]
+        assert [it.partition(",")[0] for it in did[1:]] == ["answered SERVFAIL", "answered NOERROR"]
+        assert explanation["steps"][2]["before"] == {"upstreams": second.to}
+
+
 def test_the_client_matters(explained):
     text = ". {\n    whoami\n}\n"
     four, six = explained(text, "a", "A", "192.0.2.5"), explained(text, "a", "A", "2001:db8::5")

@@ -173,6 +173,8 @@ def test_a_route_without_options():
         "position": "",
         "directives": (),
         "has_hit_listeners": False,
+        "gates": (),
+        "has_hit_gates": False,
         "time_limit": 0.0,
         "filters": BlockFilters(),
         "safe_filter_count": 0,

@@ -53,6 +53,9 @@ class RequestContext:
     echoed_options: frozenset[int] = ECHOED_OPTIONS
     """The codes of the EDNS options that a reply repeats from its query."""
 
+    is_gated: bool = False
+    """Whether the listener has asked the gates of the block already (`corepy.plugin.gates`)."""
+
     takes_series: bool = False
     """Whether a reply may consist of several messages (`Request.reply_series`)."""
 

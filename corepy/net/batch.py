@@ -27,7 +27,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.net.arena import Buffer
-from corepy.net.packetinfo import IFINDEX, LEVEL, control_for, local_address
+from corepy.net.packetinfo import AF_INET, IFINDEX, LEVEL, control_for, local_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,11 @@ A short wait saves the replies and delays new queries; a longer one would block 
 NAME_SIZE: Final = 128
 CONTROL_SIZE: Final = 64
 MSG_DONTWAIT: Final = 0x40
+
+_NAME_WORDS = NAME_SIZE // 4
+_NAME_QUADS = NAME_SIZE // 8
+_MAPPED = 0xFFFF0000
+"""The first four of the last eight bytes of an IPv4-mapped address, as a number."""
 
 # struct mmsghdr in 64-bit words: name, namelen, iov, iovlen, control, controllen, flags, received
 # length
@@ -124,6 +129,7 @@ class Batch:
             self._in.names.view,
             self._in.controls.view,
         )
+        self._name_words, self._name_quads = self._names.cast("I"), self._names.cast("Q")
         # The queue: replies to the batch, with four words of header each, and later replies.
         self._datas: list[bytes] = []
         self._heads: list[int] = []
@@ -202,6 +208,28 @@ class Batch:
     def addresses(self, count: int) -> list[bytes]:
         """Return copies of the socket addresses of the first `count` senders."""
         return self._copies(self._names, _NAME_STARTS, _NAMELEN, count)
+
+    def clients(self, count: int) -> list[int]:
+        """Return the first `count` senders as `corepy.net.connection_limit.client_number` does.
+
+        No address is copied, so it costs a tenth of `addresses`. All senders of a batch have the
+        family of its socket.
+        """
+        if self._names[0] == AF_INET:
+            return self._name_words[1 : count * _NAME_WORDS : _NAME_WORDS].tolist()
+        end = count * _NAME_QUADS
+        highs = self._name_quads[1:end:_NAME_QUADS].tolist()
+        if all(highs):
+            return [-high for high in highs]
+        starts = self._name_words[4 : count * _NAME_WORDS : _NAME_WORDS].tolist()
+        if starts.count(_MAPPED) == count and not any(highs):
+            return self._name_words[5 : count * _NAME_WORDS : _NAME_WORDS].tolist()
+        lows = self._name_quads[2:end:_NAME_QUADS].tolist()
+        # Only IPv4-mapped addresses, and unroutable ones such as ::1, begin with 64 zeros.
+        return [
+            -high or (low >> 32 if low & 0xFFFFFFFF == _MAPPED else 0)
+            for high, low in zip(highs, lows, strict=True)
+        ]
 
     def _copies(self, view: memoryview, starts: range, field: int, count: int) -> list[bytes]:
         lengths = self._in_words[field : count * _WORDS : _WORDS].tolist()

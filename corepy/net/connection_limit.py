@@ -16,6 +16,7 @@ _SOCKADDR_IN: Final = 16
 """Size of an IPv4 sockaddr in bytes; no other sockaddr has this size."""
 
 _MAPPED: Final = b"\0" * 10 + b"\xff\xff"
+_IPV4_SIZE: Final = 4
 
 GRACE: Final = 1.0
 """Seconds for which a connection counts as in use after it was opened or carried data."""
@@ -35,6 +36,18 @@ def client_of(address: object) -> bytes:
     if type(address) is tuple and address and type(address[0]) is str:
         return _from_text(address[0])
     return b""
+
+
+def client_number(address: object) -> int:
+    """Return the client at a socket address as a number, as `Datagrams.clients` does.
+
+    It is not negative for IPv4, and negative for IPv6, in the byte order of the machine: the first
+    byte of the address is the lowest. All link-local addresses share one number. 0 for other
+    values.
+    """
+    client = client_of(address)
+    number = int.from_bytes(client[:8], "little")
+    return number if len(client) <= _IPV4_SIZE else -number
 
 
 def _from_ipv6(packed: bytes) -> bytes:

@@ -31,6 +31,9 @@ class Datagrams(Protocol):
     def addresses(self, count: int) -> list[Any]:
         """Return the senders' addresses."""
 
+    def clients(self, count: int) -> list[int]:
+        """Return the senders as numbers (`corepy.net.connection_limit.client_number`)."""
+
     def payload(self, slot: int) -> bytes:
         """Return the datagram in `slot`."""
 

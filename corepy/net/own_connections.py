@@ -37,6 +37,11 @@ def connected(sock: socket.socket, address: tuple[str | int, ...]) -> Iterator[N
         _open.discard(name)
 
 
+def may_be_own() -> bool:
+    """Return whether any connection is open that was opened with `connected`."""
+    return bool(_open)
+
+
 def is_own(peer: object) -> bool:
     """Return whether a connection from `peer`, a tuple, was opened with `connected`."""
     if not isinstance(peer, tuple) or not _open:

@@ -11,6 +11,7 @@ import struct
 from typing import Any, Final
 
 from corepy.net.batch import CONTROL_SIZE, RECEIVE_SIZE, SLOTS
+from corepy.net.connection_limit import client_number
 from corepy.net.packetinfo import control_for, local_address
 
 _HEADER: Final = struct.Struct("=Qii")
@@ -52,6 +53,10 @@ class PlainBatch:
     def addresses(self, count: int) -> list[PeerAddress]:
         """Return the addresses of the first `count` senders."""
         return [peer for _, _, peer in self._received[:count]]
+
+    def clients(self, count: int) -> list[int]:
+        """Return the first `count` senders as numbers."""
+        return [client_number(peer) for _, _, peer in self._received[:count]]
 
     def payload(self, slot: int) -> bytes:
         """Return the datagram in `slot`."""

@@ -40,6 +40,10 @@ from corepy.plugin.errors import PluginError as PluginError
 from corepy.plugin.errors import StartupError as StartupError
 from corepy.plugin.filedata import FileData as FileData
 from corepy.plugin.filedata import in_thread as in_thread
+from corepy.plugin.gates import Denial as Denial
+from corepy.plugin.gates import Gate as Gate
+from corepy.plugin.gates import GatingHandler as GatingHandler
+from corepy.plugin.gates import denied_reply as denied_reply
 from corepy.plugin.handler import Cacheability as Cacheability
 from corepy.plugin.handler import ChainLink as ChainLink
 from corepy.plugin.handler import EndOfChain as EndOfChain
@@ -64,6 +68,7 @@ from corepy.plugin.log import plugin_logger as plugin_logger
 from corepy.plugin.lookup import DEPENDS_ON_CLIENT as DEPENDS_ON_CLIENT
 from corepy.plugin.lookup import MADE_WITH_LOOKUPS as MADE_WITH_LOOKUPS
 from corepy.plugin.lookup import PREFERS_FRESH as PREFERS_FRESH
+from corepy.plugin.lookup import is_lookup as is_lookup
 from corepy.plugin.lookup import lookup as lookup
 from corepy.plugin.mixins import CallObserver as CallObserver
 from corepy.plugin.mixins import ExplainedHandler as ExplainedHandler

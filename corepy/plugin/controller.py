@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from corepy.corefile import (
     CorefileError,
@@ -45,6 +45,19 @@ if TYPE_CHECKING:
     from corepy.plugin.reading import FileVersion
 
 
+class Embedder(Protocol):
+    """Sets up a directive as a part of another one."""
+
+    def embed(self, outer: Controller, block: ServerBlock, text: str, token: Token) -> Handler:
+        """Set up the directive in `text` for `outer`; errors are reported at `token`."""
+
+
+def _quoted(word: str) -> str:
+    """Return a word as it is written in a Corefile."""
+    is_plain = word and not any(char.isspace() or char in '"#{}' for char in word)
+    return word if is_plain else '"' + word.replace('"', '\\"') + '"'
+
+
 def _is_duration(text: str) -> bool:
     try:
         parse_duration(text)
@@ -57,9 +70,18 @@ class Controller(Dispenser):
     """Sets up one directive of one server block; inherits the token cursor from `Dispenser`."""
 
     def __init__(
-        self, directive: str, block: ServerBlock, config: BlockConfig, *, checking: bool = False
+        self,
+        directive: str,
+        block: ServerBlock,
+        config: BlockConfig,
+        *,
+        checking: bool = False,
+        embedder: Embedder | None = None,
     ) -> None:
-        """Set up `directive`; with `checking` the configuration will not be started."""
+        """Set up `directive`; with `checking` the configuration will not be started.
+
+        `embedder` sets up directives for `embed`.
+        """
         super().__init__(block.directives[directive])
         self.directive = directive
         self.checking = checking
@@ -76,6 +98,7 @@ class Controller(Dispenser):
         self.labels_read: list[tuple[str, Token, bool]] = []
         self.labels_provided: dict[str, bool] = {}
         self._block = block
+        self._embedder = embedder
 
     def add_handler(self, handler: Handler) -> None:
         """Append `handler` to this directive's handlers in the chain, and register its hooks."""
@@ -84,6 +107,23 @@ class Controller(Dispenser):
     def register(self, plugin: object) -> None:
         """Register the hook implementations of `plugin` for the lifetime of this generation."""
         self.hooks.append(plugin)
+
+    def embed(self, directive: str, lines: Sequence[Sequence[str]], token: Token) -> Handler:
+        """Set up another directive as a part of this one, and return its handler.
+
+        `lines` are the words after the directive's name, and those of each option; a brace alone is
+        not a word. `token` is the one that errors and warnings are reported at. Call `begin_dns` or
+        `serve_dns` of the result, whose replies are validated; there is no handler below it. Its
+        hooks are called as those of this directive. Keep it in `Handler.embedded`, so that `corepy
+        explain` shows it.
+
+        Raises `CorefileError`, also if the plugin is not installed.
+        """
+        assert self._embedder is not None, "this controller cannot embed directives"
+        first, *options = (" ".join(map(_quoted, line)) for line in lines)
+        inner = "".join(f"{option}\n" for option in options)
+        text = f"{directive} {first} {{\n{inner}}}" if inner else f"{directive} {first}"
+        return self._embedder.embed(self, self._block, text, token)
 
     def configure(self, value: object) -> None:
         """Store `value` for the server block; `config.get(type(value))` returns it.

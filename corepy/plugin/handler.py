@@ -115,6 +115,10 @@ class Handler:
     listens_to_hits: bool = False
     """True if the hit counters that it adds to replies are `HitListener`s."""
 
+    gates_hits: bool = False
+    """True if it adds gates to replies, besides that of a `GatingHandler` (`corepy.plugin.gates`).
+    """
+
     denies_clients: bool = False
     """True if it denies some clients the replies that others get.
 
@@ -142,6 +146,9 @@ class Handler:
 
     debug: bool = False
     """Whether to log tracebacks of its exceptions; set when the chain is built (`Debug`)."""
+
+    embedded: tuple[Handler, ...] = ()
+    """The handlers of directives that are parts of this one (`Controller.embed`)."""
 
     next: Handler
     """What to call to ask the handler below; set when the chain is built, and never None."""

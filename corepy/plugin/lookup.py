@@ -33,6 +33,11 @@ A cache that would answer with one and ask for a new one meanwhile waits for the
 _DEPTH: Final = "corepy/lookups"
 
 
+def is_lookup(request: Request) -> bool:
+    """Return whether `request` comes from `lookup`, so that no client has sent it."""
+    return bool(request.metadata) and _DEPTH in request.metadata
+
+
 async def lookup(request: Request, name_wire: bytes, qtype: int | None = None) -> Reply | None:
     """Return this server's reply to `request` for another name, in wire form, or another type.
 

@@ -19,6 +19,7 @@ from corepy.plugin import (
     ListenHosts,
 )
 from corepy.server.build import handler_chain
+from corepy.server.build.embedding import Embedder
 from corepy.testing.client import query
 from corepy.testing.installed import installed
 
@@ -35,7 +36,7 @@ def controller_for(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> 
     config = BlockConfig(corefile.server_keys(block, 53))
     config.set(ListenHosts(tuple(hosts)))
     directive = next(iter(block.directives))
-    return Controller(directive, block, config)
+    return Controller(directive, block, config, embedder=Embedder(installed()))
 
 
 def set_up(text: str, zone: str = ".", hosts: Sequence[str] = ("",)) -> Controller:

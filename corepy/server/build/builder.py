@@ -29,6 +29,7 @@ from corepy.plugin import (
 from corepy.plugin.errors import OrderError
 from corepy.plugin.failures import count
 from corepy.plugin.fingerprint import words
+from corepy.server.build.embedding import Embedder
 from corepy.server.build.generation import Generation, Plan
 from corepy.server.build.handler_chain import cache_above_denial, enter, link, observing_first
 from corepy.server.build.label_checks import BlockLabels
@@ -123,6 +124,7 @@ class _Builder:
         self._corefile = corefile
         self._default_port = default_port
         self._found = found
+        self._embedder = Embedder(found)
         self._mistakes: list[Diagnostic] = []
         self._transports = TransportChecker()
         self._echoed_options = ECHOED_OPTIONS
@@ -290,7 +292,13 @@ class _Builder:
 
     def _set_up(self, plugin: LoadedPlugin, block: _Block) -> None:
         directive = plugin.directive
-        controller = Controller(directive, block.parsed, block.config, checking=self._checking)
+        controller = Controller(
+            directive,
+            block.parsed,
+            block.config,
+            checking=self._checking,
+            embedder=self._embedder,
+        )
         token = block.parsed.directives[directive][0]
         try:
             with doing(directive):

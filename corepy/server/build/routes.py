@@ -16,6 +16,7 @@ from corepy.net.sockets import WILDCARDS, family_of
 from corepy.plugin import (
     BlockFilters,
     Cacheability,
+    GatingHandler,
     ListenHosts,
     MetadataCollector,
     ProxyPolicy,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
 
     from corepy.corefile import ServerBlock, ZoneAddress
-    from corepy.plugin import BlockConfig, Handler, ObservingHandler
+    from corepy.plugin import BlockConfig, Gate, Handler, ObservingHandler
 
 
 def cacheability_at(host: str, declared: Cacheability) -> Cacheability:
@@ -59,6 +60,20 @@ def packet_cache_obstacle(handlers: Sequence[Handler], host: str) -> str | None:
                 return unsafe
             reason = None
     return reason
+
+
+def gates_of(handlers: Sequence[Handler]) -> tuple[Gate, ...]:
+    """Return the gates that may be asked before a query is parsed, in chain order.
+
+    A handler below one that is UNSAFE is left out: the latter may decide who the client is.
+    """
+    gates: list[Gate] = []
+    for handler in handlers:
+        if isinstance(handler, GatingHandler):
+            gates.append(handler.gate)
+        elif handler.cacheability is Cacheability.UNSAFE:
+            break
+    return tuple(gates)
 
 
 def count_safe_filters(filters: BlockFilters, host: str) -> int:
@@ -159,6 +174,8 @@ class RoutedBlock:
             position=position_of(parsed),
             directives=tuple(parsed.directives),
             has_hit_listeners=any(handler.listens_to_hits for handler in handlers),
+            gates=gates_of(handlers),
+            has_hit_gates=any(handler.gates_hits for handler in handlers),
             time_limit=config.get(QueryTimeout).seconds,
             filters=config.get(BlockFilters),
             question_filter_count=config.get(BlockFilters).question_filter_count,

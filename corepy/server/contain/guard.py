@@ -41,6 +41,11 @@ class Guard(ChainLink):
         check = ReplyCheck(guarded)
         self._validated, self._arrived, self._escape = check.validated, check.arrived, check.escape
 
+    @property
+    def inputs(self) -> bytes | None:
+        """The inputs of the handler."""
+        return self.next.inputs
+
     def begin_dns(self, request: Request) -> Answer:
         """Return the handler's reply, validated now if it is there, else when it arrives.
 

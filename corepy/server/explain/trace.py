@@ -149,7 +149,10 @@ class Trace:
             return None
         if id(top) not in self._copies:
             below = None if isinstance(top, EndOfChain) else self.copy_chain(top.next)
-            self._copies[id(top)] = self._watch(_copy_handler(top, below or top))
+            traced = _copy_handler(top, below or top)
+            parts = map(self.copy_chain, traced.embedded)
+            traced.embedded = tuple(part for part in parts if part is not None)
+            self._copies[id(top)] = self._watch(traced)
         return self._copies[id(top)]
 
     def _watch(self, traced: Handler) -> Handler:

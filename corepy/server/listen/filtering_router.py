@@ -49,7 +49,7 @@ class FilteringRouter(Router):
         super().__init__(first, any_class=any_class, dropped=dropped, echoed_options=echoed_options)
         self._blocks = {wire: _with_obstacles(blocks) for wire, blocks in zones.items()}
         self.routes = [route for blocks in self._blocks.values() for route in blocks]
-        self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)
+        self._look_at_routes()
         self._collects = any(route.filters.filters for route in self.routes)
         obstacles = [it.filter_obstacle for it in self.routes if it.filter_obstacle is not None]
         self._uncached = {

@@ -99,7 +99,10 @@ class MemoryPool:
 
 
 class CachedReply:
-    """One cached reply. The listener reads `due`, `iov` and `hit_listeners`, and counts `hits`."""
+    """One cached reply.
+
+    The listener reads `due`, `iov`, `gates` and `hit_listeners`, and counts `hits`.
+    """
 
     __slots__ = (
         "_aged",
@@ -108,6 +111,7 @@ class CachedReply:
         "chunk",
         "deadline",
         "due",
+        "gates",
         "hit_counters",
         "hit_listeners",
         "hits",
@@ -130,6 +134,8 @@ class CachedReply:
         self.hit_listeners = tuple(
             hit_counter for hit_counter in reply.hit_counters if hasattr(hit_counter, "on_hit")
         )
+        self.gates = tuple(it for it in reply.hit_counters if hasattr(it, "over_limit"))
+        """The gates that decide about each repetition."""
         self._since = reply.since
         self._aged = int(now - reply.since)
         self._offsets: list[int] | None = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corepy.dns import ANONYMOUS, FormError, Request, accept, finish, form_error, signed
-from corepy.plugin import ProxyPolicy, TSIGKeys
+from corepy.plugin import Denial, ProxyPolicy, TSIGKeys, denied_reply
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import (
     InvalidReplyError,
@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 class QueryPipeline:
     """Answers the queries that arrive at one socket, with the current router."""
 
-    def __init__(self, unrouted: RequestContext, memory_pool: MemoryPool) -> None:
-        """`unrouted` is the context of queries that no server block answers."""
+    def __init__(
+        self, unrouted: RequestContext, memory_pool: MemoryPool, *, asks_gates: bool = False
+    ) -> None:
+        """`unrouted` is the context of queries that no server block answers.
+
+        With `asks_gates`, the listener asks the gates of its router before it calls `begin`.
+        """
         self.label = unrouted.server
         self.packets = PacketCache(memory_pool)
         self._with_packet_cache = is_enabled()
         self._unrouted = unrouted
+        self._asks_gates = asks_gates
         self._family = unrouted.family  # of the socket
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
@@ -48,7 +54,10 @@ class QueryPipeline:
         self._secrets = config.get(TSIGKeys).secrets
         family = 0 if config.get(ProxyPolicy).uses_headers else self._family
         self._unrouted = replace(
-            self._unrouted, echoed_options=router.echoed_options, family=family
+            self._unrouted,
+            echoed_options=router.echoed_options,
+            family=family,
+            is_gated=self._asks_gates and bool(router.gates),
         )
         self._select = self._filter if router.has_filters else router.route
         self._contexts = router.contexts(self._unrouted, with_packet_cache=self._with_packet_cache)
@@ -125,6 +134,16 @@ class QueryPipeline:
             except BaseException as error:
                 report_background(error, "the hook dropped failed", kind="hook")
         return signed(request, finish(request, reply))
+
+    def deny(self, message: bytes, denial: Denial) -> bytes:
+        """Return the reply to a query that a gate has denied; empty if none is sent."""
+        if denial is Denial.DROP:
+            return b""
+        request = accept(message)
+        if type(request) is not Request:
+            return b""
+        request.context = self._unrouted
+        return finish(request, denied_reply(request, denial))
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send; SERVFAIL if the reply cannot be serialized.

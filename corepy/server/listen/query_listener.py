@@ -62,6 +62,9 @@ class Listener(abc.ABC):
     is_checkable: ClassVar[bool] = False
     """Whether `check` is implemented. Other listeners are left out of the self-check."""
 
+    asks_gates: ClassVar[bool] = False
+    """Whether the listener asks the gates of its router before it calls `pipeline.begin`."""
+
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Answer at the non-blocking `sock` after `swap` and `start`."""
         self.sock = sock
@@ -72,7 +75,7 @@ class Listener(abc.ABC):
             family=family_of(address_of(sock).host),
             takes_series=self.takes_series,
         )
-        self.pipeline = QueryPipeline(unrouted, context.memory_pool)
+        self.pipeline = QueryPipeline(unrouted, context.memory_pool, asks_gates=self.asks_gates)
 
     @property
     def label(self) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from corepy.dns import Reply, Request
-    from corepy.plugin import Handler, ObservingHandler
+    from corepy.plugin import Gate, Handler, ObservingHandler
 
 _NO_FILTERS = BlockFilters()
 ROOT = b"\0"
@@ -61,6 +61,12 @@ class ZoneRoute:
 
     has_hit_listeners: bool = False
     """Whether a handler of the chain observes each query that the packet cache answers."""
+
+    gates: tuple[Gate, ...] = ()
+    """The gates of the block that may be asked before a query is parsed."""
+
+    has_hit_gates: bool = False
+    """Whether replies of the block may have gates besides `gates`."""
 
     time_limit: float = 0.0
     """Seconds that a query may take; 0 for the limit of the process."""
@@ -122,6 +128,8 @@ class Router:
         "any_class",
         "dropped",
         "echoed_options",
+        "gates",
+        "has_hit_gates",
         "has_hit_listeners",
         "routes",
     )
@@ -147,7 +155,17 @@ class Router:
         self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
         self.any_class = any_class
         self.routes = list(self._zones.values())
+        self._look_at_routes()
+
+    def _look_at_routes(self) -> None:
+        """Set what a listener needs to know of all routes."""
         self.has_hit_listeners = any(route.has_hit_listeners for route in self.routes)
+        gates = {route.gates for route in self.routes}
+        self.gates: tuple[Gate, ...] = gates.pop() if len(gates) == 1 else ()
+        """The gates that all routes have, for datagrams that are not parsed yet."""
+        self.has_hit_gates = any(
+            route.has_hit_gates or (route.gates and not self.gates) for route in self.routes
+        )
 
     def route(self, request: Request) -> ZoneRoute | None:
         """Return the route for `request`; None means REFUSED, as does a route without a chain.

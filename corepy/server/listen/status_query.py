@@ -21,6 +21,11 @@ def status_query() -> bytes:
     return os.urandom(2) + _STATUS
 
 
+def is_probe(message: bytes) -> bool:
+    """Return whether a message is such a query. Its reply has the same size."""
+    return message[2:] == _STATUS
+
+
 async def is_answered(address: tuple[str | int, ...], kind: socket.SocketKind) -> bool:
     """Send a query of opcode STATUS to `address`; return whether the reply is an answer to it."""
     loop = asyncio.get_running_loop()

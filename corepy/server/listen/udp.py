@@ -21,6 +21,7 @@ from corepy.net.own_connections import is_own
 from corepy.net.sockets import leave_group
 from corepy.plugin import metrics
 from corepy.plugin.log import server_logger
+from corepy.server.listen.admission import Admission, are_all_dropped
 from corepy.server.listen.chain_runner import ChainRunner
 from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.listen.query_listener import Listener
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply
     from corepy.plugin import ListenerConfig
+    from corepy.server.listen.admission import Denials
     from corepy.server.listen.packet_cache import CachedReply
     from corepy.server.listen.query_listener import ListenerContext
     from corepy.server.listen.router import Router
@@ -80,6 +82,7 @@ class UDPListener(Listener):
     network: ClassVar[str] = "udp"
     protocol: ClassVar[str] = "udp"
     is_checkable: ClassVar[bool] = True
+    asks_gates: ClassVar[bool] = True
 
     def __init__(self, sock: socket.socket, context: ListenerContext) -> None:
         """Answer at `sock`."""
@@ -95,6 +98,7 @@ class UDPListener(Listener):
         self._is_asking = False
         self._catching_up_until: float
         self._loop = asyncio.get_running_loop()
+        self._admission = Admission(context.label)
         self._unsent = UNSENT.labels(context.label)
         self._overflows = OVERFLOWS.labels(context.label)
 
@@ -141,15 +145,26 @@ class UDPListener(Listener):
         if not count:
             return 0
         now = monotonic()
+        router = self.pipeline.router
+        denied: Denials | None = None
+        if router.gates:
+            denied = self._admission.of_batch(router.gates, batch, count, now)
         keys: list[bytes] = []
         entries: list[CachedReply | None] = []
-        if packets.entries:
+        if packets.entries and not denied:
             keys = batch.keys(count)
             entries = list(map(packets.entries.get, keys))
         if entries and packets.are_usable(entries, keys, now):
-            lost = self._repeat(entries, now)
+            if router.has_hit_gates:
+                denied = self._admission.of_hits(entries, batch, now)
+            if denied:
+                lost = self._sort(count, now, denied, is_judged=True)
+            else:
+                lost = self._repeat(entries, now)
+        elif denied and are_all_dropped(denied, count):
+            lost = 0
         else:
-            lost = self._sort(count, now)
+            lost = self._sort(count, now, denied)
         batch.release(count)
         if lost:
             self._unsent.inc(lost)
@@ -168,15 +183,26 @@ class UDPListener(Listener):
                     entry.show(batch.payload(slot)[:2], batch.address(slot), now)
         return self._batch.answer_all(bodies, self.sock)
 
-    def _sort(self, count: int, now: float) -> int:
-        """Answer from the packet cache, queue the other queries; return the unsent replies."""
+    def _sort(
+        self, count: int, now: float, denied: Denials | None, *, is_judged: bool = False
+    ) -> int:
+        """Answer from the packet cache, queue the other queries; return the unsent replies.
+
+        Denied queries get no answer, or a short one. With `is_judged`, all gates were asked.
+        """
         batch, new, local = self._batch, self._new, self._local
         known = self.pipeline.packets.entries
         messages, peers = batch.payloads(count), batch.addresses(count)
         for slot in range(count):
-            wire = self._from_cache(messages[slot], peers[slot], now) if known else None
-            if wire is not None:
+            wire: bytes | None = None
+            if denied and slot in denied:
+                wire = self.pipeline.deny(messages[slot], denied[slot])
+            elif known:
+                wire = self._from_cache(messages[slot], peers[slot], now, is_judged=is_judged)
+            if wire:
                 batch.reply(slot, wire, self.sock)
+            elif wire is not None:
+                continue  # denied
             elif len(new) < UNSHARED or self._reserve(peers[slot]):
                 if self._wildcard:
                     local = batch.local(slot, self._port)
@@ -236,10 +262,17 @@ class UDPListener(Listener):
         for _, _, peer, _ in taken:
             shares.give_back(client_of(peer))
 
-    def _from_cache(self, message: bytes, peer: Any, now: float) -> bytes | None:
+    def _from_cache(
+        self, message: bytes, peer: Any, now: float, *, is_judged: bool = False
+    ) -> bytes | None:
+        """Return the reply in the packet cache, None without; empty if a gate drops the query."""
         entry = self.pipeline.packets.find(message[2:], now)
         if entry is None:
             return None
+        if entry.gates and not is_judged:
+            denial = self._admission.of_hit(entry, peer, now)
+            if denial is not None:
+                return self.pipeline.deny(message, denial)
         if entry.hit_listeners:
             entry.show(message[:2], peer, now)
         return message[:2] + entry.body
