@@ -1,0 +1,95 @@
+"""The parts of a rule: trigger, action and source, and their numbers in a table.
+
+A key in a table is a name in wire form, or begins with a byte that no name begins with.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+
+class Action(IntEnum):
+    """The effect of a rule."""
+
+    PASSTHRU = 0
+    """The query and its reply are exempt from all further rules."""
+
+    NXDOMAIN = 1
+    NODATA = 2
+    DROP = 3
+    TCP_ONLY = 4
+    LOCAL_DATA = 5
+    REFUSED = 6
+    ADDRESS = 7
+    LISTED = 8
+    """That of the option `action`."""
+
+    @property
+    def word(self) -> str:
+        """The action in logs and metrics."""
+        return self.name.lower().replace("_", "-")
+
+
+NAME: Final = 0x10
+"""A rule applies to the name of its key."""
+
+BELOW: Final = 0x20
+"""A rule applies to the names below that of its key."""
+
+CLIENT_IP: Final = 0xC0
+RESPONSE_IP: Final = 0xC1
+NSDNAME: Final = 0xC2
+"""First bytes of the keys of other triggers than QNAME."""
+
+MOST_KEY_BYTES: Final = 255
+
+
+class SourceKind(IntEnum):
+    """Kinds of sources, each with the reader of its files."""
+
+    ALLOW = 0
+    LIST = 1
+    RPZ = 2
+
+
+class SourceFile(NamedTuple):
+    """A file with rules. The first source with a rule that applies decides."""
+
+    kind: SourceKind
+    path: str
+    zone: str = ""
+    """The zone of an RPZ; "" if the file names it."""
+
+
+class Rule(NamedTuple):
+    """A rule that was found in a table."""
+
+    source: int
+    """The number of its source. The lowest one decides."""
+
+    action: Action
+    line: int
+    """The line of the file."""
+
+    data: int = 0
+    """The position of its records in the table."""
+
+
+class LocalRecord(NamedTuple):
+    """A record of local data; its owner is the name that is asked for."""
+
+    rtype: int
+    ttl: int
+    rdata: bytes
+
+
+Mask = tuple[int, int]
+"""First byte of a key, and prefix length of an IP trigger."""
+
+
+def network_key(kind: int, address: bytes, prefix: int) -> bytes:
+    """Return the key of a network, such as a response IP address; host bits are ignored."""
+    bits = len(address) * 8
+    number = int.from_bytes(address, "big") >> (bits - prefix) << (bits - prefix)
+    return bytes((kind, prefix)) + number.to_bytes(len(address), "big")

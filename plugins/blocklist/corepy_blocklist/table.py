@@ -1,0 +1,203 @@
+"""The rules of all sources, in memory that a file descriptor maps: about 32 bytes for a name.
+
+Layout: the entries, sorted by bucket; records of local data; the offsets of the buckets; a
+description in JSON; the trailer. The bucket of a key is given by the first bits of its CRC-32. An
+entry has the length of its key, the key, and its value: action and scope, number of the source,
+line or position of local data. Entries with the same key are sorted by source.
+
+Python objects for a million names would take 150 MB and be visited by the garbage collector. A
+look-up costs about a third of a microsecond for each name above the one that is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import weakref
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+from corepy_blocklist.rule import (
+    BELOW,
+    NAME,
+    NSDNAME,
+    Action,
+    LocalRecord,
+    Mask,
+    Rule,
+    network_key,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAGIC: Final = b"corepy blocks 1\n"
+TRAILER: Final = Struct("<16sIIIII")
+"""Magic, log2 of the number of buckets, bytes of entries, of records, of offsets, of JSON."""
+
+VALUE: Final = Struct("<BHI")
+RECORDS: Final = Struct("<IH")
+"""Line and number of the records of local data."""
+
+RECORD: Final = Struct("<HIH")
+"""Type, TTL and length of rdata."""
+
+FEWEST_BITS: Final = 6
+_HASH_BITS: Final = 32
+_unpack_value = VALUE.unpack_from
+
+
+class Table:
+    """Finds rules; never changes."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map a file that `table_writer` has written; raises ValueError for another one."""
+        self.descriptor = os.dup(descriptor)
+        """The file, open as long as the table is in use."""
+
+        self._finalizer = weakref.finalize(self, os.close, self.descriptor)
+        self._memory = memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        try:
+            trailer = TRAILER.unpack(memory[-TRAILER.size :])
+        except Exception:
+            raise ValueError("the table is cut off") from None
+        magic, bits, entries, records, offsets, description = trailer
+        end = entries + records + offsets
+        if magic != MAGIC or end + description + TRAILER.size != len(memory):
+            raise ValueError("the table is malformed")
+        self._shift = _HASH_BITS - bits
+        self._entries_end = entries
+        self._records = entries
+        self._offsets = memoryview(memory)[entries + records : end].cast("I")
+        self._search = memory.find
+        self.description: dict[str, Any] = json.loads(memory[end : end + description])
+        self._shortest: int = self.description["shortest"]
+        self.digest = bytes.fromhex(self.description["digest"])
+        """A digest of the content of all files."""
+
+        self.files: list[dict[str, Any]] = self.description["files"]
+        """The report about each file (`compiling.FileReport`)."""
+
+        self.masks: dict[tuple[int, int], list[int]] = {}
+        """The prefix lengths of networks, the longest first, by kind and size of the address."""
+        for kind, size, prefixes in self.description["masks"]:
+            self.masks[kind, size] = prefixes
+        self.first_of: dict[int, int] = {int(k): n for k, n in self.description["first"].items()}
+        """The number of the first source that has rules, by the first byte of their keys."""
+
+        self.has_aliases: bool = self.description["aliases"]
+        """Whether local data has CNAME records."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return len(self._memory)
+
+    @property
+    def count(self) -> int:
+        """Number of rules."""
+        number: int = self.description["rules"]
+        return number
+
+    def find(self, name: bytes) -> Rule | None:
+        """Return the rule for a name in wire form and lower case.
+
+        The first source decides; within it the name itself, then the longest name above it.
+        """
+        offsets, shift, shortest, search = self._offsets, self._shift, self._shortest, self._search
+        best, scope = None, NAME
+        while len(name) >= shortest:
+            bucket = crc32(name) >> shift
+            start, end = offsets[bucket], offsets[bucket + 1]
+            if start != end and search(name, start, end) >= 0:
+                rule = self._find_entry(name, start, end, scope)
+                if rule is not None and (best is None or rule.source < best.source):
+                    best = rule
+            scope = BELOW
+            name = name[name[0] + 1 :]
+        return best
+
+    def find_address(self, kind: int, address: bytes) -> Rule | None:
+        """Return the rule for an address in network byte order: of the longest prefix."""
+        best = None
+        for prefix in self.masks.get((kind, len(address)), ()):
+            rule = self._find_key(network_key(kind, address, prefix), NAME)
+            if rule is not None and (best is None or rule.source < best.source):
+                best = rule
+        return best
+
+    def find_name_server(self, name: bytes) -> Rule | None:
+        """Return the rule for the name of a name server, in wire form and lower case."""
+        best, scope = None, NAME
+        while name:
+            rule = self._find_key(bytes((NSDNAME,)) + name, scope)
+            if rule is not None and (best is None or rule.source < best.source):
+                best = rule
+            scope = BELOW
+            name = name[name[0] + 1 :]
+        return best
+
+    def records(self, rule: Rule) -> list[LocalRecord]:
+        """Return the local data of a rule."""
+        memory, at = self._memory, self._records + rule.data
+        _, number = RECORDS.unpack_from(memory, at)
+        at += RECORDS.size
+        found = []
+        for _ in range(number):
+            rtype, ttl, length = RECORD.unpack_from(memory, at)
+            at += RECORD.size
+            found.append(LocalRecord(rtype, ttl, memory[at : at + length]))
+            at += length
+        return found
+
+    def line_of(self, rule: Rule) -> int:
+        """Return the line of a rule in its file."""
+        if rule.action is not Action.LOCAL_DATA:
+            return rule.line
+        line: int = RECORDS.unpack_from(self._memory, self._records + rule.data)[0]
+        return line
+
+    def entries(self) -> Iterator[tuple[bytes, int, Rule]]:
+        """Yield all entries: key, scope and rule."""
+        memory, at, end = self._memory, 0, self._entries_end
+        while at < end:
+            first = at + 1
+            at = first + memory[at]
+            key = memory[first:at]
+            flags, source, number = _unpack_value(memory, at)
+            at += VALUE.size
+            yield key, flags & (NAME | BELOW), _rule(flags, source, number)
+
+    def _find_key(self, key: bytes, scope: int) -> Rule | None:
+        bucket = crc32(key) >> self._shift
+        return self._find_entry(key, self._offsets[bucket], self._offsets[bucket + 1], scope)
+
+    def _find_entry(self, key: bytes, at: int, end: int, scope: int) -> Rule | None:
+        """Return the first rule for a key in a bucket whose scope is the given one."""
+        memory, length = self._memory, len(key)
+        while at < end:
+            first = at + 1
+            at = first + memory[at]
+            if at - first == length and memory[first:at] == key:
+                flags, source, number = _unpack_value(memory, at)
+                if flags & scope:
+                    return _rule(flags, source, number)
+            at += VALUE.size
+        return None
+
+
+def _rule(flags: int, source: int, number: int) -> Rule:
+    action = Action(flags & 15)
+    if action is Action.LOCAL_DATA:
+        return Rule(source, action, 0, number)
+    return Rule(source, action, number)
+
+
+def masks_of(masks: set[tuple[Mask, int]]) -> list[tuple[int, int, list[int]]]:
+    """Return the prefix lengths of networks for the description of a table."""
+    by_kind: dict[tuple[int, int], list[int]] = {}
+    for (kind, prefix), size in masks:
+        by_kind.setdefault((kind, size), []).append(prefix)
+    return [(kind, size, sorted(each, reverse=True)) for (kind, size), each in by_kind.items()]
