@@ -81,6 +81,7 @@ def read_line(line: bytes, plain_scope: int = NAME) -> tuple[ListEntry, ...]:
     common = _COMMON.fullmatch(line.lower())
     if common is not None:
         return _listed((wire_name(common[1]),), plain_scope)
+    line = line.strip()
     if not line or (line.startswith(_NO_NAMES) and not _COSMETIC.match(line)):
         return ()
     if len(line) > LONGEST_LINE:

@@ -161,6 +161,8 @@ def _network(kind: int, labels: list[bytes]) -> bytes:
 
     Raises ValueError.
     """
+    if not labels:
+        raise ValueError("no address precedes it")
     length, *groups = (label.decode("latin-1") for label in labels)
     if not length.isascii() or not length.isdigit():
         raise ValueError("the prefix length is not a number")

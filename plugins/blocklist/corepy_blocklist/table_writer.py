@@ -165,7 +165,31 @@ def _sorted(
 
     Appends the offset of each bucket, the first of which is `before`.
     """
-    values: dict[tuple[int, bytes, int, int], tuple[int, int]] = {}
+    entries = _distinct(part)
+    packed = bytearray()
+    first: int | None = None
+    filled = 0
+    for crc, key, source, flags, number in entries:
+        bucket = crc >> shift
+        if first is None:
+            first = bucket & ~(buckets - 1)
+        while filled <= bucket - first:
+            offsets.append(before + len(packed))
+            filled += 1
+        packed += b"%c%b%b" % (len(key), key, _pack_value(flags, source, number))
+    while filled < buckets:
+        offsets.append(before + len(packed))
+        filled += 1
+    return len(entries), bytes(packed)
+
+
+def _distinct(part: bytearray) -> list[tuple[int, bytes, int, int, int]]:
+    """Return the entries of a part in order: hash, key, source, action and scope, number.
+
+    Of equal ones of a source, the first line is kept.
+    """
+    scopes: dict[tuple[bytes, int, int], int] = {}
+    entries = []
     at, end = 0, len(part)
     while at < end:
         first = at + 1
@@ -173,27 +197,17 @@ def _sorted(
         key = bytes(part[first:at])
         flags, source, number = _unpack_value(part, at)
         at += VALUE.size
-        place = crc32(key), key, source, flags & _ACTION
-        known = values.get(place)
-        if known is None:
-            values[place] = flags & _SCOPE, number
-        elif flags & _SCOPE & ~known[0]:
-            values[place] = known[0] | flags & _SCOPE, known[1]
-    packed = bytearray()
-    bucket = None
-    base = None
-    filled = 0
-    for place in sorted(values):
-        crc, key, source, action = place
-        bucket = crc >> shift
-        if base is None:
-            base = bucket & ~(buckets - 1)
-        while filled <= bucket - base:
-            offsets.append(before + len(packed))
-            filled += 1
-        scope, number = values[place]
-        packed += b"%c%b%b" % (len(key), key, _pack_value(scope | action, source, number))
-    while filled < buckets:
-        offsets.append(before + len(packed))
-        filled += 1
-    return len(values), bytes(packed)
+        rule = key, source, flags & _ACTION
+        known = scopes.get(rule, 0)
+        added = flags & _SCOPE & ~known
+        if added:
+            scopes[rule] = known | added
+            entries.append((crc32(key), key, source, added | flags & _ACTION, number))
+    entries.sort(key=_place)
+    return entries
+
+
+def _place(entry: tuple[int, bytes, int, int, int]) -> tuple[int, bytes, int, int]:
+    """Return the order of entries: that of the buckets, then of the sources, then of actions."""
+    crc, key, source, flags, _ = entry
+    return crc, key, source, flags & _ACTION

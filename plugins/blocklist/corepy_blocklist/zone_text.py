@@ -99,10 +99,11 @@ class _State:
         elif directive == "$TTL" and len(values) == 1:
             seconds = to_seconds(values[0])
             if seconds is None:
-                raise RecordError(f"{values[0]!r} is not a TTL")
+                raise RecordError(f"{values[0]!r} is not a TTL", field="directive")
             self._ttl = seconds
         else:
-            raise RecordError(f"{words[0]} is not supported, or its value is missing")
+            problem = f"{words[0]} is not supported, or its value is missing"
+            raise RecordError(problem, field="directive")
 
 
 def zone_of(text: str) -> bytes | None:
