@@ -111,7 +111,7 @@ async def follow(request: Request, alias: LocalRecord) -> Reply:
         if len(target) > MAX_NAME:
             return request.error(c.SERVFAIL, "the target of an alias is too long")
     found = await lookup(request, target)
-    if found is None or found.is_dropped or found.series is not None:
+    if found is None or found.is_dropped or found.rcode == c.SERVFAIL:
         return request.error(c.SERVFAIL, "the target of an alias cannot be resolved")
     record = rr(owner, c.TYPE_CNAME, alias.ttl, target)
     answer, authority, _ = plain_sections(found.wire)

@@ -1,6 +1,7 @@
 """Lines of block lists: the forms that published lists have, and mistakes in them."""
 
 import codecs
+import contextlib
 
 import pytest
 from hypothesis import given, settings
@@ -166,12 +167,10 @@ def test_lines_are_separated_as_on_any_system():
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_line_raises_anything_else(line):
-    try:
+    with contextlib.suppress(Unusable, Unsupported):
         for name, scope, _ in read_line(line):
             assert from_text(to_text(name)) == name == name.lower()
             assert scope in (NAME, BELOW, BOTH)
-    except (Unusable, Unsupported) as problem:
-        assert str(problem)
 
 
 LABELS = st.lists(st.sampled_from(["a", "bb", "c-c"]), min_size=1, max_size=4)
@@ -248,5 +247,5 @@ def test_lines_without_effect_are_counted(tmp_path):
 @pytest.mark.parametrize("size", [0, 10, 100])
 def test_another_file_is_not_a_table(tmp_path, size):
     (path := tmp_path / "other").write_bytes(bytes(size))
-    with path.open("rb") as file, pytest.raises(ValueError, match="table|empty file"):
+    with path.open("rb") as file, pytest.raises(ValueError, match=r"table|empty file"):
         Table(file.fileno())
