@@ -1,8 +1,9 @@
 """The process that makes a table, so that no query waits while the server reads large lists.
 
-    python -P -m corepy_blocklist.compiler OUTPUT [PREVIOUS]
+    python -P -m corepy_blocklist.compiler NICE OUTPUT [PREVIOUS]
 
-The arguments are inherited descriptors; the files are a JSON value at the standard input.
+NICE is added to the priority value (nice(2)). The other arguments are inherited descriptors; the
+files are a JSON value at the standard input.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from corepy_blocklist.compiling import compile_files
 from corepy_blocklist.rule import SourceFile, SourceKind
@@ -19,9 +20,6 @@ from corepy_blocklist.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_NICE: Final = 10
-"""The queries of the server have priority."""
 
 
 def job(files: Sequence[SourceFile], plain_scope: int) -> bytes:
@@ -40,9 +38,9 @@ def write_table(job_text: bytes, output: int, previous: int | None) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the table, and return the exit code; a problem is printed."""
+    nice, output, *previous = map(int, arguments)
     with contextlib.suppress(OSError):
-        os.nice(_NICE)
-    output, *previous = map(int, arguments)
+        os.nice(nice)
     try:
         write_table(sys.stdin.buffer.read(), output, *(previous or [None]))
     except (OSError, ValueError) as error:

@@ -15,7 +15,7 @@ from corepy.dns.address import address_bytes
 from corepy.dns.form_error import FormError
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, apply_step, plugin_logger
 from corepy_blocklist.acting import alias_in, follow
-from corepy_blocklist.inspecting import find_in_reply
+from corepy_blocklist.inspecting import find_in_reply, may_have_aliases
 from corepy_blocklist.metrics import HITS
 from corepy_blocklist.rule import CLIENT_IP, NSDNAME, RESPONSE_IP, Action
 
@@ -84,7 +84,8 @@ class Blocklist(FastHandler, ExplainedHandler):
         if self._zones is not None and self._zones.find(request.name_wire) is None:
             return self.next.begin_dns(request)
         rule = table.find(request.name_wire)
-        if table.first_of:
+        others = table.first_of
+        if others:
             rule, must_wait = _find_for_client(table, request, rule)
             if rule is not None and not must_wait:
                 return self._begin_rule(table, rule, request)
@@ -96,6 +97,8 @@ class Blocklist(FastHandler, ExplainedHandler):
         if table.has_aliases:
             return self._inspect_later(table, rule, request, answer)
         if type(answer) is Reply:
+            if not others and not may_have_aliases(request, answer):
+                return answer
             return self._inspect(table, rule, request, answer) or answer
         return apply_step(answer, partial(self._inspect, table, rule), request)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corepy_blocklist.rule import Rule
     from corepy_blocklist.table import Table
 
-_CNAME: Final = c.TYPE_CNAME.to_bytes(2, "big")
+_CNAME_IN: Final = c.TYPE_CNAME.to_bytes(2, "big") + c.CLASS_IN.to_bytes(2, "big")
 _ADDRESSES: Final = {c.TYPE_A: 4, c.TYPE_AAAA: 16}
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -52,7 +52,7 @@ def find_in_reply(
     """
     others = table.first_of
     has_others = RESPONSE_IP in others or NSDNAME in others
-    if not has_others and (before is not None or not _has_aliases(request, reply)):
+    if not has_others and (before is not None or not may_have_aliases(request, reply)):
         return before
     content = _Content(reply.wire)
     if content.aliases:
@@ -68,11 +68,9 @@ def find_in_reply(
     return _first(before, found)
 
 
-def _has_aliases(request: Request, reply: Reply) -> bool:
-    if not reply.ancount or (reply.plain_ttls is not None and request.qtype != c.TYPE_CNAME):
-        return False
-    wire = reply.wire
-    return any(wire[at - 4 : at - 2] == _CNAME for at in reply.ttl_offsets[: reply.ancount])
+def may_have_aliases(request: Request, reply: Reply) -> bool:
+    """Return whether a reply could have CNAME records: whether it has the bytes of their type."""
+    return reply.wire.find(_CNAME_IN, request.question_end) > 0
 
 
 def _find_alias(table: Table, name: bytes, aliases: dict[bytes, bytes]) -> Rule | None:

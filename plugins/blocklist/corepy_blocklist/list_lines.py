@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns.address import packed
-from corepy_blocklist.names import Unusable, shown, wire_name
+from corepy_blocklist.names import Unusable, plain_wire, shown, wire_name
 from corepy_blocklist.rule import BELOW, NAME
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read_line(line: bytes, plain_scope: int = NAME) -> tuple[ListEntry, ...]:
     """
     common = _COMMON.fullmatch(line.lower())
     if common is not None:
-        return _listed((wire_name(common[1]),), plain_scope)
+        return _listed((plain_wire(common[1]),), plain_scope)
     line = line.strip()
     if not line or (line.startswith(_NO_NAMES) and not _COSMETIC.match(line)):
         return ()

@@ -38,6 +38,9 @@ MOST_FILES: Final = 1000
 SMALL: Final = 128 * 1024
 """Bytes of all files up to which a thread compiles them: the start of a process takes longer."""
 
+NICE: Final = 10
+"""Value by which the priority of the process is lower while the server answers queries."""
+
 _log = plugin_logger("blocklist")
 
 
@@ -207,7 +210,9 @@ class Lists:
     def _compile_apart(self, text: bytes, output: int, previous: int | None) -> None:
         """Compile in a process of its own; raises RuntimeError if it fails."""
         descriptors = [output] if previous is None else [output, previous]
-        command = [sys.executable, "-P", "-m", "corepy_blocklist.compiler", *map(str, descriptors)]
+        nice = 0 if self.table is None else NICE
+        program = [sys.executable, "-P", "-m", "corepy_blocklist.compiler"]
+        command = [*program, *map(str, (nice, *descriptors))]
         with subprocess.Popen(  # noqa: S603  # our own module
             command,
             stdin=subprocess.PIPE,

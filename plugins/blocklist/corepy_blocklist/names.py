@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from corepy.dns.names import MAX_NAME, ROOT, InvalidName, from_text, lower
+from corepy.dns.names import MAX_LABEL, MAX_NAME, ROOT, InvalidName, from_text, lower
 
 _PLAIN: Final = re.compile(rb"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _NUMBER: Final = re.compile(rb"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
 """No top-level domain is a number, so such a name is an address, or a part of one."""
 
+_LENGTHS: Final = [bytes((length,)) for length in range(MAX_LABEL + 1)]
 _ODD: Final = re.compile(r"[\s/:@,;=^*|$#?&%<>\"'()\[\]{}]")
 _LONGEST_SHOWN: Final = 60
 
@@ -29,11 +30,14 @@ def wire_name(word: bytes) -> bytes:
         text = _ascii_name(text)
     if _NUMBER.fullmatch(text):
         raise Unusable(f"{shown(word)} is an address or a number, not a name")
-    labels = text.removesuffix(b".").split(b".")
-    wire = b"".join([b"%c%b" % (len(label), label) for label in labels]) + ROOT
-    if len(wire) > MAX_NAME:
-        raise Unusable(f"{shown(word)} is longer than {MAX_NAME} bytes")
-    return wire
+    return plain_wire(text.removesuffix(b"."))
+
+
+def plain_wire(name: bytes) -> bytes:
+    """Return the wire form of a name in lower case whose labels are valid; raises `Unusable`."""
+    if len(name) > MAX_NAME - 2:
+        raise Unusable(f"{shown(name)} is longer than {MAX_NAME} bytes")
+    return b"".join([_LENGTHS[len(label)] + label for label in name.split(b".")]) + ROOT
 
 
 def _ascii_name(word: bytes) -> bytes:

@@ -106,12 +106,14 @@ class Table:
 
         The first source decides; within it the name itself, then the longest name above it.
         """
-        offsets, shift, shortest, search = self._offsets, self._shift, self._shortest, self._search
+        # It runs for each query, so it makes as few calls as possible.
+        offsets, shift, shortest = self._offsets, self._shift, self._shortest
         best, scope = None, NAME
         while len(name) >= shortest:
             bucket = crc32(name) >> shift
-            start, end = offsets[bucket], offsets[bucket + 1]
-            if start != end and search(name, start, end) >= 0:
+            start = offsets[bucket]
+            end = offsets[bucket + 1]
+            if start != end and self._search(name, start, end) >= 0:
                 rule = self._find_entry(name, start, end, scope)
                 if rule is not None and (best is None or rule.source < best.source):
                     best = rule

@@ -123,7 +123,7 @@ class TableWriter:
     def write(self, file: BinaryIO, description: Mapping[str, Any]) -> None:
         """Write the table, with a description that the server gets."""
         entries = sum(map(_count, self._parts))
-        bits = max(FEWEST_BITS, (entries - 1).bit_length()) if entries else FEWEST_BITS
+        bits = max(FEWEST_BITS, entries.bit_length() + 1)  # 60 % of the buckets remain empty
         offsets, rules, size = array("I"), 0, 0
         for part in self._parts:
             number, packed = _sorted(part, 32 - bits, size, 1 << (bits - FEWEST_BITS), offsets)
