@@ -143,11 +143,24 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "forward": "",
     "whoami": "",
     "loop": "loop",
+    "blocklist": "blocklist {\n list /etc/hosts\n}",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
     "view": "view all {\n expr true\n}",
 }  # fmt: skip
 PASSING = (
-    *("acl", "any", "autopath", "bufsize", "cache", "cancel", "chaos", "dns64", "dnstap", "errors"),
+    *(
+        "acl",
+        "any",
+        "autopath",
+        "blocklist",
+        "bufsize",
+        "cache",
+        "cancel",
+        "chaos",
+        "dns64",
+        "dnstap",
+        "errors",
+    ),
     *(
         "header",
         "loadbalance",
