@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 def job(files: Sequence[SourceFile], plain_scope: int) -> bytes:
     """Return the standard input of the process."""
-    return json.dumps([plain_scope, [[int(it.kind), it.path, it.zone] for it in files]]).encode()
+    return json.dumps(
+        [plain_scope, [[int(it.kind), it.path, it.zone, it.name] for it in files]]
+    ).encode()
 
 
 def write_table(job_text: bytes, output: int, previous: int | None) -> None:
     """Write the table of a job to the descriptor `output`; raises TooLargeError and OSError."""
     plain_scope, files = json.loads(job_text)
-    sources = [SourceFile(SourceKind(kind), path, zone) for kind, path, zone in files]
+    sources = [SourceFile(SourceKind(kind), *texts) for kind, *texts in files]
     before = None if previous is None else Table(previous)
     with open(output, "wb", closefd=False) as file:
         compile_files(sources, plain_scope, file, before)
@@ -38,11 +40,12 @@ def write_table(job_text: bytes, output: int, previous: int | None) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the table, and return the exit code; a problem is printed."""
-    nice, output, *previous = map(int, arguments)
+    nice, output, *others = map(int, arguments)
+    previous = others[0] if others else None
     with contextlib.suppress(OSError):
         os.nice(nice)
     try:
-        write_table(sys.stdin.buffer.read(), output, *(previous or [None]))
+        write_table(sys.stdin.buffer.read(), output, previous)
     except (OSError, ValueError) as error:
         sys.stderr.write(str(error))
         return 1

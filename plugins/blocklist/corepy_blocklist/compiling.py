@@ -17,13 +17,15 @@ from corepy_blocklist.names import Unusable, zone_name
 from corepy_blocklist.rpz import ZoneReader
 from corepy_blocklist.rule import Action, SourceFile, SourceKind
 from corepy_blocklist.table_writer import TableWriter, TooLargeError
+from corepy_blocklist.transfer_client import read_wire_records
 from corepy_blocklist.zone_text import read_records, zone_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from corepy_blocklist.rpz import Policy
     from corepy_blocklist.table import Table
+    from corepy_blocklist.zone_text import ZoneRecord
 
 _LONGEST_PROBLEM: Final = 300
 
@@ -72,7 +74,7 @@ def compile_files(
     writer = TableWriter()
     reports = []
     for index, file in enumerate(files):
-        report = FileReport(int(file.kind), file.path, file.zone)
+        report = FileReport(int(file.kind), file.label, file.zone)
         mark = writer.mark()
         try:
             _Reading(writer, report, index, len(files), plain_scope).read(file)
@@ -106,6 +108,10 @@ class _Reading:
         """Add the rules of `file`; raises OSError and ValueError."""
         content, _ = read_file(Path(file.path), LARGEST)
         self._report.digest = hashlib.sha256(content).hexdigest()
+        if file.kind is SourceKind.TRANSFERRED_RPZ:
+            origin = zone_name(file.zone)
+            self._add_zone(origin, read_wire_records(content))
+            return
         if not content.strip():
             raise BrokenFileError("is empty; a comment in it would confirm that")
         if b"\0" in content:
@@ -142,8 +148,11 @@ class _Reading:
             origin = zone_name(zone) if zone else zone_of(text) or ROOT
         except InvalidName as error:
             raise BrokenFileError(str(error)) from None
+        self._add_zone(origin, read_records(text, origin))
+
+    def _add_zone(self, origin: bytes, records: Iterable[ZoneRecord]) -> None:
         reader = ZoneReader(origin)
-        for policy in reader.read(read_records(text, origin)):
+        for policy in reader.read(records):
             self._add_policy(policy)
         self._report.serial = reader.serial
         self._report.unsupported = {

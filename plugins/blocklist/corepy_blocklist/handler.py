@@ -234,7 +234,10 @@ class Blocklist(FastHandler, ExplainedHandler):
             return {"state": "the name is outside its zones"}
         rule, must_wait = _find_for_client(table, request, table.find(request.name_wire))
         if rule is not None and not must_wait:
-            where = {"list": self.lists.path_of(table, rule), "line": table.line_of(rule)}
+            where: dict[str, str | int] = {
+                "list": self.lists.path_of(table, rule),
+                "line": table.line_of(rule),
+            }
             return {"state": self._action(rule).word, **where}
         if reply is not None and LABELS[0] in request.metadata:
             action, path, line = (str(request.metadata.get(label)) for label in LABELS)

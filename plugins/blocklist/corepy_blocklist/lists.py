@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -20,6 +21,7 @@ from corepy_blocklist.compiler import job, write_table
 from corepy_blocklist.reporting import Reporter
 from corepy_blocklist.rule import SourceFile, SourceKind
 from corepy_blocklist.table import Table
+from corepy_blocklist.transferring import TransferredZone, ZoneContent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,12 +68,18 @@ class Found(NamedTuple):
     versions: tuple[FileVersion | None, ...]
 
     @property
+    def descriptors(self) -> list[int]:
+        """The descriptors of files in memory."""
+        contents = (file.content for file in self.files)
+        return [content.descriptor for content in contents if isinstance(content, ZoneContent)]
+
+    @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(version.size for version in self.versions if version is not None)
 
 
-_Identity = tuple[tuple[SourceFile, ...], int]
+_Identity = tuple[tuple[tuple[SourceKind, str, str], ...], int]
 _shared: WeakValueDictionary[tuple[Found, int], Table] = WeakValueDictionary()
 """Tables of this process by their files, which several blocks and generations share."""
 
@@ -82,7 +90,9 @@ _latest: WeakValueDictionary[_Identity, Table] = WeakValueDictionary()
 class Lists:
     """The rules of one directive."""
 
-    def __init__(self, patterns: Sequence[Pattern], plain_scope: int, interval: float) -> None:
+    def __init__(
+        self, patterns: Sequence[Pattern | TransferredZone], plain_scope: int, interval: float
+    ) -> None:
         """`plain_scope` is the scope of plain names; check the files every `interval` seconds.
 
         An interval of 0 disables the checks.
@@ -92,6 +102,8 @@ class Lists:
         """The time of the last load, in seconds since the epoch."""
 
         self._patterns = tuple(patterns)
+        self._zones = [it for it in self._patterns if isinstance(it, TransferredZone)]
+        self._lock = asyncio.Lock()
         self._plain_scope = plain_scope
         self._interval = interval
         self._found: Found | None = None
@@ -109,6 +121,8 @@ class Lists:
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
         """Load the files; one that cannot be used is left out. Raises `StartupError`."""
+        if not context.offline:
+            await asyncio.gather(*(zone.start() for zone in self._zones))
         try:
             self._take(*await in_thread(self._load))
             metrics.show(self)
@@ -122,13 +136,17 @@ class Lists:
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Start to watch the files."""
+        """Start to watch the files, and to refresh the zones."""
+        for zone in self._zones:
+            zone.refresh_with(partial(self._renew, context))
         if self._interval:
             self._task = asyncio.create_task(self._watch(context), name="watch block lists")
 
     @hookimpl
     def shutdown(self, context: LifecycleContext) -> None:
-        """Stop watching, and end a process that compiles."""
+        """Stop watching and refreshing, and end a process that compiles."""
+        for zone in self._zones:
+            zone.stop()
         self._is_stopped = True
         if self._task is not None:
             self._task.cancel()
@@ -155,6 +173,11 @@ class Lists:
     async def _watch(self, context: LifecycleContext) -> None:
         while True:
             await asyncio.sleep(self._interval)
+            await self._renew(context)
+
+    async def _renew(self, context: LifecycleContext) -> None:
+        """Load the files if they have changed; then cached replies are no longer correct."""
+        async with self._lock:
             if await self.look():
                 context.forget()
 
@@ -186,7 +209,8 @@ class Lists:
         key = found, self._plain_scope
         table = _shared.get(key)
         if table is None:
-            identity = found.files, self._plain_scope
+            names = tuple((file.kind, file.label, file.zone) for file in found.files)
+            identity = names, self._plain_scope
             previous = self.table or _latest.get(identity)
             table = self._compile(found, previous)
             if not any(file["problem"] for file in table.files):
@@ -202,12 +226,12 @@ class Lists:
             if found.size <= SMALL:
                 write_table(text, output, before)
             else:
-                self._compile_apart(text, output, before)
+                self._compile_apart(found, text, output, before)
             return Table(output)
         finally:
             os.close(output)
 
-    def _compile_apart(self, text: bytes, output: int, previous: int | None) -> None:
+    def _compile_apart(self, found: Found, text: bytes, output: int, previous: int | None) -> None:
         """Compile in a process of its own; raises RuntimeError if it fails."""
         descriptors = [output] if previous is None else [output, previous]
         nice = 0 if self.table is None else NICE
@@ -218,7 +242,7 @@ class Lists:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            pass_fds=descriptors,
+            pass_fds=[*descriptors, *found.descriptors],
         ) as process:
             self._process = process
             try:

@@ -51,6 +51,8 @@ class SourceKind(IntEnum):
     ALLOW = 0
     LIST = 1
     RPZ = 2
+    TRANSFERRED_RPZ = 3
+    """A file in memory with records in wire form."""
 
 
 class SourceFile(NamedTuple):
@@ -60,6 +62,17 @@ class SourceFile(NamedTuple):
     path: str
     zone: str = ""
     """The zone of an RPZ; "" if the file names it."""
+
+    name: str = ""
+    """How the file is called in messages; "" if by its path."""
+
+    content: object = None
+    """The owner of a file in memory, which exists as long as this object."""
+
+    @property
+    def label(self) -> str:
+        """The file in messages and metrics."""
+        return self.name or self.path
 
 
 class Rule(NamedTuple):

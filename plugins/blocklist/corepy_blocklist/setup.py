@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from corepy.dns.address import canonical
 from corepy.dns.edns import EDE_BLOCKED, EDE_CENSORED, EDE_FILTERED
 from corepy.dns.names import InvalidName, to_text
 from corepy.plugin import ZoneMatcher, suggest
@@ -16,6 +18,8 @@ from corepy_blocklist.handler import LABELS, Blocklist
 from corepy_blocklist.lists import Lists, Pattern
 from corepy_blocklist.names import zone_name
 from corepy_blocklist.rule import BELOW, NAME, Action, SourceKind
+from corepy_blocklist.transfer_client import Primary
+from corepy_blocklist.transferring import TransferredZone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +30,7 @@ DEFAULT_RELOAD: Final = 5.0
 """Seconds between two checks of the files."""
 
 SHORTEST_RELOAD: Final = 0.05
+DNS_PORT: Final = 53
 LONGEST_TTL: Final = 86400
 """Seconds."""
 
@@ -42,6 +47,9 @@ _ERRORS: Final = {
     "filtered": EDE_FILTERED,
     "off": None,
 }
+_SERVER: Final = re.compile(
+    r"(?:\[(?P<v6>[^]]+)]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?|(?P<plain>[0-9a-fA-F:.]+)"
+)
 _SCOPES: Final = {"name": NAME, "subdomains": NAME | BELOW}
 
 
@@ -49,7 +57,7 @@ _SCOPES: Final = {"name": NAME, "subdomains": NAME | BELOW}
 class Settings:
     """The options of one directive."""
 
-    patterns: list[Pattern] = field(default_factory=list)
+    patterns: list[Pattern | TransferredZone] = field(default_factory=list)
     actions: ActionSettings = field(default_factory=ActionSettings)
     plain_scope: int = NAME
     reload: float = DEFAULT_RELOAD
@@ -66,7 +74,7 @@ def setup(controller: Controller) -> None:
         controller.options(_options(controller, settings))
         if not settings.patterns:
             hint = "such as: list /etc/corepy/block.txt"
-            raise controller.error("no list, allow or rpz in the block", directive, hint)
+            raise controller.error("no list, allow, rpz or transfer in the block", directive, hint)
         lists = Lists(settings.patterns, settings.plain_scope, settings.reload)
         controller.register(lists)
         controller.add_handler(
@@ -76,10 +84,15 @@ def setup(controller: Controller) -> None:
                 settings.actions,
                 inspects_aliases=settings.inspects_aliases,
                 logs_hits=settings.logs_hits,
-                denies_clients=any(it.kind is SourceKind.RPZ for it in settings.patterns),
+                denies_clients=any(map(_may_deny_clients, settings.patterns)),
             )
         )
     controller.provides_labels(LABELS, needs_metadata=False)
+
+
+def _may_deny_clients(pattern: Pattern | TransferredZone) -> bool:
+    """Return whether a source may have rules for clients."""
+    return not isinstance(pattern, Pattern) or pattern.kind is SourceKind.RPZ
 
 
 def _options(controller: Controller, settings: Settings) -> Mapping[str, Callable[[], None]]:
@@ -87,6 +100,7 @@ def _options(controller: Controller, settings: Settings) -> Mapping[str, Callabl
         "list": lambda: _files(controller, settings, SourceKind.LIST),
         "allow": lambda: _files(controller, settings, SourceKind.ALLOW),
         "rpz": lambda: _rpz(controller, settings),
+        "transfer": lambda: _transfer(controller, settings),
         "action": lambda: _action(controller, settings),
         "match": lambda: _match(controller, settings),
         "ttl": lambda: _ttl(controller, settings),
@@ -116,6 +130,27 @@ def _rpz(controller: Controller, settings: Settings) -> None:
         except InvalidName as error:
             raise controller.error(str(error), name) from None
     settings.patterns.append(Pattern(SourceKind.RPZ, _path(controller, token), zone))
+
+
+def _transfer(controller: Controller, settings: Settings) -> None:
+    token, *servers = controller.arguments(2, hint="such as: transfer rpz.example. 192.0.2.1")
+    try:
+        zone = to_text(zone_name(token.text))
+    except InvalidName as error:
+        raise controller.error(str(error), token) from None
+    primaries = [_primary(controller, server) for server in servers]
+    settings.patterns.append(TransferredZone(zone, primaries))
+
+
+def _primary(controller: Controller, token: Token) -> Primary:
+    """Return the address in a token, with or without a port."""
+    match = _SERVER.fullmatch(token.text)
+    host = "" if match is None else canonical(match["v6"] or match["v4"] or match["plain"])
+    port = int(match["port"] or DNS_PORT) if match is not None else 0
+    if not host or not 0 < port < 1 << 16:
+        hint = "an IP address, such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53"
+        raise controller.error(f"not an address: {token.text!r}", token, hint)
+    return Primary(host, port)
 
 
 def _path(controller: Controller, token: Token) -> str:
