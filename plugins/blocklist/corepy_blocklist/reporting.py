@@ -24,7 +24,7 @@ class Reporter:
 
     def report(self, table: Table) -> None:
         """Report a table that is in use from now on."""
-        self._log.info("loaded %d rules of %d files", table.count, len(table.files))
+        self._log.info("loaded %d rules; files: %d", table.count, len(table.files))
         reported = {}
         for file in table.files:
             path = file["path"]

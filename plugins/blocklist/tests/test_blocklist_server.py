@@ -1,17 +1,22 @@
 """*blocklist* in a real server: its replies, labels, logs, counters, and the packet cache."""
 
+import asyncio
 import logging
+import sys
 
 import dnslib
 import pytest
 
 from corepy.corefile import CorefileError
-from corepy.plugin import metrics
-from corepy.testing import Upstream, make_request, serve
+from corepy.dns.names import from_text
+from corepy.plugin import LifecycleContext, StartupError, metrics
+from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.command import wait_until
 from corepy_blocklist import lists
+from corepy_blocklist.acting import ActionSettings
 from corepy_blocklist.handler import Blocklist
 from corepy_blocklist.metrics import HITS
+from corepy_blocklist.rule import NAME, SourceKind
 
 ZONE = {
     "fine.example. A": ["fine.example. 60 IN A 192.0.2.1"],
@@ -300,9 +305,7 @@ def warnings_in(caplog):
     return [it.getMessage() for it in records if it.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("small", [lists.SMALL, 0], ids=["thread", "process"])
-def test_files_are_watched(tmp_path, upstream, often, caplog, monkeypatch, small):
-    monkeypatch.setattr(lists, "SMALL", small)
+def test_files_are_watched(tmp_path, upstream, often, caplog):
     path = file_of(tmp_path, "old.example\n", "a.txt")
     options = f"list {tmp_path}/*.txt"
     text = corefile(upstream, options).replace("reload 0", "reload 50ms")
@@ -322,6 +325,66 @@ def test_files_are_watched(tmp_path, upstream, often, caplog, monkeypatch, small
         f"{path}: is not a list of names: line 1: '<html>' is not a name;"
         " its previous rules stay in use"
     ]
+
+
+def test_a_process_compiles_large_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(lists, "SMALL", 0)
+    monkeypatch.setattr(lists, "NICE", 0)
+    path = file_of(tmp_path, "ads.example\n")
+    rules = lists.Lists([lists.Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    rules._take(*rules._load())
+    assert rules.table.find(from_text("ads.example.")).line == 1
+    path.write_text("<html>")
+    _, table = rules._load()
+    assert table.find(from_text("ads.example.")).line == 1
+    assert table.files[0]["is_kept"]
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [("echo broken >&2; exit 1", "broken"), ("kill -9 $$", "the process ended with -9")],
+)
+def test_a_process_that_fails_leaves_the_rules(tmp_path, monkeypatch, caplog, program, problem):
+    path = file_of(tmp_path, "ads.example\n")
+    rules = lists.Lists([lists.Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    rules._take(*rules._load())
+    before = rules.table
+    (script := tmp_path / "python").write_text(f"#!/bin/sh\n{program}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr(lists, "SMALL", 0)
+    monkeypatch.setattr(lists, "SETTLE", 0)
+    path.write_text("other.example\n")
+    assert [asyncio.run(rules.look()) for _ in range(2)] == [False, False]
+    assert rules.table is before
+    (message,) = warnings_in(caplog)
+    assert message.startswith("the lists cannot be loaded; the rules stay in use: ")
+    assert message.endswith(problem)
+    with pytest.raises(StartupError, match="the lists cannot be loaded"):
+        asyncio.run(
+            lists.Lists(rules._patterns, NAME, 0).before_listen(LifecycleContext(None, None, None))
+        )
+
+
+def test_a_reply_for_an_earlier_table_is_not_repeated(tmp_path, monkeypatch):
+    """A query that waits for its upstream while the lists change."""
+    monkeypatch.setattr(lists, "SETTLE", 0)
+    path = file_of(tmp_path, "ads.example\n")
+    rules = lists.Lists([lists.Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    rules._take(*rules._load())
+
+    class Slow(Recorder):
+        async def serve_dns(self, request):
+            if self.requests:
+                path.write_text("other.example\n")
+                await rules.look()
+            reply = await super().serve_dns(request)
+            reply.deadline = 1e9
+            return reply
+
+    handler, slow = Blocklist(rules, None, ActionSettings()), Slow()
+    replies = [run_chain(make_request("fine.example"), handler, slow) for _ in range(2)]
+    assert [reply.deadline for reply in replies] == [1e9, None]
 
 
 def test_a_reload_keeps_the_rules_of_a_broken_file(tmp_path, upstream):

@@ -120,15 +120,19 @@ def test_serials_wrap_around(serial, than, expected):
     ],
 )  # fmt: skip
 def test_mistakes_of_a_primary_server(acts, problem):
-    with Upstream(lambda asked, _: acts(bytes(asked.pack()))) as upstream:
-        with pytest.raises(TransferError, match=problem):
-            fetch_zone(ZONE, primary_of(upstream), None)
+    with (
+        Upstream(lambda asked, _: acts(bytes(asked.pack()))) as upstream,
+        pytest.raises(TransferError, match=problem),
+    ):
+        fetch_zone(ZONE, primary_of(upstream), None)
 
 
 def test_an_soa_reply_without_an_soa_record():
-    with Upstream(lambda asked, _: message(bytes(asked.pack()), RULES[2])) as upstream:
-        with pytest.raises(TransferError, match="no SOA record"):
-            fetch_zone(ZONE, primary_of(upstream), 1)
+    with (
+        Upstream(lambda asked, _: message(bytes(asked.pack()), RULES[2])) as upstream,
+        pytest.raises(TransferError, match="no SOA record"),
+    ):
+        fetch_zone(ZONE, primary_of(upstream), 1)
 
 
 def test_a_content_that_is_cut_off():
