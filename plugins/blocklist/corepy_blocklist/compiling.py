@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -106,9 +107,13 @@ class _Reading:
 
     def read(self, file: SourceFile) -> None:
         """Add the rules of `file`; raises OSError and ValueError."""
-        content, _ = read_file(Path(file.path), LARGEST)
+        is_transferred = file.kind is SourceKind.TRANSFERRED_RPZ
+        if is_transferred:
+            content = _read_descriptor(int(file.path))
+        else:
+            content, _ = read_file(Path(file.path), LARGEST)
         self._report.digest = hashlib.sha256(content).hexdigest()
-        if file.kind is SourceKind.TRANSFERRED_RPZ:
+        if is_transferred:
             origin = zone_name(file.zone)
             self._add_zone(origin, read_wire_records(content))
             return
@@ -165,6 +170,10 @@ class _Reading:
             line = self._writer.add_records(line, records, TYPE_CNAME)
         self._writer.add(key, scope, action, self._policy, line)
         self._report.rules += 1
+
+
+def _read_descriptor(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
 def _keep(

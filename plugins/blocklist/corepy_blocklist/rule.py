@@ -52,7 +52,7 @@ class SourceKind(IntEnum):
     LIST = 1
     RPZ = 2
     TRANSFERRED_RPZ = 3
-    """A file in memory with records in wire form."""
+    """A file in memory with records in wire form; its path is the number of a descriptor."""
 
 
 class SourceFile(NamedTuple):

@@ -14,8 +14,9 @@ from corepy.dns.edns import EDE_BLOCKED, EDE_CENSORED, EDE_FILTERED
 from corepy.dns.names import InvalidName, to_text
 from corepy.plugin import ZoneMatcher, suggest
 from corepy_blocklist.acting import ActionSettings
+from corepy_blocklist.files import Pattern, Source
 from corepy_blocklist.handler import LABELS, Blocklist
-from corepy_blocklist.lists import Lists, Pattern
+from corepy_blocklist.lists import Lists
 from corepy_blocklist.names import zone_name
 from corepy_blocklist.rule import BELOW, NAME, Action, SourceKind
 from corepy_blocklist.transfer_client import Primary
@@ -57,7 +58,7 @@ _SCOPES: Final = {"name": NAME, "subdomains": NAME | BELOW}
 class Settings:
     """The options of one directive."""
 
-    patterns: list[Pattern | TransferredZone] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
     actions: ActionSettings = field(default_factory=ActionSettings)
     plain_scope: int = NAME
     reload: float = DEFAULT_RELOAD
@@ -72,10 +73,10 @@ def setup(controller: Controller) -> None:
         zones = controller.zones_from(controller.remaining_tokens())
         settings = Settings()
         controller.options(_options(controller, settings))
-        if not settings.patterns:
+        if not settings.sources:
             hint = "such as: list /etc/corepy/block.txt"
             raise controller.error("no list, allow, rpz or transfer in the block", directive, hint)
-        lists = Lists(settings.patterns, settings.plain_scope, settings.reload)
+        lists = Lists(settings.sources, settings.plain_scope, settings.reload)
         controller.register(lists)
         controller.add_handler(
             Blocklist(
@@ -84,15 +85,15 @@ def setup(controller: Controller) -> None:
                 settings.actions,
                 inspects_aliases=settings.inspects_aliases,
                 logs_hits=settings.logs_hits,
-                denies_clients=any(map(_may_deny_clients, settings.patterns)),
+                denies_clients=any(map(_may_deny_clients, settings.sources)),
             )
         )
     controller.provides_labels(LABELS, needs_metadata=False)
 
 
-def _may_deny_clients(pattern: Pattern | TransferredZone) -> bool:
+def _may_deny_clients(source: Source) -> bool:
     """Return whether a source may have rules for clients."""
-    return not isinstance(pattern, Pattern) or pattern.kind is SourceKind.RPZ
+    return not isinstance(source, Pattern) or source.kind is SourceKind.RPZ
 
 
 def _options(controller: Controller, settings: Settings) -> Mapping[str, Callable[[], None]]:
@@ -118,7 +119,7 @@ def _flag(controller: Controller, settings: Settings, name: str, *, value: bool)
 
 def _files(controller: Controller, settings: Settings, kind: SourceKind) -> None:
     for token in controller.arguments(1, hint="such as: list /etc/corepy/lists/*.txt"):
-        settings.patterns.append(Pattern(kind, _path(controller, token)))
+        settings.sources.append(Pattern(kind, _path(controller, token)))
 
 
 def _rpz(controller: Controller, settings: Settings) -> None:
@@ -129,7 +130,7 @@ def _rpz(controller: Controller, settings: Settings) -> None:
             zone = to_text(zone_name(name.text))
         except InvalidName as error:
             raise controller.error(str(error), name) from None
-    settings.patterns.append(Pattern(SourceKind.RPZ, _path(controller, token), zone))
+    settings.sources.append(Pattern(SourceKind.RPZ, _path(controller, token), zone))
 
 
 def _transfer(controller: Controller, settings: Settings) -> None:
@@ -139,7 +140,7 @@ def _transfer(controller: Controller, settings: Settings) -> None:
     except InvalidName as error:
         raise controller.error(str(error), token) from None
     primaries = [_primary(controller, server) for server in servers]
-    settings.patterns.append(TransferredZone(zone, primaries))
+    settings.sources.append(TransferredZone(zone, primaries))
 
 
 def _primary(controller: Controller, token: Token) -> Primary:

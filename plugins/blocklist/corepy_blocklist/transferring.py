@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from corepy.plugin import in_thread, plugin_logger
 from corepy.plugin.errors import describe
+from corepy.plugin.reading import FileVersion
 from corepy_blocklist.names import zone_name
 from corepy_blocklist.rule import SourceFile, SourceKind
 from corepy_blocklist.transfer_client import Primary, Timers, TransferError, fetch_zone
@@ -46,6 +47,9 @@ class ZoneContent:
         weakref.finalize(self, os.close, self.descriptor)
         with open(self.descriptor, "wb", closefd=False) as file:
             file.write(records)
+        status = os.fstat(self.descriptor)
+        times = status.st_mtime_ns, status.st_ctime_ns
+        self.version = FileVersion(status.st_dev, status.st_ino, status.st_size, *times)
 
 
 _contents: WeakValueDictionary[tuple[str, tuple[Primary, ...]], ZoneContent] = WeakValueDictionary()
@@ -68,14 +72,18 @@ class TransferredZone:
         """The name of the zone in messages and metrics."""
         return f"{self.zone} from {self._primaries[0].host}"
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The values that determine the zone."""
+        return self.zone, self._primaries
+
     def files(self) -> list[SourceFile]:
         """Return the file in memory; none before the first transfer."""
         content = self._content
         if content is None:
             return []
-        path = f"/proc/self/fd/{content.descriptor}"
-        kind = SourceKind.TRANSFERRED_RPZ
-        return [SourceFile(kind, path, self.zone, self.path, content)]
+        kind, descriptor = SourceKind.TRANSFERRED_RPZ, str(content.descriptor)
+        return [SourceFile(kind, descriptor, self.zone, self.path, content)]
 
     async def start(self) -> None:
         """Transfer the zone if this process does not have it; a failure is logged."""

@@ -12,9 +12,11 @@ from corepy.dns.names import from_text
 from corepy.plugin import LifecycleContext, StartupError, metrics
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.command import wait_until
-from corepy_blocklist import lists
+from corepy_blocklist import loader
 from corepy_blocklist.acting import ActionSettings
+from corepy_blocklist.files import Pattern
 from corepy_blocklist.handler import Blocklist
+from corepy_blocklist.lists import Lists
 from corepy_blocklist.metrics import HITS
 from corepy_blocklist.rule import NAME, SourceKind
 
@@ -290,7 +292,7 @@ def test_other_classes_zones_and_opcodes_pass(tmp_path, upstream):
 @pytest.fixture
 def often(monkeypatch):
     """Check files more often than users need."""
-    monkeypatch.setattr(lists, "SETTLE", 0.001)
+    monkeypatch.setattr(loader, "SETTLE", 0.001)
 
 
 def replace(path, text):
@@ -328,14 +330,14 @@ def test_files_are_watched(tmp_path, upstream, often, caplog):
 
 
 def test_a_process_compiles_large_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(lists, "SMALL", 0)
-    monkeypatch.setattr(lists, "NICE", 0)
+    monkeypatch.setattr(loader, "SMALL", 0)
+    monkeypatch.setattr(loader, "NICE", 0)
     path = file_of(tmp_path, "ads.example\n")
-    rules = lists.Lists([lists.Pattern(SourceKind.LIST, str(path))], NAME, 0)
-    rules._take(*rules._load())
+    rules = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    rules._take(*rules.loader.load())
     assert rules.table.find(from_text("ads.example.")).line == 1
     path.write_text("<html>")
-    _, table = rules._load()
+    _, table = rules.loader.load(rules.table)
     assert table.find(from_text("ads.example.")).line == 1
     assert table.files[0]["is_kept"]
 
@@ -346,14 +348,14 @@ def test_a_process_compiles_large_files(tmp_path, monkeypatch):
 )
 def test_a_process_that_fails_leaves_the_rules(tmp_path, monkeypatch, caplog, program, problem):
     path = file_of(tmp_path, "ads.example\n")
-    rules = lists.Lists([lists.Pattern(SourceKind.LIST, str(path))], NAME, 0)
-    rules._take(*rules._load())
+    rules = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    rules._take(*rules.loader.load())
     before = rules.table
     (script := tmp_path / "python").write_text(f"#!/bin/sh\n{program}\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr(lists, "SMALL", 0)
-    monkeypatch.setattr(lists, "SETTLE", 0)
+    monkeypatch.setattr(loader, "SMALL", 0)
+    monkeypatch.setattr(loader, "SETTLE", 0)
     path.write_text("other.example\n")
     assert [asyncio.run(rules.look()) for _ in range(2)] == [False, False]
     assert rules.table is before
@@ -362,16 +364,16 @@ def test_a_process_that_fails_leaves_the_rules(tmp_path, monkeypatch, caplog, pr
     assert message.endswith(problem)
     with pytest.raises(StartupError, match="the lists cannot be loaded"):
         asyncio.run(
-            lists.Lists(rules._patterns, NAME, 0).before_listen(LifecycleContext(None, None, None))
+            Lists(rules.loader.sources, NAME, 0).before_listen(LifecycleContext(None, None, None))
         )
 
 
 def test_a_reply_for_an_earlier_table_is_not_repeated(tmp_path, monkeypatch):
     """A query that waits for its upstream while the lists change."""
-    monkeypatch.setattr(lists, "SETTLE", 0)
+    monkeypatch.setattr(loader, "SETTLE", 0)
     path = file_of(tmp_path, "ads.example\n")
-    rules = lists.Lists([lists.Pattern(SourceKind.LIST, str(path))], NAME, 0)
-    rules._take(*rules._load())
+    rules = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    rules._take(*rules.loader.load())
 
     class Slow(Recorder):
         async def serve_dns(self, request):

@@ -7,7 +7,8 @@ import pytest
 from corepy.dns.edns import EDE_BLOCKED, EDE_CENSORED
 from corepy.plugin import CorefileError
 from corepy.testing import refusal, set_up
-from corepy_blocklist.lists import Lists, Pattern
+from corepy_blocklist.files import Pattern
+from corepy_blocklist.lists import Lists
 from corepy_blocklist.rule import BELOW, NAME, Action, SourceKind
 from corepy_blocklist.setup import SHORTEST_RELOAD
 from corepy_blocklist.transfer_client import Primary
@@ -30,7 +31,7 @@ def test_defaults():
     actions = handler._actions
     assert (actions.listed, actions.ttl, actions.ede) == (Action.NXDOMAIN, 60, EDE_BLOCKED)
     assert (actions.ipv4, actions.ipv6) == (bytes(4), bytes(16))
-    assert (lists._plain_scope, lists._interval) == (NAME, 5)
+    assert (lists.loader._plain_scope, lists.interval) == (NAME, 5)
     assert (handler._zones, handler.denies_clients, handler._logs_hits) == (None, False, False)
     assert handler._inspects_aliases
     assert warnings == []
@@ -45,11 +46,11 @@ def test_options():
     actions = handler._actions
     assert (actions.listed, actions.ttl, actions.ede) == (Action.ADDRESS, 0, EDE_CENSORED)
     assert (actions.ipv4, actions.ipv6) == (bytes((192, 0, 2, 1)), bytes(15) + b"\1")
-    assert (lists._plain_scope, lists._interval) == (NAME | BELOW, 60)
+    assert (lists.loader._plain_scope, lists.interval) == (NAME | BELOW, 60)
     assert handler._zones.zones == ("corp.example.",)
     assert (handler.denies_clients, handler._logs_hits) == (True, True)
     assert not handler._inspects_aliases
-    assert lists._patterns == (
+    assert lists.loader.sources == (
         Pattern(SourceKind.RPZ, FILE, "rpz.example."),
         Pattern(SourceKind.LIST, FILE),
         Pattern(SourceKind.ALLOW, FILE),
@@ -75,7 +76,7 @@ def test_several_directives_are_several_handlers():
 )
 def test_primary_servers(text, primary):
     _, lists, _ = directive(f"transfer Rpz.Example {text} 192.0.2.9")
-    (zone,) = lists._patterns
+    (zone,) = lists.loader.sources
     assert isinstance(zone, TransferredZone)
     assert (zone.zone, zone._primaries) == (
         "rpz.example.",
@@ -84,8 +85,8 @@ def test_primary_servers(text, primary):
 
 
 def test_the_shortest_interval_and_none():
-    assert directive(f"list {FILE}\nreload 1ms")[1]._interval == SHORTEST_RELOAD
-    assert directive(f"list {FILE}\nreload 0")[1]._interval == 0
+    assert directive(f"list {FILE}\nreload 1ms")[1].interval == SHORTEST_RELOAD
+    assert directive(f"list {FILE}\nreload 0")[1].interval == 0
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_files_that_are_missing_are_warnings(path, message):
 def test_a_relative_path_begins_at_root(monkeypatch):
     monkeypatch.chdir(HERE)
     _, lists, warnings = directive(f"list {Path(FILE).name}")
-    assert (lists._patterns[0].path, warnings) == (FILE, [])
+    assert (lists.loader.sources[0].path, warnings) == (FILE, [])
 
 
 @pytest.mark.parametrize(
