@@ -146,11 +146,15 @@ class Lists:
     async def _subscribe(self, group: ProcessGroup) -> bool:
         """Use the table of the leader; return whether it has one."""
         try:
-            self._subscription = await Subscription.open(group, self._name)
-            self.table = await self._subscription.receive()
-        except (OSError, ValueError):
-            self._subscription = None
+            subscription = await Subscription.open(group, self._name)
+        except OSError:
             return False
+        try:
+            self.table = await subscription.receive()
+        except (OSError, ValueError):
+            subscription.close()
+            return False
+        self._subscription = subscription
         return True
 
     def _replace(self, context: LifecycleContext, table: Table) -> None:
