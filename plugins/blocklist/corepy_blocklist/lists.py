@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin import LifecycleContext, StartupError, hookimpl, in_thread, plugin_logger
 from corepy.plugin.errors import describe
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from corepy_blocklist.files import Found, Source
     from corepy_blocklist.rule import Rule
     from corepy_blocklist.table import Table
+
+START_WAIT: Final = 15.0
+"""Seconds that a start waits for the lists; `-supervise` expects a start within 30."""
+
+FOLLOWER_WAIT: Final = 5.0
+"""Seconds that a follower waits for the table of the leader."""
 
 _log = plugin_logger("blocklist")
 
@@ -46,6 +52,7 @@ class Lists:
         self._found: Found | None = None
         self._reporter = Reporter(_log)
         self._task: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[Any] | None = None
         self._failure = ""
         self._publisher: Publisher | None = None
         self._subscription: Subscription | None = None
@@ -65,14 +72,28 @@ class Lists:
             return
         if not context.offline:
             await asyncio.gather(*(zone.start() for zone in self._zones))
+        if group.is_leader and group.size > 1:
+            self._publisher = Publisher.join(group, self._name, self)
+        metrics.show(self)
+        self._loading = asyncio.create_task(in_thread(self.loader.load), name="load block lists")
+        is_start = not (context.replaces or context.offline)
+        await asyncio.wait([self._loading], timeout=START_WAIT if is_start else None)
+        if self._loading.done():
+            self._take_loaded(self._loading)
+        else:
+            _log.warning("the lists are still being read: until then, no rules are in use")
+
+    def _take_loaded(self, loading: asyncio.Task[Any]) -> None:
+        self._loading = None  # its result would keep the table in memory
         try:
-            self._take(*await in_thread(self.loader.load))
+            self._take(*loading.result())
         except Exception as error:
             raise StartupError(f"the lists cannot be loaded: {describe(error)}") from None
-        metrics.show(self)
-        if group.is_leader and group.size > 1 and self.table is not None:
-            self._publisher = Publisher.join(group, self._name, self)
-            self._publisher.publish(self.table)
+
+    @hookimpl
+    def ready(self) -> bool:
+        """Return whether the lists are loaded."""
+        return self.table is not None
 
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
@@ -83,9 +104,9 @@ class Lists:
     def serving(self, context: LifecycleContext) -> None:
         """Start to watch the files, and to refresh the zones; a follower gets tables instead."""
         if self._subscription is None:
-            self._watch_files(context)
+            self._task = asyncio.create_task(self._watch(context), name="watch block lists")
         else:
-            take, ended = partial(self._replace, context), partial(self._watch_files, context)
+            take, ended = partial(self._replace, context), partial(self._end_subscription, context)
             self._subscription.receive_with(take, ended)
 
     @hookimpl
@@ -126,16 +147,28 @@ class Lists:
         if self._publisher is not None:
             self._publisher.publish(table)
 
-    def _watch_files(self, context: LifecycleContext) -> None:
+    async def _watch(self, context: LifecycleContext) -> None:
+        """Finish the first load, and load the files and zones again when they change."""
+        if self.table is None:
+            await self._finish_load(context)
         for zone in self._zones:
             zone.refresh_with(partial(self._renew, context))
-        if self.interval:
-            self._task = asyncio.create_task(self._watch(context), name="watch block lists")
-
-    async def _watch(self, context: LifecycleContext) -> None:
-        while True:
+        while self.interval:
             await asyncio.sleep(self.interval)
             await self._renew(context)
+
+    async def _finish_load(self, context: LifecycleContext) -> None:
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+            try:
+                self._take_loaded(self._loading)
+            except StartupError as error:
+                _log.error("%s", error)
+            context.forget()
+
+    def _end_subscription(self, context: LifecycleContext) -> None:
+        """Read the files in this process, since the leader sends no more tables."""
+        self._task = asyncio.create_task(self._watch(context), name="watch block lists")
 
     async def _renew(self, context: LifecycleContext) -> None:
         """Load the files if they have changed; then cached replies are no longer correct."""
@@ -150,7 +183,9 @@ class Lists:
         except OSError:
             return False
         try:
-            self.table = await subscription.receive()
+            self.table = await asyncio.wait_for(subscription.receive(), FOLLOWER_WAIT)
+        except TimeoutError:
+            pass  # the leader is still reading the files
         except (OSError, ValueError):
             subscription.close()
             return False

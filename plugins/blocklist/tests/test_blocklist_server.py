@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import threading
 
 import dnslib
 import pytest
@@ -12,11 +13,12 @@ from corepy.dns.names import from_text
 from corepy.plugin import LifecycleContext, StartupError, metrics
 from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
 from corepy.testing.command import wait_until
-from corepy_blocklist import loader
+from corepy_blocklist import lists, loader
 from corepy_blocklist.acting import ActionSettings
 from corepy_blocklist.files import Pattern
 from corepy_blocklist.handler import Blocklist
 from corepy_blocklist.lists import Lists
+from corepy_blocklist.loader import Loader
 from corepy_blocklist.metrics import HITS
 from corepy_blocklist.rule import NAME, SourceKind
 
@@ -402,6 +404,28 @@ def test_a_reload_keeps_the_rules_of_a_broken_file(tmp_path, upstream):
         path.write_text("# nothing\n")
         server.reload(text)
         assert server.ask("ads.example").header.rcode == 0
+
+
+def test_a_start_does_not_wait_forever(tmp_path, upstream, monkeypatch, caplog):
+    path, is_free, load = file_of(tmp_path, "ads.example\n"), threading.Event(), Loader.load
+
+    def load_late(*arguments):
+        is_free.wait()
+        return load(*arguments)
+
+    monkeypatch.setattr(lists, "START_WAIT", 0.01)
+    monkeypatch.setattr(Loader, "load", load_late)
+    with serve(corefile(upstream, f"list {path}")) as server:
+        (handler,) = server.plugins(Blocklist)
+        assert not handler.lists.ready()
+        assert [server.ask("ads.example").header.rcode for _ in range(2)] == [0, 0]
+        assert server.call(handler.explain_state, make_request("ads.example")) == {
+            "state": "not loaded"
+        }
+        is_free.set()
+        wait_until(lambda: server.ask("ads.example").header.rcode == 3)
+        assert handler.lists.ready()
+    assert "no rules are in use" in caplog.text
 
 
 def test_a_start_without_the_files(tmp_path, upstream, caplog):
