@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
+import secrets
 import socket
 import weakref
 from functools import partial
@@ -34,6 +34,9 @@ FIRST_RETRY: Final = 30.0
 SHORTEST_WAIT: Final = 10.0
 LONGEST_WAIT: Final = 86400.0
 """Limits of the timers of an SOA record, in seconds."""
+
+_JITTER: Final = 1000
+"""Number of the different times between two refreshes."""
 
 _log = plugin_logger("blocklist")
 
@@ -133,7 +136,7 @@ class TransferredZone:
             timers = self._content.timers
             seconds = timers.retry if self._problem else timers.refresh
         seconds = min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
-        return seconds * random.uniform(0.9, 1.0)  # noqa: S311  # spreads load, keeps no secret
+        return seconds * (1 - secrets.randbelow(_JITTER) / _JITTER / 10)
 
     def _report(self, problem: str) -> None:
         """Log a problem once; the previous version stays in use."""
