@@ -1,10 +1,24 @@
-"""Makes tables of files for tests."""
+"""Makes tables of files, and contexts of hooks, for tests."""
 
 import os
 
+import pluggy
+
+from corepy.plugin import LifecycleContext, ProcessGroup
 from corepy_blocklist.compiling import compile_files
 from corepy_blocklist.rule import NAME, SourceFile, SourceKind
 from corepy_blocklist.table import Table
+
+
+async def _no_reload(_: str) -> bool:
+    return False
+
+
+def context_of(group=None):
+    """The argument of the hooks, in a process of a group."""
+    context = LifecycleContext(pluggy.PluginManager("corepy"), _no_reload, lambda: None)
+    context.process_group = group or ProcessGroup()
+    return context
 
 
 def table_of(folder, *contents, kind=SourceKind.LIST, previous=None, scope=NAME, zone=""):

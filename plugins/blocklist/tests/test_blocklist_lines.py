@@ -182,7 +182,7 @@ NAMES = st.builds(lambda mark, labels: mark + ".".join(labels), st.sampled_from(
 def test_a_table_finds_the_names_of_its_lists(tmp_path_factory, blocked, allowed, scope):
     """A search that is as simple as possible agrees."""
     folder = tmp_path_factory.getbasetemp()
-    entries = {}
+    entries: dict[tuple[bytes, int], int] = {}
     for line, text in enumerate(blocked, 1):
         (entry,) = read_line(f"{text}.example".encode(), scope)
         for bit in (NAME, BELOW):

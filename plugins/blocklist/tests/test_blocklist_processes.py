@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from corepy.plugin import LifecycleContext, ProcessGroup
-from corepy.testing import run_command, until
+from corepy.plugin import ProcessGroup
+from corepy.testing import helper_module, run_command, until
 from corepy.testing.client import query
 from corepy.testing.command import wait_until
 from corepy.testing.listening import children, is_whole
@@ -17,6 +17,7 @@ from corepy_blocklist.files import Pattern
 from corepy_blocklist.lists import Lists
 from corepy_blocklist.rule import NAME, SourceKind
 
+context_of = helper_module(__file__, "tables").context_of
 CLIENTS = 12
 """Sockets of clients; the kernel gives those of one client always to the same process."""
 
@@ -95,12 +96,6 @@ class Group(ProcessGroup):
         ours, theirs = socket.socketpair()
         connected(theirs)
         return ours
-
-
-def context_of(group):
-    context = LifecycleContext(None, None, lambda: None)
-    context.process_group = group
-    return context
 
 
 @pytest.mark.parametrize("message", [b"", b"X", b"T"])

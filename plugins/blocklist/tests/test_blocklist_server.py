@@ -10,8 +10,8 @@ import pytest
 
 from corepy.corefile import CorefileError
 from corepy.dns.names import from_text
-from corepy.plugin import LifecycleContext, StartupError, metrics
-from corepy.testing import Recorder, Upstream, make_request, run_chain, serve
+from corepy.plugin import StartupError, metrics
+from corepy.testing import Recorder, Upstream, helper_module, make_request, run_chain, serve
 from corepy.testing.command import wait_until
 from corepy_blocklist import lists, loader
 from corepy_blocklist.acting import ActionSettings
@@ -22,6 +22,7 @@ from corepy_blocklist.loader import Loader
 from corepy_blocklist.metrics import HITS
 from corepy_blocklist.rule import NAME, SourceKind
 
+context_of = helper_module(__file__, "tables").context_of
 ZONE = {
     "fine.example. A": ["fine.example. 60 IN A 192.0.2.1"],
     "ads.example. A": ["ads.example. 60 IN A 192.0.2.2"],
@@ -365,9 +366,7 @@ def test_a_process_that_fails_leaves_the_rules(tmp_path, monkeypatch, caplog, pr
     assert message.startswith("the lists cannot be loaded; the rules stay in use: ")
     assert message.endswith(problem)
     with pytest.raises(StartupError, match="the lists cannot be loaded"):
-        asyncio.run(
-            Lists(rules.loader.sources, NAME, 0).before_listen(LifecycleContext(None, None, None))
-        )
+        asyncio.run(Lists(rules.loader.sources, NAME, 0).before_listen(context_of()))
 
 
 def test_a_reply_for_an_earlier_table_is_not_repeated(tmp_path, monkeypatch):

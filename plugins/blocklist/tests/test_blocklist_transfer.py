@@ -75,6 +75,7 @@ def test_a_transfer_has_one_or_several_messages(portions):
     with server_of(*portions) as upstream:
         timers, content = fetch_zone(ZONE, primary_of(upstream), None)
     assert timers == Timers(1, 3600, 900)
+    assert content is not None
     owners = [record.owner for _, record in read_wire_records(content)]
     expected = [line.split()[0] for portion in portions for line in portion][:-1]
     assert owners == [from_text(name) for name in expected]
@@ -227,6 +228,7 @@ def test_a_new_version_is_in_effect_and_a_reload_keeps_it(monkeypatch):
 def test_dnslib_is_a_second_reader_of_the_content():
     with server_of([soa(), *RULES, soa()]) as upstream:
         _, content = fetch_zone(ZONE, primary_of(upstream), None)
+    assert content is not None
     buffer, texts = dnslib.DNSBuffer(content), []
     while buffer.remaining():
         texts.append(dnslib.RR.parse(buffer))
