@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns import constants as c
-from corepy.dns.names import lower
+from corepy.dns.names import labels_of, lower
 from corepy.dns.wire import ANSWER, AUTHORITY, NameReader, walk
 from corepy_blocklist.rule import NSDNAME, RESPONSE_IP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from corepy.dns import Reply, Request
     from corepy_blocklist.rule import Rule
@@ -62,10 +62,26 @@ def find_in_reply(
             rule = _find_alias(table, request.name_wire, content.aliases)
             if rule is not None:
                 return rule
-    found = [table.find_address(RESPONSE_IP, address) for address in content.addresses]
+    best = _preferred(before, _address_rules(table, content.addresses))
     if NSDNAME in others:
-        found += [table.find_name_server(name) for name in content.name_servers]
-    return _first(before, found)
+        names = sorted(content.name_servers, key=_canonical)
+        best = _preferred(best, map(table.find_name_server, names))
+    return best
+
+
+def _address_rules(table: Table, addresses: Iterable[bytes]) -> Iterator[Rule]:
+    """Yield the rules for addresses: those of longer prefixes, then of smaller addresses first."""
+    found = []
+    for address in addresses:
+        rule = table.find_address(RESPONSE_IP, address)
+        if rule is not None:
+            found.append((-rule.prefix, address, rule))
+    yield from (rule for _, _, rule in sorted(found))
+
+
+def _canonical(name: bytes) -> list[bytes]:
+    """Return a key for the canonical order of names (RFC 4034 section 6.1)."""
+    return labels_of(name)[::-1]
 
 
 def may_have_aliases(request: Request, reply: Reply) -> bool:
@@ -82,7 +98,8 @@ def _find_alias(table: Table, name: bytes, aliases: dict[bytes, bytes]) -> Rule 
     return None
 
 
-def _first(before: Rule | None, found: Iterable[Rule | None]) -> Rule | None:
+def _preferred(before: Rule | None, found: Iterable[Rule | None]) -> Rule | None:
+    """Return the rule of the first source; of those in the same, the first rule."""
     best = before
     for rule in found:
         if rule is not None and (best is None or rule.source < best.source):

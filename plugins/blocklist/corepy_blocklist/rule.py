@@ -88,6 +88,9 @@ class Rule(NamedTuple):
     data: int = 0
     """The position of its records in the table."""
 
+    prefix: int = 0
+    """The prefix length of an IP trigger; 96 more for IPv4, as if mapped to IPv6."""
+
 
 class LocalRecord(NamedTuple):
     """A record of local data; its owner is the name that is asked for."""

@@ -27,6 +27,7 @@ from corepy_blocklist.rule import (
     LocalRecord,
     Mask,
     Rule,
+    SourceKind,
     network_key,
 )
 
@@ -46,6 +47,11 @@ RECORD: Final = Struct("<HIH")
 
 FEWEST_BITS: Final = 6
 _HASH_BITS: Final = 32
+_IPV6_BITS: Final = 128
+_ZONES: Final = frozenset((SourceKind.RPZ, SourceKind.TRANSFERRED_RPZ))
+Entry = tuple[int, int, int]
+"""Action and scope, number of the source, and line or position of an entry."""
+
 _unpack_value = VALUE.unpack_from
 
 
@@ -80,6 +86,9 @@ class Table:
         self.files: list[dict[str, Any]] = self.description["files"]
         """The report about each file (`compiling.FileReport`)."""
 
+        self._zones = frozenset(
+            len(self.files) + at for at, file in enumerate(self.files) if file["kind"] in _ZONES
+        )
         self.masks: dict[tuple[int, int], list[int]] = {}
         """The prefix lengths of networks, the longest first, by kind and size of the address."""
         for kind, size, prefixes in self.description["masks"]:
@@ -104,41 +113,42 @@ class Table:
     def find(self, name: bytes) -> Rule | None:
         """Return the rule for a name in wire form and lower case.
 
-        The first source decides; within it the name itself, then the longest name above it.
+        The first source decides; within it the name itself, then the longest name above it. In a
+        response policy zone, a wildcard does not apply to names below a closer name of the zone
+        (RFC 4592 section 3.3.1).
         """
         # It runs for each query, so it makes as few calls as possible.
         offsets, shift, shortest = self._offsets, self._shift, self._shortest
-        best, scope = None, NAME
+        search = None
+        scope = NAME
         while len(name) >= shortest:
             bucket = crc32(name) >> shift
             start = offsets[bucket]
             end = offsets[bucket + 1]
             if start != end and self._search(name, start, end) >= 0:
-                rule = self._find_entry(name, start, end, scope)
-                if rule is not None and (best is None or rule.source < best.source):
-                    best = rule
+                search = search or NameSearch(self._zones)
+                search.add(self._entries_of(name, start, end), scope)
             scope = BELOW
             name = name[name[0] + 1 :]
-        return best
+        return None if search is None else search.best
+
+    def find_name_server(self, name: bytes) -> Rule | None:
+        """Return the rule for the name of a name server, as `find` does."""
+        search, scope = NameSearch(self._zones), NAME
+        while name:
+            search.add(self._entries_at(bytes((NSDNAME,)) + name), scope)
+            scope = BELOW
+            name = name[name[0] + 1 :]
+        return search.best
 
     def find_address(self, kind: int, address: bytes) -> Rule | None:
         """Return the rule for an address in network byte order: of the longest prefix."""
         best = None
         for prefix in self.masks.get((kind, len(address)), ()):
-            rule = self._find_key(network_key(kind, address, prefix), NAME)
-            if rule is not None and (best is None or rule.source < best.source):
-                best = rule
-        return best
-
-    def find_name_server(self, name: bytes) -> Rule | None:
-        """Return the rule for the name of a name server, in wire form and lower case."""
-        best, scope = None, NAME
-        while name:
-            rule = self._find_key(bytes((NSDNAME,)) + name, scope)
-            if rule is not None and (best is None or rule.source < best.source):
-                best = rule
-            scope = BELOW
-            name = name[name[0] + 1 :]
+            for entry in self._entries_at(network_key(kind, address, prefix))[:1]:
+                rule = _rule(*entry)
+                if best is None or rule.source < best.source:
+                    best = rule._replace(prefix=prefix + _IPV6_BITS - len(address) * 8)
         return best
 
     def records(self, rule: Rule) -> list[LocalRecord]:
@@ -172,22 +182,44 @@ class Table:
             at += VALUE.size
             yield key, flags & (NAME | BELOW), _rule(flags, source, number)
 
-    def _find_key(self, key: bytes, scope: int) -> Rule | None:
+    def _entries_at(self, key: bytes) -> list[Entry]:
         bucket = crc32(key) >> self._shift
-        return self._find_entry(key, self._offsets[bucket], self._offsets[bucket + 1], scope)
+        return self._entries_of(key, self._offsets[bucket], self._offsets[bucket + 1])
 
-    def _find_entry(self, key: bytes, at: int, end: int, scope: int) -> Rule | None:
-        """Return the first rule for a key in a bucket whose scope is the given one."""
+    def _entries_of(self, key: bytes, at: int, end: int) -> list[Entry]:
+        """Return the entries of a key in a bucket, in the order of their sources."""
         memory, length = self._memory, len(key)
+        found = []
         while at < end:
             first = at + 1
             at = first + memory[at]
             if at - first == length and memory[first:at] == key:
-                flags, source, number = _unpack_value(memory, at)
-                if flags & scope:
-                    return _rule(flags, source, number)
+                found.append(_unpack_value(memory, at))
             at += VALUE.size
-        return None
+        return found
+
+
+class NameSearch:
+    """The rules for a name, in the order of the names from the longest to the shortest."""
+
+    __slots__ = ("_closed", "_zones", "best")
+
+    def __init__(self, zones: frozenset[int]) -> None:
+        """`zones` are the sources that are response policy zones."""
+        self._zones = zones
+        self._closed: set[int] = set()
+        self.best: Rule | None = None
+
+    def add(self, entries: list[Entry], scope: int) -> None:
+        """Add the entries of the next name; of those with `scope`, the first source decides."""
+        best = self.best
+        for entry in entries:
+            if entry[0] & scope and entry[1] not in self._closed:
+                if best is None or entry[1] < best.source:
+                    self.best = _rule(*entry)
+                break
+        if scope == BELOW and self._zones:
+            self._closed.update(entry[1] for entry in entries if entry[1] in self._zones)
 
 
 def _rule(flags: int, source: int, number: int) -> Rule:

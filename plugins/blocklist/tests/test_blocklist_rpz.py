@@ -3,13 +3,16 @@
 import contextlib
 from ipaddress import ip_address
 
+import dnslib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corepy.dns import Reply
 from corepy.dns.constants import TYPE_A, TYPE_CNAME
 from corepy.dns.names import from_text, to_text
-from corepy.testing import helper_module
+from corepy.testing import helper_module, make_request, reply_of
+from corepy_blocklist.inspecting import find_in_reply
 from corepy_blocklist.rpz import ZoneReader
 from corepy_blocklist.rule import CLIENT_IP, RESPONSE_IP, Action, SourceKind
 from corepy_blocklist.zone_text import ZoneError, read_records
@@ -70,7 +73,7 @@ def test_wildcards_cover_the_names_below(tmp_path):
         "bad": None,
         "a.bad": Action.NXDOMAIN,
         "fine.bad": Action.PASSTHRU,
-        "x.fine.bad": Action.NXDOMAIN,
+        "x.fine.bad": None,
         "deep.bad": Action.NXDOMAIN,
         "a.deep.bad": Action.NODATA,
     }
@@ -131,6 +134,27 @@ def test_name_servers(tmp_path):
     }
     assert list(found.values()) == [Action.NXDOMAIN, None, None, Action.NODATA]
     assert table.find(from_text("ns.bad.example.")) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("32.2.2.0.192.rpz-ip CNAME *.\n24.0.2.0.192.rpz-ip CNAME .\n", Action.NODATA),
+        ("32.1.2.0.192.rpz-ip CNAME *.\n32.2.2.0.192.rpz-ip CNAME .\n", Action.NODATA),
+        ("ns.b.example.rpz-nsdname CNAME .\nns.a.example.rpz-nsdname CNAME *.\n", Action.NODATA),
+        ("ns.b.example.rpz-nsdname CNAME .\n8.0.0.0.192.rpz-ip CNAME *.\n", Action.NODATA),
+    ],
+)
+def test_one_of_several_rules_for_a_reply(tmp_path, rules, expected):
+    """The draft, section 5: the longest prefix, then the smallest address or name."""
+    request = make_request("x.example")
+    records = ["x.example. 60 A 192.0.2.2", "x.example. 60 A 192.0.2.1"]
+    servers = ["example. 60 NS ns.b.example.", "example. 60 NS ns.a.example."]
+    wire = reply_of(dnslib.DNSRecord.parse(request.wire), records, servers)
+    found = find_in_reply(
+        zone_table(tmp_path, rules), request, Reply.from_wire(wire), None, inspects_aliases=True
+    )
+    assert found.action == expected
 
 
 def test_local_data(tmp_path):

@@ -218,8 +218,21 @@ def test_tcp_only(tmp_path, upstream):
         (["32.9.2.0.192.rpz-ip CNAME *.\n", "ads.example CNAME .\n"], 3),
         (["ads.example CNAME .\n32.2.2.0.192.rpz-ip CNAME *.\n"], 3),
         (["32.2.2.0.192.rpz-ip CNAME rpz-passthru.\n", "ads.example CNAME .\n"], "A"),
+        (["ads.example CNAME rpz-passthru.\n", "32.2.2.0.192.rpz-ip CNAME .\n"], "A"),
+        (["32.2.2.0.192.rpz-ip CNAME rpz-drop.\n"], None),
     ],
-    ids=["drop", "client-first", "zone-order", "pass", "ip-first", "no-ip", "qname", "ip-pass"],
+    ids=[
+        "drop",
+        "client-first",
+        "zone-order",
+        "pass",
+        "ip-first",
+        "no-ip",
+        "qname",
+        "ip-pass",
+        "passes-reply",
+        "ip-drop",
+    ],
 )
 def test_precedence_of_triggers(tmp_path, upstream, zones, expected):
     lines = [f"rpz {file_of(tmp_path, text, f'z{at}')}" for at, text in enumerate(zones)]

@@ -71,6 +71,7 @@ QUESTIONS = [
     ("wild.example", "A"),
     ("a.wild.example", "A"),
     ("fine.wild.example", "A"),
+    ("x.fine.wild.example", "A"),
     ("data.example", "A"),
     ("data.example", "TXT"),
     ("data.example", "AAAA"),
