@@ -67,6 +67,10 @@ class Lists:
     @hookimpl
     async def before_listen(self, context: LifecycleContext) -> None:
         """Load the files; one that cannot be used is left out. Raises `StartupError`."""
+        await self._prepare(context, None if context.replaces else START_WAIT)
+
+    async def _prepare(self, context: LifecycleContext, wait: float | None) -> None:
+        """Load the files, and continue without them after `wait` seconds."""
         group = context.process_group
         if not group.is_leader and await self._subscribe(group):
             return
@@ -75,9 +79,9 @@ class Lists:
         if group.is_leader and group.size > 1:
             self._publisher = Publisher.join(group, self._name, self)
         metrics.show(self)
+        self.loader.is_serving = context.replaces
         self._loading = asyncio.create_task(in_thread(self.loader.load), name="load block lists")
-        is_start = not (context.replaces or context.offline)
-        await asyncio.wait([self._loading], timeout=START_WAIT if is_start else None)
+        await asyncio.wait([self._loading], timeout=wait)
         if self._loading.done():
             self._take_loaded(self._loading)
         else:
@@ -98,11 +102,12 @@ class Lists:
     @hookimpl
     async def rehearse(self, context: LifecycleContext) -> None:
         """Load the files, to answer a single query."""
-        await self.before_listen(context)
+        await self._prepare(context, None)
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
         """Start to watch the files, and to refresh the zones; a follower gets tables instead."""
+        self.loader.is_serving = True
         if self._subscription is None:
             self._task = asyncio.create_task(self._watch(context), name="watch block lists")
         else:
@@ -114,8 +119,9 @@ class Lists:
         """Stop watching and refreshing, and end a process that compiles."""
         for zone in self._zones:
             zone.stop()
-        if self._task is not None:
-            self._task.cancel()
+        for task in (self._task, self._loading):
+            if task is not None:
+                task.cancel()
         if self._subscription is not None:
             self._subscription.close()
         if self._publisher is not None:

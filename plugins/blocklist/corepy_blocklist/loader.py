@@ -54,6 +54,9 @@ class Loader:
         """`plain_scope` is the scope of plain names."""
         self.sources = tuple(sources)
         self.is_stopped = False
+        self.is_serving = False
+        """Whether the server answers queries, so that a process gets a lower priority."""
+
         self._plain_scope = plain_scope
         self._process: subprocess.Popen[bytes] | None = None
         self._failed: tuple[Found, float] | None = None
@@ -103,13 +106,13 @@ class Loader:
         key, identity = (found, self._plain_scope), (found.names, self._plain_scope)
         table = _shared.get(key)
         if table is None:
-            table = self._compile(found, previous or _latest.get(identity), previous is not None)
+            table = self._compile(found, previous or _latest.get(identity))
             if not any(file["problem"] for file in table.files):
                 _shared[key] = table
             _latest[identity] = table
         return table
 
-    def _compile(self, found: Found, previous: Table | None, is_serving: bool) -> Table:
+    def _compile(self, found: Found, previous: Table | None) -> Table:
         output = os.memfd_create("corepy-blocklist", os.MFD_CLOEXEC)
         try:
             text = job(found.files, self._plain_scope)
@@ -117,7 +120,7 @@ class Loader:
             if found.size <= SMALL:
                 write_table(text, output, before)
             else:
-                nice = NICE if is_serving else 0
+                nice = NICE if self.is_serving else 0
                 self._compile_apart(text, nice, [output, *([before] if before else [])], found)
             return Table(output)
         finally:

@@ -70,7 +70,7 @@ def setup(controller: Controller) -> None:
     """Add a handler for each directive; the files are loaded at the start."""
     for _ in controller.occurrences():
         directive = controller.token
-        zones = controller.zones_from(controller.remaining_tokens())
+        zones = controller.zones_from(_zone_tokens(controller))
         settings = Settings()
         controller.options(_options(controller, settings))
         if not settings.sources:
@@ -89,6 +89,16 @@ def setup(controller: Controller) -> None:
             )
         )
     controller.provides_labels(LABELS, needs_metadata=False)
+
+
+def _zone_tokens(controller: Controller) -> list[Token]:
+    """Return the arguments; raises `CorefileError` for a file, as other plugins take it there."""
+    tokens = controller.remaining_tokens()
+    for token in tokens:
+        if token.text.startswith(("/", "./", "../")) or "://" in token.text:
+            hint = f"files are in the block, such as {{ list {token.text} }}"
+            raise controller.error(f"{token.text!r} is not a zone", token, hint)
+    return tokens
 
 
 def _may_deny_clients(source: Source) -> bool:

@@ -418,6 +418,35 @@ def test_a_reload_keeps_the_rules_of_a_broken_file(tmp_path, upstream):
         assert server.ask("ads.example").header.rcode == 0
 
 
+def test_a_rehearsal_waits_for_the_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(lists, "START_WAIT", 0)
+    path = file_of(tmp_path, "ads.example\n")
+    rules = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0)
+    asyncio.run(rules.rehearse(context_of()))
+    assert rules.table.count == 1
+    rules.shutdown(context_of())
+
+
+def test_a_start_that_ends_before_the_files_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(lists, "START_WAIT", 0)
+    path, is_free, load = file_of(tmp_path, "ads.example\n"), threading.Event(), Loader.load
+
+    def load_late(*arguments):
+        is_free.wait()
+        return load(*arguments)
+
+    monkeypatch.setattr(Loader, "load", load_late)
+    rules = Lists([Pattern(SourceKind.LIST, str(path))], NAME, 0)
+
+    async def run():
+        await rules.before_listen(context_of())
+        rules.shutdown(context_of())
+        is_free.set()
+
+    asyncio.run(run())
+    assert rules.table is None
+
+
 def test_a_start_does_not_wait_forever(tmp_path, upstream, monkeypatch, caplog):
     path, is_free, load = file_of(tmp_path, "ads.example\n"), threading.Event(), Loader.load
 

@@ -144,6 +144,13 @@ def test_mistakes(options, message, hint):
     assert hint is None or hint in diagnostic.hint
 
 
+@pytest.mark.parametrize("file", ["/etc/block", "./block", "https://lists.example/block.txt"])
+def test_a_file_in_place_of_the_zones_is_a_mistake(file):
+    diagnostic = refusal(f"blocklist {file}")
+    assert diagnostic.message == f"{file!r} is not a zone"
+    assert f"{{ list {file} }}" in diagnostic.hint
+
+
 def test_all_mistakes_are_reported_together():
     with pytest.raises(CorefileError) as raised:
         set_up("blocklist {\nttl x\nede y\n}")
