@@ -147,6 +147,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "rrl": "rrl {\n responses-per-second 1000\n requests-per-second 1000\n}",
     "whoami": "",
     "loop": "loop",
+    "blocklist": "blocklist {\n list /etc/hosts\n}",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
     "view": "view all {\n expr true\n}",
 }  # fmt: skip
@@ -156,6 +157,7 @@ PASSING = (
         "alternate",
         "any",
         "autopath",
+        "blocklist",
         "bufsize",
         "cache",
         "cancel",

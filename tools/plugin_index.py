@@ -29,6 +29,7 @@ third parties.
 _TABLE: Final = "\n| plugin | what it does |\n| --- | --- |\n"
 _ORIGINS: Final = {
     "nodecache": "coredns-nodecache",
+    "blocklist": "corepy",
     "no_aaaa": "corepy",
     "search_guard": "corepy",
 }
