@@ -166,7 +166,11 @@ class TCPConnection(StreamConnection):
         if entry.hit_listeners:
             client = self.identity.client
             entry.show(message[:2], self._peer if client is None else client, now)
-        return message[:2] + entry.body
+        body, traffic = entry.body, self._listener.traffic
+        traffic.repeated.left -= 1
+        if traffic.repeated.left <= 0:
+            traffic.look_at_hit(pipeline.unrouted, message[2:], self._peer, body, now)
+        return message[:2] + body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         if reply.series is not None:  # it has to end also if the connection is closed

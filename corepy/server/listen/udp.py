@@ -92,6 +92,7 @@ class UDPListener(Listener):
         self._is_asking = False
         self._catching_up_until: float
         self._loop = asyncio.get_running_loop()
+        self._repeated = self.traffic.repeated
         self._unsent = UNSENT.labels(context.label)
         self._overflows = OVERFLOWS.labels(context.label)
 
@@ -145,6 +146,10 @@ class UDPListener(Listener):
             entries = list(map(packets.entries.get, keys))
         if entries and packets.are_usable(entries, keys, now):
             lost = self._repeat(entries, now)
+            sampler = self._repeated
+            sampler.left -= count
+            if sampler.left <= 0:
+                self._look_at_hits(keys, entries, now)
         else:
             lost = self._sort(count, now)
         batch.release(count)
@@ -164,6 +169,19 @@ class UDPListener(Listener):
                 if entry.hit_listeners:
                     entry.show(batch.payload(slot)[:2], batch.address(slot), now)
         return self._batch.answer_all(bodies, self.sock)
+
+    def _look_at_hits(
+        self, keys: Sequence[bytes], entries: Sequence[CachedReply], now: float
+    ) -> None:
+        """Look at the selected queries of a batch that the packet cache has answered."""
+        sampler, batch = self._repeated, self._batch
+        count = len(keys)
+        slot = sampler.left + count - 1
+        while slot < count:
+            body, client = entries[slot].body, batch.address(slot)
+            self.traffic.look_at_hit(self.pipeline.unrouted, keys[slot], client, body, now)
+            slot += sampler.left
+        sampler.left = slot - count + 1
 
     def _sort(self, count: int, now: float) -> int:
         """Answer from the packet cache, queue the other queries; return the unsent replies."""
@@ -239,7 +257,12 @@ class UDPListener(Listener):
             return None
         if entry.hit_listeners:
             entry.show(message[:2], peer, now)
-        return message[:2] + entry.body
+        body = entry.body
+        sampler = self._repeated
+        sampler.left -= 1
+        if sampler.left <= 0:
+            self.traffic.look_at_hit(self.pipeline.unrouted, message[2:], peer, body, now)
+        return message[:2] + body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         request = query.request
@@ -292,6 +315,12 @@ class UDPListener(Listener):
         # Otherwise the loop would take the next socket with this descriptor for this one.
         self._loop.remove_reader(self.sock)
         self.sock.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the listener for an operator."""
+        lost = {"unsent": int(self._unsent.value), "overflows": int(self._overflows.value)}
+        queued = len(self._new)
+        return {**super().status(), "queued": queued, **lost}
 
     async def check(self, address: tuple[str | int, ...]) -> bool:
         """Send a STATUS query to `address`; return whether it is answered."""
