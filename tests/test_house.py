@@ -19,7 +19,7 @@ ALLOWED = {
     "plugin": {"plugin", "corefile", "dns", "net", "flags", "release", COMPILED},
     "expr": {"expr", "plugin", "corefile", "dns"},
     "loading": {"loading", "plugin", "corefile", "release"},
-    "server": {"server", "loading", "plugin", "corefile", "dns", "net", COMPILED},
+    "server": {"server", "loading", "plugin", "corefile", "dns", "net", "release", COMPILED},
     "scaffold": {"scaffold", "loading", "plugin"},
     "supervise": {"supervise", "net"},
     "testing": {"testing", "server", "loading", "plugin", "corefile", "dns", "net"},
@@ -238,6 +238,10 @@ OTHER_MEANINGS = {
     ("server/explain/choice.py", "view"): "the view of a server block",
     ("server/explain/explainer.py", "view"): "the same",
     ("server/listen/packet_cache.py", "on"): "the same, in an environment variable",
+    ("server/traffic/server_status.py", "on"): "the state of the packet cache",
+    ("server/traffic/server_status.py", "ready"): "the state of the server",
+    ("server/traffic/server_status.py", "reload"): "the last reload of the server",
+    ("server/traffic/server_status.py", "view"): "the view of a server block",
     ("server/workers/protocol.py", "reload"): "a message to a follower",
 }
 

@@ -53,7 +53,7 @@ async def _discard_nothing() -> None:
     """Outside of a server there are no snapshots."""
 
 
-async def _no_command(name: str, argument: Any) -> Any:
+async def no_command(name: str, argument: Any) -> Any:
     """Outside of a server there are no commands."""
     raise CommandError(f"no server runs that could carry out {name!r}")
 
@@ -112,7 +112,7 @@ class LifecycleContext:
     To be called when a part of the state was removed that must not return (`StatefulHandler`).
     """
 
-    run_command: Callable[[str, Any], Awaitable[Any]] = _no_command
+    run_command: Callable[[str, Any], Awaitable[Any]] = no_command
     """Carry out a command on the whole server, as if it came from the control socket.
 
     Takes the name, such as "stats" or "explain", and the argument; returns plain data. Raises

@@ -7,6 +7,7 @@ about queries are carried out in each process (`run_local`), and the leader merg
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin.errors import UnknownCommandError
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from corepy.server.traffic.figures import Report
 
 REPORT: Final = "report"
-TAIL: Final = "tail"
-_LOCAL: Final = (REPORT, TAIL)
-"""The commands between the processes of a server."""
+"""A command of the leader to the other processes: report the figures."""
+
+
+def accept_commands(server: Server) -> None:
+    """Let plugins and the control socket run commands on `server`."""
+    server.run_command = partial(run_command, server)
 
 
 async def run_command(server: Server, name: str, argument: Any) -> Any:
@@ -33,7 +37,7 @@ async def run_command(server: Server, name: str, argument: Any) -> Any:
         from corepy.server.traffic import server_status
 
         return await server_status.document(server, await _reports(server, {"top": 0}))
-    if name == TAIL:
+    if name == "tail":
         from corepy.server.traffic.tail import tail
 
         return await tail(server, argument)
@@ -49,7 +53,7 @@ async def run_local(server: Server, name: str, argument: Any) -> Any:
         from corepy.server.traffic.figures import Asked, local_report
 
         return [local_report(server, Asked.of(argument))]
-    if name == TAIL:
+    if name == "tail":
         from corepy.server.traffic.tail import tail_here
 
         return [await tail_here(server.traffic.watchers, argument)]

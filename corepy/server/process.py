@@ -29,7 +29,7 @@ from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.build.loader import Loader, unreadable
-from corepy.server.commands import run_command
+from corepy.server.commands import accept_commands
 from corepy.server.contain.event_loop import run as run_contained
 from corepy.server.contain.failure_report import report_background
 from corepy.server.control_socket import ControlSocket
@@ -84,8 +84,9 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     leader = Leader(options.log_format, reload_it)
     server = Server(reload_it, take(), manager, leader, state)
     server.configuration_name = loader.name
+    accept_commands(server)
     stopping = _install_signal_handlers(server, loader, manager, options)
-    control = ControlSocket(lambda name, argument: run_command(server, name, argument))
+    control = ControlSocket(server.run_command)
     control.open()  # open before the banner and READY=1 announce the server
     try:
         _require_listeners(generation)

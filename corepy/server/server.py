@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.errors import describe
+from corepy.plugin.hooks import no_command
 from corepy.plugin.log import server_logger
-from corepy.server.commands import run_command
 from corepy.server.contain.attribution import of_error
 from corepy.server.contain.failure_report import report_background
 from corepy.server.contain.loop_watchdog import LoopWatchdog
@@ -91,6 +91,8 @@ class Server(ServerSockets):
         self.configuration_name = "Corefile"
         """The Corefile as it was named at the start, for messages."""
         self.reloads = Reloads()
+        self.run_command: Callable[[str, Any], Awaitable[Any]] = no_command
+        """Carries out a command; set by the program, as `corepy.server.commands` makes it."""
         self._changing = asyncio.Lock()
         self._change: _Change
 
@@ -303,7 +305,7 @@ class Server(ServerSockets):
             process_group=self._process_group,
             forget_names=partial(self._forget_names, generation),
             discard_snapshots=self._snapshots.discard,
-            run_command=partial(run_command, self),
+            run_command=self.run_command,
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:

@@ -11,9 +11,12 @@ that a query costs which is not selected.
 
 from __future__ import annotations
 
+import os
 from math import ceil
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BUDGET: Final = 256
 """Queries to look at per second, of which each costs about ten microseconds: 0.3 % of a CPU."""
@@ -40,8 +43,8 @@ class Sampler:
         "weight",
     )
 
-    def __init__(self, seed: int | None = None) -> None:
-        """`seed` makes the selection repeatable."""
+    def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
+        """`random` returns a number of random bytes."""
         self.left = 1
         """Queries until the next selected one, which it includes."""
         self.weight = 1
@@ -51,7 +54,7 @@ class Sampler:
         self.budget = BUDGET
         self.selected = 0
         """The number of queries selected so far."""
-        self._random = Random(seed).random  # noqa: S311  # selects a sample, no secret
+        self._random = random
         self._began = 0.0
         self._room = BUDGET
         self._seen = 0
@@ -77,7 +80,7 @@ class Sampler:
 
     def _distance(self) -> int:
         """Return a random distance, uniform from 1 to twice the step, with the step as the mean."""
-        return 1 + int(self._random() * (2 * self.step - 1))
+        return 1 + int.from_bytes(self._random(4), "big") % (2 * self.step - 1)
 
     def _adapt(self, now: float, elapsed: float) -> None:
         """Set the step so that the budget lasts at the rate of the last period."""

@@ -12,12 +12,12 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin.errors import CommandError
-from corepy.server.commands import TAIL
 from corepy.server.traffic.watchers import LONGEST_WAIT, Filter, Watchers
 
 if TYPE_CHECKING:
     from corepy.server.server import Server
 
+TAIL: Final = "tail"
 _USAGE: Final = (
     'tail takes {"filter": OBJECT}, {"id": ID, "wait": SECONDS} or {"id": ID, "stop": true}'
 )
