@@ -93,6 +93,7 @@ class UDPListener(Listener):
         self._catching_up_until: float
         self._loop = asyncio.get_running_loop()
         self._repeated = self.traffic.repeated
+        self._unsent_count = self._overflow_count = 0
         self._unsent = UNSENT.labels(context.label)
         self._overflows = OVERFLOWS.labels(context.label)
 
@@ -154,7 +155,7 @@ class UDPListener(Listener):
             lost = self._sort(count, now)
         batch.release(count)
         if lost:
-            self._unsent.inc(lost)
+            self._count_unsent(lost)
         return count
 
     def _repeat(self, entries: Sequence[CachedReply], now: float) -> int:
@@ -197,6 +198,7 @@ class UDPListener(Listener):
                     local = batch.local(slot, self._port)
                 new.append((messages[slot], now, peers[slot], local))
             else:
+                self._overflow_count += 1
                 self._overflows.inc()
         return batch.flush(self.sock)
 
@@ -241,7 +243,7 @@ class UDPListener(Listener):
                 server_logger().exception("a datagram to %s was dropped", self.pipeline.label)
         lost = batch.flush(sock)
         if lost:
-            self._unsent.inc(lost)
+            self._count_unsent(lost)
 
     def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any]]) -> None:
         """Release the places of queries that were taken from the queue."""
@@ -286,7 +288,11 @@ class UDPListener(Listener):
                 server_logger().exception("a reply from %s was dropped", self.pipeline.label)
         lost = batch.flush(sock)
         if lost:
-            self._unsent.inc(lost)
+            self._count_unsent(lost)
+
+    def _count_unsent(self, lost: int) -> None:
+        self._unsent_count += lost
+        self._unsent.inc(lost)
 
     def waiting(self) -> set[ChainTask]:
         """Return the queries that have no answer yet."""
@@ -318,9 +324,8 @@ class UDPListener(Listener):
 
     def status(self) -> dict[str, Any]:
         """Return the state of the listener for an operator."""
-        lost = {"unsent": int(self._unsent.value), "overflows": int(self._overflows.value)}
-        queued = len(self._new)
-        return {**super().status(), "queued": queued, **lost}
+        lost = {"unsent": self._unsent_count, "overflows": self._overflow_count}
+        return {**super().status(), "queued": len(self._new), **lost}
 
     async def check(self, address: tuple[str | int, ...]) -> bool:
         """Send a STATUS query to `address`; return whether it is answered."""

@@ -41,6 +41,7 @@ from corepy_cache.keys import key_of, scope_of, subnet_key_of, subnet_of
 from corepy_cache.metrics import CacheMetrics
 from corepy_cache.purge import COMMAND, purge_predicate
 from corepy_cache.refresh import Refresher
+from corepy_cache.status import status_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -350,6 +351,11 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         """Store the functions that clear copies of the entries: packet caches, snapshots."""
         self._forget = context.forget
         self._discard_snapshots = context.discard_snapshots
+
+    @hookimpl
+    def status(self) -> dict[str, Any]:
+        """Return the numbers of entries and queries, for an operator."""
+        return status_of(self.store, self._metrics.values())
 
     @hookimpl
     async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:

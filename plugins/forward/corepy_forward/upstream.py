@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.dns.constants import rcode_name
 from corepy.plugin.metrics import TIME_BUCKETS
@@ -67,6 +67,9 @@ class Upstream:
         self.stream_proto = _STREAM_PROTOS[target.transport]
         self.fails = 0
         self.is_suspect = False
+        self.replies = self.failures = 0
+        """Queries that were answered, and attempts that failed, since this object was created."""
+        self.last_failure: str | None = None
         self.check: Callable[[], None] = lambda: None
         self._on_change = on_change
         self.edns = EdnsSupport()
@@ -124,6 +127,21 @@ class Upstream:
     def is_down(self) -> bool:
         """Whether more than `max_fails` consecutive health checks failed (proxy.go, Down)."""
         return self.fails > self.settings.max_fails > 0
+
+    def status(self) -> dict[str, Any]:
+        """Return the state for an operator; see `corepy.plugin.HookSpecs.status`."""
+        suspect = "suspect" if self.is_suspect else "up"
+        return {
+            "address": self.address,
+            "protocol": self.stream_proto if self.context is not None else "udp",
+            "state": "down" if self.is_down() else suspect,
+            "rtt": self._srtt if self._srtt >= 0 else None,
+            "queries": self.replies + self.failures,
+            "failures": self.failures,
+            "in_flight": len(self._watched.young) + len(self._watched.old),
+            "failed_checks": self.fails,
+            "last_failure": self.last_failure,
+        }
 
     def look(self, now: float) -> None:
         """Update `is_limited`."""
@@ -191,6 +209,7 @@ class Upstream:
             self._measured = now
             self._measure(rtt)
         self._silent = 0
+        self.replies += 1
         if self.is_suspect:
             self._trust()
         if now > self.edns.settled_until:
@@ -224,6 +243,8 @@ class Upstream:
     def broke(self, attempt: Attempt, reason: str) -> None:
         """Fail an attempt, and start a health check."""
         self._watched.remove(attempt)
+        self.failures += 1
+        self.last_failure = reason
         self.check()
         attempt.owner.failed(attempt, reason)
 
