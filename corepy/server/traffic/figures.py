@@ -117,31 +117,21 @@ def resident(root: Path | None = None) -> int:
 
 def document(server: Server, reports: Sequence[Report], asked: Asked) -> dict[str, Any]:
     """Return the document; the first report is that of the leader."""
-    histories = merge_histories([report.history for report in reports])
-    replies = add_up([report.replies for report in reports])
-    unanswered = sum(report.unanswered for report in reports)
     now = time.time()  # time of day: for the reader
     found: dict[str, Any] = {
         "time": now,
         "server": identity(server, now),
         "processes": processes(reports),
         "memory": memory(reports),
-        "totals": {
-            "queries": sum(replies) + unanswered,
-            "packet_cache_hits": sum(report.hits for report in reports),
-            "waited": sum(report.waited for report in reports),
-            "unanswered": unanswered,
-            "rcodes": rcodes(replies),
-            "latency": add_up([report.latency for report in reports]),
-        },
+        "totals": totals(reports),
         "latency_bounds": list(BOUNDS),
-        "recent": _recent(server, histories, reports, now),
+        "recent": recent(server, reports, now),
         "top": _top(merge_reports([report.top for report in reports], asked.top)),
         "listeners": listeners(reports),
         "plugins": plugin_status.merge([report.plugins for report in reports]),
     }
     if asked.history:
-        found["history"] = columns(histories)
+        found["history"] = columns(merge_histories([report.history for report in reports]))
     return found
 
 
@@ -184,10 +174,23 @@ def rcodes(counts: Sequence[int]) -> dict[str, int]:
     return {name: count for name, count in zip(names, counts, strict=True) if count}
 
 
-def _recent(
-    server: Server, history: HistoryReport, reports: Sequence[Report], now: float
-) -> dict[str, Any]:
-    """Return the rates of the last record and the time since."""
+def totals(reports: Sequence[Report]) -> dict[str, Any]:
+    """Return the counts of all processes since their start."""
+    replies = add_up([report.replies for report in reports])
+    unanswered = sum(report.unanswered for report in reports)
+    return {
+        "queries": sum(replies) + unanswered,
+        "packet_cache_hits": sum(report.hits for report in reports),
+        "waited": sum(report.waited for report in reports),
+        "unanswered": unanswered,
+        "rcodes": rcodes(replies),
+        "latency": add_up([report.latency for report in reports]),
+    }
+
+
+def recent(server: Server, reports: Sequence[Report], now: float) -> dict[str, Any]:
+    """Return the rates of the last record and the time since; `now` is the UNIX time."""
+    history = merge_histories([report.history for report in reports])
     parts = [*history.records[-1:], *(report.since_record for report in reports)]
     sums = add_up(parts)
     seconds = now - history.end + INTERVAL if history.records else now - server.started

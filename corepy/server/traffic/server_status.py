@@ -37,6 +37,8 @@ async def document(server: Server, reports: Sequence[figures.Report]) -> dict[st
         },
         "configuration": await _configuration(server, generation),
         "reload": asdict(reloads) if reloads.count else None,
+        "totals": figures.totals(reports),
+        "recent": figures.recent(server, reports, now),
         "not_ready": [] if generation is None else _not_ready(generation),
         "listeners": figures.listeners(reports),
         "blocks": [] if generation is None else _blocks(server, generation),

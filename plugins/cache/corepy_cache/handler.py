@@ -37,6 +37,7 @@ from corepy_cache.budget import Budget, process_budget
 from corepy_cache.cache_store import WILDCARD, CacheStore, EntryHitCounter, clear_ad, restore
 from corepy_cache.classify import why_not
 from corepy_cache.dump import dump, load
+from corepy_cache.inspecting import LIST, LOOKUP, list_entries, look_up
 from corepy_cache.keys import key_of, scope_of, subnet_key_of, subnet_of
 from corepy_cache.metrics import CacheMetrics
 from corepy_cache.purge import COMMAND, purge_predicate
@@ -363,10 +364,16 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         await self.store.forget(is_changed)
 
     @hookimpl
-    async def command(self, name: str, argument: Any) -> int | None:
-        """Purge names for `corepy cache purge`; returns the number of entries removed."""
-        if name != COMMAND:
-            return None
+    async def command(self, name: str, argument: Any) -> Any:
+        """Carry out the commands of `corepy cache`; return None for others."""
+        if name == COMMAND:
+            return await self._purge(argument)
+        if name == LOOKUP:
+            return look_up(self.store, argument)
+        return await list_entries(self.store, argument) if name == LIST else None
+
+    async def _purge(self, argument: Any) -> int:
+        """Purge names; returns the number of entries removed."""
         count = await self.store.forget(purge_predicate(argument))
         self._forget()
         await self._discard_snapshots()
