@@ -219,6 +219,7 @@ OTHER_MEANINGS = {
     ("commands/explain.py", "log"): "the lines that were logged meanwhile",
     ("commands/explanation.py", "log"): "the same",
     ("commands/explanation.py", "view"): "the view of a server block",
+    ("commands/status_text.py", "cache"): "the key for the numbers of a cache of any plugin",
     ("corefile/kubernetes.py", "metadata"): "a key of a manifest",
     ("dns/message.py", "local"): "an attribute of a request",
     ("dns/message.py", "metadata"): "the same",

@@ -38,7 +38,7 @@ def span(value: float) -> str:
     """Return a long time in its two largest units, such as "3 d 4 h"."""
     left = int(value)
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    parts = []
+    parts: list[str] = []
     for name, unit in units:
         count, left = divmod(left, unit)
         if count or parts or name == "s":

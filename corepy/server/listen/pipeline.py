@@ -80,7 +80,7 @@ class QueryPipeline:
         if type(request) is not Request:
             if request is None:
                 return b""
-            self.traffic.count_refusal(request, peer)  # type: ignore[arg-type]  # bytes
+            self.traffic.count_refusal(request)  # type: ignore[arg-type]  # bytes
             return request  # type: ignore[return-value]  # `accept` returned bytes
         request.received = received
         request.peer = request.client = peer
@@ -90,7 +90,7 @@ class QueryPipeline:
                 self._identify(request, identity)
             except FormError:
                 refusal = form_error(message)
-                self.traffic.count_refusal(refusal, peer)
+                self.traffic.count_refusal(refusal)
                 return refusal
         try:
             route = self._select(request)
@@ -107,8 +107,8 @@ class QueryPipeline:
             return None
         sent = self._make(request, reply)
         sampler = self._at_once
-        sampler.left -= 1
-        if sampler.left <= 0:
+        sampler.left = left = sampler.left - 1
+        if left <= 0:
             self.traffic.look_at_once(request, reply, sent)
         return sent
 
@@ -144,8 +144,8 @@ class QueryPipeline:
                 report_background(error, "the hook dropped failed", kind="hook")
         sent = signed(request, finish(request, reply))
         self._rcodes[sent[3] & 15] += 1
-        self.traffic.at_once.left -= 1
-        if self.traffic.at_once.left <= 0:
+        self._at_once.left -= 1
+        if self._at_once.left <= 0:
             self.traffic.look_at_once(request, reply, sent)
         return sent
 

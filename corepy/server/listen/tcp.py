@@ -167,12 +167,12 @@ class TCPConnection(StreamConnection):
         if entry.hit_listeners:
             client = self.identity.client
             entry.show(message[:2], self._peer if client is None else client, now)
-        body, sampler = entry.body, self._repeated
-        sampler.left -= 1
-        if sampler.left <= 0:
+        sampler = self._repeated
+        sampler.left = left = sampler.left - 1
+        if left <= 0:
             client = self._peer if self.identity.client is None else self.identity.client
-            pipeline.traffic.look_at_hit(pipeline.unrouted, message[2:], client, body, now)
-        return message[:2] + body
+            pipeline.traffic.look_at_hit(pipeline.unrouted, message[2:], client, entry.body, now)
+        return message[:2] + entry.body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         if reply.series is not None:  # it has to end also if the connection is closed

@@ -259,12 +259,12 @@ class UDPListener(Listener):
             return None
         if entry.hit_listeners:
             entry.show(message[:2], peer, now)
-        body = entry.body
         sampler = self._repeated
-        sampler.left -= 1
-        if sampler.left <= 0:
-            self.traffic.look_at_hit(self.pipeline.unrouted, message[2:], peer, body, now)
-        return message[:2] + body
+        sampler.left = left = sampler.left - 1
+        if left <= 0:
+            pipeline = self.pipeline
+            self.traffic.look_at_hit(pipeline.unrouted, message[2:], peer, entry.body, now)
+        return message[:2] + entry.body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:
         request = query.request

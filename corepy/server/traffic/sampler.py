@@ -107,6 +107,8 @@ class Sampler:
         """Use another budget from the next query on, which is selected."""
         self.budget = self._room = budget
         self.step = 1
+        self._began = 0.0  # the rate until now does not matter
+        self._seen = 0
         self._shorten(1)
 
     def _shorten(self, most: int) -> None:

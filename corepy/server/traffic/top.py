@@ -15,8 +15,11 @@ from corepy.server.traffic.space_saving import SpaceSaving, Summary, merged, sum
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-CAPACITY: Final = 512
-"""Counters of a sketch: an item with more than 1/512 of the queries of a window is in it."""
+CAPACITY: Final = 256
+"""Counters of a sketch: an item with more than 1/256 of the queries of a window is in it."""
+
+MEMORY: Final = 1_000_000
+"""Bytes that all sketches of a process take at most; a test compares it with the real size."""
 
 WINDOW: Final = 60.0
 """Seconds."""

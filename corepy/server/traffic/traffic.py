@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.address import host_port, packed
-from corepy.net.own_connections import is_own
+from corepy.dns.constants import OPCODE_STATUS
 from corepy.server.traffic.history import COUNTERS, INTERVAL, History
 from corepy.server.traffic.latency import BOUNDS, BUCKETS
 from corepy.server.traffic.sampler import BUDGET, WATCHED_BUDGET, Sampler
@@ -137,9 +137,13 @@ class Traffic:
         }
         return [*(counters[name] for name in COUNTERS), *self.latency]
 
-    def count_refusal(self, message: bytes, peer: object) -> None:
-        """Count a reply to a message that is not accepted; self-checks do not count."""
-        if not is_own(host_port(peer)):
+    def count_refusal(self, message: bytes) -> None:
+        """Count a reply to a message that is not accepted.
+
+        Those of opcode STATUS do not count: they are self-checks of this server, or of another
+        process of it.
+        """
+        if message[2] >> 3 & 15 != OPCODE_STATUS:
             self.rcodes[message[3] & 15] += 1
 
     def look_at_once(self, request: Request, reply: Reply, sent: bytes) -> None:

@@ -63,6 +63,15 @@ class Sighting(NamedTuple):
     reply: Reply | None
     """None for a reply of the packet cache."""
 
+    @property
+    def source(self) -> str:
+        """The plugin that has made the reply; a reply that names none is that of the first one."""
+        if self.reply is None:
+            return "packet cache"
+        if self.reply.answered_by is None and self.context.route is not None:
+            return str(self.context.route.entry.name)
+        return self.reply.answered_by or ""
+
     def event(self) -> dict[str, Any]:
         """Return the document."""
         context, reply = self.context, self.reply
@@ -79,7 +88,7 @@ class Sighting(NamedTuple):
             "rcode": None if self.rcode == NO_REPLY else c.rcode_name(self.rcode),
             "seconds": self.seconds,
             "size": self.size,
-            "source": "packet cache" if reply is None else reply.answered_by or "",
+            "source": self.source,
             "zone": context.zone,
             "error": None if reply is None else reply.error,
             "pid": os.getpid(),

@@ -203,13 +203,13 @@ class Upstream:
     def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
         """Process a reply to `attempt`: update the statistics and pass it to the owner."""
         watched = self._watched
-        (watched.old if attempt.is_late else watched.young).pop(attempt, None)
+        if (watched.old if attempt.is_late else watched.young).pop(attempt, False) is None:
+            self.replies += 1  # a health check is not watched
         rtt = now - attempt.sent
         if now != self._measured:
             self._measured = now
             self._measure(rtt)
         self._silent = 0
-        self.replies += 1
         if self.is_suspect:
             self._trust()
         if now > self.edns.settled_until:
@@ -242,11 +242,14 @@ class Upstream:
 
     def broke(self, attempt: Attempt, reason: str) -> None:
         """Fail an attempt, and start a health check."""
-        self._watched.remove(attempt)
-        self.failures += 1
-        self.last_failure = reason
+        if self._watched.remove(attempt):
+            self._count_failure(reason)
         self.check()
         attempt.owner.failed(attempt, reason)
+
+    def _count_failure(self, reason: str) -> None:
+        self.failures += 1
+        self.last_failure = reason
 
     def cancel(self, attempt: Attempt) -> None:
         """Stop waiting for the reply to `attempt` without notifying its owner."""
@@ -264,6 +267,7 @@ class Upstream:
     def _expired(self, attempt: Attempt) -> None:
         if attempt.link is not None:
             attempt.link.forget(attempt)
+        self._count_failure(NO_REPLY)
         self.broke(attempt, NO_REPLY)
 
     def _suspect(self) -> None:
