@@ -39,9 +39,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def seen(name="www.example.org.", client=bytes((10, 1, 2, 3)), qtype=1, rcode=0, seconds=0.001):
-    address = ("10.1.2.3", 5300)
-    return Sighting(client, from_text(name), qtype, 1, rcode, seconds, 64, UNROUTED, address, None)
+CLIENT = bytes((10, 1, 2, 3))
+
+
+def seen(name="www.example.org.", qtype=1, rcode=0, seconds=0.001):
+    return Sighting(
+        from_text(name), qtype, 1, rcode, seconds, 64, UNROUTED, ("10.1.2.3", 5300), None
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,8 +59,7 @@ def seen(name="www.example.org.", client=bytes((10, 1, 2, 3)), qtype=1, rcode=0,
         ({"client": "10.1.2.3"}, seen(), True),
         ({"client": "10.2.0.0/16"}, seen(), False),
         ({"client": "::/0"}, seen(), False),
-        ({"client": "0.0.0.0/0"}, seen(client=b""), False),
-        ({"client": "2001:db8::/32"}, seen(client=b"\x20\x01\x0d\xb8" + bytes(12)), True),
+        ({"client": "10.1.2.0/24"}, seen(), True),
         ({"type": "AAAA"}, seen(), False),
         ({"type": "TYPE1"}, seen(), True),
         ({"rcode": "nxdomain"}, seen(), False),
@@ -69,7 +72,19 @@ def seen(name="www.example.org.", client=bytes((10, 1, 2, 3)), qtype=1, rcode=0,
     ],
 )
 def test_a_filter(argument, sighting, accepted):
-    assert Filter.of(argument).accepts(sighting) is accepted
+    assert Filter.of(argument).accepts(sighting, CLIENT) is accepted
+
+
+@pytest.mark.parametrize(
+    ("network", "client", "accepted"),
+    [
+        ("0.0.0.0/0", b"", False),
+        ("2001:db8::/32", b"\x20\x01\x0d\xb8" + bytes(12), True),
+        ("2001:db9::/32", b"\x20\x01\x0d\xb8" + bytes(12), False),
+    ],
+)
+def test_a_filter_of_other_clients(network, client, accepted):
+    assert Filter.of({"client": network}).accepts(seen(), client) is accepted
 
 
 @pytest.mark.parametrize(
@@ -103,7 +118,7 @@ def test_a_slow_reader_gets_the_first_events_and_the_number_of_the_others(monkey
         watchers.add("one", {"rcode": "NOERROR"})
         watchers.add("other", {"rcode": "NXDOMAIN"})
         for _ in range(5):
-            watchers.show(seen(), 10)
+            watchers.show(seen(), CLIENT, 10)
         return [await watchers.poll(name, 0) for name in ("one", "one", "one", "other")]
 
     (first, second, third, other), changes = run(work)
@@ -144,7 +159,7 @@ def test_a_poll_waits_for_an_event_or_for_the_end_of_the_server():
         watchers.add("one", {})
         poll = asyncio.create_task(watchers.poll("one", 60))
         await asyncio.sleep(0)
-        watchers.show(seen(), 1)
+        watchers.show(seen(), CLIENT, 1)
         first = await poll
         poll = asyncio.create_task(watchers.poll("one", 60))
         await asyncio.sleep(0)

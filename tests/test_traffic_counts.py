@@ -359,3 +359,13 @@ def test_values_that_json_cannot_represent():
     assert isinstance(plain(value)["x"]["x"], dict)
     assert plain(SimpleNamespace()) == "namespace()"
     assert plain([b"x", float("inf"), {1: None}]) == ["b'x'", None, {"1": None}]
+
+
+def test_a_query_that_cannot_be_shown_is_answered(folder, caplog):
+    with serving(folder) as (server, _):
+        server.server.traffic.top.window = None
+        assert server.ask("wait.test").header.rcode == 0
+        for _ in range(3):
+            assert server.ask("a.test").header.rcode == 0
+        assert server.server.traffic.totals()[0] == 4
+    assert "a query could not be shown" in caplog.text

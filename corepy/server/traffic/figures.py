@@ -8,7 +8,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
+from functools import cache
 from math import sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from corepy.dns.constants import rcode_name
@@ -31,7 +33,6 @@ from corepy.server.traffic.traffic import EXTENDED, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from corepy.server.server import Server
     from corepy.server.traffic.space_saving import Summary
@@ -40,6 +41,7 @@ MOST: Final = 100
 """Items of a table in a document."""
 
 USUAL: Final = 20
+_STATM: Final = Path("/proc/self/statm")
 
 
 class Asked(NamedTuple):
@@ -107,11 +109,9 @@ def local_report(server: Server, asked: Asked) -> Report:
     )
 
 
-def resident(root: Path | None = None) -> int:
-    """Return the resident memory of this process in bytes; 0 if the kernel does not tell it."""
-    from pathlib import Path
-
-    fields = read_text((root or Path("/")) / "proc/self/statm").split()
+def resident() -> int:
+    """Return the resident memory of this process in bytes; 0 if the system does not show it."""
+    fields = read_text(_STATM).split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
@@ -135,14 +135,21 @@ def document(server: Server, reports: Sequence[Report], asked: Asked) -> dict[st
     return found
 
 
+@cache
+def _build() -> tuple[str, str]:
+    """Return the version and the form, which are in files."""
+    return version(), form()
+
+
 def identity(server: Server, now: float) -> dict[str, Any]:
     """Return the process and the version of a server."""
+    built = _build()
     return {
         "pid": os.getpid(),
         "started": server.started,
         "uptime": max(0.0, now - server.started),
-        "version": version(),
-        "form": form(),
+        "version": built[0],
+        "form": built[1],
         "name": server.configuration_name,
     }
 

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns.address import host_port, packed
 from corepy.dns.constants import OPCODE_STATUS
+from corepy.server.contain.failure_report import report_background
 from corepy.server.traffic.history import COUNTERS, INTERVAL, History
 from corepy.server.traffic.latency import BOUNDS, BUCKETS
 from corepy.server.traffic.sampler import BUDGET, WATCHED_BUDGET, Sampler
 from corepy.server.traffic.top import TopQueries
-from corepy.server.traffic.watchers import Sighting, Watchers
+from corepy.server.traffic.watchers import NO_REPLY, Sighting, Watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ class Traffic:
     def start(self) -> None:
         """Record the history from now on; does nothing if it is recorded already."""
         if self._timer is None:
-            self._arm()
+            self._arm(0.0)
 
     def stop(self) -> None:
         """Stop recording, and end the clients of `corepy tail`."""
@@ -95,13 +96,16 @@ class Traffic:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self) -> None:
+    def _arm(self, least: float) -> None:
+        """Set the timer for the next record, at least `least` seconds from now."""
         # time of day: the records of all processes end at the same times
         delay = INTERVAL - time.time() % INTERVAL
+        if delay < least:  # this one was early: the clock was set, or is less precise
+            delay += INTERVAL
         self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
     def _tick(self) -> None:
-        self._arm()
+        self._arm(INTERVAL / 2)
         self.before_tick()
         self.history.record(self.totals(), time.time())  # time of day: for the reader of a graph
         self.top.tick()
@@ -171,13 +175,29 @@ class Traffic:
     def _look(
         self, request: Request, reply: Reply, sent: bytes, seconds: float, weight: int
     ) -> None:
-        rcode = reply.extended_rcode << 4 | sent[3] & 15 if sent else -1
-        client, name = address_of(request.client), request.name_wire
-        self.top.window.count(client, name, rcode, weight)
-        if self.watchers.active:
-            question = client, name, request.qtype, request.qclass
-            details = request.context, request.client, reply
-            self.watchers.show(Sighting(*question, rcode, seconds, len(sent), *details), weight)
+        size, rcode = len(sent), NO_REPLY
+        if sent:
+            rcode = reply.extended_rcode << 4 | sent[3] & 15
+        elif reply.series is not None and reply.series.is_ended:
+            size, rcode = reply.series.size, reply.wire[3] & 15
+        question = request.name_wire, request.qtype, request.qclass
+        self._count(
+            Sighting(*question, rcode, seconds, size, request.context, request.client, reply),
+            weight,
+        )
+
+    def _count(self, seen: Sighting, weight: int) -> None:
+        """Count a selected query in the tables, and show it to those who watch.
+
+        It has been answered, so a failure must not harm it.
+        """
+        try:
+            client = address_of(seen.address)
+            self.top.window.count(client, seen.name, seen.rcode, weight)
+            if self.watchers.active:
+                self.watchers.show(seen, client, weight)
+        except Exception as error:  # a plugin may have put anything into the request
+            report_background(error, "a query could not be shown")
 
     def look_at_hit(
         self, context: RequestContext, key: bytes, client: object, body: bytes, now: float
@@ -191,13 +211,10 @@ class Traffic:
         weight = self.repeated.select(now)
         self.latency[bisect_left(BOUNDS, seconds)] += weight
         name = key[_KEY_NAME : _end_of_name(key, _KEY_NAME)]
-        address, rcode = address_of(client), body[1] & 15
-        self.top.window.count(address, name, rcode, weight)
-        if self.watchers.active:
-            qtype, qclass = _QUESTION.unpack_from(key, _KEY_NAME + len(name))
-            question = address, name, qtype, qclass
-            details = context, client, None
-            self.watchers.show(Sighting(*question, rcode, seconds, len(body) + 2, *details), weight)
+        qtype, qclass = _QUESTION.unpack_from(key, _KEY_NAME + len(name))
+        question = name, qtype, qclass
+        details = body[1] & 15, seconds, len(body) + 2
+        self._count(Sighting(*question, *details, context, client, None), weight)
 
     def _watch(self, is_watched: bool) -> None:
         """Look at more queries while `corepy tail` runs."""

@@ -45,9 +45,6 @@ NO_REPLY: Final = -1
 class Sighting(NamedTuple):
     """A query that a sampler has selected, and its reply."""
 
-    client: bytes
-    """The packed address."""
-
     name: bytes
     qtype: int
     qclass: int
@@ -70,7 +67,7 @@ class Sighting(NamedTuple):
             return "packet cache"
         if self.reply.answered_by is None and self.context.route is not None:
             return str(self.context.route.entry.name)
-        return self.reply.answered_by or ""
+        return str(self.reply.answered_by or "")
 
     def event(self) -> dict[str, Any]:
         """Return the document."""
@@ -90,7 +87,7 @@ class Sighting(NamedTuple):
             "size": self.size,
             "source": self.source,
             "zone": context.zone,
-            "error": None if reply is None else reply.error,
+            "error": None if reply is None or reply.error is None else str(reply.error),
             "pid": os.getpid(),
         }
 
@@ -113,8 +110,8 @@ class Filter:
         found = {key: _read(key, value) for key, value in argument.items() if value is not None}
         return cls(**{_FIELDS.get(key, key): value for key, value in found.items()})
 
-    def accepts(self, seen: Sighting) -> bool:
-        """Return whether the filter selects a query."""
+    def accepts(self, seen: Sighting, client: bytes) -> bool:
+        """Return whether the filter selects a query from the packed address `client`."""
         if self.rcode is not None and seen.rcode != self.rcode:
             return False
         if self.qtype is not None and seen.qtype != self.qtype:
@@ -123,7 +120,7 @@ class Filter:
             return False
         if self.name is not None and not is_subdomain(seen.name, self.name):
             return False
-        return self.client is None or _is_in(seen.client, self.client)
+        return self.client is None or _is_in(client, self.client)
 
 
 def _is_in(client: bytes, network: Network) -> bool:
@@ -211,13 +208,13 @@ class Watchers:
         self.active: dict[str, Watcher] = {}
         self._on_change = on_change
 
-    def show(self, seen: Sighting, weight: int) -> None:
-        """Offer a query that stands for `weight` queries."""
+    def show(self, seen: Sighting, client: bytes, weight: int) -> None:
+        """Offer a query from the packed address `client` that stands for `weight` queries."""
         event = None
         for watcher in self.active.values():
             watcher.seen += weight
             watcher.not_selected += weight - 1
-            if not watcher.filter.accepts(seen):
+            if not watcher.filter.accepts(seen, client):
                 continue
             if len(watcher.events) >= BUFFER:
                 watcher.dropped += 1
