@@ -367,5 +367,6 @@ def test_a_query_that_cannot_be_shown_is_answered(folder, caplog):
         assert server.ask("wait.test").header.rcode == 0
         for _ in range(3):
             assert server.ask("a.test").header.rcode == 0
+        server.call(server.server.report_hits)
         assert server.server.traffic.totals()[0] == 4
     assert "a query could not be shown" in caplog.text
