@@ -141,6 +141,11 @@ class CachedReply:
         start = self.chunk.start
         return self.chunk.view[start : start + self.size].tobytes()
 
+    @property
+    def rcode(self) -> int:
+        """The rcode in the header of the reply."""
+        return self.chunk.view[self.chunk.start + 1] & 15
+
     def age(self, now: float) -> None:
         """Lower the TTLs to their values at `now`, and set `due` to their next change."""
         seconds = int(now - self._since)

@@ -171,7 +171,7 @@ class TCPConnection(StreamConnection):
         sampler.left = left = sampler.left - 1
         if left <= 0:
             client = self._peer if self.identity.client is None else self.identity.client
-            pipeline.traffic.look_at_hit(pipeline.unrouted, message[2:], client, entry.body, now)
+            pipeline.traffic.look_at_hit(pipeline.unrouted, message[2:], client, entry, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:

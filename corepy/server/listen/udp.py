@@ -179,8 +179,8 @@ class UDPListener(Listener):
         count = len(keys)
         slot = sampler.left + count - 1
         while slot < count:
-            body, client = entries[slot].body, batch.address(slot)
-            self.traffic.look_at_hit(self.pipeline.unrouted, keys[slot], client, body, now)
+            entry, client = entries[slot], batch.address(slot)
+            self.traffic.look_at_hit(self.pipeline.unrouted, keys[slot], client, entry, now)
             slot += sampler.left
         sampler.left = slot - count + 1
 
@@ -263,7 +263,7 @@ class UDPListener(Listener):
         sampler.left = left = sampler.left - 1
         if left <= 0:
             pipeline = self.pipeline
-            self.traffic.look_at_hit(pipeline.unrouted, message[2:], peer, entry.body, now)
+            self.traffic.look_at_hit(pipeline.unrouted, message[2:], peer, entry, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: ChainTask, reply: Reply) -> None:

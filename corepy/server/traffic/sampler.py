@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BUDGET: Final = 256
-"""Queries to look at per second, of which each costs about 5 us: 0.15 % of a CPU."""
+BUDGET: Final = 100
+"""Queries to look at per second.
+
+Each costs as much as one or two answers of the packet cache. On a busy machine a server may get a
+tenth of a CPU, of which this is the hundredth part.
+"""
 
 WATCHED_BUDGET: Final = 8192
 """The same while `corepy tail` runs: a tenth of a CPU, since queries are also compared and kept."""

@@ -14,7 +14,7 @@ import time
 from bisect import bisect_left
 from struct import Struct
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.dns.address import host_port, packed
 from corepy.dns.constants import OPCODE_STATUS
@@ -41,6 +41,17 @@ _NXDOMAIN, _SERVFAIL = 3, 2
 _QUESTION: Final = Struct("!HH")
 _KEY_NAME: Final = 10
 """Position of the name in the key of a packet cache: a query without its ID."""
+
+
+class Answer(Protocol):
+    """A reply in the packet cache (`corepy.server.listen.packet_cache.CachedReply`)."""
+
+    size: int
+    """Bytes of the reply without its ID."""
+
+    @property
+    def rcode(self) -> int:
+        """The rcode in the header."""
 
 
 class HitCount:
@@ -200,12 +211,12 @@ class Traffic:
             report_background(error, "a query could not be shown")
 
     def look_at_hit(
-        self, context: RequestContext, key: bytes, client: object, body: bytes, now: float
+        self, context: RequestContext, key: bytes, client: object, entry: Answer, now: float
     ) -> None:
-        """Count the selected query that the packet cache has answered.
+        """Count the selected query that the packet cache has answered from `entry`.
 
-        `key` is the query without its ID, `body` the reply without it, and `now` the monotonic time
-        in seconds at which the query was received.
+        `key` is the query without its ID, and `now` the monotonic time in seconds at which the
+        query was received.
         """
         seconds = monotonic() - now
         weight = self.repeated.select(now)
@@ -213,7 +224,7 @@ class Traffic:
         name = key[_KEY_NAME : _end_of_name(key, _KEY_NAME)]
         qtype, qclass = _QUESTION.unpack_from(key, _KEY_NAME + len(name))
         question = name, qtype, qclass
-        details = body[1] & 15, seconds, len(body) + 2
+        details = entry.rcode, seconds, entry.size + 2
         self._count(Sighting(*question, *details, context, client, None), weight)
 
     def _watch(self, is_watched: bool) -> None:
