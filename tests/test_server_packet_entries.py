@@ -268,12 +268,26 @@ def test_hits_are_reported_within_a_second_once(packets, timers):
     assert (first, second) == ([2, 2], [2])
     packets.credit()
     assert (first, second) == ([2, 2], [2])
-    packets.find(keys[1], NOW + 0.75)  # it is not due, so its hit is reported with the next one
-    assert len(timers) == 1
     packets.find(keys[1], NOW + 1)
-    assert (timers, second) == ([(1.0, packets.credit)] * 2, [2, 1])
+    assert (timers, second) == ([(1.0, packets.credit)] * 3, [2])
     packets.clear()
-    assert (first, second) == ([2, 2, 1, 1], [2, 1, 1])
+    assert (first, second) == ([2, 2, 1], [2, 1])
+
+
+def test_hits_of_an_entry_that_is_not_due_yet_are_reported_in_the_next_second(packets, timers):
+    counter = Counts()
+    key = keep(packets, asked(), counters=(counter,))
+    packets.find(key, NOW)
+    packets.credit()
+    packets.find(key, NOW + 0.99)
+    assert (timers, counter) == ([(1.0, packets.credit)] * 2, [1])
+    packets.report_hits()
+    assert counter == [1, 1]
+    packets.find(key, NOW + 0.995)
+    packets.credit()
+    assert (len(timers), counter) == (2, [1, 1, 1])
+    packets.credit()
+    assert counter == [1, 1, 1]
 
 
 def test_a_hit_counter_that_fails_harms_no_other(packets, caplog):

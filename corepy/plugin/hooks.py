@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
+from corepy.plugin.errors import CommandError
 from corepy.plugin.process_group import ProcessGroup
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ async def _forget_nothing(is_changed: Callable[[bytes], bool]) -> None:
 
 async def _discard_nothing() -> None:
     """Outside of a server there are no snapshots."""
+
+
+async def no_command(name: str, argument: Any) -> Any:
+    """Outside of a server there are no commands."""
+    raise CommandError(f"no server runs that could carry out {name!r}")
 
 
 @dataclass(slots=True)
@@ -106,6 +112,13 @@ class LifecycleContext:
     To be called when a part of the state was removed that must not return (`StatefulHandler`).
     """
 
+    run_command: Callable[[str, Any], Awaitable[Any]] = no_command
+    """Carry out a command on the whole server, as if it came from the control socket.
+
+    Takes the name, such as "stats" or "explain", and the argument; returns plain data. Raises
+    `CommandError`.
+    """
+
 
 class HookSpecs:
     """The signatures that implementations may use (any subset of the parameters, by name)."""
@@ -160,6 +173,24 @@ class HookSpecs:
         including those of a generation that is still draining. None means that the command is not
         for this plugin. May be a coroutine function. Raises `CommandError` with a message for the
         operator. The client is `corepy.plugin.control_client`.
+        """
+
+    @hookspec
+    def status(self) -> Mapping[str, Any] | None:
+        """Return the state of this plugin for an operator, as plain data for JSON.
+
+        Called when an operator asks (`corepy status`, `corepy top`). It must not block. Some keys
+        have a common meaning, so that they are shown alike for all plugins; times are in seconds,
+        sizes in bytes:
+
+        * "state": one or two words, and "problems": a list of lines, empty if all is well;
+        * "cache": an object with "entries", "capacity", "hits", "misses", "stale", "evictions",
+          "bytes" and "limit";
+        * "upstreams": a list of objects with "address", "protocol", "state" ("up", "suspect" or
+          "down"), "rtt", "queries", "failures" and "in_flight".
+
+        Each may be left out. Others are shown as they are. In a server of several processes,
+        numbers of all processes are added up. None means that there is nothing to show.
         """
 
     @hookspec

@@ -95,6 +95,8 @@ class Metric(Generic[Child]):
         self.merge = merge
         self.others: dict[object, Mapping[tuple[str, ...], float]] = {}
         """For a gauge: its values in other processes of this server, by process."""
+        self.added: dict[tuple[str, ...], float] = {}
+        """For a counter: the counts of other processes that the children include."""
         self._new: Callable[[], Child] = new
         self._children: dict[tuple[str, ...], Child] = {}
 
@@ -112,6 +114,14 @@ class Metric(Generic[Child]):
             child = self._new()
             self._children[values] = child
         return child
+
+    def own(self, *values: str) -> float:
+        """Return the count of this process for these label values (a counter)."""
+        child = self._children.get(values)
+        if child is None:
+            return 0
+        assert isinstance(child, Value)
+        return child.value - self.added.get(values, 0)
 
     def remove(self, *values: str) -> None:
         """Remove the child of these label values (a gauge whose subject is gone)."""

@@ -29,7 +29,7 @@ from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, as_json, flush_at_the_end, streams_that_never_wait
 from corepy.server.banner import banner, packet_cache_lines
 from corepy.server.build.loader import Loader, unreadable
-from corepy.server.commands import run_command
+from corepy.server.commands import accept_commands
 from corepy.server.contain.event_loop import run as run_contained
 from corepy.server.contain.failure_report import report_background
 from corepy.server.control_socket import ControlSocket
@@ -83,8 +83,10 @@ async def _serve(options: Options, loader: Loader, generation: Generation, annou
     state = take_state()  # before `take`
     leader = Leader(options.log_format, reload_it)
     server = Server(reload_it, take(), manager, leader, state)
+    server.configuration_name = loader.name
+    accept_commands(server)
     stopping = _install_signal_handlers(server, loader, manager, options)
-    control = ControlSocket(lambda name, argument: run_command(server, name, argument))
+    control = ControlSocket(server.run_command)
     control.open()  # open before the banner and READY=1 announce the server
     try:
         _require_listeners(generation)
@@ -251,15 +253,19 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
     log = server_logger()
     log.info("%s: Reloading", reason)
     manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    failure: str | None = None
     try:
         generation = loader.load()
         _require_listeners(generation)
         await server.run(generation)
     except corefile.CorefileError as error:
+        failure = str(error)
         log.error("%s: the new Corefile is not valid, the old one stays in use:\n%s", reason, error)
     except OSError as error:
-        log.error("%s: the old configuration stays in use: %s", reason, unreadable(error))
+        failure = unreadable(error)
+        log.error("%s: the old configuration stays in use: %s", reason, failure)
     except StartupError as error:
+        failure = str(error)
         log.error("%s: reload failed, the old configuration stays in use: %s", reason, error)
     else:
         log_warnings(generation)
@@ -268,6 +274,7 @@ async def reload(server: Server, loader: Loader, reason: str, manager: Manager) 
         log.info("Reloading complete")
         return True
     finally:
+        server.reloads.record(reason, failure)
         manager.tell("READY=1")
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from corepy.net.sockets import BindError
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.errors import describe
+from corepy.plugin.hooks import no_command
 from corepy.plugin.log import server_logger
 from corepy.server.contain.attribution import of_error
 from corepy.server.contain.failure_report import report_background
@@ -22,6 +24,7 @@ from corepy.server.selfcheck import unanswered
 from corepy.server.server_sockets import ServerSockets
 from corepy.server.snapshots import Snapshots
 from corepy.server.succession import read_files, take_over
+from corepy.server.traffic.reloads import Reloads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -83,6 +86,15 @@ class Server(ServerSockets):
         self._even_shares = EvenShares()
         self._query_timeouts = QueryTimeouts(self._waiting)
         self._loop_watchdog = LoopWatchdog(asyncio.get_running_loop())
+        self.started = time.time()  # time of day: for the reader of `corepy status`
+        """UNIX time in seconds at which the process began to serve."""
+        self.loaded = self.started
+        """The same for the generation that answers."""
+        self.configuration_name = "Corefile"
+        """The Corefile as it was named at the start, for messages."""
+        self.reloads = Reloads()
+        self.run_command: Callable[[str, Any], Awaitable[Any]] = no_command
+        """Carries out a command; set by the program, as `corepy.server.commands` makes it."""
         self._changing = asyncio.Lock()
         self._change: _Change
 
@@ -147,6 +159,8 @@ class Server(ServerSockets):
         """Take the last step, which cannot be undone: stop the old generation."""
         change = self._change
         self.generation = change.generation
+        self.loaded = time.time()  # time of day: as `started`
+        self.traffic.start()
         self._snapshots.start(self.generation)
         self._query_timeouts.start(self.generation.time_limits())
         self._loop_watchdog.start()
@@ -174,7 +188,7 @@ class Server(ServerSockets):
             report_background(error, "other processes have not returned to the old configuration")
         self._memory_pool.divide(self._process_group.size)
         kept = {*change.endpoints.values(), *change.shared.values()}
-        for endpoint in self._every():
+        for endpoint in self.every_endpoint():
             if endpoint not in kept:
                 endpoint.close()
         self.endpoints, self.shared = change.endpoints, change.shared
@@ -196,10 +210,13 @@ class Server(ServerSockets):
                 await self._missing_addresses.stop()
                 await self._even_shares.stop()
                 if hand_over is not True:
-                    self._release(it for it in self._every() if it.listen not in (hand_over or ()))
+                    self._release(
+                        it for it in self.every_endpoint() if it.listen not in (hand_over or ())
+                    )
                 await self._retire(self.generation, set(), final=True)
                 self.generation = None
                 self._query_timeouts.stop()
+                self.traffic.stop()
                 self._loop_watchdog.stop()
 
     @property
@@ -240,7 +257,7 @@ class Server(ServerSockets):
         context = self._context(generation)
         context.final = final
         await generation.stop_hooks("stopping", context)
-        leaving = list(self._every()) if final else self._unwanted()
+        leaving = list(self.every_endpoint()) if final else self._unwanted()
         if not final:
             self._release(leaving)
         process_group = self._process_group.stop() if final else self._process_group.finalize()
@@ -292,6 +309,7 @@ class Server(ServerSockets):
             process_group=self._process_group,
             forget_names=partial(self._forget_names, generation),
             discard_snapshots=self._snapshots.discard,
+            run_command=self.run_command,
         )
 
     async def command(self, name: str, argument: Any) -> list[dict[str, Any]]:
@@ -302,6 +320,14 @@ class Server(ServerSockets):
         found = [await each.command(name, argument) for each in list(self.generations)]
         found.append(await self._process_group.command(name, argument))
         return [result for results in found for result in results]
+
+    async def ask_followers(self, name: str, argument: Any) -> list[Any]:
+        """Return the results of a command of the server itself in its other processes."""
+        return await self._process_group.command(name, argument)
+
+    def process_problems(self) -> list[str]:
+        """Return a line for each process that has sockets but does not respond."""
+        return self._process_group.problems()
 
     async def _forget_names(
         self, generation: Generation, is_changed: Callable[[bytes], bool]

@@ -15,6 +15,7 @@ from corepy.net.inherited import Manager
 from corepy.net.sockets import Address, bound, leave_group
 from corepy.server.listen.endpoint import Endpoint
 from corepy.server.listen.packet_cache import MemoryPool
+from corepy.server.traffic.traffic import Traffic
 from corepy.server.workers.group import Endpoints, ServerProcessGroup
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class ServerSockets(Endpoints):
         self._process_group = process_group or ServerProcessGroup()
         self._batch = open_batch()
         self._memory_pool = MemoryPool()
+        self.traffic = Traffic()
+        """The queries of this process in figures."""
+        self.traffic.before_tick = self.report_hits
         self.generation: Generation | None = None
         """The generation that answers."""
         self.endpoints: dict[Listen, Endpoint] = {}
@@ -56,7 +60,25 @@ class ServerSockets(Endpoints):
         self, listen: Listen, inherited: Sockets, port: int | None = None, shard: int = 0
     ) -> Endpoint:
         """Return a new endpoint with the resources of this server; see `Endpoint`."""
-        return Endpoint(listen, self._batch, self._memory_pool, inherited, port=port, shard=shard)
+        return Endpoint(
+            listen,
+            self._batch,
+            self._memory_pool,
+            inherited,
+            port=port,
+            shard=shard,
+            traffic=self.traffic,
+        )
+
+    @property
+    def memory_pool(self) -> MemoryPool:
+        """The memory of the packet caches."""
+        return self._memory_pool
+
+    def report_hits(self) -> None:
+        """Report the hits of all packet caches to their counters."""
+        for endpoint in self.every_endpoint():
+            endpoint.report_hits()
 
     def take_over_shard(self, shard: int) -> None:
         """Answer at the sockets of a shard whose process is not running."""
@@ -72,13 +94,14 @@ class ServerSockets(Endpoints):
 
     def forget(self) -> None:
         """Empty all packet caches."""
-        for endpoint in self._every():
+        for endpoint in self.every_endpoint():
             endpoint.forget()
 
-    def _waiting(self) -> set[WaitingQuery]:
-        return {query for endpoint in self._every() for query in endpoint.waiting()}
+def _waiting(self) -> set[WaitingQuery]:
+        return {query for endpoint in self.every_endpoint() for query in endpoint.waiting()}
 
-    def _every(self) -> Iterator[Endpoint]:
+    def every_endpoint(self) -> Iterator[Endpoint]:
+        """Yield the endpoints of this process, and those of others at which it may answer."""
         yield from self.endpoints.values()
         yield from self.shared.values()
 
@@ -119,14 +142,16 @@ class ServerSockets(Endpoints):
                 endpoint.resume()
 
     def _of(self, generation: Generation) -> list[Endpoint]:
-        return [endpoint for endpoint in self._every() if endpoint.listen in generation.routers]
+        return [
+            endpoint for endpoint in self.every_endpoint() if endpoint.listen in generation.routers
+        ]
 
     def _answers_at(self, endpoint: Endpoint) -> bool:
         mine = self.endpoints[endpoint.listen]
         return endpoint is mine or not self._process_group.has(endpoint.shard)
 
     def _unwanted(self) -> list[Endpoint]:
-        return [endpoint for endpoint in self._every() if not self._wants(endpoint)]
+        return [endpoint for endpoint in self.every_endpoint() if not self._wants(endpoint)]
 
     def _wants(self, endpoint: Endpoint) -> bool:
         """Return whether the current generation uses `endpoint`."""
@@ -152,7 +177,7 @@ class ServerSockets(Endpoints):
                 leave_group(sock)  # leaves the queries to the rest of the SO_REUSEPORT group
             sock.close()
         self._inherited.clear()
-        for endpoint in self._every():
+        for endpoint in self.every_endpoint():
             if not endpoint.kept and self._manager.keeps_sockets:
                 self._keep(endpoint)
                 endpoint.kept = True
@@ -163,7 +188,7 @@ class ServerSockets(Endpoints):
     def resend_state(self) -> None:
         """Send the complete state to a new manager, whose predecessor was killed."""
         if self.generation is not None:
-            for endpoint in self._every():
+            for endpoint in self.every_endpoint():
                 if endpoint.kept:
                     self._keep(endpoint)
             self._manager.tell("READY=1")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from corepy import corefile
 from corepy.loading.orderfile import parse_order
 from corepy.server.build.builder import build
-from corepy.server.commands import run_command
+from corepy.server.commands import accept_commands
 from corepy.server.contain.event_loop import run
 from corepy.server.control_socket import ControlSocket
 from corepy.server.server import Server
@@ -87,7 +87,8 @@ class TestServer:
         try:
             self._stop = asyncio.Event()
             self.server = Server()
-            socket = ControlSocket(lambda name, argument: run_command(self.server, name, argument))
+            accept_commands(self.server)
+            socket = ControlSocket(self.server.run_command)
             if self._control:
                 socket.open()
             await self.server.run(self._build(text))

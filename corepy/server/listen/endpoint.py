@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from corepy.net.inherited import Key, claim
 from corepy.net.sockets import Address, bound, open_all, open_listening, prepare_udp
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from corepy.server.listen.router import Router
     from corepy.server.listen.transport import Transport
     from corepy.server.listen.waiting_query import WaitingQuery
+    from corepy.server.traffic.traffic import Traffic
 
 
 class Listen(NamedTuple):
@@ -60,11 +61,13 @@ class Endpoint:
         *,
         port: int | None = None,
         shard: int = 0,
+        traffic: Traffic | None = None,
     ) -> None:
         """Take the sockets from `inherited`, or open them.
 
-        `port` is the port that the kernel chose for port 0; `shard` is counted from 0. Raises
-        `corepy.net.sockets.BindError`, or the exception of a listener; the sockets are closed then.
+        `port` is the port that the kernel chose for port 0; `shard` is counted from 0. `traffic`
+        counts the queries. Raises `corepy.net.sockets.BindError`, or the exception of a listener;
+        the sockets are closed then.
         """
         transport = transports.get(listen.transport)
         address = Address(listen.host, listen.port if port is None else port)
@@ -79,7 +82,9 @@ class Endpoint:
         self.sockets = _opened(address, transport.networks, claimed)
         self.port: int = self.sockets[0].getsockname()[1]
         self.label = listen.label(self.port)
-        context = ListenerContext(self.label, batch, memory_pool, wildcard=address.is_wildcard)
+        context = ListenerContext(
+            self.label, batch, memory_pool, wildcard=address.is_wildcard, traffic=traffic
+        )
         self.listeners: Sequence[Listener] = _listeners(transport, self.sockets, context)
         self._started = self._stopped = False
 
@@ -137,6 +142,21 @@ class Endpoint:
             for listener in self.listeners:
                 self._contained(listener, "pause")
             self.forget()
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return the states of the listeners for an operator."""
+        found = []
+        for listener in self.listeners:
+            try:
+                found.append(listener.status())
+            except BaseException as error:
+                self._report(error, "status")
+        return found
+
+    def report_hits(self) -> None:
+        """Report the hits of the packet caches to their counters."""
+        for listener in self.listeners:
+            listener.pipeline.packets.report_hits()
 
     def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""

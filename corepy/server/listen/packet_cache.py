@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from corepy.dns import Reply, Request
     from corepy.net.arena import Chunk
+    from corepy.plugin import HitCounter
 
 LARGEST_MEMORY: Final = 64 * 1024 * 1024
 SHARE: Final = 8
@@ -146,6 +147,11 @@ class CachedReply:
         start = self.chunk.start
         return self.chunk.view[start : start + self.size].tobytes()
 
+    @property
+    def rcode(self) -> int:
+        """The rcode in the header of the reply."""
+        return self.chunk.view[self.chunk.start + 1] & 15
+
     def age(self, now: float) -> None:
         """Lower the TTLs to their values at `now`, and set `due` to their next change."""
         seconds = int(now - self._since)
@@ -211,11 +217,18 @@ def why_not(request: Request, reply: Reply, sent: bytes) -> str | None:
 class PacketCache:
     """The cached replies of one socket."""
 
-    def __init__(self, memory_pool: MemoryPool) -> None:
-        """Store replies in `memory_pool`, which all packet caches share."""
+    def __init__(
+        self, memory_pool: MemoryPool, hit_counts: Sequence[HitCounter] | None = None
+    ) -> None:
+        """Store replies in `memory_pool`, which all packet caches share.
+
+        `hit_counts` count the hits, one for each value of the rcode in a header.
+        """
         self.entries: dict[bytes, CachedReply] = {}
         self._memory_pool = memory_pool
+        self._hit_counts = hit_counts
         self._touched: list[CachedReply] = []
+        self._touched_before: list[CachedReply] = []
         self._loop = get_running_loop()
 
     def admit(self, request: Request, reply: Reply, sent: bytes) -> None:
@@ -243,7 +256,10 @@ class PacketCache:
             if self.entries:
                 self._forget(next(iter(self.entries)))
             return
-        self.entries[key] = CachedReply(reply, sent[2:], chunk, request.received)
+        entry = CachedReply(reply, sent[2:], chunk, request.received)
+        if self._hit_counts is not None:
+            entry.hit_counters += (self._hit_counts[sent[3] & 15],)
+        self.entries[key] = entry
 
     def view(self, query: bytes, now: float) -> tuple[int, float] | None:
         """Return the hits not yet reported and the seconds left of the entry for `query`.
@@ -280,16 +296,27 @@ class PacketCache:
             self._forget(key)
             return False
         entry.age(now)
-        if not self._touched:
+        if not self._touched and not self._touched_before:
             self._loop.call_later(CREDIT_INTERVAL, self.credit)
         self._touched.append(entry)
         return True
 
-    def credit(self) -> None:
+    def report_hits(self) -> None:
         """Report all hits up to now to the hit counters."""
-        touched, self._touched = self._touched, []
-        for entry in touched:
+        for entry in self._touched_before:
             entry.credit()
+        for entry in self._touched:
+            entry.credit()
+
+    def credit(self) -> None:
+        """Report the hits of the last interval.
+
+        An entry may have hits until it is due again, so it is looked at in two intervals.
+        """
+        self.report_hits()
+        self._touched_before, self._touched = self._touched, []
+        if self._touched_before:
+            self._loop.call_later(CREDIT_INTERVAL, self.credit)
 
     def _forget(self, key: bytes) -> None:
         entry = self.entries.pop(key, None)

@@ -16,6 +16,7 @@ from corepy.server.contain.failure_report import (
 )
 from corepy.server.listen.packet_cache import PacketCache, is_enabled
 from corepy.server.listen.router import RoutingError
+from corepy.server.traffic.traffic import EXTENDED, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,17 +32,26 @@ class QueryPipeline:
     """Answers the queries that arrive at one socket, with the current router."""
 
     def __init__(
-        self, unrouted: RequestContext, memory_pool: MemoryPool, *, asks_gates: bool = False
+        self,
+        unrouted: RequestContext,
+        memory_pool: MemoryPool,
+        traffic: Traffic | None = None,
+        *,
+        asks_gates: bool = False,
     ) -> None:
         """`unrouted` is the context of queries that no server block answers.
 
         With `asks_gates`, the listener asks the gates of its router before it calls `begin`.
         """
         self.label = unrouted.server
-        self.packets = PacketCache(memory_pool)
+        self.traffic = traffic or Traffic()
+        self._at_once = self.traffic.at_once
+        self._rcodes = self.traffic.rcodes
+        self.packets = PacketCache(memory_pool, self.traffic.hit_counts)
         self._with_packet_cache = is_enabled()
-        self._unrouted = unrouted
         self._asks_gates = asks_gates
+        self.unrouted = unrouted
+        """The context of queries that no server block answers."""
         self._family = unrouted.family  # of the socket
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
@@ -53,14 +63,14 @@ class QueryPipeline:
         self.router = router
         self._secrets = config.get(TSIGKeys).secrets
         family = 0 if config.get(ProxyPolicy).uses_headers else self._family
-        self._unrouted = replace(
-            self._unrouted,
+        self.unrouted = replace(
+            self.unrouted,
             echoed_options=router.echoed_options,
             family=family,
             is_gated=self._asks_gates and bool(router.gates),
         )
         self._select = self._filter if router.has_filters else router.route
-        self._contexts = router.contexts(self._unrouted, with_packet_cache=self._with_packet_cache)
+        self._contexts = router.contexts(self.unrouted, with_packet_cache=self._with_packet_cache)
         self.packets.clear()
 
     def begin(
@@ -79,7 +89,10 @@ class QueryPipeline:
         """
         request = accept(message)
         if type(request) is not Request:
-            return request or b""  # type: ignore[return-value]  # `accept` returned bytes or None
+            if request is None:
+                return b""
+            self.traffic.count_refusal(request)  # type: ignore[arg-type]  # bytes
+            return request  # type: ignore[return-value]  # `accept` returned bytes
         request.received = received
         request.peer = request.client = peer
         request.local = local
@@ -87,7 +100,9 @@ class QueryPipeline:
             try:
                 self._identify(request, identity)
             except FormError:
-                return form_error(message)
+                refusal = form_error(message)
+                self.traffic.count_refusal(refusal)
+                return refusal
         try:
             route = self._select(request)
         except RoutingError as error:
@@ -101,7 +116,12 @@ class QueryPipeline:
         if reply.series is not None:
             runner.deliver(request, reply)
             return None
-        return self.complete(request, reply)
+        sent = self._make(request, reply)
+        sampler = self._at_once
+        sampler.left = left = sampler.left - 1
+        if left <= 0:
+            self.traffic.look_at_once(request, reply, sent)
+        return sent
 
     def _identify(self, request: Request, identity: Identity) -> None:
         """Give a request the identity of its connection, and verify its signature.
@@ -123,17 +143,22 @@ class QueryPipeline:
 
     def _filter(self, request: Request) -> ZoneRoute | None:
         """Return the route for `request` from a router with filters, which read the context."""
-        request.context = self._unrouted
+        request.context = self.unrouted
         return self.router.route(request)
 
     def _drop(self, request: Request, reply: Reply) -> bytes:
-        request.context = self._unrouted
+        request.context = self.unrouted
         if self.router.dropped is not None:
             try:
                 self.router.dropped(request=request, reply=reply)
             except BaseException as error:
                 report_background(error, "the hook dropped failed", kind="hook")
-        return signed(request, finish(request, reply))
+        sent = signed(request, finish(request, reply))
+        self._rcodes[sent[3] & 15] += 1
+        self._at_once.left -= 1
+        if self._at_once.left <= 0:
+            self.traffic.look_at_once(request, reply, sent)
+        return sent
 
     def deny(self, message: bytes, denial: Denial) -> bytes:
         """Return the reply to a query that a gate has denied; empty if none is sent."""
@@ -142,11 +167,17 @@ class QueryPipeline:
         request = accept(message)
         if type(request) is not Request:
             return b""
-        request.context = self._unrouted
+        request.context = self.unrouted
         return finish(request, denied_reply(request, denial))
 
     def complete(self, request: Request, reply: Reply) -> bytes:
-        """Return the bytes to send; SERVFAIL if the reply cannot be serialized.
+        """Return the bytes to send for a reply that its chain had to wait for; see `_make`."""
+        sent = self._make(request, reply)
+        self.traffic.count_late(request, reply, sent)
+        return sent
+
+    def _make(self, request: Request, reply: Reply) -> bytes:
+        """Return the bytes to send, and count them; SERVFAIL if the reply cannot be serialized.
 
         They are empty if a plugin has dropped the query: the listener sends nothing. They are empty
         for a series that has been sent, too; a series that this transport cannot send is refused.
@@ -164,9 +195,11 @@ class QueryPipeline:
                     if reply.wire is not wire or type(reply.hit_counters) is not tuple:
                         raise InvalidReplyError("changed a reply that it only observes", handler)
             if reply.is_dropped:
+                self.traffic.unanswered += 1
                 return b""
             if reply.series is not None:
                 if reply.series.is_ended:
+                    self._rcodes[reply.wire[3] & 15] += 1
                     return b""
                 reply = request.error(REFUSED)
             sent = finish(request, reply)
@@ -174,7 +207,9 @@ class QueryPipeline:
                 sent = signed(request, sent)
         except BaseException as error:
             report_failure(request, error)
+            self._rcodes[SERVFAIL] += 1
             return signed(request, finish(request, request.error(SERVFAIL)))
+        self._rcodes[EXTENDED if reply.extended_rcode else sent[3] & 15] += 1
         if reply.deadline is not None and context.uses_deadlines and context.router is self.router:
             self.packets.admit(request, reply, sent)
         return sent

@@ -8,11 +8,12 @@ calls only the methods here. A listener reads queries from its socket, passes ea
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from corepy.dns import RequestContext
 from corepy.net.sockets import address_of, family_of
 from corepy.server.listen.pipeline import QueryPipeline
+from corepy.server.traffic.traffic import Traffic
 
 if TYPE_CHECKING:
     import socket
@@ -38,6 +39,9 @@ class ListenerContext(NamedTuple):
 
     wildcard: bool
     """Whether the socket is bound to all addresses of the host."""
+
+    traffic: Traffic | None = None
+    """Counts the queries of the process; None for a listener on its own."""
 
 
 class Listener(abc.ABC):
@@ -75,7 +79,10 @@ class Listener(abc.ABC):
             family=family_of(address_of(sock).host),
             takes_series=self.takes_series,
         )
-        self.pipeline = QueryPipeline(unrouted, context.memory_pool, asks_gates=self.asks_gates)
+        self.traffic = context.traffic or Traffic()
+        self.pipeline = QueryPipeline(
+            unrouted, context.memory_pool, self.traffic, asks_gates=self.asks_gates
+        )
 
     @property
     def label(self) -> str:
@@ -120,6 +127,19 @@ class Listener(abc.ABC):
 
     def abort(self) -> None:  # noqa: B027 only connections outlive `close`
         """Close at once what `close` left open for clients that have not read their replies."""
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the listener for an operator, as plain data: numbers are added up.
+
+        A server may have several listeners with the same address and protocol, one per process.
+        """
+        return {
+            "server": self.label,
+            "protocol": self.protocol,
+            "connections": None,
+            "waiting": len(self.waiting()),
+            "packet_cache_entries": len(self.pipeline.packets.entries),
+        }
 
     async def check(self, address: tuple[str | int, ...]) -> bool:
         """Send a query to this listener at `address`, as a client; return whether it answers.

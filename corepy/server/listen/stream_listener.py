@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
@@ -135,6 +135,10 @@ class StreamListener(Listener):
         """Return the queries that have no answer yet."""
         runners = {connection.runner for connection in self.connections} | self._lost
         return {query for runner in runners for query in runner.waiting}
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the listener for an operator."""
+        return {**super().status(), "connections": len(self.connections)}
 
     def stop(self, *, leave_queue: bool = False) -> None:
         """Accept the connections that are queued and no more; close idle connections.

@@ -70,6 +70,7 @@ class TCPConnection(StreamConnection):
         self.runner = ChainRunner(self._deliver)
         self.last_activity = monotonic()
         self._listener = listener
+        self._repeated = listener.traffic.repeated
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
         self._out: list[bytes] = []
@@ -166,6 +167,11 @@ class TCPConnection(StreamConnection):
         if entry.hit_listeners:
             client = self.identity.client
             entry.show(message[:2], self._peer if client is None else client, now)
+        sampler = self._repeated
+        sampler.left = left = sampler.left - 1
+        if left <= 0:
+            client = self._peer if self.identity.client is None else self.identity.client
+            pipeline.traffic.look_at_hit(pipeline.unrouted, message[2:], client, entry, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: WaitingQuery, reply: Reply) -> None:

@@ -99,6 +99,8 @@ class UDPListener(Listener):
         self._catching_up_until: float
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(context.label)
+        self._repeated = self.traffic.repeated
+        self._unsent_count = self._overflow_count = 0
         self._unsent = UNSENT.labels(context.label)
         self._overflows = OVERFLOWS.labels(context.label)
 
@@ -161,13 +163,17 @@ class UDPListener(Listener):
                 lost = self._sort(count, now, denied, is_judged=True)
             else:
                 lost = self._repeat(entries, now)
+                sampler = self._repeated
+                sampler.left -= count
+                if sampler.left <= 0:
+                    self._look_at_hits(keys, entries, now)
         elif denied and are_all_dropped(denied, count):
             lost = 0
         else:
             lost = self._sort(count, now, denied)
         batch.release(count)
         if lost:
-            self._unsent.inc(lost)
+            self._count_unsent(lost)
         return count
 
     def _repeat(self, entries: Sequence[CachedReply], now: float) -> int:
@@ -182,6 +188,19 @@ class UDPListener(Listener):
                 if entry.hit_listeners:
                     entry.show(batch.payload(slot)[:2], batch.address(slot), now)
         return self._batch.answer_all(bodies, self.sock)
+
+    def _look_at_hits(
+        self, keys: Sequence[bytes], entries: Sequence[CachedReply], now: float
+    ) -> None:
+        """Look at the selected queries of a batch that the packet cache has answered."""
+        sampler, batch = self._repeated, self._batch
+        count = len(keys)
+        slot = sampler.left + count - 1
+        while slot < count:
+            entry, client = entries[slot], batch.address(slot)
+            self.traffic.look_at_hit(self.pipeline.unrouted, keys[slot], client, entry, now)
+            slot += sampler.left
+        sampler.left = slot - count + 1
 
     def _sort(
         self, count: int, now: float, denied: Denials | None, *, is_judged: bool = False
@@ -208,6 +227,7 @@ class UDPListener(Listener):
                     local = batch.local(slot, self._port)
                 new.append((messages[slot], now, peers[slot], local))
             else:
+                self._overflow_count += 1
                 self._overflows.inc()
         return batch.flush(self.sock)
 
@@ -252,7 +272,7 @@ class UDPListener(Listener):
                 server_logger().exception("a datagram to %s was dropped", self.pipeline.label)
         lost = batch.flush(sock)
         if lost:
-            self._unsent.inc(lost)
+            self._count_unsent(lost)
 
     def _release(self, shares: Shares, taken: list[tuple[bytes, float, Any, Any]]) -> None:
         """Release the places of queries that were taken from the queue."""
@@ -275,6 +295,11 @@ class UDPListener(Listener):
                 return self.pipeline.deny(message, denial)
         if entry.hit_listeners:
             entry.show(message[:2], peer, now)
+        sampler = self._repeated
+        sampler.left = left = sampler.left - 1
+        if left <= 0:
+            pipeline = self.pipeline
+            self.traffic.look_at_hit(pipeline.unrouted, message[2:], peer, entry, now)
         return message[:2] + entry.body
 
     def _deliver(self, query: WaitingQuery, reply: Reply) -> None:
@@ -299,7 +324,11 @@ class UDPListener(Listener):
                 server_logger().exception("a reply from %s was dropped", self.pipeline.label)
         lost = batch.flush(sock)
         if lost:
-            self._unsent.inc(lost)
+            self._count_unsent(lost)
+
+    def _count_unsent(self, lost: int) -> None:
+        self._unsent_count += lost
+        self._unsent.inc(lost)
 
     def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""
@@ -328,6 +357,11 @@ class UDPListener(Listener):
         # Otherwise the loop would take the next socket with this descriptor for this one.
         self._loop.remove_reader(self.sock)
         self.sock.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the listener for an operator."""
+        lost = {"unsent": self._unsent_count, "overflows": self._overflow_count}
+        return {**super().status(), "queued": len(self._new), **lost}
 
     async def check(self, address: tuple[str | int, ...]) -> bool:
         """Send a STATUS query to `address`; return whether it is answered."""

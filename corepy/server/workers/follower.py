@@ -28,6 +28,7 @@ from corepy.plugin import CommandError, StartupError
 from corepy.plugin.log import configure, server_logger
 from corepy.plugin.output import WRITER, streams_that_never_wait
 from corepy.server.build.builder import build
+from corepy.server.commands import run_local
 from corepy.server.contain.event_loop import run as run_contained
 from corepy.server.gc_tuning import freeze_modules
 from corepy.server.listen import transports
@@ -195,7 +196,7 @@ class Follower:
         return self._reporter.report()
 
     async def _command(self, body: protocol.Command, _: list[int]) -> object:
-        return await self._server.command(*body)
+        return await run_local(self._server, *body)
 
     async def _stop(self, kept: Sequence[Listen], _: list[int]) -> StopReply:
         await self._server.stop(hand_over=kept)

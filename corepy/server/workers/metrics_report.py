@@ -92,6 +92,7 @@ def add(source: object, report: Sequence[Family]) -> None:
                 child.total += total
             else:
                 child.value += change
+                metric.added[labels] = metric.added.get(labels, 0) + change
 
 
 def _declared(family: Family) -> metrics.Metric[Any]:

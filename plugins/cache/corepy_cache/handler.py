@@ -33,9 +33,11 @@ from corepy_cache.budget import Budget, process_budget
 from corepy_cache.cache_store import WILDCARD, CacheStore
 from corepy_cache.classify import why_not
 from corepy_cache.dump import dump, load
+from corepy_cache.inspecting import LIST, LOOKUP, list_entries, look_up
 from corepy_cache.keys import key_of
 from corepy_cache.purge import COMMAND, purge_predicate
 from corepy_cache.refresh import Refresher
+from corepy_cache.status import status_of
 
 if TYPE_CHECKING:
     from typing import Self
@@ -178,15 +180,26 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
         self._discard_snapshots = context.discard_snapshots
 
     @hookimpl
+    def status(self) -> dict[str, Any]:
+        """Return the numbers of entries and queries, for an operator."""
+        return status_of(self.store, self._metrics.values())
+
+    @hookimpl
     async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:
         """Remove the entries of names whose data has changed in a handler below."""
         await self.store.forget(is_changed)
 
     @hookimpl
-    async def command(self, name: str, argument: Any) -> int | None:
-        """Purge names for `corepy cache purge`; returns the number of entries removed."""
-        if name != COMMAND:
-            return None
+    async def command(self, name: str, argument: Any) -> Any:
+        """Carry out the commands of `corepy cache`; return None for others."""
+        if name == COMMAND:
+            return await self._purge(argument)
+        if name == LOOKUP:
+            return look_up(self.store, argument)
+        return await list_entries(self.store, argument) if name == LIST else None
+
+    async def _purge(self, argument: Any) -> int:
+        """Purge names; returns the number of entries removed."""
         count = await self.store.forget(purge_predicate(argument))
         self._forget()
         await self._discard_snapshots()

@@ -64,6 +64,7 @@ class CacheMetrics:
         "denial_evictions",
         "denial_hits",
         "drops",
+        "labels",
         "misses",
         "prefetches",
         "rejects",
@@ -75,7 +76,7 @@ class CacheMetrics:
     )
 
     def __init__(self, server: str, zones: str, view: str) -> None:
-        labels = (server, zones, view)
+        self.labels = labels = (server, zones, view)
         success = (server, "success", zones, view)
         denial = (server, "denial", zones, view)
         self.requests = REQUESTS.labels(*labels)

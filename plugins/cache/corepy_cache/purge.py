@@ -1,19 +1,15 @@
-"""Purge names from the caches of running servers: `corepy cache purge NAME|--zone ZONE`.
+"""Removes names from a cache: the command "cache/purge" of `corepy cache purge`.
 
-The command to a server is "cache/purge" with the argument {"name": NAME} or {"zone": ZONE}. Each
-cache returns the number of entries removed.
+Its argument is {"name": NAME} or {"zone": ZONE}. Each cache returns the number of entries removed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from corepy.dns.names import InvalidName, from_text, is_subdomain, to_text
+from corepy.dns.names import InvalidName, from_text, is_subdomain
 from corepy.plugin import CommandError
-from corepy.plugin.arguments import Parser
-from corepy.plugin.control_client import ControlError, ask_all
 from corepy_cache.keys import name_of
 
 if TYPE_CHECKING:
@@ -25,9 +21,6 @@ if TYPE_CHECKING:
 COMMAND: Final = "cache/purge"
 SLICE: Final = 1000
 """The number of entries to test before other queries run."""
-
-OK: Final = 0
-FAILED: Final = 1
 
 
 async def purge(tables: Sequence[EntryTable], is_purged: Callable[[bytes], bool]) -> int:
@@ -65,42 +58,3 @@ def purge_predicate(argument: Any) -> Callable[[bytes], bool]:
     if what == "name":
         return lambda known: known == name
     return lambda known: is_subdomain(known, name)
-
-
-def main(argv: list[str]) -> int:
-    """Run one command; returns the exit code: 0, or 1 after an error message on standard error."""
-    options = parser().read(argv)
-    try:
-        if options.zone is not None:
-            count = _purge("zone", options.zone)
-        else:
-            count = _purge("name", options.name)
-    except ControlError as error:
-        sys.stderr.write(f"corepy cache: {error}\n")
-        return FAILED
-    sys.stdout.write(f"{count} {'entry' if count == 1 else 'entries'} purged\n")
-    return OK
-
-
-def parser() -> Parser:
-    """Return the parser of the arguments after `corepy cache`."""
-    parser = Parser("corepy cache", None, "Control the caches of the running servers on this host.")
-    purge = parser.command("purge", "remove a name, or all names of a zone, from the caches")
-    what = purge.add_mutually_exclusive_group(required=True)
-    what.add_argument("name", nargs="?", metavar="NAME", help="name to remove")
-    purge.flag("zone", metavar="ZONE", help="remove all names of this zone", group=what)
-    return parser
-
-
-def _purge(what: str, name: str) -> int:
-    """Purge on every server; returns the number of entries removed. Raises ControlError."""
-    try:
-        argument = {what: to_text(from_text(name))}
-    except InvalidName as error:
-        raise ControlError(str(error)) from None
-    counts = [result["value"] for _, results in ask_all(COMMAND, argument) for result in results]
-    if not counts:
-        raise ControlError(
-            "no server with a cache runs here, or this user may not use its control socket"
-        )
-    return sum(counts)

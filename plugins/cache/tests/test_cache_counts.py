@@ -10,9 +10,9 @@ from corepy.dns import Reply
 from corepy.plugin import CommandError, CorefileError
 from corepy.testing import controller_for, make_request
 from corepy_cache import budget as budget_module
+from corepy_cache import cli, setup
 from corepy_cache import purge as purge_module
 from corepy_cache import refresh as refresh_module
-from corepy_cache import setup
 from corepy_cache.answering import is_answer
 from corepy_cache.budget import Budget, default_limit, process_budget
 from corepy_cache.cache_store import CacheStore, back_off, clear_ad, restore
@@ -532,25 +532,25 @@ def test_the_command(monkeypatch, capsys, counts, line, words):
         asked_for.append((command, argument))
         return [("socket", [{"value": count}]) for count in counts]
 
-    monkeypatch.setattr(purge_module, "ask_all", ask_all)
-    assert purge_module.main(["purge", *words]) == 0
+    monkeypatch.setattr(cli, "ask_all", ask_all)
+    assert cli.main(["purge", *words]) == 0
     kind = "zone" if len(words) == 2 else "name"
     assert asked_for == [("cache/purge", {kind: "WWW.example.org."})]
     assert capsys.readouterr() == (line, "")
 
 
 def test_the_command_without_a_server(monkeypatch, capsys):
-    monkeypatch.setattr(purge_module, "ask_all", lambda *_: [])
-    assert purge_module.main(["purge", "a."]) == 1
+    monkeypatch.setattr(cli, "ask_all", lambda *_: [])
+    assert cli.main(["purge", "a."]) == 1
     assert capsys.readouterr() == (
         "",
         "corepy cache: no server with a cache runs here, or this user may not use its control"
         " socket\n",
     )
-    assert purge_module.main(["purge", "a..b"]) == 1
+    assert cli.main(["purge", "a..b"]) == 1
     for words in ([], ["a.", "-zone", "a."]):
         with pytest.raises(SystemExit, match="2"):
-            purge_module.main(["purge", *words])
+            cli.main(["purge", *words])
 
 
 # -- what counts as an answer of an upstream, and replies of the usual kind

@@ -13,8 +13,8 @@ import pytest
 from corepy.dns.edns import OPTION_EDE
 from corepy.plugin import control_client
 from corepy.testing import Upstream, ask, query, run_command, serve
+from corepy_cache.cli import main
 from corepy_cache.metrics import HITS
-from corepy_cache.purge import main
 
 ZONE = {
     "www.example.org. A": ["www.example.org. 60 IN A 192.0.2.1"],

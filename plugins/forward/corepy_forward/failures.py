@@ -240,9 +240,9 @@ class Watchlist:
         if self._young_timer is None:
             self._young_timer = self._loop.call_at(attempt.sent + self.patience, self._find_late)
 
-    def remove(self, attempt: Attempt) -> None:
-        """Remove an attempt."""
-        (self.old if attempt.is_late else self.young).pop(attempt, None)
+    def remove(self, attempt: Attempt) -> bool:
+        """Remove an attempt; return whether it was there."""
+        return (self.old if attempt.is_late else self.young).pop(attempt, False) is None
 
     def _find_late(self) -> None:
         limit = monotonic() - self.patience

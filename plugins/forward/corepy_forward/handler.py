@@ -5,7 +5,8 @@ This module is not compiled (docs/design.md); `clients` has the work of most que
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy.dns import Reply
 from corepy.dns.constants import NOERROR
@@ -192,6 +193,21 @@ class Forward(FastHandler, ExplainedHandler):
         pool.start_checks()
         if changes(self.settings):
             self._watch = Watch(self.settings, pool, own, self._problems)
+
+    @hookimpl
+    def status(self) -> dict[str, Any] | None:
+        """Return the state of the upstreams, for an operator."""
+        if self.pool is None:
+            return None
+        upstreams = self.pool.upstreams
+        problems = list(self._problems)
+        if all(upstream.is_down() for upstream in upstreams):
+            problems.append(f"all upstreams for {self.settings.zone} are down")
+        return {
+            "zone": self.settings.zone,
+            "upstreams": [upstream.status() for upstream in upstreams],
+            "problems": problems,
+        }
 
     @hookimpl
     def shutdown(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.dns.constants import rcode_name
 from corepy.plugin.metrics import TIME_BUCKETS
@@ -67,6 +67,9 @@ class Upstream:
         self.stream_proto = _STREAM_PROTOS[target.transport]
         self.fails = 0
         self.is_suspect = False
+        self.replies = self.failures = 0
+        """Queries that were answered, and attempts that failed, since this object was created."""
+        self.last_failure: str | None = None
         self.check: Callable[[], None] = lambda: None
         self._on_change = on_change
         self.edns = EdnsSupport()
@@ -124,6 +127,21 @@ class Upstream:
     def is_down(self) -> bool:
         """Whether more than `max_fails` consecutive health checks failed (proxy.go, Down)."""
         return self.fails > self.settings.max_fails > 0
+
+    def status(self) -> dict[str, Any]:
+        """Return the state for an operator; see `corepy.plugin.HookSpecs.status`."""
+        suspect = "suspect" if self.is_suspect else "up"
+        return {
+            "address": self.address,
+            "protocol": self.stream_proto if self.context is not None else "udp",
+            "state": "down" if self.is_down() else suspect,
+            "rtt": self._srtt if self._srtt >= 0 else None,
+            "queries": self.replies + self.failures,
+            "failures": self.failures,
+            "in_flight": len(self._watched.young) + len(self._watched.old),
+            "failed_checks": self.fails,
+            "last_failure": self.last_failure,
+        }
 
     def look(self, now: float) -> None:
         """Update `is_limited`."""
@@ -185,7 +203,8 @@ class Upstream:
     def arrived(self, attempt: Attempt, wire: bytes, now: float) -> None:
         """Process a reply to `attempt`: update the statistics and pass it to the owner."""
         watched = self._watched
-        (watched.old if attempt.is_late else watched.young).pop(attempt, None)
+        if (watched.old if attempt.is_late else watched.young).pop(attempt, False) is None:
+            self.replies += 1  # a health check is not watched
         rtt = now - attempt.sent
         if now != self._measured:
             self._measured = now
@@ -223,9 +242,14 @@ class Upstream:
 
     def broke(self, attempt: Attempt, reason: str) -> None:
         """Fail an attempt, and start a health check."""
-        self._watched.remove(attempt)
+        if self._watched.remove(attempt):
+            self._count_failure(reason)
         self.check()
         attempt.owner.failed(attempt, reason)
+
+    def _count_failure(self, reason: str) -> None:
+        self.failures += 1
+        self.last_failure = reason
 
     def cancel(self, attempt: Attempt) -> None:
         """Stop waiting for the reply to `attempt` without notifying its owner."""
@@ -243,6 +267,7 @@ class Upstream:
     def _expired(self, attempt: Attempt) -> None:
         if attempt.link is not None:
             attempt.link.forget(attempt)
+        self._count_failure(NO_REPLY)
         self.broke(attempt, NO_REPLY)
 
     def _suspect(self) -> None:

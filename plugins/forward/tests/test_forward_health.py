@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from corepy.plugin import metrics
+from corepy.plugin import control_client, metrics
 from corepy.testing import Upstream
 from corepy.testing import serve as serve_with_timers
 from corepy.testing.command import wait_until
@@ -146,3 +146,43 @@ def test_black_hole_is_passed_over_from_the_first_query_on():
     ):
         for _ in range(60):
             assert server.ask("example.org").rr
+
+
+def test_the_status_has_every_upstream(folder_of_sockets):
+    """A health check is not a query, and the first failure is not that of a query."""
+    with Upstream(RECORDS) as upstream, Upstream(Switchable(False)) as silent:
+        text = f".:0 {{\nbind 127.0.0.1\nforward . {upstream.to} {silent.to} {{\npolicy sequential\n}}\n}}"
+        with serve(text, control=True) as server:
+            (path,) = folder_of_sockets.glob(control_client.PATTERN)
+            server.ask("example.org")
+            (plugin,) = control_client.ask(path, "stats")["plugins"]
+            pool = pool_of(server)
+            server.call(pool.upstreams[1].unhealthy)
+            server.call(setattr, pool.upstreams[0], "is_suspect", True)
+            server.call(pool.upstreams[1]._count_failure, "timeout")
+            suspect = control_client.ask(path, "stats")["plugins"][0]["status"]
+            for each in pool.upstreams:
+                for _ in range(3):
+                    server.call(each.unhealthy)
+            down = control_client.ask(path, "status")
+    first, second = plugin["status"]["upstreams"]
+    assert first == {
+        "address": upstream.to, "protocol": "udp", "state": "up", "rtt": first["rtt"],
+        "queries": 1, "failures": 0, "in_flight": 0, "failed_checks": 0, "last_failure": None,
+    }  # fmt: skip
+    assert 0 < first["rtt"] < 60
+    assert (second["queries"], second["rtt"], plugin["status"]["problems"]) == (0, None, [])
+    first, second = suspect["upstreams"]
+    assert (first["state"], second["state"]) == ("suspect", "up")
+    assert (second["queries"], second["failures"], second["last_failure"]) == (1, 1, "timeout")
+    assert second["failed_checks"] == 1
+    assert down["problems"] == ["forward: all upstreams for . are down"]
+    assert {it["state"] for it in down["plugins"][0]["status"]["upstreams"]} == {"down"}
+
+
+@pytest.fixture
+def folder_of_sockets(tmp_path, monkeypatch):
+    """Keep the control socket of a test to itself."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path])
+    return tmp_path

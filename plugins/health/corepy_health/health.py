@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.http import HTTPRequest, HTTPResponse, claim
 from corepy.plugin import LifecycleContext, ProcessGroup, hookimpl
@@ -65,6 +65,14 @@ class Health:
         """Return whether all addresses have answered lately, for *ready* and its `/ready`."""
         late = any(target.is_late for target in self._targets)
         return not late and not self._process_group.problems()
+
+    @hookimpl
+    def status(self) -> dict[str, Any]:
+        """Return whether the addresses answer the queries of *health*, for an operator."""
+        late = [target.status for target in self._targets if target.is_late]
+        problems = [*late, *self._process_group.problems()]
+        state = "failing" if problems else "answering"
+        return {"state": state, "problems": problems, "endpoint": self.address}
 
     @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:

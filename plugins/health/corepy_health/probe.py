@@ -83,6 +83,11 @@ class Target:
         """Return the problem with this address, None if it answers."""
         if not self.is_late or await self.ask(LAST_CHANCE):
             return None
+        return self.status
+
+    @property
+    def status(self) -> str:
+        """The reason of the last failure, and the time since the last answer."""
         seconds = time.monotonic() - self._answered
         return f"{self.label}: {self._reason} for {seconds:.1f} s"
 

@@ -258,3 +258,15 @@ def test_the_address_may_be_made_by_another_plugin() -> None:
     text = f". {{\nbind 127.0.0.1\nhealth 127.0.0.1:{port}\nerratic\n}}\n"
     with serve(text, plugins=with_handlers(erratic=Maker)):
         assert get(port) == (200, "OK")
+
+
+def test_the_status_is_that_of_the_addresses():
+    with serve(TEXT) as server:
+        wait_for_answers(server)
+        health = health_of(server)
+        well = server.call(health.status)
+        health._targets[0]._answered -= probe.DEAD_AFTER + 60
+        late = server.call(health.status)
+    assert well == {"state": "answering", "problems": [], "endpoint": "127.0.0.1:0"}
+    assert late["state"] == "failing"
+    assert re.fullmatch(r"udp 127\.0\.0\.1:\d+: no answer for 6\d\.\d s", late["problems"][0])

@@ -8,7 +8,7 @@ removed before the sockets drain, and addresses last.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from corepy.plugin import LifecycleContext, StartupError, hookimpl, plugin_logger
 from corepy_nodecache import metrics, preflight
@@ -137,6 +137,13 @@ class Nodecache:
         report = await self._set_desired(self._settings.want(), sweep)
         if sweep and report and not report.errors:
             _process.may_sweep = False
+
+    @hookimpl
+    def status(self) -> dict[str, Any] | None:
+        """Return the state of the host, which is that of all server blocks, for an operator."""
+        reconciler = _process.reconciler
+        is_first = reconciler is not None and reconciler.is_first(self)
+        return reconciler.status() if reconciler is not None and is_first else None
 
     @hookimpl
     async def stopping(self, context: LifecycleContext) -> None:

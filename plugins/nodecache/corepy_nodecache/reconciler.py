@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corepy.plugin import plugin_logger
 from corepy_nodecache import metrics
@@ -83,6 +83,22 @@ class Reconciler:
     def owners(self) -> int:
         """The number of owners with a desired state."""
         return len(self._desired)
+
+    def is_first(self, owner: object) -> bool:
+        """Return whether `owner` is the first one with a desired state."""
+        return next(iter(self._desired), None) is owner
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the host; see `corepy.plugin.HookSpecs.status`."""
+        return {
+            "state": "degraded" if metrics.degraded.value else "in place",
+            "problems": [self._problem] if self._problem else [],
+            "iptables": self.tables.name if self.tables else "off",
+            "addresses": int(metrics.addresses.value),
+            "rules": int(metrics.rules.value),
+            "repairs": int(metrics.repairs.value),
+            "last_check": time.monotonic() - self._last_pass,
+        }
 
     async def set_desired(
         self,

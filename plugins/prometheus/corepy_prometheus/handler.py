@@ -21,7 +21,8 @@ from corepy.plugin import (
 )
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
-from corepy_prometheus.series import SERVER, AllSeries, prepare
+from corepy_prometheus.series import AllSeries, prepare
+from corepy_prometheus.top import TopSeries
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
@@ -41,8 +42,11 @@ class Prometheus(ObservingHandler):
         """Export at `address` (host:port); with `runtime`, measure the interpreter too."""
         self.address = address
         self.runtime = runtime
+        self.top = 0
+        """Time series of each table of the most frequent clients and names; 0 for none."""
         self._enabled = Enabled(config)
         self._endpoint: MetricsEndpoint | None = None
+        self._top_series: TopSeries | None = None
         self._series = AllSeries()
 
     def observe(self, request: Request, reply: Reply) -> None:
@@ -78,6 +82,8 @@ class Prometheus(ObservingHandler):
         self._enabled.show(self, context)
         for server, zone in self._enabled.served(context):
             prepare(server, zone)
+        if self.top:
+            self._top_series = TopSeries(self.top, context.run_command)
         self._endpoint = MetricsEndpoint(self.address, context.process_group, LOG)
         await self._endpoint.open()
 
@@ -85,5 +91,7 @@ class Prometheus(ObservingHandler):
     async def shutdown(self, context: LifecycleContext) -> None:
         """Stop exporting, unless a later generation continues."""
         self._enabled.hide()
+        if self._top_series is not None:
+            await self._top_series.stop()
         if self._endpoint is not None:
             await self._endpoint.close()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.http import read_address
 from corepy_prometheus.handler import Prometheus
+from corepy_prometheus.top import MOST
 
 if TYPE_CHECKING:
     from corepy.plugin import Controller
@@ -18,6 +19,7 @@ def setup(controller: Controller) -> None:
     handler = Prometheus(controller.config, DEFAULT_ADDRESS)
     options = {
         "runtime_metrics": lambda: _read_runtime(controller, handler),
+        "top": lambda: _read_top(controller, handler),
         "tls": lambda: _refuse_tls(controller),
     }
     for _ in controller.single():
@@ -29,6 +31,14 @@ def setup(controller: Controller) -> None:
 def _read_runtime(controller: Controller, handler: Prometheus) -> None:
     controller.arguments(0, 0)
     handler.runtime = True
+
+
+def _read_top(controller: Controller, handler: Prometheus) -> None:
+    given = controller.arguments(0, 1)
+    number = controller.integer(given[0]) if given else MOST
+    if not 1 <= number <= MOST:
+        raise controller.error(f"top takes a number from 1 to {MOST}", given[0])
+    handler.top = number
 
 
 def _refuse_tls(controller: Controller) -> None:

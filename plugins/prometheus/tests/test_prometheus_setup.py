@@ -34,6 +34,10 @@ def test_accepts(text: str, address: str, runtime: bool) -> None:
         ("prometheus a b c", "wrong argument count"),
         ("prometheus {\nruntime\n}", "unknown option 'runtime'"),
         ("prometheus\nprometheus", "only be used once"),
+        ("prometheus {\ntop 21\n}", "top takes a number from 1 to 20"),
+        ("prometheus {\ntop 0\n}", "top takes a number from 1 to 20"),
+        ("prometheus {\ntop many\n}", "'many'"),
+        ("prometheus {\ntop 1 2\n}", "wrong argument count"),
         ("prometheus {\ntls\n}", "wrong argument count"),
         ("prometheus {\ntls a b\n}", "wrong argument count"),
         ("prometheus {\ntls web.yml\n}", "does not export metrics over TLS"),
@@ -41,3 +45,13 @@ def test_accepts(text: str, address: str, runtime: bool) -> None:
 )
 def test_refuses(text: str, message: str) -> None:
     assert message in refusal(text).message
+
+
+@pytest.mark.parametrize(
+    ("text", "top"),
+    [("prometheus", 0), ("prometheus {\ntop\n}", 20), ("prometheus {\ntop 5\n}", 5)],
+)
+def test_top(text: str, top: int) -> None:
+    (handler,) = set_up(text).handlers
+    assert isinstance(handler, Prometheus)
+    assert handler.top == top

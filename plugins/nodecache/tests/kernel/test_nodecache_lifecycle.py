@@ -13,7 +13,7 @@ import pytest
 
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.testing.netns import addresses, isolated, rules, run
-from corepy_nodecache import lifecycle
+from corepy_nodecache import lifecycle, metrics
 from corepy_nodecache.host import Host
 from corepy_nodecache.lifecycle import Nodecache
 from corepy_nodecache.link import Links
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from corepy_nodecache.host import Report
     from corepy_nodecache.model import DesiredState
 
+SLOW = 60.0  # seconds after which a test has failed for good
 IP, OTHER, THIRD = "169.254.20.10", "169.254.20.11", "169.254.20.12"
 
 
@@ -119,6 +120,32 @@ def test_each_hook_does_its_part(
         "removed 10 rules",
         f"removed {IP} from nodecache",
     ]
+
+
+@isolated
+def test_the_status_is_shown_once_for_all_blocks(process: lifecycle._Process) -> None:
+    async def work() -> None:
+        first, second = Nodecache(one()), Nodecache(one(OTHER))
+        assert first.status() is None
+        await start(first, second)
+        status = first.status()
+        assert status is not None
+        assert second.status() is None
+        assert 0 <= status.pop("last_check") < SLOW
+        assert status == {
+            "state": "in place", "problems": [], "iptables": "nft", "addresses": 2, "rules": 20,
+            "repairs": status["repairs"],
+        }  # fmt: skip
+        assert process.reconciler is not None
+        process.reconciler._problem = "no lock"
+        metrics.degraded.set(1)
+        status = first.status()
+        assert status is not None
+        assert (status["state"], status["problems"]) == ("degraded", ["no lock"])
+        await stop(first, second)
+        assert first.status() is None
+
+    live(work)
 
 
 @isolated
