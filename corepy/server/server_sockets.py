@@ -97,7 +97,7 @@ class ServerSockets(Endpoints):
         for endpoint in self.every_endpoint():
             endpoint.forget()
 
-def _waiting(self) -> set[WaitingQuery]:
+    def _waiting(self) -> set[WaitingQuery]:
         return {query for endpoint in self.every_endpoint() for query in endpoint.waiting()}
 
     def every_endpoint(self) -> Iterator[Endpoint]:

@@ -5,7 +5,6 @@ This module is not compiled (docs/design.md); `clients` has the work of most que
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from corepy.dns import Reply

@@ -21,7 +21,7 @@ from corepy.plugin import (
 )
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
-from corepy_prometheus.series import AllSeries, prepare
+from corepy_prometheus.series import SERVER, AllSeries, prepare
 from corepy_prometheus.top import TopSeries
 
 if TYPE_CHECKING:
