@@ -10,6 +10,7 @@ query: measure before adding a line.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from mmap import mmap
 from struct import Struct, error
 from typing import Final
 
@@ -262,7 +263,9 @@ def read_ttl(msg: Buffer, offset: int) -> int:
     return ttl if ttl < _TTL_SIGN else 0
 
 
-def age(buf: bytearray | memoryview, offsets: Iterable[int], seconds: int, floor: int = 0) -> None:
+def age(
+    buf: bytearray | memoryview | mmap, offsets: Iterable[int], seconds: int, floor: int = 0
+) -> None:
     """Decrement TTLs in place by seconds, but not below floor; lower TTLs stay."""
     before = left = -1
     for at in offsets:

@@ -31,6 +31,7 @@ from corepy.net.packetinfo import AF_INET, IFINDEX, LEVEL, control_for, local_ad
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from mmap import mmap
     from socket import socket
 
 SLOTS: Final = 64
@@ -124,12 +125,10 @@ class Batch:
         self._in_headers, self._out_headers = self._in.headers.address, self._out.headers.address
         self._in_words, self._out_words = self._in.headers.words(), self._out.headers.words()
         self._out_iovs = self._out.iovs.words()
-        self._payloads, self._names, self._controls = (
-            self._in.data.view,
-            self._in.names.view,
-            self._in.controls.view,
-        )
-        self._name_words, self._name_quads = self._names.cast("I"), self._names.cast("Q")
+        self._payloads, self._names = self._in.data.memory, self._in.names.memory
+        self._controls = self._in.controls.view
+        names = self._in.names.view
+        self._name_words, self._name_quads = names.cast("I"), names.cast("Q")
         # The queue: replies to the batch, with four words of header each, and later replies.
         self._datas: list[bytes] = []
         self._heads: list[int] = []
@@ -175,10 +174,10 @@ class Batch:
 
     def keys(self, count: int) -> list[bytes]:
         """Return the first `count` datagrams without their first two bytes, the ID of a query."""
-        view = self._payloads
+        memory = self._payloads
         lengths = self._in_words[_LENGTH : count * _WORDS : _WORDS].tolist()
         return [
-            view[start + 2 : start + length].tobytes()
+            memory[start + 2 : start + length]
             for start, length in zip(_STARTS, lengths, strict=False)
         ]
 
@@ -231,10 +230,10 @@ class Batch:
             for high, low in zip(highs, lows, strict=True)
         ]
 
-    def _copies(self, view: memoryview, starts: range, field: int, count: int) -> list[bytes]:
+    def _copies(self, memory: mmap, starts: range, field: int, count: int) -> list[bytes]:
         lengths = self._in_words[field : count * _WORDS : _WORDS].tolist()
         return [
-            view[start : start + (length & 0xFFFFFFFF)].tobytes()
+            memory[start : start + (length & 0xFFFFFFFF)]
             for start, length in zip(starts, lengths, strict=False)
         ]
 
@@ -243,14 +242,12 @@ class Batch:
         start = slot * RECEIVE_SIZE
         return self._payloads[
             start : start + (self._in_words[slot * _WORDS + _LENGTH] & 0xFFFFFFFF)
-        ].tobytes()
+        ]
 
     def address(self, slot: int) -> bytes:
         """Return a copy of the sender's socket address in `slot`."""
         start = slot * NAME_SIZE
-        return self._names[
-            start : start + (self._in_words[slot * _WORDS + _NAMELEN] & 0xFFFFFFFF)
-        ].tobytes()
+        return self._names[start : start + (self._in_words[slot * _WORDS + _NAMELEN] & 0xFFFFFFFF)]
 
     def local(self, slot: int, port: bytes) -> bytes | None:
         """Return the local address of the datagram in `slot`; None without packet information.

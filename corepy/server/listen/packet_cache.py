@@ -122,7 +122,7 @@ class CachedReply:
 
     def __init__(self, reply: Reply, body: bytes, chunk: Chunk, now: float) -> None:
         """Copy `body`, a reply without its ID, into `chunk`."""
-        chunk.view[chunk.start : chunk.start + len(body)] = body
+        chunk.memory[chunk.start : chunk.start + len(body)] = body
         self.chunk = chunk
         self.size = len(body)
         self.iov = _pack_iov(chunk.address, len(body))
@@ -145,7 +145,7 @@ class CachedReply:
     def body(self) -> bytes:
         """The reply with its current TTLs, without its ID."""
         start = self.chunk.start
-        return self.chunk.view[start : start + self.size].tobytes()
+        return self.chunk.memory[start : start + self.size]
 
     @property
     def rcode(self) -> int:
@@ -159,7 +159,7 @@ class CachedReply:
             if self._offsets is None:
                 first = self.chunk.start - 2
                 self._offsets = [first + at for at in wire.ttl_offsets(b"\0\0" + self.body)]
-            wire.age(self.chunk.view, self._offsets, seconds - self._aged)
+            wire.age(self.chunk.memory, self._offsets, seconds - self._aged)
             self._aged = seconds
         due = self._since + seconds + 1
         self.due = due if due < self.deadline else self.deadline

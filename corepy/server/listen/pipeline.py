@@ -15,7 +15,7 @@ from corepy.server.contain.failure_report import (
     report_failure,
 )
 from corepy.server.listen.packet_cache import PacketCache, is_enabled
-from corepy.server.listen.router import RoutingError
+from corepy.server.listen.router import CLASS_IN, RoutingError
 from corepy.server.traffic.traffic import EXTENDED, Traffic
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class QueryPipeline:
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
         self._select: Callable[[Request], ZoneRoute | None]
+        self._only: ZoneRoute | None = None  # the route of all queries of class IN
         self.router: Router
 
     def swap(self, router: Router, config: ListenerConfig) -> None:
@@ -70,6 +71,7 @@ class QueryPipeline:
             is_gated=self._asks_gates and bool(router.gates),
         )
         self._select = self._filter if router.has_filters else router.route
+        self._only = None if router.has_filters else router.only_root
         self._contexts = router.contexts(self.unrouted, with_packet_cache=self._with_packet_cache)
         self.packets.clear()
 
@@ -103,10 +105,12 @@ class QueryPipeline:
                 refusal = form_error(message)
                 self.traffic.count_refusal(refusal)
                 return refusal
-        try:
-            route = self._select(request)
-        except RoutingError as error:
-            return self._drop(request, error.reply)
+        route = self._only
+        if route is None or request.qclass != CLASS_IN:
+            try:
+                route = self._select(request)
+            except RoutingError as error:
+                return self._drop(request, error.reply)
         if route is None or route.entry is None:
             return self._drop(request, request.error(REFUSED))
         request.context = self._contexts[route]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from corepy.dns import RequestContext
 from corepy.dns.context import ECHOED_OPTIONS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NO_FILTERS = BlockFilters()
 ROOT = b"\0"
 TYPE_DS = 43
-CLASS_IN = 1
+CLASS_IN: Final = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +123,6 @@ class Router:
     """The zones served at one address. Immutable: a reload replaces it."""
 
     __slots__ = (
-        "_only_root",
         "_zones",
         "any_class",
         "dropped",
@@ -131,6 +130,7 @@ class Router:
         "gates",
         "has_hit_gates",
         "has_hit_listeners",
+        "only_root",
         "routes",
     )
 
@@ -152,7 +152,8 @@ class Router:
         self.echoed_options = echoed_options
         self.dropped = dropped
         self._zones = dict(zones)
-        self._only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
+        self.only_root = self._zones.get(ROOT) if len(self._zones) == 1 else None
+        """The route of all queries of class IN, unless filters have to be asked."""
         self.any_class = any_class
         self.routes = list(self._zones.values())
         self._look_at_routes()
@@ -174,8 +175,8 @@ class Router:
         """
         if request.qclass != CLASS_IN and not self.any_class:
             return None
-        if self._only_root is not None:
-            return self._only_root
+        if self.only_root is not None:
+            return self.only_root
         if request.qtype == TYPE_DS:
             return self._route_ds(request.name_wire)
         name, zones, offset = request.name_wire, self._zones, 0
