@@ -150,7 +150,8 @@ class CachedReply:
     @property
     def rcode(self) -> int:
         """The rcode in the header of the reply."""
-        return self.chunk.view[self.chunk.start + 1] & 15
+        flags: int = self.chunk.memory[self.chunk.start + 1]
+        return flags & 15
 
     def age(self, now: float) -> None:
         """Lower the TTLs to their values at `now`, and set `due` to their next change."""

@@ -164,15 +164,26 @@ class QueryPipeline:
             self.traffic.look_at_once(request, reply, sent)
         return sent
 
-    def deny(self, message: bytes, denial: Denial) -> bytes:
+    def deny(self, message: bytes, received: float, peer: object, denial: Denial) -> bytes:
         """Return the reply to a query that a gate has denied; empty if none is sent."""
-        if denial is Denial.DROP:
-            return b""
+        sampler, is_dropped = self._at_once, denial is Denial.DROP
+        if is_dropped:
+            self.traffic.unanswered += 1
+            if sampler.left > 1:
+                sampler.left -= 1
+                return b""
         request = accept(message)
         if type(request) is not Request:
             return b""
-        request.context = self.unrouted
-        return finish(request, denied_reply(request, denial))
+        request.context, request.received, request.client = self.unrouted, received, peer
+        reply = denied_reply(request, denial)
+        sent = b"" if is_dropped else finish(request, reply)
+        if sent:
+            self._rcodes[sent[3] & 15] += 1
+        sampler.left -= 1
+        if sampler.left <= 0:
+            self.traffic.look_at_once(request, reply, sent)
+        return sent
 
     def complete(self, request: Request, reply: Reply) -> bytes:
         """Return the bytes to send for a reply that its chain had to wait for; see `_make`."""

@@ -19,7 +19,7 @@ from corepy.net.batch import SLOTS
 from corepy.net.connection_limit import GREED, Shares, client_of
 from corepy.net.own_connections import is_own
 from corepy.net.sockets import leave_group
-from corepy.plugin import metrics
+from corepy.plugin import Denial, metrics
 from corepy.plugin.log import server_logger
 from corepy.server.listen.admission import Admission, are_all_dropped
 from corepy.server.listen.chain_runner import ChainRunner
@@ -169,6 +169,7 @@ class UDPListener(Listener):
                     self._look_at_hits(keys, entries, now)
         elif denied and are_all_dropped(denied, count):
             lost = 0
+            self._drop_all(count, now)
         else:
             lost = self._sort(count, now, denied)
         batch.release(count)
@@ -202,6 +203,16 @@ class UDPListener(Listener):
             slot += sampler.left
         sampler.left = slot - count + 1
 
+    def _drop_all(self, count: int, now: float) -> None:
+        """Count a batch of which the gates have denied every query, without replies."""
+        sampler, batch = self.traffic.at_once, self._batch
+        if sampler.left > count:
+            sampler.left -= count
+            self.traffic.unanswered += count
+            return
+        for slot in range(count):
+            self.pipeline.deny(batch.payload(slot), now, batch.address(slot), Denial.DROP)
+
     def _sort(
         self, count: int, now: float, denied: Denials | None, *, is_judged: bool = False
     ) -> int:
@@ -215,7 +226,7 @@ class UDPListener(Listener):
         for slot in range(count):
             wire: bytes | None = None
             if denied and slot in denied:
-                wire = self.pipeline.deny(messages[slot], denied[slot])
+                wire = self.pipeline.deny(messages[slot], now, peers[slot], denied[slot])
             elif known:
                 wire = self._from_cache(messages[slot], peers[slot], now, is_judged=is_judged)
             if wire:
@@ -292,7 +303,7 @@ class UDPListener(Listener):
         if entry.gates and not is_judged:
             denial = self._admission.of_hit(entry, peer, now)
             if denial is not None:
-                return self.pipeline.deny(message, denial)
+                return self.pipeline.deny(message, now, peer, denial)
         if entry.hit_listeners:
             entry.show(message[:2], peer, now)
         sampler = self._repeated

@@ -100,6 +100,10 @@ class Answers:
             self._store.show(self._lifetime, metrics)
         return metrics
 
+    def all_metrics(self) -> list[CacheMetrics]:
+        """Return the metrics of all server labels."""
+        return list(self._metrics.values())
+
     def begin(self, caller: Caller, request: Request) -> Answer:
         """Answer from the cache at once, or query the handlers below."""
         wire = request.wire

@@ -182,7 +182,7 @@ class Cache(FastHandler, ExplainedHandler, StatefulHandler):
     @hookimpl
     def status(self) -> dict[str, Any]:
         """Return the numbers of entries and queries, for an operator."""
-        return status_of(self.store, self._metrics.values())
+        return status_of(self.store, self._answers.all_metrics())
 
     @hookimpl
     async def names_changed(self, is_changed: Callable[[bytes], bool]) -> None:
