@@ -135,7 +135,7 @@ def test_a_series_is_delivered(pipeline):
 
     def answer(request):
         reply = request.error(0)
-        reply.series = SimpleNamespace(is_ended=False)
+        reply.series = SimpleNamespace(is_ended=False, size=1000)
         series.append(reply)
         return reply
 
@@ -147,6 +147,8 @@ def test_a_series_is_delivered(pipeline):
     assert refused == finish(request, request.error(5))
     series[0].series.is_ended = True
     assert pipeline.complete(request, series[0]) == b""
+    rcodes = [number for number, count in enumerate(pipeline.traffic.rcodes) for _ in range(count)]
+    assert (rcodes, pipeline.traffic.waited) == ([0, 5], 2)
 
 
 @pytest.mark.parametrize("is_hook_broken", [False, True])
