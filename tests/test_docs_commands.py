@@ -99,7 +99,7 @@ def test_every_flag_is_documented():
     assert {name for name in short if f"`{name}`" not in manual} == set()
 
 
-OWN = {"blocklist", "no_aaaa", "search_guard"}
+OWN = {"blocklist", "console", "no_aaaa", "search_guard"}
 
 
 def test_the_table_of_directives_is_true():
