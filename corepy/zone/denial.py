@@ -161,24 +161,29 @@ class NSEC3Denial:
         owner = self._owner(self._hashes[bisect_right(self._hashes, digest) - 1])
         return owner, self._nodes[owner]
 
-    def _closest_encloser(self, name: bytes, ancestor: bytes) -> Iterator[Proof]:
-        """Prove the closest provable encloser of a name (RFC 5155 section 7.2.1).
+    def _closest_encloser(self, ancestor: bytes) -> tuple[bytes, Proof]:
+        """Return the longest ancestor that has a record, and this record.
 
-        With opt-out, insecure delegations have no NSEC3 record, so it may be above `ancestor`.
+        With opt-out, insecure delegations and empty non-terminals above them have none (RFC 5155
+        section 7.2.1: closest provable encloser). The origin has one.
         """
-        nearest = self._matching(ancestor)
-        while nearest is None and ancestor != self._origin:
+        found = self._matching(ancestor)
+        while found is None:
             ancestor = ancestor[ancestor[0] + 1 :]
-            nearest = self._matching(ancestor)
-        if nearest is not None:
-            yield nearest
-        if name != ancestor:
-            yield self._covering(next_closer(name, ancestor))
+            found = self._matching(ancestor)
+        return ancestor, found
+
+    def _no_closer(self, name: bytes, ancestor: bytes) -> Iterator[Proof]:
+        """Prove the closest encloser, and that the next name towards `name` does not exist."""
+        encloser, found = self._closest_encloser(ancestor)
+        yield found
+        yield self._covering(next_closer(name, encloser))
 
     def no_name(self, name: bytes, ancestor: bytes) -> Iterator[Proof]:
         """See `Denial` (RFC 5155 section 7.2.2)."""
-        yield from self._closest_encloser(name, ancestor)
-        yield self._covering(b"\1*" + ancestor)
+        encloser, _ = self._closest_encloser(ancestor)
+        yield from self._no_closer(name, encloser)
+        yield self._covering(b"\1*" + encloser)
 
     def no_data(self, name: bytes) -> Iterator[Proof]:
         """See `Denial` (RFC 5155 sections 7.2.3 and 7.2.4)."""
@@ -186,11 +191,11 @@ class NSEC3Denial:
         if found is not None:
             yield found
         else:
-            yield from self._closest_encloser(name, name)
+            yield from self._no_closer(name, name)
 
     def no_wildcard_data(self, name: bytes, ancestor: bytes) -> Iterator[Proof]:
         """See `Denial` (RFC 5155 section 7.2.5)."""
-        yield from self._closest_encloser(name, ancestor)
+        yield from self._no_closer(name, ancestor)
         found = self._matching(b"\1*" + ancestor)
         if found is not None:
             yield found

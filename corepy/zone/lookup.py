@@ -48,6 +48,9 @@ _DS: Final = key_of(c.TYPE_DS)
 _NS: Final = key_of(c.TYPE_NS)
 _HINFO: Final = key_of(c.TYPE_HINFO)
 
+_ALIAS_OWN: Final = frozenset((c.TYPE_NSEC, c.TYPE_RRSIG))
+"""Types that the owner of a CNAME record has itself (RFC 4035 section 2.5)."""
+
 _POINTER: Final = 0xC000
 _pack_record = Struct("!HHIH").pack
 _pack_ttl = Struct("!I").pack
@@ -200,7 +203,7 @@ class Lookup:
                 self._add_targets(packed, name)
             return None
         alias = find_set(node, _CNAME)
-        if alias is not None and qtype != c.TYPE_NSEC:
+        if alias is not None and qtype not in _ALIAS_OWN:
             self._answer(name, node, alias)
             self._prove_no_closer(name, ancestor)
             return first_rdata_of(alias).lower()
@@ -210,14 +213,13 @@ class Lookup:
     def _matching_sets(self, node: Node, qtype: int) -> list[bytes]:
         """Return the sets of a node that answer a type.
 
-        For type ANY it is one of them, because all of them might be a large reply (RFC 8482 section
-        4.1).
+        For ANY and RRSIG it is one of several, because all of them might be a large reply (RFC 8482
+        sections 4.1 and 7).
         """
         if qtype == c.TYPE_ANY:
-            candidates = [it for it in sets_of(node) if type_of(it) != c.TYPE_RRSIG]
-            return candidates[:1]
+            return [it for it in sets_of(node) if type_of(it) != c.TYPE_RRSIG][:1]
         if qtype == c.TYPE_RRSIG:
-            return list(sets_with_type(node, qtype))
+            return list(sets_with_type(node, qtype))[:1]
         found = find_set(node, key_of(qtype))
         return [] if found is None else [found]
 
