@@ -20,7 +20,7 @@ from corepy.plugin import (
     without_deadline,
 )  # fmt: skip
 from corepy.zone.lookup import Lookup, Match
-from corepy.zone.replies import answer, completed
+from corepy.zone.replies import answer, completed, quick_answer
 from corepy.zone.served import ServedZones
 from corepy.zone.transfers import whole_zone
 
@@ -85,6 +85,11 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         return self._answer(request, zone)
 
     def _answer(self, request: Request, zone: Zone) -> Answer:
+        quick = quick_answer(zone, request)
+        if quick is not None:
+            quick.since = request.received
+            quick.deadline = request.received + REPEATED
+            return quick
         reply, found = answer(zone, request)
         if found.wildcard is not None:
             request.metadata[WILDCARD_LABEL] = to_text(found.wildcard)

@@ -158,12 +158,11 @@ class MasterFileReader:
 
     def _with_ttl(self, record: Record, place: Place) -> Record:
         """Return a record with the TTL that applies; raises `RecordError`."""
-        ttl = record.ttl
-        if ttl != _NO_TTL:
-            if ttl > LONGEST_TTL:
+        if record.ttl != _NO_TTL:
+            if record.ttl > LONGEST_TTL:
                 problem = f"has a TTL of more than {LONGEST_TTL} seconds (RFC 2181 section 8)"
                 raise RecordError(problem, word=0)
-            self._last_ttl = ttl
+            self._last_ttl = record.ttl
             return record
         ttl = self._last_ttl if self._default_ttl is None else self._default_ttl
         if ttl is None and record.rtype == c.TYPE_SOA:
