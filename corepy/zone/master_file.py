@@ -109,9 +109,9 @@ class MasterFileReader:
         self,
         builder: ZoneBuilder,
         report: Callable[[Diagnostic], None],
-        on_record: Callable[[Record, Place], None] | None = None,
+        on_record: Callable[[Record, Place, bool], None] | None = None,
     ) -> None:
-        """Call `on_record` for each record that was added, and for each duplicate."""
+        """Call `on_record` for each record, with False for one that the zone has already."""
         self.files: list[ReadFile] = []
         self._builder = builder
         self._report = report
@@ -189,7 +189,7 @@ class MasterFileReader:
     def _add(self, record: Record, place: Place) -> None:
         owner, ttl, _, rtype, rdata = record
         try:
-            self._builder.add(owner, ttl, rtype, rdata)
+            is_new = self._builder.add(owner, ttl, rtype, rdata)
         except OutOfZone:
             message = f"{to_text(owner)} is not in the zone {to_text(self._builder.origin)}"
             hint = "the record is left out"
@@ -199,7 +199,7 @@ class MasterFileReader:
             self._report(Diagnostic(message, place.token(0)))
         else:
             if self._on_record is not None:
-                self._on_record(record, place)
+                self._on_record(record, place, is_new)
 
     def _directive(self, entry: ZoneFileEntry, place: Place, path: Path, origin: bytes) -> bytes:
         """Execute a directive, and return the origin after it; raises `RecordError`."""
