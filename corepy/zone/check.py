@@ -52,7 +52,8 @@ class ZoneCheck:
         self.problems: list[Diagnostic] = []
         self.zone: Zone | None = None
         """The zone, None if the file has errors."""
-        self._places: dict[tuple[bytes, int], Place] = {}
+        self._places: dict[tuple[bytes, int, bytes], Place] = {}
+        """The entry of each record, and with b"" in place of rdata that of a set's first."""
         self._ttls: dict[tuple[bytes, int, int], int] = {}
         self._now = int(now)
         self._builder = ZoneBuilder(origin)
@@ -63,13 +64,14 @@ class ZoneCheck:
 
     @property
     def is_valid(self) -> bool:
-        """Whether a server would serve the zone: there are no errors."""
+        """Whether there are no errors."""
         return all(it.severity != "error" for it in self.problems)
 
     def _on_record(self, record: Record, place: Place, is_new: bool) -> None:
         """Remember the position of a record, and check it against those before."""
         covered = record.rdata[0] << 8 | record.rdata[1] if record.rtype == c.TYPE_RRSIG else 0
-        self._places.setdefault((record.owner.lower(), record.rtype), place)
+        for rdata in (b"", record.rdata):
+            self._places.setdefault((record.owner.lower(), record.rtype, rdata), place)
         kind = f"{to_text(record.owner)} {c.type_name(record.rtype)}"
         key = record.owner.lower(), record.rtype, covered
         first = self._ttls.setdefault(key, record.ttl)
@@ -85,8 +87,8 @@ class ZoneCheck:
     def _warn(self, message: str, token: Token | None = None, hint: str | None = None) -> None:
         self.problems.append(Diagnostic(message, token, hint, "warning"))
 
-    def _token(self, name: bytes, rtype: int) -> Token | None:
-        place = self._places.get((name, rtype))
+    def _token(self, name: bytes, rtype: int, rdata: bytes = b"") -> Token | None:
+        place = self._places.get((name, rtype, rdata))
         return None if place is None else place.token(0)
 
     def _check_zone(self) -> None:
@@ -152,10 +154,12 @@ class ZoneCheck:
         self._warn(message, self._token(name, rtype), hint)
 
     def _check_servers(self, zone: Zone, name: bytes, packed: bytes) -> None:
-        """Servers in the zone need addresses, and those in a child glue (RFC 1034 section 4.2.1)."""
-        token = self._token(name, c.TYPE_NS)
+        """Check that servers in the zone have addresses, and those in a child glue.
+
+        RFC 1034 section 4.2.1.
+        """
         for rdata in rdatas_of(packed):
-            target = rdata.lower()
+            target, token = rdata.lower(), self._token(name, c.TYPE_NS, rdata)
             if not zone.contains(target):
                 continue
             is_glue = name != zone.origin and is_subdomain(target, name)
@@ -163,35 +167,32 @@ class ZoneCheck:
                 message = f"{to_text(name)} NS: there is no glue for {to_text(target)}"
                 self._warn(message, token, "add its A or AAAA record")
             elif not is_glue:
-                self._check_target(zone, name, c.TYPE_NS, target)
+                self._check_target(zone, name, c.TYPE_NS, target, token)
 
     def _check_hosts(self, zone: Zone, name: bytes, packed: bytes) -> None:
         rtype = type_of(packed)
         for rdata in rdatas_of(packed):
             target = name_at(rdata, _HOSTS[rtype]).lower()
             if target != _NULL_TARGET and zone.contains(target):
-                self._check_target(zone, name, rtype, target)
+                token = self._token(name, rtype, rdata)
+                self._check_target(zone, name, rtype, target, token)
 
-    def _check_target(self, zone: Zone, name: bytes, rtype: int, target: bytes) -> None:
+    def _check_target(
+        self, zone: Zone, name: bytes, rtype: int, target: bytes, token: Token | None
+    ) -> None:
         """Warn about a target in the zone without addresses, or that is an alias."""
         subject = f"{to_text(name)} {c.type_name(rtype)}: {to_text(target)}"
-        token = self._token(name, rtype)
         results = [Lookup(zone, target, it, do=False) for it in (c.TYPE_A, c.TYPE_AAAA)]
-        if results[0].match is Match.DELEGATION:
+        if zone.rrset(target, c.TYPE_CNAME) is not None:
+            self._warn(f"{subject} is an alias", token, "RFC 2181 section 10.3")
+        elif results[0].match is Match.DELEGATION:
             if rtype == c.TYPE_NS and not _has_addresses(zone, target):
                 hint = "resolvers may not find it while they resolve the zone (RFC 9471)"
                 self._warn(f"{subject} is in a child zone and has no glue", token, hint)
-        elif (
-            results[0].source != target and results[0].wildcard is None and results[0].answer.count
-        ):
-            self._warn(f"{subject} is an alias", token, "RFC 2181 section 10.3")
         elif not any(it.answer.count for it in results):
             state = "does not exist" if results[0].rcode else "has no address"
-            self._warn(
-                f"{subject} {state}",
-                token,
-                "such a server is lame (RFC 1912 section 2.8)" if rtype == c.TYPE_NS else None,
-            )
+            hint = "RFC 1912 section 2.8: such a server is lame" if rtype == c.TYPE_NS else None
+            self._warn(f"{subject} {state}", token, hint)
 
     def _check_signatures(self, zone: Zone) -> None:
         """Signatures that a validator refuses (RFC 4035 sections 2.2 and 5.3.1)."""
