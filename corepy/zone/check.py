@@ -191,8 +191,8 @@ class ZoneCheck:
                 self._warn(f"{subject} is in a child zone and has no glue", token, hint)
         elif not any(it.answer.count for it in results):
             state = "does not exist" if results[0].rcode else "has no address"
-            hint = "RFC 1912 section 2.8: such a server is lame" if rtype == c.TYPE_NS else None
-            self._warn(f"{subject} {state}", token, hint)
+            lame = "RFC 1912 section 2.8: such a server is lame"
+            self._warn(f"{subject} {state}", token, lame if rtype == c.TYPE_NS else None)
 
     def _check_signatures(self, zone: Zone) -> None:
         """Signatures that a validator refuses (RFC 4035 sections 2.2 and 5.3.1)."""

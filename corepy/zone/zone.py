@@ -171,23 +171,21 @@ class Zone:
 
     def __del__(self) -> None:
         """Release a large zone in a thread, which lets the event loop run meanwhile."""
-        nodes = getattr(self, "nodes", ())
-        if len(nodes) > _LARGE and not sys.is_finalizing():
-            release(self.nodes, self.names)
+        if len(getattr(self, "nodes", ())) > _LARGE and not sys.is_finalizing():
+            parts = (self.names, self.nodes, self.hashed_nodes, self.cuts, self.denial)
+            threading.Thread(target=_release, args=parts, name="corepy-zone", daemon=True).start()
 
 
-def release(nodes: dict[bytes, Node], names: list[bytes]) -> None:
-    """Empty the arguments in a thread, in portions that take less than a millisecond."""
-
-    def run() -> None:
-        while names:
-            del names[-_PORTION:]
-        while nodes:
-            for _ in range(min(_PORTION, len(nodes))):
-                nodes.popitem()
+def _release(names: list[bytes], *others: object) -> None:
+    """Empty the parts of a zone, in portions that take less than a millisecond."""
+    while names:
+        del names[-_PORTION:]
+        time.sleep(0)
+    for part in others:
+        while isinstance(part, dict) and part:
+            for _ in range(min(_PORTION, len(part))):
+                part.popitem()
             time.sleep(0)
-
-    threading.Thread(target=run, name="corepy-zone-release", daemon=True).start()
 
 
 def _records(owner: bytes, packed: bytes) -> Iterator[Record]:
