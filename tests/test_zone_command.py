@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from corepy.commands import zone as command
+from corepy.commands import zone_command as command
 from corepy.dns.names import from_text
-from corepy.zone.check import ZoneCheck
+from corepy.zone.zone_check import ZoneCheck
 
 FILES = sorted((Path(__file__).parent / "zones" / "check").glob("*.zone"))
 SIGNED = Path(__file__).parent / "zones"

@@ -8,7 +8,7 @@ from corepy.dns.names import from_text, to_text
 from corepy.dns.presentation import rdata_to_text
 from corepy.dns.rdata import plain_sections
 from corepy.zone.additional import name_at
-from corepy.zone.builder import ZoneBuilder
+from corepy.zone.zone_builder import ZoneBuilder
 from corepy.zone.master_file import MasterFileReader, finish
 from corepy.zone.replies import answer
 

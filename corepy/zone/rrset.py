@@ -136,9 +136,9 @@ def records_of(packed: bytes, owner: bytes) -> list[bytes]:
 
 def sets_of(node: Node) -> tuple[bytes, ...]:
     """Return the packed sets of a node."""
-    if type(node) is tuple:
+    if isinstance(node, tuple):
         return node
-    return (node,) if node else ()  # type: ignore[return-value]  # not a tuple
+    return (node,) if node else ()
 
 
 def node_of(sets: Sequence[bytes]) -> Node:
@@ -150,11 +150,11 @@ def node_of(sets: Sequence[bytes]) -> Node:
 
 def find_set(node: Node, key: bytes) -> bytes | None:
     """Return the packed set of a node with a key of `key_of`, None if there is none."""
-    if type(node) is bytes:
+    if isinstance(node, bytes):
         return node if node[:4] == key else None
     for packed in node:
-        if packed[:4] == key:  # type: ignore[index]  # a tuple of sets
-            return packed  # type: ignore[return-value]
+        if packed[:4] == key:
+            return packed
     return None
 
 

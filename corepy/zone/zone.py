@@ -60,7 +60,7 @@ class SOA(NamedTuple):
 
 
 class Zone:
-    """All records of a zone, built by `corepy.zone.builder.ZoneBuilder`; never changed.
+    """All records of a zone, built by `corepy.zone.zone_builder.ZoneBuilder`; never changed.
 
     `nodes` has every name that exists in the zone, also empty non-terminals and names below zone
     cuts, in no order. Names of NSEC3 records are in `hashed_nodes` instead, because they do not

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corepy.dns.names import is_subdomain, to_text
 from corepy.plugin import in_thread
 from corepy.plugin.reading import file_version
-from corepy.zone.errors import ZoneError
 from corepy.zone.master_file import ReadFile, read_with_digest, read_zone
 from corepy.zone.serial import is_newer
+from corepy.zone.zone_errors import ZoneError
 
 if TYPE_CHECKING:
     import logging

@@ -12,13 +12,13 @@ from corepy.corefile import Diagnostic
 from corepy.dns import constants as c
 from corepy.dns.names import is_subdomain, to_text
 from corepy.zone.additional import name_at
-from corepy.zone.builder import ZoneBuilder
 from corepy.zone.denial import NSEC3Denial
-from corepy.zone.errors import ZoneError
-from corepy.zone.lookup import Lookup, Match
 from corepy.zone.master_file import MasterFileReader
 from corepy.zone.rrset import covered_type_of, rdatas_of, sets_of, type_of
 from corepy.zone.serial import is_newer
+from corepy.zone.zone_builder import ZoneBuilder
+from corepy.zone.zone_errors import ZoneError
+from corepy.zone.zone_lookup import Lookup, Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,10 +23,10 @@ from corepy.plugin import (
     lookup,
     without_deadline,
 )  # fmt: skip
-from corepy.zone.lookup import Lookup, Match
 from corepy.zone.replies import answer, completed, quick_answer
 from corepy.zone.served import ServedZones
 from corepy.zone.transfers import whole_zone
+from corepy.zone.zone_lookup import Lookup, Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
