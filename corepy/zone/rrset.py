@@ -124,6 +124,12 @@ def with_owner(packed: bytes, owner: bytes) -> bytes:
     return owner + owner.join(parts)
 
 
+def with_ttl(packed: bytes, ttl: int) -> bytes:
+    """Return a packed set with another TTL in seconds."""
+    covered = covered_type_of(packed)
+    return pack_set(type_of(packed), covered, ttl, rdatas_of(packed))
+
+
 def records_of(packed: bytes, owner: bytes) -> list[bytes]:
     """Return each record of a packed set in wire form, without compression."""
     rtype, _, _ = _unpack_head(packed)
