@@ -8,9 +8,9 @@ from corepy.dns.names import from_text, to_text
 from corepy.dns.presentation import rdata_to_text
 from corepy.dns.rdata import plain_sections
 from corepy.zone.additional import name_at
-from corepy.zone.zone_builder import ZoneBuilder
 from corepy.zone.master_file import MasterFileReader, finish
 from corepy.zone.replies import answer
+from corepy.zone.zone_builder import ZoneBuilder
 
 ORIGIN = from_text("example.org.")
 SOA = "@ 3600 SOA ns1 host 1 7200 3600 1209600 300\n"

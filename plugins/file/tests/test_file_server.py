@@ -1,5 +1,6 @@
 """The handler in a chain and on a real server: replies, other plugins, and changes of the files."""
 
+import asyncio
 import logging
 import os
 import threading
@@ -213,6 +214,17 @@ def test_reload_by_mtime_needs_no_new_serial(files, caplog):
     with serve(corefile(files, "reload_by_mtime")) as server:
         replace(files / "org", org(1, "192.0.2.55"))
         wait_until(lambda: shown(server.ask("www.example.org."))[2] == ["192.0.2.55"])
+    assert messages(caplog) == []
+
+
+def test_records_outside_the_zone_are_one_warning(files, caplog):
+    (files / "org").write_text(org() + "a.example.com. A 192.0.2.1\nb.example.com. A 192.0.2.1\n")
+    with serve(corefile(files)) as server:
+        assert server.ask("www.example.org.").rr
+    assert messages(caplog) == [
+        f"{files}/org:13:1: warning: a.example.com. is not in the zone example.org. (the record is"
+        " left out) (and 1 more warnings)"
+    ]
 
 
 def test_a_serial_that_goes_back_is_loaded_with_a_warning(files, caplog):
@@ -346,6 +358,15 @@ def test_a_file_that_changes_within_the_resolution_of_time_stamps(files):
     assert file._files[0].version is not None
     (files / "org").write_text(org(2))
     assert file.has_changed()
+
+
+def test_explain_loads_the_files(files):
+    async def rehearse():
+        handler = File([Settings(files / "org", [from_text("example.org.")])])
+        await handler.rehearse(None)
+        return handler.zones.get(from_text("example.org.")).current.serial
+
+    assert asyncio.run(rehearse()) == 1
 
 
 def test_explain_shows_what_answered(files):
