@@ -9,13 +9,13 @@ from pathlib import Path
 import dnslib
 import pytest
 
-from corepy.dns import Edns, Request, query
+from corepy.dns import Edns, Reply, Request, query
 from corepy.dns import constants as c
 from corepy.dns.names import from_text
 from corepy.plugin import StartupError
 from corepy.testing import Upstream, serve
 from corepy.testing.command import wait_until
-from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, zone_file
+from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, replies, zone_file
 from corepy_file import handler as file_handler
 from corepy_file.handler import File, Settings
 
@@ -129,6 +129,24 @@ def test_an_alias_to_an_upstream(files):
         with serve(corefile(files, more=f"forward . {host}:{port}")) as server:
             reply = server.ask("far.example.org.")
             assert shown(reply) == ("NOERROR", 1, ["www.example.com.", "192.0.2.77"])
+
+
+def test_a_loop_through_two_zones_has_each_alias_once(files):
+    (files / "org").write_text(org() + "loop CNAME loop.example.net.\n")
+    (files / "net").write_text(NET + "loop CNAME loop.example.org.\n")
+    with serve(corefile(files)) as server:
+        aliases = ["loop.example.net.", "loop.example.org."]
+        assert shown(server.ask("LOOP.example.org.")) == ("NOERROR", 1, aliases)
+
+
+def test_the_records_of_a_target_may_be_truncated(files):
+    truncated = Reply(Request.from_wire(query(from_text("x."), 1)).error(0).wire)
+    truncated.wire = b"\0\0\x82\0" + truncated.wire[4:]
+    zone = zone_of(org())
+    request = Request.from_wire(query(from_text("far.example.org."), 1))
+    _, found = replies.answer(zone, request)
+    reply = replies.completed(request, found, truncated)
+    assert (reply.tc, reply.ancount) == (True, 1)
 
 
 def test_metadata_names_the_wildcard(files):
