@@ -13,7 +13,7 @@ from corepy.dns import Edns, Reply, Request, query
 from corepy.dns import constants as c
 from corepy.dns.names import from_text
 from corepy.plugin import StartupError
-from corepy.testing import Upstream, serve
+from corepy.testing import Upstream, serve, set_up
 from corepy.testing.command import wait_until
 from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, replies, zone_file
 from corepy_file import handler as file_handler
@@ -150,9 +150,14 @@ def test_the_records_of_a_target_may_be_truncated(files):
 
 
 def test_metadata_names_the_wildcard(files):
-    text = corefile(files, more="metadata\nlog . {/zone/wildcard}")
-    with serve(text) as server:
-        assert server.ask("q.w.example.org.").rr
+    handler = handler_of(ServedZone(from_text("example.org."), zone_of(org())))
+    labels = []
+    for name in ("q.w", "www", "nothing"):
+        request = Request.from_wire(query(from_text(f"{name}.example.org."), 1))
+        handler.begin_dns(request)
+        labels.append(request.metadata)
+    assert labels == [{"zone/wildcard": "*.w.example.org."}, {}, {}]
+    assert set_up("file /nowhere example.org").labels_provided == {"zone/wildcard": False}
 
 
 def handler_of(served):
