@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from corepy.corefile import Diagnostic
 from corepy.dns import Edns, Request, query
 from corepy.dns import constants as c
 from corepy.dns.names import from_text, to_text
@@ -19,7 +20,8 @@ SERVERS = "@ 3600 NS ns1"
 
 def zone_from(text, origin=ORIGIN, *, head=SOA + SERVERS + "\n"):
     """The zone with these lines, after a SOA and an NS record."""
-    builder, problems = ZoneBuilder(origin), []
+    problems: list[Diagnostic] = []
+    builder = ZoneBuilder(origin)
     reader = MasterFileReader(builder, problems.append)
     reader.read_content(f"$TTL 3600\n{head}{text}".encode(), Path("test.zone"))
     return finish(builder, Path("test.zone"), problems)

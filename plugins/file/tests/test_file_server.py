@@ -7,12 +7,13 @@ import threading
 from pathlib import Path
 
 import dnslib
+import pluggy
 import pytest
 
 from corepy.dns import Edns, Reply, Request, query
 from corepy.dns import constants as c
 from corepy.dns.names import from_text
-from corepy.plugin import StartupError
+from corepy.plugin import Diagnostic, LifecycleContext, StartupError
 from corepy.testing import Upstream, serve, set_up
 from corepy.testing.command import wait_until
 from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, replies, zone_file
@@ -215,7 +216,8 @@ def test_a_reply_is_repeated_for_less_than_a_second_of_its_ttl():
 
 
 def zone_of(text):
-    builder, problems = ZoneBuilder(from_text("example.org.")), []
+    problems: list[Diagnostic] = []
+    builder = ZoneBuilder(from_text("example.org."))
     reader = master_file.MasterFileReader(builder, problems.append)
     reader.read_content(text.encode(), Path("org"))
     return master_file.finish(builder, Path("org"), problems)
@@ -361,6 +363,7 @@ def test_inputs_are_the_files(files):
     with serve(corefile(files)) as server:
         (handler,) = server.plugins(File)
         before = handler.inputs
+        assert before is not None
         assert len(before) == 3 * 32
         handler.files[0]._is_forgetting = True
         assert handler.inputs is None
@@ -373,7 +376,9 @@ def test_a_file_that_changes_within_the_resolution_of_time_stamps(files):
     """A file that was changed just now is read again, but parsed only if its content differs."""
     file = ZoneFile(files / "org", ServedZone(from_text("example.org.")), logging.getLogger("x"))
     assert file.has_changed()
-    file._take(file._fetch())
+    fetched = file._fetch()
+    assert fetched is not None
+    file._take(fetched)
     assert file._files[0].version is None
     assert not file.has_changed()
     os.utime(files / "org", (1000, 1000))
@@ -384,9 +389,12 @@ def test_a_file_that_changes_within_the_resolution_of_time_stamps(files):
 
 
 def test_explain_loads_the_files(files):
+    async def never(reason):
+        raise AssertionError
+
     async def rehearse():
         handler = File([Settings(files / "org", [from_text("example.org.")])])
-        await handler.rehearse(None)
+        await handler.rehearse(LifecycleContext(pluggy.PluginManager("corepy"), never, print))
         return handler.zones.get(from_text("example.org.")).current.serial
 
     assert asyncio.run(rehearse()) == 1
@@ -412,7 +420,8 @@ def test_explain_shows_what_answered(files):
 def test_a_transfer_source(files):
     with serve(corefile(files)) as server:
         (handler,) = server.plugins(File)
-        portions = list(handler.transfer_zone(from_text("example.net."), None))
+        portions = handler.transfer_zone(from_text("example.net."), None)
+        assert portions is not None
         records = [record for portion in portions for record in portion]
         assert records[0] == records[-1]
         assert len(records) == 5
