@@ -16,7 +16,7 @@ DEFAULT_ADDRESS: Final = "localhost:9153"
 
 def setup(controller: Controller) -> None:
     """Add the handler."""
-    handler = Prometheus(controller.config, DEFAULT_ADDRESS)
+    handler = Prometheus(controller.config, DEFAULT_ADDRESS, controller.block_handlers)
     options = {
         "runtime_metrics": lambda: _read_runtime(controller, handler),
         "top": lambda: _read_top(controller, handler),
