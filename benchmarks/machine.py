@@ -9,6 +9,7 @@ import time
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def describe(servers: Sequence[Server], plan: Plan) -> str:
         f"measured: {time.strftime('%Y-%m-%d', time.gmtime())}, {plan}",
         f"load average of the minute at the end: {os.getloadavg()[0]:.1f}",
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(
+        fill(f"- {line}", 100, subsequent_indent="  ", break_on_hyphens=False) for line in lines
+    )
 
 
 def sources_digest() -> str:

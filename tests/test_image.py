@@ -153,7 +153,7 @@ def test_every_build_argument_is_in_the_instructions():
     release = (ROOT / "RELEASING.md").read_text()
     given = set(re.findall(r"--build-arg (\w+)=", release))
     assert given <= arguments
-    assert arguments - given == {"BASE", "PLUGINS", "COMPILE"}
+    assert arguments - given == {"BASE", "PLUGINS"}
 
 
 def test_the_image_is_compiled_and_has_no_compiler():
