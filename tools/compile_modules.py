@@ -49,6 +49,9 @@ _OPTIONS: Final = (
     "--config-file=",
 )
 
+_FLAGS: Final = ("-fvisibility=hidden", "-fno-plt")
+"""Flags of the compiler: functions of the library call each other directly."""
+
 
 class ModuleError(Exception):
     """A module in a list does not exist; the message names the list and the module."""
@@ -114,6 +117,8 @@ def compile_into(out: Path, root: Path = ROOT) -> list[Path]:
         group_name=GROUP,
         target_dir=str(with_objects / "c"),
     )
+    for extension in extensions:
+        extension.extra_compile_args += _FLAGS
     command = setuptools.Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(out), str(with_objects)
     command.ensure_finalized()

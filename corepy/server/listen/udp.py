@@ -269,14 +269,14 @@ class UDPListener(Listener):
         self._is_asking = bool(self._new)
         if self._is_asking:
             self._loop.call_soon(self._ask_chains)
-        batch, sock, begin, runner = self._batch, self.sock, self.pipeline.begin, self.runner
-        known = self.pipeline.packets.entries
+        batch, sock, pipeline, runner = self._batch, self.sock, self.pipeline, self.runner
+        known = pipeline.packets.entries
         for message, now, peer, local in new:
             try:
                 # The reply to an identical query may have been cached since.
                 wire = self._from_cache(message, peer, now) if known else None
                 if wire is None:
-                    wire = begin(message, now, peer, local, runner)
+                    wire = pipeline.begin(message, now, peer, local, runner)
                 if wire:
                     batch.queue(wire, peer, local if self._wildcard else None, sock)
             except Exception:

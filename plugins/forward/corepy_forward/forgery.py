@@ -42,7 +42,7 @@ LOWER_CASE: Final = 900.0
 _CASE: Final = 0x20
 _letter: Final = re.compile(rb"[a-z]")
 
-MOST_GUESSES: Final = 100
+MOST_GUESSES = 100
 """Messages to one port, or for one question, after which questions are sent over TCP."""
 
 REMEMBERED: Final = 600.0

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 USES: Final = 32
 """Maximum number of queries on one port while replies are pending there."""
 
-LIFETIME: Final = 1.0
+LIFETIME = 1.0
 """Seconds for which a port is used for new queries while replies are pending there."""
 
-MOST_SOCKETS: Final = 512
+MOST_SOCKETS = 512
 """Maximum number of open sockets for one upstream; less if the descriptor limit is low.
 
 If an upstream does not reply, all sockets have pending queries, and new queries use the sockets

@@ -440,7 +440,7 @@ def test_identifiers_are_drawn_in_blocks(monkeypatch):
         return bytes(range(256)) * (size // 256)
 
     monkeypatch.setattr(attempt_module.os, "urandom", urandom)
-    monkeypatch.setattr(attempt_module, "_idents", [])
+    attempt_module._idents.clear()
     drawn = [attempt_module.draw_ident() for _ in range(1024)]
     assert asked == [1024, 1024]
     assert attempt_module._idents == []
