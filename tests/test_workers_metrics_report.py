@@ -68,3 +68,14 @@ def test_a_metric_that_only_the_other_process_knows_is_declared():
     assert found["test_report_new"].labels().counts == [1, 2]
     assert [child.value for _, child in found["test_report_new_max"].children()] == [4]
     metrics_report.forget("other")
+
+
+def test_the_count_of_this_process_is_known_apart():
+    counter = metrics.counter("test_report_own_total", "A counter.", ("kind",))
+    assert counter.own("a") == 0
+    counter.labels("a").inc(5)
+    (family,) = only(Reporter().report(), "test_report_own_total")
+    metrics_report.add("other", [family])
+    metrics_report.add("other", [family._replace(series={("a",): 2, ("b",): 1})])
+    assert (counter.labels("a").value, counter.own("a")) == (12, 5)
+    assert (counter.labels("b").value, counter.own("b")) == (1, 0)
