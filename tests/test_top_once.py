@@ -28,10 +28,9 @@ def folder(tmp_path, monkeypatch):
 def run(capsys):
     def run(*arguments):
         try:
-            code = top_command.main(arguments)
+            return top_command.main(arguments), *capsys.readouterr()
         except SystemExit as ended:
-            code = ended.code
-        return code, *capsys.readouterr()
+            return ended.code, *capsys.readouterr()
 
     return run
 

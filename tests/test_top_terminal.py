@@ -73,10 +73,12 @@ def test_a_session(folder, server):
         assert terminal.is_restored
 
 
-def test_new_figures_appear(folder, server):
+def test_new_figures_appear_also_after_a_reload(folder, server):
     with top(folder, server) as terminal:
         terminal.press("3")
         terminal.wait_for("NAME")
+        server.send_signal(signal.SIGUSR1)
+        server.wait_for("Reloading complete")
         server.ask("later.example.org")
         terminal.wait_for("later.example.org.")
 
