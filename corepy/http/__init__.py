@@ -16,5 +16,8 @@ from corepy.http.listen_address import read_address as read_address
 from corepy.http.listen_address import split_address as split_address
 from corepy.http.listener import Claim as Claim
 from corepy.http.listener import claim as claim
+from corepy.http.listener import claim_unix as claim_unix
 from corepy.http.messages import HTTPRequest as HTTPRequest
 from corepy.http.messages import HTTPResponse as HTTPResponse
+from corepy.http.unix_socket import UnixAddress as UnixAddress
+from corepy.http.unix_socket import check_unix_path as check_unix_path

@@ -15,6 +15,7 @@ from corepy.http.messages import ANSWER_TIMEOUT, HTTPRequest, HTTPResponse
 
 if TYPE_CHECKING:
     from corepy.http.messages import Route
+    from corepy.http.unix_socket import UnixAddress
     from corepy.net.sockets import Address
     from corepy.net.turns import Turns
 
@@ -45,7 +46,7 @@ LOG: Final = logging.getLogger("corepy.http")
 class ConnectionOwner(Protocol):
     """The listener that has accepted a connection; see `listener.Listener`."""
 
-    bound: Address
+    bound: Address | UnixAddress
     draining: bool
     turns: Turns
 

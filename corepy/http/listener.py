@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from corepy.http.connection import LOG, HTTPConnection
 from corepy.http.listen_address import resolve
 from corepy.http.messages import ANSWER_TIMEOUT, Route
+from corepy.http.unix_socket import UnixAddress, open_unix, remove
 from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.own_connections import is_own
@@ -32,7 +33,7 @@ REQUESTS_PER_TURN: Final = 4
 The head of a request may have thousands of fields, and then takes several milliseconds to read.
 """
 
-_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Listener]] = (
+_listeners: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address | UnixAddress, Listener]] = (
     WeakKeyDictionary()
 )
 
@@ -46,7 +47,8 @@ class Claim:
 
     @property
     def address(self) -> Address:
-        """The address that the socket is bound to; the wildcard's host is ""."""
+        """The address that the socket of `claim` is bound to; the wildcard's host is ""."""
+        assert isinstance(self._listener.bound, Address)
         return self._listener.bound
 
     def serve(
@@ -84,13 +86,35 @@ async def claim(address: str) -> Claim:
     return listener.add()
 
 
+async def claim_unix(path: str) -> Claim:
+    """Open a socket of the Unix domain, or share it with other claims, as `claim` does.
+
+    Only the user of this process may connect to it. Raise `BindError`.
+    """
+    wanted = UnixAddress(path)
+    listeners = _listeners.setdefault(asyncio.get_running_loop(), {})
+    listener = listeners.get(wanted)
+    if listener is None:
+        sock, own = open_unix(wanted)
+        listener = listeners[wanted] = Listener(sock, wanted, listeners)
+        listener.own_file = own
+    return listener.add()
+
+
 class Listener:
     """One listening socket and its connections."""
 
     def __init__(
-        self, sock: socket.socket, wanted: Address, listeners: dict[Address, Listener]
+        self,
+        sock: socket.socket,
+        wanted: Address | UnixAddress,
+        listeners: dict[Address | UnixAddress, Listener],
     ) -> None:
-        self.bound = Address(wanted.host, sock.getsockname()[1])
+        self.bound: Address | UnixAddress = wanted
+        if isinstance(wanted, Address):
+            self.bound = Address(wanted.host, sock.getsockname()[1])
+        self.own_file = (0, 0)
+        """Device and inode of the socket's file, if it has one."""
         self.connections: dict[HTTPConnection, None] = {}
         self.draining = False
         self.turns = Turns(REQUESTS_PER_TURN, 1)
@@ -148,6 +172,8 @@ class Listener:
     async def _close(self) -> None:
         self.draining = True
         del self._listeners[self._wanted]
+        if isinstance(self._wanted, UnixAddress):
+            remove(self._wanted, self.own_file)
         self._acceptor.stop()
         for connection in list(self.connections):
             connection.close_if_idle()
