@@ -93,10 +93,11 @@ def to_json(diagnostics: Sequence[Diagnostic], *, valid: bool | None = None) -> 
 
     if valid is None:
         valid = all(diagnostic.severity != "error" for diagnostic in diagnostics)
-    return json.dumps({"valid": valid, "diagnostics": [_as_dict(each) for each in diagnostics]})
+    return json.dumps({"valid": valid, "diagnostics": [as_dict(each) for each in diagnostics]})
 
 
-def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+    """Return a diagnostic as plain data for JSON."""
     diagnostic = diagnostic.for_display()
     token = diagnostic.token
     return {

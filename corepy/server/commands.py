@@ -1,8 +1,9 @@
 """The commands of a running server, which arrive at its control socket.
 
-`explain`, `stats`, `status` and `tail` are implemented by the server, all others by plugins (the
-hook `command`). A server of several processes has one control socket, that of the leader. Commands
-about queries are carried out in each process (`run_local`), and the leader merges the results.
+`explain`, `stats`, `status`, `corefile` and `tail` are implemented by the server, all others by
+plugins (the hook `command`). A server of several processes has one control socket, that of the
+leader. Commands about queries are carried out in each process (`run_local`), and the leader merges
+the results.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ async def run_command(server: Server, name: str, argument: Any) -> Any:
         from corepy.server.traffic import server_status
 
         return await server_status.document(server, await _reports(server, {"top": 0}))
+    if name == "corefile":
+        from corepy.server import corefile_report
+
+        return await corefile_report.document(server)
     if name == "tail":
         from corepy.server.traffic.tail import tail
 

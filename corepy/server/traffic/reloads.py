@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from corepy.corefile.redaction import without_secrets
+
 
 @dataclass(slots=True)
 class Reloads:
@@ -17,11 +19,12 @@ class Reloads:
 
     reason: str = ""
     error: str | None = None
-    """The error of the last one, None if it has succeeded."""
+    """The error of the last one without secrets, None if it has succeeded."""
 
     def record(self, reason: str, error: str | None) -> None:
         """Record a reload that has ended."""
         self.count += 1
         self.failed += error is not None
         self.time = time.time()  # time of day: for the reader
-        self.reason, self.error = reason, error
+        self.reason = reason
+        self.error = None if error is None else without_secrets(error)
