@@ -105,8 +105,9 @@ def _parser() -> Parser:
         prog="corepy",
         usage="corepy [-conf FILE] [-dns.port PORT] [OPTION]...",
         description="A DNS server that chains plugins.",
-        epilog="other commands: corepy explain, corepy fmt, corepy new-plugin, and those of\n"
-        "plugins, such as corepy cache. corepy COMMAND -help shows the arguments of a command.",
+        epilog="other commands: corepy explain, corepy fmt, corepy new-plugin, corepy status,\n"
+        "corepy tail, corepy top, and those of plugins, such as corepy cache.\n"
+        "corepy COMMAND -help shows the arguments of a command.",
     )
     flag = parser.flag
     flag("conf", metavar="FILE", help='Corefile to load, or "stdin" (default "Corefile")')

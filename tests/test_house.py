@@ -224,6 +224,8 @@ OTHER_MEANINGS = {
     ("commands/status_text.py", "ready"): "the state of the server",
     ("commands/status_text.py", "reload"): "the last reload of the server",
     ("commands/status_text.py", "view"): "the view of a server block",
+    ("commands/top/lists.py", "cache"): "the key for the numbers of a cache of any plugin",
+    ("commands/top/top_figures.py", "cache"): "the same",
     ("corefile/kubernetes.py", "metadata"): "a key of a manifest",
     ("dns/message.py", "local"): "an attribute of a request",
     ("dns/message.py", "metadata"): "the same",

@@ -24,6 +24,8 @@
   such a plugin for `run_command`.
 * `helper_module`: a module that several test files share. `until`: waits in an event loop until a
   condition is true.
+* `corepy.testing.browser` drives Chromium; `corepy.testing.pseudo_terminal` runs a program in a
+  terminal (it needs pyte).
 * `Recorder`, `run_chain`, `link`, `make_request`: test one handler at a time, without sockets.
 """
 
