@@ -35,6 +35,8 @@ A `-flag` and **VALUE**, **not** a value, [here](https://example.org/a-b) or [th
 
 1. first
 
+![a picture](picture.png)
+
 > quoted
 
 | a | b |

@@ -135,6 +135,8 @@ class Roff:
 
     def _paragraph(self, tokens: Sequence[Token]) -> Iterator[str]:
         text = self._inline(tokens[1])
+        if not text.strip():  # an image alone
+            return
         if self._in_name:  # "*cache* - does this": whatis(1) needs the page's own name
             _, _, about = text.partition(" - ")
             about = about.replace("\n", " ").removesuffix(".")

@@ -31,6 +31,7 @@ _ORIGINS: Final = {
     "nodecache": "coredns-nodecache",
     "no_aaaa": "corepy",
     "search_guard": "corepy",
+    "console": "corepy",
 }
 """The plugins of the order that are not CoreDNS's own, with the project of each."""
 

@@ -6,10 +6,10 @@ on, and its replies pass through them on the way up. Third-party plugins declare
 `after` which directives they must precede or follow. Without a constraint they are placed directly
 above *cache*, so they receive every query that no handler above answers.
 
-CoreDNS does not have `no_aaaa`, `search_guard` and `nodecache`. The first two are below *rewrite*
-and *acl*, which change and refuse queries, and above *cache*, where their replies would displace
-others. `nodecache` is at the end: it handles no queries, and its setup needs the listen addresses
-that *bind* has set.
+CoreDNS does not have `no_aaaa`, `search_guard`, `console` and `nodecache`. The first two are below
+*rewrite* and *acl*, which change and refuse queries, and above *cache*, where their replies would
+displace others. The others handle no queries: `console` is beside *pprof*, which also serves HTTP,
+and `nodecache` is at the end, since its setup needs the listen addresses that *bind* has set.
 
 The operator can override the order (`corepy.loading.orderfile`). The rules in that file for a
 directive, third-party or not, replace its own constraints or its fixed position.
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _CHAIN = """
     root metadata geoip cancel proxyproto quic grpc_server https https3 timeouts multisocket
-    reload nsid bufsize bind debug trace ready health pprof shed prometheus errors log dnstap
-    local dns64 any chaos loadbalance tsig rewrite autopath acl
+    reload nsid bufsize bind debug trace ready health pprof console shed prometheus errors log
+    dnstap local dns64 any chaos loadbalance tsig rewrite autopath acl
     no_aaaa search_guard cache header dnssec tls minimal
     template transfer hosts route53 azure clouddns k8s_external kubernetes file auto secondary
     etcd loop forward grpc erratic whoami
