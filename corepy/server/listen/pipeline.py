@@ -39,13 +39,16 @@ class QueryPipeline:
         self._family = unrouted.family  # of the socket
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
+        self._refuses_earlier = False
         self._select: Callable[[Request], ZoneRoute | None]
         self.router: Router
 
     def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and the keys of `config` for later queries, and empty the packet cache."""
         self.router = router
-        self._secrets = config.get(TSIGKeys).secrets
+        keys = config.get(TSIGKeys)
+        self._secrets = keys.secrets
+        self._refuses_earlier = keys.refuses_earlier
         family = 0 if config.get(ProxyPolicy).uses_headers else self._family
         self._unrouted = replace(
             self._unrouted, echoed_options=router.echoed_options, family=family
@@ -105,10 +108,11 @@ class QueryPipeline:
         if tsig is not None:
             signer = None
             if self._secrets:
-                from corepy.dns.tsig_mac import verify
+                from corepy.dns.tsig_mac import LATEST, verify
 
+                latest = LATEST if self._refuses_earlier else None
                 # time of day: the client's is part of the signature
-                tsig, signer = verify(tsig, self._secrets, time.time)
+                tsig, signer = verify(tsig, self._secrets, time.time, latest)
             identity = replace(identity, tsig=tsig, signer=signer)
         request.identity = identity
 
