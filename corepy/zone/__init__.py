@@ -1,0 +1,26 @@
+"""Zones: the store that *file*, *auto* and *secondary* answer from, and files of records.
+
+`ZoneBuilder` collects and checks records and builds a `Zone`, one immutable version of a zone.
+`Lookup` finds the records of a reply in it. A handler subclasses `ZoneHandler` and keeps its zones
+in `ServedZones`, where other plugins of the server block find them and subscribe to new versions.
+
+`canonical` < `rrset` < `denial` < `zone` < `builder`, `lookup` < `replies` < `served` < `handler`:
+each module imports only modules to its left.
+"""
+
+from corepy.zone.builder import ZoneBuilder as ZoneBuilder
+from corepy.zone.changes import Changes as Changes
+from corepy.zone.changes import changes_between as changes_between
+from corepy.zone.errors import OutOfZone as OutOfZone
+from corepy.zone.errors import RecordRefused as RecordRefused
+from corepy.zone.errors import ZoneError as ZoneError
+from corepy.zone.handler import ZoneHandler as ZoneHandler
+from corepy.zone.lookup import Lookup as Lookup
+from corepy.zone.lookup import Match as Match
+from corepy.zone.serial import is_newer as is_newer
+from corepy.zone.served import ServedZone as ServedZone
+from corepy.zone.served import ServedZones as ServedZones
+from corepy.zone.served import ZoneSource as ZoneSource
+from corepy.zone.served import ZoneSubscriber as ZoneSubscriber
+from corepy.zone.zone import SOA as SOA
+from corepy.zone.zone import Zone as Zone

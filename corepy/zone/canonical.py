@@ -1,0 +1,54 @@
+"""The canonical order of names (RFC 4034 section 6.1), as keys that compare as bytes."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns.names import labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_PORTION: Final = 2048
+"""Names that are sorted in one step, which takes less than a millisecond."""
+
+
+def canonical_key(name: bytes) -> bytes:
+    """Return a key that sorts names in wire form and lower case in canonical order.
+
+    It consists of the labels from right to left, separated by zero bytes. Zeros and ones in labels
+    are escaped, so that a separator sorts before any byte of a label.
+    """
+    labels = labels_of(name)
+    labels.reverse()
+    key = b"\0".join(labels)
+    if key.count(0) + 1 > len(labels) or 1 in key:
+        escaped = (it.replace(b"\1", b"\1\2").replace(b"\0", b"\1\1") for it in labels)
+        return b"\0".join(escaped)
+    return key
+
+
+def in_canonical_order(names: Collection[bytes]) -> list[bytes]:
+    """Return names in wire form and lower case in canonical order.
+
+    A thread may call this beside an event loop: a sort of 100,000 names would hold the interpreter
+    for a tenth of a second, so the names are divided into portions that are sorted one by one.
+    """
+    keyed = [(canonical_key(name), name) for name in names]
+    if len(keyed) <= _PORTION:
+        keyed.sort()
+        return [name for _, name in keyed]
+    step = len(keyed) * 16 // _PORTION
+    sample = sorted(key for key, _ in keyed[:: max(1, len(keyed) // (step or 1))])
+    bounds = sample[16::16]
+    portions: list[list[tuple[bytes, bytes]]] = [[] for _ in range(len(bounds) + 1)]
+    for pair in keyed:
+        portions[bisect_left(bounds, pair[0])].append(pair)
+    ordered: list[bytes] = []
+    for portion in portions:
+        portion.sort()
+        ordered.extend([name for _, name in portion])
+        time.sleep(0)  # the event loop may run
+    return ordered

@@ -1,0 +1,147 @@
+"""`ZoneHandler`: answers from zones; *file*, *auto* and *secondary* fill them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import Reply
+from corepy.dns import constants as c
+from corepy.dns.names import to_text
+from corepy.plugin import (
+    Cacheability,
+    ExplainedHandler,
+    Fallthrough,
+    FastHandler,
+    LifecycleContext,
+    apply_step,
+    handlers_below,
+    hookimpl,
+    lookup,
+    without_deadline,
+)  # fmt: skip
+from corepy.zone.lookup import Lookup, Match
+from corepy.zone.replies import answer, completed
+from corepy.zone.served import ServedZones
+from corepy.zone.transfers import whole_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corepy.dns import Request
+    from corepy.plugin.handler import Answer
+    from corepy.zone.served import ServedZone
+    from corepy.zone.zone import Zone
+
+REPEATED: Final = 1.0
+"""Seconds for which the packet cache repeats a reply, short enough that no TTL is lowered.
+
+An authoritative server always answers with the whole TTL. A new version of a zone clears the caches
+at once.
+"""
+
+WILDCARD_LABEL: Final = "zone/wildcard"
+"""Metadata label: the wildcard that has matched (CoreDNS: plugin/file/lookup.go)."""
+
+_OPCODE: Final = 0x7800
+_TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
+
+
+class ZoneHandler(FastHandler, ExplainedHandler):
+    """Answers queries for names in `zones`, and passes others on.
+
+    A subclass adds zones and replaces them. It implements `TransferSource` and `ZoneSource`.
+    """
+
+    cacheability = Cacheability.SETS_DEADLINE
+
+    def __init__(self, fallthrough: Fallthrough | None = None) -> None:
+        """Pass queries for names that do not exist on if they are in `fallthrough`."""
+        self.zones = ServedZones()
+        self._fallthrough = fallthrough or Fallthrough()
+        self._is_last = False
+
+    @hookimpl
+    def before_listen(self, context: LifecycleContext) -> None:
+        """Find out whether another handler follows."""
+        self._is_last = not any(handlers_below(self))
+
+    def zone_of(self, name: bytes) -> ServedZone | None:
+        """Return the zone that answers for a name in lower case, None if there is none."""
+        return self.zones.find(name)
+
+    def begin_dns(self, request: Request) -> Answer:
+        """Answer from a zone at once, or pass the query on."""
+        served = self.zone_of(request.name_wire)
+        if served is None or request.qclass != c.CLASS_IN:
+            return self._pass_on(request)
+        if request.flags & _OPCODE:
+            return self.other_opcode(request, served)
+        zone = served.current
+        if zone is None:
+            reason = "is expired" if served.is_expired else "is not loaded"
+            return request.error(c.SERVFAIL, f"the zone {to_text(served.origin)} {reason}")
+        if request.qtype in _TRANSFERS:  # without *transfer*, which answers them first
+            return request.error(c.REFUSED)
+        return self._answer(request, zone)
+
+    def _answer(self, request: Request, zone: Zone) -> Answer:
+        reply, found = answer(zone, request)
+        if found.wildcard is not None:
+            request.metadata[WILDCARD_LABEL] = to_text(found.wildcard)
+        if found.match is Match.NO_NAME and not found.answer.count:
+            if self._fallthrough.passes(request.name_wire):
+                return self._pass_on(request)
+        elif found.outside is not None:
+            return self._complete(request, found)
+        reply.since = request.received
+        reply.deadline = request.received + REPEATED
+        return reply
+
+    def _pass_on(self, request: Request) -> Answer:
+        """Ask the next handler; as the last one, refuse (plugin/file/file.go, ServeDNS)."""
+        if self._is_last:
+            return request.error(c.REFUSED)
+        return apply_step(self.next.begin_dns(request), without_deadline, request)
+
+    async def _complete(self, request: Request, found: Lookup) -> Reply:
+        """Return the reply with the records of an alias's target, which this server looks up."""
+        assert found.outside is not None
+        return completed(request, found, await lookup(request, found.outside))
+
+    def other_opcode(self, request: Request, served: ServedZone) -> Answer:
+        """Answer a NOTIFY or an UPDATE for a zone; other opcodes do not get here.
+
+        Dynamic updates are refused (RFC 2136 section 3.1), and so is a NOTIFY, which is for
+        secondary servers: a subclass may take it.
+        """
+        return request.error(c.REFUSED)
+
+    def transfer_zone(self, zone: bytes, serial: int | None) -> Iterator[list[bytes]] | None:
+        """Return the records of a zone (`corepy.plugin.protocols.TransferSource`)."""
+        served = self.zones.get(zone)
+        if served is None or served.current is None:
+            return None
+        return whole_zone(served.current, serial)
+
+    def explain_state(self, request: Request, reply: Reply | None = None) -> dict[str, str | int]:
+        """Return the zone that answers, and the node, wildcard or cut that was found in it."""
+        served = self.zone_of(request.name_wire)
+        if served is None:
+            return {"state": "the name is outside its zones"}
+        state: dict[str, str | int] = {"zone": to_text(served.origin)}
+        zone = served.current
+        if zone is None:
+            return {"state": "expired" if served.is_expired else "not loaded", **state}
+        found = Lookup(zone, request.name_wire, request.qtype, request.do)
+        kind = _KINDS.get(found.match, "node")
+        source = {kind: to_text(found.source)}
+        return {"state": found.match.value, **state, **source, "serial": zone.serial}
+
+
+_KINDS: Final = {
+    Match.WILDCARD: "wildcard",
+    Match.DELEGATION: "cut",
+    Match.DNAME: "cut",
+    Match.NO_NAME: "closest encloser",
+    Match.OUTSIDE: "target",
+}

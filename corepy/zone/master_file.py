@@ -1,0 +1,311 @@
+"""Reads master files, the text form of zones (RFC 1035 section 5).
+
+The directives are $ORIGIN and $INCLUDE of RFC 1035, $TTL of RFC 2308 section 4, and $GENERATE of
+BIND. Records are read by the record codec, `corepy.dns.presentation`, so every type can be written,
+also by RFC 3597. A reader never needs more than one included file of each level at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from corepy.corefile import Diagnostic, Token, suggest
+from corepy.corefile.model import Import, Source
+from corepy.dns import constants as c
+from corepy.dns.names import InvalidName, from_text, to_text
+from corepy.dns.presentation import Record, RecordError, entries, offset_of, read_entry
+from corepy.dns.presentation.fields import name_from_text, to_seconds
+from corepy.plugin.reading import FileVersion, read_file
+from corepy.zone.builder import ZoneBuilder
+from corepy.zone.errors import OutOfZone, RecordRefused, ZoneError
+from corepy.zone.generate import expand
+from corepy.zone.zone import SOA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from corepy.dns.presentation.words import ZoneFileEntry
+    from corepy.zone.zone import Zone
+
+LARGEST: Final = 1 << 30
+"""Maximum size of a file in bytes."""
+
+DEEPEST: Final = 7
+"""Maximum nesting depth of $INCLUDE, as in CoreDNS (miekg/dns, scan.go)."""
+
+LONGEST_TTL: Final = 0x7FFFFFFF
+"""Seconds (RFC 2181 section 8)."""
+
+DIRECTIVES: Final = ("$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE")
+
+_NO_TTL: Final = -1
+
+
+class MasterFileError(ZoneError):
+    """A master file is invalid; `diagnostics` have the positions."""
+
+    def __init__(self, diagnostics: list[Diagnostic]) -> None:
+        first = diagnostics[0]
+        more = f" (and {len(diagnostics) - 1} more errors)" if len(diagnostics) > 1 else ""
+        super().__init__(f"{first}{more}")
+        self.diagnostics = diagnostics
+
+
+class Place(NamedTuple):
+    """The position of an entry in a file, from which a diagnostic gets its token."""
+
+    source: Source
+    entry: ZoneFileEntry
+    origin: Import | None
+
+    def token(self, word: int | None) -> Token:
+        """Return a word of the entry as a token; None, or a word that is missing, is its end."""
+        text = self.source.text
+        offset = offset_of(text, self.entry, word)
+        if word is None or word >= len(self.entry.words):
+            offset = self.entry.offset + len(text[self.entry.offset : offset].rstrip())
+        return token_at(self.source, offset, self.origin)
+
+
+def token_at(source: Source, offset: int, origin: Import | None = None) -> Token:
+    """Return the word at an offset of a text as a token."""
+    text = source.text
+    end = offset
+    while end < len(text) and text[end] not in " \t\r\n":
+        end += 1
+    line = text.count("\n", 0, offset) + 1
+    column = offset - text.rfind("\n", 0, offset)
+    word = text[offset:end]
+    return Token(word, word, source, line, column, len(word), False, origin)
+
+
+class ReadFile(NamedTuple):
+    """A file that was read, and its version then (`corepy.plugin.reading`)."""
+
+    path: Path
+    version: FileVersion | None
+
+
+class MasterFileReader:
+    """Reads a file and all that it includes into a `ZoneBuilder`.
+
+    Errors are passed to `report`, after which reading continues with the next entry; it may raise
+    an exception to stop. A record whose owner is outside the zone is a warning, and left out.
+    """
+
+    def __init__(
+        self,
+        builder: ZoneBuilder,
+        report: Callable[[Diagnostic], None],
+        on_record: Callable[[Record, Place], None] | None = None,
+    ) -> None:
+        """Call `on_record` for each record that was added, and for each duplicate."""
+        self.files: list[ReadFile] = []
+        self._builder = builder
+        self._report = report
+        self._on_record = on_record
+        self._owner: bytes | None = None
+        self._default_ttl: int | None = None
+        """The value of $TTL."""
+        self._last_ttl: int | None = None
+        """The TTL of the last record that had one of its own (RFC 1035 section 5.1)."""
+
+    def read(self, path: Path) -> None:
+        """Read a file; raises `OSError` if it cannot be read."""
+        content, version = read_file(path, LARGEST)
+        self.files.append(ReadFile(path, version))
+        self.read_content(content, path)
+
+    def read_content(self, content: bytes, path: Path) -> None:
+        """Read the content of a file; paths in it are relative to the folder of `path`."""
+        text = content.decode("utf-8-sig", "surrogateescape")
+        self._read(Source(str(path), text), path, self._builder.origin, None)
+
+    def _read(self, source: Source, path: Path, origin: bytes, included: Import | None) -> None:
+        """Read one text; `origin` completes relative names until the first $ORIGIN."""
+        scanned = entries(source.text)
+        while True:
+            try:
+                entry = next(scanned, None)
+            except RecordError as error:  # a quote or parenthesis that is not closed
+                offset = error.offset or 0
+                self._report(
+                    Diagnostic(f"the entry {error.problem}", token_at(source, offset, included))
+                )
+                return
+            if entry is None:
+                return
+            place = Place(source, entry, included)
+            try:
+                if entry.words[0].startswith("$") and type(entry.words[0]) is str:
+                    origin = self._directive(entry, place, path, origin)
+                else:
+                    self._record(entry, place, origin)
+            except RecordError as error:
+                self._report(Diagnostic(str(error), place.token(error.word)))
+
+    def _record(self, entry: ZoneFileEntry, place: Place, origin: bytes) -> None:
+        """Add the record of an entry; raises `RecordError`."""
+        if entry.indented and self._owner is None:
+            raise RecordError("has no owner: the line begins with a blank", word=0)
+        record = read_entry(entry, self._owner, _NO_TTL, origin)
+        self._owner = record.owner
+        if record.rclass != c.CLASS_IN:
+            problem = f"has class {c.class_name(record.rclass)}; zones of class IN are served"
+            raise RecordError(problem, word=0)
+        self._add(self._with_ttl(record, place), place)
+
+    def _with_ttl(self, record: Record, place: Place) -> Record:
+        """Return a record with the TTL that applies; raises `RecordError`."""
+        ttl = record.ttl
+        if ttl != _NO_TTL:
+            if ttl > LONGEST_TTL:
+                problem = f"has a TTL of more than {LONGEST_TTL} seconds (RFC 2181 section 8)"
+                raise RecordError(problem, word=0)
+            self._last_ttl = ttl
+            return record
+        ttl = self._last_ttl if self._default_ttl is None else self._default_ttl
+        if ttl is None and record.rtype == c.TYPE_SOA:
+            ttl = self._last_ttl = min(SOA.from_rdata(record.rdata).minimum, LONGEST_TTL)
+        if ttl is None:
+            raise RecordError("has no TTL, and there is no $TTL before it", word=0)
+        return record._replace(ttl=ttl)
+
+    def _add(self, record: Record, place: Place) -> None:
+        owner, ttl, _, rtype, rdata = record
+        try:
+            self._builder.add(owner, ttl, rtype, rdata)
+        except OutOfZone:
+            message = f"{to_text(owner)} is not in the zone {to_text(self._builder.origin)}"
+            hint = "the record is left out"
+            self._report(Diagnostic(message, place.token(0), hint, "warning"))
+        except RecordRefused as error:
+            message = f"{to_text(owner)} {c.type_name(rtype)}: {error.problem}"
+            self._report(Diagnostic(message, place.token(0)))
+        else:
+            if self._on_record is not None:
+                self._on_record(record, place)
+
+    def _directive(self, entry: ZoneFileEntry, place: Place, path: Path, origin: bytes) -> bytes:
+        """Execute a directive, and return the origin after it; raises `RecordError`."""
+        name, *arguments = entry.words
+        match name.upper():
+            case "$ORIGIN":
+                _check_arguments(name, arguments, 1, 1)
+                return _name(arguments[0], origin)
+            case "$TTL":
+                _check_arguments(name, arguments, 1, 1)
+                self._default_ttl = _ttl(arguments[0])
+            case "$INCLUDE":
+                _check_arguments(name, arguments, 1, 2)
+                self._include(place, path, arguments, origin)
+            case "$GENERATE":
+                self._generate(entry, place, origin)
+            case _:
+                near = suggest(name.upper(), DIRECTIVES)
+                hint = f"did you mean {near}?" if near else f"directives: {', '.join(DIRECTIVES)}"
+                self._report(Diagnostic(f"unknown directive {name!r}", place.token(0), hint))
+        return origin
+
+    def _include(self, place: Place, path: Path, arguments: list[str], origin: bytes) -> None:
+        """Read another file, whose directives $ORIGIN and owners end with it (RFC 1035)."""
+        inner = _name(arguments[1], origin) if len(arguments) > 1 else origin
+        token = place.token(1)
+        included = Import(arguments[0], token)
+        if included.depth > DEEPEST:
+            message = f"$INCLUDE is nested more than {DEEPEST} times"
+            self._report(Diagnostic(message, token, "does the file include itself?"))
+            return
+        target = path.parent / arguments[0]
+        try:
+            content, version = read_file(target, LARGEST)
+        except OSError as error:
+            self.files.append(ReadFile(target, None))
+            self._report(Diagnostic(f"cannot read {target}: {error.strerror}", token))
+            return
+        self.files.append(ReadFile(target, version))
+        owner = self._owner
+        text = content.decode("utf-8-sig", "surrogateescape")
+        self._read(Source(str(target), text), target, inner, included)
+        self._owner = owner
+
+    def _generate(self, entry: ZoneFileEntry, place: Place, origin: bytes) -> None:
+        """Add the records of $GENERATE, with the TTL in force."""
+        for words in expand(entry.words):
+            try:
+                generated = entry._replace(indented=False, words=words)
+                record = read_entry(generated, None, _NO_TTL, origin)
+                self._add(self._with_ttl(record, place), place)
+            except RecordError as error:
+                message = f"$GENERATE makes {' '.join(words)!r}: {error}"
+                self._report(Diagnostic(message, place.token(None)))
+                return
+
+
+def _check_arguments(name: str, arguments: list[str], least: int, most: int) -> None:
+    if len(arguments) < least:
+        raise RecordError(
+            "is missing", field=f"argument of {name.upper()}", word=len(arguments) + 1
+        )
+    if len(arguments) > most:
+        raise RecordError("is one too many", field=f"argument of {name.upper()}", word=most + 1)
+
+
+def _name(word: str, origin: bytes) -> bytes:
+    try:
+        return name_from_text(word, origin)
+    except RecordError as error:
+        error.field, error.word = "origin", 1
+        raise
+
+
+def _ttl(word: str) -> int:
+    seconds = to_seconds(word)
+    if seconds is None or seconds > LONGEST_TTL:
+        problem = f"is not a time from 0 to {LONGEST_TTL} seconds, such as 3600 or 1h: {word!r}"
+        raise RecordError(problem, field="$TTL", word=1)
+    return seconds
+
+
+class LoadedZone(NamedTuple):
+    """A zone that was read, with the files and the warnings."""
+
+    zone: Zone
+    files: list[ReadFile]
+    warnings: list[Diagnostic]
+
+
+def read_zone(path: Path, origin: bytes) -> LoadedZone:
+    """Return the zone in a file; raises `MasterFileError`, and `OSError` if it cannot be read.
+
+    Several errors are collected. May be called in a thread.
+    """
+    builder = ZoneBuilder(origin)
+    problems: list[Diagnostic] = []
+    reader = MasterFileReader(builder, problems.append)
+    reader.read(path)
+    return LoadedZone(
+        finish(builder, path, problems),
+        reader.files,
+        [it for it in problems if it.severity == "warning"],
+    )
+
+
+def finish(builder: ZoneBuilder, path: Path, problems: list[Diagnostic]) -> Zone:
+    """Return the zone of a builder; raises `MasterFileError` for `problems` that are errors."""
+    errors = [it for it in problems if it.severity == "error"]
+    if errors:
+        raise MasterFileError(errors)
+    try:
+        return builder.build()
+    except ZoneError as error:
+        raise MasterFileError([Diagnostic(f"{path}: {error}")]) from None
+
+
+def origin_from_text(text: str) -> bytes:
+    """Return an origin in wire form and lower case; raises `ZoneError`."""
+    try:
+        return from_text(text).lower()
+    except (InvalidName, ValueError) as error:
+        raise ZoneError(str(error)) from None

@@ -1,0 +1,63 @@
+"""Makes replies from a zone."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from corepy.dns import Reply
+from corepy.dns import constants as c
+from corepy.dns.rdata import plain_sections
+from corepy.zone.lookup import Lookup
+
+if TYPE_CHECKING:
+    from corepy.dns import Request
+    from corepy.zone.zone import Zone
+
+_COPIED: Final = c.FLAG_RD | c.FLAG_CD
+_pack_header = Struct("!HHHHHH").pack
+
+
+def answer(zone: Zone, request: Request) -> tuple[Reply, Lookup]:
+    """Return the reply of a zone to a query of class IN for a name in it, and how it was found.
+
+    The reply is incomplete if `Lookup.outside` is set.
+    """
+    found = Lookup(zone, request.name_wire, request.qtype, request.do)
+    return reply_of(request, found), found
+
+
+def reply_of(request: Request, found: Lookup) -> Reply:
+    """Return the reply with the result of a look-up."""
+    answer, authority, additional = found.answer, found.authority, found.additional
+    flags = c.FLAG_QR | request.flags & _COPIED | found.rcode
+    if found.is_authoritative:
+        flags |= c.FLAG_AA
+    counts = answer.count, authority.count, additional.count
+    header = _pack_header(request.id, flags, 1, *counts)
+    parts = (*answer.parts, *authority.parts, *additional.parts)
+    reply = Reply(b"".join((header, request.question, *parts)))
+    # Made from records that were checked when they were read: valid.
+    reply.validated, reply.validated_for = reply.wire, request.asked
+    return reply
+
+
+def completed(request: Request, found: Lookup, rest: Reply | None) -> Reply:
+    """Return the reply with the records of an alias's target out of the zone.
+
+    `rest` is this server's reply to a query for the target. The rcode is that of the last look-up
+    (RFC 6604 section 3), except that a target that this server does not know does not make the
+    alias unknown. Without an answer, the authority section is that of the target.
+    """
+    if rest is None or rest.is_dropped or rest.rcode == c.REFUSED:
+        return reply_of(request, found)
+    found.rcode = rest.rcode & 15
+    answers, authority, _ = plain_sections(rest.wire)
+    for record in answers:
+        found.answer.add(record, 1)
+    if rest.rcode or not answers:
+        for record in authority:
+            found.authority.add(record, 1)
+    reply = reply_of(request, found)
+    reply.validated = None
+    return reply

@@ -1,0 +1,190 @@
+"""`Zone`: one immutable version of a zone.
+
+A changed zone is a new object, which a `ServedZone` replaces between two queries. Names in here are
+in wire form and lower case; names in rdata keep their case (RFC 4343 section 4.1).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from corepy.dns import constants as c
+from corepy.dns.names import is_subdomain, to_text
+from corepy.dns.presentation import Record
+from corepy.zone.rrset import (
+    EMPTY,
+    Node,
+    find_set,
+    key_of,
+    rdatas_of,
+    records_of,
+    sets_of,
+    ttl_of,
+    type_of,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from corepy.zone.denial import Denial
+
+Value = TypeVar("Value")
+
+SOA_KEY: Final = key_of(c.TYPE_SOA)
+NS_KEY: Final = key_of(c.TYPE_NS)
+
+_LARGE: Final = 2000
+"""Names from which the memory of a zone is released in a thread."""
+
+_PORTION: Final = 500
+
+
+class SOA(NamedTuple):
+    """The numbers of a SOA record (RFC 1035 section 3.3.13), in seconds except the serial."""
+
+    serial: int
+    refresh: int
+    retry: int
+    expire: int
+    minimum: int
+
+    @classmethod
+    def from_rdata(cls, rdata: bytes) -> SOA:
+        """Return the last five fields of rdata, which must be valid."""
+        numbers = rdata[-20:]
+        return cls(*(int.from_bytes(numbers[at : at + 4], "big") for at in range(0, 20, 4)))
+
+
+class Zone:
+    """All records of a zone, built by `corepy.zone.builder.ZoneBuilder`; never changed.
+
+    `nodes` has every name that exists in the zone, also empty non-terminals and names below zone
+    cuts, in no order. Names of NSEC3 records are in `hashed_nodes` instead, because they do not
+    exist as far as queries are concerned (RFC 5155 section 7.2.8).
+    """
+
+    __slots__ = (
+        "cuts", "denial", "hashed_nodes", "is_signed", "names", "nodes", "ns", "origin", "records",
+        "soa", "soa_set",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        origin: bytes,
+        nodes: dict[bytes, Node],
+        hashed_nodes: dict[bytes, Node],
+        names: list[bytes],
+        cuts: frozenset[bytes],
+        denial: Denial | None,
+        records: int,
+    ) -> None:
+        """Take over the arguments, which the caller must not change any more."""
+        self.origin = origin
+        self.nodes = nodes
+        self.hashed_nodes = hashed_nodes
+        self.names = names
+        """The names that own records, in canonical order (RFC 4034 section 6.1)."""
+        self.cuts = cuts
+        """Names with a DNAME record, and names except the origin with NS records."""
+        self.denial = denial
+        """The NSEC or NSEC3 records, None without any."""
+        self.records = records
+        """The number of records."""
+        apex = nodes[origin]
+        soa_set = find_set(apex, SOA_KEY)
+        assert soa_set is not None
+        self.soa_set = soa_set
+        """The packed set of the SOA record."""
+        self.soa = SOA.from_rdata(rdatas_of(soa_set)[0])
+        self.ns = find_set(apex, NS_KEY)
+        """The packed set of the origin's NS records; None if it has none."""
+        self.is_signed = any(type_of(it) == c.TYPE_RRSIG for it in sets_of(apex))
+
+    @property
+    def serial(self) -> int:
+        """The serial of the SOA record."""
+        return self.soa.serial
+
+    @property
+    def soa_record(self) -> bytes:
+        """The SOA record in wire form, without compression."""
+        return records_of(self.soa_set, self.origin)[0]
+
+    def contains(self, name: bytes) -> bool:
+        """Return whether a name, in lower case, is the origin or below it."""
+        return is_subdomain(name, self.origin)
+
+    def node(self, name: bytes) -> Node | None:
+        """Return all that a name owns, b"" for an empty non-terminal, None if it does not exist."""
+        return self.nodes.get(name)
+
+    def rrset(self, name: bytes, rtype: int) -> bytes | None:
+        """Return a packed set (`corepy.zone.rrset`) of a name, None if there is none."""
+        return find_set(self.nodes.get(name, EMPTY), key_of(rtype))
+
+    def owners(self) -> Iterator[tuple[bytes, Node]]:
+        """Yield all names that own records with their nodes, in canonical order, NSEC3 last."""
+        nodes = self.nodes
+        for name in self.names:
+            yield name, nodes[name]
+        yield from self.hashed_nodes.items()
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield all records, the SOA record first, then in canonical order of the owners."""
+        yield from _records(self.origin, self.soa_set)
+        for name, node in self.owners():
+            for packed in sets_of(node):
+                if packed is not self.soa_set:
+                    yield from _records(name, packed)
+
+    def wires(self) -> Iterator[bytes]:
+        """Yield all records in wire form without compression, in the order of iteration."""
+        yield self.soa_record
+        for name, node in self.owners():
+            for packed in sets_of(node):
+                if packed is not self.soa_set:
+                    yield from records_of(packed, name)
+
+    def __repr__(self) -> str:
+        return f"<Zone {to_text(self.origin)} serial {self.serial}, {self.records} records>"
+
+    def __del__(self) -> None:
+        """Release a large zone in a thread, which lets the event loop run meanwhile."""
+        nodes = getattr(self, "nodes", ())
+        if len(nodes) > _LARGE and not sys.is_finalizing():
+            release(self.nodes, self.names)
+
+
+def release(nodes: dict[bytes, Node], names: list[bytes]) -> None:
+    """Empty the arguments in a thread, in portions that take less than a millisecond."""
+
+    def run() -> None:
+        while names:
+            del names[-_PORTION:]
+        while nodes:
+            for _ in range(min(_PORTION, len(nodes))):
+                nodes.popitem()
+            time.sleep(0)
+
+    threading.Thread(target=run, name="corepy-zone-release", daemon=True).start()
+
+
+def _records(owner: bytes, packed: bytes) -> Iterator[Record]:
+    rtype, ttl = type_of(packed), ttl_of(packed)
+    for rdata in rdatas_of(packed):
+        yield Record(owner, ttl, c.CLASS_IN, rtype, rdata)
+
+
+def find_zone(zones: Mapping[bytes, Value], name: bytes, offsets: Sequence[int]) -> Value | None:
+    """Return the value of the longest key that contains `name`; `offsets` are those of its labels.
+
+    The keys are origins.
+    """
+    for at in offsets:
+        found = zones.get(name[at:])
+        if found is not None:
+            return found
+    return None
