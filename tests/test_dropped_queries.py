@@ -144,6 +144,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "whoami": "",
     "loop": "loop",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
+    "transfer": "transfer {\n to *\n}",
     "view": "view all {\n expr true\n}",
 }  # fmt: skip
 PASSING = (
@@ -161,6 +162,8 @@ PASSING = (
         "rewrite",
         "search_guard",
         "template",
+        "transfer",
+        "tsig",
     ),
 )
 
