@@ -51,6 +51,14 @@ class SecondaryNotifier(Protocol):
 
 
 @runtime_checkable
+class MetricsZones(Protocol):
+    """A handler whose zones come and go, and label the queries in metrics (metrics.AddZone)."""
+
+    def metrics_zone(self, name: bytes) -> str | None:
+        """Return the zone that answers for a name, such as "example.org.", None if none does."""
+
+
+@runtime_checkable
 class SearchPathSource(Protocol):
     """A handler that knows the search path of a client (CoreDNS: autopath.AutoPather)."""
 

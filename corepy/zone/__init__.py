@@ -17,6 +17,9 @@ from corepy.zone.errors import ZoneError as ZoneError
 from corepy.zone.handler import ZoneHandler as ZoneHandler
 from corepy.zone.lookup import Lookup as Lookup
 from corepy.zone.lookup import Match as Match
+from corepy.zone.master_file import MasterFileError as MasterFileError
+from corepy.zone.master_file import origin_from_text as origin_from_text
+from corepy.zone.master_file import read_zone as read_zone
 from corepy.zone.serial import is_newer as is_newer
 from corepy.zone.served import ServedZone as ServedZone
 from corepy.zone.served import ServedZones as ServedZones
@@ -24,3 +27,6 @@ from corepy.zone.served import ZoneSource as ZoneSource
 from corepy.zone.served import ZoneSubscriber as ZoneSubscriber
 from corepy.zone.zone import SOA as SOA
 from corepy.zone.zone import Zone as Zone
+from corepy.zone.zone_file import ZoneFile as ZoneFile
+from corepy.zone.zone_file import changed_files as changed_files
+from corepy.zone.zone_file import forget as forget

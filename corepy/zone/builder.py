@@ -250,14 +250,21 @@ class ZoneBuilder:
                     break
                 nodes[name] = EMPTY
 
-    def _cuts(self, names: list[bytes]) -> frozenset[bytes]:
-        nodes, origin = self._nodes, self.origin
-        return frozenset(
-            name
-            for name in names
-            if find_set(nodes[name], _DNAME_KEY) is not None
-            or (find_set(nodes[name], _NS_KEY) is not None and name != origin)
-        )
+    def _cuts(self, names: list[bytes]) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """Return the cuts, and the delegations with the names below any cut; see `Zone.cuts`."""
+        nodes, cuts, below = self._nodes, [], []
+        cut: bytes | None = None
+        for name in names:
+            if cut is not None and is_subdomain(name, cut):
+                below.append(name)
+            is_delegation = name != self.origin and find_set(nodes[name], _NS_KEY) is not None
+            if is_delegation or find_set(nodes[name], _DNAME_KEY) is not None:
+                cuts.append(name)
+                if is_delegation:
+                    below.append(name)
+                if cut is None or not is_subdomain(name, cut):
+                    cut = name
+        return frozenset(cuts), frozenset(below)
 
     def _count(self) -> int:
         return sum(

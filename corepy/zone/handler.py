@@ -12,15 +12,13 @@ from corepy.plugin import (
     ExplainedHandler,
     Fallthrough,
     FastHandler,
-    LifecycleContext,
     apply_step,
     handlers_below,
-    hookimpl,
     lookup,
     without_deadline,
 )  # fmt: skip
 from corepy.zone.lookup import Lookup, Match
-from corepy.zone.replies import answer, completed
+from corepy.zone.replies import answer, completed, quick_answer
 from corepy.zone.served import ServedZones
 from corepy.zone.transfers import whole_zone
 
@@ -42,6 +40,9 @@ at once.
 WILDCARD_LABEL: Final = "zone/wildcard"
 """Metadata label: the wildcard that has matched (CoreDNS: plugin/file/lookup.go)."""
 
+_UNKNOWN: Final = frozenset((Match.NO_NAME, Match.EMPTY_NON_TERMINAL))
+"""Names without records, for which `fallthrough` applies, as in CoreDNS."""
+
 _OPCODE: Final = 0x7800
 _TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
 
@@ -58,12 +59,7 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         """Pass queries for names that do not exist on if they are in `fallthrough`."""
         self.zones = ServedZones()
         self._fallthrough = fallthrough or Fallthrough()
-        self._is_last = False
-
-    @hookimpl
-    def before_listen(self, context: LifecycleContext) -> None:
-        """Find out whether another handler follows."""
-        self._is_last = not any(handlers_below(self))
+        self._is_last: bool | None = None
 
     def zone_of(self, name: bytes) -> ServedZone | None:
         """Return the zone that answers for a name in lower case, None if there is none."""
@@ -82,14 +78,23 @@ class ZoneHandler(FastHandler, ExplainedHandler):
             return request.error(c.SERVFAIL, f"the zone {to_text(served.origin)} {reason}")
         if request.qtype in _TRANSFERS:  # without *transfer*, which answers them first
             return request.error(c.REFUSED)
-        return self._answer(request, zone)
+        return self._answer(request, served, zone)
 
-    def _answer(self, request: Request, zone: Zone) -> Answer:
+    def passes(self, served: ServedZone, name: bytes) -> bool:
+        """Return whether queries for a name that does not exist in a zone are passed on."""
+        return self._fallthrough.passes(name)
+
+    def _answer(self, request: Request, served: ServedZone, zone: Zone) -> Answer:
+        quick = quick_answer(zone, request)
+        if quick is not None:
+            quick.since = request.received
+            quick.deadline = request.received + REPEATED
+            return quick
         reply, found = answer(zone, request)
         if found.wildcard is not None:
             request.metadata[WILDCARD_LABEL] = to_text(found.wildcard)
-        if found.match is Match.NO_NAME and not found.answer.count:
-            if self._fallthrough.passes(request.name_wire):
+        if found.match in _UNKNOWN and not found.answer.count:
+            if self.passes(served, request.name_wire):
                 return self._pass_on(request)
         elif found.outside is not None:
             return self._complete(request, found)
@@ -99,6 +104,8 @@ class ZoneHandler(FastHandler, ExplainedHandler):
 
     def _pass_on(self, request: Request) -> Answer:
         """Ask the next handler; as the last one, refuse (plugin/file/file.go, ServeDNS)."""
+        if self._is_last is None:
+            self._is_last = not any(handlers_below(self))
         if self._is_last:
             return request.error(c.REFUSED)
         return apply_step(self.next.begin_dns(request), without_deadline, request)

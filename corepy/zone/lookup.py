@@ -28,6 +28,7 @@ from corepy.zone.rrset import (
     type_of,
     with_owner,
 )  # fmt: skip
+from corepy.zone.zone import NS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,8 +46,6 @@ _AAAA: Final = key_of(c.TYPE_AAAA)
 _CNAME: Final = key_of(c.TYPE_CNAME)
 _DNAME: Final = key_of(c.TYPE_DNAME)
 _DS: Final = key_of(c.TYPE_DS)
-_NS: Final = key_of(c.TYPE_NS)
-_HINFO: Final = key_of(c.TYPE_HINFO)
 
 _ALIAS_OWN: Final = frozenset((c.TYPE_NSEC, c.TYPE_RRSIG))
 """Types that the owner of a CNAME record has itself (RFC 4035 section 2.5)."""
@@ -136,17 +135,12 @@ class Lookup:
     def _step(self, name: bytes) -> bytes | None:
         """Look up one name; return the name to continue with if it is an alias."""
         zone = self._zone
-        if zone.cuts:
+        found = zone.nodes.get(name)
+        if zone.cuts and (not found or name in zone.below_cuts):
             cut = self._cut_above(name)
             if cut is not None:
-                node = zone.nodes[cut]
-                dname = find_set(node, _DNAME)
-                if dname is not None:
-                    return self._substitute(name, cut, node, dname)
-                self._refer(cut, node)
-                return None
+                return self._at_cut(name, cut)
         self.source = name
-        found = zone.nodes.get(name)
         if found is not None:
             self.match = Match.EXACT if found else Match.EMPTY_NON_TERMINAL
             return self._at_node(name, name, found, None)
@@ -162,6 +156,15 @@ class Lookup:
         # RFC 4592 section 3.3.1: the source of synthesis
         self.match, self.source, self.wildcard = Match.WILDCARD, wildcard, wildcard
         return self._at_node(name, wildcard, found, ancestor)
+
+    def _at_cut(self, name: bytes, cut: bytes) -> bytes | None:
+        """Refer to the servers of a child zone, or substitute by a DNAME record."""
+        node = self._zone.nodes[cut]
+        dname = find_set(node, _DNAME)
+        if dname is not None:
+            return self._substitute(name, cut, node, dname)
+        self._refer(cut, node)
+        return None
 
     def _cut_above(self, name: bytes) -> bytes | None:
         """Return the highest cut at or above a name: a delegation, or a DNAME above the name."""
@@ -185,7 +188,7 @@ class Lookup:
         return (
             self._qtype != c.TYPE_DS
             and name != self._zone.origin
-            and find_set(node, _NS) is not None
+            and find_set(node, NS_KEY) is not None
         )
 
     def _at_node(
@@ -267,7 +270,7 @@ class Lookup:
         self.match, self.source = Match.DELEGATION, cut
         # A partial answer before the referral is authoritative (RFC 1035 section 4.1.1).
         self.is_authoritative = self.answer.count > 0
-        servers = find_set(node, _NS)
+        servers = find_set(node, NS_KEY)
         assert servers is not None
         self._add(self.authority, cut, servers)
         if self._do:
@@ -327,11 +330,11 @@ class Lookup:
 
     def _add_apex_ns(self) -> None:
         """Add the zone's servers to a positive answer, as CoreDNS does."""
-        zone = self._zone
-        if zone.ns is not None:
-            node = zone.nodes[zone.origin]
-            self._add(self.authority, zone.origin, zone.ns)
-            self._sign(self.authority, zone.origin, node, zone.ns)
+        zone, origin = self._zone, self._zone.origin
+        if zone.ns is not None and (origin, NS_KEY) not in self._sets:
+            self._sets.add((origin, NS_KEY))
+            self.authority.add(zone.servers(self._compressed(origin)), count_of(zone.ns))
+            self._sign(self.authority, origin, zone.nodes[origin], zone.ns)
 
     def _add_targets(self, packed: bytes, owner: bytes) -> None:
         """Add what the records of an answer refer to (RFC 1034 section 4.3.2, step 6)."""

@@ -7,6 +7,7 @@ also by RFC 3597. A reader never needs more than one included file of each level
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.corefile import Diagnostic, Token, suggest
@@ -81,10 +82,20 @@ def token_at(source: Source, offset: int, origin: Import | None = None) -> Token
 
 
 class ReadFile(NamedTuple):
-    """A file that was read, and its version then (`corepy.plugin.reading`)."""
+    """A file that was read, or could not be read."""
 
     path: Path
-    version: FileVersion | None
+    version: FileVersion | None = None
+    """Its version when it was read; None if it must be read again (`corepy.plugin.reading`)."""
+
+    digest: bytes = b""
+    """The SHA-256 digest of the content, b"" if it could not be read."""
+
+
+def read_with_digest(path: Path) -> tuple[bytes, ReadFile]:
+    """Return the content of a file, and its state; raises `OSError`."""
+    content, version = read_file(path, LARGEST)
+    return content, ReadFile(path, version, hashlib.sha256(content).digest())
 
 
 class MasterFileReader:
@@ -98,9 +109,9 @@ class MasterFileReader:
         self,
         builder: ZoneBuilder,
         report: Callable[[Diagnostic], None],
-        on_record: Callable[[Record, Place], None] | None = None,
+        on_record: Callable[[Record, Place, bool], None] | None = None,
     ) -> None:
-        """Call `on_record` for each record that was added, and for each duplicate."""
+        """Call `on_record` for each record, with False for one that the zone has already."""
         self.files: list[ReadFile] = []
         self._builder = builder
         self._report = report
@@ -113,8 +124,12 @@ class MasterFileReader:
 
     def read(self, path: Path) -> None:
         """Read a file; raises `OSError` if it cannot be read."""
-        content, version = read_file(path, LARGEST)
-        self.files.append(ReadFile(path, version))
+        try:
+            content, state = read_with_digest(path)
+        except OSError:
+            self.files.append(ReadFile(path))
+            raise
+        self.files.append(state)
         self.read_content(content, path)
 
     def read_content(self, content: bytes, path: Path) -> None:
@@ -158,12 +173,11 @@ class MasterFileReader:
 
     def _with_ttl(self, record: Record, place: Place) -> Record:
         """Return a record with the TTL that applies; raises `RecordError`."""
-        ttl = record.ttl
-        if ttl != _NO_TTL:
-            if ttl > LONGEST_TTL:
+        if record.ttl != _NO_TTL:
+            if record.ttl > LONGEST_TTL:
                 problem = f"has a TTL of more than {LONGEST_TTL} seconds (RFC 2181 section 8)"
                 raise RecordError(problem, word=0)
-            self._last_ttl = ttl
+            self._last_ttl = record.ttl
             return record
         ttl = self._last_ttl if self._default_ttl is None else self._default_ttl
         if ttl is None and record.rtype == c.TYPE_SOA:
@@ -175,7 +189,7 @@ class MasterFileReader:
     def _add(self, record: Record, place: Place) -> None:
         owner, ttl, _, rtype, rdata = record
         try:
-            self._builder.add(owner, ttl, rtype, rdata)
+            is_new = self._builder.add(owner, ttl, rtype, rdata)
         except OutOfZone:
             message = f"{to_text(owner)} is not in the zone {to_text(self._builder.origin)}"
             hint = "the record is left out"
@@ -185,7 +199,7 @@ class MasterFileReader:
             self._report(Diagnostic(message, place.token(0)))
         else:
             if self._on_record is not None:
-                self._on_record(record, place)
+                self._on_record(record, place, is_new)
 
     def _directive(self, entry: ZoneFileEntry, place: Place, path: Path, origin: bytes) -> bytes:
         """Execute a directive, and return the origin after it; raises `RecordError`."""
@@ -219,12 +233,12 @@ class MasterFileReader:
             return
         target = path.parent / arguments[0]
         try:
-            content, version = read_file(target, LARGEST)
+            content, state = read_with_digest(target)
         except OSError as error:
-            self.files.append(ReadFile(target, None))
+            self.files.append(ReadFile(target))
             self._report(Diagnostic(f"cannot read {target}: {error.strerror}", token))
             return
-        self.files.append(ReadFile(target, version))
+        self.files.append(state)
         owner = self._owner
         text = content.decode("utf-8-sig", "surrogateescape")
         self._read(Source(str(target), text), target, inner, included)
@@ -269,27 +283,28 @@ def _ttl(word: str) -> int:
 
 
 class LoadedZone(NamedTuple):
-    """A zone that was read, with the files and the warnings."""
+    """A zone that was read, and the warnings about it."""
 
     zone: Zone
-    files: list[ReadFile]
     warnings: list[Diagnostic]
 
 
-def read_zone(path: Path, origin: bytes) -> LoadedZone:
+def read_zone(path: Path, origin: bytes, files: list[ReadFile] | None = None) -> LoadedZone:
     """Return the zone in a file; raises `MasterFileError`, and `OSError` if it cannot be read.
 
-    Several errors are collected. May be called in a thread.
+    All errors are collected. The files that were read are appended to `files`, also if an exception
+    is raised. This may be called in a thread.
     """
     builder = ZoneBuilder(origin)
     problems: list[Diagnostic] = []
     reader = MasterFileReader(builder, problems.append)
-    reader.read(path)
-    return LoadedZone(
-        finish(builder, path, problems),
-        reader.files,
-        [it for it in problems if it.severity == "warning"],
-    )
+    try:
+        reader.read(path)
+        warnings = [it for it in problems if it.severity == "warning"]
+        return LoadedZone(finish(builder, path, problems), warnings)
+    finally:
+        if files is not None:
+            files += reader.files
 
 
 def finish(builder: ZoneBuilder, path: Path, problems: list[Diagnostic]) -> Zone:

@@ -24,6 +24,7 @@ from corepy.zone.rrset import (
     sets_of,
     ttl_of,
     type_of,
+    with_owner,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class Zone:
     """
 
     __slots__ = (
-        "cuts", "denial", "hashed_nodes", "is_signed", "names", "nodes", "ns", "origin", "records",
-        "soa", "soa_set",
+        "_servers", "below_cuts", "cuts", "denial", "hashed_nodes", "is_signed", "names", "nodes",
+        "ns", "origin", "records", "soa", "soa_set",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +78,7 @@ class Zone:
         nodes: dict[bytes, Node],
         hashed_nodes: dict[bytes, Node],
         names: list[bytes],
-        cuts: frozenset[bytes],
+        cuts: tuple[frozenset[bytes], frozenset[bytes]],
         denial: Denial | None,
         records: int,
     ) -> None:
@@ -87,8 +88,11 @@ class Zone:
         self.hashed_nodes = hashed_nodes
         self.names = names
         """The names that own records, in canonical order (RFC 4034 section 6.1)."""
-        self.cuts = cuts
-        """Names with a DNAME record, and names except the origin with NS records."""
+        self.cuts, self.below_cuts = cuts
+        """Names with a DNAME record, and names except the origin with NS records.
+
+        `below_cuts` are the delegations, and the names that own records below any cut.
+        """
         self.denial = denial
         """The NSEC or NSEC3 records, None without any."""
         self.records = records
@@ -102,6 +106,7 @@ class Zone:
         self.ns = find_set(apex, NS_KEY)
         """The packed set of the origin's NS records; None if it has none."""
         self.is_signed = any(type_of(it) == c.TYPE_RRSIG for it in sets_of(apex))
+        self._servers: dict[bytes, bytes] = {}
 
     @property
     def serial(self) -> int:
@@ -112,6 +117,19 @@ class Zone:
     def soa_record(self) -> bytes:
         """The SOA record in wire form, without compression."""
         return records_of(self.soa_set, self.origin)[0]
+
+    def servers(self, owner: bytes) -> bytes:
+        """Return the origin's NS records in wire form with a compressed owner, b"" without any.
+
+        It is a part of almost every reply, so the results are kept: a pointer to the origin has few
+        values, as many as a question has lengths.
+        """
+        try:
+            return self._servers[owner]
+        except KeyError:
+            made = b"" if self.ns is None else with_owner(self.ns, owner)
+            self._servers[owner] = made
+            return made
 
     def contains(self, name: bytes) -> bool:
         """Return whether a name, in lower case, is the origin or below it."""

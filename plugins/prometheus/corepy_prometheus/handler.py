@@ -19,13 +19,14 @@ from corepy.plugin import (
     hookimpl,
     plugin_logger,
 )
+from corepy.plugin.protocols import MetricsZones
 from corepy_prometheus import runtime
 from corepy_prometheus.enabled import Enabled
 from corepy_prometheus.series import AllSeries, prepare
 
 if TYPE_CHECKING:
     from corepy.dns import Reply, Request
-    from corepy.plugin import BlockConfig
+    from corepy.plugin import BlockConfig, BlockHandlers
 
 SERVER: Final = ""
 """The server itself, as the value of a plugin label."""
@@ -40,7 +41,14 @@ class Prometheus(ObservingHandler):
 
     name: ClassVar[str] = "prometheus"
 
-    def __init__(self, config: BlockConfig, address: str, *, runtime: bool = False) -> None:
+    def __init__(
+        self,
+        config: BlockConfig,
+        address: str,
+        block_handlers: BlockHandlers | None = None,
+        *,
+        runtime: bool = False,
+    ) -> None:
         """Export at `address` (host:port); with `runtime`, measure the interpreter too."""
         self.address = address
         self.runtime = runtime
@@ -48,9 +56,13 @@ class Prometheus(ObservingHandler):
         self._endpoint: MetricsEndpoint | None = None
         self._deadline_setter = SERVER
         self._series = AllSeries()
+        self._block_handlers = block_handlers
+        self._zone_sources: list[MetricsZones] = []
 
     def observe(self, request: Request, reply: Reply) -> None:
         """Count a query and its reply."""
+        if self._zone_sources:
+            self._label_zone(request)
         # As in CoreDNS, where the server itself replies after an error.
         if reply.error is not None or reply.is_substitute:
             plugin = SERVER
@@ -59,6 +71,14 @@ class Prometheus(ObservingHandler):
         self._series.counter_for(request, reply, plugin).count(time.monotonic() - request.received)
         if reply.deadline is not None:
             reply.hit_counters += (self._series.counter_for(request, reply, self._deadline_setter),)
+
+    def _label_zone(self, request: Request) -> None:
+        """Label a query with the zone that came at run time, instead of that of the block."""
+        for source in self._zone_sources:
+            zone = source.metrics_zone(request.name_wire)
+            if zone is not None:
+                request.context = replace(request.context, zone=zone)
+                return
 
     @hookimpl
     def dropped(self, request: Request, reply: Reply) -> bool:
@@ -69,7 +89,9 @@ class Prometheus(ObservingHandler):
 
     @hookimpl
     def before_listen(self, context: LifecycleContext) -> None:
-        """Find the plugin whose replies the packet cache repeats; the chain is complete now."""
+        """Find the plugin whose replies the packet cache repeats, and those with zones."""
+        if self._block_handlers is not None:
+            self._zone_sources = self._block_handlers.of_kind(MetricsZones)
         self._deadline_setter = next(
             (
                 handler.name

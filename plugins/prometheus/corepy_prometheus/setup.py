@@ -15,7 +15,7 @@ DEFAULT_ADDRESS: Final = "localhost:9153"
 
 def setup(controller: Controller) -> None:
     """Add the handler."""
-    handler = Prometheus(controller.config, DEFAULT_ADDRESS)
+    handler = Prometheus(controller.config, DEFAULT_ADDRESS, controller.block_handlers)
     options = {
         "runtime_metrics": lambda: _read_runtime(controller, handler),
         "tls": lambda: _refuse_tls(controller),

@@ -1,0 +1,94 @@
+"""Parse the *auto* directive (CoreDNS: plugin/auto/setup.go)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from corepy.plugin import NamePattern, ZoneMatcher
+from corepy_auto.folder import DEFAULT_PATTERN, DEFAULT_TEMPLATE, Folder
+from corepy_auto.handler import Auto
+
+if TYPE_CHECKING:
+    from corepy.plugin import Controller, Token
+
+DEFAULT_RELOAD: Final = 60.0
+"""Seconds."""
+
+_HINT: Final = r"directory DIR [REGEXP ORIGIN_TEMPLATE], such as directory zones db\.(.*) {1}"
+
+
+@dataclass(slots=True)
+class Settings:
+    """The options of one directive."""
+
+    path: Path | None = None
+    pattern: NamePattern | None = None
+    template: str = DEFAULT_TEMPLATE
+    reload: float = DEFAULT_RELOAD
+
+
+def setup(controller: Controller) -> None:
+    """Add a handler for each directive."""
+    for _ in controller.occurrences():
+        directive = controller.token
+        zones = controller.zones_from(controller.remaining_tokens())
+        settings = Settings()
+        controller.options(
+            {
+                "directory": partial(_directory, controller, settings),
+                "reload": partial(_reload, controller, settings),
+                "upstream": partial(_upstream, controller),
+            }
+        )
+        if settings.path is None:
+            controller.warn("auto without directory serves no zone", directive, _HINT)
+            continue
+        pattern = settings.pattern or NamePattern(DEFAULT_PATTERN)
+        folder = Folder(settings.path, pattern, settings.template)
+        controller.add_handler(Auto(folder, ZoneMatcher(zones), settings.reload))
+
+
+def _directory(controller: Controller, settings: Settings) -> None:
+    token, *rest = controller.arguments(1, 3, _HINT)
+    settings.path = controller.path(token)
+    _examine(controller, settings.path, token)
+    if not rest:
+        return
+    settings.pattern = controller.name_pattern(rest[0])
+    if not settings.pattern.groups:
+        message = "the regular expression needs a group, which is the origin"
+        raise controller.error(message, rest[0], _HINT)
+    if len(rest) == 1:
+        raise controller.error("the template of the origin is missing", rest[0], _HINT)
+    settings.template = rest[1].text
+
+
+def _examine(controller: Controller, path: Path, token: Token) -> None:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        controller.warn(f"folder does not exist: {path}", token, "it is looked for again later")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise controller.error(f"unable to access folder '{path}': {reason}", token) from None
+
+
+def _reload(controller: Controller, settings: Settings) -> None:
+    token, *surplus = controller.arguments(1)
+    settings.reload = controller.duration(token)
+    if settings.reload < 0:
+        message = f"negative duration for reload {token.text!r}"
+        raise controller.error(message, token, "0 disables the reload")
+    if surplus:
+        message = f"{surplus[0].text!r} is ignored: reload takes one duration"
+        controller.warn(message, surplus[0])
+
+
+def _upstream(controller: Controller) -> None:
+    """Ignore an option of old releases of CoreDNS."""
+    controller.warn("upstream is ignored: aliases are always looked up by this server")
+    controller.arguments(0)
