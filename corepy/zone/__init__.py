@@ -8,15 +8,8 @@ in `ServedZones`, where other plugins of the server block find them and subscrib
 each module imports only modules to its left.
 """
 
-from corepy.zone.builder import ZoneBuilder as ZoneBuilder
 from corepy.zone.changes import Changes as Changes
 from corepy.zone.changes import changes_between as changes_between
-from corepy.zone.errors import OutOfZone as OutOfZone
-from corepy.zone.errors import RecordRefused as RecordRefused
-from corepy.zone.errors import ZoneError as ZoneError
-from corepy.zone.handler import ZoneHandler as ZoneHandler
-from corepy.zone.lookup import Lookup as Lookup
-from corepy.zone.lookup import Match as Match
 from corepy.zone.master_file import MasterFileError as MasterFileError
 from corepy.zone.master_file import origin_from_text as origin_from_text
 from corepy.zone.master_file import read_zone as read_zone
@@ -27,6 +20,13 @@ from corepy.zone.served import ZoneSource as ZoneSource
 from corepy.zone.served import ZoneSubscriber as ZoneSubscriber
 from corepy.zone.zone import SOA as SOA
 from corepy.zone.zone import Zone as Zone
+from corepy.zone.zone_builder import ZoneBuilder as ZoneBuilder
+from corepy.zone.zone_errors import OutOfZone as OutOfZone
+from corepy.zone.zone_errors import RecordRefused as RecordRefused
+from corepy.zone.zone_errors import ZoneError as ZoneError
 from corepy.zone.zone_file import ZoneFile as ZoneFile
 from corepy.zone.zone_file import changed_files as changed_files
 from corepy.zone.zone_file import forget as forget
+from corepy.zone.zone_handler import ZoneHandler as ZoneHandler
+from corepy.zone.zone_lookup import Lookup as Lookup
+from corepy.zone.zone_lookup import Match as Match

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns.names import labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
 
 _PORTION: Final = 2048
 """Names that are sorted in one step, which takes less than a millisecond."""
+
+_SAMPLES: Final = 16
+"""Names of a portion that are taken as samples, to find its bounds."""
 
 
 def canonical_key(name: bytes) -> bytes:
@@ -30,25 +33,27 @@ def canonical_key(name: bytes) -> bytes:
     return key
 
 
-def in_canonical_order(names: Collection[bytes]) -> list[bytes]:
+def in_canonical_order(names: Sequence[bytes]) -> list[bytes]:
     """Return names in wire form and lower case in canonical order.
 
     A thread may call this beside an event loop: a sort of 100,000 names would hold the interpreter
     for a tenth of a second, so the names are divided into portions that are sorted one by one.
     """
-    keyed = [(canonical_key(name), name) for name in names]
-    if len(keyed) <= _PORTION:
-        keyed.sort()
-        return [name for _, name in keyed]
-    step = len(keyed) * 16 // _PORTION
-    sample = sorted(key for key, _ in keyed[:: max(1, len(keyed) // (step or 1))])
-    bounds = sample[16::16]
+    bounds = _bounds(names)
     portions: list[list[tuple[bytes, bytes]]] = [[] for _ in range(len(bounds) + 1)]
-    for pair in keyed:
-        portions[bisect_left(bounds, pair[0])].append(pair)
+    for name in names:
+        key = canonical_key(name)
+        portions[bisect_left(bounds, key)].append((key, name))
     ordered: list[bytes] = []
     for portion in portions:
         portion.sort()
-        ordered.extend([name for _, name in portion])
+        ordered += [name for _, name in portion]
+        portion.clear()  # freeing all at the end would hold the interpreter, too
         time.sleep(0)  # the event loop may run
     return ordered
+
+
+def _bounds(names: Sequence[bytes]) -> list[bytes]:
+    """Return keys that divide names into portions of about the same size, by a sample of them."""
+    step = max(1, _PORTION // _SAMPLES)
+    return sorted(canonical_key(name) for name in names[::step])[_SAMPLES::_SAMPLES]

@@ -17,10 +17,10 @@ from corepy.dns.names import InvalidName, from_text, to_text
 from corepy.dns.presentation import Record, RecordError, entries, offset_of, read_entry
 from corepy.dns.presentation.fields import name_from_text, to_seconds
 from corepy.plugin.reading import FileVersion, read_file
-from corepy.zone.builder import ZoneBuilder
-from corepy.zone.errors import OutOfZone, RecordRefused, ZoneError
 from corepy.zone.generate import expand
 from corepy.zone.zone import SOA
+from corepy.zone.zone_builder import ZoneBuilder
+from corepy.zone.zone_errors import OutOfZone, RecordRefused, ZoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from corepy.dns.names import InvalidName, from_text
 from corepy.dns.presentation import RecordError, entries
-from corepy.zone.errors import ZoneError
+from corepy.zone.zone_errors import ZoneError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.rdata import plain_sections
 from corepy.zone.additional import TARGET_OFFSETS
-from corepy.zone.lookup import Lookup
 from corepy.zone.rrset import HEAD, count_of, find_set
+from corepy.zone.zone_lookup import Lookup
 
 if TYPE_CHECKING:
     from corepy.dns import Request

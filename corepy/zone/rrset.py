@@ -124,6 +124,12 @@ def with_owner(packed: bytes, owner: bytes) -> bytes:
     return owner + owner.join(parts)
 
 
+def with_ttl(packed: bytes, ttl: int) -> bytes:
+    """Return a packed set with another TTL in seconds."""
+    covered = covered_type_of(packed)
+    return pack_set(type_of(packed), covered, ttl, rdatas_of(packed))
+
+
 def records_of(packed: bytes, owner: bytes) -> list[bytes]:
     """Return each record of a packed set in wire form, without compression."""
     rtype, _, _ = _unpack_head(packed)
@@ -136,9 +142,9 @@ def records_of(packed: bytes, owner: bytes) -> list[bytes]:
 
 def sets_of(node: Node) -> tuple[bytes, ...]:
     """Return the packed sets of a node."""
-    if type(node) is tuple:
+    if isinstance(node, tuple):
         return node
-    return (node,) if node else ()  # type: ignore[return-value]  # not a tuple
+    return (node,) if node else ()
 
 
 def node_of(sets: Sequence[bytes]) -> Node:
@@ -150,11 +156,11 @@ def node_of(sets: Sequence[bytes]) -> Node:
 
 def find_set(node: Node, key: bytes) -> bytes | None:
     """Return the packed set of a node with a key of `key_of`, None if there is none."""
-    if type(node) is bytes:
+    if isinstance(node, bytes):
         return node if node[:4] == key else None
     for packed in node:
-        if packed[:4] == key:  # type: ignore[index]  # a tuple of sets
-            return packed  # type: ignore[return-value]
+        if packed[:4] == key:
+            return packed
     return None
 
 

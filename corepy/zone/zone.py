@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from corepy.dns import constants as c
 from corepy.dns.names import is_subdomain, to_text
@@ -17,6 +17,7 @@ from corepy.dns.presentation import Record
 from corepy.zone.rrset import (
     EMPTY,
     Node,
+    count_of,
     find_set,
     key_of,
     rdatas_of,
@@ -25,14 +26,13 @@ from corepy.zone.rrset import (
     ttl_of,
     type_of,
     with_owner,
+    with_ttl,
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from corepy.zone.denial import Denial
-
-Value = TypeVar("Value")
 
 SOA_KEY: Final = key_of(c.TYPE_SOA)
 NS_KEY: Final = key_of(c.TYPE_NS)
@@ -60,7 +60,7 @@ class SOA(NamedTuple):
 
 
 class Zone:
-    """All records of a zone, built by `corepy.zone.builder.ZoneBuilder`; never changed.
+    """All records of a zone, built by `corepy.zone.zone_builder.ZoneBuilder`; never changed.
 
     `nodes` has every name that exists in the zone, also empty non-terminals and names below zone
     cuts, in no order. Names of NSEC3 records are in `hashed_nodes` instead, because they do not
@@ -68,6 +68,7 @@ class Zone:
     """
 
     __slots__ = (
+        "_denial_soas",
         "_servers", "below_cuts", "cuts", "denial", "hashed_nodes", "is_signed", "names", "nodes",
         "ns", "origin", "records", "soa", "soa_set",
     )  # fmt: skip
@@ -107,6 +108,7 @@ class Zone:
         """The packed set of the origin's NS records; None if it has none."""
         self.is_signed = any(type_of(it) == c.TYPE_RRSIG for it in sets_of(apex))
         self._servers: dict[bytes, bytes] = {}
+        self._denial_soas: dict[tuple[bytes, bool], tuple[bytes, int]] = {}
 
     @property
     def serial(self) -> int:
@@ -130,6 +132,24 @@ class Zone:
             made = b"" if self.ns is None else with_owner(self.ns, owner)
             self._servers[owner] = made
             return made
+
+    def denial_soa(self, owner: bytes, with_signature: bool) -> tuple[bytes, int]:
+        """Return the SOA record of a denial, with a compressed owner, and the number of records.
+
+        Its TTL is the time for which the denial is valid (RFC 2308 section 3), and so is that of
+        its signature (RFC 4034 section 3). The results are kept as those of `servers`.
+        """
+        key = owner, with_signature
+        made = self._denial_soas.get(key)
+        if made is None:
+            ttl = min(ttl_of(self.soa_set), self.soa.minimum)
+            sets = [self.soa_set]
+            signatures = find_set(self.nodes[self.origin], key_of(c.TYPE_RRSIG, c.TYPE_SOA))
+            if with_signature and signatures is not None:
+                sets.append(signatures)
+            records = b"".join(with_owner(with_ttl(it, ttl), owner) for it in sets)
+            made = self._denial_soas[key] = records, sum(map(count_of, sets))
+        return made
 
     def contains(self, name: bytes) -> bool:
         """Return whether a name, in lower case, is the origin or below it."""
@@ -169,40 +189,31 @@ class Zone:
     def __repr__(self) -> str:
         return f"<Zone {to_text(self.origin)} serial {self.serial}, {self.records} records>"
 
-    def __del__(self) -> None:
-        """Release a large zone in a thread, which lets the event loop run meanwhile."""
-        nodes = getattr(self, "nodes", ())
-        if len(nodes) > _LARGE and not sys.is_finalizing():
-            release(self.nodes, self.names)
+    def __del__(
+        self, is_finalizing: Callable[[], bool] = sys.is_finalizing, large: int = _LARGE
+    ) -> None:
+        """Release a large zone in a thread, which lets the event loop run meanwhile.
+
+        At the end of the process, threads and the names of this module are gone.
+        """
+        if not is_finalizing() and len(getattr(self, "nodes", ())) > large:
+            parts = (self.names, self.nodes, self.hashed_nodes, self.cuts, self.denial)
+            threading.Thread(target=_release, args=parts, name="corepy-zone", daemon=True).start()
 
 
-def release(nodes: dict[bytes, Node], names: list[bytes]) -> None:
-    """Empty the arguments in a thread, in portions that take less than a millisecond."""
-
-    def run() -> None:
-        while names:
-            del names[-_PORTION:]
-        while nodes:
-            for _ in range(min(_PORTION, len(nodes))):
-                nodes.popitem()
+def _release(names: list[bytes], *others: object) -> None:
+    """Empty the parts of a zone, in portions that take less than a millisecond."""
+    while names:
+        del names[-_PORTION:]
+        time.sleep(0)
+    for part in others:
+        while isinstance(part, dict) and part:
+            for _ in range(min(_PORTION, len(part))):
+                part.popitem()
             time.sleep(0)
-
-    threading.Thread(target=run, name="corepy-zone-release", daemon=True).start()
 
 
 def _records(owner: bytes, packed: bytes) -> Iterator[Record]:
     rtype, ttl = type_of(packed), ttl_of(packed)
     for rdata in rdatas_of(packed):
         yield Record(owner, ttl, c.CLASS_IN, rtype, rdata)
-
-
-def find_zone(zones: Mapping[bytes, Value], name: bytes, offsets: Sequence[int]) -> Value | None:
-    """Return the value of the longest key that contains `name`; `offsets` are those of its labels.
-
-    The keys are origins.
-    """
-    for at in offsets:
-        found = zones.get(name[at:])
-        if found is not None:
-            return found
-    return None

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corepy.dns.names import is_subdomain, to_text
 from corepy.plugin import in_thread
 from corepy.plugin.reading import file_version
-from corepy.zone.errors import ZoneError
 from corepy.zone.master_file import ReadFile, read_with_digest, read_zone
 from corepy.zone.serial import is_newer
+from corepy.zone.zone_errors import ZoneError
 
 if TYPE_CHECKING:
     import logging
@@ -99,11 +99,14 @@ class ZoneFile:
         self._is_forgetting = False
 
     def has_changed(self) -> bool:
-        """Return whether the file, or one that it includes, may have changed; in a thread."""
-        known = {it.path: it for it in self._files}
-        if self.path not in known:
+        """Return whether the file, or one that it includes, has changed; in a thread."""
+        if all(it.path != self.path for it in self._files):
             return True
-        return any(_differs(it) for it in known.values())
+        states = [_state_now(it) for it in self._files]
+        if any(new.digest != old.digest for new, old in zip(states, self._files, strict=True)):
+            return True
+        self._files = states
+        return False
 
     def _fetch(self) -> Fetched | None:
         """Read the file in a thread, without changing this object; None if it is unchanged."""
@@ -183,17 +186,17 @@ def _changed(files: list[ZoneFile]) -> list[ZoneFile]:
     return [it for it in files if it.has_changed()]
 
 
-def _differs(known: ReadFile) -> bool:
-    """Return whether a file is not as it was read."""
+def _state_now(known: ReadFile) -> ReadFile:
+    """Return the state of a file that was read before; a file of the same version is not read."""
     version = file_version(known.path)
     if version is None:
-        return bool(known.digest)
+        return ReadFile(known.path)
     if version == known.version:
-        return False
+        return known
     try:
-        return read_with_digest(known.path)[1].digest != known.digest
+        return read_with_digest(known.path)[1]
     except OSError:
-        return bool(known.digest)
+        return ReadFile(known.path)
 
 
 def is_open_for_writing(path: Path) -> bool:

@@ -13,11 +13,11 @@ from corepy.flags import EXIT_USAGE, Parser
 from corepy.plugin.reading import read_file
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 from corepy.zone.changes import changes_between
-from corepy.zone.check import ZoneCheck
-from corepy.zone.errors import ZoneError
 from corepy.zone.master_file import LARGEST, MasterFileError, origin_from_text, read_zone
 from corepy.zone.origin import guess_origin
 from corepy.zone.writer import record_to_text
+from corepy.zone.zone_check import ZoneCheck
+from corepy.zone.zone_errors import ZoneError
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +52,7 @@ def parser() -> Parser:
     check = parser.command("check", "check a zone file, and list errors and doubtful data")
     check.flag("json", action="store_true", help="print the result as JSON")
     check.flag("strict", action="store_true", help="exit with 1 for warnings, too")
-    check.add_argument("file", metavar="FILE", help="the zone file")
+    check.add_argument("path", metavar="FILE", help="the zone file")
     check.add_argument("origin", metavar="ORIGIN", nargs="?", help=_ORIGIN)
     diff = parser.command("diff", "list the records in which two zone files differ")
     diff.add_argument("before", metavar="A", help="a zone file")
@@ -68,7 +68,7 @@ def _origin(path: Path, text: str | None) -> bytes:
 
 
 def _check(flags: argparse.Namespace) -> int:
-    path = Path(flags.file)
+    path = Path(flags.path)
     origin = _origin(path, flags.origin)
     check = ZoneCheck(path, origin, time.time())
     is_good = check.is_valid and not (flags.strict and check.problems)

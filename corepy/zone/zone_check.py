@@ -12,13 +12,13 @@ from corepy.corefile import Diagnostic
 from corepy.dns import constants as c
 from corepy.dns.names import is_subdomain, to_text
 from corepy.zone.additional import name_at
-from corepy.zone.builder import ZoneBuilder
 from corepy.zone.denial import NSEC3Denial
-from corepy.zone.errors import ZoneError
-from corepy.zone.lookup import Lookup, Match
 from corepy.zone.master_file import MasterFileReader
 from corepy.zone.rrset import covered_type_of, rdatas_of, sets_of, type_of
 from corepy.zone.serial import is_newer
+from corepy.zone.zone_builder import ZoneBuilder
+from corepy.zone.zone_errors import ZoneError
+from corepy.zone.zone_lookup import Lookup, Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,8 +191,8 @@ class ZoneCheck:
                 self._warn(f"{subject} is in a child zone and has no glue", token, hint)
         elif not any(it.answer.count for it in results):
             state = "does not exist" if results[0].rcode else "has no address"
-            hint = "RFC 1912 section 2.8: such a server is lame" if rtype == c.TYPE_NS else None
-            self._warn(f"{subject} {state}", token, hint)
+            lame = "RFC 1912 section 2.8: such a server is lame"
+            self._warn(f"{subject} {state}", token, lame if rtype == c.TYPE_NS else None)
 
     def _check_signatures(self, zone: Zone) -> None:
         """Signatures that a validator refuses (RFC 4035 sections 2.2 and 5.3.1)."""

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.dns import Reply
 from corepy.dns import constants as c
-from corepy.dns.names import to_text
+from corepy.dns.edns import (
+    EDE_INVALID_DATA,
+    EDE_NOT_AUTHORITATIVE,
+    EDE_NOT_READY,
+    EDE_PROHIBITED,
+)
+from corepy.dns.names import ROOT, to_text
 from corepy.plugin import (
     Cacheability,
     ExplainedHandler,
@@ -17,10 +23,10 @@ from corepy.plugin import (
     lookup,
     without_deadline,
 )  # fmt: skip
-from corepy.zone.lookup import Lookup, Match
 from corepy.zone.replies import answer, completed, quick_answer
 from corepy.zone.served import ServedZones
 from corepy.zone.transfers import whole_zone
+from corepy.zone.zone_lookup import Lookup, Match
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +48,12 @@ WILDCARD_LABEL: Final = "zone/wildcard"
 
 _UNKNOWN: Final = frozenset((Match.NO_NAME, Match.EMPTY_NON_TERMINAL))
 """Names without records, for which `fallthrough` applies, as in CoreDNS."""
+
+_NOT_LOADED: Final = (EDE_NOT_READY, "")
+_PROHIBITED: Final = (EDE_PROHIBITED, "")
+_NOT_AUTHORITATIVE: Final = (EDE_NOT_AUTHORITATIVE, "")
+_EXPIRED: Final = (EDE_INVALID_DATA, "")
+"""Extended errors (RFC 8914 section 4)."""
 
 _OPCODE: Final = 0x7800
 _TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
@@ -70,15 +82,27 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         served = self.zone_of(request.name_wire)
         if served is None or request.qclass != c.CLASS_IN:
             return self._pass_on(request)
+        if request.qtype == c.TYPE_DS and served.origin == request.name_wire:
+            served = self._parent_of(served) or served
         if request.flags & _OPCODE:
             return self.other_opcode(request, served)
         zone = served.current
         if zone is None:
-            reason = "is expired" if served.is_expired else "is not loaded"
-            return request.error(c.SERVFAIL, f"the zone {to_text(served.origin)} {reason}")
+            reason = f"the zone {to_text(served.origin)} is "
+            if served.is_expired:
+                return request.error(c.SERVFAIL, reason + "expired", _EXPIRED)
+            return request.error(c.SERVFAIL, reason + "not loaded", _NOT_LOADED)
         if request.qtype in _TRANSFERS:  # without *transfer*, which answers them first
-            return request.error(c.REFUSED)
+            return request.error(c.REFUSED, ede=_PROHIBITED)
         return self._answer(request, served, zone)
+
+    def _parent_of(self, served: ServedZone) -> ServedZone | None:
+        """Return the parent zone if it is served, too: it has the DS records of its children.
+
+        RFC 4035 section 3.1.4.1.
+        """
+        origin = served.origin
+        return None if origin == ROOT else self.zone_of(origin[origin[0] + 1 :])
 
     def passes(self, served: ServedZone, name: bytes) -> bool:
         """Return whether queries for a name that does not exist in a zone are passed on."""
@@ -107,7 +131,7 @@ class ZoneHandler(FastHandler, ExplainedHandler):
         if self._is_last is None:
             self._is_last = not any(handlers_below(self))
         if self._is_last:
-            return request.error(c.REFUSED)
+            return request.error(c.REFUSED, ede=_NOT_AUTHORITATIVE)
         return apply_step(self.next.begin_dns(request), without_deadline, request)
 
     async def _complete(self, request: Request, found: Lookup) -> Reply:

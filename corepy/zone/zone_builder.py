@@ -9,7 +9,6 @@ from corepy.dns import constants as c
 from corepy.dns.names import is_subdomain, to_text
 from corepy.zone.canonical import canonical_key, in_canonical_order
 from corepy.zone.denial import MOST_ITERATIONS, NSEC3Denial, denial_of
-from corepy.zone.errors import OutOfZone, RecordRefused, ZoneError
 from corepy.zone.rrset import (
     EMPTY,
     Node,
@@ -25,6 +24,7 @@ from corepy.zone.rrset import (
     type_of,
 )  # fmt: skip
 from corepy.zone.zone import SOA_KEY, Zone
+from corepy.zone.zone_errors import OutOfZone, RecordRefused, ZoneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

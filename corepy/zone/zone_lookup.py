@@ -15,7 +15,6 @@ from corepy.dns.names import MAX_NAME, is_subdomain
 from corepy.zone.additional import SERVICE_TYPES, targets_of
 from corepy.zone.rrset import (
     EMPTY,
-    HEAD,
     QNAME,
     Node,
     count_of,
@@ -41,6 +40,9 @@ LONGEST_CHAIN: Final = 16
 
 YXDOMAIN: Final = 6
 
+_RRSIG: Final = c.TYPE_RRSIG.to_bytes(2, "big")
+"""The beginning of the key of signatures, which the type covered follows."""
+
 _A: Final = key_of(c.TYPE_A)
 _AAAA: Final = key_of(c.TYPE_AAAA)
 _CNAME: Final = key_of(c.TYPE_CNAME)
@@ -52,7 +54,6 @@ _ALIAS_OWN: Final = frozenset((c.TYPE_NSEC, c.TYPE_RRSIG))
 
 _POINTER: Final = 0xC000
 _pack_record = Struct("!HHIH").pack
-_pack_ttl = Struct("!I").pack
 
 
 class Match(Enum):
@@ -240,7 +241,7 @@ class Lookup:
     def _sign(self, section: Section, name: bytes, node: Node, packed: bytes) -> None:
         """Add the signatures of a set, if the client wants them."""
         if self._do:
-            signatures = find_set(node, key_of(c.TYPE_RRSIG, type_of(packed)))
+            signatures = find_set(node, _RRSIG + packed[:2])
             if signatures is not None:
                 self._add(section, name, signatures)
 
@@ -319,14 +320,9 @@ class Lookup:
                 self._sign(self.authority, name, node, packed)
 
     def _add_soa(self) -> None:
-        """Add the SOA record with the time for which the denial is valid (RFC 2308 section 3)."""
-        zone = self._zone
-        node = zone.nodes[zone.origin]
-        lowest = _pack_ttl(min(ttl_of(zone.soa_set), zone.soa.minimum))
-        signatures = find_set(node, key_of(c.TYPE_RRSIG, c.TYPE_SOA)) if self._do else None
-        for packed in (zone.soa_set, signatures):
-            if packed is not None:
-                self._add(self.authority, zone.origin, _with_ttl(packed, lowest))
+        """Add the SOA record, which a denial has once at its end (RFC 2308 section 3)."""
+        origin = self._zone.origin
+        self.authority.add(*self._zone.denial_soa(self._compressed(origin), self._do))
 
     def _add_apex_ns(self) -> None:
         """Add the zone's servers to a positive answer, as CoreDNS does."""
@@ -361,14 +357,3 @@ class Lookup:
             if packed is not None:
                 self._add(self.additional, target, packed)
                 self._sign(self.additional, target, node, packed)
-
-
-def _with_ttl(packed: bytes, ttl: bytes) -> bytes:
-    """Return a packed set with another TTL, given as four bytes."""
-    parts, at, end = [packed[:HEAD]], HEAD, len(packed)
-    while at < end:
-        start = at + 12
-        after = start + (packed[start - 2] << 8 | packed[start - 1])
-        parts += (packed[at : at + 6], ttl, packed[at + 10 : after])
-        at = after
-    return b"".join(parts)
