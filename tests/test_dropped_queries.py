@@ -144,6 +144,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "whoami": "",
     "loop": "loop",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
+    "secondary": "secondary a.invalid {\n transfer from 127.0.0.1:1\n}",
     "transfer": "transfer {\n to *\n}",
     "view": "view all {\n expr true\n}",
 }  # fmt: skip
@@ -161,6 +162,7 @@ PASSING = (
         "prometheus",
         "rewrite",
         "search_guard",
+        "secondary",
         "template",
         "transfer",
         "tsig",

@@ -11,7 +11,7 @@ from corepy.dns.constants import CLASS_IN, NOERROR, OPCODE_NOTIFY, TYPE_SOA, rco
 from corepy.dns.form_error import FormError
 from corepy.dns.names import to_text
 from corepy.dns.tsig_exchange import SignedExchange, TSIGError
-from corepy.net.udp_exchange import answers, exchange_udp
+from corepy.net.server_exchange import answers, exchange_udp
 from corepy.plugin import plugin_logger
 
 if TYPE_CHECKING:

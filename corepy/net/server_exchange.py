@@ -1,9 +1,11 @@
-"""One message to another DNS server over UDP, and the reply."""
+"""One message to another DNS server, and the reply."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+
+from corepy.net.frames import frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,24 @@ async def exchange_udp(
         return await asyncio.wait_for(receiver.reply, timeout)
     finally:
         transport.close()
+
+
+async def exchange_tcp(message: bytes, address: tuple[str, int], timeout: float) -> bytes:
+    """Send `message` over TCP to an address (IP address, port), and return the first reply.
+
+    Raises TimeoutError after `timeout` seconds, and OSError, also if the server closes the
+    connection.
+    """
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_connection(*address)
+        try:
+            writer.write(frame(message))
+            length = int.from_bytes(await reader.readexactly(2), "big")
+            return await reader.readexactly(length)
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError("the server closed the connection") from None
+        finally:
+            writer.close()
 
 
 def answers(query: bytes, end: int) -> Callable[[bytes], bool]:
