@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corepy.dns import ANONYMOUS, FormError, Request, accept, finish, form_error, signed
+from corepy.dns.constants import NOTIMP
 from corepy.plugin import ProxyPolicy, TSIGKeys
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import (
@@ -73,6 +74,8 @@ class QueryPipeline:
         """
         request = accept(message)
         if type(request) is not Request:
+            if request and self._secrets:
+                return self._sign_refusal(message, request)  # type: ignore[arg-type]  # bytes
             return request or b""  # type: ignore[return-value]  # `accept` returned bytes or None
         request.received = received
         request.peer = request.client = peer
@@ -115,6 +118,26 @@ class QueryPipeline:
                 tsig, signer = verify(tsig, self._secrets, time.time, latest)
             identity = replace(identity, tsig=tsig, signer=signer)
         request.identity = identity
+
+    def _sign_refusal(self, message: bytes, refusal: bytes) -> bytes:
+        """Return NOTIMP with the signature of a signed query; other refusals are not signed.
+
+        Clients that send signed updates expect one (RFC 8945 section 5.3).
+        """
+        if refusal[3] & 15 != NOTIMP:
+            return refusal
+        from corepy.dns.tsig import split_tsig
+        from corepy.dns.tsig_mac import verify
+
+        try:
+            tsig = split_tsig(message)[1]
+            if tsig is not None:
+                verified, signer = verify(tsig, self._secrets, time.time)
+                if verified.is_valid:
+                    return signer.sign(refusal)
+        except FormError:
+            return refusal
+        return refusal
 
     def _filter(self, request: Request) -> ZoneRoute | None:
         """Return the route for `request` from a router with filters, which read the context."""

@@ -136,7 +136,7 @@ def _secrets(controller: Controller, settings: Settings) -> None:
         reason = getattr(error, "strerror", None) or error
         message = f"cannot read the file of keys {token.text!r}: {reason}"
         raise controller.error(message, token) from None
-    controller.watch_file(path)
+    controller.watch_file(path.absolute())
     try:
         keys, warnings = read_file(content)
     except FileError as error:

@@ -18,6 +18,7 @@ from corepy.testing.chain import Recorder
 SECRET = base64.b64encode(bytes(range(32))).decode()
 OTHER = base64.b64encode(bytes(32)).decode()
 KEY = TSIGKey(names.from_text("key.example."), bytes(range(32)))
+OTHER_KEY = dataclasses.replace(KEY, secret=bytes(32))
 ANSWER = 'template IN ANY {\n answer "{{ .Name }} 60 IN A 192.0.2.1"\n}'
 
 
@@ -97,6 +98,33 @@ def test_a_record_that_is_repeated_earlier_is_refused_on_every_transport():
             assert c.RCODES["BADTIME"].to_bytes(2, "big") + b"\0\6" in reply
         server.reload(text.replace("refuse_earlier", ""))
         assert server.exchange(second)[3] & 15 == 0
+
+
+UPDATE = "update add www.example.org 60 A 192.0.2.1\nsend\n"
+
+
+@pytest.mark.parametrize(("key", "is_signed"), [(KEY, True), (OTHER_KEY, False), (None, False)])
+def test_the_refusal_of_a_signed_update_is_signed(key, is_signed):
+    """CoreDNS does not sign it, so clients report an error of the signature."""
+    wire = query(names.from_text("example.org."), 6, ident=7)
+    wire = wire[:2] + b"\x28" + wire[3:]
+    with serve(corefile()) as server:
+        sent = wire if key is None else SignedExchange(key).sign(wire)
+        reply = server.exchange(sent)
+    assert reply[3] & 15 == c.NOTIMP
+    assert (reply[10:12] == b"\0\1") is is_signed
+    assert (len(reply) == 12) is not is_signed
+
+
+def test_nsupdate_reads_the_refusal():
+    with serve(corefile()) as server:
+        host, port = server.address
+        text = f"server {host} {port}\nzone example.org\n{UPDATE}"
+        command = ["nsupdate", "-y", f"hmac-sha256:key.example:{SECRET}"]
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.stderr == "update failed: NOTIMP\n"
 
 
 class Fails(Handler):
