@@ -178,6 +178,8 @@ class Transfer:
         size = 0
         with socket.create_connection(self._primary.address, TCP_TIMEOUT) as sock:
             self._socket = sock
+            if self._is_cancelled:
+                raise TransferError("the transfer was cancelled")
             sock.sendall(frame(wire))
             while not incoming.is_complete:
                 message = self._read(sock)
@@ -202,10 +204,12 @@ class Transfer:
         data = b""
         while len(data) < number:
             left = deadline - time.monotonic()
-            if left <= 0:
-                raise TransferError(f"a message was not sent within {MESSAGE_TIMEOUT:g} seconds")
-            sock.settimeout(left)
-            part = sock.recv(number - len(data))
+            try:
+                sock.settimeout(max(left, 0.0))  # 0 does not wait
+                part = sock.recv(number - len(data))
+            except (TimeoutError, BlockingIOError):
+                problem = f"a message was not sent within {MESSAGE_TIMEOUT:g} seconds"
+                raise TransferError(problem) from None
             if self._is_cancelled:
                 raise TransferError("the transfer was cancelled")
             if not part:

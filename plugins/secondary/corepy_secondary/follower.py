@@ -86,6 +86,8 @@ class Follower:
         """Why the last check has failed, "" if it has not."""
         self.next_check = 0.0
         """The monotonic time of the next check."""
+        self.is_forgetting = False
+        """Whether caches may have replies from the version before."""
         self.task: asyncio.Task[None] | None = None
         self.store = store
         """Where the zone is stored, by this process; None if it is not."""
@@ -256,7 +258,7 @@ class Follower:
         if transfer.left_out:
             message = "zone %s: %d records of %s are not in the zone"
             LOG.warning(message, to_text(self.origin), transfer.left_out, primary)
-        await forget(self._shared.context, self.origin)
+        await self._forget()
         self._save()
         if self._shared.changed is not None:
             await self._shared.changed(self)
@@ -267,7 +269,7 @@ class Follower:
         self._restart_expiry()
         if self.served.current is None:
             self.served.replace(self.zone)
-            await forget(self._shared.context, self.origin)
+            await self._forget()
         if self.store is not None:
             await in_thread(partial(self.store.confirm, self.origin))
 
@@ -288,8 +290,13 @@ class Follower:
         """Answer SERVFAIL from now on (RFC 1035 section 3.3.13)."""
         LOG.error("zone %s has expired: %s", to_text(self.origin), self.problem or "no reply")
         self.served.expire()
-        forgetting = forget(self._shared.context, self.origin)
-        self._forgetting = asyncio.ensure_future(forgetting)
+        self._forgetting = asyncio.ensure_future(self._forget())
+
+    async def _forget(self) -> None:
+        """Remove the replies with names of the zone from all caches."""
+        self.is_forgetting = True
+        await forget(self._shared.context, self.origin)
+        self.is_forgetting = False
 
     # -- the file
 

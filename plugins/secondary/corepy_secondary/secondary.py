@@ -64,6 +64,16 @@ class Secondary(ZoneHandler):
             return None
         return to_text(served.origin)
 
+    @property
+    def inputs(self) -> bytes | None:
+        """A digest of the versions that are served; None while caches have older replies."""
+        if any(it.is_forgetting for it in self.followers.values()):
+            return None
+        current = {origin: it.served.current for origin, it in sorted(self.followers.items())}
+        return b"".join(
+            origin + zone.soa_record for origin, zone in current.items() if zone is not None
+        )
+
     # -- the life of a generation
 
     @hookimpl
