@@ -41,6 +41,7 @@ MESSAGES = {
     "doubtful-server-is-alias": "NS: alias.doubtful-server-is-alias.test. is an alias",
     "doubtful-soa": "retry (7200s) is not shorter than refresh (3600s)",
     "doubtful-ttls": "has the TTL 61, another record of the set has 60",
+    "doubtful-wildcard-ns": "the meaning of a wildcard NS record is not defined",
     "doubtful-twice": "www.doubtful-twice.test. A is in the zone twice",
 }
 STRICTER = {"bad-two-soas", "bad-no-ns"}
@@ -109,6 +110,15 @@ def test_signed_zones(tmp_path, now, without, message):
     assert result.is_valid
     assert bool(found) == bool(message)
     assert all(it.endswith(message) for it in found)
+
+
+def test_a_signed_zone_without_denial(tmp_path):
+    lines = (SIGNED / "lookup.nsec.zone").read_text().splitlines()
+    kept = [line for line in lines if "NSEC" not in line.replace("NSEC3", "")]
+    (path := tmp_path / "zone").write_text("\n".join(kept) + "\n")
+    result = ZoneCheck(path, from_text("example.org."), 1_900_000_000)
+    message = "the zone is signed, but has no NSEC or NSEC3 records to deny names"
+    assert message in [it.message for it in result.problems]
 
 
 def test_nsec3_with_iterations():

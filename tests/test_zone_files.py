@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corepy.corefile import render
+from corepy.corefile import Diagnostic, render
 from corepy.dns import constants as c
 from corepy.dns.names import from_text
 from corepy.dns.presentation import Record, RecordError, read_record
@@ -14,7 +14,7 @@ from corepy.dns.presentation.table import FIELDS
 from corepy.testing import helper_module
 from corepy.zone import MasterFileError, ZoneBuilder, ZoneError, read_zone
 from corepy.zone.generate import expand
-from corepy.zone.master_file import DEEPEST, MasterFileReader
+from corepy.zone.master_file import DEEPEST, MasterFileReader, ReadFile
 from corepy.zone.origin import guess_origin
 from corepy.zone.writer import record_to_text, zone_to_text
 
@@ -23,7 +23,8 @@ texts = helper_module(__file__, "zone_texts")
 
 def read(text, *, path="test.zone", origin=texts.ORIGIN):
     """The records of a text without a SOA record, and its problems as text."""
-    records, problems = [], []
+    records: list[Record] = []
+    problems: list[Diagnostic] = []
     reader = MasterFileReader(
         ZoneBuilder(origin), problems.append, lambda record, *_: records.append(record)
     )
@@ -186,7 +187,7 @@ def test_included_files(tmp_path):
     (path := tmp_path / "zone").write_text(
         "$TTL 1\n@ SOA a b 1 2 3 4 5\n$INCLUDE parts/one sub\n  TXT t\nd A 192.0.2.4\n"
     )
-    files = []
+    files: list[ReadFile] = []
     zone, warnings = read_zone(path, texts.ORIGIN, files)
     owners = ["@", "d", "a.sub", "b.deep.sub", "c.deep.sub"]
     assert [texts.relative(name) for name in zone.names] == owners

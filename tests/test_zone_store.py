@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corepy.dns import constants as c
@@ -178,6 +178,7 @@ def test_a_version_is_made_from_another():
     assert texts.ask(after, "b")[1] == ["b 60 A 192.0.2.1", "b 60 A 192.0.2.2"]
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abcd"), st.sampled_from([A1, A2]), st.booleans()), max_size=12

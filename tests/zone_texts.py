@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
+from corepy.corefile import Diagnostic
 from corepy.dns import Edns, Request, query
 from corepy.dns import constants as c
 from corepy.dns.names import from_text, to_text
 from corepy.dns.presentation import rdata_to_text
 from corepy.dns.rdata import plain_sections
 from corepy.zone.additional import name_at
-from corepy.zone.zone_builder import ZoneBuilder
 from corepy.zone.master_file import MasterFileReader, finish
 from corepy.zone.replies import answer
+from corepy.zone.zone_builder import ZoneBuilder
 
 ORIGIN = from_text("example.org.")
 SOA = "@ 3600 SOA ns1 host 1 7200 3600 1209600 300\n"
@@ -19,7 +20,8 @@ SERVERS = "@ 3600 NS ns1"
 
 def zone_from(text, origin=ORIGIN, *, head=SOA + SERVERS + "\n"):
     """The zone with these lines, after a SOA and an NS record."""
-    builder, problems = ZoneBuilder(origin), []
+    problems: list[Diagnostic] = []
+    builder = ZoneBuilder(origin)
     reader = MasterFileReader(builder, problems.append)
     reader.read_content(f"$TTL 3600\n{head}{text}".encode(), Path("test.zone"))
     return finish(builder, Path("test.zone"), problems)

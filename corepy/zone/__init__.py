@@ -27,6 +27,7 @@ from corepy.zone.zone_errors import ZoneError as ZoneError
 from corepy.zone.zone_file import ZoneFile as ZoneFile
 from corepy.zone.zone_file import changed_files as changed_files
 from corepy.zone.zone_file import forget as forget
+from corepy.zone.zone_handler import WILDCARD_LABEL as WILDCARD_LABEL
 from corepy.zone.zone_handler import ZoneHandler as ZoneHandler
 from corepy.zone.zone_lookup import Lookup as Lookup
 from corepy.zone.zone_lookup import Match as Match

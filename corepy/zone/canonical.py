@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns.names import labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _PORTION: Final = 2048
 """Names that are sorted in one step, which takes less than a millisecond."""
@@ -34,26 +34,33 @@ def canonical_key(name: bytes) -> bytes:
 
 
 def in_canonical_order(names: Sequence[bytes]) -> list[bytes]:
-    """Return names in wire form and lower case in canonical order.
+    """Return names in wire form and lower case in canonical order, as `sorted_in_portions`."""
+    return sorted_in_portions(names, canonical_key)
 
-    A thread may call this beside an event loop: a sort of 100,000 names would hold the interpreter
-    for a tenth of a second, so the names are divided into portions that are sorted one by one.
+
+def sorted_in_portions(
+    items: Sequence[bytes], key: Callable[[bytes], bytes] = bytes
+) -> list[bytes]:
+    """Return the items in the order of their keys.
+
+    A thread may call this beside an event loop: a sort of 100,000 items would hold the interpreter
+    for a tenth of a second, so the items are divided into portions that are sorted one by one.
     """
-    bounds = _bounds(names)
+    bounds = _bounds(items, key)
     portions: list[list[tuple[bytes, bytes]]] = [[] for _ in range(len(bounds) + 1)]
-    for name in names:
-        key = canonical_key(name)
-        portions[bisect_left(bounds, key)].append((key, name))
+    for item in items:
+        rank = key(item)
+        portions[bisect_left(bounds, rank)].append((rank, item))
     ordered: list[bytes] = []
     for portion in portions:
         portion.sort()
-        ordered += [name for _, name in portion]
+        ordered += [item for _, item in portion]
         portion.clear()  # freeing all at the end would hold the interpreter, too
         time.sleep(0)  # the event loop may run
     return ordered
 
 
-def _bounds(names: Sequence[bytes]) -> list[bytes]:
-    """Return keys that divide names into portions of about the same size, by a sample of them."""
+def _bounds(items: Sequence[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:
+    """Return keys that divide items into portions of about the same size, by a sample of them."""
     step = max(1, _PORTION // _SAMPLES)
-    return sorted(canonical_key(name) for name in names[::step])[_SAMPLES::_SAMPLES]
+    return sorted(key(item) for item in items[::step])[_SAMPLES::_SAMPLES]

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from corepy.dns import constants as c
-from corepy.zone.canonical import canonical_key
+from corepy.zone.canonical import canonical_key, sorted_in_portions
 from corepy.zone.rrset import Node, find_set, key_of, rdatas_of, sets_with_type
 
 if TYPE_CHECKING:
@@ -136,10 +136,12 @@ class NSEC3Denial:
         self.parameters = parameters
         self._origin = origin
         self._nodes = hashed_nodes
-        self._hashes = sorted(
-            name[1 : 1 + name[0]]
-            for name, node in hashed_nodes.items()
-            if _has_parameters(node, parameters)
+        self._hashes = sorted_in_portions(
+            [
+                name[1 : 1 + name[0]]
+                for name, node in hashed_nodes.items()
+                if _has_parameters(node, parameters)
+            ]
         )
 
     @property

@@ -130,12 +130,13 @@ class MasterFileReader:
             self.files.append(ReadFile(path))
             raise
         self.files.append(state)
-        self.read_content(content, path)
+        text = _decode(content)
+        del content  # a large file is in memory once
+        self._read(Source(str(path), text), path, self._builder.origin, None)
 
     def read_content(self, content: bytes, path: Path) -> None:
         """Read the content of a file; paths in it are relative to the folder of `path`."""
-        text = content.decode("utf-8-sig", "surrogateescape")
-        self._read(Source(str(path), text), path, self._builder.origin, None)
+        self._read(Source(str(path), _decode(content)), path, self._builder.origin, None)
 
     def _read(self, source: Source, path: Path, origin: bytes, included: Import | None) -> None:
         """Read one text; `origin` completes relative names until the first $ORIGIN."""
@@ -240,8 +241,7 @@ class MasterFileReader:
             return
         self.files.append(state)
         owner = self._owner
-        text = content.decode("utf-8-sig", "surrogateescape")
-        self._read(Source(str(target), text), target, inner, included)
+        self._read(Source(str(target), _decode(content)), target, inner, included)
         self._owner = owner
 
     def _generate(self, entry: ZoneFileEntry, place: Place, origin: bytes) -> None:
@@ -255,6 +255,10 @@ class MasterFileReader:
                 message = f"$GENERATE makes {' '.join(words)!r}: {error}"
                 self._report(Diagnostic(message, place.token(None)))
                 return
+
+
+def _decode(content: bytes) -> str:
+    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def _check_arguments(name: str, arguments: list[str], least: int, most: int) -> None:

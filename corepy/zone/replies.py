@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.dns import Reply
 from corepy.dns import constants as c
 from corepy.dns.rdata import plain_sections
-from corepy.zone.additional import TARGET_OFFSETS
+from corepy.zone.additional import TARGET_OFFSETS, name_at
 from corepy.zone.rrset import HEAD, count_of, find_set
 from corepy.zone.zone_lookup import Lookup
 
@@ -55,10 +55,10 @@ def answer(zone: Zone, request: Request) -> tuple[Reply, Lookup]:
     return reply_of(request, found), found
 
 
-def reply_of(request: Request, found: Lookup) -> Reply:
+def reply_of(request: Request, found: Lookup, more_flags: int = 0) -> Reply:
     """Return the reply with the result of a look-up."""
     answer, authority, additional = found.answer, found.authority, found.additional
-    flags = c.FLAG_QR | request.flags & _COPIED | found.rcode
+    flags = c.FLAG_QR | request.flags & _COPIED | found.rcode | more_flags
     if found.is_authoritative:
         flags |= c.FLAG_AA
     counts = answer.count, authority.count, additional.count
@@ -77,15 +77,24 @@ def completed(request: Request, found: Lookup, rest: Reply | None) -> Reply:
     (RFC 6604 section 3), except that a target that this server does not know does not make the
     alias unknown. Without an answer, the authority section is that of the target.
     """
+    reply = reply_of(request, found)
     if rest is None or rest.is_dropped or rest.rcode == c.REFUSED:
-        return reply_of(request, found)
-    found.rcode = rest.rcode & 15
+        return reply
     answers, authority, _ = plain_sections(rest.wire)
+    known = {_without_ttl(record) for record in plain_sections(reply.wire)[0]}
     for record in answers:
-        found.answer.add(record, 1)
+        if _without_ttl(record) not in known:  # a loop through several zones
+            found.answer.add(record, 1)
     if rest.rcode or not answers:
         for record in authority:
             found.authority.add(record, 1)
-    reply = reply_of(request, found)
+    found.rcode = rest.rcode if rest.rcode <= 15 else c.SERVFAIL
+    reply = reply_of(request, found, c.FLAG_TC if rest.tc else 0)
     reply.validated = None
     return reply
+
+
+def _without_ttl(record: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the owner in lower case, the type with the class, and the rdata of a record."""
+    end = len(name_at(record, 0))
+    return record[:end].lower(), record[end : end + 4], record[end + 10 :]

@@ -149,9 +149,11 @@ class ZoneFile:
                 problem = f"{self.path} has changed, but its serial is still {zone.serial}"
                 self._report(f"{problem}: increase the serial to load it")
             return False
-        for warning in fetched.loaded.warnings:
-            self._log.warning("%s", warning)
-        if current is not None and not is_newer(zone.serial, current.serial):
+        warnings = fetched.loaded.warnings
+        if warnings:
+            more = f" (and {len(warnings) - 1} more warnings)" if len(warnings) > 1 else ""
+            self._log.warning("%s%s", warnings[0], more)
+        if current is not None and is_newer(current.serial, zone.serial):
             problem = "the serial of zone %s goes back from %d to %d: secondary servers ignore it"
             self._log.warning(problem, name, current.serial, zone.serial)
         self.problem, self._in_use = "", digest

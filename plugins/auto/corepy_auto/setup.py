@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import NamePattern, ZoneMatcher
+from corepy.zone import WILDCARD_LABEL
 from corepy_auto.folder import DEFAULT_PATTERN, DEFAULT_TEMPLATE, Folder
 from corepy_auto.handler import Auto
 
@@ -33,6 +34,7 @@ class Settings:
 
 def setup(controller: Controller) -> None:
     """Add a handler for each directive."""
+    controller.provides_labels([WILDCARD_LABEL], needs_metadata=False)
     for _ in controller.occurrences():
         directive = controller.token
         zones = controller.zones_from(controller.remaining_tokens())

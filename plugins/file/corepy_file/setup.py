@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from corepy.plugin import CorefileError, Diagnostic
-from corepy.zone import MasterFileError, origin_from_text, read_zone
+from corepy.zone import WILDCARD_LABEL, MasterFileError, origin_from_text, read_zone
 from corepy_file.handler import File, Settings
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def setup(controller: Controller) -> None:
         found.append((settings, token))
     for settings, token in found:
         _examine(controller, settings, token)
+    controller.provides_labels([WILDCARD_LABEL], needs_metadata=False)
     controller.add_handler(File([settings for settings, _ in found]))
 
 

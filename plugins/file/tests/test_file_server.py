@@ -1,20 +1,22 @@
 """The handler in a chain and on a real server: replies, other plugins, and changes of the files."""
 
+import asyncio
 import logging
 import os
 import threading
 from pathlib import Path
 
 import dnslib
+import pluggy
 import pytest
 
-from corepy.dns import Edns, Request, query
+from corepy.dns import Edns, Reply, Request, query
 from corepy.dns import constants as c
 from corepy.dns.names import from_text
-from corepy.plugin import StartupError
-from corepy.testing import Upstream, serve
+from corepy.plugin import Diagnostic, LifecycleContext, StartupError
+from corepy.testing import Upstream, serve, set_up
 from corepy.testing.command import wait_until
-from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, zone_file
+from corepy.zone import ServedZone, ZoneBuilder, ZoneFile, master_file, replies, zone_file
 from corepy_file import handler as file_handler
 from corepy_file.handler import File, Settings
 
@@ -130,10 +132,33 @@ def test_an_alias_to_an_upstream(files):
             assert shown(reply) == ("NOERROR", 1, ["www.example.com.", "192.0.2.77"])
 
 
+def test_a_loop_through_two_zones_has_each_alias_once(files):
+    (files / "org").write_text(org() + "loop CNAME loop.example.net.\n")
+    (files / "net").write_text(NET + "loop CNAME loop.example.org.\n")
+    with serve(corefile(files)) as server:
+        aliases = ["loop.example.net.", "loop.example.org."]
+        assert shown(server.ask("LOOP.example.org.")) == ("NOERROR", 1, aliases)
+
+
+def test_the_records_of_a_target_may_be_truncated(files):
+    truncated = Reply(Request.from_wire(query(from_text("x."), 1)).error(0).wire)
+    truncated.wire = b"\0\0\x82\0" + truncated.wire[4:]
+    zone = zone_of(org())
+    request = Request.from_wire(query(from_text("far.example.org."), 1))
+    _, found = replies.answer(zone, request)
+    reply = replies.completed(request, found, truncated)
+    assert (reply.tc, reply.ancount) == (True, 1)
+
+
 def test_metadata_names_the_wildcard(files):
-    text = corefile(files, more="metadata\nlog . {/zone/wildcard}")
-    with serve(text) as server:
-        assert server.ask("q.w.example.org.").rr
+    handler = handler_of(ServedZone(from_text("example.org."), zone_of(org())))
+    labels = []
+    for name in ("q.w", "www", "nothing"):
+        request = Request.from_wire(query(from_text(f"{name}.example.org."), 1))
+        handler.begin_dns(request)
+        labels.append(request.metadata)
+    assert labels == [{"zone/wildcard": "*.w.example.org."}, {}, {}]
+    assert set_up("file /nowhere example.org").labels_provided == {"zone/wildcard": False}
 
 
 def handler_of(served):
@@ -191,7 +216,8 @@ def test_a_reply_is_repeated_for_less_than_a_second_of_its_ttl():
 
 
 def zone_of(text):
-    builder, problems = ZoneBuilder(from_text("example.org.")), []
+    problems: list[Diagnostic] = []
+    builder = ZoneBuilder(from_text("example.org."))
     reader = master_file.MasterFileReader(builder, problems.append)
     reader.read_content(text.encode(), Path("org"))
     return master_file.finish(builder, Path("org"), problems)
@@ -213,6 +239,17 @@ def test_reload_by_mtime_needs_no_new_serial(files, caplog):
     with serve(corefile(files, "reload_by_mtime")) as server:
         replace(files / "org", org(1, "192.0.2.55"))
         wait_until(lambda: shown(server.ask("www.example.org."))[2] == ["192.0.2.55"])
+    assert messages(caplog) == []
+
+
+def test_records_outside_the_zone_are_one_warning(files, caplog):
+    (files / "org").write_text(org() + "a.example.com. A 192.0.2.1\nb.example.com. A 192.0.2.1\n")
+    with serve(corefile(files)) as server:
+        assert server.ask("www.example.org.").rr
+    assert messages(caplog) == [
+        f"{files}/org:13:1: warning: a.example.com. is not in the zone example.org. (the record is"
+        " left out) (and 1 more warnings)"
+    ]
 
 
 def test_a_serial_that_goes_back_is_loaded_with_a_warning(files, caplog):
@@ -326,6 +363,7 @@ def test_inputs_are_the_files(files):
     with serve(corefile(files)) as server:
         (handler,) = server.plugins(File)
         before = handler.inputs
+        assert before is not None
         assert len(before) == 3 * 32
         handler.files[0]._is_forgetting = True
         assert handler.inputs is None
@@ -338,7 +376,9 @@ def test_a_file_that_changes_within_the_resolution_of_time_stamps(files):
     """A file that was changed just now is read again, but parsed only if its content differs."""
     file = ZoneFile(files / "org", ServedZone(from_text("example.org.")), logging.getLogger("x"))
     assert file.has_changed()
-    file._take(file._fetch())
+    fetched = file._fetch()
+    assert fetched is not None
+    file._take(fetched)
     assert file._files[0].version is None
     assert not file.has_changed()
     os.utime(files / "org", (1000, 1000))
@@ -346,6 +386,18 @@ def test_a_file_that_changes_within_the_resolution_of_time_stamps(files):
     assert file._files[0].version is not None
     (files / "org").write_text(org(2))
     assert file.has_changed()
+
+
+def test_explain_loads_the_files(files):
+    async def never(reason):
+        raise AssertionError
+
+    async def rehearse():
+        handler = File([Settings(files / "org", [from_text("example.org.")])])
+        await handler.rehearse(LifecycleContext(pluggy.PluginManager("corepy"), never, print))
+        return handler.zones.get(from_text("example.org.")).current.serial
+
+    assert asyncio.run(rehearse()) == 1
 
 
 def test_explain_shows_what_answered(files):
@@ -368,7 +420,8 @@ def test_explain_shows_what_answered(files):
 def test_a_transfer_source(files):
     with serve(corefile(files)) as server:
         (handler,) = server.plugins(File)
-        portions = list(handler.transfer_zone(from_text("example.net."), None))
+        portions = handler.transfer_zone(from_text("example.net."), None)
+        assert portions is not None
         records = [record for portion in portions for record in portion]
         assert records[0] == records[-1]
         assert len(records) == 5

@@ -131,3 +131,10 @@ def test_check_reads_the_zone(db, tmp_path):
     assert f"Corefile:2:6: {db} is not a valid zone file" in shown
     assert f"{db}:5:7: A address is not an IPv4 address: '192.0.2.300'" in shown
     assert "  5 | www A 192.0.2.300\n    |       ^~~~~~~~~~~" in shown
+
+
+def test_check_of_a_file_that_cannot_be_read(tmp_path):
+    (conf := tmp_path / "Corefile").write_text(f". {{\nfile {tmp_path} example.org\n}}\n")
+    (result,) = check(Options(conf=str(conf)))
+    message = f"cannot read {tmp_path}: Is a directory"
+    assert [it.message for it in result.problems] == [message]
