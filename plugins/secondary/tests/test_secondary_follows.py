@@ -27,9 +27,16 @@ a_record, build_zone, primary, soa_record = (
 )
 
 ORIGIN = from_text("example.org.")
+SPACING = follower.SPACING
 SECRET = bytes(range(32))
 KEY = TSIGKey(from_text("key.example."), SECRET)
 TSIG = f"tsig {{\nsecret key.example {base64.b64encode(SECRET).decode()}\n}}\n"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Check a zone at once after a notification."""
+    monkeypatch.setattr(follower, "SPACING", 0.0)
 
 
 def version(serial, hosts=3, timers=()):
@@ -223,8 +230,7 @@ def test_a_zone_expires_and_comes_back(monkeypatch, caplog):
         assert master.count("AXFR") == 1
 
 
-def test_the_expiry_begins_with_the_last_confirmation(monkeypatch):
-    monkeypatch.setattr(follower, "SPACING", 0.0)
+def test_the_expiry_begins_with_the_last_confirmation():
     with primary(version(1)) as master, serve(corefile(master), still=True) as server:
         wait_until(lambda: serial(server) == 1)
         found = follower_of(server)
@@ -270,7 +276,8 @@ def test_a_notification_for_something_else_is_refused(name, qtype):
         assert master.count("SOA") == 0
 
 
-def test_many_notifications_cause_one_check():
+def test_many_notifications_cause_one_check(monkeypatch):
+    monkeypatch.setattr(follower, "SPACING", SPACING)
     with primary(version(1)) as master, serve(corefile(master), still=True) as server:
         wait_until(lambda: serial(server) == 1)
         found = follower_of(server)
