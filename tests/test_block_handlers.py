@@ -19,6 +19,7 @@ from corepy.plugin.protocols import (
     OwnNames,
     RecordBackend,
     SearchPathSource,
+    SecondaryNotifier,
     Service,
     TransferSource,
 )
@@ -217,11 +218,16 @@ def test_each_protocol_tells_handlers_apart():
         async def has_names_below(self, name):
             return False
 
+    class Changes:
+        def notify_secondaries(self, zone):
+            pass
+
     handlers = BlockHandlers()
-    made = [Zones(), Paths(), Watches(), Backend(), External(), Own()]
+    made = [Zones(), Paths(), Watches(), Backend(), External(), Own(), Changes()]
     handlers.complete([(type(it).__name__, it) for it in made])
     kinds = (
         *(TransferSource, SearchPathSource, MessageTap, RecordBackend, ExternalServiceSource),
         OwnNames,
+        SecondaryNotifier,
     )
     assert [handlers.of_kind(kind) for kind in kinds] == [[it] for it in made]

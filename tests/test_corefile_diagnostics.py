@@ -57,6 +57,16 @@ def test_the_caret_stands_below_the_token(text: str, number: int, shown: list[st
     assert excerpt(text, number) == shown
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_hidden_token_is_not_shown(number: int) -> None:
+    tokens = list(tokenize(source_of("Corefile", 'a\nkey "se cret" x\nsecret')))
+    tokens[2].hide()
+    shown = render([Diagnostic("wrong", tokens[1 + number])])
+    assert "cret" not in shown
+    assert f"key {'*' * 9} x" in shown
+    assert "secret" in render([Diagnostic("wrong", tokens[4])])
+
+
 def test_a_long_line_is_cut() -> None:
     line, caret = excerpt("a " * 5000 + "wrong " + "b " * 5000, 5000)
     assert len(line) < 140

@@ -319,6 +319,23 @@ def test_derive_changes_only_what_is_asked() -> None:
     assert asked.name == "web.example.org."
 
 
+@pytest.mark.parametrize("with_edns", [False, True])
+def test_derive_keeps_the_version_of_the_client_in_ixfr(with_edns: bool) -> None:
+    """RFC 1995 section 3: the SOA record in the authority section."""
+    question = b"\1z\0\0\xfb\0\1"
+    soa = b"\0\6\0\1" + bytes(4) + b"\0\x17" + b"\xc0\x0c\0" + bytes(20)
+    opt = edns.opt_record(options=b"\xff\xfe\0\1x") if with_edns else b""
+    counts = b"\0\1\0\0\0\1\0" + bytes((with_edns,))
+    request = Request.from_wire(b"\0\7\0\0" + counts + question + b"\xc0\x0c" + soa + opt)
+    copy = request.derive(flags_set=c.FLAG_AD, options=b"")
+    plain = soa.replace(b"\0\x17\xc0\x0c", b"\0\x18\1z\0")
+    end = 12 + len(question)
+    assert copy.wire[6:10] == b"\0\0\0\1"
+    assert copy.wire[end : end + 3 + len(plain)] == b"\1z\0" + plain
+    assert copy.edns is not None
+    assert request.derive(name_wire=b"\1y\0").wire[6:10] == bytes(4)
+
+
 def test_derive_adds_edns() -> None:
     asked = request().derive(do=True)
     assert asked.edns is not None

@@ -149,6 +149,8 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "loop": "loop",
     "blocklist": "blocklist {\n list /etc/hosts\n}",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
+    "secondary": "secondary a.invalid {\n transfer from 127.0.0.1:1\n}",
+    "transfer": "transfer {\n to *\n}",
     "view": "view all {\n expr true\n}",
 }  # fmt: skip
 PASSING = (
@@ -180,7 +182,10 @@ PASSING = (
         "rewrite",
         "rrl",
         "search_guard",
+        "secondary",
         "template",
+        "transfer",
+        "tsig",
     ),
 )
 

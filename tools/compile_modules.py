@@ -49,7 +49,7 @@ _OPTIONS: Final = (
     "--config-file=",
 )
 
-_FLAGS: Final = ("-fvisibility=hidden", "-fno-plt")
+_FLAGS: Final = ["-fvisibility=hidden", "-fno-plt"]
 """Flags of the compiler: functions of the library call each other directly."""
 
 

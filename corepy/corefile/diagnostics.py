@@ -154,7 +154,7 @@ def _chain(imports: Sequence[Token]) -> list[str]:
 
 def _excerpt(token: Token) -> list[str]:
     """Return the source line and a line that marks the token in it."""
-    line, start = _printable(token.source.line(token.line).rstrip("\r")), token.column - 1
+    line, start = _printable(_line_without_secrets(token).rstrip("\r")), token.column - 1
     if start > len(line):  # a token created without its source text
         return []
     length = max(1, min(token.length, len(line) - start))
@@ -163,6 +163,17 @@ def _excerpt(token: Token) -> list[str]:
     pad = "".join("\t" if char == "\t" else " " * _columns(char) for char in line[:start])
     mark = "^" + "~" * (sum(map(_columns, line[start : start + length])) - 1)
     return [f"  {number} | {line}", f"  {' ' * len(number)} | {pad}{mark}"]
+
+
+def _line_without_secrets(token: Token) -> str:
+    """Return the line of `token`, with its hidden tokens replaced by asterisks."""
+    line = token.source.line(token.line)
+    for secret in token.source.hidden:
+        if secret.line == token.line:
+            start = secret.column - 1
+            length = len(line[start : start + secret.length])
+            line = f"{line[:start]}{'*' * length}{line[start + length :]}"
+    return line
 
 
 def _crop(line: str, start: int, length: int) -> tuple[str, int, int]:

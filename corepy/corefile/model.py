@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Source:
     """A text that tokens come from. Tokens are in the same file if they share this object."""
 
-    __slots__ = ("name", "open_quote", "origins", "text", "variables")
+    __slots__ = ("hidden", "name", "open_quote", "origins", "text", "variables")
 
     def __init__(self, name: str, text: str) -> None:
         """Take the file's `name` for messages and its decoded `text`."""
@@ -29,6 +29,8 @@ class Source:
         """The unclosed quote at the end of the file, set by the lexer."""
         self.variables: Variables | None = None
         """The environment variables of the Corefile that includes this text, set after parsing."""
+        self.hidden: list[Token] = []
+        """The tokens that messages must not show, see `Token.hide`."""
 
     def place(self, line: int) -> tuple[str, int]:
         """Return the file and line to name in a message about the line `line` of this text."""
@@ -119,6 +121,10 @@ class Token(NamedTuple):
     def last_line(self) -> int:
         """The line that the token ends on; as in Caddy, line ends in a variable's value count."""
         return self.line + self.text.count("\n")
+
+    def hide(self) -> None:
+        """Replace the token by asterisks where a message shows its line: it is a secret."""
+        self.source.hidden.append(self)
 
     def __repr__(self) -> str:
         return f"<Token {self.text!r} at {self.location}>"

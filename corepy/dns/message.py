@@ -21,8 +21,8 @@ from corepy.dns.identity import ANONYMOUS, Identity
 from corepy.dns.names import MAX_NAME, to_text
 from corepy.dns.reply import Reply as Reply
 from corepy.dns.reply import ReplySeries
+from corepy.dns.wire import ANSWER, AUTHORITY, scan, skip_name
 from corepy.dns.wire import counts as count_records
-from corepy.dns.wire import scan, skip_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PLAIN: Final = 0x0001_0000_0000_0000  # a query without EDNS
 _WITH_OPT: Final = 0x0001_0000_0000_0001
 _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
+_NO_RECORDS: Final = bytes(4)
 _LAST_NAME_END: Final = c.HEADER_SIZE + MAX_NAME - 1
 _NAME_TOO_LONG: Final = "name is longer than 255 bytes"
 
@@ -356,7 +357,8 @@ class Request:
         """Return a changed copy with the values set by the server; metadata is shared.
 
         `do`, `udp_size` (bytes) and `options` (the OPT record's rdata) add EDNS to a query without
-        it. Records other than OPT are not copied.
+        it. The records of the answer and authority sections are copied unless the name is changed:
+        IXFR and NOTIFY have some (RFC 1995 section 3, RFC 1996 section 3.7).
         """
         name = self.question[:-4] if name_wire is None else name_wire
         edns = self.edns
@@ -370,7 +372,17 @@ class Request:
             flags=self.flags & ~flags_clear | flags_set,
             edns=edns,
         )
+        if name_wire is None and self.wire[6:10] != _NO_RECORDS:
+            wire = self._with_records(wire)
         return self._copy_origin(Request.from_wire(wire))
+
+    def _with_records(self, wire: bytes) -> bytes:
+        """Return a query for the same name with the records of this one, except OPT."""
+        from corepy.dns.rdata import plain_records
+
+        sections = [b"".join(plain_records(self.wire, section)) for section in (ANSWER, AUTHORITY)]
+        end = self.question_end
+        return b"".join((wire[:6], self.wire[6:10], wire[10:end], *sections, wire[end:]))
 
     def with_flags(self, flags_set: int, flags_clear: int = 0) -> Request:
         """Return a copy with header flags set and cleared: a faster `derive`.

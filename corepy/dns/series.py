@@ -27,6 +27,9 @@ They leave room for header, question, OPT and TSIG in a message of 65,535 bytes.
 """
 
 
+_QUESTION: Final = b"\xc0\x0c"
+
+
 def finish_message(request: Request, message: Reply) -> bytes:
     """Return one message of a series as it is sent, valid as a reply to `request`.
 
@@ -48,15 +51,59 @@ def finish_message(request: Request, message: Reply) -> bytes:
 def messages_of(request: Request, records: Iterable[bytes], full: int = FULL) -> Iterator[Reply]:
     """Yield authoritative replies with all `records` in order, about `full` bytes in each.
 
-    The records are bytes from `corepy.dns.records.rr`.
+    The records are bytes from `corepy.dns.records.rr`. Owners below the name of the question are
+    compressed.
     """
-    portion: list[bytes] = []
-    size = 0
+    packer = MessagePacker(request, full)
     for record in records:
-        if portion and size + len(record) > full:
-            yield request.reply(answer=portion, authoritative=True)
-            portion, size = [], 0
-        portion.append(record)
-        size += len(record)
-    if portion:
-        yield request.reply(answer=portion, authoritative=True)
+        message = packer.add(record)
+        if message is not None:
+            yield message
+    message = packer.take()
+    if message is not None:
+        yield message
+
+
+class MessagePacker:
+    """Puts records into the messages of a series; `messages_of` for records that come later."""
+
+    __slots__ = ("_full", "_portion", "_qname", "_request", "_size")
+
+    def __init__(self, request: Request, full: int = FULL) -> None:
+        """Make replies to `request` with about `full` bytes of records in each."""
+        self._request = request
+        self._full = full
+        self._qname = request.question[:-4]
+        self._portion: list[bytes] = []
+        self._size = 0
+
+    def add(self, record: bytes) -> Reply | None:
+        """Take a record; return the message with those before it if there is no room for it."""
+        record = _with_pointer(record, self._qname)
+        message = None
+        if self._portion and self._size + len(record) > self._full:
+            message = self.take()
+        self._portion.append(record)
+        self._size += len(record)
+        return message
+
+    def take(self) -> Reply | None:
+        """Return a message with the records that were added since the last one, None without."""
+        portion, self._portion, self._size = self._portion, [], 0
+        return self._request.reply(answer=portion, authoritative=True) if portion else None
+
+
+def _with_pointer(record: bytes, qname: bytes) -> bytes:
+    """Return a record whose owner ends in a pointer to the question, if it is below `qname`."""
+    at = record.find(qname)
+    if at <= 0 or len(qname) == 1:  # `Request.reply` compresses an owner that is equal
+        return record
+    here = 0
+    while here < at:  # the bytes of the name could also be within a label, or in the rdata
+        length = record[here]
+        if not length:
+            return record
+        here += length + 1
+    if here > at:
+        return record
+    return b"".join((record[:at], _QUESTION, record[at + len(qname) :]))

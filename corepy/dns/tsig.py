@@ -11,7 +11,7 @@ from typing import Final
 
 from corepy.dns.constants import CLASS_ANY, TYPE_TSIG
 from corepy.dns.form_error import FormError
-from corepy.dns.names import to_text
+from corepy.dns.names import from_text, to_text
 from corepy.dns.wire import ADDITIONAL, counts, read_name, walk
 
 BADSIG: Final = 16
@@ -20,8 +20,23 @@ BADTIME: Final = 18
 BADTRUNC: Final = 22
 """TSIG errors (RFC 8945 section 3), the values of `TSIG.error`."""
 
+HMAC_SHA256: Final = from_text("hmac-sha256.")
+"""The algorithm of a key for which none is stated (RFC 8945 section 6 recommends it)."""
+
 _LENGTHS: Final = Struct("!HIHH")  # time signed (16 + 32 bits), fudge, MAC size
 _AFTER_MAC: Final = Struct("!HHH")  # original ID, error, other length
+
+
+@dataclass(frozen=True, slots=True)
+class TSIGKey:
+    """A key that signs the queries of this server to another one."""
+
+    name: bytes
+    """In wire form and lower case."""
+
+    secret: bytes = field(repr=False)
+    algorithm: bytes = HMAC_SHA256
+    """The name of the algorithm, likewise."""
 
 
 @dataclass(frozen=True, slots=True)

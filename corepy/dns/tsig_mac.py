@@ -16,7 +16,7 @@ from corepy.dns.names import from_text
 from corepy.dns.tsig import BADKEY, BADSIG, BADTIME, BADTRUNC, TSIG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
 ALGORITHMS: Final = {
     from_text(f"hmac-{digest}."): (digest, size)
@@ -36,6 +36,13 @@ These are those of miekg/dns 1.1.72 (tsig.go); HMAC-MD5 is left out there as wel
 SHORTEST_MAC: Final = 10
 """Bytes of the shortest MAC, and at least half of the digest (RFC 8945 section 5.2.2.1)."""
 
+LATEST: Final[dict[bytes, int]] = {}
+"""The latest time of signing of each key, for `TSIGKeys.refuses_earlier`.
+
+All listeners of the process share it, also those of later generations: a query that was sent over
+one transport could be repeated over another.
+"""
+
 _UNSIGNED: Final = frozenset((BADSIG, BADKEY))
 """Errors that are sent without a signature (RFC 8945 section 5.3.2)."""
 
@@ -48,19 +55,29 @@ _RDATA_SIZE: Final = 16
 
 
 def verify(
-    tsig: TSIG, secrets: Mapping[bytes, bytes], clock: Callable[[], float]
+    tsig: TSIG,
+    secrets: Mapping[bytes, bytes],
+    clock: Callable[[], float],
+    latest: MutableMapping[bytes, int] | None = None,
 ) -> tuple[TSIG, ReplySigner]:
     """Return `tsig` with its verdict, and the signer of the reply.
 
     `secrets` are keyed by the wire name of the key in lower case; `clock` is the time of day in
     seconds. The checks and their order are those of RFC 8945 section 5.2; a MAC that is shorter
-    than its digest is refused with BADTRUNC. Raises FormError for a MAC of an impossible size.
+    than its digest is refused with BADTRUNC. `latest` is updated with the latest time of signing of
+    each key; with it, a query that was signed before that time is refused with BADTIME (section
+    5.2.3). Raises FormError for a MAC of an impossible size.
     """
     secret, algorithm = secrets.get(tsig.key_name), ALGORITHMS.get(tsig.algorithm)
     if secret is None or algorithm is None:
         error = BADKEY
     else:
         error = _verified(tsig, secret, *algorithm, clock())
+        if not error and latest is not None:
+            if tsig.time_signed < latest.get(tsig.key_name, 0):
+                error = BADTIME
+            else:
+                latest[tsig.key_name] = tsig.time_signed
     verified = replace(tsig, error=error)
     return verified, ReplySigner(verified, secret, clock)
 
@@ -79,20 +96,60 @@ def _verified(tsig: TSIG, secret: bytes, digest: str, size: int, now: float) -> 
 
 
 def _variables(tsig: TSIG, time_signed: int, error: int, other: bytes) -> bytes:
-    """Return the fields of a TSIG record that are signed (RFC 8945 section 4.3.3)."""
+    """Return the fields of a TSIG record that are signed."""
+    return variables(tsig.key_name, tsig.algorithm, timers(time_signed, tsig.fudge), error, other)
+
+
+def variables(
+    key_name: bytes, algorithm: bytes, times: bytes, error: int = 0, other: bytes = b""
+) -> bytes:
+    """Return the fields of a TSIG record that are signed (RFC 8945 section 4.3.3).
+
+    `times` is the result of `timers`.
+    """
     return b"".join(
         (
-            tsig.key_name,
+            key_name,
             _pack_length(CLASS_ANY) + bytes(4),
-            tsig.algorithm,
-            _timers(time_signed, tsig.fudge),
+            algorithm,
+            times,
             _pack_length(error) + _pack_length(len(other)) + other,
         )
     )
 
 
-def _timers(time_signed: int, fudge: int) -> bytes:
+def timers(time_signed: int, fudge: int) -> bytes:
+    """Return the time of signing and the fudge, both in seconds, as in a TSIG record."""
     return _pack_timers(time_signed >> 32, time_signed & 0xFFFFFFFF, fudge)
+
+
+def with_prior(mac: bytes) -> bytes:
+    """Return the MAC of an earlier message as the next one covers it (RFC 8945 section 4.3.1)."""
+    return _pack_length(len(mac)) + mac
+
+
+def with_record(
+    message: bytes,
+    key_name: bytes,
+    algorithm: bytes,
+    times: bytes,
+    mac: bytes,
+    error: int = 0,
+    other: bytes = b"",
+) -> bytes:
+    """Return a message with a TSIG record that has these fields (RFC 8945 section 4.2)."""
+    rdata = b"".join(
+        (
+            algorithm,
+            times,
+            with_prior(mac),
+            message[:2],
+            _pack_length(error) + _pack_length(len(other)) + other,
+        )
+    )
+    record = key_name + _pack_fixed(TYPE_TSIG, CLASS_ANY, 0, len(rdata)) + rdata
+    additional = (message[10] << 8 | message[11]) + 1
+    return b"".join((message[:10], additional.to_bytes(2, "big"), message[12:], record))
 
 
 class ReplySigner:
@@ -139,19 +196,8 @@ class ReplySigner:
         mac = b""
         if self._digest:
             prior, is_first = self._prior
-            last = _variables(tsig, now, error, other) if is_first else _timers(now, tsig.fudge)
-            covered = b"".join((_pack_length(len(prior)), prior, message, last))
-            mac = hmac.digest(self._secret, covered, self._digest)
+            last = _variables(tsig, now, error, other) if is_first else timers(now, tsig.fudge)
+            mac = hmac.digest(self._secret, with_prior(prior) + message + last, self._digest)
             self._prior = mac, False
-        rdata = b"".join(
-            (
-                tsig.algorithm,
-                _timers(now, tsig.fudge),
-                _pack_length(len(mac)) + mac,
-                message[:2],
-                _pack_length(error) + _pack_length(len(other)) + other,
-            )
-        )
-        record = tsig.key_name + _pack_fixed(TYPE_TSIG, CLASS_ANY, 0, len(rdata)) + rdata
-        additional = (message[10] << 8 | message[11]) + 1
-        return b"".join((message[:10], additional.to_bytes(2, "big"), message[12:], record))
+        times = timers(now, tsig.fudge)
+        return with_record(message, tsig.key_name, tsig.algorithm, times, mac, error, other)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from corepy.corefile import Token
+    from corepy.dns.tsig import TSIGKey
 
 
 class Conflict(NamedTuple):
@@ -162,6 +163,24 @@ class TSIGKeys(ListenerSetting):
     tokens: Mapping[bytes, Token] = field(default_factory=dict, repr=False, compare=False)
     """The positions of the keys in the Corefile, likewise."""
 
+    algorithms: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The algorithms with which this server itself signs, by key name, for keys that state one.
+
+    Both names are in wire form and lower case. A query may be signed with any algorithm.
+    """
+
+    refuses_earlier: bool = False
+    """Whether a query is invalid if an earlier one with its key states a later time of signing."""
+
+    def key(self, name: bytes) -> TSIGKey | None:
+        """Return the key with this name for signing queries of the server, None without one."""
+        secret = self.secrets.get(name)
+        if secret is None:
+            return None
+        from corepy.dns.tsig import HMAC_SHA256, TSIGKey
+
+        return TSIGKey(name, secret, self.algorithms.get(name, HMAC_SHA256))
+
     @classmethod
     def merge(cls, settings: Sequence[Self]) -> tuple[Self, list[Conflict]]:
         """Return all keys; warn of a name with two secrets."""
@@ -177,7 +196,8 @@ class TSIGKeys(ListenerSetting):
             ]
             secrets.update(setting.secrets)
             owners.update(dict.fromkeys(setting.secrets, index))
-        return cls(secrets), conflicts
+        refuses_earlier = any(setting.refuses_earlier for setting in settings)
+        return cls(secrets, refuses_earlier=refuses_earlier), conflicts
 
 
 class _FirstBlockDecides(ListenerSetting):

@@ -38,6 +38,19 @@ class TransferSource(Protocol):
 
 
 @runtime_checkable
+class SecondaryNotifier(Protocol):
+    """A handler that notifies the secondary servers of zones (CoreDNS: transfer.Notify)."""
+
+    def notify_secondaries(self, zone: bytes) -> None:
+        """Notify the secondary servers of a new version of `zone`; it returns at once.
+
+        A `TransferSource` calls it in the hook `serving`, and after each change of a zone's serial,
+        in every process: the notifier chooses the process that sends. One that is also a
+        `corepy.zone.ZoneSource` need not call it, because the notifier subscribes to its zones.
+        """
+
+
+@runtime_checkable
 class MetricsZones(Protocol):
     """A handler whose zones come and go, and label the queries in metrics (metrics.AddZone)."""
 

@@ -17,7 +17,8 @@
   `corepy.testing.behaviours`; `Fleet` runs many upstreams at once.
 * `corepy.testing.client_kinds`: kinds of clients. `corepy.testing.crossing` crosses them with
   behaviours; `corepy.testing.outcomes` compares the outcomes with a table.
-* `knot`: a real authoritative name server.
+* `knot`: a real authoritative name server; `corepy.testing.name_servers` runs knotd, nsd and named
+  with a configuration of the test.
 * `controller_for`, `set_up`, `refusal`: run a directive's `setup` on Corefile text, without a
   server.
 * `inline`, `with_handlers`: plugins defined in the test, for `serve(..., plugins=...)`; `install`:

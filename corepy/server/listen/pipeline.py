@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from corepy.dns import ANONYMOUS, FormError, Request, accept, finish, form_error, signed
+from corepy.dns.constants import NOTIMP
 from corepy.plugin import Denial, ProxyPolicy, TSIGKeys, denied_reply
 from corepy.plugin.handler import REFUSED, SERVFAIL
 from corepy.server.contain.failure_report import (
@@ -55,6 +56,7 @@ class QueryPipeline:
         self._family = unrouted.family  # of the socket
         self._contexts: dict[ZoneRoute, RequestContext]
         self._secrets: Mapping[bytes, bytes] = {}
+        self._refuses_earlier = False
         self._select: Callable[[Request], ZoneRoute | None]
         self._only: ZoneRoute | None = None  # the route of all queries of class IN
         self.router: Router
@@ -62,7 +64,9 @@ class QueryPipeline:
     def swap(self, router: Router, config: ListenerConfig) -> None:
         """Use `router` and the keys of `config` for later queries, and empty the packet cache."""
         self.router = router
-        self._secrets = config.get(TSIGKeys).secrets
+        keys = config.get(TSIGKeys)
+        self._secrets = keys.secrets
+        self._refuses_earlier = keys.refuses_earlier
         family = 0 if config.get(ProxyPolicy).uses_headers else self._family
         self.unrouted = replace(
             self.unrouted,
@@ -94,6 +98,8 @@ class QueryPipeline:
             if request is None:
                 return b""
             self.traffic.count_refusal(request)  # type: ignore[arg-type]  # bytes
+            if self._secrets:
+                return self._sign_refusal(message, request)  # type: ignore[arg-type]  # bytes
             return request  # type: ignore[return-value]  # `accept` returned bytes
         request.received = received
         request.peer = request.client = peer
@@ -138,12 +144,33 @@ class QueryPipeline:
         if tsig is not None:
             signer = None
             if self._secrets:
-                from corepy.dns.tsig_mac import verify
+                from corepy.dns.tsig_mac import LATEST, verify
 
+                latest = LATEST if self._refuses_earlier else None
                 # time of day: the client's is part of the signature
-                tsig, signer = verify(tsig, self._secrets, time.time)
+                tsig, signer = verify(tsig, self._secrets, time.time, latest)
             identity = replace(identity, tsig=tsig, signer=signer)
         request.identity = identity
+
+    def _sign_refusal(self, message: bytes, refusal: bytes) -> bytes:
+        """Return NOTIMP with the signature of a signed query; other refusals are not signed.
+
+        Clients that send signed updates expect one (RFC 8945 section 5.3).
+        """
+        if refusal[3] & 15 != NOTIMP:
+            return refusal
+        from corepy.dns.tsig import split_tsig
+        from corepy.dns.tsig_mac import verify
+
+        try:
+            tsig = split_tsig(message)[1]
+            if tsig is not None:
+                verified, signer = verify(tsig, self._secrets, time.time)
+                if verified.is_valid:
+                    return signer.sign(refusal)
+        except FormError:
+            return refusal
+        return refusal
 
     def _filter(self, request: Request) -> ZoneRoute | None:
         """Return the route for `request` from a router with filters, which read the context."""
