@@ -4,8 +4,9 @@
 `Lookup` finds the records of a reply in it. A handler subclasses `ZoneHandler` and keeps its zones
 in `ServedZones`, where other plugins of the server block find them and subscribe to new versions.
 
-`canonical` < `rrset` < `denial` < `zone` < `builder`, `lookup` < `replies` < `served` < `handler`:
-each module imports only modules to its left.
+Each of these modules imports only those before it: `canonical`, `rrset`, `denial`, `zone`,
+`zone_builder`, `zone_lookup`, `replies`, `zone_handler`. `master_file` reads a zone, `zone_file`
+keeps one equal to its file, and `served` has the zones of a handler.
 """
 
 from corepy.zone.changes import Changes as Changes

@@ -12,6 +12,7 @@ from corepy.zone.denial import MOST_ITERATIONS, NSEC3Denial, denial_of
 from corepy.zone.rrset import (
     EMPTY,
     Node,
+    count_of,
     covered_by,
     find_set,
     key_of,
@@ -23,7 +24,7 @@ from corepy.zone.rrset import (
     ttl_of,
     type_of,
 )  # fmt: skip
-from corepy.zone.zone import SOA_KEY, Zone
+from corepy.zone.zone import NS_KEY, SOA_KEY, Zone
 from corepy.zone.zone_errors import OutOfZone, RecordRefused, ZoneError
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
 
     from corepy.dns.presentation import Record
 
-_CNAME_KEY: Final = key_of(c.TYPE_CNAME)
 _DNAME_KEY: Final = key_of(c.TYPE_DNAME)
-_NS_KEY: Final = key_of(c.TYPE_NS)
 
 _BESIDE_CNAME: Final = frozenset((c.TYPE_CNAME, c.TYPE_RRSIG, c.TYPE_NSEC, c.TYPE_SIG, 25, 30))
 """Types that a name may own beside CNAME; 25 and 30 are KEY and NXT.
@@ -257,7 +256,7 @@ class ZoneBuilder:
         for name in names:
             if cut is not None and is_subdomain(name, cut):
                 below.append(name)
-            is_delegation = name != self.origin and find_set(nodes[name], _NS_KEY) is not None
+            is_delegation = name != self.origin and find_set(nodes[name], NS_KEY) is not None
             if is_delegation or find_set(nodes[name], _DNAME_KEY) is not None:
                 cuts.append(name)
                 if is_delegation:
@@ -268,7 +267,7 @@ class ZoneBuilder:
 
     def _count(self) -> int:
         return sum(
-            packed[4] << 8 | packed[5]
+            count_of(packed)
             for nodes in (self._nodes, self._hashed)
             for node in nodes.values()
             for packed in sets_of(node)

@@ -14,7 +14,7 @@ from corepy.dns.names import is_subdomain, to_text
 from corepy.zone.additional import name_at
 from corepy.zone.denial import NSEC3Denial
 from corepy.zone.master_file import MasterFileReader
-from corepy.zone.rrset import covered_type_of, rdatas_of, sets_of, type_of
+from corepy.zone.rrset import covered_by, covered_type_of, rdatas_of, sets_of, type_of
 from corepy.zone.serial import is_newer
 from corepy.zone.zone_builder import ZoneBuilder
 from corepy.zone.zone_errors import ZoneError
@@ -69,7 +69,7 @@ class ZoneCheck:
 
     def _on_record(self, record: Record, place: Place, is_new: bool) -> None:
         """Remember the position of a record, and check it against those before."""
-        covered = record.rdata[0] << 8 | record.rdata[1] if record.rtype == c.TYPE_RRSIG else 0
+        covered = covered_by(record.rtype, record.rdata)
         for rdata in (b"", record.rdata):
             self._places.setdefault((record.owner.lower(), record.rtype, rdata), place)
         kind = f"{to_text(record.owner)} {c.type_name(record.rtype)}"

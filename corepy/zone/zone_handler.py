@@ -56,7 +56,6 @@ _EXPIRED: Final = (EDE_INVALID_DATA, "")
 """Extended errors (RFC 8914 section 4)."""
 
 _OPCODE: Final = 0x7800
-_TRANSFERS: Final = frozenset((c.TYPE_AXFR, c.TYPE_IXFR))
 
 
 class ZoneHandler(FastHandler, ExplainedHandler):
@@ -92,7 +91,7 @@ class ZoneHandler(FastHandler, ExplainedHandler):
             if served.is_expired:
                 return request.error(c.SERVFAIL, reason + "expired", _EXPIRED)
             return request.error(c.SERVFAIL, reason + "not loaded", _NOT_LOADED)
-        if request.qtype in _TRANSFERS:  # without *transfer*, which answers them first
+        if request.qtype in c.TRANSFERS:  # without *transfer*, which answers them first
             return request.error(c.REFUSED, ede=_PROHIBITED)
         return self._answer(request, served, zone)
 

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 LONGEST_CHAIN: Final = 16
 """Maximum CNAME records of one reply; a longer chain ends there, without the target's records."""
 
-YXDOMAIN: Final = 6
-
 _RRSIG: Final = c.TYPE_RRSIG.to_bytes(2, "big")
 """The beginning of the key of signatures, which the type covered follows."""
 
@@ -255,7 +253,7 @@ class Lookup:
         self._answer(cut, node, dname)
         target = name[: -len(cut)] + first_rdata_of(dname)
         if len(target) > MAX_NAME:
-            self.rcode = YXDOMAIN
+            self.rcode = c.YXDOMAIN
             return None
         fixed = _pack_record(c.TYPE_CNAME, c.CLASS_IN, ttl_of(dname), len(target))
         self.answer.add(self._compressed(name) + fixed + target, 1)

@@ -41,7 +41,6 @@ _ACTIONS: Final = {
 _WILDCARD: Final = b"\x01*"
 _IP: Final = {b"\x06rpz-ip": RESPONSE_IP, b"\x0drpz-client-ip": CLIENT_IP}
 _NSDNAME: Final = b"\x0brpz-nsdname"
-_NSIP: Final = b"\x08rpz-nsip"
 _RESERVED: Final = b"rpz-"
 _GROUPS: Final = 8
 _IPV6_BITS: Final = 128

@@ -39,7 +39,6 @@ _SIZES: Final = {TYPE_A: 4, TYPE_AAAA: 16}
 _META_TYPES: Final = frozenset((0, 41, *range(128, 256), 0xFFFF))
 """Types that are not allowed in a zone (RFC 6895 section 3.1)."""
 
-_SOA_NUMBERS: Final = 20
 _QR_OPCODE_TC: Final = 0xFA
 _QR: Final = 0x80
 

@@ -7,7 +7,14 @@ import secrets
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from corepy.dns.constants import CLASS_IN, NOERROR, OPCODE_NOTIFY, TYPE_SOA, rcode_name
+from corepy.dns.constants import (
+    CLASS_IN,
+    FLAG_AA,
+    NOERROR,
+    OPCODE_NOTIFY,
+    TYPE_SOA,
+    rcode_name,
+)
 from corepy.dns.form_error import FormError
 from corepy.dns.names import to_text
 from corepy.dns.tsig_exchange import SignedExchange, TSIGError
@@ -29,7 +36,6 @@ MOST_AT_ONCE: Final = 64
 
 LOG: Final = plugin_logger("transfer")
 
-_AA: Final = 0x0400
 _pack_header = Struct("!HHHHHH").pack
 _pack_question = Struct("!HH").pack
 
@@ -103,7 +109,7 @@ async def _send(zone: bytes, target: Target, timeout: float) -> None:
     Raises TimeoutError, OSError, FormError, and TSIGError, also for another rcode.
     """
     ident = secrets.randbits(16)
-    header = _pack_header(ident, OPCODE_NOTIFY << 11 | _AA, 1, 0, 0, 0)
+    header = _pack_header(ident, OPCODE_NOTIFY << 11 | FLAG_AA, 1, 0, 0, 0)
     message = header + zone + _pack_question(TYPE_SOA, CLASS_IN)
     is_reply = answers(message, len(message))
     signer = None if target.key is None else SignedExchange(target.key)
