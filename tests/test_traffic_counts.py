@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from bisect import bisect_left
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from corepy.plugin.control_client import ControlError, ask
 from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.traffic import history
 from corepy.server.traffic.history import COUNTERS, History, columns, merge_histories
-from corepy.server.traffic.latency import BOUNDS, BUCKETS, bucket_of, percentile
+from corepy.server.traffic.latency import BOUNDS, BUCKETS, percentile
 from corepy.server.traffic.plugin_status import merge, merge_values, plain
 from corepy.testing import inline, query, serve
 
@@ -258,13 +259,14 @@ def test_a_plugin_runs_commands(folder):
 def test_percentiles():
     counts = [0] * BUCKETS
     assert percentile(counts, 0.5) is None
-    counts[bucket_of(0.001)] = 99
-    counts[bucket_of(1.0)] = 1
+    millisecond = bisect_left(BOUNDS, 0.001)
+    counts[millisecond] = 99
+    counts[bisect_left(BOUNDS, 1.0)] = 1
     assert 0.0007 < percentile(counts, 0.5) < 0.0011
-    assert percentile(counts, 0.99) <= BOUNDS[bucket_of(0.001)] * 1.0001
+    assert percentile(counts, 0.99) <= BOUNDS[millisecond] * 1.0001
     assert 0.7 < percentile(counts, 1.0) < 1.5
     assert percentile([0] * (BUCKETS - 1) + [5], 0.5) == BOUNDS[-1]
-    assert bucket_of(1000) == BUCKETS - 1
+    assert bisect_left(BOUNDS, 1000) == BUCKETS - 1
 
 
 def totals(queries, latencies=0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,11 +11,6 @@ BOUNDS: Final = tuple(1e-5 * 2 ** (n / 2) for n in range(41))
 """Upper bounds of the buckets in seconds, from 10 us to 10.5 s; another bucket has the rest."""
 
 BUCKETS: Final = len(BOUNDS) + 1
-
-
-def bucket_of(seconds: float) -> int:
-    """Return the index of the bucket for a latency."""
-    return bisect_left(BOUNDS, seconds)
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from corepy.plugin import handlers_below
 from corepy.plugin.failures import report
 from corepy.release import commit
 from corepy.server.build.generation import directive_of
@@ -27,7 +28,7 @@ async def document(server: Server, reports: Sequence[figures.Report]) -> dict[st
     """Return the document; the first report is that of the leader."""
     generation = server.generation
     now = time.time()  # time of day: for the reader
-    reloads = server.reloads
+    reloads, listeners = server.reloads, figures.listeners(reports)
     found: dict[str, Any] = {
         "time": now,
         "server": {
@@ -40,11 +41,11 @@ async def document(server: Server, reports: Sequence[figures.Report]) -> dict[st
         "totals": figures.totals(reports),
         "recent": figures.recent(server, reports, now),
         "not_ready": [] if generation is None else _not_ready(generation),
-        "listeners": figures.listeners(reports),
+        "listeners": listeners,
         "blocks": [] if generation is None else _blocks(server, generation),
         "packet_cache": {
             "enabled": is_enabled(),
-            "entries": sum(it["packet_cache_entries"] for it in figures.listeners(reports)),
+            "entries": sum(it["packet_cache_entries"] for it in listeners),
             "bytes": server.memory_pool.used,
             "limit": server.memory_pool.limit,
         },
@@ -118,8 +119,6 @@ def _blocks(server: Server, generation: Generation) -> list[dict[str, Any]]:
 
 
 def _block(route: ZoneRoute) -> dict[str, Any]:
-    from corepy.plugin import handlers_below
-
     first = route.chain
     chain = [] if first is None else [it.name for it in (first, *handlers_below(first))]
     return {

@@ -16,8 +16,8 @@ from struct import Struct
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from corepy.dns.address import host_port, packed
-from corepy.dns.constants import OPCODE_STATUS
+from corepy.dns.address import address_bytes
+from corepy.dns.constants import NXDOMAIN, OPCODE_STATUS, SERVFAIL
 from corepy.server.contain.failure_report import report_background
 from corepy.server.traffic.history import COUNTERS, INTERVAL, History
 from corepy.server.traffic.latency import BOUNDS, BUCKETS
@@ -35,9 +35,6 @@ RCODES: Final = 17
 
 EXTENDED: Final = 16
 
-_SOCKADDR_IN: Final = 16
-_MAPPED: Final = b"\0" * 10 + b"\xff\xff"
-_NXDOMAIN, _SERVFAIL = 3, 2
 _QUESTION: Final = Struct("!HH")
 _KEY_NAME: Final = 10
 """Position of the name in the key of a packet cache: a query without its ID."""
@@ -146,8 +143,8 @@ class Traffic:
             "queries": queries,
             "packet_cache_hits": self.hits,
             "waited": self.waited,
-            "nxdomain": replies[_NXDOMAIN],
-            "servfail": replies[_SERVFAIL],
+            "nxdomain": replies[NXDOMAIN],
+            "servfail": replies[SERVFAIL],
             "unanswered": self.unanswered,
         }
         return [*(counters[name] for name in COUNTERS), *self.latency]
@@ -203,7 +200,7 @@ class Traffic:
         It has been answered, so a failure must not harm it.
         """
         try:
-            client = address_of(seen.address)
+            client = address_bytes(seen.address)
             self.top.window.count(client, seen.name, seen.rcode, weight)
             if self.watchers.active:
                 self.watchers.show(seen, client, weight)
@@ -232,19 +229,6 @@ class Traffic:
         budget = WATCHED_BUDGET if is_watched else BUDGET
         for sampler in self._samplers:
             sampler.set_budget(budget)
-
-
-def address_of(address: object) -> bytes:
-    """Return the packed IP address in a socket address, a tuple or a raw sockaddr.
-
-    An IPv4-mapped address becomes the IPv4 address. Other values give b"".
-    """
-    if type(address) is bytes:
-        if len(address) == _SOCKADDR_IN:
-            return address[4:8]
-        found = address[8:24]
-        return found[12:] if found.startswith(_MAPPED) else found
-    return packed(host_port(address)[0].partition("%")[0]) or b""
 
 
 def _end_of_name(wire: bytes, at: int) -> int:
