@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from corepy.dns.address import canonical
 from corepy.dns.edns import EDE_BLOCKED, EDE_CENSORED, EDE_FILTERED
 from corepy.dns.names import InvalidName, to_text
 from corepy.plugin import ZoneMatcher, suggest
+from corepy.plugin.server_options import read_server_address
 from corepy_blocklist.acting import ActionSettings
 from corepy_blocklist.files import Pattern, Source
 from corepy_blocklist.handler import LABELS, Blocklist
 from corepy_blocklist.lists import Lists
 from corepy_blocklist.names import zone_name
 from corepy_blocklist.rule import BELOW, NAME, Action, SourceKind
-from corepy_blocklist.transfer_client import Primary
 from corepy_blocklist.transferring import TransferredZone
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ DEFAULT_RELOAD: Final = 5.0
 """Seconds between two checks of the files."""
 
 SHORTEST_RELOAD: Final = 0.05
-DNS_PORT: Final = 53
 LONGEST_TTL: Final = 86400
 """Seconds."""
 
@@ -48,9 +45,6 @@ _ERRORS: Final = {
     "filtered": EDE_FILTERED,
     "off": None,
 }
-_SERVER: Final = re.compile(
-    r"(?:\[(?P<v6>[^]]+)]|(?P<v4>[0-9.]+))(?::(?P<port>[0-9]{1,5}))?|(?P<plain>[0-9a-fA-F:.]+)"
-)
 _SCOPES: Final = {"name": NAME, "subdomains": NAME | BELOW}
 
 
@@ -149,19 +143,8 @@ def _transfer(controller: Controller, settings: Settings) -> None:
         zone = to_text(zone_name(token.text))
     except InvalidName as error:
         raise controller.error(str(error), token) from None
-    primaries = [_primary(controller, server) for server in servers]
+    primaries = [read_server_address(controller, server) for server in servers]
     settings.sources.append(TransferredZone(zone, primaries))
-
-
-def _primary(controller: Controller, token: Token) -> Primary:
-    """Return the address in a token, with or without a port."""
-    match = _SERVER.fullmatch(token.text)
-    host = "" if match is None else canonical(match["v6"] or match["v4"] or match["plain"])
-    port = int(match["port"] or DNS_PORT) if match is not None else 0
-    if not host or not 0 < port < 1 << 16:
-        hint = "an IP address, such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53"
-        raise controller.error(f"not an address: {token.text!r}", token, hint)
-    return Primary(host, port)
 
 
 def _path(controller: Controller, token: Token) -> str:

@@ -19,10 +19,13 @@ from corepy.dns.presentation import Record
 from corepy.dns.rdata import plain_records
 from corepy.dns.wire import ANSWER, read_name
 from corepy.plugin.filedata import LARGEST
+from corepy.zone import is_newer
 from corepy_blocklist.zone_text import ZoneError, ZoneRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from corepy.plugin.server_options import ServerAddress
 
 IO_TIMEOUT: Final = 10.0
 """Seconds without any bytes after which a transfer fails."""
@@ -30,7 +33,6 @@ IO_TIMEOUT: Final = 10.0
 _FIXED: Final = Struct("!HHIH")
 _TIMES: Final = Struct("!IIIII")
 _LENGTH: Final = Struct("!H")
-_HALF: Final = 1 << 31
 _SOA: Final = c.TYPE_SOA
 _TC: Final = 0x02
 _QR: Final = 0x80
@@ -48,14 +50,9 @@ class Timers(NamedTuple):
     retry: int
 
 
-class Primary(NamedTuple):
-    """The address of a primary server."""
-
-    host: str
-    port: int
-
-
-def fetch_zone(zone: bytes, primary: Primary, serial: int | None) -> tuple[Timers, bytes | None]:
+def fetch_zone(
+    zone: bytes, primary: ServerAddress, serial: int | None
+) -> tuple[Timers, bytes | None]:
     """Return the timers of a zone, and its records in wire form; None if it is not newer.
 
     `serial` is that of the present version, None without one. Raises TransferError and OSError.
@@ -69,11 +66,6 @@ def fetch_zone(zone: bytes, primary: Primary, serial: int | None) -> tuple[Timer
             return _transfer(connection, zone)
         except FormError as error:
             raise TransferError(f"a message is malformed: {error}") from None
-
-
-def is_newer(serial: int, than: int) -> bool:
-    """Return whether a serial is newer than another one (RFC 1982)."""
-    return serial != than and (serial - than) % (1 << 32) < _HALF
 
 
 def _transfer(connection: socket.socket, zone: bytes) -> tuple[Timers, bytes]:

@@ -20,10 +20,12 @@ from corepy.plugin.errors import describe
 from corepy.plugin.reading import FileVersion
 from corepy_blocklist.names import zone_name
 from corepy_blocklist.rule import SourceFile, SourceKind
-from corepy_blocklist.transfer_client import Primary, Timers, TransferError, fetch_zone
+from corepy_blocklist.transfer_client import Timers, TransferError, fetch_zone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+
+    from corepy.plugin.server_options import ServerAddress
 
 START_TIMEOUT: Final = 10.0
 """Seconds that a start waits for a transfer; then the server begins without the zone."""
@@ -55,14 +57,16 @@ class ZoneContent:
         self.version = FileVersion(status.st_dev, status.st_ino, status.st_size, *times)
 
 
-_contents: WeakValueDictionary[tuple[str, tuple[Primary, ...]], ZoneContent] = WeakValueDictionary()
+_contents: WeakValueDictionary[tuple[str, tuple[ServerAddress, ...]], ZoneContent] = (
+    WeakValueDictionary()
+)
 """The zones of this process, with which the next generation continues."""
 
 
 class TransferredZone:
     """A zone that is transferred from the first of some primary servers that has it."""
 
-    def __init__(self, zone: str, primaries: Sequence[Primary]) -> None:
+    def __init__(self, zone: str, primaries: Sequence[ServerAddress]) -> None:
         """`zone` is in presentation form."""
         self.zone = zone
         self._primaries = tuple(primaries)
