@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from corepy.plugin import NamePattern, ZoneMatcher
 from corepy.zone import WILDCARD_LABEL
+from corepy.zone.zone_options import ignore_upstream, read_reload
 from corepy_auto.folder import DEFAULT_PATTERN, DEFAULT_TEMPLATE, Folder
 from corepy_auto.handler import Auto
 
@@ -43,7 +44,7 @@ def setup(controller: Controller) -> None:
             {
                 "directory": partial(_directory, controller, settings),
                 "reload": partial(_reload, controller, settings),
-                "upstream": partial(_upstream, controller),
+                "upstream": partial(ignore_upstream, controller),
             }
         )
         if settings.path is None:
@@ -80,17 +81,4 @@ def _examine(controller: Controller, path: Path, token: Token) -> None:
 
 
 def _reload(controller: Controller, settings: Settings) -> None:
-    token, *surplus = controller.arguments(1)
-    settings.reload = controller.duration(token)
-    if settings.reload < 0:
-        message = f"negative duration for reload {token.text!r}"
-        raise controller.error(message, token, "0 disables the reload")
-    if surplus:
-        message = f"{surplus[0].text!r} is ignored: reload takes one duration"
-        controller.warn(message, surplus[0])
-
-
-def _upstream(controller: Controller) -> None:
-    """Ignore an option of old releases of CoreDNS."""
-    controller.warn("upstream is ignored: aliases are always looked up by this server")
-    controller.arguments(0)
+    settings.reload = read_reload(controller)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from corepy.plugin import CorefileError, Diagnostic
 from corepy.zone import WILDCARD_LABEL, MasterFileError, origin_from_text, read_zone
+from corepy.zone.zone_options import ignore_upstream, read_reload
 from corepy_file.handler import File, Settings
 
 if TYPE_CHECKING:
@@ -41,35 +42,18 @@ def _directive(controller: Controller) -> tuple[Settings, Token]:
     settings.origins = list(dict.fromkeys(origin_from_text(zone) for zone in zones))
     controller.options(
         {
-            "reload": lambda: _reload(controller, settings),
+            "reload": lambda: setattr(settings, "reload", read_reload(controller)),
             "reload_by_mtime": lambda: _by_mtime(controller, settings),
             "fallthrough": lambda: setattr(settings, "fallthrough", controller.fallthrough()),
-            "upstream": lambda: _upstream(controller),
+            "upstream": lambda: ignore_upstream(controller),
         }
     )
     return settings, file
 
 
-def _reload(controller: Controller, settings: Settings) -> None:
-    token, *surplus = controller.arguments(1)
-    settings.reload = controller.duration(token)
-    if settings.reload < 0:
-        message = f"negative duration for reload {token.text!r}"
-        raise controller.error(message, token, "0 disables the reload")
-    if surplus:
-        message = f"{surplus[0].text!r} is ignored: reload takes one duration"
-        controller.warn(message, surplus[0])
-
-
 def _by_mtime(controller: Controller, settings: Settings) -> None:
     controller.arguments(0, 0)
     settings.by_mtime = True
-
-
-def _upstream(controller: Controller) -> None:
-    """Ignore an option of old releases of CoreDNS."""
-    controller.warn("upstream is ignored: aliases are always looked up by this server")
-    controller.arguments(0)
 
 
 def _examine(controller: Controller, settings: Settings, token: Token) -> None:
