@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NAME: Final = "secondary"
 
 
-class Member(Protocol):
+class Notified(Protocol):
     """A handler that follows zones."""
 
     def notified(self, zone: bytes, address: bytes) -> None:
@@ -35,7 +35,7 @@ class Zones:
 
     def __init__(self) -> None:
         self._followers: dict[tuple[bytes, tuple[Primary, ...]], Follower] = {}
-        self._members: list[Member] = []
+        self._handlers: list[Notified] = []
         self._channels: set[Channel] = set()
         self._group: ProcessGroup | None = None
 
@@ -57,9 +57,9 @@ class Zones:
 
     # -- notifications
 
-    async def join(self, member: Member, group: ProcessGroup) -> None:
+    async def join(self, handler: Notified, group: ProcessGroup) -> None:
         """Pass the notifications of all processes to a handler."""
-        self._members.append(member)
+        self._handlers.append(handler)
         if group.size == 1 or self._group is not None:
             return
         self._group = group
@@ -69,10 +69,10 @@ class Zones:
             with suppress(OSError):  # it follows its zones without notifications then
                 self._connected(await group.connect(NAME))
 
-    def leave(self, member: Member) -> None:
+    def leave(self, handler: Notified) -> None:
         """Forget a handler; after the last one, disconnect the processes."""
-        self._members.remove(member)
-        if self._members or self._group is None:
+        self._handlers.remove(handler)
+        if self._handlers or self._group is None:
             return
         self._group.stop_listening(NAME, self._connected)
         self._group = None
@@ -93,8 +93,8 @@ class Zones:
             if what != NAME:
                 raise Refusal(f"unknown request {what!r}")
             self._tell(notice, channel)
-            for member in self._members:
-                member.notified(*notice)
+            for handler in self._handlers:
+                handler.notified(*notice)
             return None
 
         channel = Channel(sock, handle, lambda: self._channels.discard(channel))
