@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 FRESH: Final = 0.9
 """Seconds for which a document is sent again: many open pages cost no more than one."""
 
+HISTORY_FRESH: Final = 5.0
+"""The same for the history, whose points are 10 seconds apart."""
+
 TOP: Final = 20
 """Rows of each list of top talkers."""
 
 MAX_QUERY: Final = 2048
 MAX_EXPLANATIONS: Final = 4
 """Questions that are explained at the same time."""
-
-
-HISTORY_FRESH: Final = 5.0
-"""The same for the history, whose points are 10 seconds apart."""
 
 SHOWN: Final = ("time", "server", "reload", "ready", "not_ready", "problems", "blocks")
 """The parts of the document "status" that the page shows."""
