@@ -5,9 +5,10 @@ import textwrap
 import pytest
 
 from corepy.corefile.redaction import hide, redact, without_secrets
+from corepy.loading.registry import find
 from corepy.plugin import control_client
 from corepy.plugin.control_client import ask
-from corepy.testing import serve
+from corepy.testing import inline, serve
 
 KEY = "NoTCJU+DMqFWywaPyxSijrDEA/eC3nK0xi3AMEZuPVk="
 HEX = "0123456789abcdef0123456789ABCDEF"
@@ -46,6 +47,12 @@ PASSWORD = '"my,password=hunter2"'
 def test_words_that_may_be_secrets_are_hidden(line, shown):
     text = f". {{\n    {line}\n    whoami\n}}\n"
     assert redact(text).text == text.replace(line, line if shown is None else shown)
+
+
+def test_words_that_a_plugin_has_marked_are_hidden():
+    found = redact("whoami {\n    my pass word\n}\n", {(2, 8)})
+    assert found.text == "whoami {\n    my *** word\n}\n"
+    assert found.hidden == {"pass"}
 
 
 def test_lines_keep_their_numbers():
@@ -98,3 +105,17 @@ def test_the_command_shows_the_corefile_and_its_problems(tmp_path, monkeypatch):
         assert "hunter2" not in str(found)
         server.call(server.server.reloads.record, "test", f"bad\n  1 | token {KEY}")
         assert ask(path, "corefile")["error"] == "bad\n  1 | token ***"
+
+
+def test_the_command_hides_what_a_plugin_has_marked(tmp_path, monkeypatch):
+    def set_up(controller):
+        for _ in controller.single():
+            controller.argument().hide()
+
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(control_client, "folders", lambda: [tmp_path])
+    text = ". {\n    bind 127.0.0.1\n    vault tulip\n    whoami\n}\n"
+    with serve(text, plugins={**find(), "vault": inline("vault", set_up)}, control=True):
+        (path,) = control_client.sockets()
+        (file,) = ask(path, "corefile")["files"]
+    assert file["text"] == text.replace("tulip", "***")

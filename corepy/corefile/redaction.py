@@ -1,8 +1,8 @@
 """Hides secrets in the text of a Corefile that is shown to people.
 
-A Corefile has no mark for a secret, and the directives of third parties are not known here. So
-words are hidden that follow a word about secrets on their line, the user information and the
-parameters of URLs, and words that look random. Values of environment variables are not in the
+A plugin may mark the words that are secrets (`Token.hide`), but a third party may not know of that.
+So words are hidden, too, that follow a word about secrets on their line, the user information and
+the parameters of URLs, and words that look random. Values of environment variables are not in the
 text, which is shown as written. Hiding too much is harmless.
 """
 
@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from corepy.corefile.lexer import source_of, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
+
+    Place = tuple[int, int]
+    """The line and the column of a word."""
 
 HIDDEN: Final = "***"
 
@@ -41,8 +44,11 @@ class Redacted(NamedTuple):
     """The words that were hidden, for `hide`."""
 
 
-def redact(text: str) -> Redacted:
-    """Return the text of a Corefile without secrets; its lines keep their numbers."""
+def redact(text: str, secrets: Collection[Place] = ()) -> Redacted:
+    """Return the text of a Corefile without secrets; its lines keep their numbers.
+
+    The words at `secrets` are hidden, and those that may be secrets.
+    """
     parts: list[str] = []
     hidden: set[str] = set()
     end, line, is_secret = 0, -1, False
@@ -52,7 +58,10 @@ def redact(text: str) -> Redacted:
         start, raw = word.start, word.raw
         parts.append(_without_comments(text[end:start]))
         end = start + len(raw)
-        shown = raw if raw in ("{", "}") else _redacted_word(raw, is_secret=is_secret)
+        is_marked = (word.token.line, word.token.column) in secrets
+        shown = raw
+        if raw not in ("{", "}"):
+            shown = _redacted_word(raw, is_secret=is_secret or is_marked)
         if shown != raw:
             hidden |= {word.token.text, raw}
         parts.append(shown)

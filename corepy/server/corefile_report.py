@@ -37,7 +37,7 @@ async def document(server: Server) -> dict[str, Any]:
 def _files(sources: Iterable[Source]) -> tuple[list[dict[str, str]], set[str]]:
     files, hidden = [], set[str]()
     for source in sources:
-        redacted = redact(source.text)
+        redacted = redact(source.text, {(it.line, it.column) for it in source.hidden})
         hidden |= redacted.hidden
         files.append({"name": source.name, "text": redacted.text})
     return files, hidden
