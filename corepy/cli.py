@@ -106,7 +106,7 @@ def _parser() -> Parser:
         usage="corepy [-conf FILE] [-dns.port PORT] [OPTION]...",
         description="A DNS server that chains plugins.",
         epilog="other commands: corepy explain, corepy fmt, corepy new-plugin, corepy status,\n"
-        "corepy tail, corepy top, and those of plugins, such as corepy cache.\n"
+        "corepy tail, corepy top, corepy zone, and those of plugins, such as corepy cache.\n"
         "corepy COMMAND -help shows the arguments of a command.",
     )
     flag = parser.flag

@@ -5,7 +5,8 @@ chain, `answering` what it does for a query. `keys` determines which clients sha
 `cache_store` has the entries of one directive, `entry` is one cached reply and a bounded table of
 them. `classify` decides whether a reply may be cached and for how long. `refresh` renews entries.
 `contents` is shared by the caches of two generations during a reload, `dump` writes it for another
-process. `budget` bounds the memory of the whole process. `purge` removes names on command, and
+process. `budget` bounds the memory of the whole process. `purge` removes names on command,
+`inspecting` and `status` show entries and numbers to an operator, and `cli` is `corepy cache`.
 `metrics` defines the metrics.
 """
 
