@@ -89,7 +89,6 @@ class IncomingTransfer:
         """The rdata and the TTL of the first SOA record."""
         self._soa = b""
         """The rdata of the SOA record in the builder."""
-        self._is_first_message = True
         self.is_whole = True
         """Whether the records were those of the whole zone, not changes."""
         self.left_out = 0
@@ -111,7 +110,6 @@ class IncomingTransfer:
                 raise TransferError("there are records after the end of the zone")
             _check_record(rtype, rclass, rdata)
             self._take(owner, rtype, ttl, rdata)
-        self._is_first_message = False
         if self._state is _State.SECOND and self._is_up_to_date():
             self._state = _State.DONE
         return self.is_complete
