@@ -5,6 +5,7 @@ import contextlib
 import socket
 import struct
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -352,7 +353,8 @@ def test_plugins_of_processes_are_matched_in_order():
 
 
 def test_values_that_json_cannot_represent():
-    deep = value = {}
+    value: dict[str, Any] = {}
+    deep = value
     for _ in range(20):
         deep["x"] = {}
         deep = deep["x"]
