@@ -66,7 +66,9 @@ class Gated(FastHandler, GatingHandler):
         self.gated.append(request.context.is_gated)
         if not request.context.is_gated and request.context.network == "udp":
             if self.gate.over_limit([client_number(request.client)], request.received):
-                return denied_reply(request, self.gate.deny(request.client, ""))
+                denial = self.gate.deny(request.client, "")
+                assert denial is not None
+                return denied_reply(request, denial)
             return apply_step(self.next.begin_dns(request), self.attach, request)
         return self.next.begin_dns(request)
 
@@ -138,10 +140,14 @@ def test_queries_of_another_block_are_not_asked_about():
 
 
 def test_a_gate_that_fails_admits_all():
+    class FailingGate(PeerGate):
+        def over_limit(self, clients, now):
+            return 1 / 0
+
     class Failing(Gated):
         def __init__(self):
             super().__init__()
-            self.gate.over_limit = lambda clients, now: 1 / 0
+            self.gate = FailingGate(self.denial)
 
     text = f". {{\n gated\n cache\n {ANSWER}\n}}\n"
     with serve(text, plugins=with_handlers(gated=Failing)) as server:
