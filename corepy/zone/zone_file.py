@@ -41,6 +41,10 @@ INTERVAL: Final = 1.0
 """Maximum seconds between two checks of a file, each of which costs a stat(2) in a thread."""
 
 
+SHORTEST: Final = 0.05
+"""Minimum seconds between two checks: more of them would take the CPU from the queries."""
+
+
 class Fetched(NamedTuple):
     """The result of reading a changed file in a thread."""
 

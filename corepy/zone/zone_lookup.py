@@ -144,7 +144,7 @@ class Lookup:
         self.source = name
         if found is not None:
             self.match = Match.EXACT if found else Match.EMPTY_NON_TERMINAL
-            return self._at_node(name, name, found, None)
+            return self._at_node(name, found, None)
         ancestor = name[name[0] + 1 :]
         while ancestor not in zone.nodes:
             ancestor = ancestor[ancestor[0] + 1 :]
@@ -156,7 +156,7 @@ class Lookup:
             return None
         # RFC 4592 section 3.3.1: the source of synthesis
         self.match, self.source, self.wildcard = Match.WILDCARD, wildcard, wildcard
-        return self._at_node(name, wildcard, found, ancestor)
+        return self._at_node(name, found, ancestor)
 
     def _at_cut(self, name: bytes, cut: bytes) -> bytes | None:
         """Refer to the servers of a child zone, or substitute by a DNAME record."""
@@ -192,9 +192,7 @@ class Lookup:
             and find_set(node, NS_KEY) is not None
         )
 
-    def _at_node(
-        self, name: bytes, source: bytes, node: Node, ancestor: bytes | None
-    ) -> bytes | None:
+    def _at_node(self, name: bytes, node: Node, ancestor: bytes | None) -> bytes | None:
         """Answer with the records of a node; `ancestor` is set if it is a wildcard."""
         qtype = self._qtype
         sets = self._matching_sets(node, qtype)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from corepy.dns.names import to_text
 from corepy.plugin import LifecycleContext, hookimpl, in_thread, plugin_logger
 from corepy.zone import ServedZone, ZoneFile, ZoneHandler, changed_files, forget
-from corepy.zone.zone_file import INTERVAL
+from corepy.zone.zone_file import INTERVAL, SHORTEST
 
 if TYPE_CHECKING:
     from corepy.plugin import ZoneMatcher
@@ -82,7 +82,7 @@ class Auto(ZoneHandler):
     async def _watch(self, context: LifecycleContext) -> None:
         while True:
             often = max(INTERVAL, self._walked * SHARE)
-            await asyncio.sleep(min(self.reload, often))
+            await asyncio.sleep(min(max(self.reload, SHORTEST), often))
             await self._look(context)
 
     async def _look(self, context: LifecycleContext) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from corepy.plugin import Fallthrough, LifecycleContext, StartupError, hookimpl, plugin_logger
 from corepy.zone import ServedZone, ZoneFile, ZoneHandler, changed_files
-from corepy.zone.zone_file import INTERVAL
+from corepy.zone.zone_file import INTERVAL, SHORTEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ class Settings:
 
     @property
     def interval(self) -> float:
-        """Seconds between two checks; checking often costs a stat(2)."""
-        return min(self.reload, INTERVAL)
+        """Seconds between two checks, 0 for none; a check costs a stat(2)."""
+        return self.reload and min(max(self.reload, SHORTEST), INTERVAL)
 
 
 class File(ZoneHandler):

@@ -58,6 +58,7 @@ def test_coredns_accepts(db, arguments, zones, fallthrough):
         ("", 60, INTERVAL, False),
         ("reload 5s", 5, INTERVAL, False),
         ("reload 100ms", 0.1, 0.1, False),
+        ("reload 1ms", 0.001, 0.05, False),
         ("reload 0", 0, 0, False),
         ("reload_by_mtime", 60, INTERVAL, True),
     ],
