@@ -12,7 +12,7 @@ import pytest
 from corepy.loading.registry import find
 from corepy.plugin import Cacheability, CommandError, Handler, control_client, hookimpl
 from corepy.plugin.control_client import ControlError, ask
-from corepy.server.listen.chain_runner import task_set_aside
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.traffic import history
 from corepy.server.traffic.history import COUNTERS, History, columns, merge_histories
 from corepy.server.traffic.latency import BOUNDS, BUCKETS, bucket_of, percentile
