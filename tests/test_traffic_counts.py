@@ -6,6 +6,7 @@ import socket
 import struct
 from bisect import bisect_left
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -354,7 +355,8 @@ def test_plugins_of_processes_are_matched_in_order():
 
 
 def test_values_that_json_cannot_represent():
-    deep = value = {}
+    value: dict[str, Any] = {}
+    deep = value
     for _ in range(20):
         deep["x"] = {}
         deep = deep["x"]

@@ -118,7 +118,7 @@ def compile_into(out: Path, root: Path = ROOT) -> list[Path]:
         target_dir=str(with_objects / "c"),
     )
     for extension in extensions:
-        extension.extra_compile_args += _FLAGS
+        extension.extra_compile_args = [*(extension.extra_compile_args or ()), *_FLAGS]
     command = setuptools.Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(out), str(with_objects)
     command.ensure_finalized()
