@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from corepy.dns import constants as c
 from corepy.dns.names import from_text, labels_of
 from corepy.dns.presentation import Record, rdata_from_text
+from corepy.plugin import ZoneMatcher
 from corepy.testing import helper_module
 from corepy.zone import (
     OutOfZone,
@@ -21,6 +23,7 @@ from corepy.zone import (
     ZoneError,
     changes_between,
     is_newer,
+    zones_of,
 )
 from corepy.zone import rrset as packed_sets
 from corepy.zone.canonical import canonical_key, in_canonical_order
@@ -232,6 +235,13 @@ class Subscriber:
 
     def zone_removed(self, served):
         self.calls.append((served.origin, "removed"))
+
+
+def test_a_handler_with_a_matcher_is_no_source_of_zones():
+    zones = ServedZones()
+    assert zones_of(SimpleNamespace(zones=zones)) is zones
+    assert zones_of(SimpleNamespace(zones=ZoneMatcher(["."]))) is None
+    assert zones_of(object()) is None
 
 
 def test_subscribers_see_versions_come_and_go():

@@ -19,6 +19,7 @@ from corepy.zone.served import ServedZone as ServedZone
 from corepy.zone.served import ServedZones as ServedZones
 from corepy.zone.served import ZoneSource as ZoneSource
 from corepy.zone.served import ZoneSubscriber as ZoneSubscriber
+from corepy.zone.served import zones_of as zones_of
 from corepy.zone.zone import SOA as SOA
 from corepy.zone.zone import Zone as Zone
 from corepy.zone.zone_builder import ZoneBuilder as ZoneBuilder

@@ -3,8 +3,10 @@
 A handler that serves zones is a `ZoneSource`. Another plugin finds it in the hook `before_listen`,
 as all handlers (`corepy.plugin.block_handlers`), and subscribes to new versions:
 
-    for source in self.block_handlers.of_kind(ZoneSource):
-        source.zones.subscribe(self)
+    for handler in self.block_handlers:
+        zones = zones_of(handler)
+        if zones is not None:
+            zones.subscribe(self)
 
 All of this is called in the event loop; only a `ZoneBuilder` works in a thread.
 """
@@ -120,3 +122,13 @@ class ZoneSource(Protocol):
     """A handler that serves zones: *file*, *auto*, *secondary*."""
 
     zones: ServedZones
+
+
+def zones_of(handler: object) -> ServedZones | None:
+    """Return the zones of a `ZoneSource`, None for any other handler.
+
+    `isinstance` does not distinguish them: other handlers, such as *tsig*, have an attribute with
+    this name that is a matcher.
+    """
+    zones = getattr(handler, "zones", None)
+    return zones if isinstance(zones, ServedZones) else None

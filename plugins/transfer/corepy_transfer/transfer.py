@@ -19,7 +19,7 @@ from corepy.dns.series import MessagePacker, messages_of
 from corepy.dns.wire import AUTHORITY, read_name, walk
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, hookimpl, plugin_logger
 from corepy.plugin.protocols import TransferSource
-from corepy.zone import ServedZones
+from corepy.zone import zones_of
 from corepy_transfer.journals import Journals
 from corepy_transfer.notify import Notifier, Target
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from corepy.plugin import BlockHandlers, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy.plugin.protocols import ZoneRecords
-    from corepy.zone import ServedZone, Zone
+    from corepy.zone import ServedZone, ServedZones, Zone
     from corepy_transfer.rule import Rule
 
 LOG: Final = plugin_logger("transfer")
@@ -197,12 +197,6 @@ class Transfer(FastHandler, ExplainedHandler):
             return {"state": "passed: the name is outside its zones"}
         refusal = rule.refusal(request)
         return {"state": f"refused: {refusal}" if refusal else "allowed"}
-
-
-def zones_of(handler: object) -> ServedZones | None:
-    """Return the zones of a `ZoneSource`, None for any other handler."""
-    zones = getattr(handler, "zones", None)
-    return zones if isinstance(zones, ServedZones) else None
 
 
 class Sent:
