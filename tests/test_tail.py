@@ -60,6 +60,7 @@ def seen(name="www.example.org.", qtype=1, rcode=0, seconds=0.001):
         ({"client": "10.2.0.0/16"}, seen(), False),
         ({"client": "::/0"}, seen(), False),
         ({"client": "10.1.2.0/24"}, seen(), True),
+        ({"client": "::ffff:10.1.2.0/120"}, seen(), True),
         ({"type": "AAAA"}, seen(), False),
         ({"type": "TYPE1"}, seen(), True),
         ({"rcode": "nxdomain"}, seen(), False),

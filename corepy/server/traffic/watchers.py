@@ -9,7 +9,6 @@ filters. Both losses are counted: queries that were not selected, and events wit
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import time
 from collections import deque
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from corepy.dns import constants as c
 from corepy.dns.address import host_port
 from corepy.dns.names import InvalidName, from_text, is_subdomain, to_text
+from corepy.net.networks import read_network
 from corepy.plugin.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corepy.dns import Reply, RequestContext
-
-    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+    from corepy.net.networks import Network
 
 MOST_WATCHERS: Final = 16
 BUFFER: Final = 2000
@@ -157,7 +156,7 @@ def _slow(value: float) -> float:
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "name": lambda text: from_text(text).lower(),
-    "client": lambda text: ipaddress.ip_network(text, strict=False),
+    "client": read_network,
     "type": c.type_number,
     "rcode": _rcode,
     "slow": _slow,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.net.client_prefix import IPV4_BITS, IPV6_BITS
+from corepy.net.networks import read_network
 from corepy.plugin import Denial, Mistakes
 from corepy_ratelimit.handler import RateLimit
 from corepy_ratelimit.limiter import Limiter, Settings
-from corepy_ratelimit.networks import LOOPBACK, Networks, read_network
+from corepy_ratelimit.networks import LOOPBACK, Networks
 
 if TYPE_CHECKING:
+    from corepy.net.networks import Network
     from corepy.plugin import Controller, Token
-    from corepy_ratelimit.networks import Network
 
 ACTIONS: Final = {denial.value: denial for denial in Denial}
 MOST_RATE: Final = 10_000_000

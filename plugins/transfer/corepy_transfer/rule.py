@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from corepy.dns.address import address_bytes
@@ -11,10 +11,9 @@ from corepy.dns.address import address_bytes
 if TYPE_CHECKING:
     from corepy.dns import Request
     from corepy.dns.tsig import TSIGKey
+    from corepy.net.networks import Network
     from corepy.plugin import ZoneMatcher
     from corepy.plugin.server_options import ServerAddress
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)

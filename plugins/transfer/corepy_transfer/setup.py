@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from corepy.dns.address import canonical
+from corepy.net.networks import read_network
 from corepy.plugin import Mistakes, ZoneMatcher
 from corepy.plugin.server_options import ServerAddress, read_key, read_server_address
-from corepy_transfer.rule import Network, Rule
+from corepy_transfer.rule import Rule
 from corepy_transfer.transfer import Transfer
 
 if TYPE_CHECKING:
     from corepy.dns.tsig import TSIGKey
+    from corepy.net.networks import Network
     from corepy.plugin import Controller, Token
 
 
@@ -74,7 +75,7 @@ def _to(controller: Controller, settings: Settings) -> None:
 
 def _network(controller: Controller, token: Token) -> Network:
     try:
-        return ipaddress.ip_network(token.text, strict=False)
+        return read_network(token.text)
     except ValueError:
         hint = "such as 192.0.2.0/24 or 2001:db8::/32"
         raise controller.error(f"not a network: {token.text!r}", token, hint) from None
