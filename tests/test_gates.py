@@ -181,6 +181,7 @@ def test_denied_queries_count_as_traffic(denial, shared):
         counts = {item.key: item.estimate for item in traffic.top.window.clients.items()}
         assert counts[socket.inet_aton(LIMITED)] == 4
 
+
 def test_a_denial_is_not_cached():
     request = make_request("www.test.")
     assert all(denied_reply(request, it).is_momentary for it in (Denial.REFUSE, Denial.TRUNCATE))
