@@ -126,8 +126,8 @@ compiled: $(READY)
 	$(BIN)/python tools/compiled_tree.py $(COMPILED)
 
 # The tests of compiled modules, and those that start whole servers, except slow ones about other parts.
-TESTS_COMPILED = tests/compiled $(wildcard tests/test_dns_*.py tests/test_net_*.py tests/test_server_*.py) tests/fuzz \
-	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py greedy_clients.py handover.py identity.py \
+TESTS_COMPILED = tests/compiled $(wildcard $(addprefix tests/test_,dns_*.py net_*.py server_*.py traffic_*.py)) tests/fuzz \
+	$(addprefix tests/test_,call_observers.py containment.py dropped_queries.py gates.py greedy_clients.py handover.py identity.py \
 	metrics_processes.py names_changed.py odd_environments.py plugin_pending.py plugin_zone_matching.py reply_series.py \
 	run_server.py supervise_exchange.py supervise_upgrades.py transports.py) \
 	$(shell $(BIN)/python tools/plugin_folders.py --compiled)

@@ -5,6 +5,7 @@ The table of plugins is tested with a series of messages, too (`tests/test_reply
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,7 @@ def test_what_a_transport_is_told():
 
 # -- each plugin above
 
+ZONE_FILE = Path(__file__).parent / "zones/check/good-plain.zone"
 LINES = {  # "" is a plugin that is not above another handler, or not in the process of the test
     "bind": "",
     "health": "health 127.0.0.1:0",
@@ -149,6 +151,7 @@ LINES = {  # "" is a plugin that is not above another handler, or not in the pro
     "loop": "loop",
     "blocklist": "blocklist {\n list /etc/hosts\n}",
     "dnstap": "dnstap listen tcp://127.0.0.1:0 full",
+    "file": f"file {ZONE_FILE} a.invalid",
     "secondary": "secondary a.invalid {\n transfer from 127.0.0.1:1\n}",
     "transfer": "transfer {\n to *\n}",
     "view": "view all {\n expr true\n}",
@@ -158,6 +161,7 @@ PASSING = (
         "acl",
         "alternate",
         "any",
+        "auto",
         "autopath",
         "blocklist",
         "bufsize",
@@ -167,6 +171,7 @@ PASSING = (
         "dns64",
         "dnstap",
         "errors",
+        "file",
     ),
     *(
         "header",

@@ -106,6 +106,7 @@ def test_words_and_options_arrive_as_they_were(monkeypatch):
     monkeypatch.setattr("corepy.testing.chain.installed", lambda: PLUGINS)
     found = controller_for("outer x")
     found.next()
+    assert found.token is not None
     options = [["option", *WORDS], ["option"]]
     inner = found.embed("inner", [WORDS, *options], found.token).next
     assert (inner.words, inner.options) == (WORDS, [WORDS, []])
@@ -139,6 +140,7 @@ def test_errors_are_reported_at_the_word_of_the_outer_directive(text, message, h
 def test_a_plugin_that_is_not_installed():
     found = controller_for("outer here")
     found.next()
+    assert found.token is not None
     with pytest.raises(CorefileError) as caught:
         found.embed("inner", [[]], found.token)
     message = "it needs the plugin inner, which is not installed"

@@ -66,7 +66,9 @@ class Gated(FastHandler, GatingHandler):
         self.gated.append(request.context.is_gated)
         if not request.context.is_gated and request.context.network == "udp":
             if self.gate.over_limit([client_number(request.client)], request.received):
-                return denied_reply(request, self.gate.deny(request.client, ""))
+                denial = self.gate.deny(request.client, "")
+                assert denial is not None
+                return denied_reply(request, denial)
             return apply_step(self.next.begin_dns(request), self.attach, request)
         return self.next.begin_dns(request)
 
@@ -138,10 +140,14 @@ def test_queries_of_another_block_are_not_asked_about():
 
 
 def test_a_gate_that_fails_admits_all():
+    class FailingGate(PeerGate):
+        def over_limit(self, clients, now):
+            return 1 / 0
+
     class Failing(Gated):
         def __init__(self):
             super().__init__()
-            self.gate.over_limit = lambda clients, now: 1 / 0
+            self.gate = FailingGate(self.denial)
 
     text = f". {{\n gated\n cache\n {ANSWER}\n}}\n"
     with serve(text, plugins=with_handlers(gated=Failing)) as server:
@@ -153,8 +159,27 @@ def test_denials_without_a_question_or_with_another_opcode_are_drops():
         endpoint = next(iter(server.server.endpoints.values()))
         pipeline = endpoint.listener("udp").pipeline
         for wire in (b"", bytes(12), b"\0\1\x10\0" + query("www.test.")[4:]):
-            assert server.call(pipeline.deny, wire, Denial.REFUSE) == b""
-        assert server.call(pipeline.deny, query("www.test."), Denial.DROP) == b""
+            assert server.call(pipeline.deny, wire, 0.0, (LIMITED, 0), Denial.REFUSE) == b""
+        wire = query("www.test.")
+        assert server.call(pipeline.deny, wire, 0.0, (LIMITED, 0), Denial.DROP) == b""
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["listener", "block"])
+@pytest.mark.parametrize("denial", [Denial.REFUSE, Denial.DROP], ids=lambda it: it.name)
+def test_denied_queries_count_as_traffic(denial, shared):
+    """Four from the denied client, of which a batch contains one or more, and two from another."""
+    with gated_server(denial, shared=shared) as server:
+        traffic = server.server.traffic
+        server.ask("www.test.")
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.bind((LIMITED, 0))
+            for _ in range(4):
+                client.sendto(query("www.test."), server.address)
+            server.ask("www.test.")
+        is_dropped = denial is Denial.DROP
+        assert (traffic.unanswered, traffic.replies()[5]) == ((4, 0) if is_dropped else (0, 4))
+        counts = {item.key: item.estimate for item in traffic.top.window.clients.items()}
+        assert counts[socket.inet_aton(LIMITED)] == 4
 
 
 def test_a_denial_is_not_cached():

@@ -102,7 +102,7 @@ def test_filters_that_are_refused(argument):
 
 
 def run(work):
-    changes = []
+    changes: list[bool] = []
 
     async def main():
         return await work(Watchers(changes.append))

@@ -5,13 +5,14 @@ import contextlib
 import socket
 import struct
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from corepy.loading.registry import find
 from corepy.plugin import Cacheability, CommandError, Handler, control_client, hookimpl
 from corepy.plugin.control_client import ControlError, ask
-from corepy.server.listen.chain_runner import task_set_aside
+from corepy.server.listen.chain_task import task_set_aside
 from corepy.server.traffic import history
 from corepy.server.traffic.history import COUNTERS, History, columns, merge_histories
 from corepy.server.traffic.latency import BOUNDS, BUCKETS, bucket_of, percentile
@@ -352,7 +353,8 @@ def test_plugins_of_processes_are_matched_in_order():
 
 
 def test_values_that_json_cannot_represent():
-    deep = value = {}
+    value: dict[str, Any] = {}
+    deep = value
     for _ in range(20):
         deep["x"] = {}
         deep = deep["x"]

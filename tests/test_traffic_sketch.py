@@ -17,7 +17,7 @@ STREAMS = st.lists(st.tuples(KEYS, st.integers(1, 50)), max_size=200)
 
 
 def sketch_of(stream, capacity):
-    sketch, truth = SpaceSaving(capacity), Counter()
+    sketch, truth = SpaceSaving(capacity), Counter[bytes]()
     for key, weight in stream:
         sketch.add(key, weight)
         truth[key] += weight
@@ -55,7 +55,7 @@ def test_the_bounds_of_a_sketch(stream, capacity):
 @given(st.lists(STREAMS, min_size=1, max_size=4), st.integers(1, 12), st.integers(1, 12))
 @settings(max_examples=100, deadline=None)
 def test_the_bounds_of_merged_sketches(streams, capacity, most):
-    sketches, truth = [], Counter()
+    sketches, truth = [], Counter[bytes]()
     for stream in streams:
         sketch, counts = sketch_of(stream, capacity)
         sketches.append(summary(sketch, most))

@@ -143,7 +143,7 @@ def compile_into(out: Path, root: Path = ROOT) -> list[Path]:
         target_dir=str(with_objects / "c"),
     )
     for extension in extensions:
-        extension.extra_compile_args += _FLAGS
+        extension.extra_compile_args = [*(extension.extra_compile_args or ()), *_FLAGS]
     for source in {source for extension in extensions for source in extension.sources}:
         _correct(Path(source))
     command = setuptools.Distribution({"ext_modules": extensions}).get_command_obj("build_ext")

@@ -70,6 +70,7 @@ def _origin(path: Path, text: str | None) -> bytes:
 def _check(flags: argparse.Namespace) -> int:
     path = Path(flags.path)
     origin = _origin(path, flags.origin)
+    # time of day: signatures have dates
     check = ZoneCheck(path, origin, time.time())
     is_good = check.is_valid and not (flags.strict and check.problems)
     if flags.json:

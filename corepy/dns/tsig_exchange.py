@@ -41,6 +41,7 @@ class SignedExchange:
     message. So the last message must be signed: `finish` checks that.
     """
 
+    # time of day: it is part of the signatures
     def __init__(self, key: TSIGKey, clock: Callable[[], float] = time.time) -> None:
         """Sign with `key`; `clock` is the time of day in seconds."""
         self._key = key

@@ -7,7 +7,6 @@ not cleared can crash the process.
 import gc
 import importlib
 import sys
-import types
 import weakref
 
 

@@ -165,6 +165,7 @@ class QueryPipeline:
         try:
             tsig = split_tsig(message)[1]
             if tsig is not None:
+                # time of day: the client's is part of the signature
                 verified, signer = verify(tsig, self._secrets, time.time)
                 if verified.is_valid:
                     return signer.sign(refusal)

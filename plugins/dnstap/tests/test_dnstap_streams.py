@@ -415,7 +415,7 @@ def test_metrics_and_explain(tcp_collector):
         server.ask("example.org.")
         collector.take(2)
         text = http_get(port, "/metrics").text
-        assert f'coredns_dnstap_messages_sent_total{{endpoint="{endpoint}"}} {sent + 2}' in text
+        assert f'coredns_dnstap_messages_sent_total{{endpoint="{endpoint}"}} {sent + 2:g}' in text
         assert f'coredns_dnstap_connections{{endpoint="{endpoint}"}} 1' in text
         (handler,) = server.plugins(Dnstap)
         assert handler.explain_state(make_request("example.org.")) == {

@@ -80,7 +80,7 @@ def test_all_names_are_excepted():
 
 def test_the_position():
     at = DIRECTIVES.index("no_aaaa")
-    assert DIRECTIVES[at - 1 : at + 3] == ("acl", "no_aaaa", "search_guard", "cache")
+    assert DIRECTIVES[at - 1 : at + 3] == ("blocklist", "no_aaaa", "search_guard", "cache")
 
 
 # -- AAAA queries

@@ -62,6 +62,7 @@ class Store:
         except FileNotFoundError:
             return None
         loaded = read_zone(path, origin)
+        # time of day: a step of the clock moves the expiry of a zone that was stored before it
         return Stored(loaded.zone, max(0.0, time.time() - changed))
 
     def write(self, zone: Zone) -> None:

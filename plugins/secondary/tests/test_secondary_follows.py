@@ -199,8 +199,8 @@ def test_the_retry_timer_follows_a_failure(monkeypatch):
         notify(server)
         wait_until(lambda: master.count("SOA") > 3)
         assert serial(server) == 1
-        refuses.clear()
         master.put(version(2))
+        refuses.clear()
         wait_until(lambda: serial(server) == 2)
 
 

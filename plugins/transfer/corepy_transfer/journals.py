@@ -49,6 +49,10 @@ class Journals:
             return None
         return incremental(changes)
 
+    def comparison(self, origin: bytes) -> asyncio.Task[None] | None:
+        """Return the task that compares versions of a zone now, None without one."""
+        return self._tasks.get(origin)
+
     def zone_changed(self, served: ServedZone, before: Zone | None) -> None:
         """Compare a new version of a zone with the one before."""
         origin, current = served.origin, served.current

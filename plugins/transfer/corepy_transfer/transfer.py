@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from corepy.dns.constants import (
     FORMERR,
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from corepy_transfer.rule import Rule
 
 LOG: Final = plugin_logger("transfer")
+
+PATIENCE: Final = 3.0
+"""Seconds that a query for changes waits for the comparison of two versions.
+
+Then the client gets the whole zone.
+"""
 
 
 class Transfer(FastHandler, ExplainedHandler):
@@ -70,11 +77,27 @@ class Transfer(FastHandler, ExplainedHandler):
             serial = None if is_whole else client_serial(request)
         except FormError as error:
             return request.error(FORMERR, str(error))
+        comparison = self._journals.comparison(request.name_wire)
+        if serial is not None and comparison is not None:
+            return self._serve_after(comparison, request, serial)
+        return self._serve(request, serial)
+
+    def _serve(self, request: Request, serial: int | None) -> Answer:
+        """Return the reply with the records of the first source that has the zone."""
         for source in self._block_handlers.of_kind(TransferSource):
             records = self._records(source, request.name_wire, serial)
             if records is not None:
                 return self._answer(request, records)
         return self.next.begin_dns(request)
+
+    async def _serve_after(
+        self, comparison: asyncio.Task[None], request: Request, serial: int
+    ) -> Reply:
+        """Wait for the changes of the last version, but not too long, and answer then."""
+        await asyncio.wait([comparison], timeout=PATIENCE)
+        answer: Any = self._serve(request, serial)
+        reply: Reply = await answer if hasattr(answer, "__await__") else answer
+        return reply
 
     def rule_for(self, name: bytes) -> Rule | None:
         """Return the directive with the longest zone that contains a name; None without one."""

@@ -1,6 +1,7 @@
 """The answers of *transfer* to AXFR and IXFR queries (plugin/transfer/transfer_test.go)."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -14,6 +15,9 @@ from corepy.dns.tsig import TSIG, TSIGKey
 from corepy.plugin import BlockHandlers, ZoneMatcher
 from corepy.plugin.server_options import parse_server_address
 from corepy.testing import Recorder, helper_module, link, make_request, set_up, until
+from corepy_transfer import journals
+from corepy_transfer import transfer as transfer_module
+from corepy_transfer.journal import change_of
 from corepy_transfer.rule import Rule
 from corepy_transfer.transfer import Transfer, client_serial
 
@@ -196,6 +200,33 @@ def test_the_serial_of_a_client_with_a_compressed_record():
     length = len(record) - 12
     record = record[:10] + length.to_bytes(2, "big") + record[12:]
     assert client_serial(with_soa(request, record)) == 77
+
+
+@pytest.mark.parametrize(("patience", "is_whole"), [(60.0, False), (0.0, True)])
+def test_ixfr_waits_for_the_comparison_of_versions(patience, is_whole, monkeypatch):
+    def compare(before, after):
+        if is_whole:
+            release.wait(60)
+        return change_of(before, after)
+
+    release = threading.Event()
+    monkeypatch.setattr(journals, "change_of", compare)
+    monkeypatch.setattr(transfer_module, "PATIENCE", patience)
+    source = Zones(size=10)
+    transfer, _ = chain(source)
+    request = with_soa(make_request("example.org.", "IXFR", protocol="tcp"), source.whole[0])
+
+    async def run():
+        source.zones.subscribe(transfer)
+        source.change()
+        reply = await transfer.begin_dns(request)
+        release.set()
+        transfer._journals.stop()
+        return [record for it in reply.series.take() for record in plain_records(it.wire, 1)]
+
+    found = asyncio.run(run())
+    old, current = (soa_record("example.org.", it) for it in (1, 2))
+    assert found == (source.whole if is_whole else [current, old, current, current])
 
 
 @pytest.mark.parametrize("name", ["sub.example.org.", "example.test.", "org."])
