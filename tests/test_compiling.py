@@ -81,6 +81,26 @@ def test_compiled_modules_have_no_hooks_and_need_nothing_at_run_time(path):
     assert not {"hookimpl", "mypy_extensions"} & set(names_in(path))
 
 
+def names_for_types_only(tree):
+    """The names that are imported only for type checkers."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for each in ast.walk(node):
+                if isinstance(each, ast.alias):
+                    yield each.asname or each.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_the_types_of_named_tuples_exist_at_run_time(path):
+    """The compiled form looks up their outermost names, except Callable, when it is imported."""
+    tree = ast.parse((ROOT / path).read_text())
+    for kind in (each for each in ast.walk(tree) if isinstance(each, ast.ClassDef)):
+        if "NamedTuple" in map(ast.unparse, kind.bases):
+            types = [it.annotation for it in kind.body if isinstance(it, ast.AnnAssign)]
+            used = {ast.unparse(it.value if isinstance(it, ast.Subscript) else it) for it in types}
+            assert not (used - {"Callable"}) & {*names_for_types_only(tree)}, kind.name
+
+
 def test_the_environment_of_developers_compiles_as_a_build_does():
     dev = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     assert set(REQUIREMENTS) <= {it for it in dev if isinstance(it, str)}

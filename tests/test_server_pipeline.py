@@ -213,6 +213,14 @@ def test_a_reply_that_cannot_be_sent(pipeline, caplog):
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("part", ["context", "identity"])
+def test_a_request_of_which_a_plugin_has_replaced_a_part(pipeline, part):
+    request = begun(pipeline)
+    reply = answered(request)
+    setattr(request, part, None)
+    assert pipeline.complete(request, reply) == finish(request, request.error(2))
+
+
 class Signs:
     """Signs with a mark."""
 

@@ -162,6 +162,24 @@ def test_queries_that_wait_at_one_place_are_one_line(loop, monkeypatch, caplog):
     assert len(caplog.records) == 4
 
 
+@pytest.mark.parametrize("damage", ["context", "wire"])
+def test_a_request_that_a_plugin_has_damaged_does_not_keep_others_waiting(
+    loop, monkeypatch, damage
+):
+    damaged, other = Waits(NOW - 9, plugin="damages"), Waits(NOW - 9)
+    cancelled = []
+    damaged.cancel = lambda: cancelled.append(damaged)
+    if damage == "context":
+        damaged.request.context = None
+    else:
+        damaged.request = SimpleNamespace(context=other.request.context, received=NOW - 9)
+    before = FAILURES.labels("slow", "timeout").value
+    timeouts(monkeypatch, 5, damaged, other)._expire_overdue()
+    assert other.expired == 1
+    assert FAILURES.labels("slow", "timeout").value == before + 1
+    assert cancelled == ([damaged] if damage == "context" else [])
+
+
 def test_a_timer_of_a_real_loop(monkeypatch):
     async def test():
         looks = timeouts(monkeypatch, 1e-9)

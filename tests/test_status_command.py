@@ -1,9 +1,11 @@
 """`corepy status`: servers as they are, in text and JSON, with an exit code for scripts."""
 
+import asyncio
 import hashlib
 import json
 import re
 import signal
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from corepy.commands.show_status import main
 from corepy.commands.status_text import plugin_lines, render
 from corepy.plugin import control_client
 from corepy.plugin.control_client import ask
+from corepy.server.traffic import server_status
 from corepy.server.traffic.reloads import Reloads
 from corepy.testing import run_command, serve
 from corepy.testing.command import wait_until
@@ -120,6 +123,20 @@ def test_the_last_reload():
     reloads.record("SIGUSR1", "broken")
     reloads.record("SIGUSR1", None)
     assert (reloads.count, reloads.failed, reloads.error) == (2, 1, None)
+
+
+def test_a_server_that_starts_or_stops(folder):
+    with serve(COREFILE, control=True):
+        (path,) = folder.glob(control_client.PATTERN)
+        status = ask(path, "status")
+    before = set(status["configuration"])
+    server: Any = None
+    status["configuration"] = asyncio.run(server_status._configuration(server, None))
+    assert set(status["configuration"]) == before
+    status["ready"], status["not_ready"] = False, []
+    shown = [line.rstrip() for line in render(status).splitlines()]
+    assert shown[1].endswith(", not ready: it has no configuration")
+    assert shown[2] == "configuration  none"
 
 
 @pytest.mark.parametrize(

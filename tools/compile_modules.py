@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
 import sysconfig
 import tomllib
@@ -51,6 +52,30 @@ _OPTIONS: Final = (
 
 _FLAGS: Final = ["-fvisibility=hidden", "-fno-plt"]
 """Flags of the compiler: functions of the library call each other directly."""
+
+_WEAK_REFERENCES: Final = (
+    r"\*\(\(PyObject \*\*\)\(\(char \*\)self \+ sizeof\(PyObject \*\) \+ [^;\n]*;"
+)
+"""The list of weak references to `self` in generated C code, up to the end of the statement."""
+
+_CLEAR: Final = (
+    "if (Py_TYPE(self)->tp_weaklistoffset && Py_REFCNT(self) == 0)"
+    " PyObject_ClearWeakRefs((PyObject *)self);"
+)
+
+_CORRECTIONS: Final = (
+    (re.compile(rf"Py_VISIT\({_WEAK_REFERENCES}"), ";"),
+    (re.compile(rf"Py_CLEAR\({_WEAK_REFERENCES}"), _CLEAR),
+    # The class keeps a freed object for its next one.
+    (re.compile(r"(?=if \(\w+_free_instance == NULL\))"), f"{_CLEAR}\n"),
+)
+"""Corrections of generated C code.
+
+Objects of classes with a base that is not compiled accept weak references. For mypyc 2.4 the first
+reference is an attribute, which it counts down instead of telling the references that their object
+is freed: a reference that outlives it crashes the process. The garbage collector clears the
+references itself, so only freeing has to (reference count 0).
+"""
 
 
 class ModuleError(Exception):
@@ -119,11 +144,22 @@ def compile_into(out: Path, root: Path = ROOT) -> list[Path]:
     )
     for extension in extensions:
         extension.extra_compile_args = [*(extension.extra_compile_args or ()), *_FLAGS]
+    for source in {source for extension in extensions for source in extension.sources}:
+        _correct(Path(source))
     command = setuptools.Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(out), str(with_objects)
     command.ensure_finalized()
     command.run()
     return sorted(file.relative_to(out) for file in out.rglob(f"*{_suffix()}"))
+
+
+def _correct(file: Path) -> None:
+    """Correct a file of generated C code."""
+    code = corrected = file.read_text(encoding="utf-8")
+    for wrong, right in _CORRECTIONS:
+        corrected = wrong.sub(right, corrected)
+    if corrected != code:
+        file.write_text(corrected, encoding="utf-8")
 
 
 def _suffix() -> str:

@@ -48,12 +48,16 @@ def _server(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     server = status["server"]
     build = f"{server['form']}, commit {server['commit'][:12]}, Python {server['python']}"
     yield "server", f"corepy {server['version']} ({printable(build)})"
-    ready = "ready" if status["ready"] else f"not ready: {', '.join(status['not_ready'])}"
+    waits_for = ", ".join(status["not_ready"]) or "it has no configuration"
+    ready = "ready" if status["ready"] else f"not ready: {waits_for}"
     yield "", f"process {server['pid']}, up {span(server['uptime'])}, {printable(ready)}"
 
 
 def _configuration(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     found = status["configuration"]
+    if found["loaded"] is None:  # the server starts or stops
+        yield "configuration", "none"
+        return
     yield "configuration", printable(found["file"])
     digest = (found["sha256"] or "-")[:_DIGITS]
     changed = ", changed on disk since" if found["changed"] else ""

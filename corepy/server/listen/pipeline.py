@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from corepy.dns import ANONYMOUS, FormError, Request, accept, finish, form_error, signed
+from corepy.dns import (
+    ANONYMOUS,
+    FormError,
+    Identity,
+    Request,
+    RequestContext,
+    accept,
+    finish,
+    form_error,
+    signed,
+)
 from corepy.dns.constants import NOTIMP
 from corepy.plugin import Denial, ProxyPolicy, TSIGKeys, denied_reply
 from corepy.plugin.handler import REFUSED, SERVFAIL
@@ -22,7 +32,7 @@ from corepy.server.traffic.traffic import EXTENDED, Traffic
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from corepy.dns import Identity, Reply, RequestContext
+    from corepy.dns import Reply
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.packet_cache import MemoryPool
@@ -225,10 +235,10 @@ class QueryPipeline:
         They are empty if a plugin has dropped the query: the listener sends nothing. They are empty
         for a series that has been sent, too; a series that this transport cannot send is refused.
         """
-        context = request.context
-        route = context.route
-        observing_handlers = route.observing_handlers
         try:
+            context = request.context
+            route = context.route
+            observing_handlers = route.observing_handlers
             if observing_handlers:
                 wire = reply.wire
                 if reply.answered_by is None:
@@ -249,10 +259,20 @@ class QueryPipeline:
             if request.identity is not ANONYMOUS:
                 sent = signed(request, sent)
         except BaseException as error:
-            report_failure(request, error)
-            self._rcodes[SERVFAIL] += 1
-            return signed(request, finish(request, request.error(SERVFAIL)))
+            return self._fail(request, error)
         self._rcodes[EXTENDED if reply.extended_rcode else sent[3] & 15] += 1
         if reply.deadline is not None and context.uses_deadlines and context.router is self.router:
             self.packets.admit(request, reply, sent)
         return sent
+
+    def _fail(self, request: Request, error: BaseException) -> bytes:
+        """Return SERVFAIL after an exception; a plugin may have replaced parts of the request."""
+        context: Any = request.context
+        identity: Any = request.identity
+        if not isinstance(context, RequestContext):
+            request.context = self.unrouted
+        if not isinstance(identity, Identity):
+            request.identity = ANONYMOUS
+        report_failure(request, error)
+        self._rcodes[SERVFAIL] += 1
+        return signed(request, finish(request, request.error(SERVFAIL)))

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from corepy.plugin.failures import SERVER, count, logger_of
+from corepy.server.contain.failure_report import report_background
 from corepy.server.env_settings import seconds_of
 
 if TYPE_CHECKING:
@@ -82,14 +83,21 @@ class QueryTimeouts:
         now = monotonic()
         late: dict[tuple[Attribution, float, str], list[WaitingQuery]] = defaultdict(list)
         for query in self._waiting():
-            allowed = self._limit_of(query.request)
-            if allowed and query.request.received < now - allowed:
-                was_overdue, outcome = query.has_timed_out, query.outcome
-                found = query.expire()
-                if not was_overdue:
-                    late[found, allowed, outcome].append(query)
+            try:
+                allowed = self._limit_of(query.request)
+                if allowed and query.request.received < now - allowed:
+                    was_overdue, outcome = query.has_timed_out, query.outcome
+                    found = query.expire()
+                    if not was_overdue:
+                        late[found, allowed, outcome].append(query)
+            except Exception as error:  # a plugin has changed the request; the others still expire
+                report_background(error, "a query with a time limit was cancelled")
+                query.cancel()
         for (found, allowed, outcome), queries in late.items():
-            self._report(found, allowed, queries, outcome)
+            try:
+                self._report(found, allowed, queries, outcome)
+            except Exception as error:
+                report_background(error, "a time limit could not be reported")
 
     def _report(
         self, found: Attribution, allowed: float, queries: list[WaitingQuery], outcome: str

@@ -53,7 +53,7 @@ async def document(server: Server, reports: Sequence[figures.Report]) -> dict[st
         "processes": figures.processes(reports),
         "memory": figures.memory(reports),
     }
-    found["ready"] = not found["not_ready"]
+    found["ready"] = generation is not None and not found["not_ready"]
     found["problems"] = list(_problems(server, found))
     return found
 
@@ -61,7 +61,8 @@ async def document(server: Server, reports: Sequence[figures.Report]) -> dict[st
 async def _configuration(server: Server, generation: Generation | None) -> dict[str, Any]:
     """Return the file and its hash, and whether it has changed since it was loaded."""
     if generation is None or generation.plan is None:
-        return {"file": None, "files": [], "sha256": None, "changed": None, "warnings": []}
+        nothing = dict.fromkeys(("file", "sha256", "changed", "loaded"))
+        return {**nothing, "files": [], "warnings": []}
     corefile = generation.plan.corefile
     texts = [source.text for source in corefile.sources]
     digest = hashlib.sha256("".join(texts).encode("utf-8", "surrogateescape")).hexdigest()

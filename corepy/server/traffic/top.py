@@ -13,7 +13,7 @@ from corepy.dns.constants import NXDOMAIN, SERVFAIL
 from corepy.server.traffic.space_saving import SpaceSaving, Summary, merged, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 CAPACITY: Final = 256
 """Counters of a sketch: an item with more than 1/256 of the queries of a window is in it."""
@@ -65,7 +65,7 @@ class Window:
 class TopReport(NamedTuple):
     """The tables of one process or of several, as plain data."""
 
-    tables: Mapping[str, Summary]
+    tables: dict[str, Summary]
     seconds: float
     """The length of the time that the tables cover."""
 
