@@ -16,7 +16,7 @@ from corepy.plugin import (
     suggest_file,
 )
 from corepy.server.build.builder import build
-from corepy.testing import controller_for, inline
+from corepy.testing import controller_for, inline, refusal
 from corepy.testing.installed import installed
 
 
@@ -268,3 +268,17 @@ def test_two_directives_may_store_equal_values_only():
         "  hint: remove second or first from this server block",
     ]
     assert first.config.get(Quota) == Quota(5)
+
+
+@pytest.mark.parametrize("text", ["cache\n{\n success 5000\n}", "forward . 192.0.2.1\n{\n}"])
+def test_an_opening_brace_on_a_line_of_its_own(text):
+    found = refusal(text)
+    assert found.message == "an opening brace cannot be on a line of its own"
+    assert (found.token.text, found.token.line) == ("{", 3)
+    assert found.hint == f"put it at the end of the line with {text.split()[0]}"
+
+
+def test_a_plugin_in_a_block_that_is_not_closed():
+    found = refusal("cache {\n success 5000\nwhoami\n}")
+    assert found.message == "unknown option 'whoami'"
+    assert found.hint == "whoami is a plugin: to end the block of cache before it, add a '}'"

@@ -51,6 +51,9 @@ class Embedder(Protocol):
     def embed(self, outer: Controller, block: ServerBlock, text: str, token: Token) -> Handler:
         """Set up the directive in `text` for `outer`; errors are reported at `token`."""
 
+    def knows(self, directive: str) -> bool:
+        """Return whether a plugin with this name is installed."""
+
 
 def _quoted(word: str) -> str:
     """Return a word as it is written in a Corefile."""
@@ -337,8 +340,15 @@ class Controller(Dispenser):
             raise self.error(str(error), token, hint) from None
 
     def occurrences(self) -> Iterator[None]:
-        """Iterate over the directive's occurrences in the block; the arguments are next."""
+        """Iterate over the directive's occurrences in the block; the arguments are next.
+
+        Raises `CorefileError` for an opening brace on a line of its own, which belongs to the
+        directive, but not to one of its occurrences.
+        """
         while self.next():
+            if self.val == "{":
+                hint = f"put it at the end of the line with {self.directive}"
+                raise self.error("an opening brace cannot be on a line of its own", hint=hint)
             yield
 
     def single(self, hint: str | None = None) -> Iterator[None]:
@@ -346,8 +356,9 @@ class Controller(Dispenser):
 
         CoreDNS: plugin.ErrOnce.
         """
-        yield from itertools.islice(self.occurrences(), 1)
-        if self.next():
+        occurrences = self.occurrences()
+        yield from itertools.islice(occurrences, 1)
+        for _ in occurrences:
             raise self.error("this plugin can only be used once per Server Block", hint=hint)
 
     def unknown_option(
@@ -363,6 +374,8 @@ class Controller(Dispenser):
             else "this directive has no options"
         )
         hint = f"did you mean {near!r}?" if near else options
+        if self._embedder is not None and self._embedder.knows(text):
+            hint = f"{text} is a plugin: to end the block of {self.directive} before it, add a '}}'"
         return self.error(f"unknown option {text!r}", token, hint)
 
     def options(self, table: Mapping[str, Callable[[], None]]) -> None:

@@ -23,6 +23,6 @@ def report(document: dict[str, Any], glyphs: Glyphs, width: int) -> str:
         rows = view.rows(found)
         if rows:
             note = view.note(found)
-            title = f"{view.title} ({note})" if note else view.title
-            lines += [[], [("head", title)], *table(view.columns, rows, width)]
+            heading: list[Line] = [[("head", view.title)], *([[("", note)]] if note else [])]
+            lines += [[], *heading, *table(view.columns, rows, width)]
     return "".join(f"{compose(glyphs, line, width).rstrip()}\n" for line in lines)

@@ -26,6 +26,10 @@ class Embedder:
         """Take the installed plugins."""
         self._found = found
 
+    def knows(self, directive: str) -> bool:
+        """Return whether a plugin with this name is installed."""
+        return directive in self._found
+
     def embed(self, outer: Controller, block: ServerBlock, text: str, token: Token) -> Handler:
         """Set up the directive that `text` begins with; return its handler, with a guard.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from corepy.dns.constants import RCODES, rcode_name
-from corepy.plugin import Mistakes
+from corepy.plugin import Mistakes, suggest
 from corepy.plugin.upstream_words import read_upstreams
 from corepy_alternate.handler import Alternate
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from corepy.plugin import Controller, Handler, Token
 
 ORIGINAL: Final = "original"
+_COMMAS: Final = "separate rcodes with commas, without spaces: SERVFAIL,REFUSED"
 _EXAMPLE: Final = "such as: alternate NXDOMAIN . 192.0.2.1"
 
 
@@ -70,7 +71,8 @@ def _rcodes(controller: Controller, token: Token, known: dict[int, int]) -> list
     for word in token.text.split(","):
         rcode = RCODES.get(word.upper())
         if rcode is None:
-            hint = "separate rcodes with commas, without spaces: SERVFAIL,REFUSED"
+            near = suggest(word.upper(), list(RCODES))
+            hint = f"did you mean {near!r}?" if near else _COMMAS
             raise controller.error(f"{word!r} is not a valid rcode", token, hint)
         if rcode in known:
             hint = "write all upstreams for an rcode in one line"

@@ -138,3 +138,10 @@ def test_the_position_in_the_chain():
     order = [it.directive for it in positions([])[0]]
     places = [order.index(it) for it in ("cache", "alternate", "fanout", "forward")]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("nxdomian", "did you mean 'NXDOMAIN'?"), ("?", "separate rcodes")]
+)
+def test_an_unknown_rcode(word, hint):
+    assert hint in refusal(f"alternate {word} . 192.0.2.1").hint

@@ -74,12 +74,23 @@ class Folder:
         def value(reference: re.Match[str]) -> str:
             if reference[0] == "$$":
                 return "$"
-            key = reference[1] if reference[1] is not None else reference[2]
-            number = int(key) if key.isdigit() else self.pattern.named_groups.get(key, -1)
+            number = _group(self.pattern, reference)
             return groups[number] if 0 <= number < len(groups) else ""
 
         origin = _REFERENCE.sub(value, self.template)
         return origin if origin.endswith(".") else f"{origin}."
+
+
+def unknown_groups(pattern: NamePattern, template: str) -> list[str]:
+    """Return the references in `template` to groups that `pattern` does not have."""
+    references = (it for it in _REFERENCE.finditer(template) if it[0] != "$$")
+    return [it[0] for it in references if not 0 <= _group(pattern, it) <= pattern.groups]
+
+
+def _group(pattern: NamePattern, reference: re.Match[str]) -> int:
+    """Return the number of the group that a reference names; -1 for an unknown name."""
+    key = reference[1] if reference[1] is not None else reference[2]
+    return int(key) if key.isdigit() else pattern.named_groups.get(key, -1)
 
 
 def _files_below(folder: Path, problems: list[str]) -> Iterator[Path]:

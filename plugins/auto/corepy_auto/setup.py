@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from corepy.plugin import NamePattern, ZoneMatcher
 from corepy.zone import WILDCARD_LABEL
 from corepy.zone.zone_options import ignore_upstream, read_reload
-from corepy_auto.folder import DEFAULT_PATTERN, DEFAULT_TEMPLATE, Folder
+from corepy_auto.folder import DEFAULT_PATTERN, DEFAULT_TEMPLATE, Folder, unknown_groups
 from corepy_auto.handler import Auto
 
 if TYPE_CHECKING:
@@ -68,6 +68,14 @@ def _directory(controller: Controller, settings: Settings) -> None:
     if len(rest) == 1:
         raise controller.error("the template of the origin is missing", rest[0], _HINT)
     settings.template = rest[1].text
+    _warn_of_groups(controller, settings.pattern, rest[1])
+
+
+def _warn_of_groups(controller: Controller, pattern: NamePattern, token: Token) -> None:
+    """Warn about references of the template to groups that the expression does not have."""
+    for reference in unknown_groups(pattern, token.text):
+        message = f"{reference} is empty: the regular expression has no such group"
+        controller.warn(message, token, "{1} is the first group")
 
 
 def _examine(controller: Controller, path: Path, token: Token) -> None:

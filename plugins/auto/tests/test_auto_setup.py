@@ -62,6 +62,9 @@ def test_refusals(tmp_path, options, message):
         ("directory {}/not", "folder does not exist: {}/not"),
         ("directory {}\nupstream 8.8.8.8", "upstream is ignored: aliases are always looked up by"
          " this server"),
+        ("directory {} db\\.(.*) {{2}}", "{{2}} is empty: the regular expression has no such group"),
+        ("directory {} db\\.(?P<x>.*) $y.$x.{{1}}", "$y is empty: the regular expression has no such"
+         " group"),
         ("directory {}\nreload 1s 2s", "'2s' is ignored: reload takes one duration"),
     ],
 )  # fmt: skip

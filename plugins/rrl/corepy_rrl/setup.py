@@ -30,8 +30,12 @@ def setup(controller: Controller) -> None:
     """Add the handler."""
     settings = Settings()
     for _ in controller.single():
+        directive = controller.token
         settings.zones = controller.zones_from(controller.arguments())
         controller.options(_Options(controller, settings).table())
+        if not (any(settings.intervals.values()) or settings.request_interval):
+            hint = "add an allowance, such as: responses-per-second 10"
+            controller.warn("rrl without an allowance limits nothing", directive, hint)
     controller.add_handler(ResponseRateLimit(settings))
 
 

@@ -123,7 +123,7 @@ def test_mistakes(option, message):
 
 def test_a_prefix_longer_than_a_host_can_choose_addresses_from():
     controller = set_up("rrl {\n ipv6-prefix-length 128\n}")
-    (warning,) = controller.warnings
+    warning, _ = controller.warnings
     assert warning.message == "the addresses of a /64 share their accounts"
     assert controller.handlers[0].settings.ipv6_prefix == 64
 
@@ -132,3 +132,21 @@ def test_the_position_in_the_chain():
     """coredns/rrl#20: at the end of the list, some plugins answer before it."""
     order = [it.directive for it in positions([])[0]]
     assert order.index("autopath") < order.index("rrl") < order.index("acl")
+
+
+NO_LIMIT = ["rrl without an allowance limits nothing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "warnings"),
+    [
+        ("", NO_LIMIT),
+        ("slip-ratio 2", NO_LIMIT),
+        ("responses-per-second 0", NO_LIMIT),
+        ("errors-per-second 1", []),
+        ("requests-per-second 1", []),
+    ],
+)
+def test_a_directive_that_limits_nothing(options, warnings):
+    found = set_up(f"rrl {{\n{options}\n}}").warnings
+    assert [it.message for it in found] == warnings

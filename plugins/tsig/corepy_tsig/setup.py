@@ -57,8 +57,12 @@ def setup(controller: Controller) -> None:
     zones: list[str] = []
     _hide_secrets(controller)
     for _ in controller.single():
+        directive = controller.token
         zones = controller.zones_from(controller.remaining_tokens())
         controller.options(_options(controller, settings))
+        if not settings.keys and not controller.warnings:  # of a file without keys
+            hint = f"define the keys of the clients: {_LINE}, or secrets FILE"
+            controller.warn("tsig without a key verifies no signature", directive, hint)
     keys = settings.keys
     controller.configure(
         TSIGKeys(

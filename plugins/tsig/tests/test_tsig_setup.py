@@ -216,6 +216,12 @@ def test_a_file_without_keys_has_a_warning(tmp_path):
     assert warning.message == f"the file {str(path)!r} has no keys"
 
 
+def test_a_directive_without_keys_has_a_warning():
+    (warning,) = set_up("tsig {\n require AXFR\n}").warnings
+    assert warning.message == "tsig without a key verifies no signature"
+    assert "secret NAME KEY [ALGORITHM]" in warning.hint
+
+
 FAULTS = {
     "no name": (b"key {", "1:1: expected the name of a key"),
     "no key": (b'foo "key" {', "1:1: a statement that is not a key: expected key NAME {"),
