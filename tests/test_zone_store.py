@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from corepy.dns import constants as c
 from corepy.dns.names import from_text, labels_of
 from corepy.dns.presentation import Record, rdata_from_text
+from corepy.plugin import ZoneMatcher
 from corepy.testing import helper_module
 from corepy.zone import (
     OutOfZone,
@@ -19,8 +20,10 @@ from corepy.zone import (
     ServedZones,
     ZoneBuilder,
     ZoneError,
+    ZoneHandler,
     changes_between,
     is_newer,
+    served_zones,
 )
 from corepy.zone import rrset as packed_sets
 from corepy.zone.canonical import canonical_key, in_canonical_order
@@ -221,6 +224,7 @@ def test_the_records_of_a_transfer():
     assert len(portions) == 3
     assert list(whole_zone(zone, 0)) == portions
     assert list(whole_zone(zone, 1)) == list(whole_zone(zone, 2)) == [[zone.soa_record]]
+    assert list(whole_zone(zone, 1 + (1 << 31))) == portions  # the order is undefined
 
 
 class Subscriber:
@@ -232,6 +236,14 @@ class Subscriber:
 
     def zone_removed(self, served):
         self.calls.append((served.origin, "removed"))
+
+
+def test_only_handlers_with_zones_are_sources():
+    handler = ZoneHandler()
+    assert served_zones(handler) is handler.zones
+    handler.zones = ZoneMatcher(["."])  # as *tsig* has
+    assert served_zones(handler) is None
+    assert served_zones(object()) is None
 
 
 def test_subscribers_see_versions_come_and_go():

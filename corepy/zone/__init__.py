@@ -18,6 +18,7 @@ from corepy.zone.served import ServedZone as ServedZone
 from corepy.zone.served import ServedZones as ServedZones
 from corepy.zone.served import ZoneSource as ZoneSource
 from corepy.zone.served import ZoneSubscriber as ZoneSubscriber
+from corepy.zone.served import served_zones as served_zones
 from corepy.zone.zone import SOA as SOA
 from corepy.zone.zone import Zone as Zone
 from corepy.zone.zone_builder import ZoneBuilder as ZoneBuilder

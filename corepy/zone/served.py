@@ -3,15 +3,17 @@
 A handler that serves zones is a `ZoneSource`. Another plugin finds it in the hook `before_listen`,
 as all handlers (`corepy.plugin.block_handlers`), and subscribes to new versions:
 
-    for source in self.block_handlers.of_kind(ZoneSource):
-        source.zones.subscribe(self)
+    for handler in self.block_handlers:
+        zones = served_zones(handler)
+        if zones is not None:
+            zones.subscribe(self)
 
 All of this is called in the event loop; only a `ZoneBuilder` works in a thread.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from corepy.dns.names import parent_offsets, to_text
 
@@ -115,8 +117,16 @@ class ServedZones:
                 subscriber.zone_removed(served)
 
 
-@runtime_checkable
 class ZoneSource(Protocol):
-    """A handler that serves zones: *file*, *auto*, *secondary*."""
+    """A handler that serves zones: *file*, *auto*, *secondary*; `served_zones` recognizes it."""
 
     zones: ServedZones
+
+
+def served_zones(handler: object) -> ServedZones | None:
+    """Return the zones of a `ZoneSource`, None for any other handler.
+
+    The attribute `zones` alone does not make one: many handlers have a `ZoneMatcher` there.
+    """
+    zones = getattr(handler, "zones", None)
+    return zones if isinstance(zones, ServedZones) else None

@@ -19,7 +19,7 @@ from corepy.dns.series import MessagePacker, messages_of
 from corepy.dns.wire import AUTHORITY, read_name, walk
 from corepy.plugin import Cacheability, ExplainedHandler, FastHandler, hookimpl, plugin_logger
 from corepy.plugin.protocols import TransferSource
-from corepy.zone import ServedZones
+from corepy.zone import served_zones
 from corepy_transfer.journals import Journals
 from corepy_transfer.notify import Notifier, Target
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from corepy.plugin import BlockHandlers, LifecycleContext
     from corepy.plugin.handler import Answer
     from corepy.plugin.protocols import ZoneRecords
-    from corepy.zone import ServedZone, Zone
+    from corepy.zone import ServedZone, ServedZones, Zone
     from corepy_transfer.rule import Rule
 
 LOG: Final = plugin_logger("transfer")
@@ -113,7 +113,7 @@ class Transfer(FastHandler, ExplainedHandler):
         self, source: TransferSource, zone: bytes, serial: int | None
     ) -> ZoneRecords | None:
         """Return the records of a transfer, None if the source does not have the zone."""
-        zones = zones_of(source)
+        zones = served_zones(source)
         if serial is not None and zones is not None:
             served = zones.get(zone)
             if served is not None and served.current is not None:
@@ -174,7 +174,7 @@ class Transfer(FastHandler, ExplainedHandler):
             self._notifier.stop()
 
     def _served(self) -> list[ServedZones]:
-        found = (zones_of(handler) for handler in self._block_handlers)
+        found = (served_zones(handler) for handler in self._block_handlers)
         return [zones for zones in found if zones is not None]
 
     # -- zones (`corepy.zone.ZoneSubscriber`)
@@ -197,12 +197,6 @@ class Transfer(FastHandler, ExplainedHandler):
             return {"state": "passed: the name is outside its zones"}
         refusal = rule.refusal(request)
         return {"state": f"refused: {refusal}" if refusal else "allowed"}
-
-
-def zones_of(handler: object) -> ServedZones | None:
-    """Return the zones of a `ZoneSource`, None for any other handler."""
-    zones = getattr(handler, "zones", None)
-    return zones if isinstance(zones, ServedZones) else None
 
 
 class Sent:
