@@ -250,7 +250,6 @@ OTHER_MEANINGS = {
     ("server/explain/choice.py", "view"): "the view of a server block",
     ("server/explain/explainer.py", "view"): "the same",
     ("server/listen/packet_cache.py", "on"): "the same, in an environment variable",
-    ("server/traffic/server_status.py", "file"): "the key for the path of the Corefile",
     ("server/traffic/server_status.py", "on"): "the state of the packet cache",
     ("server/traffic/server_status.py", "ready"): "the state of the server",
     ("server/traffic/server_status.py", "reload"): "the last reload of the server",

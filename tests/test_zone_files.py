@@ -206,6 +206,36 @@ def test_included_files(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("limit", "text", "problem"),
+    [
+        ("MOST_FILES", "$INCLUDE more\n$INCLUDE more\n", "the zone has more than 3 files"),
+        ("LARGEST", "$INCLUDE more\n", "the files of the zone are larger than 0 MiB"),
+        ("MOST_ERRORS", "a 1 A x\n" * 9, "the rest is not read after 3 errors"),
+        ("MOST_ERRORS", "$INCLUDE bad\n" * 9, "the rest is not read after 3 errors"),
+        ("MOST_GENERATED", "$GENERATE 1-2 a$ 1 A 192.0.2.$\n" * 2, "makes more than 3 records"),
+    ],
+)
+def test_the_limits_of_a_zone(tmp_path, monkeypatch, limit, text, problem):
+    monkeypatch.setattr(f"corepy.zone.master_file.{limit}", 3 if limit != "LARGEST" else 40)
+    (tmp_path / "more").write_text("; a comment of 30 characters\n")
+    (tmp_path / "bad").write_text("a 1 A x\n")
+    path = tmp_path / "zone"
+    path.write_text(text * 2)
+    problems: list[Diagnostic] = []
+    MasterFileReader(ZoneBuilder(texts.ORIGIN), problems.append).read(path)
+    assert problem in problems[-1].message
+    assert problems[-1].token is not None
+    assert len(problems) == (4 if limit == "MOST_ERRORS" else 1)
+
+
+def test_warnings_are_limited(monkeypatch):
+    monkeypatch.setattr("corepy.zone.master_file.MOST_WARNINGS", 2)
+    records, problems = read("a. 1 A 192.0.2.1\n" * 5 + "b 1 A 192.0.2.1")
+    assert records == ["b 1 A 192.0.2.1"]
+    assert problems.count("is not in the zone") == 2
+
+
 def test_a_file_that_includes_itself(tmp_path):
     (path := tmp_path / "zone").write_text("$INCLUDE zone\n")
     with pytest.raises(MasterFileError, match=f"nested more than {DEEPEST} times"):

@@ -28,6 +28,7 @@ from corepy.zone import (
 from corepy.zone import rrset as packed_sets
 from corepy.zone.canonical import canonical_key, in_canonical_order
 from corepy.zone.transfers import whole_zone
+from corepy.zone.zone_builder import MOST_SETS
 
 texts = helper_module(__file__, "zone_texts")
 RFC_4034_6_1 = [
@@ -112,6 +113,27 @@ def test_a_set_that_fits_into_no_message_is_refused():
     strings = " ".join(["x" * 255] * 200)
     with pytest.raises(ZoneError, match="does not fit into a message"):
         texts.zone_from(f"x TXT a {strings}\nx TXT b {strings}")
+
+
+def test_a_name_with_too_many_types_is_refused():
+    text = "".join(f"x TYPE{1000 + it} \\# 0\n" for it in range(MOST_SETS))
+    assert texts.zone_from(text).records == MOST_SETS + 2
+    with pytest.raises(ZoneError, match="owns more than 256 record sets"):
+        texts.zone_from(text + "x A 192.0.2.1")
+
+
+def test_a_long_set_is_unpacked_once(monkeypatch):
+    unpacked = []
+
+    def count(packed):
+        unpacked.append(len(packed))
+        return packed_sets.rdatas_of(packed)
+
+    monkeypatch.setattr("corepy.zone.zone_builder.rdatas_of", count)
+    builder = ZoneBuilder(texts.ORIGIN)
+    for number in range(100):
+        builder.add(texts.ORIGIN, 60, c.TYPE_A, number.to_bytes(4, "big"))
+    assert len(unpacked) == 16
 
 
 def test_expensive_nsec3_parameters_are_refused():
@@ -224,6 +246,7 @@ def test_the_records_of_a_transfer():
     assert len(portions) == 3
     assert list(whole_zone(zone, 0)) == portions
     assert list(whole_zone(zone, 1)) == list(whole_zone(zone, 2)) == [[zone.soa_record]]
+    assert list(whole_zone(zone, 1 + (1 << 31))) == portions  # the order is undefined
 
 
 class Subscriber:

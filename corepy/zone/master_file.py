@@ -7,8 +7,9 @@ also by RFC 3597. A reader never needs more than one included file of each level
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from corepy.corefile import Diagnostic, Token, suggest
 from corepy.corefile.model import Import, Source
@@ -35,6 +36,18 @@ LARGEST: Final = 1 << 30
 DEEPEST: Final = 7
 """Maximum nesting depth of $INCLUDE, as in CoreDNS (miekg/dns, scan.go)."""
 
+MOST_FILES: Final = 10_000
+"""Maximum number of files of a zone: files that include each other twice make 2**7."""
+
+MOST_ERRORS: Final = 1000
+"""Number of errors after which the rest of a file is not read."""
+
+MOST_WARNINGS: Final = 1000
+"""Number of warnings that are reported; reading continues after it."""
+
+MOST_GENERATED: Final = 1 << 22
+"""Maximum number of records that all $GENERATE directives of a zone make."""
+
 LONGEST_TTL: Final = 0x7FFFFFFF
 """Seconds (RFC 2181 section 8)."""
 
@@ -51,6 +64,10 @@ class MasterFileError(ZoneError):
         more = f" (and {len(diagnostics) - 1} more errors)" if len(diagnostics) > 1 else ""
         super().__init__(f"{first}{more}")
         self.diagnostics = diagnostics
+
+
+class _Stop(Exception):
+    """Reading ends early; the reason was reported."""
 
 
 class Place(NamedTuple):
@@ -116,6 +133,12 @@ class MasterFileReader:
         self._builder = builder
         self._report = report
         self._on_record = on_record
+        self._size = 0
+        """The bytes of all files."""
+        self._errors = 0
+        self._warnings = 0
+        self._generated = 0
+        """The number of records that $GENERATE has made."""
         self._owner: bytes | None = None
         self._default_ttl: int | None = None
         """The value of $TTL."""
@@ -130,13 +153,29 @@ class MasterFileReader:
             self.files.append(ReadFile(path))
             raise
         self.files.append(state)
+        self._size += len(content)
         text = _decode(content)
         del content  # a large file is in memory once
-        self._read(Source(str(path), text), path, self._builder.origin, None)
+        self._read_first(text, path)
 
     def read_content(self, content: bytes, path: Path) -> None:
         """Read the content of a file; paths in it are relative to the folder of `path`."""
-        self._read(Source(str(path), _decode(content)), path, self._builder.origin, None)
+        self._read_first(_decode(content), path)
+
+    def _read_first(self, text: str, path: Path) -> None:
+        with contextlib.suppress(_Stop):
+            self._read(Source(str(path), text), path, self._builder.origin, None)
+
+    def _error(self, message: str, token: Token, hint: str | None = None) -> None:
+        """Report an error; raises `_Stop` after the last one that is reported."""
+        self._report(Diagnostic(message, token, hint))
+        self._errors += 1
+        if self._errors == MOST_ERRORS:
+            self._abandon(f"the rest is not read after {MOST_ERRORS} errors", token)
+
+    def _abandon(self, message: str, token: Token) -> NoReturn:
+        self._report(Diagnostic(message, token))
+        raise _Stop
 
     def _read(self, source: Source, path: Path, origin: bytes, included: Import | None) -> None:
         """Read one text; `origin` completes relative names until the first $ORIGIN."""
@@ -146,9 +185,7 @@ class MasterFileReader:
                 entry = next(scanned, None)
             except RecordError as error:  # a quote or parenthesis that is not closed
                 offset = error.offset or 0
-                self._report(
-                    Diagnostic(f"the entry {error.problem}", token_at(source, offset, included))
-                )
+                self._error(f"the entry {error.problem}", token_at(source, offset, included))
                 return
             if entry is None:
                 return
@@ -159,7 +196,7 @@ class MasterFileReader:
                 else:
                     self._record(entry, place, origin)
             except RecordError as error:
-                self._report(Diagnostic(str(error), place.token(error.word)))
+                self._error(str(error), place.token(error.word))
 
     def _record(self, entry: ZoneFileEntry, place: Place, origin: bytes) -> None:
         """Add the record of an entry; raises `RecordError`."""
@@ -192,15 +229,21 @@ class MasterFileReader:
         try:
             is_new = self._builder.add(owner, ttl, rtype, rdata)
         except OutOfZone:
-            message = f"{to_text(owner)} is not in the zone {to_text(self._builder.origin)}"
-            hint = "the record is left out"
-            self._report(Diagnostic(message, place.token(0), hint, "warning"))
+            self._leave_out(owner, place)
         except RecordRefused as error:
             message = f"{to_text(owner)} {c.type_name(rtype)}: {error.problem}"
-            self._report(Diagnostic(message, place.token(0)))
+            self._error(message, place.token(0))
         else:
             if self._on_record is not None:
                 self._on_record(record, place, is_new)
+
+    def _leave_out(self, owner: bytes, place: Place) -> None:
+        """Warn of a record outside the zone, unless there were many."""
+        self._warnings += 1
+        if self._warnings <= MOST_WARNINGS:
+            message = f"{to_text(owner)} is not in the zone {to_text(self._builder.origin)}"
+            hint = "the record is left out"
+            self._report(Diagnostic(message, place.token(0), hint, "warning"))
 
     def _directive(self, entry: ZoneFileEntry, place: Place, path: Path, origin: bytes) -> bytes:
         """Execute a directive, and return the origin after it; raises `RecordError`."""
@@ -220,7 +263,7 @@ class MasterFileReader:
             case _:
                 near = suggest(name.upper(), DIRECTIVES)
                 hint = f"did you mean {near}?" if near else f"directives: {', '.join(DIRECTIVES)}"
-                self._report(Diagnostic(f"unknown directive {name!r}", place.token(0), hint))
+                self._error(f"unknown directive {name!r}", place.token(0), hint)
         return origin
 
     def _include(self, place: Place, path: Path, arguments: list[str], origin: bytes) -> None:
@@ -230,16 +273,21 @@ class MasterFileReader:
         included = Import(arguments[0], token)
         if included.depth > DEEPEST:
             message = f"$INCLUDE is nested more than {DEEPEST} times"
-            self._report(Diagnostic(message, token, "does the file include itself?"))
+            self._error(message, token, "does the file include itself?")
             return
+        if len(self.files) >= MOST_FILES:
+            self._abandon(f"the zone has more than {MOST_FILES} files", token)
         target = path.parent / arguments[0]
         try:
             content, state = read_with_digest(target)
         except OSError as error:
             self.files.append(ReadFile(target))
-            self._report(Diagnostic(f"cannot read {target}: {error.strerror}", token))
+            self._error(f"cannot read {target}: {error.strerror}", token)
             return
         self.files.append(state)
+        self._size += len(content)
+        if self._size > LARGEST:
+            self._abandon(f"the files of the zone are larger than {LARGEST >> 20} MiB", token)
         owner = self._owner
         self._read(Source(str(target), _decode(content)), target, inner, included)
         self._owner = owner
@@ -247,13 +295,17 @@ class MasterFileReader:
     def _generate(self, entry: ZoneFileEntry, place: Place, origin: bytes) -> None:
         """Add the records of $GENERATE, with the TTL in force."""
         for words in expand(entry.words):
+            self._generated += 1
+            if self._generated > MOST_GENERATED:
+                problem = f"$GENERATE makes more than {MOST_GENERATED} records of the zone"
+                self._abandon(problem, place.token(0))
             try:
                 generated = entry._replace(indented=False, words=words)
                 record = read_entry(generated, None, _NO_TTL, origin)
                 self._add(self._with_ttl(record, place), place)
             except RecordError as error:
                 message = f"$GENERATE makes {' '.join(words)!r}: {error}"
-                self._report(Diagnostic(message, place.token(None)))
+                self._error(message, place.token(None))
                 return
 
 

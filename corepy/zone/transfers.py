@@ -19,10 +19,11 @@ _PORTION: Final = 100
 def whole_zone(zone: Zone, serial: int | None) -> Iterator[list[bytes]]:
     """Yield all records, the SOA record first and last, for an AXFR or an IXFR without differences.
 
-    Only the SOA record if `serial`, that of the client, is not older (RFC 1995 section 2).
+    Only the SOA record if `serial`, that of the client, is the same or newer (RFC 1995 section 2).
+    With a distance of 2**31 neither is newer (RFC 1982 section 3.2), and the client gets the zone.
     """
     soa = zone.soa_record
-    if serial is not None and not is_newer(zone.serial, serial):
+    if serial is not None and (serial == zone.serial or is_newer(serial, zone.serial)):
         yield [soa]
         return
     records = zone.wires()

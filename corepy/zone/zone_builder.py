@@ -23,6 +23,8 @@ from corepy.zone.rrset import (
     sets_of,
     ttl_of,
     type_of,
+    with_rdata,
+    with_ttl,
 )  # fmt: skip
 from corepy.zone.zone import NS_KEY, SOA_KEY, Zone
 from corepy.zone.zone_errors import OutOfZone, RecordRefused, ZoneError
@@ -42,6 +44,12 @@ RFC 2181 section 10.1, RFC 4035 section 2.5.
 
 _SINGLE: Final = {c.TYPE_CNAME: "RFC 2181 section 10.1", c.TYPE_DNAME: "RFC 6672 section 2.4"}
 """Types of which a name may own one record, and the source of the rule."""
+
+MOST_SETS: Final = 256
+"""Maximum record sets of a name; sets of signatures count by the type covered.
+
+Each query for a name searches its sets. BIND's max-types-per-name is 100 (CVE-2024-1737).
+"""
 
 _MIN_RRSIG: Final = 18
 _MANY: Final = 16
@@ -125,6 +133,9 @@ class ZoneBuilder:
         old = find_set(node, key)
         if old is None:
             self._check_company(name, node, rtype)
+            if len(sets_of(node)) >= MOST_SETS:
+                problem = f"a name owns more than {MOST_SETS} record sets"
+                raise RecordRefused(problem, name, rtype)
             nodes[name] = (*sets_of(node), pack_one(rtype, key[2] << 8 | key[3], ttl, rdata))
         else:
             new = self._extended(name, key, old, ttl, rdata)
@@ -160,27 +171,31 @@ class ZoneBuilder:
     ) -> bytes | None:
         """Return a set with one more record, None if the record is in it already."""
         rtype = key[0] << 8 | key[1]
-        rdatas = rdatas_of(old)
-        known = self._long.get((name, key))
-        if known is None and len(rdatas) >= _MANY:
-            known = self._long[name, key] = set(rdatas)
-        lowest = min(ttl, ttl_of(old))
-        if rdata in (rdatas if known is None else known):
-            if lowest == ttl_of(old):
-                return None
-        else:
-            if rtype == c.TYPE_SOA:
-                raise RecordRefused("a zone has one SOA record: RFC 1035 section 5.2", name, rtype)
-            if rtype in _SINGLE:
-                problem = f"a name owns one {c.type_name(rtype)} record: {_SINGLE[rtype]}"
-                raise RecordRefused(problem, name, rtype)
-            rdatas.append(rdata)
-            if known is not None:
-                known.add(rdata)
+        is_lower = ttl < ttl_of(old)
+        if self._has(name, key, old, rdata):
+            return with_ttl(old, ttl) if is_lower else None
+        if rtype == c.TYPE_SOA:
+            raise RecordRefused("a zone has one SOA record: RFC 1035 section 5.2", name, rtype)
+        if rtype in _SINGLE:
+            problem = f"a name owns one {c.type_name(rtype)} record: {_SINGLE[rtype]}"
+            raise RecordRefused(problem, name, rtype)
         try:
-            return pack_set(rtype, key[2] << 8 | key[3], lowest, rdatas)
+            new = with_rdata(old, rdata)
         except ValueError as error:
             raise RecordRefused(str(error), name, rtype) from None
+        known = self._long.get((name, key))
+        if known is not None:
+            known.add(rdata)
+        return with_ttl(new, ttl) if is_lower else new
+
+    def _has(self, name: bytes, key: bytes, packed: bytes, rdata: bytes) -> bool:
+        """Return whether a set has a record; a long one is unpacked once."""
+        if count_of(packed) < _MANY:
+            return rdata in rdatas_of(packed)
+        known = self._long.get((name, key))
+        if known is None:
+            known = self._long[name, key] = set(rdatas_of(packed))
+        return rdata in known
 
     def remove(self, owner: bytes, rtype: int, rdata: bytes) -> bool:
         """Remove a record, whatever its TTL; return False if the zone does not have it."""
