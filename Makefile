@@ -14,7 +14,7 @@ PACKAGES_TEST := $(PACKAGES_RUN) nftables iproute2 strace knot knot-dnsutils unb
 	systemd man-db groff mandoc zsh prometheus
 # Each plugin.toml lists those of the plugin's tests.
 PACKAGES_PLUGINS = $(shell $(BIN)/python tools/plugin_folders.py $(PLUGIN))
-PACKAGES_BENCH := bind9-dnsutils knot unbound dnsmasq-base dnsdist dnsperf
+PACKAGES_BENCH := bind9-dnsutils knot nsd unbound dnsmasq-base dnsdist dnsperf
 
 # Tests need no annotations, but their bodies are checked. Not for what the running test checks at once: whether
 # something is None, which plugin's handler it is, whether a stand-in will do.

@@ -14,9 +14,9 @@ from benchmarks.servers import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 TEN_LISTENERS = tuple(f"127.0.0.{number}" for number in range(1, 11))
-MANY = 100_000
 LARGE_CACHE = (
     200_000  # CoreDNS splits its capacity among 256 shards: leave room, or unlucky ones evict
 )
@@ -28,6 +28,8 @@ class Names(Enum):
     HOT = "hot"
     MANY = "many"
     NEW = "new"
+    DISTINCT = "distinct"
+    """Each name of the large set once, then again from the first."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Case:
     """One row of the comparison.
 
     With `tcp` clients keep their connections; with `short` each query has a connection of its own.
+    With `authoritative` the servers have a zone of `MANY` names and forward nothing.
     """
 
     key: str
@@ -48,10 +51,12 @@ class Case:
     upstream_tcp: bool = False
     packet_cache: bool = True
     client_limit: int = Setting.client_limit
+    authoritative: bool = False
+    rcode: str = "NOERROR"
     goals: Mapping[str, float] = field(default_factory=dict)
 
-    def setting(self, port: int, upstream: int) -> Setting:
-        """Return the server configuration for the case."""
+    def setting(self, port: int, upstream: int, zone: Path) -> Setting:
+        """Return the server configuration for the case; `zone` is the file of the large zone."""
         return Setting(
             port=port,
             upstream=upstream,
@@ -61,6 +66,7 @@ class Case:
             upstream_tcp=self.upstream_tcp,
             packet_cache=self.packet_cache,
             client_limit=self.client_limit,
+            zone=zone if self.authoritative else None,
         )
 
 
@@ -91,5 +97,14 @@ CASES = (
         "TCP clients, one query a connection",
         short=True,
         goals={"unbound": 1.0, "coredns": 0.8},
+    ),
+    Case("zone-hot", "100k-name zone, hot names", authoritative=True),
+    Case("zone-distinct", "100k-name zone, distinct names", Names.DISTINCT, authoritative=True),
+    Case(
+        "zone-absent",
+        "100k-name zone, absent names",
+        Names.NEW,
+        authoritative=True,
+        rcode="NXDOMAIN",
     ),
 )

@@ -50,7 +50,8 @@ class Outcome:
 class Load:
     """One run: addresses, questions and options.
 
-    `rate` is in queries a second; None means the highest rate. `short` as in `Case`.
+    `rate` is in queries a second; None means the highest rate. `short` as in `Case`. A reply with
+    an rcode other than `rcode` counts as failed.
     """
 
     addresses: Sequence[str]
@@ -61,6 +62,7 @@ class Load:
     tcp: bool = False
     short: bool = False
     once: bool = False
+    rcode: str = "NOERROR"
     rate: int | None = None
 
 
@@ -89,7 +91,7 @@ def run(load: Load) -> Outcome:
         output, errors = process.communicate()
         if process.returncode:
             raise LoadError(f"load generator: {errors.strip() or output.strip()}")
-        outcomes.append(Outcome(**json.loads(output)) if load.short else parse(output))
+        outcomes.append(Outcome(**json.loads(output)) if load.short else parse(output, load.rcode))
     return combine(outcomes)
 
 
@@ -116,8 +118,11 @@ def _dnsperf(load: Load, address: str) -> list[str]:
     return command
 
 
-def parse(output: str) -> Outcome:
-    """Parse dnsperf's report; raises `LoadError` if it is not valid."""
+def parse(output: str, rcode: str = "NOERROR") -> Outcome:
+    """Parse dnsperf's report; raises `LoadError` if it is not valid.
+
+    `rcode` is that of the right answers.
+    """
     answers, _, report = output.partition(
         "\nStatistics:\n"
     )  # TCP has "Connection Statistics:" below
@@ -126,7 +131,7 @@ def parse(output: str) -> Outcome:
     if run_time is None or counts.keys() != {"sent", "completed", "lost"}:
         raise LoadError(f"dnsperf printed no statistics: {output[-500:]}")
     codes = report.partition("Response codes:")[2].partition("\n")[0]
-    right = sum(int(count) for code, count in _CODES.findall(codes) if code == "NOERROR")
+    right = sum(int(count) for code, count in _CODES.findall(codes) if code == rcode)
     latency = _LATENCY.search(report)
     return Outcome(
         **counts,

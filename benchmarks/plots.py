@@ -23,6 +23,8 @@ COLOURS = {
     "unbound": "#1f77b4",
     "dnsmasq": "#2ca02c",
     "dnsdist": "#9467bd",
+    "knot": "#8c564b",
+    "nsd": "#e377c2",
     "coredns": "#7f7f7f",
     "node-cache": "#c7c7c7",
 }

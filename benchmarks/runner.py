@@ -17,15 +17,23 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.ask import free_port
-from benchmarks.cases import MANY, Case, Names
+from benchmarks.cases import Case, Names
 from benchmarks.load import Load, run, write_questions
 from benchmarks.results import CaseResult, Footprint, Round, Track, latency
 from benchmarks.running import StartError, running
 from benchmarks.servers import Setting
-from benchmarks.upstream import HOT, cached_name, hot_name, new_name, upstream
+from benchmarks.upstream import (
+    HOT,
+    MANY,
+    cached_name,
+    hot_name,
+    large_zone_text,
+    new_name,
+    upstream,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from benchmarks.load import Outcome
@@ -76,6 +84,8 @@ class Runner:
             )
             self._stack = stack.pop_all()
         self._hot = self._questions("hot", map(hot_name, range(HOT)))
+        self._zone = self._folder / "zone"
+        self._zone.write_text(large_zone_text())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,9 +95,10 @@ class Runner:
         """Start every server several times; measure it empty and with many names cached."""
         self._say("footprint: starts and memory")
         names = self._questions("footprint", map(cached_name, range(FOOTPRINT_NAMES)))
-        seen: dict[str, list[tuple[float, int, int]]] = {one.name: [] for one in self._servers}
+        servers = [one for one in self._servers if one.forwards]
+        seen: dict[str, list[tuple[float, int, int]]] = {one.name: [] for one in servers}
         for start in range(self._plan.starts):
-            for server in self._servers:
+            for server in servers:
                 setting = Setting(free_port(), self._upstream, cache_size=2 * FOOTPRINT_NAMES)
                 with self._start(server, setting, f"start-{start}") as one:
                     empty = one.pss_kib()
@@ -102,7 +113,9 @@ class Runner:
         with ExitStack() as stack:
             group = []
             for server in self._servers:
-                setting = case.setting(free_port(), self._upstream)
+                setting = case.setting(free_port(), self._upstream, self._zone)
+                if not server.takes_part(setting):
+                    continue
                 if reason := server.unfit(setting):
                     result.unfit[server.name] = reason
                     continue
@@ -129,7 +142,7 @@ class Runner:
 
     def _warm(self, case: Case, group: Sequence[Running]) -> None:
         """Fill every server's cache with the names of the case."""
-        if case.names is Names.NEW:
+        if case.names in {Names.NEW, Names.DISTINCT}:
             return
         names = self._hot
         if case.names is Names.MANY:
@@ -148,11 +161,23 @@ class Runner:
             return self._questions("drawn", map(cached_name, drawn))
         return self._hot
 
-    def _rounds(self, case: Case, group: Sequence[Running], result: CaseResult) -> None:
-        for _ in range(self._plan.rounds):
+    def _turns(
+        self, case: Case, group: Sequence[Running], rounds: int
+    ) -> Iterator[tuple[Running, Path]]:
+        """Yield each server with its questions, round by round."""
+        for _ in range(rounds):
             questions = self._round_questions(case)
             for one in group:
-                result.tracks[one.server.name].rounds.append(self._round(case, one, questions))
+                yield one, self._continued(one) if case.names is Names.DISTINCT else questions
+
+    def _continued(self, one: Running) -> Path:
+        """Write all names of the large set, beginning after the last one that `one` was asked."""
+        names = (cached_name((one.asked + number) % MANY) for number in range(MANY))
+        return self._questions("distinct", names)
+
+    def _rounds(self, case: Case, group: Sequence[Running], result: CaseResult) -> None:
+        for one, questions in self._turns(case, group, self._plan.rounds):
+            result.tracks[one.server.name].rounds.append(self._round(case, one, questions))
 
     def _round(self, case: Case, one: Running, questions: Path) -> Round:
         before = one.cpu_seconds()
@@ -173,20 +198,18 @@ class Runner:
 
     def _latencies(self, case: Case, group: Sequence[Running], result: CaseResult) -> None:
         rates = latency_rates({name: track.rate() for name, track in result.tracks.items()})
-        for _ in range(self._plan.latency_rounds):
-            questions = self._round_questions(case)
-            for one in group:
-                rate = rates[one.server.name]
-                outcome = self._measured(case, one, questions, rate)
-                one.forget_log()
-                result.tracks[one.server.name].latencies.append(
-                    latency(rate, outcome.latencies, outcome.lost)
-                )
+        for one, questions in self._turns(case, group, self._plan.latency_rounds):
+            rate = rates[one.server.name]
+            outcome = self._measured(case, one, questions, rate)
+            one.forget_log()
+            result.tracks[one.server.name].latencies.append(
+                latency(rate, outcome.latencies, outcome.lost)
+            )
 
     def _measured(
         self, case: Case, one: Running, questions: Path, rate: int | None = None
     ) -> Outcome:
-        return run(
+        outcome = run(
             Load(
                 addresses=one.setting.addresses,
                 port=one.setting.port,
@@ -196,9 +219,12 @@ class Runner:
                 tcp=case.tcp,
                 short=case.short,
                 once=case.names is Names.NEW,
+                rcode=case.rcode,
                 rate=rate,
             )
         )
+        one.asked += outcome.sent
+        return outcome
 
     def _fill(self, one: Running, questions: Path) -> None:
         """Ask each question once."""

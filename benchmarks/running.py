@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks import procfs
 from benchmarks.ask import AnswerError, verify, wait_for_answer
 from benchmarks.load import pinned
-from benchmarks.upstream import expected_address, hot_name, new_name
+from benchmarks.upstream import bind_threads, cached_name, expected_address, hot_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +31,17 @@ class StartError(Exception):
 
 @dataclass
 class Running:
-    """A running server. `first_answer`: seconds from its start to its first answer."""
+    """A running server.
+
+    `first_answer`: seconds from its start to its first answer; `asked`: queries of all rounds.
+    """
 
     server: Server
     setting: Setting
     pid: int
     log: Path
     first_answer: float
+    asked: int = 0
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds used so far."""
@@ -80,6 +84,7 @@ def running(server: Server, setting: Setting, folder: Path, core: int) -> Iterat
             )
             first_answer = time.monotonic() - started
             _verify(setting)
+            bind_threads(process.pid, core)
         except AnswerError as error:
             shown = log.read_text(errors="replace")[-LOG_SHOWN:]
             raise StartError(f"{server.name}: {error}\n{shown}") from error
@@ -89,9 +94,9 @@ def running(server: Server, setting: Setting, folder: Path, core: int) -> Iterat
 
 
 def _verify(setting: Setting) -> None:
-    """Query every listener for a hot name and for a name that the wildcard answers."""
+    """Query every listener for a hot name and for one of the large set."""
     for number, address in enumerate(setting.addresses):
-        for name in (hot_name(number + 1), new_name(0, number)):
+        for name in (hot_name(number + 1), cached_name(number)):
             verify(address, setting.port, name, expected_address(name))
 
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.ask import free_port
-from benchmarks.upstream import ADDRESS
+from benchmarks.upstream import ADDRESS, ZONE, knot_config
 
 NODE_CACHE = "COREPY_BENCH_NODE_CACHE"
 COREDNS = "COREPY_BENCH_COREDNS"
@@ -40,6 +40,8 @@ class Setting:
     packet_cache: bool = True
     client_limit: int = 0
     """Queries a second of each client, more than it sends; 0 for no limit."""
+    zone: Path | None = None
+    """The file of the zone `benchmarks.upstream.ZONE` to serve instead of forwarding."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class Server(ABC):
     name: str
     program: str
     version_flag = "--version"
+    forwards = True
+    serves_zones = False
+
+    def takes_part(self, setting: Setting) -> bool:
+        """Return whether the server is of the kind that the case compares."""
+        return self.serves_zones if setting.zone else self.forwards
 
     def version(self) -> str:
         """Return the version that the program itself prints."""
@@ -92,20 +100,27 @@ def corefile(setting: Setting, *, metrics: bool) -> str:
         *([f"    ratelimit {setting.client_limit}"] if setting.client_limit else []),
         *(["    log"] if setting.log else []),
         *([f"    prometheus {ADDRESS}:{free_port()}"] if metrics else []),
+        *([f"    file {setting.zone} {ZONE}"] if setting.zone else _forwarding(setting)),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _forwarding(setting: Setting) -> list[str]:
+    return [
         "    cache {",
         f"        success {setting.cache_size}",
         "    }",
         f"    forward . {ADDRESS}:{setting.upstream}" + (" {" if setting.upstream_tcp else ""),
         *(["        force_tcp", "    }"] if setting.upstream_tcp else []),
-        "}",
     ]
-    return "\n".join(lines) + "\n"
 
 
 class Corepy(Server):
     """The server of this project, run by the same interpreter as the benchmark."""
 
     name = "corepy"
+    serves_zones = True
 
     def __init__(self, program: str = sys.executable) -> None:
         """`program` is the interpreter of the environment with corepy."""
@@ -187,9 +202,22 @@ class CoreDns(Server):
 
     name = "coredns"
     version_flag = "-version"
+    serves_zones = True
 
     def __init__(self, program: str) -> None:
         self.program = program
+
+    def unfit(self, setting: Setting) -> str | None:
+        """Return a reason if the binary was built without a plugin that the case needs."""
+        if setting.zone and "file" not in self._plugins():
+            return "was built without the plugin file"
+        return None
+
+    def _plugins(self) -> list[str]:
+        done = subprocess.run(
+            [self.program, "-plugins"], capture_output=True, text=True, check=False
+        )
+        return [line.strip().removeprefix("dns.") for line in done.stdout.splitlines()]
 
     def version(self) -> str:
         """Return its version and that of Go, which matters as much."""
@@ -355,7 +383,59 @@ class Dnsdist(Server):
         return Launch([self.program, "--supervised", "--disable-syslog", "-C", str(file)], {})
 
 
-PEERS: tuple[type[Server], ...] = (Unbound, Dnsmasq, Dnsdist)
+class Knot(Server):
+    """knot with one thread for UDP and one for TCP, as the upstream is."""
+
+    name = "knot"
+    program = "knotd"
+    forwards = False
+    serves_zones = True
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write knot.conf."""
+        assert setting.zone
+        file = folder / "knot.conf"
+        file.write_text(knot_config(folder, setting.addresses, setting.port, setting.zone))
+        return Launch([self.program, "-c", str(file)], {})
+
+
+class Nsd(Server):
+    """nsd with one serving process, without its limit of responses per client network."""
+
+    name = "nsd"
+    program = "nsd"
+    version_flag = "-v"
+    forwards = False
+    serves_zones = True
+
+    def configure(self, setting: Setting, folder: Path) -> Launch:
+        """Write nsd.conf; all of its state is in `folder`."""
+        addresses = "".join(
+            f"    ip-address: {address}@{setting.port}\n" for address in setting.addresses
+        )
+        file = folder / "nsd.conf"
+        file.write_text(f"""\
+server:
+{addresses}    server-count: 1
+    username: ""
+    zonesdir: "{folder}"
+    database: ""
+    pidfile: "{folder}/nsd.pid"
+    zonelistfile: "{folder}/zone.list"
+    xfrdfile: "{folder}/xfrd.state"
+    xfrdir: "{folder}"
+    rrl-ratelimit: 0
+    rrl-whitelist-ratelimit: 0
+remote-control:
+    control-enable: no
+zone:
+    name: "{ZONE}"
+    zonefile: "{setting.zone}"
+""")
+        return Launch([self.program, "-d", "-c", str(file)], {})
+
+
+PEERS: tuple[type[Server], ...] = (Unbound, Dnsmasq, Dnsdist, Knot, Nsd)
 
 
 def all_servers() -> list[Server]:

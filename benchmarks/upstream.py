@@ -16,18 +16,19 @@ from benchmarks.ask import ask, free_port, wait_for_answer
 from benchmarks.load import pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ZONE = "bench.example"
 ADDRESS = "127.0.0.1"
 HOT = 100
+MANY = 100_000
 WILDCARD = "192.0.2.53"
 TTL = 3600  # seconds; longer than any run, so nothing expires meanwhile
 
 _CONFIG = """\
 server:
     rundir: {folder}
-    listen: {address}@{port}
+    listen: [{listen}]
     udp-workers: 1
     tcp-workers: 1
     background-workers: 1
@@ -39,7 +40,7 @@ log:
     any: warning
 zone:
   - domain: {zone}
-    file: {folder}/zone
+    file: {file}
     zonefile-load: whole
     journal-content: none
 """
@@ -73,21 +74,38 @@ def expected_address(name: str) -> str:
     return WILDCARD
 
 
-def zone_text() -> str:
-    """Return the zone in presentation format (RFC 1035 section 5)."""
+def zone_text(others: Iterable[str] = ("*",)) -> str:
+    """Return the zone in presentation format (RFC 1035 section 5).
+
+    `others` are the owners besides the hot names; all of them have the same address.
+    """
     lines = [
         f"$ORIGIN {ZONE}.",
         f"$TTL {TTL}",
         "@ SOA ns hostmaster 1 3600 600 86400 300",
         "@ NS ns",
         "ns A 192.0.2.1",
-        f"* A {WILDCARD}",
+        *(f"{owner} A {WILDCARD}" for owner in others),
         *(f"{hot_name(number)}. A {hot_address(number)}" for number in range(HOT)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _bind_threads(pid: int, core: int) -> None:
+def large_zone_text() -> str:
+    """Return the zone without its wildcard; the names of the large set exist one by one."""
+    return zone_text(f"{cached_name(number)}." for number in range(MANY))
+
+
+def knot_config(folder: Path, addresses: Iterable[str], port: int, file: Path) -> str:
+    """Return the configuration of a knot that serves the zone `file` and keeps state in `folder`.
+
+    It has one thread for UDP and one for TCP.
+    """
+    listen = ", ".join(f"{address}@{port}" for address in addresses)
+    return _CONFIG.format(folder=folder, listen=listen, zone=ZONE, file=file)
+
+
+def bind_threads(pid: int, core: int) -> None:
     """Bind all threads to one core.
 
     Knot binds its UDP workers to cores of its own choice, beginning with the first one. The
@@ -105,9 +123,10 @@ def upstream(folder: Path, core: int) -> Iterator[int]:
     """
     folder.mkdir()
     port = free_port()
-    (folder / "zone").write_text(zone_text())
+    zone = folder / "zone"
+    zone.write_text(zone_text())
     config = folder / "knot.conf"
-    config.write_text(_CONFIG.format(folder=folder, address=ADDRESS, port=port, zone=ZONE))
+    config.write_text(knot_config(folder, [ADDRESS], port, zone))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             pinned(["knotd", "-c", str(config)], core), stdout=log, stderr=log
@@ -115,7 +134,7 @@ def upstream(folder: Path, core: int) -> Iterator[int]:
     try:
         wait_for_answer(ADDRESS, port, hot_name(0), hot_address(0), process)
         assert ask(ADDRESS, port, new_name(0, 0), timeout=5) == WILDCARD
-        _bind_threads(process.pid, core)
+        bind_threads(process.pid, core)
         yield port
     finally:
         process.terminate()

@@ -31,7 +31,9 @@ from benchmarks.servers import (
     Corepy,
     Dnsdist,
     Dnsmasq,
+    Knot,
     NodeCache,
+    Nsd,
     Setting,
     Unbound,
     all_servers,
@@ -40,7 +42,16 @@ from benchmarks.servers import (
     is_optimized_build,
     parse_version,
 )
-from benchmarks.upstream import WILDCARD, expected_address, hot_address, hot_name, new_name
+from benchmarks.upstream import (
+    WILDCARD,
+    ZONE,
+    cached_name,
+    expected_address,
+    hot_address,
+    hot_name,
+    new_name,
+    zone_text,
+)
 
 DNSPERF = """\
 DNS Performance Testing Tool
@@ -97,6 +108,10 @@ def test_dnsperf_report(text):
 def test_dnsperf_without_report(text):
     with pytest.raises(load.LoadError):
         load.parse(text)
+
+
+def test_the_right_rcode_of_a_case():
+    assert load.parse(DNSPERF, "SERVFAIL").failed == 980
 
 
 def test_runs_side_by_side_add_up():
@@ -341,6 +356,36 @@ def test_configurations_name_every_address_and_the_upstream(server, tmp_path):
     assert all(word in text for word in ("127.0.0.1", "127.0.0.2", "1053", "2053"))
 
 
+@pytest.mark.parametrize("server", [Knot(), Nsd(), Corepy(), CoreDns("/bin/coredns")])
+def test_configurations_of_a_zone_forward_nothing(server, tmp_path):
+    zone = Path("/zones/large")
+    launch = server.configure(Setting(1053, 2053, ("127.0.0.1", "127.0.0.2"), zone=zone), tmp_path)
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    text = " ".join([*launch.command, *files])
+    assert all(word in text for word in ("127.0.0.1", "127.0.0.2", "1053", ZONE, str(zone)))
+    assert "2053" not in text
+
+
+def test_each_kind_of_server_has_its_cases():
+    forwarding, zone = Setting(1, 2), Setting(1, 2, zone=Path("zone"))
+    servers = [Corepy(), Unbound(), Knot()]
+    assert [one.takes_part(forwarding) for one in servers] == [True, True, False]
+    assert [one.takes_part(zone) for one in servers] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "is_fit"), [("bind\nfile\n", True), ("  dns.file\n", True), ("profile\n", False)]
+)
+def test_coredns_needs_the_plugin_file_for_a_zone(tmp_path, plugins, is_fit):
+    (tmp_path / "plugins").write_text(plugins)
+    binary = tmp_path / "coredns"
+    binary.write_text(f"#!/bin/sh\ncat {tmp_path}/plugins\n")
+    binary.chmod(0o755)
+    server = CoreDns(str(binary))
+    assert (server.unfit(Setting(1, 2, zone=Path("zone"))) is None) is is_fit
+    assert server.unfit(Setting(1, 2)) is None
+
+
 @pytest.mark.parametrize(
     ("log", "remark"),
     [
@@ -365,3 +410,11 @@ def test_what_servers_lack():
 def test_names_and_the_addresses_they_have():
     assert expected_address(hot_name(99)) == hot_address(99) != hot_address(98)
     assert expected_address(new_name(1, 2)) == WILDCARD
+
+
+def test_the_large_zone_has_no_wildcard():
+    assert f"* A {WILDCARD}" in zone_text().splitlines()
+    lines = zone_text([f"{cached_name(7)}."]).splitlines()
+    assert f"cached-7.{ZONE}. A {WILDCARD}" in lines
+    assert f"{hot_name(0)}. A {hot_address(0)}" in lines
+    assert not any(line.startswith("*") for line in lines)
