@@ -166,7 +166,8 @@ def test_queries_that_wait_at_one_place_are_one_line(loop, monkeypatch, caplog):
 def test_a_request_that_a_plugin_has_damaged_does_not_keep_others_waiting(
     loop, monkeypatch, damage
 ):
-    damaged, other = Waits(NOW - 9, plugin="damages"), Waits(NOW - 9)
+    damaged: Any = Waits(NOW - 9, plugin="damages")
+    other = Waits(NOW - 9)
     cancelled = []
     damaged.cancel = lambda: cancelled.append(damaged)
     if damage == "context":

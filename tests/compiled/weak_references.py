@@ -27,7 +27,7 @@ def outcome(kind):
         made = kind.__new__(kind)
     except TypeError:
         return "not made"
-    freed = []
+    freed: list[object] = []
     one, other = weakref.ref(made, freed.append), weakref.ref(made)
     gc.collect()
     if one() is not made or other() is not made:
