@@ -248,10 +248,21 @@ def test_the_command_without_a_server(capsys):
     )
 
 
-def test_a_filter_that_the_server_refuses(capsys):
-    with serve(COREFILE, control=True):
-        assert main(["-client", "10.0.0.0/99"]) == 1
-    assert "client of the filter: '10.0.0.0/99'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-client", "10.0.0.0/99"], "client of the filter: '10.0.0.0/99' does not appear to be"),
+        (
+            ["-rcode", "NXDOMIAN"],
+            "rcode of the filter: unknown rcode 'NXDOMIAN': did you mean 'NXDOMAIN'?",
+        ),
+        (["-type", "AAA"], "type of the filter: unknown DNS type: 'AAA'"),
+    ],
+)
+def test_a_wrong_filter_is_reported_once(arguments, message, capsys):
+    """Before any server is asked."""
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith(f"corepy tail: {message}")
 
 
 @pytest.mark.parametrize("arguments", [["-slow", "fast"], ["-count", "0"], ["-count", "x"]])

@@ -16,6 +16,7 @@ from corepy.commands.running_servers import answers
 from corepy.commands.standard_output import write_output
 from corepy.flags import Parser
 from corepy.plugin.control_client import ControlError, ServerGoneError, ask
+from corepy.plugin.errors import CommandError
 from corepy.server.options import EXIT_FAILURE, EXIT_OK
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command until it is interrupted and return its exit code."""
     flags = parser().read(arguments)
     try:
-        watched = {path: opened["id"] for path, opened in answers("tail", _filter(flags))}
-    except ControlError as error:
+        watched = {path: opened["id"] for path, opened in answers("tail", _argument(flags))}
+    except (CommandError, ControlError) as error:
         sys.stderr.write(f"corepy tail: {error}\n")
         return EXIT_FAILURE
     tail = _Tail(watched, as_json=flags.json, most=flags.count)
@@ -85,9 +86,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _filter(flags: argparse.Namespace) -> dict[str, Any]:
+def _argument(flags: argparse.Namespace) -> dict[str, Any]:
+    """Return the argument of the command `tail`; raises `CommandError` for a wrong filter.
+
+    Each server would report the same mistake.
+    """
+    from corepy.server.traffic.watchers import Filter
+
     known = {key: getattr(flags, key) for key in ("name", "client", "type", "rcode", "slow")}
-    return {"filter": {key: value for key, value in known.items() if value is not None}}
+    wanted = {key: value for key, value in known.items() if value is not None}
+    Filter.of(wanted)
+    return {"filter": wanted}
 
 
 class _Tail:

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from corepy.corefile import suggest
 from corepy.dns import constants as c
 from corepy.dns.address import host_port
 from corepy.dns.names import InvalidName, from_text, is_subdomain, to_text
@@ -145,7 +146,8 @@ def _rcode(text: str) -> int:
     digits = upper.removeprefix("RCODE")
     if digits.isascii() and digits.isdigit() and int(digits) < 0x1000:
         return int(digits)
-    raise ValueError(f"unknown rcode {text!r}")
+    near = suggest(upper, list(c.RCODES))
+    raise ValueError(f"unknown rcode {text!r}" + (f": did you mean {near!r}?" if near else ""))
 
 
 def _slow(value: float) -> float:

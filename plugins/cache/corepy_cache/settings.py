@@ -6,6 +6,7 @@ in seconds.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -300,7 +301,11 @@ class Parser:
         size = self._size(args[1]) if len(args) > 1 else FILE_SIZE
         if size > _LARGEST_FILE:
             raise self._error("keep takes at most 1GiB", args[1])
-        self._settings.file = StateFile(self._controller.path(args[0]), size)
+        path = self._controller.path(args[0])
+        if not os.path.isdir(path.parent):
+            message = f"the folder {path.parent} does not exist here"
+            self._controller.warn(message, args[0], "create it, or nothing is kept")
+        self._settings.file = StateFile(path, size)
 
     def _size(self, token: Token) -> int:
         size = parse_size(token.text)

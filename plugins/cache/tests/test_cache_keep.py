@@ -308,3 +308,9 @@ def test_the_option():
 )
 def test_refused_options(options, message):
     assert message in str(refusal(f"cache {{\n{options}\n}}"))
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    assert set_up(f"cache {{\nkeep {tmp_path}/file\n}}").warnings == []
+    (warning,) = set_up(f"cache {{\nkeep {tmp_path}/not/file\n}}").warnings
+    assert warning.message == f"the folder {tmp_path}/not does not exist here"

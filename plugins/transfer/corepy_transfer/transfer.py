@@ -159,8 +159,14 @@ class Transfer(FastHandler, ExplainedHandler):
 
     @hookimpl
     def serving(self, context: LifecycleContext) -> None:
-        """Notify the servers of all zones: they may have changed before the start."""
+        """Notify the servers of all zones: they may have changed before the start.
+
+        Warns if no plugin of the block has zones.
+        """
         self._is_serving = True
+        if context.process_group.is_leader and not self._block_handlers.of_kind(TransferSource):
+            names = " ".join(zone for rule in self.rules for zone in rule.zones.zones)
+            LOG.warning("no other plugin of the server block has zones to transfer: %s", names)
         for zones in self._served():
             for served in zones:
                 if served.current is not None:

@@ -209,3 +209,11 @@ def test_other_processes_do_not_notify():
             server.call(transfer.notify_secondaries, from_text("example.org."))
             server.call(lambda: None)
         assert len(first.requests) == 1
+
+
+@pytest.mark.parametrize(("other", "warned"), [("zones", False), ("whoami", True)])
+def test_a_block_without_zones(other, warned, caplog):
+    with serve(f"example.org {{\ntransfer {{\nto *\n}}\n{other}\n}}\n", plugins=plugins()):
+        pass
+    message = "no other plugin of the server block has zones to transfer: example.org."
+    assert (message in caplog.messages) == warned
