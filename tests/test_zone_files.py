@@ -229,6 +229,39 @@ def test_the_limits_of_a_zone(tmp_path, monkeypatch, limit, text, problem):
     assert len(problems) == (4 if limit == "MOST_ERRORS" else 1)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{}",
+        "a 1 TXT {}",
+        'a 1 TXT "{}"',
+        'a 1 TXT "{}',
+        "a 1 TXT ({})",
+        "a 1 TXT ({}",
+        ";{}",
+        "({})",
+    ],
+)
+def test_the_length_of_an_entry_is_limited(monkeypatch, entry):
+    """A comment and the end of the file count, too."""
+    monkeypatch.setattr("corepy.dns.presentation.words.LONGEST_ENTRY", 40)
+    reason = "has a quote that is not closed" if '"' in entry else "is longer than 40 characters"
+    for filler in ("x" * 99, "x " * 50, "x\n" * 50 if "(" in entry else "x" * 40):
+        _, problems = read("\n" + entry.format(filler) + "\nb 1 A 192.0.2.1")
+        assert f": the entry {reason}" in problems
+        assert problems.startswith("test.zone:2:")
+    records, problems = read("a 1 TXT 78901234567890123456789\n" * 2 + f"a 1 TXT {'7' * 32}")
+    assert (records[-1], problems) == (f'a 1 TXT "{"7" * 32}"', "")
+
+
+def test_a_long_word_is_cut_off_in_a_diagnostic():
+    problems: list[Diagnostic] = []
+    reader = MasterFileReader(ZoneBuilder(texts.ORIGIN), problems.append)
+    reader.read_content(b"x" * 5000, Path("test.zone"))
+    assert problems[0].token is not None
+    assert problems[0].token.text == "x" * 1000
+
+
 def test_warnings_are_limited(monkeypatch):
     monkeypatch.setattr("corepy.zone.master_file.MOST_WARNINGS", 2)
     records, problems = read("a. 1 A 192.0.2.1\n" * 5 + "b 1 A 192.0.2.1")

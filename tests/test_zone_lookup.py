@@ -7,6 +7,7 @@ import pytest
 from corepy.dns.names import MAX_NAME, from_text
 from corepy.testing import helper_module
 from corepy.zone import Lookup, Match, read_zone
+from corepy.zone.denial import NSEC3Parameters
 from corepy.zone.replies import quick_answer
 
 texts = helper_module(__file__, "zone_texts")
@@ -327,3 +328,16 @@ def test_the_owner_of_an_nsec3_record_does_not_exist():
     zone = signed("nsec3")
     owner = next(iter(zone.hashed_nodes))
     assert Lookup(zone, owner, 50, do=True).rcode == 3
+
+
+def test_nsec3_records_at_names_that_are_no_hashes():
+    """They are neither used nor found by accident: RFC 5155 section 3."""
+    name = NSEC3Parameters(0, b"").hash(texts.ORIGIN).decode()
+    hashed = f"NSEC3 1 0 0 - {name} SOA NSEC3PARAM"
+    text = f"@ NSEC3PARAM 1 0 0 -\n{name} {hashed}\n"
+    text += "@ RRSIG SOA 8 2 60 20300101000000 20200101000000 1 . AAAA\n"
+    expected = texts.ask(texts.zone_from(text), "x", do=True)
+    odd = "".join(f"{it} {hashed}\n" for it in ("@", "00.x", "zz.x", "*.b"))
+    for number in range(10):
+        zone = texts.zone_from(text + odd)
+        assert texts.ask(zone, f"x{number}", do=True)[1:] == expected[1:]

@@ -115,6 +115,14 @@ def test_a_set_that_fits_into_no_message_is_refused():
         texts.zone_from(f"x TXT a {strings}\nx TXT b {strings}")
 
 
+def test_a_record_that_fits_into_no_message_is_refused():
+    builder = ZoneBuilder(texts.ORIGIN)
+    assert builder.add(texts.ORIGIN, 60, 65280, bytes(64_000))
+    for rtype in (65280, 65281):
+        with pytest.raises(RecordRefused, match="the record does not fit into a message"):
+            builder.add(texts.ORIGIN, 60, rtype, bytes(64_001))
+
+
 def test_a_name_with_too_many_types_is_refused():
     text = "".join(f"x TYPE{1000 + it} \\# 0\n" for it in range(MOST_SETS))
     assert texts.zone_from(text).records == MOST_SETS + 2

@@ -140,7 +140,8 @@ class NSEC3Denial:
             [
                 name[1 : 1 + name[0]]
                 for name, node in hashed_nodes.items()
-                if _has_parameters(node, parameters)
+                # Others are no hashes of names in the zone (RFC 5155 section 3).
+                if name[1 + name[0] :] == origin and _has_parameters(node, parameters)
             ]
         )
 

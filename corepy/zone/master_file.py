@@ -53,6 +53,9 @@ LONGEST_TTL: Final = 0x7FFFFFFF
 
 DIRECTIVES: Final = ("$ORIGIN", "$TTL", "$INCLUDE", "$GENERATE")
 
+_SHOWN: Final = 1000
+"""Maximum characters of a word in a diagnostic."""
+
 _NO_TTL: Final = -1
 
 
@@ -87,10 +90,11 @@ class Place(NamedTuple):
 
 
 def token_at(source: Source, offset: int, origin: Import | None = None) -> Token:
-    """Return the word at an offset of a text as a token."""
+    """Return the word at an offset of a text as a token; a long word is cut off."""
     text = source.text
     end = offset
-    while end < len(text) and text[end] not in " \t\r\n":
+    most = min(len(text), offset + _SHOWN)
+    while end < most and text[end] not in " \t\r\n":
         end += 1
     line = text.count("\n", 0, offset) + 1
     column = offset - text.rfind("\n", 0, offset)

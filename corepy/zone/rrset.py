@@ -33,6 +33,9 @@ HEAD: Final = 6
 LARGEST: Final = 65535 - 12 - 255 - 4
 """Bytes of records that fit into a message beside its header and any question."""
 
+LARGEST_RDATA: Final = 64_000
+"""Bytes of rdata that fit into a message with its owner, also in a transfer with a TSIG record."""
+
 _FIXED: Final = 12
 """Bytes of a record before its rdata."""
 

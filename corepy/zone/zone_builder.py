@@ -11,6 +11,7 @@ from corepy.zone.canonical import canonical_key, in_canonical_order
 from corepy.zone.denial import MOST_ITERATIONS, NSEC3Denial, denial_of
 from corepy.zone.rrset import (
     EMPTY,
+    LARGEST_RDATA,
     Node,
     count_of,
     covered_by,
@@ -96,6 +97,8 @@ class ZoneBuilder:
         name = owner.lower()
         covered = 0
         nodes = self._nodes
+        if len(rdata) > LARGEST_RDATA:
+            raise RecordRefused("the record does not fit into a message", name, rtype)
         if rtype == c.TYPE_RRSIG:
             covered = self._check_signature(name, rdata)
         if rtype == c.TYPE_NSEC3 or covered == c.TYPE_NSEC3:

@@ -15,6 +15,12 @@ from corepy.dns.presentation.record_error import RecordError
 
 _SHOWN: Final = 60
 
+LONGEST_ENTRY: Final = 1 << 20
+"""Maximum characters of an entry, four times as many as the longest rdata has in escapes.
+
+A regular expression holds the interpreter's lock while it matches a word.
+"""
+
 _SIMPLE_LINE: Final = re.compile(r"[!#-'*-:<-\[\]-~ \t\r]*+(?:\n|\Z)")
 """A line of printable ASCII without quotes, parentheses, comments and escapes: most lines."""
 
@@ -53,8 +59,9 @@ def entries(text: str) -> Iterator[ZoneFileEntry]:
     at, end = 0, len(text)
     while at < end:
         start = at
-        match = _SIMPLE_LINE.match(text, at)
-        if match is not None:
+        most = start + LONGEST_ENTRY
+        match = _SIMPLE_LINE.match(text, at, most)
+        if match is not None and match.end() < most:
             words = match[0].split()
             at = match.end()
         else:
@@ -75,7 +82,10 @@ def _split(text: str, start: int) -> tuple[list[tuple[str, int]], int]:
     words: list[tuple[str, int]] = []
     depth = 0
     before: str | None = None
-    for match in _TOKEN.finditer(text, start):
+    most = start + LONGEST_ENTRY
+    for match in _TOKEN.finditer(text, start, most):
+        if match.end() == most < len(text):
+            break
         kind, piece, at = match.lastgroup, match[0], match.start()
         if kind == "plain":
             words.append((_word(piece, False, True) if before == "quoted" else piece, at))
@@ -90,6 +100,8 @@ def _split(text: str, start: int) -> tuple[list[tuple[str, int]], int]:
             if piece == "\n" and not depth:
                 return words, match.end()
         before = kind
+    if most < len(text):
+        raise RecordError(f"is longer than {LONGEST_ENTRY} characters", offset=start)
     if depth:
         raise RecordError("has a parenthesis that is not closed", offset=len(text))
     return words, len(text)

@@ -94,13 +94,23 @@ def _group(pattern: NamePattern, reference: re.Match[str]) -> int:
 
 
 def _files_below(folder: Path, problems: list[str]) -> Iterator[Path]:
-    """Yield all entries except folders, in the order of names; the top folder must be readable."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    for entry in entries:
+    """Yield all entries except folders, in the order of names; the top folder must be readable.
+
+    Folders may be nested deeper than Python functions.
+    """
+    waiting = _entries(folder)
+    while waiting:
+        entry = waiting.pop()
         if not entry.is_dir(follow_symlinks=False):
             yield Path(entry.path)
         elif not entry.name.startswith(_HIDDEN):
             try:
-                yield from _files_below(Path(entry.path), problems)
+                waiting += _entries(entry.path)
             except OSError as error:
                 problems.append(f"cannot read {entry.path}: {error.strerror}")
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, the last one first; raises OSError."""
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name, reverse=True)

@@ -1,11 +1,14 @@
 """Zones that come, change and go while the server runs, their links, and their metrics."""
 
 import errno
+import inspect
 import logging
 import os
+import sys
 
 import pytest
 
+from corepy.dns.names import from_text
 from corepy.plugin import NamePattern
 from corepy.testing import free_port, http_get, serve
 from corepy.testing.command import wait_until
@@ -170,6 +173,19 @@ def test_a_folder_inside_that_cannot_be_read(tmp_path, monkeypatch):
     found = Folder(tmp_path, NamePattern(DEFAULT_PATTERN)).walk()
     assert len(found.paths) == 1
     assert found.problems == [f"cannot read {tmp_path}/closed: Permission denied"]
+
+
+def test_folders_are_nested_deeper_than_functions(tmp_path):
+    folder = tmp_path.joinpath(*"a" * 100)
+    folder.mkdir(parents=True)
+    (folder / "db.example.org").write_text("")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 80)
+    try:
+        found = Folder(tmp_path, NamePattern(DEFAULT_PATTERN)).walk()
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found.paths == {from_text("example.org."): folder / "db.example.org"}
 
 
 def test_reload_0_reads_the_folder_once(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 IO_TIMEOUT: Final = 10.0
 """Seconds without any bytes after which a transfer fails."""
+
+MESSAGE_TIMEOUT: Final = 60.0
+"""Seconds for a primary server to send one message, however few bytes it sends at a time."""
+
+LONGEST: Final = 3600.0
+"""Seconds of the longest transfer."""
 
 _FIXED: Final = Struct("!HHIH")
 _TIMES: Final = Struct("!IIIII")
@@ -91,8 +98,11 @@ def _ask(connection: socket.socket, zone: bytes, qtype: int) -> Iterator[bytes]:
     ident = secrets.randbits(16)
     message = query(zone, qtype, ident=ident, flags=0)
     connection.sendall(_LENGTH.pack(len(message)) + message)
+    end = time.monotonic() + LONGEST
     while True:
-        wire = _read(connection, _LENGTH.unpack(_read(connection, 2))[0])
+        deadline = min(end, time.monotonic() + MESSAGE_TIMEOUT)
+        size = _LENGTH.unpack(_read(connection, 2, deadline))[0]
+        wire = _read(connection, size, deadline)
         if len(wire) < c.HEADER_SIZE or wire[:2] != message[:2] or not wire[2] & _QR:
             raise TransferError("a message is not a reply to the query")
         if wire[3] & 15 or wire[2] & _TC:
@@ -104,10 +114,12 @@ def _ask(connection: socket.socket, zone: bytes, qtype: int) -> Iterator[bytes]:
         yield from records
 
 
-def _read(connection: socket.socket, size: int) -> bytes:
-    """Return exactly `size` bytes; raises TransferError and OSError."""
+def _read(connection: socket.socket, size: int, deadline: float) -> bytes:
+    """Return exactly `size` bytes, before a monotonic time; raises TransferError and OSError."""
     content = bytearray()
     while len(content) < size:
+        if time.monotonic() >= deadline:
+            raise TransferError("the server sends too slowly")
         piece = connection.recv(size - len(content))
         if not piece:
             raise TransferError("the server closes the connection before the end")

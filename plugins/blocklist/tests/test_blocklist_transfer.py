@@ -13,7 +13,7 @@ from corepy.dns.presentation import read_record
 from corepy.plugin.server_options import ServerAddress
 from corepy.testing import Upstream, free_port, knot, serve
 from corepy.testing.behaviours import End, Raw
-from corepy_blocklist import transferring
+from corepy_blocklist import transfer_client, transferring
 from corepy_blocklist.handler import Blocklist
 from corepy_blocklist.transfer_client import (
     Timers,
@@ -115,6 +115,16 @@ def test_mistakes_of_a_primary_server(acts, problem):
     with (
         Upstream(lambda asked, _: acts(bytes(asked.pack()))) as upstream,
         pytest.raises(TransferError, match=problem),
+    ):
+        fetch_zone(ZONE, primary_of(upstream), None)
+
+
+@pytest.mark.parametrize("limit", ["MESSAGE_TIMEOUT", "LONGEST"])
+def test_a_server_that_sends_slowly_is_cut_off(monkeypatch, limit):
+    monkeypatch.setattr(transfer_client, limit, 0.0)
+    with (
+        server_of([soa(), *RULES, soa()]) as upstream,
+        pytest.raises(TransferError, match="too slowly"),
     ):
         fetch_zone(ZONE, primary_of(upstream), None)
 

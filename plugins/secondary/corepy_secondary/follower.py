@@ -44,7 +44,7 @@ SPACING: Final = 0.1
 """Seconds between two checks of a zone, however many notifications arrive."""
 
 SAVE_SPACING: Final = 30.0
-"""Seconds between two writes of a zone that changes all the time."""
+"""Seconds between two writes of a zone that changes all the time, or whose file is refused."""
 
 _SCALE: Final = 1 << 20
 
@@ -98,6 +98,7 @@ class Follower:
         self._notifier = b""
         self._expiry: asyncio.TimerHandle | None = None
         self._logged = ""
+        self._store_problem = ""
         self._saving: asyncio.Task[None] | None = None
         self._forgetting: asyncio.Future[None] | None = None
 
@@ -270,8 +271,13 @@ class Follower:
         if self.served.current is None:
             self.served.replace(self.zone)
             await self._forget()
-        if self.store is not None:
-            await in_thread(partial(self.store.confirm, self.origin))
+        if self.store is None or self.is_unsaved:
+            return  # the file has an older version, which was not confirmed
+        try:
+            if not await in_thread(partial(self.store.confirm, self.origin)):
+                self._save()
+        except OSError as error:
+            self._report_store(error)
 
     # -- expiry
 
@@ -316,11 +322,23 @@ class Follower:
     async def _write(self) -> None:
         assert self.store is not None
         assert self.zone is not None
-        self.is_unsaved = False
+        assert self.confirmed is not None
+        zone, confirmed = self.zone, self.confirmed
         try:
-            await in_thread(partial(self.store.write, self.zone))
+            age = time.monotonic() - confirmed
+            await in_thread(partial(self.store.write, zone, age))
         except (OSError, FormError) as error:
-            LOG.error("zone %s cannot be stored: %s", to_text(self.origin), error)
+            self._report_store(error)
+        else:
+            self._store_problem = ""
+            self.is_unsaved = self.zone is not zone or self.confirmed != confirmed
+
+    def _report_store(self, error: Exception) -> None:
+        """Log a problem of the file, unless it is that of the attempt before."""
+        problem = str(error)
+        if problem != self._store_problem:
+            LOG.error("zone %s cannot be stored: %s", to_text(self.origin), problem)
+        self._store_problem = problem
 
 
 def _reason(error: Exception) -> str:

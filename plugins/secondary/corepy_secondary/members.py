@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from corepy.dns.names import to_text
-from corepy.plugin import plugin_logger
+from corepy.plugin import in_thread, plugin_logger
 from corepy_secondary.catalog import CatalogError, Member, read_members
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from corepy_secondary.settings import Settings
 
 LOG: Final = plugin_logger("secondary")
+
+
+_PORTION: Final = 20
+"""Members that are added without a pause."""
 
 
 class Owner(Protocol):
@@ -68,12 +73,13 @@ class Catalogs:
         if zone is None:
             return
         try:
-            self._members[catalog] = read_members(zone)
+            self._members[catalog] = await in_thread(partial(read_members, zone))
         except CatalogError as error:  # RFC 9432 section 5.1: the members stay as they are
             LOG.error("the catalog zone %s is not processed: %s", to_text(catalog), error)
             return
         await self._add(catalog)
-        if await self._remove(catalog):
+        moves = any(it.new_owner is not None for it in self._members[catalog].values())
+        if await self._remove(catalog) or moves:
             for other in self._members:  # it may have waited for a name
                 if other != catalog:
                     await self._add(other)
@@ -81,7 +87,9 @@ class Catalogs:
     async def _add(self, catalog: bytes) -> None:
         allowed = self._owner.settings_of(catalog).members
         assert allowed is not None
-        for member in self._members[catalog].values():
+        for number, member in enumerate(self._members[catalog].values(), 1):
+            if not number % _PORTION:
+                await asyncio.sleep(0)  # queries go on beside a catalog with many members
             if allowed.find(member.zone) is None:
                 self._refuse(catalog, member.zone, "it is not one of the zones in the Corefile")
             elif member.zone not in self._in_use and member.zone in self._owner.followers:

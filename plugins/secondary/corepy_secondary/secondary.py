@@ -165,7 +165,10 @@ class Secondary(ZoneHandler):
         self.zones.remove(origin)
         del self._settings[origin]
         if follower.store is not None:
-            await in_thread(partial(follower.store.remove, origin))
+            try:
+                await in_thread(partial(follower.store.remove, origin))
+            except OSError as error:
+                LOG.error("the stored zone %s cannot be removed: %s", to_text(origin), error)
         if self._shared is not None:
             await forget(self._shared.context, origin)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -27,6 +28,10 @@ _LONGEST: Final = 200
 """Characters of the longest file name from the name of a zone."""
 
 _SAFE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+_writing: Final = threading.Lock()
+"""A write goes on after a reload, and must not meet one of the next generation."""
 
 
 class Stored(NamedTuple):
@@ -65,26 +70,39 @@ class Store:
         # time of day: a step of the clock moves the expiry of a zone that was stored before it
         return Stored(loaded.zone, max(0.0, time.time() - changed))
 
-    def write(self, zone: Zone) -> None:
-        """Replace the file of a zone; raises OSError, and leaves the old file then."""
+    def write(self, zone: Zone, age: float = 0.0) -> None:
+        """Replace the file of a zone that a primary server confirmed `age` seconds ago.
+
+        Raises OSError, and leaves the old file then.
+        """
         path = self.path(zone.origin)
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.tmp")
+        # During an upgrade, two processes may write at the same time.
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with _writing:
+            self._write(zone, unfinished, path, age)
+
+    def _write(self, zone: Zone, unfinished: Path, path: Path, age: float) -> None:
         try:
             with unfinished.open("w", encoding="ascii") as file:
                 file.writelines(zone_to_text(zone))
                 file.flush()
                 os.fsync(file.fileno())
+            confirmed = time.time() - age  # time of day, as in `read`
+            os.utime(unfinished, (confirmed, confirmed))
             unfinished.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
             raise
 
-    def confirm(self, origin: bytes) -> None:
-        """Record that a primary server has confirmed the zone now."""
-        with contextlib.suppress(FileNotFoundError):
+    def confirm(self, origin: bytes) -> bool:
+        """Record that a primary server has confirmed the zone now; False if there is no file."""
+        try:
             os.utime(self.path(origin))
+        except FileNotFoundError:
+            return False
+        return True
 
     def remove(self, origin: bytes) -> None:
         """Remove the file of a zone, if there is one."""

@@ -1,5 +1,6 @@
 """Zones on disk: a restart answers at once, and half written files are never read."""
 
+import asyncio
 import os
 import time
 
@@ -9,7 +10,7 @@ from corepy.dns import constants as c
 from corepy.dns.names import from_text
 from corepy.testing import helper_module, serve
 from corepy.testing.command import wait_until
-from corepy.zone import ZoneError
+from corepy.zone import ServedZone, ZoneError
 from corepy_secondary import follower
 from corepy_secondary.secondary import Secondary
 from corepy_secondary.store import Store
@@ -100,6 +101,76 @@ def test_a_broken_file_is_an_error(store):
     store.path(ORIGIN).write_text("example.org. 60 IN A 192.0.2.1\n")
     with pytest.raises(ZoneError):
         store.read(ORIGIN)
+
+
+def test_the_time_of_the_confirmation_is_kept(store):
+    store.write(version(7), 5000.0)
+    assert 5000 <= store.read(ORIGIN).age < 5600
+
+
+class Context:
+    async def forget_names(self, matches):
+        pass
+
+
+def follow(store, zone):
+    """A follower with a version that is not stored yet."""
+    found = follower.Follower(ServedZone(ORIGIN), (), store)
+    found.adopt(zone, time.monotonic())
+    found._shared = follower.Shared(Context())
+    found.is_unsaved = True
+    return found
+
+
+def test_a_full_disk_confirms_no_older_file(store, monkeypatch, caplog):
+    """The file has version 7, and version 8 was confirmed."""
+    store.write(version(7), 5000.0)
+
+    async def run():
+        found = follow(store, version(8))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _: os.sendfile(-1, -1, 0, 1))
+            await found.save_now()
+            await found._confirm()
+            await found.save_now()
+        found.stop()
+        assert found.is_unsaved
+        assert store.read(ORIGIN).age >= 5000
+        await found.save_now()
+        assert not found.is_unsaved
+
+    asyncio.run(run())
+    assert store.read(ORIGIN).zone.serial == 8
+    assert caplog.text.count("cannot be stored") == 1
+
+
+def test_a_file_that_has_gone_is_written_again(store, monkeypatch):
+    async def run():
+        found = follow(store, version(7))
+        await found.save_now()
+        store.remove(ORIGIN)
+        await found._confirm()
+        assert found.is_unsaved
+        await found.save_now()
+        found.stop()
+
+    asyncio.run(run())
+    assert store.read(ORIGIN).zone.serial == 7
+
+
+def test_a_zone_is_confirmed_without_its_file(store, monkeypatch, caplog):
+    def refuse(*_):
+        raise PermissionError("no permission")
+
+    async def run():
+        found = follow(store, version(7))
+        await found.save_now()
+        monkeypatch.setattr(Store, "confirm", refuse)
+        await found._confirm()
+        found.stop()
+
+    asyncio.run(run())
+    assert "cannot be stored: no permission" in caplog.text
 
 
 # -- in servers
