@@ -227,7 +227,7 @@ class Owner:
 
 def test_a_catalog_that_has_waited_for_a_member_takes_it_over():
     """The new owner lists the member before the old one lets it go."""
-    owner = Owner(*two_catalogs({A: "1"}, {A: "2"}))
+    owner: Any = Owner(*two_catalogs({A: "1"}, {A: "2"}))
     catalogs = Catalogs(owner)
     asyncio.run(catalogs.apply_all())
     zone = catalog(2, {A: "1"}, name="one.test.", coo={A: "other.test."})

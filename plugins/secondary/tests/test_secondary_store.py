@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,8 @@ def follow(store, zone):
     """A follower with a version that is not stored yet."""
     found = follower.Follower(ServedZone(ORIGIN), (), store)
     found.adopt(zone, time.monotonic())
-    found._shared = follower.Shared(Context())
+    context: Any = Context()
+    found._shared = follower.Shared(context)
     found.is_unsaved = True
     return found
 
