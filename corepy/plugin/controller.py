@@ -345,11 +345,13 @@ class Controller(Dispenser):
         Raises `CorefileError` for an opening brace on a line of its own, which belongs to the
         directive, but not to one of its occurrences.
         """
+        before = self.token
         while self.next():
-            if self.val == "{":
+            if self.val == "{" and before and self.token and before.before_line(self.token):
                 hint = f"put it at the end of the line with {self.directive}"
                 raise self.error("an opening brace cannot be on a line of its own", hint=hint)
             yield
+            before = self.token
 
     def single(self, hint: str | None = None) -> Iterator[None]:
         """Iterate over the only occurrence; refuse a second one with `hint`.
