@@ -1,9 +1,9 @@
 """Sends replies that consist of several messages, over the connection of one client.
 
 The messages of a series are made one at a time: the next one when the client's system has accepted
-the one before (back-pressure). The series of one connection are sent one after another. Between two
-messages the event loop does its other work, so the other queries of the connection, and those of
-other clients, are answered meanwhile.
+the one before (back-pressure). The series of one connection are sent one after another. In a turn
+of the event loop one message is made for all series of the process, since that takes milliseconds:
+however many transfers run, a query waits for one message at most (`MessageTurns`).
 
 A series is a `ChainTask`, so draining, time limits and a closed connection treat it like a query
 that waits for its reply. The time limit of a query applies to each message, not to the series. The
@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from corepy.dns.constants import SERVFAIL
 from corepy.dns.reply_validation import reply_problem
@@ -69,6 +71,45 @@ class SeriesConnection(Protocol):
         """Continue with other queries after sending `wire`, or close if the series is broken."""
 
 
+class MessageTurns:
+    """Lets one message be made in each turn of an event loop, in the order of the requests."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_taken = False  # in this turn
+
+    async def wait(self) -> None:
+        """Wait for a turn in which no other message is made."""
+        if self._is_taken:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        else:
+            self._take()
+
+    def _take(self) -> None:
+        self._is_taken = True
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_taken = False
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # a series that was cancelled does not make a message
+                turn.set_result(None)
+                self._take()
+                return
+
+
+_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, MessageTurns]] = WeakKeyDictionary()
+
+
+def _turns_of(loop: asyncio.AbstractEventLoop) -> MessageTurns:
+    if loop not in _turns:
+        _turns[loop] = MessageTurns()
+    return _turns[loop]
+
+
 class SeriesSender:
     """Sends the series of one connection."""
 
@@ -90,12 +131,14 @@ class SeriesTask(ChainTask):
     It is infinite while the client is waited for.
     """
 
-    __slots__ = ("_asked", "_connection", "_is_whole", "_iterator", "_reply", "_turn")
+    __slots__ = ("_asked", "_connection", "_is_whole", "_iterator", "_reply", "_turn", "_turns")
 
     def __init__(
         self, asked: Request, reply: Reply, connection: SeriesConnection, turn: asyncio.Lock
     ) -> None:
-        super().__init__(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        super().__init__(loop)
+        self._turns = _turns_of(loop)
         self._asked, self._reply, self._connection, self._turn = asked, reply, connection, turn
         self._is_whole = False
         self._iterator: Any = None
@@ -152,7 +195,6 @@ class SeriesTask(ChainTask):
                 series.count += 1
                 series.size += len(wire)
                 await connection.send(wire)
-                await asyncio.sleep(0)
                 last = message
         except GeneratorExit:  # abandoned: nothing can be awaited any more
             self._iterator = None
@@ -174,6 +216,8 @@ class SeriesTask(ChainTask):
 
     async def _next(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Return the next message within the time limit of a query."""
+        await self._turns.wait()
+        self._check_open()
         self.request.received = monotonic()
         message = await step()
         self.request.received = _NO_LIMIT
