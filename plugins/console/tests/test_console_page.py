@@ -178,7 +178,7 @@ def test_the_token_is_asked_for(tmp_path, open_page):
         page.wait_for(LIVE)
         assert page.evaluate("document.getElementById('login').hidden")
         assert TOKEN not in page.evaluate("location.href + document.documentElement.outerHTML")
-        page.evaluate("location.reload()")
+        page.open(url_of(server))
         page.wait_for(LIVE)
 
 

@@ -88,7 +88,7 @@ class Store:
                 file.writelines(zone_to_text(zone))
                 file.flush()
                 os.fsync(file.fileno())
-            confirmed = time.time() - age  # time of day, as in `read`
+            confirmed = time.time() - age  # time of day: as in `read`, which subtracts it
             os.utime(unfinished, (confirmed, confirmed))
             unfinished.replace(path)
         except BaseException:
