@@ -333,6 +333,7 @@ def test_the_next_primary_server_is_asked(case):
     ):
         wait_until(lambda: serial(server) == 4)
         assert liar.count("AXFR") == 1
+        wait_until(lambda: follower_of(server).source is not None)
         assert follower_of(server).source.address.port == honest.port
 
 
