@@ -384,11 +384,19 @@ def place(command, text, times=1):
     return [at for at, line in enumerate(command.lines) if text in line][times - 1]
 
 
+def is_pending(pid, number):
+    """Whether a signal has not arrived yet; of two, the one with the lower number is first."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\t(\w+)$", status, re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_an_upgrade_waits_for_a_reload(supervised, number):
     """Two changes at once would not know of each other's sockets."""
     change(supervised, number)
     supervised.send_signal(signal.SIGUSR1)
+    wait_until(lambda: not is_pending(supervised.process.pid, signal.SIGUSR1), WAIT)
     supervised.send_signal(signal.SIGHUP)
     assert place(supervised, "Reloading complete") < place(supervised, "corepy-", 2)
     supervised.wait_for(", stopping ")
