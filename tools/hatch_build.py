@@ -10,9 +10,9 @@ one architecture.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ finally:
 
 
 class DistributionFiles(BuildHookInterface[Any]):
-    """Writes the files into build/ and adds them to the wheel or the sdist."""
+    """Writes the files into a folder of its own and adds them to the wheel or the sdist.
+
+    Several builds of one tree may run at a time, so the folder is not in the tree.
+    """
 
     PLUGIN_NAME = "custom"
 
@@ -41,16 +44,18 @@ class DistributionFiles(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write and add the files before a distribution is built."""
         root = Path(self.root)
+        # Removed with this object, also after a build that has failed.
+        self._folder = tempfile.TemporaryDirectory(prefix="corepy-build-")
         commit = build_commit.commit(root)
         if self.target_name == "sdist":
-            build_data["force_include"][_written(root, commit)] = build_commit.FILE
+            build_data["force_include"][self._written(commit)] = build_commit.FILE
             return
         self._add_plugins(plugin_folders.plugins(root))
-        for page, path in man_pages.write(root / "build" / "man"):
+        for page, path in man_pages.write(Path(self._folder.name) / "man"):
             build_data["shared_data"][str(path)] = f"share/man/man{page.section}/{page.file}"
         if commit:
             editable = "-editable" if version == "editable" else ""
-            build_data["extra_metadata"][_written(root, commit + editable)] = "commit.txt"
+            build_data["extra_metadata"][self._written(commit + editable)] = "commit.txt"
         if compile_modules.is_wanted() and version != "editable":
             self._add_compiled(root, build_data)
 
@@ -59,8 +64,7 @@ class DistributionFiles(BuildHookInterface[Any]):
 
         Raises CalledProcessError if mypyc or the compiler fails.
         """
-        out = root / "build" / "compiled"
-        shutil.rmtree(out, ignore_errors=True)
+        out = Path(self._folder.name) / "compiled"
         program = (sys.executable, str(root / "tools" / "compile_modules.py"), str(out))
         subprocess.run(program, check=True, stdout=sys.stderr)  # noqa: S603  # our own program
         for file in out.rglob("*.so"):
@@ -78,9 +82,7 @@ class DistributionFiles(BuildHookInterface[Any]):
         wheel["packages"] = [*wheel["packages"], *(f"{it}/{folders[it]}" for it in folders)]
         build["dev-mode-dirs"] = [*build["dev-mode-dirs"], *folders]
 
-
-def _written(root: Path, text: str) -> str:
-    file = root / "build" / "commit.txt"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return str(file)
+    def _written(self, text: str) -> str:
+        file = Path(self._folder.name) / "commit.txt"
+        file.write_text(text, encoding="utf-8")
+        return str(file)
