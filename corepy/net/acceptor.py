@@ -93,20 +93,24 @@ class Acceptor:
         """Accept up to `most` connections from the queue; return their number."""
         for count in range(most):
             try:
-                stream, _ = self.sock.accept()
+                stream, peer = self.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return count
             except OSError as error:
                 self._rest(error)
                 return count
             stream.setblocking(False)
-            opening = self._loop.connect_accepted_socket(
-                self._protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
-            )
-            task = self._loop.create_task(opening)
-            self._opening.add(task)
-            task.add_done_callback(partial(self._opened, stream))
+            self._open(stream, peer)
         return max(most, 0)
+
+    def _open(self, stream: socket.socket, _peer: Any) -> None:
+        """Open the accepted connection `stream` from `peer`."""
+        opening = self._loop.connect_accepted_socket(
+            self._protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
+        )
+        task = self._loop.create_task(opening)
+        self._opening.add(task)
+        task.add_done_callback(partial(self._opened, stream))
 
     def _opened(self, stream: socket.socket, task: asyncio.Task[Any]) -> None:
         self._opening.discard(task)

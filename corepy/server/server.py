@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from corepy.net.sockets import BindError
+from corepy.net.stream_transport import close_poller
 from corepy.plugin import LifecycleContext, StartupError
 from corepy.plugin.errors import describe
 from corepy.plugin.hooks import no_command
@@ -266,6 +267,7 @@ class Server(ServerSockets):
             for endpoint in leaving:
                 endpoint.abort()
             await asyncio.sleep(0)
+            close_poller()  # and connections that a faulty listener left open
             await self._snapshots.stop()
         self.generations.remove(generation)
         await generation.stop_hooks("shutdown", context)

@@ -11,10 +11,10 @@ import abc
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from corepy.net.acceptor import Acceptor
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
+from corepy.net.stream_acceptor import StreamAcceptor
 from corepy.net.turns import Turns
 from corepy.plugin import Timeouts
 from corepy.plugin.log import server_logger
@@ -23,6 +23,7 @@ from corepy.server.listen.query_listener import Listener
 if TYPE_CHECKING:
     import socket
 
+    from corepy.net.acceptor import Acceptor
     from corepy.plugin import ListenerConfig
     from corepy.server.listen.chain_runner import ChainRunner
     from corepy.server.listen.query_listener import ListenerContext
@@ -89,7 +90,11 @@ class StreamListener(Listener):
             most, max(most // SHARE_OF_ONE, 1)
         )
         self._lost: set[ChainRunner] = set()  # of closed connections with pending queries
-        self._acceptor = Acceptor(sock, self.new_connection, context.label, server_logger())
+        self._acceptor = self.new_acceptor(sock)
+
+    def new_acceptor(self, sock: socket.socket) -> Acceptor:
+        """Return what accepts the connections of `sock`; it may be one that encrypts them."""
+        return StreamAcceptor(sock, self.new_connection, self.label, server_logger())
 
     @abc.abstractmethod
     def new_connection(self) -> StreamConnection:
