@@ -768,6 +768,7 @@ def test_a_stopping_server_answers_what_was_sent(run):
 def test_a_stopping_server_checks_a_connection_no_more_for_being_idle(run):
     async def test(bench):
         connection, transport = bench.connect()
+        connection.start_clock()
         idle = connection._timer
         bench.listener.stop()
         assert idle.cancelled()

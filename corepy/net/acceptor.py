@@ -6,6 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from corepy.compiled_classes import mypyc_attr
+
 if TYPE_CHECKING:
     import logging
     import socket
@@ -22,6 +24,7 @@ QUIET = 60.0
 """Minimum seconds between two log lines about that."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Acceptor:
     """Creates a protocol for each connection to one listening socket, and owns the socket."""
 
@@ -93,18 +96,18 @@ class Acceptor:
         """Accept up to `most` connections from the queue; return their number."""
         for count in range(most):
             try:
-                stream, peer = self.sock.accept()
+                self._accept_one()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return count
             except OSError as error:
                 self._rest(error)
                 return count
-            stream.setblocking(False)
-            self._open(stream, peer)
         return max(most, 0)
 
-    def _open(self, stream: socket.socket, _peer: Any) -> None:
-        """Open the accepted connection `stream` from `peer`."""
+    def _accept_one(self) -> None:
+        """Accept a connection; raises OSError."""
+        stream, _ = self.sock.accept()
+        stream.setblocking(False)
         opening = self._loop.connect_accepted_socket(
             self._protocol, stream, ssl=self._tls, ssl_handshake_timeout=self._handshake
         )

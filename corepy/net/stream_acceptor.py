@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from corepy.net.acceptor import Acceptor
 from corepy.net.sockets import Address
@@ -39,9 +40,12 @@ class StreamAcceptor(Acceptor):
             self._poller = poller()
         super().start()
 
-    def _open(self, stream: socket.socket, peer: Any) -> None:
+    def _accept_one(self) -> None:
+        # accept() itself would make a socket object, with two more system calls.
+        fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # in all versions of Python
+        os.set_blocking(fd, False)
         assert self._poller is not None  # since `start`
-        transport = StreamTransport(self._poller, stream, peer, self._local, self._log)
+        transport = StreamTransport(self._poller, fd, peer, self._local, self._log)
         try:
             transport.start(self._protocol())
         except BaseException as error:  # of a listener from another distribution

@@ -9,13 +9,14 @@ for all connections that are readable.
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import socket
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import logging
-    import socket
 
 EVENTS_PER_TURN: Final = 64
 """Connections that are served in one turn of the event loop."""
@@ -109,7 +110,8 @@ class StreamTransport:
     """The transport of one connection: what `asyncio.Transport` offers to a protocol.
 
     Unlike there, `connection_made` and the first `data_received` are called by `start`, since the
-    query of a client has usually arrived with its connection.
+    query of a client has usually arrived with its connection. It uses the descriptor, because a
+    socket object costs as much as the query.
     """
 
     __slots__ = (
@@ -129,26 +131,24 @@ class StreamTransport:
         "_protocol",
         "_reading",
         "_size",
-        "_sock",
     )
 
     def __init__(
         self,
         poller: StreamPoller,
-        sock: socket.socket,
+        fd: int,
         peer: Any,
         local: Any,
         log: logging.Logger,
     ) -> None:
-        """Take a connected, non-blocking `sock`, and the addresses of its ends.
+        """Take the descriptor of a connected, non-blocking socket, and the addresses of its ends.
 
-        `local` may be None: it is then that of the socket. Faults of the protocol are reported in
-        `log`.
+        `local` may be None: the transport asks the system for it when it is needed. Faults of the
+        protocol are reported in `log`.
         """
         self._poller = poller
         self._log = log
-        self._sock = sock
-        self._fd: int = sock.fileno()
+        self._fd = fd
         self._peer = peer
         self._local = local
         self._protocol: Any = None
@@ -178,14 +178,14 @@ class StreamTransport:
             self._write_more()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return "peername", "sockname" or "socket"."""
+        """Return "peername" or "sockname", the addresses of the ends."""
         if name == "peername":
             return self._peer
         if name == "sockname":
             if self._local is None:
-                self._local = self._sock.getsockname()
+                self._local = _address_of(self._fd)
             return self._local
-        return self._sock if name == "socket" else default
+        return default
 
     def is_closing(self) -> bool:
         """Return whether the connection is closed, or will be when the buffer is written."""
@@ -218,8 +218,8 @@ class StreamTransport:
             return
         if not self._buffer:
             try:
-                sent = self._sock.send(data)
-            except (BlockingIOError, InterruptedError):
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
                 sent = 0
             except OSError as error:
                 self._lose(error)
@@ -253,12 +253,12 @@ class StreamTransport:
         except Exception:
             self._log.exception("the end of a connection was not handled")
         finally:
-            self._sock.close()
+            os.close(self._fd)
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(self._size)
-        except (BlockingIOError, InterruptedError):
+            data = os.read(self._fd, self._size)
+        except BlockingIOError:
             return
         except OSError as error:
             self._lose(error)
@@ -278,8 +278,8 @@ class StreamTransport:
 
     def _write_more(self) -> None:
         try:
-            sent = self._sock.send(self._buffer)
-        except (BlockingIOError, InterruptedError):
+            sent = os.write(self._fd, self._buffer)
+        except BlockingIOError:
             return
         except OSError as error:
             self._lose(error)
@@ -319,3 +319,11 @@ class StreamTransport:
             if self._before:
                 self._poller.watch(self, self._fd, 0, self._before)
             self._poller.report_end(self)
+
+
+def _address_of(fd: int) -> Any:
+    sock = socket.socket(fileno=fd)
+    try:
+        return sock.getsockname()
+    finally:
+        sock.detach()

@@ -21,6 +21,7 @@ from corepy.server.listen.chain_task import ChainTask, awaiting
 from corepy.server.listen.waiting_query import PendingQuery, WaitingQuery, validated
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     from corepy.dns import Request
@@ -32,12 +33,19 @@ class ChainRunner:
 
     __slots__ = ("_deliver", "_loop", "_spare", "_when_done", "waiting")
 
-    def __init__(self, deliver: Callable[[WaitingQuery, Reply], None]) -> None:
-        """`deliver` gets the query and the reply of each chain that did not reply at once."""
-        self._loop = get_running_loop()
+    def __init__(
+        self,
+        deliver: Callable[[WaitingQuery, Reply], None],
+        loop: AbstractEventLoop | None = None,
+    ) -> None:
+        """`deliver` gets the query and the reply of each chain that did not reply at once.
+
+        The chains run in `loop`, by default the running event loop.
+        """
+        self._loop = loop or get_running_loop()
         self._deliver = deliver
         self._when_done = self._done
-        self._spare = ChainTask(self._loop)
+        self._spare: ChainTask | None = None
         self.waiting: set[WaitingQuery] = set()
 
     def start(self, chain: Handler, request: Request) -> Reply | None:
@@ -64,7 +72,7 @@ class ChainRunner:
             self.waiting.add(PendingQuery(request, chain, answer, self._when_done))
             return None
         query = self._spare
-        if query._cancelled:
+        if query is None or query._cancelled:
             query = self._spare = ChainTask(self._loop)
         query._deliver = self._when_done
         query.request = request
@@ -73,7 +81,7 @@ class ChainRunner:
         reply = query.step()
         if reply is None:
             self.waiting.add(query)
-            self._spare = ChainTask(self._loop)
+            self._spare = None
         return reply
 
     def deliver(self, request: Request, reply: Reply) -> None:

@@ -11,6 +11,7 @@ import abc
 import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from corepy.compiled_classes import mypyc_attr
 from corepy.net.connection_limit import ConnectionLimit, client_of
 from corepy.net.descriptors import descriptor_limit
 from corepy.net.own_connections import is_own
@@ -37,6 +38,9 @@ They are also limited to 1/8 of the process's descriptors: other listeners and u
 too.
 """
 
+MAX_WITHOUT_CLOCK = 1.0
+"""Seconds after which new connections get a timer, at most."""
+
 LOST_INTERVAL = 1.0
 """Seconds between two checks for pending queries of closed connections."""
 
@@ -44,6 +48,7 @@ SHARE_OF_ONE = 2
 """One client may have 1/SHARE_OF_ONE of these connections."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class StreamConnection(asyncio.Protocol, abc.ABC):
     """One client's connection, as its listener sees it.
 
@@ -60,6 +65,13 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
     def is_idle(self) -> bool:
         """Whether all queries of this connection are answered."""
 
+    def start_clock(self) -> None:
+        """Limit the time that the connection may be idle, if no limit runs yet.
+
+        A listener calls it for its new connections together, soon after they were opened: most
+        clients of TCP send one query and have left before.
+        """
+
     @abc.abstractmethod
     def drain(self) -> None:
         """Answer the queries that the client has sent, then close."""
@@ -73,6 +85,7 @@ class StreamConnection(asyncio.Protocol, abc.ABC):
         """Close in favour of another client's connection."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class StreamListener(Listener):
     """One listening TCP socket of an endpoint, and its connections."""
 
@@ -84,6 +97,8 @@ class StreamListener(Listener):
         self.timeouts: Timeouts
         self.connections: dict[StreamConnection, None] = {}
         self.draining = False
+        self.loop = asyncio.get_running_loop()
+        self._starts_clocks = False
         self.turns = Turns()
         most = max(min(MAX_CONNECTIONS, descriptor_limit() // 8), 1)
         self._limit: ConnectionLimit[StreamConnection] = ConnectionLimit(
@@ -116,11 +131,20 @@ class StreamListener(Listener):
     def admit(self, added: StreamConnection, peer: object) -> None:
         """Register `added`, and close another connection if there are too many."""
         self.connections[added] = None
+        if not self._starts_clocks:
+            self._starts_clocks = True
+            soon = min(MAX_WITHOUT_CLOCK, self.timeouts.read / 2, self.timeouts.idle / 2)
+            self.loop.call_later(soon, self._start_clocks)
         if is_own(peer):
             return
         evicted = self._limit.take(client_of(peer), added)
         if evicted is not None:
             evicted.make_room()
+
+    def _start_clocks(self) -> None:
+        self._starts_clocks = False
+        for connection in list(self.connections):
+            connection.start_clock()
 
     def forget_connection(self, connection: StreamConnection) -> None:
         """Unregister a closed connection; its pending queries keep their time limit."""
@@ -128,13 +152,13 @@ class StreamListener(Listener):
         self._limit.remove(connection)
         if connection.runner.waiting:
             if not self._lost:
-                asyncio.get_running_loop().call_later(LOST_INTERVAL, self._forget_lost)
+                self.loop.call_later(LOST_INTERVAL, self._forget_lost)
             self._lost.add(connection.runner)
 
     def _forget_lost(self) -> None:
         self._lost = {runner for runner in self._lost if runner.waiting}
         if self._lost:
-            asyncio.get_running_loop().call_later(LOST_INTERVAL, self._forget_lost)
+            self.loop.call_later(LOST_INTERVAL, self._forget_lost)
 
     def waiting(self) -> set[WaitingQuery]:
         """Return the queries that have no answer yet."""

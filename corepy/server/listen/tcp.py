@@ -67,11 +67,11 @@ class TCPConnection(StreamConnection):
     """The identity of all queries; a subclass for another transport may set it."""
 
     def __init__(self, listener: StreamListener) -> None:
-        self.runner = ChainRunner(self._deliver)
+        self.runner = ChainRunner(self._deliver, listener.loop)
         self.last_activity = monotonic()
         self._listener = listener
         self._repeated = listener.traffic.repeated
-        self._loop = asyncio.get_running_loop()
+        self._loop = listener.loop
         self._reader = FrameReader()
         self._out: list[bytes] = []
         self._transport: asyncio.Transport
@@ -91,15 +91,18 @@ class TCPConnection(StreamConnection):
         return not self.runner.waiting and not self._out and not self._is_behind
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Register the connection and start its read timeout."""
+        """Register the connection."""
         self._transport = cast("asyncio.Transport", transport)
         self._peer = transport.get_extra_info("peername")
         self._listener.admit(self, self._peer)
         self._local = transport.get_extra_info("sockname")
         if self._listener.draining:
             self.drain()
-            return
-        self._timer = self._loop.call_later(self._listener.timeouts.read, self._check_idle)
+
+    def start_clock(self) -> None:
+        """Limit the time that the connection may be idle, if no limit runs yet."""
+        if self._timer is None:
+            self._check_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Unregister the connection and cancel its pending queries."""
