@@ -186,11 +186,11 @@ class Kubernetes(ClusterHandler):
 
     def _portions(self, zone: OwnZone, serial: int | None) -> Iterator[list[bytes]]:
         current = self.serial_of(zone)
-        soa = self._answers.soa_record(zone.wire, current)
+        soa = self.answers.soa_record(zone.wire, current)
         if serial is not None and (serial == current or is_newer(serial, current)):
             yield [soa]
             return
-        dump = ZoneDump(self.index, self.finder, zone, self._answers.ttl)
+        dump = ZoneDump(self.index, self.finder, zone, self.answers.ttl)
         yield [soa, *dump.name_servers(self.servers.inside())]
         yield from dump.portions()
         yield [soa]
