@@ -187,7 +187,6 @@ class Serials(NamedTuple):
     """The records of multi-cluster services."""
 
 
-
 class Relist(Protocol):
     """A list of all objects of a kind, which replaces those that are known."""
 
