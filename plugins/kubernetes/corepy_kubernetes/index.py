@@ -252,7 +252,7 @@ class Index:
     def _set_namespace(self, before: Namespace | None, after: Namespace | None) -> None:
         namespace = after or before
         assert namespace is not None
-        if self.configured is not None and namespace.name not in self._configured:
+        if self.configured is not None and namespace.name not in self.configured:
             return
         if after is None:
             self.exposed.discard(namespace.name.encode())

@@ -11,7 +11,7 @@ from corepy.plugin.reading import read_file
 from corepy.plugin.resolv_conf import MOST_BYTES, read_search_list
 from corepy_kubernetes.answered import Answered
 from corepy_kubernetes.answers import Answers
-from corepy_kubernetes.api import ApiOptions, make_source
+from corepy_kubernetes.api import APIOptions, make_source
 from corepy_kubernetes.index import Index
 from corepy_kubernetes.kubernetes import Kubernetes
 from corepy_kubernetes.lookup import PodMode, Rules
@@ -82,7 +82,7 @@ class Settings:
 
 def setup(controller: Controller) -> None:
     """Add the handler, which follows the cluster from the start on."""
-    settings, api = Settings(), ApiOptions()
+    settings, api = Settings(), APIOptions()
     directive = controller.token
     for _ in controller.single():
         directive = controller.token
@@ -95,7 +95,7 @@ def setup(controller: Controller) -> None:
     _add(controller, settings, zones, api)
 
 
-def _add(controller: Controller, settings: Settings, zones: OwnZones, api: ApiOptions) -> None:
+def _add(controller: Controller, settings: Settings, zones: OwnZones, api: APIOptions) -> None:
     needs = settings.needs(pod_labels=bool(controller.sibling("metadata")))
     answered = Answered()
     namespaces = settings.namespaces or None
@@ -111,9 +111,7 @@ def _add(controller: Controller, settings: Settings, zones: OwnZones, api: ApiOp
         startup_timeout=settings.startup_timeout,
         search=_search_path() if needs.pods else (),
     )
-    assert zones.primary is not None
-    name = f"kubernetes {zones.primary.text} {controller.config.port}"
-    handler.source = make_source(api, needs, index, name)
+    handler.source = make_source(api, needs, index)
     controller.add_handler(handler)
 
 

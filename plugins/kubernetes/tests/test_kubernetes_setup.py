@@ -1,12 +1,14 @@
 """Setup: the cases of plugin/kubernetes/setup_test.go and setup_ttl_test.go."""
 
+import sys
+
 import pytest
 
 from corepy.plugin import CorefileError
 from corepy.testing import controller_for, refusal
-from corepy_kubernetes import setup as setup_module
 from corepy_kubernetes.lookup import PodMode
 
+parsing = sys.modules["corepy_kubernetes.setup"]
 ENDPOINT = "endpoint http://127.0.0.1:9"
 COUNT = "wrong argument count"
 
@@ -15,7 +17,7 @@ def set_up(lines="", zones="coredns.local", directives="", **more):
     """The handler of a directive with these options, and its warnings."""
     text = f"kubernetes {zones} {{\n{ENDPOINT}\n{lines}\n}}\n{directives}"
     controller = controller_for(text, **more)
-    setup_module.setup(controller)
+    parsing.setup(controller)
     (handler,) = controller.handlers
     return handler, [warning.message for warning in controller.warnings]
 
@@ -25,12 +27,12 @@ def seen(monkeypatch):
     """The needs that are passed to the client of the API."""
     needs = []
 
-    def make_source(options, needed, feed, name):
-        needs.append((needed, name))
-        return real(options, needed, feed, name)
+    def make_source(options, needed, feed):
+        needs.append(needed)
+        return real(options, needed, feed)
 
-    real = setup_module.make_source
-    monkeypatch.setattr(setup_module, "make_source", make_source)
+    real = parsing.make_source
+    monkeypatch.setattr(parsing, "make_source", make_source)
     return needs
 
 
@@ -57,7 +59,7 @@ ACCEPTED = [
     ("zonal", {"zonal": True}, {"zones": True}),
     ("multicluster coredns.local", {"multicluster": True}, {"imports": True}),
     ("multicluster", {"multicluster": False}, {"imports": False}),
-    ("multicluster coredns.local\nnoendpoints", {}, {"imports": True, "slices": False}),
+    ("multicluster coredns.local\nnoendpoints", {"multicluster": True}, {"imports": True, "slices": False}),
     ("ttl 56", {"ttl": 56}, {}),
     ("ttl 0", {"ttl": 0}, {}),
     ("ttl 3600 x", {"ttl": 3600}, {}),
@@ -89,9 +91,8 @@ def test_options(seen, lines, expected, needed):
         "multicluster": handler.own_zones.all[0].is_multicluster,
     }
     assert found == DEFAULTS | expected
-    ((needs, name),) = seen
+    (needs,) = seen
     assert {key: getattr(needs, key) for key in needed} == needed
-    assert name == "kubernetes coredns.local. 53"
 
 
 @pytest.mark.parametrize(
@@ -168,4 +169,4 @@ def test_warnings(lines, directives, warning):
 def test_labels_of_pods_are_kept_only_for_metadata(seen):
     set_up("pods verified", directives="metadata")
     set_up("pods insecure", directives="metadata")
-    assert [needs.pod_labels for needs, _ in seen] == [True, False]
+    assert [needs.pod_labels for needs in seen] == [True, False]
