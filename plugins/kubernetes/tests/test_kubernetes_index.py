@@ -46,10 +46,12 @@ def test_a_list_removes_nothing_before_its_end():
     found.put(service("old", "10.0.0.1"))
     relist = found.relist(Kind.SERVICE)
     relist.put(service("new", "10.0.0.2"))
-    assert found.count(Kind.SERVICE) == 2 and not found.has_synced(Kind.SERVICE)
+    assert found.count(Kind.SERVICE) == 2
+    assert not found.has_synced(Kind.SERVICE)
     relist.finish()
     assert [it.name for it in found.items(Kind.SERVICE)] == ["new"]
-    assert found.has_synced(Kind.SERVICE) and not found.synced
+    assert found.has_synced(Kind.SERVICE)
+    assert not found.synced
     assert found.service_at(pack_address("10.0.0.1")) is None
 
 
@@ -105,7 +107,8 @@ def test_removing_what_is_not_known():
     found, sink = index()
     for kind in Kind:
         found.remove(kind, "ns", "name")
-    assert sink.keys == [] and found.serials == Serials()
+    assert sink.keys == []
+    assert found.serials == Serials()
 
 
 def test_observers_are_told_of_effective_changes():
@@ -318,7 +321,6 @@ def test_more_answers_than_are_prepared(monkeypatch):
 
 
 # The notifier.
-
 
 
 def test_changes_are_reported_at_once_and_then_together(monkeypatch):

@@ -123,7 +123,8 @@ def test_addresses_as_names(packed):
     assert address_of(reverse_name(address)) == address
     if packed == address:
         assert pod_address(dashed(address)) == address
-    assert len(dashed(address)) < 64 and not dashed(address).endswith(b"-")
+    assert len(dashed(address)) < 64
+    assert not dashed(address).endswith(b"-")
 
 
 @given(st.binary(max_size=80))
@@ -159,7 +160,7 @@ def test_the_services_of_this_server():
     cluster = with_address(servers())
     zone = "kube-system.svc.cluster.local."
     headless = f"10-244-0-20.hdls-dns-service.{zone}"
-    rcode, answers, _, additional = cluster.ask("cluster.local.", "NS")
+    _rcode, answers, _, additional = cluster.ask("cluster.local.", "NS")
     assert answers == [
         f"cluster.local. 5 NS {name}"
         for name in (f"dns-service.{zone}", headless, f"dns6-service.{zone}")
@@ -190,7 +191,8 @@ def test_the_name_server_changes_with_its_service():
     cluster.ask("ns.dns.cluster.local.")
     cluster.add(service("dns-service", "10.0.0.112", namespace="kube-system"))
     changes = cluster.answered.take_changes(cluster.handler.own_zones, ())
-    assert changes(from_text("ns.dns.cluster.local.")) and changes(from_text("cluster.local."))
+    assert changes(from_text("ns.dns.cluster.local."))
+    assert changes(from_text("cluster.local."))
     assert "10.0.0.112" in cluster.ask("ns.dns.cluster.local.")[1][0]
 
 
