@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from corepy_kubernetes.api_cluster import ClusterConfig, shared_clusters
-from corepy_kubernetes.api_options import APIOptions as APIOptions
+from corepy_kubernetes.api_options import ApiOptions as ApiOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 class Source:
     """Keeps the index of one directive up to date."""
 
-    def __init__(self, config: ClusterConfig, feed: Feed) -> None:
+    def __init__(self, config: ClusterConfig, feed: Feed, name: str) -> None:
         self._config = config
         self._feed = feed
+        self._name = name
         self._cluster: Cluster | None = None
         self._receiver: FeedReceiver | None = None
 
     async def start(self, context: LifecycleContext) -> None:
         """Begin to fill the index; it returns at once, in whatever state the API is."""
         self._cluster = shared_clusters().join(self._config, self, context)
-        self._receiver = self._cluster.attach(self._feed)
+        self._receiver = self._cluster.attach(self._feed, self._name)
 
     async def stop(self) -> None:
         """Change the index no further."""
@@ -58,6 +59,6 @@ class Source:
         }
 
 
-def make_source(options: APIOptions, needs: Needs, feed: Feed) -> Source:
-    """Return the source of the objects that `needs` names, for one index."""
-    return Source(ClusterConfig(options.access, options.limits, needs, options.keep), feed)
+def make_source(options: ApiOptions, needs: Needs, feed: Feed, name: str) -> Source:
+    """Return the source of the objects that `needs` names, for one index; `name` is for tasks."""
+    return Source(ClusterConfig(options.access, options.limits, needs, options.keep), feed, name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from corepy.http.http_client import HTTPTarget
-    from corepy.http.http_session import StreamedResponse
+    from corepy.http.http_session import Headers, StreamedResponse
     from corepy_kubernetes.api_config import Access, Limits
 
 RESPONSE_TIMEOUT: Final = 30.0
@@ -135,18 +135,28 @@ class APIClient:
         self, session: HTTPSession, path: str, query: Mapping[str, str], *, timed: bool
     ) -> StreamedResponse:
         """Return a response; if the token was replaced meanwhile, send the request again."""
-        response = await self._send(session, path, query, timed=timed)
-        if response.status == UNAUTHORIZED and await self._authorization.renew():
-            response.close()
-            response = await self._send(session, path, query, timed=timed)
+        sent = await self._authorization.headers()
+        response = await self._send(session, path, query, sent, timed=timed)
+        if response.status == UNAUTHORIZED:
+            await self._authorization.renew()
+            current = await self._authorization.headers()
+            if current != sent:
+                response.close()
+                response = await self._send(session, path, query, current, timed=timed)
         return response
 
     async def _send(
-        self, session: HTTPSession, path: str, query: Mapping[str, str], *, timed: bool
+        self,
+        session: HTTPSession,
+        path: str,
+        query: Mapping[str, str],
+        authorization: Headers,
+        *,
+        timed: bool,
     ) -> StreamedResponse:
         target = session.target
         url = f"{target.path.rstrip('/')}{path}?{urlencode(query, quote_via=quote)}"
-        headers = [("Accept", "application/json"), *await self._authorization.headers()]
+        headers = [("Accept", "application/json"), *authorization]
         code = "<error>"
         async with self._limiter.in_flight():
             begun = time.monotonic()

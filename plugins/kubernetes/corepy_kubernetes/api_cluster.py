@@ -130,17 +130,18 @@ class Cluster:
 
     # The indexes
 
-    def attach(self, feed: Feed) -> FeedReceiver:
+    def attach(self, feed: Feed, name: str) -> FeedReceiver:
         """Fill an index with the objects, and pass the changes to it."""
         serials = self.serials
         receiver = FeedReceiver(self.store, feed)
         self._receivers.append(receiver)
-        receiver.start(serials)
+        receiver.start(name, serials)
         return receiver
 
     def detach(self, receiver: FeedReceiver) -> None:
         """Pass no further changes to an index."""
         receiver.stop()
+        self._serials = self.serials
         self._receivers.remove(receiver)
 
     @property

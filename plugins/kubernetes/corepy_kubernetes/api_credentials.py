@@ -44,18 +44,17 @@ class Authorization:
             await self.renew()
         return [("Authorization", self._value)] if self._value else []
 
-    async def renew(self) -> bool:
-        """Read the token file; return whether it has another token."""
+    async def renew(self) -> None:
+        """Read the token file, if there is one; raises OSError."""
         if self._file is None:
-            return False
+            return
         path = self._file
         content, _ = await in_thread(lambda: read_file(path, LARGEST))
         token = content.decode("ascii", "replace").strip()
         if not token or not token.isprintable() or not token.isascii():
             raise OSError(f"{path} has no token")
-        before, self._value = self._value, f"Bearer {token}"
+        self._value = f"Bearer {token}"
         self._read = time.monotonic()
-        return self._value != before
 
 
 class ClientTLS:

@@ -36,6 +36,8 @@ TRIGGER: Final = "endpoints.kubernetes.io/last-change-trigger-time"
 
 _LONGEST_LABEL: Final = 63
 _SIZES: Final = {"IPv4": 4, "IPv6": 16}
+_FIRST_YEAR: Final = 2000
+"""An earlier time is that of a clock that was not set."""
 
 
 class Decoded(NamedTuple):
@@ -204,12 +206,11 @@ def _port_number(value: object) -> int:
 
 def _trigger_time(meta: dict[str, Any]) -> float | None:
     text = _text(_mapping(meta.get("annotations")).get(TRIGGER))
-    if not text:
-        return None
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
+        time = datetime.fromisoformat(text)
+    except ValueError:
         return None
+    return time.timestamp() if time.tzinfo is not None and time.year >= _FIRST_YEAR else None
 
 
 def _packed(texts: Iterable[str]) -> tuple[bytes, ...]:

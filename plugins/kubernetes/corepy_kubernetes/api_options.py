@@ -29,7 +29,7 @@ _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _TLS_FILES: Final = ("certificate", "key", "CA certificate")
 
 
-class APIOptions:
+class ApiOptions:
     """Reads the options, and settles what they mean together."""
 
     def __init__(self) -> None:

@@ -200,11 +200,11 @@ class FeedReceiver:
         store.receivers.append(self)
         self._store = store
 
-    def start(self, serials: Serials | None = None) -> None:
+    def start(self, name: str, serials: Serials | None = None) -> None:
         """Begin to pass what the store has; the feed gets `serials` at the end of it."""
         self._serials = serials
         if self._queue:
-            self._filling = asyncio.create_task(self._fill(), name="fill the index")
+            self._filling = asyncio.create_task(self._fill(), name=f"fill the index of {name}")
 
     def change(self, change: Put | Removed | Synced) -> None:
         """Pass a change, behind those that wait."""

@@ -161,11 +161,7 @@ class Watcher:
             await self._watch_list()
         else:
             self._version = await self._list()
-            self._succeed()
-
-    def _succeed(self) -> None:
-        self._backoff.reset()
-        self._report(self._resource.kind, None)
+            self._backoff.reset()
 
     # Lists
 
@@ -233,6 +229,7 @@ class Watcher:
         query |= {"resourceVersion": self._version, "timeoutSeconds": str(int(seconds))}
         begun, count = time.monotonic(), 0
         response = await self._client.get(self._resource.path, query, timed=False)
+        self._report(self._resource.kind, None)
         events = _Events(self._store, self._resource.kind, self._decode, self._version)
         async with response:
             lines, turns = JSONLines(), Turns()
@@ -242,7 +239,7 @@ class Watcher:
                     events.take(event)
                     if events.version != self._version and events.is_complete:
                         self._version = events.version
-                        self._succeed()
+                        self._backoff.reset()
                     await turns.take()
         if not events.is_complete:
             raise ValueError("the watch has ended before its first events were complete")

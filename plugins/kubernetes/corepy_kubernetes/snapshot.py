@@ -132,9 +132,12 @@ def _content(path: Path) -> bytes | None:
     except OSError as error:
         is_link = error.errno == errno.ELOOP
         raise InvalidSnapshot("it is a symbolic link" if is_link else str(error.strerror)) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         _check_status(os.fstat(descriptor))
-        content = file.read(LARGEST + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(LARGEST + 1)
+    finally:
+        os.close(descriptor)
     body, digest = content[:-_DIGEST], content[-_DIGEST:].strip()
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise InvalidSnapshot("it is damaged or cut off")

@@ -228,8 +228,17 @@ class FakeAPI:
         for watch in self.watches:
             watch.is_silent = True
 
+    def end_silently(self):
+        """End the silent connections as the server does at its stop."""
+        for watch in self.watches:
+            watch.queue.put_nowait(END)
+
     def count_watches(self, resource):
         return sum(it.resource == resource and not it.is_silent for it in self.watches)
+
+    def hold(self, resource, fault):
+        """Let the next watch of a resource begin with these bytes, and send nothing more."""
+        self.fail((fault,), resource, watch=True)
 
     async def watched(self, *resources, count=1):
         """Wait until each resource has so many watches that get events."""
@@ -343,6 +352,10 @@ class FakeAPI:
             connection.writer.write(fault)
             await connection.writer.drain()
             return False
+        if len(fault) == 1:
+            connection.writer.write(fault[0])
+            await connection.reader.read()
+            return False
         code, headers, content = fault
         text = content if isinstance(content, str) else json.dumps(content)
         await connection.respond(code, text.encode(), headers)
@@ -412,22 +425,16 @@ class FakeAPI:
 
     async def _stream(self, connection, watch):
         gone = asyncio.ensure_future(connection.reader.read(1))
+        gone.add_done_callback(lambda _: watch.queue.put_nowait(CUT))
         try:
-            while True:
-                step = asyncio.ensure_future(watch.queue.get())
-                await asyncio.wait([gone, step], return_when=asyncio.FIRST_COMPLETED)
-                if not step.done():
-                    step.cancel()
-                    return False
-                data = step.result()
-                if data is CUT:
-                    return False
+            while (data := await watch.queue.get()) is not CUT:
                 if data is END:
                     await connection.end()
-                    return False
+                    break
                 await connection.data(data)
         finally:
             gone.cancel()
+        return False
 
 
 def event(resource, kind, content):
