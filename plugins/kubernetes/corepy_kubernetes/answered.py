@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 MOST_KEYS: Final = 32_768
 """Keys that are remembered; beyond them, the next change removes all replies in the zones."""
 
-MOST_PREPARED: Final = 4_096
-LARGEST_PREPARED: Final = 8_192
-"""The number and the bytes of prepared answers."""
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of prepared answers, beyond which all are dropped."""
+
+OVERHEAD: Final = 400
+"""Bytes of a prepared answer besides its records."""
 
 INTERVAL: Final = 0.05
 """Seconds between two removals from the caches."""
@@ -53,6 +55,7 @@ class Answered:
         self._questions: dict[bytes, list[bytes]] = {}
         """The questions with prepared answers, by key, of all keys with replies."""
         self._prepared: dict[bytes, Prepared] = {}
+        self._size = 0
         self._aliases: dict[bytes, set[bytes]] = {}
         """For a key, those of the aliases that lead to it."""
         self._changed: set[bytes] = set()
@@ -78,9 +81,9 @@ class Answered:
 
     def keep(self, key: bytes, question: bytes, prepared: Prepared) -> None:
         """Keep the answer to a question whose key was noted."""
-        if len(prepared.body) > LARGEST_PREPARED:
-            return
-        if len(self._prepared) >= MOST_PREPARED:
+        self._size += OVERHEAD + len(prepared.body)
+        if self._size > MOST_BYTES:
+            self._size = OVERHEAD + len(prepared.body)
             self._prepared.clear()
             for questions in self._questions.values():
                 questions.clear()
@@ -103,7 +106,9 @@ class Answered:
 
     def _drop(self, key: bytes, questions: Iterable[bytes]) -> None:
         for question in questions:
-            self._prepared.pop(question, None)
+            prepared = self._prepared.pop(question, None)
+            if prepared is not None:
+                self._size -= OVERHEAD + len(prepared.body)
         self._changed.add(key)
         if self.wake is not None:
             self.wake()
@@ -117,6 +122,7 @@ class Answered:
     def _forget_answers(self) -> None:
         self._questions.clear()
         self._prepared.clear()
+        self._size = 0
         self._aliases.clear()
 
     def _report_all(self) -> None:
@@ -140,7 +146,7 @@ class Answered:
 class ChangedNames:
     """Selects the names whose replies have changed."""
 
-    __slots__ = ("_external", "_keys", "_zones")
+    __slots__ = ("_external", "_zones", "keys")
 
     def __init__(
         self, zones: OwnZones, external: tuple[bytes, ...], keys: set[bytes] | None
@@ -148,21 +154,21 @@ class ChangedNames:
         """Select names with one of these keys; None selects all names in the zones."""
         self._zones = zones
         self._external = external
-        self._keys = keys
+        self.keys = keys
 
     def __call__(self, name: bytes) -> bool:
         """Return whether the replies for a name, in wire form and lower case, have changed."""
         found = self._zones.find(name)
         if found is not None:
             zone, offsets = found
-            if self._keys is None:
+            if self.keys is None:
                 return True
             key = key_of(name, offsets, len(name) - len(zone.wire))
-            if key is not None and key in self._keys:
+            if key is not None and key in self.keys:
                 return True
         for wire in self._external:
             key = external_key_of(name, wire)
-            if key is not None and (self._keys is None or key in self._keys):
+            if key is not None and (self.keys is None or key in self.keys):
                 return True
         return False
 

@@ -73,8 +73,8 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         self.finder = Finder(index, rules)
         self.servers: NameServers
         self._answered = answered
-        self._answers = answers
-        self._fallthrough = fallthrough
+        self.answers = answers
+        self.fallthrough = fallthrough
 
     def serial_of(self, zone: OwnZone) -> int:
         """Return the serial of the SOA record of a zone."""
@@ -86,7 +86,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         key = request.question if request.qtype == c.TYPE_SRV else request.asked
         prepared = self._answered.find(key)
         if prepared is not None and not request.flags & _OPCODE:
-            return self._answers.again(request, prepared)
+            return self.answers.again(request, prepared)
         found = self.own_zones.find(request.name_wire)
         if found is None or request.qclass != c.CLASS_IN:
             return self._pass_on(request)
@@ -120,9 +120,9 @@ class ClusterHandler(FastHandler, ExplainedHandler):
 
     def _apex(self, request: Request, zone: OwnZone) -> Answer:
         if request.qtype in (c.TYPE_SOA, c.TYPE_ANY):
-            return self._answers.soa(request, 0, self.serial_of(zone))
+            return self.answers.soa(request, 0, self.serial_of(zone))
         if request.qtype == c.TYPE_NS and (servers := self.servers.inside()):
-            return self._answers.name_servers(request, request.question[:-4], servers)
+            return self.answers.name_servers(request, request.question[:-4], servers)
         return self._no_data(request, zone, 0)
 
     def _name_server(self, request: Request, zone: OwnZone, end: int) -> Answer:
@@ -132,30 +132,30 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         if labels != NAME_SERVER:
             return self._no_name(request, zone, end)
         if request.qtype in (c.TYPE_A, c.TYPE_AAAA):
-            prepared = self._answers.of_addresses(
+            prepared = self.answers.of_addresses(
                 request.qtype, (address for _, address in self.servers.inside())
             )
             if prepared is not None:
-                return self._answers.again(request, prepared)
+                return self.answers.again(request, prepared)
         return self._no_data(request, zone, end)
 
     def _schema(self, request: Request, zone: OwnZone, end: int) -> Answer:
         if request.qtype in (c.TYPE_TXT, c.TYPE_ANY):
-            return self._answers.schema_version(request)
+            return self.answers.schema_version(request)
         return self._no_data(request, zone, end)
 
     def _reverse(self, request: Request, zone: OwnZone, end: int) -> Answer:
         name = request.name_wire
         address = address_of(name)
         if address is None:
-            if is_above_reverse_names(name) and not self._fallthrough.passes(name):
+            if is_above_reverse_names(name) and not self.fallthrough.passes(name):
                 return self._no_data(request, zone, end)
             return self._no_name(request, zone, end)
         names = list(dict.fromkeys(self.names_of(address)))
         if not names:
             return self._no_name(request, zone, end)
         if request.qtype in (c.TYPE_PTR, c.TYPE_ANY):
-            return self._answers.pointers(request, names)
+            return self.answers.pointers(request, names)
         return self._no_data(request, zone, end)
 
     def names_of(self, address: bytes) -> Iterator[bytes]:
@@ -169,9 +169,8 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         for slice_ in self.index.slices_at(address):
             if slice_.service and self.index.is_exposed(slice_.namespace):
                 owner = service_key(slice_.namespace, slice_.service) + zone
-                for label, it in self.finder.endpoints(slice_):
-                    if it == address:
-                        yield label + owner
+                for label in self.finder.labels_at(slice_, address):
+                    yield label + owner
 
     def _records(
         self, request: Request, zone: OwnZone, end: int, parts: Parts, found: Found
@@ -193,19 +192,19 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         qtype, key = request.qtype, request.asked
         if qtype == c.TYPE_SRV:
             key = request.question
-            prepared = self._answers.services(request, targets, key[end:-4])
+            prepared = self.answers.services(request, targets, key[end:-4])
         elif qtype in (c.TYPE_A, c.TYPE_AAAA):
-            prepared = self._answers.addresses(qtype, targets)
+            prepared = self.answers.addresses(qtype, targets)
         elif qtype == c.TYPE_ANY:  # one set is enough (RFC 8482 section 4.1)
-            prepared = self._answers.addresses(c.TYPE_A, targets)
-            prepared = prepared or self._answers.addresses(c.TYPE_AAAA, targets)
+            prepared = self.answers.addresses(c.TYPE_A, targets)
+            prepared = prepared or self.answers.addresses(c.TYPE_AAAA, targets)
         else:
             return None
         if prepared is None:
             return None
         if parts.kind == SVC[1:]:
             self._answered.keep(parts.key, key, prepared)
-        return self._answers.again(request, prepared)
+        return self.answers.again(request, prepared)
 
     def _alias(
         self, request: Request, zone: OwnZone, end: int, parts: Parts, alias: Alias
@@ -215,7 +214,7 @@ class ClusterHandler(FastHandler, ExplainedHandler):
         if lower(target) == request.name_wire:
             return self._no_data(request, zone, end)
         if request.qtype in (c.TYPE_CNAME, c.TYPE_ANY):
-            return self._answers.alias(request, target)
+            return self.answers.alias(request, target)
         if request.qtype not in (c.TYPE_A, c.TYPE_AAAA):
             return self._no_data(request, zone, end)
         self._note_alias(parts.key, lower(target))
@@ -230,15 +229,15 @@ class ClusterHandler(FastHandler, ExplainedHandler):
                 self._answered.note_alias(key, target_key)
 
     async def _complete(self, request: Request, target: bytes) -> Reply:
-        return completed(request, target, self._answers.ttl, await lookup(request, target))
+        return completed(request, target, self.answers.ttl, await lookup(request, target))
 
     def _no_data(self, request: Request, zone: OwnZone, end: int) -> Reply:
-        return self._answers.denial(request, c.NOERROR, end, self.serial_of(zone))
+        return self.answers.denial(request, c.NOERROR, end, self.serial_of(zone))
 
     def _no_name(self, request: Request, zone: OwnZone, end: int) -> Answer:
-        if self._fallthrough.passes(request.name_wire):
+        if self.fallthrough.passes(request.name_wire):
             return self._pass_on(request)
         if not self.index.synced:
             reason = "the objects of the cluster are not known yet"
             return request.error(c.SERVFAIL, reason, _NOT_SYNCED)
-        return self._answers.denial(request, c.NXDOMAIN, end, self.serial_of(zone))
+        return self.answers.denial(request, c.NXDOMAIN, end, self.serial_of(zone))

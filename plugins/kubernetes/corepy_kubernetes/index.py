@@ -68,7 +68,8 @@ class Index:
     ) -> None:
         """Expose `namespaces`, by default all; `now` returns seconds since the epoch."""
         self._sink = sink
-        self._configured = namespaces
+        self.configured = namespaces
+        """The namespaces that may be exposed, None for all."""
         self._latency = latency
         self._now = now
         self._observers: list[Observer] = []
@@ -251,7 +252,7 @@ class Index:
     def _set_namespace(self, before: Namespace | None, after: Namespace | None) -> None:
         namespace = after or before
         assert namespace is not None
-        if self._configured is not None and namespace.name not in self._configured:
+        if self.configured is not None and namespace.name not in self.configured:
             return
         if after is None:
             self.exposed.discard(namespace.name.encode())
@@ -355,7 +356,7 @@ def _add(table: Several[Value], key: bytes, value: Value) -> None:
 
 
 def _discard(table: Several[Value], key: bytes, value: Value) -> None:
-    others = tuple(it for it in _values(table, key) if it != value)
+    others: tuple[Value, ...] = tuple(it for it in _values(table, key) if it != value)
     if len(others) > 1:
         table[key] = others
     elif others:

@@ -67,8 +67,8 @@ class Kubernetes(ClusterHandler):
         self.source: Source
         """Where the objects come from; set by `setup`."""
         self._external = ExternalServices(index, self.finder, answers.ttl)
-        self._external_zones: dict[bytes, None] = {}
-        self._notifier = ChangeNotifier(answered, zones, self._external_zones)
+        self.external_zones: dict[bytes, None] = {}
+        self._notifier = ChangeNotifier(answered, zones, self.external_zones)
         self._config = config
         self.startup_timeout = startup_timeout
         self.search = tuple(search)
@@ -186,11 +186,11 @@ class Kubernetes(ClusterHandler):
 
     def _portions(self, zone: OwnZone, serial: int | None) -> Iterator[list[bytes]]:
         current = self.serial_of(zone)
-        soa = self._answers.soa_record(zone.wire, current)
+        soa = self.answers.soa_record(zone.wire, current)
         if serial is not None and (serial == current or is_newer(serial, current)):
             yield [soa]
             return
-        dump = ZoneDump(self.index, self.finder, zone, self._answers.ttl)
+        dump = ZoneDump(self.index, self.finder, zone, self.answers.ttl)
         yield [soa, *dump.name_servers(self.servers.inside())]
         yield from dump.portions()
         yield [soa]
@@ -204,7 +204,7 @@ class Kubernetes(ClusterHandler):
 
     def add_external_zone(self, zone: bytes) -> None:
         """Remove replies for changed names in this zone from the caches, too."""
-        self._external_zones[zone] = None
+        self.external_zones[zone] = None
 
     def external_services(
         self, request: Request, zone: bytes, *, headless: bool

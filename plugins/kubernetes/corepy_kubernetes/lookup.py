@@ -231,6 +231,11 @@ class Finder:
         raw = name.encode() if name else dashed(address_at(slice_, at))
         return bytes((len(raw),)) + raw
 
+    def labels_at(self, slice_: Slice, address: bytes) -> Iterator[bytes]:
+        """Yield the labels in wire form of the endpoints at an address."""
+        for at in _places_of_address(slice_, address):
+            yield self.label(slice_, at)
+
     def endpoints(self, slice_: Slice) -> Iterator[tuple[bytes, bytes]]:
         """Yield the label in wire form and the address of each endpoint of a slice."""
         return self._endpoints(slice_, b"", "")

@@ -273,7 +273,7 @@ def _ipv4_of(name: bytes) -> bytes | None:
 
 
 def _octets(name: bytes) -> bytes | None:
-    """Return the bytes of a name below in-addr.arpa, None if a label is not a number of 0 to 255."""
+    """Return the bytes of a name below in-addr.arpa, None if a label is no number up to 255."""
     address = bytearray()
     at, end = 0, len(name) - len(IN_ADDR)
     while at < end:

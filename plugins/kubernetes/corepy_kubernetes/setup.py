@@ -111,8 +111,7 @@ def _add(controller: Controller, settings: Settings, zones: OwnZones, api: ApiOp
         startup_timeout=settings.startup_timeout,
         search=_search_path() if needs.pods else (),
     )
-    assert zones.primary is not None
-    name = f"kubernetes {zones.primary.text} {controller.config.port}"
+    name = " ".join(("kubernetes", *settings.zones))
     handler.source = make_source(api, needs, index, name)
     controller.add_handler(handler)
 
@@ -219,14 +218,14 @@ def _ttl(controller: Controller, settings: Settings) -> None:
 
 def _ignore(controller: Controller, settings: Settings) -> None:
     option = controller.token
-    token, *surplus = controller.remaining_tokens() or [None]
-    if token is None:
-        controller.warn("ignore has no effect without empty_service", option)
+    words = controller.remaining_tokens()
+    if not words:
+        controller.warn(f"ignore has no effect without {_EMPTY_SERVICE}", option)
         return
-    if token.text != _EMPTY_SERVICE:
-        message = f"unable to parse ignore value: {token.text!r}"
-        raise controller.error(message, token, f"only {_EMPTY_SERVICE} can be ignored")
-    _warn_surplus(controller, [it for it in surplus if it], "ignore takes one word")
+    if words[0].text != _EMPTY_SERVICE:
+        message = f"unable to parse ignore value: {words[0].text!r}"
+        raise controller.error(message, words[0], f"only {_EMPTY_SERVICE} can be ignored")
+    _warn_surplus(controller, words[1:], "ignore takes one word")
     settings.ignore_empty = True
 
 
