@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
@@ -18,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
+from corepy.http.connecting import connect
 from corepy.plugin import in_thread
 
 if TYPE_CHECKING:
@@ -161,48 +160,13 @@ class HTTPClient:
             from ssl import create_default_context
 
             self._tls = await in_thread(create_default_context)  # reads many files
-        addresses = await _resolve(target.host, target.port)
-        failure: OSError = ConnectionError("the name has no addresses")
-        for address in addresses:
-            try:
-                async with asyncio.timeout(self._timeout / (len(addresses) + 1)):
-                    return await asyncio.open_connection(
-                        address,
-                        target.port,
-                        ssl=self._tls,
-                        server_hostname=target.host if self._tls is not None else None,
-                    )
-            except TimeoutError:
-                failure = TimeoutError(f"no connection to {address}")
-            except OSError as error:
-                failure = _without_address(error)
-        raise failure
+        return await connect(target.host, target.port, self._timeout, self._tls)
 
     def close(self) -> None:
         """Close the connection; the next request opens another one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _without_address(error: OSError) -> OSError:
-    """Return an error with the system's text, in place of asyncio's "Connect call failed"."""
-    if error.errno and (type(error) is OSError or isinstance(error, ConnectionError)):
-        return OSError(error.errno, os.strerror(error.errno))
-    return error  # such as an error of TLS, whose number is another one
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    """Return the IP addresses of a host; raises `OSError`."""
-    try:
-        return [str(ip_address(host))]
-    except ValueError:
-        pass
-    try:
-        found = await in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except UnicodeError:
-        raise OSError(f"{host!r} is not a host name") from None
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class _Connection:
