@@ -52,6 +52,8 @@ def name_of_key(key: bytes, prefix: bytes) -> bytes:
     The segments of a key are labels in presentation form, in reverse order.
     """
     segments = key[len(prefix) :].removesuffix(b"/").split(b"/")
+    if b"" in segments:
+        raise UnusableRecord("the key is not a domain name: it has an empty segment")
     text = b".".join(reversed(segments)).decode("utf-8", "surrogateescape")
     try:
         return lower(from_text(text))

@@ -141,6 +141,8 @@ class Watcher:
             request = {**_range(first, prefix), "limit": str(PAGE), "revision": str(revision)}
             count = 0
             async for item in self._gateway.page(request, page):
+                if not isinstance(item, dict):
+                    raise ValueError("a key is not an object")
                 key = decoded(item, "key")
                 relist.put(key, decoded(item, "value"), number(item, "lease"))
                 first = key + b"\0"
